@@ -1,0 +1,49 @@
+"""Weakly supervised segmentation of micrographs with high-resolution deep features.
+
+The names below are loaded when they are first used, so that importing the package
+costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .core.backbones import load_backbone
+    from .core.classifier import PixelClassifier
+    from .core.compute import compute_features
+    from .core.errors import Cancelled
+    from .core.features import HighResFeatures
+
+__all__ = [
+    "Cancelled",
+    "HighResFeatures",
+    "PixelClassifier",
+    "compute_features",
+    "load_backbone",
+]
+
+try:
+    __version__ = version("napari-hrdv2")
+except PackageNotFoundError:  # running from a source tree that was never installed
+    __version__ = "0.0.0"
+
+_HOME = {
+    "Cancelled": "core.errors",
+    "HighResFeatures": "core.features",
+    "PixelClassifier": "core.classifier",
+    "compute_features": "core.compute",
+    "load_backbone": "core.backbones",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
