@@ -1,0 +1,101 @@
+"""Where to compute, in which number format, and how much memory there is."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of that name; ``"auto"`` prefers CUDA, then MPS, then the CPU.
+
+    Parameters
+    ----------
+    name : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or this machine has no such device.
+    """
+    present = device_names()
+    if name == "auto":
+        return torch.device(present[-1])
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device: {name!r} is not a device; choose one of auto, "
+            f"{', '.join(present)}"
+        ) from error
+    too_high = device.type == "cuda" and (device.index or 0) >= (
+        torch.cuda.device_count()
+    )
+    if device.type not in present or too_high:
+        raise ValueError(
+            f"device: this machine has no {name!r}; choose one of auto, "
+            f"{', '.join(present)}"
+        )
+    return device
+
+
+def device_names() -> tuple[str, ...]:
+    """Return the kinds of device of this machine, slowest first."""
+    names = ["cpu"]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    if torch.cuda.is_available():
+        names.append("cuda")
+    return tuple(names)
+
+
+def choose_precision(device: torch.device, name: str = "auto") -> torch.dtype:
+    """Return the number format of a backbone; ``"auto"`` takes half where it is fast.
+
+    Notes
+    -----
+    Without AMX, bfloat16 is slower than float32 on a CPU; float16 never gains there.
+    """
+    if name == "auto":
+        return _fast_dtype(device)
+    if name not in _DTYPES:
+        raise ValueError(
+            f"precision: {name!r} is unknown; choose one of auto, {', '.join(_DTYPES)}"
+        )
+    return _DTYPES[name]
+
+
+def _fast_dtype(device: torch.device) -> torch.dtype:
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float16
+    if device.type == "cpu" and _cpu_has_amx():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _cpu_has_amx() -> bool:
+    # Public from torch 2.11 on; older ones answer by a private function.
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if capabilities is not None:
+        return bool(capabilities().get("amx_bf16", False))
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(supported()) if supported is not None else False
+
+
+def available_memory(device: torch.device) -> int:
+    """Return the bytes that a new computation may take on the device."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
+            device
+        )
+        return int(free + cached)
+    return int(psutil.virtual_memory().available)

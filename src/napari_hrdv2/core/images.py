@@ -1,0 +1,129 @@
+"""From whatever array holds a micrograph to (C, H, W) float32 in 0..1."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """An image as the backbones take it.
+
+    Attributes
+    ----------
+    pixels : (C, H, W) float32 array
+        Grey levels; ``value_range`` is mapped to 0..1, values beyond it are clipped.
+    value_range : tuple of two float
+        The grey levels of the original image that became 0 and 1.
+    """
+
+    pixels: NDArray[np.float32]
+    value_range: tuple[float, float]
+
+
+def prepare_image(
+    image: ArrayLike,
+    *,
+    channel_axis: int | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> PreparedImage:
+    """Return the image as (C, H, W) float32 in 0..1 with the range that was mapped.
+
+    Parameters
+    ----------
+    image : (H, W), (H, W, 3), (H, W, 4) or, with `channel_axis`, any 3-D array
+        bool, integer or float grey levels. An alpha channel is dropped.
+    channel_axis : int, optional
+        The axis of the channels when they are not last, or not 3 or 4.
+    value_range : tuple of two float, optional
+        Grey levels to map to 0 and 1. By default the full range of bool and uint8,
+        and 0..1 for floats that lie in it; else the image's own minimum and maximum,
+        with a warning, because images scaled each by itself cannot be compared.
+
+    Raises
+    ------
+    TypeError
+        If the array does not hold real numbers.
+    ValueError
+        If the shape, the values or the range cannot be those of a micrograph.
+    """
+    array = np.asarray(image)
+    if array.dtype.kind not in "buif":
+        raise TypeError(
+            f"image: dtype {array.dtype} is not a grey level or colour; "
+            "give bool, integer or float values"
+        )
+    planes = _channels_first(array, channel_axis)
+    if planes.size == 0:
+        raise ValueError(f"image: shape {array.shape} holds no pixels")
+    low, high = _value_range(planes, value_range)
+    pixels = planes.astype(np.float32)
+    if (low, high) != (0.0, 1.0):
+        pixels -= np.float32(low)
+        pixels /= np.float32(high - low)
+    np.clip(pixels, 0, 1, out=pixels)
+    return PreparedImage(pixels, (low, high))
+
+
+def _channels_first(array: NDArray[Any], channel_axis: int | None) -> NDArray[Any]:
+    if channel_axis is not None:
+        if array.ndim != 3 or not -3 <= channel_axis < 3:
+            raise ValueError(
+                f"channel_axis: {channel_axis} does not fit an image of shape "
+                f"{array.shape}; a 3-D array with one channel axis is needed"
+            )
+        return np.moveaxis(array, channel_axis, 0)
+    if array.ndim == 2:
+        return array[np.newaxis]
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        return np.moveaxis(array[..., :3], 2, 0)
+    raise ValueError(
+        f"image: shape {array.shape} is not one micrograph; give (H, W), (H, W, 3), "
+        "(H, W, 4) or a 3-D array with channel_axis"
+    )
+
+
+def _value_range(
+    planes: NDArray[Any], value_range: tuple[float, float] | None
+) -> tuple[float, float]:
+    low, high = float(planes.min()), float(planes.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = int(planes.size - np.isfinite(planes).sum())
+        raise ValueError(
+            f"image: {bad} of {planes.size} values are NaN or infinite; replace them "
+            "first, for instance with numpy.nan_to_num"
+        )
+    if low == high:
+        raise ValueError(
+            f"image: every pixel has the value {low:g}; an image with contrast is "
+            "needed"
+        )
+    if value_range is not None:
+        return _checked_range(value_range)
+    if planes.dtype == np.uint8:
+        return 0.0, 255.0
+    if planes.dtype == np.bool_ or (planes.dtype.kind == "f" and 0 <= low < high <= 1):
+        return 0.0, 1.0
+    warnings.warn(
+        f"{planes.dtype} grey levels are scaled by this image's own range "
+        f"{low:g}..{high:g}; give value_range=(low, high) to treat all images alike",
+        stacklevel=5,
+    )
+    return low, high
+
+
+def _checked_range(value_range: tuple[float, float]) -> tuple[float, float]:
+    low, high = (float(value) for value in value_range)
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise ValueError(
+            f"value_range: {value_range} is not a range; give (low, high) with "
+            "low < high"
+        )
+    return low, high

@@ -1,0 +1,85 @@
+"""Every kind of micrograph becomes (C, H, W) in 0..1, and the rest is refused."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from napari_hrdv2.core.images import prepare_image
+
+GREY = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("image", "axis", "shape"),
+    [
+        (GREY, None, (1, 3, 4)),
+        (np.dstack([GREY] * 3), None, (3, 3, 4)),
+        (np.dstack([GREY] * 4), None, (3, 3, 4)),
+        (np.stack([GREY] * 5), 0, (5, 3, 4)),
+        (GREY[..., None], -1, (1, 3, 4)),
+    ],
+)
+def test_channels_come_first(image, axis, shape):
+    prepared = prepare_image(image, channel_axis=axis)
+    assert prepared.pixels.shape == shape
+    assert prepared.pixels.dtype == np.float32
+    np.testing.assert_allclose(prepared.pixels[0], GREY / 255, atol=1e-7)
+
+
+@pytest.mark.parametrize("image", [GREY > 4, GREY / 20.0, GREY.astype(np.float16) / 16])
+def test_values_in_0_to_1_stay_as_they_are(image):
+    prepared = prepare_image(image)
+    np.testing.assert_allclose(prepared.pixels[0], image, atol=1e-7)
+    assert prepared.value_range == (0, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float64])
+def test_a_range_of_its_own_is_said(dtype):
+    with pytest.warns(UserWarning, match=r"own range 0\.\.1100"):
+        prepared = prepare_image(GREY.astype(dtype) * dtype(100))
+    np.testing.assert_allclose(prepared.pixels[0], GREY / 11, atol=1e-6)
+    assert prepared.value_range == (0, 1100)
+
+
+def test_a_given_range_is_mapped_and_clipped_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepared = prepare_image(GREY.astype(np.uint16), value_range=(2, 6))
+    expected = np.clip((GREY - 2.0) / 4, 0, 1)
+    np.testing.assert_allclose(prepared.pixels[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros(5), r"image: shape \(5,\) is not one micrograph"),
+        (np.zeros((1, 1, 1, 4, 4)), "image: shape .* is not one micrograph"),
+        (np.zeros((7, 5, 5)), "image: shape .* with channel_axis"),
+        (np.zeros((0, 4)), "holds no pixels"),
+        (np.full((3, 4), 7), "image: every pixel has the value 7"),
+        (np.where(GREY == 3, np.nan, GREY), "image: 1 of 12 values are NaN"),
+        (np.where(GREY > 9, np.inf, GREY), "image: 2 of 12 values are NaN or infinite"),
+    ],
+)
+def test_what_is_no_micrograph_is_refused_in_one_sentence(image, message):
+    with pytest.raises(ValueError, match=message):
+        prepare_image(image)
+
+
+def test_what_are_no_numbers_is_refused():
+    with pytest.raises(TypeError, match="image: dtype complex128"):
+        prepare_image(np.ones((3, 4), complex))
+
+
+@pytest.mark.parametrize("value_range", [(1, 1), (3, 2), (0, np.nan)])
+def test_a_range_that_is_none_is_refused(value_range):
+    with pytest.raises(ValueError, match="value_range: .* is not a range"):
+        prepare_image(GREY, value_range=value_range)
+
+
+def test_a_channel_axis_must_exist():
+    with pytest.raises(ValueError, match="channel_axis: 3 does not fit"):
+        prepare_image(np.stack([GREY] * 3), channel_axis=3)
