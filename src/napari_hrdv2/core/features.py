@@ -1,0 +1,269 @@
+"""High-resolution features that are never written out pixel by pixel.
+
+HR-Dv2 averages upsampled token maps of T transformed copies of an image into a
+(C, H, W) map F. Upsampling, undoing a transform and averaging act on space, a linear
+readout acts on channels, so they commute::
+
+    W · mean_t inverse_t(upsample(tokens_t)) + b
+        = mean_t inverse_t(upsample(tokens_t · Wᵀ)) + b
+
+Only the tokens are kept. Reading F at some pixels is a weighted gather of a few token
+rows; segmenting the image projects the tokens to K planes and upsamples those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .feature_map import Features, JoinedFeatures, Recipe
+from .interpolation import INTERPOLATIONS, Axis, padded_length
+from .spread import Spread
+from .transforms import BOUNDARIES, Transform, TransformSet, parse_transforms
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Features", "HighResFeatures", "JoinedFeatures", "Recipe"]
+
+ROWS_PER_BLOCK = 56  # output rows worked on at a time, so that they stay in the cache
+TOKENS_PER_CHUNK = 1024  # tokens converted to float32 at a time, for the same reason
+PIXELS_PER_CHUNK = 4096
+
+
+class HighResFeatures(Features):
+    """The average of upsampled token maps of transformed copies of one image.
+
+    Parameters
+    ----------
+    tokens : (T, h, w, C) array or tensor, or a sequence of T (h, w, C) ones
+        Tokens of the transformed images, in the order of `transforms`; where a
+        transform turns the image, h and w are swapped.
+    transforms : str or TransformSet
+        Tokens of transforms that share a shift are averaged at once, because their
+        flips and turns can be undone on the token grid.
+    image_shape : tuple of int
+        (H, W). The image was padded at the bottom and the right to whole patches.
+    patch_size, stride : int
+        Side of a patch and distance of neighbouring patches in pixels.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+        How tokens are upsampled, about their true centres.
+    boundary : {"periodic", "reflect"}
+        What a shifted image showed at its border.
+    recipe : Recipe, optional
+        Where the tokens come from.
+
+    Raises
+    ------
+    ValueError
+        If the tokens do not fit the transforms or the image.
+
+    Notes
+    -----
+    The method is HR-Dv2 [1]_, with the order of composed inverses, the centres of
+    overlapping patches and the accumulation in float32 put right.
+
+    References
+    ----------
+    .. [1] R. Docherty et al., "Upsampling DINOv2 features for unsupervised vision
+       tasks and weakly supervised materials segmentation", arXiv:2410.19836.
+
+    Examples
+    --------
+    >>> tokens = np.ones((1, 2, 3, 5), np.float32)
+    >>> features = HighResFeatures(tokens, "identity", (28, 40), 14, 14)
+    >>> features.shape, features.sample([27], [39]).shape
+    ((5, 28, 40), (1, 5))
+    """
+
+    def __init__(
+        self,
+        tokens: ArrayLike | Tensor | Sequence[Tensor],
+        transforms: str | TransformSet,
+        image_shape: tuple[int, int],
+        patch_size: int,
+        stride: int,
+        interpolation: str = "bilinear",
+        *,
+        boundary: str = "periodic",
+        recipe: Recipe | None = None,
+    ) -> None:
+        check_choice("interpolation", interpolation, INTERPOLATIONS)
+        check_choice("boundary", boundary, BOUNDARIES)
+        self.transforms = parse_transforms(transforms, stride)
+        self.shifts = self.transforms.shifts()
+        self.tokens = _one_map_per_shift(tokens, self.transforms, self.shifts)
+        height, width = image_shape
+        grid = self.tokens.shape[1:3]
+        for length, count in zip(image_shape, grid, strict=True):
+            expected = padded_length(length, patch_size, stride)
+            if patch_size + stride * (count - 1) != expected:
+                raise ValueError(
+                    f"tokens: a grid of {tuple(grid)} does not fit an image of shape "
+                    f"{tuple(image_shape)} with patches of {patch_size} px every "
+                    f"{stride} px"
+                )
+        self.rows, self.columns = (
+            Axis(length, count, patch_size, stride, interpolation, boundary)
+            for length, count in zip(image_shape, grid, strict=True)
+        )
+        self.patch_size, self.stride = patch_size, stride
+        self.interpolation, self.boundary = interpolation, boundary
+        self.shape = (self.tokens.shape[3], height, width)
+        self.recipes = () if recipe is None else (recipe,)
+
+    def __repr__(self) -> str:
+        return (
+            f"HighResFeatures(shape={self.shape}, tokens={tuple(self.tokens.shape)}, "
+            f"transforms={self.transforms.spec!r}, {self.nbytes / 1e6:.0f} MB)"
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the tokens take."""
+        return self.tokens.numel() * self.tokens.element_size()
+
+    @cached_property
+    def _spread(self) -> Spread:
+        return Spread(
+            [transform.shift for transform in self.shifts.transforms],
+            self.shifts.weights,
+            self.rows,
+            self.columns,
+            self.tokens.device,
+        )
+
+    @property
+    def _is_pixelwise(self) -> bool:
+        """Whether every token is a pixel, so that there is nothing to upsample."""
+        return self.patch_size == 1 and self.stride == 1 and len(self.shifts) == 1
+
+    def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
+        pixels = self._pixels(rows, cols)
+        output = np.empty((len(pixels[0]), self.shape[0]), np.float32)
+        for start in range(0, len(output), PIXELS_PER_CHUNK):
+            chunk = slice(start, start + PIXELS_PER_CHUNK)
+            index, weight = self._taps(pixels[0][chunk], pixels[1][chunk])
+            output[chunk] = _gather(self.tokens, index, weight).cpu().numpy()
+        return output
+
+    def _taps(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Return flat token indices and weights, (N, taps) each."""
+        indices, weights = [], []
+        _, height, width, _ = self.tokens.shape
+        pairs = zip(self.shifts.transforms, self.shifts.weights, strict=True)
+        for number, (transform, share) in enumerate(pairs):
+            row, row_weight = self.rows.taps(rows, transform.row_shift)
+            column, column_weight = self.columns.taps(columns, transform.column_shift)
+            index = (number * height + row)[:, :, None] * width + column[:, None, :]
+            weight = share * row_weight[:, :, None] * column_weight[:, None, :]
+            indices.append(index.flatten(1))
+            weights.append(weight.flatten(1))
+        device = self.tokens.device
+        return torch.cat(indices, 1).to(device), torch.cat(weights, 1).to(device)
+
+    def planes(self, weight: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:  # noqa: D102 - inherited
+        device = self.tokens.device
+        weight, bias = weight.to(device), bias.to(device)[None, :, None]
+        if self._is_pixelwise:
+            yield from self._pixelwise_planes(weight, bias)
+            return
+        logits = _projected(self.tokens, weight)
+        for rows, block in self._spread.blocks(logits, ROWS_PER_BLOCK):
+            yield rows, block.add_(bias)
+
+    def _pixelwise_planes(
+        self, weight: Tensor, bias: Tensor
+    ) -> Iterator[tuple[slice, Tensor]]:
+        for start in range(0, self.shape[1], ROWS_PER_BLOCK):
+            rows = slice(start, min(start + ROWS_PER_BLOCK, self.shape[1]))
+            logits = _projected(self.tokens[:, rows], weight)[0]
+            yield rows, logits.movedim(0, 1).add(bias)
+
+    def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
+        tokens = self.tokens.float().cpu()
+        rows, columns = self.rows.unpadded(), self.columns.unpadded()
+        total = torch.zeros(self.shape)
+        pairs = zip(self.shifts.transforms, self.shifts.weights, strict=True)
+        for grid, (transform, share) in zip(tokens, pairs, strict=True):
+            upsampled = torch.einsum(
+                "yi,ijc,xj->cyx",
+                rows.matrix(torch.arange(rows.length)),
+                grid,
+                columns.matrix(torch.arange(columns.length)),
+            )
+            total += share * self._unshifted(upsampled, transform)
+        return total.numpy()
+
+    def _unshifted(self, image: Tensor, transform: Transform) -> Tensor:
+        """Undo the shift of a (C, H', W') map of the padded image, and crop."""
+        _, height, width = self.shape
+        if self.boundary == "periodic":
+            back = (-transform.row_shift, -transform.column_shift)
+            return torch.roll(image, back, (1, 2))[:, :height, :width]
+        rows = (torch.arange(height) + transform.row_shift).clamp(0, image.shape[1] - 1)
+        columns = (torch.arange(width) + transform.column_shift).clamp(
+            0, image.shape[2] - 1
+        )
+        return image[:, rows][:, :, columns]
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ValueError unless the value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}: {value!r} is unknown; use {' or '.join(choices)}")
+
+
+def _one_map_per_shift(
+    tokens: Any, transforms: TransformSet, shifts: TransformSet
+) -> Tensor:
+    """Undo flips and turns on the grid and average what shares a shift."""
+    maps = (
+        tokens if isinstance(tokens, Tensor) else [torch.as_tensor(t) for t in tokens]
+    )
+    if len(maps) != len(transforms) or any(grid.ndim != 3 for grid in maps):
+        raise ValueError(
+            f"tokens: shape {tuple(np.shape(tokens))} does not fit {len(transforms)} "
+            f"transforms; ({len(transforms)}, h, w, C) is needed"
+        )
+    if transforms.transforms == shifts.transforms:
+        return maps if isinstance(maps, Tensor) else torch.stack(maps)
+    number = {transform: i for i, transform in enumerate(transforms.transforms)}
+    averaged = [
+        sum(
+            share * transform.undo_symmetry(maps[number[transform]]).float()
+            for transform, share in transforms.members(shift)
+        )
+        for shift in shifts.transforms
+    ]
+    return torch.stack(averaged).to(maps[0].dtype)  # type: ignore[arg-type]
+
+
+def _projected(tokens: Tensor, weight: Tensor) -> Tensor:
+    """Return tokens · weightᵀ in float32, (T, h, w, C) -> (T, K, h, w)."""
+    table = tokens.reshape(-1, tokens.shape[-1])
+    output = torch.empty(len(weight), len(table), device=table.device)
+    step = TOKENS_PER_CHUNK if table.device.type == "cpu" else len(table)
+    for start in range(0, len(table), step):
+        chunk = table[start : start + step].float()
+        torch.mm(weight, chunk.T, out=output[:, start : start + len(chunk)])
+    return output.reshape(-1, *tokens.shape[:3]).movedim(0, 1)
+
+
+def _gather(tokens: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Return weighted sums of token rows, (N, taps) twice -> (N, C) float32."""
+    table = tokens.reshape(-1, tokens.shape[-1])
+    if table.dtype != torch.float32:
+        # Neighbouring pixels share tokens: convert each needed row once.
+        needed = torch.zeros(len(table), dtype=torch.bool, device=table.device)
+        needed[index.flatten()] = True
+        position = needed.cumsum(0) - 1
+        table, index = table[needed].float(), position[index]
+    return torch.nn.functional.embedding_bag(
+        index, table, per_sample_weights=weight, mode="sum"
+    )

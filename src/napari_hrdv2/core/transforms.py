@@ -1,0 +1,261 @@
+"""Invertible transforms of an image, sets of them, and the grammar that names them.
+
+Every composition of shifts, flips and quarter turns equals one shift followed by one
+of the eight symmetries of the square, so that is the only form kept here. It makes
+duplicates visible (they become weights), and it splits the inverse in two: the
+symmetry is undone on the small token grid, exactly and on any image shape, and only
+the shift is left for the upsampling.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+GRAMMAR = (
+    "factors joined by '*': identity, shift:1,2, shift:1,2:neumann, lattice:4, flip, "
+    "rotate"
+)
+BOUNDARIES = ("periodic", "reflect")
+
+
+@dataclass(frozen=True, order=True)
+class Transform:
+    """A shift by whole pixels, then optionally a transposition, then flips.
+
+    Attributes
+    ----------
+    row_shift, column_shift : int
+        How far the content moves down and to the right.
+    transpose, flip_rows, flip_columns : bool
+        The symmetry applied after the shift, in this order.
+    """
+
+    row_shift: int = 0
+    column_shift: int = 0
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+    @property
+    def shift(self) -> tuple[int, int]:
+        """The shift as (rows, columns)."""
+        return self.row_shift, self.column_shift
+
+    @property
+    def _flips(self) -> tuple[int, ...]:
+        return (-2,) * self.flip_rows + (-1,) * self.flip_columns
+
+    def then(self, other: Transform) -> Transform:
+        """Return the transform that applies this one and afterwards `other`."""
+        # other's shift happens behind our symmetry; moved in front of it, the
+        # shift vector is seen through the inverse of that symmetry.
+        rows, columns = other.shift
+        rows, columns = rows * _sign(self.flip_rows), columns * _sign(self.flip_columns)
+        if self.transpose:
+            rows, columns = columns, rows
+        flips = (self.flip_rows, self.flip_columns)
+        if other.transpose:
+            flips = flips[::-1]
+        return Transform(
+            self.row_shift + rows,
+            self.column_shift + columns,
+            self.transpose != other.transpose,
+            flips[0] != other.flip_rows,
+            flips[1] != other.flip_columns,
+        )
+
+    def apply(self, image: Tensor, boundary: str = "periodic") -> Tensor:
+        """Return the transformed image.
+
+        Parameters
+        ----------
+        image : (..., H, W) tensor
+        boundary : {"periodic", "reflect"}
+            What moves in at the border: the other side, or the mirror image.
+
+        Returns
+        -------
+        (..., H, W) tensor, or (..., W, H) if the transform transposes
+        """
+        if self.shift != (0, 0):
+            image = _shifted(image, self.shift, boundary)
+        if self.transpose:
+            image = image.transpose(-2, -1)
+        return image.flip(self._flips) if self._flips else image
+
+    def undo_symmetry(self, tokens: Tensor) -> Tensor:
+        """Return a token grid (..., h, w, C) with the flips and turns undone."""
+        tokens = tokens.movedim(-1, 0)
+        if self._flips:
+            tokens = tokens.flip(self._flips)
+        if self.transpose:
+            tokens = tokens.transpose(-2, -1)
+        return tokens.movedim(0, -1)
+
+
+@dataclass(frozen=True)
+class TransformSet:
+    """Distinct transforms with their weights, which sum to 1.
+
+    Attributes
+    ----------
+    spec : str
+        The specification that it was made from, as a user writes it.
+    transforms : tuple of Transform
+    weights : tuple of float
+    """
+
+    spec: str
+    transforms: tuple[Transform, ...]
+    weights: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.transforms)
+
+    def shifts(self) -> TransformSet:
+        """Return the distinct shifts, each with the weight of all that share it."""
+        weights: dict[Transform, float] = {}
+        for transform, weight in zip(self.transforms, self.weights, strict=True):
+            shift = Transform(*transform.shift)
+            weights[shift] = weights.get(shift, 0.0) + weight
+        return TransformSet(self.spec, tuple(weights), tuple(weights.values()))
+
+    def members(self, shift: Transform) -> list[tuple[Transform, float]]:
+        """Return the transforms with this shift and their shares, which sum to 1."""
+        pairs = [
+            (transform, weight)
+            for transform, weight in zip(self.transforms, self.weights, strict=True)
+            if transform.shift == shift.shift
+        ]
+        total = math.fsum(weight for _, weight in pairs)
+        return [(transform, weight / total) for transform, weight in pairs]
+
+
+def parse_transforms(spec: str | TransformSet, stride: int) -> TransformSet:
+    """Return the transform set that a specification names.
+
+    Parameters
+    ----------
+    spec : str or TransformSet
+        Factors joined by ``*``: ``identity``; ``shift:1,2`` (identity and the eight
+        directions at each distance in pixels); ``shift:1,2:neumann`` (four
+        directions); ``lattice:4`` (4 × 4 shifts that cover one stride evenly);
+        ``flip`` (none, horizontal, vertical, both); ``rotate`` (quarter turns).
+        A finished set is returned as it is.
+    stride : int
+        Distance of the tokens in pixels, which a lattice divides.
+
+    Raises
+    ------
+    ValueError
+        If the specification does not follow the grammar.
+
+    Examples
+    --------
+    >>> len(parse_transforms("shift:1,2", 14)), len(parse_transforms("flip*rotate", 14))
+    (17, 8)
+    >>> parse_transforms("lattice:2", 14).transforms[1].shift
+    (0, 7)
+    """
+    if isinstance(spec, TransformSet):
+        return spec
+    if not isinstance(spec, str):
+        raise TypeError(f"transforms: {spec!r} is not a text; give {GRAMMAR}")
+    factors = [
+        _factor(word, spec, stride) for word in re.sub(r"\s", "", spec).split("*")
+    ]
+    counts = Counter(
+        _chained(combination) for combination in itertools.product(*factors)
+    )
+    total = sum(counts.values())
+    weights = tuple(count / total for count in counts.values())
+    return TransformSet(spec, tuple(counts), weights)
+
+
+def _chained(transforms: tuple[Transform, ...]) -> Transform:
+    result = Transform()
+    for transform in transforms:
+        result = result.then(transform)
+    return result
+
+
+def _factor(word: str, spec: str, stride: int) -> list[Transform]:
+    name, _, rest = word.lower().partition(":")
+    if word.lower() in _SYMMETRIES:
+        return _SYMMETRIES[word.lower()]
+    if name == "lattice" and re.fullmatch(r"[1-9]\d{0,2}", rest):
+        return _lattice(int(rest), stride)
+    match = re.fullmatch(r"(\d{1,4}(?:,\d{1,4})*)(?::(moore|neumann))?", rest)
+    if name == "shift" and match:
+        distances = [int(text) for text in match[1].split(",")]
+        return _neighbourhood(distances, diagonals=match[2] != "neumann")
+    raise ValueError(
+        f"transforms: {word!r} in {spec!r} is not understood; use {GRAMMAR}"
+    )
+
+
+def _neighbourhood(distances: list[int], *, diagonals: bool) -> list[Transform]:
+    directions = [
+        (rows, columns)
+        for rows, columns in itertools.product((-1, 0, 1), repeat=2)
+        if (rows, columns) != (0, 0) and (diagonals or rows == 0 or columns == 0)
+    ]
+    shifts = [
+        Transform(distance * rows, distance * columns)
+        for distance in distances
+        for rows, columns in directions
+    ]
+    return [Transform(), *shifts]
+
+
+def _lattice(count: int, stride: int) -> list[Transform]:
+    # Starting at zero and going both ways keeps the shifts short.
+    steps = [(i + 1) // 2 * (1 if i % 2 else -1) for i in range(count)]
+    offsets = [math.floor(step * stride / count + 0.5) for step in steps]
+    return [Transform(rows, columns) for rows in offsets for columns in offsets]
+
+
+def _sign(flipped: bool) -> int:
+    return -1 if flipped else 1
+
+
+def _shifted(image: Tensor, shift: tuple[int, int], boundary: str) -> Tensor:
+    if boundary == "periodic":
+        return torch.roll(image, shift, dims=(-2, -1))
+    for axis, distance in zip((-2, -1), shift, strict=True):
+        source = torch.arange(image.shape[axis], device=image.device) - distance
+        image = image.index_select(
+            image.ndim + axis, _reflected(source, image.shape[axis])
+        )
+    return image
+
+
+def _reflected(index: Tensor, length: int) -> Tensor:
+    """Map any integer index into 0..length-1 by mirroring at both ends."""
+    if length == 1:
+        return torch.zeros_like(index)
+    period = 2 * (length - 1)
+    index = index.remainder(period)
+    return torch.where(index < length, index, period - index)
+
+
+_SYMMETRIES = {
+    "identity": [Transform()],
+    "flip": [
+        Transform(flip_rows=rows, flip_columns=columns)
+        for rows, columns in itertools.product((False, True), repeat=2)
+    ],
+    "rotate": [
+        Transform(),
+        Transform(transpose=True, flip_rows=True),
+        Transform(flip_rows=True, flip_columns=True),
+        Transform(transpose=True, flip_columns=True),
+    ],
+}
