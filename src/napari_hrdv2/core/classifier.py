@@ -1,0 +1,374 @@
+"""A linear pixel classifier that is trained on a few labelled pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+
+from .features import Features, Recipe
+from .logistic import Preconditioner, Readout, fit_readout
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+class SampleCache:
+    """Feature vectors of the pixels of one image that were labelled so far.
+
+    A stroke adds a few pixels to thousands that are known; only those are read.
+
+    Parameters
+    ----------
+    features : Features
+    """
+
+    def __init__(self, features: Features) -> None:
+        self.features = features
+        self._pixels = np.empty(0, np.int64)  # flat indices, ascending
+        self._rows = np.empty((0, features.shape[0]), np.float32)
+
+    def rows(self, pixels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the feature vectors of some pixels.
+
+        Parameters
+        ----------
+        pixels : (N,) array of int
+            Flat indices into (H, W), ascending and without repetition.
+
+        Returns
+        -------
+        (N, C) float32 array
+        """
+        new = np.setdiff1d(pixels, self._pixels, assume_unique=True)
+        if new.size:
+            sampled = self.features.sample(*np.divmod(new, self.features.shape[2]))
+            place = np.searchsorted(self._pixels, new)
+            self._pixels = np.insert(self._pixels, place, new)
+            self._rows = np.insert(self._rows, place, sampled, axis=0)
+        if len(pixels) == len(self._pixels):
+            return self._rows
+        return self._rows[np.searchsorted(self._pixels, pixels)]
+
+
+class PixelClassifier:
+    """Logistic regression from feature vectors to classes.
+
+    Parameters
+    ----------
+    C : float
+        Weight of the labelled pixels against the penalty on large coefficients, which
+        act on standardised features.
+    balanced : bool
+        Whether all classes count alike however many pixels each was given.
+    tolerance : float
+        Where the fit stops; smaller is slower.
+
+    Attributes
+    ----------
+    classes : (K,) int64 array
+        The label ids, ascending.
+    weight, bias : (K, C) and (K,) float32 arrays
+        The readout on features as they are.
+    recipes : tuple of Recipe
+        How the features were made that it was trained on.
+    class_names, class_colors : dict
+        Optional, by label id; colours as "#rrggbb".
+    pixel_size : tuple of float and str, or None
+        Size and unit of a pixel of the training image.
+    labels_hash : str
+        Digest of the labels that it was trained on.
+
+    Examples
+    --------
+    >>> from napari_hrdv2 import HighResFeatures
+    >>> tokens = np.arange(12.0, dtype=np.float32).reshape(1, 3, 4, 1)
+    >>> features = HighResFeatures(tokens, "identity", (3, 4), 1, 1)
+    >>> labels = np.array([[5, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 9]])
+    >>> PixelClassifier().fit(features, labels).predict(features).tolist()
+    [[5, 5, 5, 5], [5, 5, 9, 9], [9, 9, 9, 9]]
+    """
+
+    def __init__(
+        self, *, C: float = 1.0, balanced: bool = True, tolerance: float = 1e-4
+    ) -> None:
+        if not C > 0:
+            raise ValueError(f"C: {C} is not a weight; a number above 0 is needed")
+        self.C, self.balanced, self.tolerance = float(C), balanced, tolerance
+        self.classes = np.empty(0, np.int64)
+        self.weight = np.empty((0, 0), np.float32)
+        self.bias = np.empty(0, np.float32)
+        self.recipes: tuple[Recipe, ...] = ()
+        self.class_names: dict[int, str] = {}
+        self.class_colors: dict[int, str] = {}
+        self.pixel_size: tuple[float, str] | None = None
+        self.labels_hash = ""
+        self._preconditioner: Preconditioner | None = None
+
+    def __repr__(self) -> str:
+        made = ", ".join(recipe.backbone for recipe in self.recipes)
+        return f"PixelClassifier(classes={self.classes.tolist()}, features={made!r})"
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it can predict."""
+        return len(self.classes) > 0
+
+    def fit(
+        self,
+        features: Features | Sequence[Features],
+        labels: ArrayLike | Sequence[ArrayLike],
+        *,
+        samples: SampleCache | Sequence[SampleCache] | None = None,
+    ) -> Self:
+        """Train on the labelled pixels; start from the last fit if there is one.
+
+        Parameters
+        ----------
+        features : Features, or a sequence of them
+        labels : (H, W) array of int, or a sequence of them
+            0 where a pixel is not labelled, else any positive label id.
+        samples : SampleCache, or a sequence of them
+            Of these features, so that pixels seen before are not read again.
+
+        Returns
+        -------
+        PixelClassifier
+            Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the labels do not fit the features, or fewer than two classes are
+            labelled; the classifier is then as it was before.
+        """
+        many = [features] if isinstance(features, Features) else list(features)
+        arrays: list[Any] = (
+            [labels] if isinstance(features, Features) else list(cast("Any", labels))
+        )
+        if samples is None:
+            caches = [SampleCache(one) for one in many]
+        else:
+            caches = [samples] if isinstance(samples, SampleCache) else list(samples)
+        if not len(many) == len(arrays) == len(caches) > 0:
+            raise ValueError(
+                f"labels: {len(arrays)} label images for {len(many)} features; one for "
+                "each is needed"
+            )
+        checked = [
+            check_labels(array, one.shape[1:])
+            for one, array in zip(many, arrays, strict=True)
+        ]
+        _check_same_kind(many)
+        pixels = [np.flatnonzero(array) for array in checked]
+        ids = np.concatenate(
+            [array.ravel()[at] for array, at in zip(checked, pixels, strict=True)]
+        )
+        classes, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
+        _check_classes(classes)
+        rows = [cache.rows(at) for cache, at in zip(caches, pixels, strict=True)]
+        table = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        weights = (
+            len(ids) / (len(classes) * counts) if self.balanced else counts * 0 + 1
+        )
+        readout, self._preconditioner = fit_readout(
+            table,
+            index,
+            regularisation=self.C,
+            sample_weight=weights[index].astype(np.float32),
+            tolerance=self.tolerance,
+            start=self._start(classes, table.shape[1]),
+            preconditioner=self._preconditioner,
+        )
+        self.classes = classes.astype(np.int64)
+        self.weight, self.bias = readout.weight, readout.bias
+        self.recipes = many[0].recipes
+        self.labels_hash = _digest(checked)
+        return self
+
+    def predict(self, features: Features) -> NDArray[Any]:
+        """Return the label id of every pixel.
+
+        Parameters
+        ----------
+        features : Features
+
+        Returns
+        -------
+        (H, W) array of the smallest unsigned integer type that holds the ids
+        """
+        self._check_can_read(features)
+        ids = self.classes.astype(np.min_scalar_type(int(self.classes.max())))
+        return ids[features.argmax(self.weight, self.bias)]
+
+    def predict_proba(self, features: Features) -> NDArray[np.float32]:
+        """Return the probability of every class at every pixel.
+
+        Parameters
+        ----------
+        features : Features
+
+        Returns
+        -------
+        (K, H, W) float32 array
+            In the order of `classes`; sums to 1 over the first axis.
+        """
+        self._check_can_read(features)
+        planes = features.project(self.weight, self.bias)
+        planes -= planes.max(axis=0)
+        np.exp(planes, out=planes)
+        planes /= planes.sum(axis=0)
+        return planes
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the classifier to one safetensors file.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; one that was there before is untouched.
+        ValueError
+            If the classifier was not trained.
+        """
+        from .storage import save_classifier
+
+        save_classifier(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> PixelClassifier:
+        """Return the classifier of a file that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is not a classifier file, or of a newer format.
+        """
+        from .storage import load_classifier
+
+        return load_classifier(path)
+
+    def _start(
+        self, classes: NDArray[np.integer[Any]], channels: int
+    ) -> Readout | None:
+        """The last readout for the classes it knew, zero for new ones."""
+        if self.weight.shape[1:] != (channels,):
+            return None
+        weight = np.zeros((len(classes), channels), np.float32)
+        bias = np.full(len(classes), self.bias.mean(), np.float32)
+        known = np.isin(classes, self.classes)
+        former = np.searchsorted(self.classes, classes[known])
+        weight[known], bias[known] = self.weight[former], self.bias[former]
+        return Readout(weight, bias)
+
+    def _check_can_read(self, features: Features) -> None:
+        if not self.is_fitted:
+            raise ValueError(
+                "classifier: it was not trained; call fit, or load a saved one"
+            )
+        check_recipes(self.recipes, features.recipes)
+        if features.shape[0] != self.weight.shape[1]:
+            raise ValueError(
+                f"features: {features.shape[0]} channels do not fit a classifier that "
+                f"was trained on {self.weight.shape[1]}"
+            )
+
+
+def check_labels(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return labels as an array after checking type, shape and sign."""
+    array = np.asarray(labels)
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"labels: dtype {array.dtype} does not hold label ids; integers are "
+            "needed, 0 where a pixel is not labelled"
+        )
+    if array.shape != tuple(shape):
+        raise ValueError(
+            f"labels: shape {array.shape} does not fit an image of shape {tuple(shape)}"
+        )
+    if array.dtype.kind == "i" and array.size and array.min() < 0:
+        raise ValueError(
+            f"labels: {array.min()} is not a label id; use 0 for pixels that are not "
+            "labelled and positive numbers for classes"
+        )
+    return array
+
+
+def check_recipes(trained: Sequence[Recipe], given: Sequence[Recipe]) -> None:
+    """Raise ValueError unless a classifier's features are those that are given.
+
+    Another transform set or stride makes features that are alike but not the same;
+    that is worth a warning only.
+    """
+    if not trained or not given:
+        return
+    theirs = [(recipe.backbone, recipe.weights_hash) for recipe in trained]
+    ours = [(recipe.backbone, recipe.weights_hash) for recipe in given]
+    if theirs != ours:
+        named = [_named(trained), _named(given)]
+        if named[0] == named[1]:
+            named = [
+                f"{name} (weights {', '.join(h or '-' for _, h in pairs)})"
+                for name, pairs in zip(named, (theirs, ours), strict=True)
+            ]
+        raise ValueError(
+            f"features: the classifier was trained on {named[0]} and cannot read "
+            f"{named[1]}; compute {named[0]} features or train again"
+        )
+    for former, now in zip(trained, given, strict=True):
+        if (former.transforms, former.stride) != (now.transforms, now.stride):
+            warnings.warn(
+                f"the classifier was trained with transforms {former.transforms!r} and "
+                f"stride {former.stride}, these features have {now.transforms!r} and "
+                f"{now.stride}",
+                stacklevel=4,
+            )
+
+
+def _named(recipes: Iterable[Recipe]) -> str:
+    return "+".join(recipe.backbone for recipe in recipes)
+
+
+def _check_same_kind(many: Sequence[Features]) -> None:
+    for other in many[1:]:
+        check_recipes(many[0].recipes, other.recipes)
+        if other.shape[0] != many[0].shape[0]:
+            raise ValueError(
+                f"features: {other.shape[0]} and {many[0].shape[0]} channels cannot "
+                "train one classifier"
+            )
+
+
+def _check_classes(classes: NDArray[Any]) -> None:
+    if len(classes) == 0:
+        raise ValueError(
+            "labels: no pixel is labelled; paint a stroke in each of two classes"
+        )
+    if len(classes) == 1:
+        raise ValueError(
+            f"labels: only class {classes[0]} is labelled; paint a second class too"
+        )
+
+
+def _digest(labels: Iterable[NDArray[Any]]) -> str:
+    """Digest of label images that does not depend on their integer type."""
+    digest = hashlib.sha256()
+    for array in labels:
+        at = np.flatnonzero(array)
+        digest.update(repr(array.shape).encode())
+        digest.update(at.astype("<i8").tobytes())
+        digest.update(array.ravel()[at].astype("<i8").tobytes())
+    return digest.hexdigest()

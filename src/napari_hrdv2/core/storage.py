@@ -1,0 +1,128 @@
+"""The file of a classifier: arrays and JSON in one safetensors file, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from .atomic import atomic_path
+from .classifier import PixelClassifier
+from .features import Recipe
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMAT = "napari-hrdv2 classifier"
+VERSION = 1
+
+
+def save_classifier(classifier: PixelClassifier, path: str | os.PathLike[str]) -> None:
+    """Write a trained classifier; see :meth:`PixelClassifier.save`."""
+    if not classifier.is_fitted:
+        raise ValueError("classifier: it was not trained, so there is nothing to save")
+    tensors: dict[str, NDArray[Any]] = {
+        "weight": np.ascontiguousarray(classifier.weight),
+        "bias": np.ascontiguousarray(classifier.bias),
+        "classes": np.ascontiguousarray(classifier.classes),
+    }
+    content = save(tensors, {"format": FORMAT, "description": _describe(classifier)})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def load_classifier(path: str | os.PathLike[str]) -> PixelClassifier:
+    """Read a classifier; see :meth:`PixelClassifier.load`."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"classifier: there is no file {path}")
+    try:
+        with safe_open(str(path), "numpy") as file:
+            metadata = file.metadata() or {}
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise _not_ours(path, "it is no safetensors file, or it is cut off") from error
+    if metadata.get("format") != FORMAT:
+        raise _not_ours(path, "it is a safetensors file of something else")
+    try:
+        return _restore(tensors, json.loads(metadata["description"]))
+    except _NewerFormatError as error:
+        raise ValueError(f"classifier: {path} {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _not_ours(path, "its content is damaged") from error
+
+
+class _NewerFormatError(Exception):
+    pass
+
+
+def _describe(classifier: PixelClassifier) -> str:
+    """Everything but the arrays, as JSON."""
+    from importlib.metadata import version
+
+    return json.dumps(
+        {
+            "version": VERSION,
+            "C": classifier.C,
+            "balanced": classifier.balanced,
+            "tolerance": classifier.tolerance,
+            "recipes": [asdict(recipe) for recipe in classifier.recipes],
+            "class_names": classifier.class_names,
+            "class_colors": classifier.class_colors,
+            "pixel_size": classifier.pixel_size,
+            "labels_hash": classifier.labels_hash,
+            "software": {name: version(name) for name in ("numpy", "scipy", "torch")},
+        },
+        sort_keys=True,
+    )
+
+
+def _restore(tensors: dict[str, Any], described: dict[str, Any]) -> PixelClassifier:
+    if described["version"] > VERSION:
+        raise _NewerFormatError(
+            f"has format {described['version']}; this version of napari-hrdv2 reads "
+            f"up to {VERSION}, a newer one is needed"
+        )
+    classifier = PixelClassifier(
+        C=described["C"],
+        balanced=described["balanced"],
+        tolerance=described["tolerance"],
+    )
+    weight, bias, classes = (tensors[name] for name in ("weight", "bias", "classes"))
+    consistent = weight.ndim == 2 and bias.shape == classes.shape == weight.shape[:1]
+    if not consistent or not np.isfinite(weight).all() or not np.isfinite(bias).all():
+        raise ValueError("arrays that do not fit each other")
+    classifier.weight, classifier.bias = weight, bias
+    classifier.classes = classes.astype(np.int64)
+    classifier.recipes = tuple(_recipe(entry) for entry in described["recipes"])
+    classifier.class_names = _by_id(described["class_names"])
+    classifier.class_colors = _by_id(described["class_colors"])
+    if described["pixel_size"] is not None:
+        size, unit = described["pixel_size"]
+        classifier.pixel_size = (float(size), str(unit))
+    classifier.labels_hash = described["labels_hash"]
+    return classifier
+
+
+def _recipe(entry: dict[str, Any]) -> Recipe:
+    known = {field.name for field in fields(Recipe)}
+    if set(entry) != known:
+        raise ValueError(f"recipe fields {sorted(entry)}")
+    low, high = entry["value_range"]
+    return Recipe(**{**entry, "value_range": (float(low), float(high))})
+
+
+def _by_id(entries: dict[str, str]) -> dict[int, str]:
+    return {int(label): str(value) for label, value in entries.items()}
+
+
+def _not_ours(path: str | os.PathLike[str], reason: str) -> ValueError:
+    return ValueError(
+        f"classifier: {path} is not a classifier of napari-hrdv2: {reason}"
+    )

@@ -1,0 +1,157 @@
+"""The classifier learns from scribbles, and refuses what it cannot learn from."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_hrdv2 import PixelClassifier
+from napari_hrdv2.core.classifier import SampleCache
+from synthetic import RECIPE, SHAPE, TRUTH, striped_features, strokes
+
+
+def test_three_stripes_are_found_with_any_label_ids():
+    features = striped_features()
+    predicted = PixelClassifier().fit(features, strokes(3, 70, 7000)).predict(features)
+    assert predicted.dtype == np.uint16
+    assert (predicted == TRUTH).mean() > 0.98
+
+
+def test_probabilities_sum_to_one_and_agree_with_the_prediction():
+    features = striped_features()
+    classifier = PixelClassifier().fit(features, strokes(3, 70))
+    probability = classifier.predict_proba(features)
+    assert probability.shape == (2, *SHAPE)
+    np.testing.assert_allclose(probability.sum(0), 1, atol=1e-5)
+    best = classifier.classes[probability.argmax(0)]
+    assert np.array_equal(best, classifier.predict(features))
+
+
+def test_many_images_train_one_classifier():
+    first, second = striped_features(0), striped_features(1)
+    classifier = PixelClassifier().fit([first, second], [strokes(3, 70), strokes(7000)])
+    assert classifier.classes.tolist() == [3, 70, 7000]
+    assert (classifier.predict(second) == TRUTH).mean() > 0.98
+
+
+def test_a_small_class_counts_as_much_as_a_large_one():
+    features = striped_features()
+    scribbles = strokes(3)
+    scribbles[:, :12] = 3
+    scribbles[7, 15] = 70
+    found = {
+        balanced: (
+            PixelClassifier(balanced=balanced, C=1e-3)
+            .fit(features, scribbles)
+            .predict(features)[:, 12:22]
+            == 70
+        ).mean()
+        for balanced in (True, False)
+    }
+    assert found[True] > 0.9 > found[False]
+
+
+def test_fitting_again_starts_warm_and_ends_at_the_same_place():
+    features = striped_features()
+    warm = PixelClassifier(tolerance=1e-6).fit(features, strokes(3, 70))
+    warm.fit(features, strokes(3, 70, 7000))
+    cold = PixelClassifier(tolerance=1e-6).fit(features, strokes(3, 70, 7000))
+    np.testing.assert_allclose(
+        warm.predict_proba(features), cold.predict_proba(features), atol=2e-3
+    )
+
+
+def test_a_class_that_is_erased_is_forgotten():
+    features = striped_features()
+    classifier = PixelClassifier().fit(features, strokes(3, 70, 7000))
+    classifier.fit(features, strokes(3, 7000))
+    assert classifier.classes.tolist() == [3, 7000]
+    assert 70 not in classifier.predict(features)
+
+
+def test_the_sample_cache_reads_every_pixel_once(monkeypatch):
+    features = striped_features()
+    cache = SampleCache(features)
+    asked = []
+    sample = features.sample
+
+    def counted(rows, cols):
+        asked.append(len(rows))
+        return sample(rows, cols)
+
+    monkeypatch.setattr(features, "sample", counted)
+    for pixels in ([5, 9], [5, 7, 9, 599], [7], [5, 9]):
+        rows = cache.rows(np.array(pixels))
+        np.testing.assert_array_equal(rows, sample(*np.divmod(pixels, 30)))
+    assert asked == [2, 2]
+
+
+def test_the_sample_cache_does_not_change_the_result():
+    features = striped_features()
+    cache = SampleCache(features)
+    cache.rows(np.arange(0, 600, 7))
+    plain = PixelClassifier().fit(features, strokes(3, 70))
+    cached = PixelClassifier().fit(features, strokes(3, 70), samples=cache)
+    assert np.array_equal(plain.weight, cached.weight)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (np.zeros(SHAPE, int), ValueError, "labels: no pixel is labelled"),
+        (strokes(70), ValueError, "labels: only class 70 is labelled"),
+        (np.ones((30, 20), int), ValueError, r"labels: shape \(30, 20\) does not fit"),
+        (-strokes(3, 70), ValueError, "labels: -70 is not a label id"),
+        (strokes(3, 70) / 1.0, TypeError, "labels: dtype float64"),
+    ],
+)
+def test_labels_that_cannot_train_are_refused_and_nothing_is_lost(
+    labels, error, message
+):
+    features = striped_features()
+    classifier = PixelClassifier().fit(features, strokes(3, 7000))
+    before = classifier.predict(features)
+    with pytest.raises(error, match=message):
+        classifier.fit(features, labels)
+    assert np.array_equal(classifier.predict(features), before)
+
+
+def test_features_of_another_backbone_are_refused_by_name():
+    classifier = PixelClassifier().fit(striped_features(), strokes(3, 70))
+    other = striped_features(recipe=replace(RECIPE, backbone="filters"))
+    with pytest.raises(
+        ValueError, match="trained on dinov2-small and cannot read filt"
+    ):
+        classifier.predict(other)
+    other = striped_features(recipe=replace(RECIPE, weights_hash="def"))
+    with pytest.raises(ValueError, match="weights abc.*weights def"):
+        classifier.predict(other)
+
+
+def test_features_of_other_transforms_are_read_with_a_warning():
+    classifier = PixelClassifier().fit(striped_features(), strokes(3, 70))
+    other = striped_features(recipe=replace(RECIPE, transforms="shift:1"))
+    with pytest.warns(UserWarning, match="these features have 'shift:1'"):
+        classifier.predict(other)
+
+
+def test_an_untrained_classifier_says_so():
+    with pytest.raises(ValueError, match="classifier: it was not trained"):
+        PixelClassifier().predict(striped_features())
+
+
+def test_images_and_labels_must_come_in_pairs():
+    with pytest.raises(ValueError, match="labels: 1 label images for 2 features"):
+        PixelClassifier().fit([striped_features()] * 2, [strokes(3, 70)])
+
+
+def test_a_channel_that_never_varies_does_no_harm():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        features = striped_features()
+        features.tokens[..., 3] = 5
+        classifier = PixelClassifier().fit(features, strokes(3, 70, 7000))
+    assert (classifier.predict(features) == TRUTH).mean() > 0.98

@@ -1,0 +1,101 @@
+"""The solver finds the optimum that scikit-learn finds, from anywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from napari_hrdv2.core.logistic import Readout, fit_readout
+
+
+def blobs(count=400, channels=12, classes=3, seed=0):
+    """Overlapping classes in correlated channels of very different scale."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, count) ** 2 % classes
+    labels[:classes] = np.arange(classes)
+    mixing = rng.standard_normal((channels, channels))
+    samples = rng.standard_normal((count, channels)) @ mixing
+    samples += rng.standard_normal((classes, channels))[labels]
+    samples = samples * np.logspace(-3, 3, channels) + 5
+    return samples.astype(np.float32), labels
+
+
+def balanced(labels):
+    counts = np.bincount(labels)
+    return (len(labels) / (len(counts) * counts))[labels].astype(np.float32)
+
+
+def log_probability(readout, samples):
+    logits = samples @ readout.weight.T + readout.bias
+    return logits - np.log(np.exp(logits).sum(1, keepdims=True))
+
+
+def fit(samples, labels, tolerance=1e-6, **options):
+    return fit_readout(
+        samples,
+        labels,
+        regularisation=1.0,
+        sample_weight=balanced(labels),
+        tolerance=tolerance,
+        **options,
+    )
+
+
+def test_probabilities_equal_those_of_scikit_learn():
+    samples, labels = blobs()
+    readout, _ = fit(samples, labels)
+    scaled = StandardScaler().fit_transform(samples.astype(np.float64))
+    reference = LogisticRegression(class_weight="balanced", tol=1e-8, max_iter=5000)
+    expected = reference.fit(scaled, labels).predict_log_proba(scaled)
+    np.testing.assert_allclose(log_probability(readout, samples), expected, atol=0.05)
+
+
+def test_a_warm_start_ends_where_a_cold_one_does():
+    samples, labels = blobs(500)
+    cold, _ = fit(samples, labels)
+    former, preconditioner = fit(samples[:450], labels[:450])
+    warm, reused = fit(samples, labels, start=former, preconditioner=preconditioner)
+    assert reused is preconditioner
+    np.testing.assert_allclose(
+        log_probability(warm, samples), log_probability(cold, samples), atol=0.05
+    )
+
+
+def test_starting_at_the_optimum_changes_nothing_to_speak_of():
+    samples, labels = blobs()
+    optimum, preconditioner = fit(samples, labels)
+    again, _ = fit(samples, labels, 1e-4, start=optimum, preconditioner=preconditioner)
+    np.testing.assert_allclose(again.weight, optimum.weight, rtol=1e-3, atol=1e-6)
+
+
+def test_the_same_samples_give_the_same_readout_to_the_bit():
+    samples, labels = blobs()
+    first, second = fit(samples, labels)[0], fit(samples, labels)[0]
+    assert np.array_equal(first.weight, second.weight)
+    assert np.array_equal(first.bias, second.bias)
+
+
+def test_a_preconditioner_of_other_classes_is_not_used():
+    samples, labels = blobs()
+    _, preconditioner = fit(samples, labels.clip(max=1))
+    _, fresh = fit(samples, labels, preconditioner=preconditioner)
+    assert fresh is not preconditioner
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, -4e4])
+def test_a_channel_that_does_not_vary_is_left_out(constant):
+    samples, labels = blobs()
+    samples[:, 4] = constant
+    readout, _ = fit(samples, labels)
+    assert np.isfinite(readout.weight).all()
+    assert np.abs(readout.weight[:, 4]).max() < 1e-6
+
+
+def test_one_sample_per_class_is_enough():
+    readout, _ = fit(np.float32([[0, 1], [3, 1]]), np.array([0, 1]))
+    assert (np.float32([[-1, 1], [4, 1]]) @ readout.weight.T + readout.bias).argmax(
+        1
+    ).tolist() == [0, 1]
+    assert isinstance(readout, Readout)

@@ -1,0 +1,108 @@
+"""A saved classifier predicts as before, and other files are refused."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from napari_hrdv2 import PixelClassifier
+from synthetic import striped_features, strokes
+
+
+@pytest.fixture
+def trained():
+    classifier = PixelClassifier().fit(striped_features(), strokes(3, 70))
+    classifier.class_names = {3: "matrix", 70: "γ′ phase"}
+    classifier.class_colors = {3: "#1f77b4", 70: "#ff7f0e"}
+    classifier.pixel_size = (0.25, "µm")
+    return classifier
+
+
+def test_a_saved_classifier_predicts_to_the_bit_as_before(trained, tmp_path):
+    trained.save(tmp_path / "alloy.safetensors")
+    loaded = PixelClassifier.load(tmp_path / "alloy.safetensors")
+    features = striped_features(7)
+    assert np.array_equal(
+        loaded.predict_proba(features), trained.predict_proba(features)
+    )
+    for name in ("recipes", "class_names", "class_colors", "pixel_size", "labels_hash"):
+        assert getattr(loaded, name) == getattr(trained, name)
+
+
+def test_a_loaded_classifier_can_be_trained_on(trained, tmp_path):
+    trained.save(tmp_path / "alloy.safetensors")
+    loaded = PixelClassifier.load(tmp_path / "alloy.safetensors")
+    loaded.fit(striped_features(), strokes(3, 70, 7000))
+    assert loaded.classes.tolist() == [3, 70, 7000]
+
+
+def test_a_classifier_that_was_not_trained_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="nothing to save"):
+        PixelClassifier().save(tmp_path / "alloy.safetensors")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_failed_save_keeps_the_former_file(trained, tmp_path, monkeypatch):
+    path = tmp_path / "alloy.safetensors"
+    trained.save(path)
+    before = path.read_bytes()
+    trained.class_names = {}
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        OSError, match="alloy.safetensors could not be written: No space"
+    ):
+        trained.save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["alloy.safetensors"]
+
+
+def rewrite(path, change):
+    """Save a classifier file again after changing its description."""
+    with safe_open(path, "numpy") as file:
+        metadata = file.metadata()
+    described = json.loads(metadata["description"])
+    change(described)
+    metadata["description"] = json.dumps(described)
+    save_file(load_file(path), path, metadata)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(version=99), "has format 99; this version .* up to 1"),
+        (lambda d: d.pop("recipes"), "its content is damaged"),
+        (lambda d: d["recipes"][0].update(extra=1), "its content is damaged"),
+        (lambda d: d.update(class_names=3), "its content is damaged"),
+    ],
+)
+def test_a_newer_or_damaged_file_is_refused(trained, tmp_path, change, message):
+    path = tmp_path / "alloy.safetensors"
+    trained.save(path)
+    rewrite(path, change)
+    with pytest.raises(ValueError, match=message):
+        PixelClassifier.load(path)
+
+
+def test_files_of_something_else_are_refused(trained, tmp_path):
+    path = tmp_path / "alloy.safetensors"
+    with pytest.raises(FileNotFoundError, match="classifier: there is no file"):
+        PixelClassifier.load(path)
+    trained.save(path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match="no safetensors file, or it is cut off"):
+        PixelClassifier.load(path)
+    path.write_text("a letter")
+    with pytest.raises(ValueError, match="is not a classifier of napari-hrdv2"):
+        PixelClassifier.load(path)
+    save_file({"weight": np.zeros(3)}, path)
+    with pytest.raises(ValueError, match="safetensors file of something else"):
+        PixelClassifier.load(path)
