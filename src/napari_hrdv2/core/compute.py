@@ -1,0 +1,279 @@
+"""Running a backbone on transformed copies of an image and keeping the tokens."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .devices import available_memory
+from .errors import Cancelled
+from .features import Features, HighResFeatures, JoinedFeatures, Recipe, check_choice
+from .images import PreparedImage, prepare_image
+from .interpolation import INTERPOLATIONS
+from .plan import Plan, make_plan, parts_of
+from .transforms import BOUNDARIES, Transform, TransformSet
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from .backbones import Backbone, JoinedBackbone
+
+Progress = Callable[[int, int], None]
+Job = tuple[int, Transform, float]  # number of the shift, transform, share
+
+log = logging.getLogger(__name__)
+MAXIMUM_BATCH = 16
+
+
+def compute_features(
+    image: ArrayLike,
+    backbone: Backbone | JoinedBackbone,
+    transforms: str | TransformSet = "shift:1,2",
+    stride: int | None = None,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    *,
+    boundary: str = "periodic",
+    interpolation: str = "bilinear",
+    channel_axis: int | None = None,
+    value_range: tuple[float, float] | None = None,
+    batch_size: int | None = None,
+) -> Features:
+    """Return the high-resolution features of an image.
+
+    Parameters
+    ----------
+    image : (H, W) or (H, W, 3|4) array, or 3-D with `channel_axis`
+        At least one patch large. Padded by reflection to whole patches, never resized.
+    backbone : Backbone
+        From :func:`load_backbone`.
+    transforms : str or TransformSet
+        See :func:`~napari_hrdv2.core.transforms.parse_transforms`. A backbone whose
+        features move along with the image, such as the filter bank, runs once.
+    stride : int, optional
+        Distance of neighbouring patches in pixels; the patch size by default.
+    progress : callable, optional
+        Called as ``progress(done, total)``.
+    should_stop : callable, optional
+        Asked often; once it returns True the computation ends.
+    boundary : {"periodic", "reflect"}
+        What a shifted image shows at its border.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+    channel_axis, value_range
+        See :func:`~napari_hrdv2.core.images.prepare_image`.
+    batch_size : int, optional
+        Transformed copies run at once; by default what the device's memory allows.
+
+    Returns
+    -------
+    Features
+        :class:`HighResFeatures`, or :class:`JoinedFeatures` for a joined backbone.
+
+    Raises
+    ------
+    Cancelled
+        When `should_stop` returned True.
+    MemoryError
+        If the features would not fit into memory.
+    TypeError, ValueError
+        If an argument cannot be used.
+    """
+    check_choice("interpolation", interpolation, INTERPOLATIONS)
+    check_choice("boundary", boundary, BOUNDARIES)
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size: {batch_size} is not a number of at least 1")
+    prepared = prepare_image(image, channel_axis=channel_axis, value_range=value_range)
+    channels, height, width = prepared.pixels.shape
+    runs = [
+        _Run(
+            prepared,
+            part,
+            make_plan((height, width), channels, part, transforms, stride),
+            boundary,
+            interpolation,
+        )
+        for part in parts_of(backbone)
+    ]
+    for run in runs:
+        run.check_memory()
+    clock = _Clock(sum(run.ticks for run in runs), progress, should_stop)
+    features = [run.features(clock, batch_size) for run in runs]
+    return features[0] if len(features) == 1 else JoinedFeatures(features)
+
+
+class _Clock:
+    """Counts the steps of all passes, reports them and asks whether to stop."""
+
+    def __init__(
+        self,
+        total: int,
+        progress: Progress | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self.done, self.total = 0, total
+        self.progress, self.should_stop = progress, should_stop
+        self.tick(0)
+
+    def tick(self, steps: int) -> None:
+        self.done += steps
+        if self.should_stop is not None and self.should_stop():
+            raise Cancelled("computing features was cancelled")
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+class _Run:
+    """One backbone over one image."""
+
+    def __init__(
+        self,
+        image: PreparedImage,
+        backbone: Backbone,
+        plan: Plan,
+        boundary: str,
+        interpolation: str,
+    ) -> None:
+        self.image, self.backbone, self.plan = image, backbone, plan
+        self.boundary, self.interpolation = boundary, interpolation
+        self.ticks = len(plan.transforms) * backbone.steps
+
+    def check_memory(self) -> None:
+        """Raise MemoryError before a run that cannot succeed."""
+        needed = self.plan.token_bytes + self.plan.working_bytes
+        available = available_memory(torch.device("cpu"))
+        if self.backbone.device.type == "cuda":
+            available += available_memory(self.backbone.device)
+        if needed > available:
+            _, height, width = self.image.pixels.shape
+            raise MemoryError(
+                f"image: features of {height} × {width} px need about "
+                f"{needed / 1e9:.1f} GB and {available / 1e9:.1f} GB are free; use "
+                "fewer transforms, a larger stride or a part of the image"
+            )
+
+    def features(self, clock: _Clock, batch_size: int | None) -> HighResFeatures:
+        """Run every transform and return the features."""
+        plan = self.plan
+        shifts = plan.transforms.shifts()
+        shape = (len(shifts), *plan.grid, plan.channels)
+        tokens = self._empty(shape)
+        jobs = [
+            (number, transform, share)
+            for number, shift in enumerate(shifts.transforms)
+            for transform, share in plan.transforms.members(shift)
+        ]
+        maps = self._maps(jobs, clock, batch_size or self._batch_that_fits())
+        for number, same_shift in groupby(maps, key=itemgetter(0)):
+            total: Tensor | None = None
+            for _, transform, share, grid in same_shift:
+                upright = transform.undo_symmetry(grid).to(tokens.device)
+                if share < 1:  # sums of half precision numbers are made in float32
+                    upright = share * upright.float()
+                total = upright if total is None else total.add_(upright)
+            assert total is not None
+            tokens[number] = total
+        _, height, width = self.image.pixels.shape
+        return HighResFeatures(
+            tokens,
+            shifts,
+            (height, width),
+            self.backbone.patch_size,
+            plan.stride,
+            self.interpolation,
+            boundary=self.boundary,
+            recipe=self._recipe(),
+        )
+
+    def _maps(
+        self, jobs: list[Job], clock: _Clock, batch_size: int
+    ) -> Iterator[tuple[int, Transform, float, Tensor]]:
+        """Yield the tokens of every job, in order, in batches of one image shape."""
+        padded = self._padded()
+        while jobs:
+            turned = jobs[0][1].transpose
+            alike = next(
+                (n for n, job in enumerate(jobs) if job[1].transpose != turned),
+                len(jobs),
+            )
+            batch = jobs[: min(batch_size, alike)]
+            done = clock.done
+            try:
+                grids = self._tokens(padded, batch, clock)
+            except torch.OutOfMemoryError:
+                clock.done = done
+                batch_size = self._after_running_out(len(batch))
+                padded = self._padded()
+                continue
+            for job, grid in zip(batch, grids, strict=True):
+                yield (*job, grid)
+            jobs = jobs[len(batch) :]
+
+    def _tokens(self, padded: Tensor, batch: list[Job], clock: _Clock) -> Tensor:
+        images = [transform.apply(padded, self.boundary) for _, transform, _ in batch]
+
+        def tick() -> None:
+            clock.tick(len(batch))
+
+        return self.backbone.tokens(
+            torch.stack(images), stride=self.plan.stride, tick=tick
+        )
+
+    def _padded(self) -> Tensor:
+        pixels = torch.from_numpy(self.image.pixels).to(self.backbone.device)
+        _, height, width = pixels.shape
+        extra = (0, self.plan.padded[1] - width, 0, self.plan.padded[0] - height)
+        return torch.nn.functional.pad(pixels, extra, mode="reflect")
+
+    def _batch_that_fits(self) -> int:
+        device = self.backbone.device
+        if device.type == "cpu":
+            return 1  # larger batches are not faster there
+        free = available_memory(device) - self.plan.token_bytes
+        return max(1, min(MAXIMUM_BATCH, int(free / 2 // self.plan.working_bytes)))
+
+    def _empty(self, shape: tuple[int, ...]) -> Tensor:
+        device, dtype = self.backbone.device, self.backbone.dtype
+        try:
+            return torch.empty(shape, dtype=dtype, device=device)
+        except torch.OutOfMemoryError:
+            log.warning("tokens do not fit on %s and are kept in main memory", device)
+            return torch.empty(shape, dtype=dtype)
+
+    def _after_running_out(self, batch_size: int) -> int:
+        """Return a smaller batch size, moving to the CPU when even one is too many."""
+        device = self.backbone.device
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        if batch_size > 1:
+            return batch_size // 2
+        if device.type == "cpu":
+            raise MemoryError(
+                "image: the memory ran out while features were computed; use a larger "
+                "stride or a part of the image"
+            )
+        warnings.warn(
+            f"{device} has too little memory for one pass; going on on the CPU",
+            stacklevel=2,
+        )
+        self.backbone.to("cpu")
+        return 1
+
+    def _recipe(self) -> Recipe:
+        return Recipe(
+            backbone=self.backbone.name,
+            weights_hash=self.backbone.weights_hash,
+            transforms=self.plan.transforms.spec,
+            stride=self.plan.stride,
+            channels=self.plan.channels,
+            boundary=self.boundary,
+            interpolation=self.interpolation,
+            precision=str(self.backbone.dtype).removeprefix("torch."),
+            value_range=self.image.value_range,
+        )

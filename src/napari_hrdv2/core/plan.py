@@ -1,0 +1,161 @@
+"""The geometry and the cost of a backbone's run over an image, before it starts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .backbones import JoinedBackbone
+from .interpolation import padded_length
+from .transforms import TransformSet, parse_transforms
+
+if TYPE_CHECKING:
+    from .backbones import Backbone
+
+# Activations of one block of a ViT that live at once, in units of tokens · channels:
+# the residual stream, its norm, q, k, v, the attention's output and the hidden layer.
+ACTIVATIONS = 14
+PLANES = 8  # float32 planes of the padded image that a run works with
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What computing features will take.
+
+    Attributes
+    ----------
+    passes : int
+        Runs of the backbone.
+    tokens : int
+        Tokens of one run.
+    token_bytes : int
+        Memory that the features keep.
+    peak_bytes : int
+        Memory needed while they are computed, the kept ones included.
+    """
+
+    passes: int
+    tokens: int
+    token_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One backbone's run over an image.
+
+    Attributes
+    ----------
+    transforms : TransformSet
+        The identity alone where the backbone moves along with the image.
+    stride : int
+    padded, grid : tuple of int
+        (H', W') of the image padded to whole patches, (h, w) of its tokens.
+    channels : int
+    token_bytes, working_bytes : int
+        Memory that is kept, and what comes on top while the backbone runs.
+    """
+
+    transforms: TransformSet
+    stride: int
+    padded: tuple[int, int]
+    grid: tuple[int, int]
+    channels: int
+    token_bytes: int
+    working_bytes: int
+
+
+def make_plan(
+    image_shape: tuple[int, int],
+    image_channels: int,
+    backbone: Backbone,
+    transforms: str | TransformSet,
+    stride: int | None,
+) -> Plan:
+    """Return the plan of a run; raise ValueError if an argument does not fit."""
+    patch_size = backbone.patch_size
+    stride = _checked_stride(stride, backbone)
+    chosen = parse_transforms(transforms, stride)
+    if backbone.equivariant:
+        chosen = parse_transforms("identity", stride)
+    height, width = image_shape
+    if min(image_shape) < patch_size:
+        raise ValueError(
+            f"image: {height} × {width} px is smaller than one patch of "
+            f"{backbone.name}; at least {patch_size} × {patch_size} px are needed"
+        )
+    padded = (
+        padded_length(height, patch_size, stride),
+        padded_length(width, patch_size, stride),
+    )
+    grid = (
+        1 + (padded[0] - patch_size) // stride,
+        1 + (padded[1] - patch_size) // stride,
+    )
+    channels = backbone.channels_for(image_channels)
+    map_bytes = math.prod(grid) * channels * backbone.dtype.itemsize
+    plane_bytes = 4 * math.prod(padded)
+    # An equivariant backbone works on planes of the image, a ViT on its tokens.
+    activations = 0 if backbone.equivariant else ACTIVATIONS * map_bytes
+    return Plan(
+        chosen,
+        stride,
+        padded,
+        grid,
+        channels,
+        len(chosen.shifts()) * map_bytes,
+        map_bytes + activations + (PLANES + image_channels) * plane_bytes,
+    )
+
+
+def estimate(
+    image_shape: tuple[int, int],
+    backbone: Backbone | JoinedBackbone,
+    transforms: str | TransformSet = "shift:1,2",
+    stride: int | None = None,
+    *,
+    image_channels: int = 1,
+) -> Estimate:
+    """Return what computing features will take, without computing anything.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        (H, W).
+    backbone, transforms, stride
+        As for :func:`~napari_hrdv2.compute_features`.
+    image_channels : int
+
+    Raises
+    ------
+    ValueError
+        Where :func:`~napari_hrdv2.compute_features` would.
+    """
+    plans = [
+        make_plan(image_shape, image_channels, part, transforms, stride)
+        for part in parts_of(backbone)
+    ]
+    kept = sum(plan.token_bytes for plan in plans)
+    return Estimate(
+        passes=sum(len(plan.transforms) for plan in plans),
+        tokens=max(math.prod(plan.grid) for plan in plans),
+        token_bytes=kept,
+        peak_bytes=kept + max(plan.working_bytes for plan in plans),
+    )
+
+
+def parts_of(backbone: Backbone | JoinedBackbone) -> tuple[Backbone, ...]:
+    """Return the backbones that a joined one consists of, or the one itself."""
+    return backbone.parts if isinstance(backbone, JoinedBackbone) else (backbone,)
+
+
+def _checked_stride(stride: int | None, backbone: Backbone) -> int:
+    if stride is None or backbone.equivariant:
+        return backbone.patch_size
+    if not isinstance(stride, int) or not 1 <= stride <= backbone.patch_size:
+        raise ValueError(
+            f"stride: {stride!r} does not fit {backbone.name}; give whole pixels from "
+            f"1 to {backbone.patch_size}"
+        )
+    return stride
