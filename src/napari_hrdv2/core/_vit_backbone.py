@@ -1,0 +1,120 @@
+"""A frozen Vision Transformer as a backbone: from pixels in 0..1 to tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor
+
+from .devices import choose_precision
+from .vit import VisionTransformer, ViTConfig, ViTOutput
+
+if TYPE_CHECKING:
+    from .weights import Weights
+
+# ImageNet's, with which all these networks were trained.
+_MEAN = (0.485, 0.456, 0.406)
+_DEVIATION = (0.229, 0.224, 0.225)
+
+
+class ViTBackbone:
+    """A frozen Vision Transformer; see `Backbone` for the attributes.
+
+    Parameters
+    ----------
+    name : str
+        What it was loaded as.
+    config : ViTConfig
+    weights : Weights
+        A state dict that fits the configuration, with its fingerprint.
+    device : torch.device
+    dtype : torch.dtype
+        The number format of the whole pass and of the tokens.
+    """
+
+    equivariant = False
+
+    def __init__(
+        self,
+        name: str,
+        config: ViTConfig,
+        weights: Weights,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.name = name
+        self.channels = config.embed_dim
+        self.patch_size = config.patch_size
+        self.steps = config.depth
+        self.weights_hash = weights.hash
+        self.dtype = dtype
+        with torch.device("meta"):
+            self.model = VisionTransformer(config)
+        self.model.load_state_dict(weights.state, assign=True)
+        self.model.eval().requires_grad_(False)
+        self._move(device, dtype)
+
+    def _move(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.device = device
+        self.model.to(device=device, dtype=dtype)
+        self._mean = torch.tensor(_MEAN, device=device).view(3, 1, 1)
+        self._deviation = torch.tensor(_DEVIATION, device=device).view(3, 1, 1)
+
+    # Not inference_mode: no gradient can be computed from its tensors later, and it
+    # saves microseconds in a pass of seconds.
+    @torch.no_grad()
+    def tokens(
+        self,
+        images: Tensor,
+        *,
+        stride: int,
+        tick: Callable[[], None] | None = None,
+    ) -> Tensor:
+        """Return the normalised patch tokens of the last block.
+
+        Parameters
+        ----------
+        images : (B, 1 or 3, H, W) float32 tensor
+            Nominally in 0..1. A grey image serves as red, green and blue.
+        stride : int
+            Pixels between tokens, up to the patch size.
+        tick : callable, optional
+            Called after each block. What it raises ends the pass.
+
+        Returns
+        -------
+        (B, h, w, C) tensor of `dtype`
+            h = 1 + (H - patch_size) // stride, w likewise.
+        """
+        if images.ndim != 4:
+            raise ValueError(
+                f"images: the shape is {tuple(images.shape)}; it must be (B, C, H, W)"
+            )
+        self.channels_for(images.shape[1])
+        pixels = (images - self._mean) / self._deviation  # (B, 3, H, W), grey or not
+        pixels = pixels.to(self.model.norm.weight.dtype)
+        output: ViTOutput = self.model(pixels, stride=stride, tick=tick)
+        return output.tokens.to(self.dtype)
+
+    def channels_for(self, image_channels: int) -> int:
+        """Return the channels of a token; grey and RGB images have the same."""
+        if image_channels not in (1, 3):
+            raise ValueError(
+                f"image: {self.name} takes 1 (grey) or 3 (RGB) channels, not "
+                f"{image_channels}"
+            )
+        return self.channels
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move to a device and return itself.
+
+        Tokens keep their `dtype`. A pass in half precision goes over to the format
+        that is fast on the new device.
+        """
+        device = torch.device(device)
+        half = self.dtype is not torch.float32
+        self._move(device, choose_precision(device) if half else torch.float32)
+        return self

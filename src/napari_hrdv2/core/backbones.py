@@ -1,0 +1,274 @@
+"""A name gives a backbone: what turns a batch of images into a grid of tokens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
+
+from ._registry import (
+    DEFAULT_BACKBONE,
+    ENTRIES,
+    BackboneInfo,
+    backbone_info,
+    backbone_names,
+    backbone_state,
+    entry_of_repository,
+    hub_source,
+    is_hub_id,
+    require_known,
+)
+from ._vit_backbone import ViTBackbone
+from .devices import choose_device, choose_precision
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from .vit import ViTConfig
+    from .weights import Weights
+
+__all__ = [
+    "DEFAULT_BACKBONE",
+    "Backbone",
+    "BackboneInfo",
+    "JoinedBackbone",
+    "ViTBackbone",
+    "backbone_info",
+    "backbone_names",
+    "backbone_state",
+    "load_backbone",
+]
+
+Source = str | os.PathLike[str] | None
+Progress = Callable[[int, int], None]
+
+
+class Backbone(Protocol):
+    """What turns a batch of images into a grid of tokens.
+
+    Attributes
+    ----------
+    name : str
+        The registry's name, or the Hub id.
+    channels : int
+        Channels of a token; see `channels_for`.
+    patch_size : int
+        Side of the square of pixels that a token stands for.
+    equivariant : bool
+        Whether shifting or flipping the image does the same to the tokens, so that
+        transforms of the image add nothing.
+    device, dtype : torch.device, torch.dtype
+        Where the tokens are computed, and the number format they come in.
+    weights_hash : str
+        The fingerprint of the weights; empty where there are none.
+    steps : int
+        How often ``tick`` is called in one call of `tokens`.
+    """
+
+    name: str
+    channels: int
+    patch_size: int
+    equivariant: bool
+    device: torch.device
+    dtype: torch.dtype
+    weights_hash: str
+    steps: int
+
+    def tokens(
+        self,
+        images: Tensor,
+        *,
+        stride: int,
+        tick: Callable[[], None] | None = None,
+    ) -> Tensor:
+        """Return the tokens of a batch of images.
+
+        Parameters
+        ----------
+        images : (B, 1 or 3, H, W) float32 tensor
+            Nominally in 0..1, on `device`; H and W are `patch_size` plus a whole
+            number of strides.
+        stride : int
+            Pixels between tokens.
+        tick : callable, optional
+            Called `steps` times. What it raises ends the computation.
+
+        Returns
+        -------
+        (B, h, w, C) tensor of `dtype`
+            h = 1 + (H - patch_size) // stride, w likewise.
+        """
+        ...
+
+    def channels_for(self, image_channels: int) -> int:
+        """Return the channels of a token for an image of that many channels."""
+        ...
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move to a device and return itself; tokens keep their number format."""
+        ...
+
+
+@dataclass(frozen=True)
+class JoinedBackbone:
+    """Several backbones whose features stand side by side as channels.
+
+    Each has its own grid of tokens, so tokens are asked of the parts.
+
+    Attributes
+    ----------
+    parts : tuple of Backbone
+    """
+
+    parts: tuple[Backbone, ...]
+
+    @property
+    def name(self) -> str:
+        """The names of the parts, joined by +."""
+        return "+".join(part.name for part in self.parts)
+
+    @property
+    def channels(self) -> int:
+        """The channels of all parts."""
+        return sum(part.channels for part in self.parts)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the first part; all are loaded to the same."""
+        return self.parts[0].device
+
+    @property
+    def weights_hash(self) -> str:
+        """The fingerprints of the parts, joined by +."""
+        return "+".join(part.weights_hash for part in self.parts)
+
+    def channels_for(self, image_channels: int) -> int:
+        """Return the channels of all parts for an image of that many channels."""
+        return sum(part.channels_for(image_channels) for part in self.parts)
+
+    def to(self, device: str | torch.device) -> JoinedBackbone:
+        """Move every part to a device and return itself."""
+        for part in self.parts:
+            part.to(device)
+        return self
+
+
+def load_backbone(
+    name: str,
+    weights: Source | Mapping[str, Source] = None,
+    device: str = "auto",
+    *,
+    precision: str = "auto",
+    progress: Progress | None = None,
+) -> Backbone | JoinedBackbone:
+    """Return the backbone of that name, ready to compute.
+
+    Parameters
+    ----------
+    name : str
+        A name of `backbone_names`, a Hub id ("owner/name"), or several joined by "+".
+    weights : path-like or mapping of str to path-like, optional
+        A local checkpoint or a folder with one; ``"random"`` for seeded random
+        weights, for tests and benchmarks. By default the Hub's cache, or a download.
+        A mapping gives each part of a joined name its own.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+    precision : str
+        ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    progress : callable, optional
+        Called with bytes done and bytes in all while weights are downloaded. What it
+        raises ends the download, which goes on from there the next time.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    WeightsError
+        If the weights cannot be had or do not fit.
+    """
+    names = name.split("+")
+    sources = _sources(names, weights)
+    # Before anything is downloaded: a misspelt second part should not cost the first.
+    for part in names:
+        if not is_hub_id(part):
+            require_known(part)
+    chosen = choose_device(device)
+    parts = tuple(
+        _load_filters(sources[part], chosen, precision)
+        if part == "filters"
+        else _load_vit(part, sources[part], chosen, precision, progress)
+        for part in names
+    )
+    return parts[0] if len(parts) == 1 else JoinedBackbone(parts)
+
+
+def _sources(
+    names: list[str], weights: Source | Mapping[str, Source]
+) -> dict[str, Source]:
+    if not isinstance(weights, Mapping):
+        joined = len(names) > 1
+        return {n: None if joined and n == "filters" else weights for n in names}
+    strange = [key for key in weights if key not in names]
+    if strange:
+        raise ValueError(
+            f"weights: {', '.join(map(repr, strange))} is no part of {'+'.join(names)}"
+        )
+    return {n: weights.get(n) for n in names}
+
+
+def _load_filters(weights: Source, device: torch.device, precision: str) -> Backbone:
+    from .filters import FilterBank
+
+    if weights not in (None, "random"):
+        raise ValueError(f"weights: filters has none; {os.fspath(weights)!r} was given")
+    if precision == "auto":
+        return FilterBank(device)
+    return FilterBank(device, choose_precision(device, precision))
+
+
+def _load_vit(
+    name: str,
+    weights: Source,
+    device: torch.device,
+    precision: str,
+    progress: Progress | None,
+) -> Backbone:
+    dtype = choose_precision(device, precision)
+    config = _config(name, weights)
+    found = _weights(name, config, weights, progress)
+    return ViTBackbone(name, config, found, device=device, dtype=dtype)
+
+
+def _config(name: str, weights: Source) -> ViTConfig:
+    """Return a named shape, or the one in the config.json beside the weights."""
+    from .hub import fetch_config
+    from .weights import read_config
+
+    repository, revision = hub_source(name)
+    entry = entry_of_repository(repository)
+    if entry is not None:
+        return entry.config
+    if weights not in (None, "random"):
+        path = Path(weights).expanduser()
+        beside = (path if path.is_dir() else path.parent) / "config.json"
+        if beside.is_file():
+            return read_config(beside)
+    return read_config(fetch_config(repository, revision=revision))
+
+
+def _weights(
+    name: str, config: ViTConfig, weights: Source, progress: Progress | None
+) -> Weights:
+    from .hub import fetch_weights
+    from .weights import load_weights, random_weights
+
+    if weights == "random":
+        return random_weights(config)
+    if weights is None:
+        repository, revision = hub_source(name)
+        weights = fetch_weights(repository, revision=revision, progress=progress)
+    known = {name: entry.config for name, entry in ENTRIES.items()}
+    return load_weights(weights, config, known=known)

@@ -1,0 +1,182 @@
+"""Files of the Hugging Face Hub: from its cache, or downloaded with progress."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .errors import WeightsError
+
+Progress = Callable[[int, int], None]
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+def cached_file(repo: str, filename: str, *, revision: str | None) -> Path | None:
+    """Return where the Hub's cache keeps a file, or None; no network is touched."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, filename, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def cached_weights(repo: str, *, revision: str | None) -> Path | None:
+    """Return the cached weights of a repository, or None; no network is touched."""
+    for filename in _WEIGHTS:
+        found = cached_file(repo, filename, revision=revision)
+        if found is not None:
+            return found
+    return None
+
+
+def fetch_weights(
+    repo: str, *, revision: str | None, progress: Progress | None = None
+) -> Path:
+    """Return a local file with the weights of a repository, safetensors preferred."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    cached = cached_weights(repo, revision=revision)
+    if cached is not None:
+        return cached
+    for filename in _WEIGHTS:
+        try:
+            return fetch(repo, filename, revision=revision, progress=progress)
+        except EntryNotFoundError:
+            continue
+    raise WeightsError(
+        f"weights: the Hub repository {repo} holds neither {' nor '.join(_WEIGHTS)}"
+    )
+
+
+def fetch_config(repo: str, *, revision: str | None) -> Path:
+    """Return a local copy of a repository's config.json."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return fetch(repo, "config.json", revision=revision)
+    except EntryNotFoundError as error:
+        raise WeightsError(
+            f"weights: the Hub repository {repo} holds no config.json, so the shape of "
+            "its network is unknown"
+        ) from error
+
+
+def fetch(
+    repo: str,
+    filename: str,
+    *,
+    revision: str | None,
+    progress: Progress | None = None,
+) -> Path:
+    """Return a local copy of a repository's file, downloading it if need be.
+
+    Parameters
+    ----------
+    repo, filename : str
+        The repository ("owner/name") and the file in it.
+    revision : str or None
+        A commit; None for the newest.
+    progress : callable, optional
+        Called with bytes done and bytes in all. What it raises ends the download; the
+        part that is there is used the next time.
+
+    Raises
+    ------
+    WeightsError
+        If the network or the repository cannot be reached.
+    huggingface_hub.errors.EntryNotFoundError
+        If the repository has no such file.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    cached = cached_file(repo, filename, revision=revision)
+    if cached is not None:
+        return cached
+    if not _can_reach_hub():
+        raise _no_network(repo, filename)
+    bar: dict[str, Any] = {}
+    if progress is not None:
+        bar["tqdm_class"] = _bar_class(progress)
+    try:
+        return Path(hf_hub_download(repo, filename, revision=revision, **bar))
+    except errors.GatedRepoError as error:
+        raise WeightsError(
+            f"weights: the Hub repository {repo} is gated: accept its conditions on "
+            "its page and log in with `hf auth login`, or give weights= a local file"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise WeightsError(
+            f"weights: the Hub repository {repo} has no revision {revision}"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise WeightsError(
+            f"weights: there is no Hub repository {repo}, or it is private and needs "
+            "`hf auth login`"
+        ) from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        raise _no_network(repo, filename) from error
+    except errors.EntryNotFoundError:
+        raise
+    except errors.HFValidationError as error:
+        raise WeightsError(f"weights: {repo!r} is not a name of the Hub") from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"weights: {filename} of the Hub repository {repo} was not downloaded: "
+            f"{first_line}"
+        ) from error
+
+
+def _can_reach_hub() -> bool:
+    """Return whether there may be a network; the Hub's client would retry for long."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if urllib.request.getproxies():
+        return True  # names may be resolved by the proxy alone
+    address = urllib.parse.urlsplit(constants.ENDPOINT)
+    try:
+        socket.getaddrinfo(address.hostname, address.port or 443)
+    except OSError:
+        return False
+    return True
+
+
+def _no_network(repo: str, filename: str) -> WeightsError:
+    from huggingface_hub import constants
+
+    why = "offline mode is on" if constants.HF_HUB_OFFLINE else "there is no network"
+    return WeightsError(
+        f"weights: {filename} of {repo} is not in the cache and {why}; fetch it on "
+        "another machine and give weights= its path, or put the repository's cache "
+        f"folder into {os.fspath(constants.HF_HUB_CACHE)}"
+    )
+
+
+def _bar_class(progress: Progress) -> type[Any]:
+    """Return a progress bar that draws nothing and reports to the callback."""
+    from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
+
+    furthest = [0]
+
+    class Bar(tqdm):  # type: ignore[type-arg, misc, unused-ignore]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            options.pop("name", None)
+            options.update(file=io.StringIO(), disable=False)
+            super().__init__(*args, **options)
+
+        def update(self, n: float | None = 1) -> Any:
+            drawn = super().update(n)
+            # A transfer may show two bars, of what is received and what is written.
+            if self.total and self.n > furthest[0]:
+                furthest[0] = int(self.n)
+                progress(furthest[0], int(self.total))
+            return drawn
+
+    return Bar

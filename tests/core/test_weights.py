@@ -1,0 +1,284 @@
+"""Checkpoints: every naming gives the same network; what does not fit is refused."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from napari_hrdv2.core._checkpoint import file_hash, weights_file
+from napari_hrdv2.core.errors import WeightsError
+from napari_hrdv2.core.vit import ViTConfig
+from napari_hrdv2.core.weights import (
+    config_from,
+    load_weights,
+    random_weights,
+)
+
+PLAIN = ViTConfig(embed_dim=32, depth=2, heads=2, image_size=56)
+REGISTERS = replace(PLAIN, registers=4)
+SWIGLU = replace(PLAIN, feed_forward="swiglu")
+State = dict[str, Tensor]
+
+
+def tiny(config: ViTConfig = PLAIN) -> State:
+    """Random weights with no two tensors alike, so that no mix-up goes unseen."""
+    state = random_weights(config, seed=1).state
+    return {n: x + 0.1 * torch.randn(x.shape) for n, x in state.items()}
+
+
+def hugging_face(state: State, *, version: int) -> State:
+    """Return the state under the names of transformers 4.x or 5.x."""
+    queries = {
+        4: [f"attention.attention.{part}" for part in ("query", "key", "value")],
+        5: [f"attention.{part}_proj" for part in "qkv"],
+    }[version]
+    projection = {4: "attention.output.dense", 5: "attention.o_proj"}[version]
+    gate = {4: ["weights_in"], 5: ["gate_proj", "up_proj"]}[version]
+    down = {4: "weights_out", 5: "down_proj"}[version]
+    renamed: State = {"embeddings.mask_token": torch.zeros(1, 32)}
+    for name, x in state.items():
+        name = name.replace("blocks.", "encoder.layer.").replace(
+            "attn.proj", projection
+        )
+        name = name.replace("ls1.gamma", "layer_scale1.lambda1")
+        name = name.replace("ls2.gamma", "layer_scale2.lambda1").replace("w3", down)
+        if name.startswith("patch_embed"):
+            name = name.replace("patch_embed.proj", "patch_embeddings.projection")
+        name = name.replace("pos_embed", "position_embeddings")
+        if "layer." not in name and not name.startswith("norm"):
+            name = f"embeddings.{name}"
+        name = f"layer{name}" if name.startswith("norm") else name
+        parts = {"attn.qkv": queries, "w12": gate}
+        found = [part for part in parts if part in name]
+        if not found:
+            renamed[name] = x
+            continue
+        for part, piece in zip(
+            parts[found[0]], x.chunk(len(parts[found[0]])), strict=True
+        ):
+            renamed[name.replace(found[0], part)] = piece.contiguous()
+    return renamed
+
+
+def timm(state: State) -> State:
+    """Return the state under the names and conventions of timm."""
+    renamed = {
+        n.replace("w12", "fc1").replace("w3", "fc2"): x for n, x in state.items()
+    }
+    if "register_tokens" in renamed:
+        renamed["reg_token"] = renamed.pop("register_tokens")
+        positions = renamed["pos_embed"]
+        renamed["cls_token"] = renamed["cls_token"] + positions[:, :1]
+        renamed["pos_embed"] = positions[:, 1:].contiguous()
+    return renamed
+
+
+def same_network(found: Mapping[str, Tensor], state: State) -> None:
+    assert found.keys() == state.keys()
+    for name in state.keys() - {"cls_token", "pos_embed"}:
+        assert torch.equal(found[name], state[name]), name
+    # timm holds the two only as their sum
+    torch.testing.assert_close(
+        found["cls_token"] + found["pos_embed"][:, :1],
+        state["cls_token"] + state["pos_embed"][:, :1],
+    )
+    assert torch.equal(found["pos_embed"][:, 1:], state["pos_embed"][:, 1:])
+
+
+NAMINGS = {
+    "original": lambda state: {**state, "mask_token": torch.zeros(1, 32)},
+    "hugging face 4": lambda state: hugging_face(state, version=4),
+    "hugging face 5": lambda state: hugging_face(state, version=5),
+    "timm": timm,
+}
+
+
+@pytest.mark.parametrize(
+    "config", [PLAIN, REGISTERS, SWIGLU], ids=["mlp", "reg", "glu"]
+)
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_every_naming_gives_the_same_network(naming, config, tmp_path):
+    state = tiny(config)
+    save_file(NAMINGS[naming](state), tmp_path / "tiny.safetensors")
+    same_network(load_weights(tmp_path / "tiny.safetensors", config).state, state)
+
+
+def lightning(state: State) -> dict[str, object]:
+    student = {f"model.{n}": x for n, x in state.items()}
+    teacher = {f"teacher.{n}": x + 1 for n, x in state.items()}
+    return {"epoch": 3, "state_dict": {**teacher, **student}}
+
+
+WRAPPINGS = {
+    "flat": lambda state: state,
+    "with heads": lambda state: {
+        **state,
+        "head.weight": torch.zeros(2),
+        "projection_head.0.bias": torch.zeros(2),
+    },
+    "student of lightning": lightning,
+    "data parallel": lambda state: {"model": {f"module.{n}": state[n] for n in state}},
+    "sharded teacher": lambda state: {
+        "teacher": {
+            **{
+                f"backbone.{n}".replace("blocks.", "blocks.0."): x
+                for n, x in state.items()
+            },
+            "dino_head.mlp.0.weight": torch.zeros(2),
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_wrapped_state_dicts_are_unwrapped(wrapping, tmp_path):
+    state = tiny()
+    torch.save(WRAPPINGS[wrapping](state), tmp_path / "tiny.pth")
+    same_network(load_weights(tmp_path / "tiny.pth", PLAIN).state, state)
+
+
+def test_half_precision_checkpoints_become_float32(tmp_path):
+    state = {n: x.half() for n, x in tiny().items()}
+    save_file(state, tmp_path / "half.safetensors")
+    found = load_weights(tmp_path / "half.safetensors", PLAIN).state
+    assert {x.dtype for x in found.values()} == {torch.float32}
+
+
+def changed(**tensors: Tensor | None) -> State:
+    state = {**tiny(), **tensors}
+    return {name: x for name, x in state.items() if x is not None}
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        (changed(cls_token=None), "missing cls_token"),
+        (changed(decoder=torch.zeros(3)), "unexpected decoder"),
+        (
+            changed(cls_token=torch.zeros(1, 1, 16)),
+            r"misshaped cls_token \(is \(1, 1, 16\), must be \(1, 1, 32\)\)",
+        ),
+        ({"encoder.weight": torch.zeros(3)}, r"missing .*and \d+ more; unexpected"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(state, sentence, tmp_path):
+    save_file(state, tmp_path / "wrong.safetensors")
+    with pytest.raises(WeightsError, match=sentence):
+        load_weights(tmp_path / "wrong.safetensors", PLAIN)
+
+
+def test_a_checkpoint_of_another_network_names_the_one_it_fits(tmp_path):
+    known = {"tiny": PLAIN, "tiny-reg": REGISTERS, "tiny-deep": replace(PLAIN, depth=3)}
+    path = tmp_path / "tiny.safetensors"
+    save_file(tiny(REGISTERS), path)
+    with pytest.raises(WeightsError, match="has 4 register tokens: choose tiny-reg"):
+        load_weights(path, PLAIN, known=known)
+    save_file(tiny(PLAIN), path)
+    with pytest.raises(WeightsError, match="has no register tokens: choose tiny"):
+        load_weights(path, REGISTERS, known=known)
+    save_file(tiny(known["tiny-deep"]), path)
+    with pytest.raises(WeightsError, match="choose tiny-deep"):
+        load_weights(path, PLAIN, known=known)
+    with pytest.raises(WeightsError, match="has 32 channels, 3 blocks"):
+        load_weights(path, PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "not a checkpoint: it is empty"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(64), "not a checkpoint: it begins with"),
+        (b"Not found\n", "not a checkpoint: it begins with b'Not '"),
+        (bytes(range(255, 0, -1)), "not a checkpoint"),
+        (pickle.dumps({"answer": 42}, protocol=2), "Python objects beside tensors"),
+    ],
+    ids=["empty", "png", "text", "bytes", "pickle"],
+)
+def test_what_is_no_checkpoint_is_refused(content, sentence, tmp_path):
+    (tmp_path / "file.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=sentence):
+        load_weights(tmp_path / "file.pth", PLAIN)
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.999])
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_truncated_files_are_called_damaged(suffix, kept, tmp_path):
+    path = tmp_path / f"tiny.{suffix}"
+    torch.save(tiny(), path) if suffix == "pth" else save_file(tiny(), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(WeightsError, match="damaged or was not downloaded to its end"):
+        load_weights(path, PLAIN)
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (exec, ("raise SystemExit('code of the file was run')",))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_would_run_code_is_not_loaded(zipped, tmp_path):
+    content = {"state_dict": tiny(), "optimizer": Harmful()}
+    path = tmp_path / "bad.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsError, match="unpickling them can run code"):
+        load_weights(path, PLAIN)
+
+
+def test_archives_and_files_without_tensors_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "text.zip", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(WeightsError, match="not one of a PyTorch state dict"):
+        load_weights(tmp_path / "text.zip", PLAIN)
+    torch.save({"epoch": 3, "model": {}}, tmp_path / "none.pth")
+    with pytest.raises(WeightsError, match="holds no tensors"):
+        load_weights(tmp_path / "none.pth", PLAIN)
+
+
+def test_a_folder_gives_its_model_or_its_only_checkpoint(tmp_path):
+    with pytest.raises(WeightsError, match="no file or folder"):
+        weights_file(tmp_path / "missing")
+    with pytest.raises(WeightsError, match="it holds none"):
+        weights_file(tmp_path)
+    (tmp_path / "b.pth").touch()
+    assert weights_file(tmp_path).name == "b.pth"
+    (tmp_path / "a.pth").touch()
+    with pytest.raises(WeightsError, match=r"it holds a\.pth, b\.pth"):
+        weights_file(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    assert weights_file(tmp_path).name == "model.safetensors"
+
+
+def test_the_hash_follows_the_content(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_hash(tmp_path / "a") == "ba7816bf8f01cfea"
+
+
+def test_random_weights_are_the_same_each_time():
+    torch.manual_seed(5)
+    first = random_weights(REGISTERS)
+    torch.manual_seed(6)
+    again, other = random_weights(REGISTERS), random_weights(REGISTERS, seed=1)
+    assert all(torch.equal(first.state[n], again.state[n]) for n in first.state)
+    assert not torch.equal(first.state["cls_token"], other.state["cls_token"])
+    assert (first.hash, other.hash) == ("random", "random-1")
+
+
+def test_configurations_of_the_hub_choose_the_position_rule():
+    small = {"hidden_size": 384, "num_attention_heads": 6, "image_size": 518}
+    plain = config_from({"model_type": "dinov2", **small}, source="x")
+    assert plain == ViTConfig()
+    registers = config_from(
+        {"model_type": "dinov2_with_registers", "patch_size": 14, **small}, source="x"
+    )
+    assert (registers.registers, registers.position_offset) == (4, 0)
+    assert registers.position_antialias
+    with pytest.raises(WeightsError, match="model of type 'clip'"):
+        config_from({"model_type": "clip"}, source="x")
