@@ -94,7 +94,7 @@ class PixelClassifier:
     """
 
     def __init__(
-        self, *, C: float = 1.0, balanced: bool = True, tolerance: float = 1e-4
+        self, *, C: float = 1.0, balanced: bool = True, tolerance: float = 1e-5
     ) -> None:
         if not C > 0:
             raise ValueError(f"C: {C} is not a weight; a number above 0 is needed")
@@ -203,7 +203,7 @@ class PixelClassifier:
         """
         self._check_can_read(features)
         ids = self.classes.astype(np.min_scalar_type(int(self.classes.max())))
-        return ids[features.argmax(self.weight, self.bias)]
+        return np.take(ids, features.argmax(self.weight, self.bias))
 
     def predict_proba(self, features: Features) -> NDArray[np.float32]:
         """Return the probability of every class at every pixel.

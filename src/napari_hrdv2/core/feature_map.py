@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -112,7 +112,7 @@ class Features(ABC):
             output[:, rows] = block.movedim(1, 0).cpu().numpy()
         return output
 
-    def argmax(self, weight: ArrayLike, bias: ArrayLike) -> NDArray[np.intp]:
+    def argmax(self, weight: ArrayLike, bias: ArrayLike) -> NDArray[Any]:
         """Return the index of the largest readout of every pixel.
 
         Parameters
@@ -122,15 +122,15 @@ class Features(ABC):
 
         Returns
         -------
-        (H, W) array of int
-            The smallest index among equals. uint8 up to 256 planes.
+        (H, W) array, uint8 up to 256 planes, else int32
+            The smallest index among equals.
         """
         weight, bias = self._readout(weight, bias)
-        dtype = np.uint8 if len(bias) <= 256 else np.int32
-        output = np.empty(self.shape[1:], dtype)
+        dtype = torch.uint8 if len(bias) <= 256 else torch.int32
+        output = torch.empty(self.shape[1:], dtype=dtype)
         for rows, block in self.planes(weight, bias):
-            output[rows] = _largest(block).cpu().numpy()
-        return output
+            output[rows] = _largest(block, dtype)
+        return output.numpy()
 
     def _readout(self, weight: ArrayLike, bias: ArrayLike) -> tuple[Tensor, Tensor]:
         weight = torch.as_tensor(np.asarray(weight, np.float32))
@@ -220,13 +220,12 @@ class JoinedFeatures(Features):
         return np.concatenate([part.materialize() for part in self.parts])
 
 
-def _largest(block: Tensor) -> Tensor:
+def _largest(block: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the argmax over axis 1 of (rows, K, W), much faster than torch's."""
     best = block[:, 0]
-    index = torch.zeros_like(best, dtype=torch.int32)
+    index = torch.zeros_like(best, dtype=dtype)
     for number in range(1, block.shape[1]):
         plane = block[:, number]
-        larger = plane > best
-        index.masked_fill_(larger, number)
+        index.masked_fill_(plane > best, number)
         best = torch.maximum(best, plane)
     return index

@@ -169,21 +169,16 @@ class HighResFeatures(Features):
 
     def planes(self, weight: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:  # noqa: D102 - inherited
         device = self.tokens.device
-        weight, bias = weight.to(device), bias.to(device)[None, :, None]
-        if self._is_pixelwise:
-            yield from self._pixelwise_planes(weight, bias)
+        weight, bias = weight.to(device), bias.to(device)
+        if not self._is_pixelwise:
+            # Interpolation weights sum to 1, so the bias may be added this early.
+            logits = _projected(self.tokens, weight) + bias[:, None, None]
+            yield from self._spread.blocks(logits, ROWS_PER_BLOCK)
             return
-        logits = _projected(self.tokens, weight)
-        for rows, block in self._spread.blocks(logits, ROWS_PER_BLOCK):
-            yield rows, block.add_(bias)
-
-    def _pixelwise_planes(
-        self, weight: Tensor, bias: Tensor
-    ) -> Iterator[tuple[slice, Tensor]]:
         for start in range(0, self.shape[1], ROWS_PER_BLOCK):
             rows = slice(start, min(start + ROWS_PER_BLOCK, self.shape[1]))
-            logits = _projected(self.tokens[:, rows], weight)[0]
-            yield rows, logits.movedim(0, 1).add(bias)
+            logits = _projected(self.tokens[:, rows], weight)[0] + bias[:, None, None]
+            yield rows, logits.movedim(0, 1)
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
         tokens = self.tokens.float().cpu()
