@@ -62,7 +62,8 @@ class PixelClassifier:
     ----------
     C : float
         Weight of the labelled pixels against the penalty on large coefficients, which
-        act on standardised features.
+        act on standardised features. Far below 1 because the pixels of a stroke are
+        alike: a thousand of them tell as much as a few dozen independent ones.
     balanced : bool
         Whether all classes count alike however many pixels each was given.
     tolerance : float
@@ -94,7 +95,7 @@ class PixelClassifier:
     """
 
     def __init__(
-        self, *, C: float = 1.0, balanced: bool = True, tolerance: float = 1e-5
+        self, *, C: float = 0.03, balanced: bool = True, tolerance: float = 1e-5
     ) -> None:
         if not C > 0:
             raise ValueError(f"C: {C} is not a weight; a number above 0 is needed")

@@ -162,23 +162,16 @@ class _Run:
         """Run every transform and return the features."""
         plan = self.plan
         shifts = plan.transforms.shifts()
-        shape = (len(shifts), *plan.grid, plan.channels)
-        tokens = self._empty(shape)
         jobs = [
             (number, transform, share)
             for number, shift in enumerate(shifts.transforms)
             for transform, share in plan.transforms.members(shift)
         ]
         maps = self._maps(jobs, clock, batch_size or self._batch_that_fits())
-        for number, same_shift in groupby(maps, key=itemgetter(0)):
-            total: Tensor | None = None
-            for _, transform, share, grid in same_shift:
-                upright = transform.undo_symmetry(grid).to(tokens.device)
-                if share < 1:  # sums of half precision numbers are made in float32
-                    upright = share * upright.float()
-                total = upright if total is None else total.add_(upright)
-            assert total is not None
-            tokens[number] = total
+        if len(jobs) == 1:  # the many planes of a filter bank are not copied
+            tokens = next(maps)[2].unsqueeze(0)
+        else:
+            tokens = self._averaged(maps, len(shifts))
         _, height, width = self.image.pixels.shape
         return HighResFeatures(
             tokens,
@@ -191,10 +184,26 @@ class _Run:
             recipe=self._recipe(),
         )
 
+    def _averaged(
+        self, maps: Iterator[tuple[int, float, Tensor]], shifts: int
+    ) -> Tensor:
+        """Return one map per shift, (shifts, h, w, C)."""
+        tokens = self._empty((shifts, *self.plan.grid, self.plan.channels))
+        for number, same_shift in groupby(maps, key=itemgetter(0)):
+            total: Tensor | None = None
+            for _, share, grid in same_shift:
+                upright = grid.to(tokens.device)
+                if share < 1:  # sums of half precision numbers are made in float32
+                    upright = share * upright.float()
+                total = upright if total is None else total.add_(upright)
+            assert total is not None
+            tokens[number] = total
+        return tokens
+
     def _maps(
         self, jobs: list[Job], clock: _Clock, batch_size: int
-    ) -> Iterator[tuple[int, Transform, float, Tensor]]:
-        """Yield the tokens of every job, in order, in batches of one image shape."""
+    ) -> Iterator[tuple[int, float, Tensor]]:
+        """Yield shift number, share and upright tokens of every job, in order."""
         padded = self._padded()
         while jobs:
             turned = jobs[0][1].transpose
@@ -211,8 +220,8 @@ class _Run:
                 batch_size = self._after_running_out(len(batch))
                 padded = self._padded()
                 continue
-            for job, grid in zip(batch, grids, strict=True):
-                yield (*job, grid)
+            for (number, transform, share), grid in zip(batch, grids, strict=True):
+                yield number, share, transform.undo_symmetry(grid)
             jobs = jobs[len(batch) :]
 
     def _tokens(self, padded: Tensor, batch: list[Job], clock: _Clock) -> Tensor:

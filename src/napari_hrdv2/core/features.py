@@ -253,7 +253,7 @@ def _projected(tokens: Tensor, weight: Tensor) -> Tensor:
 def _gather(tokens: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """Return weighted sums of token rows, (N, taps) twice -> (N, C) float32."""
     table = tokens.reshape(-1, tokens.shape[-1])
-    if table.dtype != torch.float32:
+    if table.dtype != torch.float32 or not table.is_contiguous():
         # Neighbouring pixels share tokens: convert each needed row once.
         needed = torch.zeros(len(table), dtype=torch.bool, device=table.device)
         needed[index.flatten()] = True
