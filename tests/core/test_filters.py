@@ -224,3 +224,11 @@ def test_other_channel_counts_are_refused_by_name() -> None:
         filter_bank(noise(4, 4, 2))
     with pytest.raises(ValueError, match="not 4"):
         FilterBank().channels_for(4)
+
+
+def test_stripes_have_no_second_direction_at_any_scale():
+    stripes = torch.sin(torch.arange(61) * 0.7).expand(1, 53, 61) * 0.5 + 0.5
+    planes = dict(zip(filter_names(1), filter_bank(stripes), strict=True))
+    for sigma in ("1", "2", "4", "8", "16"):
+        assert planes[f"structure large {sigma}"].max() > 0.01
+        assert not planes[f"structure small {sigma}"].any()

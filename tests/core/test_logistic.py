@@ -93,6 +93,13 @@ def test_a_channel_that_does_not_vary_is_left_out(constant):
     assert np.abs(readout.weight[:, 4]).max() < 1e-6
 
 
+def test_a_channel_of_rounding_errors_gets_no_weight():
+    samples, labels = blobs()
+    samples[:, 4] = 1e-9 * labels  # would separate the classes perfectly
+    readout, _ = fit(samples, labels)
+    assert np.abs(readout.weight[:, 4]).max() < 1e-3
+
+
 def test_one_sample_per_class_is_enough():
     readout, _ = fit(np.float32([[0, 1], [3, 1]]), np.array([0, 1]))
     assert (np.float32([[-1, 1], [4, 1]]) @ readout.weight.T + readout.bias).argmax(

@@ -23,6 +23,7 @@ _SURROUNDINGS = (16.0, 64.0)
 _LEVELS = 9
 _FLOOR = 4 / 255  # contrast below a few grey levels of 8 bits is noise
 _STEPS = 32
+_ROUNDING = 1e-5  # of an eigenvalue, against the larger one
 _LUMINANCE = (0.299, 0.587, 0.114)
 
 
@@ -189,7 +190,10 @@ def _derivatives(smooth: Tensor, sigma: float) -> Iterator[tuple[str, Tensor]]:
         *(kernels.gaussian(energy, sigma) for energy in energies)
     )
     yield f"structure large {sigma:g}", sigma * large.clamp_min(0).sqrt()
-    yield f"structure small {sigma:g}", sigma * small.clamp_min(0).sqrt()
+    # Where there is one direction only, what is left of the smaller one is rounding;
+    # standardised, it would weigh as much as any other channel.
+    small = (small - _ROUNDING * large).clamp_min(0)
+    yield f"structure small {sigma:g}", sigma * small.sqrt()
 
 
 def _contrasts(

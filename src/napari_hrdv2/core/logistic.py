@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAXIMUM_STEPS = 500
 REUSE_FACTOR = 1.3  # a preconditioner serves until the samples have grown by this
+NEGLIGIBLE = 1e-4  # deviation of a channel, against the median of all channels
 LEAST_CURVATURE = 0.02  # samples that are decided now may not stay so
 
 
@@ -199,7 +200,10 @@ def _standardised(
     centred = design[:, :-1]
     np.subtract(samples, mean, out=centred)
     scale = np.sqrt(np.einsum("nc,nc->c", centred, centred) / len(samples))
-    scale[scale <= 1e-6 * np.maximum(np.abs(mean), 1e-6)] = 1  # a constant channel
+    constant = scale <= 1e-6 * np.abs(mean)
+    # Far below all others it is rounding, which must not be blown up to weigh alike.
+    constant |= scale <= NEGLIGIBLE * np.median(scale)
+    scale[constant] = 1
     centred /= scale
     design[:, -1] = 1
     return design, mean, scale
