@@ -1,0 +1,264 @@
+"""Measuring what matters on this machine: features, and stroke to segmentation."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_hrdv2.core.backbones import Backbone
+    from napari_hrdv2.core.features import Features
+
+Say = Callable[[str], None]
+
+SIZE = 1036  # px: 74 × 74 patches of 14
+TRANSFORMS = "shift:1,2"
+LABELLED = 5000  # px
+STROKES = 30
+STROKE_TARGET = 25.0  # ms, on 2 CPU cores
+VIT_TARGET = {"cpu": 0.6, "cuda": 0.5}  # share of the matmul rate
+OVERHEAD_TARGET = 0.05
+
+
+def run(say: Say) -> dict[str, Any]:
+    """Measure this machine, print a table and return the figures."""
+    machine = describe_machine()
+    say(f"{machine['system']}, {machine['cores']} cores, torch {machine['torch']}")
+    rates = matmul_rates()
+    for name, rate in rates.items():
+        say(f"  matrix products in {name}: {rate / 1e9:.0f} GFLOP/s")
+    say(f"ViT-S/14 with random weights, {SIZE} × {SIZE} px, {TRANSFORMS}")
+    features, figures = measure_features(rates)
+    share, overhead = figures["vit_share"], figures["overhead"]
+    target = VIT_TARGET[figures["device"]]
+    say(f"  features: {figures['seconds']:.1f} s in {figures['precision']}")
+    say(f"  inside the ViT: {share:.0%} of the matmul rate (to reach: {target:.0%})")
+    say(f"  outside the ViT: {overhead:.1%} (to reach: {OVERHEAD_TARGET:.0%})")
+    strokes = measure_strokes(features)
+    say(f"Stroke to segmentation, 3 classes, {LABELLED} labelled pixels, median ms")
+    say(
+        "  "
+        + ", ".join(f"{k} {strokes[k]:.1f}" for k in ("gather", "refit", "predict"))
+    )
+    say(f"  in all {strokes['total']:.1f} (to reach: {STROKE_TARGET:.0f})")
+    say(f"  memory on top of the tokens: {strokes['peak_megabytes']:.0f} MB")
+    return {
+        "machine": machine,
+        "matmul_gflops": {name: rate / 1e9 for name, rate in rates.items()},
+        "features": figures,
+        "stroke_milliseconds": strokes,
+    }
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what figures should be quoted with."""
+    import torch
+
+    from napari_hrdv2 import __version__
+
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor())
+        if hasattr(torch.cpu, "get_capabilities")
+        else platform.processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "napari_hrdv2": __version__,
+    }
+
+
+def matmul_rates(size: int = 3072) -> dict[str, float]:
+    """Return the floating-point operations per second of a large matrix product."""
+    import torch
+
+    from napari_hrdv2.core.devices import choose_device, choose_precision
+
+    device = choose_device()
+    rates = {}
+    for dtype in {torch.float32, choose_precision(device)}:
+        left = torch.randn(size, size, device=device).to(dtype)
+        right = torch.randn(size, size, device=device).to(dtype)
+
+        def product(left: Any = left, right: Any = right) -> None:
+            left @ right
+            _synchronise(device)
+
+        seconds = timed(product, repeats=7)
+        rates[str(dtype).removeprefix("torch.")] = 2 * size**3 / seconds
+    return rates
+
+
+def measure_features(rates: dict[str, float]) -> tuple[Features, dict[str, Any]]:
+    """Return features of a sample micrograph, and how fast they were computed."""
+    from napari_hrdv2 import compute_features, load_backbone
+    from napari_hrdv2.core.plan import parts_of
+    from napari_hrdv2.core.samples import make_sample
+    from napari_hrdv2.core.vit import ViTConfig, flop
+
+    (backbone,) = parts_of(load_backbone("dinov2-small", weights="random"))
+    watched = _Watched(backbone)
+    image = make_sample("grains", (SIZE, SIZE)).image
+    compute_features(image[:224, :224], watched, "identity")  # warm up
+    watched.seconds, watched.passes = 0.0, 0
+    begin = time.perf_counter()
+    features = compute_features(image, watched, TRANSFORMS)
+    seconds = time.perf_counter() - begin
+    precision = str(backbone.dtype).removeprefix("torch.")
+    work = flop(ViTConfig(), (SIZE // 14) ** 2) * watched.passes
+    return features, {
+        "device": backbone.device.type,
+        "precision": precision,
+        "seconds": seconds,
+        "passes": watched.passes,
+        "vit_gflops": work / watched.seconds / 1e9,
+        "vit_share": work / watched.seconds / rates[precision],
+        "overhead": 1 - watched.seconds / seconds,
+    }
+
+
+class _Watched:
+    """A backbone that adds up the time spent in it."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self.seconds, self.passes = 0.0, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backbone, name)
+
+    def tokens(self, images: Any, **options: Any) -> Any:
+        begin = time.perf_counter()
+        tokens = self._backbone.tokens(images, **options)
+        _synchronise(images.device)
+        self.seconds += time.perf_counter() - begin
+        self.passes += len(images)
+        return tokens
+
+
+@dataclass
+class Painter:
+    """Draws short strokes where a made-up truth has one class, as a user would.
+
+    Attributes
+    ----------
+    truth : (H, W) array of label ids
+    labels : (H, W) uint8 array
+        The strokes so far.
+    """
+
+    truth: NDArray[Any]
+    labels: NDArray[np.uint8]
+    rng: np.random.Generator
+
+    @classmethod
+    def for_features(cls, features: Features, *, classes: int = 3) -> Painter:
+        """Return a painter of a truth that these features can tell apart.
+
+        Random weights know nothing of the picture, so the truth is made from the
+        features: the largest of some random readouts.
+        """
+        rng = np.random.default_rng(0)
+        _, height, width = features.shape
+        weight = rng.standard_normal((classes, features.shape[0]))
+        planes = features.project(weight, np.zeros(classes))
+        planes -= planes.mean((1, 2), keepdims=True)
+        truth = (planes / planes.std((1, 2), keepdims=True)).argmax(0) + 1
+        return cls(truth, np.zeros((height, width), np.uint8), rng)
+
+    def stroke(self, length: int = 30, width: int = 3) -> None:
+        """Add one stroke of about ``length * width`` pixels."""
+        classes = int(self.truth.max())
+        height, image_width = self.truth.shape
+        label = int(self.rng.integers(1, classes + 1))
+        row = int(self.rng.integers(height - width))
+        column = int(self.rng.integers(image_width - length))
+        area = np.s_[row : row + width, column : column + length]
+        self.labels[area][self.truth[area] == label] = label
+
+    def paint(self, pixels: int) -> None:
+        """Add strokes until so many pixels are labelled."""
+        while np.count_nonzero(self.labels) < pixels:
+            self.stroke()
+
+
+def measure_strokes(features: Features) -> dict[str, float]:
+    """Return the median milliseconds of each step from stroke to segmentation."""
+    from napari_hrdv2 import PixelClassifier
+    from napari_hrdv2.core.classifier import SampleCache
+    from napari_hrdv2.session import LIVE_TOLERANCE
+
+    painter = Painter.for_features(features)
+    painter.paint(LABELLED)
+    resident = reset_peak_memory()
+    cache = SampleCache(features)
+    classifier = PixelClassifier(tolerance=LIVE_TOLERANCE)
+    classifier.fit(features, painter.labels, samples=cache).predict(features)
+    times = []
+    for _ in range(STROKES):
+        painter.stroke()
+        clock = [time.perf_counter()]
+        cache.rows(np.flatnonzero(painter.labels))
+        clock.append(time.perf_counter())
+        classifier.fit(features, painter.labels, samples=cache)
+        clock.append(time.perf_counter())
+        classifier.predict(features)
+        clock.append(time.perf_counter())
+        times.append(np.diff(clock))
+    steps = 1e3 * np.median(times, axis=0)
+    return {
+        **dict(zip(("gather", "refit", "predict"), steps.tolist(), strict=True)),
+        "total": 1e3 * median(sum(step) for step in times),
+        "peak_megabytes": (peak_memory() - resident) / 1e6,
+    }
+
+
+def timed(work: Callable[[], object], *, repeats: int) -> float:
+    """Return the median seconds of a piece of work, after one run that warms up."""
+    work()
+    seconds = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begin)
+    return median(seconds)
+
+
+def reset_peak_memory() -> int:
+    """Forget the peak of the resident memory, where possible; return what is now."""
+    import psutil
+
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:  # only Linux can forget; elsewhere the peak is an upper bound
+        pass
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_memory() -> int:
+    """Return the largest resident memory since the last reset, in bytes."""
+    try:
+        with open("/proc/self/status") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["VmHWM"].split()[0]) * 1024
+    except OSError:
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
+
+
+def _synchronise(device: Any) -> None:
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)

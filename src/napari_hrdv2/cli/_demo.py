@@ -1,0 +1,110 @@
+"""``demo``: a micrograph segmented from its strokes, with nothing to download."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import _options as options
+from ._report import Report
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.samples import Sample
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The folder for the pictures.")
+    ] = Path("demo"),
+    gui: Annotated[bool, typer.Option("--gui", help="Show it in napari.")] = False,
+    kind: Annotated[
+        str, typer.Option(help="The micrograph: grains, particles, stain, …")
+    ] = "grains",
+    backbone: options.BackboneName = "filters",
+    transforms: options.Transforms = "shift:1,2",
+    stride: options.Stride = None,
+    device: options.Device = "auto",
+    weights: options.Weights = None,
+    as_json: options.Json = False,
+) -> None:
+    """Make a sample micrograph, train on its strokes, segment it, show it."""
+    if gui:
+        from ._demo_gui import launch
+
+        launch()
+        return
+    from napari_hrdv2.core.classifier import PixelClassifier
+    from napari_hrdv2.core.samples import make_sample
+    from napari_hrdv2.core.scores import mean_iou, phase_fractions
+    from napari_hrdv2.files import ImageFile
+
+    from ._picture import write_picture
+    from ._work import class_colors, featurise, load, write_segmentation
+
+    report = Report(as_json)
+    sample = make_sample(kind)
+    ids = range(1, len(sample.class_names) + 1)
+    names = dict(zip(ids, sample.class_names, strict=True))
+    out.mkdir(parents=True, exist_ok=True)
+
+    start = time.perf_counter()
+    chosen = options.FeatureOptions(backbone, transforms, stride, device, weights)
+    features = featurise(sample.image, load(chosen, report), chosen, report)
+    classifier = PixelClassifier().fit(features, sample.scribbles)
+    classifier.class_names = names
+    classifier.class_colors = class_colors(classifier)
+    segmentation = classifier.predict(features)
+    seconds = time.perf_counter() - start
+
+    unseen = sample.scribbles == 0
+    miou = mean_iou(sample.labels[unseen], segmentation[unseen], list(ids))
+    fractions, truth = phase_fractions(segmentation), phase_fractions(sample.labels)
+    path = out / "segmentation.tif"
+    outputs = write_segmentation(
+        path, segmentation, classifier, ImageFile(sample.image)
+    )
+    outputs += _write_inputs(out, sample, classifier.class_colors)
+    picture = out / "demo.png"
+    write_picture(picture, sample, segmentation, classifier.class_colors, miou)
+
+    height, width = sample.labels.shape
+    report.say(
+        f"A sample micrograph ({kind}, {width} × {height}), {(~unseen).mean():.1%} of "
+        f"it under strokes, segmented with {backbone} features in {seconds:.1f} s."
+    )
+    report.say(f"mIoU on the pixels without a stroke: {miou:.3f}")
+    report.say("phase fractions (true):")
+    wide = max(map(len, names.values()))
+    for i, name in names.items():
+        report.say(
+            f"  {name:<{wide}}  {fractions.get(i, 0):6.1%}  ({truth.get(i, 0):.1%})"
+        )
+    report.say(f"The picture is {picture}")
+    report.finish(
+        {
+            "miou": miou,
+            "phase_fractions": {str(i): share for i, share in fractions.items()},
+            "class_names": {str(i): name for i, name in names.items()},
+            "seconds": round(seconds, 3),
+            "outputs": [str(picture), *map(str, outputs)],
+        }
+    )
+
+
+def _write_inputs(out: Path, sample: Sample, colors: dict[int, str]) -> list[Path]:
+    """Write what `segment` needs to do the same again."""
+    import tifffile
+
+    from napari_hrdv2.core.atomic import atomic_path
+    from napari_hrdv2.files import write_labels
+
+    names = dict(enumerate(sample.class_names, start=1))
+    image, scribbles = out / "micrograph.tif", out / "scribbles.tif"
+    photometric = "rgb" if sample.image.ndim == 3 else "minisblack"
+    with atomic_path(image) as temporary:
+        tifffile.imwrite(temporary, sample.image, photometric=photometric)
+    write_labels(scribbles, sample.scribbles, class_names=names, class_colors=colors)
+    return [image, scribbles]

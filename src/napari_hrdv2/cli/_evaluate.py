@@ -1,0 +1,133 @@
+"""``evaluate``: how well strokes alone segment micrographs whose truth is known."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import _options as options
+from ._report import Report
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+
+_KEYS = ("id", "source", "image", "label", "classes", "scribbles")
+
+
+def evaluate(
+    cases_dir: Annotated[Path, typer.Argument(help="A folder with a manifest.json.")],
+    scribbles: Annotated[
+        str, typer.Option(help="Which strokes: a, b, lo or hi.", metavar="SET")
+    ] = "a",
+    backbone: options.BackboneName = "filters",
+    transforms: options.Transforms = "shift:1,2",
+    stride: options.Stride = None,
+    device: options.Device = "auto",
+    weights: options.Weights = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train on each case's strokes alone and score all pixels without a stroke."""
+    from ._work import load
+
+    report = Report(as_json)
+    cases = read_manifest(cases_dir, scribbles)
+    chosen = options.FeatureOptions(backbone, transforms, stride, device, weights)
+    loaded = load(chosen, report)
+    wide = max(len(case["id"]) for case in cases)
+    results = []
+    for case in cases:
+        result = _score(cases_dir, case, scribbles, loaded, chosen, report)
+        results.append(result)
+        ious = " ".join(f"{x:.3f}" if x is not None else "  -  " for x in result["iou"])
+        report.say(
+            f"{case['id']:<{wide}}  {result['miou']:.4f}  {result['seconds']:6.2f} s  "
+            f"[{ious}]"
+        )
+    by_source = _by_source(cases, results)
+    report.say()
+    for source, miou in by_source.items():
+        report.say(f"{source:<{wide}}  {miou:.4f}")
+    overall = mean(result["miou"] for result in results)
+    report.say(f"{f'mean of {len(results)} cases':<{wide}}  {overall:.4f}")
+    report.finish(
+        {"mean_miou": overall, "mean_miou_by_source": by_source, "cases": results}
+    )
+
+
+def read_manifest(cases_dir: Path, scribbles: str) -> list[dict[str, Any]]:
+    """Read the cases and check that they are all there."""
+    path = cases_dir / "manifest.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: there is no such file; give a folder of cases"
+        )
+    try:
+        cases = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(cases, list) or not cases:
+        raise ValueError(f"{path} is not a list of cases")
+    for case in cases:
+        missing = [
+            key for key in _KEYS if not isinstance(case, dict) or key not in case
+        ]
+        if missing:
+            raise ValueError(f"{path}: a case lacks {', '.join(missing)}")
+        if scribbles not in case["scribbles"]:
+            raise ValueError(
+                f"--scribbles: {case['id']} has no set {scribbles!r}; it has "
+                f"{', '.join(case['scribbles'])}"
+            )
+    return cases
+
+
+def _score(
+    cases_dir: Path,
+    case: dict[str, Any],
+    scribbles: str,
+    backbone: Backbone | JoinedBackbone,
+    chosen: options.FeatureOptions,
+    report: Report,
+) -> dict[str, Any]:
+    import numpy as np
+
+    from napari_hrdv2.core.classifier import PixelClassifier
+    from napari_hrdv2.core.scores import iou_per_class
+    from napari_hrdv2.files import read_image, read_labels
+
+    from ._work import check_strokes, featurise
+
+    image = read_image(cases_dir / case["image"]).data
+    truth = read_labels(cases_dir / case["label"]).astype(np.int64) + 1
+    path = cases_dir / case["scribbles"][scribbles]
+    strokes = read_labels(path)
+    check_strokes(strokes, image, str(path))
+    start = time.perf_counter()
+    features = featurise(image, backbone, chosen, report)
+    segmentation = PixelClassifier().fit(features, strokes).predict(features)
+    seconds = time.perf_counter() - start
+    # Strokes hold class k as k + 1, because 0 means no stroke.
+    classes = range(1, len(case["classes"]) + 1)
+    unseen = strokes == 0
+    scores = iou_per_class(truth[unseen], segmentation[unseen], classes)
+    return {
+        "id": case["id"],
+        "miou": float(np.nanmean(scores)),
+        "iou": [None if np.isnan(score) else float(score) for score in scores],
+        "seconds": round(seconds, 3),
+    }
+
+
+def _by_source(
+    cases: Iterable[dict[str, Any]], results: Iterable[dict[str, Any]]
+) -> dict[str, float]:
+    groups: dict[str, list[float]] = {}
+    for case, result in zip(cases, results, strict=True):
+        groups.setdefault(case["source"], []).append(result["miou"])
+    return {source: mean(mious) for source, mious in groups.items()}

@@ -1,0 +1,47 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+BackboneName = Annotated[
+    str,
+    typer.Option(
+        "--backbone", "-b", help="A name of `backbones`, a Hub id, or a+b.", metavar="B"
+    ),
+]
+Transforms = Annotated[
+    str,
+    typer.Option(
+        "--transforms", "-t", help="For instance shift:1,2 or lattice:4.", metavar="S"
+    ),
+]
+Stride = Annotated[
+    int | None,
+    typer.Option(min=1, help="Pixels between patches; the patch size by default."),
+]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", metavar="DEVICE")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="A local file or folder; or random, for tests.", metavar="PATH"),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object as the last line.")
+]
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """How features are to be made."""
+
+    backbone: str
+    transforms: str = "shift:1,2"
+    stride: int | None = None
+    device: str = "auto"
+    weights: str | None = None
+    value_range: tuple[float, float] | None = None

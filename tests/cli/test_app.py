@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+import napari_hrdv2
+
+
+def test_help_lists_the_commands(command) -> None:
+    outcome = command("--help")
+    assert outcome.code == 0
+    for name in ("demo", "segment", "apply", "evaluate", "backbones", "bench"):
+        assert f"\n  {name} " in outcome.out
+
+
+def test_help_of_a_command_needs_no_heavy_import() -> None:
+    code = (
+        "import sys; from napari_hrdv2.cli._app import run; run(['segment', '--help'])"
+        "; print([m for m in ('torch', 'scipy', 'napari') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_version_is_the_package_s(command) -> None:
+    assert command("--version").out == f"napari-hrdv2 {napari_hrdv2.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["segmnt"], "segmnt"),
+        (["segment"], "Missing"),
+        (["segment", "a.tif", "--strokes", "b"], "--strokes"),
+        (["demo", "--stride", "0"], "stride"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_2(command, arguments, complaint) -> None:
+    outcome = command(*arguments)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err.startswith("napari-hrdv2: ")
+    assert complaint in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_an_error_shows_its_place_only_when_asked(command) -> None:
+    plain = command("segment", "none.tif", "--labels", "none.tif")
+    assert plain.code == 1
+    assert plain.err == "napari-hrdv2: none.tif: there is no such file\n"
+    debug = command("--debug", "segment", "none.tif", "--labels", "none.tif")
+    assert "Traceback" in debug.err
+    assert debug.err.endswith(plain.err)
+
+
+def test_stopping_by_hand_leaves_no_traceback(command, monkeypatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_hrdv2.files.read_image", interrupt)
+    outcome = command("segment", "a.tif", "--labels", "b.tif")
+    assert (outcome.code, outcome.err) == (130, "napari-hrdv2: stopped\n")
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_are_one_line_without_the_source(command, monkeypatch) -> None:
+    def warn(*_: object) -> None:
+        warnings.warn("the image is dark", stacklevel=1)
+        raise ValueError("too dark")
+
+    monkeypatch.setattr("napari_hrdv2.files.read_image", warn)
+    outcome = command("segment", "a.tif", "--labels", "b.tif")
+    assert outcome.err.splitlines() == [
+        "napari-hrdv2: warning: the image is dark",
+        "napari-hrdv2: too dark",
+    ]
+
+
+def test_the_window_is_missed_by_name(command, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "napari_hrdv2.widgets", None)
+    outcome = command("demo", "--gui")
+    assert outcome.code == 1
+    assert 'pip install "napari-hrdv2[all]"' in outcome.err

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from napari_hrdv2.files import read_image, read_labels
+
+
+@pytest.fixture
+def classifier(command, image: Path, labels: Path) -> Path:
+    path = image.with_name("alloy.safetensors")
+    assert command("segment", image, "-l", labels, "--save-classifier", path).code == 0
+    return path
+
+
+def test_a_classifier_segments_other_micrographs(
+    command, classifier: Path, another_image, truth: np.ndarray, tmp_path: Path
+) -> None:
+    other = another_image(tmp_path / "other.tif", seed=5)
+    out = tmp_path / "new" / "results"
+    outcome = command("apply", classifier, other, "--out", out, "--json")
+    assert outcome.code == 0
+    written = out / "other_segmentation.tif"
+    assert (read_labels(written) == truth).mean() > 0.97
+    assert read_image(written).pixel_size == 0.25
+    (result,) = outcome.json["images"]
+    assert result["outputs"][0] == str(written)
+    assert result["phase_fractions"].keys() == {"1", "3"}
+
+
+def test_the_same_image_gives_what_segment_gave(
+    command, classifier: Path, image: Path, tmp_path: Path
+) -> None:
+    command("apply", classifier, image, "--out", tmp_path / "out")
+    first = read_labels(tmp_path / "alloy_segmentation.tif")
+    again = read_labels(tmp_path / "out" / "alloy_segmentation.tif")
+    assert np.array_equal(first, again)
+
+
+def test_a_vision_transformer_s_recipe_is_taken_from_the_classifier(
+    command, image: Path, labels: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "vit.safetensors"
+    options = ["-b", "dinov2-small+filters", "-t", "lattice:2", "--stride", 7]
+    options += ["--weights", "random", "--device", "cpu", "--save-classifier", kept]
+    done = command("segment", image, "-l", labels, *options)
+    assert done.code == 0, done.err
+    options = ["--weights", "random", "--device", "cpu", "--out", tmp_path / "out"]
+    outcome = command("apply", kept, image, *options)
+    assert outcome.code == 0, outcome.err
+    assert "warning" not in outcome.err
+    first = read_labels(tmp_path / "alloy_segmentation.tif")
+    again = read_labels(tmp_path / "out" / "alloy_segmentation.tif")
+    assert np.array_equal(first, again)
+
+
+def test_a_table_lists_the_phase_fractions(
+    command, classifier: Path, another_image, tmp_path: Path
+) -> None:
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for name in ("b.tif", "a.tif"):
+        another_image(folder / name, seed=len(name))
+    outcome = command("apply", classifier, folder, "--out", tmp_path / "out")
+    assert outcome.code == 0
+    with open(tmp_path / "out" / "phase_fractions.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["image"]).name for row in rows] == ["a.tif", "b.tif"]
+    assert rows[0]["segmentation"] == "a_segmentation.tif"
+    assert float(rows[0]["dark"]) + float(rows[0]["light"]) == pytest.approx(1)
+
+
+def test_one_bad_file_does_not_cost_the_others(
+    command, classifier: Path, image: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_text("no picture")
+    outcome = command(
+        "apply", classifier, bad, image, "--out", tmp_path / "o", "--json"
+    )
+    assert outcome.code == 1
+    assert (tmp_path / "o" / "alloy_segmentation.tif").is_file()
+    assert [entry["image"] for entry in outcome.json["failed"]] == [str(bad)]
+    assert "bad.png is not an image" in outcome.err
+    assert outcome.err.endswith("1 of 2 images could not be segmented\n")
+
+
+def test_files_of_the_same_name_are_told_apart(
+    command, classifier: Path, another_image, tmp_path: Path
+) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        another_image(tmp_path / folder / "s.tif")
+    out = tmp_path / "out"
+    command("apply", classifier, tmp_path / "x", tmp_path / "y", "--out", out)
+    written = sorted(path.name for path in out.glob("*.tif"))
+    assert written == ["s_2_segmentation.tif", "s_segmentation.tif"]
+
+
+def test_what_is_no_classifier_is_refused(command, image: Path, tmp_path: Path) -> None:
+    other = tmp_path / "weights.safetensors"
+    save_file({"a": np.zeros(3)}, other)
+    for wrong in (other, image, tmp_path / "none.safetensors"):
+        outcome = command("apply", wrong, image, "--out", tmp_path / "out")
+        assert outcome.code == 1
+        assert wrong.name in outcome.err
+        assert len(outcome.err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_weights_than_the_classifier_s_are_refused(
+    command, classifier: Path, image: Path, tmp_path: Path
+) -> None:
+    outcome = command(
+        "apply", classifier, image, "--weights", "x.pt", "--out", tmp_path / "o"
+    )
+    assert outcome.code == 1
+    assert "weights" in outcome.err
+
+
+def test_an_empty_folder_is_refused(command, classifier: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    outcome = command("apply", classifier, tmp_path / "empty", "--out", tmp_path / "o")
+    assert outcome.code == 1
+    assert "there are no images" in outcome.err
+
+
+def test_a_cluster_gives_the_same(
+    command, classifier: Path, image: Path, another_image, tmp_path: Path
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    bad = tmp_path / "bad.png"
+    bad.write_text("no picture")
+    files = [image, another_image(tmp_path / "b.tif", seed=2), bad]
+    command("apply", classifier, *files, "--out", tmp_path / "here")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        options = ["--scheduler", cluster.scheduler_address, "--json"]
+        outcome = command(
+            "apply", classifier, *files, "--out", tmp_path / "there", *options
+        )
+    assert outcome.code == 1
+    assert [entry["image"] for entry in outcome.json["failed"]] == [str(bad)]
+    for name in ("alloy_segmentation.tif", "b_segmentation.tif"):
+        there = read_labels(tmp_path / "there" / name)
+        assert np.array_equal(there, read_labels(tmp_path / "here" / name))
+    tables = [(tmp_path / x / "phase_fractions.csv") for x in ("here", "there")]
+    assert tables[0].read_text() == tables[1].read_text()
+
+
+def test_the_missing_extra_is_named(
+    command, classifier: Path, image: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    options = ["--scheduler", "tcp://127.0.0.1:9", "--out", tmp_path / "o"]
+    outcome = command("apply", classifier, image, *options)
+    assert outcome.code == 1
+    assert 'pip install "napari-hrdv2[distributed]"' in outcome.err

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_hrdv2.core.samples import Sample, make_sample
+from napari_hrdv2.files import read_image, read_labels
+
+
+@pytest.fixture
+def small_sample(monkeypatch) -> Sample:
+    """The demo's micrograph, made small."""
+    sample = make_sample("particles", (80, 96))
+    monkeypatch.setattr("napari_hrdv2.core.samples.make_sample", lambda kind: sample)
+    return sample
+
+
+def test_the_demo_segments_and_draws(
+    command, small_sample: Sample, tmp_path: Path
+) -> None:
+    outcome = command("demo", "--out", tmp_path / "demo")
+    assert outcome.code == 0, outcome.err
+    assert "mIoU" in outcome.out
+    assert "particle" in outcome.out
+    picture = Image.open(tmp_path / "demo" / "demo.png")
+    assert picture.width > 4 * 96
+    assert picture.height > 80
+
+
+def test_the_demo_s_files_are_what_segment_takes(
+    command, small_sample: Sample, tmp_path: Path
+) -> None:
+    outcome = command("demo", "--out", tmp_path, "--json")
+    assert np.array_equal(
+        read_image(tmp_path / "micrograph.tif").data, small_sample.image
+    )
+    image, strokes = tmp_path / "micrograph.tif", tmp_path / "scribbles.tif"
+    again = command("segment", image, "--labels", strokes, "--json")
+    assert again.json["phase_fractions"] == outcome.json["phase_fractions"]
+    assert np.array_equal(
+        read_labels(tmp_path / "micrograph_segmentation.tif"),
+        read_labels(tmp_path / "segmentation.tif"),
+    )
+
+
+def test_the_demo_reports_as_json(
+    command, small_sample: Sample, tmp_path: Path
+) -> None:
+    result = command("demo", "--out", tmp_path, "--json").json
+    assert 0.5 < result["miou"] <= 1
+    assert result["class_names"] == {"1": "matrix", "2": "particle"}
+    assert all(Path(path).is_file() for path in result["outputs"])
+
+
+def test_an_unknown_kind_is_refused(command, tmp_path: Path) -> None:
+    outcome = command("demo", "--kind", "cheese", "--out", tmp_path / "demo")
+    assert outcome.code == 1
+    assert "'cheese' is not one of" in outcome.err
+
+
+def test_the_picture_shows_strokes_and_truth_in_the_classes_colours(
+    tmp_path: Path,
+) -> None:
+    from napari_hrdv2.cli._picture import write_picture
+
+    sample = make_sample("particles", (64, 64))
+    colors = {1: "#ff0000", 2: "#00ff00"}
+    write_picture(tmp_path / "p.png", sample, sample.labels, colors, 1.0)
+    pixels = np.asarray(Image.open(tmp_path / "p.png")).astype(int)
+    strokes = pixels[64 : 64 + 64, 24 + 80 : 24 + 80 + 64]
+    assert (strokes[sample.scribbles == 1] == [255, 0, 0]).all()
+    assert (strokes[sample.scribbles == 2] == [0, 255, 0]).all()
+    truth = pixels[64 : 64 + 64, 24 + 240 : 24 + 240 + 64]
+    greener = truth[..., 1] > truth[..., 0]
+    assert np.array_equal(greener, sample.labels == 2)

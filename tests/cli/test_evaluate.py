@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    """Two sources with one easy case each; class k is stroke value k + 1."""
+    entries = []
+    for seed, source in enumerate(["alloy", "tissue"]):
+        rng = np.random.default_rng(seed)
+        truth = np.zeros((36, 44), np.uint8)
+        truth[:, 20:] = 1
+        grey = np.clip(70 + 90 * truth + rng.normal(0, 9, truth.shape), 0, 255)
+        strokes = np.zeros_like(truth)
+        strokes[5:8, 3:16], strokes[20:23, 25:40] = 1, 2
+        image = np.repeat(grey[..., None], 3, -1) if seed else grey
+        for name, data in (("", image), ("_label", truth), ("_a", strokes)):
+            Image.fromarray(data.astype(np.uint8)).save(
+                tmp_path / f"{source}{name}.png"
+            )
+        entries.append(
+            {
+                "id": f"{source}/1",
+                "source": source,
+                "image": f"{source}.png",
+                "label": f"{source}_label.png",
+                "classes": ["dark", "light"],
+                "scribbles": {"a": f"{source}_a.png"},
+            }
+        )
+    (tmp_path / "manifest.json").write_text(json.dumps(entries))
+    return tmp_path
+
+
+def test_every_case_is_scored_and_averaged(command, cases: Path) -> None:
+    outcome = command("evaluate", cases, "--scribbles", "a", "--json")
+    assert outcome.code == 0, outcome.err
+    result = outcome.json
+    mious = [case["miou"] for case in result["cases"]]
+    assert [case["id"] for case in result["cases"]] == ["alloy/1", "tissue/1"]
+    assert min(mious) > 0.9
+    assert result["mean_miou"] == pytest.approx(np.mean(mious))
+    assert result["mean_miou_by_source"] == {"alloy": mious[0], "tissue": mious[1]}
+    assert mious[0] == pytest.approx(np.mean(result["cases"][0]["iou"]))
+    assert result["cases"][0]["seconds"] > 0
+
+
+def test_pixels_under_strokes_do_not_count(command, cases: Path) -> None:
+    truth = np.asarray(Image.open(cases / "alloy_label.png")).copy()
+    strokes = np.asarray(Image.open(cases / "alloy_a.png"))
+    before = command("evaluate", cases, "--json").json["cases"][0]["iou"]
+    truth[strokes > 0] = 1 - truth[strokes > 0]
+    Image.fromarray(truth).save(cases / "alloy_label.png")
+    after = command("evaluate", cases, "--json").json["cases"][0]["iou"]
+    assert before == after
+
+
+def test_an_unknown_set_of_strokes_is_refused(command, cases: Path) -> None:
+    outcome = command("evaluate", cases, "--scribbles", "hi")
+    assert outcome.code == 1
+    assert "alloy/1 has no set 'hi'; it has a" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "there is no such file"),
+        ("{", "is not JSON"),
+        ("{}", "is not a list of cases"),
+        ('[{"id": "x"}]', "a case lacks source, image"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_is_refused(
+    command, tmp_path: Path, content: str | None, complaint: str
+) -> None:
+    if content is not None:
+        (tmp_path / "manifest.json").write_text(content)
+    outcome = command("evaluate", tmp_path)
+    assert outcome.code == 1
+    assert complaint in outcome.err
+    assert len(outcome.err.splitlines()) == 1

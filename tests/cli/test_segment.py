@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from napari_hrdv2 import PixelClassifier
+from napari_hrdv2.files import (
+    read_image,
+    read_label_classes,
+    read_labels,
+    write_labels,
+)
+
+
+def test_a_micrograph_is_segmented_from_its_strokes(
+    command, image: Path, labels: Path, truth: np.ndarray
+) -> None:
+    outcome = command("segment", image, "--labels", labels, "--json")
+    assert outcome.code == 0
+    out = image.with_name("alloy_segmentation.tif")
+    found = read_labels(out)
+    assert (found == truth).mean() > 0.97
+    assert outcome.json["outputs"] == [str(out), str(out.with_suffix(".png"))]
+    fractions = outcome.json["phase_fractions"]
+    assert fractions == {"1": (found == 1).mean(), "3": (found == 3).mean()}
+    assert outcome.json["seconds"] > 0
+
+
+def test_pixel_size_names_and_colours_stay(command, image: Path, labels: Path) -> None:
+    out = image.with_name("seg.tif")
+    outcome = command("segment", image, "-l", labels, "-o", out)
+    assert outcome.code == 0
+    assert "dark" in outcome.out
+    written = read_image(out)
+    assert (written.pixel_size, written.unit) == (0.25, "µm")
+    classes = read_label_classes(out)
+    assert classes.names == {1: "dark", 3: "light"}
+    seen = Image.open(out.with_suffix(".png")).convert("RGB").getpixel((45, 20))
+    assert "#{:02x}{:02x}{:02x}".format(*seen) == classes.colors[3]
+
+
+def test_the_classifier_is_kept(command, image: Path, labels: Path) -> None:
+    kept = image.with_name("alloy.safetensors")
+    outcome = command("segment", image, "-l", labels, "--save-classifier", kept)
+    assert outcome.code == 0
+    classifier = PixelClassifier.load(kept)
+    assert classifier.classes.tolist() == [1, 3]
+    assert classifier.class_names == {1: "dark", 3: "light"}
+    assert classifier.pixel_size == (0.25, "µm")
+
+
+def test_with_json_everything_else_goes_to_standard_error(
+    command, image: Path, labels: Path
+) -> None:
+    outcome = command("segment", image, "-l", labels, "--json")
+    assert len(outcome.out.splitlines()) == 1
+    assert "wrote" in outcome.err
+
+
+def test_a_vision_transformer_does_it_too(command, image: Path, labels: Path) -> None:
+    options = ["--backbone", "dinov2-small", "--weights", "random", "--device", "cpu"]
+    outcome = command("segment", image, "-l", labels, *options, "-t", "identity")
+    assert outcome.code == 0, outcome.err
+    assert read_labels(image.with_name("alloy_segmentation.tif")).shape == (40, 50)
+
+
+def _complaint(outcome) -> str:
+    assert outcome.code == 1
+    assert outcome.out == ""
+    assert len(outcome.err.splitlines()) == 1
+    return outcome.err
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [(0, "bad.tif is labelled; draw"), (2, "bad.tif has strokes of class 2 only")],
+)
+def test_two_classes_of_strokes_are_needed(
+    command, image: Path, value: int, complaint: str
+) -> None:
+    bad = image.with_name("bad.tif")
+    write_labels(bad, np.full((40, 50), value))
+    assert complaint in _complaint(command("segment", image, "-l", bad))
+    assert not image.with_name("alloy_segmentation.tif").exists()
+
+
+def test_labels_of_another_shape_are_refused(command, image: Path) -> None:
+    bad = image.with_name("bad.tif")
+    write_labels(bad, np.eye(30, 40, dtype=int) + 1)
+    complaint = _complaint(command("segment", image, "-l", bad))
+    assert "bad.tif is 40 × 30 and the image 50 × 40" in complaint
+
+
+def test_an_unknown_backbone_is_refused(command, image: Path, labels: Path) -> None:
+    complaint = _complaint(command("segment", image, "-l", labels, "-b", "dinov9"))
+    assert "dinov9" in complaint
+
+
+def test_a_hub_id_without_network_is_refused(
+    command, image: Path, labels: Path, monkeypatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("napari_hrdv2.core.hub._can_reach_hub", lambda: False)
+    complaint = _complaint(
+        command("segment", image, "-l", labels, "-b", "nobody/nothing-here")
+    )
+    assert "nobody/nothing-here" in complaint
+
+
+def test_a_transform_set_that_cannot_be_read_is_refused(
+    command, image: Path, labels: Path
+) -> None:
+    complaint = _complaint(command("segment", image, "-l", labels, "-t", "wobble:3"))
+    assert "wobble" in complaint
+
+
+def test_missing_and_broken_files_are_named(
+    command, image: Path, labels: Path, tmp_path: Path
+) -> None:
+    assert "none.tif: there is no such file" in _complaint(
+        command("segment", tmp_path / "none.tif", "-l", labels)
+    )
+    assert "none.tif: there is no such file" in _complaint(
+        command("segment", image, "-l", tmp_path / "none.tif")
+    )
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    assert "broken.png is damaged or cut short" in _complaint(
+        command("segment", broken, "-l", labels)
+    )
+
+
+def test_a_constant_image_is_refused(command, labels: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((40, 50), 7, np.uint8)).save(tmp_path / "flat.png")
+    complaint = _complaint(command("segment", tmp_path / "flat.png", "-l", labels))
+    assert "image" in complaint
+
+
+@pytest.mark.parametrize(
+    ("out", "complaint"),
+    [
+        ("alloy.tif", "would replace an input"),
+        ("seg.jpg", "not a TIFF name"),
+        ("nowhere/seg.tif", "there is no folder"),
+    ],
+)
+def test_results_need_a_place_of_their_own(
+    command, image: Path, labels: Path, out: str, complaint: str
+) -> None:
+    before = image.read_bytes()
+    options = ["-l", labels, "-o", image.with_name("x").parent / out]
+    assert complaint in _complaint(command("segment", image, *options))
+    assert image.read_bytes() == before
+
+
+def test_a_classifier_is_not_taken_for_an_image(
+    command, labels: Path, tmp_path: Path
+) -> None:
+    save_file({"a": np.zeros(3)}, tmp_path / "a.safetensors")
+    complaint = _complaint(command("segment", tmp_path / "a.safetensors", "-l", labels))
+    assert "not an image of a kind read here" in complaint
