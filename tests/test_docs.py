@@ -1,0 +1,69 @@
+"""Links of the Markdown pages lead somewhere, and their Python examples are right."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[1]
+PAGES = [
+    *(TOP / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((TOP / "docs").glob("**/*.md")),
+]
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
+HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(TOP))
+
+
+def _prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def _anchors(page: Path) -> set[str]:
+    """The names that GitHub gives headings."""
+    headings = HEADING.findall(_prose(page))
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+def _python(page: Path) -> list[str]:
+    blocks = FENCE.findall(page.read_text(encoding="utf-8"))
+    return [code for language, code in blocks if language in ("python", "pycon")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
+    broken = []
+    for link in map("".join, LINK.findall(_prose(page))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path) if path else page
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_python_examples_can_be_parsed(page: Path) -> None:
+    for code in _python(page):
+        if ">>>" not in code:
+            ast.parse(code, filename=_name(page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_examples_with_prompts_give_what_they_show(page: Path) -> None:
+    text = "\n\n".join(code for code in _python(page) if ">>>" in code)
+    test = doctest.DocTestParser().get_doctest(text, {}, _name(page), str(page), 0)
+    report: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False)
+    runner.run(test, out=report.append)
+    assert runner.failures == 0, "".join(report)
