@@ -1,0 +1,88 @@
+"""What a classifier file says about the features and classes it was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from napari_hrdv2.session.settings import (
+    FeatureSettings,
+    patch_size,
+    stride_in_pixels,
+)
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.classifier import PixelClassifier
+    from napari_hrdv2.core.features import Features
+    from napari_hrdv2.session.classes import ClassInfo
+
+
+def describe(
+    classifier: PixelClassifier,
+    classes: Mapping[int, ClassInfo],
+    pixel_size: tuple[float, str] | None,
+) -> None:
+    """Write names, colours and pixel size into a classifier that is to be saved."""
+    ids = [int(class_id) for class_id in classifier.classes]
+    known = {class_id: classes[class_id] for class_id in ids if class_id in classes}
+    classifier.class_names = {i: info.name for i, info in known.items()}
+    classifier.class_colors = {i: info.color for i, info in known.items()}
+    classifier.pixel_size = pixel_size
+
+
+def settings_for(
+    classifier: PixelClassifier, settings: FeatureSettings
+) -> FeatureSettings:
+    """Return the settings changed to those that the classifier was trained with.
+
+    The device stays. A local weights file is kept if the backbone stays the same.
+    """
+    recipes = classifier.recipes
+    if not recipes:
+        return settings
+    backbone = "+".join(recipe.backbone for recipe in recipes)
+    # Backbones that move along with the image run once, whatever was chosen.
+    main = max(recipes, key=lambda recipe: recipe.stride)
+    same = backbone == settings.backbone
+    chosen = replace(
+        settings,
+        backbone=backbone,
+        weights=settings.weights if same else None,
+        value_range=main.value_range,
+    )
+    patch = patch_size(chosen)
+    if patch > 1:  # else it ran once, on every pixel, whatever the settings say
+        chosen = replace(chosen, transforms=main.transforms)
+    if (stride_in_pixels(chosen) or patch) != main.stride:
+        strides = {max(patch // 2, 1): "half", patch: "auto"}
+        stride = strides.get(main.stride, str(main.stride))
+        chosen = replace(chosen, stride=stride)
+    return chosen
+
+
+def mismatch(classifier: PixelClassifier, features: Features) -> str:
+    """Return why a classifier cannot be used on features as it was trained, or ""."""
+    import warnings
+
+    from napari_hrdv2.core.classifier import check_recipes
+
+    if classifier.weight.shape[1] != features.shape[0]:
+        return (
+            f"The loaded classifier reads {classifier.weight.shape[1]} channels and "
+            f"these features have {features.shape[0]}."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # told below
+            check_recipes(classifier.recipes, features.recipes)
+    except ValueError as error:
+        return f"{error}."
+    # The number format differs from machine to machine and changes next to nothing.
+    theirs, ours = (
+        [replace(recipe, precision="") for recipe in recipes]
+        for recipes in (classifier.recipes, features.recipes)
+    )
+    if theirs and ours and theirs != ours:
+        return "The features were made in another way than the loaded classifier's."
+    return ""

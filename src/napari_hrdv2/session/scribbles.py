@@ -1,0 +1,46 @@
+"""What a user has painted, with a name by which it is known again."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Scribbles:
+    """The strokes on one image at one moment.
+
+    Parameters
+    ----------
+    labels : (H, W) int array
+        Label ids, 0 where nothing is painted. Copied: a layer goes on being painted.
+    image_shape : tuple of int
+        (H, W) of the image that was painted on.
+
+    Attributes
+    ----------
+    class_ids : tuple of int
+        The ids that occur, ascending, without 0.
+    digest : bytes
+        Equal for equal strokes, and never empty.
+    """
+
+    def __init__(self, labels: NDArray[Any], image_shape: tuple[int, ...]) -> None:
+        if labels.shape != tuple(image_shape):
+            raise ValueError(
+                f"labels: shape {labels.shape} is not that of the image, "
+                f"{tuple(image_shape)}"
+            )
+        if labels.dtype.kind not in "bui":
+            raise ValueError(f"labels: dtype {labels.dtype} is not an integer")
+        self.labels = labels.copy()
+        painted = np.flatnonzero(self.labels)
+        values = self.labels.ravel()[painted]
+        self.class_ids: tuple[int, ...] = tuple(np.unique(values).tolist())
+        digest = hashlib.blake2b(painted.tobytes(), digest_size=16)
+        digest.update(values.astype(np.int64).tobytes())
+        self.digest = digest.digest()

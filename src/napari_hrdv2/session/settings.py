@@ -1,0 +1,79 @@
+"""What to compute features with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STRIDES = ("auto", "patch", "half")
+"""Distance of the tokens: the library's choice, one patch, or half a patch."""
+
+TRANSFORM_CHOICES = (
+    "identity",
+    "shift:1",
+    "shift:1,2",
+    "shift:1,2:neumann",
+    "lattice:2",
+    "lattice:4",
+    "flip",
+    "shift:1,2*flip",
+    "rotate",
+)
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """The user's choices for the next features.
+
+    Attributes
+    ----------
+    backbone : str
+        Registry name; ``"a+b"`` joins two.
+    transforms : str
+        A specification in the grammar of `core.transforms`.
+    stride : str
+        One of `STRIDES`, or a number of pixels.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    weights : str, optional
+        A local file or folder that holds the weights of the backbone.
+    value_range : tuple of two float, optional
+        Grey levels that become 0 and 1; taken over from a loaded classifier.
+    """
+
+    backbone: str = "filters"
+    transforms: str = "shift:1,2"
+    stride: str = "auto"
+    device: str = "auto"
+    weights: str | None = None
+    value_range: tuple[float, float] | None = None
+
+    def check(self) -> None:
+        """Raise ValueError, in one sentence, for a choice that cannot work."""
+        from napari_hrdv2.core.transforms import parse_transforms
+
+        patch = patch_size(self)
+        if self.stride not in STRIDES and not (
+            self.stride.isdecimal() and 1 <= int(self.stride) <= patch
+        ):
+            raise ValueError(
+                f"stride: {self.stride!r} does not fit; choose {', '.join(STRIDES)} or "
+                f"1 to {patch} pixels"
+            )
+        parse_transforms(self.transforms, stride_in_pixels(self) or patch)
+
+
+def patch_size(settings: FeatureSettings) -> int:
+    """Return the largest patch of the backbone's parts, in pixels."""
+    from napari_hrdv2.core.backbones import backbone_info
+
+    return max(backbone_info(name).patch_size for name in settings.backbone.split("+"))
+
+
+def stride_in_pixels(settings: FeatureSettings) -> int | None:
+    """Return the stride to ask for; None leaves it to the library."""
+    if settings.stride == "auto":
+        return None
+    if settings.stride.isdecimal():
+        return int(settings.stride)
+    patch = patch_size(settings)
+    return patch if settings.stride == "patch" else max(patch // 2, 1)

@@ -1,0 +1,34 @@
+import numpy as np
+
+from napari_hrdv2.core.classifier import PixelClassifier
+from napari_hrdv2.session.history import FitHistory
+
+
+def fitted(value):
+    classifier = PixelClassifier()
+    classifier.classes = np.array([1, 2])
+    classifier.weight = np.full((2, 3), value, np.float32)
+    return classifier
+
+
+def test_fits_are_found_by_their_strokes():
+    history = FitHistory()
+    history.put(b"one", fitted(1))
+    history.put(b"two", fitted(2))
+    assert history.get(b"one").weight[0, 0] == 1
+    assert history.get(b"three") is None
+
+
+def test_the_oldest_fit_goes_first():
+    history = FitHistory(limit=2)
+    for name in (b"one", b"two", b"one", b"three"):
+        history.put(name, fitted(1))
+    assert history.get(b"two") is None
+    assert history.get(b"one") is not None
+
+
+def test_other_features_forget_all():
+    history = FitHistory()
+    history.put(b"one", fitted(1))
+    history.clear()
+    assert history.get(b"one") is None

@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+
+from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.session import Session, compute
+
+
+def test_two_painted_classes_are_segmented(trained):
+    assert np.mean(trained.segmentation[:, :20] == 1) > 0.9
+    assert np.mean(trained.segmentation[:, 28:] == 2) > 0.9
+    assert trained.phase_fractions() == pytest.approx({1: 0.5, 2: 0.5}, abs=0.15)
+    assert trained.status.startswith("Segmented.")
+
+
+def test_an_rgb_image_is_segmented_too(image, labels):
+    session = Session()
+    session.set_image(np.stack([image, image, 255 - image], axis=-1))
+    session.set_scribbles(labels)
+    session.compute_features()
+    session.train()
+    assert set(np.unique(session.segmentation)) == {1, 2}
+
+
+@pytest.mark.parametrize("shape", [(40,), (4, 40, 48), (2, 2, 40, 48)])
+def test_what_is_no_picture_is_refused(shape):
+    session = Session()
+    with pytest.raises(ValueError, match="is not one micrograph"):
+        session.set_image(np.zeros(shape))
+    assert session.image is None
+
+
+def test_labels_of_another_shape_are_refused_and_train_nothing(trained):
+    with pytest.raises(ValueError, match=r"labels: shape \(3, 3\)"):
+        trained.set_scribbles(np.ones((3, 3), np.uint8))
+    assert trained.train_request() is None
+
+
+def test_labels_without_an_image_are_refused(labels):
+    with pytest.raises(ValueError, match="there is no image yet"):
+        Session().set_scribbles(labels)
+
+
+def test_strokes_before_the_features_wait_for_them(session, labels):
+    session.set_scribbles(labels)
+    assert session.train_request() is None
+    assert "Compute features" in session.status
+
+
+def test_one_class_alone_says_to_paint_another(session, labels):
+    session.compute_features()
+    session.set_scribbles(np.where(labels == 1, labels, 0))
+    session.train()
+    assert session.segmentation is None
+    assert session.status.startswith("Only Class 1 has strokes")
+
+
+def test_falling_back_to_one_class_clears_the_segmentation(trained, labels):
+    trained.set_scribbles(np.where(labels == 1, labels, 0))
+    trained.train()
+    assert not trained.segmentation.any()
+    assert trained.phase_fractions() == {}
+    assert trained.classifier is None
+
+
+def test_the_same_strokes_are_not_trained_twice(trained, labels):
+    assert not trained.set_scribbles(labels.copy())
+    assert trained.train_request() is None
+    assert trained.train_request(force=True) is not None
+
+
+def test_undo_brings_exactly_the_former_segmentation_back(trained, labels):
+    former = trained.segmentation.copy()
+    more = labels.copy()
+    more[30:36, 4:20] = 2
+    trained.set_scribbles(more)
+    trained.train()
+    assert (trained.segmentation != former).any()
+    trained.set_scribbles(labels)
+    request = trained.train_request()
+    assert request.labels is None  # nothing is fitted again
+    trained.accept(compute(request))
+    np.testing.assert_array_equal(trained.segmentation, former)
+
+
+def test_painted_labels_become_classes(session, labels):
+    session.set_scribbles(np.where(labels == 2, 7, labels))
+    assert list(session.classes) == [1, 2, 7]
+    assert session.classes[7].name == "Class 7"
+    assert session.add_class() == 8
+
+
+def test_a_snapshot_is_not_changed_by_further_painting(session, labels):
+    session.compute_features()
+    session.set_scribbles(labels)
+    request = session.train_request()
+    labels[:] = 0
+    assert set(np.unique(request.labels)) == {0, 1, 2}
+
+
+def test_features_of_another_image_come_too_late(session, image):
+    result = compute(session.feature_request())
+    session.set_image(255 - image)
+    assert not session.accept(result)
+    assert session.features is None
+
+
+def test_a_segmentation_of_older_strokes_comes_too_late(trained, labels):
+    more = labels.copy()
+    more[30:36, 4:20] = 2
+    trained.set_scribbles(more)
+    late = compute(trained.train_request())
+    trained.set_scribbles(labels)
+    trained.train_request()
+    before = trained.segmentation
+    assert not trained.accept(late)
+    assert trained.segmentation is before
+
+
+def test_a_cancelled_computation_keeps_the_features(trained):
+    features, calls = trained.features, []
+
+    def should_stop():
+        calls.append(1)
+        return len(calls) > 2
+
+    with pytest.raises(Cancelled):
+        compute(trained.feature_request(), should_stop=should_stop)
+    trained.drop_request()
+    assert trained.features is features
+    assert trained.status.startswith("Cancelled.")
+
+
+def test_progress_reaches_its_end(session):
+    heard = []
+    session.progress_changed.connect(lambda *told: heard.append(told))
+    session.compute_features()
+    stage, done, total = heard[-1]
+    assert stage == "Computing features"
+    assert done == total > 0
+
+
+def test_changing_the_settings_keeps_the_features_until_new_ones_are_there(trained):
+    features = trained.features
+    trained.configure(transforms="identity")
+    assert trained.features is features
+    assert trained.status == "Press Compute features to use the new choice."
+
+
+def test_listeners_hear_of_features_and_segmentation(session, labels):
+    heard = []
+    session.features_changed.connect(lambda: heard.append("features"))
+    session.segmentation_changed.connect(lambda: heard.append("segmentation"))
+    session.set_scribbles(labels)
+    session.compute_features()
+    session.train()
+    assert heard == ["features", "segmentation", "segmentation"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_with_holes_is_refused_in_one_sentence(value):
+    session = Session()
+    image = np.linspace(0, 1, 1600).reshape(40, 40)
+    image[3, 3] = value
+    session.set_image(image)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        session.compute_features()
+    assert session.features is None

@@ -1,0 +1,60 @@
+import pytest
+
+from napari_hrdv2.core import devices
+from napari_hrdv2.session import FeatureSettings, bytes_text
+from napari_hrdv2.session.settings import stride_in_pixels
+
+
+def test_a_misspelt_transform_set_changes_nothing(session):
+    with pytest.raises(ValueError, match="'shfit:1' in 'shfit:1' is not understood"):
+        session.configure(transforms="shfit:1")
+    assert session.settings.transforms == "shift:1,2"
+
+
+def test_an_unknown_backbone_changes_nothing(session):
+    with pytest.raises(ValueError, match="nonsense"):
+        session.configure(backbone="nonsense")
+    assert session.settings.backbone == "filters"
+
+
+@pytest.mark.parametrize(
+    ("choice", "pixels"), [("auto", None), ("patch", 14), ("half", 7), ("5", 5)]
+)
+def test_strides_are_told_in_patches_or_pixels(choice, pixels):
+    settings = FeatureSettings(backbone="dinov2-small+filters", stride=choice)
+    settings.check()
+    assert stride_in_pixels(settings) == pixels
+
+
+@pytest.mark.parametrize("choice", ["0", "15", "fine"])
+def test_a_stride_that_does_not_fit_is_refused(choice):
+    with pytest.raises(ValueError, match="stride: "):
+        FeatureSettings(backbone="dinov2-small", stride=choice).check()
+
+
+def test_the_cost_counts_the_passes_of_all_parts(session):
+    session.configure(backbone="dinov2-small+filters", transforms="lattice:2")
+    cost = session.cost()
+    assert cost.passes == 4 + 1
+    assert cost.peak_bytes > cost.kept_bytes > 4 * 3 * 4 * 384 * 2
+    assert "5 passes" in cost.text()
+
+
+def test_too_little_memory_is_said_before_anything_starts(session, monkeypatch):
+    monkeypatch.setattr(devices, "available_memory", lambda device: 10_000)
+    with pytest.raises(ValueError, match="need .* of memory and 10 kB are free"):
+        session.feature_request()
+
+
+def test_an_image_smaller_than_a_patch_is_refused(session, image):
+    session.configure(backbone="dinov2-small")
+    session.set_image(image[:10])
+    with pytest.raises(ValueError, match="smaller than one patch"):
+        session.cost()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(900, "1 kB"), (88e6, "88 MB"), (1.44e9, "1.4 GB")]
+)
+def test_bytes_are_told_in_words(count, text):
+    assert bytes_text(count) == text
