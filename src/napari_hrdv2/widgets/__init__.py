@@ -1,0 +1,24 @@
+"""The dock widget for napari, and what the manifest points to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_hrdv2.widgets.demo import launch_demo
+    from napari_hrdv2.widgets.segmentation import SegmentationWidget
+
+__all__ = ["SegmentationWidget", "launch_demo"]
+
+
+def __getattr__(name: str) -> Any:
+    # Sample data are listed without loading Qt or torch.
+    if name == "SegmentationWidget":
+        from napari_hrdv2.widgets.segmentation import SegmentationWidget
+
+        return SegmentationWidget
+    if name == "launch_demo":
+        from napari_hrdv2.widgets.demo import launch_demo
+
+        return launch_demo
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

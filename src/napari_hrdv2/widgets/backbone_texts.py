@@ -1,0 +1,70 @@
+"""What the panel says about backbones and devices."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from napari_hrdv2.core.backbones import (
+    BackboneInfo,
+    backbone_info,
+    backbone_names,
+    backbone_state,
+)
+from napari_hrdv2.core.devices import device_names
+from napari_hrdv2.session import FeatureSettings, bytes_text
+
+_JOINED = ("dinov2-small+filters",)
+
+
+def offered() -> tuple[str, ...]:
+    """Return the names to choose from."""
+    return (*backbone_names(), *_JOINED)
+
+
+def devices() -> tuple[str, ...]:
+    """Return the devices to choose from."""
+    return ("auto", *device_names())
+
+
+def item_text(name: str) -> str:
+    """Return the name with what it takes to have it."""
+    return f"{name} ({_state(name)})"
+
+
+def takes_weights(name: str) -> bool:
+    """Whether a weights file makes sense for this backbone."""
+    return any(info.source for info in _infos(name))
+
+
+def detail(settings: FeatureSettings) -> str:
+    """Return channels, patch, licence, and where the weights come from."""
+    lines = []
+    for info in _infos(settings.backbone):
+        if not info.source:
+            lines.append("Classical filters; no download")
+            continue
+        origin = info.source
+        if settings.weights is not None:
+            origin = Path(settings.weights).name
+        elif backbone_state(info.name) == "download":
+            size = bytes_text(info.download_bytes)
+            origin = f"{size} to download from {info.source}"
+        lines.append(
+            f"{info.channels} channels per {info.patch_size} px patch; "
+            f"{info.licence}; {origin}"
+        )
+    return "\n".join(lines)
+
+
+def _state(name: str) -> str:
+    state = backbone_state(name)
+    if state == "download":
+        size = sum(i.download_bytes for i in _infos(name))
+        return f"{bytes_text(size)} to download"
+    return "in cache" if state == "cached" else "ready"
+
+
+@cache
+def _infos(name: str) -> tuple[BackboneInfo, ...]:
+    return tuple(backbone_info(part) for part in name.split("+"))

@@ -1,0 +1,226 @@
+"""Which image, which backbone, which transforms: the choices before the features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QGroupBox,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_hrdv2.session import STRIDES, TRANSFORM_CHOICES
+from napari_hrdv2.widgets import backbone_texts
+from napari_hrdv2.widgets.parts import combo_box, note, select_text, set_note
+
+if TYPE_CHECKING:
+    from napari_hrdv2.widgets.controller import Controller
+
+
+class FeaturePanel(QGroupBox):
+    """Shows the settings of the session, and starts and cancels the computation."""
+
+    def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
+        super().__init__("Features", parent)
+        self._controller, self._session = controller, controller.session
+        self._make_controls()
+        self._lay_out()
+        self._connect()
+        self.show_images()
+        self.show_settings()
+        self.show_computing(False)
+
+    def _make_controls(self) -> None:
+        self.image = combo_box("image", "The image layer to segment: 2-D grey or RGB")
+        self.backbone = combo_box("backbone", "What turns the image into features")
+        for name in backbone_texts.offered():
+            self.backbone.addItem(backbone_texts.item_text(name), name)
+        self.backbone_note = note("backbone_note")
+        self.weights = QPushButton("Weights file…", objectName="weights")
+        self.weights.setToolTip(
+            "Use a file of this machine for the weights of this backbone instead of "
+            "the download; choose the backbone again to go back"
+        )
+        self.transforms = combo_box(
+            "transforms",
+            "Copies of the image that are averaged: factors joined by *, such as "
+            "shift:1,2 or lattice:4 or shift:1*flip",
+        )
+        self.transforms.setEditable(True)
+        self.transforms.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.transforms.addItems(TRANSFORM_CHOICES)
+        self.transforms_note = note("transforms_note")
+        self.stride = combo_box(
+            "stride", "Distance of the tokens: half a patch is finer and slower"
+        )
+        self.stride.addItems(STRIDES)
+        self.device = combo_box("device", "Where to compute; auto takes the fastest")
+        self.device.addItems(backbone_texts.devices())
+        self.cost = note("cost")
+        self.compute = QPushButton("Compute features", objectName="compute")
+        self.progress = QProgressBar(objectName="progress")
+        self.progress.setToolTip("How much of the features is computed")
+        self.progress_note = note("progress_note")
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Image", self.image)
+        form.addRow("Backbone", self.backbone)
+        form.addRow(self.backbone_note)
+        form.addRow("", self.weights)
+        form.addRow("Transforms", self.transforms)
+        form.addRow(self.transforms_note)
+        form.addRow("Stride", self.stride)
+        form.addRow("Device", self.device)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        for control in (self.cost, self.compute, self.progress, self.progress_note):
+            layout.addWidget(control)
+
+    def _connect(self) -> None:
+        self.image.activated.connect(self._on_image)
+        self.backbone.activated.connect(self._on_backbone)
+        self.transforms.editTextChanged.connect(self._on_transforms)
+        self.stride.textActivated.connect(self._on_stride)
+        self.device.textActivated.connect(self._on_device)
+        self.weights.clicked.connect(self._on_weights)
+        self.compute.clicked.connect(self._on_compute)
+        self._controller.link.images_changed.connect(self.show_images)
+        self._controller.computing_changed.connect(self.show_computing)
+        self._controller.progress_changed.connect(self.show_progress)
+        self._session.settings_changed.connect(self.show_settings)
+        self._session.features_changed.connect(self.show_settings)
+
+    # What the session says.
+
+    def show_images(self) -> None:
+        """List the image layers, and select the one that is worked on."""
+        link = self._controller.link
+        images = link.images()
+        with QSignalBlocker(self.image):
+            self.image.clear()
+            self.image.addItems([layer.name for layer in images])
+            self.image.setCurrentIndex(
+                images.index(link.image) if link.image in images else -1
+            )
+        self._show_cost()
+
+    def show_settings(self) -> None:
+        """Show the settings, and what they cost."""
+        settings = self._session.settings
+        with QSignalBlocker(self.backbone), QSignalBlocker(self.transforms):
+            for row in range(self.backbone.count()):
+                name = self.backbone.itemData(row)
+                self.backbone.setItemText(row, backbone_texts.item_text(name))
+            row = self.backbone.findData(settings.backbone)
+            if row < 0:
+                row = self.backbone.count()
+                self.backbone.addItem(settings.backbone, settings.backbone)
+            self.backbone.setCurrentIndex(row)
+            if self.transforms.currentText() != settings.transforms:
+                self.transforms.setEditText(settings.transforms)
+            set_note(self.transforms_note, "")
+        select_text(self.stride, settings.stride)
+        select_text(self.device, settings.device)
+        self.backbone_note.setText(backbone_texts.detail(settings))
+        self.weights.setEnabled(backbone_texts.takes_weights(settings.backbone))
+        self._show_cost()
+
+    def show_computing(self, computing: bool) -> None:
+        """Turn the button into Cancel, or back."""
+        self.compute.setText("Cancel" if computing else "Compute features")
+        self.compute.setToolTip(
+            "Stop computing; features that were there before are kept"
+            if computing
+            else "Run the backbone over the image, in the background"
+        )
+        for control in (self.image, self.backbone, self.transforms, self.stride):
+            control.setEnabled(not computing)
+        self.device.setEnabled(not computing)
+        self.progress.setVisible(computing)
+        self.progress_note.setVisible(computing)
+        self.progress.setRange(0, 0)
+        self.progress_note.setText("Starting")
+        if not computing:
+            self.show_settings()
+        else:
+            self.weights.setEnabled(False)
+
+    def show_progress(self, done: int, total: int, text: str) -> None:
+        """Show how far the computation is, and the time left."""
+        # Downloads count bytes: beyond what the bar's integers hold.
+        self.progress.setRange(0, 1000 if total else 0)
+        self.progress.setValue(round(1000 * done / total) if total else 0)
+        self.progress_note.setText(text)
+
+    def _show_cost(self) -> None:
+        possible = self._session.image is not None
+        text = ""
+        if possible:
+            try:
+                cost = self._session.cost()
+                text = cost.text() if cost.fits else cost.refusal()
+            except ValueError as error:
+                text = str(error)
+                possible = False
+        set_note(self.cost, text)
+        computing = self._controller.is_computing
+        possible = possible and not self.transforms_note.text()
+        self.compute.setEnabled(computing or possible)
+
+    # What the user does.
+
+    def _on_image(self, row: int) -> None:
+        images = self._controller.link.images()
+        if 0 <= row < len(images):
+            self._controller.link.select_image(images[row])
+        self.show_images()
+
+    def _on_backbone(self, row: int) -> None:
+        self._configure(backbone=self.backbone.itemData(row), weights=None)
+
+    def _on_stride(self, text: str) -> None:
+        self._configure(stride=text)
+
+    def _on_device(self, text: str) -> None:
+        self._configure(device=text)
+
+    def _configure(self, **changes: str | None) -> None:
+        try:
+            self._session.configure(**changes)
+        except ValueError as error:
+            self._controller.report(error)
+            self.show_settings()
+
+    def _on_transforms(self, text: str) -> None:
+        set_note(self.transforms_note, "")
+        try:
+            self._session.configure(transforms=text)
+        except ValueError as error:
+            # While one types it is no error yet, so it is only noted here.
+            set_note(self.transforms_note, str(error))
+        self._show_cost()
+
+    def _on_weights(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self,
+            "Weights of the backbone",
+            "",
+            "Weights (*.safetensors *.bin *.pth *.pt);;All files (*)",
+        )
+        if path:
+            self._configure(weights=path)
+
+    def _on_compute(self) -> None:
+        if self._controller.is_computing:
+            self._controller.cancel()
+        else:
+            self._controller.compute_features()

@@ -1,0 +1,87 @@
+"""Small pieces that the panels are made of."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, Qt
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QLabel,
+    QScrollArea,
+    QSizePolicy,
+    QWidget,
+)
+
+_COMBO_CHARACTERS = 12
+_SWATCH = 14  # pixels
+
+
+class ColumnArea(QScrollArea):
+    """A column that scrolls down in a low window, and is never cut at the side."""
+
+    def __init__(self, column: QWidget) -> None:
+        super().__init__(objectName="panels")
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(column)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Ask for more room when the column has come to need it."""
+        if watched is self.widget() and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the least size: as wide as the column with its scroll bar."""
+        width = (
+            self.widget().minimumSizeHint().width()
+            + self.verticalScrollBar().sizeHint().width()
+            + 2 * self.viewport().x()  # a border that the theme may draw
+        )
+        return QSize(width, super().minimumSizeHint().height())
+
+    def sizeHint(self) -> QSize:
+        """Return the size of the whole column."""
+        return super().sizeHint().expandedTo(self.minimumSizeHint())
+
+
+def combo_box(name: str, tool_tip: str) -> QComboBox:
+    """Return a combo box that never makes the dock wider than it is."""
+    combo = QComboBox(objectName=name)
+    combo.setToolTip(tool_tip)
+    combo.setMinimumContentsLength(_COMBO_CHARACTERS)
+    combo.setSizeAdjustPolicy(
+        QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+    )
+    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return combo
+
+
+def note(name: str) -> QLabel:
+    """Return a label whose text wraps."""
+    label = QLabel(objectName=name)
+    label.setWordWrap(True)
+    return label
+
+
+def set_note(label: QLabel, text: str) -> None:
+    """Set the text of a note; one that says nothing takes no room."""
+    label.setText(text)
+    label.setVisible(bool(text))
+
+
+def select_text(combo: QComboBox, text: str) -> None:
+    """Select an item by its text, adding it if it is not there; emits nothing."""
+    with QSignalBlocker(combo):
+        if combo.findText(text) < 0:
+            combo.addItem(text)
+        combo.setCurrentText(text)
+
+
+def swatch(color: str) -> QIcon:
+    """Return a square of the colour."""
+    pixmap = QPixmap(_SWATCH, _SWATCH)
+    pixmap.fill(QColor(color))
+    return QIcon(pixmap)

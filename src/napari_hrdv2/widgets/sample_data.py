@@ -1,0 +1,69 @@
+"""Sample data for napari's menu: made by the program, or shipped by scikit-image."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.samples import Sample
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def sample_layers(sample: Sample) -> list[LayerData]:
+    """Return image, scribbles and the hidden ground truth as napari layer data.
+
+    The scribble layer says so in its metadata, so that the dock widget paints on it.
+    """
+    from napari_hrdv2.session import ClassInfo, default_color
+    from napari_hrdv2.widgets.layers import METADATA_KEY, colormap_of, name_table
+
+    names = dict(enumerate(sample.class_names, start=1))
+    classes = {i: ClassInfo(name, default_color(i)) for i, name in names.items()}
+    look = {"colormap": colormap_of(classes), "features": name_table(classes)}
+    role = {"role": "scribbles", "class_names": names}
+    return [
+        (sample.image, {"name": sample.kind}, "image"),
+        (
+            sample.labels,
+            {"name": "Ground truth", "visible": False, "opacity": 0.5, **look},
+            "labels",
+        ),
+        (
+            sample.scribbles.copy(),
+            {
+                "name": "Scribbles",
+                "opacity": 1.0,
+                "metadata": {METADATA_KEY: role},
+                **look,
+            },
+            "labels",
+        ),
+    ]
+
+
+def made_sample(kind: str) -> list[LayerData]:
+    """Return a micrograph of that kind, with scribbles and ground truth."""
+    from napari_hrdv2.core.samples import make_sample
+
+    return sample_layers(make_sample(kind))
+
+
+def bundled_image(name: str) -> list[LayerData]:
+    """Return an image that scikit-image brings along; nothing is downloaded."""
+    import skimage.data
+
+    return [(getattr(skimage.data, name)(), {"name": name}, "image")]
+
+
+# What the manifest names.
+grains = partial(made_sample, "grains")
+particles = partial(made_sample, "particles")
+spinodal = partial(made_sample, "spinodal")
+fibres = partial(made_sample, "fibres")
+lamellae = partial(made_sample, "lamellae")
+stain = partial(made_sample, "stain")
+immunohistochemistry = partial(bundled_image, "immunohistochemistry")
+cell = partial(bundled_image, "cell")
+retina = partial(bundled_image, "retina")
