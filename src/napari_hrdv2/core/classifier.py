@@ -29,30 +29,35 @@ class SampleCache:
 
     def __init__(self, features: Features) -> None:
         self.features = features
-        self._pixels = np.empty(0, np.int64)  # flat indices, ascending
+        self._pixels = np.empty(0, np.int64)  # flat indices, in the order of the rows
         self._rows = np.empty((0, features.shape[0]), np.float32)
 
-    def rows(self, pixels: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the feature vectors of some pixels.
+    def rows(
+        self, pixels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the feature vectors of some pixels, in an order of its own.
 
         Parameters
         ----------
         pixels : (N,) array of int
-            Flat indices into (H, W), ascending and without repetition.
+            Flat indices into (H, W), without repetition.
 
         Returns
         -------
-        (N, C) float32 array
+        rows : (N, C) float32 array
+        order : (N,) int64 array
+            The same pixels in the order of the rows.
         """
-        new = np.setdiff1d(pixels, self._pixels, assume_unique=True)
-        if new.size:
-            sampled = self.features.sample(*np.divmod(new, self.features.shape[2]))
-            place = np.searchsorted(self._pixels, new)
-            self._pixels = np.insert(self._pixels, place, new)
-            self._rows = np.insert(self._rows, place, sampled, axis=0)
-        if len(pixels) == len(self._pixels):
-            return self._rows
-        return self._rows[np.searchsorted(self._pixels, pixels)]
+        known = np.isin(self._pixels, pixels, assume_unique=True)
+        missing = np.setdiff1d(pixels, self._pixels, assume_unique=True)
+        if missing.size:
+            sampled = self.features.sample(*np.divmod(missing, self.features.shape[2]))
+            self._rows = np.concatenate([self._rows, sampled])
+            self._pixels = np.concatenate([self._pixels, missing])
+            known = np.concatenate([known, np.ones(len(missing), bool)])
+        if known.all():
+            return self._rows, self._pixels
+        return self._rows[known], self._pixels[known]
 
 
 class PixelClassifier:
@@ -165,13 +170,16 @@ class PixelClassifier:
             for one, array in zip(many, arrays, strict=True)
         ]
         _check_same_kind(many)
-        pixels = [np.flatnonzero(array) for array in checked]
+        pixels = [labelled_pixels(array) for array in checked]
+        rows, order = zip(
+            *(cache.rows(at) for cache, at in zip(caches, pixels, strict=True)),
+            strict=True,
+        )
         ids = np.concatenate(
-            [array.ravel()[at] for array, at in zip(checked, pixels, strict=True)]
+            [array.ravel()[at] for array, at in zip(checked, order, strict=True)]
         )
         classes, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
         _check_classes(classes)
-        rows = [cache.rows(at) for cache, at in zip(caches, pixels, strict=True)]
         table = rows[0] if len(rows) == 1 else np.concatenate(rows)
         weights = (
             len(ids) / (len(classes) * counts) if self.balanced else counts * 0 + 1
@@ -188,7 +196,7 @@ class PixelClassifier:
         self.classes = classes.astype(np.int64)
         self.weight, self.bias = readout.weight, readout.bias
         self.recipes = many[0].recipes
-        self.labels_hash = _digest(checked)
+        self.labels_hash = _digest(checked, pixels)
         return self
 
     def predict(self, features: Features) -> NDArray[Any]:
@@ -203,8 +211,9 @@ class PixelClassifier:
         (H, W) array of the smallest unsigned integer type that holds the ids
         """
         self._check_can_read(features)
-        ids = self.classes.astype(np.min_scalar_type(int(self.classes.max())))
-        return np.take(ids, features.argmax(self.weight, self.bias))
+        ids = self.classes.tolist()
+        labels = features.argmax(self.weight, self.bias, ids)
+        return labels.astype(np.min_scalar_type(max(ids)), copy=False)
 
     def predict_proba(self, features: Features) -> NDArray[np.float32]:
         """Return the probability of every class at every pixel.
@@ -288,6 +297,12 @@ class PixelClassifier:
             )
 
 
+def labelled_pixels(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the flat indices of the pixels that are not 0, ascending."""
+    # Ten times faster on booleans than on integers.
+    return np.flatnonzero(labels != 0)
+
+
 def check_labels(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
     """Return labels as an array after checking type, shape and sign."""
     array = np.asarray(labels)
@@ -364,11 +379,10 @@ def _check_classes(classes: NDArray[Any]) -> None:
         )
 
 
-def _digest(labels: Iterable[NDArray[Any]]) -> str:
+def _digest(labels: Iterable[NDArray[Any]], pixels: Iterable[NDArray[Any]]) -> str:
     """Digest of label images that does not depend on their integer type."""
     digest = hashlib.sha256()
-    for array in labels:
-        at = np.flatnonzero(array)
+    for array, at in zip(labels, pixels, strict=True):
         digest.update(repr(array.shape).encode())
         digest.update(at.astype("<i8").tobytes())
         digest.update(array.ravel()[at].astype("<i8").tobytes())

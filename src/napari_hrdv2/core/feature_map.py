@@ -112,24 +112,33 @@ class Features(ABC):
             output[:, rows] = block.movedim(1, 0).cpu().numpy()
         return output
 
-    def argmax(self, weight: ArrayLike, bias: ArrayLike) -> NDArray[Any]:
-        """Return the index of the largest readout of every pixel.
+    def argmax(
+        self,
+        weight: ArrayLike,
+        bias: ArrayLike,
+        values: Sequence[int] | None = None,
+    ) -> NDArray[Any]:
+        """Return which readout is the largest at every pixel.
 
         Parameters
         ----------
         weight : (K, C) array
         bias : (K,) array
+        values : sequence of K int, optional
+            What stands for each readout, 0 … K - 1 by default.
 
         Returns
         -------
-        (H, W) array, uint8 up to 256 planes, else int32
-            The smallest index among equals.
+        (H, W) array, uint8 if the values fit, else int64
+            The first among equals.
         """
         weight, bias = self._readout(weight, bias)
-        dtype = torch.uint8 if len(bias) <= 256 else torch.int32
+        values = range(len(bias)) if values is None else values
+        small = min(values) >= 0 and max(values) <= 255
+        dtype = torch.uint8 if small else torch.int64
         output = torch.empty(self.shape[1:], dtype=dtype)
         for rows, block in self.planes(weight, bias):
-            output[rows] = _largest(block, dtype)
+            output[rows] = _largest(block, values, dtype)
         return output.numpy()
 
     def _readout(self, weight: ArrayLike, bias: ArrayLike) -> tuple[Tensor, Tensor]:
@@ -220,12 +229,12 @@ class JoinedFeatures(Features):
         return np.concatenate([part.materialize() for part in self.parts])
 
 
-def _largest(block: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the argmax over axis 1 of (rows, K, W), much faster than torch's."""
+def _largest(block: Tensor, values: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return values[argmax over axis 1] of (rows, K, W), much faster than torch's."""
     best = block[:, 0]
-    index = torch.zeros_like(best, dtype=dtype)
+    index = torch.full_like(best, values[0], dtype=dtype)
     for number in range(1, block.shape[1]):
         plane = block[:, number]
-        index.masked_fill_(plane > best, number)
+        index.masked_fill_(plane > best, values[number])
         best = torch.maximum(best, plane)
     return index

@@ -16,12 +16,13 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 MAXIMUM_STEPS = 500
@@ -50,18 +51,18 @@ class Preconditioner:
 
     Attributes
     ----------
-    factor, inverse : (C + 1, C + 1) float32 arrays
+    factor, inverse : (C + 1, C + 1) float32 tensors
         Lower Cholesky factor and its inverse.
     samples, classes : int
         What it was made from.
     """
 
-    factor: NDArray[np.float32]
-    inverse: NDArray[np.float32]
+    factor: Tensor
+    inverse: Tensor
     samples: int
     classes: int
 
-    def serves(self, design: NDArray[np.float32], classes: int) -> bool:
+    def serves(self, design: Tensor, classes: int) -> bool:
         """Whether it is still close enough to the samples at hand."""
         growth = len(design) / self.samples
         return (
@@ -105,104 +106,90 @@ def fit_readout(
     preconditioner : Preconditioner
         For the next fit.
     """
-    design, mean, scale = _standardised(samples)
+    # All of it in torch: the threads of another library, NumPy's or SciPy's, would go
+    # on spinning on the cores that the segmentation needs next.
+    design, mean, scale = _standardised(torch.from_numpy(samples))
     count = int(classes.max()) + 1
-    solution = np.zeros((count, design.shape[1]), np.float32)
+    solution = torch.zeros(count, design.shape[1])
     if start is not None:
-        solution[:, :-1] = start.weight * scale
-        solution[:, -1] = start.bias + start.weight @ mean
-    objective = _Objective(design, classes, count, sample_weight, regularisation)
+        solution[:, :-1] = torch.from_numpy(start.weight) * scale
+        solution[:, -1] = torch.from_numpy(start.bias)
+        solution[:, -1] += torch.from_numpy(start.weight) @ mean
+    weights = torch.from_numpy(sample_weight) / float(sample_weight.sum())
+    penalty = 1 / (regularisation * float(sample_weight.sum()))
+    objective = _Objective(design, torch.from_numpy(classes), weights, penalty)
     if preconditioner is None or not preconditioner.serves(design, count):
         # What a rough solution is undecided about makes a far better one.
-        rough = _precondition(design, solution, sample_weight, regularisation)
+        rough = _precondition(design, solution, weights, penalty)
         solution = _minimised(objective, solution, rough, max(tolerance, 1e-3))
-        preconditioner = _precondition(design, solution, sample_weight, regularisation)
+        preconditioner = _precondition(design, solution, weights, penalty)
     solution = _minimised(objective, solution, preconditioner, tolerance)
     weight = solution[:, :-1] / scale
     bias = solution[:, -1] - weight @ mean
-    return Readout(_narrow(weight), _narrow(bias)), preconditioner
+    return Readout(weight.numpy(), bias.numpy()), preconditioner
 
 
 def _minimised(
     objective: _Objective,
-    solution: NDArray[np.float32],
+    solution: Tensor,
     preconditioner: Preconditioner,
     tolerance: float,
-) -> NDArray[np.float32]:
+) -> Tensor:
     """Descend from a solution until the preconditioned gradient is small."""
-    from scipy.optimize import minimize
-
-    def preconditioned(
-        flat: NDArray[np.float64],
-    ) -> tuple[float, NDArray[np.float64]]:
-        coefficients = _narrow(flat.reshape(solution.shape)) @ preconditioner.inverse
-        loss, gradient = objective(coefficients)
-        return loss, (gradient @ preconditioner.inverse.T).ravel().astype(np.float64)
-
-    result = minimize(
-        preconditioned,
-        (solution @ preconditioner.factor).ravel().astype(np.float64),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxcor": 20, "maxiter": MAXIMUM_STEPS, "ftol": 0, "gtol": tolerance},
+    inner = (solution @ preconditioner.factor).requires_grad_()
+    search = torch.optim.LBFGS(
+        [inner],
+        max_iter=MAXIMUM_STEPS,
+        tolerance_grad=tolerance,
+        tolerance_change=0,
+        history_size=20,
+        line_search_fn="strong_wolfe",
     )
-    return _narrow(result.x.reshape(solution.shape)) @ preconditioner.inverse
+
+    @torch.no_grad()
+    def loss_and_gradient() -> Tensor:
+        loss, gradient = objective(inner @ preconditioner.inverse)
+        inner.grad = gradient @ preconditioner.inverse.T
+        return loss
+
+    search.step(loss_and_gradient)  # type: ignore[no-untyped-call]
+    return inner.detach() @ preconditioner.inverse
 
 
 class _Objective:
     """Mean loss and its gradient, as a function of the (K, C + 1) coefficients."""
 
     def __init__(
-        self,
-        design: NDArray[np.float32],
-        classes: NDArray[np.intp],
-        count: int,
-        sample_weight: NDArray[np.float32],
-        regularisation: float,
+        self, design: Tensor, classes: Tensor, weights: Tensor, penalty: float
     ) -> None:
-        total = np.float32(sample_weight.sum())
-        self.design = torch.from_numpy(design)
-        self.weight = sample_weight / total
-        self.target = np.zeros((count, len(classes)), np.float32)
-        self.target[classes, np.arange(len(classes))] = 1
-        self.penalty = np.float32(1 / (regularisation * total))
+        self.design, self.classes = design, classes[None]  # (N, C + 1), (1, N)
+        self.weights, self.penalty = weights, penalty
 
-    def __call__(
-        self, coefficients: NDArray[np.float32]
-    ) -> tuple[float, NDArray[np.float32]]:
-        logits = _times(coefficients, self.design.T)  # (K, N)
-        logits -= logits.max(axis=0)
-        picked = np.einsum("kn,kn->n", logits, self.target)
-        np.exp(logits, out=logits)
-        sums = logits.sum(axis=0)
-        loss = np.dot(self.weight, np.log(sums) - picked)
-        logits /= sums
-        logits -= self.target
-        logits *= self.weight
-        gradient = _times(logits, self.design)  # (K, C + 1)
+    def __call__(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        logits = coefficients @ self.design.T  # (K, N)
+        log_sums = logits.logsumexp(0)
+        losses = log_sums - logits.gather(0, self.classes)[0]
+        errors = (logits - log_sums).exp_()
+        errors.scatter_add_(0, self.classes, -torch.ones_like(losses)[None])
+        gradient = (errors * self.weights) @ self.design  # (K, C + 1)
         inner = coefficients[:, :-1]
         gradient[:, :-1] += self.penalty * inner
-        loss += 0.5 * self.penalty * np.vdot(inner, inner)
-        return float(loss), gradient
+        # Near the end steps change the loss by less than float32 resolves.
+        loss = self.weights.double() @ losses.double()
+        return loss + 0.5 * self.penalty * inner.double().square().sum(), gradient
 
 
-def _times(left: NDArray[np.float32], right: torch.Tensor) -> NDArray[np.float32]:
-    """Matrix product by torch, twice as fast as NumPy where one side is thin."""
-    return _narrow((torch.from_numpy(left) @ right).numpy())
-
-
-def _standardised(
-    samples: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def _standardised(samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return standardised samples with a last column of ones, mean and scale."""
-    mean = np.full(len(samples), 1 / len(samples), np.float32) @ samples
-    design = np.empty((len(samples), samples.shape[1] + 1), np.float32)
+    share = torch.full((len(samples),), 1 / len(samples))
+    mean = share @ samples
+    design = torch.empty(len(samples), samples.shape[1] + 1)
     centred = design[:, :-1]
-    np.subtract(samples, mean, out=centred)
-    scale = np.sqrt(np.einsum("nc,nc->c", centred, centred) / len(samples))
-    constant = scale <= 1e-6 * np.abs(mean)
+    torch.sub(samples, mean, out=centred)
+    scale = (share @ centred.square()).sqrt()
+    constant = scale <= 1e-6 * mean.abs()
     # Far below all others it is rounding, which must not be blown up to weigh alike.
-    constant |= scale <= NEGLIGIBLE * np.median(scale)
+    constant |= scale <= NEGLIGIBLE * scale.median()
     scale[constant] = 1
     centred /= scale
     design[:, -1] = 1
@@ -210,27 +197,14 @@ def _standardised(
 
 
 def _precondition(
-    design: NDArray[np.float32],
-    begin: NDArray[np.float32],
-    sample_weight: NDArray[np.float32],
-    regularisation: float,
+    design: Tensor, solution: Tensor, weights: Tensor, penalty: float
 ) -> Preconditioner:
-    logits = design @ begin.T
-    probability = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probability /= probability.sum(axis=1, keepdims=True)
-    curvature = (probability * (1 - probability)).mean(axis=1) + LEAST_CURVATURE
-    total = sample_weight.sum()
-    weighted = design * (sample_weight / total * curvature)[:, None]
-    hessian = (design.T @ weighted).astype(np.float64)
-    hessian[np.diag_indices_from(hessian)] += 1 / (regularisation * total)
-    factor = np.linalg.cholesky(hessian)
-    return Preconditioner(
-        factor.astype(np.float32),
-        np.linalg.inv(factor).astype(np.float32),
-        len(design),
-        len(begin),
+    probability = (solution @ design.T).softmax(0)
+    curvature = (probability * (1 - probability)).mean(0) + LEAST_CURVATURE
+    hessian = (design.T @ (design * (weights * curvature)[:, None])).double()
+    hessian.diagonal().add_(penalty)
+    factor = torch.linalg.cholesky(hessian)
+    inverse = torch.linalg.solve_triangular(
+        factor, torch.eye(len(factor), dtype=torch.float64), upper=False
     )
-
-
-def _narrow(array: NDArray[Any]) -> NDArray[np.float32]:
-    return array.astype(np.float32, copy=False)
+    return Preconditioner(factor.float(), inverse.float(), len(design), len(solution))
