@@ -236,5 +236,6 @@ def _largest(block: Tensor, values: Sequence[int], dtype: torch.dtype) -> Tensor
     for number in range(1, block.shape[1]):
         plane = block[:, number]
         index.masked_fill_(plane > best, values[number])
-        best = torch.maximum(best, plane)
+        if number + 1 < block.shape[1]:
+            best = torch.maximum(best, plane)
     return index
