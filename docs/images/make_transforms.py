@@ -48,8 +48,8 @@ def shift_diagram(chosen: TransformSet, side: int) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     scale = side / (2 * PATCH)
     draw.rectangle((side / 4, side / 4, 3 * side / 4, 3 * side / 4), outline="#888888")
-    for transform in chosen.transforms:
-        row, column = (shift + PATCH / 2 for shift in transform.shift)
+    for copy in chosen.copies:
+        row, column = (shift + PATCH / 2 for shift in copy.shift)
         x, y = side / 4 + column * scale, side / 4 + row * scale
         draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill="#1f6feb")
     return picture

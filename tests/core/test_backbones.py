@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -202,13 +203,15 @@ def test_without_a_network_the_way_out_is_said(name, monkeypatch):
     ):
         load(name, None)
 
-    def unresolved(*arguments: object) -> None:
-        raise OSError("Name or service not known")
+    def refused(*arguments: object, **options: object) -> None:
+        raise OSError("Connection refused")
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub.urllib.request, "getproxies", dict)
-    monkeypatch.setattr(hub.socket, "getaddrinfo", unresolved)
-    with pytest.raises(WeightsError, match="there is no network.*give weights="):
+    monkeypatch.setattr(hub.socket, "create_connection", refused)
+    with pytest.raises(
+        WeightsError, match="the Hub cannot be reached; .*give weights="
+    ):
         load(name, None)
 
 
@@ -233,7 +236,7 @@ def answer(status: int) -> SimpleNamespace:
             errors.RemoteEntryNotFoundError("none", response=answer(404)),
             r"holds no config\.json",
         ),
-        (errors.LocalEntryNotFoundError("no connection"), "there is no network"),
+        (errors.LocalEntryNotFoundError("no connection"), "the Hub cannot be reached"),
         (
             errors.HfHubHTTPError("down\nmore", response=answer(500)),
             "downloaded: down$",
@@ -277,3 +280,41 @@ def test_downloads_report_bytes_and_take_the_second_name(folder, monkeypatch):
     revision = backbone_info("dinov2-small").revision
     assert asked == [("model.safetensors", revision), ("pytorch_model.bin", revision)]
     assert reports == [(40, 100), (100, 100)]
+
+
+def test_the_hub_s_client_does_not_tell_of_its_tries(monkeypatch, capfd):
+    def retry(*arguments: object, **options: object) -> None:
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s")
+        raise errors.LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr(hub, "_can_reach_hub", lambda: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", retry)
+    before = logging.getLogger("huggingface_hub").level
+    with pytest.raises(WeightsError):
+        load("lab/tiny", None)
+    assert capfd.readouterr().err == ""
+    assert logging.getLogger("huggingface_hub").level == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((None,), "name: None is not a string"),
+        ((3,), "name: 3 is not a string"),
+        (("filters", None, None), "device: None is not a string"),
+        (("dinov2-small", 5), "weights: 5 for dinov2-small is not a path"),
+    ],
+)
+def test_arguments_of_other_kinds_are_named(arguments, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        load_backbone(*arguments)
+
+
+def test_weights_that_do_not_fit_into_memory_say_so(folder, monkeypatch):
+    def allocate(*arguments: object, **options: object) -> None:
+        torch.empty(10**14)  # the CPU's allocator refuses with a RuntimeError
+
+    monkeypatch.setattr("napari_hrdv2.core._checkpoint.torch.load", allocate)
+    torch.save({}, folder / "tiny.pth")
+    with pytest.raises(MemoryError, match="weights of dinov2-small do not fit into"):
+        load("dinov2-small", folder / "tiny.pth")

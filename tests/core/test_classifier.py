@@ -156,3 +156,43 @@ def test_a_channel_that_never_varies_does_no_harm():
         features.tokens[..., 3] = 5
         classifier = PixelClassifier().fit(features, strokes(3, 70, 7000))
     assert (classifier.predict(features) == TRUTH).mean() > 0.98
+
+
+def test_a_cache_of_other_features_is_refused():
+    cache = SampleCache(striped_features(1))
+    with pytest.raises(ValueError, match="samples: a cache belongs to other features"):
+        PixelClassifier().fit(striped_features(), strokes(3, 70), samples=cache)
+
+
+def test_features_that_are_none_are_refused():
+    with pytest.raises(TypeError, match="features: ndarray are no features"):
+        PixelClassifier().fit([np.zeros((4, *SHAPE))], [strokes(3, 70)])
+
+
+def test_features_that_are_no_numbers_are_refused():
+    features = striped_features()
+    features.tokens[0, 4, 5] = np.nan
+    with pytest.raises(ValueError, match="features: . of 44 labelled pixels have NaN"):
+        PixelClassifier().fit(features, strokes(3, 70))
+
+
+@pytest.mark.parametrize("C", [0, -1, np.inf, np.nan])
+def test_a_weight_of_the_labels_must_be_a_positive_number(C):
+    with pytest.raises(ValueError, match="C: .* is not a weight"):
+        PixelClassifier(C=C)
+
+
+def test_hardly_any_penalty_is_possible():
+    features = striped_features()
+    features.tokens[..., 3] = features.tokens[..., 2]
+    classifier = PixelClassifier(C=1e9).fit(features, strokes(3, 70, 7000))
+    assert np.isfinite(classifier.weight).all()
+
+
+def test_large_label_ids_stay_what_they_are():
+    features = striped_features()
+    labels = strokes(3, 70).astype(np.uint64)
+    labels[labels == 70] = 2**60 + 1
+    classifier = PixelClassifier().fit(features, labels)
+    assert classifier.classes.tolist() == [3, 2**60 + 1]
+    assert 2**60 + 1 in classifier.predict(features)

@@ -44,7 +44,7 @@ IMAGE = np.random.default_rng(0).random((13, 18))
 def test_tokens_are_those_of_the_transformed_and_padded_image():
     features = hr.compute_features(IMAGE, MeanOfPatches(), "shift:1")
     padded = np.pad(IMAGE, ((0, 3), (0, 2)), mode="reflect").astype(np.float32)
-    shifts = [transform.shift for transform in features.shifts.transforms]
+    shifts = [copy.shift for copy in features.shifts.copies]
     assert features.tokens.shape == (9, 4, 5, 2)
     for tokens, shift in zip(features.tokens, shifts, strict=True):
         rolled = np.roll(padded, shift, (0, 1)).reshape(4, 4, 5, 4)
@@ -175,6 +175,38 @@ def test_an_image_that_would_not_fit_is_refused_before_it_starts(monkeypatch):
 def test_arguments_that_make_no_sense_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         hr.compute_features(IMAGE, MeanOfPatches(), **options)
+
+
+def test_a_name_is_not_a_backbone():
+    with pytest.raises(TypeError, match="backbone: 'filters' is not a backbone; give"):
+        hr.compute_features(IMAGE, "filters")
+
+
+def test_a_stride_may_be_any_whole_number():
+    features = hr.compute_features(IMAGE, MeanOfPatches(), "identity", np.int64(2))
+    assert features.stride == 2
+
+
+def test_a_cpu_that_runs_out_of_memory_is_told_from_other_failures():
+    class Full(MeanOfPatches):
+        message = "DefaultCPUAllocator: can't allocate memory: you tried 99 bytes"
+
+        def tokens(self, images, **options):
+            raise RuntimeError(self.message)
+
+    with pytest.raises(MemoryError, match="image: the memory ran out"):
+        hr.compute_features(IMAGE, Full(), "identity")
+    Full.message = "something else"
+    with pytest.raises(RuntimeError, match="something else"):
+        hr.compute_features(IMAGE, Full(), "identity")
+
+
+def test_compat_reference_goes_into_the_recipe_and_takes_the_nearest_token():
+    features = hr.compute_features(IMAGE, MeanOfPatches(), "flip", compat="reference")
+    assert features.recipes[0].compat == "reference"
+    assert features.interpolation == "nearest"
+    corrected = hr.compute_features(IMAGE, MeanOfPatches(), "flip")
+    assert corrected.interpolation == "bilinear"
 
 
 def test_an_image_smaller_than_a_patch_is_refused():

@@ -44,12 +44,33 @@ def test_a_range_of_its_own_is_said(dtype):
     assert prepared.value_range == (0, 1100)
 
 
-def test_a_given_range_is_mapped_and_clipped_without_a_warning():
+def test_a_given_range_is_mapped_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        prepared = prepare_image(GREY.astype(np.uint16), value_range=(2, 6))
+        prepared = prepare_image(GREY.astype(np.uint16), value_range=(-1, 11))
+    np.testing.assert_allclose(prepared.pixels[0], (GREY + 1.0) / 12, atol=1e-6)
+
+
+def test_much_clipping_is_said():
+    with pytest.warns(UserWarning, match=r"58% of the grey levels lie outside"):
+        prepared = prepare_image(GREY, value_range=(2, 6))
     expected = np.clip((GREY - 2.0) / 4, 0, 1)
     np.testing.assert_allclose(prepared.pixels[0], expected, atol=1e-6)
+
+
+def test_a_range_far_from_the_image_is_refused():
+    with pytest.raises(ValueError, match="value_range: no grey level of the image"):
+        prepare_image(GREY.astype(np.uint16) + 4000, value_range=(0, 255))
+
+
+@pytest.mark.parametrize("offset", [0, 2**31])
+def test_contrast_on_top_of_a_large_number_is_kept(offset):
+    levels = np.arange(2000, dtype=np.int64).reshape(40, 50) + offset
+    prepared = prepare_image(levels, value_range=(offset, offset + 1999))
+    assert len(np.unique(prepared.pixels)) == 2000
+    fractions = prepare_image(1e9 + np.linspace(0, 1, 50).reshape(5, 10),
+                              value_range=(1e9, 1e9 + 1))  # fmt: skip
+    assert len(np.unique(fractions.pixels)) == 50
 
 
 @pytest.mark.parametrize(
@@ -74,7 +95,7 @@ def test_what_are_no_numbers_is_refused():
         prepare_image(np.ones((3, 4), complex))
 
 
-@pytest.mark.parametrize("value_range", [(1, 1), (3, 2), (0, np.nan)])
+@pytest.mark.parametrize("value_range", [(1, 1), (3, 2), (0, np.nan), (3,), "ab"])
 def test_a_range_that_is_none_is_refused(value_range):
     with pytest.raises(ValueError, match="value_range: .* is not a range"):
         prepare_image(GREY, value_range=value_range)

@@ -92,6 +92,19 @@ def test_a_newer_or_damaged_file_is_refused(trained, tmp_path, change, message):
         PixelClassifier.load(path)
 
 
+@pytest.mark.parametrize(
+    "classes", [[2.5, 1.5], [-3, 0], [70, 3], [3, 3], np.array([3, 70], np.int32)]
+)
+def test_label_ids_that_are_none_are_refused(trained, tmp_path, classes):
+    path = tmp_path / "alloy.safetensors"
+    trained.save(path)
+    with safe_open(path, "numpy") as file:
+        metadata = file.metadata()
+    save_file({**load_file(path), "classes": np.asarray(classes)}, path, metadata)
+    with pytest.raises(ValueError, match="its content is damaged"):
+        PixelClassifier.load(path)
+
+
 def test_files_of_something_else_are_refused(trained, tmp_path):
     path = tmp_path / "alloy.safetensors"
     with pytest.raises(FileNotFoundError, match="classifier: there is no file"):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_hrdv2.core._checkpoint import file_hash, weights_file
+from napari_hrdv2.core._checkpoint import weights_file
 from napari_hrdv2.core.errors import WeightsError
 from napari_hrdv2.core.vit import ViTConfig
 from napari_hrdv2.core.weights import (
@@ -218,6 +218,25 @@ def test_truncated_files_are_called_damaged(suffix, kept, tmp_path):
         load_weights(path, PLAIN)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_odd_files_of_torch_are_called_damaged_wherever_they_break(zipped, tmp_path):
+    path = tmp_path / "tiny.pth"
+    torch.save(tiny(), path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    for kept in range(60, len(content), len(content) // 40):
+        path.write_bytes(content[:kept])
+        with pytest.raises(WeightsError, match="is damaged|Python objects"):
+            load_weights(path, PLAIN)
+
+
+def test_an_archive_with_a_broken_directory_is_called_damaged(tmp_path):
+    path = tmp_path / "tiny.pth"
+    torch.save(tiny(), path)
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x09\x09"))
+    with pytest.raises(WeightsError, match="is damaged"):
+        load_weights(path, PLAIN)
+
+
 class Harmful:
     def __reduce__(self) -> tuple[object, ...]:
         return (exec, ("raise SystemExit('code of the file was run')",))
@@ -256,9 +275,27 @@ def test_a_folder_gives_its_model_or_its_only_checkpoint(tmp_path):
     assert weights_file(tmp_path).name == "model.safetensors"
 
 
-def test_the_hash_follows_the_content(tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    assert file_hash(tmp_path / "a") == "ba7816bf8f01cfea"
+def test_the_hash_is_that_of_the_numbers_whatever_the_file(tmp_path):
+    state = tiny()
+    save_file(state, tmp_path / "original.safetensors")
+    save_file(hugging_face(state, version=5), tmp_path / "other.safetensors")
+    torch.save({"model": dict(reversed(state.items()))}, tmp_path / "original.pth")
+    found = {load_weights(path, PLAIN).hash for path in tmp_path.iterdir()}
+    assert len(found) == 1
+    assert len(found.pop()) == 16
+    state["norm.bias"][3] += 1e-6
+    save_file(state, tmp_path / "changed.safetensors")
+    hashes = {load_weights(path, PLAIN).hash for path in tmp_path.iterdir()}
+    assert len(hashes) == 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_numbers_that_are_not_finite_are_refused_by_name(value, tmp_path):
+    state = tiny()
+    state["blocks.1.norm2.weight"][5] = value
+    save_file(state, tmp_path / "bad.safetensors")
+    with pytest.raises(WeightsError, match=r"infinite numbers in blocks\.1\.norm2\.w"):
+        load_weights(tmp_path / "bad.safetensors", PLAIN)
 
 
 def test_random_weights_are_the_same_each_time():

@@ -2,62 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .features import Features, Recipe
+from .labelled import (
+    SampleCache,
+    check_classes,
+    check_finite,
+    check_labels,
+    digest,
+    labelled_pixels,
+    matched,
+)
 from .logistic import Preconditioner, Readout, fit_readout
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from .features import Features, Recipe
 
-class SampleCache:
-    """Feature vectors of the pixels of one image that were labelled so far.
 
-    A stroke adds a few pixels to thousands that are known; only those are read.
-
-    Parameters
-    ----------
-    features : Features
-    """
-
-    def __init__(self, features: Features) -> None:
-        self.features = features
-        self._pixels = np.empty(0, np.int64)  # flat indices, in the order of the rows
-        self._rows = np.empty((0, features.shape[0]), np.float32)
-
-    def rows(
-        self, pixels: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return the feature vectors of some pixels, in an order of its own.
-
-        Parameters
-        ----------
-        pixels : (N,) array of int
-            Flat indices into (H, W), without repetition.
-
-        Returns
-        -------
-        rows : (N, C) float32 array
-        order : (N,) int64 array
-            The same pixels in the order of the rows.
-        """
-        known = np.isin(self._pixels, pixels, assume_unique=True)
-        missing = np.setdiff1d(pixels, self._pixels, assume_unique=True)
-        if missing.size:
-            sampled = self.features.sample(*np.divmod(missing, self.features.shape[2]))
-            self._rows = np.concatenate([self._rows, sampled])
-            self._pixels = np.concatenate([self._pixels, missing])
-            known = np.concatenate([known, np.ones(len(missing), bool)])
-        if known.all():
-            return self._rows, self._pixels
-        return self._rows[known], self._pixels[known]
+__all__ = ["PixelClassifier", "SampleCache", "check_recipes", "labelled_pixels"]
 
 
 class PixelClassifier:
@@ -102,7 +71,7 @@ class PixelClassifier:
     def __init__(
         self, *, C: float = 0.03, balanced: bool = True, tolerance: float = 1e-5
     ) -> None:
-        if not C > 0:
+        if not 0 < C < np.inf:
             raise ValueError(f"C: {C} is not a weight; a number above 0 is needed")
         self.C, self.balanced, self.tolerance = float(C), balanced, tolerance
         self.classes = np.empty(0, np.int64)
@@ -152,19 +121,7 @@ class PixelClassifier:
             If the labels do not fit the features, or fewer than two classes are
             labelled; the classifier is then as it was before.
         """
-        many = [features] if isinstance(features, Features) else list(features)
-        arrays: list[Any] = (
-            [labels] if isinstance(features, Features) else list(cast("Any", labels))
-        )
-        if samples is None:
-            caches = [SampleCache(one) for one in many]
-        else:
-            caches = [samples] if isinstance(samples, SampleCache) else list(samples)
-        if not len(many) == len(arrays) == len(caches) > 0:
-            raise ValueError(
-                f"labels: {len(arrays)} label images for {len(many)} features; one for "
-                "each is needed"
-            )
+        many, arrays, caches = matched(features, labels, samples)
         checked = [
             check_labels(array, one.shape[1:])
             for one, array in zip(many, arrays, strict=True)
@@ -177,10 +134,11 @@ class PixelClassifier:
         )
         ids = np.concatenate(
             [array.ravel()[at] for array, at in zip(checked, order, strict=True)]
-        )
+        ).astype(np.int64)
         classes, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
-        _check_classes(classes)
+        check_classes(classes)
         table = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        check_finite(table)
         weights = (
             len(ids) / (len(classes) * counts) if self.balanced else counts * 0 + 1
         )
@@ -196,7 +154,7 @@ class PixelClassifier:
         self.classes = classes.astype(np.int64)
         self.weight, self.bias = readout.weight, readout.bias
         self.recipes = many[0].recipes
-        self.labels_hash = _digest(checked, pixels)
+        self.labels_hash = digest(checked, pixels)
         return self
 
     def predict(self, features: Features) -> NDArray[Any]:
@@ -293,41 +251,16 @@ class PixelClassifier:
         if features.shape[0] != self.weight.shape[1]:
             raise ValueError(
                 f"features: {features.shape[0]} channels do not fit a classifier that "
-                f"was trained on {self.weight.shape[1]}"
+                f"was trained on {self.weight.shape[1]}; grey and RGB images differ in "
+                "the channels of filters"
             )
-
-
-def labelled_pixels(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the flat indices of the pixels that are not 0, ascending."""
-    # Ten times faster on booleans than on integers.
-    return np.flatnonzero(labels != 0)
-
-
-def check_labels(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return labels as an array after checking type, shape and sign."""
-    array = np.asarray(labels)
-    if array.dtype.kind not in "iu":
-        raise TypeError(
-            f"labels: dtype {array.dtype} does not hold label ids; integers are "
-            "needed, 0 where a pixel is not labelled"
-        )
-    if array.shape != tuple(shape):
-        raise ValueError(
-            f"labels: shape {array.shape} does not fit an image of shape {tuple(shape)}"
-        )
-    if array.dtype.kind == "i" and array.size and array.min() < 0:
-        raise ValueError(
-            f"labels: {array.min()} is not a label id; use 0 for pixels that are not "
-            "labelled and positive numbers for classes"
-        )
-    return array
 
 
 def check_recipes(trained: Sequence[Recipe], given: Sequence[Recipe]) -> None:
     """Raise ValueError unless a classifier's features are those that are given.
 
-    Another transform set or stride makes features that are alike but not the same;
-    that is worth a warning only.
+    Another transform set, stride or way of upsampling makes features that are alike
+    but not the same; that is worth a warning only.
     """
     if not trained or not given:
         return
@@ -345,13 +278,14 @@ def check_recipes(trained: Sequence[Recipe], given: Sequence[Recipe]) -> None:
             f"{named[1]}; compute {named[0]} features or train again"
         )
     for former, now in zip(trained, given, strict=True):
-        if (former.transforms, former.stride) != (now.transforms, now.stride):
-            warnings.warn(
-                f"the classifier was trained with transforms {former.transforms!r} and "
-                f"stride {former.stride}, these features have {now.transforms!r} and "
-                f"{now.stride}",
-                stacklevel=4,
-            )
+        for name in ("transforms", "stride", "boundary", "interpolation", "compat"):
+            before, after = getattr(former, name), getattr(now, name)
+            if before != after:
+                warnings.warn(
+                    f"the classifier was trained with {name} {before!r}, these "
+                    f"features have {after!r}",
+                    stacklevel=4,
+                )
 
 
 def _named(recipes: Iterable[Recipe]) -> str:
@@ -366,24 +300,3 @@ def _check_same_kind(many: Sequence[Features]) -> None:
                 f"features: {other.shape[0]} and {many[0].shape[0]} channels cannot "
                 "train one classifier"
             )
-
-
-def _check_classes(classes: NDArray[Any]) -> None:
-    if len(classes) == 0:
-        raise ValueError(
-            "labels: no pixel is labelled; paint a stroke in each of two classes"
-        )
-    if len(classes) == 1:
-        raise ValueError(
-            f"labels: only class {classes[0]} is labelled; paint a second class too"
-        )
-
-
-def _digest(labels: Iterable[NDArray[Any]], pixels: Iterable[NDArray[Any]]) -> str:
-    """Digest of label images that does not depend on their integer type."""
-    digest = hashlib.sha256()
-    for array, at in zip(labels, pixels, strict=True):
-        digest.update(repr(array.shape).encode())
-        digest.update(at.astype("<i8").tobytes())
-        digest.update(array.ravel()[at].astype("<i8").tobytes())
-    return digest.hexdigest()

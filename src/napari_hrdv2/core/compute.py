@@ -18,7 +18,7 @@ from .features import Features, HighResFeatures, JoinedFeatures, Recipe, check_c
 from .images import PreparedImage, prepare_image
 from .interpolation import INTERPOLATIONS
 from .plan import Plan, make_plan, parts_of
-from .transforms import BOUNDARIES, Transform, TransformSet
+from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .backbones import Backbone, JoinedBackbone
 
 Progress = Callable[[int, int], None]
-Job = tuple[int, Transform, float]  # number of the shift, transform, share
+Job = tuple[int, Copy, float]  # number of the shift, copy, share
 
 log = logging.getLogger(__name__)
 MAXIMUM_BATCH = 16
@@ -41,7 +41,8 @@ def compute_features(
     should_stop: Callable[[], bool] | None = None,
     *,
     boundary: str = "periodic",
-    interpolation: str = "bilinear",
+    interpolation: str | None = None,
+    compat: str = "corrected",
     channel_axis: int | None = None,
     value_range: tuple[float, float] | None = None,
     batch_size: int | None = None,
@@ -65,7 +66,10 @@ def compute_features(
         Asked often; once it returns True the computation ends.
     boundary : {"periodic", "reflect"}
         What a shifted image shows at its border.
-    interpolation : {"bilinear", "nearest", "bicubic"}
+    interpolation : {"bilinear", "nearest", "bicubic"}, optional
+        How tokens are upsampled: bilinear, or nearest under ``compat="reference"``.
+    compat : {"corrected", "reference"}
+        ``"reference"`` reproduces HR-Dv2's published code, see `HighResFeatures`.
     channel_axis, value_range
         See :func:`~napari_hrdv2.core.images.prepare_image`.
     batch_size : int, optional
@@ -85,6 +89,9 @@ def compute_features(
     TypeError, ValueError
         If an argument cannot be used.
     """
+    check_choice("compat", compat, COMPATS)
+    if interpolation is None:
+        interpolation = "nearest" if compat == "reference" else "bilinear"
     check_choice("interpolation", interpolation, INTERPOLATIONS)
     check_choice("boundary", boundary, BOUNDARIES)
     if batch_size is not None and batch_size < 1:
@@ -95,17 +102,40 @@ def compute_features(
         _Run(
             prepared,
             part,
-            make_plan((height, width), channels, part, transforms, stride),
+            make_plan(
+                (height, width), channels, part, transforms, stride, compat=compat
+            ),
             boundary,
             interpolation,
         )
         for part in parts_of(backbone)
     ]
-    for run in runs:
-        run.check_memory()
+    _check_memory([run.plan for run in runs], (height, width), runs[0].backbone.device)
     clock = _Clock(sum(run.ticks for run in runs), progress, should_stop)
     features = [run.features(clock, batch_size) for run in runs]
     return features[0] if len(features) == 1 else JoinedFeatures(features)
+
+
+def _check_memory(
+    plans: list[Plan], shape: tuple[int, int], device: torch.device
+) -> None:
+    """Raise MemoryError before a run that cannot succeed."""
+    needed = sum(plan.token_bytes for plan in plans)
+    needed += max(plan.working_bytes for plan in plans)
+    available = available_memory(torch.device("cpu"))
+    if device.type == "cuda":
+        available += available_memory(device)
+    if needed > available:
+        raise MemoryError(
+            f"image: features of {shape[0]} × {shape[1]} px need about "
+            f"{needed / 1e9:.1f} GB and {available / 1e9:.1f} GB are free; use fewer "
+            "transforms, a larger stride or a part of the image"
+        )
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # The allocator of the CPU raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 class _Clock:
@@ -144,28 +174,14 @@ class _Run:
         self.boundary, self.interpolation = boundary, interpolation
         self.ticks = len(plan.transforms) * backbone.steps
 
-    def check_memory(self) -> None:
-        """Raise MemoryError before a run that cannot succeed."""
-        needed = self.plan.token_bytes + self.plan.working_bytes
-        available = available_memory(torch.device("cpu"))
-        if self.backbone.device.type == "cuda":
-            available += available_memory(self.backbone.device)
-        if needed > available:
-            _, height, width = self.image.pixels.shape
-            raise MemoryError(
-                f"image: features of {height} × {width} px need about "
-                f"{needed / 1e9:.1f} GB and {available / 1e9:.1f} GB are free; use "
-                "fewer transforms, a larger stride or a part of the image"
-            )
-
     def features(self, clock: _Clock, batch_size: int | None) -> HighResFeatures:
         """Run every transform and return the features."""
         plan = self.plan
         shifts = plan.transforms.shifts()
         jobs = [
-            (number, transform, share)
-            for number, shift in enumerate(shifts.transforms)
-            for transform, share in plan.transforms.members(shift)
+            (number, plan.transforms.copies[member], share)
+            for number, copy in enumerate(shifts.copies)
+            for member, share in plan.transforms.members(copy.shift)
         ]
         maps = self._maps(jobs, clock, batch_size or self._batch_that_fits())
         if len(jobs) == 1:  # the many planes of a filter bank are not copied
@@ -206,26 +222,25 @@ class _Run:
         """Yield shift number, share and upright tokens of every job, in order."""
         padded = self._padded()
         while jobs:
-            turned = jobs[0][1].transpose
-            alike = next(
-                (n for n, job in enumerate(jobs) if job[1].transpose != turned),
-                len(jobs),
-            )
+            turned = [job[1].transform.transpose for job in jobs]
+            alike = next((n for n, t in enumerate(turned) if t != turned[0]), len(jobs))
             batch = jobs[: min(batch_size, alike)]
             done = clock.done
             try:
                 grids = self._tokens(padded, batch, clock)
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
                 clock.done = done
                 batch_size = self._after_running_out(len(batch))
                 padded = self._padded()
                 continue
-            for (number, transform, share), grid in zip(batch, grids, strict=True):
-                yield number, share, transform.undo_symmetry(grid)
+            for (number, copy, share), grid in zip(batch, grids, strict=True):
+                yield number, share, copy.inverse.apply_symmetry(grid)
             jobs = jobs[len(batch) :]
 
     def _tokens(self, padded: Tensor, batch: list[Job], clock: _Clock) -> Tensor:
-        images = [transform.apply(padded, self.boundary) for _, transform, _ in batch]
+        images = [copy.transform.apply(padded, self.boundary) for _, copy, _ in batch]
 
         def tick() -> None:
             clock.tick(len(batch))
@@ -283,6 +298,7 @@ class _Run:
             channels=self.plan.channels,
             boundary=self.boundary,
             interpolation=self.interpolation,
+            compat=self.plan.transforms.compat,
             precision=str(self.backbone.dtype).removeprefix("torch."),
             value_range=self.image.value_range,
         )

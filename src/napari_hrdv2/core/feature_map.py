@@ -31,7 +31,7 @@ class Recipe:
         Distance of the patches in pixels.
     channels : int
         C, the length of a feature vector.
-    boundary, interpolation, precision : str
+    boundary, interpolation, compat, precision : str
     value_range : tuple of two float
         Grey levels of the image that were mapped to 0 and 1.
     """
@@ -43,6 +43,7 @@ class Recipe:
     channels: int
     boundary: str = "periodic"
     interpolation: str = "bilinear"
+    compat: str = "corrected"
     precision: str = "float32"
     value_range: tuple[float, float] = (0.0, 1.0)
 
@@ -149,7 +150,7 @@ class Features(ABC):
                 f"weight: shape {tuple(weight.shape)} does not fit features of "
                 f"{self.shape[0]} channels; (K, {self.shape[0]}) is needed"
             )
-        if bias.shape != weight.shape[:1]:
+        if bias.shape != weight.shape[:1] or not len(bias):
             raise ValueError(
                 f"bias: shape {tuple(bias.shape)} does not fit a weight of shape "
                 f"{tuple(weight.shape)}; ({weight.shape[0]},) is needed"
@@ -162,7 +163,12 @@ class Features(ABC):
             ("rows", rows, self.shape[1]),
             ("cols", cols, self.shape[2]),
         ):
-            index = np.atleast_1d(np.asarray(values)).astype(np.int64)
+            index = np.atleast_1d(np.asarray(values))
+            if index.size and index.dtype.kind not in "iu":
+                raise TypeError(
+                    f"{name}: {index.dtype} are not pixel indices; integers are needed"
+                )
+            index = index.astype(np.int64)
             if index.size and not 0 <= index.min() <= index.max() < length:
                 raise ValueError(
                     f"{name}: pixels {index.min()}..{index.max()} are not all inside "

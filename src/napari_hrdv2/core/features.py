@@ -13,8 +13,10 @@ rows; segmenting the image projects the tokens to K planes and upsamples those.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from torch import Tensor
 from .feature_map import Features, JoinedFeatures, Recipe
 from .interpolation import INTERPOLATIONS, Axis, padded_length
 from .spread import Spread
-from .transforms import BOUNDARIES, Transform, TransformSet, parse_transforms
+from .transforms import BOUNDARIES, COMPATS, TransformSet, parse_transforms
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -55,6 +57,9 @@ class HighResFeatures(Features):
         How tokens are upsampled, about their true centres.
     boundary : {"periodic", "reflect"}
         What a shifted image showed at its border.
+    compat : {"corrected", "reference"}
+        ``"reference"`` reproduces HR-Dv2's published code, see Notes. It ships with
+        ``interpolation="nearest"``.
     recipe : Recipe, optional
         Where the tokens come from.
 
@@ -65,8 +70,10 @@ class HighResFeatures(Features):
 
     Notes
     -----
-    The method is HR-Dv2 [1]_, with the order of composed inverses, the centres of
-    overlapping patches and the accumulation in float32 put right.
+    The method is HR-Dv2 [1]_. The published code undoes composed transforms in the
+    wrong order, counts the identity twice among flips and two of the quarter turns
+    twice, takes overlapping patches to tile the image, and adds up in half precision.
+    ``compat="reference"`` does so too, but for the half precision.
 
     References
     ----------
@@ -91,11 +98,16 @@ class HighResFeatures(Features):
         interpolation: str = "bilinear",
         *,
         boundary: str = "periodic",
+        compat: str = "corrected",
         recipe: Recipe | None = None,
     ) -> None:
         check_choice("interpolation", interpolation, INTERPOLATIONS)
         check_choice("boundary", boundary, BOUNDARIES)
-        self.transforms = parse_transforms(transforms, stride)
+        check_choice("compat", compat, COMPATS)
+        image_shape, patch_size, stride = _checked_geometry(
+            image_shape, patch_size, stride
+        )
+        self.transforms = parse_transforms(transforms, stride, compat=compat)
         self.shifts = self.transforms.shifts()
         self.tokens = _one_map_per_shift(tokens, self.transforms, self.shifts)
         height, width = image_shape
@@ -109,7 +121,15 @@ class HighResFeatures(Features):
                     f"{stride} px"
                 )
         self.rows, self.columns = (
-            Axis(length, count, patch_size, stride, interpolation, boundary)
+            Axis(
+                length,
+                count,
+                patch_size,
+                stride,
+                interpolation,
+                boundary,
+                tiled=self.transforms.compat == "reference",
+            )
             for length, count in zip(image_shape, grid, strict=True)
         )
         self.patch_size, self.stride = patch_size, stride
@@ -131,7 +151,7 @@ class HighResFeatures(Features):
     @cached_property
     def _spread(self) -> Spread:
         return Spread(
-            [transform.shift for transform in self.shifts.transforms],
+            [copy.shift for copy in self.shifts.copies],
             self.shifts.weights,
             self.rows,
             self.columns,
@@ -141,7 +161,8 @@ class HighResFeatures(Features):
     @property
     def _is_pixelwise(self) -> bool:
         """Whether every token is a pixel, so that there is nothing to upsample."""
-        return self.patch_size == 1 and self.stride == 1 and len(self.shifts) == 1
+        one = [copy.shift for copy in self.shifts.copies] == [(0, 0)]
+        return one and self.patch_size == self.stride == 1
 
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
         pixels = self._pixels(rows, cols)
@@ -157,10 +178,10 @@ class HighResFeatures(Features):
         indices, weights = [], []
         _, height, width, _ = self.tokens.shape
         row_taps, column_taps = cache(self.rows.taps), cache(self.columns.taps)
-        pairs = zip(self.shifts.transforms, self.shifts.weights, strict=True)
-        for number, (transform, share) in enumerate(pairs):
-            row, row_weight = row_taps(rows, transform.row_shift)
-            column, column_weight = column_taps(columns, transform.column_shift)
+        pairs = zip(self.shifts.copies, self.shifts.weights, strict=True)
+        for number, (copy, share) in enumerate(pairs):
+            row, row_weight = row_taps(rows, copy.shift[0])
+            column, column_weight = column_taps(columns, copy.shift[1])
             index = (number * height + row)[:, :, None] * width + column[:, None, :]
             weight = share * row_weight[:, :, None] * column_weight[:, None, :]
             indices.append(index.flatten(1))
@@ -185,27 +206,25 @@ class HighResFeatures(Features):
         tokens = self.tokens.float().cpu()
         rows, columns = self.rows.unpadded(), self.columns.unpadded()
         total = torch.zeros(self.shape)
-        pairs = zip(self.shifts.transforms, self.shifts.weights, strict=True)
-        for grid, (transform, share) in zip(tokens, pairs, strict=True):
+        pairs = zip(self.shifts.copies, self.shifts.weights, strict=True)
+        for grid, (copy, share) in zip(tokens, pairs, strict=True):
             upsampled = torch.einsum(
                 "yi,ijc,xj->cyx",
                 rows.matrix(torch.arange(rows.length)),
                 grid,
                 columns.matrix(torch.arange(columns.length)),
             )
-            total += share * self._unshifted(upsampled, transform)
+            total += share * self._unshifted(upsampled, *copy.shift)
         return total.numpy()
 
-    def _unshifted(self, image: Tensor, transform: Transform) -> Tensor:
+    def _unshifted(self, image: Tensor, down: int, right: int) -> Tensor:
         """Undo the shift of a (C, H', W') map of the padded image, and crop."""
         _, height, width = self.shape
         if self.boundary == "periodic":
-            back = (-transform.row_shift, -transform.column_shift)
-            return torch.roll(image, back, (1, 2))[:, :height, :width]
-        rows = (torch.arange(height) + transform.row_shift).clamp(0, image.shape[1] - 1)
-        columns = (torch.arange(width) + transform.column_shift).clamp(
-            0, image.shape[2] - 1
-        )
+            back = torch.roll(image, (-down, -right), (1, 2))
+            return back[:, :height, :width]
+        rows = (torch.arange(height) + down).clamp(0, image.shape[1] - 1)
+        columns = (torch.arange(width) + right).clamp(0, image.shape[2] - 1)
         return image[:, rows][:, :, columns]
 
 
@@ -215,29 +234,67 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise ValueError(f"{name}: {value!r} is unknown; use {' or '.join(choices)}")
 
 
+def _checked_geometry(
+    image_shape: tuple[int, int], patch_size: int, stride: int
+) -> tuple[tuple[int, int], int, int]:
+    """Return the geometry as plain ints, or say which is none."""
+    try:
+        height, width = (operator.index(length) for length in image_shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"image_shape: {image_shape!r} is not (H, W) in whole pixels"
+        ) from error
+    for name, value in (("patch_size", patch_size), ("stride", stride)):
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name}: {value!r} is not a whole number of at least 1")
+    if stride > patch_size:
+        raise ValueError(
+            f"stride: {stride} px would leave gaps between patches of {patch_size} px; "
+            "at most the patch size is allowed"
+        )
+    return (height, width), int(patch_size), int(stride)
+
+
 def _one_map_per_shift(
     tokens: Any, transforms: TransformSet, shifts: TransformSet
 ) -> Tensor:
     """Undo flips and turns on the grid and average what shares a shift."""
-    maps = (
-        tokens if isinstance(tokens, Tensor) else [torch.as_tensor(t) for t in tokens]
-    )
+    maps = _token_maps(tokens)
     if len(maps) != len(transforms) or any(grid.ndim != 3 for grid in maps):
+        shapes = sorted({tuple(grid.shape) for grid in maps})
         raise ValueError(
-            f"tokens: shape {tuple(np.shape(tokens))} does not fit {len(transforms)} "
-            f"transforms; ({len(transforms)}, h, w, C) is needed"
+            f"tokens: {len(maps)} of shape {', '.join(map(str, shapes))} do not fit "
+            f"{len(transforms)} transforms; ({len(transforms)}, h, w, C) is needed"
         )
-    if transforms.transforms == shifts.transforms:
-        return maps if isinstance(maps, Tensor) else torch.stack(maps)
-    number = {transform: i for i, transform in enumerate(transforms.transforms)}
-    averaged = [
-        sum(
-            share * transform.undo_symmetry(maps[number[transform]]).float()
-            for transform, share in transforms.members(shift)
-        )
-        for shift in shifts.transforms
+    if transforms.copies == shifts.copies and isinstance(maps, Tensor):
+        return maps
+    upright = [
+        copy.inverse.apply_symmetry(grid)
+        for copy, grid in zip(transforms.copies, maps, strict=True)
     ]
-    return torch.stack(averaged).to(maps[0].dtype)  # type: ignore[arg-type]
+    if len({grid.shape for grid in upright}) > 1:
+        raise ValueError(
+            f"tokens: grids of {sorted({tuple(grid.shape) for grid in upright})} after "
+            "undoing the transforms differ; where one turns the image, h and w swap"
+        )
+    averaged = []
+    for copy in shifts.copies:
+        members = transforms.members(copy.shift)
+        total = torch.zeros(upright[0].shape, device=upright[0].device)
+        for number, share in members:
+            total += share * upright[number].float()
+        averaged.append(total.to(upright[0].dtype))
+    return torch.stack(averaged)
+
+
+def _token_maps(tokens: Any) -> Tensor | list[Tensor]:
+    if isinstance(tokens, Tensor):
+        maps = tokens
+    elif isinstance(tokens, np.ndarray):
+        maps = torch.from_numpy(tokens)
+    else:
+        return [torch.as_tensor(grid) for grid in tokens]
+    return maps.detach()
 
 
 def _projected(tokens: Tensor, weight: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+MUCH_CLIPPED = 0.05  # share of the grey levels beyond the range that is worth a word
+
+
 @dataclass(frozen=True)
 class PreparedImage:
     """An image as the backbones take it.
@@ -64,10 +67,14 @@ def prepare_image(
     if planes.size == 0:
         raise ValueError(f"image: shape {array.shape} holds no pixels")
     low, high = _value_range(planes, value_range)
-    pixels = planes.astype(np.float32)
-    if (low, high) != (0.0, 1.0):
-        pixels -= np.float32(low)
-        pixels /= np.float32(high - low)
+    # float32 holds 8 and 16 bit exactly; of wider numbers it would drop the contrast.
+    wide = planes.dtype.itemsize > 2 and planes.dtype != np.float32
+    scaled = planes.astype(np.float64 if wide else np.float32)
+    np.subtract(scaled, low, out=scaled)
+    np.divide(scaled, high - low, out=scaled)
+    pixels = scaled.astype(np.float32, copy=False)
+    if value_range is not None:
+        _check_clipping(pixels, (low, high))
     np.clip(pixels, 0, 1, out=pixels)
     return PreparedImage(pixels, (low, high))
 
@@ -119,8 +126,29 @@ def _value_range(
     return low, high
 
 
+def _check_clipping(
+    pixels: NDArray[np.float32], value_range: tuple[float, float]
+) -> None:
+    """Say so when much of an image lies outside the range it is mapped from."""
+    outside = float(((pixels < 0) | (pixels > 1)).mean())
+    if outside == 1:
+        raise ValueError(
+            f"value_range: no grey level of the image lies within {value_range}; give "
+            "the range that its own levels span"
+        )
+    if outside > MUCH_CLIPPED:
+        warnings.warn(
+            f"{outside:.0%} of the grey levels lie outside value_range {value_range} "
+            "and are clipped",
+            stacklevel=4,
+        )
+
+
 def _checked_range(value_range: tuple[float, float]) -> tuple[float, float]:
-    low, high = (float(value) for value in value_range)
+    try:
+        low, high = (float(value) for value in value_range)
+    except (TypeError, ValueError):
+        low = high = np.nan
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError(
             f"value_range: {value_range} is not a range; give (low, high) with "

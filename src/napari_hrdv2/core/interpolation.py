@@ -31,6 +31,10 @@ class Axis:
     interpolation : {"nearest", "bilinear", "bicubic"}
     boundary : {"periodic", "reflect"}
         What a shifted image shows at its border.
+    tiled : bool
+        Whether tokens are taken to tile the image evenly, as in HR-Dv2's published
+        code. With a stride below the patch size this is off by up to half their
+        difference.
     """
 
     length: int
@@ -39,6 +43,7 @@ class Axis:
     stride: int
     interpolation: str = "bilinear"
     boundary: str = "periodic"
+    tiled: bool = False
 
     @property
     def padded_length(self) -> int:
@@ -66,7 +71,13 @@ class Axis:
             moved = moved.remainder(self.padded_length)
         else:
             moved = moved.clamp(0, self.padded_length - 1)
-        position = (moved.double() - (self.patch_size - 1) / 2) / self.stride
+        if self.tiled:
+            position = (moved.double() + 0.5) * self.tokens / self.padded_length - 0.5
+            if self.interpolation == "nearest":  # torch's nearest-exact goes up
+                index = torch.floor(position + 0.5).long()[:, None]
+                return index, torch.ones_like(index, dtype=torch.float32)
+        else:
+            position = (moved.double() - (self.patch_size - 1) / 2) / self.stride
         index, weight = _TAPS[self.interpolation](position, self.tokens - 1)
         return index.clamp(0, self.tokens - 1), weight.float()
 
@@ -101,8 +112,9 @@ def padded_length(length: int, patch_size: int, stride: int) -> int:
 
 
 def _nearest(position: Tensor, last: int) -> tuple[Tensor, Tensor]:
-    index = torch.floor(position + 0.5).long()
-    return index[:, None], torch.ones_like(position)[:, None]
+    # Half way between two tokens both count, or a flipped image would pick the other.
+    index = torch.stack([torch.ceil(position - 0.5), torch.floor(position + 0.5)], 1)
+    return index.long(), torch.full_like(index, 0.5)
 
 
 def _bilinear(position: Tensor, last: int) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MAXIMUM_STEPS = 500
 REUSE_FACTOR = 1.3  # a preconditioner serves until the samples have grown by this
-NEGLIGIBLE = 1e-4  # deviation of a channel, against the median of all channels
+NEGLIGIBLE = 1e-6  # deviation of a channel, against its mean or against 1
 LEAST_CURVATURE = 0.02  # samples that are decided now may not stay so
 
 
@@ -187,10 +187,8 @@ def _standardised(samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     centred = design[:, :-1]
     torch.sub(samples, mean, out=centred)
     scale = (share @ centred.square()).sqrt()
-    constant = scale <= 1e-6 * mean.abs()
-    # Far below all others it is rounding, which must not be blown up to weigh alike.
-    constant |= scale <= NEGLIGIBLE * scale.median()
-    scale[constant] = 1
+    # What hardly varies is rounding, which must not be blown up to weigh like the rest.
+    scale[scale <= NEGLIGIBLE * mean.abs().clamp_min(1)] = 1
     centred /= scale
     design[:, -1] = 1
     return design, mean, scale
@@ -202,7 +200,8 @@ def _precondition(
     probability = (solution @ design.T).softmax(0)
     curvature = (probability * (1 - probability)).mean(0) + LEAST_CURVATURE
     hessian = (design.T @ (design * (weights * curvature)[:, None])).double()
-    hessian.diagonal().add_(penalty)
+    diagonal = hessian.diagonal()
+    diagonal += penalty + 1e-6 * diagonal.mean()  # positive however weak the penalty
     factor = torch.linalg.cholesky(hessian)
     inverse = torch.linalg.solve_triangular(
         factor, torch.eye(len(factor), dtype=torch.float64), upper=False

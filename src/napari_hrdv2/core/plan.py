@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from .backbones import JoinedBackbone
@@ -72,13 +73,15 @@ def make_plan(
     backbone: Backbone,
     transforms: str | TransformSet,
     stride: int | None,
+    *,
+    compat: str = "corrected",
 ) -> Plan:
     """Return the plan of a run; raise ValueError if an argument does not fit."""
     patch_size = backbone.patch_size
     stride = _checked_stride(stride, backbone)
-    chosen = parse_transforms(transforms, stride)
+    chosen = parse_transforms(transforms, stride, compat=compat)
     if backbone.equivariant:
-        chosen = parse_transforms("identity", stride)
+        chosen = parse_transforms("identity", stride, compat=compat)
     height, width = image_shape
     if min(image_shape) < patch_size:
         raise ValueError(
@@ -105,7 +108,9 @@ def make_plan(
         grid,
         channels,
         len(chosen.shifts()) * map_bytes,
-        map_bytes + activations + (PLANES + image_channels) * plane_bytes,
+        (map_bytes if len(chosen) > 1 else 0)
+        + activations
+        + (PLANES + image_channels) * plane_bytes,
     )
 
 
@@ -147,15 +152,22 @@ def estimate(
 
 def parts_of(backbone: Backbone | JoinedBackbone) -> tuple[Backbone, ...]:
     """Return the backbones that a joined one consists of, or the one itself."""
-    return backbone.parts if isinstance(backbone, JoinedBackbone) else (backbone,)
+    parts = backbone.parts if isinstance(backbone, JoinedBackbone) else (backbone,)
+    for part in parts:
+        if not callable(getattr(part, "tokens", None)):
+            raise TypeError(
+                f"backbone: {part!r} is not a backbone; give what load_backbone returns"
+            )
+    return parts
 
 
 def _checked_stride(stride: int | None, backbone: Backbone) -> int:
     if stride is None or backbone.equivariant:
         return backbone.patch_size
-    if not isinstance(stride, int) or not 1 <= stride <= backbone.patch_size:
+    whole = isinstance(stride, Integral) and not isinstance(stride, bool)
+    if not whole or not 1 <= stride <= backbone.patch_size:
         raise ValueError(
             f"stride: {stride!r} does not fit {backbone.name}; give whole pixels from "
             f"1 to {backbone.patch_size}"
         )
-    return stride
+    return int(stride)

@@ -77,7 +77,7 @@ def _describe(classifier: PixelClassifier) -> str:
             "class_colors": classifier.class_colors,
             "pixel_size": classifier.pixel_size,
             "labels_hash": classifier.labels_hash,
-            "software": {name: version(name) for name in ("numpy", "scipy", "torch")},
+            "software": {name: version(name) for name in ("numpy", "torch")},
         },
         sort_keys=True,
     )
@@ -95,11 +95,8 @@ def _restore(tensors: dict[str, Any], described: dict[str, Any]) -> PixelClassif
         tolerance=described["tolerance"],
     )
     weight, bias, classes = (tensors[name] for name in ("weight", "bias", "classes"))
-    consistent = weight.ndim == 2 and bias.shape == classes.shape == weight.shape[:1]
-    if not consistent or not np.isfinite(weight).all() or not np.isfinite(bias).all():
-        raise ValueError("arrays that do not fit each other")
-    classifier.weight, classifier.bias = weight, bias
-    classifier.classes = classes.astype(np.int64)
+    _check_arrays(weight, bias, classes)
+    classifier.weight, classifier.bias, classifier.classes = weight, bias, classes
     classifier.recipes = tuple(_recipe(entry) for entry in described["recipes"])
     classifier.class_names = _by_id(described["class_names"])
     classifier.class_colors = _by_id(described["class_colors"])
@@ -108,6 +105,19 @@ def _restore(tensors: dict[str, Any], described: dict[str, Any]) -> PixelClassif
         classifier.pixel_size = (float(size), str(unit))
     classifier.labels_hash = described["labels_hash"]
     return classifier
+
+
+def _check_arrays(
+    weight: NDArray[Any], bias: NDArray[Any], classes: NDArray[Any]
+) -> None:
+    if not (weight.dtype == bias.dtype == np.float32 and classes.dtype == np.int64):
+        raise ValueError("arrays of other types")
+    if weight.ndim != 2 or not bias.shape == classes.shape == weight.shape[:1]:
+        raise ValueError("arrays that do not fit each other")
+    if len(classes) < 2 or classes[0] < 1 or (np.diff(classes) < 1).any():
+        raise ValueError("label ids that are none")
+    if not np.isfinite(weight).all() or not np.isfinite(bias).all():
+        raise ValueError("weights that are no numbers")
 
 
 def _recipe(entry: dict[str, Any]) -> Recipe:

@@ -13,7 +13,8 @@ import itertools
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ GRAMMAR = (
     "rotate"
 )
 BOUNDARIES = ("periodic", "reflect")
+COMPATS = ("corrected", "reference")
 
 
 @dataclass(frozen=True, order=True)
@@ -90,55 +92,89 @@ class Transform:
             image = image.transpose(-2, -1)
         return image.flip(self._flips) if self._flips else image
 
-    def undo_symmetry(self, tokens: Tensor) -> Tensor:
-        """Return a token grid (..., h, w, C) with the flips and turns undone."""
+    def inverse(self) -> Transform:
+        """Return the transform that undoes this one."""
+        flips = (self.flip_rows, self.flip_columns)
+        if self.transpose:
+            flips = flips[::-1]
+        symmetry = Transform(0, 0, self.transpose, *flips)
+        return symmetry.then(Transform(-self.row_shift, -self.column_shift))
+
+    def apply_symmetry(self, tokens: Tensor) -> Tensor:
+        """Return a token grid (..., h, w, C) transposed and flipped, not shifted."""
         tokens = tokens.movedim(-1, 0)
-        if self._flips:
-            tokens = tokens.flip(self._flips)
         if self.transpose:
             tokens = tokens.transpose(-2, -1)
+        if self._flips:
+            tokens = tokens.flip(self._flips)
         return tokens.movedim(0, -1)
 
 
 @dataclass(frozen=True)
+class Copy:
+    """One copy of an image that a backbone sees, and how its map is brought back.
+
+    Attributes
+    ----------
+    transform : Transform
+        What makes the copy.
+    inverse : Transform
+        What brings a map of the copy back.
+    """
+
+    transform: Transform
+    inverse: Transform
+
+    @property
+    def shift(self) -> tuple[int, int]:
+        """How far the map is moved back, after its symmetry was undone."""
+        back = Transform(*self.inverse.shift)
+        upright = replace(self.inverse, row_shift=0, column_shift=0)
+        # symmetry after shift = another shift after symmetry
+        rows, columns = upright.inverse().then(back).then(upright).shift
+        return -rows, -columns
+
+
+@dataclass(frozen=True)
 class TransformSet:
-    """Distinct transforms with their weights, which sum to 1.
+    """Distinct copies of an image with their weights, which sum to 1.
 
     Attributes
     ----------
     spec : str
         The specification that it was made from, as a user writes it.
-    transforms : tuple of Transform
+    copies : tuple of Copy
     weights : tuple of float
+    compat : {"corrected", "reference"}
+        Whether copies are brought back rightly, or as the published code does.
     """
 
     spec: str
-    transforms: tuple[Transform, ...]
+    copies: tuple[Copy, ...]
     weights: tuple[float, ...]
+    compat: str = "corrected"
 
     def __len__(self) -> int:
-        return len(self.transforms)
+        return len(self.copies)
 
     def shifts(self) -> TransformSet:
         """Return the distinct shifts, each with the weight of all that share it."""
-        weights: dict[Transform, float] = {}
-        for transform, weight in zip(self.transforms, self.weights, strict=True):
-            shift = Transform(*transform.shift)
-            weights[shift] = weights.get(shift, 0.0) + weight
-        return TransformSet(self.spec, tuple(weights), tuple(weights.values()))
+        weights: dict[tuple[int, int], float] = {}
+        for copy, weight in zip(self.copies, self.weights, strict=True):
+            weights[copy.shift] = weights.get(copy.shift, 0.0) + weight
+        copies = tuple(_copy(Transform(*shift)) for shift in weights)
+        return replace(self, copies=copies, weights=tuple(weights.values()))
 
-    def members(self, shift: Transform) -> list[tuple[Transform, float]]:
-        """Return the transforms with this shift and their shares, which sum to 1."""
-        pairs = [
-            (transform, weight)
-            for transform, weight in zip(self.transforms, self.weights, strict=True)
-            if transform.shift == shift.shift
-        ]
-        total = math.fsum(weight for _, weight in pairs)
-        return [(transform, weight / total) for transform, weight in pairs]
+    def members(self, shift: tuple[int, int]) -> list[tuple[int, float]]:
+        """Return the numbers of the copies with a shift and shares that sum to 1."""
+        numbers = [n for n, copy in enumerate(self.copies) if copy.shift == shift]
+        total = math.fsum(self.weights[number] for number in numbers)
+        return [(number, self.weights[number] / total) for number in numbers]
 
 
-def parse_transforms(spec: str | TransformSet, stride: int) -> TransformSet:
+def parse_transforms(
+    spec: str | TransformSet, stride: int, *, compat: str = "corrected"
+) -> TransformSet:
     """Return the transform set that a specification names.
 
     Parameters
@@ -151,6 +187,10 @@ def parse_transforms(spec: str | TransformSet, stride: int) -> TransformSet:
         A finished set is returned as it is.
     stride : int
         Distance of the tokens in pixels, which a lattice divides.
+    compat : {"corrected", "reference"}
+        ``"reference"`` gives the sets of HR-Dv2's published code: flips are none,
+        horizontal, none again and vertical; of the quarter turns, 90° and 270° count
+        twice; products are undone in the order in which they were made.
 
     Raises
     ------
@@ -161,35 +201,46 @@ def parse_transforms(spec: str | TransformSet, stride: int) -> TransformSet:
     --------
     >>> len(parse_transforms("shift:1,2", 14)), len(parse_transforms("flip*rotate", 14))
     (17, 8)
-    >>> parse_transforms("lattice:2", 14).transforms[1].shift
+    >>> parse_transforms("lattice:2", 14).copies[1].shift
     (0, 7)
     """
     if isinstance(spec, TransformSet):
         return spec
     if not isinstance(spec, str):
         raise TypeError(f"transforms: {spec!r} is not a text; give {GRAMMAR}")
+    symmetries = _REFERENCE if compat == "reference" else _SYMMETRIES
     factors = [
-        _factor(word, spec, stride) for word in re.sub(r"\s", "", spec).split("*")
+        _factor(word, spec, stride, symmetries)
+        for word in re.sub(r"\s", "", spec).split("*")
     ]
     counts = Counter(
-        _chained(combination) for combination in itertools.product(*factors)
+        _copy(_chained(parts), wrong_order=parts if compat == "reference" else ())
+        for parts in itertools.product(*factors)
     )
     total = sum(counts.values())
     weights = tuple(count / total for count in counts.values())
-    return TransformSet(spec, tuple(counts), weights)
+    return TransformSet(spec, tuple(counts), weights, compat)
 
 
-def _chained(transforms: tuple[Transform, ...]) -> Transform:
+def _copy(transform: Transform, *, wrong_order: Sequence[Transform] = ()) -> Copy:
+    if not wrong_order:
+        return Copy(transform, transform.inverse())
+    return Copy(transform, _chained([part.inverse() for part in wrong_order]))
+
+
+def _chained(transforms: Sequence[Transform]) -> Transform:
     result = Transform()
     for transform in transforms:
         result = result.then(transform)
     return result
 
 
-def _factor(word: str, spec: str, stride: int) -> list[Transform]:
+def _factor(
+    word: str, spec: str, stride: int, symmetries: dict[str, list[Transform]]
+) -> list[Transform]:
     name, _, rest = word.lower().partition(":")
-    if word.lower() in _SYMMETRIES:
-        return _SYMMETRIES[word.lower()]
+    if word.lower() in symmetries:
+        return symmetries[word.lower()]
     if name == "lattice" and re.fullmatch(r"[1-9]\d{0,2}", rest):
         return _lattice(int(rest), stride)
     match = re.fullmatch(r"(\d{1,4}(?:,\d{1,4})*)(?::(moore|neumann))?", rest)
@@ -258,4 +309,15 @@ _SYMMETRIES = {
         Transform(flip_rows=True, flip_columns=True),
         Transform(transpose=True, flip_columns=True),
     ],
+}
+_TURNS = _SYMMETRIES["rotate"]
+_REFERENCE = {
+    **_SYMMETRIES,
+    "flip": [
+        Transform(),
+        Transform(flip_columns=True),
+        Transform(),
+        Transform(flip_rows=True),
+    ],
+    "rotate": [*_TURNS, _TURNS[1], _TURNS[3]],
 }
