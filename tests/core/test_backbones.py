@@ -242,6 +242,7 @@ def answer(status: int) -> SimpleNamespace:
             "downloaded: down$",
         ),
         (OSError("disk is full"), "disk is full"),
+        (OSError(28, "No space left"), "downloaded: No space left$"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
@@ -318,3 +319,15 @@ def test_weights_that_do_not_fit_into_memory_say_so(folder, monkeypatch):
     torch.save({}, folder / "tiny.pth")
     with pytest.raises(MemoryError, match="weights of dinov2-small do not fit into"):
         load("dinov2-small", folder / "tiny.pth")
+
+
+@pytest.mark.parametrize(("amx", "passes"), [(True, "bfloat16"), (False, "float32")])
+def test_tokens_are_kept_in_half_precision_on_every_cpu(monkeypatch, amx, passes):
+    monkeypatch.setattr("napari_hrdv2.core.devices._cpu_has_amx", lambda: amx)
+    backbone = load_backbone("dinov2-small", weights="random", device="cpu")
+    assert backbone.model.norm.weight.dtype == getattr(torch, passes)
+    assert backbone.dtype.itemsize == 2
+    exact = load_backbone(
+        "dinov2-small", weights="random", device="cpu", precision="float32"
+    )
+    assert exact.dtype == torch.float32

@@ -31,7 +31,7 @@ class MeanOfPatches:
     def tokens(self, images, *, stride, tick=None):
         self.batches.append(len(images))
         if len(images) > self.fails_above:
-            raise torch.OutOfMemoryError
+            raise torch.OutOfMemoryError("CUDA out of memory")
         patches = images[:, 0].unfold(1, 4, stride).unfold(2, 4, stride)
         for _ in range(self.steps):
             tick()
@@ -88,7 +88,7 @@ def test_a_device_without_memory_hands_over_to_the_cpu(monkeypatch):
     class OnSmallDevice(MeanOfPatches):
         def tokens(self, images, **options):
             if self.device.type == "meta":
-                raise torch.OutOfMemoryError
+                raise torch.OutOfMemoryError("CUDA out of memory")
             return super().tokens(images, **options)
 
     backbone = OnSmallDevice().to("meta")

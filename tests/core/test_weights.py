@@ -223,7 +223,7 @@ def test_odd_files_of_torch_are_called_damaged_wherever_they_break(zipped, tmp_p
     path = tmp_path / "tiny.pth"
     torch.save(tiny(), path, _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
-    for kept in range(60, len(content), len(content) // 40):
+    for kept in range(60, 4000, 97):  # where names and shapes are
         path.write_bytes(content[:kept])
         with pytest.raises(WeightsError, match="is damaged|Python objects"):
             load_weights(path, PLAIN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import zipfile
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ._key_tables import WRAPPERS
-from .errors import WeightsError
+from .errors import WeightsError, is_out_of_memory
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 # How torch.save began its files before it wrote archives: a pickled number.
@@ -39,12 +38,6 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
         f"weights: the folder {path} must hold model.safetensors or a single "
         f"checkpoint ({', '.join(_SUFFIXES)}); it holds {names}"
     )
-
-
-def file_hash(path: str | os.PathLike[str]) -> str:
-    """Return the first 16 hexadecimal digits of a file's sha256."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -77,13 +70,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise _damaged(path) from error
+    except Exception as error:  # damaged files raise anything
+        raise _unreadable(path, error) from error
 
 
 def _read_torch(path: Path) -> Any:
@@ -91,16 +83,17 @@ def _read_torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _pickled(path) from error
-    except (EOFError, RuntimeError, OSError, KeyError, ValueError) as error:
-        raise _damaged(path) from error
+    except Exception as error:  # damaged files raise anything
+        raise _unreadable(path, error) from error
 
 
 def _require_torch_archive(path: Path) -> None:
     # The directory of an archive is at its end: without it, the end is missing.
-    if not zipfile.is_zipfile(path):
-        raise _damaged(path)
-    with zipfile.ZipFile(path) as archive:
-        members = {Path(name).name for name in archive.namelist()}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {Path(name).name for name in archive.namelist()}
+    except Exception as error:
+        raise _unreadable(path, error) from error
     if "data.pkl" not in members or "constants.pkl" in members:
         raise WeightsError(
             f"weights: {path} is an archive but not one of a PyTorch state dict"
@@ -115,7 +108,10 @@ def _pickled(path: Path) -> WeightsError:
     )
 
 
-def _damaged(path: Path) -> WeightsError:
+def _unreadable(path: Path, error: Exception) -> Exception:
+    """Return the error itself where memory ran out; else that the file is damaged."""
+    if is_out_of_memory(error):
+        return error
     return WeightsError(
         f"weights: {path} is damaged or was not downloaded to its end; fetch it again"
     )

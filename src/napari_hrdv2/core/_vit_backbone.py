@@ -31,7 +31,9 @@ class ViTBackbone:
         A state dict that fits the configuration, with its fingerprint.
     device : torch.device
     dtype : torch.dtype
-        The number format of the whole pass and of the tokens.
+        The number format of the pass.
+    token_dtype : torch.dtype, optional
+        The number format in which tokens are handed out; that of the pass by default.
     """
 
     equivariant = False
@@ -44,13 +46,14 @@ class ViTBackbone:
         *,
         device: torch.device,
         dtype: torch.dtype,
+        token_dtype: torch.dtype | None = None,
     ) -> None:
         self.name = name
         self.channels = config.embed_dim
         self.patch_size = config.patch_size
         self.steps = config.depth
         self.weights_hash = weights.hash
-        self.dtype = dtype
+        self.dtype = token_dtype or dtype
         with torch.device("meta"):
             self.model = VisionTransformer(config)
         self.model.load_state_dict(weights.state, assign=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
+import torch
+
 from ._registry import (
     DEFAULT_BACKBONE,
     ENTRIES,
@@ -22,9 +24,9 @@ from ._registry import (
 )
 from ._vit_backbone import ViTBackbone
 from .devices import choose_device, choose_precision
+from .errors import is_out_of_memory
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from .vit import ViTConfig
@@ -184,17 +186,25 @@ def load_backbone(
 
     Raises
     ------
+    MemoryError
+        If the weights do not fit into the memory of the device.
+    TypeError
+        If an argument is not of these kinds.
     ValueError
         If the name is unknown.
     WeightsError
         If the weights cannot be had or do not fit.
     """
+    for argument, value in (("name", name), ("device", device)):
+        if not isinstance(value, str):
+            raise TypeError(f"{argument}: {value!r} is not a string; give a name")
     names = name.split("+")
     sources = _sources(names, weights)
     # Before anything is downloaded: a misspelt second part should not cost the first.
     for part in names:
         if not is_hub_id(part):
             require_known(part)
+        _check_source(part, sources[part])
     chosen = choose_device(device)
     parts = tuple(
         _load_filters(sources[part], chosen, precision)
@@ -219,6 +229,14 @@ def _sources(
     return {n: weights.get(n) for n in names}
 
 
+def _check_source(name: str, weights: object) -> None:
+    if weights is not None and not isinstance(weights, str | os.PathLike):
+        raise TypeError(
+            f"weights: {weights!r} for {name} is not a path; give a file, a folder or "
+            '"random"'
+        )
+
+
 def _load_filters(weights: Source, device: torch.device, precision: str) -> Backbone:
     from .filters import FilterBank
 
@@ -237,9 +255,26 @@ def _load_vit(
     progress: Progress | None,
 ) -> Backbone:
     dtype = choose_precision(device, precision)
+    # Tokens are kept in half precision even where passes are faster in float32.
+    keep_half = precision == "auto" and dtype is torch.float32
     config = _config(name, weights)
-    found = _weights(name, config, weights, progress)
-    return ViTBackbone(name, config, found, device=device, dtype=dtype)
+    try:
+        found = _weights(name, config, weights, progress)
+        return ViTBackbone(
+            name,
+            config,
+            found,
+            device=device,
+            dtype=dtype,
+            token_dtype=torch.float16 if keep_half else dtype,
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"backbone: the weights of {name} do not fit into the memory there is for "
+            f"{device}; choose a smaller backbone or another device"
+        ) from error
 
 
 def _config(name: str, weights: Source) -> ViTConfig:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .devices import available_memory
-from .errors import Cancelled
+from .errors import Cancelled, is_out_of_memory
 from .features import Features, HighResFeatures, JoinedFeatures, Recipe, check_choice
 from .images import PreparedImage, prepare_image
 from .interpolation import INTERPOLATIONS
@@ -133,11 +133,6 @@ def _check_memory(
         )
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # The allocator of the CPU raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
 class _Clock:
     """Counts the steps of all passes, reports them and asks whether to stop."""
 
@@ -229,7 +224,7 @@ class _Run:
             try:
                 grids = self._tokens(padded, batch, clock)
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 clock.done = done
                 batch_size = self._after_running_out(len(batch))
@@ -266,7 +261,7 @@ class _Run:
         device, dtype = self.backbone.device, self.backbone.dtype
         try:
             return torch.empty(shape, dtype=dtype, device=device)
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError:  # on a GPU
             log.warning("tokens do not fit on %s and are kept in main memory", device)
             return torch.empty(shape, dtype=dtype)
 

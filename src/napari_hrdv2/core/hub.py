@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from .errors import WeightsError
 
 Progress = Callable[[int, int], None]
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_PATIENCE = 3.0  # s until the Hub counts as out of reach
 
 
 def cached_file(repo: str, filename: str, *, revision: str | None) -> Path | None:
@@ -88,7 +91,7 @@ def fetch(
     Raises
     ------
     WeightsError
-        If the network or the repository cannot be reached.
+        If the Hub or the repository cannot be reached.
     huggingface_hub.errors.EntryNotFoundError
         If the repository has no such file.
     """
@@ -103,7 +106,8 @@ def fetch(
     if progress is not None:
         bar["tqdm_class"] = _bar_class(progress)
     try:
-        return Path(hf_hub_download(repo, filename, revision=revision, **bar))
+        with _quiet_client():
+            return Path(hf_hub_download(repo, filename, revision=revision, **bar))
     except errors.GatedRepoError as error:
         raise WeightsError(
             f"weights: the Hub repository {repo} is gated: accept its conditions on "
@@ -125,7 +129,8 @@ def fetch(
     except errors.HFValidationError as error:
         raise WeightsError(f"weights: {repo!r} is not a name of the Hub") from error
     except (errors.HfHubHTTPError, OSError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        text = str(error.strerror or error)
+        first_line = (text.splitlines() or [type(error).__name__])[0]
         raise WeightsError(
             f"weights: {filename} of the Hub repository {repo} was not downloaded: "
             f"{first_line}"
@@ -133,25 +138,42 @@ def fetch(
 
 
 def _can_reach_hub() -> bool:
-    """Return whether there may be a network; the Hub's client would retry for long."""
+    """Return whether there is a Hub to connect to.
+
+    Its client would find out too, but only after half a minute of trying again.
+    """
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
     if urllib.request.getproxies():
-        return True  # names may be resolved by the proxy alone
+        return True  # the proxy alone may resolve names; the client knows its kinds
     address = urllib.parse.urlsplit(constants.ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
     try:
-        socket.getaddrinfo(address.hostname, address.port or 443)
+        with socket.create_connection((address.hostname, port), timeout=_PATIENCE):
+            return True
     except OSError:
         return False
-    return True
+
+
+@contextmanager
+def _quiet_client() -> Iterator[None]:
+    """Keep quiet about each try of the Hub's client: one error will say it all."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _no_network(repo: str, filename: str) -> WeightsError:
     from huggingface_hub import constants
 
-    why = "offline mode is on" if constants.HF_HUB_OFFLINE else "there is no network"
+    offline = constants.HF_HUB_OFFLINE
+    why = "offline mode is on" if offline else "the Hub cannot be reached"
     return WeightsError(
         f"weights: {filename} of {repo} is not in the cache and {why}; fetch it on "
         "another machine and give weights= its path, or put the repository's cache "

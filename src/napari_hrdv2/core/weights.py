@@ -10,6 +10,7 @@ repository, only under other names, so features are equal whichever is loaded.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._checkpoint import file_hash, read_checkpoint, weights_file
+from ._checkpoint import read_checkpoint, weights_file
 from ._key_tables import original_names
 from .errors import WeightsError
 from .vit import VisionTransformer, ViTConfig
@@ -29,14 +30,15 @@ from .vit import VisionTransformer, ViTConfig
 
 @dataclass(frozen=True)
 class Weights:
-    """The tensors of a network and the fingerprint of the file they came from.
+    """The tensors of a network and their fingerprint.
 
     Attributes
     ----------
     state : dict of str to tensor
         A state dict for `VisionTransformer`, on the CPU.
     hash : str
-        The first 16 hexadecimal digits of the file's sha256.
+        The first 16 hexadecimal digits of a sha256 of the tensors: the same whatever
+        the file was and however it named them.
     """
 
     state: dict[str, Tensor]
@@ -64,13 +66,28 @@ def load_weights(
     ------
     WeightsError
         If there is no such file, it is no checkpoint, it is damaged, or it does not
-        hold exactly the tensors of the network.
+        hold exactly the tensors of the network, or numbers that are not finite.
     """
     file = weights_file(path)
     state = original_names(read_checkpoint(file))
     _require_match(state, config, source=str(file), known=known or {})
     wanted = {name: state[name].float() for name in _shapes(config)}
-    return Weights(wanted, file_hash(file))
+    for name, x in wanted.items():
+        if not torch.isfinite(x).all():
+            raise WeightsError(
+                f"weights: {file} holds NaN or infinite numbers in {name}; fetch it "
+                "again, or take another checkpoint"
+            )
+    return Weights(wanted, _fingerprint(wanted))
+
+
+def _fingerprint(state: Mapping[str, Tensor]) -> str:
+    """Hash names, shapes and float32 numbers."""
+    digest = hashlib.sha256()
+    for name, x in state.items():
+        digest.update(f"{name} {tuple(x.shape)}\n".encode())
+        digest.update(x.contiguous().numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def random_weights(config: ViTConfig, *, seed: int = 0) -> Weights:
