@@ -21,7 +21,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import interpolate
 
-from napari_hrdv2.cli import _bench as bench
+from napari_hrdv2.cli import measure as bench
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features import HighResFeatures

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from napari_hrdv2.core.samples import make_sample
+
 TOP = Path(__file__).parents[1]
 PAGES = [
     *(TOP / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
@@ -57,6 +59,19 @@ def test_python_examples_can_be_parsed(page: Path) -> None:
     for code in _python(page):
         if ">>>" not in code:
             ast.parse(code, filename=_name(page))
+
+
+def test_the_readme_s_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = make_sample("particles", (64, 80))
+    names = {"image": sample.image, "labels": sample.scribbles}
+    monkeypatch.chdir(tmp_path)
+    for code in _python(TOP / "README.md"):
+        exec(compile(code, "README.md", "exec"), names)
+    assert names["segmentation"].shape == (64, 80)
+    assert names["probability"].shape == (2, 64, 80)
+    assert (tmp_path / "alloy.safetensors").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)

@@ -166,7 +166,9 @@ def test_resolution_tags_give_a_pixel_size_unless_they_are_a_printer_s(
 
 def test_stacks_are_refused_in_a_sentence(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "s.tif", np.stack([GREY] * 5))
-    with pytest.raises(ValueError, match=r"s\.tif is a stack of 5 images; save the"):
+    with pytest.raises(
+        ValueError, match=r"s\.tif is a stack of 5 images \(shape 5 × 6 × 8\)"
+    ):
         read_image(tmp_path / "s.tif")
     frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
@@ -309,3 +311,30 @@ def test_folders_stand_for_the_images_in_them(tmp_path: Path) -> None:
     (tmp_path / "sub.png").mkdir()
     found = image_files([tmp_path, "elsewhere.jpg"])
     assert [p.name for p in found] == ["a.tif", "b.PNG", "elsewhere.jpg"]
+
+
+@pytest.mark.parametrize("unit", ["Ω", "pixel\n", "μm²", "ångström"])
+def test_any_unit_is_written_and_comes_back(tmp_path: Path, unit: str) -> None:
+    write_labels(tmp_path / "l.tif", GREY, pixel_size=0.5, unit=f"k{unit}")
+    found = read_image(tmp_path / "l.tif")
+    assert (found.pixel_size, found.unit) == (0.5, f"k{unit.strip()}")
+
+
+@pytest.mark.parametrize(("size", "kept"), [(1e-9, 1e-9), (1e-12, None), (1e12, None)])
+def test_a_pixel_size_that_tiff_cannot_hold_is_left_out(
+    tmp_path: Path, size: float, kept: float | None
+) -> None:
+    write_labels(tmp_path / "l.tif", GREY, pixel_size=size, unit="m")
+    assert read_image(tmp_path / "l.tif").pixel_size == kept
+
+
+@pytest.mark.parametrize(
+    ("shape", "seen"), [((48,), "shape 48;"), ((2, 3, 2, 6, 8), "(shape 2 × 3 × 2 × ")]
+)
+def test_arrays_that_are_no_image_are_refused_with_their_shape(
+    tmp_path: Path, shape: tuple[int, ...], seen: str
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, np.uint8))
+    with pytest.raises(ValueError, match="a.tif") as caught:
+        read_image(tmp_path / "a.tif")
+    assert seen in str(caught.value)

@@ -65,6 +65,12 @@ def test_the_sdist_holds_the_manifest_once_and_as_a_file(
         assert content.read() == (top / "napari.yaml").read_bytes()
 
 
+def test_the_sdist_holds_what_its_makefile_calls(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.split("/", 1)[-1] for name in archive.getnames()}
+    assert {"Makefile", "constraints.txt", ".ci/run-tests"} <= names
+
+
 def test_the_wheel_holds_the_manifest_and_the_marker_of_its_types(
     wheel: Path, top: Path
 ) -> None:

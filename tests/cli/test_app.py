@@ -37,7 +37,6 @@ def test_version_is_the_package_s(command) -> None:
         (["segmnt"], "segmnt"),
         (["segment"], "Missing"),
         (["segment", "a.tif", "--strokes", "b"], "--strokes"),
-        (["demo", "--stride", "0"], "stride"),
     ],
 )
 def test_wrong_usage_is_one_line_and_code_2(command, arguments, complaint) -> None:
@@ -86,3 +85,45 @@ def test_the_window_is_missed_by_name(command, monkeypatch) -> None:
     outcome = command("demo", "--gui")
     assert outcome.code == 1
     assert 'pip install "napari-hrdv2[all]"' in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(28, "a.tif could not be written"), "a.tif could not be written"),
+        (OSError(13, "Permission denied", "a.tif"), "a.tif: Permission denied"),
+        (MemoryError(), "there is not enough memory; take a smaller image or backbone"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            "there is not enough memory; take a smaller image or backbone",
+        ),
+    ],
+)
+def test_errors_of_the_system_are_one_plain_sentence(
+    command, monkeypatch, error: Exception, sentence: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("napari_hrdv2.files.read_image", fail)
+    outcome = command("segment", "a.tif", "--labels", "b.tif")
+    assert (outcome.code, outcome.err) == (1, f"napari-hrdv2: {sentence}\n")
+
+
+def test_an_error_of_ours_is_not_hidden(monkeypatch) -> None:
+    from napari_hrdv2.cli._app import run
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a mistake in the program")
+
+    monkeypatch.setattr("napari_hrdv2.files.read_image", fail)
+    with pytest.raises(RuntimeError, match="a mistake in the program"):
+        run(["segment", "a.tif", "--labels", "b.tif"])
+
+
+def test_results_never_hold_numbers_that_json_has_not(command, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "napari_hrdv2.cli.measure.run", lambda say: {"share": float("nan")}
+    )
+    outcome = command("bench", "--json")
+    assert (outcome.code, outcome.out) == (1, "")

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
+from napari_hrdv2.core.features import Recipe
 from napari_hrdv2.files import read_image, read_labels
 
 
@@ -162,3 +164,91 @@ def test_the_missing_extra_is_named(
     outcome = command("apply", classifier, image, *options)
     assert outcome.code == 1
     assert 'pip install "napari-hrdv2[distributed]"' in outcome.err
+
+
+def test_no_result_takes_the_place_of_another(
+    command, classifier: Path, another_image, tmp_path: Path
+) -> None:
+    files = [tmp_path / name for name in ("a/x.tif", "b/x.tif", "a/x_2.tif")]
+    for seed, file in enumerate(files):
+        file.parent.mkdir(exist_ok=True)
+        another_image(file, seed)
+    out = tmp_path / "out"
+    outcome = command("apply", classifier, *files, "--out", out, "--json")
+    written = [Path(result["outputs"][0]).name for result in outcome.json["images"]]
+    expected = ["x", "x_3", "x_2"]
+    assert written == [f"{stem}_segmentation.tif" for stem in expected]
+    assert len(list(out.glob("*.tif"))) == len(list(out.glob("*.png"))) == 3
+
+
+def test_results_beside_images_replace_none_of_them(
+    command, classifier: Path, another_image, tmp_path: Path
+) -> None:
+    folder = tmp_path / "series"
+    folder.mkdir()
+    earlier = another_image(folder / "s_segmentation.tif")
+    before = earlier.read_bytes()
+    another_image(folder / "s.tif")
+    assert command("apply", classifier, folder, "--out", folder).code == 0
+    assert earlier.read_bytes() == before
+    assert (folder / "s_2_segmentation.tif").is_file()
+
+
+def test_a_file_is_no_folder_for_the_results(
+    command, classifier: Path, image: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "im.png").touch()
+    outcome = command("apply", classifier, image, "--out", tmp_path / "im.png")
+    assert outcome.code == 1
+    assert outcome.err.startswith("napari-hrdv2: --out: ")
+    assert outcome.err.endswith("im.png is a file; give a folder\n")
+
+
+def test_boundary_and_interpolation_are_the_classifier_s(
+    command, image: Path, labels: Path, tmp_path: Path
+) -> None:
+    backbone = load_backbone("dinov2-small", "random", "cpu")
+    features = compute_features(
+        read_image(image).data,
+        backbone,
+        "shift:5",
+        boundary="reflect",
+        interpolation="nearest",
+    )
+    trained = PixelClassifier().fit(features, read_labels(labels))
+    trained.save(tmp_path / "vit.safetensors")
+    options = ["--weights", "random", "--device", "cpu", "--out", tmp_path / "out"]
+    outcome = command("apply", tmp_path / "vit.safetensors", image, *options)
+    assert outcome.code == 0, outcome.err
+    assert "warning" not in outcome.err
+    found = read_labels(tmp_path / "out" / "alloy_segmentation.tif")
+    assert np.array_equal(found, trained.predict(features))
+
+
+def test_the_recipe_followed_is_that_of_the_network_not_of_the_filters() -> None:
+    from napari_hrdv2.cli._work import settings_of
+
+    filters = Recipe("filters", "", "identity", 1, 40)
+    network = Recipe("dinov2-small", "abc", "lattice:2", 1, 384, compat="reference")
+    for recipes in ((filters, network), (network, filters)):
+        classifier = PixelClassifier()
+        classifier.recipes = recipes
+        chosen = settings_of(classifier, "cpu", None)
+        assert (chosen.transforms, chosen.compat) == ("lattice:2", "reference")
+
+
+def test_an_image_too_large_for_the_memory_does_not_cost_the_others(
+    command, classifier: Path, image: Path, another_image, tmp_path: Path, monkeypatch
+) -> None:
+    other = another_image(tmp_path / "huge.tif")
+
+    def read(path: Path):
+        if path == other:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 bytes")
+        return read_image(path)
+
+    monkeypatch.setattr("napari_hrdv2.files.read_image", read)
+    outcome = command("apply", classifier, other, image, "--out", tmp_path / "o")
+    assert outcome.code == 1
+    assert "huge.tif: there is not enough memory" in outcome.err
+    assert (tmp_path / "o" / "alloy_segmentation.tif").is_file()

@@ -76,3 +76,15 @@ def test_the_picture_shows_strokes_and_truth_in_the_classes_colours(
     truth = pixels[64 : 64 + 64, 24 + 240 : 24 + 240 + 64]
     greener = truth[..., 1] > truth[..., 0]
     assert np.array_equal(greener, sample.labels == 2)
+
+
+def test_the_window_s_command_ends_with_json_too(command, monkeypatch) -> None:
+    monkeypatch.setattr("napari_hrdv2.cli._demo_gui.launch", lambda: None)
+    assert command("demo", "--gui", "--json").json == {"outputs": []}
+
+
+def test_a_file_is_no_folder_for_the_pictures(command, tmp_path: Path) -> None:
+    (tmp_path / "im.png").touch()
+    outcome = command("demo", "--out", tmp_path / "im.png")
+    assert outcome.code == 1
+    assert outcome.err.endswith("im.png is a file; give a folder\n")

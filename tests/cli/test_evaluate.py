@@ -73,7 +73,8 @@ def test_an_unknown_set_of_strokes_is_refused(command, cases: Path) -> None:
         (None, "there is no such file"),
         ("{", "is not JSON"),
         ("{}", "is not a list of cases"),
-        ('[{"id": "x"}]', "a case lacks source, image"),
+        ('[{"id": "x"}]', "case 1 (x) lacks source, image"),
+        ("[3]", "case 1 is not an object with id, source"),
     ],
 )
 def test_a_manifest_that_cannot_be_used_is_refused(
@@ -85,3 +86,43 @@ def test_a_manifest_that_cannot_be_used_is_refused(
     assert outcome.code == 1
     assert complaint in outcome.err
     assert len(outcome.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("scribbles", "a", "(tissue/1): scribbles is 'a', not an object"),
+        ("scribbles", {"a": 3}, "(tissue/1): scribbles 'a' is not the name of a file"),
+        ("classes", 2, "(tissue/1): classes is 2, not a list"),
+        ("classes", [], "(tissue/1): classes is empty"),
+        ("label", None, "(tissue/1): label is None, not a text"),
+    ],
+)
+def test_a_case_with_entries_of_other_kinds_is_named(
+    command, cases: Path, key: str, value: object, complaint: str
+) -> None:
+    entries = json.loads((cases / "manifest.json").read_text())
+    entries[1][key] = value
+    (cases / "manifest.json").write_text(json.dumps(entries))
+    outcome = command("evaluate", cases)
+    assert outcome.code == 1
+    assert complaint in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_a_truth_of_another_size_is_refused(command, cases: Path) -> None:
+    Image.fromarray(np.eye(30, 44, dtype=np.uint8)).save(cases / "alloy_label.png")
+    outcome = command("evaluate", cases)
+    assert outcome.code == 1
+    assert "alloy/1: " in outcome.err
+    assert "is 44 × 30 and the image 44 × 36" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_a_case_all_under_strokes_is_refused(command, cases: Path) -> None:
+    strokes = np.asarray(Image.open(cases / "alloy_label.png")) + 1
+    Image.fromarray(strokes.astype(np.uint8)).save(cases / "alloy_a.png")
+    outcome = command("evaluate", cases, "--json")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "alloy/1: " in outcome.err
+    assert "nothing to score" in outcome.err

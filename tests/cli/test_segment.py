@@ -162,3 +162,23 @@ def test_a_classifier_is_not_taken_for_an_image(
     save_file({"a": np.zeros(3)}, tmp_path / "a.safetensors")
     complaint = _complaint(command("segment", tmp_path / "a.safetensors", "-l", labels))
     assert "not an image of a kind read here" in complaint
+
+
+def test_a_stride_of_nothing_is_the_core_s_to_refuse(
+    command, image: Path, labels: Path
+) -> None:
+    options = ["--backbone", "dinov2-small", "--weights", "random", "--stride", 0]
+    complaint = _complaint(command("segment", image, "-l", labels, *options))
+    assert "stride: 0 does not fit dinov2-small" in complaint
+
+
+@pytest.mark.parametrize("kept", ["o.tif", "o.png", "nowhere/c.safetensors"])
+def test_a_classifier_needs_a_place_of_its_own(
+    command, image: Path, labels: Path, kept: str
+) -> None:
+    folder = image.parent
+    options = ["--out", folder / "o.tif", "--save-classifier", folder / kept]
+    complaint = _complaint(command("segment", image, "-l", labels, *options))
+    assert complaint.startswith("napari-hrdv2: --save-classifier: ")
+    assert ("written by --out already" if kept[0] == "o" else "no folder") in complaint
+    assert not (folder / "o.tif").exists()

@@ -15,6 +15,7 @@ from ._backbones import backbones
 from ._bench_command import bench
 from ._demo import demo
 from ._evaluate import evaluate
+from ._report import EXPECTED, explained
 from ._segment import segment
 
 # typer has had click beside itself and, later, within; this finds either's class.
@@ -71,10 +72,10 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(error.format_message(), 2)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("stopped", 130)
-    except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
+    except EXPECTED as error:
         if settings["debug"]:
             traceback.print_exc()
-        return _fail(str(error) or type(error).__name__, 1)
+        return _fail(explained(error), 1)
 
 
 def _fail(message: str, code: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,7 +38,7 @@ def apply(
     from napari_hrdv2.files import image_files
 
     from ._apply_work import segment_file, segment_on_cluster
-    from ._work import load, settings_of
+    from ._work import load, make_folder, settings_of
 
     report = Report(as_json)
     trained = PixelClassifier.load(classifier)
@@ -45,7 +46,7 @@ def apply(
     files = image_files(images)
     if not files:
         raise ValueError(f"{', '.join(map(str, images))}: there are no images in there")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     jobs = list(zip(files, _targets(files, out), strict=True))
@@ -75,13 +76,23 @@ def apply(
 
 
 def _targets(files: list[Path], out: Path) -> list[Path]:
-    """One result per file; files of the same name are told apart by a number."""
-    seen: dict[str, int] = {}
+    """One result per file; a number tells apart what would be the same file."""
+    from ._work import with_picture
+
+    taken = {path.resolve() for path in files}
+    stems = {file.stem for file in files}
     targets = []
     for file in files:
-        count = seen[file.stem] = seen.get(file.stem, 0) + 1
-        number = f"_{count}" if count > 1 else ""
-        targets.append(out / f"{file.stem}{number}_segmentation.tif")
+        for number in itertools.count(1):
+            stem = f"{file.stem}_{number}" if number > 1 else file.stem
+            if number > 1 and stem in stems:
+                continue  # the name of another file's result
+            target = out / f"{stem}_segmentation.tif"
+            written = {path.resolve() for path in with_picture(target)}
+            if not written & taken:
+                break
+        taken |= written
+        targets.append(target)
     return targets
 
 

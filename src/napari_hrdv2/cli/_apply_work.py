@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from napari_hrdv2.core.classifier import PixelClassifier
 
 from ._options import FeatureOptions
-from ._report import Report
-from ._work import check_outputs, featurise, load, write_segmentation
+from ._report import EXPECTED, Report, explained
+from ._work import check_outputs, featurise, load, with_picture, write_segmentation
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
@@ -32,14 +32,15 @@ def segment_file(
 
     start = time.perf_counter()
     try:
-        check_outputs([target, target.with_suffix(".png")], [file])
+        check_outputs({"--out": with_picture(target)}, [file])
         source = read_image(file)
         features = featurise(source.data, backbone, chosen, report)
         segmentation = classifier.predict(features)
         outputs = write_segmentation(target, segmentation, classifier, source)
-    except (ValueError, TypeError, OSError, MemoryError) as error:
-        named = str(error) if str(file) in str(error) else f"{file}: {error}"
-        return {"image": str(file), "error": " ".join(named.split())}
+    except EXPECTED as error:
+        text = explained(error)
+        named = text if str(file) in text else f"{file}: {text}"
+        return {"image": str(file), "error": named}
     fractions = phase_fractions(segmentation)
     return {
         "image": str(file),
@@ -66,7 +67,9 @@ def segment_on_cluster(
     try:
         client = Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as error:
-        raise OSError(f"--scheduler: {address} cannot be reached: {error}") from error
+        raise OSError(
+            f"--scheduler: {address} cannot be reached: {explained(error)}"
+        ) from error
     with client:
         futures = [
             client.submit(
@@ -90,7 +93,7 @@ def segment_on_cluster(
                 continue
             result = {**future.result(), "image": file}
             if "outputs" in result:
-                result["outputs"] = [str(target), str(target.with_suffix(".png"))]
+                result["outputs"] = [str(path) for path in with_picture(target)]
             yield result
 
 

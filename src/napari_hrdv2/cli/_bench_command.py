@@ -8,7 +8,7 @@ from ._report import Report
 
 def bench(as_json: options.Json = False) -> None:
     """Measure features and the time from stroke to segmentation on this machine."""
-    from ._bench import run
+    from .measure import run
 
     report = Report(as_json)
     report.finish(run(report.say))

@@ -31,10 +31,12 @@ def demo(
     as_json: options.Json = False,
 ) -> None:
     """Make a sample micrograph, train on its strokes, segment it, show it."""
+    report = Report(as_json)
     if gui:
         from ._demo_gui import launch
 
         launch()
+        report.finish({"outputs": []})
         return
     from napari_hrdv2.core.classifier import PixelClassifier
     from napari_hrdv2.core.samples import make_sample
@@ -42,13 +44,12 @@ def demo(
     from napari_hrdv2.files import ImageFile
 
     from ._picture import write_picture
-    from ._work import class_colors, featurise, load, write_segmentation
+    from ._work import class_colors, featurise, load, make_folder, write_segmentation
 
-    report = Report(as_json)
     sample = make_sample(kind)
     ids = range(1, len(sample.class_names) + 1)
     names = dict(zip(ids, sample.class_names, strict=True))
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
 
     start = time.perf_counter()
     chosen = options.FeatureOptions(backbone, transforms, stride, device, weights)

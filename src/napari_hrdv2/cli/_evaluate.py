@@ -17,7 +17,14 @@ from ._report import Report
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
 
-_KEYS = ("id", "source", "image", "label", "classes", "scribbles")
+_KEYS = {
+    "id": str,
+    "source": str,
+    "image": str,
+    "label": str,
+    "classes": list,
+    "scribbles": dict,
+}
 
 
 def evaluate(
@@ -73,18 +80,31 @@ def read_manifest(cases_dir: Path, scribbles: str) -> list[dict[str, Any]]:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(cases, list) or not cases:
         raise ValueError(f"{path} is not a list of cases")
-    for case in cases:
-        missing = [
-            key for key in _KEYS if not isinstance(case, dict) or key not in case
-        ]
-        if missing:
-            raise ValueError(f"{path}: a case lacks {', '.join(missing)}")
-        if scribbles not in case["scribbles"]:
-            raise ValueError(
-                f"--scribbles: {case['id']} has no set {scribbles!r}; it has "
-                f"{', '.join(case['scribbles'])}"
-            )
+    for number, case in enumerate(cases, start=1):
+        _check_case(case, f"{path}: case {number}", scribbles)
     return cases
+
+
+def _check_case(case: Any, where: str, scribbles: str) -> None:
+    if not isinstance(case, dict):
+        raise ValueError(f"{where} is not an object with {', '.join(_KEYS)}")
+    where = f"{where} ({case['id']})" if "id" in case else where
+    missing = [key for key in _KEYS if key not in case]
+    if missing:
+        raise ValueError(f"{where} lacks {', '.join(missing)}")
+    wrong = [key for key, kind in _KEYS.items() if not isinstance(case[key], kind)]
+    if wrong:
+        kind = {str: "a text", list: "a list", dict: "an object"}[_KEYS[wrong[0]]]
+        raise ValueError(f"{where}: {wrong[0]} is {case[wrong[0]]!r}, not {kind}")
+    if not case["classes"]:
+        raise ValueError(f"{where}: classes is empty; two or more are needed")
+    if scribbles not in case["scribbles"]:
+        raise ValueError(
+            f"--scribbles: {case['id']} has no set {scribbles!r}; it has "
+            f"{', '.join(case['scribbles'])}"
+        )
+    if not isinstance(case["scribbles"][scribbles], str):
+        raise ValueError(f"{where}: scribbles {scribbles!r} is not the name of a file")
 
 
 def _score(
@@ -101,20 +121,31 @@ def _score(
     from napari_hrdv2.core.scores import iou_per_class
     from napari_hrdv2.files import read_image, read_labels
 
-    from ._work import check_strokes, featurise
+    from ._work import check_strokes, featurise, size
 
     image = read_image(cases_dir / case["image"]).data
-    truth = read_labels(cases_dir / case["label"]).astype(np.int64) + 1
+    label = cases_dir / case["label"]
+    truth = read_labels(label).astype(np.int64) + 1
+    if truth.shape != image.shape[:2]:
+        raise ValueError(
+            f"{case['id']}: {label} is {size(truth.shape)} and the image "
+            f"{size(image.shape)} (width × height); it must be this image's truth"
+        )
     path = cases_dir / case["scribbles"][scribbles]
     strokes = read_labels(path)
     check_strokes(strokes, image, str(path))
+    # Strokes hold class k as k + 1, because 0 means no stroke.
+    classes = range(1, len(case["classes"]) + 1)
+    unseen = strokes == 0
+    if not np.isin(truth[unseen], classes).any():
+        raise ValueError(
+            f"{case['id']}: {path} leaves no pixel of a known class without a stroke, "
+            "so there is nothing to score"
+        )
     start = time.perf_counter()
     features = featurise(image, backbone, chosen, report)
     segmentation = PixelClassifier().fit(features, strokes).predict(features)
     seconds = time.perf_counter() - start
-    # Strokes hold class k as k + 1, because 0 means no stroke.
-    classes = range(1, len(case["classes"]) + 1)
-    unseen = strokes == 0
     scores = iou_per_class(truth[unseen], segmentation[unseen], classes)
     return {
         "id": case["id"],

@@ -21,7 +21,7 @@ Transforms = Annotated[
 ]
 Stride = Annotated[
     int | None,
-    typer.Option(min=1, help="Pixels between patches; the patch size by default."),
+    typer.Option(help="Pixels between patches; the patch size by default."),
 ]
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", metavar="DEVICE")
@@ -45,3 +45,6 @@ class FeatureOptions:
     device: str = "auto"
     weights: str | None = None
     value_range: tuple[float, float] | None = None
+    boundary: str = "periodic"
+    interpolation: str = "bilinear"
+    compat: str = "corrected"

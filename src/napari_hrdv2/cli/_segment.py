@@ -37,7 +37,14 @@ def segment(
     from napari_hrdv2.core.scores import phase_fractions
     from napari_hrdv2.files import read_image, read_label_classes, read_labels
 
-    from ._work import check_outputs, check_strokes, featurise, load, write_segmentation
+    from ._work import (
+        check_outputs,
+        check_strokes,
+        featurise,
+        load,
+        with_picture,
+        write_segmentation,
+    )
 
     start = time.perf_counter()
     report = Report(as_json)
@@ -47,8 +54,9 @@ def segment(
     out = out or image.with_name(f"{image.stem}_segmentation.tif")
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise ValueError(f"--out: {out} is not a TIFF name; end it in .tif")
-    planned = [out, out.with_suffix(".png")]
-    planned += [save_classifier] if save_classifier else []
+    planned = {"--out": with_picture(out)}
+    if save_classifier is not None:
+        planned["--save-classifier"] = [save_classifier]
     check_outputs(planned, [image, labels])
 
     chosen = options.FeatureOptions(backbone, transforms, stride, device, weights)

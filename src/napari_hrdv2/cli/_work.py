@@ -46,6 +46,9 @@ def featurise(
         options.stride,
         report.progress("features"),
         value_range=options.value_range,
+        boundary=options.boundary,
+        interpolation=options.interpolation,
+        compat=options.compat,
     )
 
 
@@ -53,8 +56,8 @@ def check_strokes(labels: NDArray[Any], image: NDArray[Any], name: str) -> None:
     """Find what is wrong with labels before the features are computed."""
     if labels.shape != image.shape[:2]:
         raise ValueError(
-            f"labels: {name} is {_size(labels.shape)} and the image "
-            f"{_size(image.shape)} (width × height); draw them on this image"
+            f"labels: {name} is {size(labels.shape)} and the image "
+            f"{size(image.shape)} (width × height); draw them on this image"
         )
     classes = np.unique(labels[labels > 0])
     if len(classes) == 0:
@@ -68,7 +71,8 @@ def check_strokes(labels: NDArray[Any], image: NDArray[Any], name: str) -> None:
         )
 
 
-def _size(shape: tuple[int, ...]) -> str:
+def size(shape: tuple[int, ...]) -> str:
+    """Return width × height of an image of this shape."""
     return f"{shape[1]} × {shape[0]}"
 
 
@@ -100,9 +104,9 @@ def write_segmentation(
         class_names=classifier.class_names,
         class_colors=colors,
     )
-    picture = path.with_suffix(".png")
+    _, picture = outputs = with_picture(path)
     write_color_png(picture, segmentation, colors)
-    return [path, picture]
+    return outputs
 
 
 def settings_of(
@@ -116,7 +120,7 @@ def settings_of(
             "train it again with `segment --save-classifier`"
         )
     # Backbones that move along with the image run once, whatever was chosen.
-    main = max(recipes, key=lambda recipe: recipe.stride)
+    main = next((r for r in recipes if r.backbone != "filters"), recipes[0])
     return FeatureOptions(
         backbone="+".join(recipe.backbone for recipe in recipes),
         transforms=main.transforms,
@@ -124,16 +128,38 @@ def settings_of(
         device=device,
         weights=weights,
         value_range=main.value_range,
+        boundary=main.boundary,
+        interpolation=main.interpolation,
+        compat=main.compat,
     )
 
 
-def check_outputs(outputs: list[Path], inputs: list[Path]) -> None:
-    """Find out before the work whether its results would have a place."""
-    taken = {path.resolve() for path in inputs}
-    for path in outputs:
-        if path.resolve() in taken:
-            raise ValueError(f"--out: {path} would replace an input; name another file")
+def with_picture(path: Path) -> list[Path]:
+    """Return the two files of a segmentation: labels, and the PNG to look at."""
+    return [path, path.with_suffix(".png")]
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of --out."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--out: {path} is a file; give a folder")
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def check_outputs(outputs: dict[str, list[Path]], inputs: list[Path]) -> None:
+    """Find out before the work whether the results of each option have a place."""
+    taken = dict.fromkeys((path.resolve() for path in inputs), "")
+    for option, path in ((o, path) for o, paths in outputs.items() for path in paths):
+        other = taken.setdefault(path.resolve(), option)
+        if not other:
+            raise ValueError(
+                f"{option}: {path} would replace an input; name another file"
+            )
+        if other != option:
+            raise ValueError(
+                f"{option}: {path} is written by {other} already; name another file"
+            )
         if not path.parent.is_dir():
-            raise ValueError(f"--out: there is no folder {path.parent}")
+            raise ValueError(f"{option}: there is no folder {path.parent}")
         if path.is_dir():
-            raise ValueError(f"--out: {path} is a folder; name a file in it")
+            raise ValueError(f"{option}: {path} is a folder; name a file in it")

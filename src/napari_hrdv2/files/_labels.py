@@ -18,6 +18,7 @@ from napari_hrdv2.core.atomic import atomic_path
 from ._read import image_format, open_picture
 
 _KEY = "napari_hrdv2"
+_SMALLEST = 2.0**-31  # of the numbers that the fractions in TIFF hold
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _ASCII_UNITS = {"µm": "um", "μm": "um", "Å": "angstrom"}
 
@@ -114,7 +115,7 @@ def write_labels(
     labels : (H, W) integer array
         Ids from 0; written as uint8, uint16 or uint32, whichever is enough.
     pixel_size : float, optional
-        Width of a pixel in `unit`.
+        Width of a pixel in `unit`; left out where TIFF's 32 bit cannot hold it.
     unit : str
         For instance ``"µm"``.
     class_names, class_colors : mapping of int to str, optional
@@ -132,10 +133,9 @@ def write_labels(
     data = _checked_ids(labels)
     description = ["ImageJ=1.54f"]
     resolution: tuple[float, float] | None = None
-    if pixel_size is not None:
+    if pixel_size is not None and _SMALLEST < pixel_size < 1 / _SMALLEST:
         resolution = (1 / pixel_size, 1 / pixel_size)
-        description.append(f"unit={_ASCII_UNITS.get(unit, unit)}")
-    # Escaped to ASCII, as the TIFF standard wants descriptions.
+        description.append(f"unit={_as_ascii(_ASCII_UNITS.get(unit, unit))}")
     classes = {"class_names": class_names or {}, "class_colors": class_colors or {}}
     description.append(f"{_KEY}={json.dumps(classes)}")
     with atomic_path(path) as temporary:
@@ -191,6 +191,12 @@ def write_color_png(
         picture = Image.fromarray(table[position.reshape(data.shape)])
     with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG", optimize=True)
+
+
+def _as_ascii(unit: str) -> str:
+    """Escape as ImageJ does; the TIFF standard wants descriptions in ASCII."""
+    plain = " ".join(unit.split())
+    return "".join(c if c.isascii() else f"\\u{ord(c):04x}" for c in plain)
 
 
 def _rgb(label: int, colors: Mapping[int, str]) -> tuple[int, ...]:

@@ -19,7 +19,6 @@ _UNITS = {
     "um": "µm",
     "µm": "µm",
     "μm": "µm",
-    "\\u00b5m": "µm",
     "micron": "µm",
     "microns": "µm",
     "micrometer": "µm",
@@ -67,7 +66,7 @@ def read_tiff(path: Path) -> TiffImage:
     try:
         with tifffile.TiffFile(path) as tif:
             series = tif.series[0]
-            _refuse_stacks(path, tif)
+            _require_one_image(path, tif)
             page = series.keyframe
             size, unit = _pixel_size(tif, page)
             return TiffImage(
@@ -77,7 +76,7 @@ def read_tiff(path: Path) -> TiffImage:
                 pixel_size=size,
                 unit=unit,
             )
-    except _SeveralImages as error:
+    except _NotOneImage as error:
         raise ValueError(str(error)) from error
     except MemoryError:
         raise
@@ -85,12 +84,18 @@ def read_tiff(path: Path) -> TiffImage:
         raise damaged(path, error) from error
 
 
-class _SeveralImages(Exception):
+class _NotOneImage(Exception):
     pass
 
 
-def _refuse_stacks(path: Path, tif: Any) -> None:
+def _require_one_image(path: Path, tif: Any) -> None:
     first = tif.series[0]
+    shape = " × ".join(map(str, first.shape))
+    if not {"Y", "X"} <= set(first.axes):
+        raise _NotOneImage(
+            f"{path} holds an array of shape {shape or '()'}; an image of rows and "
+            "columns is needed"
+        )
     others = [s for s in tif.series[1:] if s.size >= first.size]  # not thumbnails
     sizes = {
         axis: size
@@ -100,9 +105,9 @@ def _refuse_stacks(path: Path, tif: Any) -> None:
     if others or sizes:
         count = max(math.prod(sizes.values()), len(others) + 1)
         what = "channels" if set(sizes) == {"C"} else "images"
-        raise _SeveralImages(
-            f"{path} is a stack of {count} {what}; save the one to segment in a file "
-            "of its own (one grey or RGB image)"
+        raise _NotOneImage(
+            f"{path} is a stack of {count} {what} (shape {shape}); save the one to "
+            "segment in a file of its own (one grey or RGB image)"
         )
 
 
@@ -121,7 +126,7 @@ def _samples(path: Path, series: Any) -> NDArray[Any]:
     shape = (height, width, -1) if "S" in axes else (height, width)
     data = np.ascontiguousarray(data).reshape(shape)
     if data.ndim == 3 and data.shape[-1] > 4:
-        raise _SeveralImages(
+        raise _NotOneImage(
             f"{path} holds {data.shape[-1]} bands; one grey or RGB image is needed"
         )
     return data
@@ -192,5 +197,6 @@ def _pixels_per_unit(page: Any) -> float | None:
 
 
 def _unit(name: str) -> str:
+    name = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), name)
     name = re.sub(r"\s", "", name)
     return _UNITS.get(name.lower(), name)
