@@ -12,7 +12,6 @@ import numpy as np
 from .labelled import (
     SampleCache,
     check_classes,
-    check_finite,
     check_labels,
     digest,
     labelled_pixels,
@@ -138,7 +137,6 @@ class PixelClassifier:
         classes, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
         check_classes(classes)
         table = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        check_finite(table)
         weights = (
             len(ids) / (len(classes) * counts) if self.balanced else counts * 0 + 1
         )

@@ -27,7 +27,7 @@ class SampleCache:
     def __init__(self, features: Features) -> None:
         self.features = features
         self._pixels = np.empty(0, np.int64)  # flat indices, in the order of the rows
-        self._rows = np.empty((0, features.shape[0]), np.float32)
+        self._rows = np.empty((0, features.shape[0]), np.float32)  # with room to grow
 
     def rows(
         self, pixels: NDArray[np.int64]
@@ -45,16 +45,24 @@ class SampleCache:
         order : (N,) int64 array
             The same pixels in the order of the rows.
         """
-        known = np.isin(self._pixels, pixels, assume_unique=True)
         missing = np.setdiff1d(pixels, self._pixels, assume_unique=True)
         if missing.size:
-            sampled = self.features.sample(*np.divmod(missing, self.features.shape[2]))
-            self._rows = np.concatenate([self._rows, sampled])
-            self._pixels = np.concatenate([self._pixels, missing])
-            known = np.concatenate([known, np.ones(len(missing), bool)])
-        if known.all():
-            return self._rows, self._pixels
-        return self._rows[known], self._pixels[known]
+            self._append(missing)
+        if len(pixels) == len(self._pixels):
+            return self._rows[: len(pixels)], self._pixels
+        known = np.isin(self._pixels, pixels, assume_unique=True)
+        return self._rows[: len(known)][known], self._pixels[known]
+
+    def _append(self, pixels: NDArray[np.int64]) -> None:
+        count = len(self._pixels)
+        sampled = self.features.sample(*np.divmod(pixels, self.features.shape[2]))
+        check_finite(sampled)
+        if count + len(sampled) > len(self._rows):
+            room = np.empty((2 * (count + len(sampled)), sampled.shape[1]), np.float32)
+            room[:count] = self._rows[:count]
+            self._rows = room
+        self._rows[count : count + len(sampled)] = sampled
+        self._pixels = np.concatenate([self._pixels, pixels])
 
 
 def matched(
