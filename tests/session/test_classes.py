@@ -1,9 +1,18 @@
+import colorsys
+
 from napari_hrdv2.session import ClassInfo, default_classes, default_color
 from napari_hrdv2.session.classes import merged_classes
 
 
 def test_many_classes_have_many_colors():
     assert len({default_color(class_id) for class_id in range(1, 40)}) == 39
+
+
+def test_the_eighth_color_is_not_like_the_first():
+    first, eighth = (
+        colorsys.rgb_to_hsv(*bytes.fromhex(default_color(i)[1:]))[0] for i in (1, 8)
+    )
+    assert abs(first - eighth) > 0.2
 
 
 def test_merging_adds_ids_in_order_and_takes_names_over():

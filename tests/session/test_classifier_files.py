@@ -81,3 +81,71 @@ def test_a_file_that_is_no_classifier_changes_nothing(trained, tmp_path):
         trained.load_classifier(tmp_path / "junk.safetensors")
     assert trained.classifier is classifier
     assert trained.settings == settings
+
+
+def test_undo_brings_the_loaded_classifier_and_its_result_back(trained, path, labels):
+    trained.load_classifier(path)
+    trained.train()
+    loaded, former = trained.classifier.weight, trained.segmentation.copy()
+    more = labels.copy()
+    more[30:36, 4:20] = 2
+    trained.set_scribbles(more)
+    trained.train()
+    assert (trained.segmentation != former).any()
+    trained.set_scribbles(labels)
+    trained.train()
+    np.testing.assert_array_equal(trained.segmentation, former)
+    np.testing.assert_array_equal(trained.classifier.weight, loaded)
+    assert trained.status.startswith("Segmented by the loaded classifier")
+
+
+def test_training_by_hand_replaces_a_loaded_classifier_for_good(trained, path):
+    trained.load_classifier(path)
+    trained.train()
+    trained.train(force=True)
+    assert not trained.is_loaded
+    assert trained.train_request() is None
+    assert not trained.is_loaded
+
+
+def test_strokes_and_undo_switch_the_grey_levels_of_a_loaded_classifier(
+    trained, path, labels
+):
+    trained.load_classifier(path)
+    trained.train()
+    assert trained.settings.value_range == (0.0, 255.0)
+    more = labels.copy()
+    more[30:36, 4:20] = 2
+    trained.set_scribbles(more)
+    trained.train()
+    assert trained.settings.value_range is None
+    trained.set_scribbles(labels)
+    trained.train()
+    assert trained.settings.value_range == (0.0, 255.0)
+
+
+def test_another_image_or_backbone_resets_the_grey_levels(trained, path, image):
+    trained.load_classifier(path)
+    trained.configure(backbone="dinov2-small")
+    assert trained.settings.value_range is None
+    trained.load_classifier(path)
+    trained.set_image(image / 7.0)
+    assert trained.settings.value_range is None
+    with pytest.warns(UserWarning, match="own range"):
+        trained.compute_features()
+    assert trained.status.endswith("Load it again to take over its grey levels.")
+
+
+def test_a_mismatching_classifier_clears_the_former_result(trained, path):
+    trained.classifier.recipes = ()  # any features would do, but for
+    trained.classifier.weight = trained.classifier.weight[:, :5]  # the channels
+    trained.save_classifier(path)
+    trained.load_classifier(path)
+    assert "reads 5 channels" in trained.status
+    assert not trained.segmentation.any()
+
+
+def test_a_path_without_a_suffix_gets_one(trained, tmp_path):
+    trained.save_classifier(tmp_path / "saved")
+    assert (tmp_path / "saved.safetensors").exists()
+    assert trained.status.endswith("saved.safetensors.")

@@ -143,7 +143,13 @@ def test_changing_the_settings_keeps_the_features_until_new_ones_are_there(train
     features = trained.features
     trained.configure(transforms="identity")
     assert trained.features is features
-    assert trained.status == "Press Compute features to use the new choice."
+    assert trained.status.startswith("Segmented.")  # filters see every pixel anyway
+    trained.configure(backbone="dinov2-small")
+    assert trained.status == (
+        "Result from filters; press Compute features to use dinov2-small."
+    )
+    trained.configure(backbone="filters")
+    assert trained.status.startswith("Segmented.")
 
 
 def test_listeners_hear_of_features_and_segmentation(session, labels):
@@ -165,3 +171,38 @@ def test_an_image_with_holes_is_refused_in_one_sentence(value):
     with pytest.raises(ValueError, match="NaN or infinite"):
         session.compute_features()
     assert session.features is None
+
+
+def test_negative_labels_are_refused(session, labels):
+    with pytest.raises(ValueError, match="-3 is negative"):
+        session.set_scribbles(np.where(labels == 1, np.int16(-3), 0))
+
+
+def test_unpainted_classes_do_not_go_along_to_the_next_image(session, labels, image):
+    session.set_scribbles(np.where(labels == 2, 4, labels))
+    session.ensure_classes((3, 5), names={4: "pore"})
+    session.set_image(255 - image)
+    assert list(session.classes) == [1, 2, 4]
+    assert session.classes[4].name == "pore"
+
+
+def test_shares_come_with_the_segmentation(session, labels):
+    session.set_scribbles(labels)
+    session.compute_features()
+    result = compute(session.train_request())
+    assert result.fractions[1] == np.mean(result.segmentation == 1)
+    session.accept(result)
+    assert session.phase_fractions() == result.fractions
+
+
+def test_an_image_segmented_earlier_says_what_is_left_of_that(session, image):
+    session.set_image(image, was_segmented=True)
+    assert "features of this image were given up" in session.status
+    session.compute_features()
+    assert "given up" not in session.status
+
+
+def test_without_a_layer_to_paint_on_the_status_says_how_to_get_one(trained):
+    trained.set_scribbles(None)
+    trained.train()
+    assert trained.status == "Press Paint to make a scribble layer."

@@ -1,16 +1,23 @@
 import logging
+import threading
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QThreadPool
-from superqt.utils import WorkerBase
+
+from napari_hrdv2.widgets.jobs import THREAD_NAME
+
+
+def threads():
+    return [t for t in threading.enumerate() if t.name == THREAD_NAME]
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(caplog):
     caplog.set_level(logging.WARNING, logger="napari_hrdv2")
     yield
-    assert QThreadPool.globalInstance().activeThreadCount() == 0
+    for thread in threads():
+        thread.join(5)
+    assert not threads()
     assert [record.message for record in caplog.records] == []
 
 
@@ -107,6 +114,41 @@ def test_renamed_and_reordered_layers_stay_what_they_are(bench):
     assert bench.controller.link.scribbles.name == "strokes"
 
 
-def test_no_worker_is_kept(bench):
+def test_an_answer_after_the_close_reaches_nobody(bench, monkeypatch, qtbot):
+    gate, told = threading.Event(), []
+    monkeypatch.setattr(
+        "napari_hrdv2.widgets.jobs.compute", lambda *_, **__: gate.wait(10)
+    )
+    jobs = bench.controller.jobs
+    jobs.returned.disconnect()
+    jobs.returned.connect(told.append)
+    jobs.start("request")
+    assert not jobs.close(timeout=0.05)
+    (thread,) = threads()
+    gate.set()
+    thread.join(5)
+    qtbot.wait(20)
+    assert told == []
+
+
+def test_a_failed_training_is_not_called_cancelled(bench, monkeypatch):
     bench.segment()
-    bench.wait(lambda: not WorkerBase._worker_set)
+
+    def fail(*_, **__):
+        raise ValueError("no way")
+
+    said = []
+    bench.session.status_changed.connect(said.append)
+    monkeypatch.setattr("napari_hrdv2.widgets.jobs.compute", fail)
+    bench.paint((30,), (20,), 2)
+    bench.wait(lambda: "no way" in said)
+    assert not [text for text in said if "Cancelled" in text]
+
+
+def test_strokes_during_the_computation_are_told_to_count(bench, endless):
+    start(bench, endless)
+    bench.paint((10,), (10,), 1)
+    bench.wait(lambda: "Your strokes count" in bench.widget.status.text())
+    bench.widget.features.compute.click()
+    bench.wait(lambda: not bench.controller.is_computing)
+    assert bench.widget.status.text().startswith("Cancelled.")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 
 def launch() -> None:
     """Open napari with the plugin and a sample micrograph; return when it closes."""
+    _check_display()
     try:
         from napari_hrdv2.widgets import launch_demo
     except ModuleNotFoundError as error:
@@ -13,3 +17,13 @@ def launch() -> None:
             'with pip install "napari-hrdv2[all]"'
         ) from error
     launch_demo()
+
+
+def _check_display() -> None:
+    """Raise OSError where Qt would end the whole process."""
+    names = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if sys.platform.startswith("linux") and not any(map(os.environ.get, names)):
+        raise OSError(
+            "--gui: there is no display (DISPLAY and WAYLAND_DISPLAY are not set); "
+            "start it in a desktop session, or leave --gui out"
+        )

@@ -65,6 +65,9 @@ class _Outline:
     def channels_for(self, image_channels: int) -> int:
         return self.channels
 
+    def tokens(self, images: torch.Tensor, **options: Any) -> torch.Tensor:
+        raise NotImplementedError("an outline computes nothing")
+
 
 def estimate_cost(image_shape: tuple[int, ...], settings: FeatureSettings) -> Cost:
     """Return what the features of an image of this shape cost; loads no weights."""

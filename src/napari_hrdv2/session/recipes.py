@@ -1,8 +1,7 @@
-"""What a classifier file says about the features and classes it was made for."""
+"""What a classifier says about the features it was made for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,20 +14,11 @@ from napari_hrdv2.session.settings import (
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier import PixelClassifier
     from napari_hrdv2.core.features import Features
-    from napari_hrdv2.session.classes import ClassInfo
 
 
-def describe(
-    classifier: PixelClassifier,
-    classes: Mapping[int, ClassInfo],
-    pixel_size: tuple[float, str] | None,
-) -> None:
-    """Write names, colours and pixel size into a classifier that is to be saved."""
-    ids = [int(class_id) for class_id in classifier.classes]
-    known = {class_id: classes[class_id] for class_id in ids if class_id in classes}
-    classifier.class_names = {i: info.name for i, info in known.items()}
-    classifier.class_colors = {i: info.color for i, info in known.items()}
-    classifier.pixel_size = pixel_size
+def value_range(classifier: PixelClassifier) -> tuple[float, float] | None:
+    """Return the grey levels that became 0 and 1 in what it was trained on."""
+    return classifier.recipes[0].value_range if classifier.recipes else None
 
 
 def settings_for(
@@ -49,7 +39,7 @@ def settings_for(
         settings,
         backbone=backbone,
         weights=settings.weights if same else None,
-        value_range=main.value_range,
+        value_range=value_range(classifier),
     )
     patch = patch_size(chosen)
     if patch > 1:  # else it ran once, on every pixel, whatever the settings say

@@ -53,10 +53,11 @@ class FeatureRequest:
 
 @dataclass(frozen=True)
 class FeatureResult:
-    """The features, and the backbone for the next request."""
+    """The features, what they were made with, and the backbone for the next request."""
 
     generation: int
     features: Any
+    settings: FeatureSettings
     loaded: LoadedBackbone
 
 
@@ -86,9 +87,10 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The classifier and its (H, W) segmentation by label ids."""
+    """The classifier, its (H, W) segmentation by label ids, and the share of each."""
 
     generation: int
     digest: bytes
     classifier: PixelClassifier
     segmentation: NDArray[np.integer[Any]]
+    fractions: dict[int, float]

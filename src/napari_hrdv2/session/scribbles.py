@@ -26,7 +26,7 @@ class Scribbles:
     class_ids : tuple of int
         The ids that occur, ascending, without 0.
     digest : bytes
-        Equal for equal strokes, and never empty.
+        Equal for equal strokes; empty if there are none.
     """
 
     def __init__(self, labels: NDArray[Any], image_shape: tuple[int, ...]) -> None:
@@ -40,7 +40,12 @@ class Scribbles:
         self.labels = labels.copy()
         painted = np.flatnonzero(self.labels)
         values = self.labels.ravel()[painted]
+        if values.size and values.min() < 0:
+            raise ValueError(
+                f"labels: {values.min()} is negative; classes are numbered from 1, and "
+                "0 is not labelled"
+            )
         self.class_ids: tuple[int, ...] = tuple(np.unique(values).tolist())
         digest = hashlib.blake2b(painted.tobytes(), digest_size=16)
         digest.update(values.astype(np.int64).tobytes())
-        self.digest = digest.digest()
+        self.digest = digest.digest() if values.size else b""

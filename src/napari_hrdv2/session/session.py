@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from psygnal import Signal
 
-from napari_hrdv2.session import recipes
+from napari_hrdv2.session import classifier_files, recipes
+from napari_hrdv2.session.advice import next_step
 from napari_hrdv2.session.classes import ClassInfo, default_classes, merged_classes
 from napari_hrdv2.session.cost import Cost, estimate_cost
 from napari_hrdv2.session.requests import (
@@ -49,6 +50,10 @@ class Session:
     settings : FeatureSettings
     classes : dict of int to ClassInfo
     scribbles : Scribbles or None
+    made_with : FeatureSettings
+        The settings that the features were made with.
+    was_segmented : bool
+        Whether a segmentation of this image is left from an earlier visit.
     status : str
         What is going on and what to do next.
 
@@ -80,6 +85,8 @@ class Session:
         self.settings = FeatureSettings()
         self.classes: dict[int, ClassInfo] = default_classes()
         self.scribbles: Scribbles | None = None
+        self.made_with = self.settings
+        self.was_segmented = False
         self.status = "Open an image to begin."
         self._training = Training()
         self._loaded: LoadedBackbone | None = None
@@ -103,20 +110,33 @@ class Session:
         return self._training.classifier
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether the classifier came from a file, not from the strokes."""
+        return self._training.is_loaded
+
+    @property
     def segmentation(self) -> NDArray[np.integer[Any]] | None:
         """The (H, W) label ids; all 0 after the strokes ceased to suffice."""
         return self._training.segmentation
 
     def set_image(
-        self, image: ArrayLike | None, *, pixel_size: tuple[float, str] | None = None
+        self,
+        image: ArrayLike | None,
+        *,
+        pixel_size: tuple[float, str] | None = None,
+        was_segmented: bool = False,
     ) -> None:
         """Take another image; features, strokes and result of the last one go.
+
+        Of the classes, those stay that were painted or that a loaded classifier has.
 
         Parameters
         ----------
         image : (H, W) or (H, W, 3|4) array or None
         pixel_size : tuple of float and str, optional
             Length of a pixel's side and its unit.
+        was_segmented : bool, optional
+            Whether a segmentation of it is left from an earlier visit.
 
         Raises
         ------
@@ -129,23 +149,26 @@ class Session:
                 f"image: shape {array.shape} is not one micrograph; choose a 2-D grey "
                 "or RGB image"
             )
+        if self.image is not None:
+            self._leave_image()
         self.image, self.pixel_size = array, pixel_size
+        self.was_segmented = was_segmented
         self.scribbles = None
-        if not self._training.is_loaded:
-            self.settings = replace(self.settings, value_range=None)
         self._begin(None)
-        self.say(self._next_step())
+        self.say(next_step(self))
 
     def configure(self, **changes: Any) -> None:
         """Change fields of `settings`; a choice that cannot work raises ValueError."""
         settings = replace(self.settings, **changes)
+        if settings.backbone != self.settings.backbone:
+            settings = replace(settings, value_range=changes.get("value_range"))
         if settings == self.settings:
             return
         settings.check()
         self.settings = settings
         self.settings_changed.emit()
         if self.features is not None:
-            self.say("Press Compute features to use the new choice.")
+            self.say(next_step(self))
 
     def set_scribbles(self, labels: ArrayLike | None) -> bool:
         """Take the strokes as they are now; return whether they changed.
@@ -166,7 +189,9 @@ class Session:
                 raise ValueError("labels: there is no image yet; choose an image first")
             self.scribbles = Scribbles(np.asarray(labels), self.image.shape[:2])
             self.ensure_classes(self.scribbles.class_ids)
-        return getattr(former, "digest", b"") != getattr(self.scribbles, "digest", b"")
+        return getattr(former, "digest", None) != getattr(
+            self.scribbles, "digest", None
+        )
 
     def ensure_classes(
         self,
@@ -211,10 +236,10 @@ class Session:
         return FeatureRequest(self._generation, self.image, self.settings, self._loaded)
 
     def drop_request(self, reason: str = "Cancelled.") -> None:
-        """Wait no longer for the answer to the last feature request."""
+        """Wait no longer for the answer to the last feature request, and say why."""
         self._generation += 1
         self._awaited = False
-        self.say(f"{reason} {self._next_step()}")
+        self.say(f"{reason} {next_step(self)}")
 
     def compute_features(self) -> None:
         """Compute the features here and now, for scripts."""
@@ -232,14 +257,14 @@ class Session:
         force : bool, optional
             Train again although nothing changed.
         """
-        strokes = self.scribbles
+        strokes, was_loaded = self.scribbles, self.is_loaded
         if strokes is not None and self._training.can_train(strokes, force=force):
             return self._training.request(strokes, force=force)
         request = self._training.request_as_is()
+        self._follow_classifier(was_loaded)
         if request is None:
-            if self._training.clear():
-                self.segmentation_changed.emit()
-            self.say(self._next_step())
+            self._clear_result()
+            self.say(next_step(self))
         return request
 
     def train(self, *, force: bool = False) -> None:
@@ -254,25 +279,27 @@ class Session:
             self._loaded = result.loaded
             if result.generation != self._generation:
                 return False
+            self.made_with, self.was_segmented = result.settings, False
             self._begin(result.features)
-            self.say(f"Features are ready. {self._next_step()}")
+            self.say(f"Features are ready. {next_step(self)}")
             return True
+        was_loaded = self.is_loaded
         if not self._training.accept(result):
             logger.debug("dropped a segmentation that came too late")
             return False
+        self._follow_classifier(was_loaded)
         self.segmentation_changed.emit()
-        self.say(self._next_step())
+        self.say(next_step(self))
         return True
 
     def phase_fractions(self) -> dict[int, float]:
         """Return the share of each class in the segmentation; empty without one."""
-        if self.segmentation is None or not self.segmentation.any():
-            return {}
-        counts = np.bincount(self.segmentation.ravel()) / self.segmentation.size
-        return {i: float(counts[i]) for i in np.flatnonzero(counts).tolist()}
+        return dict(self._training.fractions)
 
     def save_classifier(self, path: str | os.PathLike[str]) -> None:
         """Write the classifier with its class names and colours.
+
+        A path without a suffix gets ``.safetensors``.
 
         Raises
         ------
@@ -281,14 +308,9 @@ class Session:
         OSError
             If the file cannot be written; an older file is then untouched.
         """
-        classifier = self.classifier
-        if classifier is None:
-            raise ValueError(
-                "There is no classifier to save yet: compute features and paint two "
-                "classes first."
-            )
-        recipes.describe(classifier, self.classes, self.pixel_size)
-        classifier.save(path)
+        path = classifier_files.save(
+            self.classifier, path, classes=self.classes, pixel_size=self.pixel_size
+        )
         self.say(f"Classifier saved to {path}.")
 
     def load_classifier(self, path: str | os.PathLike[str]) -> None:
@@ -302,20 +324,20 @@ class Session:
             If the file is not a classifier, or needs features that cannot be made
             here; nothing has changed then.
         """
-        from napari_hrdv2.core.classifier import PixelClassifier
-
-        classifier = PixelClassifier.load(path)
-        settings = recipes.settings_for(classifier, self.settings)
-        settings.check()
+        classifier, settings = classifier_files.load(path, self.settings)
         ids = tuple(int(class_id) for class_id in classifier.classes)
         self.ensure_classes(
             ids, names=classifier.class_names, colors=classifier.class_colors
         )
         self._training.adopt(classifier, self.scribbles)
-        if settings != self.settings:
-            self.settings = settings
-            self.settings_changed.emit()
-        self.say(self._next_step())
+        self._change_settings(settings)
+        if self.loaded_mismatch():
+            self._clear_result()
+        self.say(next_step(self))
+
+    def loaded_mismatch(self) -> str:
+        """Return why the loaded classifier cannot be used on the features, or ""."""
+        return self._training.mismatch()
 
     def say(self, status: str) -> None:
         """Set the status, and tell listeners."""
@@ -330,31 +352,34 @@ class Session:
         self.features_changed.emit()
         self.segmentation_changed.emit()
 
-    def _next_step(self) -> str:
-        if self.image is None:
-            return "Open an image to begin."
-        if self._training.is_loaded:
-            return self._next_step_when_loaded()
-        if self.features is None:
-            return "Press Compute features; you can paint meanwhile."
-        painted = self.scribbles.class_ids if self.scribbles else ()
-        if not painted:
-            return "Paint a few strokes of each class."
-        if len(painted) == 1:
-            name = self.classes[painted[0]].name
-            return f"Only {name} has strokes: choose another class and paint it too."
-        if self.segmentation is None:
-            return "Segmenting."
-        return "Segmented. Paint where it is wrong, or save the classifier."
+    def _leave_image(self) -> None:
+        """Give up what was only meant for the image that there was."""
+        self._training.forget_replaced()
+        self._change_settings(replace(self.settings, value_range=None))
+        kept = set(self.scribbles.class_ids if self.scribbles else ())
+        if self.is_loaded and self.classifier is not None:
+            kept.update(self.classifier.classes.tolist())
+        classes = default_classes() | {i: self.classes[i] for i in sorted(kept)}
+        if classes != self.classes:
+            self.classes = classes
+            self.classes_changed.emit()
 
-    def _next_step_when_loaded(self) -> str:
-        wanted = f"{self.settings.backbone} with {self.settings.transforms}"
-        if self.features is None:
-            return f"The loaded classifier needs features by {wanted}: press Compute."
-        mismatch = self._training.mismatch()
-        if mismatch:
-            return f"{mismatch} Press Compute features to have them by {wanted}."
-        return "Segmented by the loaded classifier. Painting trains a new one."
+    def _clear_result(self) -> None:
+        if self._training.clear():
+            self.segmentation_changed.emit()
+
+    def _follow_classifier(self, was_loaded: bool) -> None:
+        """Take over the grey levels of a loaded classifier, while it is in force."""
+        classifier = self.classifier
+        if self.is_loaded == was_loaded or classifier is None:
+            return
+        levels = recipes.value_range(classifier) if self.is_loaded else None
+        self._change_settings(replace(self.settings, value_range=levels))
+
+    def _change_settings(self, settings: FeatureSettings) -> None:
+        if settings != self.settings:
+            self.settings = settings
+            self.settings_changed.emit()
 
 
 def _is_picture(shape: tuple[int, ...]) -> bool:

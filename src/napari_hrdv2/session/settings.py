@@ -62,6 +62,25 @@ class FeatureSettings:
         parse_transforms(self.transforms, stride_in_pixels(self) or patch)
 
 
+def difference(
+    made: FeatureSettings, wanted: FeatureSettings
+) -> tuple[str, str] | None:
+    """Return both in words where they would give other features, or None."""
+    if made.backbone != wanted.backbone:
+        return made.backbone, wanted.backbone
+    names = ["weights"]
+    if patch_size(made) > 1:  # else every pixel is seen, whatever the settings say
+        names += ["transforms", "stride"]
+    differing = [n for n in names if getattr(made, n) != getattr(wanted, n)]
+    if not differing:
+        return None
+    before, after = (
+        ", ".join(f"{n} {getattr(s, n) or 'as published'}" for n in differing)
+        for s in (made, wanted)
+    )
+    return f"{made.backbone} with {before}", after
+
+
 def patch_size(settings: FeatureSettings) -> int:
     """Return the largest patch of the backbone's parts, in pixels."""
     from napari_hrdv2.core.backbones import backbone_info

@@ -6,6 +6,8 @@ import copy
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+
 from napari_hrdv2.session.requests import (
     FeatureRequest,
     FeatureResult,
@@ -69,7 +71,7 @@ def _compute_features(
         should_stop,
         value_range=settings.value_range,
     )
-    return FeatureResult(request.generation, features, loaded)
+    return FeatureResult(request.generation, features, settings, loaded)
 
 
 def _load(
@@ -105,7 +107,11 @@ def _train(request: TrainRequest) -> TrainResult:
     if request.labels is not None:
         classifier.fit(request.features, request.labels, samples=request.samples)
     segmentation = classifier.predict(request.features)
-    return TrainResult(request.generation, request.digest, classifier, segmentation)
+    counts = np.bincount(segmentation.ravel()) / segmentation.size
+    fractions = {i: float(counts[i]) for i in np.flatnonzero(counts).tolist()}
+    return TrainResult(
+        request.generation, request.digest, classifier, segmentation, fractions
+    )
 
 
 def _ignore(stage: str, done: int, total: int) -> None:

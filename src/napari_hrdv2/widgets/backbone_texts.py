@@ -37,6 +37,19 @@ def takes_weights(name: str) -> bool:
     return any(info.source for info in _infos(name))
 
 
+def has_patches(name: str) -> bool:
+    """Whether transforms and stride make a difference to this backbone."""
+    return any(info.patch_size > 1 for info in _infos(name))
+
+
+def levels(settings: FeatureSettings) -> str:
+    """Return the grey levels that a loaded classifier asks for, as a sentence."""
+    if settings.value_range is None:
+        return ""
+    low, high = settings.value_range
+    return f". Grey levels {low:g} to {high:g}, as in the loaded classifier."
+
+
 def detail(settings: FeatureSettings) -> str:
     """Return channels, patch, licence, and where the weights come from."""
     lines = []
@@ -61,7 +74,7 @@ def _state(name: str) -> str:
     state = backbone_state(name)
     if state == "download":
         size = sum(i.download_bytes for i in _infos(name))
-        return f"{bytes_text(size)} to download"
+        return bytes_text(size)
     return "in cache" if state == "cached" else "ready"
 
 

@@ -13,6 +13,7 @@ from napari_hrdv2.session import (
     FeatureResult,
     Session,
     TimeLeft,
+    TrainRequest,
     TrainResult,
 )
 from napari_hrdv2.widgets.jobs import JobRunner
@@ -84,6 +85,9 @@ class Controller(QObject):
     def train(self) -> None:
         """Train and segment if the strokes have changed."""
         self._wants_training = True
+        strokes = self.session.scribbles
+        if self.is_computing and strokes is not None and strokes.class_ids:
+            self.session.say("Your strokes count when the features are ready.")
         self._advance()
 
     def train_anew(self) -> None:
@@ -119,7 +123,7 @@ class Controller(QObject):
         show_error(sentence)
 
     def stop_work(self) -> None:
-        """Give up what is being computed, and wait for the thread to end."""
+        """Give up what is being computed; its thread ends by itself."""
         self._wants_features = self._wants_training = False
         was_computing = self.is_computing
         self.jobs.close()
@@ -173,19 +177,26 @@ class Controller(QObject):
             self._wants_training = True
         self._advance()
 
-    def _on_failed(self, error: Exception) -> None:
-        self._time_left = TimeLeft()
-        self.session.drop_request()
+    def _on_failed(
+        self, request: FeatureRequest | TrainRequest, error: Exception
+    ) -> None:
+        if isinstance(request, FeatureRequest):
+            self._stop_waiting(request, "Failed.")
         self.report(error)
-        self.computing_changed.emit(False)
         self._advance()
 
-    def _on_cancelled(self, request: FeatureRequest) -> None:
+    def _on_cancelled(self, request: FeatureRequest | TrainRequest) -> None:
+        if isinstance(request, FeatureRequest):
+            self._stop_waiting(request, "Cancelled.")
+        self._advance()
+
+    def _stop_waiting(self, request: FeatureRequest, reason: str) -> None:
         self._time_left = TimeLeft()
         if request.image is self.session.image:
-            self.session.drop_request()
+            self.session.drop_request(reason)
+        if self.session.features is None:
+            self._wants_training = False  # there is nothing to train on
         self.computing_changed.emit(False)
-        self._advance()
 
 
 def _sentence(error: Exception) -> str:

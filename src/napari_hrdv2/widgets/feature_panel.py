@@ -23,6 +23,15 @@ from napari_hrdv2.widgets.parts import combo_box, note, select_text, set_note
 if TYPE_CHECKING:
     from napari_hrdv2.widgets.controller import Controller
 
+_TRANSFORMS_TIP = (
+    "Copies of the image that are averaged: factors joined by *, such as shift:1,2 or "
+    "lattice:4 or shift:1*flip"
+)
+_STRIDE_TIP = "Distance of the tokens: half a patch is finer and slower"
+_NO_PATCHES_TIP = (
+    "Filters see every pixel already: transforms and stride would change nothing"
+)
+
 
 class FeaturePanel(QGroupBox):
     """Shows the settings of the session, and starts and cancels the computation."""
@@ -39,7 +48,10 @@ class FeaturePanel(QGroupBox):
 
     def _make_controls(self) -> None:
         self.image = combo_box("image", "The image layer to segment: 2-D grey or RGB")
-        self.backbone = combo_box("backbone", "What turns the image into features")
+        self.backbone = combo_box(
+            "backbone",
+            "What turns the image into features; a size is what there is to download",
+        )
         for name in backbone_texts.offered():
             self.backbone.addItem(backbone_texts.item_text(name), name)
         self.backbone_note = note("backbone_note")
@@ -48,18 +60,12 @@ class FeaturePanel(QGroupBox):
             "Use a file of this machine for the weights of this backbone instead of "
             "the download; choose the backbone again to go back"
         )
-        self.transforms = combo_box(
-            "transforms",
-            "Copies of the image that are averaged: factors joined by *, such as "
-            "shift:1,2 or lattice:4 or shift:1*flip",
-        )
+        self.transforms = combo_box("transforms", _TRANSFORMS_TIP)
         self.transforms.setEditable(True)
         self.transforms.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.transforms.addItems(TRANSFORM_CHOICES)
         self.transforms_note = note("transforms_note")
-        self.stride = combo_box(
-            "stride", "Distance of the tokens: half a patch is finer and slower"
-        )
+        self.stride = combo_box("stride", _STRIDE_TIP)
         self.stride.addItems(STRIDES)
         self.device = combo_box("device", "Where to compute; auto takes the fastest")
         self.device.addItems(backbone_texts.devices())
@@ -73,7 +79,8 @@ class FeaturePanel(QGroupBox):
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Image", self.image)
-        form.addRow("Backbone", self.backbone)
+        form.addRow("Backbone", None)
+        form.addRow(self.backbone)  # its text needs the whole width
         form.addRow(self.backbone_note)
         form.addRow("", self.weights)
         form.addRow("Transforms", self.transforms)
@@ -132,6 +139,7 @@ class FeaturePanel(QGroupBox):
         select_text(self.device, settings.device)
         self.backbone_note.setText(backbone_texts.detail(settings))
         self.weights.setEnabled(backbone_texts.takes_weights(settings.backbone))
+        self._show_what_counts()
         self._show_cost()
 
     def show_computing(self, computing: bool) -> None:
@@ -142,9 +150,8 @@ class FeaturePanel(QGroupBox):
             if computing
             else "Run the backbone over the image, in the background"
         )
-        for control in (self.image, self.backbone, self.transforms, self.stride):
+        for control in (self.image, self.backbone, self.device):
             control.setEnabled(not computing)
-        self.device.setEnabled(not computing)
         self.progress.setVisible(computing)
         self.progress_note.setVisible(computing)
         self.progress.setRange(0, 0)
@@ -153,6 +160,7 @@ class FeaturePanel(QGroupBox):
             self.show_settings()
         else:
             self.weights.setEnabled(False)
+            self._show_what_counts()
 
     def show_progress(self, done: int, total: int, text: str) -> None:
         """Show how far the computation is, and the time left."""
@@ -161,6 +169,17 @@ class FeaturePanel(QGroupBox):
         self.progress.setValue(round(1000 * done / total) if total else 0)
         self.progress_note.setText(text)
 
+    def _show_what_counts(self) -> None:
+        """Offer transforms and stride only where they change something."""
+        counts = backbone_texts.has_patches(self._session.settings.backbone)
+        computing = self._controller.is_computing
+        for control, tool_tip in (
+            (self.transforms, _TRANSFORMS_TIP),
+            (self.stride, _STRIDE_TIP),
+        ):
+            control.setEnabled(counts and not computing)
+            control.setToolTip(tool_tip if counts else _NO_PATCHES_TIP)
+
     def _show_cost(self) -> None:
         possible = self._session.image is not None
         text = ""
@@ -168,6 +187,7 @@ class FeaturePanel(QGroupBox):
             try:
                 cost = self._session.cost()
                 text = cost.text() if cost.fits else cost.refusal()
+                text += backbone_texts.levels(self._session.settings)
             except ValueError as error:
                 text = str(error)
                 possible = False

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
+import time
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
-from superqt.utils import create_worker
 
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.session import compute
 
 logger = logging.getLogger(__name__)
 
-CLOSE_TIMEOUT = 5.0  # seconds to wait for a thread that was asked to stop
+THREAD_NAME = "napari-hrdv2 computation"
+CLOSE_TIMEOUT = 1.0  # seconds for which a window that closes waits for its thread
+EXIT_TIMEOUT = 10.0  # the same for the process, when no window is there any more
 
 
 class _Job:
@@ -23,27 +28,41 @@ class _Job:
     def __init__(self, request: Any) -> None:
         self.request = request
         self.stop = threading.Event()
-        self.began = threading.Event()
         self.ended = threading.Event()
+        self._lock = threading.Lock()
+        self._is_heard = True
+
+    def tell(self, emit: Callable[..., None], *values: Any) -> None:
+        """Emit a signal, unless nobody is there to hear it any more."""
+        with self._lock:
+            if self._is_heard:
+                emit(self, *values)
+
+    def silence(self) -> None:
+        """Tell nothing from now on; whoever listens may then be deleted."""
+        with self._lock:
+            self._is_heard = False
 
 
 class JobRunner(QObject):
     """Answers requests of the session in a worker thread, one after the other.
 
     The signals are emitted in the thread that made the runner. After `close` none
-    comes any more.
+    comes any more, even if the thread goes on.
     """
 
     progressed = Signal(str, int, int)
     returned = Signal(object)
-    failed = Signal(object)
+    failed = Signal(object, object)
     cancelled = Signal(object)
     _advanced = Signal(object, str, int, int)
+    _answered = Signal(object, object)
 
     def __init__(self) -> None:
         super().__init__()
         self._job: _Job | None = None
         self._advanced.connect(self._on_advanced)
+        self._answered.connect(self._on_answered)
 
     @property
     def request(self) -> Any:
@@ -55,15 +74,12 @@ class JobRunner(QObject):
         if self._job is not None:
             raise RuntimeError("a computation is running already")
         self._job = _Job(request)
-        create_worker(
-            self._work,
-            self._job,
-            _connect={
-                "returned": self._on_returned,
-                "errored": self._on_errored,
-                "warned": self._on_warned,
-            },
-        )
+        threading.Thread(
+            target=_work,
+            args=(self._job, self._advanced.emit, self._answered.emit),
+            name=THREAD_NAME,
+            daemon=True,
+        ).start()
 
     def cancel(self) -> None:
         """Ask the computation to stop; `cancelled` follows when it has."""
@@ -71,57 +87,64 @@ class JobRunner(QObject):
             self._job.stop.set()
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> bool:
-        """Stop for good and wait for the thread; return whether it has ended."""
+        """Stop for good; return whether the thread has ended within the timeout."""
         job, self._job = self._job, None
         if job is None:
             return True
         job.stop.set()
-        # A thread that has not begun will find `stop` set, and end at once.
-        if job.began.is_set() and not job.ended.wait(timeout):
-            logger.warning("a computation did not stop within %g s", timeout)
-            return False
-        return True
+        job.silence()
+        return job.ended.wait(timeout)
 
-    def _work(self, job: _Job) -> tuple[_Job, Any]:
-        """Compute; runs in the worker thread."""
-
-        def progress(stage: str, done: int, total: int) -> None:
-            self._advanced.emit(job, stage, done, total)
-
-        job.began.set()
-        try:
-            if job.stop.is_set():
-                return job, Cancelled()
-            return job, compute(
-                job.request, progress=progress, should_stop=job.stop.is_set
-            )
-        except Exception as error:  # noqa: BLE001 - shown to the user in the main thread
-            return job, error
-        finally:
-            job.ended.set()
-
-    # The answer of a job that was given up by `close` is dropped in these.
+    # The answer of a job that was given up by `close` may wait in Qt's queue: dropped.
 
     def _on_advanced(self, job: _Job, stage: str, done: int, total: int) -> None:
         if job is self._job:
             self.progressed.emit(stage, done, total)
 
-    def _on_returned(self, answer: tuple[_Job, Any]) -> None:
-        job, result = answer
+    def _on_answered(self, job: _Job, result: Any) -> None:
         if job is not self._job:
             return
         self._job = None
         if isinstance(result, Cancelled) or job.stop.is_set():
             self.cancelled.emit(job.request)
         elif isinstance(result, Exception):
-            self.failed.emit(result)
+            self.failed.emit(job.request, result)
         else:
             self.returned.emit(result)
 
-    def _on_errored(self, error: Exception) -> None:
-        # Errors of the computation come as results; this is one of the worker itself.
-        self._job = None
-        self.failed.emit(error)
 
-    def _on_warned(self, warning: tuple[Any, ...]) -> None:
-        logger.info("%s", warning[0])
+def _work(
+    job: _Job, advanced: Callable[..., None], answered: Callable[..., None]
+) -> None:
+    """Compute; runs in the worker thread."""
+
+    def progress(stage: str, done: int, total: int) -> None:
+        job.tell(advanced, stage, done, total)
+
+    result: Any
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            result = compute(
+                job.request, progress=progress, should_stop=job.stop.is_set
+            )
+        except Exception as error:  # noqa: BLE001 - shown to the user in the main thread
+            result = error
+    for warning in caught:
+        logger.info("%s", warning.message)
+    job.ended.set()
+    job.tell(answered, result)
+
+
+def _wait_for_threads() -> None:
+    """Let computations that were given up come to their end.
+
+    A thread that the interpreter has to break off inside torch takes the process down.
+    """
+    deadline = time.monotonic() + EXIT_TIMEOUT
+    for thread in threading.enumerate():
+        if thread.name == THREAD_NAME:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+
+
+atexit.register(_wait_for_threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 from napari.layers import Image, Labels
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
     from napari_hrdv2.session import ClassInfo
 
 METADATA_KEY = "napari-hrdv2"
-"""Where our layers say what they are: ``layer.metadata[METADATA_KEY]["role"]``."""
+"""Where layers say what they are to us: ``layer.metadata[METADATA_KEY]``.
+
+An image has an ``"id"``; scribbles and segmentation have a ``"role"`` and, as
+``"image"``, the id of the image they belong to.
+"""
 
 SEGMENTATION_OPACITY = 0.5
 _COLORS_PREPARED = 64  # ids a user may type into napari's own label box
@@ -34,11 +39,16 @@ def pixels_of(layer: Image) -> NDArray[Any]:
     """
     data = layer.data[0] if layer.multiscale else layer.data
     if layer.ndim != 2:
-        raise ValueError(
-            f"{layer.name} has {layer.ndim} dimensions, shape {tuple(data.shape)}; "
-            "choose a 2-D grey or RGB image"
-        )
+        raise ValueError(not_flat(layer))
     return np.asarray(data)
+
+
+def not_flat(layer: Image) -> str:
+    """Return the sentence that refuses a stack or a volume."""
+    return (
+        f"{layer.name} has {layer.ndim} dimensions; open or extract a 2-D grey or RGB "
+        "image."
+    )
 
 
 def pixel_size_of(layer: Image) -> tuple[float, str] | None:
@@ -62,6 +72,13 @@ def spatial_metadata(layer: Image) -> dict[str, Any]:
     }
 
 
+def place_like(layer: Labels | None, image: Image) -> None:
+    """Move a layer to where the image is now."""
+    if layer is not None:
+        for name, value in spatial_metadata(image).items():
+            setattr(layer, name, value)
+
+
 def colormap_of(classes: Mapping[int, ClassInfo]) -> DirectLabelColormap:
     """Return the colours of the classes; other ids have those they would be given."""
     colors: dict[int | None, str] = {None: "white", 0: "transparent"}
@@ -83,9 +100,52 @@ def sensible_brush(shape: tuple[int, ...]) -> int:
     return int(np.clip(round(min(shape[:2]) / 80), 3, 40))
 
 
-def role_of(layer: Any) -> str:
-    """Return what a layer is to us: "scribbles", "segmentation" or ""."""
-    return str(layer.metadata.get(METADATA_KEY, {}).get("role", ""))
+def new_id() -> str:
+    """Return a name that no other image has."""
+    return uuid4().hex
+
+
+def id_of(viewer: napari.components.ViewerModel, image: Image) -> str:
+    """Return the id of an image; it gets one if it has none of its own."""
+    mark = image.metadata.get(METADATA_KEY, {})
+    for layer in viewer.layers:
+        if layer == image:  # not `is`: plugins see layers through proxies
+            break
+        if isinstance(layer, Image) and layer.metadata.get(METADATA_KEY, {}) == mark:
+            mark = {}  # the layer is a duplicate of that one
+    if "id" not in mark:
+        mark = {"id": new_id()}
+        image.metadata = {**image.metadata, METADATA_KEY: mark}
+    return str(mark["id"])
+
+
+def mark_of(role: str, image_id: str) -> dict[str, Any]:
+    """Return the metadata of a layer that belongs to an image."""
+    return {METADATA_KEY: {"role": role, "image": image_id}}
+
+
+def find_layer(
+    viewer: napari.components.ViewerModel,
+    role: str,
+    image: Image,
+    shape: tuple[int, ...],
+) -> Labels | None:
+    """Return the layer that has this role for this image, and fits it."""
+    image_id = id_of(viewer, image)
+    for layer in viewer.layers:  # a duplicate that the user made lies above
+        mark = layer.metadata.get(METADATA_KEY, {})
+        if (
+            isinstance(layer, Labels)
+            and (mark.get("role"), mark.get("image")) == (role, image_id)
+            and layer.data.shape == tuple(shape)
+        ):
+            return layer
+    return None
+
+
+def class_names_of(layer: Labels) -> dict[int, str]:
+    """Return the names that a layer brings for its classes, as those of samples do."""
+    return dict(layer.metadata.get(METADATA_KEY, {}).get("class_names", {}))
 
 
 def make_scribbles(
@@ -101,7 +161,7 @@ def make_scribbles(
         colormap=colormap_of(classes),
         features=name_table(classes),
         opacity=1.0,
-        metadata={METADATA_KEY: {"role": "scribbles"}},
+        metadata=mark_of("scribbles", id_of(viewer, image)),
         **spatial_metadata(image),
     )
 
@@ -111,7 +171,10 @@ def arm_brush(
 ) -> None:
     """Select the layer, and put the brush into the user's hand."""
     viewer.layers.selection.active = scribbles
-    scribbles.brush_size = sensible_brush(shape)
+    mark = scribbles.metadata.setdefault(METADATA_KEY, {})
+    if not mark.get("has_brush"):  # only once: the user may like another size
+        mark["has_brush"] = True
+        scribbles.brush_size = sensible_brush(shape)
     scribbles.mode = "paint"
 
 
@@ -129,7 +192,7 @@ def make_segmentation(
         colormap=colormap_of(classes),
         features=name_table(classes),
         opacity=SEGMENTATION_OPACITY,
-        metadata={METADATA_KEY: {"role": "segmentation"}},
+        metadata=mark_of("segmentation", id_of(viewer, image)),
         **spatial_metadata(image),
     )
     layer.editable = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
@@ -13,8 +13,11 @@ from napari_hrdv2.widgets import layers as make
 
 if TYPE_CHECKING:
     import napari.components
+    from numpy.typing import NDArray
 
     from napari_hrdv2.session import Session
+
+_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units")
 
 SETTLE_TIME = 30  # milliseconds without a change after which a stroke counts as done
 
@@ -46,7 +49,6 @@ class ViewerLink(QObject):
         self.segmentation: Labels | None = None
         self._listened: Labels | None = None
         self._known_images: list[Image] = []
-        self._of_images: dict[Image, tuple[Labels | None, Labels | None]] = {}
         self._settled = QSignalDebouncer(parent=self)
         self._settled.setTimeout(SETTLE_TIME)
         self._settled.triggered.connect(self._read_strokes)
@@ -71,6 +73,8 @@ class ViewerLink(QObject):
             self.select_image(active)
         elif candidates:
             self.select_image(candidates[-1])
+        elif self.images():
+            self._session.say(make.not_flat(self.images()[-1]))
 
     def select_image(self, image: Image | None) -> None:
         """Work on this image from now on; make a layer to paint on if it has none."""
@@ -83,12 +87,18 @@ class ViewerLink(QObject):
             return
         self._leave_image()
         self.image = image
-        self._session.set_image(
-            pixels, pixel_size=None if image is None else make.pixel_size_of(image)
-        )
         if image is not None:
-            self.scribbles, self.segmentation = self._of_images.get(image, (None, None))
-            self.prepare_scribbles()
+            self._connect_image(image)
+        # The session says that its result is gone; a layer from before is kept.
+        earlier = None
+        if image is not None:
+            earlier = make.find_layer(
+                self._viewer, "segmentation", image, pixels.shape[:2]
+            )
+        was_segmented = earlier is not None and bool(np.any(earlier.data))
+        self._set_pixels(pixels, was_segmented=was_segmented)
+        self.segmentation = earlier
+        self.prepare_scribbles()
         self.images_changed.emit()
 
     def prepare_scribbles(self) -> None:
@@ -96,15 +106,14 @@ class ViewerLink(QObject):
         if self.image is None or self._session.image is None:
             return
         shape = self._session.image.shape[:2]
-        if self.scribbles is None:
+        if self._listened is None or self._listened not in self._viewer.layers:
+            self._disconnect_scribbles()
             self._connect_scribbles(
-                self._found_scribbles(shape)
+                make.find_layer(self._viewer, "scribbles", self.image, shape)
                 or make.make_scribbles(
                     self._viewer, self.image, shape, self._session.classes
                 )
             )
-        elif self._listened is None:
-            self._connect_scribbles(self.scribbles)
         make.arm_brush(self._viewer, self.scribbles, shape)
         self._settled.throttle()
 
@@ -127,6 +136,7 @@ class ViewerLink(QObject):
                 self._on_layers_changed
             )
         self._disconnect_scribbles()
+        self._disconnect_image()
         self._session.segmentation_changed.disconnect(self._show_segmentation)
         self._session.classes_changed.disconnect(self._show_classes)
 
@@ -144,12 +154,8 @@ class ViewerLink(QObject):
             self._disconnect_scribbles()
             self.scribbles = None
             self._settled.throttle()
-        for image in [image for image in self._of_images if image not in present]:
-            del self._of_images[image]
         if self.image is not None and self.image not in present:
-            self.image, self.segmentation = None, None
-            self._disconnect_scribbles()
-            self.scribbles = None
+            self._leave_image()
             self._session.set_image(None)
         arrived = [i for i in self.images() if i not in self._known_images]
         self._known_images = self.images()
@@ -159,31 +165,58 @@ class ViewerLink(QObject):
             self.select_image(arrived[-1])
         self.images_changed.emit()
 
+    def _set_pixels(
+        self, pixels: NDArray[Any] | None, *, was_segmented: bool = False
+    ) -> None:
+        self._session.set_image(
+            pixels,
+            pixel_size=None if self.image is None else make.pixel_size_of(self.image),
+            was_segmented=was_segmented,
+        )
+
     def _leave_image(self) -> None:
         self._disconnect_scribbles()
-        if self.image is not None:
-            self._of_images[self.image] = (self.scribbles, self.segmentation)
-        self.scribbles = self.segmentation = None
+        self._disconnect_image()
+        self.image = self.scribbles = self.segmentation = None
 
-    def _found_scribbles(self, shape: tuple[int, ...]) -> Labels | None:
-        """Return a scribble layer that came with the image, as with sample data."""
-        taken = [labels for labels, _ in self._of_images.values()]
-        for layer in reversed(list(self._viewer.layers)):
-            if (
-                isinstance(layer, Labels)
-                and make.role_of(layer) == "scribbles"
-                and layer not in taken
-                and layer.data.shape == tuple(shape)
-            ):
-                names = layer.metadata[make.METADATA_KEY].get("class_names", {})
-                self._session.ensure_classes(tuple(names), names=names)
-                return layer
-        return None
+    def _connect_image(self, image: Image) -> None:
+        image.events.data.connect(self._on_data_replaced)
+        for name in _PLACE:
+            getattr(image.events, name).connect(self._on_moved)
+
+    def _disconnect_image(self) -> None:
+        if self.image is not None:
+            self.image.events.data.disconnect(self._on_data_replaced)
+            for name in _PLACE:
+                getattr(self.image.events, name).disconnect(self._on_moved)
+
+    def _on_data_replaced(self, event: object = None) -> None:
+        """Begin anew on other pixels; strokes stay if they still fit."""
+        try:
+            pixels = make.pixels_of(self.image)
+        except ValueError as error:
+            self._leave_image()
+            self._session.set_image(None)
+            self.refused.emit(error)
+        else:
+            self._set_pixels(pixels)
+            if self.scribbles is not None:
+                if self.scribbles.data.shape != pixels.shape[:2]:
+                    self._disconnect_scribbles()
+                self.prepare_scribbles()
+        self.images_changed.emit()
+
+    def _on_moved(self, event: object = None) -> None:
+        for layer in (self.scribbles, self.segmentation):
+            make.place_like(layer, self.image)
+        self._session.pixel_size = make.pixel_size_of(self.image)
 
     # The user paints.
 
     def _connect_scribbles(self, layer: Labels) -> None:
         self.scribbles = self._listened = layer
+        names = make.class_names_of(layer)
+        self._session.ensure_classes(tuple(names), names=names)
         for name in ("paint", "set_data", "data"):
             getattr(layer.events, name).connect(self._on_painted)
         layer.events.selected_label.connect(self._on_label_selected)

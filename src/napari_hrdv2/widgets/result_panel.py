@@ -62,11 +62,11 @@ class ResultPanel(QGroupBox):
         self.save.setEnabled(self._session.classifier is not None)
 
     def _on_save(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Save classifier", "classifier.safetensors", _FILTER
-        )
-        if path:
-            self._controller.save_classifier(path)
+        dialog = QFileDialog(self, "Save classifier", "classifier", _FILTER)
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        dialog.setDefaultSuffix("safetensors")
+        if dialog.exec():
+            self._controller.save_classifier(dialog.selectedFiles()[0])
 
     def _on_load(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Load classifier", "", _FILTER)

@@ -14,17 +14,26 @@ LayerData = tuple[Any, dict[str, Any], str]
 def sample_layers(sample: Sample) -> list[LayerData]:
     """Return image, scribbles and the hidden ground truth as napari layer data.
 
-    The scribble layer says so in its metadata, so that the dock widget paints on it.
+    The scribble layer names its image in its metadata: the dock widget paints on it.
     """
     from napari_hrdv2.session import ClassInfo, default_color
-    from napari_hrdv2.widgets.layers import METADATA_KEY, colormap_of, name_table
+    from napari_hrdv2.widgets.layers import (
+        METADATA_KEY,
+        colormap_of,
+        mark_of,
+        name_table,
+        new_id,
+    )
 
     names = dict(enumerate(sample.class_names, start=1))
     classes = {i: ClassInfo(name, default_color(i)) for i, name in names.items()}
     look = {"colormap": colormap_of(classes), "features": name_table(classes)}
-    role = {"role": "scribbles", "class_names": names}
+    image_id = new_id()
+    mark = mark_of("scribbles", image_id)
+    mark[METADATA_KEY]["class_names"] = names
+    image_mark = {METADATA_KEY: {"id": image_id}}
     return [
-        (sample.image, {"name": sample.kind}, "image"),
+        (sample.image, {"name": sample.kind, "metadata": image_mark}, "image"),
         (
             sample.labels,
             {"name": "Ground truth", "visible": False, "opacity": 0.5, **look},
@@ -32,12 +41,7 @@ def sample_layers(sample: Sample) -> list[LayerData]:
         ),
         (
             sample.scribbles.copy(),
-            {
-                "name": "Scribbles",
-                "opacity": 1.0,
-                "metadata": {METADATA_KEY: role},
-                **look,
-            },
+            {"name": "Scribbles", "opacity": 1.0, "metadata": mark, **look},
             "labels",
         ),
     ]

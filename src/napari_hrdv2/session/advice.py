@@ -1,0 +1,66 @@
+"""What the status says: what there is, and what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_hrdv2.session.recipes import value_range
+from napari_hrdv2.session.settings import difference
+
+if TYPE_CHECKING:
+    from napari_hrdv2.session.session import Session
+
+
+def next_step(session: Session) -> str:
+    """Return what to do next, in one or two sentences."""
+    if session.image is None:
+        return "Open an image to begin."
+    if session.is_loaded:
+        return _with_loaded(session)
+    if session.features is None:
+        return _without_features(session)
+    outdated = difference(session.made_with, session.settings)
+    if outdated:
+        made, wanted = outdated
+        what = "Features" if session.segmentation is None else "Result"
+        return f"{what} from {made}; press Compute features to use {wanted}."
+    return _paint(session)
+
+
+def _without_features(session: Session) -> str:
+    if session.was_segmented:
+        return (
+            "The features of this image were given up when you left it; its last "
+            "segmentation is shown. Press Compute features to go on."
+        )
+    if session.scribbles is None:
+        return "Press Compute features. Press Paint to make a scribble layer."
+    return "Press Compute features; you can paint meanwhile."
+
+
+def _paint(session: Session) -> str:
+    if session.scribbles is None:
+        return "Press Paint to make a scribble layer."
+    painted = session.scribbles.class_ids
+    if not painted:
+        return "Paint a few strokes of each class."
+    if len(painted) == 1:
+        name = session.classes[painted[0]].name
+        return f"Only {name} has strokes: choose another class and paint it too."
+    if session.segmentation is None:
+        return "Segmenting."
+    return "Segmented. Paint where it is wrong, or save the classifier."
+
+
+def _with_loaded(session: Session) -> str:
+    settings = session.settings
+    wanted = f"{settings.backbone} with {settings.transforms}"
+    if session.features is None:
+        return f"The loaded classifier needs features by {wanted}: press Compute."
+    mismatch = session.loaded_mismatch()
+    if mismatch:
+        levels = value_range(session.classifier) if session.classifier else None
+        if settings.value_range != levels:
+            return f"{mismatch} Load it again to take over its grey levels."
+        return f"{mismatch} Press Compute features to have them by {wanted}."
+    return "Segmented by the loaded classifier. Painting trains a new one."

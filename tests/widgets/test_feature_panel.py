@@ -1,0 +1,49 @@
+"""What the feature panel shows."""
+
+import pytest
+
+from napari_hrdv2.cli import _demo_gui
+
+
+def test_the_name_and_state_of_every_backbone_can_be_read(
+    make_napari_viewer, make_bench, image
+):
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1024, 700)
+    viewer.add_image(image)
+    bench = make_bench(viewer)
+    combo = bench.widget.features.backbone
+    bench.wait(combo.isVisible)
+    bench.qtbot.wait(50)
+    arrow = 40
+    texts = [combo.itemText(row) for row in range(combo.count())]
+    widths = [combo.fontMetrics().horizontalAdvance(text) for text in texts]
+    assert max(widths) + arrow < combo.width()
+
+
+def test_filters_switch_off_what_changes_nothing(bench):
+    panel = bench.widget.features
+    assert not panel.transforms.isEnabled()
+    assert "see every pixel" in panel.stride.toolTip()
+    bench.session.configure(backbone="dinov2-small")
+    assert panel.transforms.isEnabled()
+    assert panel.stride.isEnabled()
+    assert "half a patch" in panel.stride.toolTip()
+
+
+def test_grey_levels_of_a_loaded_classifier_are_shown(bench, tmp_path):
+    bench.segment()
+    bench.controller.save_classifier(tmp_path / "a.safetensors")
+    bench.controller.load_classifier(tmp_path / "a.safetensors")
+    assert "Grey levels 0 to 255" in bench.widget.features.cost.text()
+    bench.settle()
+    bench.paint((30,), (20,), 2)
+    bench.wait(lambda: "Grey levels" not in bench.widget.features.cost.text())
+
+
+def test_the_demo_without_a_display_is_refused_in_one_sentence(monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(OSError, match="there is no display"):
+        _demo_gui.launch()

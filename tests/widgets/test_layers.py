@@ -1,0 +1,159 @@
+"""Which layers belong together, and what happens when they change."""
+
+import numpy as np
+import pytest
+
+from napari_hrdv2.widgets import SegmentationWidget
+from napari_hrdv2.widgets.layers import METADATA_KEY
+
+
+@pytest.fixture
+def two_images(bench, image):
+    """A second image of the same shape, chosen."""
+    bench.segment()
+    bench.viewer.add_image(255 - image, name="Other")
+    bench.wait(lambda: bench.widget.features.image.count() == 2)
+    bench.widget.features.image.activated.emit(1)
+    bench.settle()
+    return bench
+
+
+def choose(bench, row):
+    bench.widget.features.image.activated.emit(row)
+    bench.settle()
+
+
+def test_another_image_of_the_same_shape_gets_its_own_scribbles(two_images):
+    assert two_images.controller.link.scribbles.name == "Scribbles [1]"
+    assert not two_images.controller.link.scribbles.data.any()
+    choose(two_images, 0)
+    assert two_images.controller.link.scribbles == two_images.scribbles
+
+
+def test_scribbles_whose_image_is_gone_are_not_taken(bench, image):
+    bench.paint((10,), (10,), 1)
+    bench.viewer.layers.remove("Image")
+    bench.wait(lambda: bench.session.image is None)
+    bench.viewer.add_image(image, name="Other")
+    bench.wait(lambda: "Scribbles [1]" in bench.names)
+    assert bench.controller.link.scribbles.name == "Scribbles [1]"
+
+
+def test_a_duplicated_image_is_another_image(bench, image):
+    original = bench.viewer.layers["Image"]
+    bench.paint((10,), (10,), 1)
+    bench.wait(lambda: not bench.session.is_idle)
+    bench.viewer.add_image(image, name="Copy", metadata=dict(original.metadata))
+    bench.wait(lambda: bench.widget.features.image.count() == 2)
+    choose(bench, 1)
+    assert bench.controller.link.scribbles != bench.scribbles
+    ids = [bench.viewer.layers[n].metadata[METADATA_KEY]["id"] for n in bench.names[:1]]
+    assert ids == [original.metadata[METADATA_KEY]["id"]]
+
+
+def test_labels_of_the_user_are_left_alone(make_napari_viewer_proxy, make_bench, image):
+    viewer = make_napari_viewer_proxy()
+    viewer.add_image(image, name="Image")
+    viewer.add_labels(np.ones_like(image), name="Mine")
+    bench = make_bench(viewer)
+    assert bench.names == ["Image", "Mine", "Scribbles"]
+    assert bench.controller.link.scribbles.name == "Scribbles"
+
+
+def test_scribbles_deleted_of_an_image_not_chosen_are_made_again(two_images):
+    two_images.viewer.layers.remove("Scribbles")
+    two_images.qtbot.wait(50)
+    choose(two_images, 0)
+    assert two_images.viewer.layers.selection.active == two_images.scribbles
+    assert not two_images.scribbles.data.any()
+
+
+def test_back_on_a_segmented_image_its_result_is_there_and_said(two_images):
+    choose(two_images, 0)
+    two_images.wait(lambda: "given up" in two_images.widget.status.text())
+    assert two_images.viewer.layers["Segmentation"].data.any()
+    two_images.compute()
+    two_images.settle()
+    assert two_images.names.count("Segmentation [1]") == 0
+
+
+def test_a_reopened_dock_finds_its_layers(bench):
+    bench.segment()
+    former = bench.viewer.layers["Segmentation"].data.copy()
+    bench.viewer.window.remove_dock_widget(bench.widget)
+    bench.widget = SegmentationWidget(bench.viewer)
+    bench.session, bench.controller = bench.widget.session, bench.widget.controller
+    assert (bench.viewer.layers["Segmentation"].data == former).all()
+    bench.widget.features.compute.click()
+    bench.wait(lambda: bench.session.segmentation is not None)
+    assert bench.names == ["Image", "Segmentation", "Scribbles"]
+    bench.controller.close()
+    bench.widget.deleteLater()
+
+
+def test_replaced_pixels_give_the_features_up_and_keep_the_strokes(bench, image):
+    bench.segment()
+    bench.viewer.layers["Image"].data = 255 - image
+    assert bench.session.features is None
+    np.testing.assert_array_equal(bench.session.image, 255 - image)
+    assert not bench.viewer.layers["Segmentation"].data.any()
+    bench.settle()
+    assert bench.session.scribbles.class_ids == (1, 2)
+
+
+def test_pixels_of_another_shape_get_another_scribble_layer(bench, image):
+    bench.viewer.layers["Image"].data = image[:40]
+    assert bench.viewer.layers["Scribbles [1]"].data.shape == (40, 80)
+    bench.settle()
+    assert bench.session.scribbles.labels.shape == (40, 80)
+
+
+def test_layers_move_with_the_image(bench):
+    bench.segment()
+    image = bench.viewer.layers["Image"]
+    image.scale, image.translate = (2, 2), (7, 9)
+    image.units = ("um", "um")
+    image.rotate = 30
+    for name in ("Scribbles", "Segmentation"):
+        layer = bench.viewer.layers[name]
+        np.testing.assert_allclose(layer.scale, (2, 2))
+        np.testing.assert_allclose(layer.translate, (7, 9))
+        np.testing.assert_allclose(layer.rotate, image.rotate)
+        assert layer.units == image.units
+    assert bench.session.pixel_size == (2.0, str(image.units[-1]))
+
+
+def test_negative_labels_are_refused_in_one_sentence(bench):
+    bench.compute()
+    bench.scribbles.data = np.full((64, 80), -2, np.int16)
+    bench.wait(lambda: "-2 is negative" in bench.widget.status.text())
+
+
+def test_only_a_stack_says_what_to_open(make_napari_viewer_proxy, make_bench):
+    viewer = make_napari_viewer_proxy()
+    viewer.add_image(np.zeros((4, 60, 60)), name="stack")
+    bench = make_bench(viewer)
+    bench.qtbot.wait(20)
+    assert bench.widget.status.text() == (
+        "stack has 3 dimensions; open or extract a 2-D grey or RGB image."
+    )
+
+
+def test_the_paint_button_keeps_the_brush(bench):
+    bench.scribbles.brush_size = 17
+    bench.widget.paint.paint.click()
+    assert bench.scribbles.brush_size == 17
+
+
+def test_the_status_knows_whether_there_is_a_layer_to_paint_on(bench):
+    status = bench.widget.status
+    bench.wait(lambda: status.text().endswith("you can paint meanwhile."))
+    bench.viewer.layers.remove("Scribbles")
+    bench.wait(lambda: "Press Paint to make a scribble layer" in status.text())
+    bench.widget.paint.paint.click()
+    bench.wait(lambda: status.text().endswith("you can paint meanwhile."))
+
+
+def test_layers_of_an_image_left_behind_do_not_move_with_it(two_images):
+    two_images.viewer.layers["Image"].scale = (9, 9)
+    assert two_images.controller.link.scribbles.scale[0] != 9
