@@ -33,20 +33,18 @@ def naive_map(features: HighResFeatures) -> torch.Tensor:
     """Return the (C, H, W) float32 map, one transform after the other."""
     size = (features.rows.padded_length, features.columns.padded_length)
     total = torch.zeros(features.shape)
-    for tokens, transform in zip(
-        features.tokens, features.shifts.transforms, strict=True
-    ):
+    for tokens, copy in zip(features.tokens, features.shifts.copies, strict=True):
         grid = tokens.permute(2, 0, 1)[None].float()
         upsampled = interpolate(grid, size=size, mode="bilinear")[0]
-        shift = (-transform.row_shift, -transform.column_shift)
-        total += torch.roll(upsampled, shift, (1, 2))[
+        down, right = copy.shift
+        total += torch.roll(upsampled, (-down, -right), (1, 2))[
             :, : features.shape[1], : features.shape[2]
         ]
     return total / len(features.shifts)
 
 
 def naive_stroke(dense: torch.Tensor, labels: np.ndarray) -> np.ndarray:
-    """Return the segmentation after a fit from scratch."""
+    """Return the segmentation after a fit from scratch, of three classes or more."""
     rows, columns = np.nonzero(labels)
     samples = dense[:, rows, columns].T.numpy()
     classifier = LogisticRegression(class_weight="balanced", max_iter=1000)
