@@ -79,8 +79,11 @@ def test_the_picture_shows_strokes_and_truth_in_the_classes_colours(
 
 
 def test_the_window_s_command_ends_with_json_too(command, monkeypatch) -> None:
-    monkeypatch.setattr("napari_hrdv2.cli._demo_gui.launch", lambda: None)
-    assert command("demo", "--gui", "--json").json == {"outputs": []}
+    opened = []
+    monkeypatch.setattr("napari_hrdv2.cli._demo_gui.launch", opened.append)
+    result = command("demo", "--gui", "--kind", "stain", "--json")
+    assert result.json == {"outputs": []}
+    assert opened == ["stain"]
 
 
 def test_a_file_is_no_folder_for_the_pictures(command, tmp_path: Path) -> None:

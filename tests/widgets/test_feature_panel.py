@@ -46,4 +46,4 @@ def test_the_demo_without_a_display_is_refused_in_one_sentence(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.platform", "linux")
     with pytest.raises(OSError, match="there is no display"):
-        _demo_gui.launch()
+        _demo_gui.launch("grains")

@@ -19,7 +19,9 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The folder for the pictures.")
     ] = Path("demo"),
-    gui: Annotated[bool, typer.Option("--gui", help="Show it in napari.")] = False,
+    gui: Annotated[
+        bool, typer.Option("--gui", help="Show it in napari, with filters.")
+    ] = False,
     kind: Annotated[
         str, typer.Option(help="The micrograph: grains, particles, stain, …")
     ] = "grains",
@@ -35,7 +37,7 @@ def demo(
     if gui:
         from ._demo_gui import launch
 
-        launch()
+        launch(kind)
         report.finish({"outputs": []})
         return
     from napari_hrdv2.core.classifier import PixelClassifier

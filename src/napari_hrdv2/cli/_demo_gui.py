@@ -6,8 +6,11 @@ import os
 import sys
 
 
-def launch() -> None:
+def launch(kind: str) -> None:
     """Open napari with the plugin and a sample micrograph; return when it closes."""
+    from napari_hrdv2.core.samples import make_sample
+
+    sample = make_sample(kind)
     _check_display()
     try:
         from napari_hrdv2.widgets import launch_demo
@@ -16,7 +19,7 @@ def launch() -> None:
             f"--gui: napari is not complete here ({error.name} is missing); install it "
             'with pip install "napari-hrdv2[all]"'
         ) from error
-    launch_demo()
+    launch_demo(sample)
 
 
 def _check_display() -> None:

@@ -8,13 +8,12 @@ from qtpy.QtWidgets import (
     QButtonGroup,
     QGridLayout,
     QGroupBox,
-    QHBoxLayout,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_hrdv2.widgets.parts import swatch
+from napari_hrdv2.widgets.parts import push_button, row, swatch
 
 if TYPE_CHECKING:
     from napari_hrdv2.widgets.controller import Controller
@@ -34,26 +33,25 @@ class PaintPanel(QGroupBox):
         self._group.idClicked.connect(self._on_class)
         self._grid = QGridLayout()
         self._grid.setColumnStretch(_PER_ROW, 1)
-        self.add = QPushButton("+", objectName="add_class")
+        self.add = push_button(
+            "+", "add_class", "Add a class and paint it", self._on_add
+        )
         self.add.setMaximumWidth(_BUTTON_WIDTH)
-        self.add.setToolTip("Add a class and paint it")
-        self.add.clicked.connect(self._on_add)
-        self.paint = QPushButton("Paint", objectName="paint")
-        self.paint.setToolTip(
-            "Select the scribble layer and take the brush; makes the layer if needed"
+        self.paint = push_button(
+            "Paint",
+            "paint",
+            "Select the scribble layer and take the brush; makes the layer if needed",
+            self._on_paint,
         )
-        self.paint.clicked.connect(self._on_paint)
-        self.train = QPushButton("Train", objectName="train")
-        self.train.setToolTip(
-            "Train and segment now; it also happens by itself after each stroke"
+        self.train = push_button(
+            "Train",
+            "train",
+            "Train and segment now; it also happens by itself after each stroke",
+            controller.train_anew,
         )
-        self.train.clicked.connect(controller.train_anew)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.paint)
-        buttons.addWidget(self.train)
         layout = QVBoxLayout(self)
         layout.addLayout(self._grid)
-        layout.addLayout(buttons)
+        layout.addLayout(row(self.paint, self.train))
         self._session.classes_changed.connect(self.show_classes)
         controller.link.label_selected.connect(self.show_selected)
         self.show_classes()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
+    QHBoxLayout,
     QLabel,
+    QPushButton,
     QScrollArea,
     QSizePolicy,
     QWidget,
@@ -45,6 +49,24 @@ class ColumnArea(QScrollArea):
     def sizeHint(self) -> QSize:
         """Return the size of the whole column."""
         return super().sizeHint().expandedTo(self.minimumSizeHint())
+
+
+def push_button(
+    text: str, name: str, tool_tip: str, clicked: Callable[..., object]
+) -> QPushButton:
+    """Return a button that says what it does and calls it."""
+    button = QPushButton(text, objectName=name)
+    button.setToolTip(tool_tip)
+    button.clicked.connect(clicked)
+    return button
+
+
+def row(*widgets: QWidget) -> QHBoxLayout:
+    """Return widgets side by side."""
+    layout = QHBoxLayout()
+    for widget in widgets:
+        layout.addWidget(widget)
+    return layout
 
 
 def combo_box(name: str, tool_tip: str) -> QComboBox:

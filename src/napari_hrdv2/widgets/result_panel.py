@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import (
     QFileDialog,
     QGroupBox,
-    QHBoxLayout,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_hrdv2.widgets.parts import note
+from napari_hrdv2.widgets.parts import note, push_button, row
 
 if TYPE_CHECKING:
     from napari_hrdv2.widgets.controller import Controller
@@ -30,20 +28,21 @@ class ResultPanel(QGroupBox):
         self._controller, self._session = controller, controller.session
         self.fractions = note("fractions")
         self.fractions.setToolTip("Share of the image that each class covers")
-        self.save = QPushButton("Save classifier…", objectName="save_classifier")
-        self.save.setToolTip(
-            "Write the classifier to a file, to use it on other images"
+        self.save = push_button(
+            "Save classifier…",
+            "save_classifier",
+            "Write the classifier to a file, to use it on other images",
+            self._on_save,
         )
-        self.save.clicked.connect(self._on_save)
-        self.load = QPushButton("Load classifier…", objectName="load_classifier")
-        self.load.setToolTip("Segment this image by a classifier that was saved")
-        self.load.clicked.connect(self._on_load)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.save)
-        buttons.addWidget(self.load)
+        self.load = push_button(
+            "Load classifier…",
+            "load_classifier",
+            "Segment this image by a classifier that was saved",
+            self._on_load,
+        )
         layout = QVBoxLayout(self)
         layout.addWidget(self.fractions)
-        layout.addLayout(buttons)
+        layout.addLayout(row(self.save, self.load))
         self._session.segmentation_changed.connect(self.show_result)
         self._session.classes_changed.connect(self.show_result)
         self.show_result()
