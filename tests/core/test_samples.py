@@ -6,6 +6,15 @@ import pytest
 from napari_hrdv2.core.samples import make_sample, sample_kinds
 
 SHAPE = (96, 112)
+# Mean grey, mean label, drawn pixels of each kind at SHAPE: documents quote figures.
+DRAWN = {
+    "grains": (147.85, 1.3062, 1234),
+    "particles": (106.03, 1.2858, 919),
+    "spinodal": (130.32, 1.4574, 727),
+    "fibres": (109.61, 1.7428, 983),
+    "lamellae": (138.31, 1.7502, 1316),
+    "stain": (164.36, 2.1212, 1131),
+}
 
 
 @pytest.mark.parametrize("kind", sample_kinds())
@@ -26,7 +35,7 @@ def test_strokes_are_true_and_few(kind: str) -> None:
     assert 0.002 < drawn.mean() < 0.15
 
 
-@pytest.mark.parametrize("kind", sample_kinds())
+@pytest.mark.parametrize("kind", DRAWN)
 def test_no_single_threshold_finds_the_classes(kind: str) -> None:
     sample = make_sample(kind, SHAPE)
     grey = sample.image if sample.image.ndim == 2 else sample.image.mean(axis=-1)
@@ -40,6 +49,21 @@ def test_no_single_threshold_finds_the_classes(kind: str) -> None:
         assert hits < 0.995
 
 
+@pytest.mark.parametrize("kind", DRAWN)
+def test_a_kind_stays_as_it_was(kind: str) -> None:
+    sample = make_sample(kind, SHAPE)
+    seen = sample.image.mean(), sample.labels.mean(), (sample.scribbles > 0).sum()
+    assert seen == pytest.approx(DRAWN[kind], rel=0.002)
+
+
+def test_random_samples_differ_in_everything_from_seed_to_seed() -> None:
+    assert sample_kinds() == (*DRAWN, "random")
+    made = [make_sample("random", SHAPE, seed=seed) for seed in range(12)]
+    assert {"class 1", "class 2"} <= set(made[0].class_names)
+    assert len({sample.class_names for sample in made}) > 1
+    assert {sample.image.ndim for sample in made} == {2, 3}
+
+
 def test_the_seed_decides() -> None:
     first, again = make_sample("grains", SHAPE), make_sample("grains", SHAPE)
     other = make_sample("grains", SHAPE, seed=1)
@@ -49,7 +73,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_only_the_stained_tissue_is_in_colour() -> None:
-    colored = [k for k in sample_kinds() if make_sample(k, SHAPE).image.ndim == 3]
+    colored = [k for k in DRAWN if make_sample(k, SHAPE).image.ndim == 3]
     assert colored == ["stain"]
 
 

@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ._sample_parts import Field, blur, cells, grid, smooth_noise
+from ._sample_parts import cells
+from .micrographs.fields import Field, blur, grid, smooth_noise
 
 Drawing = tuple[Field, NDArray[np.uint8]]
 

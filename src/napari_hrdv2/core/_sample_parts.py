@@ -7,34 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float64]
-
-
-def blur(field: Field, sigma: float) -> Field:
-    """Gaussian blur of the last two axes, mirrored at the borders."""
-    pad = round(3 * sigma) + 1
-    widths = [(0, 0)] * (field.ndim - 2) + [(pad, pad)] * 2
-    padded = np.pad(field, widths, mode="reflect" if pad < min(field.shape) else "edge")
-    rows, columns = padded.shape[-2:]
-    frequency = np.fft.fftfreq(rows)[:, None] ** 2 + np.fft.rfftfreq(columns)[None] ** 2
-    kernel = np.exp(-2 * (np.pi * sigma) ** 2 * frequency)
-    smooth: Field = np.fft.irfft2(np.fft.rfft2(padded) * kernel, s=(rows, columns))
-    return np.asarray(smooth[..., pad : rows - pad, pad : columns - pad])
-
-
-def smooth_noise(
-    rng: np.random.Generator, shape: tuple[int, int], sigma: float
-) -> Field:
-    """Random field with zero mean, unit deviation and structure of `sigma` pixels."""
-    field = blur(rng.standard_normal(shape), sigma)
-    standardised: Field = (field - field.mean()) / field.std()
-    return standardised
-
-
-def grid(shape: tuple[int, int]) -> tuple[Field, Field]:
-    """Row and column of each pixel."""
-    rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
-    return rows, columns
+from .micrographs.fields import Field, blur, grid, smooth_noise
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from ._sample_kinds import KINDS
 from ._sample_parts import expose, strokes
+from .micrographs import draw_scribbles, random_micrograph
 
 SMALLEST = 48
+RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,14 @@ def make_sample(
     >>> sample.image.shape, sample.class_names
     ((96, 128), ('matrix', 'particle'))
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind: {kind!r} is not one of {', '.join(KINDS)}")
+    if kind not in sample_kinds():
+        raise ValueError(f"kind: {kind!r} is not one of {', '.join(sample_kinds())}")
     if len(shape) != 2 or min(shape) < SMALLEST:
         raise ValueError(
             f"shape: {tuple(shape)} is not two sizes of at least {SMALLEST} pixels"
         )
+    if kind == RANDOM:
+        return _random_sample((int(shape[0]), int(shape[1])), seed)
     draw, dose, class_names = KINDS[kind]
     rng = np.random.default_rng([list(KINDS).index(kind), seed])
     size = float(np.clip(min(shape) / 512, 0.4, 1.0))
@@ -86,4 +90,14 @@ def make_sample(
 
 def sample_kinds() -> tuple[str, ...]:
     """Return the kinds of micrograph that `make_sample` knows."""
-    return tuple(KINDS)
+    return (*KINDS, RANDOM)
+
+
+def _random_sample(shape: tuple[int, int], seed: int) -> Sample:
+    """Another kind for each seed."""
+    made = random_micrograph(seed, shape)
+    rng = np.random.default_rng(seed)
+    length = 80 * float(np.clip(min(shape) / 512, 0.4, 1.0))
+    scribbles = draw_scribbles(rng, made.labels, 7, length=(0.4 * length, length))
+    names = tuple(f"class {k}" for k in range(1, int(made.labels.max()) + 1))
+    return Sample(made.image, made.labels, scribbles, names, RANDOM)
