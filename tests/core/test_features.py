@@ -278,6 +278,28 @@ def test_the_first_of_equal_planes_wins():
     assert not features.argmax(np.zeros((3, 5)), np.zeros(3)).any()
 
 
+@pytest.mark.parametrize("values", [[2, 7, 255], [0, 3, 70_000]])
+def test_values_stand_for_the_readouts(values):
+    features, _ = random_features("shift:1")
+    weight, bias = np.eye(5)[:3], np.zeros(3)
+    best = features.project(weight, bias).argmax(0)
+    labels = features.argmax(weight, bias, values)
+    assert np.array_equal(labels, np.array(values)[best])
+    assert labels.dtype == (np.uint8 if values[-1] < 256 else np.int64)
+
+
+def test_a_single_readout_is_the_largest_everywhere():
+    features, _ = random_features("identity")
+    assert (features.argmax(np.ones((1, 5)), [0], [9]) == 9).all()
+
+
+@pytest.mark.parametrize("values", [[2, 1], [-1, 1]])
+def test_values_that_do_not_ascend_from_zero_are_refused(values):
+    features, _ = random_features("identity")
+    with pytest.raises(ValueError, match="values: .* not ascending"):
+        features.argmax(np.zeros((2, 5)), np.zeros(2), values)
+
+
 def test_tokens_that_do_not_fit_are_refused():
     tokens = np.zeros((1, 3, 3, 2), np.float32)
     with pytest.raises(ValueError, match="tokens: a grid of .* does not fit an image"):

@@ -126,7 +126,7 @@ class Features(ABC):
         weight : (K, C) array
         bias : (K,) array
         values : sequence of K int, optional
-            What stands for each readout, 0 … K - 1 by default.
+            What stands for each readout, 0 … K - 1 by default. Ascending, none below 0.
 
         Returns
         -------
@@ -134,12 +134,17 @@ class Features(ABC):
             The first among equals.
         """
         weight, bias = self._readout(weight, bias)
-        values = range(len(bias)) if values is None else values
-        small = min(values) >= 0 and max(values) <= 255
-        dtype = torch.uint8 if small else torch.int64
-        output = torch.empty(self.shape[1:], dtype=dtype)
-        for rows, block in self.planes(weight, bias):
-            output[rows] = _largest(block, values, dtype)
+        values = list(range(len(bias)) if values is None else values)
+        if values != sorted(values) or values[0] < 0:
+            raise ValueError(
+                f"values: {values} are not ascending numbers of at least 0"
+            )
+        dtype = torch.uint8 if values[-1] <= 255 else torch.int64
+        output = torch.full(self.shape[1:], values[0], dtype=dtype)
+        if len(values) > 1:
+            # Only differences matter: to the first readout, which then is 0 everywhere.
+            for rows, block in self.planes(weight[1:] - weight[0], bias[1:] - bias[0]):
+                output[rows] = _largest(block, values, dtype)
         return output.numpy()
 
     def _readout(self, weight: ArrayLike, bias: ArrayLike) -> tuple[Tensor, Tensor]:
@@ -236,12 +241,14 @@ class JoinedFeatures(Features):
 
 
 def _largest(block: Tensor, values: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Return values[argmax over axis 1] of (rows, K, W), much faster than torch's."""
-    best = block[:, 0]
+    """Return values[argmax over axis 1] of (rows, K - 1, W) behind a plane of zeros.
+
+    Several times faster than torch's argmax or filling by mask.
+    """
+    best = torch.zeros_like(block[:, 0])
     index = torch.full_like(best, values[0], dtype=dtype)
-    for number in range(1, block.shape[1]):
-        plane = block[:, number]
-        index.masked_fill_(plane > best, values[number])
-        if number + 1 < block.shape[1]:
-            best = torch.maximum(best, plane)
+    for plane, value in zip(block.unbind(1), values[1:], strict=True):
+        # Values ascend, so a later winner replaces an earlier one.
+        torch.maximum(index, (plane > best).to(dtype).mul_(value), out=index)
+        torch.maximum(best, plane, out=best)
     return index

@@ -302,9 +302,12 @@ def _projected(tokens: Tensor, weight: Tensor) -> Tensor:
     table = tokens.reshape(-1, tokens.shape[-1])
     output = torch.empty(len(weight), len(table), device=table.device)
     step = TOKENS_PER_CHUNK if table.device.type == "cpu" else len(table)
+    space = torch.empty(step, table.shape[1], device=table.device)
     for start in range(0, len(table), step):
-        chunk = table[start : start + step].float()
-        torch.mm(weight, chunk.T, out=output[:, start : start + len(chunk)])
+        rows = table[start : start + step]
+        is_ready = rows.dtype == torch.float32
+        chunk = rows if is_ready else space[: len(rows)].copy_(rows)
+        torch.mm(weight, chunk.T, out=output[:, start : start + len(rows)])
     return output.reshape(-1, *tokens.shape[:3]).movedim(0, 1)
 
 

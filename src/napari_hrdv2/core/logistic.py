@@ -166,10 +166,9 @@ class _Objective:
         self.weights, self.penalty = weights, penalty
 
     def __call__(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-        logits = coefficients @ self.design.T  # (K, N)
-        log_sums = logits.logsumexp(0)
-        losses = log_sums - logits.gather(0, self.classes)[0]
-        errors = (logits - log_sums).exp_()
+        log_probability = (coefficients @ self.design.T).log_softmax(0)  # (K, N)
+        losses = -log_probability.gather(0, self.classes)[0]
+        errors = log_probability.exp_()
         errors.scatter_add_(0, self.classes, -torch.ones_like(losses)[None])
         gradient = (errors * self.weights) @ self.design  # (K, C + 1)
         inner = coefficients[:, :-1]

@@ -107,13 +107,13 @@ class Spread:
             position[needed] = torch.arange(len(needed), device=self.device)
             wide = self._upsampled_columns(planes, needed).flatten(1)  # (n, K·W)
             for band in bands:
-                block = band.matrix @ wide[position[band.index]]
+                block = band.matrix @ wide.index_select(0, position[band.index])
                 yield band.pixels, block.reshape(len(block), count, -1)
 
     def _upsampled_columns(self, planes: Tensor, needed: Tensor) -> Tensor:
         """Return the (row shift, token row) pairs in `needed` as (n, K, W)."""
-        count = planes.shape[1]
-        wide = torch.empty(len(needed), count, self.columns.length, device=self.device)
+        count, length = planes.shape[1], self.columns.length
+        wide = torch.empty(len(needed) * count, length, device=self.device)
         group, token_row = needed // self.rows.tokens, needed % self.rows.tokens
         for number, (members, bands) in enumerate(
             zip(self.members, self.column_bands, strict=True)
@@ -124,12 +124,14 @@ class Spread:
             # (members, K, n, w) -> (n, K, members, w) -> (n·K, members·w)
             source = planes[members][:, :, rows].permute(2, 1, 0, 3).flatten(2)
             source = source.flatten(0, 1)
+            mine_wide = wide[first * count : last * count]
             for band in bands:
-                block = source[:, band.index] @ band.matrix.T
-                wide[first:last, :, band.pixels] = block.reshape(
-                    last - first, count, -1
+                torch.mm(
+                    source.index_select(1, band.index),
+                    band.matrix.T,
+                    out=mine_wide[:, band.pixels],
                 )
-        return wide
+        return wide.reshape(len(needed), count, length)
 
     def _row_band(self, pixels: slice) -> _Band:
         key = (pixels.start, pixels.stop)
