@@ -81,6 +81,7 @@ def test_warnings_are_one_line_without_the_source(command, monkeypatch) -> None:
 
 
 def test_the_window_is_missed_by_name(command, monkeypatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setitem(sys.modules, "napari_hrdv2.widgets", None)
     outcome = command("demo", "--gui")
     assert outcome.code == 1

@@ -62,8 +62,8 @@ def load(name: str = "dinov2-small", weights="random", **options):
 
 def test_names_begin_with_the_default_and_have_infos():
     names = backbone_names()
-    assert names[0] == DEFAULT_BACKBONE == "filters"
-    assert len(names) == len(set(names)) == 9
+    assert names[0] == DEFAULT_BACKBONE == "embedded"
+    assert len(names) == len(set(names)) == 10
     giant = backbone_info("dinov2-giant-reg")
     assert giant.source == "facebook/dinov2-with-registers-giant"
     assert (giant.channels, giant.patch_size) == (1536, 14)
@@ -72,7 +72,7 @@ def test_names_begin_with_the_default_and_have_infos():
 
 
 def test_every_download_is_pinned_to_its_own_full_commit():
-    revisions = [backbone_info(name).revision for name in backbone_names()[1:]]
+    revisions = [backbone_info(name).revision for name in backbone_names()[2:]]
     assert all(len(revision) == 40 for revision in revisions)
     assert len(set(revisions)) == 8
 

@@ -15,6 +15,7 @@ class MeanOfPatches:
     """A backbone of which every token can be told by hand: patch mean and corner."""
 
     name, channels, patch_size, equivariant = "mean", 2, 4, False
+    default_transforms, activations = "shift:1,2", 14
     device, dtype, weights_hash, steps = torch.device("cpu"), torch.float32, "", 3
     fails_above = 99
 
@@ -27,6 +28,9 @@ class MeanOfPatches:
     def to(self, device):
         self.device = torch.device(device)
         return self
+
+    def trust_for(self, image_channels):
+        return None
 
     def tokens(self, images, *, stride, tick=None):
         self.batches.append(len(images))

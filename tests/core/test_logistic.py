@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -50,6 +51,18 @@ def test_probabilities_equal_those_of_scikit_learn():
     reference = LogisticRegression(class_weight="balanced", tol=1e-8, max_iter=5000)
     expected = reference.fit(scaled, labels).predict_log_proba(scaled)
     np.testing.assert_allclose(log_probability(readout, samples), expected, atol=0.05)
+
+
+def test_trust_is_a_factor_on_the_standardised_channels():
+    samples, labels = blobs()
+    trust = np.geomspace(0.2, 4, samples.shape[1]).astype(np.float32)
+    readout, _ = fit(samples, labels, trust=torch.from_numpy(trust))
+    scaled = StandardScaler().fit_transform(samples.astype(np.float64)) * trust
+    reference = LogisticRegression(class_weight="balanced", tol=1e-8, max_iter=5000)
+    expected = reference.fit(scaled, labels).predict_log_proba(scaled)
+    np.testing.assert_allclose(log_probability(readout, samples), expected, atol=0.05)
+    plain, _ = fit(samples, labels)
+    assert not np.allclose(plain.weight, readout.weight, rtol=0.1)
 
 
 def test_a_warm_start_ends_where_a_cold_one_does():

@@ -27,7 +27,7 @@ def test_a_loaded_classifier_waits_for_its_features(path, image):
     other = Session()
     other.set_image(image)
     other.load_classifier(path)
-    assert "needs features by filters" in other.status
+    assert "needs features by embedded" in other.status
     other.compute_features()
     other.train()
     assert set(np.unique(other.segmentation)) == {1, 2}
@@ -38,9 +38,9 @@ def test_another_recipe_sets_the_choice_and_says_so(path, image):
     session.set_image(image)
     session.configure(backbone="dinov2-small", stride="half")
     session.load_classifier(path)
-    assert session.settings.backbone == "filters"
+    assert session.settings.backbone == "embedded"
     assert session.settings.value_range == (0.0, 255.0)
-    assert "needs features by filters" in session.status
+    assert "needs features by embedded" in session.status
 
 
 def test_strokes_painted_before_do_not_replace_a_loaded_classifier(trained, path):

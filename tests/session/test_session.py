@@ -143,12 +143,12 @@ def test_changing_the_settings_keeps_the_features_until_new_ones_are_there(train
     features = trained.features
     trained.configure(transforms="identity")
     assert trained.features is features
-    assert trained.status.startswith("Segmented.")  # filters see every pixel anyway
+    assert trained.status.startswith("Segmented.")  # as auto is
     trained.configure(backbone="dinov2-small")
     assert trained.status == (
-        "Result from filters; press Compute features to use dinov2-small."
+        "Result from embedded; press Compute features to use dinov2-small."
     )
-    trained.configure(backbone="filters")
+    trained.configure(backbone="embedded")
     assert trained.status.startswith("Segmented.")
 
 

@@ -8,13 +8,13 @@ from napari_hrdv2.session.settings import stride_in_pixels
 def test_a_misspelt_transform_set_changes_nothing(session):
     with pytest.raises(ValueError, match="'shfit:1' in 'shfit:1' is not understood"):
         session.configure(transforms="shfit:1")
-    assert session.settings.transforms == "shift:1,2"
+    assert session.settings.transforms == "auto"
 
 
 def test_an_unknown_backbone_changes_nothing(session):
     with pytest.raises(ValueError, match="nonsense"):
         session.configure(backbone="nonsense")
-    assert session.settings.backbone == "filters"
+    assert session.settings.backbone == "embedded"
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ def demo(
     kind: Annotated[
         str, typer.Option(help="The micrograph: grains, particles, stain, …")
     ] = "grains",
-    backbone: options.BackboneName = "filters",
-    transforms: options.Transforms = "shift:1,2",
+    backbone: options.BackboneName = "embedded",
+    transforms: options.Transforms = "auto",
     stride: options.Stride = None,
     device: options.Device = "auto",
     weights: options.Weights = None,

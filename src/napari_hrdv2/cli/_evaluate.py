@@ -32,8 +32,8 @@ def evaluate(
     scribbles: Annotated[
         str, typer.Option(help="Which strokes: a, b, lo or hi.", metavar="SET")
     ] = "a",
-    backbone: options.BackboneName = "filters",
-    transforms: options.Transforms = "shift:1,2",
+    backbone: options.BackboneName = "embedded",
+    transforms: options.Transforms = "auto",
     stride: options.Stride = None,
     device: options.Device = "auto",
     weights: options.Weights = None,

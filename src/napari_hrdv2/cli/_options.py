@@ -16,7 +16,10 @@ BackboneName = Annotated[
 Transforms = Annotated[
     str,
     typer.Option(
-        "--transforms", "-t", help="For instance shift:1,2 or lattice:4.", metavar="S"
+        "--transforms",
+        "-t",
+        help="For instance shift:1,2 or lattice:4; auto is what suits the backbone.",
+        metavar="S",
     ),
 ]
 Stride = Annotated[
@@ -40,7 +43,7 @@ class FeatureOptions:
     """How features are to be made."""
 
     backbone: str
-    transforms: str = "shift:1,2"
+    transforms: str = "auto"
     stride: int | None = None
     device: str = "auto"
     weights: str | None = None

@@ -25,8 +25,8 @@ def segment(
     save_classifier: Annotated[
         Path | None, typer.Option(help="Keep the trained classifier in this file.")
     ] = None,
-    backbone: options.BackboneName = "filters",
-    transforms: options.Transforms = "shift:1,2",
+    backbone: options.BackboneName = "embedded",
+    transforms: options.Transforms = "auto",
     stride: options.Stride = None,
     device: options.Device = "auto",
     weights: options.Weights = None,

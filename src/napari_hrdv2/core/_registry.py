@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import torch
 
+from ._vit_backbone import ViTBackbone
 from .vit import VisionTransformer, ViTConfig
 
-DEFAULT_BACKBONE = "filters"
+DEFAULT_BACKBONE = "embedded"
+_BUNDLED = ("embedded", "filters")
 State = Literal["ready", "cached", "download"]
 
 
@@ -34,6 +37,8 @@ class BackboneInfo:
         Size of the file to download.
     revision : str or None
         The commit of the repository that is downloaded.
+    default_transforms : str
+        The transform set that "auto" stands for.
     """
 
     name: str
@@ -43,6 +48,12 @@ class BackboneInfo:
     source: str = ""
     download_bytes: int = 0
     revision: str | None = None
+    default_transforms: str = ViTBackbone.default_transforms
+
+    @property
+    def bundled(self) -> bool:
+        """Whether the package brings along all that it needs."""
+        return self.name in _BUNDLED
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,7 @@ ENTRIES: Mapping[str, Entry] = {
 
 def backbone_names() -> tuple[str, ...]:
     """Return the names that `load_backbone` knows, the default first."""
-    return (DEFAULT_BACKBONE, *ENTRIES)
+    return (*_BUNDLED, *ENTRIES)
 
 
 def backbone_info(name: str) -> BackboneInfo:
@@ -112,10 +123,8 @@ def backbone_info(name: str) -> BackboneInfo:
     """
     if is_hub_id(name) and entry_of_repository(name) is None:
         return BackboneInfo(name, 0, 14, "see its page on the Hub", source=name)
-    if name == "filters":
-        from .filters import FilterBank
-
-        return BackboneInfo(name, FilterBank().channels, 1, "BSD-3-Clause")
+    if name in _BUNDLED:
+        return _bundled_info(name)
     entry = _entry(name)
     return BackboneInfo(
         name=name,
@@ -125,6 +134,21 @@ def backbone_info(name: str) -> BackboneInfo:
         source=entry.repository,
         download_bytes=_download_bytes(entry.config),
         revision=entry.revision,
+    )
+
+
+@cache
+def _bundled_info(name: str) -> BackboneInfo:
+    from .embedded import EmbeddedBackbone
+    from .filters import FilterBank
+
+    own = EmbeddedBackbone() if name == "embedded" else FilterBank()
+    return BackboneInfo(
+        name,
+        own.channels,
+        own.patch_size,
+        "BSD-3-Clause",
+        default_transforms=own.default_transforms,
     )
 
 
@@ -146,7 +170,7 @@ def backbone_state(name: str) -> State:
 
 
 def _state(name: str) -> State:
-    if name == "filters":
+    if name in _BUNDLED:
         return "ready"
     from .hub import cached_weights
 

@@ -37,6 +37,10 @@ class ViTBackbone:
     """
 
     equivariant = False
+    default_transforms = "shift:1,2"
+    # Of one block, in units of its tokens: the residual stream, its norm, q, k, v, the
+    # attention's output and the hidden layer.
+    activations = 14
 
     def __init__(
         self,
@@ -110,6 +114,10 @@ class ViTBackbone:
                 f"{image_channels}"
             )
         return self.channels
+
+    def trust_for(self, image_channels: int) -> None:
+        """Return that all channels are trusted alike."""
+        return
 
     def to(self, device: str | torch.device) -> Self:
         """Move to a device and return itself.

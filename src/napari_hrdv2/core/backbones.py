@@ -62,6 +62,10 @@ class Backbone(Protocol):
     equivariant : bool
         Whether shifting or flipping the image does the same to the tokens, so that
         transforms of the image add nothing.
+    default_transforms : str
+        The transform set that "auto" stands for.
+    activations : int
+        Memory that a pass needs, in units of that of its tokens.
     device, dtype : torch.device, torch.dtype
         Where the tokens are computed, and the number format they come in.
     weights_hash : str
@@ -74,6 +78,8 @@ class Backbone(Protocol):
     channels: int
     patch_size: int
     equivariant: bool
+    default_transforms: str
+    activations: int
     device: torch.device
     dtype: torch.dtype
     weights_hash: str
@@ -107,6 +113,10 @@ class Backbone(Protocol):
 
     def channels_for(self, image_channels: int) -> int:
         """Return the channels of a token for an image of that many channels."""
+        ...
+
+    def trust_for(self, image_channels: int) -> Tensor | None:
+        """Return how much to trust each channel, see `Features`; None for all alike."""
         ...
 
     def to(self, device: str | torch.device) -> Self:
@@ -207,10 +217,7 @@ def load_backbone(
         _check_source(part, sources[part])
     chosen = choose_device(device)
     parts = tuple(
-        _load_filters(sources[part], chosen, precision)
-        if part == "filters"
-        else _load_vit(part, sources[part], chosen, precision, progress)
-        for part in names
+        _load(part, sources[part], chosen, precision, progress) for part in names
     )
     return parts[0] if len(parts) == 1 else JoinedBackbone(parts)
 
@@ -235,6 +242,22 @@ def _check_source(name: str, weights: object) -> None:
             f"weights: {weights!r} for {name} is not a path; give a file, a folder or "
             '"random"'
         )
+
+
+def _load(
+    name: str,
+    weights: Source,
+    device: torch.device,
+    precision: str,
+    progress: Progress | None,
+) -> Backbone:
+    if name == "embedded":
+        from .embedded import EmbeddedBackbone
+
+        return EmbeddedBackbone(device, choose_precision(device, precision), weights)
+    if name == "filters":
+        return _load_filters(weights, device, precision)
+    return _load_vit(name, weights, device, precision, progress)
 
 
 def _load_filters(weights: Source, device: torch.device, precision: str) -> Backbone:

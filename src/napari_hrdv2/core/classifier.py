@@ -146,6 +146,7 @@ class PixelClassifier:
             regularisation=self.C,
             sample_weight=weights[index].astype(np.float32),
             tolerance=self.tolerance,
+            trust=many[0].trust,
             start=self._start(classes, table.shape[1]),
             preconditioner=self._preconditioner,
         )

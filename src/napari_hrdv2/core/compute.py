@@ -17,7 +17,7 @@ from .errors import Cancelled, is_out_of_memory
 from .features import Features, HighResFeatures, JoinedFeatures, Recipe, check_choice
 from .images import PreparedImage, prepare_image
 from .interpolation import INTERPOLATIONS
-from .plan import Plan, make_plan, parts_of
+from .plan import Plan, chosen_transforms, make_plan, parts_of
 from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ MAXIMUM_BATCH = 16
 def compute_features(
     image: ArrayLike,
     backbone: Backbone | JoinedBackbone,
-    transforms: str | TransformSet = "shift:1,2",
+    transforms: str | TransformSet = "auto",
     stride: int | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -56,7 +56,8 @@ def compute_features(
     backbone : Backbone
         From :func:`load_backbone`.
     transforms : str or TransformSet
-        See :func:`~napari_hrdv2.core.transforms.parse_transforms`. A backbone whose
+        See :func:`~napari_hrdv2.core.transforms.parse_transforms`; "auto" is
+        "shift:1,2" for a ViT and "identity" for the embedded backbone. A backbone whose
         features move along with the image, such as the filter bank, runs once.
     stride : int, optional
         Distance of neighbouring patches in pixels; the patch size by default.
@@ -98,6 +99,7 @@ def compute_features(
         raise ValueError(f"batch_size: {batch_size} is not a number of at least 1")
     prepared = prepare_image(image, channel_axis=channel_axis, value_range=value_range)
     channels, height, width = prepared.pixels.shape
+    transforms = chosen_transforms(transforms, backbone)
     runs = [
         _Run(
             prepared,
@@ -193,6 +195,7 @@ class _Run:
             self.interpolation,
             boundary=self.boundary,
             recipe=self._recipe(),
+            trust=self.backbone.trust_for(self.image.pixels.shape[0]),
         )
 
     def _averaged(

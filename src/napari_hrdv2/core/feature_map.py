@@ -57,10 +57,14 @@ class Features(ABC):
         (C, H, W) of the map it stands for.
     recipes : tuple of Recipe
         How each part was made, in the order of the channels; empty if unknown.
+    trust : (C,) float32 tensor or None
+        How much each channel, standardised, is to be trusted before anything is
+        labelled: 1 for all if None.
     """
 
     shape: tuple[int, int, int]
     recipes: tuple[Recipe, ...] = ()
+    trust: Tensor | None = None
 
     @property
     @abstractmethod
@@ -209,6 +213,8 @@ class JoinedFeatures(Features):
         self.shape = (sum(part.shape[0] for part in self.parts), *sizes.pop())
         known = all(part.recipes for part in self.parts)
         self.recipes = tuple(r for part in self.parts for r in part.recipes if known)
+        if any(part.trust is not None for part in self.parts):
+            self.trust = torch.cat([_trust(part) for part in self.parts])
 
     def __repr__(self) -> str:
         return f"JoinedFeatures({list(self.parts)})"
@@ -238,6 +244,10 @@ class JoinedFeatures(Features):
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
         return np.concatenate([part.materialize() for part in self.parts])
+
+
+def _trust(features: Features) -> Tensor:
+    return torch.ones(features.shape[0]) if features.trust is None else features.trust
 
 
 def _largest(block: Tensor, values: Sequence[int], dtype: torch.dtype) -> Tensor:

@@ -62,6 +62,8 @@ class HighResFeatures(Features):
         ``interpolation="nearest"``.
     recipe : Recipe, optional
         Where the tokens come from.
+    trust : (C,) tensor, optional
+        See `Features`.
 
     Raises
     ------
@@ -100,6 +102,7 @@ class HighResFeatures(Features):
         boundary: str = "periodic",
         compat: str = "corrected",
         recipe: Recipe | None = None,
+        trust: Tensor | None = None,
     ) -> None:
         check_choice("interpolation", interpolation, INTERPOLATIONS)
         check_choice("boundary", boundary, BOUNDARIES)
@@ -136,6 +139,7 @@ class HighResFeatures(Features):
         self.interpolation, self.boundary = interpolation, boundary
         self.shape = (self.tokens.shape[3], height, width)
         self.recipes = () if recipe is None else (recipe,)
+        self.trust = trust
 
     def __repr__(self) -> str:
         return (

@@ -14,15 +14,17 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from napari_hrdv2.core import _filter_kernels as kernels
+from napari_hrdv2.core.ticks import evenly
 
 SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)
 _WINDOWS = (2, 4, 8, 16, 32)
 _SURROUNDINGS = (16.0, 64.0)
 _LEVELS = 9
 _FLOOR = 4 / 255  # contrast below a few grey levels of 8 bits is noise
-_STEPS = 32
+STEPS = 32
 _ROUNDING = 1e-5  # of an eigenvalue, against the larger one
 _LUMINANCE = (0.299, 0.587, 0.114)
 
@@ -40,7 +42,47 @@ def filter_bank(image: Tensor) -> Tensor:
     (N, H, W) float32 tensor
         One plane per name of ``filter_names(C)``.
     """
-    return _fill(image[None], torch.float32, tick=None)[0]
+    return filter_planes(image[None], torch.float32)[0]
+
+
+@torch.no_grad()
+def filter_planes(
+    images: Tensor,
+    dtype: torch.dtype = torch.float16,
+    *,
+    patch_size: int = 1,
+    stride: int = 1,
+    tick: Callable[[], None] | None = None,
+) -> Tensor:
+    """Return the filter channels of images, averaged over patches.
+
+    Parameters
+    ----------
+    images : (B, C, H, W) float32 tensor
+        Grey or RGB.
+    dtype : torch.dtype
+        What is returned; sums are always made in float32.
+    patch_size, stride : int
+        Side of the patches and their distance in pixels.
+    tick : callable, optional
+        Called ``STEPS`` times; may raise to stop the work.
+
+    Returns
+    -------
+    (B, N, h, w) tensor
+        One plane per name of ``filter_names(C)``.
+    """
+    batch, image_channels, height, width = images.shape
+    total = len(filter_names(_checked(image_channels)))
+    grid = [1 + (length - patch_size) // stride for length in (height, width)]
+    planes = torch.empty((batch, total, *grid), dtype=dtype, device=images.device)
+    step = evenly(tick, total, STEPS)
+    for index, (_, plane) in enumerate(_channels(images.float())):
+        if patch_size > 1 or stride > 1:
+            plane = functional.avg_pool2d(plane, patch_size, stride)
+        planes[:, index] = plane[:, 0]
+        step()
+    return planes
 
 
 @cache
@@ -64,8 +106,10 @@ class FilterBank:
     name = "filters"
     patch_size = 1
     equivariant = True
+    default_transforms = "identity"
+    activations = 0  # it works on planes of the image
     weights_hash = ""
-    steps = _STEPS
+    steps = STEPS
 
     def __init__(
         self,
@@ -80,6 +124,10 @@ class FilterBank:
         """Return the number of filter channels for grey (1) or RGB (3) images."""
         return len(filter_names(_checked(image_channels)))
 
+    def trust_for(self, image_channels: int) -> None:
+        """Return that all channels are trusted alike."""
+        return
+
     def to(self, device: torch.device | str) -> FilterBank:
         """Return this filter bank moved to another device."""
         self.device = torch.device(device)
@@ -92,14 +140,14 @@ class FilterBank:
         stride: int,
         tick: Callable[[], None] | None = None,
     ) -> Tensor:
-        """Return the filter channels of images, at every ``stride``-th pixel.
+        """Return the filter channels of images, one token per pixel.
 
         Parameters
         ----------
         images : (B, C, H, W) float32 tensor
             Grey or RGB images on ``self.device``.
         stride : int
-            Distance between the pixels that are kept.
+            1, as the side of a patch.
         tick : callable, optional
             Called ``steps`` times; may raise to stop the work.
 
@@ -109,7 +157,8 @@ class FilterBank:
             In ``self.dtype``; a view of planes (B, N, h, w), so each channel is
             contiguous.
         """
-        return _fill(images, self.dtype, tick=tick, stride=stride).permute(0, 2, 3, 1)
+        planes = filter_planes(images, self.dtype, stride=stride, tick=tick)
+        return planes.permute(0, 2, 3, 1)
 
 
 def _checked(image_channels: int) -> int:
@@ -119,28 +168,6 @@ def _checked(image_channels: int) -> int:
             f"not {image_channels}."
         )
     return image_channels
-
-
-@torch.no_grad()
-def _fill(
-    images: Tensor,
-    dtype: torch.dtype,
-    *,
-    tick: Callable[[], None] | None,
-    stride: int = 1,
-) -> Tensor:
-    """Write channel after channel into one array of the final type."""
-    batch, image_channels, height, width = images.shape
-    total = len(filter_names(_checked(image_channels)))
-    shape = (batch, total, -(-height // stride), -(-width // stride))
-    planes = torch.empty(shape, dtype=dtype, device=images.device)
-    for index, (_, plane) in enumerate(_channels(images.float())):
-        planes[:, index] = plane[:, 0, ::stride, ::stride]
-        if tick is not None:
-            ticks = (index + 1) * _STEPS // total - index * _STEPS // total
-            for _ in range(ticks):
-                tick()
-    return planes
 
 
 def _channels(images: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -79,6 +79,7 @@ def fit_readout(
     regularisation: float,
     sample_weight: NDArray[np.float32],
     tolerance: float,
+    trust: Tensor | None = None,
     start: Readout | None = None,
     preconditioner: Preconditioner | None = None,
 ) -> tuple[Readout, Preconditioner]:
@@ -95,6 +96,8 @@ def fit_readout(
     sample_weight : (N,) float32 array
     tolerance : float
         Largest component of the preconditioned gradient that counts as zero.
+    trust : (C,) float32 tensor, optional
+        Factors on the standardised channels: the penalty weighs less on those above 1.
     start : Readout, optional
         Where to begin, on features as they are.
     preconditioner : Preconditioner, optional
@@ -108,7 +111,7 @@ def fit_readout(
     """
     # All of it in torch: the threads of another library, NumPy's or SciPy's, would go
     # on spinning on the cores that the segmentation needs next.
-    design, mean, scale = _standardised(torch.from_numpy(samples))
+    design, mean, scale = _standardised(torch.from_numpy(samples), trust)
     count = int(classes.max()) + 1
     solution = torch.zeros(count, design.shape[1])
     if start is not None:
@@ -178,7 +181,9 @@ class _Objective:
         return loss + 0.5 * self.penalty * inner.double().square().sum(), gradient
 
 
-def _standardised(samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _standardised(
+    samples: Tensor, trust: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return standardised samples with a last column of ones, mean and scale."""
     share = torch.full((len(samples),), 1 / len(samples))
     mean = share @ samples
@@ -188,6 +193,8 @@ def _standardised(samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scale = (share @ centred.square()).sqrt()
     # What hardly varies is rounding, which must not be blown up to weigh like the rest.
     scale[scale <= NEGLIGIBLE * mean.abs().clamp_min(1)] = 1
+    if trust is not None:
+        scale /= trust
     centred /= scale
     design[:, -1] = 1
     return design, mean, scale

@@ -14,9 +14,6 @@ from .transforms import TransformSet, parse_transforms
 if TYPE_CHECKING:
     from .backbones import Backbone
 
-# Activations of one block of a ViT that live at once, in units of tokens · channels:
-# the residual stream, its norm, q, k, v, the attention's output and the hidden layer.
-ACTIVATIONS = 14
 PLANES = 8  # float32 planes of the padded image that a run works with
 
 
@@ -99,8 +96,6 @@ def make_plan(
     channels = backbone.channels_for(image_channels)
     map_bytes = math.prod(grid) * channels * backbone.dtype.itemsize
     plane_bytes = 4 * math.prod(padded)
-    # An equivariant backbone works on planes of the image, a ViT on its tokens.
-    activations = 0 if backbone.equivariant else ACTIVATIONS * map_bytes
     return Plan(
         chosen,
         stride,
@@ -109,7 +104,7 @@ def make_plan(
         channels,
         len(chosen.shifts()) * map_bytes,
         (map_bytes if len(chosen) > 1 else 0)
-        + activations
+        + backbone.activations * map_bytes
         + (PLANES + image_channels) * plane_bytes,
     )
 
@@ -117,7 +112,7 @@ def make_plan(
 def estimate(
     image_shape: tuple[int, int],
     backbone: Backbone | JoinedBackbone,
-    transforms: str | TransformSet = "shift:1,2",
+    transforms: str | TransformSet = "auto",
     stride: int | None = None,
     *,
     image_channels: int = 1,
@@ -137,6 +132,7 @@ def estimate(
     ValueError
         Where :func:`~napari_hrdv2.compute_features` would.
     """
+    transforms = chosen_transforms(transforms, backbone)
     plans = [
         make_plan(image_shape, image_channels, part, transforms, stride)
         for part in parts_of(backbone)
@@ -148,6 +144,15 @@ def estimate(
         token_bytes=kept,
         peak_bytes=kept + max(plan.working_bytes for plan in plans),
     )
+
+
+def chosen_transforms(
+    transforms: str | TransformSet, backbone: Backbone | JoinedBackbone
+) -> str | TransformSet:
+    """Return what "auto" stands for: the choice of the part with the largest patch."""
+    if transforms != "auto":
+        return transforms
+    return max(parts_of(backbone), key=lambda p: p.patch_size).default_transforms
 
 
 def parts_of(backbone: Backbone | JoinedBackbone) -> tuple[Backbone, ...]:

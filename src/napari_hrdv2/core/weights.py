@@ -78,10 +78,10 @@ def load_weights(
                 f"weights: {file} holds NaN or infinite numbers in {name}; fetch it "
                 "again, or take another checkpoint"
             )
-    return Weights(wanted, _fingerprint(wanted))
+    return Weights(wanted, fingerprint(wanted))
 
 
-def _fingerprint(state: Mapping[str, Tensor]) -> str:
+def fingerprint(state: Mapping[str, Tensor]) -> str:
     """Hash names, shapes and float32 numbers."""
     digest = hashlib.sha256()
     for name, x in state.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_hrdv2.session.recipes import value_range
-from napari_hrdv2.session.settings import difference
+from napari_hrdv2.session.settings import difference, transforms
 
 if TYPE_CHECKING:
     from napari_hrdv2.session.session import Session
@@ -54,7 +54,7 @@ def _paint(session: Session) -> str:
 
 def _with_loaded(session: Session) -> str:
     settings = session.settings
-    wanted = f"{settings.backbone} with {settings.transforms}"
+    wanted = f"{settings.backbone} with {transforms(settings)}"
     if session.features is None:
         return f"The loaded classifier needs features by {wanted}: press Compute."
     mismatch = session.loaded_mismatch()

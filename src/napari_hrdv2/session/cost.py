@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.session.progress import bytes_text
@@ -60,6 +61,8 @@ class _Outline:
     patch_size: int
     channels: int
     dtype: torch.dtype
+    default_transforms: str
+    activations: int
     equivariant: bool = False
 
     def channels_for(self, image_channels: int) -> int:
@@ -92,12 +95,25 @@ def estimate_cost(image_shape: tuple[int, ...], settings: FeatureSettings) -> Co
 
 
 def _outline(name: str, device: torch.device) -> Any:
-    from napari_hrdv2.core.backbones import backbone_info
+    from napari_hrdv2.core.backbones import ViTBackbone, backbone_info
     from napari_hrdv2.core.devices import choose_precision
 
-    if name == "filters":
-        from napari_hrdv2.core.filters import FilterBank
-
-        return FilterBank(device)
     info = backbone_info(name)
-    return _Outline(name, info.patch_size, info.channels, choose_precision(device))
+    if info.bundled:
+        return _bundled(name)
+    return _Outline(
+        name,
+        info.patch_size,
+        info.channels,
+        choose_precision(device),
+        info.default_transforms,
+        ViTBackbone.activations,
+    )
+
+
+@cache
+def _bundled(name: str) -> Any:
+    """Return a backbone that costs nothing to load."""
+    from napari_hrdv2.core.backbones import load_backbone
+
+    return load_backbone(name, device="cpu")

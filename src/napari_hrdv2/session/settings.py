@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 STRIDES = ("auto", "patch", "half")
 """Distance of the tokens: the library's choice, one patch, or half a patch."""
 
 TRANSFORM_CHOICES = (
+    "auto",
     "identity",
     "shift:1",
     "shift:1,2",
@@ -29,7 +30,8 @@ class FeatureSettings:
     backbone : str
         Registry name; ``"a+b"`` joins two.
     transforms : str
-        A specification in the grammar of `core.transforms`.
+        A specification in the grammar of `core.transforms`, or "auto": what suits
+        the backbone.
     stride : str
         One of `STRIDES`, or a number of pixels.
     device : str
@@ -40,8 +42,8 @@ class FeatureSettings:
         Grey levels that become 0 and 1; taken over from a loaded classifier.
     """
 
-    backbone: str = "filters"
-    transforms: str = "shift:1,2"
+    backbone: str = "embedded"
+    transforms: str = "auto"
     stride: str = "auto"
     device: str = "auto"
     weights: str | None = None
@@ -59,7 +61,8 @@ class FeatureSettings:
                 f"stride: {self.stride!r} does not fit; choose {', '.join(STRIDES)} or "
                 f"1 to {patch} pixels"
             )
-        parse_transforms(self.transforms, stride_in_pixels(self) or patch)
+        if self.transforms != "auto":
+            parse_transforms(self.transforms, stride_in_pixels(self) or patch)
 
 
 def difference(
@@ -71,6 +74,7 @@ def difference(
     names = ["weights"]
     if patch_size(made) > 1:  # else every pixel is seen, whatever the settings say
         names += ["transforms", "stride"]
+        made, wanted = (replace(s, transforms=transforms(s)) for s in (made, wanted))
     differing = [n for n in names if getattr(made, n) != getattr(wanted, n)]
     if not differing:
         return None
@@ -86,6 +90,16 @@ def patch_size(settings: FeatureSettings) -> int:
     from napari_hrdv2.core.backbones import backbone_info
 
     return max(backbone_info(name).patch_size for name in settings.backbone.split("+"))
+
+
+def transforms(settings: FeatureSettings) -> str:
+    """Return the transform set, where "auto" stands for the backbone's own."""
+    from napari_hrdv2.core.backbones import backbone_info
+
+    if settings.transforms != "auto":
+        return settings.transforms
+    parts = [backbone_info(name) for name in settings.backbone.split("+")]
+    return max(parts, key=lambda part: part.patch_size).default_transforms
 
 
 def stride_in_pixels(settings: FeatureSettings) -> int | None:

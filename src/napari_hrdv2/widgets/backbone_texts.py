@@ -14,6 +14,7 @@ from napari_hrdv2.core.backbones import (
 from napari_hrdv2.core.devices import device_names
 from napari_hrdv2.session import FeatureSettings, bytes_text
 
+_BUNDLED = {"embedded": "learned and classical", "filters": "classical filters"}
 _JOINED = ("dinov2-small+filters",)
 
 
@@ -55,7 +56,9 @@ def detail(settings: FeatureSettings) -> str:
     lines = []
     for info in _infos(settings.backbone):
         if not info.source:
-            lines.append("Classical filters; no download")
+            lines.append(
+                f"{info.channels} channels, {_BUNDLED[info.name]}; no download"
+            )
             continue
         origin = info.source
         if settings.weights is not None:

@@ -1,0 +1,186 @@
+"""Train the embedded backbone on generated micrographs.
+
+Run with::
+
+    python training/train.py --out RUN_DIR --steps 12000 [--seed 0]
+
+Run again to go on where it stopped. RUN_DIR then holds ``state.pt``, ``log.csv`` and
+``embedded.safetensors``, the file that the package ships.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import random
+import time
+from collections import deque
+from pathlib import Path
+
+import torch
+from head import RidgeHead, balanced_loss
+from tasks import BANK_CHANNELS, Batch, Pixels, read, stream
+from torch import Tensor
+
+from napari_hrdv2.core.embedded.network import ConvNet, ConvNetConfig
+from napari_hrdv2.core.embedded.weights import save_weights
+
+PEAK_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 1e-2, 300
+WITHOUT_BANK = 0.2  # how often the features must do without the filter bank
+VISITS, MEMORY = 2, 160  # visits of a picture, batches between the first and the last
+AVERAGE_OVER = 500  # steps of the running mean of the weights
+
+
+def main() -> None:
+    """Train, or go on training."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    Training(options.out, options.steps, options.seed).run(options.processes)
+
+
+class Training:
+    """Network, head and optimiser, with their state on disk."""
+
+    def __init__(self, folder: Path, steps: int, seed: int) -> None:
+        self.folder, self.steps, self.seed = folder, steps, seed
+        self.step, self.seconds = 0, 0.0
+        self.network = ConvNet(ConvNetConfig()).to(memory_format=torch.channels_last)
+        self.average = ConvNet(ConvNetConfig()).eval()
+        self.average.load_state_dict(self.network.state_dict())
+        self.head = RidgeHead(self.network.config.channels + BANK_CHANNELS)
+        parameters = [*self.network.parameters(), *self.head.parameters()]
+        self.optimiser = torch.optim.AdamW(
+            parameters, PEAK_RATE, weight_decay=WEIGHT_DECAY
+        )
+        if (folder / "state.pt").exists():
+            self._load(torch.load(folder / "state.pt", weights_only=True))
+
+    def run(self, processes: int) -> None:
+        """Train to the last step, leaving a checkpoint every few minutes."""
+        chance = random.Random(self.seed * 1000003 + self.step)
+        again: deque[tuple[Batch, int]] = deque()
+        batches = stream(self.seed, self.step // VISITS, VISITS, processes=processes)
+        losses, saved = [], time.monotonic()
+        while self.step < self.steps:
+            started = time.monotonic()
+            if len(again) > MEMORY or (again and self.step % VISITS):
+                again.rotate(chance.randrange(len(again)))
+                batch, visit = again.popleft()
+            else:
+                batch, visit = next(batches), 0
+            if visit + 1 < VISITS:
+                again.append((batch, visit + 1))
+            losses.append(self._learn(batch, visit, chance))
+            self.seconds += time.monotonic() - started
+            if self.step % 50 == 0:
+                self._report(sum(losses) / len(losses))
+                losses = []
+            if time.monotonic() - saved > 180 or self.step == self.steps:
+                self._save()
+                saved = time.monotonic()
+
+    def _learn(self, batch: Batch, visit: int, chance: random.Random) -> float:
+        """Take one step; return the loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = PEAK_RATE * self._rate()
+        flips = [axis for axis in (2, 3) if chance.random() < 0.5]
+        images = batch.images.flip(flips) if flips else batch.images
+        images = images.float().contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            maps = self.network(images)
+        with_bank = chance.random() >= WITHOUT_BANK
+        losses = []
+        for grid, (support, query) in zip(maps, batch.visits[visit], strict=True):
+            table = [
+                _features(grid, pixels, flips, images.shape[2:], with_bank)
+                for pixels in (support, query)
+            ]
+            logits = self.head(table[0], support.classes, table[1])
+            losses.append(balanced_loss(logits, query.classes))
+        loss = torch.stack(losses).mean()
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        self._follow()
+        return float(loss.detach())
+
+    def _rate(self) -> float:
+        """Share of the peak learning rate: a warm-up, then half a cosine."""
+        cosine = 0.5 + 0.5 * math.cos(math.pi * min(self.step / self.steps, 1))
+        return min((self.step + 1) / WARM_UP, 1) * (0.01 + 0.99 * cosine)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        share = 1 / min(self.step, AVERAGE_OVER)
+        pairs = zip(
+            self.average.state_dict().values(),
+            self.network.state_dict().values(),
+            strict=True,
+        )
+        for mean, now in pairs:
+            if mean.is_floating_point():
+                mean.lerp_(now, share)
+
+    def _report(self, loss: float) -> None:
+        new = not (self.folder / "log.csv").exists()
+        with (self.folder / "log.csv").open("a", newline="") as file:
+            rows = csv.writer(file)
+            if new:
+                rows.writerow(["step", "seconds", "loss", "penalty", "scale"])
+            numbers = self.head.log_penalty.detach(), self.head.log_scale.detach()
+            rows.writerow(
+                [self.step, f"{self.seconds:.1f}", f"{loss:.4f}"]
+                + [f"{math.exp(number):.4f}" for number in numbers]
+            )
+
+    def _save(self) -> None:
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "head": self.head.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        torch.save(state, self.folder / "state.tmp")
+        (self.folder / "state.tmp").replace(self.folder / "state.pt")
+        trust = self.head.log_trust.detach().exp()
+        save_weights(
+            self.average,
+            trust / trust.square().mean().sqrt(),
+            self.folder / "embedded.safetensors",
+            trained=f"training/train.py, step {self.step} of {self.steps}, seed "
+            f"{self.seed}, {self.seconds:.0f} s",
+        )
+
+    def _load(self, state: dict[str, object]) -> None:
+        self.step, self.seconds = state["step"], state["seconds"]
+        for name in ("network", "average", "head", "optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+
+
+def _features(
+    grid: Tensor, pixels: Pixels, flips: list[int], shape: torch.Size, with_bank: bool
+) -> Tensor:
+    """Return the features of pixels of a picture that was flipped, (N, C)."""
+    places = pixels.places
+    if flips:
+        turned = torch.tensor([2 in flips, 3 in flips])
+        places = torch.where(turned, torch.tensor(shape) - 1 - places, places)
+    features = read(grid, places, shape)
+    return torch.cat([features, pixels.bank.float()], 1) if with_bank else features
+
+
+if __name__ == "__main__":
+    main()
