@@ -18,9 +18,10 @@ from napari_hrdv2.core.filters import filter_names
 from napari_hrdv2.core.micrographs import draw_scribbles, random_micrograph
 
 BANK_CHANNELS = len(filter_names(3))  # grey pictures fill the rest with zeros
-SUPPORT_PER_CLASS, QUERY = 192, 2048
+SUPPORT_PER_CLASS, QUERY = 384, 2048
+STROKES = {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.15, 6: 0.15, 9: 0.1, 12: 0.1}  # a class
 # Side of the pictures, how many make a batch, and how often.
-SIZES = ((128, 16, 0.2), (192, 8, 0.45), (256, 4, 0.25), (384, 2, 0.1))
+SIZES = ((128, 16, 0.05), (192, 8, 0.3), (256, 5, 0.4), (384, 2, 0.25))
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def network_input(image: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
 def _task(
     rng: np.random.Generator, labels: NDArray[np.uint8], bank: Tensor
 ) -> tuple[Pixels, Pixels]:
-    strokes = int(rng.choice([1, 2, 3, 4], p=[0.3, 0.3, 0.25, 0.15]))
+    strokes = int(rng.choice(list(STROKES), p=list(STROKES.values())))
     wrong = 0.1 if rng.random() < 0.3 else 0.0
     drawn = draw_scribbles(rng, labels, strokes, wrong=wrong)
     support = []

@@ -64,7 +64,9 @@ def parts(
         ("both", slice(None)),
     ):
         tokens = features.tokens[..., channels].contiguous()
-        yield name, hr.HighResFeatures(tokens, "identity", (height, width), 2, 2)
+        part = hr.HighResFeatures(tokens, "identity", (height, width), 2, 2)
+        part.trust = features.trust[channels]
+        yield name, part
 
 
 if __name__ == "__main__":

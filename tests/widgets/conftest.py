@@ -82,6 +82,7 @@ class EndlessBackbone:
     """Ticks until the computation is cancelled."""
 
     name, channels, patch_size, equivariant = "endless", 1, 1, True
+    default_transforms, activations = "identity", 0
     weights_hash, steps = "", 1000
     device, dtype = torch.device("cpu"), torch.float32
 
@@ -90,6 +91,9 @@ class EndlessBackbone:
 
     def channels_for(self, image_channels):
         return 1
+
+    def trust_for(self, image_channels):
+        return None
 
     def to(self, device):
         return self

@@ -23,6 +23,7 @@ def test_the_name_and_state_of_every_backbone_can_be_read(
 
 def test_filters_switch_off_what_changes_nothing(bench):
     panel = bench.widget.features
+    bench.session.configure(backbone="filters")
     assert not panel.transforms.isEnabled()
     assert "see every pixel" in panel.stride.toolTip()
     bench.session.configure(backbone="dinov2-small")

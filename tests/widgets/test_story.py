@@ -128,12 +128,12 @@ import threading
 from qtpy.QtCore import QTimer
 import napari
 from napari_hrdv2.core import backbones
-from napari_hrdv2.core.filters import FilterBank
+from napari_hrdv2.core.embedded import EmbeddedBackbone
 from napari_hrdv2.widgets import demo
 
 pause = threading.Event()
 
-class Endless(FilterBank):
+class Endless(EmbeddedBackbone):
     def tokens(self, images, *, stride, tick=None):
         print("began", flush=True)
         try:
@@ -158,7 +158,6 @@ import threading, time
 from qtpy.QtCore import QTimer
 import napari
 from napari_hrdv2.core import backbones
-from napari_hrdv2.core.filters import FilterBank
 from napari_hrdv2.widgets import demo
 
 began = threading.Event()
