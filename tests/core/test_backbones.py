@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants, errors
 from safetensors.torch import save_file
 
 from napari_hrdv2.core import _registry, hub
+from napari_hrdv2.core._registry import hub_source
 from napari_hrdv2.core.backbones import (
     DEFAULT_BACKBONE,
     JoinedBackbone,
@@ -22,8 +24,9 @@ from napari_hrdv2.core.backbones import (
     backbone_state,
     load_backbone,
 )
+from napari_hrdv2.core.compute import compute_features
 from napari_hrdv2.core.errors import Cancelled, WeightsError
-from napari_hrdv2.core.vit import ViTConfig
+from napari_hrdv2.core.vit import Facet, VisionTransformer, ViTConfig
 from napari_hrdv2.core.weights import random_weights
 
 TINY = ViTConfig(embed_dim=32, depth=2, heads=2, image_size=56)
@@ -42,7 +45,6 @@ def tiny_registry(monkeypatch, tmp_path):
     entries = dict(_registry.ENTRIES)
     entries["dinov2-small"] = replace(entries["dinov2-small"], config=TINY)
     monkeypatch.setattr(_registry, "ENTRIES", entries)
-    monkeypatch.setattr("napari_hrdv2.core.backbones.ENTRIES", entries)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
@@ -63,7 +65,8 @@ def load(name: str = "dinov2-small", weights="random", **options):
 def test_names_begin_with_the_default_and_have_infos():
     names = backbone_names()
     assert names[0] == DEFAULT_BACKBONE == "embedded"
-    assert len(names) == len(set(names)) == 10
+    assert len(names) == len(set(names)) == 23
+    assert not any(":" in name or "@" in name for name in names)
     giant = backbone_info("dinov2-giant-reg")
     assert giant.source == "facebook/dinov2-with-registers-giant"
     assert (giant.channels, giant.patch_size) == (1536, 14)
@@ -71,10 +74,145 @@ def test_names_begin_with_the_default_and_have_infos():
     assert backbone_info("dinov2-giant").download_bytes == 4_545_923_072
 
 
-def test_every_download_is_pinned_to_its_own_full_commit():
-    revisions = [backbone_info(name).revision for name in backbone_names()[2:]]
-    assert all(len(revision) == 40 for revision in revisions)
-    assert len(set(revisions)) == 8
+def test_every_listed_backbone_is_in_the_docs_with_its_source(root):
+    page = (root / "docs" / "backbones.md").read_text(encoding="utf-8")
+    for name in backbone_names()[2:]:
+        if not name.endswith("-reg"):  # one line stands for the four of them
+            assert f"`{name}`" in page
+            assert hub_source(name).repository in page
+
+
+def test_every_pinned_download_has_its_own_full_commit():
+    infos = [backbone_info(name) for name in backbone_names()[2:]]
+    pinned = [info.revision for info in infos if info.revision is not None]
+    assert all(len(revision) == 40 for revision in pinned)
+    assert len(set(pinned)) == len(pinned) == 8
+    assert all(i.name.startswith("dinov2") for i in infos if i.revision is not None)
+
+
+def test_no_two_names_stand_for_one_file():
+    sources = [hub_source(name) for name in backbone_names()[2:]]
+    assert len(set(sources)) == len(sources)
+    assert all(source.repository.count("/") == 1 for source in sources)
+
+
+# Parameters without heads: DINO's and DeiT's papers and DINOv3's model table
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("dino-small-8", 21.7),
+        ("dino-small-16", 21.7),
+        ("dino-base-8", 85.8),
+        ("dino-base-16", 85.8),
+        ("deit-base", 85.8),
+        ("vit-base:384", 86.1),
+        ("dinov3-small", 21.6),
+        ("dinov3-small-plus", 28.7),
+        ("dinov3-base", 85.7),
+        ("neco-base", 86.6),
+    ],
+)
+def test_networks_have_the_published_number_of_parameters(name, millions):
+    with torch.device("meta"):
+        model = VisionTransformer(_registry.ENTRIES[name].config)
+    count = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    assert round(count, 1) == pytest.approx(millions)
+
+
+def test_supervised_vits_are_normalised_as_they_were_trained():
+    half = _registry.ENTRIES["vit-small:384"].config
+    imagenet = _registry.ENTRIES["deit-small"].config
+    assert half.pixel_mean == half.pixel_deviation == (0.5, 0.5, 0.5)
+    assert imagenet.pixel_mean == (0.485, 0.456, 0.406)
+    backbone = load("vit-small")
+    image = torch.rand(1, 3, 16, 32)
+    expected = backbone.model((image - 0.5) / 0.5).tokens
+    torch.testing.assert_close(backbone.tokens(image, stride=16), expected)
+
+
+def test_gated_weights_say_so_before_a_download(monkeypatch, caplog):
+    info = backbone_info("dinov3-base")
+    assert info.licence == "DINOv3 License (gated)"
+    assert "accept them at https://huggingface.co/facebook/dinov3-v" in info.conditions
+    assert backbone_info("dinov2-base").conditions == ""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match="offline mode is on"):
+        load("dinov3-base", None)
+    assert info.conditions in caplog.text
+
+
+# --- Facets ---------------------------------------------------------------------------
+def test_facets_stand_side_by_side_as_channels():
+    image = torch.rand(1, 3, 28, 42)
+    both, last = load("dinov2-small@k0,t1"), load()
+    tokens = both.tokens(image, stride=14)
+    assert both.channels == both.channels_for(1) == tokens.shape[-1] == 64
+    torch.testing.assert_close(tokens[..., 32:], last.tokens(image, stride=14))
+    pixels = (image - both._mean) / both._deviation
+    (keys,) = both.model.facets(pixels, [Facet("key", 0)])
+    assert torch.equal(tokens[..., :32], keys)
+
+
+def test_facets_of_an_early_block_stop_there_and_are_remembered():
+    backbone, calls = load("dinov2-small@v0"), []
+    backbone.tokens(torch.rand(1, 3, 28, 28), stride=14, tick=lambda: calls.append(1))
+    assert len(calls) == backbone.steps == 1
+    features = compute_features(torch.rand(28, 28).numpy(), backbone, "identity")
+    (recipe,) = features.recipes
+    assert recipe.backbone == "dinov2-small@v0"
+    assert backbone_info("dinov2-small@k0,v1").channels == 64
+
+
+def test_attention_has_a_channel_for_each_head():
+    backbone = load("dinov2-small@a1,k1")
+    features = compute_features(torch.rand(30, 40).numpy(), backbone, "flip", 7)
+    info = backbone_info("dinov2-small@a1,k1")
+    assert features.shape == (2 + 32, 30, 40)
+    assert info.channels == backbone.channels == 34
+    assert 0 < features.materialize()[:2].mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("dinov2-small@k2", "asks for block 2; its blocks are 0 to 1"),
+        ("lab/tiny@q7", "asks for block 7; its blocks are 0 to 1"),
+        ("filters@k0", "asks for block 0; it has no blocks"),
+        ("dinov2-small@", "'' in 'dinov2-small@' is not a facet"),
+        ("dinov2-small@k1,w1", "'w1' in .* is not a facet"),
+    ],
+)
+def test_facets_that_a_network_has_not_are_refused(name, sentence, folder):
+    with pytest.raises(ValueError, match=sentence):
+        load(name, folder)
+
+
+def test_lists_refuse_facets_of_what_has_no_blocks():
+    for ask in (backbone_state, backbone_info):
+        with pytest.raises(ValueError, match="it has no blocks"):
+            ask("filters@k0")
+
+
+# --- Every small network, with its own shape ------------------------------------------
+SMALL = [name for name in backbone_names() if "small" in name and "dinov2" not in name]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", [*SMALL, "neco-small:dino@k8,k11"])
+def test_every_network_takes_any_image_stride_and_transforms(name, channels):
+    backbone = load(name)
+    rng = np.random.default_rng(1)
+    image = rng.random((61, 45, 3) if channels == 3 else (61, 45))
+    stride = backbone.patch_size // 2 - 1
+    features = compute_features(image, backbone, "shift:1:neumann*flip", stride)
+    assert features.shape == (backbone.channels, 61, 45)
+    weight = rng.standard_normal((2, backbone.channels)).astype(np.float32)
+    weight /= np.linalg.norm(weight, axis=1, keepdims=True)
+    bias = np.array([0.5, -1], np.float32)
+    expected = np.einsum("kc,chw->khw", weight, features.materialize())
+    found = features.project(weight, bias)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, expected + bias[:, None, None], rtol=0, atol=1e-5)
 
 
 def test_an_unknown_name_is_refused_with_what_comes_near():
@@ -281,6 +419,39 @@ def test_downloads_report_bytes_and_take_the_second_name(folder, monkeypatch):
     revision = backbone_info("dinov2-small").revision
     assert asked == [("model.safetensors", revision), ("pytorch_model.bin", revision)]
     assert reports == [(40, 100), (100, 100)]
+
+
+def test_a_network_among_others_asks_for_its_own_file(monkeypatch):
+    asked = []
+
+    def download(repository, filename, *, revision):
+        asked.append((repository, filename))
+        raise errors.RemoteEntryNotFoundError("none", response=answer(404))
+
+    monkeypatch.setattr(hub, "_can_reach_hub", lambda: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    file = "vit-base/dinov2-architectures/neco_on_dinov2_vit14_teacher.ckpt"
+    with pytest.raises(WeightsError, match=f"FunAILab/NeCo does not hold {file}"):
+        load("neco-base:dinov2-teacher", None)
+    assert asked == [("FunAILab/NeCo", file)]
+
+
+def test_a_vit_of_the_hub_is_normalised_as_its_own_files_say(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    config = replace(TINY, layer_scale=False)
+    files = tmp_path / "files"
+    files.mkdir()
+    save_file(random_weights(config).state, files / "model.safetensors")
+    content = {**HUB_CONFIG, "model_type": "vit", "patch_size": 14}
+    content["intermediate_size"] = 128
+    (files / "config.json").write_text(json.dumps(content))
+    in_cache(tmp_path, "lab/unprepared", "0" * 40, files)
+    with pytest.raises(WeightsError, match="preprocessor_config.json of lab/unprep"):
+        load("lab/unprepared", None)
+    pixels = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.2]}
+    (files / "preprocessor_config.json").write_text(json.dumps(pixels))
+    in_cache(tmp_path, "lab/prepared", "0" * 40, files)
+    assert load("lab/prepared", None).model.config.pixel_mean == (0.5, 0.4, 0.3)
 
 
 def test_the_hub_s_client_does_not_tell_of_its_tries(monkeypatch, capfd):

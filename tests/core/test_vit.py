@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_hrdv2.core.vit import VisionTransformer, ViTConfig, flop
+from napari_hrdv2.core.vit import Facet, VisionTransformer, ViTConfig, flop
 from napari_hrdv2.core.weights import load_weights, random_weights
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "dinov2"
@@ -74,9 +74,10 @@ def test_positions_and_inner_blocks_equal_those_of_the_original_code(
     model = stored_model(kind)
     key = f"{kind}_{size[0]}x{size[1]}"
     close(model.positions(size[0] // 14, size[1] // 14), stored[f"{key}_pos_embed"])
-    output = model(stored_image(*size), taps=(0, -1))
-    close(output.taps[0].permute(0, 3, 1, 2), stored[f"{key}_block1_normed"])
-    assert torch.equal(output.taps[1], output.tokens)
+    image = stored_image(*size)
+    first, last = model.facets(image, [Facet("token", 0), Facet("token", -1)])
+    close(first.permute(0, 3, 1, 2), stored[f"{key}_block1_normed"])
+    assert torch.equal(last, model(image).tokens)
 
 
 def test_the_stored_images_follow_the_formula_of_this_file(stored):
@@ -146,7 +147,7 @@ def test_random_weights_keep_activations_near_one_in_bfloat16():
     config = ViTConfig(embed_dim=64, depth=12, heads=2)
     model = model_for(config).to(torch.bfloat16)
     image = torch.randn(1, 3, 56, 56, dtype=torch.bfloat16)
-    tap = model(image, taps=(11,)).taps[0].float()
+    tap = model(image).tokens.float()
     assert 0.9 < tap.std() < 1.1
     assert model.blocks[11](torch.randn(1, 9, 64).bfloat16()).abs().max() < 50
 

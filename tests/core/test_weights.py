@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,17 +14,21 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from napari_hrdv2.core._checkpoint import weights_file
+from napari_hrdv2.core._vit_entries import VIT_ENTRIES
 from napari_hrdv2.core.errors import WeightsError
-from napari_hrdv2.core.vit import ViTConfig
+from napari_hrdv2.core.vit import ViTConfig, rotary_periods
 from napari_hrdv2.core.weights import (
     config_from,
     load_weights,
     random_weights,
+    read_config,
 )
 
 PLAIN = ViTConfig(embed_dim=32, depth=2, heads=2, image_size=56)
 REGISTERS = replace(PLAIN, registers=4)
 SWIGLU = replace(PLAIN, feed_forward="swiglu")
+ROTARY = replace(REGISTERS, positions="rotary", patch_size=16)
+PLUS = replace(ROTARY, feed_forward="swiglu", feed_forward_ratio=6.0)
 State = dict[str, Tensor]
 
 
@@ -92,6 +97,105 @@ def same_network(found: Mapping[str, Tensor], state: State) -> None:
     assert torch.equal(found["pos_embed"][:, 1:], state["pos_embed"][:, 1:])
 
 
+def hugging_face_vit(state: State, *, version: int) -> State:
+    """Return the state of a ViT or DINO as transformers names a classifier's."""
+    blocks = {4: "encoder.layer", 5: "layers"}[version]
+    parts = {
+        4: [f"attention.attention.{part}" for part in ("query", "key", "value")],
+        5: [f"attention.{part}_proj" for part in "qkv"],
+    }[version]
+    names = {
+        4: ("attention.output.dense", "intermediate.dense", "output.dense"),
+        5: ("attention.o_proj", "mlp.fc1", "mlp.fc2"),
+    }[version]
+    renamed: State = {
+        "vit.pooler.dense.bias": torch.zeros(32),
+        "classifier.bias": torch.zeros(9),
+    }
+    for name, x in state.items():
+        name = name.replace("norm1", "layernorm_before")
+        name = name.replace("norm2", "layernorm_after")
+        name = re.sub("^norm", "layernorm", name)
+        name = name.replace(
+            "patch_embed.proj", "embeddings.patch_embeddings.projection"
+        )
+        name = name.replace("pos_embed", "embeddings.position_embeddings")
+        name = name.replace("cls_token", "embeddings.cls_token")
+        for ours, theirs in zip(
+            ("attn.proj", "mlp.fc1", "mlp.fc2"), names, strict=True
+        ):
+            name = name.replace(ours, theirs)
+        name = f"vit.{name.replace('blocks', blocks)}"
+        if "attn.qkv" not in name:
+            renamed[name] = x
+            continue
+        for part, piece in zip(parts, x.chunk(3), strict=True):
+            renamed[name.replace("attn.qkv", part)] = piece.contiguous()
+    return renamed
+
+
+# --- DINOv3: its own names, transformers' and timm's ----------------------------------
+def dinov3(state: State) -> State:
+    renamed: State = {"mask_token": torch.zeros(1, 32)}
+    for name, x in state.items():
+        name = name.replace("register_tokens", "storage_tokens")
+        if "mlp.w12" in name:
+            gate, value = x.chunk(2)
+            renamed[name.replace("w12", "w1")] = gate.contiguous()
+            renamed[name.replace("w12", "w2")] = value.contiguous()
+            continue
+        renamed[name] = x
+        if name.endswith("qkv.bias"):
+            mask = torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(32)
+            renamed[f"{name}_mask"] = mask
+            renamed[name] = x + (1 - mask)  # biases of keys that must not be used
+    return renamed
+
+
+def hugging_face_dinov3(state: State, *, version: int) -> State:
+    renamed: State = {"embeddings.mask_token": torch.zeros(1, 1, 32)}
+    blocks = {4: "layer", 5: "model.layer"}[version]
+    for name, x in state.items():
+        name = name.replace("patch_embed.proj", "embeddings.patch_embeddings")
+        name = re.sub("^(cls_token|register_tokens)", r"embeddings.\1", name)
+        name = name.replace("blocks", blocks).replace("attn.proj", "attention.o_proj")
+        name = re.sub(r"ls([12])\.gamma", r"layer_scale\1.lambda1", name)
+        name = name.replace("fc1", "up_proj").replace("fc2", "down_proj")
+        name = name.replace("w3", "down_proj")
+        if name.startswith("rope_embed"):
+            continue
+        if "attn.qkv" in name:
+            for part, piece in zip("qkv", x.chunk(3), strict=True):
+                if part != "k" or name.endswith("weight"):
+                    key = name.replace("attn.qkv", f"attention.{part}_proj")
+                    renamed[key] = piece.contiguous()
+        elif "mlp.w12" in name:
+            for part, piece in zip(("gate", "up"), x.chunk(2), strict=True):
+                renamed[name.replace("w12", f"{part}_proj")] = piece.contiguous()
+        else:
+            renamed[name] = x
+    return renamed
+
+
+def timm_dinov3(state: State) -> State:
+    renamed: State = {}
+    for name, x in state.items():
+        name = name.replace("register_tokens", "reg_token").replace("w3", "fc2")
+        name = re.sub(r"ls([12])\.gamma", r"gamma_\1", name)
+        if name.startswith("rope_embed"):
+            continue
+        if name.endswith("qkv.bias"):
+            query, _, value = x.chunk(3)
+            renamed[name.replace("qkv.bias", "q_bias")] = query.contiguous()
+            renamed[name.replace("qkv.bias", "v_bias")] = value.contiguous()
+        elif "mlp.w12" in name:
+            for part, piece in zip("gx", x.chunk(2), strict=True):
+                renamed[name.replace("w12", f"fc1_{part}")] = piece.contiguous()
+        else:
+            renamed[name] = x
+    return renamed
+
+
 NAMINGS = {
     "original": lambda state: {**state, "mask_token": torch.zeros(1, 32)},
     "hugging face 4": lambda state: hugging_face(state, version=4),
@@ -108,6 +212,113 @@ def test_every_naming_gives_the_same_network(naming, config, tmp_path):
     state = tiny(config)
     save_file(NAMINGS[naming](state), tmp_path / "tiny.safetensors")
     same_network(load_weights(tmp_path / "tiny.safetensors", config).state, state)
+
+
+VIT_NAMINGS = {
+    "original": lambda state: {**state, "head.weight": torch.zeros(3, 32)},
+    "hugging face 4": lambda state: hugging_face_vit(state, version=4),
+    "hugging face 5": lambda state: hugging_face_vit(state, version=5),
+}
+
+
+@pytest.mark.parametrize("naming", VIT_NAMINGS)
+def test_every_naming_of_dino_deit_and_vit_gives_the_same_network(naming, tmp_path):
+    config = replace(PLAIN, layer_scale=False)
+    state = tiny(config)
+    save_file(VIT_NAMINGS[naming](state), tmp_path / "tiny.safetensors")
+    same_network(load_weights(tmp_path / "tiny.safetensors", config).state, state)
+
+
+def tiny_dinov3(config: ViTConfig) -> State:
+    """Return random weights without biases of keys, and the periods of the formula."""
+    state = tiny(config)
+    state["rope_embed.periods"] = rotary_periods(config)
+    for name, x in state.items():
+        if name.endswith("qkv.bias"):
+            x[32:64] = 0
+    return state
+
+
+DINOV3_NAMINGS = {
+    "original": dinov3,
+    "hugging face 4": lambda state: hugging_face_dinov3(state, version=4),
+    "hugging face 5": lambda state: hugging_face_dinov3(state, version=5),
+    "timm": timm_dinov3,
+}
+
+
+@pytest.mark.parametrize("config", [ROTARY, PLUS], ids=["mlp", "glu"])
+@pytest.mark.parametrize("naming", DINOV3_NAMINGS)
+def test_every_naming_of_dinov3_gives_the_same_network(naming, config, tmp_path):
+    state = tiny_dinov3(config)
+    save_file(DINOV3_NAMINGS[naming](state), tmp_path / "tiny.safetensors")
+    found = load_weights(tmp_path / "tiny.safetensors", config).state
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+def test_periods_of_dinov3_s_own_files_are_kept(tmp_path):
+    state = tiny_dinov3(ROTARY)
+    state["rope_embed.periods"] *= 1.01
+    save_file(dinov3(state), tmp_path / "tiny.safetensors")
+    found = load_weights(tmp_path / "tiny.safetensors", ROTARY).state
+    assert torch.equal(found["rope_embed.periods"], state["rope_embed.periods"])
+
+
+def test_dinov3_of_timm_may_have_no_biases_of_queries_and_values(tmp_path):
+    state = tiny_dinov3(ROTARY)
+    for name, x in state.items():
+        if name.endswith("qkv.bias"):
+            x[:] = 0
+    file = {n: x for n, x in timm_dinov3(state).items() if not n.endswith("_bias")}
+    save_file(file, tmp_path / "tiny.safetensors")
+    found = load_weights(tmp_path / "tiny.safetensors", ROTARY).state
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize(
+    ("naming", "lost"),
+    [
+        ("original", "blocks.1.attn.qkv.bias"),
+        ("hugging face 4", "layer.1.attention.q_proj.bias"),
+        ("timm", "blocks.0.attn.v_bias"),
+    ],
+)
+def test_biases_that_only_some_blocks_have_are_missed(naming, lost, tmp_path):
+    file = DINOV3_NAMINGS[naming](tiny_dinov3(ROTARY))
+    del file[lost]
+    file.pop(f"{lost}_mask", None)
+    save_file(file, tmp_path / "tiny.safetensors")
+    with pytest.raises(WeightsError, match=r"missing blocks\.\d\.attn\.qkv\.bias"):
+        load_weights(tmp_path / "tiny.safetensors", ROTARY)
+
+
+def test_biases_of_keys_are_kept_where_a_file_has_them(tmp_path):
+    file = DINOV3_NAMINGS["hugging face 4"](tiny_dinov3(ROTARY))
+    for block in (0, 1):
+        file[f"layer.{block}.attention.k_proj.bias"] = torch.full((32,), 1.0 + block)
+    save_file(file, tmp_path / "tiny.safetensors")
+    found = load_weights(tmp_path / "tiny.safetensors", ROTARY).state
+    assert (found["blocks.1.attn.qkv.bias"][32:64] == 2).all()
+    del file["layer.0.attention.k_proj.bias"]
+    save_file(file, tmp_path / "tiny.safetensors")
+    with pytest.raises(WeightsError, match=r"missing blocks\.0\.attn\.qkv\.bias"):
+        load_weights(tmp_path / "tiny.safetensors", ROTARY)
+
+
+def test_other_networks_must_have_biases_of_keys(tmp_path):
+    file = hugging_face(tiny(), version=4)
+    file = {n: x for n, x in file.items() if not n.endswith("key.bias")}
+    save_file(file, tmp_path / "tiny.safetensors")
+    with pytest.raises(WeightsError, match=r"missing blocks\.0\.attn\.qkv\.bias"):
+        load_weights(tmp_path / "tiny.safetensors", PLAIN)
+
+
+def test_two_tensors_of_one_name_are_not_taken_for_one(tmp_path):
+    file = {**dinov3(tiny_dinov3(ROTARY)), "reg_token": torch.zeros(1, 4, 32)}
+    save_file(file, tmp_path / "tiny.safetensors")
+    with pytest.raises(WeightsError, match="unexpected (reg_token|storage_tokens)"):
+        load_weights(tmp_path / "tiny.safetensors", ROTARY)
 
 
 def lightning(state: State) -> dict[str, object]:
@@ -319,3 +530,42 @@ def test_configurations_of_the_hub_choose_the_position_rule():
     assert registers.position_antialias
     with pytest.raises(WeightsError, match="model of type 'clip'"):
         config_from({"model_type": "clip"}, source="x")
+
+
+def test_configurations_of_the_hub_equal_those_of_the_registry():
+    for size, model in (("small", "s"), ("small-plus", "splus"), ("base", "b")):
+        wide = {"hidden_size": 768, "num_attention_heads": 12}
+        content = {"model_type": "dinov3_vit", "num_register_tokens": 4}
+        content |= {"b": {**wide, "intermediate_size": 3072}}.get(model, {})
+        if model == "splus":
+            content |= {"use_gated_mlp": True, "hidden_act": "silu"}
+        found = config_from(content, source="x")
+        expected = VIT_ENTRIES[f"dinov3-{size}"].config
+        assert found == replace(expected, image_size=224)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"model_type": "vit", "hidden_act": "quick_gelu"}, "only 'gelu' can be"),
+        ({"model_type": "dinov3_vit", "use_gated_mlp": True}, "only 'silu' can be"),
+        ({"model_type": "dinov3_vit", "rope_theta": 10.0}, "has rope_theta 10.0; only"),
+    ],
+)
+def test_configurations_that_would_compute_something_else_are_refused(
+    content, sentence
+):
+    with pytest.raises(WeightsError, match=sentence):
+        config_from(content, source="x")
+
+
+def test_a_vit_of_the_hub_is_what_its_two_files_say(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "vit", "image_size": 384}')
+    found = read_config(tmp_path / "config.json")
+    assert (found.trained_grid, found.embed_dim, found.epsilon) == (24, 768, 1e-12)
+    assert found.pixel_mean == (0.5, 0.5, 0.5)
+    own = '{"image_mean": [0.4, 0.5, 0.6], "image_std": [1, 1, 2]}'
+    (tmp_path / "preprocessor_config.json").write_text(own)
+    found = read_config(tmp_path / "config.json")
+    assert found.pixel_mean == (0.4, 0.5, 0.6)
+    assert found.pixel_deviation == (1, 1, 2)

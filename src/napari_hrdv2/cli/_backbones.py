@@ -14,6 +14,7 @@ def backbones(as_json: options.Json = False) -> None:
         backbone_info,
         backbone_names,
         backbone_state,
+        backbone_variants,
     )
 
     report = Report(as_json)
@@ -29,6 +30,8 @@ def backbones(as_json: options.Json = False) -> None:
                 "source": info.source,
                 "download_bytes": info.download_bytes,
                 "state": backbone_state(name),
+                "conditions": info.conditions,
+                "variants": list(backbone_variants(name)),
             }
         )
     wide = max(len(str(row["name"])) for row in rows)

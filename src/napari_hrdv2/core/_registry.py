@@ -1,21 +1,27 @@
-"""The backbones that have a name: their shapes, sources, licences and state."""
+"""The backbones that have a name: their sources, licences and state."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ._vit_backbone import ViTBackbone
-from .vit import VisionTransformer, ViTConfig
+from ._vit_entries import VIT_ENTRIES
+from .vit import Facet
+
+if TYPE_CHECKING:
+    from ._entry import Entry
 
 DEFAULT_BACKBONE = "embedded"
 _BUNDLED = ("embedded", "filters")
 State = Literal["ready", "cached", "download"]
+
+# Other kinds of networks add their entries here and their loaders in `backbones`.
+ENTRIES: Mapping[str, Entry] = {**VIT_ENTRIES}
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,11 @@ class BackboneInfo:
     download_bytes : int
         Size of the file to download.
     revision : str or None
-        The commit of the repository that is downloaded.
+        The commit of the repository that is downloaded; None for the newest.
     default_transforms : str
         The transform set that "auto" stands for.
+    conditions : str
+        What must be done before a download, or "".
     """
 
     name: str
@@ -49,6 +57,7 @@ class BackboneInfo:
     download_bytes: int = 0
     revision: str | None = None
     default_transforms: str = ViTBackbone.default_transforms
+    conditions: str = ""
 
     @property
     def bundled(self) -> bool:
@@ -56,84 +65,49 @@ class BackboneInfo:
         return self.name in _BUNDLED
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A network of the registry and where its weights are."""
+class HubSource(NamedTuple):
+    """Where on the Hub weights are; revision and file name None for the usual ones."""
 
-    config: ViTConfig
     repository: str
-    revision: str
-
-
-# Each size with the commits of its two Hub repositories, without and with registers:
-# pinned, so that every user gets the same numbers.
-_DINOV2 = (
-    (
-        "small",
-        ViTConfig(),
-        "ed25f3a31f01632728cabb09d1542f84ab7b0056",
-        "0d9846e56b43a21fa46d7f3f5070f0506a5795a9",
-    ),
-    (
-        "base",
-        ViTConfig(embed_dim=768, heads=12),
-        "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
-        "a1d738ccfa7ae170945f210395d99dde8adb1805",
-    ),
-    (
-        "large",
-        ViTConfig(embed_dim=1024, depth=24, heads=16),
-        "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c",
-        "e4c89a4e05589de9b3e188688a303d0f3c04d0f3",
-    ),
-    (
-        "giant",
-        ViTConfig(embed_dim=1536, depth=40, heads=24, feed_forward="swiglu"),
-        "611a9d42f2335e0f921f1e313ad3c1b7178d206d",
-        "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb",
-    ),
-)
-
-
-def _with_registers(config: ViTConfig) -> ViTConfig:
-    return replace(config, registers=4, position_offset=0.0, position_antialias=True)
-
-
-ENTRIES: Mapping[str, Entry] = {
-    f"dinov2-{size}": Entry(config, f"facebook/dinov2-{size}", plain)
-    for size, config, plain, _ in _DINOV2
-} | {
-    f"dinov2-{size}-reg": Entry(
-        _with_registers(config), f"facebook/dinov2-with-registers-{size}", registers
-    )
-    for size, config, _, registers in _DINOV2
-}
+    revision: str | None = None
+    filename: str | None = None
 
 
 def backbone_names() -> tuple[str, ...]:
-    """Return the names that `load_backbone` knows, the default first."""
-    return (*_BUNDLED, *ENTRIES)
+    """Return the names to choose from, the default first.
+
+    `load_backbone` knows more: variants of these, after a colon, and facets, after @.
+    """
+    return (*_BUNDLED, *(name for name, entry in ENTRIES.items() if entry.listed))
+
+
+def backbone_variants(name: str) -> tuple[str, ...]:
+    """Return the names of a backbone's variants, such as neco-small:dinov2-teacher."""
+    return tuple(other for other in ENTRIES if other.startswith(f"{name}:"))
 
 
 def backbone_info(name: str) -> BackboneInfo:
     """Return what there is to know about a backbone before it is loaded.
 
     Of a Hub id that the registry does not name, little: no channels, no size, and the
-    patch size that all published networks of the kinds that load have.
+    patch size of DINOv2.
     """
-    if is_hub_id(name) and entry_of_repository(name) is None:
-        return BackboneInfo(name, 0, 14, "see its page on the Hub", source=name)
-    if name in _BUNDLED:
-        return _bundled_info(name)
-    entry = _entry(name)
+    base, facets = split_facets(name)
+    if is_unnamed_hub_id(base):
+        return BackboneInfo(name, 0, 14, "see its page on the Hub", source=base)
+    require_known(name)
+    if base in _BUNDLED:
+        return _bundled_info(base)
+    entry = entry_of(base)
     return BackboneInfo(
         name=name,
-        channels=entry.config.embed_dim,
-        patch_size=entry.config.patch_size,
-        licence="Apache-2.0",
+        channels=entry.channels_of(facets),
+        patch_size=entry.patch_size,
+        licence=entry.licence,
         source=entry.repository,
-        download_bytes=_download_bytes(entry.config),
+        download_bytes=entry.download_bytes,
         revision=entry.revision,
+        conditions=_conditions(entry) if entry.gated else "",
     )
 
 
@@ -152,11 +126,12 @@ def _bundled_info(name: str) -> BackboneInfo:
     )
 
 
-def _download_bytes(config: ViTConfig) -> int:
-    with torch.device("meta"):
-        model = VisionTransformer(config)
-    count = sum(parameter.numel() for parameter in model.parameters())
-    return 4 * (count + config.embed_dim)  # float32; the mask token is in the file
+def _conditions(entry: Entry) -> str:
+    licence = entry.licence.removesuffix(" (gated)")
+    return (
+        f"The weights have terms of their own, the {licence}: read and accept them at "
+        f"https://huggingface.co/{entry.repository} and log in with `hf auth login`"
+    )
 
 
 def backbone_state(name: str) -> State:
@@ -170,30 +145,65 @@ def backbone_state(name: str) -> State:
 
 
 def _state(name: str) -> State:
+    require_known(name)
     if name in _BUNDLED:
         return "ready"
     from .hub import cached_weights
 
-    repository, revision = hub_source(name)
-    cached = cached_weights(repository, revision=revision)
+    source = hub_source(name)
+    cached = cached_weights(
+        source.repository, revision=source.revision, filename=source.filename
+    )
     return "download" if cached is None else "cached"
 
 
-def hub_source(name: str) -> tuple[str, str | None]:
-    """Return the Hub repository of a backbone, and the commit it is pinned to."""
-    if is_hub_id(name) and entry_of_repository(name) is None:
-        return name, None
-    entry = _entry(name)
-    return entry.repository, entry.revision
+def hub_source(name: str) -> HubSource:
+    """Return where on the Hub the weights of a backbone are."""
+    base, _ = split_facets(name)
+    if is_unnamed_hub_id(base):
+        return HubSource(base)
+    entry = entry_of(base)
+    return HubSource(entry.repository, entry.revision, entry.filename)
+
+
+# --- Names ----------------------------------------------------------------------------
+_FACETS: Mapping[str, Literal["token", "query", "key", "value", "attention"]] = {
+    "t": "token",
+    "q": "query",
+    "k": "key",
+    "v": "value",
+    "a": "attention",
+}
+
+
+def split_facets(name: str) -> tuple[str, tuple[Facet, ...]]:
+    """Return a name without its facets, and those: "dino-small-8@k9,k11" has two."""
+    base, at, text = name.partition("@")
+    facets = []
+    for part in text.split(",") if at else ():
+        match = re.fullmatch(r"([tqkva])(\d+)", part)
+        if match is None:
+            raise ValueError(
+                f"backbone: {part!r} in {name!r} is not a facet; write t (tokens), q, "
+                "k, v or a (attention) with the number of a block, 0 for the first, "
+                "such as @k9 or @t8,k11"
+            )
+        facets.append(Facet(_FACETS[match[1]], int(match[2])))
+    return base, tuple(facets)
 
 
 def entry_of_repository(repository: str) -> Entry | None:
-    """Return the registry's entry for a Hub repository, or None."""
-    found = (e for e in ENTRIES.values() if e.repository == repository)
+    """Return the registry's entry for a Hub repository of one network, or None."""
+    found = (
+        entry
+        for entry in ENTRIES.values()
+        if entry.repository == repository and entry.filename is None
+    )
     return next(found, None)
 
 
-def _entry(name: str) -> Entry:
+def entry_of(name: str) -> Entry:
+    """Return the registry's entry for a name, without facets, or a Hub id."""
     entry = entry_of_repository(name)
     if entry is not None:
         return entry
@@ -206,14 +216,43 @@ def is_hub_id(name: str) -> bool:
     return name.count("/") == 1 and all(name.split("/"))
 
 
+def is_unnamed_hub_id(name: str) -> bool:
+    """Return whether it is the id of a repository that no entry has."""
+    return is_hub_id(name) and entry_of_repository(name) is None
+
+
 def require_known(name: str) -> None:
     """Raise ValueError with what comes near unless the registry has the name."""
-    names = backbone_names()
-    if name in names:
+    base, facets = split_facets(name)
+    if not is_hub_id(base):
+        _require_name(base)
+    if facets and not is_unnamed_hub_id(base):
+        require_blocks(name, facets, 0 if base in _BUNDLED else entry_of(base).blocks)
+
+
+def _require_name(name: str) -> None:
+    if name in _BUNDLED or name in ENTRIES:
         return
+    family = name.partition(":")[0]
+    variants = backbone_variants(family)
+    if variants:
+        raise ValueError(
+            f"backbone: {family} has no variant {name.removeprefix(family)!r}; its "
+            f"variants are {', '.join(variants)}"
+        )
+    names = backbone_names()
     near = difflib.get_close_matches(name, names, n=2)
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     raise ValueError(
         f"backbone: {name!r} is unknown{hint}; it can be {', '.join(names)}, a Hub id "
         "(owner/name), or several joined by +"
     )
+
+
+def require_blocks(name: str, facets: tuple[Facet, ...], blocks: int) -> None:
+    """Raise ValueError unless a network of so many blocks has the facets."""
+    last = max((facet.block for facet in facets), default=-1)
+    if last < blocks:
+        return
+    has = f"its blocks are 0 to {blocks - 1}" if blocks else "it has no blocks"
+    raise ValueError(f"backbone: {name!r} asks for block {last}; {has}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
@@ -9,14 +10,10 @@ import torch
 from torch import Tensor
 
 from .devices import choose_precision
-from .vit import VisionTransformer, ViTConfig, ViTOutput
+from .vit import Facet, VisionTransformer, ViTConfig, ViTOutput
 
 if TYPE_CHECKING:
     from .weights import Weights
-
-# ImageNet's, with which all these networks were trained.
-_MEAN = (0.485, 0.456, 0.406)
-_DEVIATION = (0.229, 0.224, 0.225)
 
 
 class ViTBackbone:
@@ -34,6 +31,9 @@ class ViTBackbone:
         The number format of the pass.
     token_dtype : torch.dtype, optional
         The number format in which tokens are handed out; that of the pass by default.
+    facets : tuple of Facet, optional
+        What to take of the blocks, side by side as channels; by default the tokens
+        after the last.
     """
 
     equivariant = False
@@ -51,11 +51,17 @@ class ViTBackbone:
         device: torch.device,
         dtype: torch.dtype,
         token_dtype: torch.dtype | None = None,
+        facets: tuple[Facet, ...] = (),
     ) -> None:
         self.name = name
+        self.facets = facets
         self.channels = config.embed_dim
+        if facets:  # in units of all of them, which are there beside the block's
+            self.channels = sum(facet.channels(config) for facet in facets)
+            tokens = type(self).activations * config.embed_dim
+            self.activations = math.ceil(tokens / self.channels) + 1
         self.patch_size = config.patch_size
-        self.steps = config.depth
+        self.steps = 1 + max((f.block for f in facets), default=config.depth - 1)
         self.weights_hash = weights.hash
         self.dtype = token_dtype or dtype
         with torch.device("meta"):
@@ -67,8 +73,10 @@ class ViTBackbone:
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
         self.model.to(device=device, dtype=dtype)
-        self._mean = torch.tensor(_MEAN, device=device).view(3, 1, 1)
-        self._deviation = torch.tensor(_DEVIATION, device=device).view(3, 1, 1)
+        config = self.model.config
+        self._mean = torch.tensor(config.pixel_mean, device=device).view(3, 1, 1)
+        deviation = torch.tensor(config.pixel_deviation, device=device)
+        self._deviation = deviation.view(3, 1, 1)
 
     # Not inference_mode: no gradient can be computed from its tensors later, and it
     # saves microseconds in a pass of seconds.
@@ -80,7 +88,7 @@ class ViTBackbone:
         stride: int,
         tick: Callable[[], None] | None = None,
     ) -> Tensor:
-        """Return the normalised patch tokens of the last block.
+        """Return the normalised patch tokens of the last block, or the facets.
 
         Parameters
         ----------
@@ -103,6 +111,9 @@ class ViTBackbone:
         self.channels_for(images.shape[1])
         pixels = (images - self._mean) / self._deviation  # (B, 3, H, W), grey or not
         pixels = pixels.to(self.model.norm.weight.dtype)
+        if self.facets:
+            maps = self.model.facets(pixels, self.facets, stride=stride, tick=tick)
+            return torch.cat(maps, dim=-1).to(self.dtype)
         output: ViTOutput = self.model(pixels, stride=stride, tick=tick)
         return output.tokens.to(self.dtype)
 

@@ -5,32 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 import torch
 
 from ._registry import (
     DEFAULT_BACKBONE,
-    ENTRIES,
     BackboneInfo,
     backbone_info,
     backbone_names,
     backbone_state,
-    entry_of_repository,
-    hub_source,
-    is_hub_id,
+    backbone_variants,
+    entry_of,
+    is_unnamed_hub_id,
     require_known,
+    split_facets,
 )
 from ._vit_backbone import ViTBackbone
+from ._vit_loading import load_vit
 from .devices import choose_device, choose_precision
-from .errors import is_out_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from .vit import ViTConfig
-    from .weights import Weights
 
 __all__ = [
     "DEFAULT_BACKBONE",
@@ -41,6 +37,7 @@ __all__ = [
     "backbone_info",
     "backbone_names",
     "backbone_state",
+    "backbone_variants",
     "load_backbone",
 ]
 
@@ -181,7 +178,11 @@ def load_backbone(
     Parameters
     ----------
     name : str
-        A name of `backbone_names`, a Hub id ("owner/name"), or several joined by "+".
+        A name of `backbone_names` or `backbone_variants`, a Hub id ("owner/name"), or
+        several joined by "+". After @ come facets of a ViT in place of the tokens of
+        its last block, side by side as channels: "dino-small-8@k9,k11" are the keys of
+        blocks 9 and 11, t the tokens, q the queries, v the values and a the attention
+        of the class token.
     weights : path-like or mapping of str to path-like, optional
         A local checkpoint or a folder with one; ``"random"`` for seeded random
         weights, for tests and benchmarks. By default the Hub's cache, or a download.
@@ -201,7 +202,7 @@ def load_backbone(
     TypeError
         If an argument is not of these kinds.
     ValueError
-        If the name is unknown.
+        If the name is unknown, or its facets are of no such block.
     WeightsError
         If the weights cannot be had or do not fit.
     """
@@ -212,8 +213,7 @@ def load_backbone(
     sources = _sources(names, weights)
     # Before anything is downloaded: a misspelt second part should not cost the first.
     for part in names:
-        if not is_hub_id(part):
-            require_known(part)
+        require_known(part)
         _check_source(part, sources[part])
     chosen = choose_device(device)
     parts = tuple(
@@ -251,16 +251,34 @@ def _load(
     precision: str,
     progress: Progress | None,
 ) -> Backbone:
-    if name == "embedded":
-        from .embedded import EmbeddedBackbone
+    base, _ = split_facets(name)
+    loader = "vit"
+    if base in ("embedded", "filters"):
+        loader = base
+    elif not is_unnamed_hub_id(base):
+        loader = entry_of(base).loader
+    return _LOADERS[loader](name, weights, device, precision, progress)
 
-        return EmbeddedBackbone(device, choose_precision(device, precision), weights)
-    if name == "filters":
-        return _load_filters(weights, device, precision)
-    return _load_vit(name, weights, device, precision, progress)
+
+def _load_embedded(
+    name: str,
+    weights: Source,
+    device: torch.device,
+    precision: str,
+    progress: Progress | None,
+) -> Backbone:
+    from .embedded import EmbeddedBackbone
+
+    return EmbeddedBackbone(device, choose_precision(device, precision), weights)
 
 
-def _load_filters(weights: Source, device: torch.device, precision: str) -> Backbone:
+def _load_filters(
+    name: str,
+    weights: Source,
+    device: torch.device,
+    precision: str,
+    progress: Progress | None,
+) -> Backbone:
     from .filters import FilterBank
 
     if weights not in (None, "random"):
@@ -270,63 +288,10 @@ def _load_filters(weights: Source, device: torch.device, precision: str) -> Back
     return FilterBank(device, choose_precision(device, precision))
 
 
-def _load_vit(
-    name: str,
-    weights: Source,
-    device: torch.device,
-    precision: str,
-    progress: Progress | None,
-) -> Backbone:
-    dtype = choose_precision(device, precision)
-    # Tokens are kept in half precision even where passes are faster in float32.
-    keep_half = precision == "auto" and dtype is torch.float32
-    config = _config(name, weights)
-    try:
-        found = _weights(name, config, weights, progress)
-        return ViTBackbone(
-            name,
-            config,
-            found,
-            device=device,
-            dtype=dtype,
-            token_dtype=torch.float16 if keep_half else dtype,
-        )
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MemoryError(
-            f"backbone: the weights of {name} do not fit into the memory there is for "
-            f"{device}; choose a smaller backbone or another device"
-        ) from error
-
-
-def _config(name: str, weights: Source) -> ViTConfig:
-    """Return a named shape, or the one in the config.json beside the weights."""
-    from .hub import fetch_config
-    from .weights import read_config
-
-    repository, revision = hub_source(name)
-    entry = entry_of_repository(repository)
-    if entry is not None:
-        return entry.config
-    if weights not in (None, "random"):
-        path = Path(weights).expanduser()
-        beside = (path if path.is_dir() else path.parent) / "config.json"
-        if beside.is_file():
-            return read_config(beside)
-    return read_config(fetch_config(repository, revision=revision))
-
-
-def _weights(
-    name: str, config: ViTConfig, weights: Source, progress: Progress | None
-) -> Weights:
-    from .hub import fetch_weights
-    from .weights import load_weights, random_weights
-
-    if weights == "random":
-        return random_weights(config)
-    if weights is None:
-        repository, revision = hub_source(name)
-        weights = fetch_weights(repository, revision=revision, progress=progress)
-    known = {name: entry.config for name, entry in ENTRIES.items()}
-    return load_weights(weights, config, known=known)
+# Another kind of network adds its loader here and its entries to the registry.
+Loader = Callable[[str, Source, torch.device, str, Progress | None], Backbone]
+_LOADERS: Mapping[str, Loader] = {
+    "embedded": _load_embedded,
+    "filters": _load_filters,
+    "vit": load_vit,
+}

@@ -28,32 +28,46 @@ def cached_file(repo: str, filename: str, *, revision: str | None) -> Path | Non
     return Path(found) if isinstance(found, str) else None
 
 
-def cached_weights(repo: str, *, revision: str | None) -> Path | None:
+def cached_weights(
+    repo: str, *, revision: str | None, filename: str | None = None
+) -> Path | None:
     """Return the cached weights of a repository, or None; no network is touched."""
-    for filename in _WEIGHTS:
-        found = cached_file(repo, filename, revision=revision)
+    for name in _names(filename):
+        found = cached_file(repo, name, revision=revision)
         if found is not None:
             return found
     return None
 
 
 def fetch_weights(
-    repo: str, *, revision: str | None, progress: Progress | None = None
+    repo: str,
+    *,
+    revision: str | None,
+    filename: str | None = None,
+    progress: Progress | None = None,
 ) -> Path:
-    """Return a local file with the weights of a repository, safetensors preferred."""
+    """Return a local file with the weights of a repository.
+
+    Without a file name the usual ones are tried, safetensors first.
+    """
     from huggingface_hub.errors import EntryNotFoundError
 
-    cached = cached_weights(repo, revision=revision)
+    cached = cached_weights(repo, revision=revision, filename=filename)
     if cached is not None:
         return cached
-    for filename in _WEIGHTS:
+    for name in _names(filename):
         try:
-            return fetch(repo, filename, revision=revision, progress=progress)
+            return fetch(repo, name, revision=revision, progress=progress)
         except EntryNotFoundError:
             continue
     raise WeightsError(
-        f"weights: the Hub repository {repo} holds neither {' nor '.join(_WEIGHTS)}"
+        f"weights: the Hub repository {repo} does not hold "
+        f"{' or '.join(_names(filename))}"
     )
+
+
+def _names(filename: str | None) -> tuple[str, ...]:
+    return _WEIGHTS if filename is None else (filename,)
 
 
 def fetch_config(repo: str, *, revision: str | None) -> Path:
@@ -67,6 +81,16 @@ def fetch_config(repo: str, *, revision: str | None) -> Path:
             f"weights: the Hub repository {repo} holds no config.json, so the shape of "
             "its network is unknown"
         ) from error
+
+
+def fetch_preprocessor(repo: str, *, revision: str | None) -> None:
+    """Put what prepares a repository's images beside its config.json, if it has it."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        fetch(repo, "preprocessor_config.json", revision=revision)
+    except EntryNotFoundError:
+        return
 
 
 def fetch(

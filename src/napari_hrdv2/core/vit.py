@@ -1,8 +1,9 @@
-"""The Vision Transformer of DINOv2, with or without registers, at any patch stride.
+"""The Vision Transformers ViT, DeiT, DINO, DINOv2 and DINOv3, at any patch stride.
 
-Read it from top to bottom: the configuration, the patch embedding, attention, the two
-feed-forward layers, the block, the model, and the arithmetic of a pass.
-Parameters have the names of the original repository: its checkpoints load as they are.
+Read it from top to bottom: the configuration, the patch embedding, rotary positions,
+attention, the two feed-forward layers, the block, the model, and the arithmetic of a
+pass. Parameters have the names of DINOv2's repository: its checkpoints load as they
+are, and those of DINO, DeiT and timm's ViT have the same names.
 
 References
 ----------
@@ -10,23 +11,34 @@ References
 .. [2] Oquab et al., "DINOv2: Learning Robust Visual Features without
    Supervision", TMLR 2024.
 .. [3] Darcet et al., "Vision Transformers Need Registers", ICLR 2024.
-.. [4] Amir et al., "Deep ViT Features as Dense Visual Descriptors", 2021 (the stride).
+.. [4] Amir et al., "Deep ViT Features as Dense Visual Descriptors", 2021 (the stride,
+   and queries, keys and values as features).
+.. [5] Touvron et al., "Training data-efficient image transformers", ICML 2021 (DeiT).
+.. [6] Caron et al., "Emerging Properties in Self-Supervised Vision Transformers",
+   ICCV 2021 (DINO).
+.. [7] Siméoni et al., "DINOv3", 2025 (rotary positions).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_EPSILON = 1e-6
 # Larger buffers are given back to the system and cleared again at each use, which costs
 # a CPU as much as the matrix product that fills them.
 _PIECE_BYTES = 24 << 20
+_ROTARY_BASE = 100.0
+
+Colour = tuple[float, float, float]
+Rotation = tuple[Tensor, Tensor]
+IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION: Colour = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -39,18 +51,27 @@ class ViTConfig:
         Channels of a token, number of blocks, attention heads of a block.
     patch_size, image_size : int
         Side of a patch, and of the image whose patch grid the position embedding
-        was trained on.
+        was trained on. Without meaning for rotary positions.
     registers : int
         Extra tokens between the class token and the patches [3]_.
     feed_forward : {"mlp", "swiglu"}
-        The second half of a block; DINOv2 g/14 has ``"swiglu"``.
+        The second half of a block; DINOv2 g/14 and DINOv3 S+/16 have ``"swiglu"``.
+    feed_forward_ratio : float
+        Its hidden channels per channel of a token; of a SwiGLU two thirds of that.
     layer_scale : bool
         Whether each branch is scaled per channel before it is added.
+    positions : {"learned", "rotary"}
+        An embedding that is added to the patches, or queries and keys turned by angles
+        that say where the patch is in the image (DINOv3).
     position_offset, position_antialias : float, bool
         The rule by which the position embedding is resampled to another grid. DINOv2
         without registers adds .1 to the grid before it takes the scale factor and does
         not antialias; with registers it asks for the size and antialiases. Features
         change by some per cent when the rules are mixed up.
+    epsilon : float
+        What the LayerNorms add to the variance.
+    pixel_mean, pixel_deviation : tuple of float
+        Red, green and blue in 0..1 are normalised by these before the first layer.
     """
 
     embed_dim: int = 384
@@ -60,9 +81,14 @@ class ViTConfig:
     image_size: int = 518
     registers: int = 0
     feed_forward: Literal["mlp", "swiglu"] = "mlp"
+    feed_forward_ratio: float = 4.0
     layer_scale: bool = True
+    positions: Literal["learned", "rotary"] = "learned"
     position_offset: float = 0.1
     position_antialias: bool = False
+    epsilon: float = 1e-6
+    pixel_mean: Colour = IMAGENET_MEAN
+    pixel_deviation: Colour = IMAGENET_DEVIATION
 
     @property
     def trained_grid(self) -> int:
@@ -72,9 +98,32 @@ class ViTConfig:
     @property
     def hidden_dim(self) -> int:
         """Width of the feed-forward layer."""
+        hidden = int(self.feed_forward_ratio * self.embed_dim)
         if self.feed_forward == "mlp":
-            return 4 * self.embed_dim
-        return (int(4 * self.embed_dim * 2 / 3) + 7) // 8 * 8
+            return hidden
+        return (int(hidden * 2 / 3) + 7) // 8 * 8
+
+
+class Facet(NamedTuple):
+    """One thing to take from a block as features [4]_.
+
+    Attributes
+    ----------
+    kind : {"token", "query", "key", "value", "attention"}
+        The tokens after the block, normalised by the final LayerNorm; what the
+        block's attention makes of its input, all heads side by side, before rotary
+        positions turn it; or how much the class token attends to the patch, one
+        channel for each head, 1 if it attended to all tokens alike.
+    block : int
+        0 for the first; -1 counts from the last.
+    """
+
+    kind: Literal["token", "query", "key", "value", "attention"]
+    block: int
+
+    def channels(self, config: ViTConfig) -> int:
+        """Return how many channels it has."""
+        return config.heads if self.kind == "attention" else config.embed_dim
 
 
 class ViTOutput(NamedTuple):
@@ -86,14 +135,11 @@ class ViTOutput(NamedTuple):
         The patch tokens.
     class_token : (B, C) tensor
     register_tokens : (B, registers, C) tensor
-    taps : tuple of (B, h, w, C) tensors
-        Patch tokens after each of the blocks that were asked for, in that order.
     """
 
     tokens: Tensor
     class_token: Tensor
     register_tokens: Tensor
-    taps: tuple[Tensor, ...]
 
 
 class PatchEmbed(nn.Module):
@@ -111,6 +157,77 @@ class PatchEmbed(nn.Module):
         return F.conv2d(images, self.proj.weight, self.proj.bias, stride=stride)
 
 
+class RotaryPositions(nn.Module):
+    """Angles that tell queries and keys where in the image their patch is [7]_.
+
+    Row and column of a patch's centre are measured from -1 to 1 across the image; a
+    quarter of a head's channels has one angle for each period. The periods are of the
+    checkpoint, as its repository has them, and stay in float32 wherever the model goes.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        count = config.embed_dim // config.heads // 4
+        self.register_buffer("periods", torch.zeros(count))
+        self.periods: Tensor
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        periods = self.periods
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.periods = periods.to(self.periods.device)
+        return self
+
+    def forward(self, height: int, width: int, spacing: float, prefix: int) -> Rotation:
+        """Return the cosines and sines of a grid of patches.
+
+        Parameters
+        ----------
+        height, width : int
+            Rows and columns of patches.
+        spacing : float
+            Distance between neighbouring patches in units of a patch.
+        prefix : int
+            Tokens in front of the patches, which are not turned.
+
+        Returns
+        -------
+        two (prefix + height * width, dim) tensors
+            For each token and each channel of a head.
+        """
+        rows, columns = (
+            self._centres(count, spacing)[:, None] / self.periods
+            for count in (height, width)
+        )
+        angles = torch.cat(
+            [
+                rows[:, None].expand(-1, width, -1),
+                columns[None].expand(height, -1, -1),
+            ],
+            dim=-1,
+        )  # (height, width, dim / 2)
+        angles = 2 * math.pi * angles.flatten(0, 1).tile(2)  # (tokens, dim)
+        angles = F.pad(angles, (0, 0, prefix, 0))
+        return angles.cos(), angles.sin()
+
+    def _centres(self, count: int, spacing: float) -> Tensor:
+        index = torch.arange(count, dtype=torch.float32, device=self.periods.device)
+        side = 1 + (count - 1) * spacing  # of the image, in patches
+        return 2 * (0.5 + index * spacing) / side - 1
+
+
+def rotary_periods(config: ViTConfig) -> Tensor:
+    """Return the (dim / 4,) periods that DINOv3 trained with, for heads of dim."""
+    quarter = config.embed_dim // config.heads // 4
+    return _ROTARY_BASE ** (torch.arange(quarter, dtype=torch.float32) / quarter)
+
+
+def _turned(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turn each pair of channels (i, i + dim / 2) of (B, heads, count, dim)."""
+    cosine, sine = rotation
+    first, second = x.chunk(2, dim=-1)
+    return (x * cosine + torch.cat([-second, first], dim=-1) * sine).to(x.dtype)
+
+
 class Attention(nn.Module):
     """Every token looks at every other; fused, so the score matrix is never stored."""
 
@@ -120,13 +237,33 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
         self.proj = nn.Linear(config.embed_dim, config.embed_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
         """Return what (B, count, C) tokens read from each other."""
+        B, count, C = x.shape
+        q, k, v = self._heads(x, rotation)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(B, count, C))  # type: ignore[no-any-return]
+
+    def _heads(
+        self, x: Tensor, rotation: Rotation | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         B, count, C = x.shape
         qkv = self.qkv(x).view(B, count, 3, self.heads, C // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, count, dim)
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(x.transpose(1, 2).reshape(B, count, C))  # type: ignore[no-any-return]
+        if rotation is not None:
+            q, k = _turned(q, rotation), _turned(k, rotation)
+        return q, k, v
+
+    def part(self, x: Tensor, kind: str, rotation: Rotation | None = None) -> Tensor:
+        """Return a facet of (B, count, C) tokens, (B, count, its channels)."""
+        if kind == "attention":
+            q, k, _ = self._heads(x, rotation)
+            scores = q[:, :, :1] @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
+            shares = scores.float().softmax(dim=-1)  # (B, heads, 1, count)
+            return shares[:, :, 0].transpose(1, 2) * x.shape[1]
+        number = ("query", "key", "value").index(kind)
+        weight, bias = (p.chunk(3)[number] for p in (self.qkv.weight, self.qkv.bias))
+        return F.linear(x, weight, bias)
 
 
 class Mlp(nn.Module):
@@ -171,16 +308,16 @@ class Block(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.embed_dim, eps=_EPSILON)
+        self.norm1 = nn.LayerNorm(config.embed_dim, eps=config.epsilon)
         self.attn = Attention(config)
         self.ls1 = LayerScale(config) if config.layer_scale else None
-        self.norm2 = nn.LayerNorm(config.embed_dim, eps=_EPSILON)
+        self.norm2 = nn.LayerNorm(config.embed_dim, eps=config.epsilon)
         self.mlp = Mlp(config) if config.feed_forward == "mlp" else SwiGLU(config)
         self.ls2 = LayerScale(config) if config.layer_scale else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
         """Return the (B, count, C) tokens with both branches added."""
-        x = _add(x, self.attn(self.norm1(x)), self.ls1)
+        x = _add(x, self.attn(self.norm1(x), rotation), self.ls1)
         return _add(x, self._feed_forward(self.norm2(x)), self.ls2)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
@@ -216,12 +353,15 @@ class VisionTransformer(nn.Module):
         self.config = config
         C = config.embed_dim
         self.cls_token = nn.Parameter(torch.zeros(1, 1, C))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.trained_grid**2, C))
+        if config.positions == "learned":
+            self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.trained_grid**2, C))
+        else:
+            self.rope_embed = RotaryPositions(config)
         if config.registers:
             self.register_tokens = nn.Parameter(torch.zeros(1, config.registers, C))
         self.patch_embed = PatchEmbed(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(C, eps=_EPSILON)
+        self.norm = nn.LayerNorm(C, eps=config.epsilon)
         self._positions: dict[tuple[object, ...], Tensor] = {}
 
     def forward(
@@ -229,7 +369,6 @@ class VisionTransformer(nn.Module):
         images: Tensor,
         *,
         stride: int | None = None,
-        taps: Sequence[int] = (),
         tick: Callable[[], None] | None = None,
     ) -> ViTOutput:
         """Return the normalised tokens of a batch of images.
@@ -242,8 +381,6 @@ class VisionTransformer(nn.Module):
         stride : int, optional
             Pixels between patches; the patch size if not given. The token of row i is
             centred at ``(patch_size - 1) / 2 + stride * i``.
-        taps : sequence of int
-            Blocks whose output is wanted too, 0 for the first; -1 counts from the last.
         tick : callable, optional
             Called after each block. What it raises ends the pass.
 
@@ -252,13 +389,9 @@ class VisionTransformer(nn.Module):
         ViTOutput
             h = 1 + (H - patch_size) // stride rows of tokens, w likewise.
         """
-        wanted = [range(self.config.depth)[index] for index in taps]
-        grid, x = self._embed(images, stride or self.config.patch_size)
-        kept: dict[int, Tensor] = {}
-        for index, block in enumerate(self.blocks):
-            x = block(x)  # (B, 1 + registers + h * w, C)
-            if index in wanted:
-                kept[index] = self._on_grid(self.norm(x), grid)
+        grid, x, rotation = self._start(images, stride or self.config.patch_size)
+        for block in self.blocks:
+            x = block(x, rotation)  # (B, 1 + registers + h * w, C)
             if tick is not None:
                 tick()
         x = self.norm(x)
@@ -266,8 +399,46 @@ class VisionTransformer(nn.Module):
             tokens=self._on_grid(x, grid),
             class_token=x[:, 0],
             register_tokens=x[:, 1 : 1 + self.config.registers],
-            taps=tuple(kept[index] for index in wanted),
         )
+
+    def facets(
+        self,
+        images: Tensor,
+        wanted: Sequence[Facet],
+        *,
+        stride: int | None = None,
+        tick: Callable[[], None] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Return what was asked for of the blocks, running no more of them than needed.
+
+        Parameters
+        ----------
+        images, stride, tick
+            As in a pass.
+        wanted : sequence of Facet
+
+        Returns
+        -------
+        tuple of (B, h, w, channels) tensors
+            In the order of `wanted`.
+        """
+        wanted = [f._replace(block=range(self.config.depth)[f.block]) for f in wanted]
+        last = max(facet.block for facet in wanted)
+        grid, x, rotation = self._start(images, stride or self.config.patch_size)
+        found: dict[Facet, Tensor] = {}
+        for index, block in enumerate(self.blocks[: last + 1]):
+            assert isinstance(block, Block)
+            here = [facet for facet in wanted if facet.block == index]
+            for facet in here:
+                if facet.kind != "token":
+                    part = block.attn.part(block.norm1(x), facet.kind, rotation)
+                    found[facet] = self._on_grid(part, grid)
+            x = block(x, rotation)
+            if Facet("token", index) in here:
+                found[Facet("token", index)] = self._on_grid(self.norm(x), grid)
+            if tick is not None:
+                tick()
+        return tuple(found[facet] for facet in wanted)
 
     def positions(self, height: int, width: int) -> Tensor:
         """Return the position embedding for a grid of patches.
@@ -291,17 +462,27 @@ class VisionTransformer(nn.Module):
             self._positions[key] = resampled.to(source)
         return self._positions[key]
 
-    def _embed(self, images: Tensor, stride: int) -> tuple[tuple[int, int], Tensor]:
+    def _start(
+        self, images: Tensor, stride: int
+    ) -> tuple[tuple[int, int], Tensor, Rotation | None]:
+        """Return the grid, the tokens before the first block, and rotary positions."""
         _check_images(images, self.config.patch_size, stride)
         patches = self.patch_embed(images, stride)  # (B, C, h, w)
         B, C, height, width = patches.shape
-        positions = self.positions(height, width)
-        tokens = patches.flatten(2).transpose(1, 2) + positions[:, 1:]
-        parts = [self.cls_token + positions[:, :1]]
+        tokens = patches.flatten(2).transpose(1, 2)  # (B, h * w, C)
+        parts: list[Tensor] = [self.cls_token]
+        rotation = None
+        if self.config.positions == "rotary":
+            spacing, prefix = stride / self.config.patch_size, 1 + self.config.registers
+            rotation = self.rope_embed(height, width, spacing, prefix)
+        else:
+            positions = self.positions(height, width)
+            tokens = tokens + positions[:, 1:]
+            parts[0] = self.cls_token + positions[:, :1]
         if self.config.registers:
             parts.append(self.register_tokens)
         parts = [part.expand(B, -1, C) for part in parts]
-        return (height, width), torch.cat([*parts, tokens], dim=1)
+        return (height, width), torch.cat([*parts, tokens], dim=1), rotation
 
     def _on_grid(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         patches = x[:, 1 + self.config.registers :]

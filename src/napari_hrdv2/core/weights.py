@@ -4,8 +4,8 @@ Nothing is unpickled: PyTorch files are read with ``weights_only=True``. A check
 either has exactly the tensors of the network, under names that one of the key tables
 knows, or it is refused with a sentence that names what is wrong.
 
-The files of DINOv2 on the Hugging Face Hub hold the same numbers as those of its own
-repository, only under other names, so features are equal whichever is loaded.
+The files of DINO, DINOv2 and DINOv3 on the Hugging Face Hub hold the same numbers as
+those of their own repositories, only under other names.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,14 @@ from torch import Tensor
 from ._checkpoint import read_checkpoint, weights_file
 from ._key_tables import original_names
 from .errors import WeightsError
-from .vit import VisionTransformer, ViTConfig
+from .vit import (
+    IMAGENET_DEVIATION,
+    IMAGENET_MEAN,
+    Colour,
+    VisionTransformer,
+    ViTConfig,
+    rotary_periods,
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ def load_weights(
     config: ViTConfig,
     *,
     known: Mapping[str, ViTConfig] | None = None,
+    teacher: bool = False,
 ) -> Weights:
     """Return the weights of a checkpoint, matched strictly against a configuration.
 
@@ -61,6 +69,8 @@ def load_weights(
         The network the weights are for.
     known : mapping of str to ViTConfig, optional
         Networks to suggest when the checkpoint fits one of them instead.
+    teacher : bool
+        Whether to take the teacher of a file that holds a student and a teacher.
 
     Raises
     ------
@@ -69,7 +79,10 @@ def load_weights(
         hold exactly the tensors of the network, or numbers that are not finite.
     """
     file = weights_file(path)
-    state = original_names(read_checkpoint(file))
+    state = original_names(read_checkpoint(file), teacher=teacher)
+    if config.positions == "rotary":
+        # Only DINOv3's repository keeps them in its files; others compute them.
+        state.setdefault("rope_embed.periods", rotary_periods(config))
     _require_match(state, config, source=str(file), known=known or {})
     wanted = {name: state[name].float() for name in _shapes(config)}
     for name, x in wanted.items():
@@ -99,7 +112,9 @@ def random_weights(config: ViTConfig, *, seed: int = 0) -> Weights:
     generator = torch.Generator().manual_seed(seed)
     state: dict[str, Tensor] = {}
     for name, shape in _shapes(config).items():
-        if name.endswith("gamma"):
+        if name == "rope_embed.periods":
+            state[name] = rotary_periods(config)
+        elif name.endswith("gamma"):
             state[name] = torch.full(shape, 1 / 3)
         elif name.endswith("bias"):
             state[name] = torch.zeros(shape)
@@ -177,34 +192,125 @@ def _advice(
 
 # --- Configurations in files --------------------------------------------------------
 def read_config(path: str | os.PathLike[str]) -> ViTConfig:
-    """Return the configuration that a Hugging Face ``config.json`` describes."""
+    """Return the configuration that a Hugging Face ``config.json`` describes.
+
+    How pixels are normalised is in ``preprocessor_config.json`` beside it; where there
+    is none, the defaults are those of transformers.
+    """
+    path = Path(path)
+    content = _read_json(path)
+    beside = path.parent / "preprocessor_config.json"
+    pixels = _read_json(beside) if beside.is_file() else {}
+    return config_from({**pixels, **content}, source=str(path))
+
+
+def tells_normalisation(path: str | os.PathLike[str]) -> bool:
+    """Return whether the type of model in a ``config.json`` says it all.
+
+    Supervised ViTs are normalised in different ways: `read_config` needs their
+    ``preprocessor_config.json`` too.
+    """
+    return _read_json(Path(path)).get("model_type") != "vit"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WeightsError(f"weights: {path} is not a readable config.json") from error
+        raise WeightsError(f"weights: {path} is not a readable {path.name}") from error
     if not isinstance(content, dict):
-        raise WeightsError(f"weights: {path} is not a readable config.json")
-    return config_from(content, source=str(path))
+        raise WeightsError(f"weights: {path} is not a readable {path.name}")
+    return content
 
 
 def config_from(content: Mapping[str, Any], *, source: str) -> ViTConfig:
     """Return the configuration of a Hugging Face configuration's values."""
     kind = content.get("model_type")
-    if kind not in ("dinov2", "dinov2_with_registers"):
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise WeightsError(
-            f"weights: {source} describes a model of type {kind!r}; dinov2 and "
-            "dinov2_with_registers can be loaded"
+            f"weights: {source} describes a model of type {kind!r}; "
+            f"{', '.join(_KINDS)} can be loaded"
         )
-    # Defaults are those of transformers, which leaves them out of the file.
-    with_registers = kind == "dinov2_with_registers"
-    return ViTConfig(
-        embed_dim=int(content.get("hidden_size", 768)),
-        depth=int(content.get("num_hidden_layers", 12)),
-        heads=int(content.get("num_attention_heads", 12)),
-        patch_size=int(content.get("patch_size", 16 if with_registers else 14)),
-        image_size=int(content.get("image_size", 224)),
-        registers=int(content.get("num_register_tokens", 4)) if with_registers else 0,
-        feed_forward="swiglu" if content.get("use_swiglu_ffn") else "mlp",
-        position_offset=0.0 if with_registers else 0.1,
-        position_antialias=with_registers,
+    own, rest = _KINDS[kind]
+    values = {**_DEFAULTS, **own, **content}
+    width = int(values["hidden_size"])
+    gated = bool(values.get("use_swiglu_ffn") or values.get("use_gated_mlp"))
+    _require_supported(values, gated=gated, source=source)
+    # Of a gated layer transformers gives the hidden channels after the two thirds.
+    hidden = values.get("intermediate_size", 4 * width) * (1.5 if gated else 1.0)
+    if kind.startswith("dinov2"):
+        hidden = values["mlp_ratio"] * width
+    return replace(
+        rest,
+        embed_dim=width,
+        depth=int(values["num_hidden_layers"]),
+        heads=int(values["num_attention_heads"]),
+        patch_size=int(values["patch_size"]),
+        image_size=int(values["image_size"]),
+        registers=int(values["num_register_tokens"]),
+        feed_forward="swiglu" if gated else "mlp",
+        feed_forward_ratio=hidden / width,
+        epsilon=float(values["layer_norm_eps"]),
+        pixel_mean=_colour(values["image_mean"]),
+        pixel_deviation=_colour(values["image_std"]),
     )
+
+
+def _require_supported(values: Mapping[str, Any], *, gated: bool, source: str) -> None:
+    """Raise WeightsError where the tensors would fit and the features be wrong."""
+    # transformers applies the activation of the file but to DINOv2's gated layer.
+    applied = gated and not values["model_type"].startswith("dinov2")
+    activation = "silu" if applied else "gelu"
+    for key, wanted in (("hidden_act", activation), ("rope_theta", 100.0)):
+        if values[key] != wanted:
+            raise WeightsError(
+                f"weights: {source} has {key} {values[key]!r}; only {wanted!r} can be "
+                "loaded"
+            )
+
+
+def _colour(values: list[float]) -> Colour:
+    red, green, blue = map(float, values)
+    return red, green, blue
+
+
+# Defaults are those of transformers, which leaves them out of the file: of all, and of
+# each type of model with the rest of its configuration.
+_DEFAULTS: Mapping[str, Any] = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "image_size": 224,
+    "num_register_tokens": 0,
+    "mlp_ratio": 4,
+    "layer_norm_eps": 1e-6,
+    "hidden_act": "gelu",
+    "rope_theta": 100.0,
+    "image_mean": IMAGENET_MEAN,
+    "image_std": IMAGENET_DEVIATION,
+}
+_RESIZED = ViTConfig(position_offset=0.0, position_antialias=True)
+_KINDS: Mapping[str, tuple[Mapping[str, Any], ViTConfig]] = {
+    "dinov2": ({"patch_size": 14}, ViTConfig()),
+    "dinov2_with_registers": ({"patch_size": 16, "num_register_tokens": 4}, _RESIZED),
+    "dinov3_vit": (
+        {
+            "hidden_size": 384,
+            "intermediate_size": 1536,
+            "num_attention_heads": 6,
+            "patch_size": 16,
+            "layer_norm_eps": 1e-5,
+        },
+        ViTConfig(positions="rotary"),
+    ),
+    "vit": (
+        {
+            "intermediate_size": 3072,
+            "patch_size": 16,
+            "layer_norm_eps": 1e-12,
+            "image_mean": (0.5, 0.5, 0.5),
+            "image_std": (0.5, 0.5, 0.5),
+        },
+        ViTConfig(layer_scale=False, position_offset=0.0),
+    ),
+}

@@ -70,6 +70,8 @@ def detail(settings: FeatureSettings) -> str:
             f"{info.channels} channels per {info.patch_size} px patch; "
             f"{info.licence}; {origin}"
         )
+        if info.conditions and backbone_state(info.name) == "download":
+            lines.append(info.conditions)
     return "\n".join(lines)
 
 

@@ -1,0 +1,143 @@
+"""From the name of a Vision Transformer to the backbone, with its weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from . import _registry
+from ._registry import (
+    backbone_info,
+    backbone_state,
+    entry_of,
+    hub_source,
+    is_unnamed_hub_id,
+    require_blocks,
+    split_facets,
+)
+from ._vit_backbone import ViTBackbone
+from ._vit_entries import ViTEntry
+from .devices import choose_precision
+from .errors import is_out_of_memory
+
+if TYPE_CHECKING:
+    from .vit import ViTConfig
+    from .weights import Weights
+
+Source = str | os.PathLike[str] | None
+Progress = Callable[[int, int], None]
+
+log = logging.getLogger(__name__)
+
+
+def load_vit(
+    name: str,
+    weights: Source,
+    device: torch.device,
+    precision: str,
+    progress: Progress | None,
+) -> ViTBackbone:
+    """Return the Vision Transformer of that name; see `load_backbone`."""
+    dtype = choose_precision(device, precision)
+    # Tokens are kept in half precision even where passes are faster in float32.
+    keep_half = precision == "auto" and dtype is torch.float32
+    _, facets = split_facets(name)
+    config = _config(name, weights)
+    require_blocks(name, facets, config.depth)
+    try:
+        found = _weights(name, config, weights, progress)
+        return ViTBackbone(
+            name,
+            config,
+            found,
+            device=device,
+            dtype=dtype,
+            token_dtype=torch.float16 if keep_half else dtype,
+            facets=facets,
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"backbone: the weights of {name} do not fit into the memory there is for "
+            f"{device}; choose a smaller backbone or another device"
+        ) from error
+
+
+def _config(name: str, weights: Source) -> ViTConfig:
+    """Return a named shape, or the one in the config.json beside the weights."""
+    from .hub import fetch_config, fetch_preprocessor
+    from .weights import read_config, tells_normalisation
+
+    entry = _vit_entry(name)
+    if entry is not None:
+        return entry.config
+    if weights not in (None, "random"):
+        path = Path(weights).expanduser()
+        beside = (path if path.is_dir() else path.parent) / "config.json"
+        if beside.is_file():
+            return read_config(beside)
+    source = hub_source(name)
+    path = fetch_config(source.repository, revision=source.revision)
+    if not tells_normalisation(path):
+        fetch_preprocessor(source.repository, revision=source.revision)
+    return read_config(path)
+
+
+def _vit_entry(name: str) -> ViTEntry | None:
+    base, _ = split_facets(name)
+    if is_unnamed_hub_id(base):
+        return None
+    entry = entry_of(base)
+    assert isinstance(entry, ViTEntry)
+    return entry
+
+
+def _weights(
+    name: str, config: ViTConfig, weights: Source, progress: Progress | None
+) -> Weights:
+    from .weights import load_weights, random_weights
+
+    if weights == "random":
+        return random_weights(config)
+    entry = _vit_entry(name)
+    return load_weights(
+        _download(name, progress) if weights is None else weights,
+        config,
+        known=_known(name),
+        teacher=entry is not None and entry.teacher,
+    )
+
+
+def _download(name: str, progress: Progress | None) -> Path:
+    from .hub import fetch_weights
+
+    conditions = backbone_info(name).conditions
+    if conditions and backbone_state(name) == "download":
+        log.warning("%s: %s", name, conditions)
+    source = hub_source(name)
+    return fetch_weights(
+        source.repository,
+        revision=source.revision,
+        filename=source.filename,
+        progress=progress,
+    )
+
+
+def _known(name: str) -> dict[str, ViTConfig]:
+    """Return the networks to suggest in place of one, those of its family first."""
+
+    def strangeness(other: str) -> bool:
+        return other.split("-")[0] != name.split("-")[0]
+
+    entries = _registry.ENTRIES
+    return {
+        other: entry.config
+        for other in sorted(entries, key=strangeness)
+        if isinstance(entry := entries[other], ViTEntry)
+    }
