@@ -108,7 +108,7 @@ def _pixels(
     rows, columns = np.unravel_index(places, labels.shape)
     spots = torch.from_numpy(np.stack([rows, columns], 1))
     values = torch.zeros(len(places), BANK_CHANNELS, dtype=torch.float16)
-    values[:, : len(bank)] = read(bank, spots, labels.shape).half()
+    values[:, : len(bank)] = read(bank.float(), spots, labels.shape).half()
     classes = torch.from_numpy(labels.ravel()[places].astype(np.int64) - 1)
     return Pixels(spots, classes, values)
 
@@ -118,7 +118,7 @@ def read(grid: Tensor, places: Tensor, shape: tuple[int, ...]) -> Tensor:
     # A pixel's centre is half a pixel from the border, as grid_sample counts it.
     places = (2 * places + 1) / torch.tensor(shape) - 1
     return functional.grid_sample(
-        grid.float()[None],
+        grid[None],
         places.flip(1)[None, None],
         padding_mode="border",
         align_corners=False,

@@ -22,14 +22,16 @@ import torch
 from head import RidgeHead, balanced_loss
 from tasks import BANK_CHANNELS, Batch, Pixels, read, stream
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from napari_hrdv2.core.embedded.network import ConvNet, ConvNetConfig
 from napari_hrdv2.core.embedded.weights import save_weights
 
 PEAK_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 1e-2, 300
 WITHOUT_BANK = 0.2  # how often the features must do without the filter bank
-VISITS, MEMORY = 2, 160  # visits of a picture, batches between the first and the last
+VISITS, MEMORY = 3, 160  # visits of a picture, batches between the first and the last
 AVERAGE_OVER = 500  # steps of the running mean of the weights
+REPORT_EVERY, SAVE_EVERY = 50, 180  # steps; seconds
 
 
 def main() -> None:
@@ -81,10 +83,10 @@ class Training:
                 again.append((batch, visit + 1))
             losses.append(self._learn(batch, visit, chance))
             self.seconds += time.monotonic() - started
-            if self.step % 50 == 0:
+            if self.step % REPORT_EVERY == 0:
                 self._report(sum(losses) / len(losses))
                 losses = []
-            if time.monotonic() - saved > 180 or self.step == self.steps:
+            if time.monotonic() - saved > SAVE_EVERY or self.step == self.steps:
                 self._save()
                 saved = time.monotonic()
 
@@ -96,12 +98,17 @@ class Training:
         images = batch.images.flip(flips) if flips else batch.images
         images = images.float().contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            maps = self.network(images)
+            grids = [
+                self.network(avg_pool2d(images, 1 << scale))
+                for scale in range(self.network.config.scales)
+            ]
         with_bank = chance.random() >= WITHOUT_BANK
         losses = []
-        for grid, (support, query) in zip(maps, batch.visits[visit], strict=True):
+        maps = [grid.float() for grid in grids]
+        for number, (support, query) in enumerate(batch.visits[visit]):
+            picture = [grid[number] for grid in maps]
             table = [
-                _features(grid, pixels, flips, images.shape[2:], with_bank)
+                _features(picture, pixels, flips, images.shape[2:], with_bank)
                 for pixels in (support, query)
             ]
             logits = self.head(table[0], support.classes, table[1])
@@ -171,15 +178,19 @@ class Training:
 
 
 def _features(
-    grid: Tensor, pixels: Pixels, flips: list[int], shape: torch.Size, with_bank: bool
+    grids: list[Tensor],
+    pixels: Pixels,
+    flips: list[int],
+    shape: torch.Size,
+    with_bank: bool,
 ) -> Tensor:
     """Return the features of pixels of a picture that was flipped, (N, C)."""
     places = pixels.places
     if flips:
         turned = torch.tensor([2 in flips, 3 in flips])
         places = torch.where(turned, torch.tensor(shape) - 1 - places, places)
-    features = read(grid, places, shape)
-    return torch.cat([features, pixels.bank.float()], 1) if with_bank else features
+    features = [read(grid, places, shape) for grid in grids]
+    return torch.cat([*features, pixels.bank.float()] if with_bank else features, 1)
 
 
 if __name__ == "__main__":

@@ -30,10 +30,14 @@ class PatchMeans:
 
     name, channels, patch_size, equivariant = "patch means", 1, PATCH, False
     device, dtype, weights_hash, steps = torch.device("cpu"), torch.float32, "", 1
+    default_transforms, activations = "identity", 1
 
     def channels_for(self, image_channels: int) -> int:
         """Return 1."""
         return 1
+
+    def trust_for(self, image_channels: int) -> None:
+        """Return that there is nothing to choose between."""
 
     def tokens(
         self, images: torch.Tensor, *, stride: int, tick: object

@@ -10,8 +10,7 @@ from napari_hrdv2 import (
     compute_features,
     load_backbone,
 )
-from napari_hrdv2.core.embedded import EmbeddedBackbone
-from napari_hrdv2.core.embedded import backbone as module
+from napari_hrdv2.core.embedded import EmbeddedBackbone, tiles
 from napari_hrdv2.core.embedded.network import ConvNet, ConvNetConfig
 from napari_hrdv2.core.embedded.weights import BUNDLED
 from napari_hrdv2.core.errors import Cancelled, WeightsError
@@ -46,27 +45,27 @@ def test_any_size_grey_or_colour(backbone, shape, transforms) -> None:
     np.testing.assert_allclose(sampled, dense, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(150, 61), (200, 200)])
+@pytest.mark.parametrize("shape", [(150, 61), (200, 1000)])
 def test_tiles_equal_the_whole(backbone, monkeypatch, shape) -> None:
     image = noise(1, 1, *(side - side % 2 for side in shape))
     whole = backbone.tokens(image, stride=2)
-    monkeypatch.setattr(module, "TILE", 32)
+    monkeypatch.setattr(tiles, "TILE", 32)
     torch.testing.assert_close(
         backbone.tokens(image, stride=2), whole, atol=1e-3, rtol=1e-3
     )
 
 
 def test_a_tile_sees_as_far_as_the_network_looks() -> None:
-    network = ConvNet(ConvNetConfig()).eval()
+    network = ConvNet(ConvNetConfig(2, (2, 2, 2, 2, 2), 2, 1)).eval()
     for parameter in network.parameters():
         parameter.data.abs_()  # so that nothing cancels and no ReLU is closed
-    image = torch.ones(1, 3, 1024, 1024)
+    image = torch.ones(1, 3, 1536, 1536)
     image.requires_grad_(True)
-    network(image)[..., 256, 256].sum().backward()
+    network(image)[..., 384, 384].sum().backward()
     rows, columns = image.grad.abs().sum((0, 1)).nonzero().unbind(1)
-    reach = max(512 - int(rows.min()), int(rows.max()) - 513)
-    reach = max(reach, 512 - int(columns.min()), int(columns.max()) - 513)
-    assert 100 < reach <= module.HALO * 2
+    reach = max(768 - int(rows.min()), int(rows.max()) - 769)
+    reach = max(reach, 768 - int(columns.min()), int(columns.max()) - 769)
+    assert 200 < reach <= tiles.HALO * 2
 
 
 def test_patches_that_overlap(backbone) -> None:

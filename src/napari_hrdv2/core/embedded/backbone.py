@@ -9,26 +9,23 @@ deviation 1, so brightness and contrast don't matter.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
-from types import EllipsisType
 from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from napari_hrdv2.core.devices import choose_precision
 from napari_hrdv2.core.filters import STEPS as FILTER_STEPS
 from napari_hrdv2.core.filters import filter_names, filter_planes
 from napari_hrdv2.core.ticks import evenly
 
-from .network import STRIDE
+from .network import STRIDE, at_every_scale, padded
+from .tiles import tile_count, tiled
 from .weights import load_weights
 
 BANK_SPAN = 5.0  # deviations of an image that the filter bank sees as 0..1
-TILE = 1024  # features along a tile's side
-HALO = 144  # features around it that the network sees as well: as far as it looks
 NETWORK_STEPS = 32
 
 
@@ -135,55 +132,29 @@ class EmbeddedBackbone:
         pixels = images.expand(-1, 3, -1, -1).to(self.precision)
         # Patches may overlap: the network runs once for each place they can start at.
         starts = range(0, self.patch_size, stride)
-        jobs = [
-            (
-                pixels[..., row:, column:],
-                tokens[:, row :: len(starts), column :: len(starts), :learned],
-            )
-            for row, column in product(starts, starts)
-        ]
-        count = sum(1 for _, part in jobs for _ in _tiles(part))
-        step = evenly(tick, self.network.steps * count, NETWORK_STEPS)
-        for seen, part in jobs:
-            for window, margin, kept in _tiles(part):
-                tile = self.network(
-                    _padded(seen[window], self.network.config.multiple), tick=step
-                )
-                part[kept] = tile[margin].movedim(1, -1)
+        step = self._step(tick, pixels.shape[2:], len(starts) ** 2)
+        for row, column in product(starts, starts):
+            part = tokens[:, row :: len(starts), column :: len(starts), :learned]
+            features = self._learned(pixels[..., row:, column:], step).movedim(1, -1)
+            part.copy_(features[:, : part.shape[1], : part.shape[2]])
         return tokens
 
+    def _learned(self, pixels: Tensor, step: Callable[[], None]) -> Tensor:
+        config = self.network.config
+        return at_every_scale(
+            lambda images: tiled(self.network, images, step),
+            padded(pixels, config.multiple),
+            config.scales,
+        )
 
-Window = tuple[slice | EllipsisType, ...]
-
-
-def _tiles(grid: Tensor) -> Iterator[tuple[Window, Window, Window]]:
-    """Yield what the network sees of an image, what of its output is kept, and where.
-
-    The first is in pixels, the others on the (B, h, w, C) grid of features.
-    """
-    rows, columns = (list(_spans(length)) for length in grid.shape[1:3])
-    for (row, row_kept), (column, column_kept) in product(rows, columns):
-        window = (..., _scaled(row, STRIDE), _scaled(column, STRIDE))
-        margin = (..., _within(row_kept, row), _within(column_kept, column))
-        yield window, margin, (slice(None), row_kept, column_kept)
-
-
-def _spans(length: int) -> Iterator[tuple[slice, slice]]:
-    """Yield stretches of a grid to look at, and the part of each that is kept."""
-    for start in range(0, length, TILE):
-        end = min(start + TILE, length)
-        yield slice(max(start - HALO, 0), min(end + HALO, length)), slice(start, end)
-
-
-def _scaled(span: slice, factor: int) -> slice:
-    return slice(span.start * factor, span.stop * factor)
-
-
-def _within(kept: slice, seen: slice) -> slice:
-    return slice(kept.start - seen.start, kept.stop - seen.start)
-
-
-def _padded(images: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until the sides are multiples."""
-    rows, columns = (-length % multiple for length in images.shape[2:])
-    return functional.pad(images, (0, columns, 0, rows), mode="replicate")
+    def _step(
+        self, tick: Callable[[], None] | None, shape: torch.Size, runs: int
+    ) -> Callable[[], None]:
+        """Return what the network calls after each block of each tile."""
+        config = self.network.config
+        height, width = (length + -length % config.multiple for length in shape)
+        tiles = sum(
+            tile_count(height >> scale, width >> scale)
+            for scale in range(config.scales)
+        )
+        return evenly(tick, runs * tiles * self.network.steps, NETWORK_STEPS)

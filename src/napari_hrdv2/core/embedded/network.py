@@ -1,9 +1,11 @@
 """The small convolutional network whose features the package brings along.
 
-A U-Net over five resolutions. The finest it computes on, and puts out, is half that
-of the image, where a 3 × 3 convolution costs a quarter and sees twice as far. Only
-plain convolutions, which are what CPUs are fast at, and nothing that looks at the
-whole image at once, so that a tile with its surroundings gives what the image gives.
+A U-Net [1]_ over five resolutions, run on the image and on smaller copies of it, so
+that it knows at every scale what it has learnt at one, and sees farther. The finest
+resolution that it computes on, and puts out, is half that of what it is given, where a
+3 × 3 convolution costs a quarter. Only plain convolutions, which are what CPUs are
+fast at, and nothing that looks at the whole image at once, so that a tile with its
+surroundings gives what the image gives.
 
 References
 ----------
@@ -37,23 +39,26 @@ class ConvNetConfig:
         Channels of the convolution at full resolution.
     widths : tuple of int
         Channels at 1/2, 1/4, 1/8 … of the resolution.
-    outputs : tuple of int
-        How many channels of the features come from each of the finest resolutions.
+    outputs : int
+        Channels of the features of one scale.
+    scales : int
+        How many copies of the image it is run on, each half as large as the one before.
     """
 
     stem: int = 16
     widths: tuple[int, ...] = (48, 64, 96, 128, 128)
-    outputs: tuple[int, ...] = (48, 32, 16)
+    outputs: int = 48
+    scales: int = 3
 
     @property
     def channels(self) -> int:
-        """Channels of the features."""
-        return sum(self.outputs)
+        """Channels of the features of all scales."""
+        return self.scales * self.outputs
 
     @property
     def multiple(self) -> int:
-        """What the sides of an image must be a multiple of."""
-        return 1 << len(self.widths)
+        """What the sides of an image must be a multiple of for `at_every_scale`."""
+        return STRIDE << (self.scales - 1)
 
     def to_json(self) -> str:
         """Return what a file of weights says of its network."""
@@ -64,7 +69,10 @@ class ConvNetConfig:
         """Return the shape that `to_json` wrote down."""
         content = json.loads(text)
         return cls(
-            int(content["stem"]), tuple(content["widths"]), tuple(content["outputs"])
+            int(content["stem"]),
+            tuple(content["widths"]),
+            int(content["outputs"]),
+            int(content["scales"]),
         )
 
 
@@ -132,10 +140,7 @@ class ConvNet(nn.Module):
             _Unit(coarse, fine, 1, relu=False) for fine, coarse in pairwise(widths)
         )
         self.decoder = nn.ModuleList(_Block(width) for width in widths[:-1])
-        self.heads = nn.ModuleList(
-            nn.Conv2d(width, outputs, 1)
-            for width, outputs in zip(widths, config.outputs, strict=False)
-        )
+        self.head = nn.Conv2d(widths[0], config.outputs, 1)
 
     @property
     def steps(self) -> int:
@@ -145,36 +150,32 @@ class ConvNet(nn.Module):
     def forward(
         self, images: Tensor, tick: Callable[[], None] = lambda: None
     ) -> Tensor:
-        """Return the features of standardised images.
+        """Return the features of one scale.
 
         Parameters
         ----------
         images : (B, 3, H, W) tensor
-            H and W are multiples of ``config.multiple``.
+            Standardised; H and W are even.
         tick : callable, optional
             Called after each block. What it raises ends the pass.
 
         Returns
         -------
-        (B, channels, H / 2, W / 2) tensor
+        (B, outputs, H / 2, W / 2) tensor
         """
-        planes = self.stem(images)
+        height, width = (length // STRIDE for length in images.shape[2:])
+        planes = self.stem(padded(images, 1 << len(self.down)))
         levels = []
         for down, block in zip(self.down, self.encoder, strict=True):
             planes = block(down(planes))
             levels.append(planes)
             tick()
-        decoded = [levels.pop()]
+        planes = levels.pop()
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
-            decoded.append(block(levels.pop() + _doubled(up(decoded[-1]))))
+            planes = block(levels.pop() + _enlarged(up(planes), 2))
             tick()
-        features = [
-            _doubled(head(planes), times=level)
-            for level, (head, planes) in enumerate(
-                zip(self.heads, reversed(decoded), strict=False)
-            )
-        ]
-        return torch.cat(features, dim=1)
+        features: Tensor = self.head(planes[..., :height, :width])
+        return features
 
     def folded(self) -> ConvNet:
         """Return this network with the normalisation folded into its convolutions."""
@@ -185,11 +186,40 @@ class ConvNet(nn.Module):
         return folded
 
 
-def _doubled(planes: Tensor, times: int = 1) -> Tensor:
-    """Return planes at twice the resolution, that many times."""
-    if times == 0:
+def at_every_scale(
+    run: Callable[[Tensor], Tensor], images: Tensor, scales: int
+) -> Tensor:
+    """Return the features of an image and of smaller copies of it, side by side.
+
+    Parameters
+    ----------
+    run : callable
+        A `ConvNet`, or what applies one tile by tile.
+    images : (B, 3, H, W) tensor
+        Standardised; H and W are multiples of ``2**scales``.
+    scales : int
+        How many copies, each half as large as the one before.
+
+    Returns
+    -------
+    (B, scales * outputs, H / 2, W / 2) tensor
+    """
+    factors = [2**scale for scale in range(scales)]
+    grids = [run(functional.avg_pool2d(images, factor)) for factor in factors]
+    pairs = zip(grids, factors, strict=True)
+    return torch.cat([_enlarged(grid, factor) for grid, factor in pairs], dim=1)
+
+
+def padded(images: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until the sides are multiples."""
+    rows, columns = (-length % multiple for length in images.shape[2:])
+    return functional.pad(images, (0, columns, 0, rows), mode="replicate")
+
+
+def _enlarged(planes: Tensor, factor: int) -> Tensor:
+    if factor == 1:
         return planes
-    return functional.interpolate(planes, scale_factor=2**times, mode="bilinear")
+    return functional.interpolate(planes, scale_factor=factor, mode="bilinear")
 
 
 def _copy(network: ConvNet) -> ConvNet:

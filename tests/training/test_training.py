@@ -1,0 +1,111 @@
+"""Training learns, goes on where it stopped, and writes what the package loads."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+from napari_hrdv2 import compute_features, load_backbone
+
+
+def test_the_head_is_balanced_ridge_regression_on_standardised_features() -> None:
+    from head import RidgeHead
+
+    rng = np.random.default_rng(0)
+    support = rng.standard_normal((40, 5)) * [1, 10, 0.1, 3, 1] + 2
+    classes = np.repeat([0, 1, 2], [25, 10, 5])
+    query = rng.standard_normal((7, 5)) + 2
+    head = RidgeHead(8).requires_grad_(False)
+    head.log_trust[:] = torch.linspace(-1, 1, 8)
+    weight = 1 / (3 * np.bincount(classes))[classes]
+    mean = weight @ support
+    deviation = np.sqrt(weight @ (support - mean) ** 2 + 1e-4)
+    factor = np.exp(np.linspace(-1, 1, 8)[:5]) / deviation
+    ridge = Ridge(alpha=float(head.log_penalty.exp()), fit_intercept=False)
+    ridge.fit((support - mean) * factor, np.eye(3)[classes] - 1 / 3, weight)
+    expected = float(head.log_scale.exp()) * ridge.predict((query - mean) * factor)
+    found = head(
+        torch.from_numpy(support).float(),
+        torch.from_numpy(classes),
+        torch.from_numpy(query).float(),
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_rare_classes_weigh_more_in_the_loss() -> None:
+    from head import balanced_loss
+
+    truth = torch.tensor([0] * 99 + [1])
+    logits = torch.zeros(3, 100, 2)
+    logits[:, torch.arange(100), truth] = 3.0
+    logits[1, -1] *= -1  # wrong about the rare pixel
+    logits[2, 0] *= -1  # wrong about one of the others
+    right, rare, common = (float(balanced_loss(one, truth)) for one in logits)
+    assert rare - right > 5 * (common - right) > 0
+
+
+def test_a_batch_is_the_same_every_time(monkeypatch) -> None:
+    import tasks
+
+    monkeypatch.setattr(tasks, "SIZES", ((64, 2, 1.0),))
+    one, again = (tasks.make_batch(5, 3, 2) for _ in range(2))
+    assert one.images.shape == (2, 3, 64, 64)
+    assert len(one.visits) == 2
+    assert torch.equal(one.images, again.images)
+    for visit, same in zip(one.visits, again.visits, strict=True):
+        for pair, twin in zip(visit, same, strict=True):
+            for pixels, copy in zip(pair, twin, strict=True):
+                assert torch.equal(pixels.places, copy.places)
+                assert torch.equal(pixels.bank, copy.bank)
+    support, query = one.visits[0][0]
+    assert set(support.classes.tolist()) == set(range(int(support.classes.max()) + 1))
+    assert len(query.classes) == tasks.QUERY
+
+
+def test_features_are_read_at_the_places_that_they_are_features_of() -> None:
+    from tasks import read
+
+    rows, columns = np.mgrid[:12, :20]
+    grid = torch.from_numpy(np.stack([rows, columns])).float()  # of 24 × 40 pixels
+    places = torch.tensor([[1, 1], [8, 30], [22, 38]])
+    expected = (places - 0.5) / 2  # a patch of two pixels has its centre between them
+    torch.testing.assert_close(read(grid, places, (24, 40)), expected)
+
+
+def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
+    import tasks
+    from train import Training
+
+    monkeypatch.setattr(tasks, "SIZES", ((64, 2, 1.0),))
+    monkeypatch.setattr("train.REPORT_EVERY", 1)
+    threads = torch.get_num_threads()
+    first = Training(tmp_path, steps=2, seed=1)
+    before = first.network.head.weight.detach().clone()
+    first.run(processes=1)
+    torch.set_num_threads(threads)
+    assert not torch.equal(first.network.head.weight, before)
+    second = Training(tmp_path, steps=3, seed=1)
+    assert second.step == 2
+    assert torch.equal(second.network.head.weight, first.network.head.weight)
+    second.run(processes=1)
+    with (tmp_path / "log.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    backbone = load_backbone("embedded", tmp_path / "embedded.safetensors", "cpu")
+    image = np.random.default_rng(0).random((40, 50))
+    features = compute_features(image, backbone)
+    assert np.isfinite(features.materialize()).all()
+
+
+@pytest.mark.parametrize("strokes", [1, 4])
+def test_validation_prints_a_table(strokes, monkeypatch, capsys) -> None:
+    import validate
+
+    monkeypatch.setattr(validate, "STROKES", (strokes,))
+    arguments = ["validate.py", "--pictures", "1", "--size", "64"]
+    monkeypatch.setattr("sys.argv", arguments)
+    validate.main()
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.startswith(f"| {strokes} a class | ")
+    assert all(0 < float(value) <= 1 for value in row.split("|")[2:5])
