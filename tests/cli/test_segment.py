@@ -182,3 +182,24 @@ def test_a_classifier_needs_a_place_of_its_own(
     assert complaint.startswith("napari-hrdv2: --save-classifier: ")
     assert ("written by --out already" if kept[0] == "o" else "no folder") in complaint
     assert not (folder / "o.tif").exists()
+
+
+def test_the_interpolation_is_kept_with_the_classifier(
+    command, image: Path, labels: Path
+) -> None:
+    kept = image.with_name("alloy.safetensors")
+    outcome = command(
+        "segment", image, "-l", labels, "-b", "embedded", "--save-classifier", kept,
+        "--interpolation", "bilateral+2",
+    )  # fmt: skip
+    assert outcome.code == 0
+    assert PixelClassifier.load(kept).recipes[0].interpolation == "bilateral+2"
+
+
+def test_an_unknown_interpolation_is_refused_in_one_line(
+    command, image: Path, labels: Path
+) -> None:
+    outcome = command("segment", image, "-l", labels, "-i", "sharp")
+    assert outcome.code == 1
+    assert "interpolation: 'sharp' is unknown" in outcome.err
+    assert len(outcome.err.splitlines()) == 1

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from napari_hrdv2.core.interpolation import INTERPOLATIONS, Axis, padded_length
+from napari_hrdv2.core.interpolation import KERNELS, Axis, padded_length
 
 MODES = {"nearest": "nearest-exact", "bilinear": "linear", "bicubic": "bicubic"}
 
 
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("interpolation", KERNELS)
 def test_whole_patches_are_upsampled_as_torch_does(interpolation):
     axis = Axis(35, 5, 7, 7, interpolation)
     values = torch.rand(5)

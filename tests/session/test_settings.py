@@ -1,8 +1,15 @@
+from dataclasses import replace
+
 import pytest
 
 from napari_hrdv2.core import devices
-from napari_hrdv2.session import FeatureSettings, bytes_text
-from napari_hrdv2.session.settings import stride_in_pixels
+from napari_hrdv2.core.upsampling import INTERPOLATIONS
+from napari_hrdv2.session import FeatureSettings, bytes_text, compute
+from napari_hrdv2.session.settings import (
+    INTERPOLATION_CHOICES,
+    difference,
+    stride_in_pixels,
+)
 
 
 def test_a_misspelt_transform_set_changes_nothing(session):
@@ -58,3 +65,34 @@ def test_an_image_smaller_than_a_patch_is_refused(session, image):
 )
 def test_bytes_are_told_in_words(count, text):
     assert bytes_text(count) == text
+
+
+def test_the_interpolations_offered_are_those_there_are():
+    assert INTERPOLATION_CHOICES == INTERPOLATIONS
+
+
+def test_an_interpolation_that_does_not_fit_is_refused():
+    settings = FeatureSettings(backbone="dinov2-small", interpolation="interleaved+2")
+    with pytest.raises(ValueError, match="'interleaved' .* 'shift:1,2' is none"):
+        settings.check()
+    replace(settings, transforms="lattice:2").check()
+    replace(settings, backbone="filters").check()
+    with pytest.raises(ValueError, match="interpolation: 'sharp' is unknown"):
+        FeatureSettings(interpolation="sharp").check()
+
+
+def test_features_are_made_with_the_interpolation_that_was_set(session):
+    session.configure(backbone="embedded", interpolation="bilateral+2")
+    result = compute(session.feature_request())
+    assert result.features.interpolation == "bilateral+2"
+    assert result.features.recipes[0].interpolation == "bilateral+2"
+
+
+def test_another_interpolation_is_told_as_a_difference():
+    made = FeatureSettings(backbone="dinov2-small")
+    wanted = replace(made, interpolation="bilinear+2")
+    before, after = difference(made, wanted)
+    assert (before, after) == (
+        "dinov2-small with interpolation bilinear",
+        "interpolation bilinear+2",
+    )

@@ -32,6 +32,17 @@ def test_filters_switch_off_what_changes_nothing(bench):
     assert "half a patch" in panel.stride.toolTip()
 
 
+def test_the_interpolation_is_chosen_in_the_panel(bench):
+    panel = bench.widget.features
+    bench.session.configure(backbone="embedded")
+    assert panel.interpolation.currentText() == "bilinear"
+    assert "bilateral follows the edges" in panel.interpolation.toolTip()
+    row = panel.interpolation.findText("bilateral+2")
+    panel.interpolation.setCurrentIndex(row)
+    panel.interpolation.textActivated.emit("bilateral+2")
+    assert bench.session.settings.interpolation == "bilateral+2"
+
+
 def test_grey_levels_of_a_loaded_classifier_are_shown(bench, tmp_path):
     bench.segment()
     bench.controller.save_classifier(tmp_path / "a.safetensors")

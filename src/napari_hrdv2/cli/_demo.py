@@ -28,6 +28,7 @@ def demo(
     backbone: options.BackboneName = "embedded",
     transforms: options.Transforms = "auto",
     stride: options.Stride = None,
+    interpolation: options.Interpolation = "bilinear",
     device: options.Device = "auto",
     weights: options.Weights = None,
     as_json: options.Json = False,
@@ -54,7 +55,9 @@ def demo(
     make_folder(out)
 
     start = time.perf_counter()
-    chosen = options.FeatureOptions(backbone, transforms, stride, device, weights)
+    chosen = options.FeatureOptions(
+        backbone, transforms, stride, device, weights, interpolation=interpolation
+    )
     features = featurise(sample.image, load(chosen, report), chosen, report)
     classifier = PixelClassifier().fit(features, sample.scribbles)
     classifier.class_names = names

@@ -35,6 +35,7 @@ def evaluate(
     backbone: options.BackboneName = "embedded",
     transforms: options.Transforms = "auto",
     stride: options.Stride = None,
+    interpolation: options.Interpolation = "bilinear",
     device: options.Device = "auto",
     weights: options.Weights = None,
     as_json: options.Json = False,
@@ -44,7 +45,9 @@ def evaluate(
 
     report = Report(as_json)
     cases = read_manifest(cases_dir, scribbles)
-    chosen = options.FeatureOptions(backbone, transforms, stride, device, weights)
+    chosen = options.FeatureOptions(
+        backbone, transforms, stride, device, weights, interpolation=interpolation
+    )
     loaded = load(chosen, report)
     wide = max(len(case["id"]) for case in cases)
     results = []

@@ -26,6 +26,16 @@ Stride = Annotated[
     int | None,
     typer.Option(help="Pixels between patches; the patch size by default."),
 ]
+Interpolation = Annotated[
+    str,
+    typer.Option(
+        "--interpolation",
+        "-i",
+        help="How tokens become pixels: bilinear, bicubic, interleaved (for lattices), "
+        "bilateral (follows the image's edges); +1 or +2 sharpens, as in bilinear+2.",
+        metavar="I",
+    ),
+]
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", metavar="DEVICE")
 ]

@@ -28,6 +28,7 @@ def segment(
     backbone: options.BackboneName = "embedded",
     transforms: options.Transforms = "auto",
     stride: options.Stride = None,
+    interpolation: options.Interpolation = "bilinear",
     device: options.Device = "auto",
     weights: options.Weights = None,
     as_json: options.Json = False,
@@ -59,7 +60,9 @@ def segment(
         planned["--save-classifier"] = [save_classifier]
     check_outputs(planned, [image, labels])
 
-    chosen = options.FeatureOptions(backbone, transforms, stride, device, weights)
+    chosen = options.FeatureOptions(
+        backbone, transforms, stride, device, weights, interpolation=interpolation
+    )
     features = featurise(source.data, load(chosen, report), chosen, report)
     classifier = PixelClassifier().fit(features, strokes)
     classes = read_label_classes(labels)

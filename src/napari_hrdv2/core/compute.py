@@ -16,7 +16,6 @@ from .devices import available_memory
 from .errors import Cancelled, is_out_of_memory
 from .features import Features, HighResFeatures, JoinedFeatures, Recipe, check_choice
 from .images import PreparedImage, prepare_image
-from .interpolation import INTERPOLATIONS
 from .plan import Plan, chosen_transforms, make_plan, parts_of
 from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet
 
@@ -67,8 +66,9 @@ def compute_features(
         Asked often; once it returns True the computation ends.
     boundary : {"periodic", "reflect"}
         What a shifted image shows at its border.
-    interpolation : {"bilinear", "nearest", "bicubic"}, optional
-        How tokens are upsampled: bilinear, or nearest under ``compat="reference"``.
+    interpolation : str, optional
+        How tokens are upsampled, see `HighResFeatures`; for instance "bilinear+2" or
+        "bilateral+2". Bilinear, or nearest under ``compat="reference"``, by default.
     compat : {"corrected", "reference"}
         ``"reference"`` reproduces HR-Dv2's published code, see `HighResFeatures`.
     channel_axis, value_range
@@ -93,7 +93,6 @@ def compute_features(
     check_choice("compat", compat, COMPATS)
     if interpolation is None:
         interpolation = "nearest" if compat == "reference" else "bilinear"
-    check_choice("interpolation", interpolation, INTERPOLATIONS)
     check_choice("boundary", boundary, BOUNDARIES)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size: {batch_size} is not a number of at least 1")
@@ -105,7 +104,13 @@ def compute_features(
             prepared,
             part,
             make_plan(
-                (height, width), channels, part, transforms, stride, compat=compat
+                (height, width),
+                channels,
+                part,
+                transforms,
+                stride,
+                compat=compat,
+                interpolation=interpolation,
             ),
             boundary,
             interpolation,
@@ -196,6 +201,7 @@ class _Run:
             boundary=self.boundary,
             recipe=self._recipe(),
             trust=self.backbone.trust_for(self.image.pixels.shape[0]),
+            guide=self.image.pixels,
         )
 
     def _averaged(

@@ -15,18 +15,28 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ._token_maps import one_map_per_shift
+from .bilateral import Bilateral, checked_guide, guide_from
 from .feature_map import Features, JoinedFeatures, Recipe
-from .interpolation import INTERPOLATIONS, Axis, padded_length
+from .interpolation import Axis, padded_length
 from .spread import Spread
 from .transforms import BOUNDARIES, COMPATS, TransformSet, parse_transforms
+from .upsampling import (
+    Upsampling,
+    back_projected,
+    check_upsampling,
+    interpolated_patch_means,
+    on_one_grid,
+    parse_interpolation,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -53,8 +63,11 @@ class HighResFeatures(Features):
         (H, W). The image was padded at the bottom and the right to whole patches.
     patch_size, stride : int
         Side of a patch and distance of neighbouring patches in pixels.
-    interpolation : {"bilinear", "nearest", "bicubic"}
-        How tokens are upsampled, about their true centres.
+    interpolation : str
+        How tokens are upsampled, about their true centres: "nearest", "bilinear",
+        "bicubic", "interleaved" (for lattices of shifts) or "bilateral" (guided by
+        the image). All but "nearest" may be followed by "+1" or "+2": steps of
+        back-projection, which sharpen. docs/upsampling.md compares them.
     boundary : {"periodic", "reflect"}
         What a shifted image showed at its border.
     compat : {"corrected", "reference"}
@@ -64,6 +77,14 @@ class HighResFeatures(Features):
         Where the tokens come from.
     trust : (C,) tensor, optional
         See `Features`.
+    guide : (H, W) or (channels, H, W) array or tensor, optional
+        The image, in any range: needed for "bilateral". Kept in 8 bits.
+
+    Attributes
+    ----------
+    tokens : (T, h, w, C) tensor
+        One map for each of `shifts`; corrected by back-projection if there is any,
+        and of a single, finer grid if the interpolation asks for one.
 
     Raises
     ------
@@ -103,8 +124,9 @@ class HighResFeatures(Features):
         compat: str = "corrected",
         recipe: Recipe | None = None,
         trust: Tensor | None = None,
+        guide: ArrayLike | Tensor | None = None,
     ) -> None:
-        check_choice("interpolation", interpolation, INTERPOLATIONS)
+        upsampling = parse_interpolation(interpolation)
         check_choice("boundary", boundary, BOUNDARIES)
         check_choice("compat", compat, COMPATS)
         image_shape, patch_size, stride = _checked_geometry(
@@ -112,7 +134,7 @@ class HighResFeatures(Features):
         )
         self.transforms = parse_transforms(transforms, stride, compat=compat)
         self.shifts = self.transforms.shifts()
-        self.tokens = _one_map_per_shift(tokens, self.transforms, self.shifts)
+        self.tokens = one_map_per_shift(tokens, self.transforms, self.shifts)
         height, width = image_shape
         grid = self.tokens.shape[1:3]
         for length, count in zip(image_shape, grid, strict=True):
@@ -129,7 +151,7 @@ class HighResFeatures(Features):
                 count,
                 patch_size,
                 stride,
-                interpolation,
+                upsampling.kernel,
                 boundary,
                 tiled=self.transforms.compat == "reference",
             )
@@ -140,6 +162,30 @@ class HighResFeatures(Features):
         self.shape = (self.tokens.shape[3], height, width)
         self.recipes = () if recipe is None else (recipe,)
         self.trust = trust
+        self._bilateral: Bilateral | None = None
+        if not self._is_pixelwise:
+            self._upsample_by(upsampling, guide)
+
+    def _upsample_by(
+        self, upsampling: Upsampling, guide: ArrayLike | Tensor | None
+    ) -> None:
+        """Put the tokens onto one grid and correct them, as far as is asked for."""
+        check_upsampling(upsampling, self.shifts, self.stride)
+        if upsampling.needs_one_grid:
+            self.tokens, self.rows, self.columns = on_one_grid(
+                self.tokens, self.shifts, self.rows, self.columns
+            )
+            self.shifts = parse_transforms("identity", self.stride)
+        if upsampling.method == "bilateral":
+            levels = checked_guide(guide, self.shape[1:]).to(self.tokens.device)
+            self._bilateral = Bilateral(guide_from(levels), self.rows, self.columns)
+        if upsampling.steps:
+            patch_means = (
+                interpolated_patch_means(self.rows, self.columns)
+                if self._bilateral is None
+                else self._bilateral.patch_means
+            )
+            self.tokens = back_projected(self.tokens, patch_means, upsampling.steps)
 
     def __repr__(self) -> str:
         return (
@@ -149,11 +195,14 @@ class HighResFeatures(Features):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that the tokens take."""
-        return self.tokens.numel() * self.tokens.element_size()
+        """Bytes of memory that the tokens and the guide take."""
+        tokens = self.tokens.numel() * self.tokens.element_size()
+        return tokens + (self._bilateral.nbytes if self._bilateral else 0)
 
     @cached_property
-    def _spread(self) -> Spread:
+    def _upsampler(self) -> Spread | Bilateral:
+        if self._bilateral is not None:
+            return self._bilateral
         return Spread(
             [copy.shift for copy in self.shifts.copies],
             self.shifts.weights,
@@ -173,25 +222,9 @@ class HighResFeatures(Features):
         output = np.empty((len(pixels[0]), self.shape[0]), np.float32)
         for start in range(0, len(output), PIXELS_PER_CHUNK):
             chunk = slice(start, start + PIXELS_PER_CHUNK)
-            index, weight = self._taps(pixels[0][chunk], pixels[1][chunk])
+            index, weight = self._upsampler.taps(pixels[0][chunk], pixels[1][chunk])
             output[chunk] = _gather(self.tokens, index, weight).cpu().numpy()
         return output
-
-    def _taps(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Return flat token indices and weights, (N, taps) each."""
-        indices, weights = [], []
-        _, height, width, _ = self.tokens.shape
-        row_taps, column_taps = cache(self.rows.taps), cache(self.columns.taps)
-        pairs = zip(self.shifts.copies, self.shifts.weights, strict=True)
-        for number, (copy, share) in enumerate(pairs):
-            row, row_weight = row_taps(rows, copy.shift[0])
-            column, column_weight = column_taps(columns, copy.shift[1])
-            index = (number * height + row)[:, :, None] * width + column[:, None, :]
-            weight = share * row_weight[:, :, None] * column_weight[:, None, :]
-            indices.append(index.flatten(1))
-            weights.append(weight.flatten(1))
-        device = self.tokens.device
-        return torch.cat(indices, 1).to(device), torch.cat(weights, 1).to(device)
 
     def planes(self, weight: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:  # noqa: D102 - inherited
         device = self.tokens.device
@@ -199,7 +232,7 @@ class HighResFeatures(Features):
         if not self._is_pixelwise:
             # Interpolation weights sum to 1, so the bias may be added this early.
             logits = _projected(self.tokens, weight) + bias[:, None, None]
-            yield from self._spread.blocks(logits, ROWS_PER_BLOCK)
+            yield from self._upsampler.blocks(logits, ROWS_PER_BLOCK)
             return
         for start in range(0, self.shape[1], ROWS_PER_BLOCK):
             rows = slice(start, min(start + ROWS_PER_BLOCK, self.shape[1]))
@@ -207,6 +240,9 @@ class HighResFeatures(Features):
             yield rows, logits.movedim(0, 1)
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
+        if self._bilateral is not None:
+            channels = torch.eye(self.shape[0])
+            return self.project(channels, torch.zeros(self.shape[0]))
         tokens = self.tokens.float().cpu()
         rows, columns = self.rows.unpadded(), self.columns.unpadded()
         total = torch.zeros(self.shape)
@@ -224,7 +260,7 @@ class HighResFeatures(Features):
     def _unshifted(self, image: Tensor, down: int, right: int) -> Tensor:
         """Undo the shift of a (C, H', W') map of the padded image, and crop."""
         _, height, width = self.shape
-        if self.boundary == "periodic":
+        if self.rows.boundary == "periodic":
             back = torch.roll(image, (-down, -right), (1, 2))
             return back[:, :height, :width]
         rows = (torch.arange(height) + down).clamp(0, image.shape[1] - 1)
@@ -257,48 +293,6 @@ def _checked_geometry(
             "at most the patch size is allowed"
         )
     return (height, width), int(patch_size), int(stride)
-
-
-def _one_map_per_shift(
-    tokens: Any, transforms: TransformSet, shifts: TransformSet
-) -> Tensor:
-    """Undo flips and turns on the grid and average what shares a shift."""
-    maps = _token_maps(tokens)
-    if len(maps) != len(transforms) or any(grid.ndim != 3 for grid in maps):
-        shapes = sorted({tuple(grid.shape) for grid in maps})
-        raise ValueError(
-            f"tokens: {len(maps)} of shape {', '.join(map(str, shapes))} do not fit "
-            f"{len(transforms)} transforms; ({len(transforms)}, h, w, C) is needed"
-        )
-    if transforms.copies == shifts.copies and isinstance(maps, Tensor):
-        return maps
-    upright = [
-        copy.inverse.apply_symmetry(grid)
-        for copy, grid in zip(transforms.copies, maps, strict=True)
-    ]
-    if len({grid.shape for grid in upright}) > 1:
-        raise ValueError(
-            f"tokens: grids of {sorted({tuple(grid.shape) for grid in upright})} after "
-            "undoing the transforms differ; where one turns the image, h and w swap"
-        )
-    averaged = []
-    for copy in shifts.copies:
-        members = transforms.members(copy.shift)
-        total = torch.zeros(upright[0].shape, device=upright[0].device)
-        for number, share in members:
-            total += share * upright[number].float()
-        averaged.append(total.to(upright[0].dtype))
-    return torch.stack(averaged)
-
-
-def _token_maps(tokens: Any) -> Tensor | list[Tensor]:
-    if isinstance(tokens, Tensor):
-        maps = tokens
-    elif isinstance(tokens, np.ndarray):
-        maps = torch.from_numpy(tokens)
-    else:
-        return [torch.as_tensor(grid) for grid in tokens]
-    return maps.detach()
 
 
 def _projected(tokens: Tensor, weight: Tensor) -> Tensor:

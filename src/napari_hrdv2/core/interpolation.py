@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+KERNELS = ("nearest", "bilinear", "bicubic")
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Axis:
 
         Parameters
         ----------
-        pixels : (N,) int64 tensor
-            Pixel indices of the image that was not shifted.
+        pixels : (N,) tensor
+            Pixel indices of the image that was not shifted; fractions lie between.
         shift : int
             How far the image was moved before the tokens were computed.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .backbones import JoinedBackbone
 from .interpolation import padded_length
 from .transforms import TransformSet, parse_transforms
+from .upsampling import check_upsampling, parse_interpolation, stride_of_one_grid
 
 if TYPE_CHECKING:
     from .backbones import Backbone
@@ -72,13 +73,18 @@ def make_plan(
     stride: int | None,
     *,
     compat: str = "corrected",
+    interpolation: str = "bilinear",
 ) -> Plan:
     """Return the plan of a run; raise ValueError if an argument does not fit."""
+    upsampling = parse_interpolation(interpolation)
     patch_size = backbone.patch_size
     stride = _checked_stride(stride, backbone)
     chosen = parse_transforms(transforms, stride, compat=compat)
     if backbone.equivariant:
         chosen = parse_transforms("identity", stride, compat=compat)
+    shifts = chosen.shifts()
+    if patch_size > 1:
+        check_upsampling(upsampling, shifts, stride)
     height, width = image_shape
     if min(image_shape) < patch_size:
         raise ValueError(
@@ -96,17 +102,25 @@ def make_plan(
     channels = backbone.channels_for(image_channels)
     map_bytes = math.prod(grid) * channels * backbone.dtype.itemsize
     plane_bytes = 4 * math.prod(padded)
-    return Plan(
-        chosen,
-        stride,
-        padded,
-        grid,
-        channels,
-        len(chosen.shifts()) * map_bytes,
+    token_bytes = len(shifts) * map_bytes
+    working_bytes = (
         (map_bytes if len(chosen) > 1 else 0)
         + backbone.activations * map_bytes
-        + (PLANES + image_channels) * plane_bytes,
+        + (PLANES + image_channels) * plane_bytes
     )
+    if patch_size > 1 and upsampling.changes_tokens:
+        # The tokens as they were are there until the new ones are finished.
+        before = token_bytes
+        if upsampling.needs_one_grid:
+            fine = stride_of_one_grid(shifts, stride)
+            count = math.prod((length - patch_size) // fine + 1 for length in padded)
+            token_bytes = count * channels * backbone.dtype.itemsize
+        if upsampling.steps and upsampling.needs_one_grid:
+            before += token_bytes
+        if upsampling.method == "bilateral":
+            token_bytes += image_channels * math.prod(padded)
+        working_bytes = max(working_bytes, before)
+    return Plan(chosen, stride, padded, grid, channels, token_bytes, working_bytes)
 
 
 def estimate(
@@ -116,6 +130,7 @@ def estimate(
     stride: int | None = None,
     *,
     image_channels: int = 1,
+    interpolation: str = "bilinear",
 ) -> Estimate:
     """Return what computing features will take, without computing anything.
 
@@ -126,6 +141,8 @@ def estimate(
     backbone, transforms, stride
         As for :func:`~napari_hrdv2.compute_features`.
     image_channels : int
+    interpolation : str
+        As for :func:`~napari_hrdv2.compute_features`.
 
     Raises
     ------
@@ -134,7 +151,14 @@ def estimate(
     """
     transforms = chosen_transforms(transforms, backbone)
     plans = [
-        make_plan(image_shape, image_channels, part, transforms, stride)
+        make_plan(
+            image_shape,
+            image_channels,
+            part,
+            transforms,
+            stride,
+            interpolation=interpolation,
+        )
         for part in parts_of(backbone)
     ]
     kept = sum(plan.token_bytes for plan in plans)

@@ -1,9 +1,10 @@
-"""Upsampling, un-shifting and averaging K planes over all shifts at once."""
+"""Upsampling, un-shifting and averaging over all shifts at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,6 +53,7 @@ class Spread:
         columns: Axis,
         device: torch.device,
     ) -> None:
+        self.shifts, self.weights = shifts, weights
         self.rows, self.columns, self.device = rows, columns, device
         self.row_shifts = sorted({row for row, _ in shifts})
         self.members = [
@@ -109,6 +111,33 @@ class Spread:
             for band in bands:
                 block = band.matrix @ wide.index_select(0, position[band.index])
                 yield band.pixels, block.reshape(len(block), count, -1)
+
+    def taps(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tokens that pixels are averages of, and their weights.
+
+        Parameters
+        ----------
+        rows, columns : (N,) int64 tensors
+
+        Returns
+        -------
+        index : (N, taps) int64 tensor
+            Into the tokens of all shifts, flattened.
+        weight : (N, taps) float32 tensor
+        """
+        indices, weights = [], []
+        height, width = self.rows.tokens, self.columns.tokens
+        row_taps, column_taps = cache(self.rows.taps), cache(self.columns.taps)
+        pairs = zip(self.shifts, self.weights, strict=True)
+        for number, (shift, share) in enumerate(pairs):
+            row, row_weight = row_taps(rows, shift[0])
+            column, column_weight = column_taps(columns, shift[1])
+            index = (number * height + row)[:, :, None] * width + column[:, None, :]
+            weight = share * row_weight[:, :, None] * column_weight[:, None, :]
+            indices.append(index.flatten(1))
+            weights.append(weight.flatten(1))
+        index, weight = torch.cat(indices, 1), torch.cat(weights, 1)
+        return index.to(self.device), weight.to(self.device)
 
     def _upsampled_columns(self, planes: Tensor, needed: Tensor) -> Tensor:
         """Return the (row shift, token row) pairs in `needed` as (n, K, W)."""

@@ -86,6 +86,7 @@ def estimate_cost(image_shape: tuple[int, ...], settings: FeatureSettings) -> Co
         settings.transforms,
         stride_in_pixels(settings),
         image_channels=3 if len(image_shape) == 3 else 1,
+        interpolation=settings.interpolation,
     )
     available = available_memory(device)
     if device.type == "cuda":

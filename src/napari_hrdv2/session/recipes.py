@@ -43,7 +43,9 @@ def settings_for(
     )
     patch = patch_size(chosen)
     if patch > 1:  # else it ran once, on every pixel, whatever the settings say
-        chosen = replace(chosen, transforms=main.transforms)
+        chosen = replace(
+            chosen, transforms=main.transforms, interpolation=main.interpolation
+        )
     if (stride_in_pixels(chosen) or patch) != main.stride:
         strides = {max(patch // 2, 1): "half", patch: "auto"}
         stride = strides.get(main.stride, str(main.stride))

@@ -20,6 +20,23 @@ TRANSFORM_CHOICES = (
     "rotate",
 )
 
+INTERPOLATION_CHOICES = (
+    "nearest",
+    "bilinear",
+    "bilinear+1",
+    "bilinear+2",
+    "bicubic",
+    "bicubic+1",
+    "bicubic+2",
+    "interleaved",
+    "interleaved+1",
+    "interleaved+2",
+    "bilateral",
+    "bilateral+1",
+    "bilateral+2",
+)
+"""Those of `core.upsampling`, here so that a window need not wait for it."""
+
 
 @dataclass(frozen=True)
 class FeatureSettings:
@@ -40,6 +57,8 @@ class FeatureSettings:
         A local file or folder that holds the weights of the backbone.
     value_range : tuple of two float, optional
         Grey levels that become 0 and 1; taken over from a loaded classifier.
+    interpolation : str
+        How tokens become pixels: one of `INTERPOLATION_CHOICES`.
     """
 
     backbone: str = "embedded"
@@ -48,10 +67,12 @@ class FeatureSettings:
     device: str = "auto"
     weights: str | None = None
     value_range: tuple[float, float] | None = None
+    interpolation: str = "bilinear"
 
     def check(self) -> None:
         """Raise ValueError, in one sentence, for a choice that cannot work."""
         from napari_hrdv2.core.transforms import parse_transforms
+        from napari_hrdv2.core.upsampling import check_upsampling, parse_interpolation
 
         patch = patch_size(self)
         if self.stride not in STRIDES and not (
@@ -61,8 +82,11 @@ class FeatureSettings:
                 f"stride: {self.stride!r} does not fit; choose {', '.join(STRIDES)} or "
                 f"1 to {patch} pixels"
             )
-        if self.transforms != "auto":
-            parse_transforms(self.transforms, stride_in_pixels(self) or patch)
+        stride = stride_in_pixels(self) or patch
+        chosen = parse_transforms(transforms(self), stride)
+        upsampling = parse_interpolation(self.interpolation)
+        if patch > 1:
+            check_upsampling(upsampling, chosen.shifts(), stride)
 
 
 def difference(
@@ -73,7 +97,7 @@ def difference(
         return made.backbone, wanted.backbone
     names = ["weights"]
     if patch_size(made) > 1:  # else every pixel is seen, whatever the settings say
-        names += ["transforms", "stride"]
+        names += ["transforms", "stride", "interpolation"]
         made, wanted = (replace(s, transforms=transforms(s)) for s in (made, wanted))
     differing = [n for n in names if getattr(made, n) != getattr(wanted, n)]
     if not differing:

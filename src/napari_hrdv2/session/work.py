@@ -70,6 +70,7 @@ def _compute_features(
         partial(progress, "Computing features"),
         should_stop,
         value_range=settings.value_range,
+        interpolation=settings.interpolation,
     )
     return FeatureResult(request.generation, features, settings, loaded)
 

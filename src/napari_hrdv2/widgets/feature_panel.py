@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_hrdv2.session import STRIDES, TRANSFORM_CHOICES
+from napari_hrdv2.session.settings import INTERPOLATION_CHOICES
 from napari_hrdv2.widgets import backbone_texts
 from napari_hrdv2.widgets.parts import combo_box, note, select_text, set_note
 
@@ -28,8 +29,14 @@ _TRANSFORMS_TIP = (
     "lattice:4 or shift:1*flip"
 )
 _STRIDE_TIP = "Distance of the tokens: half a patch is finer and slower"
+_INTERPOLATION_TIP = (
+    "How tokens become pixels. +1 and +2 sharpen; interleaved makes lattices of shifts "
+    "one finer grid; bilateral follows the edges of the image, which helps where "
+    "classes differ in grey level and harms where they do not"
+)
 _NO_PATCHES_TIP = (
-    "Filters see every pixel already: transforms and stride would change nothing"
+    "Filters see every pixel already: transforms, stride and interpolation would "
+    "change nothing"
 )
 
 
@@ -67,6 +74,8 @@ class FeaturePanel(QGroupBox):
         self.transforms_note = note("transforms_note")
         self.stride = combo_box("stride", _STRIDE_TIP)
         self.stride.addItems(STRIDES)
+        self.interpolation = combo_box("interpolation", _INTERPOLATION_TIP)
+        self.interpolation.addItems(INTERPOLATION_CHOICES)
         self.device = combo_box("device", "Where to compute; auto takes the fastest")
         self.device.addItems(backbone_texts.devices())
         self.cost = note("cost")
@@ -86,6 +95,7 @@ class FeaturePanel(QGroupBox):
         form.addRow("Transforms", self.transforms)
         form.addRow(self.transforms_note)
         form.addRow("Stride", self.stride)
+        form.addRow("Interpolation", self.interpolation)
         form.addRow("Device", self.device)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
@@ -97,6 +107,7 @@ class FeaturePanel(QGroupBox):
         self.backbone.activated.connect(self._on_backbone)
         self.transforms.editTextChanged.connect(self._on_transforms)
         self.stride.textActivated.connect(self._on_stride)
+        self.interpolation.textActivated.connect(self._on_interpolation)
         self.device.textActivated.connect(self._on_device)
         self.weights.clicked.connect(self._on_weights)
         self.compute.clicked.connect(self._on_compute)
@@ -136,6 +147,7 @@ class FeaturePanel(QGroupBox):
                 self.transforms.setEditText(settings.transforms)
             set_note(self.transforms_note, "")
         select_text(self.stride, settings.stride)
+        select_text(self.interpolation, settings.interpolation)
         select_text(self.device, settings.device)
         self.backbone_note.setText(backbone_texts.detail(settings))
         self.weights.setEnabled(backbone_texts.takes_weights(settings.backbone))
@@ -170,12 +182,13 @@ class FeaturePanel(QGroupBox):
         self.progress_note.setText(text)
 
     def _show_what_counts(self) -> None:
-        """Offer transforms and stride only where they change something."""
+        """Offer what is about patches only where there are any."""
         counts = backbone_texts.has_patches(self._session.settings.backbone)
         computing = self._controller.is_computing
         for control, tool_tip in (
             (self.transforms, _TRANSFORMS_TIP),
             (self.stride, _STRIDE_TIP),
+            (self.interpolation, _INTERPOLATION_TIP),
         ):
             control.setEnabled(counts and not computing)
             control.setToolTip(tool_tip if counts else _NO_PATCHES_TIP)
@@ -209,6 +222,9 @@ class FeaturePanel(QGroupBox):
 
     def _on_stride(self, text: str) -> None:
         self._configure(stride=text)
+
+    def _on_interpolation(self, text: str) -> None:
+        self._configure(interpolation=text)
 
     def _on_device(self, text: str) -> None:
         self._configure(device=text)
