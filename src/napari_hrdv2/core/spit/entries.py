@@ -1,0 +1,103 @@
+"""The networks of SPiT's authors: shapes, and where their weights are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from napari_hrdv2.core._entry import Entry
+
+from .encoder import SpitConfig
+from .tokens import BINS
+from .weights import shapes_of
+
+PAGE = "https://github.com/dsb-ifi/SPiT"
+_CLASSES = 1000  # of the classifier in the files
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpitEntry(Entry):
+    """A network of SPiT's authors. Their files are not on the Hub.
+
+    Attributes
+    ----------
+    config : SpitConfig
+    file : str
+        What the authors call it; "" where they published no weights.
+    md5 : str
+        Of the file, as they give it: the tensors alone don't tell the networks apart.
+    """
+
+    config: SpitConfig
+    file: str = ""
+    md5: str = ""
+    repository: str = ""
+    licence: str = "MIT"
+    loader = "spit"
+    default_transforms = "identity"
+
+    @property
+    def channels(self) -> int:
+        """Channels of a token."""
+        return self.config.embed_dim
+
+    @property
+    def patch_size(self) -> int:
+        """About the side of a region in pixels."""
+        return BINS
+
+    @property
+    def download_bytes(self) -> int:
+        """Size of the file, in float32."""
+        width = self.config.embed_dim
+        count = sum(math.prod(shape) for shape in shapes_of(self.config).values())
+        absent = 3 * width * self.config.depth  # biases of the attention
+        return 4 * (count - absent + (width + 1) * _CLASSES)
+
+
+_SMALL = SpitConfig()
+_BASE = SpitConfig(embed_dim=768, heads=12)
+
+SPIT_ENTRIES: Mapping[str, SpitEntry] = {
+    "spit-small": SpitEntry(
+        config=_SMALL,
+        file="SPiT-S16 (w. grad.)",
+        md5="e49be7009c639c0ccda4bd68ed34e5af",
+    ),
+    "spit-base": SpitEntry(
+        config=replace(_BASE, sigma=0.05),
+        file="SPiT-B16 (w. grad.)",
+        md5="9394072a5d488977b1af05c02aa0d13c",
+    ),
+    "rvit-small": SpitEntry(config=replace(_SMALL, partition="pca-tree")),
+    "rvit-base": SpitEntry(
+        config=replace(_BASE, partition="pca-tree"),
+        file="RViT-B16 (w. grad.)",
+        md5="50d25403adfd5a12d7cb07f7ebfced97",
+    ),
+    "spit-small:grid": SpitEntry(
+        config=replace(_SMALL, partition="squares"),
+        file="ViT-S16 (w. grad.)",
+        md5="b8e4f1f219c3baef47fc465eaef9e0d4",
+        listed=False,
+    ),
+    "spit-base:grid": SpitEntry(
+        config=replace(_BASE, partition="squares"),
+        file="ViT-B16 (w. grad.)",
+        md5="1caa683ecd885347208b0db58118bf40",
+        listed=False,
+    ),
+    "spit-small:no-gradients": SpitEntry(
+        config=replace(_SMALL, gradients=False),
+        file="SPiT-S16",
+        md5="8e899c846a75c51e1c18538db92efddf",
+        listed=False,
+    ),
+    "spit-base:no-gradients": SpitEntry(
+        config=replace(_BASE, gradients=False),
+        file="SPiT-B16",
+        md5="9d3483a4c6fdaf603ee6528824d48803",
+        listed=False,
+    ),
+}

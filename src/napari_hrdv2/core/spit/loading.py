@@ -1,0 +1,94 @@
+"""A name and a file give a network of SPiT."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_hrdv2.core._checkpoint import weights_file
+from napari_hrdv2.core.devices import choose_precision
+from napari_hrdv2.core.errors import WeightsError
+
+from .backbone import SpitBackbone
+from .entries import PAGE, SPIT_ENTRIES, SpitEntry
+from .weights import load_weights, random_weights
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.weights import Weights
+
+
+def load_spit(
+    name: str,
+    weights: str | os.PathLike[str] | None,
+    device: torch.device,
+    precision: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> SpitBackbone:
+    """Return the network of that name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `SPIT_ENTRIES`.
+    weights : path-like or "random"
+        The authors' file, or seeded random weights.
+    device : torch.device
+    precision : str
+        See `load_backbone`.
+    progress : callable, optional
+        Not called: nothing is downloaded.
+
+    Raises
+    ------
+    WeightsError
+        If there is no file, or it is that of another network.
+    """
+    dtype = choose_precision(device, precision)
+    # Tokens are kept in half precision even where passes are faster in float32.
+    keep_half = precision == "auto" and dtype is torch.float32
+    return SpitBackbone(
+        name,
+        SPIT_ENTRIES[name].config,
+        _weights(name, weights),
+        device=device,
+        dtype=dtype,
+        token_dtype=torch.float16 if keep_half else dtype,
+    )
+
+
+def _weights(name: str, source: str | os.PathLike[str] | None) -> Weights:
+    entry = SPIT_ENTRIES[name]
+    if source == "random":
+        return random_weights(entry.config)
+    if source is None:
+        raise WeightsError(_where(name, entry))
+    path = weights_file(source)
+    _require_same_network(name, entry, path)
+    return load_weights(path, entry.config)
+
+
+def _where(name: str, entry: SpitEntry) -> str:
+    if not entry.file:
+        return f"weights: no weights of {name} were published; give a file of your own"
+    return (
+        f"weights: {name} cannot be downloaded from here; fetch {entry.file} by the "
+        f"link at {PAGE} and give the file"
+    )
+
+
+def _require_same_network(name: str, entry: SpitEntry, path: Path) -> None:
+    """Refuse the file of another network, whose tensors have the same shapes."""
+    with open(path, "rb") as file:
+        md5 = hashlib.file_digest(file, "md5").hexdigest()
+    others = {known.md5: other for other, known in SPIT_ENTRIES.items() if known.md5}
+    other = others.get(md5, name)
+    if other != name:
+        raise WeightsError(
+            f"weights: {path} is {SPIT_ENTRIES[other].file}, not "
+            f"{entry.file or name}; load it as {other}"
+        )
