@@ -30,6 +30,8 @@ class Entry(ABC):
         Whether lists of backbones show it; variants of others are left out.
     loader : str
         The key of the function that loads it, see `load_backbone`.
+    default_transforms : str
+        The transform set that "auto" stands for.
     """
 
     repository: str
@@ -39,6 +41,7 @@ class Entry(ABC):
     gated: bool = False
     listed: bool = True
     loader: ClassVar[str]
+    default_transforms: ClassVar[str] = "shift:1,2"
 
     @property
     @abstractmethod

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ._vit_backbone import ViTBackbone
 from ._vit_entries import VIT_ENTRIES
+from .spit.entries import SPIT_ENTRIES
 from .vit import Facet
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _BUNDLED = ("embedded", "filters")
 State = Literal["ready", "cached", "download"]
 
 # Other kinds of networks add their entries here and their loaders in `backbones`.
-ENTRIES: Mapping[str, Entry] = {**VIT_ENTRIES}
+ENTRIES: Mapping[str, Entry] = {**VIT_ENTRIES, **SPIT_ENTRIES}
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def backbone_info(name: str) -> BackboneInfo:
         source=entry.repository,
         download_bytes=entry.download_bytes,
         revision=entry.revision,
+        default_transforms=entry.default_transforms,
         conditions=_conditions(entry) if entry.gated else "",
     )
 
@@ -151,6 +153,8 @@ def _state(name: str) -> State:
     from .hub import cached_weights
 
     source = hub_source(name)
+    if not source.repository:  # its files are not on the Hub
+        return "download"
     cached = cached_weights(
         source.repository, revision=source.revision, filename=source.filename
     )

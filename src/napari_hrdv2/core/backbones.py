@@ -24,6 +24,8 @@ from ._registry import (
 from ._vit_backbone import ViTBackbone
 from ._vit_loading import load_vit
 from .devices import choose_device, choose_precision
+from .spit.backbone import SpitBackbone
+from .spit.loading import load_spit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +34,9 @@ __all__ = [
     "DEFAULT_BACKBONE",
     "Backbone",
     "BackboneInfo",
+    "GridBackbone",
     "JoinedBackbone",
+    "SpitBackbone",
     "ViTBackbone",
     "backbone_info",
     "backbone_names",
@@ -45,7 +49,7 @@ Source = str | os.PathLike[str] | None
 Progress = Callable[[int, int], None]
 
 
-class Backbone(Protocol):
+class GridBackbone(Protocol):
     """What turns a batch of images into a grid of tokens.
 
     Attributes
@@ -119,6 +123,10 @@ class Backbone(Protocol):
     def to(self, device: str | torch.device) -> Self:
         """Move to a device and return itself; tokens keep their number format."""
         ...
+
+
+# One that divides images by itself gives features in one go, not a grid of tokens.
+Backbone = GridBackbone | SpitBackbone
 
 
 @dataclass(frozen=True)
@@ -293,5 +301,6 @@ Loader = Callable[[str, Source, torch.device, str, Progress | None], Backbone]
 _LOADERS: Mapping[str, Loader] = {
     "embedded": _load_embedded,
     "filters": _load_filters,
+    "spit": load_spit,
     "vit": load_vit,
 }

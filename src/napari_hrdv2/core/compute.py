@@ -17,6 +17,7 @@ from .errors import Cancelled, is_out_of_memory
 from .features import Features, HighResFeatures, JoinedFeatures, Recipe, check_choice
 from .images import PreparedImage, prepare_image
 from .plan import Plan, chosen_transforms, make_plan, parts_of
+from .spit.backbone import SpitBackbone
 from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def compute_features(
     channel_axis: int | None = None,
     value_range: tuple[float, float] | None = None,
     batch_size: int | None = None,
+    partition: ArrayLike | None = None,
 ) -> Features:
     """Return the high-resolution features of an image.
 
@@ -75,6 +77,8 @@ def compute_features(
         See :func:`~napari_hrdv2.core.images.prepare_image`.
     batch_size : int, optional
         Transformed copies run at once; by default what the device's memory allows.
+    partition : (H, W) array of int, optional
+        Regions for a backbone that has one token per region, in place of its own.
 
     Returns
     -------
@@ -114,9 +118,15 @@ def compute_features(
             ),
             boundary,
             interpolation,
+            partition,
         )
         for part in parts_of(backbone)
     ]
+    if partition is not None and not any(run.takes_regions for run in runs):
+        raise ValueError(
+            f"partition: {backbone.name} has no tokens of regions; choose a backbone "
+            "that has, such as spit-small"
+        )
     _check_memory([run.plan for run in runs], (height, width), runs[0].backbone.device)
     clock = _Clock(sum(run.ticks for run in runs), progress, should_stop)
     features = [run.features(clock, batch_size) for run in runs]
@@ -171,13 +181,25 @@ class _Run:
         plan: Plan,
         boundary: str,
         interpolation: str,
+        partition: ArrayLike | None = None,
     ) -> None:
+        self.partition = partition
+        self.takes_regions = isinstance(backbone, SpitBackbone)
         self.image, self.backbone, self.plan = image, backbone, plan
         self.boundary, self.interpolation = boundary, interpolation
         self.ticks = len(plan.transforms) * backbone.steps
 
-    def features(self, clock: _Clock, batch_size: int | None) -> HighResFeatures:
+    def features(self, clock: _Clock, batch_size: int | None) -> Features:
         """Run every transform and return the features."""
+        if isinstance(self.backbone, SpitBackbone):
+            return self.backbone.features(
+                torch.from_numpy(self.image.pixels),
+                self.plan.transforms,
+                boundary=self.boundary,
+                partition=self.partition,
+                recipe=self._recipe(),
+                tick=lambda: clock.tick(1),
+            )
         plan = self.plan
         shifts = plan.transforms.shifts()
         jobs = [
@@ -249,6 +271,7 @@ class _Run:
         def tick() -> None:
             clock.tick(len(batch))
 
+        assert not isinstance(self.backbone, SpitBackbone)
         return self.backbone.tokens(
             torch.stack(images), stride=self.plan.stride, tick=tick
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .backbones import JoinedBackbone
 from .interpolation import padded_length
+from .spit.backbone import SpitBackbone
 from .transforms import TransformSet, parse_transforms
 from .upsampling import check_upsampling, parse_interpolation, stride_of_one_grid
 
@@ -83,7 +84,8 @@ def make_plan(
     if backbone.equivariant:
         chosen = parse_transforms("identity", stride, compat=compat)
     shifts = chosen.shifts()
-    if patch_size > 1:
+    on_grid = patch_size > 1 and not isinstance(backbone, SpitBackbone)
+    if on_grid:
         check_upsampling(upsampling, shifts, stride)
     height, width = image_shape
     if min(image_shape) < patch_size:
@@ -108,7 +110,7 @@ def make_plan(
         + backbone.activations * map_bytes
         + (PLANES + image_channels) * plane_bytes
     )
-    if patch_size > 1 and upsampling.changes_tokens:
+    if on_grid and upsampling.changes_tokens:
         # The tokens as they were are there until the new ones are finished.
         before = token_bytes
         if upsampling.needs_one_grid:
@@ -191,7 +193,8 @@ def parts_of(backbone: Backbone | JoinedBackbone) -> tuple[Backbone, ...]:
 
 
 def _checked_stride(stride: int | None, backbone: Backbone) -> int:
-    if stride is None or backbone.equivariant:
+    own = backbone.equivariant or isinstance(backbone, SpitBackbone)
+    if stride is None or own:
         return backbone.patch_size
     whole = isinstance(stride, Integral) and not isinstance(stride, bool)
     if not whole or not 1 <= stride <= backbone.patch_size:
