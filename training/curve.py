@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-SMOOTH = 9  # reports of which one dot is the mean
+SMOOTH = 9  # reports of which one point is the mean
 
 
 def main() -> None:
@@ -30,10 +30,12 @@ def main() -> None:
     kernel = np.ones(SMOOTH) / SMOOTH
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
-    axes.plot(steps, losses, color="0.8", label="mean of 50 steps")
+    axes.plot(steps, losses, color="0.8", label=f"mean of {steps[0]} steps")
     middle = steps[SMOOTH // 2 : len(steps) - SMOOTH // 2]
     axes.plot(
-        middle, np.convolve(losses, kernel, "valid"), label=f"mean of {50 * SMOOTH}"
+        middle,
+        np.convolve(losses, kernel, "valid"),
+        label=f"mean of {steps[0] * SMOOTH}",
     )
     axes.set_xlabel("step")
     axes.set_ylabel("cross-entropy of unseen pixels")

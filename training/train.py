@@ -29,7 +29,7 @@ from napari_hrdv2.core.embedded.weights import save_weights
 
 PEAK_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 1e-2, 300
 WITHOUT_BANK = 0.2  # how often the features must do without the filter bank
-VISITS, MEMORY = 3, 160  # visits of a picture, batches between the first and the last
+VISITS, MEMORY = 2, 64  # visits of a picture; batches that wait for their next one
 AVERAGE_OVER = 500  # steps of the running mean of the weights
 REPORT_EVERY, SAVE_EVERY = 50, 180  # steps; seconds
 
@@ -54,7 +54,7 @@ class Training:
 
     def __init__(self, folder: Path, steps: int, seed: int) -> None:
         self.folder, self.steps, self.seed = folder, steps, seed
-        self.step, self.seconds = 0, 0.0
+        self.step, self.drawn, self.seconds = 0, 0, 0.0
         self.network = ConvNet(ConvNetConfig()).to(memory_format=torch.channels_last)
         self.average = ConvNet(ConvNetConfig()).eval()
         self.average.load_state_dict(self.network.state_dict())
@@ -70,15 +70,16 @@ class Training:
         """Train to the last step, leaving a checkpoint every few minutes."""
         chance = random.Random(self.seed * 1000003 + self.step)
         again: deque[tuple[Batch, int]] = deque()
-        batches = stream(self.seed, self.step // VISITS, VISITS, processes=processes)
+        batches = stream(self.seed, self.drawn, VISITS, processes=processes)
         losses, saved = [], time.monotonic()
         while self.step < self.steps:
             started = time.monotonic()
-            if len(again) > MEMORY or (again and self.step % VISITS):
+            if len(again) > MEMORY:
                 again.rotate(chance.randrange(len(again)))
                 batch, visit = again.popleft()
             else:
                 batch, visit = next(batches), 0
+                self.drawn += 1
             if visit + 1 < VISITS:
                 again.append((batch, visit + 1))
             losses.append(self._learn(batch, visit, chance))
@@ -154,6 +155,7 @@ class Training:
     def _save(self) -> None:
         state = {
             "step": self.step,
+            "drawn": self.drawn,
             "seconds": self.seconds,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -172,7 +174,8 @@ class Training:
         )
 
     def _load(self, state: dict[str, object]) -> None:
-        self.step, self.seconds = state["step"], state["seconds"]
+        for name in ("step", "drawn", "seconds"):
+            setattr(self, name, state[name])
         for name in ("network", "average", "head", "optimiser"):
             getattr(self, name).load_state_dict(state[name])
 

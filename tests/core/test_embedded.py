@@ -16,6 +16,7 @@ from napari_hrdv2.core.embedded.weights import BUNDLED
 from napari_hrdv2.core.errors import Cancelled, WeightsError
 from napari_hrdv2.core.feature_map import JoinedFeatures
 from napari_hrdv2.core.filters import filter_bank
+from napari_hrdv2.core.logistic import fit_readout
 from napari_hrdv2.core.micrographs import draw_scribbles, random_micrograph
 from napari_hrdv2.core.scores import mean_iou
 
@@ -45,13 +46,17 @@ def test_any_size_grey_or_colour(backbone, shape, transforms) -> None:
     np.testing.assert_allclose(sampled, dense, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(150, 61), (200, 1000)])
+@pytest.mark.parametrize("shape", [(62, 900), (900, 62)])
 def test_tiles_equal_the_whole(backbone, monkeypatch, shape) -> None:
-    image = noise(1, 1, *(side - side % 2 for side in shape))
+    image = noise(1, 1, *shape)
+    image[..., shape[0] // 2 :, shape[1] // 2 :] += 3  # an edge to be seen from afar
     whole = backbone.tokens(image, stride=2)
     monkeypatch.setattr(tiles, "TILE", 32)
-    torch.testing.assert_close(
-        backbone.tokens(image, stride=2), whole, atol=1e-3, rtol=1e-3
+    tiled = backbone.tokens(image, stride=2)
+    torch.testing.assert_close(tiled, whole, atol=1e-3, rtol=1e-3)
+    monkeypatch.setattr(tiles, "HALO", 16)  # too little
+    assert not torch.allclose(
+        backbone.tokens(image, stride=2), whole, atol=1e-2, rtol=1e-2
     )
 
 
@@ -81,7 +86,8 @@ def test_brightness_and_contrast_do_not_matter(backbone) -> None:
     before = backbone.tokens(image, stride=2).float()
     after = backbone.tokens(0.3 * image + 0.6, stride=2).float()
     spread = before.flatten(0, 2).std(0).clamp_min(1e-3)
-    assert ((after - before).abs() / spread).mean() < 0.01
+    worst = ((after - before).abs() / spread).flatten(0, 2).mean(0).max()
+    assert worst < 0.01  # of every channel
 
 
 def test_the_same_image_gives_the_same_features(backbone) -> None:
@@ -112,9 +118,17 @@ def test_what_training_trusts_reaches_the_classifier(backbone) -> None:
     assert both.trust[-5:].tolist() == [1] * 5
     torch.testing.assert_close(both.trust[:-5], features.trust)
     drawn = draw_scribbles(np.random.default_rng(0), picture.labels, 2)
-    trusting = PixelClassifier().fit(features, drawn).weight
-    features.trust = None
-    assert not np.allclose(trusting, PixelClassifier().fit(features, drawn).weight)
+    found = PixelClassifier(balanced=False).fit(features, drawn)
+    there = np.nonzero(drawn)
+    expected, _ = fit_readout(
+        features.sample(*there),
+        drawn[there].astype(np.int64) - 1,
+        regularisation=found.C,
+        sample_weight=np.ones(len(there[0]), np.float32),
+        tolerance=found.tolerance,
+        trust=features.trust,  # test_logistic.py says what that does
+    )
+    np.testing.assert_allclose(found.weight, expected.weight, rtol=0.02, atol=1e-4)
 
 
 def test_progress_and_cancel(backbone) -> None:

@@ -1,6 +1,8 @@
 """Training learns, goes on where it stopped, and writes what the package loads."""
 
 import csv
+import itertools
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -80,6 +82,7 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(tasks, "SIZES", ((64, 2, 1.0),))
     monkeypatch.setattr("train.REPORT_EVERY", 1)
+    monkeypatch.setattr("train.MEMORY", 1)
     threads = torch.get_num_threads()
     first = Training(tmp_path, steps=2, seed=1)
     before = first.network.head.weight.detach().clone()
@@ -96,6 +99,32 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
     image = np.random.default_rng(0).random((40, 50))
     features = compute_features(image, backbone)
     assert np.isfinite(features.materialize()).all()
+
+
+def test_a_picture_is_not_seen_again_at_once(tmp_path, monkeypatch) -> None:
+    import train
+
+    def endless(seed, start, visits, *, processes):
+        yield from itertools.count(start)
+
+    seen = []
+
+    def learn(training, batch, visit, chance):
+        seen.append((batch, visit))
+        training.step += 1
+        return 0.0
+
+    monkeypatch.setattr(train, "stream", endless)
+    monkeypatch.setattr(train, "MEMORY", 20)
+    monkeypatch.setattr(train.Training, "_learn", learn)
+    train.Training(tmp_path, steps=400, seed=0).run(processes=1)
+    places = defaultdict(list)
+    for step, (batch, visit) in enumerate(seen):
+        assert visit == len(places[batch])
+        places[batch].append(step)
+    apart = [there[1] - there[0] for there in places.values() if len(there) == 2]
+    assert len(apart) > 150
+    assert np.median(apart) > 10
 
 
 @pytest.mark.parametrize("strokes", [1, 4])

@@ -24,7 +24,7 @@ _WINDOWS = (2, 4, 8, 16, 32)
 _SURROUNDINGS = (16.0, 64.0)
 _LEVELS = 9
 _FLOOR = 4 / 255  # contrast below a few grey levels of 8 bits is noise
-STEPS = 32
+STEPS = 96
 _ROUNDING = 1e-5  # of an eigenvalue, against the larger one
 _LUMINANCE = (0.299, 0.587, 0.114)
 

@@ -8,6 +8,7 @@ deviation 1, so brightness and contrast don't matter.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from itertools import product
@@ -26,7 +27,7 @@ from .tiles import tile_count, tiled
 from .weights import load_weights
 
 BANK_SPAN = 5.0  # deviations of an image that the filter bank sees as 0..1
-NETWORK_STEPS = 32
+NETWORK_STEPS = 64
 
 
 def standardised(images: Tensor) -> Tensor:
@@ -70,15 +71,16 @@ class EmbeddedBackbone:
         weights: str | os.PathLike[str] | None = None,
     ) -> None:
         loaded = load_weights(weights)
-        self.network, self._trust = loaded.network, loaded.trust
+        self._loaded, self._trust = loaded.network, loaded.trust
         self.weights_hash = loaded.hash
         self.steps = NETWORK_STEPS + FILTER_STEPS
-        self.channels = self.channels_for(1)
         self._move(torch.device(device), dtype)
+        self.channels = self.channels_for(1)
 
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.precision = device, dtype
-        self.network.to(device=device, dtype=dtype)
+        # A copy, so that weights which were rounded once are never what is moved next.
+        self.network = copy.deepcopy(self._loaded).to(device=device, dtype=dtype)
         # Other layouts are slow on a CPU; torch does not declare this keyword.
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -132,29 +134,30 @@ class EmbeddedBackbone:
         pixels = images.expand(-1, 3, -1, -1).to(self.precision)
         # Patches may overlap: the network runs once for each place they can start at.
         starts = range(0, self.patch_size, stride)
-        step = self._step(tick, pixels.shape[2:], len(starts) ** 2)
-        for row, column in product(starts, starts):
-            part = tokens[:, row :: len(starts), column :: len(starts), :learned]
-            features = self._learned(pixels[..., row:, column:], step).movedim(1, -1)
-            part.copy_(features[:, : part.shape[1], : part.shape[2]])
+        parts = [
+            (
+                padded(pixels[..., row:, column:], self.network.config.multiple),
+                tokens[:, row :: len(starts), column :: len(starts), :learned],
+            )
+            for row, column in product(starts, starts)
+        ]
+        step = self._step(tick, [images.shape for images, _ in parts])
+        for images, part in parts:
+            features = at_every_scale(
+                lambda scaled: tiled(self.network, scaled, step),
+                images,
+                self.network.config.scales,
+            )
+            part.copy_(features.movedim(1, -1)[:, : part.shape[1], : part.shape[2]])
         return tokens
 
-    def _learned(self, pixels: Tensor, step: Callable[[], None]) -> Tensor:
-        config = self.network.config
-        return at_every_scale(
-            lambda images: tiled(self.network, images, step),
-            padded(pixels, config.multiple),
-            config.scales,
-        )
-
     def _step(
-        self, tick: Callable[[], None] | None, shape: torch.Size, runs: int
+        self, tick: Callable[[], None] | None, shapes: list[torch.Size]
     ) -> Callable[[], None]:
         """Return what the network calls after each block of each tile."""
-        config = self.network.config
-        height, width = (length + -length % config.multiple for length in shape)
         tiles = sum(
             tile_count(height >> scale, width >> scale)
-            for scale in range(config.scales)
+            for *_, height, width in shapes
+            for scale in range(self.network.config.scales)
         )
-        return evenly(tick, runs * tiles * self.network.steps, NETWORK_STEPS)
+        return evenly(tick, tiles * self.network.steps, NETWORK_STEPS)

@@ -12,6 +12,8 @@ from .network import STRIDE, ConvNet
 
 TILE = 1024  # features along a tile's side
 HALO = 144  # features around it that are computed too: as far as the network looks
+# Tiles must begin where the coarsest grid of the network has a place, so that
+# STRIDE * (TILE - HALO) is a multiple of 32.
 
 
 def tiled(network: ConvNet, images: Tensor, tick: Callable[[], None]) -> Tensor:

@@ -76,8 +76,8 @@ def load_weights(source: str | os.PathLike[str] | None = None) -> EmbeddedWeight
         network = ConvNet(config).folded()
         digest, trust = fingerprint(state), state.pop("trust")
         network.load_state_dict(state)
-        if trust.shape != (_channels(config),):
-            raise ValueError(f"trust of {tuple(trust.shape)}")
+        if trust.shape != (_channels(config),) or not (trust > 0).all():
+            raise ValueError("trust is not one positive number for each channel")
     except (*_UNREADABLE, *_UNFIT) as error:
         raise WeightsError(
             f"weights: {path} is not a file of the embedded backbone, which "

@@ -109,7 +109,7 @@ def _layout_with_all_classes(rng: Rng, shape: Shape, k: int) -> tuple[Layout, fl
         if _complete(layout.labels, k):
             return layout, unit
     unit = min(40.0, min(shape) / 4)
-    layout = layouts.two_fields(rng, shape, unit, k)
+    layout = layouts.field(rng, shape, unit, k)
     while not _complete(layout.labels, k):
         layout = layouts.field(rng, shape, unit, k)
     return replace(layout, name="field"), unit
