@@ -8,6 +8,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from napari_hrdv2 import PixelClassifier
+from napari_hrdv2.cli._work import settings_of
 from napari_hrdv2.files import (
     read_image,
     read_label_classes,
@@ -202,4 +203,29 @@ def test_an_unknown_interpolation_is_refused_in_one_line(
     outcome = command("segment", image, "-l", labels, "-i", "sharp")
     assert outcome.code == 1
     assert "interpolation: 'sharp' is unknown" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_the_debias_is_kept_with_the_classifier_and_used_again(
+    command, image: Path, labels: Path
+) -> None:
+    kept, out = image.with_name("even.safetensors"), image.parent / "again"
+    outcome = command(
+        "segment", image, "-l", labels, "--save-classifier", kept, "--debias", "mean"
+    )
+    assert outcome.code == 0, outcome.err
+    classifier = PixelClassifier.load(kept)
+    assert classifier.recipes[0].debias == "mean"
+    assert settings_of(classifier, "cpu", None).debias == "mean"
+    assert command("apply", kept, image, "--out", out).code == 0
+    first = read_labels(image.with_name("alloy_segmentation.tif"))
+    assert np.array_equal(read_labels(out / "alloy_segmentation.tif"), first)
+
+
+def test_an_unknown_debias_is_refused_in_one_line(
+    command, image: Path, labels: Path
+) -> None:
+    outcome = command("segment", image, "-l", labels, "--debias", "all")
+    assert outcome.code == 1
+    assert "debias: 'all' is unknown; use none or mean or project" in outcome.err
     assert len(outcome.err.splitlines()) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from dataclasses import replace
@@ -396,9 +397,9 @@ def test_refusals_of_the_hub_become_one_sentence(error, sentence, monkeypatch):
 
 
 def test_a_model_type_that_is_not_known_is_named(folder):
-    config = {**HUB_CONFIG, "model_type": "siglip"}
+    config = {**HUB_CONFIG, "model_type": "unheard-of"}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(WeightsError, match="model of type 'siglip'"):
+    with pytest.raises(WeightsError, match="model of type 'unheard-of'"):
         load("lab/tiny", folder)
 
 
@@ -420,6 +421,36 @@ def test_downloads_report_bytes_and_take_the_second_name(folder, monkeypatch):
     revision = backbone_info("dinov2-small").revision
     assert asked == [("model.safetensors", revision), ("pytorch_model.bin", revision)]
     assert reports == [(40, 100), (100, 100)]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_download_is_compared_with_the_checksum_of_the_hub(
+    damaged, shared, tmp_path, folder, monkeypatch
+):
+    content = (folder / "model.safetensors").read_bytes()
+    blob = tmp_path / hashlib.sha256(content).hexdigest()
+    # The client may keep one file for several repositories, under another hash.
+    store = tmp_path / ("0" * 64) if shared else blob
+    pointer = tmp_path / "pointer.safetensors"
+
+    def download(*arguments: object, **options: object) -> str:
+        store.write_bytes(content[:-4] + bytes(4) if damaged else content)
+        if shared:
+            blob.symlink_to(store)
+        pointer.symlink_to(blob.name)
+        return str(pointer)
+
+    monkeypatch.setattr(hub, "_can_reach_hub", lambda: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    if not damaged:
+        assert load("dinov2-small", None).channels == 32
+        return
+    with pytest.raises(WeightsError, match="sha256 is not that of the Hub"):
+        load("dinov2-small", None)
+    assert not any(
+        path.is_symlink() or path.exists() for path in (store, blob, pointer)
+    )
 
 
 def test_a_network_among_others_asks_for_its_own_file(monkeypatch):

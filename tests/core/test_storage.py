@@ -119,3 +119,16 @@ def test_files_of_something_else_are_refused(trained, tmp_path):
     save_file({"weight": np.zeros(3)}, path)
     with pytest.raises(ValueError, match="safetensors file of something else"):
         PixelClassifier.load(path)
+
+
+def test_a_file_from_before_debias_says_that_there_was_none(trained, tmp_path):
+    path = tmp_path / "former.safetensors"
+    trained.save(path)
+    with safe_open(path, "numpy") as file:
+        metadata = file.metadata()
+    described = json.loads(metadata["description"])
+    for recipe in described["recipes"]:
+        del recipe["debias"]
+    metadata["description"] = json.dumps(described)
+    save_file(load_file(path), path, metadata)
+    assert PixelClassifier.load(path).recipes == trained.recipes

@@ -3,9 +3,14 @@ from dataclasses import replace
 import pytest
 
 from napari_hrdv2.core import devices
+from napari_hrdv2.core.classifier import PixelClassifier
+from napari_hrdv2.core.debias import DEBIAS
+from napari_hrdv2.core.features import Recipe
 from napari_hrdv2.core.upsampling import INTERPOLATIONS
 from napari_hrdv2.session import FeatureSettings, bytes_text, compute
+from napari_hrdv2.session.recipes import settings_for
 from napari_hrdv2.session.settings import (
+    DEBIAS_CHOICES,
     INTERPOLATION_CHOICES,
     difference,
     stride_in_pixels,
@@ -96,3 +101,35 @@ def test_another_interpolation_is_told_as_a_difference():
         "dinov2-small with interpolation bilinear",
         "interpolation bilinear+2",
     )
+
+
+def test_the_ways_to_debias_offered_are_those_there_are():
+    assert DEBIAS_CHOICES == DEBIAS
+    with pytest.raises(ValueError, match="debias: 'all' is unknown; choose none, mean"):
+        FeatureSettings(debias="all").check()
+
+
+def test_features_are_made_with_the_debias_that_was_set(session):
+    session.configure(debias="mean")
+    result = compute(session.feature_request())
+    assert result.features.recipes[0].debias == "mean"
+    before, after = difference(result.settings, replace(result.settings, debias="none"))
+    assert (before, after) == ("embedded with debias mean", "debias none")
+
+
+def test_the_noise_images_are_part_of_the_cost(session):
+    session.configure(backbone="dinov2-small", transforms="rotate")
+    plain = session.cost()
+    session.configure(debias="mean")
+    assert session.cost().passes == plain.passes + 2 * 8  # upright and turned
+    assert session.cost().peak_bytes > plain.peak_bytes
+    assert session.cost().kept_bytes == plain.kept_bytes
+
+
+def test_a_classifier_asks_for_the_debias_it_was_trained_with(session):
+    classifier = PixelClassifier()
+    filters = Recipe("filters", "", "identity", 1, 40)
+    network = Recipe("dinov2-small", "abc", "flip", 14, 384, debias="project")
+    classifier.recipes = (filters, network)
+    chosen = settings_for(classifier, session.settings)
+    assert (chosen.backbone, chosen.debias) == ("filters+dinov2-small", "project")

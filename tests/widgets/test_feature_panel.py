@@ -43,6 +43,15 @@ def test_the_interpolation_is_chosen_in_the_panel(bench):
     assert bench.session.settings.interpolation == "bilateral+2"
 
 
+def test_what_to_take_out_of_tokens_is_chosen_in_the_panel(bench):
+    panel = bench.widget.features
+    assert panel.debias.currentText() == "none"
+    assert "gradient over even surfaces" in panel.debias.toolTip()
+    panel.debias.textActivated.emit("project")
+    assert bench.session.settings.debias == "project"
+    assert panel.debias.currentText() == "project"
+
+
 def test_grey_levels_of_a_loaded_classifier_are_shown(bench, tmp_path):
     bench.segment()
     bench.controller.save_classifier(tmp_path / "a.safetensors")

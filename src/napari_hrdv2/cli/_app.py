@@ -27,8 +27,9 @@ app = typer.Typer(
     epilog="Exit codes: 0 success, 1 bad input, 2 wrong usage, 130 stopped by hand.",
     rich_markup_mode=None,
 )
-for command in (demo, segment, apply, evaluate, backbones, bench):
+for command in (demo, segment, apply, evaluate, bench):
     app.command()(command)
+app.add_typer(backbones, name="backbones")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,15 +1,29 @@
-"""``backbones``: what there is to choose from."""
+"""``backbones``: what there is to choose from, and its weights."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from . import _options as options
 from ._report import Report
 
+backbones = typer.Typer(rich_markup_mode=None)
+Names = Annotated[
+    list[str], typer.Argument(help="Names of the list, or Hub ids.", metavar="NAME…")
+]
 
-def backbones(as_json: options.Json = False) -> None:
-    """List the backbones: channels, patch size, licence, download and state."""
+
+@backbones.callback(invoke_without_command=True)
+def list_backbones(context: typer.Context, as_json: options.Json = False) -> None:
+    """List the backbones: channels, patch size, licence, download, source and state.
+
+    With a command: bring their weights to this machine, or to one without a network.
+    """
+    if context.invoked_subcommand is not None:
+        return
     from napari_hrdv2.core.backbones import (
         backbone_info,
         backbone_names,
@@ -34,15 +48,98 @@ def backbones(as_json: options.Json = False) -> None:
                 "variants": list(backbone_variants(name)),
             }
         )
-    wide = max(len(str(row["name"])) for row in rows)
-    legal = max(len(str(row["licence"])) for row in rows)
+    wide, legal, far = (
+        max(len(str(row[key])) for row in rows) for key in ("name", "licence", "source")
+    )
     report.say(
-        f"{'name':<{wide}}  channels  patch  {'licence':<{legal}}  {'MB':>5}  state"
+        f"{'name':<{wide}}  channels  patch  {'licence':<{legal}}  {'MB':>5}  "
+        f"{'source':<{far}}  state"
     )
     for row in rows:
         megabytes = round(row["download_bytes"] / 1e6) or "-"
         report.say(
             f"{row['name']:<{wide}}  {row['channels']:>8}  {row['patch_size']:>5}  "
-            f"{row['licence']:<{legal}}  {megabytes:>5}  {row['state']}"
+            f"{row['licence']:<{legal}}  {megabytes:>5}  "
+            f"{row['source'] or '-':<{far}}  {row['state']}"
         )
     report.finish({"backbones": rows})
+
+
+@backbones.command()
+def download(names: Names, as_json: options.Json = False) -> None:
+    """Download weights into the Hub's cache; what is there already stays."""
+    from napari_hrdv2.core.backbones import download_files
+
+    report = Report(as_json)
+    _say_licences(names, report)
+    found = {}
+    for name in names:
+        files = download_files(name, report.progress(name))
+        found[name] = [str(file.path) for file in files]
+        for file in files:
+            report.say(f"{name}: {file.path}")
+    report.finish({"downloaded": found})
+
+
+@backbones.command("export")
+def export_file(
+    names: Names,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")],
+    as_json: options.Json = False,
+) -> None:
+    """Write weights into one file, for a machine without a network.
+
+    What is not on this machine is downloaded. `backbones import` reads the file there.
+    """
+    from napari_hrdv2.core.weights_archive import export_weights
+
+    report = Report(as_json)
+    _say_licences(names, report)
+    size = export_weights(names, out, progress=report.progress("export"))
+    report.say(f"{out}: {', '.join(names)}, {size / 1e6:.1f} MB")
+    report.finish({"names": names, "output": str(out), "bytes": size})
+
+
+@backbones.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="What `backbones export` wrote.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            help="A folder to share, for NAPARI_HRDV2_WEIGHTS; the Hub's cache by "
+            "default.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Take the weights of an exported file; its checksums are verified first."""
+    from napari_hrdv2.core.weights_archive import import_weights
+
+    report = Report(as_json)
+    done = import_weights(file, to, progress=report.progress("import"))
+    already = f", {done.present} were there already" if done.present else ""
+    report.say(
+        f"{', '.join(done.names)}: {done.written} files into {done.folder}{already}"
+    )
+    report.finish(
+        {
+            "names": list(done.names),
+            "written": done.written,
+            "present": done.present,
+            "folder": str(done.folder),
+        }
+    )
+
+
+def _say_licences(names: list[str], report: Report) -> None:
+    """Say what is about to be downloaded, of whom and under which licence."""
+    from napari_hrdv2.core.backbones import backbone_info, backbone_state
+
+    states = {name: backbone_state(name) for name in names}  # all names, before any
+    for name, state in states.items():
+        info = backbone_info(name)
+        if state == "download":
+            size = f"{info.download_bytes / 1e6:.0f} MB" if info.download_bytes else "?"
+            report.say(f"{name}: {info.source}, {size}, licence: {info.licence}")

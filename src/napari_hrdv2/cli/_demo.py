@@ -29,6 +29,7 @@ def demo(
     transforms: options.Transforms = "auto",
     stride: options.Stride = None,
     interpolation: options.Interpolation = "bilinear",
+    debias: options.Debias = "none",
     device: options.Device = "auto",
     weights: options.Weights = None,
     as_json: options.Json = False,
@@ -56,7 +57,13 @@ def demo(
 
     start = time.perf_counter()
     chosen = options.FeatureOptions(
-        backbone, transforms, stride, device, weights, interpolation=interpolation
+        backbone,
+        transforms,
+        stride,
+        device,
+        weights,
+        interpolation=interpolation,
+        debias=debias,
     )
     features = featurise(sample.image, load(chosen, report), chosen, report)
     classifier = PixelClassifier().fit(features, sample.scribbles)

@@ -36,6 +36,7 @@ def evaluate(
     transforms: options.Transforms = "auto",
     stride: options.Stride = None,
     interpolation: options.Interpolation = "bilinear",
+    debias: options.Debias = "none",
     device: options.Device = "auto",
     weights: options.Weights = None,
     as_json: options.Json = False,
@@ -46,7 +47,13 @@ def evaluate(
     report = Report(as_json)
     cases = read_manifest(cases_dir, scribbles)
     chosen = options.FeatureOptions(
-        backbone, transforms, stride, device, weights, interpolation=interpolation
+        backbone,
+        transforms,
+        stride,
+        device,
+        weights,
+        interpolation=interpolation,
+        debias=debias,
     )
     loaded = load(chosen, report)
     wide = max(len(case["id"]) for case in cases)

@@ -36,6 +36,14 @@ Interpolation = Annotated[
         metavar="I",
     ),
 ]
+Debias = Annotated[
+    str,
+    typer.Option(
+        help="What to take out of tokens that tells where they are: none, mean or "
+        "project; of use on even surfaces.",
+        metavar="D",
+    ),
+]
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", metavar="DEVICE")
 ]
@@ -61,3 +69,4 @@ class FeatureOptions:
     boundary: str = "periodic"
     interpolation: str = "bilinear"
     compat: str = "corrected"
+    debias: str = "none"

@@ -29,6 +29,7 @@ def segment(
     transforms: options.Transforms = "auto",
     stride: options.Stride = None,
     interpolation: options.Interpolation = "bilinear",
+    debias: options.Debias = "none",
     device: options.Device = "auto",
     weights: options.Weights = None,
     as_json: options.Json = False,
@@ -61,7 +62,13 @@ def segment(
     check_outputs(planned, [image, labels])
 
     chosen = options.FeatureOptions(
-        backbone, transforms, stride, device, weights, interpolation=interpolation
+        backbone,
+        transforms,
+        stride,
+        device,
+        weights,
+        interpolation=interpolation,
+        debias=debias,
     )
     features = featurise(source.data, load(chosen, report), chosen, report)
     classifier = PixelClassifier().fit(features, strokes)

@@ -49,6 +49,7 @@ def featurise(
         boundary=options.boundary,
         interpolation=options.interpolation,
         compat=options.compat,
+        debias=options.debias,
     )
 
 
@@ -119,6 +120,8 @@ def settings_of(
             "classifier: its file does not say which features it was trained on; "
             "train it again with `segment --save-classifier`"
         )
+    from napari_hrdv2.session.recipes import debias_of
+
     # Backbones that move along with the image run once, whatever was chosen.
     main = next((r for r in recipes if r.backbone != "filters"), recipes[0])
     return FeatureOptions(
@@ -131,6 +134,7 @@ def settings_of(
         boundary=main.boundary,
         interpolation=main.interpolation,
         compat=main.compat,
+        debias=debias_of(recipes),
     )
 
 

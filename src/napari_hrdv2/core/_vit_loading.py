@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from . import _registry
+from ._downloads import download_weights
 from ._registry import (
-    backbone_info,
-    backbone_state,
     entry_of,
     hub_source,
     is_unnamed_hub_id,
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
 
 Source = str | os.PathLike[str] | None
 Progress = Callable[[int, int], None]
-
-log = logging.getLogger(__name__)
 
 
 def load_vit(
@@ -71,22 +67,30 @@ def load_vit(
 
 def _config(name: str, weights: Source) -> ViTConfig:
     """Return a named shape, or the one in the config.json beside the weights."""
-    from .hub import fetch_config, fetch_preprocessor
-    from .weights import read_config, tells_normalisation
+    from .weights import read_config
 
     entry = _vit_entry(name)
-    if entry is not None:
-        return entry.config
+    return read_config(config_file(name, weights)) if entry is None else entry.config
+
+
+def config_file(name: str, weights: Source) -> Path:
+    """Return the config.json of a Hub id: beside the weights, or of the repository.
+
+    What prepares its images lies beside it wherever the model needs that.
+    """
+    from .hub import fetch_config, fetch_preprocessor
+    from .weights import tells_normalisation
+
     if weights not in (None, "random"):
         path = Path(weights).expanduser()
         beside = (path if path.is_dir() else path.parent) / "config.json"
         if beside.is_file():
-            return read_config(beside)
+            return beside
     source = hub_source(name)
     path = fetch_config(source.repository, revision=source.revision)
     if not tells_normalisation(path):
         fetch_preprocessor(source.repository, revision=source.revision)
-    return read_config(path)
+    return path
 
 
 def _vit_entry(name: str) -> ViTEntry | None:
@@ -107,25 +111,10 @@ def _weights(
         return random_weights(config)
     entry = _vit_entry(name)
     return load_weights(
-        _download(name, progress) if weights is None else weights,
+        download_weights(name, progress) if weights is None else weights,
         config,
         known=_known(name),
         teacher=entry is not None and entry.teacher,
-    )
-
-
-def _download(name: str, progress: Progress | None) -> Path:
-    from .hub import fetch_weights
-
-    conditions = backbone_info(name).conditions
-    if conditions and backbone_state(name) == "download":
-        log.warning("%s: %s", name, conditions)
-    source = hub_source(name)
-    return fetch_weights(
-        source.repository,
-        revision=source.revision,
-        filename=source.filename,
-        progress=progress,
     )
 
 

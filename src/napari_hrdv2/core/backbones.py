@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import torch
 
+from ._downloads import HubFile, download_files
 from ._registry import (
     DEFAULT_BACKBONE,
     BackboneInfo,
@@ -22,7 +23,7 @@ from ._registry import (
     split_facets,
 )
 from ._vit_backbone import ViTBackbone
-from ._vit_loading import load_vit
+from ._vit_loading import config_file, load_vit
 from .devices import choose_device, choose_precision
 from .spit.backbone import SpitBackbone
 from .spit.loading import load_spit
@@ -35,6 +36,7 @@ __all__ = [
     "Backbone",
     "BackboneInfo",
     "GridBackbone",
+    "HubFile",
     "JoinedBackbone",
     "SpitBackbone",
     "ViTBackbone",
@@ -42,6 +44,7 @@ __all__ = [
     "backbone_names",
     "backbone_state",
     "backbone_variants",
+    "download_files",
     "load_backbone",
 ]
 
@@ -201,7 +204,7 @@ def load_backbone(
         ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
     progress : callable, optional
         Called with bytes done and bytes in all while weights are downloaded. What it
-        raises ends the download, which goes on from there the next time.
+        raises ends the download.
 
     Raises
     ------
@@ -260,7 +263,7 @@ def _load(
     progress: Progress | None,
 ) -> Backbone:
     base, _ = split_facets(name)
-    loader = "vit"
+    loader = "hub"
     if base in ("embedded", "filters"):
         loader = base
     elif not is_unnamed_hub_id(base):
@@ -296,11 +299,35 @@ def _load_filters(
     return FilterBank(device, choose_precision(device, precision))
 
 
+def _load_hub_id(
+    name: str,
+    weights: Source,
+    device: torch.device,
+    precision: str,
+    progress: Progress | None,
+) -> Backbone:
+    """Load a repository's model as our own ViT if it is one, else by transformers."""
+    from .weights import knows_type
+
+    path = config_file(name, weights)
+    if knows_type(path):
+        return load_vit(name, weights, device, precision, progress)
+    from ._transformers_loading import load_transformers
+
+    if split_facets(name)[1]:
+        raise ValueError(
+            f"backbone: {name!r} asks for facets of a model that napari-hrdv2 does not "
+            "know itself; leave out what follows @"
+        )
+    return load_transformers(name, path, weights, device, precision, progress)
+
+
 # Another kind of network adds its loader here and its entries to the registry.
 Loader = Callable[[str, Source, torch.device, str, Progress | None], Backbone]
 _LOADERS: Mapping[str, Loader] = {
     "embedded": _load_embedded,
     "filters": _load_filters,
     "spit": load_spit,
+    "hub": _load_hub_id,
     "vit": load_vit,
 }

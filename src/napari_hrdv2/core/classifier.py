@@ -277,7 +277,14 @@ def check_recipes(trained: Sequence[Recipe], given: Sequence[Recipe]) -> None:
             f"{named[1]}; compute {named[0]} features or train again"
         )
     for former, now in zip(trained, given, strict=True):
-        for name in ("transforms", "stride", "boundary", "interpolation", "compat"):
+        for name in (
+            "transforms",
+            "stride",
+            "boundary",
+            "interpolation",
+            "compat",
+            "debias",
+        ):
             before, after = getattr(former, name), getattr(now, name)
             if before != after:
                 warnings.warn(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .debias import NOISE_IMAGES, POSITION_BIASES, PositionBias
 from .devices import available_memory
 from .errors import Cancelled, is_out_of_memory
 from .features import Features, HighResFeatures, JoinedFeatures, Recipe, check_choice
@@ -42,6 +43,7 @@ def compute_features(
     *,
     boundary: str = "periodic",
     interpolation: str | None = None,
+    debias: str = "none",
     compat: str = "corrected",
     channel_axis: int | None = None,
     value_range: tuple[float, float] | None = None,
@@ -71,6 +73,11 @@ def compute_features(
     interpolation : str, optional
         How tokens are upsampled, see `HighResFeatures`; for instance "bilinear+2" or
         "bilateral+2". Bilinear, or nearest under ``compat="reference"``, by default.
+    debias : {"none", "mean", "project"}
+        What is taken out of tokens that tells where they are rather than what they
+        show: the mean tokens of noise images, and with "project" also the directions
+        along which that map varies most. Of use on even surfaces; a backbone that does
+        not know positions is left as it is.
     compat : {"corrected", "reference"}
         ``"reference"`` reproduces HR-Dv2's published code, see `HighResFeatures`.
     channel_axis, value_range
@@ -115,6 +122,7 @@ def compute_features(
                 stride,
                 compat=compat,
                 interpolation=interpolation,
+                debias=debias,
             ),
             boundary,
             interpolation,
@@ -187,7 +195,11 @@ class _Run:
         self.takes_regions = isinstance(backbone, SpitBackbone)
         self.image, self.backbone, self.plan = image, backbone, plan
         self.boundary, self.interpolation = boundary, interpolation
-        self.ticks = len(plan.transforms) * backbone.steps
+        known = [
+            POSITION_BIASES.has(backbone, (len(image.pixels), *shape), plan.stride)
+            for shape in plan.noise_shapes
+        ]
+        self.ticks = (plan.passes - NOISE_IMAGES * sum(known)) * backbone.steps
 
     def features(self, clock: _Clock, batch_size: int | None) -> Features:
         """Run every transform and return the features."""
@@ -253,6 +265,8 @@ class _Run:
             batch = jobs[: min(batch_size, alike)]
             done = clock.done
             try:
+                bias = self._bias(turned=turned[0], clock=clock)
+                done = clock.done  # the bias is kept, whatever happens to the batch
                 grids = self._tokens(padded, batch, clock)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -261,6 +275,8 @@ class _Run:
                 batch_size = self._after_running_out(len(batch))
                 padded = self._padded()
                 continue
+            if bias is not None:  # it lies on the grid of the copy, not of the image
+                grids = bias.removed_from(grids)
             for (number, copy, share), grid in zip(batch, grids, strict=True):
                 yield number, share, copy.inverse.apply_symmetry(grid)
             jobs = jobs[len(batch) :]
@@ -274,6 +290,21 @@ class _Run:
         assert not isinstance(self.backbone, SpitBackbone)
         return self.backbone.tokens(
             torch.stack(images), stride=self.plan.stride, tick=tick
+        )
+
+    def _bias(self, *, turned: bool, clock: _Clock) -> PositionBias | None:
+        """Return what the positions add to the tokens of copies, turned or not."""
+        plan = self.plan
+        if plan.debias == "none":
+            return None
+        assert not isinstance(self.backbone, SpitBackbone)
+        height, width = plan.padded[::-1] if turned else plan.padded
+        return POSITION_BIASES.get(
+            self.backbone,
+            (len(self.image.pixels), height, width),
+            plan.stride,
+            debias=plan.debias,
+            tick=lambda: clock.tick(1),
         )
 
     def _padded(self) -> Tensor:
@@ -328,4 +359,5 @@ class _Run:
             compat=self.plan.transforms.compat,
             precision=str(self.backbone.dtype).removeprefix("torch."),
             value_range=self.image.value_range,
+            debias=self.plan.debias,
         )

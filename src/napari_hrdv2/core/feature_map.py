@@ -31,7 +31,7 @@ class Recipe:
         Distance of the patches in pixels.
     channels : int
         C, the length of a feature vector.
-    boundary, interpolation, compat, precision : str
+    boundary, interpolation, compat, precision, debias : str
     value_range : tuple of two float
         Grey levels of the image that were mapped to 0 and 1.
     """
@@ -46,6 +46,7 @@ class Recipe:
     compat: str = "corrected"
     precision: str = "float32"
     value_range: tuple[float, float] = (0.0, 1.0)
+    debias: str = "none"
 
 
 class Features(ABC):

@@ -1,15 +1,22 @@
-"""Files of the Hugging Face Hub: from its cache, or downloaded with progress."""
+"""Files of the Hugging Face Hub: of a shared folder, its cache, or downloaded.
+
+Going on where a connection broke and keeping half a file out of the cache are the work
+of the Hub's client. A download that was stopped starts anew.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
+import re
 import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +25,39 @@ from .errors import WeightsError
 Progress = Callable[[int, int], None]
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _PATIENCE = 3.0  # s until the Hub counts as out of reach
+PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+SHARED_FOLDER = "NAPARI_HRDV2_WEIGHTS"
+
+log = logging.getLogger(__name__)
 
 
 def cached_file(repo: str, filename: str, *, revision: str | None) -> Path | None:
-    """Return where the Hub's cache keeps a file, or None; no network is touched."""
+    """Return where this machine keeps a file of the Hub, or None.
+
+    The folder that the environment variable NAPARI_HRDV2_WEIGHTS names, laid out as
+    the Hub's cache, comes before the cache. No network is touched.
+    """
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(repo, filename, revision=revision)
-    return Path(found) if isinstance(found, str) else None
+    shared = os.environ.get(SHARED_FOLDER)
+    folders = [shared, None] if shared and _is_there(shared) else [None]
+    for folder in folders:
+        found = try_to_load_from_cache(repo, filename, folder, revision)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _is_there(folder: str) -> bool:
+    exists = Path(folder).is_dir()
+    if not exists:
+        _say_missing(folder)
+    return exists
+
+
+@cache  # once
+def _say_missing(folder: str) -> None:
+    log.warning("%s: there is no folder %s; it is not used", SHARED_FOLDER, folder)
 
 
 def cached_weights(
@@ -87,10 +119,12 @@ def fetch_preprocessor(repo: str, *, revision: str | None) -> None:
     """Put what prepares a repository's images beside its config.json, if it has it."""
     from huggingface_hub.errors import EntryNotFoundError
 
-    try:
-        fetch(repo, "preprocessor_config.json", revision=revision)
-    except EntryNotFoundError:
-        return
+    for name in PREPROCESSORS:
+        try:
+            fetch(repo, name, revision=revision)
+            return
+        except EntryNotFoundError:
+            continue
 
 
 def fetch(
@@ -109,13 +143,13 @@ def fetch(
     revision : str or None
         A commit; None for the newest.
     progress : callable, optional
-        Called with bytes done and bytes in all. What it raises ends the download; the
-        part that is there is used the next time.
+        Called with bytes done and bytes in all. What it raises ends the download.
 
     Raises
     ------
     WeightsError
-        If the Hub or the repository cannot be reached.
+        If the Hub or the repository cannot be reached, or what came does not have the
+        sha256 that the Hub gives.
     huggingface_hub.errors.EntryNotFoundError
         If the repository has no such file.
     """
@@ -131,7 +165,7 @@ def fetch(
         bar["tqdm_class"] = _bar_class(progress)
     try:
         with _quiet_client():
-            return Path(hf_hub_download(repo, filename, revision=revision, **bar))
+            found = Path(hf_hub_download(repo, filename, revision=revision, **bar))
     except errors.GatedRepoError as error:
         raise WeightsError(
             f"weights: the Hub repository {repo} is gated: accept its conditions on "
@@ -159,6 +193,35 @@ def fetch(
             f"weights: {filename} of the Hub repository {repo} was not downloaded: "
             f"{first_line}"
         ) from error
+    _require_checksum(found, filename, repo)
+    return found
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_checksum(path: Path, filename: str, repo: str) -> None:
+    """Raise WeightsError, and remove the file, unless its sha256 is the Hub's.
+
+    The client compares sizes alone, but links to a file of the cache that is named by
+    the Hub's sha256 (small files, kept in git, by another hash), which may be a link in
+    turn. Where a system has no symbolic links the name is lost.
+    """
+    if not path.is_symlink():
+        return
+    kept = path.parent / path.readlink()
+    if not re.fullmatch("[0-9a-f]{64}", kept.name):
+        return
+    if sha256(kept) != kept.name:
+        for damaged in (kept.resolve(), kept, path):
+            damaged.unlink(missing_ok=True)
+        raise WeightsError(
+            f"weights: {filename} of the Hub repository {repo} was damaged on its way "
+            "(its sha256 is not that of the Hub); fetch it again"
+        )
 
 
 def _can_reach_hub() -> bool:
@@ -200,8 +263,8 @@ def _no_network(repo: str, filename: str) -> WeightsError:
     why = "offline mode is on" if offline else "the Hub cannot be reached"
     return WeightsError(
         f"weights: {filename} of {repo} is not in the cache and {why}; fetch it on "
-        "another machine and give weights= its path, or put the repository's cache "
-        f"folder into {os.fspath(constants.HF_HUB_CACHE)}"
+        "another machine and give weights= its path, or take it here with "
+        "`napari-hrdv2 backbones export` there and `backbones import` here"
     )
 
 

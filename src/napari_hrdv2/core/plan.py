@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING
 
 from .backbones import JoinedBackbone
+from .debias import DEBIAS, NOISE_IMAGES, has_positions
 from .interpolation import padded_length
 from .spit.backbone import SpitBackbone
 from .transforms import TransformSet, parse_transforms
@@ -26,7 +27,7 @@ class Estimate:
     Attributes
     ----------
     passes : int
-        Runs of the backbone.
+        Runs of the backbone, those over noise included that `debias` asks for.
     tokens : int
         Tokens of one run.
     token_bytes : int
@@ -53,6 +54,10 @@ class Plan:
     padded, grid : tuple of int
         (H', W') of the image padded to whole patches, (h, w) of its tokens.
     channels : int
+    debias : str
+        "none" where the backbone does not know positions.
+    noise_shapes : tuple of (H', W')
+        Of the noise images whose tokens tell the position bias.
     token_bytes, working_bytes : int
         Memory that is kept, and what comes on top while the backbone runs.
     """
@@ -62,8 +67,15 @@ class Plan:
     padded: tuple[int, int]
     grid: tuple[int, int]
     channels: int
+    debias: str
+    noise_shapes: tuple[tuple[int, int], ...]
     token_bytes: int
     working_bytes: int
+
+    @property
+    def passes(self) -> int:
+        """Runs of the backbone, those over noise included."""
+        return len(self.transforms) + NOISE_IMAGES * len(self.noise_shapes)
 
 
 def make_plan(
@@ -75,8 +87,11 @@ def make_plan(
     *,
     compat: str = "corrected",
     interpolation: str = "bilinear",
+    debias: str = "none",
 ) -> Plan:
     """Return the plan of a run; raise ValueError if an argument does not fit."""
+    if debias not in DEBIAS:
+        raise ValueError(f"debias: {debias!r} is unknown; use {' or '.join(DEBIAS)}")
     upsampling = parse_interpolation(interpolation)
     patch_size = backbone.patch_size
     stride = _checked_stride(stride, backbone)
@@ -102,6 +117,8 @@ def make_plan(
         1 + (padded[1] - patch_size) // stride,
     )
     channels = backbone.channels_for(image_channels)
+    debias = debias if has_positions(backbone) else "none"
+    noise_shapes = _noise_shapes(padded, chosen) if debias != "none" else ()
     map_bytes = math.prod(grid) * channels * backbone.dtype.itemsize
     plane_bytes = 4 * math.prod(padded)
     token_bytes = len(shifts) * map_bytes
@@ -122,7 +139,20 @@ def make_plan(
         if upsampling.method == "bilateral":
             token_bytes += image_channels * math.prod(padded)
         working_bytes = max(working_bytes, before)
-    return Plan(chosen, stride, padded, grid, channels, token_bytes, working_bytes)
+    # In float32: the map of each shape, and the sum or the tokens that it is taken off.
+    maps = len(noise_shapes) + 1 if noise_shapes else 0
+    working_bytes += maps * 4 * math.prod(grid) * channels
+    return Plan(
+        chosen,
+        stride,
+        padded,
+        grid,
+        channels,
+        debias,
+        noise_shapes,
+        token_bytes,
+        working_bytes,
+    )
 
 
 def estimate(
@@ -133,6 +163,7 @@ def estimate(
     *,
     image_channels: int = 1,
     interpolation: str = "bilinear",
+    debias: str = "none",
 ) -> Estimate:
     """Return what computing features will take, without computing anything.
 
@@ -143,7 +174,7 @@ def estimate(
     backbone, transforms, stride
         As for :func:`~napari_hrdv2.compute_features`.
     image_channels : int
-    interpolation : str
+    interpolation, debias : str
         As for :func:`~napari_hrdv2.compute_features`.
 
     Raises
@@ -160,12 +191,13 @@ def estimate(
             transforms,
             stride,
             interpolation=interpolation,
+            debias=debias,
         )
         for part in parts_of(backbone)
     ]
     kept = sum(plan.token_bytes for plan in plans)
     return Estimate(
-        passes=sum(len(plan.transforms) for plan in plans),
+        passes=sum(plan.passes for plan in plans),
         tokens=max(math.prod(plan.grid) for plan in plans),
         token_bytes=kept,
         peak_bytes=kept + max(plan.working_bytes for plan in plans),
@@ -190,6 +222,14 @@ def parts_of(backbone: Backbone | JoinedBackbone) -> tuple[Backbone, ...]:
                 f"backbone: {part!r} is not a backbone; give what load_backbone returns"
             )
     return parts
+
+
+def _noise_shapes(
+    padded: tuple[int, int], transforms: TransformSet
+) -> tuple[tuple[int, int], ...]:
+    """Return the shapes that the copies of an image have, each once."""
+    turned = (copy.transform.transpose for copy in transforms.copies)
+    return tuple(dict.fromkeys(padded[::-1] if t else padded for t in turned))
 
 
 def _checked_stride(stride: int | None, backbone: Backbone) -> int:

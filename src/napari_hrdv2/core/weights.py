@@ -207,10 +207,15 @@ def read_config(path: str | os.PathLike[str]) -> ViTConfig:
 def tells_normalisation(path: str | os.PathLike[str]) -> bool:
     """Return whether the type of model in a ``config.json`` says it all.
 
-    Supervised ViTs are normalised in different ways: `read_config` needs their
-    ``preprocessor_config.json`` too.
+    Supervised ViTs are normalised in different ways, and of models of other types
+    nothing is known: their ``preprocessor_config.json`` is needed too.
     """
-    return _read_json(Path(path)).get("model_type") != "vit"
+    return knows_type(path) and _read_json(Path(path))["model_type"] != "vit"
+
+
+def knows_type(path: str | os.PathLike[str]) -> bool:
+    """Return whether `read_config` knows the type of model in a ``config.json``."""
+    return _read_json(Path(path)).get("model_type") in _KINDS
 
 
 def _read_json(path: Path) -> dict[str, Any]:

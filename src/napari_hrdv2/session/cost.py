@@ -87,6 +87,7 @@ def estimate_cost(image_shape: tuple[int, ...], settings: FeatureSettings) -> Co
         stride_in_pixels(settings),
         image_channels=3 if len(image_shape) == 3 else 1,
         interpolation=settings.interpolation,
+        debias=settings.debias,
     )
     available = available_memory(device)
     if device.type == "cuda":

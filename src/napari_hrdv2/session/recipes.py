@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,20 @@ from napari_hrdv2.session.settings import (
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier import PixelClassifier
-    from napari_hrdv2.core.features import Features
+    from napari_hrdv2.core.features import Features, Recipe
 
 
 def value_range(classifier: PixelClassifier) -> tuple[float, float] | None:
     """Return the grey levels that became 0 and 1 in what it was trained on."""
     return classifier.recipes[0].value_range if classifier.recipes else None
+
+
+def debias_of(recipes: Sequence[Recipe]) -> str:
+    """Return the choice that the recipes of joined parts come from.
+
+    A part that does not know positions has "none", whatever was chosen.
+    """
+    return next((r.debias for r in recipes if r.debias != "none"), "none")
 
 
 def settings_for(
@@ -40,6 +49,7 @@ def settings_for(
         backbone=backbone,
         weights=settings.weights if same else None,
         value_range=value_range(classifier),
+        debias=debias_of(recipes),
     )
     patch = patch_size(chosen)
     if patch > 1:  # else it ran once, on every pixel, whatever the settings say

@@ -37,6 +37,9 @@ INTERPOLATION_CHOICES = (
 )
 """Those of `core.upsampling`, here so that a window need not wait for it."""
 
+DEBIAS_CHOICES = ("none", "mean", "project")
+"""Those of `core.debias`, here for the same reason."""
+
 
 @dataclass(frozen=True)
 class FeatureSettings:
@@ -59,6 +62,8 @@ class FeatureSettings:
         Grey levels that become 0 and 1; taken over from a loaded classifier.
     interpolation : str
         How tokens become pixels: one of `INTERPOLATION_CHOICES`.
+    debias : str
+        What is taken out of tokens that tells where they are: one of `DEBIAS_CHOICES`.
     """
 
     backbone: str = "embedded"
@@ -68,6 +73,7 @@ class FeatureSettings:
     weights: str | None = None
     value_range: tuple[float, float] | None = None
     interpolation: str = "bilinear"
+    debias: str = "none"
 
     def check(self) -> None:
         """Raise ValueError, in one sentence, for a choice that cannot work."""
@@ -81,6 +87,11 @@ class FeatureSettings:
             raise ValueError(
                 f"stride: {self.stride!r} does not fit; choose {', '.join(STRIDES)} or "
                 f"1 to {patch} pixels"
+            )
+        if self.debias not in DEBIAS_CHOICES:
+            raise ValueError(
+                f"debias: {self.debias!r} is unknown; choose "
+                f"{', '.join(DEBIAS_CHOICES)}"
             )
         stride = stride_in_pixels(self) or patch
         chosen = parse_transforms(transforms(self), stride)
@@ -97,7 +108,7 @@ def difference(
         return made.backbone, wanted.backbone
     names = ["weights"]
     if patch_size(made) > 1:  # else every pixel is seen, whatever the settings say
-        names += ["transforms", "stride", "interpolation"]
+        names += ["transforms", "stride", "interpolation", "debias"]
         made, wanted = (replace(s, transforms=transforms(s)) for s in (made, wanted))
     differing = [n for n in names if getattr(made, n) != getattr(wanted, n)]
     if not differing:

@@ -71,6 +71,7 @@ def _compute_features(
         should_stop,
         value_range=settings.value_range,
         interpolation=settings.interpolation,
+        debias=settings.debias,
     )
     return FeatureResult(request.generation, features, settings, loaded)
 

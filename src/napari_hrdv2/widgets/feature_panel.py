@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_hrdv2.session import STRIDES, TRANSFORM_CHOICES
-from napari_hrdv2.session.settings import INTERPOLATION_CHOICES
+from napari_hrdv2.session.settings import DEBIAS_CHOICES, INTERPOLATION_CHOICES
 from napari_hrdv2.widgets import backbone_texts
 from napari_hrdv2.widgets.parts import combo_box, note, select_text, set_note
 
@@ -34,9 +34,14 @@ _INTERPOLATION_TIP = (
     "one finer grid; bilateral follows the edges of the image, which helps where "
     "classes differ in grey level and harms where they do not"
 )
+_DEBIAS_TIP = (
+    "Networks put a gradient over even surfaces, because they know where a token is. "
+    "mean takes off what noise images have in common, project also the directions "
+    "along which that varies most; leave none where position matters, as in layers"
+)
 _NO_PATCHES_TIP = (
-    "Filters see every pixel already: transforms, stride and interpolation would "
-    "change nothing"
+    "Filters see every pixel already: transforms, stride, interpolation and debias "
+    "would change nothing"
 )
 
 
@@ -76,6 +81,8 @@ class FeaturePanel(QGroupBox):
         self.stride.addItems(STRIDES)
         self.interpolation = combo_box("interpolation", _INTERPOLATION_TIP)
         self.interpolation.addItems(INTERPOLATION_CHOICES)
+        self.debias = combo_box("debias", _DEBIAS_TIP)
+        self.debias.addItems(DEBIAS_CHOICES)
         self.device = combo_box("device", "Where to compute; auto takes the fastest")
         self.device.addItems(backbone_texts.devices())
         self.cost = note("cost")
@@ -96,6 +103,7 @@ class FeaturePanel(QGroupBox):
         form.addRow(self.transforms_note)
         form.addRow("Stride", self.stride)
         form.addRow("Interpolation", self.interpolation)
+        form.addRow("Debias", self.debias)
         form.addRow("Device", self.device)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
@@ -108,6 +116,7 @@ class FeaturePanel(QGroupBox):
         self.transforms.editTextChanged.connect(self._on_transforms)
         self.stride.textActivated.connect(self._on_stride)
         self.interpolation.textActivated.connect(self._on_interpolation)
+        self.debias.textActivated.connect(self._on_debias)
         self.device.textActivated.connect(self._on_device)
         self.weights.clicked.connect(self._on_weights)
         self.compute.clicked.connect(self._on_compute)
@@ -148,6 +157,7 @@ class FeaturePanel(QGroupBox):
             set_note(self.transforms_note, "")
         select_text(self.stride, settings.stride)
         select_text(self.interpolation, settings.interpolation)
+        select_text(self.debias, settings.debias)
         select_text(self.device, settings.device)
         self.backbone_note.setText(backbone_texts.detail(settings))
         self.weights.setEnabled(backbone_texts.takes_weights(settings.backbone))
@@ -189,6 +199,7 @@ class FeaturePanel(QGroupBox):
             (self.transforms, _TRANSFORMS_TIP),
             (self.stride, _STRIDE_TIP),
             (self.interpolation, _INTERPOLATION_TIP),
+            (self.debias, _DEBIAS_TIP),
         ):
             control.setEnabled(counts and not computing)
             control.setToolTip(tool_tip if counts else _NO_PATCHES_TIP)
@@ -225,6 +236,9 @@ class FeaturePanel(QGroupBox):
 
     def _on_interpolation(self, text: str) -> None:
         self._configure(interpolation=text)
+
+    def _on_debias(self, text: str) -> None:
+        self._configure(debias=text)
 
     def _on_device(self, text: str) -> None:
         self._configure(device=text)
