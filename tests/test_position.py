@@ -32,7 +32,7 @@ def test_the_share_explained_is_that_of_the_position(strength, low, high):
 def test_features_are_read_at_the_centres_row_by_row():
     class Ramp:
         name, channels, patch_size, equivariant = "ramp", 2, 4, False
-        default_transforms, activations = "identity", 14
+        default_transforms, absolute_levels, activations = "identity", True, 14
         device, dtype, weights_hash, steps = torch.device("cpu"), torch.float32, "", 0
 
         def channels_for(self, image_channels):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from safetensors.numpy import save_file
 
 from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
@@ -42,6 +43,43 @@ def test_the_same_image_gives_what_segment_gave(
     first = read_labels(tmp_path / "alloy_segmentation.tif")
     again = read_labels(tmp_path / "out" / "alloy_segmentation.tif")
     assert np.array_equal(first, again)
+
+
+@pytest.mark.parametrize("stride", [None, 7])
+@pytest.mark.parametrize(
+    "name", ["embedded+dinov2-small", "dinov2-small+embedded", "embedded+filters"]
+)
+def test_each_part_of_a_joined_backbone_is_used_as_it_was(
+    command, image: Path, labels: Path, tmp_path: Path, name, stride
+) -> None:
+    if stride and "dinov2" not in name:
+        pytest.skip("no part has patches that large")
+    kept = tmp_path / "joined.safetensors"
+    common = ["--weights", "random", "--device", "cpu"] if "dinov2" in name else []
+    options = ["-b", name, *common, "--save-classifier", kept]
+    options += ["--stride", stride] if stride else []
+    done = command("segment", image, "-l", labels, *options)
+    assert done.code == 0, done.err
+    made = {r.backbone: r for r in PixelClassifier.load(kept).recipes}
+    assert (made["embedded"].stride, made["embedded"].transforms) == (2, "identity")
+    outcome = command("apply", kept, image, *common, "--out", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert "warning" not in outcome.err
+    first = read_labels(tmp_path / "alloy_segmentation.tif")
+    again = read_labels(tmp_path / "out" / "alloy_segmentation.tif")
+    assert np.array_equal(first, again)
+
+
+def test_brightness_does_not_matter_to_the_embedded_backbone(
+    command, classifier: Path, image: Path, tmp_path: Path
+) -> None:
+    dark = tmp_path / "dark.tif"
+    tifffile.imwrite(dark, read_image(image).data.astype(np.uint16) * 2 + 1000)
+    outcome = command("apply", classifier, dark, "--out", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    first = read_labels(tmp_path / "alloy_segmentation.tif")
+    again = read_labels(tmp_path / "out" / "dark_segmentation.tif")
+    assert (first == again).mean() > 0.999
 
 
 def test_a_vision_transformer_s_recipe_is_taken_from_the_classifier(

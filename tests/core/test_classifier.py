@@ -196,3 +196,10 @@ def test_large_label_ids_stay_what_they_are():
     classifier = PixelClassifier().fit(features, labels)
     assert classifier.classes.tolist() == [3, 2**60 + 1]
     assert 2**60 + 1 in classifier.predict(features)
+
+
+def test_another_debias_is_warned_of():
+    trained = PixelClassifier().fit(striped_features(), strokes(3, 70))
+    other = striped_features(recipe=replace(RECIPE, debias="mean"))
+    with pytest.warns(UserWarning, match="trained with debias 'none'"):
+        trained.predict(other)

@@ -15,7 +15,7 @@ class MeanOfPatches:
     """A backbone of which every token can be told by hand: patch mean and corner."""
 
     name, channels, patch_size, equivariant = "mean", 2, 4, False
-    default_transforms, activations = "shift:1,2", 14
+    default_transforms, absolute_levels, activations = "shift:1,2", True, 14
     device, dtype, weights_hash, steps = torch.device("cpu"), torch.float32, "", 3
     fails_above = 99
 

@@ -20,7 +20,7 @@ class MeanAndPlace:
     """A backbone whose tokens are the patch mean, plus a ramp over the grid."""
 
     name, channels, patch_size, equivariant = "placed", 6, 4, False
-    default_transforms, activations = "identity", 14
+    default_transforms, absolute_levels, activations = "identity", True, 14
     device, dtype, weights_hash, steps = torch.device("cpu"), torch.float32, "", 2
 
     def __init__(self, ramp=1.0):

@@ -26,7 +26,7 @@ class PatchMeans:
     """The ideal backbone: a token is the mean grey level of its patch."""
 
     name, channels, equivariant = "mean", 1, False
-    default_transforms, activations = "identity", 14
+    default_transforms, absolute_levels, activations = "identity", True, 14
     device, dtype, weights_hash, steps = torch.device("cpu"), torch.float32, "", 0
 
     def __init__(self, patch_size=6):

@@ -12,6 +12,16 @@ def path(trained, tmp_path):
     return tmp_path / "saved.safetensors"
 
 
+@pytest.fixture
+def path_with_levels(trained, tmp_path):
+    """A classifier on features that know absolute grey levels."""
+    trained.configure(backbone="filters")
+    trained.compute_features()
+    trained.train()
+    trained.save_classifier(tmp_path / "levels.safetensors")
+    return tmp_path / "levels.safetensors"
+
+
 def test_a_saved_classifier_segments_another_session_alike(trained, path, image):
     other = Session()
     other.set_image(image)
@@ -39,7 +49,7 @@ def test_another_recipe_sets_the_choice_and_says_so(path, image):
     session.configure(backbone="dinov2-small", stride="half")
     session.load_classifier(path)
     assert session.settings.backbone == "embedded"
-    assert session.settings.value_range == (0.0, 255.0)
+    assert session.settings.value_range is None  # it makes no difference there
     assert "needs features by embedded" in session.status
 
 
@@ -109,9 +119,9 @@ def test_training_by_hand_replaces_a_loaded_classifier_for_good(trained, path):
 
 
 def test_strokes_and_undo_switch_the_grey_levels_of_a_loaded_classifier(
-    trained, path, labels
+    trained, path_with_levels, labels
 ):
-    trained.load_classifier(path)
+    trained.load_classifier(path_with_levels)
     trained.train()
     assert trained.settings.value_range == (0.0, 255.0)
     more = labels.copy()
@@ -124,11 +134,13 @@ def test_strokes_and_undo_switch_the_grey_levels_of_a_loaded_classifier(
     assert trained.settings.value_range == (0.0, 255.0)
 
 
-def test_another_image_or_backbone_resets_the_grey_levels(trained, path, image):
-    trained.load_classifier(path)
+def test_another_image_or_backbone_resets_the_grey_levels(
+    trained, path_with_levels, image
+):
+    trained.load_classifier(path_with_levels)
     trained.configure(backbone="dinov2-small")
     assert trained.settings.value_range is None
-    trained.load_classifier(path)
+    trained.load_classifier(path_with_levels)
     trained.set_image(image / 7.0)
     assert trained.settings.value_range is None
     with pytest.warns(UserWarning, match="own range"):

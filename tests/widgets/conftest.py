@@ -82,7 +82,7 @@ class EndlessBackbone:
     """Ticks until the computation is cancelled."""
 
     name, channels, patch_size, equivariant = "endless", 1, 1, True
-    default_transforms, activations = "identity", 0
+    default_transforms, absolute_levels, activations = "identity", True, 0
     weights_hash, steps = "", 1000
     device, dtype = torch.device("cpu"), torch.float32
 

@@ -120,17 +120,22 @@ def settings_of(
             "classifier: its file does not say which features it was trained on; "
             "train it again with `segment --save-classifier`"
         )
-    from napari_hrdv2.session.recipes import debias_of
+    from napari_hrdv2.session.recipes import (
+        debias_of,
+        main_of,
+        stride_of,
+        transforms_of,
+        value_range,
+    )
 
-    # Backbones that move along with the image run once, whatever was chosen.
-    main = next((r for r in recipes if r.backbone != "filters"), recipes[0])
+    main = main_of(recipes)
     return FeatureOptions(
         backbone="+".join(recipe.backbone for recipe in recipes),
-        transforms=main.transforms,
-        stride=main.stride,
+        transforms=transforms_of(recipes),
+        stride=stride_of(recipes),
         device=device,
         weights=weights,
-        value_range=main.value_range,
+        value_range=value_range(classifier),
         boundary=main.boundary,
         interpolation=main.interpolation,
         compat=main.compat,

@@ -46,6 +46,8 @@ class BackboneInfo:
         The commit of the repository that is downloaded; None for the newest.
     default_transforms : str
         The transform set that "auto" stands for.
+    absolute_levels : bool
+        Whether features change with the brightness and contrast of the image.
     conditions : str
         What must be done before a download, or "".
     """
@@ -58,6 +60,7 @@ class BackboneInfo:
     download_bytes: int = 0
     revision: str | None = None
     default_transforms: str = ViTBackbone.default_transforms
+    absolute_levels: bool = True
     conditions: str = ""
 
     @property
@@ -125,6 +128,7 @@ def _bundled_info(name: str) -> BackboneInfo:
         own.patch_size,
         "BSD-3-Clause",
         default_transforms=own.default_transforms,
+        absolute_levels=own.absolute_levels,
     )
 
 

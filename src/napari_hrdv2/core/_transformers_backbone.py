@@ -41,6 +41,7 @@ class TransformersBackbone:
 
     equivariant = False
     default_transforms = "shift:1,2"
+    absolute_levels = True
     activations = 14  # as a ViT's
     steps = 1
 

@@ -38,6 +38,7 @@ class ViTBackbone:
 
     equivariant = False
     default_transforms = "shift:1,2"
+    absolute_levels = True
     # Of one block, in units of its tokens: the residual stream, its norm, q, k, v, the
     # attention's output and the hidden layer.
     activations = 14

@@ -68,6 +68,8 @@ class GridBackbone(Protocol):
         transforms of the image add nothing.
     default_transforms : str
         The transform set that "auto" stands for.
+    absolute_levels : bool
+        Whether the tokens change with the brightness and contrast of an image.
     activations : int
         Memory that a pass needs, in units of that of its tokens.
     device, dtype : torch.device, torch.dtype
@@ -83,6 +85,7 @@ class GridBackbone(Protocol):
     patch_size: int
     equivariant: bool
     default_transforms: str
+    absolute_levels: bool
     activations: int
     device: torch.device
     dtype: torch.dtype
@@ -238,7 +241,8 @@ def _sources(
 ) -> dict[str, Source]:
     if not isinstance(weights, Mapping):
         joined = len(names) > 1
-        return {n: None if joined and n == "filters" else weights for n in names}
+        own = ("embedded", "filters") if joined else ()  # they have what they need
+        return {n: None if n in own else weights for n in names}
     strange = [key for key in weights if key not in names]
     if strange:
         raise ValueError(

@@ -17,7 +17,7 @@ from .devices import available_memory
 from .errors import Cancelled, is_out_of_memory
 from .features import Features, HighResFeatures, JoinedFeatures, Recipe, check_choice
 from .images import PreparedImage, prepare_image
-from .plan import Plan, chosen_transforms, make_plan, parts_of
+from .plan import Plan, make_plans, parts_of
 from .spit.backbone import SpitBackbone
 from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet
 
@@ -60,7 +60,8 @@ def compute_features(
         From :func:`load_backbone`.
     transforms : str or TransformSet
         See :func:`~napari_hrdv2.core.transforms.parse_transforms`; "auto" is
-        "shift:1,2" for a ViT and "identity" for the embedded backbone. A backbone whose
+        "shift:1,2" for a ViT and "identity" for the embedded backbone, each part of a
+        joined one as it suits it. A backbone whose
         features move along with the image, such as the filter bank, runs once.
     stride : int, optional
         Distance of neighbouring patches in pixels; the patch size by default.
@@ -107,28 +108,26 @@ def compute_features(
     check_choice("boundary", boundary, BOUNDARIES)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size: {batch_size} is not a number of at least 1")
-    prepared = prepare_image(image, channel_axis=channel_axis, value_range=value_range)
+    prepared = prepare_image(
+        image,
+        channel_axis=channel_axis,
+        value_range=value_range,
+        warn=any(part.absolute_levels for part in parts_of(backbone)),
+    )
     channels, height, width = prepared.pixels.shape
-    transforms = chosen_transforms(transforms, backbone)
+    plans = make_plans(
+        (height, width),
+        channels,
+        backbone,
+        transforms,
+        stride,
+        compat=compat,
+        interpolation=interpolation,
+        debias=debias,
+    )
     runs = [
-        _Run(
-            prepared,
-            part,
-            make_plan(
-                (height, width),
-                channels,
-                part,
-                transforms,
-                stride,
-                compat=compat,
-                interpolation=interpolation,
-                debias=debias,
-            ),
-            boundary,
-            interpolation,
-            partition,
-        )
-        for part in parts_of(backbone)
+        _Run(prepared, part, plan, boundary, interpolation, partition)
+        for part, plan in zip(parts_of(backbone), plans, strict=True)
     ]
     if partition is not None and not any(run.takes_regions for run in runs):
         raise ValueError(

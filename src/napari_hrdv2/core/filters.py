@@ -107,6 +107,7 @@ class FilterBank:
     patch_size = 1
     equivariant = True
     default_transforms = "identity"
+    absolute_levels = True
     activations = 0  # it works on planes of the image
     weights_hash = ""
     steps = STEPS

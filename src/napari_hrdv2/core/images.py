@@ -36,6 +36,7 @@ def prepare_image(
     *,
     channel_axis: int | None = None,
     value_range: tuple[float, float] | None = None,
+    warn: bool = True,
 ) -> PreparedImage:
     """Return the image as (C, H, W) float32 in 0..1 with the range that was mapped.
 
@@ -49,6 +50,8 @@ def prepare_image(
         Grey levels to map to 0 and 1. By default the full range of bool and uint8,
         and 0..1 for floats that lie in it; else the image's own minimum and maximum,
         with a warning, because images scaled each by itself cannot be compared.
+    warn : bool
+        False where that makes no difference.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def prepare_image(
     planes = _channels_first(array, channel_axis)
     if planes.size == 0:
         raise ValueError(f"image: shape {array.shape} holds no pixels")
-    low, high = _value_range(planes, value_range)
+    low, high = _value_range(planes, value_range, warn=warn)
     # float32 holds 8 and 16 bit exactly; of wider numbers it would drop the contrast.
     wide = planes.dtype.itemsize > 2 and planes.dtype != np.float32
     scaled = planes.astype(np.float64 if wide else np.float32)
@@ -98,7 +101,7 @@ def _channels_first(array: NDArray[Any], channel_axis: int | None) -> NDArray[An
 
 
 def _value_range(
-    planes: NDArray[Any], value_range: tuple[float, float] | None
+    planes: NDArray[Any], value_range: tuple[float, float] | None, *, warn: bool
 ) -> tuple[float, float]:
     low, high = float(planes.min()), float(planes.max())
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -118,6 +121,8 @@ def _value_range(
         return 0.0, 255.0
     if planes.dtype == np.bool_ or (planes.dtype.kind == "f" and 0 <= low < high <= 1):
         return 0.0, 1.0
+    if not warn:
+        return low, high
     warnings.warn(
         f"{planes.dtype} grey levels are scaled by this image's own range "
         f"{low:g}..{high:g}; give value_range=(low, high) to treat all images alike",

@@ -182,19 +182,15 @@ def estimate(
     ValueError
         Where :func:`~napari_hrdv2.compute_features` would.
     """
-    transforms = chosen_transforms(transforms, backbone)
-    plans = [
-        make_plan(
-            image_shape,
-            image_channels,
-            part,
-            transforms,
-            stride,
-            interpolation=interpolation,
-            debias=debias,
-        )
-        for part in parts_of(backbone)
-    ]
+    plans = make_plans(
+        image_shape,
+        image_channels,
+        backbone,
+        transforms,
+        stride,
+        interpolation=interpolation,
+        debias=debias,
+    )
     kept = sum(plan.token_bytes for plan in plans)
     return Estimate(
         passes=sum(plan.passes for plan in plans),
@@ -204,13 +200,33 @@ def estimate(
     )
 
 
-def chosen_transforms(
-    transforms: str | TransformSet, backbone: Backbone | JoinedBackbone
-) -> str | TransformSet:
-    """Return what "auto" stands for: the choice of the part with the largest patch."""
-    if transforms != "auto":
-        return transforms
-    return max(parts_of(backbone), key=lambda p: p.patch_size).default_transforms
+def make_plans(
+    image_shape: tuple[int, int],
+    image_channels: int,
+    backbone: Backbone | JoinedBackbone,
+    transforms: str | TransformSet,
+    stride: int | None,
+    **options: str,
+) -> list[Plan]:
+    """Return the plan of each part of a backbone.
+
+    Of a joined backbone, each part takes the transform set that suits it if "auto" is
+    asked for, and its own patch size where that is smaller than the stride.
+    """
+    parts = parts_of(backbone)
+    if stride is not None:
+        _checked_stride(stride, max(parts, key=lambda part: part.patch_size))
+    return [
+        make_plan(
+            image_shape,
+            image_channels,
+            part,
+            part.default_transforms if transforms == "auto" else transforms,
+            stride if stride is None else min(stride, part.patch_size),
+            **options,
+        )
+        for part in parts
+    ]
 
 
 def parts_of(backbone: Backbone | JoinedBackbone) -> tuple[Backbone, ...]:

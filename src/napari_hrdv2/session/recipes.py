@@ -18,8 +18,46 @@ if TYPE_CHECKING:
 
 
 def value_range(classifier: PixelClassifier) -> tuple[float, float] | None:
-    """Return the grey levels that became 0 and 1 in what it was trained on."""
-    return classifier.recipes[0].value_range if classifier.recipes else None
+    """Return the grey levels that became 0 and 1 in what it was trained on.
+
+    None where they make no difference to any part of the backbone.
+    """
+    from napari_hrdv2.core.backbones import backbone_info
+
+    absolute = [
+        recipe
+        for recipe in classifier.recipes
+        if backbone_info(recipe.backbone).absolute_levels
+    ]
+    return absolute[0].value_range if absolute else None
+
+
+def transforms_of(recipes: Sequence[Recipe]) -> str:
+    """Return the choice that the recipes of joined parts come from."""
+    from napari_hrdv2.core.backbones import backbone_info
+
+    # Where every pixel is a patch, the features move along with the image and it runs
+    # once, whatever was chosen.
+    chosen = {r.transforms for r in recipes if backbone_info(r.backbone).patch_size > 1}
+    if len(chosen) > 1:
+        return "auto"
+    return chosen.pop() if chosen else recipes[0].transforms
+
+
+def stride_of(recipes: Sequence[Recipe]) -> int | None:
+    """Return the stride that the recipes come from; None is each part's patch size."""
+    from napari_hrdv2.core.backbones import backbone_info
+
+    if all(r.stride == backbone_info(r.backbone).patch_size for r in recipes):
+        return None
+    return max(recipe.stride for recipe in recipes)
+
+
+def main_of(recipes: Sequence[Recipe]) -> Recipe:
+    """Return the recipe of the part with the largest patches."""
+    from napari_hrdv2.core.backbones import backbone_info
+
+    return max(recipes, key=lambda recipe: backbone_info(recipe.backbone).patch_size)
 
 
 def debias_of(recipes: Sequence[Recipe]) -> str:
@@ -41,8 +79,7 @@ def settings_for(
     if not recipes:
         return settings
     backbone = "+".join(recipe.backbone for recipe in recipes)
-    # Backbones that move along with the image run once, whatever was chosen.
-    main = max(recipes, key=lambda recipe: recipe.stride)
+    main = main_of(recipes)
     same = backbone == settings.backbone
     chosen = replace(
         settings,
@@ -54,7 +91,9 @@ def settings_for(
     patch = patch_size(chosen)
     if patch > 1:  # else it ran once, on every pixel, whatever the settings say
         chosen = replace(
-            chosen, transforms=main.transforms, interpolation=main.interpolation
+            chosen,
+            transforms=transforms_of(recipes),
+            interpolation=main.interpolation,
         )
     if (stride_in_pixels(chosen) or patch) != main.stride:
         strides = {max(patch // 2, 1): "half", patch: "auto"}
@@ -80,11 +119,21 @@ def mismatch(classifier: PixelClassifier, features: Features) -> str:
             check_recipes(classifier.recipes, features.recipes)
     except ValueError as error:
         return f"{error}."
-    # The number format differs from machine to machine and changes next to nothing.
     theirs, ours = (
-        [replace(recipe, precision="") for recipe in recipes]
+        [_essence(recipe) for recipe in recipes]
         for recipes in (classifier.recipes, features.recipes)
     )
     if theirs and ours and theirs != ours:
         return "The features were made in another way than the loaded classifier's."
     return ""
+
+
+def _essence(recipe: Recipe) -> Recipe:
+    """Return a recipe without what changes next to nothing."""
+    from napari_hrdv2.core.backbones import backbone_info
+
+    # The number format differs from machine to machine.
+    recipe = replace(recipe, precision="")
+    if backbone_info(recipe.backbone).absolute_levels:
+        return recipe
+    return replace(recipe, value_range=(0.0, 1.0))

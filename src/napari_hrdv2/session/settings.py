@@ -94,10 +94,11 @@ class FeatureSettings:
                 f"{', '.join(DEBIAS_CHOICES)}"
             )
         stride = stride_in_pixels(self) or patch
-        chosen = parse_transforms(transforms(self), stride)
         upsampling = parse_interpolation(self.interpolation)
-        if patch > 1:
-            check_upsampling(upsampling, chosen.shifts(), stride)
+        for spec in _transform_sets(self):
+            chosen = parse_transforms(spec, stride)
+            if patch > 1:
+                check_upsampling(upsampling, chosen.shifts(), stride)
 
 
 def difference(
@@ -128,13 +129,18 @@ def patch_size(settings: FeatureSettings) -> int:
 
 
 def transforms(settings: FeatureSettings) -> str:
-    """Return the transform set, where "auto" stands for the backbone's own."""
+    """Return the transform sets in words, where "auto" stands for each part's own."""
+    return " and ".join(_transform_sets(settings))
+
+
+def _transform_sets(settings: FeatureSettings) -> list[str]:
     from napari_hrdv2.core.backbones import backbone_info
 
     if settings.transforms != "auto":
-        return settings.transforms
+        return [settings.transforms]
     parts = [backbone_info(name) for name in settings.backbone.split("+")]
-    return max(parts, key=lambda part: part.patch_size).default_transforms
+    moving = [part for part in parts if part.patch_size > 1] or parts
+    return list(dict.fromkeys(part.default_transforms for part in moving))
 
 
 def stride_in_pixels(settings: FeatureSettings) -> int | None:

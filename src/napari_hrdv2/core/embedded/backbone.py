@@ -61,6 +61,7 @@ class EmbeddedBackbone:
     patch_size = STRIDE
     equivariant = False
     default_transforms = "identity"
+    absolute_levels = False
     activations = 5
     dtype = torch.float16
 

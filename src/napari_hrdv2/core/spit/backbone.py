@@ -59,6 +59,7 @@ class SpitBackbone:
 
     equivariant = False
     default_transforms = "identity"
+    absolute_levels = True
     patch_size = BINS  # about the side of a region
     activations = 14  # as a ViT's
 
