@@ -20,10 +20,13 @@ def demo(
         Path, typer.Option("--out", "-o", help="The folder for the pictures.")
     ] = Path("demo"),
     gui: Annotated[
-        bool, typer.Option("--gui", help="Show it in napari, with filters.")
+        bool,
+        typer.Option(
+            "--gui", help="Show it in napari; of the options, --kind alone counts."
+        ),
     ] = False,
     kind: Annotated[
-        str, typer.Option(help="The micrograph: grains, particles, stain, …")
+        str, typer.Option(help="The micrograph: grains, particles, stain, random, …")
     ] = "grains",
     backbone: options.BackboneName = "embedded",
     transforms: options.Transforms = "auto",
