@@ -53,6 +53,7 @@ def test_what_to_take_out_of_tokens_is_chosen_in_the_panel(bench):
 
 
 def test_grey_levels_of_a_loaded_classifier_are_shown(bench, tmp_path):
+    bench.session.configure(backbone="filters")  # which knows absolute levels
     bench.segment()
     bench.controller.save_classifier(tmp_path / "a.safetensors")
     bench.controller.load_classifier(tmp_path / "a.safetensors")
