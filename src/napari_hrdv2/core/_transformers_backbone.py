@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .devices import choose_precision
+from .images import check_grey_or_rgb
 
 if TYPE_CHECKING:
     from .vit import Colour
@@ -121,11 +122,7 @@ class TransformersBackbone:
 
     def channels_for(self, image_channels: int) -> int:
         """Return the channels of a token; grey and RGB images have the same."""
-        if image_channels not in (1, 3):
-            raise ValueError(
-                f"image: {self.name} takes 1 (grey) or 3 (RGB) channels, not "
-                f"{image_channels}"
-            )
+        check_grey_or_rgb(self.name, image_channels)
         return self.channels
 
     def trust_for(self, image_channels: int) -> None:

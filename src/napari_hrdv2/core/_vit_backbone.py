@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .devices import choose_precision
+from .images import check_grey_or_rgb
 from .vit import Facet, VisionTransformer, ViTConfig, ViTOutput
 
 if TYPE_CHECKING:
@@ -120,11 +121,7 @@ class ViTBackbone:
 
     def channels_for(self, image_channels: int) -> int:
         """Return the channels of a token; grey and RGB images have the same."""
-        if image_channels not in (1, 3):
-            raise ValueError(
-                f"image: {self.name} takes 1 (grey) or 3 (RGB) channels, not "
-                f"{image_channels}"
-            )
+        check_grey_or_rgb(self.name, image_channels)
         return self.channels
 
     def trust_for(self, image_channels: int) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from napari_hrdv2.core.devices import choose_precision
 from napari_hrdv2.core.features import check_choice
+from napari_hrdv2.core.images import check_grey_or_rgb
 from napari_hrdv2.core.superpixel_features import SuperpixelFeatures
 from napari_hrdv2.core.superpixels import (
     COMPACTNESS,
@@ -94,11 +95,7 @@ class SpitBackbone:
 
     def channels_for(self, image_channels: int) -> int:
         """Return the channels of a token; grey and RGB images have the same."""
-        if image_channels not in (1, 3):
-            raise ValueError(
-                f"image: {self.name} takes 1 (grey) or 3 (RGB) channels, not "
-                f"{image_channels}"
-            )
+        check_grey_or_rgb(self.name, image_channels)
         return self.channels
 
     def trust_for(self, image_channels: int) -> None:
