@@ -1,7 +1,8 @@
 import colorsys
 
-from napari_hrdv2.session import ClassInfo, default_classes, default_color
-from napari_hrdv2.session.classes import merged_classes
+import pytest
+
+from napari_hrdv2.session import ClassInfo, Classes, default_color
 
 
 def test_many_classes_have_many_colors():
@@ -15,13 +16,57 @@ def test_the_eighth_color_is_not_like_the_first():
     assert abs(first - eighth) > 0.2
 
 
-def test_merging_adds_ids_in_order_and_takes_names_over():
-    merged = merged_classes(default_classes(), (9, 4, 0), names={4: "pore"})
-    assert list(merged) == [1, 2, 4, 9]
-    assert merged[4] == ClassInfo("pore", default_color(4))
+def test_ids_are_added_in_order_and_names_taken_over():
+    classes = Classes()
+    classes.ensure((9, 4, 0), names={4: "pore"})
+    assert list(classes) == [1, 2, 4, 9]
+    assert classes[4] == ClassInfo("pore", default_color(4))
 
 
-def test_merging_keeps_what_it_is_given():
-    classes = {1: ClassInfo("matrix", "#111111")}
-    merged_classes(classes, (2,), colors={1: "#222222"})
-    assert classes == {1: ClassInfo("matrix", "#111111")}
+def test_what_is_there_is_kept():
+    classes = Classes({1: ClassInfo("matrix", "#111111")})
+    classes.ensure((1, 2))
+    assert classes[1] == ClassInfo("matrix", "#111111")
+
+
+def test_a_class_added_gets_the_next_free_id():
+    classes = Classes()
+    assert classes.add("pore") == 3
+    assert classes[3].name == "pore"
+
+
+def test_names_are_trimmed_and_must_differ():
+    classes = Classes()
+    classes.rename(1, "  grey   matrix ")
+    assert classes[1].name == "grey matrix"
+    with pytest.raises(ValueError, match="'grey matrix' is the name of class 1"):
+        classes.rename(2, "grey matrix")
+    with pytest.raises(ValueError, match="needs a name"):
+        classes.rename(2, "  ")
+
+
+def test_a_color_must_be_one():
+    classes = Classes()
+    classes.recolor(2, "#AABBCC")
+    assert classes[2].color == "#aabbcc"
+    with pytest.raises(ValueError, match="'red' is none"):
+        classes.recolor(2, "red")
+
+
+def test_another_order_keeps_the_ids():
+    classes = Classes()
+    classes.add("pore")
+    classes.move(3, 0)
+    assert list(classes) == [3, 1, 2]
+    assert classes[3].name == "pore"
+
+
+def test_listeners_hear_of_changes_only():
+    classes, heard = Classes(), []
+    classes.changed.connect(lambda: heard.append(list(classes)))
+    classes.ensure((1, 2))
+    classes.move(1, 0)
+    assert heard == []
+    classes.move(1, 1)
+    classes.remove(2)
+    assert heard == [[2, 1], [1]]

@@ -7,7 +7,7 @@ from napari_hrdv2.session import Session
 
 @pytest.fixture
 def path(trained, tmp_path):
-    trained.ensure_classes((), names={1: "matrix"}, colors={2: "#123456"})
+    trained.classes.ensure((), names={1: "matrix"}, colors={2: "#123456"})
     trained.save_classifier(tmp_path / "saved.safetensors")
     return tmp_path / "saved.safetensors"
 

@@ -25,10 +25,3 @@ def test_the_oldest_fit_goes_first():
         history.put(name, fitted(1))
     assert history.get(b"two") is None
     assert history.get(b"one") is not None
-
-
-def test_other_features_forget_all():
-    history = FitHistory()
-    history.put(b"one", fitted(1))
-    history.clear()
-    assert history.get(b"one") is None

@@ -77,7 +77,7 @@ def test_undo_brings_exactly_the_former_segmentation_back(trained, labels):
     assert (trained.segmentation != former).any()
     trained.set_scribbles(labels)
     request = trained.train_request()
-    assert request.labels is None  # nothing is fitted again
+    assert request.strokes == ()  # nothing is fitted again
     trained.accept(compute(request))
     np.testing.assert_array_equal(trained.segmentation, former)
 
@@ -94,7 +94,7 @@ def test_a_snapshot_is_not_changed_by_further_painting(session, labels):
     session.set_scribbles(labels)
     request = session.train_request()
     labels[:] = 0
-    assert set(np.unique(request.labels)) == {0, 1, 2}
+    assert set(np.unique(request.strokes[0].labels)) == {0, 1, 2}
 
 
 def test_features_of_another_image_come_too_late(session, image):
@@ -178,10 +178,10 @@ def test_negative_labels_are_refused(session, labels):
         session.set_scribbles(np.where(labels == 1, np.int16(-3), 0))
 
 
-def test_unpainted_classes_do_not_go_along_to_the_next_image(session, labels, image):
+def test_classes_go_along_to_the_next_image(session, labels, image):
     session.set_scribbles(np.where(labels == 2, 4, labels))
-    session.ensure_classes((3, 5), names={4: "pore"})
-    session.set_image(255 - image)
+    session.classes.ensure((), names={4: "pore"})
+    session.set_image(255 - image, "another")
     assert list(session.classes) == [1, 2, 4]
     assert session.classes[4].name == "pore"
 
@@ -193,6 +193,97 @@ def test_shares_come_with_the_segmentation(session, labels):
     assert result.fractions[1] == np.mean(result.segmentation == 1)
     session.accept(result)
     assert session.phase_fractions() == result.fractions
+
+
+def test_coming_back_to_an_image_finds_all_as_it_was(trained, image):
+    former = trained.current
+    trained.set_image(255 - image, "another")
+    assert trained.features is trained.segmentation is trained.scribbles is None
+    trained.set_image(former.image, former.key)
+    assert trained.current is former
+    assert trained.status.startswith("Segmented.")
+
+
+def test_strokes_on_two_images_train_one_classifier(trained, image):
+    labels = np.zeros((40, 48), np.uint8)
+    labels[30:36, 4:12] = 3
+    trained.set_image(255 - image, "another")
+    trained.set_scribbles(labels)
+    trained.compute_features()
+    trained.train()
+    assert trained.classifier.classes.tolist() == [1, 2, 3]
+    assert "strokes on 2 images" in trained.status
+    trained.set_trains("another", False)
+    trained.train()
+    assert trained.classifier.classes.tolist() == [1, 2]
+
+
+def test_features_of_a_painted_image_are_made_as_those_of_the_current_one(
+    session, labels, image
+):
+    session.set_scribbles(labels)
+    session.set_image(255 - image, "another")
+    assert session.next_feature_request() is None  # nobody has chosen how yet
+    session.configure(backbone="filters")
+    session.compute_features()
+    assert session.pictures["image"].made_with.backbone == "filters"
+    session.train()
+    assert session.classifier.classes.tolist() == [1, 2]
+
+
+def test_images_of_other_channels_do_not_train_together(trained, image):
+    trained.set_image(np.stack([image, 255 - image, image], -1), "colours")
+    trained.compute_features()
+    assert [picture.key for picture in trained.pictures.painted()] == ["image"]
+    assert trained.pictures.usable() == []
+    assert trained.next_feature_request() is None
+
+
+def test_what_is_excluded_neither_trains_nor_counts(trained, labels):
+    mask = np.zeros((40, 48), bool)
+    mask[:, 24:] = True
+    trained.set_excluded(mask)
+    assert trained.train_request() is None
+    assert trained.status.startswith("Only Class 1 has strokes")
+    mask[:30] = False
+    trained.set_excluded(mask)
+    trained.train()
+    assert not trained.segmentation[30:, 24:].any()
+    shown = trained.segmentation[~mask]
+    assert trained.phase_fractions()[1] == np.mean(shown == 1)
+
+
+def test_nothing_can_be_left_of_an_image(trained):
+    with pytest.raises(ValueError, match="would leave nothing"):
+        trained.set_excluded(np.ones((40, 48), bool))
+    with pytest.raises(ValueError, match=r"shape \(4, 4\) is not that"):
+        trained.set_excluded(np.ones((4, 4), bool))
+
+
+def test_merging_two_classes_relabels_the_strokes_of_all_images(trained, image):
+    labels = np.zeros((40, 48), np.uint8)
+    labels[30:36, 4:12] = 3
+    trained.set_image(255 - image, "another")
+    trained.set_scribbles(labels)
+    heard = []
+    trained.relabelled.connect(heard.append)
+    trained.merge_class(3, 1)
+    assert heard == ["another"]
+    assert trained.scribbles.class_ids == (1,)
+    assert list(trained.classes) == [1, 2]
+    trained.delete_class(2)
+    assert heard == ["another", "image"]
+    assert trained.pictures["image"].class_ids == (1,)
+
+
+def test_a_large_picture_shows_what_is_visible_first(trained, monkeypatch):
+    monkeypatch.setattr("napari_hrdv2.session.train_work._WORTH_TWO_STEPS", 0)
+    visible, parts = (slice(3, 9), slice(20, 40)), []
+    request = trained.train_request(force=True, visible=visible)
+    result = compute(request, partial=parts.append)
+    (part,) = parts
+    np.testing.assert_array_equal(part.segmentation, result.segmentation[visible])
+    assert part.region == visible
 
 
 def test_an_image_segmented_earlier_says_what_is_left_of_that(session, image):

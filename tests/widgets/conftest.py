@@ -60,7 +60,7 @@ class Bench:
     def settle(self):
         """Wait until strokes are read and nothing is being computed."""
         self.controller.link.flush()
-        self.wait(lambda: self.controller.jobs.request is None)
+        self.wait(lambda: not self.controller.is_busy)
 
 
 @pytest.fixture

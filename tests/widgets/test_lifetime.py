@@ -119,7 +119,7 @@ def test_an_answer_after_the_close_reaches_nobody(bench, monkeypatch, qtbot):
     monkeypatch.setattr(
         "napari_hrdv2.widgets.jobs.compute", lambda *_, **__: gate.wait(10)
     )
-    jobs = bench.controller.jobs
+    jobs = bench.controller.feature_jobs
     jobs.returned.disconnect()
     jobs.returned.connect(told.append)
     jobs.start("request")

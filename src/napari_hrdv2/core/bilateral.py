@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .pixel_tiles import Tile, tiles_of
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -106,33 +108,46 @@ class Bilateral:
         """Bytes of memory that the guide takes."""
         return self.guide.numel()
 
-    def blocks(
-        self, planes: Tensor, rows_per_block: int
-    ) -> Iterator[tuple[slice, Tensor]]:
-        """Yield the upsampled planes in blocks of rows.
+    def blocks(self, planes: Tensor, region: Tile) -> Iterator[tuple[Tile, Tensor]]:
+        """Yield the upsampled planes, in the tiles that a region touches.
 
         Parameters
         ----------
         planes : (1, K, h, w) float32 tensor
-        rows_per_block : int
+        region : Tile
 
         Yields
         ------
-        slice
-            Rows of the image.
-        (rows, K, W) float32 tensor
+        Tile
+        (rows, K, columns) float32 tensor
         """
-        height, width = self.rows.length, self.columns.length
-        wide = self._wide(torch.cat([planes[0], self.cells]), width)
-        for start in range(0, height, rows_per_block):
-            rows = slice(start, min(start + rows_per_block, height))
-            total = planes.new_zeros(planes.shape[1], rows.stop - start, width)
-            norm = planes.new_zeros(rows.stop - start, width)
-            for _, _, weight, values in self._neighbours(rows, wide, planes.shape[1]):
+        count, values = planes.shape[1], torch.cat([planes[0], self.cells])
+        columns, wide = slice(0, 0), list[Tensor]()
+        for tile in tiles_of((self.rows.length, self.columns.length), region):
+            if tile.columns != columns:
+                columns, wide = tile.columns, self._wide(values, tile.columns)
+            total = planes.new_zeros(count, *tile.shape)
+            norm = planes.new_zeros(*tile.shape)
+            for _, _, weight, near in self._neighbours(tile, wide, count):
                 norm += weight
-                for plane, value in zip(total, values, strict=True):
+                for plane, value in zip(total, near, strict=True):
                     plane.addcmul_(weight, value)
-            yield rows, (total / norm).movedim(0, 1)
+            yield tile, (total / norm).movedim(0, 1)
+
+    def needed(self, region: Tile) -> list[tuple[Tensor, Tensor]]:
+        """Return which rows and columns of tokens the pixels of a region take from."""
+        masks = []
+        for axis, near, span in zip(
+            (self.rows, self.columns),
+            (self.near_row, self.near_column),
+            region,
+            strict=True,
+        ):
+            mask = torch.zeros(axis.tokens, dtype=torch.bool)
+            reached = near[span].cpu()[:, None] + torch.tensor(_OFFSETS)
+            mask[reached.clamp(0, axis.tokens - 1)] = True
+            masks.append(mask)
+        return [(masks[0], masks[1])]
 
     def taps(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tokens of each pixel and their weights, (N, 9) each."""
@@ -172,8 +187,8 @@ class Bilateral:
         their 9 tokens, and that is read off the integral image of each weight.
         """
         height, width = self.guide.shape[1:]
-        everything = slice(0, height)
-        wide = self._wide(self.cells, width)
+        everything = Tile(slice(0, height), slice(0, width))
+        wide = self._wide(self.cells, everything.columns)
         device = self.guide.device
         norm = torch.zeros(height, width, device=device)
         for _, _, weight, _ in self._neighbours(everything, wide, 0):
@@ -192,24 +207,22 @@ class Bilateral:
                     shares[key] = shares.get(key, 0) + share
         return shares
 
-    def _wide(self, planes: Tensor, width: int) -> list[Tensor]:
+    def _wide(self, planes: Tensor, columns: slice) -> list[Tensor]:
         """Return planes (K, h, w) as pixels of each column offset see them."""
-        last = self.columns.tokens - 1
-        columns = self.near_column[:width]
-        return [planes[:, :, (columns + n).clamp(0, last)] for n in _OFFSETS]
+        last, near = self.columns.tokens - 1, self.near_column[columns]
+        return [planes[:, :, (near + n).clamp(0, last)] for n in _OFFSETS]
 
     def _neighbours(
-        self, rows: slice, wide: list[Tensor], count: int
+        self, tile: Tile, wide: list[Tensor], count: int
     ) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-        """Yield offset, weight (rows, W) and values (count, rows, W) of each token."""
-        width = wide[0].shape[-1]
-        grey = self.guide[:, rows, :width].float()
+        """Yield offset, weight (rows, columns) and values (count, …) of each token."""
+        grey = self.guide[:, tile.rows, tile.columns].float()
         for down, row_term in zip(_OFFSETS, self.row_terms, strict=True):
-            near = (self.near_row[rows] + down).clamp(0, self.rows.tokens - 1)
+            near = (self.near_row[tile.rows] + down).clamp(0, self.rows.tokens - 1)
             for number, right in enumerate(_OFFSETS):
-                values = wide[number][:, near]  # (count + channels, rows, W)
-                column_term = self.column_terms[number][:width]
-                space = row_term[rows, None] + column_term
+                values = wide[number][:, near]  # (count + channels, rows, columns)
+                column_term = self.column_terms[number][tile.columns]
+                space = row_term[tile.rows, None] + column_term
                 weight = _weight(grey, values[count:], space)
                 yield down, right, weight, values[:count]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .features import Features, Recipe
+    from .pixel_tiles import Region
 
 
 __all__ = ["PixelClassifier", "SampleCache", "check_recipes", "labelled_pixels"]
@@ -156,28 +157,54 @@ class PixelClassifier:
         self.labels_hash = digest(checked, pixels)
         return self
 
-    def predict(self, features: Features) -> NDArray[Any]:
+    def predict(
+        self,
+        features: Features,
+        *,
+        region: Region | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> NDArray[Any]:
         """Return the label id of every pixel.
 
         Parameters
         ----------
         features : Features
+        region : tuple of two slices, optional
+            Rows and columns to segment, as in ``image[region]``; all by default.
+            Equals that part of the whole, bit for bit, and takes its share of the time.
+        should_stop : callable, optional
+            Asked between blocks of work.
 
         Returns
         -------
         (H, W) array of the smallest unsigned integer type that holds the ids
+
+        Raises
+        ------
+        Cancelled
+            If `should_stop` said so.
         """
         self._check_can_read(features)
         ids = self.classes.tolist()
-        labels = features.argmax(self.weight, self.bias, ids)
+        labels = features.argmax(
+            self.weight, self.bias, ids, region=region, should_stop=should_stop
+        )
         return labels.astype(np.min_scalar_type(max(ids)), copy=False)
 
-    def predict_proba(self, features: Features) -> NDArray[np.float32]:
+    def predict_proba(
+        self,
+        features: Features,
+        *,
+        region: Region | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> NDArray[np.float32]:
         """Return the probability of every class at every pixel.
 
         Parameters
         ----------
         features : Features
+        region, should_stop
+            As for `predict`.
 
         Returns
         -------
@@ -185,11 +212,9 @@ class PixelClassifier:
             In the order of `classes`; sums to 1 over the first axis.
         """
         self._check_can_read(features)
-        planes = features.project(self.weight, self.bias)
-        planes -= planes.max(axis=0)
-        np.exp(planes, out=planes)
-        planes /= planes.sum(axis=0)
-        return planes
+        return features.probabilities(
+            self.weight, self.bias, region=region, should_stop=should_stop
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the classifier to one safetensors file.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .pixel_tiles import Tile, checked_region, paste
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from .pixel_tiles import Region
 
 
 @dataclass(frozen=True)
@@ -90,32 +94,78 @@ class Features(ABC):
         """Return the (C, H, W) float32 map, the slow obvious way."""
 
     @abstractmethod
-    def planes(self, weight: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Yield the readout in blocks of rows.
+    def planes(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        region: Tile | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        """Yield the readout tile by tile, of `tiles_of` in their order.
+
+        Parameters
+        ----------
+        weight, bias : (K, C) and (K,) float32 tensors
+        region : Tile, optional
+            Only tiles that touch it; outside of it their values mean nothing.
+        should_stop : callable, optional
+            Asked between blocks of work.
 
         Yields
         ------
-        slice
-            Rows of the image.
-        (rows, K, W) float32 tensor
+        Tile
+        (rows, K, columns) float32 tensor
+            Of the whole tile.
         """
 
-    def project(self, weight: ArrayLike, bias: ArrayLike) -> NDArray[np.float32]:
+    def project(
+        self,
+        weight: ArrayLike,
+        bias: ArrayLike,
+        *,
+        region: Region | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> NDArray[np.float32]:
         """Return a linear readout of every pixel.
 
         Parameters
         ----------
         weight : (K, C) array
         bias : (K,) array
+        region : tuple of two slices, optional
+            Rows and columns to read, as in ``image[region]``; all by default. Equals
+            that part of the whole, bit for bit.
+        should_stop : callable, optional
+            Asked between blocks of work; `Cancelled` is raised when it says so.
 
         Returns
         -------
         (K, H, W) float32 array
         """
         weight, bias = self._readout(weight, bias)
-        output = np.empty((len(bias), *self.shape[1:]), np.float32)
-        for rows, block in self.planes(weight, bias):
-            output[:, rows] = block.movedim(1, 0).cpu().numpy()
+        area = checked_region(region, self.shape[1:])
+        output = np.empty((len(bias), *area.shape), np.float32)
+        part = None if region is None else area
+        for tile, block in self.planes(weight, bias, part, should_stop):
+            paste(output, tile, block.movedim(1, 0).cpu().numpy(), area)
+        return output
+
+    def probabilities(
+        self,
+        weight: ArrayLike,
+        bias: ArrayLike,
+        *,
+        region: Region | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the softmax of `project`, which takes the same parameters."""
+        weight, bias = self._readout(weight, bias)
+        area = checked_region(region, self.shape[1:])
+        output = np.empty((len(bias), *area.shape), np.float32)
+        part = None if region is None else area
+        for tile, block in self.planes(weight, bias, part, should_stop):
+            shares = block.movedim(1, 0).softmax(0)
+            paste(output, tile, shares.cpu().numpy(), area)
         return output
 
     def argmax(
@@ -123,6 +173,9 @@ class Features(ABC):
         weight: ArrayLike,
         bias: ArrayLike,
         values: Sequence[int] | None = None,
+        *,
+        region: Region | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[Any]:
         """Return which readout is the largest at every pixel.
 
@@ -132,6 +185,8 @@ class Features(ABC):
         bias : (K,) array
         values : sequence of K int, optional
             What stands for each readout, 0 … K - 1 by default. Ascending, none below 0.
+        region, should_stop
+            As for `project`.
 
         Returns
         -------
@@ -145,11 +200,15 @@ class Features(ABC):
                 f"values: {values} are not ascending numbers of at least 0"
             )
         dtype = torch.uint8 if values[-1] <= 255 else torch.int64
-        output = torch.full(self.shape[1:], values[0], dtype=dtype)
-        if len(values) > 1:
-            # Only differences matter: to the first readout, which then is 0 everywhere.
-            for rows, block in self.planes(weight[1:] - weight[0], bias[1:] - bias[0]):
-                output[rows] = _largest(block, values, dtype)
+        area = checked_region(region, self.shape[1:])
+        output = torch.full(area.shape, values[0], dtype=dtype)
+        if len(values) == 1:
+            return output.numpy()
+        # Only differences matter: to the first readout, which then is 0 everywhere.
+        weight, bias = weight[1:] - weight[0], bias[1:] - bias[0]
+        part = None if region is None else area
+        for tile, block in self.planes(weight, bias, part, should_stop):
+            paste(output, tile, _largest(block, values, dtype), area)
         return output.numpy()
 
     def _readout(self, weight: ArrayLike, bias: ArrayLike) -> tuple[Tensor, Tensor]:
@@ -228,11 +287,17 @@ class JoinedFeatures(Features):
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
         return np.concatenate([part.sample(rows, cols) for part in self.parts], 1)
 
-    def planes(self, weight: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:  # noqa: D102 - inherited
+    def planes(  # noqa: D102 - inherited
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        region: Tile | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Iterator[tuple[Tile, Tensor]]:
         weights = torch.split(weight, [part.shape[0] for part in self.parts], 1)
         zero = torch.zeros_like(bias)
         streams = [
-            part.planes(part_weight, bias if number == 0 else zero)
+            part.planes(part_weight, bias if number == 0 else zero, region, should_stop)
             for number, (part, part_weight) in enumerate(
                 zip(self.parts, weights, strict=True)
             )

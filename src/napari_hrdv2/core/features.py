@@ -14,7 +14,7 @@ rows; segmenting the image projects the tokens to K planes and upsamples those.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ from ._token_maps import one_map_per_shift
 from .bilateral import Bilateral, checked_guide, guide_from
 from .feature_map import Features, JoinedFeatures, Recipe
 from .interpolation import Axis, padded_length
+from .pixel_tiles import Tile, overlap, stop_if, tiles_of, within
+from .projection import Needed, gathered, projected
 from .spread import Spread
 from .transforms import BOUNDARIES, COMPATS, TransformSet, parse_transforms
 from .upsampling import (
@@ -43,8 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Features", "HighResFeatures", "JoinedFeatures", "Recipe"]
 
-ROWS_PER_BLOCK = 112  # output rows worked on at a time, so that they stay in the cache
-TOKENS_PER_CHUNK = 512  # tokens converted to float32 at a time, for the same reason
 PIXELS_PER_CHUNK = 4096
 
 
@@ -163,6 +163,7 @@ class HighResFeatures(Features):
         self.recipes = () if recipe is None else (recipe,)
         self.trust = trust
         self._bilateral: Bilateral | None = None
+        self._last_needed: tuple[Tile, Needed] | None = None
         if not self._is_pixelwise:
             self._upsample_by(upsampling, guide)
 
@@ -223,21 +224,40 @@ class HighResFeatures(Features):
         for start in range(0, len(output), PIXELS_PER_CHUNK):
             chunk = slice(start, start + PIXELS_PER_CHUNK)
             index, weight = self._upsampler.taps(pixels[0][chunk], pixels[1][chunk])
-            output[chunk] = _gather(self.tokens, index, weight).cpu().numpy()
+            output[chunk] = gathered(self.tokens, index, weight).cpu().numpy()
         return output
 
-    def planes(self, weight: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:  # noqa: D102 - inherited
+    def planes(  # noqa: D102 - inherited
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        region: Tile | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Iterator[tuple[Tile, Tensor]]:
         device = self.tokens.device
         weight, bias = weight.to(device), bias.to(device)
+        _, *shape = self.shape
+        area = region or Tile(slice(0, shape[0]), slice(0, shape[1]))
         if not self._is_pixelwise:
             # Interpolation weights sum to 1, so the bias may be added this early.
-            logits = _projected(self.tokens, weight) + bias[:, None, None]
-            yield from self._upsampler.blocks(logits, ROWS_PER_BLOCK)
+            needed = None if region is None else self._needed(region)
+            logits = projected(self.tokens, weight, bias, needed, should_stop)
+            for tile, block in self._upsampler.blocks(logits, area):
+                stop_if(should_stop)
+                yield tile, block
             return
-        for start in range(0, self.shape[1], ROWS_PER_BLOCK):
-            rows = slice(start, min(start + ROWS_PER_BLOCK, self.shape[1]))
-            logits = _projected(self.tokens[:, rows], weight)[0] + bias[:, None, None]
-            yield rows, logits.movedim(0, 1)
+        for tile in tiles_of((shape[0], shape[1]), area):
+            tokens = self.tokens[:, tile.rows, tile.columns]
+            needed = [_as_masks(tile, area)]
+            logits = projected(tokens, weight, bias, needed, should_stop)
+            yield tile, logits[0].movedim(0, 1)
+
+    def _needed(self, region: Tile) -> Needed:
+        """Return the rows and columns of tokens that a region is interpolated from."""
+        last = self._last_needed  # a viewport stays while strokes are painted
+        if last is None or last[0] != region:
+            self._last_needed = last = region, self._upsampler.needed(region)
+        return last[1]
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
         if self._bilateral is not None:
@@ -268,6 +288,18 @@ class HighResFeatures(Features):
         return image[:, rows][:, :, columns]
 
 
+def _as_masks(tile: Tile, region: Tile) -> tuple[Tensor, Tensor]:
+    """Return which rows and columns of a tile lie in a region."""
+    masks = []
+    for span, wanted, length in zip(tile, region, tile.shape, strict=True):
+        mask = torch.zeros(length, dtype=torch.bool)
+        common = overlap(span, wanted)
+        if common is not None:
+            mask[within(common, span)] = True
+        masks.append(mask)
+    return masks[0], masks[1]
+
+
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if value not in choices:
@@ -293,31 +325,3 @@ def _checked_geometry(
             "at most the patch size is allowed"
         )
     return (height, width), int(patch_size), int(stride)
-
-
-def _projected(tokens: Tensor, weight: Tensor) -> Tensor:
-    """Return tokens · weightᵀ in float32, (T, h, w, C) -> (T, K, h, w)."""
-    table = tokens.reshape(-1, tokens.shape[-1])
-    output = torch.empty(len(weight), len(table), device=table.device)
-    step = TOKENS_PER_CHUNK if table.device.type == "cpu" else len(table)
-    space = torch.empty(step, table.shape[1], device=table.device)
-    for start in range(0, len(table), step):
-        rows = table[start : start + step]
-        is_ready = rows.dtype == torch.float32
-        chunk = rows if is_ready else space[: len(rows)].copy_(rows)
-        torch.mm(weight, chunk.T, out=output[:, start : start + len(rows)])
-    return output.reshape(-1, *tokens.shape[:3]).movedim(0, 1)
-
-
-def _gather(tokens: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Return weighted sums of token rows, (N, taps) twice -> (N, C) float32."""
-    table = tokens.reshape(-1, tokens.shape[-1])
-    if table.dtype != torch.float32 or not table.is_contiguous():
-        # Neighbouring pixels share tokens: convert each needed row once.
-        needed = torch.zeros(len(table), dtype=torch.bool, device=table.device)
-        needed[index.flatten()] = True
-        position = needed.cumsum(0) - 1
-        table, index = table[needed].float(), position[index]
-    return torch.nn.functional.embedding_bag(
-        index, table, per_sample_weights=weight, mode="sum"
-    )

@@ -100,6 +100,13 @@ class Axis:
         matrix = torch.zeros(len(pixels), len(needed), device=pixels.device)
         return needed, matrix.scatter_add_(1, position, weight)
 
+    def needed(self, pixels: slice, shift: int) -> Tensor:
+        """Return which tokens a run of pixels is interpolated from, (tokens,) bool."""
+        index, _ = self.taps(torch.arange(pixels.start, pixels.stop), shift)
+        mask = torch.zeros(self.tokens, dtype=torch.bool)
+        mask[index.flatten()] = True
+        return mask
+
     def unpadded(self) -> Axis:
         """Return the same axis without the cropping to the image."""
         return replace(self, length=self.padded_length)

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from .pixel_tiles import (
+    ROWS_PER_TILE,
+    Tile,
+    column_runs,
+    length_of,
+    runs,
+    touches,
+    within,
+)
+
 if TYPE_CHECKING:
     from .interpolation import Axis
 
 
-COLUMNS_PER_BLOCK = 256
+COLUMNS_PER_BAND = 256
+TILES_PER_STRIP = 4
 STRIP_BYTES = 64_000_000  # memory that rows upsampled along one axis may take
 
 
@@ -25,6 +36,14 @@ class _Band:
     pixels: slice
     index: Tensor  # (m,) int64
     matrix: Tensor  # (pixels, m) float32
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """Rows of tiles whose tokens are upsampled along the columns at once."""
+
+    bands: list[_Band]  # one for each tile; indices are into `groups`, end to end
+    groups: list[Tensor]  # token rows that are needed of each row shift
 
 
 class Spread:
@@ -60,57 +79,47 @@ class Spread:
             [number for number, (row, _) in enumerate(shifts) if row == row_shift]
             for row_shift in self.row_shifts
         ]
-        self.column_bands = [
-            [
-                _joined_band(
-                    columns,
-                    pixels,
-                    [(shifts[number][1], weights[number]) for number in members],
-                    device,
-                )
-                for pixels in _runs(0, columns.length, COLUMNS_PER_BLOCK)
-            ]
-            for members in self.members
-        ]
-        self._row_bands: dict[tuple[int, int], _Band] = {}
+        self._column_bands: dict[tuple[int, int], list[list[_Band]]] = {}
+        self._strips: dict[tuple[int, int], _Strip] = {}
 
-    def blocks(
-        self, planes: Tensor, rows_per_block: int
-    ) -> Iterator[tuple[slice, Tensor]]:
-        """Yield the upsampled average in blocks of rows.
+    def blocks(self, planes: Tensor, region: Tile) -> Iterator[tuple[Tile, Tensor]]:
+        """Yield the upsampled average, in the tiles that a region touches.
 
         Parameters
         ----------
         planes : (T, K, h, w) float32 tensor
-        rows_per_block : int
+        region : Tile
 
         Yields
         ------
-        slice
-            Rows of the image.
-        (rows, K, W) float32 tensor
+        Tile
+        (rows, K, columns) float32 tensor
         """
         count = planes.shape[1]
-        row_bytes = len(self.row_shifts) * count * self.columns.length * 4
-        strip_tokens = max(8, STRIP_BYTES // row_bytes)
-        strip_rows = strip_tokens * self.rows.stride
-        strip_rows = max(rows_per_block, strip_rows - strip_rows % rows_per_block)
-        for strip in _runs(0, self.rows.length, strip_rows):
-            bands = [
-                self._row_band(pixels)
-                for pixels in _runs(strip.start, strip.stop, rows_per_block)
-            ]
-            needed = torch.unique(torch.cat([band.index for band in bands]))
-            position = torch.zeros(
-                len(self.row_shifts) * self.rows.tokens,
-                dtype=torch.int64,
-                device=self.device,
+        for columns in column_runs(self.columns.length):
+            for strip_rows in runs(0, self.rows.length, self._strip_length(count)):
+                if not touches(Tile(strip_rows, columns), region):
+                    continue
+                strip = self._strip(strip_rows)
+                wide = self._upsampled_columns(planes, strip, columns)  # (n, K·W)
+                for band in strip.bands:
+                    tile = Tile(band.pixels, columns)
+                    if touches(tile, region):
+                        block = band.matrix @ wide.index_select(0, band.index)
+                        yield tile, block.reshape(len(block), count, -1)
+
+    def needed(self, region: Tile) -> list[tuple[Tensor, Tensor]]:
+        """Return which rows and columns of each token map a region takes from."""
+        rows, columns = (
+            {shift: axis.needed(span, shift) for shift in distinct}
+            for axis, span, distinct in zip(
+                (self.rows, self.columns),
+                region,
+                (set(shifts) for shifts in zip(*self.shifts, strict=True)),
+                strict=True,
             )
-            position[needed] = torch.arange(len(needed), device=self.device)
-            wide = self._upsampled_columns(planes, needed).flatten(1)  # (n, K·W)
-            for band in bands:
-                block = band.matrix @ wide.index_select(0, position[band.index])
-                yield band.pixels, block.reshape(len(block), count, -1)
+        )
+        return [(rows[down], columns[right]) for down, right in self.shifts]
 
     def taps(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tokens that pixels are averages of, and their weights.
@@ -139,37 +148,79 @@ class Spread:
         index, weight = torch.cat(indices, 1), torch.cat(weights, 1)
         return index.to(self.device), weight.to(self.device)
 
-    def _upsampled_columns(self, planes: Tensor, needed: Tensor) -> Tensor:
-        """Return the (row shift, token row) pairs in `needed` as (n, K, W)."""
-        count, length = planes.shape[1], self.columns.length
-        wide = torch.empty(len(needed) * count, length, device=self.device)
-        group, token_row = needed // self.rows.tokens, needed % self.rows.tokens
-        for number, (members, bands) in enumerate(
-            zip(self.members, self.column_bands, strict=True)
+    def _strip_length(self, count: int) -> int:
+        """Return the rows of a strip, whole tiles that do not take too much memory."""
+        row_bytes = len(self.row_shifts) * count * min(self.columns.length, 1536) * 4
+        rows = STRIP_BYTES // row_bytes * self.rows.stride
+        tiles = min(max(1, rows // ROWS_PER_TILE), TILES_PER_STRIP)
+        return tiles * ROWS_PER_TILE
+
+    def _strip(self, rows: slice) -> _Strip:
+        key = rows.start, rows.stop
+        if key not in self._strips:
+            weighted = [(shift, 1.0) for shift in self.row_shifts]
+            bands = [
+                _joined_band(self.rows, pixels, weighted, self.device)
+                for pixels in runs(rows.start, rows.stop, ROWS_PER_TILE)
+            ]
+            needed, position = torch.unique(
+                torch.cat([band.index for band in bands]), return_inverse=True
+            )
+            parts = torch.split(position, [len(band.index) for band in bands])
+            group = needed // self.rows.tokens
+            self._strips[key] = _Strip(
+                [
+                    replace(band, index=part)
+                    for band, part in zip(bands, parts, strict=True)
+                ],
+                [
+                    needed[group == number] % self.rows.tokens
+                    for number in range(len(self.row_shifts))
+                ],
+            )
+        return self._strips[key]
+
+    def _bands(self, columns: slice) -> list[list[_Band]]:
+        """Return the bands of a column of tiles, for each distinct row shift."""
+        key = columns.start, columns.stop
+        if key not in self._column_bands:
+            self._column_bands[key] = [
+                [
+                    _joined_band(
+                        self.columns,
+                        pixels,
+                        [(self.shifts[n][1], self.weights[n]) for n in members],
+                        self.device,
+                    )
+                    for pixels in runs(columns.start, columns.stop, COLUMNS_PER_BAND)
+                ]
+                for members in self.members
+            ]
+        return self._column_bands[key]
+
+    def _upsampled_columns(
+        self, planes: Tensor, strip: _Strip, columns: slice
+    ) -> Tensor:
+        """Return the token rows of a strip as (n, K·W), W being a tile's columns."""
+        count, length = planes.shape[1], length_of(columns)
+        needed = sum(len(rows) for rows in strip.groups)
+        wide = torch.empty(needed * count, length, device=self.device)
+        first = 0
+        for members, bands, rows in zip(
+            self.members, self._bands(columns), strip.groups, strict=True
         ):
-            mine = (group == number).nonzero()[:, 0]
-            first, last = int(mine[0]), int(mine[-1]) + 1  # `needed` is sorted
-            rows = token_row[first:last]
             # (members, K, n, w) -> (n, K, members, w) -> (n·K, members·w)
             source = planes[members][:, :, rows].permute(2, 1, 0, 3).flatten(2)
             source = source.flatten(0, 1)
-            mine_wide = wide[first * count : last * count]
+            mine = wide[first : first + len(source)]
+            first += len(source)
             for band in bands:
                 torch.mm(
                     source.index_select(1, band.index),
                     band.matrix.T,
-                    out=mine_wide[:, band.pixels],
+                    out=mine[:, within(band.pixels, columns)],
                 )
-        return wide.reshape(len(needed), count, length)
-
-    def _row_band(self, pixels: slice) -> _Band:
-        key = (pixels.start, pixels.stop)
-        if key not in self._row_bands:
-            weighted = [(shift, 1.0) for shift in self.row_shifts]
-            self._row_bands[key] = _joined_band(
-                self.rows, pixels, weighted, self.device
-            )
-        return self._row_bands[key]
+        return wide.view(needed, count * length)
 
 
 def _joined_band(
@@ -188,7 +239,3 @@ def _joined_band(
     return _Band(
         pixels, torch.cat(indices).to(device), torch.cat(matrices, 1).to(device)
     )
-
-
-def _runs(start: int, stop: int, step: int) -> list[slice]:
-    return [slice(i, min(i + step, stop)) for i in range(start, stop, step)]

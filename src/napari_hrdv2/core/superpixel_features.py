@@ -11,7 +11,7 @@ A linear readout acts on channels and the look-up on space, so they commute::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from .feature_map import Features, Recipe
-from .features import ROWS_PER_BLOCK, check_choice
+from .features import check_choice
+from .pixel_tiles import Tile, stop_if, tiles_of
+from .projection import Needed, projected
 from .transforms import BOUNDARIES, Copy, TransformSet, parse_transforms
 
 if TYPE_CHECKING:
@@ -133,21 +135,37 @@ class SuperpixelFeatures(Features):
             total += share * self.tokens[labels].float()
         return total.cpu().numpy()
 
-    def planes(self, weight: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:  # noqa: D102 - inherited
+    def planes(  # noqa: D102 - inherited
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        region: Tile | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Iterator[tuple[Tile, Tensor]]:
         device = self.tokens.device
         weight, bias = weight.to(device), bias.to(device)
-        table = torch.addmm(bias[:, None], weight, self.tokens.float().T)  # (K, N)
         _, height, width = self.shape
-        for start in range(0, height, ROWS_PER_BLOCK):
-            rows = slice(start, min(start + ROWS_PER_BLOCK, height))
+        area = region or Tile(slice(0, height), slice(0, width))
+        seen = None if region is None else self._seen(region)
+        table = projected(self.tokens[None, None], weight, bias, seen, should_stop)
+        table = table[0, :, 0]  # (K, N)
+        for tile in tiles_of((height, width), area):
+            stop_if(should_stop)
             total = torch.zeros((), device=device)
             for labels, share in zip(
-                self.label_maps[:, rows].flatten(1),
+                self.label_maps[:, tile.rows, tile.columns].flatten(1),
                 self.transforms.weights,
                 strict=True,
             ):
                 total = total + share * table.index_select(1, labels)
-            yield rows, total.view(len(table), -1, width).movedim(0, 1)
+            yield tile, total.view(len(table), *tile.shape).movedim(0, 1)
+
+    def _seen(self, region: Tile) -> Needed:
+        """Return the tokens that a region shows, as columns of a grid of one row."""
+        columns = torch.zeros(len(self.tokens), dtype=torch.bool)
+        labels = self.label_maps[:, region.rows, region.columns]
+        columns[labels.flatten().long().cpu()] = True
+        return [(torch.ones(1, dtype=torch.bool), columns)]
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
         total = torch.zeros(*self.shape[1:], self.shape[0])

@@ -1,37 +1,46 @@
 """The state a user builds up, drivable with no window."""
 
 from napari_hrdv2.session.classes import (
+    Classes,
     ClassInfo,
     default_class,
     default_classes,
     default_color,
 )
 from napari_hrdv2.session.cost import Cost
+from napari_hrdv2.session.feature_work import FeatureRequest, FeatureResult
+from napari_hrdv2.session.picture import Picture, Result
 from napari_hrdv2.session.progress import TimeLeft, bytes_text
-from napari_hrdv2.session.requests import (
-    FeatureRequest,
-    FeatureResult,
-    TrainRequest,
-    TrainResult,
-)
 from napari_hrdv2.session.session import Session
 from napari_hrdv2.session.settings import (
     STRIDES,
     TRANSFORM_CHOICES,
     FeatureSettings,
 )
-from napari_hrdv2.session.work import LIVE_TOLERANCE, compute
+from napari_hrdv2.session.talk import Request, Talk, compute
+from napari_hrdv2.session.train_work import (
+    LIVE_TOLERANCE,
+    PartialResult,
+    TrainRequest,
+    TrainResult,
+)
 
 __all__ = [
     "LIVE_TOLERANCE",
     "STRIDES",
     "TRANSFORM_CHOICES",
     "ClassInfo",
+    "Classes",
     "Cost",
     "FeatureRequest",
     "FeatureResult",
     "FeatureSettings",
+    "PartialResult",
+    "Picture",
+    "Request",
+    "Result",
     "Session",
+    "Talk",
     "TimeLeft",
     "TrainRequest",
     "TrainResult",

@@ -28,7 +28,7 @@ def next_step(session: Session) -> str:
 
 
 def _without_features(session: Session) -> str:
-    if session.was_segmented:
+    if session.current is not None and session.current.was_segmented:
         return (
             "The features of this image were given up when you left it; its last "
             "segmentation is shown. Press Compute features to go on."
@@ -41,7 +41,8 @@ def _without_features(session: Session) -> str:
 def _paint(session: Session) -> str:
     if session.scribbles is None:
         return "Press Paint to make a scribble layer."
-    painted = session.scribbles.class_ids
+    pictures = session.pictures.usable()
+    painted = sorted({i for picture in pictures for i in picture.class_ids})
     if not painted:
         return "Paint a few strokes of each class."
     if len(painted) == 1:
@@ -49,7 +50,9 @@ def _paint(session: Session) -> str:
         return f"Only {name} has strokes: choose another class and paint it too."
     if session.segmentation is None:
         return "Segmenting."
-    return "Segmented. Paint where it is wrong, or save the classifier."
+    others = [picture for picture in pictures if picture is not session.current]
+    strokes = f", by the strokes on {len(pictures)} images" if others else ""
+    return f"Segmented{strokes}. Paint where it is wrong, or save the classifier."
 
 
 def _with_loaded(session: Session) -> str:

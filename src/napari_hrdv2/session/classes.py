@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from psygnal import Signal
+
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
 # Told apart by colour-blind eyes and bright on a grey micrograph (Okabe and Ito).
 _PALETTE = (
@@ -47,29 +53,98 @@ def default_classes(count: int = 2) -> dict[int, ClassInfo]:
     return {class_id: default_class(class_id) for class_id in range(1, count + 1)}
 
 
-def merged_classes(
-    classes: Mapping[int, ClassInfo],
-    ids: Iterable[int],
-    *,
-    names: Mapping[int, str] | None = None,
-    colors: Mapping[int, str] | None = None,
-) -> dict[int, ClassInfo]:
-    """Return the classes with `ids` added and given names and colours taken over.
+class Classes(Mapping[int, ClassInfo]):
+    """The classes in the order of the table, by label id.
 
-    Parameters
-    ----------
-    classes : mapping of int to ClassInfo
-        The classes there are; not changed.
-    ids : iterable of int
-        Label ids that must be among the classes.
-    names, colors : mapping of int to str, optional
-        Names and ``"#rrggbb"`` colours that win over those there are.
+    Label ids stay what they are when classes are put into another order, so that
+    nothing painted or written changes its meaning.
     """
-    names, colors = names or {}, colors or {}
-    merged = {}
-    for class_id in sorted({*classes, *(int(i) for i in ids if i > 0)}):
-        known = classes.get(class_id) or default_class(class_id)
-        merged[class_id] = ClassInfo(
-            names.get(class_id) or known.name, colors.get(class_id) or known.color
+
+    changed: ClassVar[Signal] = Signal()
+
+    def __init__(self, classes: Mapping[int, ClassInfo] | None = None) -> None:
+        self._classes = dict(default_classes() if classes is None else classes)
+
+    def __getitem__(self, class_id: int) -> ClassInfo:
+        return self._classes[class_id]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._classes)
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def add(self, name: str = "") -> int:
+        """Add a class, and return its id."""
+        class_id = max(self._classes, default=0) + 1
+        self.ensure((class_id,), names={class_id: name})
+        return class_id
+
+    def ensure(
+        self,
+        ids: Iterable[int],
+        *,
+        names: Mapping[int, str] | None = None,
+        colors: Mapping[int, str] | None = None,
+    ) -> None:
+        """Add the classes that are missing, and take over names and colours.
+
+        Parameters
+        ----------
+        ids : iterable of int
+            Label ids that must be among the classes.
+        names, colors : mapping of int to str, optional
+            Names and ``"#rrggbb"`` colours that win over those there are.
+        """
+        names, colors = names or {}, colors or {}
+        classes = dict(self._classes)
+        for class_id in sorted({int(i) for i in (*ids, *names, *colors) if i > 0}):
+            known = classes.get(class_id) or default_class(class_id)
+            classes[class_id] = ClassInfo(
+                names.get(class_id) or known.name, colors.get(class_id) or known.color
+            )
+        self._become(classes)
+
+    def rename(self, class_id: int, name: str) -> None:
+        """Give a class another name, which no other class may have.
+
+        Raises
+        ------
+        ValueError
+            If the name is empty or taken.
+        """
+        name = " ".join(name.split())
+        if not name:
+            raise ValueError("name: a class needs a name; it was empty")
+        taken = [i for i, info in self.items() if info.name == name and i != class_id]
+        if taken:
+            raise ValueError(f"name: {name!r} is the name of class {taken[0]} already")
+        self._become(
+            self._classes | {class_id: replace(self._classes[class_id], name=name)}
         )
-    return merged
+
+    def recolor(self, class_id: int, color: str) -> None:
+        """Give a class another colour, ``"#rrggbb"``."""
+        if not _COLOR.fullmatch(color):
+            raise ValueError(f"color: {color!r} is none; #rrggbb is needed")
+        info = replace(self._classes[class_id], color=color.lower())
+        self._become(self._classes | {class_id: info})
+
+    def move(self, class_id: int, row: int) -> None:
+        """Put a class into another row of the table."""
+        ids = [i for i in self._classes if i != class_id]
+        ids.insert(row, class_id)
+        self._become({i: self._classes[i] for i in ids})
+
+    def remove(self, class_id: int) -> None:
+        """Take a class out; what is painted in it is none of this object's business."""
+        self._become({i: info for i, info in self.items() if i != class_id})
+
+    def restore(self, classes: Mapping[int, ClassInfo]) -> None:
+        """Take over all classes and their order, as from a project."""
+        self._become(dict(classes))
+
+    def _become(self, classes: dict[int, ClassInfo]) -> None:
+        if list(classes.items()) != list(self._classes.items()):
+            self._classes = classes
+            self.changed.emit()

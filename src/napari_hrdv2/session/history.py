@@ -36,10 +36,6 @@ class FitHistory:
         while len(self._fits) > self._limit:
             self._fits.popitem(last=False)
 
-    def clear(self) -> None:
-        """Forget all, because the features have changed."""
-        self._fits.clear()
-
 
 def _light_copy(classifier: PixelClassifier) -> PixelClassifier:
     """Return what it takes to predict, without what only speeds up the next fit."""

@@ -1,8 +1,9 @@
-"""The state a user builds up: image, strokes, classes, features, result."""
+"""The state a user builds up: pictures, strokes, classes, features, result."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,19 +12,16 @@ from psygnal import Signal
 
 from napari_hrdv2.session import classifier_files, recipes
 from napari_hrdv2.session.advice import next_step
-from napari_hrdv2.session.classes import ClassInfo, default_classes, merged_classes
+from napari_hrdv2.session.classes import Classes
 from napari_hrdv2.session.cost import Cost, estimate_cost
-from napari_hrdv2.session.requests import (
-    FeatureRequest,
-    FeatureResult,
-    LoadedBackbone,
-    TrainRequest,
-    TrainResult,
-)
-from napari_hrdv2.session.scribbles import Scribbles
+from napari_hrdv2.session.feature_work import FeatureRequest, FeatureResult
+from napari_hrdv2.session.featuring import Featuring
+from napari_hrdv2.session.picture import Picture, Result
+from napari_hrdv2.session.pictures import Pictures
 from napari_hrdv2.session.settings import FeatureSettings
+from napari_hrdv2.session.talk import compute
+from napari_hrdv2.session.train_work import TrainResult
 from napari_hrdv2.session.training import Training
-from napari_hrdv2.session.work import compute
 
 if TYPE_CHECKING:
     import os
@@ -31,29 +29,29 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.classifier import PixelClassifier
+    from napari_hrdv2.session.scribbles import Scribbles
+    from napari_hrdv2.session.train_work import Region, TrainRequest, TrainResult
 
 logger = logging.getLogger(__name__)
 
 
 class Session:
-    """One image on its way from strokes to a segmentation.
+    """Pictures on their way from strokes to segmentations by one classifier.
 
     It knows no window: a script drives it directly; a window shows it and listens to
-    its signals. Long work is split in three, so that a window can do the middle part
-    in another thread: a request is taken (`feature_request`, `train_request`),
-    answered by `session.compute`, and the answer is handed back (`accept`).
+    its signals. One picture is current: what it says of image, strokes, features and
+    segmentation is of that one. Long work is split in three, so that a window can do
+    the middle part in another thread: a request is taken (`feature_request`,
+    `train_request`), answered by `session.compute`, and the answer is handed back
+    (`accept`).
 
     Attributes
     ----------
-    image : (H, W) or (H, W, 3|4) array or None
-    pixel_size : tuple of float and str, or None
+    pictures : Pictures
+        All of them by key, in the order in which they came.
     settings : FeatureSettings
-    classes : dict of int to ClassInfo
-    scribbles : Scribbles or None
-    made_with : FeatureSettings
-        The settings that the features were made with.
-    was_segmented : bool
-        Whether a segmentation of this image is left from an earlier visit.
+    classes : Classes
+        Names and colours by label id.
     status : str
         What is going on and what to do next.
 
@@ -76,33 +74,49 @@ class Session:
     progress_changed: ClassVar[Signal] = Signal(str, int, int)
     settings_changed: ClassVar[Signal] = Signal()
     classes_changed: ClassVar[Signal] = Signal()
+    pictures_changed: ClassVar[Signal] = Signal()
     features_changed: ClassVar[Signal] = Signal()
     segmentation_changed: ClassVar[Signal] = Signal()
+    relabelled: ClassVar[Signal] = Signal(str)
+    """The session itself changed the scribbles of the picture with this key."""
 
     def __init__(self) -> None:
-        self.image: NDArray[Any] | None = None
-        self.pixel_size: tuple[float, str] | None = None
+        self.pictures = Pictures()
+        self.pictures.changed.connect(self.pictures_changed.emit)
         self.settings = FeatureSettings()
-        self.classes: dict[int, ClassInfo] = default_classes()
-        self.scribbles: Scribbles | None = None
-        self.made_with = self.settings
-        self.was_segmented = False
+        self.classes = Classes()
+        self.classes.changed.connect(self.classes_changed.emit)
         self.status = "Open an image to begin."
         self._training = Training()
-        self._loaded: LoadedBackbone | None = None
-        self._generation = 0
-        self._awaited = False
+        self._featuring = Featuring(self.pictures)
+
+    # What there is.
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nothing would be lost by going on to another image."""
-        painted = self.scribbles is not None and bool(self.scribbles.class_ids)
-        return self.features is None and not painted and not self._awaited
+    def current(self) -> Picture | None:
+        """The picture that is worked on."""
+        return self.pictures.current
+
+    @property
+    def image(self) -> NDArray[Any] | None:
+        """The (H, W) or (H, W, 3|4) array of the current picture."""
+        return self.current.image if self.current else None
+
+    @property
+    def scribbles(self) -> Scribbles | None:
+        """What is painted on the current picture."""
+        return self.current.scribbles if self.current else None
 
     @property
     def features(self) -> Any:
-        """The high-resolution features of the image, or None."""
-        return self._training.features
+        """The high-resolution features of the current picture, or None."""
+        return self.current.features if self.current else None
+
+    @property
+    def segmentation(self) -> NDArray[np.integer[Any]] | None:
+        """The (H, W) label ids shown; all 0 after the strokes ceased to suffice."""
+        result = self.current.result if self.current else None
+        return result.shown if result else None
 
     @property
     def classifier(self) -> PixelClassifier | None:
@@ -115,47 +129,111 @@ class Session:
         return self._training.is_loaded
 
     @property
-    def segmentation(self) -> NDArray[np.integer[Any]] | None:
-        """The (H, W) label ids; all 0 after the strokes ceased to suffice."""
-        return self._training.segmentation
+    def made_with(self) -> FeatureSettings:
+        """The settings that the features of the current picture were made with."""
+        made = self.current.made_with if self.current else None
+        return made or self.settings
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing would be lost by going on to another image."""
+        return self.current is None or not (
+            self.current.features is not None
+            or self.current.class_ids
+            or self.current.awaited
+        )
+
+    # Pictures come and go.
 
     def set_image(
-        self,
-        image: ArrayLike | None,
-        *,
-        pixel_size: tuple[float, str] | None = None,
-        was_segmented: bool = False,
+        self, image: ArrayLike | None, key: str = "image", **about: Any
     ) -> None:
-        """Take another image; features, strokes and result of the last one go.
-
-        Of the classes, those stay that were painted or that a loaded classifier has.
+        """Make a picture the current one; None leaves the session without one.
 
         Parameters
         ----------
         image : (H, W) or (H, W, 3|4) array or None
-        pixel_size : tuple of float and str, optional
-            Length of a pixel's side and its unit.
-        was_segmented : bool, optional
-            Whether a segmentation of it is left from an earlier visit.
+        key : str, optional
+            By which it is known. With the key of a picture that is there, and the same
+            array, that one is current again with all it had; with another array it
+            begins anew.
+        **about
+            ``name``, ``pixel_size``, ``source``, ``plane`` and ``was_segmented`` of
+            `Picture`.
 
         Raises
         ------
         ValueError
             If the array is not one grey or colour picture.
         """
-        array = None if image is None else np.asarray(image)
-        if array is not None and not _is_picture(array.shape):
-            raise ValueError(
-                f"image: shape {array.shape} is not one micrograph; choose a 2-D grey "
-                "or RGB image"
-            )
-        if self.image is not None:
-            self._leave_image()
-        self.image, self.pixel_size = array, pixel_size
-        self.was_segmented = was_segmented
-        self.scribbles = None
-        self._begin(None)
+        if self.pictures.show(image, key, **about):
+            self._change_settings(replace(self.settings, value_range=None))
+        self._training.drop_answers()
+        self.features_changed.emit()
+        self.segmentation_changed.emit()
         self.say(next_step(self))
+
+    def remove_picture(self, key: str) -> None:
+        """Give a picture up, with its strokes."""
+        was_current = self.pictures.find(key) is self.current
+        self.pictures.remove(key)
+        if was_current:
+            self.set_image(None)
+
+    def set_trains(self, key: str, trains: bool) -> None:
+        """Let the strokes of a picture take part in the training, or not."""
+        if self.pictures[key].trains != trains:
+            self.pictures[key].trains = trains
+            self.pictures_changed.emit()
+
+    def set_scribbles(self, labels: ArrayLike | None, key: str | None = None) -> bool:
+        """Take the strokes as they are now; return whether they changed.
+
+        Parameters
+        ----------
+        labels : (H, W) int array or None
+            0 where nothing is painted.
+        key : str, optional
+            Of the picture; the current one by default.
+
+        Raises
+        ------
+        ValueError
+            If there is no image, or the labels are of another shape.
+        """
+        picture = self.pictures.find(key)
+        if picture is None:
+            if labels is None:
+                return False
+            raise ValueError("labels: there is no image yet; choose an image first")
+        changed = picture.set_scribbles(labels)
+        self.classes.ensure(picture.class_ids)
+        if changed:
+            self.pictures_changed.emit()
+        return changed
+
+    def set_excluded(self, mask: ArrayLike | None, key: str | None = None) -> None:
+        """Leave a part of a picture out of training, result and shares.
+
+        Parameters
+        ----------
+        mask : (H, W) bool array or None
+        key : str, optional
+            Of the picture; the current one by default.
+
+        Raises
+        ------
+        ValueError
+            If there is no image, or the mask does not fit or leaves nothing.
+        """
+        picture = self.pictures.find(key)
+        if picture is None:
+            raise ValueError("excluded: there is no image yet; choose an image first")
+        picture.set_excluded(mask)
+        picture.result = None
+        self.pictures_changed.emit()
+
+    # Settings and classes.
 
     def configure(self, **changes: Any) -> None:
         """Change fields of `settings`; a choice that cannot work raises ValueError."""
@@ -165,52 +243,31 @@ class Session:
         if settings == self.settings:
             return
         settings.check()
-        self.settings = settings
-        self.settings_changed.emit()
+        self._change_settings(settings)
         if self.features is not None:
             self.say(next_step(self))
 
-    def set_scribbles(self, labels: ArrayLike | None) -> bool:
-        """Take the strokes as they are now; return whether they changed.
-
-        Parameters
-        ----------
-        labels : (H, W) int array or None
-            0 where nothing is painted.
-
-        Raises
-        ------
-        ValueError
-            If there is no image, or the labels are of another shape.
-        """
-        former, self.scribbles = self.scribbles, None
-        if labels is not None:
-            if self.image is None:
-                raise ValueError("labels: there is no image yet; choose an image first")
-            self.scribbles = Scribbles(np.asarray(labels), self.image.shape[:2])
-            self.ensure_classes(self.scribbles.class_ids)
-        return getattr(former, "digest", None) != getattr(
-            self.scribbles, "digest", None
-        )
-
-    def ensure_classes(
-        self,
-        ids: tuple[int, ...],
-        *,
-        names: dict[int, str] | None = None,
-        colors: dict[int, str] | None = None,
-    ) -> None:
-        """Add the classes that are missing, and take over names and colours."""
-        merged = merged_classes(self.classes, ids, names=names, colors=colors)
-        if merged != self.classes:
-            self.classes = merged
-            self.classes_changed.emit()
-
     def add_class(self) -> int:
         """Add a class and return its id."""
-        class_id = max(self.classes, default=0) + 1
-        self.ensure_classes((class_id,))
-        return class_id
+        return self.classes.add()
+
+    def delete_class(self, class_id: int) -> None:
+        """Take a class out, and erase its strokes on all pictures."""
+        self.merge_class(class_id, 0)
+
+    def merge_class(self, class_id: int, into: int) -> None:
+        """Make the strokes of a class those of another one (0: of none)."""
+        for picture in self.pictures.values():
+            scribbles = picture.scribbles
+            if scribbles is None or class_id not in scribbles.class_ids:
+                continue
+            labels = scribbles.labels
+            picture.set_scribbles(np.where(labels == class_id, into, labels))
+            self.relabelled.emit(picture.key)
+        self.classes.remove(class_id)
+        self.pictures_changed.emit()
+
+    # Features.
 
     def cost(self) -> Cost:
         """Return passes and memory of the features that the settings ask for."""
@@ -218,35 +275,58 @@ class Session:
             raise ValueError("image: there is none yet; open an image first")
         return estimate_cost(self.image.shape, self.settings)
 
-    def feature_request(self) -> FeatureRequest:
+    def feature_request(self, key: str | None = None) -> FeatureRequest:
         """Return the request for features; an older one's answer will be dropped.
+
+        Parameters
+        ----------
+        key : str, optional
+            Of the picture; the current one by default. The features of another one are
+            made as those of the current one were.
 
         Raises
         ------
         ValueError
             If there is no image, or not enough memory.
         """
-        cost = self.cost()
-        if not cost.fits:
-            raise ValueError(cost.refusal())
-        assert self.image is not None
-        self._generation += 1
-        self._awaited = True
-        self.say(f"Computing features: {cost.text()}.")
-        return FeatureRequest(self._generation, self.image, self.settings, self._loaded)
+        picture = self.pictures.find(key)
+        if picture is None:
+            raise ValueError("image: there is none yet; open an image first")
+        if picture is not self.current:
+            return self._featuring.request(picture, self.made_with)
+        request = self._featuring.request(picture, self.settings)
+        self.say(f"Computing features: {self.cost().text()}.")
+        return request
 
-    def drop_request(self, reason: str = "Cancelled.") -> None:
-        """Wait no longer for the answer to the last feature request, and say why."""
-        self._generation += 1
-        self._awaited = False
-        self.say(f"{reason} {next_step(self)}")
+    def next_feature_request(self, ahead: Iterable[str] = ()) -> FeatureRequest | None:
+        """Return a request for features that are wanted though nobody asked, or None.
+
+        Pictures that were painted on come first, then those with the keys `ahead`,
+        which the user may look at next.
+        """
+        return self._featuring.next_request(ahead)
+
+    def drop_request(self, reason: str = "Cancelled.", key: str | None = None) -> None:
+        """Wait no longer for features of a picture, and say why."""
+        picture = self.pictures.find(key)
+        if picture is None:
+            return
+        picture.awaited = 0
+        if picture is self.current:
+            self.say(f"{reason} {next_step(self)}")
 
     def compute_features(self) -> None:
         """Compute the features here and now, for scripts."""
-        request = self.feature_request()
-        self.accept(compute(request, progress=self.progress_changed.emit))
+        request: FeatureRequest | None = self.feature_request()
+        while request is not None:
+            self.accept(compute(request, progress=self.progress_changed.emit))
+            request = self.next_feature_request()
 
-    def train_request(self, *, force: bool = False) -> TrainRequest | None:
+    # Training.
+
+    def train_request(
+        self, *, force: bool = False, visible: Region | None = None
+    ) -> TrainRequest | None:
         """Return the next piece of training, or None if there is nothing to do.
 
         The status then says what is missing. Strokes that were trained on before, as
@@ -256,11 +336,16 @@ class Session:
         ----------
         force : bool, optional
             Train again although nothing changed.
+        visible : tuple of two slices, optional
+            The part of the picture to be segmented first.
         """
-        strokes, was_loaded = self.scribbles, self.is_loaded
-        if strokes is not None and self._training.can_train(strokes, force=force):
-            return self._training.request(strokes, force=force)
-        request = self._training.request_as_is()
+        was_loaded, current = self.is_loaded, self.current
+        painted, usable = self.pictures.painted(), self.pictures.usable()
+        if current is not None and self._training.can_train(
+            painted, usable, force=force
+        ):
+            return self._training.request(usable, current, force=force, visible=visible)
+        request = self._training.request_as_is(current, visible=visible)
         self._follow_classifier(was_loaded)
         if request is None:
             self._clear_result()
@@ -276,17 +361,13 @@ class Session:
     def accept(self, result: FeatureResult | TrainResult) -> bool:
         """Take an answer over; return False, and change nothing, if it is too old."""
         if isinstance(result, FeatureResult):
-            self._loaded = result.loaded
-            if result.generation != self._generation:
-                return False
-            self.made_with, self.was_segmented = result.settings, False
-            self._begin(result.features)
-            self.say(f"Features are ready. {next_step(self)}")
-            return True
+            return self._accept_features(result)
         was_loaded = self.is_loaded
-        if not self._training.accept(result):
+        picture = self.pictures.get(result.key)
+        if picture is None or not self._training.accept(result):
             logger.debug("dropped a segmentation that came too late")
             return False
+        picture.result = Result(result.segmentation, result.fractions, result.digest)
         self._follow_classifier(was_loaded)
         self.segmentation_changed.emit()
         self.say(next_step(self))
@@ -294,7 +375,10 @@ class Session:
 
     def phase_fractions(self) -> dict[int, float]:
         """Return the share of each class in the segmentation; empty without one."""
-        return dict(self._training.fractions)
+        result = self.current.result if self.current else None
+        return dict(result.fractions) if result else {}
+
+    # Classifiers in files.
 
     def save_classifier(self, path: str | os.PathLike[str]) -> None:
         """Write the classifier with its class names and colours.
@@ -308,8 +392,9 @@ class Session:
         OSError
             If the file cannot be written; an older file is then untouched.
         """
+        pixel_size = self.current.pixel_size if self.current else None
         path = classifier_files.save(
-            self.classifier, path, classes=self.classes, pixel_size=self.pixel_size
+            self.classifier, path, classes=self.classes, pixel_size=pixel_size
         )
         self.say(f"Classifier saved to {path}.")
 
@@ -324,12 +409,18 @@ class Session:
             If the file is not a classifier, or needs features that cannot be made
             here; nothing has changed then.
         """
-        classifier, settings = classifier_files.load(path, self.settings)
-        ids = tuple(int(class_id) for class_id in classifier.classes)
-        self.ensure_classes(
-            ids, names=classifier.class_names, colors=classifier.class_colors
+        self.adopt_classifier(*classifier_files.load(path, self.settings))
+
+    def adopt_classifier(
+        self, classifier: PixelClassifier, settings: FeatureSettings
+    ) -> None:
+        """Use a classifier from elsewhere, and the settings that it needs."""
+        self.classes.ensure(
+            (int(class_id) for class_id in classifier.classes),
+            names=classifier.class_names,
+            colors=classifier.class_colors,
         )
-        self._training.adopt(classifier, self.scribbles)
+        self._training.adopt(classifier, self.pictures.painted())
         self._change_settings(settings)
         if self.loaded_mismatch():
             self._clear_result()
@@ -337,36 +428,35 @@ class Session:
 
     def loaded_mismatch(self) -> str:
         """Return why the loaded classifier cannot be used on the features, or ""."""
-        return self._training.mismatch()
+        return self._training.mismatch(self.current)
 
     def say(self, status: str) -> None:
         """Set the status, and tell listeners."""
         self.status = status
         self.status_changed.emit(status)
 
-    def _begin(self, features: Any) -> None:
-        # Answers on the way belong to the image or features given up here.
-        self._generation += 1
-        self._awaited = False
-        self._training.begin(features)
-        self.features_changed.emit()
-        self.segmentation_changed.emit()
-
-    def _leave_image(self) -> None:
-        """Give up what was only meant for the image that there was."""
-        self._training.forget_replaced()
-        self._change_settings(replace(self.settings, value_range=None))
-        kept = set(self.scribbles.class_ids if self.scribbles else ())
-        if self.is_loaded and self.classifier is not None:
-            kept.update(self.classifier.classes.tolist())
-        classes = default_classes() | {i: self.classes[i] for i in sorted(kept)}
-        if classes != self.classes:
-            self.classes = classes
-            self.classes_changed.emit()
+    def _accept_features(self, result: FeatureResult) -> bool:
+        picture = self._featuring.accept(result)
+        if picture is None:
+            return False
+        self._training.drop_answers()
+        if picture is self.current:
+            self.features_changed.emit()
+            self.segmentation_changed.emit()
+            self.say(f"Features are ready. {next_step(self)}")
+        return True
 
     def _clear_result(self) -> None:
-        if self._training.clear():
-            self.segmentation_changed.emit()
+        """Show no result where nothing supports one."""
+        if not self.is_loaded:
+            self._training.give_up_fit()
+        picture = self.current
+        if picture is None or picture.result is None or not picture.result.fractions:
+            return
+        if self._training.is_as_loaded(picture) and not self.loaded_mismatch():
+            return
+        picture.result = Result(np.zeros_like(picture.result.labels), {}, b"")
+        self.segmentation_changed.emit()
 
     def _follow_classifier(self, was_loaded: bool) -> None:
         """Take over the grey levels of a loaded classifier, while it is in force."""
@@ -380,7 +470,3 @@ class Session:
         if settings != self.settings:
             self.settings = settings
             self.settings_changed.emit()
-
-
-def _is_picture(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))

@@ -1,9 +1,9 @@
-"""The session, the viewer's layers and the worker, brought together."""
+"""The session, the viewer's layers and the workers, brought together."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QCoreApplication, QObject, Signal
@@ -13,11 +13,11 @@ from napari_hrdv2.session import (
     FeatureResult,
     Session,
     TimeLeft,
-    TrainRequest,
     TrainResult,
 )
 from napari_hrdv2.widgets.jobs import JobRunner
 from napari_hrdv2.widgets.link import ViewerLink
+from napari_hrdv2.widgets.side_work import SideWork
 
 if TYPE_CHECKING:
     import os
@@ -34,60 +34,97 @@ class Controller(QObject):
     """Turns what the user does into requests, and answers into layers.
 
     It has no window of its own and outlives the dock widget, so that it can end the
-    worker and let go of the layers when the widget is destroyed.
+    workers and let go of the layers when the widget is destroyed. Features are computed
+    in one thread, strokes answered in another, all else in a third (`side`), so that
+    none waits for the other.
 
     Attributes
     ----------
     session : Session
     link : ViewerLink
-    jobs : JobRunner
+    feature_jobs, live_jobs : JobRunner
+    side : SideWork
+    live : bool
+        Whether every stroke is answered; else only `train_anew` trains.
     """
 
     computing_changed = Signal(bool)
     progress_changed = Signal(int, int, str)
+    live_changed = Signal(bool)
+    closing = Signal()
 
     def __init__(self, viewer: napari.components.ViewerModel) -> None:
         super().__init__()
         self.session = Session()
         self.link = ViewerLink(viewer, self.session)
-        self.jobs = JobRunner()
+        self.feature_jobs, self.live_jobs = JobRunner(), JobRunner()
+        self.side = SideWork(self.report)
+        self.live = True
         self._time_left = TimeLeft()
         self._wants_features = self._wants_training = self._forced = False
         self._closed = False
         self.link.strokes_changed.connect(self.train)
         self.link.images_changed.connect(self._on_images_changed)
         self.link.refused.connect(self.report)
-        self.jobs.progressed.connect(self._on_progressed)
-        self.jobs.returned.connect(self._on_returned)
-        self.jobs.failed.connect(self._on_failed)
-        self.jobs.cancelled.connect(self._on_cancelled)
+        self.session.relabelled.connect(self._on_relabelled)
+        for jobs in (self.feature_jobs, self.live_jobs):
+            jobs.progressed.connect(self._on_progressed)
+            jobs.failed.connect(self._on_failed)
+            jobs.cancelled.connect(self._on_cancelled)
+        self.feature_jobs.returned.connect(self._on_features)
+        self.live_jobs.returned.connect(self._on_trained)
+        self.live_jobs.partly_returned.connect(self.link.show_part)
         application = QCoreApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.close)
 
     @property
     def is_computing(self) -> bool:
-        """Whether features are being computed."""
-        return isinstance(self.jobs.request, FeatureRequest)
+        """Whether features of the current picture are being computed."""
+        request, current = self.feature_jobs.request, self.session.current
+        return (
+            request is not None and current is not None and (request.key == current.key)
+        )
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is being computed."""
+        runners = (self.feature_jobs, self.live_jobs)
+        return any(jobs.request is not None for jobs in runners) or self.side.is_busy
 
     def compute_features(self) -> None:
         """Compute features as the settings say, then segment if there are strokes."""
         self._wants_features = True
+        if self.feature_jobs.request is not None and not self.is_computing:
+            self.feature_jobs.cancel()  # those of another picture can wait
         self._advance()
 
     def cancel(self) -> None:
         """Stop computing features."""
         self._wants_features = False
-        if self.is_computing:
+        if self.feature_jobs.request is not None:
             self.session.say("Cancelling.")
-            self.jobs.cancel()
+            self.feature_jobs.cancel()
+
+    def set_live(self, live: bool) -> None:
+        """Answer every stroke from now on, or only when asked to."""
+        if live != self.live:
+            self.live = live
+            self.live_changed.emit(live)
+            self.train()
 
     def train(self) -> None:
-        """Train and segment if the strokes have changed."""
+        """Train and segment if the strokes have changed, and answers are live."""
+        if not self.live and not self._forced:
+            if self.session.features is not None:
+                self.session.say("Live is off: train by hand to see the result.")
+            return
         self._wants_training = True
         strokes = self.session.scribbles
         if self.is_computing and strokes is not None and strokes.class_ids:
             self.session.say("Your strokes count when the features are ready.")
+        if self.live_jobs.request is not None:
+            self.live_jobs.cancel()  # it answers older strokes
         self._advance()
 
     def train_anew(self) -> None:
@@ -98,21 +135,23 @@ class Controller(QObject):
 
     def save_classifier(self, path: str | os.PathLike[str]) -> bool:
         """Save; on failure say why in one sentence, and change nothing."""
-        try:
-            self.session.save_classifier(path)
-        except Exception as error:  # noqa: BLE001 - told to the user
-            self.report(error)
-            return False
-        return True
+        return self.attempt(self.session.save_classifier, path)
 
     def load_classifier(self, path: str | os.PathLike[str]) -> bool:
         """Load and segment by it; on failure say why, and change nothing."""
+        if not self.attempt(self.session.load_classifier, path):
+            return False
+        self._wants_training = True
+        self._advance()
+        return True
+
+    def attempt(self, do: Any, *values: Any, **options: Any) -> bool:
+        """Do something that may be refused; say why if it is, and return False."""
         try:
-            self.session.load_classifier(path)
+            do(*values, **options)
         except Exception as error:  # noqa: BLE001 - told to the user
             self.report(error)
             return False
-        self.train()
         return True
 
     def report(self, error: Exception) -> None:
@@ -125,26 +164,49 @@ class Controller(QObject):
     def stop_work(self) -> None:
         """Give up what is being computed; its thread ends by itself."""
         self._wants_features = self._wants_training = False
-        was_computing = self.is_computing
-        self.jobs.close()
-        if was_computing:
-            self.session.drop_request()
+        request = self.feature_jobs.request
+        for jobs in (self.feature_jobs, self.live_jobs, self.side):
+            jobs.close()
+        if request is not None:
+            self.session.drop_request(key=request.key)
             self.computing_changed.emit(False)
 
     def close(self) -> None:
-        """End the worker, and let go of the viewer's layers; may be called twice."""
+        """End the workers, and let go of the viewer's layers; may be called twice."""
         if self._closed:
             return
         self._closed = True
-        for name in ("status", "settings", "classes", "features", "segmentation"):
+        self.closing.emit()
+        for name in (
+            "status",
+            "settings",
+            "classes",
+            "pictures",
+            "features",
+            "segmentation",
+        ):
             getattr(self.session, f"{name}_changed").disconnect(missing_ok=True)
+        self.session.relabelled.disconnect(missing_ok=True)
         self.stop_work()
         self.link.close()
 
     def _advance(self) -> None:
-        """Start the next thing that is wanted, if nothing is running."""
-        if self._closed or self.jobs.request is not None:
+        """Start the next things that are wanted, as far as nothing is running."""
+        if self._closed:
             return
+        if self.feature_jobs.request is None:
+            self._advance_features()
+        if self.live_jobs.request is None and self._wants_training:
+            if self.is_computing and self.session.features is None:
+                return  # the strokes wait for the features
+            request = self.session.train_request(
+                force=self._forced, visible=self.link.visible_region()
+            )
+            self._wants_training = self._forced = False
+            if request is not None:
+                self.live_jobs.start(request)
+
+    def _advance_features(self) -> None:
         request = None
         if self._wants_features:
             self._wants_features = False
@@ -152,48 +214,56 @@ class Controller(QObject):
                 request = self.session.feature_request()
             except Exception as error:  # noqa: BLE001 - told to the user
                 self.report(error)
-        if request is None and self._wants_training:
-            request = self.session.train_request(force=self._forced)
-            self._wants_training = self._forced = False
+        if request is None:
+            request = self.session.next_feature_request(self.link.keys_ahead())
         if request is not None:
-            self.jobs.start(request)
+            self.feature_jobs.start(request)
             self.computing_changed.emit(self.is_computing)
 
     def _on_images_changed(self) -> None:
-        request = self.jobs.request
-        if self.is_computing and request.image is not self.session.image:
-            self.jobs.cancel()
+        request = self.feature_jobs.request
+        if request is not None:
+            picture = self.session.pictures.find(request.key)
+            if picture is None or picture.image is not request.image:
+                self.feature_jobs.cancel()
+        self.computing_changed.emit(self.is_computing)
+
+    def _on_relabelled(self, key: str) -> None:
+        self.link.write_scribbles(key)
+        self.train()
 
     def _on_progressed(self, stage: str, done: int, total: int) -> None:
-        left = self._time_left.text(stage, done, total)
-        self.progress_changed.emit(done, total, ", ".join(filter(None, (stage, left))))
+        if self.is_computing:
+            left = self._time_left.text(stage, done, total)
+            text = ", ".join(filter(None, (stage, left)))
+            self.progress_changed.emit(done, total, text)
 
-    def _on_returned(self, result: FeatureResult | TrainResult) -> None:
+    def _on_features(self, result: FeatureResult) -> None:
+        self._time_left = TimeLeft()
         self.session.accept(result)
-        if isinstance(result, FeatureResult):
-            self._time_left = TimeLeft()
-            self.computing_changed.emit(False)
-            self.link.flush()
-            self._wants_training = True
+        self.computing_changed.emit(False)
+        self.link.flush()
+        self._wants_training = self._wants_training or self.live
         self._advance()
 
-    def _on_failed(
-        self, request: FeatureRequest | TrainRequest, error: Exception
-    ) -> None:
+    def _on_trained(self, result: TrainResult) -> None:
+        self.session.accept(result)
+        self._advance()
+
+    def _on_failed(self, request: Any, error: Exception) -> None:
         if isinstance(request, FeatureRequest):
             self._stop_waiting(request, "Failed.")
         self.report(error)
         self._advance()
 
-    def _on_cancelled(self, request: FeatureRequest | TrainRequest) -> None:
+    def _on_cancelled(self, request: Any) -> None:
         if isinstance(request, FeatureRequest):
             self._stop_waiting(request, "Cancelled.")
         self._advance()
 
     def _stop_waiting(self, request: FeatureRequest, reason: str) -> None:
         self._time_left = TimeLeft()
-        if request.image is self.session.image:
-            self.session.drop_request(reason)
+        self.session.drop_request(reason, request.key)
         if self.session.features is None:
             self._wants_training = False  # there is nothing to train on
         self.computing_changed.emit(False)

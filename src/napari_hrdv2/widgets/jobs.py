@@ -52,16 +52,19 @@ class JobRunner(QObject):
     """
 
     progressed = Signal(str, int, int)
+    partly_returned = Signal(object)
     returned = Signal(object)
     failed = Signal(object, object)
     cancelled = Signal(object)
     _advanced = Signal(object, str, int, int)
+    _partly_answered = Signal(object, object)
     _answered = Signal(object, object)
 
     def __init__(self) -> None:
         super().__init__()
         self._job: _Job | None = None
         self._advanced.connect(self._on_advanced)
+        self._partly_answered.connect(self._on_partly_answered)
         self._answered.connect(self._on_answered)
 
     @property
@@ -76,7 +79,12 @@ class JobRunner(QObject):
         self._job = _Job(request)
         threading.Thread(
             target=_work,
-            args=(self._job, self._advanced.emit, self._answered.emit),
+            args=(
+                self._job,
+                self._advanced.emit,
+                self._partly_answered.emit,
+                self._answered.emit,
+            ),
             name=THREAD_NAME,
             daemon=True,
         ).start()
@@ -101,6 +109,10 @@ class JobRunner(QObject):
         if job is self._job:
             self.progressed.emit(stage, done, total)
 
+    def _on_partly_answered(self, job: _Job, result: Any) -> None:
+        if job is self._job and not job.stop.is_set():
+            self.partly_returned.emit(result)
+
     def _on_answered(self, job: _Job, result: Any) -> None:
         if job is not self._job:
             return
@@ -114,19 +126,28 @@ class JobRunner(QObject):
 
 
 def _work(
-    job: _Job, advanced: Callable[..., None], answered: Callable[..., None]
+    job: _Job,
+    advanced: Callable[..., None],
+    partly_answered: Callable[..., None],
+    answered: Callable[..., None],
 ) -> None:
     """Compute; runs in the worker thread."""
 
     def progress(stage: str, done: int, total: int) -> None:
         job.tell(advanced, stage, done, total)
 
+    def partial(result: Any) -> None:
+        job.tell(partly_answered, result)
+
     result: Any
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             result = compute(
-                job.request, progress=progress, should_stop=job.stop.is_set
+                job.request,
+                progress=progress,
+                partial=partial,
+                should_stop=job.stop.is_set,
             )
         except Exception as error:  # noqa: BLE001 - shown to the user in the main thread
             result = error

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import napari.components
     from numpy.typing import NDArray
 
-    from napari_hrdv2.session import Session
+    from napari_hrdv2.session import PartialResult, Session
 
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units")
 
@@ -49,6 +49,7 @@ class ViewerLink(QObject):
         self.segmentation: Labels | None = None
         self._listened: Labels | None = None
         self._known_images: list[Image] = []
+        self._keys: dict[Image, str] = {}  # of the images that are pictures
         self._settled = QSignalDebouncer(parent=self)
         self._settled.setTimeout(SETTLE_TIME)
         self._settled.triggered.connect(self._read_strokes)
@@ -98,6 +99,8 @@ class ViewerLink(QObject):
         was_segmented = earlier is not None and bool(np.any(earlier.data))
         self._set_pixels(pixels, was_segmented=was_segmented)
         self.segmentation = earlier
+        if self._session.segmentation is not None:
+            self._show_segmentation()
         self.prepare_scribbles()
         self.images_changed.emit()
 
@@ -126,6 +129,46 @@ class ViewerLink(QObject):
         """Paint this class from now on."""
         if self.scribbles is not None:
             self.scribbles.selected_label = class_id
+
+    def visible_region(self) -> tuple[slice, slice] | None:
+        """Return the rows and columns of the picture that are on the screen."""
+        if self.image is None or self._session.image is None:
+            return None
+        (top, left), (bottom, right) = self.image.corner_pixels[:, -2:]
+        height, width = self._session.image.shape[:2]
+        rows = slice(max(int(top), 0), min(int(bottom) + 1, height))
+        columns = slice(max(int(left), 0), min(int(right) + 1, width))
+        is_part = (rows.stop - rows.start, columns.stop - columns.start) != (
+            height,
+            width,
+        )
+        is_seen = rows.start < rows.stop and columns.start < columns.stop
+        return (rows, columns) if is_part and is_seen else None
+
+    def keys_ahead(self) -> list[str]:
+        """Return the pictures that the user may look at next."""
+        return []
+
+    def show_part(self, part: PartialResult) -> None:
+        """Show a part of a result that is there before the rest."""
+        current, layer = self._session.current, self.segmentation
+        if current is None or layer is None or part.key != current.key:
+            return
+        layer.data[part.region] = part.segmentation
+        layer.refresh()
+
+    def write_scribbles(self, key: str) -> None:
+        """Write strokes that the session changed into their layer; can be undone."""
+        picture, image = self._session.pictures[key], self._image_of(key)
+        if image is None or picture.scribbles is None:
+            return
+        layer = make.find_layer(self._viewer, "scribbles", image, picture.shape)
+        if layer is None:
+            return
+        labels = picture.scribbles.labels
+        places = np.nonzero(layer.data != labels)
+        if places[0].size:
+            layer.data_setitem(places, labels[places])
 
     def close(self) -> None:
         """Let go of the viewer and the session."""
@@ -157,6 +200,8 @@ class ViewerLink(QObject):
         if self.image is not None and self.image not in present:
             self._leave_image()
             self._session.set_image(None)
+        for image in [image for image in self._keys if image not in present]:
+            self._session.remove_picture(self._keys.pop(image))
         arrived = [i for i in self.images() if i not in self._known_images]
         self._known_images = self.images()
         if self.image is None:
@@ -166,11 +211,25 @@ class ViewerLink(QObject):
         self.images_changed.emit()
 
     def _set_pixels(
-        self, pixels: NDArray[Any] | None, *, was_segmented: bool = False
+        self,
+        pixels: NDArray[Any] | None,
+        *,
+        was_segmented: bool = False,
+        are_new: bool = False,
     ) -> None:
+        if self.image is None:
+            self._session.set_image(None)
+            return
+        key = self._keys[self.image] = make.id_of(self._viewer, self.image)
+        known = self._session.pictures.find(key)
+        if known is not None and not are_new:
+            pixels = known.image
         self._session.set_image(
             pixels,
-            pixel_size=None if self.image is None else make.pixel_size_of(self.image),
+            key,
+            name=self.image.name,
+            source=self.image.source.path,
+            pixel_size=make.pixel_size_of(self.image),
             was_segmented=was_segmented,
         )
 
@@ -190,6 +249,9 @@ class ViewerLink(QObject):
             for name in _PLACE:
                 getattr(self.image.events, name).disconnect(self._on_moved)
 
+    def _image_of(self, key: str) -> Image | None:
+        return next((i for i, known in self._keys.items() if known == key), None)
+
     def _on_data_replaced(self, event: object = None) -> None:
         """Begin anew on other pixels; strokes stay if they still fit."""
         try:
@@ -199,7 +261,7 @@ class ViewerLink(QObject):
             self._session.set_image(None)
             self.refused.emit(error)
         else:
-            self._set_pixels(pixels)
+            self._set_pixels(pixels, are_new=True)
             if self.scribbles is not None:
                 if self.scribbles.data.shape != pixels.shape[:2]:
                     self._disconnect_scribbles()
@@ -209,14 +271,15 @@ class ViewerLink(QObject):
     def _on_moved(self, event: object = None) -> None:
         for layer in (self.scribbles, self.segmentation):
             make.place_like(layer, self.image)
-        self._session.pixel_size = make.pixel_size_of(self.image)
+        if self._session.current is not None:
+            self._session.current.pixel_size = make.pixel_size_of(self.image)
 
     # The user paints.
 
     def _connect_scribbles(self, layer: Labels) -> None:
         self.scribbles = self._listened = layer
         names = make.class_names_of(layer)
-        self._session.ensure_classes(tuple(names), names=names)
+        self._session.classes.ensure(names, names=names)
         for name in ("paint", "set_data", "data"):
             getattr(layer.events, name).connect(self._on_painted)
         layer.events.selected_label.connect(self._on_label_selected)

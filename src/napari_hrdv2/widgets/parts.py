@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
@@ -14,6 +14,8 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
     QWidget,
 )
 
@@ -49,6 +51,59 @@ class ColumnArea(QScrollArea):
     def sizeHint(self) -> QSize:
         """Return the size of the whole column."""
         return super().sizeHint().expandedTo(self.minimumSizeHint())
+
+
+class Fold(QWidget):
+    """A titled part of the panel that folds away.
+
+    Parameters
+    ----------
+    title : str
+    name : str
+        Object name of the button that folds; what is inside has its own names.
+    content : QWidget
+    is_open : bool, optional
+    """
+
+    folded = Signal(bool)
+
+    def __init__(
+        self, title: str, name: str, content: QWidget, *, is_open: bool = False
+    ) -> None:
+        super().__init__()
+        self.content = content
+        self.button = QToolButton(objectName=name)
+        self.button.setText(title)
+        self.button.setToolTip(f"Show or hide: {title}")
+        self.button.setCheckable(True)
+        self.button.setAutoRaise(True)
+        self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.button.setSizePolicy(
+            QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed
+        )
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.button)
+        layout.addWidget(content)
+        self.button.toggled.connect(self._on_toggled)
+        self.button.setChecked(is_open)
+        self._on_toggled(is_open)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what is inside is shown."""
+        return self.button.isChecked()
+
+    def set_open(self, is_open: bool) -> None:
+        """Show what is inside, or hide it."""
+        self.button.setChecked(is_open)
+
+    def _on_toggled(self, is_open: bool) -> None:
+        self.content.setVisible(is_open)
+        arrow = Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow
+        self.button.setArrowType(arrow)
+        self.folded.emit(not is_open)
 
 
 def push_button(

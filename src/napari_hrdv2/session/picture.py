@@ -1,0 +1,179 @@
+"""One image, or one plane of a stack, with all that belongs to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_hrdv2.session.scribbles import Scribbles
+from napari_hrdv2.session.train_work import Strokes
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_hrdv2.core.classifier import SampleCache
+    from napari_hrdv2.session.settings import FeatureSettings
+
+
+@dataclass(frozen=True)
+class Result:
+    """A segmentation of a picture.
+
+    Attributes
+    ----------
+    labels : (H, W) int array
+        Label ids as the classifier gave them; 0 where the picture is excluded, and
+        everywhere once the strokes ceased to suffice.
+    fractions : dict of int to float
+        The share of each class in what is shown.
+    digest : bytes
+        Names the strokes that it belongs to.
+    refined : (H, W) int array or None
+        The same after smoothing and cleaning, where that is wanted.
+    """
+
+    labels: NDArray[np.integer[Any]]
+    fractions: dict[int, float]
+    digest: bytes
+    refined: NDArray[np.integer[Any]] | None = None
+
+    @property
+    def shown(self) -> NDArray[np.integer[Any]]:
+        """The refined labels, or those of the classifier."""
+        return self.labels if self.refined is None else self.refined
+
+
+@dataclass(eq=False)
+class Picture:
+    """One (H, W) or (H, W, 3|4) image of the session.
+
+    Attributes
+    ----------
+    key : str
+        By which the session knows it.
+    image : (H, W) or (H, W, 3|4) array
+    name : str
+        What people call it.
+    pixel_size : tuple of float and str, or None
+        Length of a pixel's side and its unit.
+    source : str or None
+        The file it came from.
+    plane : dict of str to int
+        Which plane of a stack it is, by the names of the axes; else empty.
+    trains : bool
+        Whether its strokes take part in the training.
+    was_segmented : bool
+        Whether a segmentation of it is left from an earlier visit.
+    scribbles : Scribbles or None
+        As painted.
+    excluded : (H, W) bool array or None
+        Where it is no material, such as a scale bar.
+    features, made_with, samples
+        The features, their settings, and rows of them that were read; or None.
+    result : Result or None
+    awaited : int
+        Number of the feature request that is on its way, 0 without one.
+    """
+
+    key: str
+    image: NDArray[Any]
+    name: str = ""
+    pixel_size: tuple[float, str] | None = None
+    source: str | None = None
+    plane: dict[str, int] = field(default_factory=dict)
+    trains: bool = True
+    was_segmented: bool = False
+    scribbles: Scribbles | None = None
+    excluded: NDArray[np.bool_] | None = None
+    features: Any = None
+    made_with: FeatureSettings | None = None
+    samples: SampleCache | None = None
+    result: Result | None = None
+    awaited: int = 0
+    _serial: int = 0  # of the features: fits on other ones are not the same
+
+    def __post_init__(self) -> None:
+        array = np.asarray(self.image)
+        if not _is_picture(array.shape):
+            raise ValueError(
+                f"image: shape {array.shape} is not one micrograph; choose a 2-D grey "
+                "or RGB image"
+            )
+        self.image = array
+        self._strokes: Scribbles | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def strokes(self) -> Scribbles | None:
+        """The scribbles that count: those outside of what is excluded."""
+        return self._strokes
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        """The classes that have strokes that count."""
+        return () if self._strokes is None else self._strokes.class_ids
+
+    @property
+    def strokes_digest(self) -> bytes:
+        """Equal for equal strokes that count; empty if there are none."""
+        return b"" if self._strokes is None else self._strokes.digest
+
+    def set_scribbles(self, labels: ArrayLike | None) -> bool:
+        """Take the strokes as they are now; return whether those that count changed.
+
+        That there are none is not the same as that there is nothing to paint on.
+        """
+        former = None if self._strokes is None else self._strokes.digest
+        self.scribbles = self._strokes = None
+        if labels is not None:
+            self.scribbles = Scribbles(np.asarray(labels), self.shape)
+        self._find_strokes()
+        return former != (None if self._strokes is None else self._strokes.digest)
+
+    def set_excluded(self, mask: ArrayLike | None) -> None:
+        """Leave out where an (H, W) mask is set; None leaves nothing out."""
+        array = None if mask is None else np.array(mask, bool)
+        if array is not None and array.shape != self.shape:
+            raise ValueError(
+                f"excluded: shape {array.shape} is not that of the image, {self.shape}"
+            )
+        if array is not None and array.all():
+            raise ValueError("excluded: this would leave nothing of the image")
+        self.excluded = None if array is None or not array.any() else array
+        self._find_strokes()
+
+    def set_features(self, features: Any, made_with: FeatureSettings | None) -> None:
+        """Take other features, or None; the result of the last ones goes."""
+        from napari_hrdv2.core.classifier import SampleCache
+
+        self._serial += 1
+        self.features, self.made_with, self.result = features, made_with, None
+        self.samples = None if features is None else SampleCache(features)
+        if features is not None:
+            self.was_segmented = False
+
+    def training_part(self) -> Strokes:
+        """Return what it adds to the training; it must be painted and have features."""
+        assert self._strokes is not None
+        assert self.samples is not None
+        return Strokes(self.features, self._strokes.labels, self.samples)
+
+    def signature(self) -> bytes:
+        """Return what tells its strokes and features from all other ones."""
+        return f"{self.key}/{self._serial}/".encode() + self.strokes_digest
+
+    def _find_strokes(self) -> None:
+        self._strokes = self.scribbles
+        if self.scribbles is not None and self.excluded is not None:
+            labels = np.where(self.excluded, 0, self.scribbles.labels)
+            self._strokes = Scribbles(labels, self.shape)
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))

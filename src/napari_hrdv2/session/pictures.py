@@ -1,0 +1,97 @@
+"""The pictures of a session: which there are, which is current, which train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from psygnal import Signal
+
+from napari_hrdv2.session.picture import Picture
+from napari_hrdv2.session.settings import difference
+
+
+class Pictures(Mapping[str, Picture]):
+    """The pictures by key, in the order in which they came.
+
+    Attributes
+    ----------
+    current : Picture or None
+        The one that is worked on.
+    """
+
+    changed: ClassVar[Signal] = Signal()
+
+    def __init__(self) -> None:
+        self._pictures: dict[str, Picture] = {}
+        self.current: Picture | None = None
+
+    def __getitem__(self, key: str) -> Picture:
+        return self._pictures[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pictures)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def find(self, key: str | None) -> Picture | None:
+        """Return the picture with this key; the current one for None."""
+        return self.current if key is None else self._pictures.get(key)
+
+    def add(self, image: ArrayLike, key: str, **about: Any) -> Picture:
+        """Take a picture in; one that had this key goes.
+
+        Raises
+        ------
+        ValueError
+            If the array is not one grey or colour picture.
+        """
+        picture = Picture(key, np.asarray(image), **about)
+        self._pictures[key] = picture
+        self.changed.emit()
+        return picture
+
+    def show(self, image: ArrayLike | None, key: str, **about: Any) -> bool:
+        """Make a picture the current one; return whether it is another image.
+
+        With the key of a picture that is there, and the same array, that one is
+        current again with all it had.
+        """
+        former, chosen = self.current, None
+        if image is not None:
+            chosen = self._pictures.get(key)
+            if chosen is None or chosen.image is not image:
+                chosen = self.add(image, key, **about)
+            for name, value in about.items():
+                setattr(chosen, name, value)
+        self.current = chosen
+        self.changed.emit()
+        return former is not None and chosen is not None and former is not chosen
+
+    def remove(self, key: str) -> None:
+        """Give a picture up, with its strokes."""
+        picture = self._pictures.pop(key, None)
+        if picture is None:
+            return
+        if picture is self.current:
+            self.current = None
+        self.changed.emit()
+
+    def painted(self) -> list[Picture]:
+        """Return the pictures whose strokes take part in the training."""
+        return [one for one in self.values() if one.trains and one.class_ids]
+
+    def usable(self) -> list[Picture]:
+        """Return the painted pictures that have features like the current one's."""
+        return [picture for picture in self.painted() if self.is_usable(picture)]
+
+    def is_usable(self, picture: Picture) -> bool:
+        """Whether a picture has features that go with the current one's."""
+        made, current = picture.made_with, self.current
+        if made is None or current is None or current.made_with is None:
+            return False
+        alike = difference(made, current.made_with) is None
+        return alike and bool(picture.features.shape[0] == current.features.shape[0])

@@ -1,0 +1,76 @@
+"""How long work is asked for, watched and stopped, in whatever thread it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+ShouldStop = Callable[[], bool]
+"""Asked often; when it returns True the work ends with `Cancelled`."""
+
+
+def _ignore(*told: object) -> None:
+    """Report to nobody."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Talk:
+    """What work says to whoever waits for it, and hears from him.
+
+    Attributes
+    ----------
+    progress : callable
+        See `Progress`.
+    partial : callable
+        Called with a part of the answer that is worth showing already.
+    should_stop : callable
+        See `ShouldStop`.
+    """
+
+    progress: Progress = _ignore
+    partial: Callable[[Any], None] = _ignore
+    should_stop: ShouldStop = _never
+
+
+class Request(Protocol):
+    """A frozen snapshot of all that a piece of work reads: any thread may do it.
+
+    Requests carry a number of the state that they were made from, which their answers
+    bring back: an answer that comes too late is dropped.
+    """
+
+    def answer(self, talk: Talk) -> Any:
+        """Do the work and return its result."""
+
+
+def compute(
+    request: Request,
+    *,
+    progress: Progress = _ignore,
+    partial: Callable[[Any], None] = _ignore,
+    should_stop: ShouldStop = _never,
+) -> Any:
+    """Return the answer to a request.
+
+    Parameters
+    ----------
+    request : Request
+    progress, partial, should_stop : callable, optional
+        See `Talk`; called in the calling thread.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` said so.
+    ValueError, OSError
+        If the image, the settings or the labels do not allow it, in one sentence.
+    """
+    return request.answer(Talk(progress, partial, should_stop))

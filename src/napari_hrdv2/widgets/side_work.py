@@ -1,0 +1,121 @@
+"""Work beside features and strokes: one thing after the other, the latest wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_hrdv2.widgets.jobs import JobRunner
+
+Hear = Callable[[Any], None]
+
+
+class SideWork(QObject):
+    """Answers requests of several kinds in one worker thread.
+
+    Parameters
+    ----------
+    report : callable
+        Called with an exception that nobody else hears of.
+    """
+
+    progressed = Signal(str, int, int)
+    changed = Signal()
+
+    def __init__(self, report: Callable[[Exception], None]) -> None:
+        super().__init__()
+        self._report = report
+        self._waiting: dict[str, tuple[Any, Hear, Callable[[Any], None]]] = {}
+        self._running: tuple[str, Hear, Hear] | None = None
+        self._jobs = JobRunner()
+        self._jobs.progressed.connect(self.progressed)
+        self._jobs.partly_returned.connect(self._on_part)
+        self._jobs.returned.connect(self._on_returned)
+        self._jobs.failed.connect(self._on_failed)
+        self._jobs.cancelled.connect(self._on_cancelled)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is being worked on or waits for it."""
+        return self._running is not None or bool(self._waiting)
+
+    @property
+    def kind(self) -> str:
+        """What is being worked on, "" if nothing is."""
+        return self._running[0] if self._running else ""
+
+    def submit(
+        self,
+        kind: str,
+        request: Any,
+        hear: Hear,
+        *,
+        hear_part: Hear = lambda part: None,
+    ) -> None:
+        """Ask for work; an older request of the same kind is given up.
+
+        Parameters
+        ----------
+        kind : str
+        request : Request
+            See `session.talk`.
+        hear : callable
+            Called with the answer, in the main thread; not after `cancel`.
+        hear_part : callable, optional
+            Called with parts of the answer that come earlier.
+        """
+        self._waiting.pop(kind, None)
+        self._waiting[kind] = (request, hear, hear_part)
+        if self.kind == kind:
+            self._jobs.cancel()
+        self._advance()
+        self.changed.emit()
+
+    def cancel(self, kind: str) -> None:
+        """Give up work of one kind, whether it has begun or not."""
+        self._waiting.pop(kind, None)
+        if self.kind == kind:
+            self._jobs.cancel()
+        self.changed.emit()
+
+    def close(self) -> None:
+        """Give up everything; the thread ends by itself."""
+        self._waiting.clear()
+        self._running = None
+        self._jobs.close()
+
+    def _advance(self) -> None:
+        if self._running is None and self._waiting:
+            kind = next(iter(self._waiting))
+            request, hear, hear_part = self._waiting.pop(kind)
+            self._running = (kind, hear, hear_part)
+            self._jobs.start(request)
+
+    def _finish(self) -> Hear:
+        assert self._running is not None
+        _, hear, _ = self._running
+        self._running = None
+        return hear
+
+    def _on_part(self, part: Any) -> None:
+        if self._running is not None:
+            self._running[2](part)
+
+    def _on_returned(self, result: Any) -> None:
+        hear = self._finish()
+        hear(result)
+        self._advance()
+        self.changed.emit()
+
+    def _on_failed(self, request: Any, error: Exception) -> None:
+        self._finish()
+        self._report(error)
+        self._advance()
+        self.changed.emit()
+
+    def _on_cancelled(self, request: Any) -> None:
+        self._finish()
+        self._advance()
+        self.changed.emit()
