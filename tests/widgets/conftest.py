@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from napari_hrdv2.widgets import SegmentationWidget
+from napari_hrdv2.widgets.preferences import Preferences
 
 WAIT = 15_000  # milliseconds; a machine under load is slow
 
@@ -15,6 +16,16 @@ def image() -> np.ndarray:
     """Dark on the left, bright on the right, with a little texture."""
     rows, columns = np.mgrid[:64, :80]
     return (np.where(columns < 40, 60, 180) + rows * 7 % 5).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def preferences(monkeypatch, tmp_path):
+    """Nothing starts by itself, and nothing is kept beyond the test."""
+    chosen = Preferences(start_features=False, autosave_folder=str(tmp_path / "kept"))
+    monkeypatch.setattr(
+        "napari_hrdv2.widgets.controller.read_preferences", lambda: chosen
+    )
+    return chosen
 
 
 class Bench:

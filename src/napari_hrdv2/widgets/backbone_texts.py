@@ -75,6 +75,28 @@ def detail(settings: FeatureSettings) -> str:
     return "\n".join(lines)
 
 
+def compute_button(settings: FeatureSettings) -> tuple[str, str]:
+    """Return what the button says, and its tool tip: what is downloaded, if anything.
+
+    The tool tip names the size, the place and the licence of the weights.
+    """
+    missing = [
+        info
+        for info in _infos(settings.backbone)
+        if settings.weights is None and backbone_state(info.name) == "download"
+    ]
+    if not missing:
+        return "Compute features", "Run the backbone over the image, in the background"
+    size = bytes_text(sum(info.download_bytes for info in missing))
+    origins = "; ".join(f"{info.source}, licence {info.licence}" for info in missing)
+    return f"Download {size} and compute", f"{size} from {origins}"
+
+
+def needs_no_download(settings: FeatureSettings) -> bool:
+    """Whether all parts of the backbone are in the package."""
+    return all(info.bundled for info in _infos(settings.backbone))
+
+
 def _state(name: str) -> str:
     state = backbone_state(name)
     if state == "download":

@@ -15,8 +15,11 @@ from napari_hrdv2.session import (
     TimeLeft,
     TrainResult,
 )
+from napari_hrdv2.session.settings import difference
+from napari_hrdv2.widgets.backbone_texts import needs_no_download
 from napari_hrdv2.widgets.jobs import JobRunner
 from napari_hrdv2.widgets.link import ViewerLink
+from napari_hrdv2.widgets.preferences import read_preferences
 from napari_hrdv2.widgets.side_work import SideWork
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ class Controller(QObject):
     link : ViewerLink
     feature_jobs, live_jobs : JobRunner
     side : SideWork
+    preferences : Preferences
+        As they were when the controller was made.
     live : bool
         Whether every stroke is answered; else only `train_anew` trains.
     """
@@ -55,11 +60,13 @@ class Controller(QObject):
 
     def __init__(self, viewer: napari.components.ViewerModel) -> None:
         super().__init__()
+        self.preferences = read_preferences()
         self.session = Session()
+        self._prefer_backbone()
         self.link = ViewerLink(viewer, self.session)
         self.feature_jobs, self.live_jobs = JobRunner(), JobRunner()
         self.side = SideWork(self.report)
-        self.live = True
+        self.live = self.preferences.live
         self._time_left = TimeLeft()
         self._wants_features = self._wants_training = self._forced = False
         self._closed = False
@@ -67,6 +74,8 @@ class Controller(QObject):
         self.link.images_changed.connect(self._on_images_changed)
         self.link.refused.connect(self.report)
         self.session.relabelled.connect(self._on_relabelled)
+        self.session.features_changed.connect(self._start_by_itself)
+        self.session.settings_changed.connect(self._start_by_itself)
         for jobs in (self.feature_jobs, self.live_jobs):
             jobs.progressed.connect(self._on_progressed)
             jobs.failed.connect(self._on_failed)
@@ -98,6 +107,24 @@ class Controller(QObject):
         if self.feature_jobs.request is not None and not self.is_computing:
             self.feature_jobs.cancel()  # those of another picture can wait
         self._advance()
+
+    def _start_by_itself(self) -> None:
+        """Compute features that need no download without being asked."""
+        session, current = self.session, self.session.current
+        if not self.preferences.start_features or current is None or current.awaited:
+            return
+        if current.features is not None and not difference(
+            session.made_with, session.settings
+        ):
+            return
+        if needs_no_download(session.settings) and session.cost().fits:
+            self.compute_features()
+
+    def _prefer_backbone(self) -> None:
+        try:
+            self.session.configure(backbone=self.preferences.backbone)
+        except ValueError as error:
+            logger.warning("preferences: %s", error)
 
     def cancel(self) -> None:
         """Stop computing features."""

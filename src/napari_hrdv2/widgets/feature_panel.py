@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QFormLayout,
-    QGroupBox,
     QProgressBar,
     QPushButton,
     QVBoxLayout,
@@ -19,7 +18,13 @@ from qtpy.QtWidgets import (
 from napari_hrdv2.session import STRIDES, TRANSFORM_CHOICES
 from napari_hrdv2.session.settings import DEBIAS_CHOICES, INTERPOLATION_CHOICES
 from napari_hrdv2.widgets import backbone_texts
-from napari_hrdv2.widgets.parts import combo_box, note, select_text, set_note
+from napari_hrdv2.widgets.parts import (
+    Fold,
+    combo_box,
+    note,
+    select_text,
+    set_note,
+)
 
 if TYPE_CHECKING:
     from napari_hrdv2.widgets.controller import Controller
@@ -39,17 +44,18 @@ _DEBIAS_TIP = (
     "mean takes off what noise images have in common, project also the directions "
     "along which that varies most; leave none where position matters, as in layers"
 )
+_CANCEL_TIP = "Stop computing; features that were there before are kept"
 _NO_PATCHES_TIP = (
     "Filters see every pixel already: transforms, stride, interpolation and debias "
     "would change nothing"
 )
 
 
-class FeaturePanel(QGroupBox):
+class FeaturePanel(QWidget):
     """Shows the settings of the session, and starts and cancels the computation."""
 
     def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
-        super().__init__("Features", parent)
+        super().__init__(parent)
         self._controller, self._session = controller, controller.session
         self._make_controls()
         self._lay_out()
@@ -92,22 +98,31 @@ class FeaturePanel(QGroupBox):
         self.progress_note = note("progress_note")
 
     def _lay_out(self) -> None:
-        form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("Image", self.image)
-        form.addRow("Backbone", None)
-        form.addRow(self.backbone)  # its text needs the whole width
-        form.addRow(self.backbone_note)
-        form.addRow("", self.weights)
-        form.addRow("Transforms", self.transforms)
-        form.addRow(self.transforms_note)
-        form.addRow("Stride", self.stride)
-        form.addRow("Interpolation", self.interpolation)
-        form.addRow("Debias", self.debias)
-        form.addRow("Device", self.device)
+        first = _form()
+        first.addRow("Image", self.image)
+        first.addRow("Backbone", None)
+        first.addRow(self.backbone)  # its text needs the whole width
+        first.addRow(self.backbone_note)
+        inside = QWidget()
+        more = _form(inside)
+        more.addRow("Transforms", self.transforms)
+        more.addRow(self.transforms_note)
+        more.addRow("Stride", self.stride)
+        more.addRow("Interpolation", self.interpolation)
+        more.addRow("Debias", self.debias)
+        more.addRow("Device", self.device)
+        more.addRow("Weights", self.weights)
+        self.more = Fold("More choices", "more_features", inside)
         layout = QVBoxLayout(self)
-        layout.addLayout(form)
-        for control in (self.cost, self.compute, self.progress, self.progress_note):
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(first)
+        for control in (
+            self.more,
+            self.cost,
+            self.compute,
+            self.progress,
+            self.progress_note,
+        ):
             layout.addWidget(control)
 
     def _connect(self) -> None:
@@ -162,16 +177,12 @@ class FeaturePanel(QGroupBox):
         self.backbone_note.setText(backbone_texts.detail(settings))
         self.weights.setEnabled(backbone_texts.takes_weights(settings.backbone))
         self._show_what_counts()
+        self._show_button()
         self._show_cost()
 
     def show_computing(self, computing: bool) -> None:
         """Turn the button into Cancel, or back."""
-        self.compute.setText("Cancel" if computing else "Compute features")
-        self.compute.setToolTip(
-            "Stop computing; features that were there before are kept"
-            if computing
-            else "Run the backbone over the image, in the background"
-        )
+        self._show_button()
         for control in (self.image, self.backbone, self.device):
             control.setEnabled(not computing)
         self.progress.setVisible(computing)
@@ -183,6 +194,15 @@ class FeaturePanel(QGroupBox):
         else:
             self.weights.setEnabled(False)
             self._show_what_counts()
+
+    def _show_button(self) -> None:
+        """Say what a click does; a download is named with its size and licence."""
+        if self._controller.is_computing:
+            text, tool_tip = "Cancel", _CANCEL_TIP
+        else:
+            text, tool_tip = backbone_texts.compute_button(self._session.settings)
+        self.compute.setText(text)
+        self.compute.setToolTip(tool_tip)
 
     def show_progress(self, done: int, total: int, text: str) -> None:
         """Show how far the computation is, and the time left."""
@@ -274,3 +294,10 @@ class FeaturePanel(QGroupBox):
             self._controller.cancel()
         else:
             self._controller.compute_features()
+
+
+def _form(parent: QWidget | None = None) -> QFormLayout:
+    form = QFormLayout(parent)
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    return form

@@ -63,18 +63,29 @@ class Fold(QWidget):
         Object name of the button that folds; what is inside has its own names.
     content : QWidget
     is_open : bool, optional
+    is_section : bool, optional
+        Whether it is one of the main parts, with its title in bold.
     """
 
     folded = Signal(bool)
 
     def __init__(
-        self, title: str, name: str, content: QWidget, *, is_open: bool = False
+        self,
+        title: str,
+        name: str,
+        content: QWidget,
+        *,
+        is_open: bool = False,
+        is_section: bool = False,
     ) -> None:
         super().__init__()
         self.content = content
         self.button = QToolButton(objectName=name)
         self.button.setText(title)
         self.button.setToolTip(f"Show or hide: {title}")
+        font = self.button.font()
+        font.setBold(is_section)
+        self.button.setFont(font)
         self.button.setCheckable(True)
         self.button.setAutoRaise(True)
         self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)

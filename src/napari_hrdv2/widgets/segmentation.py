@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_hrdv2.widgets.controller import Controller
 from napari_hrdv2.widgets.feature_panel import FeaturePanel
 from napari_hrdv2.widgets.paint_panel import PaintPanel
-from napari_hrdv2.widgets.parts import ColumnArea, note
+from napari_hrdv2.widgets.parts import ColumnArea, Fold, note
 from napari_hrdv2.widgets.result_panel import ResultPanel
 
 if TYPE_CHECKING:
@@ -55,8 +55,14 @@ class SegmentationWidget(QWidget):
         panels = QWidget()
         column = QVBoxLayout(panels)
         column.setContentsMargins(0, 0, 0, 0)
-        for panel in (self.features, self.paint, self.result):
-            column.addWidget(panel)
+        column.setSpacing(4)
+        for title, panel in (
+            ("Features", self.features),
+            ("Paint", self.paint),
+            ("Result", self.result),
+        ):
+            name = f"{title.lower()}_fold"
+            column.addWidget(Fold(title, name, panel, is_open=True, is_section=True))
         column.addStretch(1)
         area = ColumnArea(panels)
         # The text changes all the time; what stands around it must not jump.

@@ -1,0 +1,48 @@
+"""What the user has set in napari's Preferences for this plugin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+PLUGIN = "napari-hrdv2"
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """Settings that hold for every session; the manifest describes each of them.
+
+    Attributes
+    ----------
+    start_features : bool
+        Whether features that need no download are computed without being asked for.
+    live : bool
+        Whether every stroke is answered.
+    backbone : str
+        The backbone to begin with.
+    opacity : float
+        Of the segmentation layer, 0 to 1.
+    autosave : bool
+        Whether strokes, classes and classifier are kept as one works.
+    autosave_folder : str
+        Where; empty for the user's data folder.
+    """
+
+    start_features: bool = True
+    live: bool = True
+    backbone: str = "embedded"
+    opacity: float = 0.5
+    autosave: bool = True
+    autosave_folder: str = ""
+
+
+def read_preferences() -> Preferences:
+    """Return the preferences, or the defaults where napari knows none (before 0.9)."""
+    try:
+        from napari.settings import get_plugin_settings
+
+        chosen = get_plugin_settings(PLUGIN).segmentation
+    except (ImportError, KeyError, AttributeError):
+        return Preferences()
+    return Preferences(
+        **{field.name: getattr(chosen, field.name) for field in fields(Preferences)}
+    )
