@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 import pytest
 
-from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.core.atomic import atomic_path, remove_leftovers
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -54,3 +55,59 @@ def test_the_file_is_as_readable_as_the_user_wants(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "model").stat().st_mode & 0o777 == 0o640
+
+
+def test_content_is_on_the_disk_before_the_name_and_the_name_before_the_end(
+    tmp_path, monkeypatch
+):
+    steps = []
+    replace, fsync = os.replace, os.fsync
+
+    def record_fsync(handle):
+        is_folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+        steps.append("folder" if is_folder else "file")
+        fsync(handle)
+
+    def record_replace(*paths):
+        steps.append("rename")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "replace", record_replace)
+    with atomic_path(tmp_path / "model") as temporary:
+        temporary.write_text("x")
+    folder = [] if os.name == "nt" else ["folder"]
+    assert steps == ["file", "rename", *folder]
+
+
+def test_a_folder_that_cannot_be_flushed_is_no_error(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def refuse_folders(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "folders are not flushed here")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    with atomic_path(tmp_path / "model") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "model").read_text() == "x"
+
+
+def test_what_killed_writers_left_goes_after_a_day(tmp_path):
+    target = tmp_path / "alloy.hrdv2"
+    old, new, other = (
+        tmp_path / f".{name}-{digit * 16}.hrdv2"
+        for name, digit in (("alloy", "0"), ("alloy", "1"), ("steel", "2"))
+    )
+    for path in (target, old, new, other):
+        path.write_text("x")
+    for path in (target, old, other):
+        os.utime(path, (0, 0))
+    remove_leftovers(target)
+    assert not old.exists()
+    assert all(path.exists() for path in (target, new, other))
+
+
+def test_tidying_a_missing_folder_is_no_error(tmp_path):
+    remove_leftovers(tmp_path / "nowhere" / "alloy.hrdv2")

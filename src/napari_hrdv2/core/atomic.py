@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import re
+import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_STALE_SECONDS = 24 * 3600  # no file takes a day to write
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path that becomes ``path`` when the block succeeds.
+
+    The content is on the disk before the name changes, and the name before this
+    returns: a power cut leaves the old file or the new one.
 
     Parameters
     ----------
@@ -30,22 +37,47 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent
-        )
-        os.close(handle)
+        temporary = _new_file(target)
     except OSError as error:
         raise _explained(error, target) from error
-    temporary = Path(name)
     try:
         yield temporary
         _flush_to_disk(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except OSError as error:
         raise _explained(error, target) from error
     finally:
         temporary.unlink(missing_ok=True)
+    _flush_folder(target.parent)
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove what writers of ``path`` that were killed left beside it.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that `atomic_path` writes. Files younger than a day are kept: another
+        program may be writing them.
+    """
+    target = Path(path)
+    left = re.compile(
+        re.escape(f".{target.stem}-") + "[0-9a-f]{16}" + re.escape(target.suffix)
+    )
+    with suppress(OSError):  # tidying up is a courtesy
+        for found in os.scandir(target.parent):
+            if left.fullmatch(found.name):
+                age = time.time() - found.stat().st_mtime
+                if age > _STALE_SECONDS:
+                    os.unlink(found.path)
+
+
+def _new_file(target: Path) -> Path:
+    name = f".{target.stem}-{secrets.token_hex(8)}{target.suffix}"
+    path = target.with_name(name)
+    # As readable as the user's umask says, unlike those of the tempfile module.
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return path
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -53,12 +85,15 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _umask() -> int:
-    # mkstemp makes files that only the owner reads; the finished file follows the
-    # user's umask, which can only be read by setting it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _flush_folder(folder: Path) -> None:
+    # Windows opens no folders and some network drives flush none; the file is there
+    # in any case, so nothing of this is an error.
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _explained(error: OSError, target: Path) -> OSError:
