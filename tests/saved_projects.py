@@ -1,0 +1,66 @@
+"""Small projects that the tests of saving share; importable without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from napari_hrdv2.session.classes import ClassInfo
+from napari_hrdv2.session.digests import image_digest
+from napari_hrdv2.session.project import Project, SavedPicture
+from napari_hrdv2.session.settings import FeatureSettings
+
+CLASSES = {
+    1: ClassInfo("Grain boundary γ′", "#e8590c"),
+    7: ClassInfo("pore", "#56b4e9"),
+}
+
+
+def grey(shape=(7, 11), dtype=np.uint8, seed=0):
+    levels = np.random.default_rng(seed).random(shape) * 200
+    return levels.astype(dtype)
+
+
+def picture(key="a", strokes=3, *, image=None, **changes):
+    """Return a picture with as many labelled pixels, on a random image."""
+    image = grey() if image is None else image
+    shape = changes.pop("shape", image.shape[:2])
+    scribbles = np.zeros(shape, np.uint8)
+    scribbles.ravel()[:strokes] = 7
+    given = {
+        "key": key,
+        "name": f"{key}.tif",
+        "source": None,
+        "plane": {},
+        "shape": shape,
+        "image_digest": image_digest(image),
+        "pixel_size": (0.25, "µm"),
+        "scribbles": scribbles,
+        "excluded": None,
+        "image": image,
+    }
+    return SavedPicture(**{**given, **changes})
+
+
+def project(*pictures, **changes):
+    given = {
+        "classes": CLASSES,
+        "settings": FeatureSettings(),
+        "classifier": None,
+        "refinement": {},
+        "current": None,
+    }
+    return Project(pictures=pictures, **{**given, **changes})
+
+
+def killed(folder, how):
+    """Kill fifty savers and return what `_crashing_saver` found."""
+    script = Path(__file__).parent / "session" / "_crashing_saver.py"
+    command = [sys.executable, script, how, folder, "50"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
