@@ -264,14 +264,14 @@ def test_boundary_and_interpolation_are_the_classifier_s(
 
 
 def test_the_recipe_followed_is_that_of_the_network_not_of_the_filters() -> None:
-    from napari_hrdv2.cli._work import settings_of
+    from napari_hrdv2.session.feature_options import options_of
 
     filters = Recipe("filters", "", "identity", 1, 40)
     network = Recipe("dinov2-small", "abc", "lattice:2", 1, 384, compat="reference")
     for recipes in ((filters, network), (network, filters)):
         classifier = PixelClassifier()
         classifier.recipes = recipes
-        chosen = settings_of(classifier, "cpu", None)
+        chosen = options_of(classifier, "cpu", None)
         assert (chosen.transforms, chosen.compat) == ("lattice:2", "reference")
 
 

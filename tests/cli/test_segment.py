@@ -8,13 +8,13 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from napari_hrdv2 import PixelClassifier
-from napari_hrdv2.cli._work import settings_of
 from napari_hrdv2.files import (
     read_image,
     read_label_classes,
     read_labels,
     write_labels,
 )
+from napari_hrdv2.session.feature_options import options_of
 
 
 def test_a_micrograph_is_segmented_from_its_strokes(
@@ -216,7 +216,7 @@ def test_the_debias_is_kept_with_the_classifier_and_used_again(
     assert outcome.code == 0, outcome.err
     classifier = PixelClassifier.load(kept)
     assert classifier.recipes[0].debias == "mean"
-    assert settings_of(classifier, "cpu", None).debias == "mean"
+    assert options_of(classifier, "cpu", None).debias == "mean"
     assert command("apply", kept, image, "--out", out).code == 0
     first = read_labels(image.with_name("alloy_segmentation.tif"))
     assert np.array_equal(read_labels(out / "alloy_segmentation.tif"), first)

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+from napari_hrdv2.core.errors import EXPECTED, explained
+
 from ._apply import apply
 from ._backbones import backbones
 from ._bench_command import bench
 from ._demo import demo
 from ._evaluate import evaluate
-from ._report import EXPECTED, explained
 from ._segment import segment
 
 # typer has had click beside itself and, later, within; this finds either's class.

@@ -49,9 +49,11 @@ def demo(
     from napari_hrdv2.core.samples import make_sample
     from napari_hrdv2.core.scores import mean_iou, phase_fractions
     from napari_hrdv2.files import ImageFile
+    from napari_hrdv2.session.applying import class_colors, write_segmentation
+    from napari_hrdv2.session.feature_options import FeatureOptions
 
     from ._picture import write_picture
-    from ._work import class_colors, featurise, load, make_folder, write_segmentation
+    from ._work import featurise, load, make_folder
 
     sample = make_sample(kind)
     ids = range(1, len(sample.class_names) + 1)
@@ -59,7 +61,7 @@ def demo(
     make_folder(out)
 
     start = time.perf_counter()
-    chosen = options.FeatureOptions(
+    chosen = FeatureOptions(
         backbone,
         transforms,
         stride,

@@ -16,6 +16,7 @@ from ._report import Report
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+    from napari_hrdv2.session.feature_options import FeatureOptions
 
 _KEYS = {
     "id": str,
@@ -42,11 +43,13 @@ def evaluate(
     as_json: options.Json = False,
 ) -> None:
     """Train on each case's strokes alone and score all pixels without a stroke."""
+    from napari_hrdv2.session.feature_options import FeatureOptions
+
     from ._work import load
 
     report = Report(as_json)
     cases = read_manifest(cases_dir, scribbles)
-    chosen = options.FeatureOptions(
+    chosen = FeatureOptions(
         backbone,
         transforms,
         stride,
@@ -122,7 +125,7 @@ def _score(
     case: dict[str, Any],
     scribbles: str,
     backbone: Backbone | JoinedBackbone,
-    chosen: options.FeatureOptions,
+    chosen: FeatureOptions,
     report: Report,
 ) -> dict[str, Any]:
     import numpy as np

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -54,19 +53,3 @@ Weights = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object as the last line.")
 ]
-
-
-@dataclass(frozen=True)
-class FeatureOptions:
-    """How features are to be made."""
-
-    backbone: str
-    transforms: str = "auto"
-    stride: int | None = None
-    device: str = "auto"
-    weights: str | None = None
-    value_range: tuple[float, float] | None = None
-    boundary: str = "periodic"
-    interpolation: str = "bilinear"
-    compat: str = "corrected"
-    debias: str = "none"

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import typer
-
-from napari_hrdv2.core.errors import is_out_of_memory
-
-# What bad input or a machine too small raises; see `explained`.
-EXPECTED = (ValueError, TypeError, OSError, MemoryError, ImportError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -59,22 +53,6 @@ class Report:
                 last = line
 
         return draw
-
-
-def explained(error: Exception) -> str:
-    """Return one line for an EXPECTED error; raise it where it is a fault of ours."""
-    text = str(error)
-    if isinstance(error, RuntimeError):
-        if not is_out_of_memory(error):
-            raise error
-        text = ""  # torch's own text is about its allocator
-    if isinstance(error, OSError) and error.strerror:
-        named = error.filename is not None
-        text = f"{os.fspath(error.filename)}: " if named else ""
-        text += error.strerror
-    if not text and is_out_of_memory(error):
-        text = "there is not enough memory; take a smaller image or backbone"
-    return " ".join((text or type(error).__name__).split())
 
 
 def _nothing(done: int, total: int) -> None:

@@ -38,15 +38,10 @@ def segment(
     from napari_hrdv2.core.classifier import PixelClassifier
     from napari_hrdv2.core.scores import phase_fractions
     from napari_hrdv2.files import read_image, read_label_classes, read_labels
+    from napari_hrdv2.session.applying import with_picture, write_segmentation
+    from napari_hrdv2.session.feature_options import FeatureOptions
 
-    from ._work import (
-        check_outputs,
-        check_strokes,
-        featurise,
-        load,
-        with_picture,
-        write_segmentation,
-    )
+    from ._work import check_outputs, check_strokes, featurise, load
 
     start = time.perf_counter()
     report = Report(as_json)
@@ -61,7 +56,7 @@ def segment(
         planned["--save-classifier"] = [save_classifier]
     check_outputs(planned, [image, labels])
 
-    chosen = options.FeatureOptions(
+    chosen = FeatureOptions(
         backbone,
         transforms,
         stride,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+
+EXPECTED = (ValueError, TypeError, OSError, MemoryError, ImportError, RuntimeError)
+"""What bad input or a machine too small raises; see `explained`."""
 
 _NO_MEMORY = "out of memory|can't allocate memory|not enough memory"
 
@@ -23,3 +27,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, RuntimeError):  # also torch.OutOfMemoryError, on a GPU
         return re.search(_NO_MEMORY, str(error), re.IGNORECASE) is not None
     return isinstance(error, MemoryError)
+
+
+def explained(error: Exception) -> str:
+    """Return one line for an EXPECTED error; raise it where it is a fault of ours."""
+    text = str(error)
+    if isinstance(error, RuntimeError):
+        if not is_out_of_memory(error):
+            raise error
+        text = ""  # torch's own text is about its allocator
+    if isinstance(error, OSError) and error.strerror:
+        named = error.filename is not None
+        text = f"{os.fspath(error.filename)}: " if named else ""
+        text += error.strerror
+    if not text and is_out_of_memory(error):
+        text = "there is not enough memory; take a smaller image or backbone"
+    return " ".join((text or type(error).__name__).split())

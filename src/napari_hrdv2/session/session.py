@@ -16,6 +16,7 @@ from napari_hrdv2.session.classes import Classes
 from napari_hrdv2.session.cost import Cost, estimate_cost
 from napari_hrdv2.session.feature_work import FeatureRequest, FeatureResult
 from napari_hrdv2.session.featuring import Featuring
+from napari_hrdv2.session.guiding import Guiding
 from napari_hrdv2.session.picture import Picture, Result
 from napari_hrdv2.session.pictures import Pictures
 from napari_hrdv2.session.settings import FeatureSettings
@@ -89,6 +90,7 @@ class Session:
         self.status = "Open an image to begin."
         self._training = Training()
         self._featuring = Featuring(self.pictures)
+        self.guiding = Guiding(self)
 
     # What there is.
 
@@ -98,8 +100,8 @@ class Session:
         return self.pictures.current
 
     @property
-    def image(self) -> NDArray[Any] | None:
-        """The (H, W) or (H, W, 3|4) array of the current picture."""
+    def image(self) -> Any:
+        """The (H, W) or (H, W, 3|4) array of the current picture, or None."""
         return self.current.image if self.current else None
 
     @property
@@ -304,7 +306,7 @@ class Session:
         Pictures that were painted on come first, then those with the keys `ahead`,
         which the user may look at next.
         """
-        return self._featuring.next_request(ahead)
+        return self._featuring.next_request(ahead, self.settings)
 
     def drop_request(self, reason: str = "Cancelled.", key: str | None = None) -> None:
         """Wait no longer for features of a picture, and say why."""

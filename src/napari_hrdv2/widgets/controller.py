@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QCoreApplication, QObject, Signal
 
+from napari_hrdv2.core.errors import EXPECTED, explained
 from napari_hrdv2.session import (
     FeatureRequest,
     FeatureResult,
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     import napari.components
 
 logger = logging.getLogger(__name__)
-
-# What the core raises on purpose: its text is one sentence for the user.
-_EXPECTED = (ValueError, TypeError, OSError, MemoryError)
 
 
 class Controller(QObject):
@@ -297,8 +295,11 @@ class Controller(QObject):
 
 
 def _sentence(error: Exception) -> str:
-    if not isinstance(error, _EXPECTED):
-        return f"Unexpected error: {error!r}"
-    if isinstance(error, OSError) and error.strerror and error.filename is None:
-        return error.strerror  # without the number of the error
-    return str(error)
+    try:
+        return explained(error) if isinstance(error, EXPECTED) else _unexpected(error)
+    except RuntimeError:
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> str:
+    return f"Unexpected error: {error!r}"
