@@ -229,3 +229,27 @@ def test_an_unknown_debias_is_refused_in_one_line(
     assert outcome.code == 1
     assert "debias: 'all' is unknown; use none or mean or project" in outcome.err
     assert len(outcome.err.splitlines()) == 1
+
+
+def test_small_objects_go_to_the_class_around_them(
+    command, image: Path, labels: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "clean_segmentation.tif"
+    options = ["--labels", labels, "--out", out, "--min-object", 300]
+    assert command("segment", image, *options).code == 0
+    command("segment", image, "--labels", labels)
+    raw = read_labels(tmp_path / "alloy_segmentation.tif")
+    corner = np.s_[30:, :8]  # of an island of the other class, 168 px large
+    assert (raw[corner] == 3).mean() > 0.9
+    assert (read_labels(out)[corner] == 1).all()
+
+
+@pytest.mark.parametrize(
+    "option", [["--smoothing", "gauss"], ["--min-object", -1], ["--fill-holes", -2]]
+)
+def test_a_refinement_that_cannot_be_is_refused(
+    command, image: Path, labels: Path, option
+) -> None:
+    outcome = command("segment", image, "--labels", labels, *option)
+    assert outcome.code == 1
+    assert str(option[1]) in outcome.err

@@ -70,7 +70,7 @@ def test_new_strokes_replace_a_loaded_classifier(trained, path, labels):
 
 
 def test_there_must_be_something_to_save(session, tmp_path):
-    with pytest.raises(ValueError, match="There is no classifier to save yet"):
+    with pytest.raises(ValueError, match="There is no classifier yet"):
         session.save_classifier(tmp_path / "none.safetensors")
     assert not list(tmp_path.iterdir())
 

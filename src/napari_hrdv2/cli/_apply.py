@@ -29,6 +29,9 @@ def apply(
     ] = None,
     device: options.Device = "auto",
     weights: options.Weights = None,
+    smoothing: options.Smoothing = "none",
+    min_object: options.MinObject = 0,
+    fill_holes: options.FillHoles = 0,
     as_json: options.Json = False,
 ) -> None:
     """Segment micrographs with a classifier, on the features it was trained on."""
@@ -43,9 +46,10 @@ def apply(
     from napari_hrdv2.session.feature_options import options_of
 
     from ._apply_cluster import segment_on_cluster
-    from ._work import load, make_folder
+    from ._work import load, make_folder, refinement_of
 
     report = Report(as_json)
+    refinement = refinement_of(smoothing, min_object, fill_holes)
     trained = PixelClassifier.load(classifier)
     chosen = options_of(trained, device, weights)
     files = image_files(images)
@@ -58,9 +62,12 @@ def apply(
     results: Iterator[Applied]
     if scheduler is None:
         backbone = load(chosen, report)
-        results = (segment_file(job, trained, backbone, chosen) for job in jobs)
+        results = (
+            segment_file(job, trained, backbone, chosen, refinement=refinement)
+            for job in jobs
+        )
     else:
-        results = segment_on_cluster(scheduler, jobs, classifier, chosen)
+        results = segment_on_cluster(scheduler, jobs, classifier, chosen, refinement)
     for result in results:
         if result.error:
             failed.append(result)

@@ -15,6 +15,7 @@ from napari_hrdv2.session.feature_options import FeatureOptions
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+    from napari_hrdv2.core.refine import Refinement
 
 
 def segment_on_cluster(
@@ -22,6 +23,7 @@ def segment_on_cluster(
     jobs: Sequence[Job],
     classifier: Path,
     chosen: FeatureOptions,
+    refinement: Refinement,
 ) -> Iterator[Applied]:
     """Yield the results of the workers as they come; all see the same files."""
     try:
@@ -44,6 +46,7 @@ def segment_on_cluster(
                 Job(job.file.resolve(), job.target.resolve()),
                 str(classifier.resolve()),
                 chosen,
+                refinement,
                 pure=False,
             )
             for job in jobs
@@ -59,9 +62,12 @@ def segment_on_cluster(
             yield replace(result, job=job, outputs=names)
 
 
-def _segment_there(job: Job, classifier: str, chosen: FeatureOptions) -> Applied:
+def _segment_there(
+    job: Job, classifier: str, chosen: FeatureOptions, refinement: Refinement
+) -> Applied:
     changed = Path(classifier).stat().st_mtime_ns
-    return segment_file(job, *_loaded(classifier, changed, chosen), chosen)
+    trained, backbone = _loaded(classifier, changed, chosen)
+    return segment_file(job, trained, backbone, chosen, refinement=refinement)
 
 
 @lru_cache(maxsize=2)

@@ -53,3 +53,17 @@ Weights = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object as the last line.")
 ]
+Smoothing = Annotated[
+    str,
+    typer.Option(
+        help="none, guided or crf: follow the image's edges, and keep thin phases.",
+        metavar="METHOD",
+    ),
+]
+MinObject = Annotated[
+    int,
+    typer.Option(help="Objects of fewer pixels go to the class around them."),
+]
+FillHoles = Annotated[
+    int, typer.Option(help="Holes of fewer pixels go to the class around them.")
+]

@@ -16,7 +16,12 @@ def segment(
     image: Annotated[Path, typer.Argument(help="The micrograph.")],
     labels: Annotated[
         Path,
-        typer.Option("--labels", "-l", help="Strokes: 0 where none, else a class."),
+        typer.Option(
+            "--labels",
+            "-l",
+            help="Strokes: a TIFF or PNG (0 where none, else a class), an ilastik "
+            "project, a Labkit labeling, ImageJ regions or an OME-Zarr.",
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -32,21 +37,26 @@ def segment(
     debias: options.Debias = "none",
     device: options.Device = "auto",
     weights: options.Weights = None,
+    smoothing: options.Smoothing = "none",
+    min_object: options.MinObject = 0,
+    fill_holes: options.FillHoles = 0,
     as_json: options.Json = False,
 ) -> None:
     """Train on the strokes of a micrograph and segment the whole of it."""
     from napari_hrdv2.core.classifier import PixelClassifier
     from napari_hrdv2.core.scores import phase_fractions
-    from napari_hrdv2.files import read_image, read_label_classes, read_labels
-    from napari_hrdv2.session.applying import with_picture, write_segmentation
+    from napari_hrdv2.files import import_labels, read_image
+    from napari_hrdv2.session.applying import refined, with_picture, write_segmentation
     from napari_hrdv2.session.feature_options import FeatureOptions
 
-    from ._work import check_outputs, check_strokes, featurise, load
+    from ._work import check_outputs, check_strokes, featurise, load, refinement_of
 
     start = time.perf_counter()
     report = Report(as_json)
+    refinement = refinement_of(smoothing, min_object, fill_holes)
     source = read_image(image)
-    strokes = read_labels(labels)
+    imported = import_labels(labels, source.data.shape[:2], image_name=image.name)
+    strokes, classes = imported.labels, imported.classes
     check_strokes(strokes, source.data, str(labels))
     out = out or image.with_name(f"{image.stem}_segmentation.tif")
     if out.suffix.lower() not in (".tif", ".tiff"):
@@ -67,11 +77,14 @@ def segment(
     )
     features = featurise(source.data, load(chosen, report), chosen, report)
     classifier = PixelClassifier().fit(features, strokes)
-    classes = read_label_classes(labels)
     classifier.class_names, classifier.class_colors = classes.names, classes.colors
     if source.pixel_size is not None:
         classifier.pixel_size = (source.pixel_size, source.unit)
     segmentation = classifier.predict(features)
+    if not refinement.is_off:
+        segmentation = refined(
+            segmentation, classifier, features, source.data, refinement
+        )
 
     outputs = write_segmentation(out, segmentation, classifier, source)
     if save_classifier is not None:
@@ -79,6 +92,7 @@ def segment(
         outputs.append(save_classifier)
     fractions = phase_fractions(segmentation)
     seconds = time.perf_counter() - start
+    report.say(f"labels: {imported.note}")
     report.say(fractions_table(fractions, classes.names))
     for path in outputs:
         report.say(f"wrote {path}")

@@ -13,6 +13,7 @@ from ._report import Report
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features import Features
+    from napari_hrdv2.core.refine import Refinement
     from napari_hrdv2.session.feature_options import FeatureOptions
 
 
@@ -48,6 +49,19 @@ def check_strokes(labels: NDArray[Any], image: NDArray[Any], name: str) -> None:
             f"labels: {name} has strokes of class {classes[0]} only; draw a second "
             "class"
         )
+
+
+def refinement_of(smoothing: str, min_object: int, fill_holes: int) -> Refinement:
+    """Return what is to be done after the classifier, checked."""
+    from napari_hrdv2.core.refine import Refinement
+
+    refinement = Refinement(
+        smoothing,  # type: ignore[arg-type]  # checked below
+        min_object=min_object,
+        fill_holes=fill_holes,
+    )
+    refinement.check()
+    return refinement
 
 
 def size(shape: tuple[int, ...]) -> str:

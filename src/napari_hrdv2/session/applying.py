@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.classifier import PixelClassifier
+    from napari_hrdv2.core.features import Features
     from napari_hrdv2.core.refine import Refinement
     from napari_hrdv2.files import ImageFile
+    from napari_hrdv2.session.talk import ShouldStop
 
 TABLE = "phase_fractions.csv"
 
@@ -159,7 +161,7 @@ def segment_file(
         )
         labels = classifier.predict(features, should_stop=talk.should_stop)
         if refinement is not None and not refinement.is_off:
-            labels = _refined(labels, classifier, features, source.data, refinement)
+            labels = refined(labels, classifier, features, source.data, refinement)
         outputs = write_segmentation(job.target, labels, classifier, source)
     except EXPECTED as error:
         text = explained(error)
@@ -227,15 +229,45 @@ def write_table(
             )
 
 
-def _refined(
+def refined(
     labels: NDArray[np.integer[Any]],
     classifier: PixelClassifier,
-    features: Any,
+    features: Features,
     image: NDArray[Any],
     refinement: Refinement,
+    excluded: NDArray[np.bool_] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> NDArray[np.integer[Any]]:
-    """Smooth and clean a segmentation as it is done in the window."""
-    from napari_hrdv2.core.refine import refine
+    """Return a segmentation smoothed and cleaned.
 
-    planes = classifier.predict_proba(features)
-    return refine(planes, image, classifier.classes, refinement)
+    Parameters
+    ----------
+    labels : (H, W) int array
+        What the classifier gave on the features.
+    classifier : PixelClassifier
+    features : Features
+    image : (H, W) or (H, W, 3|4) array
+    refinement : Refinement
+    excluded : (H, W) bool array, optional
+        Where the image is no material.
+    should_stop : callable, optional
+    """
+    from napari_hrdv2.core.refine import clean, refine
+
+    if not refinement.smooths:
+        return clean(
+            labels,
+            refinement.min_object,
+            refinement.fill_holes,
+            excluded=excluded,
+            should_stop=should_stop,
+        )
+    planes = classifier.predict_proba(features, should_stop=should_stop)
+    return refine(
+        planes,
+        image,
+        classifier.classes,
+        refinement,
+        excluded=excluded,
+        should_stop=should_stop,
+    )

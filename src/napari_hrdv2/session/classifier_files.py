@@ -15,24 +15,32 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.settings import FeatureSettings
 
 
-def save(
+def named(
     classifier: PixelClassifier | None,
-    path: str | os.PathLike[str],
-    *,
     classes: Mapping[int, ClassInfo],
     pixel_size: tuple[float, str] | None,
-) -> Path:
-    """Write a classifier with its class names and colours; return where it is."""
+) -> PixelClassifier:
+    """Return the classifier with class names and colours, and the pixel size.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
     if classifier is None:
         raise ValueError(
-            "There is no classifier to save yet: compute features and paint two "
-            "classes first."
+            "There is no classifier yet: compute features and paint two classes first."
         )
     ids = [int(class_id) for class_id in classifier.classes]
     known = {class_id: classes[class_id] for class_id in ids if class_id in classes}
     classifier.class_names = {i: info.name for i, info in known.items()}
     classifier.class_colors = {i: info.color for i, info in known.items()}
     classifier.pixel_size = pixel_size
+    return classifier
+
+
+def save(classifier: PixelClassifier, path: str | os.PathLike[str]) -> Path:
+    """Write a classifier, and return where it is: a suffix is added if missing."""
     path = Path(path)
     if not path.suffix:
         path = path.with_suffix(".safetensors")

@@ -17,8 +17,10 @@ from napari_hrdv2.session.cost import Cost, estimate_cost
 from napari_hrdv2.session.feature_work import FeatureRequest, FeatureResult
 from napari_hrdv2.session.featuring import Featuring
 from napari_hrdv2.session.guiding import Guiding
+from napari_hrdv2.session.measuring import Measuring
 from napari_hrdv2.session.picture import Picture, Result
 from napari_hrdv2.session.pictures import Pictures
+from napari_hrdv2.session.refining import Refining
 from napari_hrdv2.session.settings import FeatureSettings
 from napari_hrdv2.session.talk import compute
 from napari_hrdv2.session.train_work import TrainResult
@@ -91,6 +93,8 @@ class Session:
         self._training = Training()
         self._featuring = Featuring(self.pictures)
         self.guiding = Guiding(self)
+        self.refining = Refining(self)
+        self.measuring = Measuring(self)
 
     # What there is.
 
@@ -382,6 +386,17 @@ class Session:
 
     # Classifiers in files.
 
+    def named_classifier(self) -> PixelClassifier:
+        """Return the classifier with class names and colours.
+
+        Raises
+        ------
+        ValueError
+            If there is none yet.
+        """
+        pixel_size = self.current.pixel_size if self.current else None
+        return classifier_files.named(self.classifier, self.classes, pixel_size)
+
     def save_classifier(self, path: str | os.PathLike[str]) -> None:
         """Write the classifier with its class names and colours.
 
@@ -394,10 +409,7 @@ class Session:
         OSError
             If the file cannot be written; an older file is then untouched.
         """
-        pixel_size = self.current.pixel_size if self.current else None
-        path = classifier_files.save(
-            self.classifier, path, classes=self.classes, pixel_size=pixel_size
-        )
+        path = classifier_files.save(self.named_classifier(), path)
         self.say(f"Classifier saved to {path}.")
 
     def load_classifier(self, path: str | os.PathLike[str]) -> None:
