@@ -130,7 +130,7 @@ def write_labels(
     """
     import tifffile
 
-    data = _checked_ids(labels)
+    data = checked_ids(labels)
     description = ["ImageJ=1.54f"]
     resolution: tuple[float, float] | None = None
     if pixel_size is not None and _SMALLEST < pixel_size < 1 / _SMALLEST:
@@ -177,10 +177,10 @@ def write_color_png(
     """
     from PIL import Image
 
-    data = _checked_ids(labels)
+    data = checked_ids(labels)
     ids, position = np.unique(data, return_inverse=True)
     known = {0: "#000000", **colors}
-    table = np.array([_rgb(int(label), known) for label in ids], dtype=np.uint8)
+    table = np.array([rgb(int(label), known) for label in ids], dtype=np.uint8)
     if data.dtype == np.uint8:
         # A palette: small, and still readable as label ids.
         palette = np.zeros((256, 3), dtype=np.uint8)
@@ -199,7 +199,8 @@ def _as_ascii(unit: str) -> str:
     return "".join(c if c.isascii() else f"\\u{ord(c):04x}" for c in plain)
 
 
-def _rgb(label: int, colors: Mapping[int, str]) -> tuple[int, ...]:
+def rgb(label: int, colors: Mapping[int, str]) -> tuple[int, ...]:
+    """Return red, green and blue of a label, 0 to 255."""
     color = colors.get(label)
     if color is None:
         raise ValueError(f"colors: label {label} has none; give it one as '#rrggbb'")
@@ -215,12 +216,13 @@ def _as_ids(path: Path, data: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
     elif data.dtype.kind not in "bui":
         raise ValueError(f"{path} holds {data.dtype}; labels are whole numbers")
     try:
-        return _checked_ids(data)
+        return checked_ids(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _checked_ids(labels: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+def checked_ids(labels: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+    """Return (H, W) ids in the narrowest integers, or raise ValueError."""
     data = np.asarray(labels)
     if data.ndim != 2 or data.size == 0:
         raise ValueError(f"labels: shape {data.shape} is not (H, W)")

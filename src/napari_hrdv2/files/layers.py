@@ -1,0 +1,91 @@
+"""Our files as napari layers: with class names, colours and pixel size.
+
+napari's own readers give the numbers alone. This one knows no napari either: it
+returns the tuples that napari's plugin interface asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ._import_labels import import_labels
+from ._labels import LabelClasses, read_label_classes
+from ._ome_zarr_read import is_ome_zarr, read_image_and_labels
+from ._read import read_image
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
+    """Return `read_layers` for an OME-Zarr or a label TIFF of ours, else None.
+
+    Parameters
+    ----------
+    path : str or list of str
+        What was dropped; several files are left to other readers.
+    """
+    if not isinstance(path, str):
+        return None
+    if is_ome_zarr(Path(path)):
+        return read_layers
+    classes = read_label_classes(path)
+    return read_layers if classes.names or classes.colors else None
+
+
+def read_layers(path: str) -> list[LayerData]:
+    """Return the layers in an OME-Zarr, or the one of a label TIFF.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    list of tuple
+        Data, keyword arguments and "image" or "labels" of each layer.
+    """
+    if Path(path).is_dir():
+        return _from_zarr(Path(path))
+    found = import_labels(path, grey_levels=False)
+    file = read_image(path)
+    size = None if file.pixel_size is None else (file.pixel_size, file.unit)
+    return [_labels_layer(Path(path).stem, found.labels, found.classes, size)]
+
+
+def _from_zarr(path: Path) -> list[LayerData]:
+    image, labels, size = read_image_and_labels(path)
+    data = np.asarray(image[:])
+    is_color = data.ndim == 3 and len(data) in (3, 4)
+    if is_color:
+        data = np.moveaxis(data, 0, -1)
+    about = {"name": path.stem, "rgb": is_color, **_scaled(size)}
+    return [
+        (data, about, "image"),
+        *(
+            _labels_layer(name, each.labels, each.classes, size)
+            for name, each in labels.items()
+        ),
+    ]
+
+
+def _labels_layer(
+    name: str, labels: Any, classes: LabelClasses, size: tuple[float, str] | None
+) -> LayerData:
+    about: dict[str, Any] = {"name": name, **_scaled(size)}
+    if classes.colors:
+        shades: dict[int | None, str] = {None: "transparent", 0: "transparent"}
+        about["colormap"] = shades | classes.colors
+    if classes.names:
+        ids = sorted(classes.names)
+        about["features"] = {"index": ids, "name": [classes.names[i] for i in ids]}
+    return labels, about, "labels"
+
+
+def _scaled(size: tuple[float, str] | None) -> dict[str, Any]:
+    if size is None:
+        return {}
+    return {"scale": (size[0], size[0]), "units": (size[1], size[1])}
