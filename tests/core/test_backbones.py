@@ -47,6 +47,8 @@ def tiny_registry(monkeypatch, tmp_path):
     entries["dinov2-small"] = replace(entries["dinov2-small"], config=TINY)
     monkeypatch.setattr(_registry, "ENTRIES", entries)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    # Downloads are those of the Hub's client, which is replaced here.
+    monkeypatch.setattr(hub, "fetch_blob", lambda *arguments, **options: None)
 
 
 @pytest.fixture
@@ -107,6 +109,7 @@ def test_no_two_names_stand_for_one_file():
         ("dino-base-8", 85.8),
         ("dino-base-16", 85.8),
         ("deit-base", 85.8),
+        ("deit-small:distilled", 21.7),
         ("vit-base:384", 86.1),
         ("dinov3-small", 21.6),
         ("dinov3-small-plus", 28.7),

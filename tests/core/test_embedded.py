@@ -181,3 +181,10 @@ def test_strokes_go_further_than_with_the_filter_bank_alone(backbone) -> None:
             scores.append(mean_iou(picture.labels[unseen], found[unseen], classes))
         gains.append(scores[0] - scores[1])
     assert np.mean(gains) > 0
+
+
+def test_half_precision_is_known_to_take_half_the_memory():
+    whole, half = (
+        EmbeddedBackbone("cpu", dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert half.activations == whole.activations / 2

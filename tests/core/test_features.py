@@ -246,7 +246,8 @@ def test_half_precision_tokens_are_summed_in_float32(dtype):
 
 def test_a_large_image_is_worked_on_in_strips(monkeypatch):
     monkeypatch.setattr("napari_hrdv2.core.spread.STRIP_BYTES", 1000)
-    monkeypatch.setattr("napari_hrdv2.core.features.ROWS_PER_BLOCK", 9)
+    monkeypatch.setattr("napari_hrdv2.core.spread.ROWS_PER_TILE", 9)
+    monkeypatch.setattr("napari_hrdv2.core.pixel_tiles.ROWS_PER_TILE", 9)
     features, tokens = random_features("shift:1,20", (150, 40))
     expected = dense_map(tokens, "shift:1,20", (150, 40), 14)
     planes = features.project(np.eye(5), np.zeros(5))

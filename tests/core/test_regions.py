@@ -33,7 +33,7 @@ def _small_tiles(monkeypatch):
         monkeypatch.setattr(module, "ROWS_PER_TILE", 16)
     monkeypatch.setattr(pixel_tiles, "COLUMNS_PER_TILE", 40)
     monkeypatch.setattr(spread, "COLUMNS_PER_BAND", 24)
-    monkeypatch.setattr(spread, "TILES_PER_STRIP", 2)
+    monkeypatch.setattr(spread, "TOKENS_PER_STRIP", 6)
     monkeypatch.setattr(projection, "COLUMNS_PER_TILE", 8)
     monkeypatch.setattr(projection, "TILE_BYTES", 4 * 7 * 24)
 
@@ -69,8 +69,9 @@ KINDS = {
     "bilateral": lambda: features_of("lattice:2", interpolation="bilateral+1",
                                      guide=GUIDE),
     "pixels": lambda: features_of("identity", 1, 1),
-    "joined": lambda: JoinedFeatures([features_of("shift:1"), features_of("identity", 1, 1),
-                                      superpixels()]),
+    "joined": lambda: JoinedFeatures(
+        [features_of("shift:1"), features_of("identity", 1, 1), superpixels()]
+    ),
     "superpixels": superpixels,
 }  # fmt: skip
 
@@ -105,13 +106,13 @@ def test_tiles_of_the_whole_make_the_dense_map(kind):
 def test_a_region_projects_few_tokens(kind, monkeypatch):
     features = KINDS[kind]()
     read = []
-    real = projection.torch.addmm
+    real = projection._in_float32
 
-    def counted(bias, weight, tokens):
-        read.append(tokens.shape[1])
-        return real(bias, weight, tokens)
+    def counted(tile, space):
+        read.append(tile.shape[0] * tile.shape[1])
+        return real(tile, space)
 
-    monkeypatch.setattr(projection.torch, "addmm", counted)
+    monkeypatch.setattr(projection, "_in_float32", counted)
     weight, bias = np.eye(7)[:2], np.zeros(2)
     features.argmax(weight, bias)
     whole = sum(read)

@@ -67,9 +67,11 @@ KINDS = {
     "ijepa": Kind("IJepaModel", "IJepaConfig", TINY),
     "dinov2": Kind("Dinov2Model", "Dinov2Config", TINY, 1),
     "vit": Kind("ViTModel", "ViTConfig", TINY, 1),
+    "deit": Kind("DeiTModel", "DeiTConfig", TINY, 2),
     "sam": Kind("SamModel", "SamConfig", {"vision_config": SAM}),
 }
-FOREIGN = [kind for kind in KINDS if kind not in ("dinov2", "vit")]
+OUR_OWN = ("dinov2", "vit", "deit")
+FOREIGN = [kind for kind in KINDS if kind not in OUR_OWN]
 
 
 def build(kind: str) -> Any:
@@ -154,7 +156,9 @@ def test_any_image_is_taken_and_projected(kind, saved):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "size"), [("dinov2", (32, 32)), ("vit", (40, 64))])
+@pytest.mark.parametrize(
+    ("kind", "size"), [("dinov2", (32, 32)), ("vit", (40, 64)), ("deit", (40, 64))]
+)
 def test_our_own_network_gives_the_same_tokens(kind, size, saved):
     _, folder = saved(kind)
     own = load(folder)

@@ -569,3 +569,47 @@ def test_a_vit_of_the_hub_is_what_its_two_files_say(tmp_path):
     found = read_config(tmp_path / "config.json")
     assert found.pixel_mean == (0.4, 0.5, 0.6)
     assert found.pixel_deviation == (1, 1, 2)
+
+
+def distilled(state: State) -> State:
+    """Return the state of a network with one register as DeiT's repository has it."""
+    renamed = dict(state)
+    register, positions = renamed.pop("register_tokens"), renamed["pos_embed"]
+    second = torch.randn(1, 1, 32)
+    renamed["dist_token"] = register - second
+    parts = [positions[:, :1], second, positions[:, 1:]]
+    renamed["pos_embed"] = torch.cat(parts, dim=1)
+    renamed |= {f"{head}.weight": torch.zeros(3, 32) for head in ("head", "head_dist")}
+    return renamed
+
+
+def hugging_face_deit(state: State, *, version: int) -> State:
+    """Return the same as transformers names it."""
+    names = {"dist_token": "embeddings.distillation_token"}
+    state = {names.get(n, n): x for n, x in distilled(state).items() if "head" not in n}
+    named = hugging_face_vit(state, version=version)
+    heads = {"cls_classifier.bias": torch.zeros(9)}
+    heads["distillation_classifier.bias"] = torch.zeros(9)
+    return {re.sub("^vit", "deit", n): x for n, x in named.items()} | heads
+
+
+DISTILLED_NAMINGS = {
+    "original": distilled,
+    "hugging face 4": lambda state: hugging_face_deit(state, version=4),
+    "hugging face 5": lambda state: hugging_face_deit(state, version=5),
+}
+
+
+@pytest.mark.parametrize("naming", DISTILLED_NAMINGS)
+def test_the_token_of_a_distillation_becomes_a_register(naming, tmp_path):
+    config = replace(PLAIN, layer_scale=False, registers=1)
+    state = tiny(config)
+    save_file(DISTILLED_NAMINGS[naming](state), tmp_path / "tiny.safetensors")
+    found = load_weights(tmp_path / "tiny.safetensors", config).state
+    assert found.keys() == state.keys()
+    for name in state:
+        torch.testing.assert_close(found[name], state[name], msg=name)
+    plain = replace(config, registers=0)
+    known = {"deit-small:distilled": config}
+    with pytest.raises(WeightsError, match="has 1 register.*choose deit-small:dist"):
+        load_weights(tmp_path / "tiny.safetensors", plain, known=known)

@@ -25,6 +25,10 @@ class Report:
         """Print a line for people."""
         typer.echo(text, err=self.as_json)
 
+    def note(self, text: str) -> None:
+        """Print a line for people that is no result, on standard error."""
+        typer.echo(text, err=True)
+
     def complain(self, text: str) -> None:
         """Print a line about something that went wrong."""
         typer.echo(f"napari-hrdv2: {text}", err=True)

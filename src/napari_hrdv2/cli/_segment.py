@@ -49,7 +49,14 @@ def segment(
     from napari_hrdv2.session.applying import refined, with_picture, write_segmentation
     from napari_hrdv2.session.feature_options import FeatureOptions
 
-    from ._work import check_outputs, check_strokes, featurise, load, refinement_of
+    from ._work import (
+        check_outputs,
+        check_strokes,
+        featurise,
+        load,
+        refinement_of,
+        say_cost,
+    )
 
     start = time.perf_counter()
     report = Report(as_json)
@@ -75,6 +82,7 @@ def segment(
         interpolation=interpolation,
         debias=debias,
     )
+    cost = say_cost(source.data.shape, chosen, report)
     features = featurise(source.data, load(chosen, report), chosen, report)
     classifier = PixelClassifier().fit(features, strokes)
     classifier.class_names, classifier.class_colors = classes.names, classes.colors
@@ -100,6 +108,7 @@ def segment(
         {
             "phase_fractions": {str(i): share for i, share in fractions.items()},
             "class_names": {str(i): name for i, name in classes.names.items()},
+            "cost": cost,
             "seconds": round(seconds, 3),
             "outputs": [str(path) for path in outputs],
         }

@@ -32,6 +32,17 @@ def featurise(
     return options.features_of(image, backbone, report.progress("features"))
 
 
+def say_cost(
+    shape: tuple[int, ...], options: FeatureOptions, report: Report
+) -> dict[str, Any]:
+    """Say on standard error what features will cost; return the numbers."""
+    from napari_hrdv2.session.cost import cost_of_options
+
+    cost = cost_of_options(shape, options)
+    report.note(f"features: {cost.text()}")
+    return cost.as_dict()
+
+
 def check_strokes(labels: NDArray[Any], image: NDArray[Any], name: str) -> None:
     """Find what is wrong with labels before the features are computed."""
     if labels.shape != image.shape[:2]:

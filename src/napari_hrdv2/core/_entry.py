@@ -48,6 +48,10 @@ class Entry(ABC):
     def channels(self) -> int:
         """Channels of a token."""
 
+    @abstractmethod
+    def operations(self, *, tokens: int, facets: tuple[Facet, ...] = ()) -> int:
+        """Return the floating-point operations of a pass over so many tokens."""
+
     @property
     @abstractmethod
     def patch_size(self) -> int:

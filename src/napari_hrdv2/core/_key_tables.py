@@ -31,13 +31,14 @@ PREFIXES = (
     "dinov2_with_registers.",
     "dinov2.",
     "dinov3_vit.",
+    "deit.",
     "vit.",
 )
 # Not needed for features: heads of the training, the token of masked patches, and the
 # norm of DINOv3's small training crops.
 _EXTRAS = re.compile(
     r"(embeddings\.)?mask_token$"
-    r"|(projection_head|head|classifier|dino_head|ibot_head|dino_loss|ibot_patch_loss"
+    r"|(projection_head|head|head_dist|(cls_|distillation_)?classifier|dino_head|ibot_head|dino_loss|ibot_patch_loss"
     r"|pooler|local_cls_norm)\."
 )
 _ROOTS = (
@@ -53,6 +54,7 @@ _NAMES = tuple(
         (r"^embeddings\.position_embeddings$", "pos_embed"),
         (r"^embeddings\.patch_embeddings\.(projection\.)?", "patch_embed.proj."),
         (r"^embeddings\.(cls_token|register_tokens)$", r"\1"),
+        (r"^embeddings\.distillation_token$", "dist_token"),
         (r"^layernorm\.", "norm."),
         # and inside: DINOv2 and DINOv3, then ViT
         (r"^(encoder\.layer|(model\.)?layer|layers)\.(\d+)\.", r"blocks.\3."),
@@ -109,6 +111,12 @@ def original_names(state: State, *, teacher: bool = False) -> dict[str, Tensor]:
         # timm adds the class token's position to the class token itself.
         none = torch.zeros_like(renamed["pos_embed"][:, :1])
         renamed["pos_embed"] = torch.cat([none, renamed["pos_embed"]], dim=1)
+    if "dist_token" in renamed and "pos_embed" in renamed:
+        # A second class token, with a position of its own: a register, once they are
+        # added up.
+        positions = renamed["pos_embed"]
+        renamed["register_tokens"] = renamed.pop("dist_token") + positions[:, 1:2]
+        renamed["pos_embed"] = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)
     if "pos_embed" not in renamed:
         renamed = _without_key_biases(renamed)
     return _feed_forward(_joined(renamed))

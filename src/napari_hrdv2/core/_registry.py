@@ -121,15 +121,24 @@ def _bundled_info(name: str) -> BackboneInfo:
     from .embedded import EmbeddedBackbone
     from .filters import FilterBank
 
-    own = EmbeddedBackbone() if name == "embedded" else FilterBank()
+    own = EmbeddedBackbone if name == "embedded" else FilterBank
     return BackboneInfo(
         name,
-        own.channels,
+        bundled_channels(name, 1),
         own.patch_size,
         "BSD-3-Clause",
         default_transforms=own.default_transforms,
         absolute_levels=own.absolute_levels,
     )
+
+
+def bundled_channels(name: str, image_channels: int) -> int:
+    """Return the channels of a backbone that the package brings along, unloaded."""
+    from .embedded.network import ConvNetConfig
+    from .filters import filter_names
+
+    learned = ConvNetConfig().channels if name == "embedded" else 0
+    return learned + len(filter_names(image_channels))
 
 
 def _conditions(entry: Entry) -> str:

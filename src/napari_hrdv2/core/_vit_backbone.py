@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from .devices import choose_precision
 from .images import check_grey_or_rgb
+from .pace import vit_operations
 from .vit import Facet, VisionTransformer, ViTConfig, ViTOutput
 
 if TYPE_CHECKING:
@@ -56,14 +58,8 @@ class ViTBackbone:
         facets: tuple[Facet, ...] = (),
     ) -> None:
         self.name = name
-        self.facets = facets
-        self.channels = config.embed_dim
-        if facets:  # in units of all of them, which are there beside the block's
-            self.channels = sum(facet.channels(config) for facet in facets)
-            tokens = type(self).activations * config.embed_dim
-            self.activations = math.ceil(tokens / self.channels) + 1
         self.patch_size = config.patch_size
-        self.steps = 1 + max((f.block for f in facets), default=config.depth - 1)
+        self._take(facets, config)
         self.weights_hash = weights.hash
         self.dtype = token_dtype or dtype
         with torch.device("meta"):
@@ -71,6 +67,33 @@ class ViTBackbone:
         self.model.load_state_dict(weights.state, assign=True)
         self.model.eval().requires_grad_(False)
         self._move(device, dtype)
+
+    def _take(self, facets: tuple[Facet, ...], config: ViTConfig) -> None:
+        self.facets = facets
+        self.channels = config.embed_dim
+        self.activations = type(self).activations
+        if facets:  # in units of all of them, which are there beside the block's
+            self.channels = sum(facet.channels(config) for facet in facets)
+            tokens = self.activations * config.embed_dim
+            self.activations = math.ceil(tokens / self.channels) + 1
+        self.steps = 1 + max((f.block for f in facets), default=config.depth - 1)
+
+    def with_facets(self, facets: tuple[Facet, ...]) -> Self:
+        """Return this backbone with other facets, on the same weights in memory.
+
+        Parameters
+        ----------
+        facets : tuple of Facet
+            Of blocks that it has; -1 is the last.
+        """
+        config = self.model.config
+        blocks = range(config.depth)
+        facets = tuple(f._replace(block=blocks[f.block]) for f in facets)
+        other = copy.copy(self)
+        text = ",".join(f"{f.kind[0]}{f.block}" for f in facets)
+        other.name = self.name.partition("@")[0] + (f"@{text}" if facets else "")
+        other._take(facets, config)
+        return other
 
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
@@ -112,12 +135,21 @@ class ViTBackbone:
             )
         self.channels_for(images.shape[1])
         pixels = (images - self._mean) / self._deviation  # (B, 3, H, W), grey or not
-        pixels = pixels.to(self.model.norm.weight.dtype)
+        pixels = pixels.to(self.pass_dtype)
         if self.facets:
             maps = self.model.facets(pixels, self.facets, stride=stride, tick=tick)
             return torch.cat(maps, dim=-1).to(self.dtype)
         output: ViTOutput = self.model(pixels, stride=stride, tick=tick)
         return output.tokens.to(self.dtype)
+
+    @property
+    def pass_dtype(self) -> torch.dtype:
+        """The number format of the pass."""
+        return self.model.norm.weight.dtype
+
+    def operations(self, *, tokens: int, pixels: int) -> int:
+        """Return the floating-point operations of a pass over one image."""
+        return vit_operations(self.model.config, self.steps, tokens)
 
     def channels_for(self, image_channels: int) -> int:
         """Return the channels of a token; grey and RGB images have the same."""

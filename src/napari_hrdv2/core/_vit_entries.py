@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ._entry import Entry
+from .pace import vit_operations
 from .vit import Facet, VisionTransformer, ViTConfig
 
 
@@ -51,6 +52,11 @@ class ViTEntry(Entry):
     def channels_of(self, facets: tuple[Facet, ...]) -> int:
         """Return the channels of facets side by side, or of a token without any."""
         return sum(f.channels(self.config) for f in facets) or self.channels
+
+    def operations(self, *, tokens: int, facets: tuple[Facet, ...] = ()) -> int:
+        """Return the operations of a pass, which ends at the last block needed."""
+        last = max((f.block for f in facets), default=self.config.depth - 1)
+        return vit_operations(self.config, 1 + last, tokens)
 
     @property
     def download_bytes(self) -> int:
@@ -142,6 +148,9 @@ _SUPERVISED = (
     ("deit-small", "deit_small_patch16_224.fb_in1k"),
     ("deit-base", "deit_base_patch16_224.fb_in1k"),
     ("deit-base:384", "deit_base_patch16_384.fb_in1k"),
+    ("deit-small:distilled", "deit_small_distilled_patch16_224.fb_in1k"),
+    ("deit-base:distilled", "deit_base_distilled_patch16_224.fb_in1k"),
+    ("deit-base:distilled-384", "deit_base_distilled_patch16_384.fb_in1k"),
     ("vit-small", "vit_small_patch16_224.augreg_in21k_ft_in1k"),
     ("vit-small:384", "vit_small_patch16_384.augreg_in21k_ft_in1k"),
     ("vit-base", "vit_base_patch16_224.augreg_in21k_ft_in1k"),
@@ -154,18 +163,22 @@ def _supervised() -> Iterator[tuple[str, ViTEntry]]:
     for name, model in _SUPERVISED:
         size = "small" if "small" in name else "base"
         config = replace(
-            _older(size, image_size=384 if ":384" in name else 224),
+            _older(size, image_size=384 if name.endswith("384") else 224),
             position_offset=0.0,
             position_antialias=True,
         )
         if name.startswith("vit"):
             config = replace(config, pixel_mean=_HALF, pixel_deviation=_HALF)
+        unused = 1000 * (config.embed_dim + 1)  # the classes of ImageNet
+        if ":distilled" in name:  # one token more, with a head and a position
+            config = replace(config, registers=1)
+            unused = 2 * unused + config.embed_dim
         yield (
             name,
             ViTEntry(
                 repository=f"timm/{model}",
                 config=config,
-                unused=1000 * (config.embed_dim + 1),  # the classes of ImageNet
+                unused=unused,
                 listed=":" not in name,
             ),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -17,7 +18,9 @@ from .devices import available_memory
 from .errors import Cancelled, is_out_of_memory
 from .features import Features, HighResFeatures, JoinedFeatures, Recipe, check_choice
 from .images import PreparedImage, prepare_image
-from .plan import Plan, make_plans, parts_of
+from .naf_upsampling import with_fingerprint
+from .pace import PACES
+from .plan import Plan, make_plans, on_grid, parts_of
 from .spit.backbone import SpitBackbone
 from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet
 
@@ -72,8 +75,9 @@ def compute_features(
     boundary : {"periodic", "reflect"}
         What a shifted image shows at its border.
     interpolation : str, optional
-        How tokens are upsampled, see `HighResFeatures`; for instance "bilinear+2" or
-        "bilateral+2". Bilinear, or nearest under ``compat="reference"``, by default.
+        How tokens are upsampled, see `HighResFeatures`; for instance "bilinear+2",
+        "bilateral+2" or, with weights of its own, "naf". Bilinear, or nearest under
+        ``compat="reference"``, by default.
     debias : {"none", "mean", "project"}
         What is taken out of tokens that tells where they are rather than what they
         show: the mean tokens of noise images, and with "project" also the directions
@@ -105,6 +109,8 @@ def compute_features(
     check_choice("compat", compat, COMPATS)
     if interpolation is None:
         interpolation = "nearest" if compat == "reference" else "bilinear"
+    if any(on_grid(part) for part in parts_of(backbone)):
+        interpolation = with_fingerprint(interpolation)
     check_choice("boundary", boundary, BOUNDARIES)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size: {batch_size} is not a number of at least 1")
@@ -202,6 +208,20 @@ class _Run:
 
     def features(self, clock: _Clock, batch_size: int | None) -> Features:
         """Run every transform and return the features."""
+        start, before = time.perf_counter(), clock.done
+        features = self._computed(clock, batch_size)
+        if self.backbone.device.type == "cuda":
+            torch.cuda.synchronize(self.backbone.device)  # once, to know the pace
+        passes = (clock.done - before) // max(self.backbone.steps, 1)
+        PACES.record(
+            self.backbone,
+            seconds=time.perf_counter() - start,
+            operations=self.plan.operations_of(passes),
+            tokens=passes * self.plan.tokens,
+        )
+        return features
+
+    def _computed(self, clock: _Clock, batch_size: int | None) -> Features:
         if isinstance(self.backbone, SpitBackbone):
             return self.backbone.features(
                 torch.from_numpy(self.image.pixels),

@@ -18,8 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .spit.backbone import SpitBackbone
-
 if TYPE_CHECKING:
     from .backbones import Backbone, GridBackbone
 
@@ -55,7 +53,12 @@ class PositionBias:
 
 def has_positions(backbone: Backbone) -> bool:
     """Return whether the tokens of a backbone can tell where they are on a grid."""
-    return not (backbone.equivariant or isinstance(backbone, SpitBackbone))
+    return not (backbone.equivariant or has_regions(backbone))
+
+
+def has_regions(backbone: object) -> bool:
+    """Return whether a backbone divides images by itself, with a token per region."""
+    return bool(getattr(backbone, "has_regions", False))
 
 
 class PositionBiases:

@@ -321,10 +321,19 @@ def _largest(block: Tensor, values: Sequence[int], dtype: torch.dtype) -> Tensor
 
     Several times faster than torch's argmax or filling by mask.
     """
-    best = torch.zeros_like(block[:, 0])
-    index = torch.full_like(best, values[0], dtype=dtype)
-    for plane, value in zip(block.unbind(1), values[1:], strict=True):
+    planes = block.unbind(1)
+    best = planes[0].clamp(min=0)
+    index = _as_values(planes[0] > 0, values[1], dtype).clamp_(min=values[0])
+    for number, plane in enumerate(planes[1:], start=2):
         # Values ascend, so a later winner replaces an earlier one.
-        torch.maximum(index, (plane > best).to(dtype).mul_(value), out=index)
-        torch.maximum(best, plane, out=best)
+        won = _as_values(plane > best, values[number], dtype)
+        torch.maximum(index, won, out=index)
+        if number < len(planes):
+            torch.maximum(best, plane, out=best)
     return index
+
+
+def _as_values(mask: Tensor, value: int, dtype: torch.dtype) -> Tensor:
+    """Return a value where a mask is true and 0 elsewhere; the mask is used up."""
+    numbers = mask.view(torch.uint8) if dtype == torch.uint8 else mask.to(dtype)
+    return numbers.mul_(value)

@@ -27,11 +27,13 @@ from ._token_maps import one_map_per_shift
 from .bilateral import Bilateral, checked_guide, guide_from
 from .feature_map import Features, JoinedFeatures, Recipe
 from .interpolation import Axis, padded_length
+from .naf_upsampling import NafUpsampler, naf_upsampler
 from .pixel_tiles import Tile, overlap, stop_if, tiles_of, within
 from .projection import Needed, gathered, projected
 from .spread import Spread
 from .transforms import BOUNDARIES, COMPATS, TransformSet, parse_transforms
 from .upsampling import (
+    LEARNED,
     Upsampling,
     back_projected,
     check_upsampling,
@@ -65,8 +67,9 @@ class HighResFeatures(Features):
         Side of a patch and distance of neighbouring patches in pixels.
     interpolation : str
         How tokens are upsampled, about their true centres: "nearest", "bilinear",
-        "bicubic", "interleaved" (for lattices of shifts) or "bilateral" (guided by
-        the image). All but "nearest" may be followed by "+1" or "+2": steps of
+        "bicubic", "interleaved" (for lattices of shifts), "bilateral" (guided by
+        the image) or "naf" (the same, with weights that must be on the machine). All
+        but "nearest" and "naf" may be followed by "+1" or "+2": steps of
         back-projection, which sharpen. docs/upsampling.md compares them.
     boundary : {"periodic", "reflect"}
         What a shifted image showed at its border.
@@ -78,7 +81,8 @@ class HighResFeatures(Features):
     trust : (C,) tensor, optional
         See `Features`.
     guide : (H, W) or (channels, H, W) array or tensor, optional
-        The image, in any range: needed for "bilateral". Kept in 8 bits.
+        The image: needed for "bilateral", in any range, which keeps it in 8 bits, and
+        for "naf", in 0..1.
 
     Attributes
     ----------
@@ -163,6 +167,7 @@ class HighResFeatures(Features):
         self.recipes = () if recipe is None else (recipe,)
         self.trust = trust
         self._bilateral: Bilateral | None = None
+        self._naf: NafUpsampler | None = None
         self._last_needed: tuple[Tile, Needed] | None = None
         if not self._is_pixelwise:
             self._upsample_by(upsampling, guide)
@@ -177,6 +182,10 @@ class HighResFeatures(Features):
                 self.tokens, self.shifts, self.rows, self.columns
             )
             self.shifts = parse_transforms("identity", self.stride)
+        if upsampling.method == LEARNED:
+            self._naf = naf_upsampler(
+                upsampling, guide, self.rows, self.columns, self.tokens.device
+            )
         if upsampling.method == "bilateral":
             levels = checked_guide(guide, self.shape[1:]).to(self.tokens.device)
             self._bilateral = Bilateral(guide_from(levels), self.rows, self.columns)
@@ -196,12 +205,15 @@ class HighResFeatures(Features):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that the tokens and the guide take."""
+        """Bytes of memory that the tokens and what guides them take."""
         tokens = self.tokens.numel() * self.tokens.element_size()
-        return tokens + (self._bilateral.nbytes if self._bilateral else 0)
+        guide = self._bilateral or self._naf
+        return tokens + (guide.nbytes if guide else 0)
 
     @cached_property
-    def _upsampler(self) -> Spread | Bilateral:
+    def _upsampler(self) -> Spread | Bilateral | NafUpsampler:
+        if self._naf is not None:
+            return self._naf
         if self._bilateral is not None:
             return self._bilateral
         return Spread(
@@ -223,8 +235,12 @@ class HighResFeatures(Features):
         output = np.empty((len(pixels[0]), self.shape[0]), np.float32)
         for start in range(0, len(output), PIXELS_PER_CHUNK):
             chunk = slice(start, start + PIXELS_PER_CHUNK)
-            index, weight = self._upsampler.taps(pixels[0][chunk], pixels[1][chunk])
-            output[chunk] = gathered(self.tokens, index, weight).cpu().numpy()
+            rows, columns = (axis[chunk] for axis in pixels)
+            if isinstance(self._upsampler, NafUpsampler):
+                found = self._upsampler.sampled(self.tokens, rows, columns)
+            else:
+                found = gathered(self.tokens, *self._upsampler.taps(rows, columns))
+            output[chunk] = found.cpu().numpy()
         return output
 
     def planes(  # noqa: D102 - inherited
@@ -236,6 +252,8 @@ class HighResFeatures(Features):
     ) -> Iterator[tuple[Tile, Tensor]]:
         device = self.tokens.device
         weight, bias = weight.to(device), bias.to(device)
+        if self._naf is not None:
+            weight, bias = self._naf.by_head(weight, bias)
         _, *shape = self.shape
         area = region or Tile(slice(0, shape[0]), slice(0, shape[1]))
         if not self._is_pixelwise:
@@ -260,7 +278,7 @@ class HighResFeatures(Features):
         return last[1]
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
-        if self._bilateral is not None:
+        if self._bilateral is not None or self._naf is not None:
             channels = torch.eye(self.shape[0])
             return self.project(channels, torch.zeros(self.shape[0]))
         tokens = self.tokens.float().cpu()

@@ -1,7 +1,7 @@
 """Files of the Hugging Face Hub: of a shared folder, its cache, or downloaded.
 
-Going on where a connection broke and keeping half a file out of the cache are the work
-of the Hub's client. A download that was stopped starts anew.
+Keeping half a file out of the cache is the work of the Hub's client. Large files are
+fetched by `_resume`, so that a download that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ._resume import fetch_blob
 from .errors import WeightsError
 
 Progress = Callable[[int, int], None]
@@ -165,6 +166,7 @@ def fetch(
         bar["tqdm_class"] = _bar_class(progress)
     try:
         with _quiet_client():
+            blob = fetch_blob(repo, filename, revision=revision, progress=progress)
             found = Path(hf_hub_download(repo, filename, revision=revision, **bar))
     except errors.GatedRepoError as error:
         raise WeightsError(
@@ -193,6 +195,8 @@ def fetch(
             f"weights: {filename} of the Hub repository {repo} was not downloaded: "
             f"{first_line}"
         ) from error
+    if blob is not None and not found.is_symlink():
+        blob.unlink(missing_ok=True)  # it was copied: there are no links here
     _require_checksum(found, filename, repo)
     return found
 

@@ -190,12 +190,12 @@ def _standardised(
     design = torch.empty(len(samples), samples.shape[1] + 1)
     centred = design[:, :-1]
     torch.sub(samples, mean, out=centred)
-    scale = (share @ centred.square()).sqrt()
+    scale = torch.linalg.vector_norm(centred, dim=0) / len(samples) ** 0.5
     # What hardly varies is rounding, which must not be blown up to weigh like the rest.
     scale[scale <= NEGLIGIBLE * mean.abs().clamp_min(1)] = 1
     if trust is not None:
         scale /= trust
-    centred /= scale
+    centred *= scale.reciprocal()
     design[:, -1] = 1
     return design, mean, scale
 

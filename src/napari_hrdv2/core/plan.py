@@ -8,16 +8,23 @@ from numbers import Integral
 from typing import TYPE_CHECKING
 
 from .backbones import JoinedBackbone
-from .debias import DEBIAS, NOISE_IMAGES, has_positions
+from .debias import DEBIAS, NOISE_IMAGES, has_positions, has_regions
 from .interpolation import padded_length
-from .spit.backbone import SpitBackbone
+from .naf_upsampling import KEPT_BYTES, OPERATIONS, WORKING_BYTES
+from .pace import PACES, operations
 from .transforms import TransformSet, parse_transforms
-from .upsampling import check_upsampling, parse_interpolation, stride_of_one_grid
+from .upsampling import (
+    LEARNED,
+    check_upsampling,
+    parse_interpolation,
+    stride_of_one_grid,
+)
 
 if TYPE_CHECKING:
     from .backbones import Backbone
 
 PLANES = 8  # float32 planes of the padded image that a run works with
+REGION_PLANES = 90  # those that dividing an image into regions works with
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,18 @@ class Estimate:
         Memory that the features keep.
     peak_bytes : int
         Memory needed while they are computed, the kept ones included.
+    operations : int
+        Floating-point operations of all passes; 0 where they are not known.
+    seconds : float or None
+        How long it will take on this machine, about; None where nothing tells.
     """
 
     passes: int
     tokens: int
     token_bytes: int
     peak_bytes: int
+    operations: int
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,9 @@ class Plan:
         Of the noise images whose tokens tell the position bias.
     token_bytes, working_bytes : int
         Memory that is kept, and what comes on top while the backbone runs.
+    operations, once : int
+        Floating-point operations of one pass, 0 where they are not known; and of the
+        upsampling, done once.
     """
 
     transforms: TransformSet
@@ -71,6 +87,17 @@ class Plan:
     noise_shapes: tuple[tuple[int, int], ...]
     token_bytes: int
     working_bytes: int
+    operations: int
+    once: int = 0
+
+    def operations_of(self, passes: int) -> int:
+        """Return the operations of so many passes and of the upsampling."""
+        return passes * self.operations + self.once if self.operations else 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one pass."""
+        return math.prod(self.grid)
 
     @property
     def passes(self) -> int:
@@ -94,13 +121,13 @@ def make_plan(
         raise ValueError(f"debias: {debias!r} is unknown; use {' or '.join(DEBIAS)}")
     upsampling = parse_interpolation(interpolation)
     patch_size = backbone.patch_size
+    tokens_are_patches = on_grid(backbone)
     stride = _checked_stride(stride, backbone)
     chosen = parse_transforms(transforms, stride, compat=compat)
     if backbone.equivariant:
         chosen = parse_transforms("identity", stride, compat=compat)
     shifts = chosen.shifts()
-    on_grid = patch_size > 1 and not isinstance(backbone, SpitBackbone)
-    if on_grid:
+    if tokens_are_patches:
         check_upsampling(upsampling, shifts, stride)
     height, width = image_shape
     if min(image_shape) < patch_size:
@@ -117,6 +144,8 @@ def make_plan(
         1 + (padded[1] - patch_size) // stride,
     )
     channels = backbone.channels_for(image_channels)
+    if has_regions(backbone):
+        return _plan_of_regions(backbone, chosen, image_shape, channels)
     debias = debias if has_positions(backbone) else "none"
     noise_shapes = _noise_shapes(padded, chosen) if debias != "none" else ()
     map_bytes = math.prod(grid) * channels * backbone.dtype.itemsize
@@ -127,7 +156,7 @@ def make_plan(
         + backbone.activations * map_bytes
         + (PLANES + image_channels) * plane_bytes
     )
-    if on_grid and upsampling.changes_tokens:
+    if tokens_are_patches and upsampling.changes_tokens:
         # The tokens as they were are there until the new ones are finished.
         before = token_bytes
         if upsampling.needs_one_grid:
@@ -139,6 +168,10 @@ def make_plan(
         if upsampling.method == "bilateral":
             token_bytes += image_channels * math.prod(padded)
         working_bytes = max(working_bytes, before)
+    learned = tokens_are_patches and upsampling.method == LEARNED
+    if learned:
+        token_bytes += KEPT_BYTES * math.prod(padded)
+        working_bytes = max(working_bytes, WORKING_BYTES * math.prod(padded))
     # In float32: the map of each shape, and the sum or the tokens that it is taken off.
     maps = len(noise_shapes) + 1 if noise_shapes else 0
     working_bytes += maps * 4 * math.prod(grid) * channels
@@ -152,6 +185,43 @@ def make_plan(
         noise_shapes,
         token_bytes,
         working_bytes,
+        operations(
+            backbone,
+            tokens=math.prod(grid),
+            pixels=math.prod(padded),
+            image_channels=image_channels,
+        ),
+        OPERATIONS * math.prod(padded) if learned else 0,
+    )
+
+
+def on_grid(backbone: Backbone) -> bool:
+    """Return whether tokens are those of patches, which are upsampled to pixels."""
+    return backbone.patch_size > 1 and not has_regions(backbone)
+
+
+def _plan_of_regions(
+    backbone: Backbone, chosen: TransformSet, shape: tuple[int, int], channels: int
+) -> Plan:
+    """Return the plan of a backbone that divides each copy of the image by itself."""
+    squares = [-(-length // backbone.patch_size) for length in shape]
+    count = round(getattr(backbone, "density", 1.0) * math.prod(squares))
+    map_bytes = count * channels * backbone.dtype.itemsize
+    plane_bytes = 4 * math.prod(shape)  # of a label map as well
+    return Plan(
+        chosen,
+        backbone.patch_size,
+        shape,
+        (count, 1),
+        channels,
+        "none",
+        (),
+        len(chosen) * (map_bytes + plane_bytes),
+        max(
+            REGION_PLANES * plane_bytes,
+            backbone.activations * count * channels * 4 + PLANES * plane_bytes,
+        ),
+        operations(backbone, tokens=count, pixels=math.prod(shape)),
     )
 
 
@@ -192,11 +262,25 @@ def estimate(
         debias=debias,
     )
     kept = sum(plan.token_bytes for plan in plans)
+    parts = parts_of(backbone)
+    paces = [
+        PACES.seconds(
+            part,
+            operations=plan.operations_of(plan.passes),
+            tokens=plan.passes * plan.tokens,
+            pixels=plan.passes * math.prod(plan.padded),
+        )
+        for part, plan in zip(parts, plans, strict=True)
+    ]
+    known = [seconds for seconds in paces if seconds is not None]
+    counts = [plan.operations_of(plan.passes) for plan in plans]
     return Estimate(
         passes=sum(plan.passes for plan in plans),
-        tokens=max(math.prod(plan.grid) for plan in plans),
+        tokens=max(plan.tokens for plan in plans),
         token_bytes=kept,
         peak_bytes=kept + max(plan.working_bytes for plan in plans),
+        operations=sum(counts) if all(counts) else 0,
+        seconds=sum(known) if len(known) == len(plans) else None,
     )
 
 
@@ -249,7 +333,7 @@ def _noise_shapes(
 
 
 def _checked_stride(stride: int | None, backbone: Backbone) -> int:
-    own = backbone.equivariant or isinstance(backbone, SpitBackbone)
+    own = backbone.equivariant or has_regions(backbone)
     if stride is None or own:
         return backbone.patch_size
     whole = isinstance(stride, Integral) and not isinstance(stride, bool)

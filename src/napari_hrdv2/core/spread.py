@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from .interpolation import Axis
 
 
-COLUMNS_PER_BAND = 256
-TILES_PER_STRIP = 4
+# A band's matrix has one entry for each pixel and token of it, most of which are 0. So
+# fine grids take shorter bands.
+COLUMNS_PER_BAND, COLUMN_TOKENS_PER_BAND = 256, 32
+ROW_TOKENS_PER_BAND = 28
+TOKENS_PER_STRIP = 128  # along the columns
 STRIP_BYTES = 64_000_000  # memory that rows upsampled along one axis may take
 
 
@@ -34,15 +37,21 @@ class _Band:
     """Pixels start..stop as a matrix over a selection of sources."""
 
     pixels: slice
-    index: Tensor  # (m,) int64
+    index: Tensor | slice  # m sources, a slice where they are neighbours
     matrix: Tensor  # (pixels, m) float32
+
+    def sources(self, table: Tensor, axis: int) -> Tensor:
+        """Return the sources of a table, which has them along an axis."""
+        if isinstance(self.index, slice):
+            return table[self.index] if axis == 0 else table[:, self.index]
+        return table.index_select(axis, self.index)
 
 
 @dataclass(frozen=True)
 class _Strip:
     """Rows of tiles whose tokens are upsampled along the columns at once."""
 
-    bands: list[_Band]  # one for each tile; indices are into `groups`, end to end
+    tiles: list[list[_Band]]  # indices are into `groups`, laid end to end
     groups: list[Tensor]  # token rows that are needed of each row shift
 
 
@@ -102,11 +111,19 @@ class Spread:
                     continue
                 strip = self._strip(strip_rows)
                 wide = self._upsampled_columns(planes, strip, columns)  # (n, K·W)
-                for band in strip.bands:
-                    tile = Tile(band.pixels, columns)
-                    if touches(tile, region):
-                        block = band.matrix @ wide.index_select(0, band.index)
-                        yield tile, block.reshape(len(block), count, -1)
+                for bands in strip.tiles:
+                    rows = slice(bands[0].pixels.start, bands[-1].pixels.stop)
+                    tile = Tile(rows, columns)
+                    if not touches(tile, region):
+                        continue
+                    block = wide.new_empty(tile.shape[0], wide.shape[1])
+                    for band in bands:
+                        torch.mm(
+                            band.matrix,
+                            band.sources(wide, 0),
+                            out=block[within(band.pixels, rows)],
+                        )
+                    yield tile, block.view(len(block), count, -1)
 
     def needed(self, region: Tile) -> list[tuple[Tensor, Tensor]]:
         """Return which rows and columns of each token map a region takes from."""
@@ -152,26 +169,36 @@ class Spread:
         """Return the rows of a strip, whole tiles that do not take too much memory."""
         row_bytes = len(self.row_shifts) * count * min(self.columns.length, 1536) * 4
         rows = STRIP_BYTES // row_bytes * self.rows.stride
-        tiles = min(max(1, rows // ROWS_PER_TILE), TILES_PER_STRIP)
-        return tiles * ROWS_PER_TILE
+        rows = min(rows, TOKENS_PER_STRIP * self.rows.stride)
+        return max(1, rows // ROWS_PER_TILE) * ROWS_PER_TILE
 
     def _strip(self, rows: slice) -> _Strip:
         key = rows.start, rows.stop
         if key not in self._strips:
             weighted = [(shift, 1.0) for shift in self.row_shifts]
-            bands = [
-                _joined_band(self.rows, pixels, weighted, self.device)
-                for pixels in runs(rows.start, rows.stop, ROWS_PER_TILE)
+            step = min(ROWS_PER_TILE, ROW_TOKENS_PER_BAND * self.rows.stride)
+            tiles = [
+                [
+                    _joined_band(self.rows, pixels, weighted, self.device)
+                    for pixels in runs(tile.start, tile.stop, step)
+                ]
+                for tile in runs(rows.start, rows.stop, ROWS_PER_TILE)
             ]
-            needed, position = torch.unique(
-                torch.cat([band.index for band in bands]), return_inverse=True
-            )
-            parts = torch.split(position, [len(band.index) for band in bands])
+            indices = torch.cat([index for bands in tiles for _, index, _ in bands])
+            needed, position = torch.unique(indices, return_inverse=True)
             group = needed // self.rows.tokens
+            places = iter(
+                torch.split(
+                    position, [len(index) for bands in tiles for _, index, _ in bands]
+                )
+            )
             self._strips[key] = _Strip(
                 [
-                    replace(band, index=part)
-                    for band, part in zip(bands, parts, strict=True)
+                    [
+                        _Band(pixels, _as_slice(next(places)), matrix)
+                        for pixels, _, matrix in bands
+                    ]
+                    for bands in tiles
                 ],
                 [
                     needed[group == number] % self.rows.tokens
@@ -184,18 +211,17 @@ class Spread:
         """Return the bands of a column of tiles, for each distinct row shift."""
         key = columns.start, columns.stop
         if key not in self._column_bands:
-            self._column_bands[key] = [
-                [
-                    _joined_band(
-                        self.columns,
-                        pixels,
-                        [(self.shifts[n][1], self.weights[n]) for n in members],
-                        self.device,
-                    )
-                    for pixels in runs(columns.start, columns.stop, COLUMNS_PER_BAND)
+            step = min(COLUMNS_PER_BAND, COLUMN_TOKENS_PER_BAND * self.columns.stride)
+            self._column_bands[key] = []
+            for members in self.members:
+                weighted = [(self.shifts[n][1], self.weights[n]) for n in members]
+                bands = [
+                    _joined_band(self.columns, pixels, weighted, self.device)
+                    for pixels in runs(columns.start, columns.stop, step)
                 ]
-                for members in self.members
-            ]
+                self._column_bands[key].append(
+                    [_Band(at, _as_slice(index), matrix) for at, index, matrix in bands]
+                )
         return self._column_bands[key]
 
     def _upsampled_columns(
@@ -209,14 +235,14 @@ class Spread:
         for members, bands, rows in zip(
             self.members, self._bands(columns), strip.groups, strict=True
         ):
-            # (members, K, n, w) -> (n, K, members, w) -> (n·K, members·w)
-            source = planes[members][:, :, rows].permute(2, 1, 0, 3).flatten(2)
-            source = source.flatten(0, 1)
+            maps = torch.tensor(members, device=self.device)[:, None]
+            source = planes[maps, :, rows]  # (members, n, K, w)
+            source = source.permute(1, 2, 0, 3).flatten(2).flatten(0, 1)
             mine = wide[first : first + len(source)]
             first += len(source)
             for band in bands:
                 torch.mm(
-                    source.index_select(1, band.index),
+                    band.sources(source, 1),
                     band.matrix.T,
                     out=mine[:, within(band.pixels, columns)],
                 )
@@ -228,14 +254,19 @@ def _joined_band(
     pixels: slice,
     shifts: Sequence[tuple[int, float]],
     device: torch.device,
-) -> _Band:
-    """One matrix over the tokens of several shifts, laid end to end."""
+) -> tuple[slice, Tensor, Tensor]:
+    """Return pixels, sources (of several shifts, laid end to end) and their matrix."""
     run = torch.arange(pixels.start, pixels.stop)
     indices, matrices = [], []
     for number, (shift, weight) in enumerate(shifts):
         index, matrix = axis.band(run, shift)
         indices.append(index + number * axis.tokens)
         matrices.append(weight * matrix)
-    return _Band(
-        pixels, torch.cat(indices).to(device), torch.cat(matrices, 1).to(device)
-    )
+    return pixels, torch.cat(indices).to(device), torch.cat(matrices, 1).to(device)
+
+
+def _as_slice(index: Tensor) -> Tensor | slice:
+    """Return indices as a slice if each follows the one before."""
+    first, last = int(index[0]), int(index[-1])
+    is_run = last - first == len(index) - 1 and bool((index.diff() == 1).all())
+    return slice(first, last + 1) if is_run else index

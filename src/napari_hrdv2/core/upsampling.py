@@ -27,19 +27,25 @@ INTERPOLATIONS = (
 )
 
 
+LEARNED = "naf"  # has weights of its own, which must be on the machine
+
+
 @dataclass(frozen=True)
 class Upsampling:
     """How tokens are upsampled.
 
     Attributes
     ----------
-    method : {"nearest", "bilinear", "bicubic", "interleaved", "bilateral"}
+    method : {"nearest", "bilinear", "bicubic", "interleaved", "bilateral", "naf"}
     steps : int
         Steps of back-projection.
+    weights_hash : str
+        Fingerprint of the weights that a learned method must have; "" for any.
     """
 
     method: str
     steps: int = 0
+    weights_hash: str = ""
 
     @property
     def kernel(self) -> str:
@@ -63,17 +69,22 @@ def parse_interpolation(name: str) -> Upsampling:
     Raises
     ------
     ValueError
-        If it is not one of `INTERPOLATIONS`.
+        If it is not one of `INTERPOLATIONS`, nor "naf". After "naf@" comes the
+        fingerprint of the weights that are asked for.
 
     Examples
     --------
     >>> parse_interpolation("bilinear+2")
     Upsampling(method='bilinear', steps=2)
     """
+    learned, at, weights_hash = name.partition("@")
+    if learned == LEARNED and bool(at) == bool(weights_hash):
+        return Upsampling(LEARNED, weights_hash=weights_hash)
     if name not in INTERPOLATIONS:
         raise ValueError(
             f"interpolation: {name!r} is unknown; use {', '.join(METHODS)}, and all "
-            "but nearest also with +1 or +2 steps of back-projection, as in bilinear+2"
+            "but nearest also with +1 or +2 steps of back-projection, as in "
+            "bilinear+2; or naf"
         )
     method, _, steps = name.partition("+")
     return Upsampling(method, int(steps or 0))

@@ -210,7 +210,8 @@ def tells_normalisation(path: str | os.PathLike[str]) -> bool:
     Supervised ViTs are normalised in different ways, and of models of other types
     nothing is known: their ``preprocessor_config.json`` is needed too.
     """
-    return knows_type(path) and _read_json(Path(path))["model_type"] != "vit"
+    supervised = ("vit", "deit")
+    return knows_type(path) and _read_json(Path(path))["model_type"] not in supervised
 
 
 def knows_type(path: str | os.PathLike[str]) -> bool:
@@ -295,6 +296,13 @@ _DEFAULTS: Mapping[str, Any] = {
     "image_std": IMAGENET_DEVIATION,
 }
 _RESIZED = ViTConfig(position_offset=0.0, position_antialias=True)
+_SUPERVISED: Mapping[str, Any] = {
+    "intermediate_size": 3072,
+    "patch_size": 16,
+    "layer_norm_eps": 1e-12,
+    "image_mean": (0.5, 0.5, 0.5),
+    "image_std": (0.5, 0.5, 0.5),
+}
 _KINDS: Mapping[str, tuple[Mapping[str, Any], ViTConfig]] = {
     "dinov2": ({"patch_size": 14}, ViTConfig()),
     "dinov2_with_registers": ({"patch_size": 16, "num_register_tokens": 4}, _RESIZED),
@@ -308,14 +316,9 @@ _KINDS: Mapping[str, tuple[Mapping[str, Any], ViTConfig]] = {
         },
         ViTConfig(positions="rotary"),
     ),
-    "vit": (
-        {
-            "intermediate_size": 3072,
-            "patch_size": 16,
-            "layer_norm_eps": 1e-12,
-            "image_mean": (0.5, 0.5, 0.5),
-            "image_std": (0.5, 0.5, 0.5),
-        },
+    "vit": (_SUPERVISED, ViTConfig(layer_scale=False, position_offset=0.0)),
+    "deit": (
+        {**_SUPERVISED, "num_register_tokens": 1},  # the token of the distillation
         ViTConfig(layer_scale=False, position_offset=0.0),
     ),
 }

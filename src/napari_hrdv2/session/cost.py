@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from napari_hrdv2.session.progress import bytes_text
+from napari_hrdv2.session.progress import bytes_text, duration_text
 from napari_hrdv2.session.settings import FeatureSettings, stride_in_pixels
 
 if TYPE_CHECKING:
     import torch
+
+    from napari_hrdv2.core._entry import Entry
+    from napari_hrdv2.core.vit import Facet
+    from napari_hrdv2.session.feature_options import FeatureOptions
+
+_POWERS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
 
 
 @dataclass(frozen=True)
@@ -23,26 +28,54 @@ class Cost:
         How often the backbone sees the image.
     kept_bytes, peak_bytes, available_bytes : int
         Memory kept afterwards, needed meanwhile, and there on this machine.
+    operations : int
+        Floating-point operations of all passes; 0 where they are not known.
+    seconds : float or None
+        How long it takes on this machine, about: from the backbone's last run here,
+        else from how fast matrices are multiplied; None where neither tells.
     """
 
     passes: int
     kept_bytes: int
     peak_bytes: int
     available_bytes: int
+    operations: int = 0
+    seconds: float | None = None
 
     @property
     def fits(self) -> bool:
         """Whether the memory there is suffices."""
         return self.peak_bytes <= self.available_bytes
 
+    def brief(self) -> str:
+        """Return the cost in few words."""
+        return ", ".join((*self._work(), bytes_text(self.peak_bytes)))
+
     def text(self) -> str:
         """Return the cost in words."""
-        passes = "1 pass" if self.passes == 1 else f"{self.passes} passes"
+        free = bytes_text(self.available_bytes)
         return (
-            f"{passes}, {bytes_text(self.peak_bytes)} of memory needed, "
-            f"{bytes_text(self.kept_bytes)} kept ({bytes_text(self.available_bytes)} "
-            "free)"
+            f"{', '.join(self._work())}, {bytes_text(self.peak_bytes)} of memory "
+            f"needed, {bytes_text(self.kept_bytes)} kept ({free} free)"
         )
+
+    def _work(self) -> list[str]:
+        parts = ["1 pass" if self.passes == 1 else f"{self.passes} passes"]
+        if self.operations:
+            parts.append(operations_text(self.operations))
+        if self.seconds is not None:
+            parts.append(f"about {duration_text(self.seconds)}")
+        return parts
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Return the numbers under the names that the command line gives them."""
+        return {
+            "passes": self.passes,
+            "operations": self.operations or None,
+            "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+            "kept_bytes": self.kept_bytes,
+        }
 
     def refusal(self) -> str:
         """Return the sentence that says why this cannot be computed here."""
@@ -53,19 +86,47 @@ class Cost:
         )
 
 
+def operations_text(count: float) -> str:
+    """Return a number of operations in words: ``"1.2 TFLOP"``, ``"850 GFLOP"``."""
+    size, prefix = next((p for p in _POWERS if count >= p[0]), _POWERS[-1])
+    number = count / size
+    return f"{number:.1f} {prefix}FLOP" if number < 10 else f"{number:.0f} {prefix}FLOP"
+
+
 @dataclass(frozen=True)
 class _Outline:
     """A backbone as far as its cost goes, without its weights."""
 
     name: str
-    patch_size: int
-    channels: int
+    device: torch.device
     dtype: torch.dtype
+    patch_size: int
     default_transforms: str
     activations: int
+    channels: int = 0
+    entry: Entry | None = None
+    facets: tuple[Facet, ...] = ()
+    bundled: bool = False
     equivariant: bool = False
 
+    @property
+    def has_regions(self) -> bool:
+        return self.entry is not None and self.entry.loader == "spit"
+
+    @property
+    def density(self) -> float:
+        return float(getattr(self.entry, "density", 1.0))
+
+    def operations(self, *, tokens: int, pixels: int) -> int:
+        if self.entry is None:  # a Hub id, of which nothing is known yet
+            return 0
+        return self.entry.operations(tokens=tokens, facets=self.facets)
+
     def channels_for(self, image_channels: int) -> int:
+        from napari_hrdv2.core import _registry
+
+        if self.bundled:
+            return _registry.bundled_channels(self.name, image_channels)
         return self.channels
 
     def tokens(self, images: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -73,7 +134,10 @@ class _Outline:
 
 
 def estimate_cost(image_shape: tuple[int, ...], settings: FeatureSettings) -> Cost:
-    """Return what the features of an image of this shape cost; loads no weights."""
+    """Return what the features of an image of this shape cost; loads no weights.
+
+    The first time on a device, how fast it multiplies two matrices is measured.
+    """
     from napari_hrdv2.core.backbones import JoinedBackbone
     from napari_hrdv2.core.devices import available_memory, choose_device
     from napari_hrdv2.core.plan import estimate
@@ -93,30 +157,86 @@ def estimate_cost(image_shape: tuple[int, ...], settings: FeatureSettings) -> Co
     if device.type == "cuda":
         # What does not fit on the device is kept, or computed, in main memory.
         available += available_memory(choose_device("cpu"))
-    return Cost(needed.passes, needed.token_bytes, needed.peak_bytes, available)
-
-
-def _outline(name: str, device: torch.device) -> Any:
-    from napari_hrdv2.core.backbones import ViTBackbone, backbone_info
-    from napari_hrdv2.core.devices import choose_precision
-
-    info = backbone_info(name)
-    if info.bundled:
-        return _bundled(name)
-    return _Outline(
-        name,
-        info.patch_size,
-        info.channels,
-        choose_precision(device),
-        info.default_transforms,
-        ViTBackbone.activations,
+    return Cost(
+        needed.passes,
+        needed.token_bytes,
+        needed.peak_bytes,
+        available,
+        needed.operations,
+        needed.seconds,
     )
 
 
-@cache
-def _bundled(name: str) -> Any:
-    """Return a backbone that costs nothing to load."""
+def cost_of_options(image_shape: tuple[int, ...], options: FeatureOptions) -> Cost:
+    """Return what the features of an image of this shape cost outside of the window."""
+    return estimate_cost(
+        image_shape,
+        FeatureSettings(
+            options.backbone,
+            options.transforms,
+            "auto" if options.stride is None else str(options.stride),
+            options.device,
+            interpolation=options.interpolation,
+            debias=options.debias,
+        ),
+    )
+
+
+def _outline(name: str, device: torch.device) -> Any:
+    import torch
+
+    from napari_hrdv2.core import _registry
+    from napari_hrdv2.core.backbones import ViTBackbone, backbone_info
+    from napari_hrdv2.core.devices import choose_precision
+
+    if name in ("embedded", "filters"):
+        return _bundled_outline(name, device)
+    base, facets = _registry.split_facets(name)
+    _registry.require_known(name)
+    kept = choose_precision(device)
+    if kept is torch.float32:  # tokens are kept in half precision all the same
+        kept = torch.float16
+    if _registry.is_unnamed_hub_id(base):
+        info = backbone_info(name)
+        return _Outline(
+            name,
+            device,
+            kept,
+            info.patch_size,
+            info.default_transforms,
+            ViTBackbone.activations,
+        )
+    entry = _registry.entry_of(base)
+    return _Outline(
+        name,
+        device,
+        kept,
+        entry.patch_size,
+        entry.default_transforms,
+        ViTBackbone.activations,
+        entry.channels_of(facets),
+        entry,
+        facets,
+    )
+
+
+def _bundled_outline(name: str, device: torch.device) -> _Outline:
+    """Return the outline of what the package brings along."""
+    import torch
+
+    from napari_hrdv2.core.devices import choose_precision
     from napari_hrdv2.core.embedded import EmbeddedBackbone
     from napari_hrdv2.core.filters import FilterBank
 
-    return EmbeddedBackbone() if name == "embedded" else FilterBank()
+    own = EmbeddedBackbone if name == "embedded" else FilterBank
+    plain = choose_precision(device) is torch.float32
+    return _Outline(
+        name,
+        device,
+        torch.float16,
+        own.patch_size,
+        own.default_transforms,
+        own.activations if plain else own.activations // 2,
+        bundled=True,
+        equivariant=own.equivariant,
+    )

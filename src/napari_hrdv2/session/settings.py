@@ -34,6 +34,7 @@ INTERPOLATION_CHOICES = (
     "bilateral",
     "bilateral+1",
     "bilateral+2",
+    "naf",
 )
 """Those of `core.upsampling`, here so that a window need not wait for it."""
 

@@ -18,6 +18,7 @@ from napari_hrdv2.session import compute
 logger = logging.getLogger(__name__)
 
 THREAD_NAME = "napari-hrdv2 computation"
+SECONDS_BETWEEN_PROGRESS = 0.1  # more often only keeps the window busy with painting
 CLOSE_TIMEOUT = 1.0  # seconds for which a window that closes waits for its thread
 EXIT_TIMEOUT = 10.0  # the same for the process, when no window is there any more
 
@@ -132,8 +133,18 @@ def _work(
     answered: Callable[..., None],
 ) -> None:
     """Compute; runs in the worker thread."""
+    told = ("", 0.0)
 
     def progress(stage: str, done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if (
+            stage == told[0]
+            and done != total
+            and now - told[1] < SECONDS_BETWEEN_PROGRESS
+        ):
+            return
+        told = (stage, now)
         job.tell(advanced, stage, done, total)
 
     def partial(result: Any) -> None:

@@ -46,6 +46,10 @@ class SideWork(QObject):
         """What is being worked on, "" if nothing is."""
         return self._running[0] if self._running else ""
 
+    def has(self, kind: str) -> bool:
+        """Whether work of a kind is being done or waits for it."""
+        return self.kind == kind or kind in self._waiting
+
     def submit(
         self,
         kind: str,

@@ -27,7 +27,7 @@ from .tiles import tile_count, tiled
 from .weights import load_weights
 
 BANK_SPAN = 5.0  # deviations of an image that the filter bank sees as 0..1
-NETWORK_STEPS = 64
+NETWORK_STEPS = 256  # so that large images can be given up soon
 
 
 def standardised(images: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class EmbeddedBackbone:
     equivariant = False
     default_transforms = "identity"
     absolute_levels = False
-    activations = 5
+    activations = 4  # in float32
     dtype = torch.float16
 
     def __init__(
@@ -80,6 +80,7 @@ class EmbeddedBackbone:
 
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.precision = device, dtype
+        self.activations = 4 if dtype is torch.float32 else 2
         # A copy, so that weights which were rounded once are never what is moved next.
         self.network = copy.deepcopy(self._loaded).to(device=device, dtype=dtype)
         # Other layouts are slow on a CPU; torch does not declare this keyword.

@@ -26,7 +26,7 @@ from napari_hrdv2.core.superpixels import (
 from napari_hrdv2.core.transforms import BOUNDARIES, TransformSet, parse_transforms
 
 from .attribution import attention_flow
-from .encoder import SpitConfig, SpitEncoder
+from .encoder import SpitConfig, SpitEncoder, density, operations
 from .tokens import BINS, region_tokens
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class SpitBackbone:
     default_transforms = "identity"
     absolute_levels = True
     patch_size = BINS  # about the side of a region
+    has_regions = True
     activations = 14  # as a ViT's
 
     def __init__(
@@ -97,6 +98,20 @@ class SpitBackbone:
         """Return the channels of a token; grey and RGB images have the same."""
         check_grey_or_rgb(self.name, image_channels)
         return self.channels
+
+    @property
+    def pass_dtype(self) -> torch.dtype:
+        """The number format of the encoder's pass."""
+        return self.encoder.norm.weight.dtype
+
+    @property
+    def density(self) -> float:
+        """How many regions an image has for each square of 16 px, about."""
+        return density(self.config)
+
+    def operations(self, *, tokens: int, pixels: int) -> int:
+        """Return the floating-point operations of a pass over so many regions."""
+        return operations(self.config, tokens)
 
     def trust_for(self, image_channels: int) -> None:
         """Return that all channels are trusted alike."""
@@ -231,7 +246,7 @@ class SpitBackbone:
         raw = region_tokens(
             features, labels, sigma=config.sigma, gradients=config.gradients
         )
-        return raw.to(self.device, self.encoder.norm.weight.dtype), labels
+        return raw.to(self.device, self.pass_dtype), labels
 
     def _regions(self, features: Tensor) -> Tensor:
         _, height, width = features.shape

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from napari_hrdv2.core._entry import Entry
 
-from .encoder import SpitConfig
+from .encoder import SpitConfig, density, operations
 from .tokens import BINS
 from .weights import shapes_of
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.vit import Facet
 
 PAGE = "https://github.com/dsb-ifi/SPiT"
 _CLASSES = 1000  # of the classifier in the files
@@ -46,6 +50,15 @@ class SpitEntry(Entry):
     def patch_size(self) -> int:
         """About the side of a region in pixels."""
         return BINS
+
+    @property
+    def density(self) -> float:
+        """How many regions an image has for each square of 16 px, about."""
+        return density(self.config)
+
+    def operations(self, *, tokens: int, facets: tuple[Facet, ...] = ()) -> int:
+        """Return the operations of the encoder."""
+        return operations(self.config, tokens)
 
     @property
     def download_bytes(self) -> int:
