@@ -2,7 +2,7 @@ import colorsys
 
 import pytest
 
-from napari_hrdv2.session import ClassInfo, Classes, default_color
+from napari_hrdv2.session import Classes, ClassInfo, default_color
 
 
 def test_many_classes_have_many_colors():
@@ -70,3 +70,27 @@ def test_listeners_hear_of_changes_only():
     classes.move(1, 1)
     classes.remove(2)
     assert heard == [[2, 1], [1]]
+
+
+def test_a_removed_class_comes_back_as_it_was():
+    classes = Classes()
+    classes.rename(2, "pore")
+    classes.recolor(2, "#102030")
+    classes.remove(2)
+    classes.ensure([2])
+    assert classes[2] == ClassInfo("pore", "#102030")
+
+
+def test_a_name_that_was_taken_meanwhile_does_not_come_back():
+    classes = Classes()
+    classes.rename(2, "pore")
+    classes.remove(2)
+    classes.rename(1, "pore")
+    classes.ensure([2])
+    assert classes[2].name == "Class 2"
+
+
+def test_a_new_class_has_no_label_of_a_removed_one():
+    classes = Classes()
+    classes.remove(2)
+    assert classes.add() == 3

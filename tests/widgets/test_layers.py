@@ -129,13 +129,15 @@ def test_negative_labels_are_refused_in_one_sentence(bench):
     bench.wait(lambda: "-2 is negative" in bench.widget.status.text())
 
 
-def test_only_a_stack_says_what_to_open(make_napari_viewer_proxy, make_bench):
+def test_a_stack_whose_axis_has_no_name_asks_for_it(
+    make_napari_viewer_proxy, make_bench
+):
     viewer = make_napari_viewer_proxy()
     viewer.add_image(np.zeros((4, 60, 60)), name="stack")
     bench = make_bench(viewer)
     bench.qtbot.wait(20)
     assert bench.widget.status.text() == (
-        "stack has 3 dimensions; open or extract a 2-D grey or RGB image."
+        "stack is a stack: choose under Images what axis 0 (4) is, Z, T or channel."
     )
 
 
@@ -157,3 +159,54 @@ def test_the_status_knows_whether_there_is_a_layer_to_paint_on(bench):
 def test_layers_of_an_image_left_behind_do_not_move_with_it(two_images):
     two_images.viewer.layers["Image"].scale = (9, 9)
     assert two_images.controller.link.scribbles.scale[0] != 9
+
+
+def test_a_stroke_just_before_another_image_is_chosen_counts(two_images):
+    choose(two_images, 0)
+    two_images.paint((30,), (30,), 3)
+    two_images.widget.features.image.activated.emit(1)
+    painted = [picture.class_ids for picture in two_images.session.pictures.painted()]
+    assert painted == [(1, 2, 3)]
+
+
+def test_coming_back_to_an_image_shows_what_later_strokes_made_of_it(two_images):
+    two_images.compute()
+    two_images.controller.link.scribbles.data[30, 10:20] = 3
+    two_images.controller.link.scribbles.refresh()
+    two_images.settle()
+    assert two_images.session.classifier.classes.tolist() == [1, 2, 3]
+    choose(two_images, 0)
+    result = two_images.session.current.result
+    assert result.digest == two_images.session._training._digest
+
+
+def test_layers_of_an_image_left_behind_move_with_their_own_image(two_images):
+    two_images.viewer.layers["Image"].scale = (9, 9)
+    np.testing.assert_allclose(two_images.scribbles.scale, (9, 9))
+
+
+def test_planes_of_a_stack_train_together_in_the_window(
+    make_napari_viewer_proxy, make_bench, image
+):
+    viewer = make_napari_viewer_proxy()
+    viewer.add_image(
+        np.stack([image, image + 1, image + 2]), axis_labels=("Z", "y", "x"), name="all"
+    )
+    bench = make_bench(viewer)
+    bench.session.configure(backbone="filters")
+    for plane, label, columns in ((0, 1, (10, 20)), (2, 2, (60, 70))):
+        viewer.dims.set_current_step(0, plane)
+        bench.settle()
+        for column in columns:
+            bench.scribbles.paint((plane, 10, column), label)
+    bench.wait(lambda: "Segmentation" in bench.names)
+    bench.settle()
+    assert bench.session.classifier.classes.tolist() == [1, 2]
+    assert np.mean(viewer.layers["Segmentation"].data[2][:, 60:] == 2) > 0.9
+    painted = bench.session.pictures.painted()
+    (key,) = (picture.key for picture in painted if picture.plane == {"Z": 0})
+    bench.controller.link.show_picture(key)
+    bench.settle()
+    assert viewer.dims.current_step[0] == 0
+    viewer.layers.remove("all")
+    bench.wait(lambda: len(bench.session.pictures) == 0)

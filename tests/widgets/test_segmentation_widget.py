@@ -92,17 +92,6 @@ def test_scribbles_made_before_the_features_count(bench):
     bench.wait(lambda: "Segmentation" in bench.names)
 
 
-def test_class_buttons_and_the_brush_follow_each_other(bench):
-    buttons = {b.objectName(): b for b in bench.widget.findChildren(QAbstractButton)}
-    buttons["class_2"].click()
-    assert bench.scribbles.selected_label == 2
-    bench.scribbles.selected_label = 1
-    assert buttons["class_1"].isChecked()
-    buttons["add_class"].click()
-    assert bench.scribbles.selected_label == 3
-    assert list(bench.session.classes) == [1, 2, 3]
-
-
 def test_an_unknown_label_becomes_a_class_when_painted(bench):
     bench.scribbles.selected_label = 5
     bench.paint((10,), (10,), 5)
@@ -125,12 +114,12 @@ def test_a_misspelt_transform_set_is_noted_and_cannot_start(bench):
     assert bench.widget.features.compute.isEnabled()
 
 
-def test_a_volume_is_refused_and_the_image_stays(bench):
+def test_a_stack_asks_for_the_names_of_its_axes(bench):
     bench.viewer.add_image(np.zeros((4, 64, 80)), name="volume")
     bench.wait(lambda: bench.widget.features.image.count() == 2)
     bench.widget.features.image.activated.emit(1)
-    assert "volume has 3 dimensions" in bench.widget.status.text()
-    assert bench.widget.features.image.currentText() == "Image"
+    assert bench.widget.status.text().startswith("volume is a stack: choose")
+    assert bench.widget.images_fold.is_open
 
 
 def test_an_image_with_nan_is_refused_in_one_sentence(bench):

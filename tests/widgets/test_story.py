@@ -77,7 +77,8 @@ def test_the_story_of_a_segmentation(make_napari_viewer, make_bench):
     truth = viewer.layers["Ground truth"].data
     hand.stroke(*within(truth, 1))
     bench.wait(lambda: bench.session.scribbles.class_ids == (1,))
-    hand.click(panel.paint.findChild(type(panel.paint.add), "class_2"))
+    hand.do("key", "2")
+    bench.wait(lambda: bench.scribbles.selected_label == 2)
     hand.stroke(*within(truth, 2))
     bench.wait(lambda: "Segmentation" in bench.names)
     bench.settle()

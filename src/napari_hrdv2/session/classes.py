@@ -64,6 +64,7 @@ class Classes(Mapping[int, ClassInfo]):
 
     def __init__(self, classes: Mapping[int, ClassInfo] | None = None) -> None:
         self._classes = dict(default_classes() if classes is None else classes)
+        self._removed: dict[int, ClassInfo] = {}  # undo may bring their strokes back
 
     def __getitem__(self, class_id: int) -> ClassInfo:
         return self._classes[class_id]
@@ -76,7 +77,7 @@ class Classes(Mapping[int, ClassInfo]):
 
     def add(self, name: str = "") -> int:
         """Add a class, and return its id."""
-        class_id = max(self._classes, default=0) + 1
+        class_id = max((*self._classes, *self._removed), default=0) + 1
         self.ensure((class_id,), names={class_id: name})
         return class_id
 
@@ -99,7 +100,7 @@ class Classes(Mapping[int, ClassInfo]):
         names, colors = names or {}, colors or {}
         classes = dict(self._classes)
         for class_id in sorted({int(i) for i in (*ids, *names, *colors) if i > 0}):
-            known = classes.get(class_id) or default_class(class_id)
+            known = classes.get(class_id) or self._as_it_was(class_id)
             classes[class_id] = ClassInfo(
                 names.get(class_id) or known.name, colors.get(class_id) or known.color
             )
@@ -138,11 +139,19 @@ class Classes(Mapping[int, ClassInfo]):
 
     def remove(self, class_id: int) -> None:
         """Take a class out; what is painted in it is none of this object's business."""
+        self._removed[class_id] = self._classes[class_id]
         self._become({i: info for i, info in self.items() if i != class_id})
 
     def restore(self, classes: Mapping[int, ClassInfo]) -> None:
         """Take over all classes and their order, as from a project."""
+        self._removed = {}
         self._become(dict(classes))
+
+    def _as_it_was(self, class_id: int) -> ClassInfo:
+        """Return a class as it was when it was removed, or a new one."""
+        info = self._removed.pop(class_id, default_class(class_id))
+        taken = any(info.name == other.name for other in self.values())
+        return replace(info, name=f"Class {class_id}") if taken else info
 
     def _become(self, classes: dict[int, ClassInfo]) -> None:
         if list(classes.items()) != list(self._classes.items()):

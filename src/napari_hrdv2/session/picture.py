@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.session.scribbles import Scribbles
+from napari_hrdv2.session.stacks import Plane
 from napari_hrdv2.session.train_work import Strokes
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Picture:
     key : str
         By which the session knows it.
     image : (H, W) or (H, W, 3|4) array
+        Of a stack a `Plane`, whose pixels are read when they are first needed.
     name : str
         What people call it.
     pixel_size : tuple of float and str, or None
@@ -71,14 +73,18 @@ class Picture:
     excluded : (H, W) bool array or None
         Where it is no material, such as a scale bar.
     features, made_with, samples
-        The features, their settings, and rows of them that were read; or None.
+        The features, their settings, and rows of them that were read; or None. Where
+        the features were put away to save memory the other two remain: the strokes
+        still train.
     result : Result or None
     awaited : int
         Number of the feature request that is on its way, 0 without one.
+    last_used : int
+        Higher for those that were shown, or got their features, later.
     """
 
     key: str
-    image: NDArray[Any]
+    image: NDArray[Any] | Plane
     name: str = ""
     pixel_size: tuple[float, str] | None = None
     source: str | None = None
@@ -92,16 +98,17 @@ class Picture:
     samples: SampleCache | None = None
     result: Result | None = None
     awaited: int = 0
+    last_used: int = 0
     _serial: int = 0  # of the features: fits on other ones are not the same
 
     def __post_init__(self) -> None:
-        array = np.asarray(self.image)
-        if not _is_picture(array.shape):
+        if not isinstance(self.image, Plane):
+            self.image = np.asarray(self.image)
+        if not _is_picture(self.image.shape):
             raise ValueError(
-                f"image: shape {array.shape} is not one micrograph; choose a 2-D grey "
-                "or RGB image"
+                f"image: shape {self.image.shape} is not one micrograph; choose a 2-D "
+                "grey or RGB image"
             )
-        self.image = array
         self._strokes: Scribbles | None = None
 
     @property
@@ -158,21 +165,53 @@ class Picture:
         if features is not None:
             self.was_segmented = False
 
+    @property
+    def is_put_away(self) -> bool:
+        """Whether its features were given up for the memory that they took."""
+        return self.features is None and self.made_with is not None
+
+    def put_away(self) -> None:
+        """Give the features up, but for those of the strokes; the result stays."""
+        from napari_hrdv2.core.classifier import SampleCache, labelled_pixels
+
+        if self.features is None:
+            return
+        features, self.features, self.samples = self.features, None, None
+        self.was_segmented = self.result is not None
+        if self._strokes is not None and self._strokes.class_ids:
+            from napari_hrdv2.session.known_pixels import KnownPixels
+
+            pixels = labelled_pixels(self._strokes.labels)
+            self.samples = SampleCache(KnownPixels(features, pixels))
+        if isinstance(self.image, Plane):
+            self.image.forget()
+
     def training_part(self) -> Strokes:
-        """Return what it adds to the training; it must be painted and have features."""
+        """Return what it adds to the training; it must be painted and have samples."""
         assert self._strokes is not None
         assert self.samples is not None
-        return Strokes(self.features, self._strokes.labels, self.samples)
+        return Strokes(self.samples.features, self._strokes.labels, self.samples)
 
     def signature(self) -> bytes:
         """Return what tells its strokes and features from all other ones."""
         return f"{self.key}/{self._serial}/".encode() + self.strokes_digest
+
+    def _knows_strokes(self) -> bool:
+        from napari_hrdv2.core.classifier import labelled_pixels
+
+        if self._strokes is None or not self._strokes.class_ids:
+            return True
+        known: Any = None if self.samples is None else self.samples.features
+        pixels = labelled_pixels(self._strokes.labels)
+        return known is not None and bool(known.knows(pixels))
 
     def _find_strokes(self) -> None:
         self._strokes = self.scribbles
         if self.scribbles is not None and self.excluded is not None:
             labels = np.where(self.excluded, 0, self.scribbles.labels)
             self._strokes = Scribbles(labels, self.shape)
+        if self.is_put_away and not self._knows_strokes():
+            self.set_features(None, None)  # they must be read anew
 
 
 def _is_picture(shape: tuple[int, ...]) -> bool:

@@ -11,6 +11,7 @@ from psygnal import Signal
 
 from napari_hrdv2.session.picture import Picture
 from napari_hrdv2.session.settings import difference
+from napari_hrdv2.session.stacks import Plane, image_id
 
 
 class Pictures(Mapping[str, Picture]):
@@ -27,6 +28,7 @@ class Pictures(Mapping[str, Picture]):
     def __init__(self) -> None:
         self._pictures: dict[str, Picture] = {}
         self.current: Picture | None = None
+        self._uses = 0
 
     def __getitem__(self, key: str) -> Picture:
         return self._pictures[key]
@@ -41,7 +43,17 @@ class Pictures(Mapping[str, Picture]):
         """Return the picture with this key; the current one for None."""
         return self.current if key is None else self._pictures.get(key)
 
-    def add(self, image: ArrayLike, key: str, **about: Any) -> Picture:
+    def family(self, key: str) -> list[Picture]:
+        """Return all planes of the stack that a key belongs to, or the one image."""
+        of_image = image_id(key)
+        return [one for name, one in self.items() if image_id(name) == of_image]
+
+    def use(self, picture: Picture) -> None:
+        """Note that a picture is in use, so that its features stay for longer."""
+        self._uses += 1
+        picture.last_used = self._uses
+
+    def add(self, image: ArrayLike | Plane, key: str, **about: Any) -> Picture:
         """Take a picture in; one that had this key goes.
 
         Raises
@@ -49,16 +61,17 @@ class Pictures(Mapping[str, Picture]):
         ValueError
             If the array is not one grey or colour picture.
         """
-        picture = Picture(key, np.asarray(image), **about)
+        pixels = image if isinstance(image, Plane) else np.asarray(image)
+        picture = Picture(key, pixels, **about)
         self._pictures[key] = picture
         self.changed.emit()
         return picture
 
-    def show(self, image: ArrayLike | None, key: str, **about: Any) -> bool:
+    def show(self, image: ArrayLike | Plane | None, key: str, **about: Any) -> bool:
         """Make a picture the current one; return whether it is another image.
 
         With the key of a picture that is there, and the same array, that one is
-        current again with all it had.
+        current again with all it had. Planes of one stack are one image.
         """
         former, chosen = self.current, None
         if image is not None:
@@ -67,9 +80,13 @@ class Pictures(Mapping[str, Picture]):
                 chosen = self.add(image, key, **about)
             for name, value in about.items():
                 setattr(chosen, name, value)
+            self.use(chosen)
         self.current = chosen
         self.changed.emit()
-        return former is not None and chosen is not None and former is not chosen
+        if former is None or chosen is None or former is chosen:
+            return False
+        is_plane = bool(former.plane and chosen.plane)
+        return not (is_plane and image_id(former.key) == image_id(chosen.key))
 
     def remove(self, key: str) -> None:
         """Give a picture up, with its strokes."""
@@ -85,13 +102,16 @@ class Pictures(Mapping[str, Picture]):
         return [one for one in self.values() if one.trains and one.class_ids]
 
     def usable(self) -> list[Picture]:
-        """Return the painted pictures that have features like the current one's."""
+        """Return the painted pictures that train with the current one's features."""
         return [picture for picture in self.painted() if self.is_usable(picture)]
 
     def is_usable(self, picture: Picture) -> bool:
-        """Whether a picture has features that go with the current one's."""
+        """Whether what is known of a picture goes with the current one's features."""
         made, current = picture.made_with, self.current
-        if made is None or current is None or current.made_with is None:
+        if current is None or current.features is None or current.made_with is None:
+            return False
+        if made is None or picture.samples is None:
             return False
         alike = difference(made, current.made_with) is None
-        return alike and bool(picture.features.shape[0] == current.features.shape[0])
+        channels = picture.samples.features.shape[0]
+        return alike and bool(channels == current.features.shape[0])

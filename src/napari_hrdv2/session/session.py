@@ -310,7 +310,10 @@ class Session:
         Pictures that were painted on come first, then those with the keys `ahead`,
         which the user may look at next.
         """
-        return self._featuring.next_request(ahead, self.settings)
+        request = self._featuring.next_request(ahead, self.settings)
+        if request is not None and self.pictures.find(request.key) is self.current:
+            self.say(f"Computing features: {self.cost().text()}.")
+        return request
 
     def drop_request(self, reason: str = "Cancelled.", key: str | None = None) -> None:
         """Wait no longer for features of a picture, and say why."""

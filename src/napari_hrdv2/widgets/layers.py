@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -29,28 +30,6 @@ SEGMENTATION_OPACITY = 0.5
 _COLORS_PREPARED = 64  # ids a user may type into napari's own label box
 
 
-def pixels_of(layer: Image) -> NDArray[Any]:
-    """Return the (H, W) or (H, W, 3|4) array of an image layer.
-
-    Raises
-    ------
-    ValueError
-        If the layer is a stack or a volume.
-    """
-    data = layer.data[0] if layer.multiscale else layer.data
-    if layer.ndim != 2:
-        raise ValueError(not_flat(layer))
-    return np.asarray(data)
-
-
-def not_flat(layer: Image) -> str:
-    """Return the sentence that refuses a stack or a volume."""
-    return (
-        f"{layer.name} has {layer.ndim} dimensions; open or extract a 2-D grey or RGB "
-        "image."
-    )
-
-
 def pixel_size_of(layer: Image) -> tuple[float, str] | None:
     """Return the length of a pixel's side and its unit, or None if it has none."""
     unit = str(layer.units[-1])
@@ -74,7 +53,7 @@ def spatial_metadata(layer: Image) -> dict[str, Any]:
 
 def place_like(layer: Labels | None, image: Image) -> None:
     """Move a layer to where the image is now."""
-    if layer is not None:
+    if layer is not None and layer.ndim == image.ndim:
         for name, value in spatial_metadata(image).items():
             setattr(layer, name, value)
 
@@ -97,7 +76,7 @@ def name_table(classes: Mapping[int, ClassInfo]) -> dict[str, list[Any]]:
 
 def sensible_brush(shape: tuple[int, ...]) -> int:
     """Return a brush size in pixels that is a stroke on the screen, not a dot."""
-    return int(np.clip(round(min(shape[:2]) / 80), 3, 40))
+    return int(np.clip(round(min(shape[-2:]) / 80), 3, 40))
 
 
 def new_id() -> str:
@@ -111,11 +90,19 @@ def id_of(viewer: napari.components.ViewerModel, image: Image) -> str:
     for layer in viewer.layers:
         if layer == image:  # not `is`: plugins see layers through proxies
             break
-        if isinstance(layer, Image) and layer.metadata.get(METADATA_KEY, {}) == mark:
-            mark = {}  # the layer is a duplicate of that one
+        other = layer.metadata.get(METADATA_KEY, {})
+        if isinstance(layer, Image) and "id" in mark and other.get("id") == mark["id"]:
+            mark = {k: v for k, v in mark.items() if k != "id"}  # a duplicate of that
     if "id" not in mark:
-        mark = {"id": new_id()}
+        mark = {**mark, "id": new_id()}
         image.metadata = {**image.metadata, METADATA_KEY: mark}
+    return str(mark["id"])
+
+
+def renew_id(image: Image) -> str:
+    """Give an image another id, where it has that of the image it was copied from."""
+    mark = {**image.metadata.get(METADATA_KEY, {}), "id": new_id()}
+    image.metadata = {**image.metadata, METADATA_KEY: mark}
     return str(mark["id"])
 
 
@@ -127,11 +114,10 @@ def mark_of(role: str, image_id: str) -> dict[str, Any]:
 def find_layer(
     viewer: napari.components.ViewerModel,
     role: str,
-    image: Image,
+    image_id: str,
     shape: tuple[int, ...],
 ) -> Labels | None:
-    """Return the layer that has this role for this image, and fits it."""
-    image_id = id_of(viewer, image)
+    """Return the layer that has this role for the image with an id, and fits it."""
     for layer in viewer.layers:  # a duplicate that the user made lies above
         mark = layer.metadata.get(METADATA_KEY, {})
         if (
@@ -151,17 +137,24 @@ def class_names_of(layer: Labels) -> dict[int, str]:
 def make_scribbles(
     viewer: napari.components.ViewerModel,
     image: Image,
-    shape: tuple[int, int],
+    image_id: str,
+    shape: tuple[int, ...],
     classes: Mapping[int, ClassInfo],
 ) -> Labels:
-    """Add an empty layer to paint on, above the image."""
+    """Add an empty layer to paint on, above the image.
+
+    Raises
+    ------
+    ValueError
+        If there is no memory for it.
+    """
     return viewer.add_labels(
-        np.zeros(shape, np.uint8),
+        _empty(shape),
         name="Scribbles",
         colormap=colormap_of(classes),
         features=name_table(classes),
         opacity=1.0,
-        metadata=mark_of("scribbles", id_of(viewer, image)),
+        metadata=mark_of("scribbles", image_id),
         **spatial_metadata(image),
     )
 
@@ -181,18 +174,20 @@ def arm_brush(
 def make_segmentation(
     viewer: napari.components.ViewerModel,
     image: Image,
+    image_id: str,
     scribbles: Labels | None,
-    data: NDArray[Any],
     classes: Mapping[int, ClassInfo],
+    *,
+    shape: tuple[int, ...],
 ) -> Labels:
-    """Add the result beneath the scribbles, which stay selected."""
+    """Add an empty result beneath the scribbles, which stay selected."""
     layer = Labels(
-        data.copy(),
+        _empty(shape),
         name="Segmentation",
         colormap=colormap_of(classes),
         features=name_table(classes),
         opacity=SEGMENTATION_OPACITY,
-        metadata=mark_of("segmentation", id_of(viewer, image)),
+        metadata=mark_of("segmentation", image_id),
         **spatial_metadata(image),
     )
     layer.editable = False
@@ -204,11 +199,52 @@ def make_segmentation(
     return layer
 
 
-def show_segmentation(layer: Labels, data: NDArray[Any]) -> None:
-    """Write a result into its layer, which stays protected from the brush."""
-    if layer.data.shape == data.shape and layer.data.dtype == data.dtype:
-        layer.data[...] = data
+def write_plane(layer: Labels, index: tuple[int, ...], labels: NDArray[Any]) -> None:
+    """Write (H, W) labels into a layer; one that is protected stays protected."""
+    if np.can_cast(labels.dtype, layer.data.dtype) or not labels.size:
+        layer.data[index] = labels
         layer.refresh()
-    else:
-        layer.data = data.copy()
-        layer.editable = False
+        return
+    is_editable = layer.editable
+    data = layer.data.astype(np.promote_types(layer.data.dtype, labels.dtype))
+    data[index] = labels
+    layer.data = data
+    layer.editable = is_editable
+
+
+def add_image(
+    viewer: napari.components.ViewerModel,
+    data: NDArray[Any],
+    path: str,
+    *,
+    name: str = "",
+    pixel_size: float | None = None,
+    unit: str = "pixel",
+) -> Image:
+    """Add a micrograph that was read from a file, and remember the file."""
+    size = 1.0 if pixel_size is None else pixel_size
+    return viewer.add_image(
+        data,
+        name=name or Path(path).stem,
+        rgb=data.ndim == 3,
+        scale=(size, size),
+        units=(unit, unit),
+        metadata={METADATA_KEY: {"path": path}},
+    )
+
+
+def path_of(image: Image) -> str | None:
+    """Return the file that an image came from."""
+    mark = image.metadata.get(METADATA_KEY, {})
+    return image.source.path or mark.get("path")
+
+
+def _empty(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return zeros, which take memory only where something is painted."""
+    try:
+        return np.zeros(shape, np.uint8)
+    except MemoryError:
+        raise ValueError(
+            f"labels: there is no memory for a layer of shape {shape}; open a part of "
+            "the stack"
+        ) from None

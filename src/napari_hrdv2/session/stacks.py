@@ -1,0 +1,175 @@
+"""Planes of stacks: their pixels, the names of their axes, and their keys."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+AXIS_NAMES = ("Z", "T", "channel")
+"""What an axis that the file does not name can be called."""
+
+_SPELLINGS = {
+    "z": "Z",
+    "depth": "Z",
+    "t": "T",
+    "time": "T",
+    "c": "channel",
+    "ch": "channel",
+    "channels": "channel",
+}
+# Viewers count axes that have no name; tifffile writes I and Q for "some sequence".
+_NO_NAME = re.compile(r"\s*(-?\d+|(axis|dim|dimension)[ _]?-?\d*|[iIqQ?]|)\s*")
+_PLANE_KEY = re.compile(r"(.*)/(\d+(?:,\d+)*)", re.DOTALL)
+
+AHEAD, BEHIND = 2, 1  # planes that a user who scrolls on, or back, sees next
+
+
+class Plane:
+    """One plane of a stack, as an array that is read when it is first needed.
+
+    Stacks may lie on a disk or be computed: whoever needs the pixels waits for them,
+    in the thread where he needs them, and nobody else does.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the pixels.
+    shape : tuple of int
+        (H, W) or (H, W, 3|4).
+    dtype : numpy.dtype
+
+    Examples
+    --------
+    >>> stack = np.arange(24).reshape(2, 3, 4)
+    >>> plane = Plane(lambda: stack[1], (3, 4), stack.dtype)
+    >>> plane.shape, int(np.asarray(plane).min())
+    ((3, 4), 12)
+    """
+
+    def __init__(
+        self, read: Callable[[], ArrayLike], shape: Sequence[int], dtype: Any
+    ) -> None:
+        self.shape = tuple(int(size) for size in shape)
+        self.dtype = np.dtype(dtype)
+        self._read = read
+        self._pixels: NDArray[Any] | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return int(np.prod(self.shape))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        with self._lock:
+            if self._pixels is None:
+                self._pixels = np.asarray(self._read())
+            pixels = self._pixels
+        if pixels.shape != self.shape:
+            raise ValueError(
+                f"image: the plane has shape {pixels.shape} where {self.shape} was "
+                "announced; open the stack again"
+            )
+        return np.array(pixels, dtype, copy=copy)
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.asarray(self)[index]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def forget(self) -> None:
+        """Let go of the pixels; they are read again when they are needed."""
+        with self._lock:
+            self._pixels = None
+
+
+def axis_name(label: str) -> str | None:
+    """Return what an axis is called, or None where the label says nothing.
+
+    Examples
+    --------
+    >>> axis_name("z"), axis_name("tilt"), axis_name("-3"), axis_name("axis 0")
+    ('Z', 'tilt', None, None)
+    """
+    if _NO_NAME.fullmatch(label):
+        return None
+    return _SPELLINGS.get(label.strip().lower(), label.strip())
+
+
+def axis_names(labels: Sequence[str]) -> tuple[str | None, ...]:
+    """Return the names of axes; one that repeats another's name has none."""
+    names: list[str | None] = []
+    for label in labels:
+        name = axis_name(label)
+        names.append(None if name in names else name)
+    return tuple(names)
+
+
+def plane_key(image_id: str, index: Sequence[int]) -> str:
+    """Return the key of a plane; of the image itself for an empty index.
+
+    Examples
+    --------
+    >>> plane_key("alloy", (3, 0)), plane_key("alloy", ())
+    ('alloy/3,0', 'alloy')
+    """
+    return f"{image_id}/{','.join(map(str, index))}" if index else image_id
+
+
+def image_id(key: str) -> str:
+    """Return the key without the plane."""
+    found = _PLANE_KEY.fullmatch(key)
+    return found[1] if found else key
+
+
+def plane_index(key: str) -> tuple[int, ...]:
+    """Return which plane a key means; empty for an image that is no stack."""
+    found = _PLANE_KEY.fullmatch(key)
+    return tuple(map(int, found[2].split(","))) if found else ()
+
+
+def neighbours(
+    index: Sequence[int], sizes: Sequence[int], *, axis: int = 0, step: int = 1
+) -> list[tuple[int, ...]]:
+    """Return the planes that come next: two in the direction of travel, one behind.
+
+    Parameters
+    ----------
+    index, sizes : sequence of int
+        The plane, and how many there are along each axis.
+    axis : int
+        Along which the user travels.
+    step : {1, -1}
+        In which direction.
+
+    Examples
+    --------
+    >>> neighbours((3, 0), (6, 2), step=1)
+    [(4, 0), (5, 0), (2, 0)]
+    >>> neighbours((0,), (6,), step=-1)
+    [(1,)]
+    """
+    if not index:
+        return []
+    near = []
+    for distance in (*range(1, AHEAD + 1), *range(-1, -BEHIND - 1, -1)):
+        place = index[axis] + step * distance
+        if 0 <= place < sizes[axis]:
+            near.append((*index[:axis], place, *index[axis + 1 :]))
+    return near
+
+
+def text_of(plane: dict[str, int]) -> str:
+    """Return a plane in words: ``"Z 3, T 0"``."""
+    return ", ".join(f"{name} {place}" for name, place in plane.items())

@@ -1,0 +1,134 @@
+"""Image layers as stacks of planes: which one is shown, what its axes are called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_hrdv2.session.stacks import AXIS_NAMES, Plane, axis_names
+
+if TYPE_CHECKING:
+    import napari.components
+    from napari.layers import Image
+
+Index = tuple[int, ...]
+"""Of a plane along the axes before rows and columns; () for an image that is flat."""
+
+
+def sizes(layer: Image) -> Index:
+    """Return how many planes there are along each axis; () for a flat image."""
+    return label_shape(layer)[:-2]
+
+
+def label_shape(layer: Image) -> Index:
+    """Return the shape of labels that lie on a layer."""
+    return tuple(int(size) for size in _data(layer).shape[: layer.ndim])
+
+
+def names(layer: Image) -> tuple[str | None, ...]:
+    """Return what the axes of the planes are called, None where nobody said."""
+    return axis_names(layer.axis_labels[:-2])
+
+
+def unnamed(layer: Image) -> list[int]:
+    """Return the axes that must be named; one plane needs no name."""
+    pairs = zip(names(layer), sizes(layer), strict=False)
+    return [axis for axis, (name, size) in enumerate(pairs) if not name and size > 1]
+
+
+def name_axis(layer: Image, axis: int, name: str) -> None:
+    """Say what an axis is; the sliders of the viewer show it too."""
+    labels = list(layer.axis_labels)
+    labels[axis] = name
+    layer.axis_labels = tuple(labels)
+
+
+def place(layer: Image, index: Index) -> dict[str, int]:
+    """Return a plane by the names of its axes."""
+    return {name: i for name, i in zip(names(layer), index, strict=False) if name}
+
+
+def pixels(layer: Image, index: Index) -> Any:
+    """Return an image, or a plane of a stack; a `Plane` where reading takes time.
+
+    Raises
+    ------
+    ValueError
+        If there is no such plane, or an axis has no name yet.
+    """
+    data, there = _data(layer), sizes(layer)
+    if unnamed(layer):
+        raise ValueError(how_to_name(layer))
+    is_inside = all(0 <= i < n for i, n in zip(index, there, strict=False))
+    if len(index) != len(there) or not is_inside:
+        raise ValueError(
+            f"plane: {layer.name} has no plane {index}; there are {there} of them"
+        )
+    if isinstance(data, np.ndarray):
+        return np.asarray(data[index])
+    return Plane(lambda: np.asarray(data[index]), data.shape[len(there) :], data.dtype)
+
+
+def how_to_name(layer: Image) -> str:
+    """Return the sentence that asks for the names of axes."""
+    axes = ", ".join(f"axis {axis} ({sizes(layer)[axis]})" for axis in unnamed(layer))
+    return (
+        f"{layer.name} is a stack: choose under Images what {axes} is, "
+        f"{', '.join(AXIS_NAMES[:-1])} or {AXIS_NAMES[-1]}."
+    )
+
+
+def trouble(viewer: napari.components.ViewerModel, layer: Image) -> str:
+    """Return why no plane of a stack can be worked on now, "" if one can."""
+    if layer.ndim == 2:
+        return ""
+    if unnamed(layer):
+        return how_to_name(layer)
+    dims = viewer.dims
+    if dims.ndisplay == 3:
+        return (
+            f"The view is 3-D: switch it back to 2-D, by the button below the layer "
+            f"list, to segment planes of {layer.name}."
+        )
+    if set(dims.displayed) != {dims.ndim - 2, dims.ndim - 1}:
+        return (
+            f"The view shows {layer.name} from the side: change the order of the axes, "
+            "by the button below the layer list, until its rows and columns are back."
+        )
+    return ""
+
+
+def shown(viewer: napari.components.ViewerModel, layer: Image) -> Index:
+    """Return the plane of a layer that the sliders of the viewer point at."""
+    there = sizes(layer)
+    point = layer.world_to_data(viewer.dims.point)[: len(there)]
+    return tuple(
+        int(np.clip(round(float(at)), 0, max(size - 1, 0)))
+        for at, size in zip(point, there, strict=True)
+    )
+
+
+def visible(layer: Image, shape: tuple[int, int]) -> tuple[slice, slice] | None:
+    """Return the part of an image that is on the screen; None for all or nothing."""
+    (top, left), (bottom, right) = layer.corner_pixels[:, -2:]
+    height, width = shape
+    rows = slice(max(int(top), 0), min(int(bottom) + 1, height))
+    columns = slice(max(int(left), 0), min(int(right) + 1, width))
+    size = (rows.stop - rows.start, columns.stop - columns.start)
+    is_seen = min(size) > 0
+    return (rows, columns) if is_seen and size != shape else None
+
+
+def go_to(viewer: napari.components.ViewerModel, layer: Image, index: Index) -> None:
+    """Move the sliders of the viewer to a plane."""
+    if not index:
+        return
+    world = layer.data_to_world((*index, 0, 0))
+    first = viewer.dims.ndim - layer.ndim
+    for axis in range(len(index)):
+        viewer.dims.set_point(first + axis, float(world[axis]))
+
+
+def _data(layer: Image) -> Any:
+    return layer.data[0] if layer.multiscale else layer.data

@@ -1,0 +1,153 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_hrdv2.core.guidance import probability_of, uncertainty_of
+from napari_hrdv2.session import Session, compute
+
+
+@pytest.fixture
+def mislabelled(session: Session) -> Session:
+    """Four strokes of each class, and one more of class 2 where class 1 belongs."""
+    labels = np.zeros((40, 48), np.uint8)
+    for row in (2, 12, 22, 32):
+        labels[row : row + 4, 2:6], labels[row : row + 4, 40:44] = 1, 2
+    labels[18:20, 12:18] = 2
+    session.set_scribbles(labels)
+    session.compute_features()
+    session.train()
+    return session
+
+
+def test_the_maps_are_those_of_the_core(trained):
+    guiding, classifier = trained.guiding, trained.classifier
+    np.testing.assert_array_equal(
+        guiding.uncertainty(), uncertainty_of(classifier, trained.features)
+    )
+    np.testing.assert_array_equal(
+        guiding.probability(2), probability_of(classifier, trained.features, 2)
+    )
+
+
+def test_what_is_excluded_is_neither_probable_nor_uncertain(trained):
+    mask = np.zeros((40, 48), bool)
+    mask[30:] = True
+    trained.set_excluded(mask)
+    trained.train(force=True)
+    assert not trained.guiding.probability(1)[30:].any()
+    assert not trained.guiding.uncertainty()[30:].any()
+    assert trained.guiding.probability(1)[:30].any()
+
+
+def test_without_a_result_every_question_is_refused_in_a_sentence(session):
+    guiding = session.guiding
+    for ask in (guiding.doubt_request, guiding.places_request, guiding.check_strokes):
+        with pytest.raises(ValueError, match="There is no result yet: compute"):
+            ask()
+
+
+def test_the_probability_of_a_class_without_strokes_is_refused(trained):
+    trained.classes.ensure((3,), names={3: "pore"})
+    with pytest.raises(ValueError, match="pore has no strokes yet"):
+        trained.guiding.probability(3)
+
+
+def test_places_go_round_the_best_first(trained):
+    places = trained.guiding.find_places()
+    assert len(places) > 1
+    assert np.all(np.diff([place.score for place in places]) < 1e-9)
+    walked = [trained.guiding.next_place() for _ in range(len(places) + 1)]
+    assert walked == [*places, places[0]]
+
+
+def test_places_near_strokes_count_for_less(trained):
+    request = trained.guiding.places_request()
+    best = compute(request).places[0]
+    labels = request.labels.copy()
+    labels[best.row, best.column] = 1
+    assert compute(replace(request, labels=labels)).places[0] != best
+
+
+def test_places_are_explained_by_the_names_of_today(trained):
+    trained.classes.rename(1, "matrix")
+    reason = trained.guiding.find_places()[0].reason
+    assert "matrix" in reason
+    assert "Class 1" not in reason
+
+
+def test_a_new_stroke_makes_places_old(trained, labels):
+    trained.guiding.find_places()
+    late = trained.guiding.places_request()
+    labels[30:34, 4:12] = 1
+    trained.set_scribbles(labels)
+    trained.train()
+    assert not trained.guiding.has_places
+    assert trained.guiding.next_place() is None
+    assert not trained.guiding.accept(compute(late))
+
+
+def test_no_place_is_proposed_where_the_image_is_excluded(trained):
+    mask = np.ones((40, 48), bool)
+    mask[:26] = False
+    trained.set_excluded(mask)
+    trained.train(force=True)
+    assert len(trained.guiding.find_places()) > 0
+    assert max(place.row for place in trained.guiding.places) < 27
+
+
+def test_a_stroke_of_the_wrong_class_is_found_with_its_reason(mislabelled):
+    (suspect,) = mislabelled.guiding.check_strokes()
+    assert (suspect.class_id, suspect.predicted_id) == (2, 1)
+    assert suspect.row in (18, 19)
+    assert 12 <= suspect.column < 18
+    assert "Painted as Class 2" in suspect.reason
+
+
+def test_relabelling_a_suspect_changes_that_stroke_alone(mislabelled):
+    (suspect,) = mislabelled.guiding.check_strokes()
+    expected = mislabelled.scribbles.labels.copy()
+    expected[18:20, 12:18] = 1
+    heard = []
+    mislabelled.relabelled.connect(heard.append)
+    mislabelled.guiding.relabel(suspect, 1)
+    np.testing.assert_array_equal(mislabelled.scribbles.labels, expected)
+    assert heard == ["image"]
+    assert mislabelled.guiding.suspects == ()
+
+
+def test_erasing_a_suspect_leaves_what_was_painted_over_it(mislabelled):
+    (suspect,) = mislabelled.guiding.check_strokes()
+    labels = mislabelled.scribbles.labels.copy()
+    labels[18, 12:18] = 1
+    mislabelled.set_scribbles(labels)
+    assert mislabelled.guiding.suspects == (suspect,)
+    mislabelled.guiding.erase(suspect)
+    assert (mislabelled.scribbles.labels[18, 12:18] == 1).all()
+    assert not mislabelled.scribbles.labels[19, 12:18].any()
+
+
+def test_a_suspect_that_the_user_erased_is_none_any_more(mislabelled):
+    mislabelled.guiding.check_strokes()
+    labels = mislabelled.scribbles.labels.copy()
+    labels[18:20, 12:18] = 0
+    mislabelled.set_scribbles(labels)
+    assert mislabelled.guiding.suspects == ()
+    assert mislabelled.guiding.has_checked
+
+
+def test_suspects_of_another_image_are_forgotten(mislabelled, image):
+    mislabelled.guiding.check_strokes()
+    late = mislabelled.guiding.suspects_request()
+    mislabelled.set_image(image.copy(), "other")
+    assert mislabelled.guiding.suspects == ()
+    assert not mislabelled.guiding.has_checked
+    assert not mislabelled.guiding.accept(compute(late))
+
+
+def test_an_image_without_strokes_has_none_to_check(trained, image):
+    trained.set_image(image.copy(), "other")
+    trained.compute_features()
+    trained.train()
+    with pytest.raises(ValueError, match="no strokes to check on this image"):
+        trained.guiding.check_strokes()

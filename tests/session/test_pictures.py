@@ -1,0 +1,281 @@
+"""Many pictures, one classifier: which train, whose features are kept."""
+
+import numpy as np
+import pytest
+
+from napari_hrdv2.session import Session, compute
+from napari_hrdv2.session.stacks import Plane
+from napari_hrdv2.session.validating import validation_request
+
+
+def show(session, image, place):
+    key = f"stack/{place}"
+    known = session.pictures.find(key)
+    image = image if known is None else known.image
+    session.set_image(image, key, plane={"Z": place}, name=f"stack, Z {place}")
+    return session.current
+
+
+def advance(session, ahead=()):
+    """Compute what is wanted though nobody asked; return the keys."""
+    keys = []
+    while (request := session.next_feature_request(ahead)) is not None:
+        keys.append(request.key)
+        session.accept(compute(request))
+    return keys
+
+
+@pytest.fixture
+def filters(image):
+    session = Session()
+    session.configure(backbone="filters")
+    show(session, image, 0)
+    return session
+
+
+def test_a_plane_that_is_looked_at_gets_features_of_a_bundled_backbone(filters):
+    assert advance(filters) == ["stack/0"]
+    assert filters.features is not None
+
+
+def test_an_image_that_is_no_plane_waits_for_the_user(image):
+    session = Session()
+    session.set_image(image)
+    assert session.next_feature_request() is None
+
+
+def test_a_plane_waits_where_the_backbone_must_be_fetched_first(image):
+    session = Session()
+    session.configure(backbone="dinov2-small")
+    show(session, image, 0)
+    assert session.next_feature_request() is None
+
+
+def test_a_plane_gets_what_another_plane_was_computed_with(filters, image):
+    filters.compute_features()
+    made = filters.features
+    filters.pictures["stack/0"].made_with = filters.settings
+    show(filters, 255 - image, 1)
+    assert advance(filters) == ["stack/1"]
+    assert filters.features.shape == made.shape
+
+
+def test_neighbours_come_after_the_plane_that_is_looked_at(filters, image):
+    for place in (1, 2):
+        filters.pictures.add(255 - image, f"stack/{place}", plane={"Z": place})
+    assert advance(filters, ["stack/1", "stack/2"]) == ["stack/0", "stack/1", "stack/2"]
+
+
+def test_painted_planes_come_before_neighbours(filters, image, labels):
+    for place in (1, 2):
+        filters.pictures.add(255 - image, f"stack/{place}", plane={"Z": place})
+    filters.set_scribbles(labels, "stack/2")
+    assert advance(filters, ["stack/1"]) == ["stack/0", "stack/2", "stack/1"]
+
+
+def test_features_that_were_called_off_are_not_asked_for_again_and_again(filters):
+    assert filters.next_feature_request() is not None
+    filters.drop_request()
+    assert filters.next_feature_request() is None
+    assert filters.feature_request() is not None  # but by hand
+
+
+def test_coming_back_to_a_plane_tries_again(filters, image):
+    filters.next_feature_request()
+    filters.drop_request()
+    show(filters, 255 - image, 1)
+    assert advance(filters) == ["stack/1"]
+    show(filters, None, 0)
+    assert advance(filters) == ["stack/0"]
+
+
+def test_a_painted_plane_that_fails_is_asked_for_once(filters, image, labels):
+    broken = image / 255
+    broken[0, 0] = np.nan
+    filters.pictures.add(broken, "stack/1", plane={"Z": 1})
+    filters.set_scribbles(labels, "stack/1")
+    advance_once = filters.next_feature_request()
+    filters.accept(compute(advance_once))
+    request = filters.next_feature_request()
+    assert request.key == "stack/1"
+    with pytest.raises(ValueError, match="NaN"):
+        compute(request)
+    filters.drop_request("Failed.", "stack/1")
+    assert filters.next_feature_request() is None
+
+
+def test_all_planes_of_a_stack_map_their_grey_levels_alike(image):
+    session = Session()
+    session.configure(backbone="filters")
+    show(session, image.astype(np.uint16) * 10, 0)
+    with pytest.warns(UserWarning, match="own range 600"):
+        advance(session)
+    show(session, image.astype(np.uint16) * 10 // 2 + 700, 1)
+    advance(session)
+    first, second = (one.features.recipes[0] for one in session.pictures.values())
+    assert first.value_range == second.value_range == (600.0, 1840.0)
+
+
+def test_strokes_on_all_planes_train_one_classifier(filters, image, labels):
+    filters.set_scribbles(np.where(labels == 1, 1, 0))
+    advance(filters)
+    show(filters, image, 1)
+    filters.set_scribbles(np.where(labels == 2, 2, 0))
+    advance(filters)
+    filters.train()
+    assert filters.classifier.classes.tolist() == [1, 2]
+    assert set(np.unique(filters.segmentation)) == {1, 2}
+
+
+def test_the_longest_unused_features_go_first_and_never_the_current(filters, image):
+    advance(filters)
+    size = filters.features.nbytes
+    filters._featuring.budget_bytes = 2 * size
+    for place in (1, 2):
+        show(filters, image + place, place)
+        advance(filters)
+    assert list(filters.pictures) == ["stack/1", "stack/2"]
+    filters._featuring.budget_bytes = 0
+    show(filters, image + 3, 3)
+    advance(filters)
+    assert list(filters.pictures) == ["stack/3"]
+    assert filters.features is not None
+
+
+def test_no_more_planes_are_computed_ahead_than_there_is_room_for(filters, image):
+    advance(filters)
+    filters._featuring.budget_bytes = 2 * filters.features.nbytes
+    for place in (1, 2):
+        filters.pictures.add(255 - image, f"stack/{place}", plane={"Z": place})
+    assert advance(filters, ["stack/1", "stack/2"]) == ["stack/1"]
+
+
+@pytest.fixture
+def put_away(filters, image, labels):
+    """A painted plane whose features had to go, and another one that is current."""
+    filters.set_scribbles(labels)
+    advance(filters)
+    filters._featuring.budget_bytes = 0
+    show(filters, 255 - image, 1)
+    advance(filters)
+    return filters
+
+
+def test_painted_pixels_train_without_their_features(put_away, labels):
+    picture = put_away.pictures["stack/0"]
+    assert picture.features is None
+    assert picture.is_put_away
+    put_away.train()
+    assert put_away.classifier.classes.tolist() == [1, 2]
+    assert put_away.next_feature_request() is None
+
+
+def test_training_without_the_features_gives_the_same_classifier(image, labels):
+    weights = []
+    for budget in (None, 0):
+        session = Session()
+        session.configure(backbone="filters")
+        session._featuring.budget_bytes = budget
+        show(session, image, 0)
+        session.set_scribbles(labels)
+        advance(session)
+        show(session, 255 - image, 1)
+        advance(session)
+        assert (session.pictures["stack/0"].features is None) == (budget == 0)
+        session.train()
+        weights.append(session.classifier.weight)
+    np.testing.assert_array_equal(*weights)
+
+
+def test_more_strokes_on_a_picture_put_away_need_its_features_again(put_away, labels):
+    more = labels.copy()
+    more[30:33, 4:9] = 2
+    put_away.set_scribbles(more, "stack/0")
+    assert put_away.next_feature_request().key == "stack/0"
+
+
+def test_fewer_strokes_on_a_picture_put_away_do_not(put_away, labels):
+    fewer = labels.copy()
+    fewer[5, :] = 0
+    put_away.set_scribbles(fewer, "stack/0")
+    assert put_away.next_feature_request() is None
+    put_away.train()
+    assert put_away.classifier.classes.tolist() == [1, 2]
+
+
+def test_visiting_a_picture_put_away_computes_its_features(put_away):
+    show(put_away, None, 0)
+    assert advance(put_away) == ["stack/0"]
+    put_away.train()
+    assert put_away.segmentation.any()
+
+
+def test_putting_away_lets_the_pixels_of_a_plane_go(image):
+    reads = []
+
+    def read():
+        reads.append(1)
+        return image
+
+    session = Session()
+    session.configure(backbone="filters")
+    show(session, Plane(read, image.shape, image.dtype), 0)
+    advance(session)
+    session.current.put_away()
+    np.asarray(session.image)
+    assert len(reads) == 2
+
+
+def test_what_remains_of_features_says_that_there_is_no_map(put_away):
+    known = put_away.pictures["stack/0"].samples.features
+    assert known.nbytes > 0
+    for use in (known.materialize, lambda: known.sample([0], [0])):
+        with pytest.raises(ValueError, match="compute its features again"):
+            use()
+
+
+def test_a_loaded_range_of_grey_levels_stays_within_a_stack(filters, image):
+    filters.configure(value_range=(0.0, 200.0))
+    show(filters, 255 - image, 1)
+    assert filters.settings.value_range == (0.0, 200.0)
+    filters.set_image(image, "another")
+    assert filters.settings.value_range is None
+
+
+def test_leaving_one_image_out_scores_each_by_the_others(filters, image, labels):
+    for place in (0, 1, 2):
+        show(filters, image + place, place)
+        filters.set_scribbles(labels)
+        advance(filters)
+    result = compute(validation_request(filters))
+    assert list(result.scores) == ["stack/0", "stack/1", "stack/2"]
+    assert all(score.miou > 0.9 for score in result.scores.values())
+    assert result.mean == pytest.approx(
+        np.mean([score.miou for score in result.scores.values()])
+    )
+    assert "Planes of one stack resemble each other" in result.text
+
+
+def test_one_painted_image_cannot_be_scored(filters, labels):
+    filters.set_scribbles(labels)
+    advance(filters)
+    with pytest.raises(ValueError, match="paint on another image too"):
+        validation_request(filters)
+
+
+def test_images_without_features_ask_for_them_before_the_score(image, labels):
+    session = Session()
+    for key in ("a", "b"):
+        session.set_image(image.copy(), key)
+        session.set_scribbles(labels)
+    with pytest.raises(ValueError, match="compute features first"):
+        validation_request(session)
+
+
+def test_a_picture_that_does_not_train_is_not_scored(filters, image, labels):
+    for place in (0, 1, 2):
+        show(filters, image + place, place)
+        filters.set_scribbles(labels)
+        advance(filters)
+    filters.set_trains("stack/1", False)
+    assert validation_request(filters).keys == ("stack/0", "stack/2")

@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def views(bench):
+    bench.segment()
+    return bench.widget.paint.views
+
+
+def show(bench, views, view):
+    views.show(view)
+    bench.settle()
+    return views.layer
+
+
+def test_the_uncertainty_lies_on_the_image_beneath_the_strokes(bench, views):
+    layer = show(bench, views, "uncertainty")
+    np.testing.assert_array_equal(layer.data, bench.session.guiding.uncertainty())
+    image = bench.viewer.layers["Image"]
+    np.testing.assert_array_equal(layer.scale, image.scale)
+    np.testing.assert_array_equal(layer.translate, image.translate)
+    assert tuple(layer.contrast_limits) == (0, 255)
+    assert bench.names == ["Image", "Segmentation", "Uncertainty", "Scribbles"]
+    assert not bench.viewer.layers["Segmentation"].visible
+    assert bench.viewer.layers.selection.active == bench.scribbles
+
+
+def test_the_probability_follows_the_selected_class(bench, views):
+    layer = show(bench, views, "probability")
+    assert layer.name == "Probability of Class 1"
+    assert layer.data[:, :20].mean() > 200
+    bench.scribbles.selected_label = 2
+    bench.settle()
+    assert views.layer.name == "Probability of Class 2"
+    assert views.layer.data[:, :20].mean() < 55
+
+
+def test_a_class_without_strokes_is_probable_nowhere(bench, views):
+    show(bench, views, "probability")
+    bench.widget.paint.classes.add_class()
+    bench.settle()
+    assert not views.layer.data.any()
+    assert "Class 3 has no strokes yet" in bench.session.status
+
+
+def test_views_go_round_and_the_last_one_leaves_no_layer(bench, views):
+    seen = []
+    for _ in range(3):
+        views.cycle()
+        bench.settle()
+        seen.append(views.shown)
+    assert seen == ["probability", "uncertainty", "result"]
+    assert bench.names == ["Image", "Segmentation", "Scribbles"]
+    assert bench.viewer.layers["Segmentation"].visible
+
+
+def test_the_round_leaves_out_a_probability_that_there_is_not(bench, views):
+    bench.widget.paint.classes.add_class()
+    views.cycle()
+    assert views.shown == "uncertainty"
+
+
+def test_what_is_shown_follows_each_stroke(bench, views):
+    layer = show(bench, views, "uncertainty")
+    former = layer.data.copy()
+    bench.paint((30, 34), (10, 20, 30), 2)
+    bench.settle()
+    assert views.layer is layer
+    assert (layer.data != former).any()
+    np.testing.assert_array_equal(layer.data, bench.session.guiding.uncertainty())
+
+
+def test_no_map_is_computed_while_the_result_is_shown(bench, views, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        bench.controller.side, "submit", lambda kind, *_: asked.append(kind)
+    )
+    bench.paint((30, 34), (10, 20, 30), 2)
+    bench.settle()
+    assert asked == []
+
+
+def test_hiding_what_is_shown_shows_the_image(bench, views):
+    views.toggle()
+    assert not bench.viewer.layers["Segmentation"].visible
+    views.toggle()
+    layer = show(bench, views, "uncertainty")
+    views.toggle()
+    assert not layer.visible
+    assert not bench.viewer.layers["Segmentation"].visible
+
+
+def test_a_view_that_the_user_deletes_gives_way_to_the_result(bench, views):
+    show(bench, views, "uncertainty")
+    bench.viewer.layers.remove("Uncertainty")
+    assert views.shown == "result"
+    assert bench.viewer.layers["Segmentation"].visible
+    bench.paint((30, 34), (10, 20, 30), 2)
+    bench.settle()
+    assert "Uncertainty" not in bench.names
+
+
+def test_strokes_that_no_longer_suffice_end_the_view(bench, views):
+    show(bench, views, "uncertainty")
+    bench.scribbles.data = np.zeros_like(bench.scribbles.data)
+    bench.settle()
+    assert views.shown == "result"
+    assert "Uncertainty" not in bench.names
+
+
+def test_another_image_waits_for_its_own_map(bench, views):
+    show(bench, views, "uncertainty")
+    other = bench.viewer.add_image(bench.session.image[:60, :70].copy(), name="other")
+    bench.controller.link.select_image(other)
+    bench.settle()
+    assert "Uncertainty" not in bench.names
+    bench.compute()
+    bench.settle()
+    bench.wait(lambda: "Uncertainty" in bench.names)
+    assert views.layer.data.shape == (60, 70)
+
+
+def test_the_map_of_a_plane_lies_on_that_plane(
+    make_napari_viewer_proxy, make_bench, image
+):
+    viewer = make_napari_viewer_proxy()
+    stack = viewer.add_image(
+        np.stack([image] * 3),
+        name="stack",
+        axis_labels=("z", "y", "x"),
+        scale=(2, 0.5, 0.5),
+        translate=(1, 3, 4),
+        affine=[[1, 0, 0, 9], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]],
+    )
+    bench = make_bench(viewer)
+    bench.wait(lambda: bench.session.current is not None)
+    viewer.dims.set_current_step(0, 1)
+    bench.settle()
+    labels = np.zeros(stack.data.shape, np.uint8)
+    labels[1, 10:14, 10:20], labels[1, 10:14, 60:70] = 1, 2
+    bench.scribbles.data = labels
+    bench.compute()
+    bench.settle()
+    bench.wait(lambda: bench.session.segmentation is not None)
+    layer = show(bench, bench.widget.paint.views, "uncertainty")
+    np.testing.assert_array_equal(layer.data[0], bench.session.guiding.uncertainty())
+    np.testing.assert_allclose(
+        layer.data_to_world((0, 5, 6)), stack.data_to_world((1, 5, 6))
+    )
+
+
+def test_a_view_is_no_image_to_segment(bench, views):
+    show(bench, views, "uncertainty")
+    bench.settle()
+    assert bench.controller.link.images() == [bench.viewer.layers["Image"]]
+    bench.viewer.layers.remove("Image")
+    bench.wait(lambda: bench.controller.link.image is None)
+    assert "Uncertainty" not in bench.names
