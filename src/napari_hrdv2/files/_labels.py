@@ -143,6 +143,7 @@ def write_labels(
             temporary,
             data,
             compression="zlib",
+            maxworkers=1,  # also works while the interpreter ends
             photometric="minisblack",
             resolution=resolution,
             resolutionunit="none",

@@ -6,17 +6,20 @@ import csv
 import itertools
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_hrdv2.session.classes import default_color
 from napari_hrdv2.session.feature_options import FeatureOptions, options_of
+from napari_hrdv2.session.picture import Result
 from napari_hrdv2.session.talk import Talk
+from napari_hrdv2.session.train_work import shares
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.classifier import PixelClassifier
@@ -108,6 +111,93 @@ class ApplyRequest:
             if done:
                 write_table(self.table, done, self.classifier)
         return results
+
+
+@dataclass(frozen=True)
+class PlaneToDo:
+    """A picture that is to be segmented without being shown."""
+
+    key: str
+    name: str
+    image: ArrayLike
+    excluded: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class PlaneDone:
+    """The segmentation of a picture, or why there is none.
+
+    Attributes
+    ----------
+    key : str
+    result : Result or None
+    error : str
+    """
+
+    key: str
+    result: Result | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class ApplyToPlanes:
+    """All planes of a stack are to be segmented by one classifier.
+
+    Each is a partial answer as soon as it is there; features are not kept.
+    """
+
+    planes: tuple[PlaneToDo, ...]
+    classifier: PixelClassifier
+    digest: bytes
+    device: str = "auto"
+    weights: str | None = None
+    value_range: tuple[float, float] | None = None
+    refinement: Refinement | None = None
+
+    def answer(self, talk: Talk) -> list[PlaneDone]:
+        """Segment one plane after the other; errors are collected, not raised."""
+        from napari_hrdv2.core.errors import EXPECTED, explained
+
+        options = options_of(self.classifier, self.device, self.weights)
+        options = replace(options, value_range=self.value_range)
+        backbone = options.load(lambda done, of: talk.progress("Loading", done, of))
+        results = []
+        for number, plane in enumerate(self.planes):
+            talk.progress(f"Segmenting {plane.name}", number, len(self.planes))
+            try:
+                done = PlaneDone(
+                    plane.key, self._segment(plane, backbone, options, talk)
+                )
+            except EXPECTED as error:
+                done = PlaneDone(plane.key, error=f"{plane.name}: {explained(error)}")
+            results.append(done)
+            talk.partial(done)
+        return results
+
+    def _segment(
+        self,
+        plane: PlaneToDo,
+        backbone: Backbone | JoinedBackbone,
+        options: FeatureOptions,
+        talk: Talk,
+    ) -> Result:
+        image = np.asarray(plane.image)
+        features = options.features_of(image, backbone, should_stop=talk.should_stop)
+        labels = self.classifier.predict(features, should_stop=talk.should_stop)
+        if plane.excluded is not None:
+            labels[plane.excluded] = 0
+        shown, after = labels, self.refinement
+        if after is not None and not after.is_off:
+            shown = refined(
+                labels, self.classifier, features, image, after, plane.excluded
+            )
+        classes = self.classifier.classes.tolist()
+        return Result(
+            labels,
+            shares(shown, classes, plane.excluded),
+            self.digest,
+            None if shown is labels else shown,
+        )
 
 
 def jobs_for(files: Sequence[Path], out: Path) -> tuple[Job, ...]:

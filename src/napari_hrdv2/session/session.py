@@ -5,23 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from psygnal import Signal
 
 from napari_hrdv2.session import classifier_files, recipes
 from napari_hrdv2.session.advice import next_step
-from napari_hrdv2.session.classes import Classes
-from napari_hrdv2.session.cost import Cost, estimate_cost
+from napari_hrdv2.session.desk import Desk
 from napari_hrdv2.session.feature_work import FeatureRequest, FeatureResult
 from napari_hrdv2.session.featuring import Featuring
 from napari_hrdv2.session.guiding import Guiding
 from napari_hrdv2.session.measuring import Measuring
-from napari_hrdv2.session.picture import Picture, Result
-from napari_hrdv2.session.pictures import Pictures
+from napari_hrdv2.session.picture import Result
 from napari_hrdv2.session.refining import Refining
-from napari_hrdv2.session.settings import FeatureSettings
 from napari_hrdv2.session.talk import compute
 from napari_hrdv2.session.train_work import TrainResult
 from napari_hrdv2.session.training import Training
@@ -29,34 +25,32 @@ from napari_hrdv2.session.training import Training
 if TYPE_CHECKING:
     import os
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from napari_hrdv2.core.classifier import PixelClassifier
-    from napari_hrdv2.session.scribbles import Scribbles
+    from napari_hrdv2.session.settings import FeatureSettings
     from napari_hrdv2.session.train_work import Region, TrainRequest, TrainResult
 
 logger = logging.getLogger(__name__)
 
 
-class Session:
+class Session(Desk):
     """Pictures on their way from strokes to segmentations by one classifier.
 
     It knows no window: a script drives it directly; a window shows it and listens to
-    its signals. One picture is current: what it says of image, strokes, features and
-    segmentation is of that one. Long work is split in three, so that a window can do
+    its signals. Long work is split in three, so that a window can do
     the middle part in another thread: a request is taken (`feature_request`,
     `train_request`), answered by `session.compute`, and the answer is handed back
     (`accept`).
 
     Attributes
     ----------
-    pictures : Pictures
-        All of them by key, in the order in which they came.
-    settings : FeatureSettings
-    classes : Classes
-        Names and colours by label id.
-    status : str
-        What is going on and what to do next.
+    guiding : Guiding
+        Where to paint next, and which strokes to look at again.
+    refining : Refining
+        What is done after the classifier.
+    measuring : Measuring
+        What is measured on the results.
 
     Examples
     --------
@@ -73,56 +67,13 @@ class Session:
     [1, 2]
     """
 
-    status_changed: ClassVar[Signal] = Signal(str)
-    progress_changed: ClassVar[Signal] = Signal(str, int, int)
-    settings_changed: ClassVar[Signal] = Signal()
-    classes_changed: ClassVar[Signal] = Signal()
-    pictures_changed: ClassVar[Signal] = Signal()
-    features_changed: ClassVar[Signal] = Signal()
-    segmentation_changed: ClassVar[Signal] = Signal()
-    relabelled: ClassVar[Signal] = Signal(str)
-    """The session itself changed the scribbles of the picture with this key."""
-
     def __init__(self) -> None:
-        self.pictures = Pictures()
-        self.pictures.changed.connect(self.pictures_changed.emit)
-        self.settings = FeatureSettings()
-        self.classes = Classes()
-        self.classes.changed.connect(self.classes_changed.emit)
-        self.status = "Open an image to begin."
+        super().__init__()
         self._training = Training()
         self._featuring = Featuring(self.pictures)
         self.guiding = Guiding(self)
         self.refining = Refining(self)
         self.measuring = Measuring(self)
-
-    # What there is.
-
-    @property
-    def current(self) -> Picture | None:
-        """The picture that is worked on."""
-        return self.pictures.current
-
-    @property
-    def image(self) -> Any:
-        """The (H, W) or (H, W, 3|4) array of the current picture, or None."""
-        return self.current.image if self.current else None
-
-    @property
-    def scribbles(self) -> Scribbles | None:
-        """What is painted on the current picture."""
-        return self.current.scribbles if self.current else None
-
-    @property
-    def features(self) -> Any:
-        """The high-resolution features of the current picture, or None."""
-        return self.current.features if self.current else None
-
-    @property
-    def segmentation(self) -> NDArray[np.integer[Any]] | None:
-        """The (H, W) label ids shown; all 0 after the strokes ceased to suffice."""
-        result = self.current.result if self.current else None
-        return result.shown if result else None
 
     @property
     def classifier(self) -> PixelClassifier | None:
@@ -130,26 +81,14 @@ class Session:
         return self._training.classifier
 
     @property
+    def classifier_digest(self) -> bytes:
+        """Names the strokes that the classifier was fitted to."""
+        return self._training.digest
+
+    @property
     def is_loaded(self) -> bool:
         """Whether the classifier came from a file, not from the strokes."""
         return self._training.is_loaded
-
-    @property
-    def made_with(self) -> FeatureSettings:
-        """The settings that the features of the current picture were made with."""
-        made = self.current.made_with if self.current else None
-        return made or self.settings
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing would be lost by going on to another image."""
-        return self.current is None or not (
-            self.current.features is not None
-            or self.current.class_ids
-            or self.current.awaited
-        )
-
-    # Pictures come and go.
 
     def set_image(
         self, image: ArrayLike | None, key: str = "image", **about: Any
@@ -186,61 +125,6 @@ class Session:
         if was_current:
             self.set_image(None)
 
-    def set_trains(self, key: str, trains: bool) -> None:
-        """Let the strokes of a picture take part in the training, or not."""
-        if self.pictures[key].trains != trains:
-            self.pictures[key].trains = trains
-            self.pictures_changed.emit()
-
-    def set_scribbles(self, labels: ArrayLike | None, key: str | None = None) -> bool:
-        """Take the strokes as they are now; return whether they changed.
-
-        Parameters
-        ----------
-        labels : (H, W) int array or None
-            0 where nothing is painted.
-        key : str, optional
-            Of the picture; the current one by default.
-
-        Raises
-        ------
-        ValueError
-            If there is no image, or the labels are of another shape.
-        """
-        picture = self.pictures.find(key)
-        if picture is None:
-            if labels is None:
-                return False
-            raise ValueError("labels: there is no image yet; choose an image first")
-        changed = picture.set_scribbles(labels)
-        self.classes.ensure(picture.class_ids)
-        if changed:
-            self.pictures_changed.emit()
-        return changed
-
-    def set_excluded(self, mask: ArrayLike | None, key: str | None = None) -> None:
-        """Leave a part of a picture out of training, result and shares.
-
-        Parameters
-        ----------
-        mask : (H, W) bool array or None
-        key : str, optional
-            Of the picture; the current one by default.
-
-        Raises
-        ------
-        ValueError
-            If there is no image, or the mask does not fit or leaves nothing.
-        """
-        picture = self.pictures.find(key)
-        if picture is None:
-            raise ValueError("excluded: there is no image yet; choose an image first")
-        picture.set_excluded(mask)
-        picture.result = None
-        self.pictures_changed.emit()
-
-    # Settings and classes.
-
     def configure(self, **changes: Any) -> None:
         """Change fields of `settings`; a choice that cannot work raises ValueError."""
         settings = replace(self.settings, **changes)
@@ -252,34 +136,6 @@ class Session:
         self._change_settings(settings)
         if self.features is not None:
             self.say(next_step(self))
-
-    def add_class(self) -> int:
-        """Add a class and return its id."""
-        return self.classes.add()
-
-    def delete_class(self, class_id: int) -> None:
-        """Take a class out, and erase its strokes on all pictures."""
-        self.merge_class(class_id, 0)
-
-    def merge_class(self, class_id: int, into: int) -> None:
-        """Make the strokes of a class those of another one (0: of none)."""
-        for picture in self.pictures.values():
-            scribbles = picture.scribbles
-            if scribbles is None or class_id not in scribbles.class_ids:
-                continue
-            labels = scribbles.labels
-            picture.set_scribbles(np.where(labels == class_id, into, labels))
-            self.relabelled.emit(picture.key)
-        self.classes.remove(class_id)
-        self.pictures_changed.emit()
-
-    # Features.
-
-    def cost(self) -> Cost:
-        """Return passes and memory of the features that the settings ask for."""
-        if self.image is None:
-            raise ValueError("image: there is none yet; open an image first")
-        return estimate_cost(self.image.shape, self.settings)
 
     def feature_request(self, key: str | None = None) -> FeatureRequest:
         """Return the request for features; an older one's answer will be dropped.
@@ -331,8 +187,6 @@ class Session:
             self.accept(compute(request, progress=self.progress_changed.emit))
             request = self.next_feature_request()
 
-    # Training.
-
     def train_request(
         self, *, force: bool = False, visible: Region | None = None
     ) -> TrainRequest | None:
@@ -381,13 +235,6 @@ class Session:
         self.segmentation_changed.emit()
         self.say(next_step(self))
         return True
-
-    def phase_fractions(self) -> dict[int, float]:
-        """Return the share of each class in the segmentation; empty without one."""
-        result = self.current.result if self.current else None
-        return dict(result.fractions) if result else {}
-
-    # Classifiers in files.
 
     def named_classifier(self) -> PixelClassifier:
         """Return the classifier with class names and colours.
@@ -447,11 +294,6 @@ class Session:
         """Return why the loaded classifier cannot be used on the features, or ""."""
         return self._training.mismatch(self.current)
 
-    def say(self, status: str) -> None:
-        """Set the status, and tell listeners."""
-        self.status = status
-        self.status_changed.emit(status)
-
     def _accept_features(self, result: FeatureResult) -> bool:
         picture = self._featuring.accept(result)
         if picture is None:
@@ -482,8 +324,3 @@ class Session:
             return
         levels = recipes.value_range(classifier) if self.is_loaded else None
         self._change_settings(replace(self.settings, value_range=levels))
-
-    def _change_settings(self, settings: FeatureSettings) -> None:
-        if settings != self.settings:
-            self.settings = settings
-            self.settings_changed.emit()

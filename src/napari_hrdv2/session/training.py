@@ -49,6 +49,11 @@ class Training:
         """Number of the last request; answers to older ones are dropped."""
         return self._generation
 
+    @property
+    def digest(self) -> bytes:
+        """Names the strokes that the classifier was fitted to."""
+        return self._digest
+
     def drop_answers(self) -> None:
         """Want no answer that is still on its way."""
         self._generation += 1

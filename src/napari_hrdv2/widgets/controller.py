@@ -19,6 +19,7 @@ from napari_hrdv2.session import (
 from napari_hrdv2.session.settings import difference
 from napari_hrdv2.widgets.backbone_texts import needs_no_download
 from napari_hrdv2.widgets.jobs import JobRunner
+from napari_hrdv2.widgets.keeper import Keeper
 from napari_hrdv2.widgets.link import ViewerLink
 from napari_hrdv2.widgets.preferences import read_preferences
 from napari_hrdv2.widgets.side_work import SideWork
@@ -64,6 +65,7 @@ class Controller(QObject):
         self.link = ViewerLink(viewer, self.session)
         self.feature_jobs, self.live_jobs = JobRunner(), JobRunner()
         self.side = SideWork(self.report)
+        self.viewer, self.keeper = viewer, Keeper(self)
         self.live = self.preferences.live
         self._time_left = TimeLeft()
         self._wants_features = self._wants_training = self._forced = False
@@ -249,9 +251,11 @@ class Controller(QObject):
         request = self.feature_jobs.request
         if request is not None:
             picture = self.session.pictures.find(request.key)
-            if picture is None or picture.image is not request.image:
+            is_gone = picture is None or picture.image is not request.image
+            if is_gone or self.link.may_wait(request.key):
                 self.feature_jobs.cancel()
         self.computing_changed.emit(self.is_computing)
+        self._advance()
 
     def _on_relabelled(self, key: str) -> None:
         self.link.write_scribbles(key)

@@ -29,6 +29,11 @@ from napari_hrdv2.widgets.parts import (
 if TYPE_CHECKING:
     from napari_hrdv2.widgets.controller import Controller
 
+_IMAGE_TIP = "The image layer to segment; of a stack, the plane shown"
+_BACKBONE_TIP = (
+    "The backbone: what turns the image into features; a size is what there is to "
+    "download"
+)
 _TRANSFORMS_TIP = (
     "Copies of the image that are averaged: factors joined by *, such as shift:1,2 or "
     "lattice:4 or shift:1*flip"
@@ -65,11 +70,8 @@ class FeaturePanel(QWidget):
         self.show_computing(False)
 
     def _make_controls(self) -> None:
-        self.image = combo_box("image", "The image layer to segment: 2-D grey or RGB")
-        self.backbone = combo_box(
-            "backbone",
-            "What turns the image into features; a size is what there is to download",
-        )
+        self.image = combo_box("image", _IMAGE_TIP)
+        self.backbone = combo_box("backbone", _BACKBONE_TIP)
         for name in backbone_texts.offered():
             self.backbone.addItem(backbone_texts.item_text(name), name)
         self.backbone_note = note("backbone_note")
@@ -100,7 +102,6 @@ class FeaturePanel(QWidget):
     def _lay_out(self) -> None:
         first = _form()
         first.addRow("Image", self.image)
-        first.addRow("Backbone", None)
         first.addRow(self.backbone)  # its text needs the whole width
         first.addRow(self.backbone_note)
         inside = QWidget()
@@ -174,7 +175,10 @@ class FeaturePanel(QWidget):
         select_text(self.interpolation, settings.interpolation)
         select_text(self.debias, settings.debias)
         select_text(self.device, settings.device)
-        self.backbone_note.setText(backbone_texts.detail(settings))
+        detail = backbone_texts.detail(settings)
+        self.backbone.setToolTip(f"{_BACKBONE_TIP}\n{detail}")
+        in_package = backbone_texts.needs_no_download(settings)
+        set_note(self.backbone_note, "" if in_package else detail)
         self.weights.setEnabled(backbone_texts.takes_weights(settings.backbone))
         self._show_what_counts()
         self._show_button()
@@ -226,16 +230,18 @@ class FeaturePanel(QWidget):
 
     def _show_cost(self) -> None:
         possible = self._session.image is not None
-        text = ""
+        text = details = ""
         if possible:
             try:
                 cost = self._session.cost()
-                text = cost.text() if cost.fits else cost.refusal()
+                text = cost.brief() if cost.fits else cost.refusal()
                 text += backbone_texts.levels(self._session.settings)
+                details = f"What computing the features takes: {cost.text()}"
             except ValueError as error:
                 text = str(error)
                 possible = False
         set_note(self.cost, text)
+        self.cost.setToolTip(details)
         computing = self._controller.is_computing
         possible = possible and not self.transforms_note.text()
         self.compute.setEnabled(computing or possible)

@@ -376,7 +376,8 @@ class ViewerLink(PictureLayers):
             return
         if layer is None:
             try:
-                layer = self._made_segmentation(image, self.scribbles)
+                layer = self._labels_of(image, "segmentation")
+                layer = layer or self._made_segmentation(image, self.scribbles)
             except ValueError as error:
                 self.refused.emit(error)
                 return

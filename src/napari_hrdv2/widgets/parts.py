@@ -135,6 +135,17 @@ def row(*widgets: QWidget) -> QHBoxLayout:
     return layout
 
 
+def stacked(*widgets: QWidget) -> QWidget:
+    """Return widgets one beneath the other."""
+    column = QWidget()
+    layout = QVBoxLayout(column)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(2)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return column
+
+
 def combo_box(name: str, tool_tip: str) -> QComboBox:
     """Return a combo box that never makes the dock wider than it is."""
     combo = QComboBox(objectName=name)

@@ -139,6 +139,19 @@ class PictureLayers(QObject):
             plane = tuple(np.full(len(places[0]), place) for place in index)
             layer.data_setitem((*plane, *places), labels[places])
 
+    def planes_of(self, image: Image) -> list[Index]:
+        """Return the indices of all planes of a stack; one, (), for an image."""
+        return list(np.ndindex(*planes.sizes(image)))
+
+    def write_result(self, key: str) -> None:
+        """Write the result of a picture, shown or not, into its layer."""
+        image, picture = self.layer_of(key), self._session.pictures.find(key)
+        if image is None or picture is None or picture.result is None:
+            return
+        layer = self.segmentation_of(key)
+        layer = layer or self._made_segmentation(image, self.scribbles_of(key))
+        make.write_plane(layer, plane_index(key), picture.result.shown)
+
     def unnamed_axes(self) -> list[tuple[int, int]]:
         """Return the axes of the image that must be named first, and their sizes."""
         if self.image is None:

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_hrdv2.widgets.apply_panel import ApplyPanel
 from napari_hrdv2.widgets.controller import Controller
 from napari_hrdv2.widgets.feature_panel import FeaturePanel
+from napari_hrdv2.widgets.files_panel import FilesPanel
+from napari_hrdv2.widgets.images_panel import ImagesPanel
 from napari_hrdv2.widgets.paint_panel import PaintPanel
-from napari_hrdv2.widgets.parts import ColumnArea, Fold, note
+from napari_hrdv2.widgets.parts import ColumnArea, Fold, note, stacked
+from napari_hrdv2.widgets.recovery import RecoveryNotice
 from napari_hrdv2.widgets.result_panel import ResultPanel
 
 if TYPE_CHECKING:
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.session import Session
 
-_STATUS_LINES = 4
+_STATUS_LINES = 3
 
 
 class SegmentationWidget(QWidget):
@@ -36,12 +40,17 @@ class SegmentationWidget(QWidget):
         self.setObjectName("high_resolution_segmentation")
         self.controller = Controller(viewer)
         self.features = FeaturePanel(self.controller)
+        self.images = ImagesPanel(self.controller)
         self.paint = PaintPanel(self.controller)
         self.result = ResultPanel(self.controller)
+        self.files = FilesPanel(self.controller)
+        self.apply = ApplyPanel(self.controller)
+        self.recovery = RecoveryNotice(self.controller)
         self.status = note("status")
         self.status.setToolTip("What is going on and what to do next")
         self._lay_out()
         self.session.status_changed.connect(self._show_status)
+        self.controller.link.images_changed.connect(self._ask_for_axes)
         self.destroyed.connect(self.controller.close)
         self.controller.link.select_first()
         self._show_status(self.session.status)
@@ -56,13 +65,19 @@ class SegmentationWidget(QWidget):
         column = QVBoxLayout(panels)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
-        for title, panel in (
-            ("Features", self.features),
-            ("Paint", self.paint),
-            ("Result", self.result),
+        self.images_fold = Fold("Images and stacks", "images_fold", self.images)
+        more = (
+            Fold("Project, import and export", "files_fold", self.files),
+            Fold("Apply to many", "apply_fold", self.apply),
+        )
+        for title, parts in (
+            ("Features", (self.features, self.images_fold)),
+            ("Paint", (self.paint,)),
+            ("Result", (self.result, *more)),
         ):
             name = f"{title.lower()}_fold"
-            column.addWidget(Fold(title, name, panel, is_open=True, is_section=True))
+            section = stacked(*parts)
+            column.addWidget(Fold(title, name, section, is_open=True, is_section=True))
         column.addStretch(1)
         area = ColumnArea(panels)
         # The text changes all the time; what stands around it must not jump.
@@ -71,8 +86,13 @@ class SegmentationWidget(QWidget):
         )
         self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
         layout = QVBoxLayout(self)
+        layout.addWidget(self.recovery)
         layout.addWidget(area, 1)
         layout.addWidget(self.status)
+
+    def _ask_for_axes(self) -> None:
+        if self.controller.link.unnamed_axes():
+            self.images_fold.set_open(True)
 
     def _show_status(self, text: str) -> None:
         self.status.setText(text)

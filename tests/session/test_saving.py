@@ -1,0 +1,270 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_hrdv2.session import Session, compute
+from napari_hrdv2.session.autosave import Autosave
+from napari_hrdv2.session.classes import Classes, ClassInfo
+from napari_hrdv2.session.digests import image_digest
+from napari_hrdv2.session.keeping import Keeping
+from napari_hrdv2.session.project import load_project, save_project
+from napari_hrdv2.session.saving import (
+    Digests,
+    SaveRequest,
+    matched_classes,
+    open_pictures,
+    project_of,
+    relabelled,
+    restore,
+    take_over,
+    with_digests,
+)
+
+
+def saved(session, path, **options):
+    request = SaveRequest(project_of(session), path, Digests(), **options)
+    return load_project(compute(request))
+
+
+@pytest.fixture
+def worked(trained):
+    """A session in which everything that can be saved was changed."""
+    trained.classes.rename(2, "pore")
+    trained.add_class()
+    mask = np.zeros((40, 48), bool)
+    mask[36:] = True
+    trained.set_excluded(mask)
+    trained.configure(interpolation="nearest")
+    trained.refining.change(min_object=9)
+    trained.train()
+    return trained
+
+
+def test_a_project_holds_everything_and_opens_in_another_session(worked, tmp_path):
+    other = Session()
+    assert restore(other, saved(worked, tmp_path / "a")) == ()
+    mine, theirs = worked.current, other.current
+    np.testing.assert_array_equal(theirs.image, mine.image)
+    np.testing.assert_array_equal(theirs.scribbles.labels, mine.scribbles.labels)
+    np.testing.assert_array_equal(theirs.excluded, mine.excluded)
+    assert dict(other.classes) == dict(worked.classes)
+    assert other.settings == worked.settings
+    assert other.refining.settings == worked.refining.settings
+    np.testing.assert_array_equal(other.classifier.weight, worked.classifier.weight)
+
+
+def test_the_segmentation_of_a_reopened_project_is_the_same(trained, tmp_path):
+    other = Session()
+    restore(other, saved(trained, tmp_path / "a"))
+    other.compute_features()
+    other.train()
+    np.testing.assert_array_equal(other.segmentation, trained.segmentation)
+
+
+def test_images_without_pixels_in_the_project_are_told(trained, tmp_path):
+    project = saved(trained, tmp_path / "a", with_images=False)
+    other = Session()
+    (missing,) = restore(other, project)
+    assert missing.key == "image"
+    assert len(other.pictures) == 0
+
+
+def test_an_open_image_is_known_by_its_pixels(trained, tmp_path, image):
+    project = saved(trained, tmp_path / "a", with_images=False)
+    other = Session()
+    other.set_image(image.copy(), "elsewhere")
+    assert restore(other, project) == ()
+    assert list(other.pictures) == ["elsewhere"]
+    assert other.current.class_ids == (1, 2)
+
+
+def test_an_image_that_is_open_twice_gets_each_stroke_once(image, labels):
+    session = Session()
+    for key in ("a", "b"):
+        session.set_image(image.copy(), key)
+        session.set_scribbles(labels * (key == "a"))
+    project = with_digests(project_of(session), Digests())
+    pictures = list(session.pictures.values())
+    assert open_pictures(pictures, project, Digests()) == {"a": "a", "b": "b"}
+
+
+def test_strokes_on_other_images_keep_their_classes(trained, tmp_path, image, labels):
+    trained.classes.rename(1, "pore")
+    project = saved(trained, tmp_path / "a")
+    other = Session()
+    other.classes.rename(2, "pore")
+    other.set_image(image[::-1], "other")
+    other.set_scribbles(labels)
+    other.configure(backbone="filters")
+    other.pictures.add(image, "image")
+    (note,) = take_over(other, project, {"image": "image"})
+    assert note.startswith("Other images here have strokes: classes were matched")
+    np.testing.assert_array_equal(other.pictures["other"].scribbles.labels, labels)
+    found = other.pictures["image"].scribbles.labels
+    assert other.classes[int(found[5, 4])].name == "pore"
+    assert other.classes[int(found[20, 30])].name == "Class 2"
+    assert other.settings.backbone == "filters"
+
+
+def test_settings_that_are_unknown_here_cost_no_stroke(trained, tmp_path, monkeypatch):
+    project = saved(trained, tmp_path / "a")
+    object.__setattr__(project.settings, "backbone", "of-the-future")
+    project.refinement["new"] = 1
+    other = Session()
+    other.set_image(trained.image.copy(), "image")
+    notes = take_over(other, project, {"image": "image"})
+    assert [note.split(":")[0] for note in notes][:2] == [
+        "The settings cannot be used here",
+        "The refinement cannot be used here",
+    ]
+    assert other.current.class_ids == (1, 2)
+
+
+def test_a_class_with_a_new_name_gets_a_free_number():
+    classes = Classes()
+    theirs = {
+        1: ClassInfo("Class 2", "#000000"),
+        2: ClassInfo("pore", "#111111"),
+        5: ClassInfo("crack", "#222222"),
+    }
+    assert matched_classes(classes, theirs) == {1: 2, 2: 3, 5: 5}
+    assert classes[3] == ClassInfo("pore", "#111111")
+    assert classes[2].name == "Class 2"
+
+
+def test_relabelling_exchanges_ids_and_leaves_others():
+    labels = np.array([[0, 1, 2, 9]], np.uint8)
+    assert relabelled(labels, {1: 2, 2: 300}).tolist() == [[0, 2, 300, 9]]
+    assert relabelled(labels, {1: 1}) is labels
+
+
+def test_only_what_was_worked_on_is_autosaved(session, image, labels):
+    session.set_image(image[::-1], "other")
+    assert project_of(session, painted_only=True).pictures == ()
+    session.set_scribbles(labels, "image")
+    (kept,) = project_of(session, painted_only=True).pictures
+    assert kept.key == "image"
+    assert len(project_of(session).pictures) == 2
+
+
+def test_a_digest_is_computed_once_and_anew_for_another_image(image, monkeypatch):
+    digests = Digests()
+    assert digests.known("a", image) == ""
+    assert digests.of("a", image) == image_digest(image)
+    assert digests.known("a", image) == image_digest(image)
+    assert digests.known("a", image.copy()) == ""
+
+
+def test_each_change_is_kept(session, labels, tmp_path):
+    keeping = Keeping(session, Autosave(tmp_path))
+    digest = image_digest(session.image)
+    assert keeping.flush()
+    assert list(tmp_path.iterdir()) == []
+    session.set_scribbles(labels)
+    assert keeping.flush()
+    (offer,) = Autosave(tmp_path).offers(digest)
+    assert offer.strokes == np.count_nonzero(labels)
+    session.classes.rename(1, "pore")
+    session.configure(interpolation="nearest")
+    session.refining.change(min_object=3)
+    assert keeping.flush()
+    (offer,) = Autosave(tmp_path).offers(digest)
+    found = load_project(offer.path)
+    assert found.classes[1].name == "pore"
+    assert found.settings.interpolation == "nearest"
+    assert found.refinement["min_object"] == 3
+    assert keeping.written == {offer.path}
+
+
+def test_nothing_is_written_twice(session, labels, tmp_path, monkeypatch):
+    written = []
+    keeping = Keeping(session, Autosave(tmp_path))
+    monkeypatch.setattr(keeping._writer, "submit", written.append)
+    session.set_scribbles(labels)
+    session.set_scribbles(labels.copy())
+    session.pictures_changed.emit()
+    keeping.keep()
+    assert len(written) == 1
+    session.set_trains("image", trains=False)
+    assert len(written) == 2
+
+
+def test_after_closing_nothing_more_is_kept(session, labels, tmp_path):
+    keeping = Keeping(session, Autosave(tmp_path))
+    session.set_scribbles(labels)
+    assert keeping.close()
+    (path,) = tmp_path.iterdir()
+    session.set_scribbles(np.where(labels == 2, 1, labels))
+    assert np.array_equal(load_project(path).pictures[0].scribbles, labels)
+
+
+def test_a_change_in_the_middle_of_a_write_does_not_reach_it(session, labels, tmp_path):
+    project = project_of(session)
+    session.set_scribbles(labels)
+    assert project.pictures[0].scribbles is None
+    before = project_of(session)
+    session.set_scribbles(np.zeros_like(labels))
+    session.classes.rename(1, "pore")
+    path = save_project(with_digests(before, Digests()), tmp_path / "a")
+    assert np.array_equal(load_project(path).pictures[0].scribbles, labels)
+    assert load_project(path).classes[1].name == "Class 1"
+
+
+def test_a_failed_write_is_told(session, labels, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    errors = []
+    keeping = Keeping(session, Autosave(tmp_path / "file"), on_error=errors.append)
+    session.set_scribbles(labels)
+    assert keeping.flush()
+    assert isinstance(errors[0], OSError)
+
+
+_KILLED = """
+import os, sys
+import numpy as np
+from napari_hrdv2.session import Session
+from napari_hrdv2.session.autosave import Autosave
+from napari_hrdv2.session.keeping import Keeping
+
+session = Session()
+keeping = Keeping(session, Autosave(sys.argv[1]))
+session.set_image(np.load(sys.argv[2]))
+session.set_scribbles(np.load(sys.argv[3]))
+session.classes.rename(2, "pore")
+keeping.flush()
+os.write(1, b"kept")
+while True:
+    session.classes.rename(1, os.urandom(4).hex())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is a signal of Unix")
+def test_after_a_kill_the_work_is_offered_and_restored(image, labels, tmp_path):
+    np.save(tmp_path / "image.npy", image)
+    np.save(tmp_path / "labels.npy", labels)
+    paths = [tmp_path / name for name in ("kept", "image.npy", "labels.npy")]
+    command = [sys.executable, "-c", _KILLED, *map(str, paths)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.read(4) == b"kept"
+        os.kill(process.pid, signal.SIGKILL)
+    (offer,) = Autosave(tmp_path / "kept").offers(image_digest(image))
+    session = Session()
+    session.set_image(image, "opened again")
+    assert restore(session, load_project(offer.path)) == ()
+    np.testing.assert_array_equal(session.scribbles.labels, labels)
+    assert session.classes[2].name == "pore"
+
+
+def test_projects_of_sessions_are_plain_json(worked, tmp_path):
+    path = compute(SaveRequest(project_of(worked), tmp_path / "a", Digests()))
+    with zipfile.ZipFile(path) as archive:
+        said = json.loads(archive.read("project.json"))
+    assert Path(path).suffix == ".hrdv2"
+    assert said["current"] == "image"

@@ -1,0 +1,135 @@
+"""The classifier on a folder, from the window."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_hrdv2.files import read_labels
+
+
+@pytest.fixture
+def folder(tmp_path, image):
+    folder = tmp_path / "micrographs"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        tifffile.imwrite(folder / f"{name}.tif", image)
+    (folder / "b.tif").write_bytes(b"II*\x00 broken")
+    return folder
+
+
+@pytest.fixture
+def panel(bench):
+    return bench.widget.apply
+
+
+def texts(panel, column):
+    rows = range(panel.table.rowCount())
+    return [panel.table.item(row, column).text() for row in rows]
+
+
+def test_a_folder_is_segmented_and_failures_are_told(bench, panel, folder, tmp_path):
+    bench.segment()
+    bench.session.classes.rename(1, "matrix")
+    panel.add([folder])
+    assert texts(panel, 0) == ["a.tif", "b.tif", "c.tif"]
+    out = tmp_path / "out"
+    panel.start(out)
+    assert panel.run.text() == "Cancel"
+    bench.wait(lambda: not panel.is_running)
+    assert texts(panel, 1)[1] == "failed"
+    assert "b.tif" in panel.table.item(1, 1).toolTip()
+    assert texts(panel, 1)[0].startswith("matrix ")
+    assert panel.note.text().startswith("2 of 3 segmented")
+    found = read_labels(out / "a_segmentation.tif")
+    np.testing.assert_array_equal(found, bench.session.segmentation)
+    table = (out / "phase_fractions.csv").read_text().splitlines()
+    assert table[0] == "image,segmentation,matrix,Class 2"
+    assert len(table) == 3
+
+
+def test_what_refines_the_screen_refines_the_files(bench, panel, folder, tmp_path):
+    bench.segment()
+    bench.session.refining.change(min_object=64 * 80)
+    bench.settle()
+    panel.add([folder / "a.tif"])
+    panel.start(tmp_path / "out")
+    bench.wait(lambda: not panel.is_running)
+    found = read_labels(tmp_path / "out" / "a_segmentation.tif")
+    np.testing.assert_array_equal(found, bench.session.segmentation)
+
+
+def test_without_a_classifier_nothing_starts(bench, panel, folder, tmp_path):
+    panel.add([folder])
+    assert not panel.run.isEnabled()
+    with pytest.raises(ValueError, match="There is no classifier yet"):
+        panel.start(tmp_path / "out")
+
+
+def test_a_cancelled_run_keeps_what_is_done(
+    bench, panel, folder, tmp_path, monkeypatch
+):
+    from napari_hrdv2.session import applying
+
+    bench.segment()
+    panel.add([folder / "a.tif", folder / "c.tif"])
+    segment = applying.segment_file
+
+    def segment_and_cancel(*values):
+        result = segment(*values)
+        request = bench.controller.side._jobs._job
+        request.stop.set()
+        return result
+
+    monkeypatch.setattr(applying, "segment_file", segment_and_cancel)
+    panel.start(tmp_path / "out")
+    bench.wait(lambda: not panel.is_running)
+    assert (tmp_path / "out" / "a_segmentation.tif").is_file()
+    assert not (tmp_path / "out" / "c_segmentation.tif").exists()
+    assert len((tmp_path / "out" / "phase_fractions.csv").read_text().splitlines()) == 2
+
+
+def test_a_file_is_no_folder_for_results(bench, panel, folder):
+    bench.segment()
+    panel.add([folder])
+    with pytest.raises(ValueError, match="choose a folder"):
+        panel.start(folder / "a.tif")
+
+
+def test_a_folder_twice_is_listed_once(bench, panel, folder):
+    panel.add([folder])
+    panel.add([folder, folder / "a.tif"])
+    assert len(texts(panel, 0)) == 3
+    panel.clear.click()
+    assert texts(panel, 0) == []
+
+
+def test_all_planes_of_a_stack_are_segmented(
+    make_napari_viewer_proxy, make_bench, image
+):
+    viewer = make_napari_viewer_proxy()
+    stack = np.stack([image, image + 1, image + 2, image + 3])
+    viewer.add_image(stack, axis_labels=("Z", "y", "x"), name="stack")
+    bench = make_bench(viewer)
+    panel = bench.widget.apply
+    bench.session.configure(backbone="filters")
+    bench.compute()
+    (plane,) = bench.controller.link.index
+    for label, columns in ((1, (10, 20)), (2, (60, 70))):
+        for column in columns:
+            bench.scribbles.paint((plane, 10, column), label)
+    bench.wait(lambda: "Segmentation" in bench.names)
+    bench.settle()
+    panel.start_stack()
+    bench.wait(lambda: not panel.is_running)
+    assert panel.note.text() == "4 of 4 planes segmented."
+    result = viewer.layers["Segmentation"].data
+    assert (result[:, :, 60:] == 2).mean() > 0.9
+    assert (result[:, :, :20] == 1).mean() > 0.9
+    assert bench.names.count("Segmentation") == 1
+
+
+def test_an_image_is_no_stack(bench):
+    bench.segment()
+    assert not bench.widget.apply.run_stack.isVisibleTo(bench.widget.apply)
+    with pytest.raises(ValueError, match="it is no stack"):
+        bench.widget.apply.start_stack()
