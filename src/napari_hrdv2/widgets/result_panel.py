@@ -1,73 +1,78 @@
-"""What came out: shares of the classes, and the classifier as a file."""
+"""What came out: shares of the classes, what is left out, refining and measuring."""
 
 from __future__ import annotations
 
 from html import escape
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QGroupBox,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_hrdv2.widgets.parts import note, push_button, row
+from napari_hrdv2.widgets.exclusion import Exclusion
+from napari_hrdv2.widgets.measure_panel import MeasurePanel
+from napari_hrdv2.widgets.parts import Fold, note, push_button, row
+from napari_hrdv2.widgets.refine_panel import RefinePanel
 
 if TYPE_CHECKING:
     from napari_hrdv2.widgets.controller import Controller
 
-_FILTER = "Classifier (*.safetensors)"
 
+class ResultPanel(QWidget):
+    """Shows the phase fractions; leaves parts of the image out; refines and measures.
 
-class ResultPanel(QGroupBox):
-    """Shows the phase fractions, and saves and loads the classifier."""
+    Attributes
+    ----------
+    exclusion : Exclusion
+    refine : RefinePanel
+    measure : MeasurePanel
+    """
 
     def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
-        super().__init__("Result", parent)
+        super().__init__(parent)
         self._controller, self._session = controller, controller.session
         self.fractions = note("fractions")
         self.fractions.setToolTip("Share of the image that each class covers")
-        self.save = push_button(
-            "Save classifier…",
-            "save_classifier",
-            "Write the classifier to a file, to use it on other images",
-            self._on_save,
+        self.exclusion = Exclusion(controller.link._viewer, controller)
+        self.leave_out = push_button(
+            "Leave out a rectangle",
+            "leave_out",
+            "Draw a rectangle, as over a databar: it is left out of training, result "
+            "and fractions, in a stack on all planes",
+            self.exclusion.draw,
         )
-        self.load = push_button(
-            "Load classifier…",
-            "load_classifier",
-            "Segment this image by a classifier that was saved",
-            self._on_load,
+        self.take_back = push_button(
+            "Remove",
+            "take_back",
+            "Remove the selected rectangle, or the one that was drawn last",
+            self.exclusion.take_back,
         )
+        self.refine = RefinePanel(controller)
+        self.measure = MeasurePanel(controller)
         layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
         layout.addWidget(self.fractions)
-        layout.addLayout(row(self.save, self.load))
+        layout.addLayout(row(self.leave_out, self.take_back))
+        layout.addWidget(Fold("Refine", "refine_fold", self.refine))
+        layout.addWidget(Fold("Measure", "measure_fold", self.measure))
         self._session.segmentation_changed.connect(self.show_result)
         self._session.classes_changed.connect(self.show_result)
+        self.exclusion.changed.connect(self.show_result)
         self.show_result()
 
     def show_result(self) -> None:
-        """Show the share of each class."""
-        fractions = self._session.phase_fractions()
+        """Show the share of each class, and of what is left out."""
         texts = []
-        for class_id, fraction in fractions.items():
-            info = self._session.classes[class_id]
-            texts.append(
-                f'<span style="color:{info.color}">■</span>&nbsp;'
-                f"{escape(info.name).replace(' ', '&nbsp;')}&nbsp;{fraction:.1%}"
-            )
-        self.fractions.setText(" &nbsp; ".join(texts) or "No segmentation yet.")
-        self.save.setEnabled(self._session.classifier is not None)
-
-    def _on_save(self) -> None:
-        dialog = QFileDialog(self, "Save classifier", "classifier", _FILTER)
-        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-        dialog.setDefaultSuffix("safetensors")
-        if dialog.exec():
-            self._controller.save_classifier(dialog.selectedFiles()[0])
-
-    def _on_load(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Load classifier", "", _FILTER)
-        if path:
-            self._controller.load_classifier(path)
+        for class_id, fraction in self._session.phase_fractions().items():
+            info = self._session.classes.get(class_id)
+            if info is not None:
+                texts.append(
+                    f'<span style="color:{info.color}">■</span>&nbsp;'
+                    f"{escape(info.name).replace(' ', '&nbsp;')}&nbsp;{fraction:.1%}"
+                )
+        text = " &nbsp; ".join(texts) or "No segmentation yet."
+        share = self.exclusion.share
+        if share:
+            text += f"<br>{share:.1%} of the image is left out."
+        self.fractions.setText(text)
+        layer = self.exclusion.layer
+        self.take_back.setEnabled(layer is not None and layer.nshapes > 0)

@@ -1,0 +1,88 @@
+"""Parts of a picture that are left out, as outlines and as masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Rectangle = tuple[int, int, int, int]
+"""Top, left, bottom and right; bottom and right are the first beyond it."""
+
+
+def mask_of(outlines: Iterable[ArrayLike], shape: Sequence[int]) -> NDArray[np.bool_]:
+    """Return where pixels have their centre in one of the outlines.
+
+    Parameters
+    ----------
+    outlines : iterable of (N, 2) arrays
+        Corners, as rows and columns; whole numbers are the centres of pixels. They may
+        be turned, and reach beyond the picture.
+    shape : (H, W)
+
+    Returns
+    -------
+    (H, W) bool array
+
+    Examples
+    --------
+    >>> mask_of([[(0.5, 1), (0.5, 9), (2, 9), (2, 1)]], (3, 4)).astype(int)
+    array([[0, 0, 0, 0],
+           [0, 1, 1, 1],
+           [0, 0, 0, 0]])
+    """
+    mask = np.zeros(tuple(shape), bool)
+    for outline in outlines:
+        corners = np.asarray(outline, np.float64)
+        first = np.clip(np.ceil(corners.min(axis=0)), 0, mask.shape).astype(int)
+        last = np.clip(np.floor(corners.max(axis=0)) + 1, 0, mask.shape).astype(int)
+        if (first < last).all():
+            part = slice(first[0], last[0]), slice(first[1], last[1])
+            mask[part] |= _inside(corners, *part)
+    return mask
+
+
+def rectangles_of(mask: NDArray[np.bool_]) -> list[Rectangle]:
+    """Return rectangles that cover exactly the pixels of a mask, from the top.
+
+    Examples
+    --------
+    >>> rectangles_of(np.array([[0, 1, 1], [0, 1, 1], [1, 1, 1]], bool))
+    [(0, 1, 2, 3), (2, 0, 3, 3)]
+    """
+    done: list[Rectangle] = []
+    growing: dict[tuple[int, int], int] = {}  # a run of columns, and its first row
+    for row in range(len(mask) + 1):
+        runs = _runs(mask[row]) if row < len(mask) else []
+        for run in [run for run in growing if run not in runs]:
+            done.append((growing.pop(run), run[0], row, run[1]))
+        for run in runs:
+            growing.setdefault(run, row)
+    return sorted(done)
+
+
+def outline_of(rectangle: Rectangle) -> NDArray[np.float64]:
+    """Return the (4, 2) corners of a rectangle, along the edges of its pixels."""
+    top, left, bottom, right = np.subtract(rectangle, 0.5)
+    return np.array([(top, left), (top, right), (bottom, right), (bottom, left)])
+
+
+def _inside(
+    corners: NDArray[np.float64], rows: slice, columns: slice
+) -> NDArray[np.bool_]:
+    """Return which pixels have an odd number of edges to their right."""
+    y = np.arange(rows.start, rows.stop)[:, None]
+    x = np.arange(columns.start, columns.stop)
+    inside = np.zeros((y.size, x.size), bool)
+    for (y0, x0), (y1, x1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if y0 != y1:
+            crosses = (y0 <= y) != (y1 <= y)
+            inside ^= crosses & (x < x0 + (y - y0) / (y1 - y0) * (x1 - x0))
+    return inside
+
+
+def _runs(row: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return first and last + 1 of each run of True."""
+    edges = np.flatnonzero(np.diff(row.astype(np.int8), prepend=0, append=0))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

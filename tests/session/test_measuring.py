@@ -1,0 +1,181 @@
+import numpy as np
+import pytest
+
+from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.instances import instances
+from napari_hrdv2.core.measure import particle_table, phase_fractions_with_error
+from napari_hrdv2.session import Result, Talk, compute
+from napari_hrdv2.session.left_out import mask_of, outline_of, rectangles_of
+from napari_hrdv2.session.train_work import shares
+
+
+def add_result(session, key, labels, **about):
+    """Make a picture that has been segmented."""
+    picture = session.pictures.add(np.zeros(labels.shape), key, **about)
+    picture.result = Result(labels, shares(labels, [1, 2]), b"x")
+    return picture
+
+
+def blocks():
+    labels = np.ones((30, 40), np.uint8)
+    labels[2:8, 2:8] = labels[12:20, 20:33] = 2
+    return labels
+
+
+def test_fractions_of_the_current_picture_are_those_of_the_core(trained):
+    measured = trained.measuring.measure()
+    expected = phase_fractions_with_error(trained.segmentation, [1, 2])
+    assert measured.images == {"image": expected}
+    assert measured.together == expected
+    assert trained.measuring.measured is measured
+
+
+def test_without_a_result_measuring_is_refused_in_a_sentence(session):
+    for ask in (session.measuring.measure, lambda: session.measuring.split(1)):
+        with pytest.raises(ValueError, match="There is no result to measure yet"):
+            ask()
+    with pytest.raises(ValueError, match="There is no result to measure yet"):
+        session.measuring.measure(every=True)
+
+
+def test_a_new_result_makes_what_was_measured_old(trained, labels):
+    trained.measuring.measure()
+    late = compute(trained.measuring.fractions_request())
+    trained.measuring.split(2)
+    labels[30:34, 30:40] = 2
+    trained.set_scribbles(labels)
+    trained.train()
+    assert trained.measuring.measured is None
+    assert trained.measuring.is_stale
+    assert not trained.measuring.accept(late)
+
+
+def test_all_pictures_with_a_result_are_measured_together(trained):
+    add_result(trained, "b", blocks(), name="alloy")
+    trained.pictures.add(np.zeros((5, 5)), "c")
+    measured = trained.measuring.measure(every=True)
+    assert list(measured.images) == ["image", "b"]
+    assert measured.names["b"] == "alloy"
+    assert measured.together.images == 2
+    assert measured.together.pixels == 40 * 48 + 30 * 40
+    assert measured.note == ""
+
+
+def test_images_with_pixel_sizes_count_by_their_area(trained):
+    trained.current.pixel_size = (2.0, "µm")
+    add_result(trained, "b", blocks(), pixel_size=(1.0, "µm"))
+    measured = trained.measuring.measure(every=True)
+    a, b = (one.phases[1].fraction for one in measured.images.values())
+    areas = 40 * 48 * 4, 30 * 40
+    expected = (a * areas[0] + b * areas[1]) / sum(areas)
+    assert measured.together.phases[1].fraction == pytest.approx(expected)
+
+
+def test_images_in_different_units_count_by_pixels_and_it_is_said(trained):
+    trained.current.pixel_size = (2.0, "nm")
+    add_result(trained, "b", blocks(), pixel_size=(1.0, "µm"))
+    measured = trained.measuring.measure(every=True)
+    a, b = (one.phases[1].fraction for one in measured.images.values())
+    expected = (a * 40 * 48 + b * 30 * 40) / (40 * 48 + 30 * 40)
+    assert measured.together.phases[1].fraction == pytest.approx(expected)
+    assert "count by their pixels" in measured.note
+
+
+def test_planes_of_one_stack_come_with_a_warning(trained):
+    add_result(trained, "s/0", blocks(), plane={"Z": 0})
+    add_result(trained, "s/1", blocks(), plane={"Z": 1})
+    assert "Planes of one stack" in trained.measuring.measure(every=True).note
+
+
+def test_two_images_of_one_name_are_told_apart(trained):
+    add_result(trained, "b", blocks(), name="alloy")
+    add_result(trained, "c", blocks(), name="alloy")
+    names = trained.measuring.measure(every=True).names
+    assert [names["b"], names["c"]] == ["alloy", "alloy (2)"]
+
+
+def test_only_pictures_whose_result_changed_are_measured_again(trained):
+    add_result(trained, "b", blocks())
+    first = trained.measuring.measure(every=True)
+    trained.current.result = Result(*_flipped(trained.current.result))
+    trained.segmentation_changed.emit()
+    request = trained.measuring.fractions_request(every=True)
+    assert dict(request.known) == {"b": first.images["b"]}
+
+
+def _flipped(result):
+    return result.labels[:, ::-1].copy(), result.fractions, b"y"
+
+
+def test_measuring_many_pictures_can_be_stopped(trained):
+    request = trained.measuring.fractions_request()
+    with pytest.raises(Cancelled):
+        request.answer(Talk(should_stop=lambda: True))
+
+
+@pytest.mark.parametrize("method", ["components", "watershed"])
+def test_objects_and_their_table_are_those_of_the_core(session, method):
+    session.set_image(np.arange(1200.0).reshape(30, 40), "b", pixel_size=(0.5, "µm"))
+    session.current.result = Result(blocks(), {1: 0.8, 2: 0.2}, b"x")
+    found = session.measuring.split(2, method, 4)
+    expected = instances(blocks(), 2, method=method, min_distance=4)
+    np.testing.assert_array_equal(found.labels, expected)
+    table = particle_table(expected, pixel_size=(0.5, "µm"), image=session.image)
+    for name, values in table.columns.items():
+        np.testing.assert_array_equal(found.table.columns[name], values)
+    assert found.table.header("area") == "area (µm²)"
+    assert session.measuring.objects is found
+
+
+def test_objects_of_what_is_shown_are_split_not_of_the_raw_result(session):
+    session.set_image(np.zeros((30, 40)), "b")
+    refined = np.ones((30, 40), np.uint8)
+    session.current.result = Result(blocks(), {1: 0.8, 2: 0.2}, b"x", refined)
+    assert session.measuring.split(2).labels.max() == 0
+    assert len(session.measuring.split(1).table) == 1
+
+
+def test_a_colour_image_has_no_mean_intensity(session):
+    session.set_image(np.zeros((30, 40, 3)), "b")
+    session.current.result = Result(blocks(), {1: 0.8, 2: 0.2}, b"x")
+    assert "mean intensity" not in session.measuring.split(2).table.columns
+
+
+def test_objects_of_another_picture_are_forgotten(session):
+    session.set_image(np.zeros((30, 40)), "b")
+    session.current.result = Result(blocks(), {1: 0.8, 2: 0.2}, b"x")
+    session.measuring.split(2)
+    session.set_image(np.zeros((9, 9)), "c")
+    assert session.measuring.objects is None
+
+
+def test_a_turned_outline_covers_the_pixels_within():
+    corners = np.array([(8, 2), (2, 9), (9, 15), (15, 8)], float)
+    mask = mask_of([corners], (18, 19))
+    for row in range(18):
+        for column in range(19):
+            along, to = np.roll(corners, -1, 0) - corners, (row, column) - corners
+            crossed = along[:, 0] * to[:, 1] - along[:, 1] * to[:, 0]
+            if np.abs(crossed).min() > 1e-9:  # not on an edge
+                assert mask[row, column] == (np.ptp(np.sign(crossed)) == 0)
+
+
+def test_outlines_may_overlap_and_reach_beyond_the_picture():
+    outlines = [outline_of((-3, -2, 2, 99)), outline_of((1, 3, 4, 5))]
+    expected = np.zeros((6, 7), bool)
+    expected[:2] = expected[1:4, 3:5] = True
+    np.testing.assert_array_equal(mask_of(outlines, (6, 7)), expected)
+    assert not mask_of([outline_of((9, 9, 12, 12))], (6, 7)).any()
+    assert not mask_of([], (6, 7)).any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rectangles_cover_exactly_the_pixels_of_a_mask(seed):
+    mask = np.random.default_rng(seed).random((9, 11)) < 0.6
+    found = rectangles_of(mask)
+    count = np.zeros(mask.shape, int)
+    for top, left, bottom, right in found:
+        count[top:bottom, left:right] += 1
+    np.testing.assert_array_equal(count, mask.astype(int))
+    np.testing.assert_array_equal(mask_of(map(outline_of, found), mask.shape), mask)
+    assert rectangles_of(np.zeros((3, 4), bool)) == []

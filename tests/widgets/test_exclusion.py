@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+from napari.layers import Shapes
+
+from napari_hrdv2.session.left_out import outline_of
+
+
+@pytest.fixture
+def exclusion(bench):
+    return bench.widget.result.exclusion
+
+
+def leave_out(bench, *rectangle):
+    """Draw a rectangle as napari's tool does once the mouse is let go."""
+    exclusion = bench.widget.result.exclusion
+    exclusion.draw()
+    exclusion.layer.add(outline_of(rectangle), shape_type="rectangle")
+    exclusion.read()
+    bench.settle()
+
+
+def databar(shape, row):
+    mask = np.zeros(shape, bool)
+    mask[row:] = True
+    return mask
+
+
+def test_the_button_arms_the_rectangle_tool_on_a_layer_placed_like_the_image(
+    bench, exclusion
+):
+    bench.widget.result.leave_out.click()
+    layer, image = bench.viewer.layers["Left out"], bench.viewer.layers["Image"]
+    assert bench.viewer.layers.selection.active == layer
+    assert layer.mode == "add_rectangle"
+    np.testing.assert_array_equal(layer.scale, image.scale)
+    np.testing.assert_array_equal(layer.translate, image.translate)
+    assert layer.units == image.units
+    assert bench.session.current.excluded is None
+
+
+def test_a_rectangle_is_left_out_of_training_result_and_fractions(bench):
+    bench.segment()
+    bench.paint((62,), (10, 20), 2)  # on the databar, where class 1 is
+    bench.settle()
+    leave_out(bench, 60, -5, 99, 200)
+    current = bench.session.current
+    np.testing.assert_array_equal(current.excluded, databar((64, 80), 60))
+    assert not current.strokes.labels[60:].any()
+    shown = bench.viewer.layers["Segmentation"].data
+    assert not shown[60:].any()
+    assert (shown[:60] > 0).all()
+    assert bench.session.phase_fractions()[1] == np.mean(shown[:60] == 1)
+    assert "6.2% of the image is left out" in bench.widget.result.fractions.text()
+
+
+def test_after_a_rectangle_the_brush_is_back_in_the_hand(bench):
+    leave_out(bench, 60, 0, 64, 80)
+    assert bench.viewer.layers.selection.active == bench.scribbles
+    assert bench.scribbles.mode == "paint"
+
+
+def test_moving_and_removing_rectangles_brings_pixels_back(bench, exclusion):
+    bench.segment()
+    former = bench.viewer.layers["Segmentation"].data.copy()
+    leave_out(bench, 60, 0, 64, 80)
+    leave_out(bench, 0, 0, 4, 5)
+    exclusion.layer.data = [outline_of((62, 0, 64, 80)), outline_of((0, 0, 4, 5))]
+    bench.wait(lambda: exclusion.share == (2 * 80 + 20) / (64 * 80))
+    bench.widget.result.take_back.click()
+    bench.wait(lambda: exclusion.share == 2 / 64)
+    bench.widget.result.take_back.click()
+    bench.wait(lambda: exclusion.share == 0)
+    bench.settle()
+    np.testing.assert_array_equal(bench.viewer.layers["Segmentation"].data, former)
+    assert not bench.widget.result.take_back.isEnabled()
+
+
+def test_removing_the_layer_leaves_nothing_out(bench, exclusion):
+    bench.segment()
+    leave_out(bench, 60, 0, 64, 80)
+    bench.viewer.layers.remove("Left out")
+    assert bench.session.current.excluded is None
+    assert exclusion.layer is None
+    bench.settle()
+    assert (bench.viewer.layers["Segmentation"].data > 0).all()
+    leave_out(bench, 61, 0, 64, 80)
+    np.testing.assert_array_equal(bench.session.current.excluded, databar((64, 80), 61))
+
+
+def test_leaving_everything_out_is_refused_and_changes_nothing(bench, monkeypatch):
+    told = []
+    monkeypatch.setattr("napari_hrdv2.widgets.controller.show_error", told.append)
+    bench.segment()
+    leave_out(bench, -1, -1, 99, 99)
+    assert told == ["excluded: this would leave nothing of the image"]
+    assert bench.session.current.excluded is None
+    assert bench.session.segmentation is not None
+
+
+def test_strokes_that_are_all_left_out_leave_no_result(bench):
+    bench.segment()
+    leave_out(bench, 0, 40, 64, 80)
+    assert not bench.viewer.layers["Segmentation"].data.any()
+    assert "Only Class 1" in bench.widget.status.text()
+
+
+def test_a_turned_image_has_its_rectangles_in_its_own_pixels(bench, exclusion):
+    image = bench.viewer.layers["Image"]
+    image.rotate = 30
+    leave_out(bench, 60, 0, 64, 80)
+    np.testing.assert_array_equal(bench.session.current.excluded, databar((64, 80), 60))
+    np.testing.assert_allclose(
+        exclusion.layer.data_to_world((60, 7)), image.data_to_world((60, 7))
+    )
+    image.translate = (50, 60)
+    np.testing.assert_allclose(
+        exclusion.layer.data_to_world((60, 7)), image.data_to_world((60, 7))
+    )
+
+
+def test_each_image_has_its_own_rectangles(bench, exclusion):
+    leave_out(bench, 60, 0, 64, 80)
+    first = exclusion.layer
+    other = bench.viewer.add_image(np.random.default_rng(0).random((50, 60)), name="B")
+    bench.controller.link.select_image(other)
+    bench.settle()
+    assert exclusion.layer is None
+    assert exclusion.share == 0
+    leave_out(bench, 0, 0, 5, 60)
+    assert exclusion.share == 0.1
+    bench.controller.link.select_image(bench.viewer.layers["Image"])
+    bench.settle()
+    assert exclusion.layer == first
+    assert exclusion.share == 1 / 16
+
+
+def test_what_a_project_left_out_is_shown_as_rectangles(bench, exclusion):
+    mask = databar((64, 80), 58)
+    mask[:3, :4] = True
+    bench.session.set_excluded(mask)
+    assert isinstance(exclusion.layer, Shapes)
+    assert exclusion.layer.nshapes == 2
+    exclusion.read()
+    np.testing.assert_array_equal(bench.session.current.excluded, mask)
+
+
+def test_a_databar_is_left_out_of_every_plane(make_napari_viewer_proxy, make_bench):
+    viewer = make_napari_viewer_proxy()
+    stack = np.random.default_rng(0).random((3, 40, 50))
+    viewer.add_image(
+        stack, name="Stack", axis_labels=("z", "y", "x"), scale=(5, 0.5, 0.5)
+    )
+    bench = make_bench(viewer)
+    link = bench.controller.link
+    bench.settle()
+    leave_out(bench, 36, 0, 40, 50)
+    layer = bench.widget.result.exclusion.layer
+    assert layer.ndim == 2
+    np.testing.assert_allclose(
+        layer.data_to_world((7, 9)), link.image.data_to_world((0, 7, 9))[1:]
+    )
+    former = bench.session.current
+    viewer.dims.set_point(0, 10)
+    bench.wait(lambda: bench.session.current is not former)
+    for picture in bench.session.pictures.values():
+        np.testing.assert_array_equal(picture.excluded, databar((40, 50), 36))
+
+
+def test_a_closed_dock_leaves_the_layer_alone(bench, exclusion):
+    leave_out(bench, 60, 0, 64, 80)
+    layer = exclusion.layer
+    bench.controller.close()
+    layer.data = []
+    bench.viewer.layers.remove(layer)
+    assert bench.session.current.excluded is not None

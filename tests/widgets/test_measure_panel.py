@@ -1,0 +1,227 @@
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_hrdv2.core.instances import instances
+from napari_hrdv2.core.measure import particle_table, phase_fractions_with_error
+from napari_hrdv2.session.train_work import shares
+from napari_hrdv2.widgets.histogram import Histogram, nice_ticks
+from napari_hrdv2.widgets.measure_panel import fraction_text
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    """Four bright squares of different sizes on dark ground; one is cut off."""
+    rows, columns = np.mgrid[:64, :80]
+    image = (60 + (rows * 7 + columns) % 5).astype(np.uint8)
+    for top, left, size in ((5, 5, 12), (5, 40, 8), (40, 10, 16), (54, 60, 10)):
+        image[top : top + size, left : left + size] = 180
+    return image
+
+
+@pytest.fixture
+def measured(bench):
+    bench.session.configure(transforms="identity")
+    bench.compute()
+    bench.paint((30, 34), (10, 50), 1)
+    bench.paint((8, 12, 45, 50), (8, 12), 2)
+    bench.wait(lambda: "Segmentation" in bench.names)
+    bench.panel = bench.widget.result.measure
+    bench.panel.show()
+    bench.panel.window().show()
+    bench.settle()
+    show_squares(bench)
+    return bench
+
+
+def show_squares(bench):
+    """Let the result be exactly the squares: four objects of class 2."""
+    current = bench.session.current
+    labels = np.where(current.image > 100, 2, 1).astype(np.uint8)
+    fractions = shares(labels, [1, 2])
+    current.result = replace(current.result, labels=labels, fractions=fractions)
+    bench.session.segmentation_changed.emit()
+    bench.settle()
+
+
+def split(bench, class_id=2):
+    part = bench.panel.particles
+    part.class_id.setCurrentIndex(part.class_id.findData(class_id))
+    part.split.click()
+    bench.settle()
+    return part
+
+
+def table_text(part, row, column):
+    return part.table.model().index(row, column).data(Qt.ItemDataRole.DisplayRole)
+
+
+def test_fractions_with_their_errors_follow_the_result(measured):
+    rows = measured.panel.fractions.rows
+    expected = phase_fractions_with_error(measured.session.segmentation, [1, 2])
+    texts = [rows.topLevelItem(i).text(1) for i in range(2)]
+    assert texts == [fraction_text(phase) for phase in expected.phases]
+    assert expected.method in rows.topLevelItem(0).toolTip(1)
+    assert rows.isColumnHidden(2)
+    measured.paint((20, 24), (60, 70), 2)
+    measured.settle()
+    now = phase_fractions_with_error(measured.session.segmentation, [1, 2])
+    assert now != expected
+    assert rows.topLevelItem(0).text(1) == fraction_text(now.phases[0])
+
+
+def test_nothing_is_measured_while_nobody_looks(bench):
+    bench.segment()
+    assert bench.session.measuring.measured is None
+
+
+def test_fractions_of_all_images_stand_beside(measured, tmp_path):
+    part, session = measured.panel.fractions, measured.session
+    assert part.every.isHidden()
+    result = session.current.result
+    other = session.pictures.add(np.zeros((64, 80)), "b", name="other")
+    other.result = result
+    part.show_fractions()
+    assert not part.every.isHidden()
+    part.every.click()
+    measured.settle()
+    assert not part.rows.isColumnHidden(2)
+    assert part.rows.headerItem().text(2) == "All 2"
+    assert part.rows.topLevelItem(1).text(2).endswith("± 0.00 %")
+    assert part.save_to(tmp_path / "a.csv")
+    with open(tmp_path / "a.csv", encoding="utf-8") as file:
+        names = [line["image"] for line in csv.DictReader(file)]
+    assert names == ["Image", "Image", "other", "other", "all images", "all images"]
+
+
+def test_splitting_makes_a_protected_layer_placed_like_the_image(measured):
+    split(measured)
+    layer, image = (
+        measured.viewer.layers["Instances of Class 2"],
+        measured.viewer.layers["Image"],
+    )
+    assert layer.data.max() == 4
+    np.testing.assert_array_equal(layer.scale, image.scale)
+    np.testing.assert_array_equal(layer.translate, image.translate)
+    assert not layer.editable
+    assert measured.viewer.layers.selection.active == measured.scribbles
+
+
+def test_the_table_has_physical_units_and_sorts_by_number(measured):
+    part = split(measured)
+    labels = measured.session.measuring.objects.labels
+    expected = particle_table(labels, pixel_size=(0.5, "nm"))
+    model = part.table.model()
+    assert model.headerData(1, Qt.Orientation.Horizontal) == "Area\nnm²"
+    part.table.sortByColumn(1, Qt.SortOrder.DescendingOrder)
+    areas = np.sort(expected.columns["area"])[::-1]
+    assert [table_text(part, i, 1) for i in range(4)] == [f"{a:.3g}" for a in areas]
+
+
+def test_choosing_a_row_goes_to_the_particle(measured):
+    part = split(measured)
+    part.table.sortByColumn(1, Qt.SortOrder.DescendingOrder)
+    part.table.selectRow(0)
+    layer = part.splitting.layer
+    assert layer.selected_label == measured.session.measuring.objects.labels[48, 18]
+    image, viewer = measured.viewer.layers["Image"], measured.viewer
+    camera = getattr(viewer, "scene", viewer).camera
+    np.testing.assert_allclose(
+        camera.center[-2:], image.data_to_world((47.5, 17.5)), atol=1
+    )
+    part.alone.click()
+    assert layer.show_selected_label
+
+
+def test_particles_that_are_cut_off_can_be_left_away(measured, tmp_path):
+    part = split(measured)
+    part.inside.click()
+    assert part.table.model().rowCount() == 3
+    assert "1 at the border left out" in part.note.text()
+    assert sum(part.histogram.counts) == 3
+    assert part.save_to(tmp_path / "p.csv")
+    with open(tmp_path / "p.csv", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 3
+    assert "equivalent diameter (nm)" in lines[0]
+
+
+def test_a_file_that_cannot_be_written_is_told(measured, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("napari_hrdv2.widgets.controller.show_error", told.append)
+    assert not split(measured).save_to(tmp_path / "missing" / "p.csv")
+    assert len(told) == 1
+
+
+def test_objects_follow_the_result_until_their_layer_is_removed(measured):
+    part = split(measured)
+    measured.session.refining.change(min_object=100)
+    measured.settle()
+    assert part.splitting.layer.data.max() == 3
+    measured.viewer.layers.remove(part.splitting.layer)
+    assert measured.session.measuring.objects is None
+    assert part.table.model().rowCount() == 0
+    measured.session.refining.undo()
+    measured.settle()
+    assert "Instances of Class 2" not in measured.names
+
+
+def test_a_watershed_cuts_at_once_by_another_distance(measured):
+    part = split(measured)
+    part.method.setCurrentIndex(1)
+    part.method.activated.emit(1)
+    assert not part.distance.isHidden()
+    part.distance.setValue(3)
+    measured.settle()
+    shown = measured.session.segmentation
+    expected = instances(shown, 2, method="watershed", min_distance=3)
+    np.testing.assert_array_equal(part.splitting.layer.data, expected)
+
+
+def test_splitting_without_a_result_says_what_to_do(bench):
+    bench.widget.result.measure.particles.split.click()
+    assert "There is no result to measure yet" in bench.widget.status.text()
+    assert "Instances of Class 1" not in bench.names
+
+
+def test_a_class_that_is_nowhere_has_an_empty_table(measured):
+    measured.session.classes.ensure((7,), names={7: "pore"})
+    part = split(measured, 7)
+    assert part.note.text() == "0 objects of pore"
+    assert part.table.model().rowCount() == 0
+    assert not any(part.histogram.counts)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "count"), [(0, 1, 5), (3, 3.07, 4), (-20, 9000, 6), (0, 1e-6, 3)]
+)
+def test_ticks_are_round_and_few(low, high, count):
+    ticks = nice_ticks(low, high, count)
+    assert 1 <= len(ticks) <= count + 1
+    assert low <= ticks[0] < ticks[-1] * (1 + 1e-9) + 1e-12
+    assert ticks[-1] <= high * (1 + 1e-9)
+    assert all(len(f"{tick:g}") <= 6 for tick in ticks)
+    assert nice_ticks(2, 2, 5) == []
+
+
+def test_the_histogram_draws_its_bars_in_the_colour_of_the_class(qtbot):
+    histogram = Histogram("h")
+    qtbot.addWidget(histogram)
+    histogram.resize(200, 120)
+    histogram.show_counts([1, 0, 4], [0, 1, 2, 3], title="area (µm²)", color="#ff0000")
+    picture = histogram.grab().toImage()
+    area = histogram._area()
+    heights = []
+    for bar in range(3):
+        x = int(area.left() + (bar + 0.5) * area.width() / 3)
+        assert histogram.bar_at(x) == bar
+        column = [picture.pixelColor(x, y).name() for y in range(120)]
+        heights.append(column.count("#ff0000"))
+    assert heights[1] == 0
+    assert abs(heights[2] - 4 * heights[0]) <= 4
+    assert histogram.text_of(2) == "4 from 2 to 3"
+    histogram.clear()
+    assert histogram.bar_at(100) is None

@@ -1,0 +1,41 @@
+import numpy as np
+from qtpy.QtWidgets import QAbstractButton
+
+
+def test_before_anything_it_says_that_there_is_nothing(bench):
+    assert bench.widget.result.fractions.text() == "No segmentation yet."
+
+
+def test_fractions_are_those_of_what_is_shown(bench):
+    bench.segment()
+    bench.session.classes.rename(1, "a < b")
+    share = np.mean(bench.viewer.layers["Segmentation"].data == 1)
+    assert (
+        f"a&nbsp;&lt;&nbsp;b&nbsp;{share:.1%}" in bench.widget.result.fractions.text()
+    )
+
+
+def test_deleting_a_class_with_a_result_is_no_error(bench):
+    bench.segment()
+    bench.session.delete_class(2)
+    bench.settle()
+    assert "Class&nbsp;2" not in bench.widget.result.fractions.text()
+
+
+def test_refining_and_measuring_are_folded_away_at_first(bench):
+    buttons = {b.objectName(): b for b in bench.widget.findChildren(QAbstractButton)}
+    panel = bench.widget.result
+    for name, part in (("refine", panel.refine), ("measure", panel.measure)):
+        assert part.isHidden()
+        buttons[f"{name}_fold"].click()
+        assert not part.isHidden()
+
+
+def test_the_panel_fits_a_narrow_dock(bench):
+    panel = bench.widget.result
+    panel.refine.show()
+    panel.measure.show()
+    panel.refine.smoothing.setCurrentIndex(1)
+    panel.refine.smoothing.activated.emit(1)
+    panel.measure.particles._found.show()
+    assert panel.minimumSizeHint().width() <= 330
