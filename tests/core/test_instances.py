@@ -95,3 +95,9 @@ def test_objects_at_the_border_or_beside_what_is_excluded_touch_it() -> None:
 def test_options_that_cannot_be_used_are_refused(options, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         instances(np.ones((3, 3), int), 1, **options)
+
+
+def test_watershed_leaves_an_object_of_one_width_whole():
+    band = np.zeros((100, 300), np.uint8)
+    band[:37] = 1
+    assert instances(band, 1, method="watershed").max() == 1

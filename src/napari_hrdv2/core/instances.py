@@ -16,6 +16,7 @@ __all__ = ["METHODS", "Method", "instances", "touches_border"]
 Method = Literal["components", "watershed"]
 METHODS: tuple[Method, ...] = get_args(Method)
 SMOOTHING = 1.0  # of distances, in pixels: rough outlines have many tiny maxima
+DEPTH = 0.5  # pixels by which the middle of an object is wider than its necks
 
 
 def instances(
@@ -104,20 +105,20 @@ def _cut(
 ) -> NDArray[np.int32]:
     """Return objects cut at their necks, numbered in the order of their first pixel."""
     from scipy.ndimage import distance_transform_edt, gaussian_filter
-    from skimage.feature import peak_local_max
+    from skimage.measure import label
+    from skimage.morphology import reconstruction
     from skimage.segmentation import watershed
 
     mask = whole > 0
     # The border of the image is no outline: an object goes on beyond it.
     distance = gaussian_filter(distance_transform_edt(mask), SMOOTHING)
-    peaks = peak_local_max(
-        distance, min_distance=min_distance, labels=whole, exclude_border=False
-    )
-    markers = np.zeros(whole.shape, np.int32)
-    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    # Ridges are flat in objects of one width: what counts is what stands out.
+    tops = (distance > reconstruction(distance - DEPTH, distance)) & mask
+    near = (distance_transform_edt(~tops) <= min_distance / 2) & mask
+    markers = np.where(tops, label(near, connectivity=2), 0)
     # Smoothing leaves an object of few pixels without a maximum.
-    forgotten = ~np.isin(whole, whole[tuple(peaks.T)]) & mask
-    markers[forgotten] = whole[forgotten] + len(peaks)
+    forgotten = ~np.isin(whole, whole[tops]) & mask
+    markers[forgotten] = whole[forgotten] + markers.max()
     parts = watershed(-distance, markers, mask=mask, connectivity=connectivity)
     return _in_order(parts)
 

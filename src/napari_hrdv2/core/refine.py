@@ -10,7 +10,6 @@ import numpy as np
 
 from ._cleaning import without_small_holes, without_small_objects
 from ._label_checks import checked_labels, checked_mask
-from ._smoothing import guide_of, smoothed
 from .errors import Cancelled
 
 if TYPE_CHECKING:
@@ -118,6 +117,8 @@ def refine(
     tick = _ticker(should_stop)
     tick()
     if refinement.smooths and len(ids) > 1:
+        from ._smoothing import guide_of, smoothed  # torch; settings do without
+
         planes = smoothed(
             planes,
             guide_of(image, planes.shape, excluded),

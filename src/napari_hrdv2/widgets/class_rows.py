@@ -30,6 +30,7 @@ _TOOL_TIPS = (
     "Share of the result on this image",
     "Whether the class is seen in the segmentation",
 )
+_FEWEST_SEEN = 3  # rows of room, so that little moves when a class is added
 _ROWS_SEEN = 6
 _KEYS = 9
 _ID = Qt.ItemDataRole.UserRole
@@ -130,7 +131,8 @@ class ClassRows(QTreeWidget):
         if height > 0:
             count = min(self.topLevelItemCount(), _ROWS_SEEN)
             head = self.header().sizeHint().height()
-            self.setFixedHeight(head + count * height + 2 * self.frameWidth() + 2)
+            room = max(count, _FEWEST_SEEN) * height
+            self.setFixedHeight(head + room + 2 * self.frameWidth() + 4)
 
     def _on_current(self, item: QTreeWidgetItem | None, former: object) -> None:
         if item is not None and item.data(COLOR, _ID) is not None:

@@ -39,6 +39,7 @@ class ImageLayers(QObject):
         super().__init__()
         self._viewer = viewer
         self.ids: dict[Image, str] = {}
+        self._listed: list[Image] = []  # when stock was taken last
         # Several layers often arrive together; their order must not matter.
         self._listing = QSignalDebouncer(parent=self)
         self._listing.setTimeout(0)
@@ -74,7 +75,8 @@ class ImageLayers(QObject):
     def take_stock(self) -> tuple[list[Image], list[str]]:
         """Return the images that came, and the ids of those that went."""
         present = self.present()
-        came = [image for image in present if image not in self.ids]
+        came = [image for image in present if image not in self._listed]
+        self._listed = present
         for image in came:
             self.id_of(image)
         gone = [image for image in self.ids if image not in present]
