@@ -170,3 +170,16 @@ def test_regions_that_are_none_are_refused():
             features.argmax(np.eye(7), np.zeros(7), region=region)
     with pytest.raises(ValueError, match="region: .* has a step"):
         features.argmax(np.eye(7), np.zeros(7), region=np.s_[::2, :])
+
+
+def test_two_threads_may_begin_with_the_same_features():
+    from concurrent.futures import ThreadPoolExecutor
+
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(3, 8)).astype("f4"), np.zeros(3, "f4")
+    tokens = rng.normal(size=(9, 20, 20, 8)).astype("f4")
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(20):
+            features = HighResFeatures(tokens, "shift:1", (280, 280), 14, 14)
+            both = [threads.submit(features.argmax, weight, bias) for _ in range(2)]
+            np.testing.assert_array_equal(*(one.result() for one in both))

@@ -297,3 +297,49 @@ def test_without_a_layer_to_paint_on_the_status_says_how_to_get_one(trained):
     trained.set_scribbles(None)
     trained.train()
     assert trained.status == "Press Paint to make a scribble layer."
+
+
+def test_other_pixels_under_the_same_name_are_trained_anew(trained, labels, image):
+    former = trained.segmentation.copy()
+    trained.set_image(image[:, ::-1].copy())
+    trained.set_scribbles(labels)
+    trained.compute_features()
+    request = trained.train_request()
+    assert len(request.strokes) == 1
+    trained.accept(compute(request))
+    assert (trained.segmentation[:, :20] == former[:, :20]).mean() > 0.9
+    assert trained.segmentation[0, 0] == 1
+
+
+def test_what_is_excluded_meanwhile_does_not_come_back(trained, labels):
+    late = compute(trained.train_request(force=True))
+    mask = np.zeros((40, 48), bool)
+    mask[30:] = True
+    trained.set_excluded(mask)
+    assert not trained.accept(late)
+    trained.train()
+    assert not trained.segmentation[30:].any()
+
+
+def test_looking_at_an_image_without_features_keeps_the_classifier(trained, image):
+    classifier = trained.classifier
+    trained.set_image(255 - image, "another")
+    trained.train()
+    assert trained.classifier is classifier
+    assert trained.status.startswith("Press Compute features")
+
+
+def test_a_class_merges_into_another_one_only(trained):
+    for into in (1, 9):
+        with pytest.raises(ValueError, match="is no other class"):
+            trained.merge_class(1, into)
+    with pytest.raises(ValueError, match="7 is no class"):
+        trained.delete_class(7)
+    assert list(trained.classes) == [1, 2]
+
+
+def test_the_former_classifier_gives_no_doubt_about_new_features(trained):
+    trained.configure(backbone="filters")
+    trained.compute_features()
+    with pytest.raises(ValueError, match="There is no result yet"):
+        trained.guiding.doubt_request()

@@ -212,16 +212,18 @@ class Spread:
         key = columns.start, columns.stop
         if key not in self._column_bands:
             step = min(COLUMNS_PER_BAND, COLUMN_TOKENS_PER_BAND * self.columns.stride)
-            self._column_bands[key] = []
+            of_groups = []
             for members in self.members:
                 weighted = [(self.shifts[n][1], self.weights[n]) for n in members]
                 bands = [
                     _joined_band(self.columns, pixels, weighted, self.device)
                     for pixels in runs(columns.start, columns.stop, step)
                 ]
-                self._column_bands[key].append(
+                of_groups.append(
                     [_Band(at, _as_slice(index), matrix) for at, index, matrix in bands]
                 )
+            # Whole or not at all: other threads may be reading these features too.
+            self._column_bands[key] = of_groups
         return self._column_bands[key]
 
     def _upsampled_columns(

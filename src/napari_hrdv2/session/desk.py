@@ -157,7 +157,17 @@ class Desk:
         self.merge_class(class_id, 0)
 
     def merge_class(self, class_id: int, into: int) -> None:
-        """Make the strokes of a class those of another one (0: of none)."""
+        """Make the strokes of a class those of another one (0: of none).
+
+        Raises
+        ------
+        ValueError
+            If one of them is no class, or both are the same.
+        """
+        if class_id not in self.classes:
+            raise ValueError(f"class_id: {class_id} is no class")
+        if into == class_id or (into and into not in self.classes):
+            raise ValueError(f"into: {into} is no other class; 0 erases the strokes")
         for picture in self.pictures.values():
             scribbles = picture.scribbles
             if scribbles is None or class_id not in scribbles.class_ids:

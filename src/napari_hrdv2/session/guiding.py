@@ -296,7 +296,13 @@ class Guiding:
     def _ready(self) -> tuple[Picture, PixelClassifier]:
         """Return the current picture and the classifier, with the names of today."""
         picture, classifier = self._session.current, self._session.classifier
-        if picture is None or picture.features is None or classifier is None:
+        if (
+            picture is None
+            or picture.features is None
+            or classifier is None
+            or picture.result is None  # the classifier may be of other features
+            or not picture.result.fractions
+        ):
             raise ValueError(
                 "There is no result yet: compute features and paint two classes first."
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.classifier import SampleCache
     from napari_hrdv2.session.settings import FeatureSettings
+
+
+_serials = itertools.count(1)  # a fit on other features is another one
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,22 @@ class Result:
         return self.labels if self.refined is None else self.refined
 
 
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Regions of a picture that come from elsewhere, not from the backbone.
+
+    Attributes
+    ----------
+    labels : (H, W) int array
+        Each value is one region, 0 as well.
+    name : str
+        What people call it.
+    """
+
+    labels: NDArray[np.integer[Any]]
+    name: str
+
+
 @dataclass(eq=False)
 class Picture:
     """One (H, W) or (H, W, 3|4) image of the session.
@@ -72,6 +92,8 @@ class Picture:
         As painted.
     excluded : (H, W) bool array or None
         Where it is no material, such as a scale bar.
+    partition : Partition or None
+        What a backbone with tokens of regions uses in place of its own.
     features, made_with, samples
         The features, their settings, and rows of them that were read; or None. Where
         the features were put away to save memory the other two remain: the strokes
@@ -93,6 +115,7 @@ class Picture:
     was_segmented: bool = False
     scribbles: Scribbles | None = None
     excluded: NDArray[np.bool_] | None = None
+    partition: Partition | None = None
     features: Any = None
     made_with: FeatureSettings | None = None
     samples: SampleCache | None = None
@@ -155,11 +178,52 @@ class Picture:
         self.excluded = None if array is None or not array.any() else array
         self._find_strokes()
 
+    def set_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
+        """Take regions for the next features; return whether they are other ones.
+
+        Features that were made with the former regions go, so that those there are
+        always belong to the regions there are.
+
+        Raises
+        ------
+        ValueError
+            If it is not one whole number for each pixel.
+        """
+        array = None if labels is None else np.array(labels)
+        if array is not None and (
+            array.shape != self.shape or array.dtype.kind not in "biu"
+        ):
+            raise ValueError(
+                f"partition: {array.dtype} of shape {array.shape} does not fit the "
+                f"image; whole numbers of shape {self.shape} are needed"
+            )
+        former = None if self.partition is None else self.partition.labels
+        self.partition = None if array is None else Partition(array, name)
+        if former is None or array is None:
+            is_same = former is array
+        else:
+            is_same = np.array_equal(former, array)
+        if not is_same and (self.made_with is None or _has_regions(self.made_with)):
+            self.awaited = 0  # what is on its way is of the former regions
+            self.set_features(None, None)
+        return not is_same
+
+    def partition_for(self, settings: FeatureSettings) -> NDArray[Any] | None:
+        """Return the regions to compute features with; None for the backbone's own."""
+        if self.partition is None or not _has_regions(settings):
+            return None
+        return self.partition.labels
+
+    @property
+    def has_something_set(self) -> bool:
+        """Whether anything was set by hand that would be lost with the picture."""
+        return bool(self.class_ids or self.excluded is not None or self.partition)
+
     def set_features(self, features: Any, made_with: FeatureSettings | None) -> None:
         """Take other features, or None; the result of the last ones goes."""
         from napari_hrdv2.core.classifier import SampleCache
 
-        self._serial += 1
+        self._serial = next(_serials)
         self.features, self.made_with, self.result = features, made_with, None
         self.samples = None if features is None else SampleCache(features)
         if features is not None:
@@ -208,10 +272,15 @@ class Picture:
     def _find_strokes(self) -> None:
         self._strokes = self.scribbles
         if self.scribbles is not None and self.excluded is not None:
-            labels = np.where(self.excluded, 0, self.scribbles.labels)
-            self._strokes = Scribbles(labels, self.shape)
+            self._strokes = self.scribbles.without(self.excluded)
         if self.is_put_away and not self._knows_strokes():
             self.set_features(None, None)  # they must be read anew
+
+
+def _has_regions(settings: FeatureSettings) -> bool:
+    from napari_hrdv2.core.explore import divides_into_regions
+
+    return divides_into_regions(settings.backbone)
 
 
 def _is_picture(shape: tuple[int, ...]) -> bool:

@@ -15,11 +15,11 @@ from napari_hrdv2.session.desk import Desk
 from napari_hrdv2.session.feature_work import FeatureRequest, FeatureResult
 from napari_hrdv2.session.featuring import Featuring
 from napari_hrdv2.session.guiding import Guiding
+from napari_hrdv2.session.insight import Insight
 from napari_hrdv2.session.measuring import Measuring
 from napari_hrdv2.session.picture import Result
 from napari_hrdv2.session.refining import Refining
 from napari_hrdv2.session.talk import compute
-from napari_hrdv2.session.train_work import TrainResult
 from napari_hrdv2.session.training import Training
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Session(Desk):
         super().__init__()
         self._training = Training()
         self._featuring = Featuring(self.pictures)
+        self.insight = Insight(self, self._featuring)
         self.guiding = Guiding(self)
         self.refining = Refining(self)
         self.measuring = Measuring(self)
@@ -136,6 +137,11 @@ class Session(Desk):
         self._change_settings(settings)
         if self.features is not None:
             self.say(next_step(self))
+
+    def set_excluded(self, mask: ArrayLike | None, key: str | None = None) -> None:
+        """Leave a part of a picture out; see `Desk.set_excluded`."""
+        super().set_excluded(mask, key)
+        self._training.drop_answers()  # they show what is left out now
 
     def feature_request(self, key: str | None = None) -> FeatureRequest:
         """Return the request for features; an older one's answer will be dropped.
@@ -204,6 +210,10 @@ class Session(Desk):
         """
         was_loaded, current = self.is_loaded, self.current
         painted, usable = self.pictures.painted(), self.pictures.usable()
+        if self.features is None and len({i for p in painted for i in p.class_ids}) > 1:
+            self._training.drop_answers()  # the fit is of other pictures, and stays
+            self.say(next_step(self))
+            return None
         if current is not None and self._training.can_train(
             painted, usable, force=force
         ):
