@@ -73,7 +73,7 @@ def test_bytes_are_told_in_words(count, text):
 
 
 def test_the_interpolations_offered_are_those_there_are():
-    assert (*INTERPOLATIONS, "naf") == INTERPOLATION_CHOICES
+    assert (*INTERPOLATIONS, "naf", "jbu") == INTERPOLATION_CHOICES
 
 
 def test_an_interpolation_that_does_not_fit_is_refused():

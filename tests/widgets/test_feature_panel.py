@@ -69,3 +69,12 @@ def test_the_demo_without_a_display_is_refused_in_one_sentence(monkeypatch):
     monkeypatch.setattr("sys.platform", "linux")
     with pytest.raises(OSError, match="there is no display"):
         _demo_gui.launch("grains")
+
+
+def test_a_backbone_from_a_file_says_so(bench):
+    panel = bench.widget.features
+    bench.session.configure(backbone="spit-small")
+    assert "spit-small (from a file)" in panel.backbone.currentText()
+    assert "chosen under More choices" in panel.backbone_note.text()
+    assert panel.weights.isEnabled()
+    assert panel.compute.text() == "Compute features"

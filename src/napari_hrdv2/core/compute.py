@@ -366,6 +366,10 @@ class _Run:
         self.backbone.to("cpu")
         return 1
 
+    @property
+    def _takes_given(self) -> bool:
+        return self.takes_regions and self.partition is not None
+
     def _recipe(self) -> Recipe:
         return Recipe(
             backbone=self.backbone.name,
@@ -379,4 +383,5 @@ class _Run:
             precision=str(self.backbone.dtype).removeprefix("torch."),
             value_range=self.image.value_range,
             debias=self.plan.debias,
+            partition="given" if self._takes_given else "own",
         )

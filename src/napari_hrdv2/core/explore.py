@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ._registry import ENTRIES, entry_of_repository, is_hub_id, split_facets
 from ._vit_backbone import ViTBackbone
+from ._vit_entries import ViTEntry
 from .compute import compute_features
 from .images import prepare_image
 from .plan import parts_of
 from .spit.backbone import SpitBackbone
+from .spit.entries import SpitEntry
 from .superpixel_features import SuperpixelFeatures
 from .superpixels import borders
 from .transforms import Transform
@@ -21,9 +24,30 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+    from ._entry import Entry
     from .backbones import Backbone, JoinedBackbone
     from .feature_map import Features
     from .transforms import TransformSet
+
+
+def shows_attention(name: str) -> bool:
+    """Whether a backbone of this name can tell what its class token attends to."""
+    return _is_any(name, (ViTEntry, SpitEntry))
+
+
+def divides_into_regions(name: str) -> bool:
+    """Whether a backbone of this name has one token for each region."""
+    return _is_any(name, (SpitEntry,))
+
+
+def _is_any(name: str, kinds: tuple[type[Entry], ...]) -> bool:
+    """Whether a part is one of these kinds; answered before anything is loaded."""
+    bases = (split_facets(part)[0] for part in name.split("+"))
+    found = (
+        entry_of_repository(base) if is_hub_id(base) else ENTRIES.get(base)
+        for base in bases
+    )
+    return any(isinstance(entry, kinds) for entry in found)
 
 
 def attention_maps(

@@ -38,6 +38,8 @@ class Recipe:
     boundary, interpolation, compat, precision, debias : str
     value_range : tuple of two float
         Grey levels of the image that were mapped to 0 and 1.
+    partition : {"own", "given"}
+        Whether regions were the backbone's own, or came from elsewhere.
     """
 
     backbone: str
@@ -51,6 +53,7 @@ class Recipe:
     precision: str = "float32"
     value_range: tuple[float, float] = (0.0, 1.0)
     debias: str = "none"
+    partition: str = "own"
 
 
 class Features(ABC):

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ._token_maps import one_map_per_shift
 from .bilateral import Bilateral, checked_guide, guide_from
+from .featup_upsampling import JbuUpsampler, jbu_upsampler
 from .feature_map import Features, JoinedFeatures, Recipe
 from .interpolation import Axis, padded_length
 from .naf_upsampling import NafUpsampler, naf_upsampler
@@ -33,6 +34,7 @@ from .projection import Needed, gathered, projected
 from .spread import Spread
 from .transforms import BOUNDARIES, COMPATS, TransformSet, parse_transforms
 from .upsampling import (
+    FEATUP,
     LEARNED,
     Upsampling,
     back_projected,
@@ -68,9 +70,9 @@ class HighResFeatures(Features):
     interpolation : str
         How tokens are upsampled, about their true centres: "nearest", "bilinear",
         "bicubic", "interleaved" (for lattices of shifts), "bilateral" (guided by
-        the image) or "naf" (the same, with weights that must be on the machine). All
-        but "nearest" and "naf" may be followed by "+1" or "+2": steps of
-        back-projection, which sharpen. docs/upsampling.md compares them.
+        the image), "naf" or "jbu" (the same, with weights that must be on the
+        machine). All but "nearest", "naf" and "jbu" may be followed by "+1" or
+        "+2": steps of back-projection, which sharpen. docs/upsampling.md compares them.
     boundary : {"periodic", "reflect"}
         What a shifted image showed at its border.
     compat : {"corrected", "reference"}
@@ -82,7 +84,7 @@ class HighResFeatures(Features):
         See `Features`.
     guide : (H, W) or (channels, H, W) array or tensor, optional
         The image: needed for "bilateral", in any range, which keeps it in 8 bits, and
-        for "naf", in 0..1.
+        for "naf" and "jbu", in 0..1.
 
     Attributes
     ----------
@@ -167,7 +169,7 @@ class HighResFeatures(Features):
         self.recipes = () if recipe is None else (recipe,)
         self.trust = trust
         self._bilateral: Bilateral | None = None
-        self._naf: NafUpsampler | None = None
+        self._learned: NafUpsampler | JbuUpsampler | None = None
         self._last_needed: tuple[Tile, Needed] | None = None
         if not self._is_pixelwise:
             self._upsample_by(upsampling, guide)
@@ -182,8 +184,9 @@ class HighResFeatures(Features):
                 self.tokens, self.shifts, self.rows, self.columns
             )
             self.shifts = parse_transforms("identity", self.stride)
-        if upsampling.method == LEARNED:
-            self._naf = naf_upsampler(
+        if upsampling.method in (LEARNED, FEATUP):
+            make = naf_upsampler if upsampling.method == LEARNED else jbu_upsampler
+            self._learned = make(
                 upsampling, guide, self.rows, self.columns, self.tokens.device
             )
         if upsampling.method == "bilateral":
@@ -207,13 +210,13 @@ class HighResFeatures(Features):
     def nbytes(self) -> int:
         """Bytes of memory that the tokens and what guides them take."""
         tokens = self.tokens.numel() * self.tokens.element_size()
-        guide = self._bilateral or self._naf
+        guide = self._bilateral or self._learned
         return tokens + (guide.nbytes if guide else 0)
 
     @cached_property
-    def _upsampler(self) -> Spread | Bilateral | NafUpsampler:
-        if self._naf is not None:
-            return self._naf
+    def _upsampler(self) -> Spread | Bilateral | NafUpsampler | JbuUpsampler:
+        if self._learned is not None:
+            return self._learned
         if self._bilateral is not None:
             return self._bilateral
         return Spread(
@@ -236,7 +239,7 @@ class HighResFeatures(Features):
         for start in range(0, len(output), PIXELS_PER_CHUNK):
             chunk = slice(start, start + PIXELS_PER_CHUNK)
             rows, columns = (axis[chunk] for axis in pixels)
-            if isinstance(self._upsampler, NafUpsampler):
+            if isinstance(self._upsampler, NafUpsampler | JbuUpsampler):
                 found = self._upsampler.sampled(self.tokens, rows, columns)
             else:
                 found = gathered(self.tokens, *self._upsampler.taps(rows, columns))
@@ -252,8 +255,11 @@ class HighResFeatures(Features):
     ) -> Iterator[tuple[Tile, Tensor]]:
         device = self.tokens.device
         weight, bias = weight.to(device), bias.to(device)
-        if self._naf is not None:
-            weight, bias = self._naf.by_head(weight, bias)
+        late: Tensor | None = None
+        if isinstance(self._learned, NafUpsampler):
+            weight, bias = self._learned.by_head(weight, bias)
+        if isinstance(self._learned, JbuUpsampler):  # its weights do not sum to 1
+            bias, late = torch.zeros_like(bias), bias[:, None]
         _, *shape = self.shape
         area = region or Tile(slice(0, shape[0]), slice(0, shape[1]))
         if not self._is_pixelwise:
@@ -262,7 +268,7 @@ class HighResFeatures(Features):
             logits = projected(self.tokens, weight, bias, needed, should_stop)
             for tile, block in self._upsampler.blocks(logits, area):
                 stop_if(should_stop)
-                yield tile, block
+                yield tile, block if late is None else block + late
             return
         for tile in tiles_of((shape[0], shape[1]), area):
             tokens = self.tokens[:, tile.rows, tile.columns]
@@ -278,7 +284,7 @@ class HighResFeatures(Features):
         return last[1]
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
-        if self._bilateral is not None or self._naf is not None:
+        if self._bilateral is not None or self._learned is not None:
             channels = torch.eye(self.shape[0])
             return self.project(channels, torch.zeros(self.shape[0]))
         tokens = self.tokens.float().cpu()

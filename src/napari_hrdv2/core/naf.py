@@ -280,6 +280,20 @@ def naf_file() -> Path | None:
     return next((file for file in found if file.is_file()), None)
 
 
+def naf_advice() -> str:
+    """Return where to put the weights if they are not on this machine, else ""."""
+    file = naf_file()
+    if file is not None and file.is_file():
+        return ""
+    if file is not None:
+        return f"{VARIABLE} names {file}, which is no file; let it name {FILE}"
+    return (
+        f"'naf' has weights of its own, and {FILE} is not on this machine; fetch it "
+        f"(3 MB, Apache-2.0) from {PAGE} and put it into {_folders()[-1]}, or let "
+        f"{VARIABLE} name it"
+    )
+
+
 def _folders() -> list[Path]:
     from huggingface_hub import constants
 
@@ -297,11 +311,7 @@ def installed_naf() -> Naf:
     """
     file = naf_file()
     if file is None:
-        raise WeightsError(
-            f"interpolation: 'naf' has weights of its own, and {FILE} is not on this "
-            f"machine; fetch it (3 MB, Apache-2.0) from {PAGE} and put it into "
-            f"{_folders()[-1]}, or let {VARIABLE} name it"
-        )
+        raise WeightsError(f"interpolation: {naf_advice()}")
     try:
         changed = file.stat().st_mtime_ns
     except OSError as error:

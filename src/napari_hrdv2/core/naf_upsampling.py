@@ -18,9 +18,10 @@ from torch import Tensor
 
 from .bilateral import checked_guide
 from .errors import WeightsError
+from .featup_upsampling import wanted_featup
 from .naf import Naf, installed_naf
 from .pixel_tiles import Tile, tiles_of
-from .upsampling import LEARNED, Upsampling, parse_interpolation
+from .upsampling import FEATUP, LEARNED, Upsampling, parse_interpolation
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -297,7 +298,7 @@ def _padded(guide: Tensor, rows: Axis, columns: Axis) -> Tensor:
 
 
 def with_fingerprint(interpolation: str) -> str:
-    """Return "naf" as "naf@" and the fingerprint of its weights; others as they are.
+    """Return "naf" and "jbu" with the fingerprint of their weights; others as they are.
 
     Raises
     ------
@@ -305,6 +306,8 @@ def with_fingerprint(interpolation: str) -> str:
         If the weights are not on this machine, or others than those asked for.
     """
     upsampling = parse_interpolation(interpolation)
+    if upsampling.method == FEATUP:
+        return f"{FEATUP}@{wanted_featup(upsampling).hash}"
     if upsampling.method != LEARNED:
         return interpolation
     return f"{LEARNED}@{_wanted(upsampling).hash}"

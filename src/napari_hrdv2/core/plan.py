@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from .backbones import JoinedBackbone
 from .debias import DEBIAS, NOISE_IMAGES, has_positions, has_regions
+from .featup_upsampling import jbu_cost
 from .interpolation import padded_length
 from .naf_upsampling import KEPT_BYTES, OPERATIONS, WORKING_BYTES
 from .pace import PACES, operations
 from .transforms import TransformSet, parse_transforms
 from .upsampling import (
+    FEATUP,
     LEARNED,
     check_upsampling,
     parse_interpolation,
@@ -168,10 +170,17 @@ def make_plan(
         if upsampling.method == "bilateral":
             token_bytes += image_channels * math.prod(padded)
         working_bytes = max(working_bytes, before)
-    learned = tokens_are_patches and upsampling.method == LEARNED
-    if learned:
-        token_bytes += KEPT_BYTES * math.prod(padded)
-        working_bytes = max(working_bytes, WORKING_BYTES * math.prod(padded))
+    learned = 0
+    if tokens_are_patches and upsampling.method in (LEARNED, FEATUP):
+        pixels = math.prod(padded)
+        fine = stride_of_one_grid(shifts, stride)
+        kept, working, learned = (
+            jbu_cost(pixels, fine)
+            if upsampling.method == FEATUP
+            else (KEPT_BYTES * pixels, WORKING_BYTES * pixels, OPERATIONS * pixels)
+        )
+        token_bytes += kept
+        working_bytes = max(working_bytes, working)
     # In float32: the map of each shape, and the sum or the tokens that it is taken off.
     maps = len(noise_shapes) + 1 if noise_shapes else 0
     working_bytes += maps * 4 * math.prod(grid) * channels
@@ -191,7 +200,7 @@ def make_plan(
             pixels=math.prod(padded),
             image_channels=image_channels,
         ),
-        OPERATIONS * math.prod(padded) if learned else 0,
+        learned,
     )
 
 

@@ -122,7 +122,8 @@ def _check_arrays(
 
 def _recipe(entry: dict[str, Any]) -> Recipe:
     known = {field.name for field in fields(Recipe)}
-    entry = {"debias": "none", **entry}  # the first files did not tell
+    # The first files did not tell.
+    entry = {"debias": "none", "partition": "own", **entry}
     if set(entry) != known:
         raise ValueError(f"recipe fields {sorted(entry)}")
     low, high = entry["value_range"]

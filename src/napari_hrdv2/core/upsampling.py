@@ -28,6 +28,8 @@ INTERPOLATIONS = (
 
 
 LEARNED = "naf"  # has weights of its own, which must be on the machine
+FEATUP = "jbu"  # so has this
+_LEAST_STRIDE = 7  # FeatUp divides a stride by 16: finer ones would be all memory
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Upsampling:
 
     Attributes
     ----------
-    method : {"nearest", "bilinear", "bicubic", "interleaved", "bilateral", "naf"}
+    method : str
+        "nearest", "bilinear", "bicubic", "interleaved", "bilateral", "naf" or "jbu".
     steps : int
         Steps of back-projection.
     weights_hash : str
@@ -69,8 +72,8 @@ def parse_interpolation(name: str) -> Upsampling:
     Raises
     ------
     ValueError
-        If it is not one of `INTERPOLATIONS`, nor "naf". After "naf@" comes the
-        fingerprint of the weights that are asked for.
+        If it is not one of `INTERPOLATIONS`, nor "naf" or "jbu". After "naf@" and
+        "jbu@" comes the fingerprint of the weights that are asked for.
 
     Examples
     --------
@@ -78,13 +81,13 @@ def parse_interpolation(name: str) -> Upsampling:
     Upsampling(method='bilinear', steps=2)
     """
     learned, at, weights_hash = name.partition("@")
-    if learned == LEARNED and bool(at) == bool(weights_hash):
-        return Upsampling(LEARNED, weights_hash=weights_hash)
+    if learned in (LEARNED, FEATUP) and bool(at) == bool(weights_hash):
+        return Upsampling(learned, weights_hash=weights_hash)
     if name not in INTERPOLATIONS:
         raise ValueError(
             f"interpolation: {name!r} is unknown; use {', '.join(METHODS)}, and all "
             "but nearest also with +1 or +2 steps of back-projection, as in "
-            "bilinear+2; or naf"
+            "bilinear+2; or naf or jbu"
         )
     method, _, steps = name.partition("+")
     return Upsampling(method, int(steps or 0))
@@ -220,6 +223,12 @@ def check_upsampling(upsampling: Upsampling, shifts: TransformSet, stride: int) 
         raise ValueError(
             f"interpolation: {method!r} needs the true centres of the tokens, which "
             "compat='reference' does not have; choose bilinear or nearest"
+        )
+    if method == FEATUP and stride_of_one_grid(shifts, stride) < _LEAST_STRIDE:
+        raise ValueError(
+            f"interpolation: {method!r} divides the distance of the tokens by 16, and "
+            f"it must be {_LEAST_STRIDE} px or more; choose a larger stride or no "
+            "lattice of shifts"
         )
     if method == "interleaved" and lattice_of(shifts, stride) is None:
         raise ValueError(

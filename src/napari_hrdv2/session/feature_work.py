@@ -48,7 +48,8 @@ class FeatureResult:
 class FeatureRequest:
     """Features of `image`, an (H, W) or (H, W, 3|4) array, are wanted.
 
-    `key` names the picture that it belongs to.
+    `key` names the picture that it belongs to, `partition` the (H, W) regions that a
+    backbone with tokens of regions is to use in place of its own.
     """
 
     key: str
@@ -56,6 +57,7 @@ class FeatureRequest:
     image: NDArray[Any]
     settings: FeatureSettings
     loaded: LoadedBackbone | None = None
+    partition: NDArray[Any] | None = None
 
     def answer(self, talk: Talk) -> FeatureResult:
         """Load the backbone unless it is there, and compute the features."""
@@ -74,6 +76,7 @@ class FeatureRequest:
             value_range=settings.value_range,
             interpolation=settings.interpolation,
             debias=settings.debias,
+            partition=self.partition,
         )
         return FeatureResult(self.key, self.generation, features, settings, loaded)
 

@@ -45,6 +45,11 @@ class Featuring:
         self._asked: dict[str, FeatureSettings] = {}
         self._seen: Picture | None = None
 
+    @property
+    def loaded(self) -> LoadedBackbone | None:
+        """The backbone that made the latest features, still in memory."""
+        return self._loaded
+
     def request(self, picture: Picture, settings: FeatureSettings) -> FeatureRequest:
         """Return the request for features; an older one's answer will be dropped.
 
@@ -113,6 +118,7 @@ class Featuring:
             picture.image,  # type: ignore[arg-type]  # of a plane read while computing
             self._on_levels_of_stack(picture, settings),
             self._loaded,
+            picture.partition_for(settings),
         )
 
     def _unasked(
@@ -174,7 +180,7 @@ class Featuring:
                 continue
             total -= picture.features.nbytes
             picture.put_away()
-            if picture.plane and not picture.class_ids and picture.excluded is None:
+            if picture.plane and not picture.has_something_set:
                 self._pictures.remove(picture.key)  # there are thousands in a stack
 
     def _budget(self) -> int:

@@ -93,7 +93,7 @@ def settings_for(
         chosen = replace(
             chosen,
             transforms=transforms_of(recipes),
-            interpolation=main.interpolation,
+            interpolation=main.interpolation.partition("@")[0],
         )
     if (stride_in_pixels(chosen) or patch) != main.stride:
         strides = {max(patch // 2, 1): "half", patch: "auto"}

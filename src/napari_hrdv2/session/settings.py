@@ -35,6 +35,7 @@ INTERPOLATION_CHOICES = (
     "bilateral+1",
     "bilateral+2",
     "naf",
+    "jbu",
 )
 """Those of `core.upsampling`, here so that a window need not wait for it."""
 

@@ -35,7 +35,7 @@ def item_text(name: str) -> str:
 
 def takes_weights(name: str) -> bool:
     """Whether a weights file makes sense for this backbone."""
-    return any(info.source for info in _infos(name))
+    return any(not info.bundled for info in _infos(name))
 
 
 def has_patches(name: str) -> bool:
@@ -55,15 +55,15 @@ def detail(settings: FeatureSettings) -> str:
     """Return channels, patch, licence, and where the weights come from."""
     lines = []
     for info in _infos(settings.backbone):
-        if not info.source:
+        if info.bundled:
             lines.append(
                 f"{info.channels} channels, {_BUNDLED[info.name]}; no download"
             )
             continue
-        origin = info.source
+        origin = info.source or "the file of its weights is chosen under More choices"
         if settings.weights is not None:
             origin = Path(settings.weights).name
-        elif backbone_state(info.name) == "download":
+        elif info.source and backbone_state(info.name) == "download":
             size = bytes_text(info.download_bytes)
             origin = f"{size} to download from {info.source}"
         lines.append(
@@ -83,7 +83,9 @@ def compute_button(settings: FeatureSettings) -> tuple[str, str]:
     missing = [
         info
         for info in _infos(settings.backbone)
-        if settings.weights is None and backbone_state(info.name) == "download"
+        if settings.weights is None
+        and info.source
+        and backbone_state(info.name) == "download"
     ]
     if not missing:
         return "Compute features", "Run the backbone over the image, in the background"
@@ -99,6 +101,8 @@ def needs_no_download(settings: FeatureSettings) -> bool:
 
 def _state(name: str) -> str:
     state = backbone_state(name)
+    if state == "download" and not all(i.source or i.bundled for i in _infos(name)):
+        return "from a file"
     if state == "download":
         size = sum(i.download_bytes for i in _infos(name))
         return bytes_text(size)

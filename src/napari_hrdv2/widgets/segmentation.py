@@ -12,6 +12,7 @@ from napari_hrdv2.widgets.controller import Controller
 from napari_hrdv2.widgets.feature_panel import FeaturePanel
 from napari_hrdv2.widgets.files_panel import FilesPanel
 from napari_hrdv2.widgets.images_panel import ImagesPanel
+from napari_hrdv2.widgets.insight_panel import InsightPanel
 from napari_hrdv2.widgets.paint_panel import PaintPanel
 from napari_hrdv2.widgets.parts import ColumnArea, Fold, note, stacked
 from napari_hrdv2.widgets.recovery import RecoveryNotice
@@ -41,6 +42,7 @@ class SegmentationWidget(QWidget):
         self.controller = Controller(viewer)
         self.features = FeaturePanel(self.controller)
         self.images = ImagesPanel(self.controller)
+        self.insight = InsightPanel(self.controller)
         self.paint = PaintPanel(self.controller)
         self.result = ResultPanel(self.controller)
         self.files = FilesPanel(self.controller)
@@ -66,12 +68,13 @@ class SegmentationWidget(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
         self.images_fold = Fold("Images and stacks", "images_fold", self.images)
+        insight = Fold("Look into the backbone", "insight_fold", self.insight)
         more = (
             Fold("Project, import and export", "files_fold", self.files),
             Fold("Apply to many", "apply_fold", self.apply),
         )
         for title, parts in (
-            ("Features", (self.features, self.images_fold)),
+            ("Features", (self.features, self.images_fold, insight)),
             ("Paint", (self.paint,)),
             ("Result", (self.result, *more)),
         ):

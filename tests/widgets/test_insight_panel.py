@@ -1,0 +1,226 @@
+import numpy as np
+import pytest
+import torch
+
+from napari_hrdv2.core._vit_backbone import ViTBackbone
+from napari_hrdv2.core.spit import SpitBackbone, SpitConfig
+from napari_hrdv2.core.spit import random_weights as random_spit
+from napari_hrdv2.core.vit import ViTConfig
+from napari_hrdv2.core.weights import random_weights
+from napari_hrdv2.widgets.insight_panel import InsightPanel
+
+VIT = ViTConfig(embed_dim=32, depth=2, heads=2, patch_size=16, image_size=32)
+SPIT = SpitConfig(embed_dim=32, depth=2, heads=2)
+SQUARES = np.arange(64)[:, None] // 8 * 10 + np.arange(80) // 8
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Networks of the registry's names, with little in them."""
+
+    def load(name, **_):
+        if name.startswith("spit"):
+            return SpitBackbone(name, SPIT, random_spit(SPIT))
+        device = torch.device("cpu")
+        weights = random_weights(VIT)
+        return ViTBackbone(name, VIT, weights, device=device, dtype=torch.float32)
+
+    monkeypatch.setattr("napari_hrdv2.core.backbones.load_backbone", load)
+
+
+@pytest.fixture
+def panel(bench, qtbot):
+    panel = InsightPanel(bench.controller)
+    qtbot.addWidget(panel)
+    panel.show()
+    return panel
+
+
+def choose(bench, backbone):
+    bench.settle()  # planes begin by themselves
+    bench.session.configure(backbone=backbone, transforms="identity")
+    bench.compute()
+    bench.settle()
+
+
+def show(bench, button):
+    button.click()
+    bench.settle()
+
+
+def use(bench, panel, name):
+    panel.partition.setCurrentText(name)
+    panel.use.click()
+    bench.settle()
+
+
+def test_what_a_backbone_does_not_have_is_not_offered(bench, panel):
+    bench.session.configure(backbone="filters")
+    for control in (panel.attention, panel.regions, panel.partition, panel.use):
+        assert not control.isEnabled()
+    assert "no class token" in panel.attention.toolTip()
+    assert "square patches" in panel.use.toolTip()
+
+
+def test_buttons_open_with_the_features(bench, panel):
+    bench.session.configure(backbone="spit-small", transforms="identity")
+    assert panel.use.isEnabled()
+    assert not panel.attention.isEnabled()
+    assert panel.regions.toolTip() == "Compute features first."
+    bench.compute()
+    bench.settle()
+    assert panel.attention.isEnabled()
+    assert panel.regions.isEnabled()
+    assert "borders" in panel.regions.toolTip()
+
+
+def test_attention_lies_on_the_image_and_is_not_taken_for_one(bench, panel):
+    choose(bench, "dino-small-16")
+    show(bench, panel.attention)
+    layer, image = (
+        bench.viewer.layers["Attention of dino-small-16"],
+        bench.controller.link.image,
+    )
+    assert layer.data.shape == (2, 64, 80)
+    np.testing.assert_allclose(
+        layer.data_to_world((0, 5, 7))[1:], image.data_to_world((5, 7))
+    )
+    assert layer.units[1:] == image.units
+    assert bench.controller.link.images() == [image]
+    assert bench.names[-1] == "Scribbles"
+    assert bench.viewer.layers.selection.active == bench.scribbles
+
+
+def test_strokes_are_still_painted_and_answered_beside_the_attention(bench, panel):
+    choose(bench, "dino-small-16")
+    show(bench, panel.attention)
+    bench.paint((10, 50), (10, 20), 1)
+    bench.paint((10, 50), (60, 70), 2)
+    bench.wait(lambda: bench.session.segmentation is not None)
+    bench.settle()
+
+
+def test_attention_shown_again_takes_the_place_of_the_former(bench, panel):
+    choose(bench, "dino-small-16")
+    show(bench, panel.attention)
+    show(bench, panel.attention)
+    assert bench.names.count("Attention of dino-small-16") == 1
+
+
+def test_regions_come_with_their_borders_and_their_number(bench, panel):
+    choose(bench, "spit-small")
+    show(bench, panel.regions)
+    regions, borders = (
+        bench.viewer.layers[name] for name in ("Regions", "Region borders")
+    )
+    count = len(np.unique(regions.data))
+    assert panel.count.text().startswith(f"{count} regions, {5120 / count:.0f} px")
+    assert not regions.visible
+    assert borders.visible
+    assert np.unique(borders.data).tolist() == [0, 1]
+    np.testing.assert_allclose(
+        regions.data_to_world((5, 7)), bench.controller.link.image.data_to_world((5, 7))
+    )
+
+
+def test_attention_of_regions_is_one_map(bench, panel):
+    choose(bench, "spit-small")
+    show(bench, panel.attention)
+    assert bench.viewer.layers["Attention of spit-small"].data.shape == (64, 80)
+
+
+def test_a_labels_layer_becomes_the_regions(bench, panel):
+    bench.viewer.add_labels(SQUARES, name="Squares")
+    choose(bench, "spit-small")
+    use(bench, panel, "Squares")
+    assert panel.count.text() == "Regions from Squares."
+    show(bench, panel.regions)
+    np.testing.assert_array_equal(bench.viewer.layers["Regions"].data - 1, SQUARES)
+    assert panel.count.text() == (
+        "80 regions, 64 px each on average. Regions from Squares."
+    )
+    use(bench, panel, "the network's own")
+    assert panel.count.text() == ""
+    assert bench.session.current.partition is None
+    assert bench.session.features is not None
+
+
+def test_a_layer_that_was_edited_can_be_used_again(bench, panel):
+    layer = bench.viewer.add_labels(SQUARES.copy(), name="Squares")
+    choose(bench, "spit-small")
+    use(bench, panel, "Squares")
+    before = bench.session.features
+    use(bench, panel, "Squares")
+    assert bench.session.features is before
+    layer.data[layer.data == 1] = 0
+    use(bench, panel, "Squares")
+    assert bench.session.features is not before
+
+
+def test_only_layers_that_fit_the_image_are_listed(bench, panel):
+    bench.viewer.add_labels(SQUARES[:-1], name="Cut")
+    bench.viewer.add_labels(SQUARES, name="Squares")
+    items = [panel.partition.itemText(n) for n in range(panel.partition.count())]
+    assert "Squares" in items
+    assert "Cut" not in items
+    panel.partition.setCurrentText("Squares")
+    bench.viewer.layers["Squares"].name = "Cells"
+    bench.viewer.layers.remove("Cells")
+    assert panel.partition.currentText() == "the network's own"
+
+
+def test_missing_weights_of_naf_are_told(bench, panel, monkeypatch, tmp_path):
+    monkeypatch.setenv("NAPARI_HRDV2_NAF", "")
+    monkeypatch.setattr("napari_hrdv2.core.naf._folders", lambda: [tmp_path])
+    assert panel.upsampler.isHidden()
+    bench.session.configure(backbone="dino-small-16", interpolation="naf")
+    assert not panel.upsampler.isHidden()
+    assert str(tmp_path) in panel.upsampler.text()
+
+
+def test_attention_of_a_plane_lies_on_that_plane(
+    make_napari_viewer_proxy, make_bench, image, qtbot
+):
+    viewer = make_napari_viewer_proxy()
+    viewer.add_image(
+        np.stack([image, image // 2, image // 3]),
+        name="Image",
+        scale=(2, 0.5, 0.5),
+        axis_labels=("Z", "Y", "X"),
+    )
+    bench = make_bench(viewer)
+    panel = InsightPanel(bench.controller)
+    qtbot.addWidget(panel)
+    bench.controller.link.flush()
+    choose(bench, "dino-small-16")
+    show(bench, panel.attention)
+    layer = viewer.layers["Attention of dino-small-16"]
+    assert layer.data.shape == (2, 1, 64, 80)
+    place = bench.controller.link.image.data_to_world(
+        (*bench.controller.link.index, 5, 7)
+    )
+    np.testing.assert_allclose(layer.data_to_world((0, 0, 5, 7))[1:], place)
+
+
+def test_a_plane_of_a_labels_stack_becomes_its_regions(
+    make_napari_viewer_proxy, make_bench, image, qtbot
+):
+    viewer = make_napari_viewer_proxy()
+    viewer.add_image(np.stack([image, image]), axis_labels=("Z", "Y", "X"))
+    viewer.add_labels(np.stack([SQUARES, SQUARES // 2]), name="Cells")
+    bench = make_bench(viewer)
+    panel = InsightPanel(bench.controller)
+    qtbot.addWidget(panel)
+    bench.controller.link.flush()
+    (index,) = bench.controller.link.index
+    choose(bench, "spit-small")
+    use(bench, panel, "Cells")
+    np.testing.assert_array_equal(
+        bench.session.current.partition.labels, (SQUARES, SQUARES // 2)[index]
+    )
+
+
+def test_closing_lets_go_of_the_viewer(bench, panel):
+    bench.controller.close()
+    bench.viewer.add_labels(SQUARES, name="Late")
+    assert panel.partition.findText("Late") < 0
