@@ -78,12 +78,14 @@ def test_nothing_is_written_before_there_is_something(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_loaded_classifier_or_an_excluded_region_is_something(tmp_path):
+def test_a_classifier_or_regions_left_out_or_given_are_something(tmp_path):
     classifier = PixelClassifier().fit(striped_features(), strokes(3, 70))
     mask = np.eye(7, 11, dtype=bool)
     Autosave(tmp_path).write(project(picture("a", 0), classifier=classifier))
     Autosave(tmp_path).write(project(picture("a", 0, excluded=mask)))
-    assert strokes_offered(tmp_path) == [0, 0]
+    regions = np.zeros((7, 11), int)
+    Autosave(tmp_path).write(project(picture("a", 0, partition=regions)))
+    assert strokes_offered(tmp_path) == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,13 @@ def test_a_state_that_holds_less_leaves_the_better_one_alone(tmp_path, worse):
     assert autosave.write(worse) != better
     assert load_project(better).pictures[0].strokes == 3
     assert load_project(better).classes == CLASSES
+
+
+def test_a_state_without_the_given_regions_leaves_that_with_them_alone(tmp_path):
+    autosave = Autosave(tmp_path)
+    regions = np.zeros((7, 11), int)
+    better = autosave.write(project(picture("a", partition=regions)))
+    assert autosave.write(project(picture("a"))) != better
 
 
 def test_cleared_strokes_are_not_offered_but_those_before_are(tmp_path):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,115 @@ def test_strokes_on_other_images_keep_their_classes(trained, tmp_path, image, la
     assert other.classes[int(found[5, 4])].name == "pore"
     assert other.classes[int(found[20, 30])].name == "Class 2"
     assert other.settings.backbone == "filters"
+
+
+def test_a_project_that_is_opened_whole_takes_back_what_was_done_since(
+    session, tmp_path, labels
+):
+    project = saved(session, tmp_path / "a")
+    session.set_scribbles(labels)
+    session.set_excluded(np.eye(40, 48, dtype=bool))
+    restore(session, project)
+    assert session.current.class_ids == ()
+    assert not session.scribbles.labels.any()
+    assert session.current.excluded is None
+
+
+def test_strokes_stay_where_other_images_have_some(session, tmp_path, labels, image):
+    project = saved(session, tmp_path / "a")
+    mask = np.eye(40, 48, dtype=bool)
+    session.set_scribbles(labels)
+    session.set_excluded(mask)
+    session.pictures.add(image[::-1].copy(), "other")
+    session.set_scribbles(labels, "other")
+    restore(session, project)
+    np.testing.assert_array_equal(session.pictures["image"].scribbles.labels, labels)
+    np.testing.assert_array_equal(session.pictures["image"].excluded, mask)
+
+
+def test_what_could_not_be_read_erases_nothing(session, tmp_path, labels):
+    project = saved(session, tmp_path / "a")
+    mask = np.eye(40, 48, dtype=bool)
+    session.set_scribbles(labels)
+    session.set_excluded(mask)
+    restore(session, replace(project, problems=("scribbles/1.tif is damaged",)))
+    np.testing.assert_array_equal(session.scribbles.labels, labels)
+    np.testing.assert_array_equal(session.current.excluded, mask)
+
+
+def test_only_strokes_that_are_there_are_erased(session, tmp_path):
+    project = saved(session, tmp_path / "a")
+    written = []
+    take_over(session, project, {"image": "image"}, write=lambda *a: written.append(a))
+    assert written == []
+
+
+def test_another_image_with_the_same_key_stays_with_its_strokes(
+    trained, tmp_path, image, labels
+):
+    project = saved(trained, tmp_path / "a")
+    other = Session()
+    other.set_image(image[::-1].copy())
+    other.set_scribbles(labels[::-1])
+    assert restore(other, project) == ()
+    assert list(other.pictures) == ["image", "image-2"]
+    np.testing.assert_array_equal(other.pictures["image"].image, image[::-1])
+    painted = other.pictures["image"].scribbles.labels
+    np.testing.assert_array_equal(painted, labels[::-1])
+    assert other.current.key == "image-2"
+    np.testing.assert_array_equal(other.current.image, image)
+    assert other.current.class_ids == (1, 2)
+
+
+def test_a_free_key_is_none_of_the_project_either_and_keeps_the_plane(image, labels):
+    session = Session()
+    for number, key in enumerate(("s/3", "s-2/3")):
+        session.set_image(image + number, key, plane={"Z": 3})
+        session.set_scribbles(np.where(labels, number + 1, 0))
+    project = with_digests(project_of(session), Digests())
+    other = Session()
+    other.set_image(image[::-1].copy(), "s/3")
+    assert restore(other, project) == ()
+    assert list(other.pictures) == ["s/3", "s-3/3", "s-2/3"]
+    assert other.pictures["s-3/3"].class_ids == (1,)
+    assert other.pictures["s-2/3"].class_ids == (2,)
+
+
+def test_given_regions_come_back_and_go_with_the_project(session, tmp_path):
+    regions = np.arange(40)[:, None] // 8 * 6 + np.arange(48) // 8
+    without = saved(session, tmp_path / "a")
+    session.current.set_partition(regions, "grains")
+    project = saved(session, tmp_path / "b")
+    other = Session()
+    restore(other, project)
+    np.testing.assert_array_equal(other.current.partition.labels, regions)
+    assert other.current.partition.name == "grains"
+    restore(other, without)
+    assert other.current.partition is None
+
+
+def test_features_of_other_regions_go_and_listeners_hear_of_it(session, tmp_path):
+    session.current.set_partition(np.zeros((40, 48), int), "one")
+    project = saved(session, tmp_path / "a")
+    other = Session()
+    other.set_image(session.image.copy())
+    spit = replace(other.settings, backbone="spit-small")
+    other.current.set_features(np.zeros((1, 40, 48), np.float32), spit)
+    heard = []
+    other.features_changed.connect(lambda: heard.append(other.features))
+    restore(other, project)
+    assert other.features is None
+    assert heard[-1] is None
+
+
+def test_a_picture_with_given_regions_alone_is_kept(session, tmp_path):
+    keeping = Keeping(session, Autosave(tmp_path))
+    session.current.set_partition(np.zeros((40, 48), int), "one")
+    assert keeping.flush()
+    session.current.set_partition(np.ones((40, 48), int), "other")
+    assert keeping.flush()
+    (offer,) = Autosave(tmp_path).offers(image_digest(session.image))
+    assert load_project(offer.path).pictures[0].partition_name == "other"
 
 
 def test_settings_that_are_unknown_here_cost_no_stroke(trained, tmp_path, monkeypatch):
@@ -224,6 +334,49 @@ def test_a_failed_write_is_told(session, labels, tmp_path):
     session.set_scribbles(labels)
     assert keeping.flush()
     assert isinstance(errors[0], OSError)
+
+
+@pytest.mark.parametrize("again", ["flush", "close"])
+def test_a_failed_write_is_tried_again_without_a_further_change(
+    session, labels, tmp_path, again
+):
+    (tmp_path / "folder").write_text("no folder")
+    errors = []
+    keeping = Keeping(session, Autosave(tmp_path / "folder"), on_error=errors.append)
+    session.set_scribbles(labels)
+    assert keeping.flush()
+    assert len(errors) == 1
+    (tmp_path / "folder").unlink()
+    assert getattr(keeping, again)()
+    (path,) = (tmp_path / "folder").iterdir()
+    np.testing.assert_array_equal(load_project(path).pictures[0].scribbles, labels)
+
+
+def test_a_write_that_failed_is_not_forgotten_where_everything_was_erased_then(
+    session, labels, tmp_path, monkeypatch
+):
+    keeping = Keeping(session, Autosave(tmp_path), on_error=lambda error: None)
+    session.set_scribbles(labels)
+    assert keeping.flush()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", _full_disk)
+        session.set_scribbles(np.zeros_like(labels))
+        assert keeping.flush()
+    assert len(keeping.written) == 1
+    assert keeping.flush()
+    assert len(keeping.written) == 2
+
+
+def test_a_failure_is_logged_where_nobody_listens(session, labels, tmp_path, caplog):
+    (tmp_path / "file").write_text("no folder")
+    keeping = Keeping(session, Autosave(tmp_path / "file"))
+    session.set_scribbles(labels)
+    assert keeping.flush()
+    assert "autosave: " in caplog.text
+
+
+def _full_disk(*paths):
+    raise OSError(28, "No space left on device")
 
 
 _KILLED = """

@@ -4,6 +4,7 @@ import tifffile
 from qtpy.QtWidgets import QAbstractButton, QCheckBox, QComboBox
 
 from napari_hrdv2.files import read_labels, write_labels
+from napari_hrdv2.session import Session
 from napari_hrdv2.session.project import load_project, save_project
 from napari_hrdv2.session.saving import Digests, project_of, with_digests
 from napari_hrdv2.widgets.files_panel import FilesPanel
@@ -118,6 +119,57 @@ def test_strokes_are_replaced_only_if_the_user_agrees(bench, panel, project, ans
     bench.settle()
     assert "Image has strokes already" in answers["asked"][0]
     np.testing.assert_array_equal(bench.scribbles.data, painted)
+
+
+def test_strokes_since_give_way_to_a_project_without_any_after_a_question(
+    bench, panel, tmp_path, answers
+):
+    panel.save_project(tmp_path / "bare")
+    bench.settle()
+    bench.paint((30,), range(10, 20), 2)
+    bench.settle()
+    painted = bench.scribbles.data.copy()
+    answers["yes"] = False
+    panel.open_project(tmp_path / "bare.hrdv2")
+    bench.wait(lambda: len(answers["asked"]) == 1)
+    bench.settle()
+    assert "Image has strokes already" in answers["asked"][0]
+    np.testing.assert_array_equal(bench.scribbles.data, painted)
+    answers["yes"] = True
+    panel.open_project(tmp_path / "bare.hrdv2")
+    bench.wait(lambda: not bench.scribbles.data.any())
+    bench.settle()
+    assert bench.session.current.class_ids == ()
+    bench.scribbles.undo()
+    bench.settle()
+    np.testing.assert_array_equal(bench.session.scribbles.labels, painted)
+
+
+def test_what_was_left_out_since_counts_again_after_opening(bench, panel, project):
+    bench.session.set_excluded(np.eye(64, 80, dtype=bool))
+    bench.settle()
+    panel.open_project(project)
+    bench.wait(lambda: bench.session.current.excluded is None)
+    bench.settle()
+    assert bench.session.current.excluded is None
+
+
+def test_a_plane_without_strokes_opens_on_a_stack_that_shows_another(
+    make_napari_viewer_proxy, make_bench, panel_of, tmp_path, image
+):
+    stack = np.stack([image + number for number in range(9)])
+    session, mask = Session(), np.eye(64, 80, dtype=bool)
+    session.set_image(stack[0], "stack/0", plane={"Z": 0})
+    session.set_excluded(mask)
+    project = with_digests(project_of(session), Digests())
+    save_project(project, tmp_path / "stack", with_images=False)
+    bench = make_bench(make_napari_viewer_proxy())
+    bench.viewer.add_image(stack, name="again", axis_labels=("z", "y", "x"))
+    bench.wait(lambda: "Scribbles" in bench.names)
+    panel_of(bench).open_project(tmp_path / "stack.hrdv2")
+    bench.wait(lambda: bench.controller.link.index == (0,))
+    bench.settle()
+    np.testing.assert_array_equal(bench.session.current.excluded, mask)
 
 
 def test_opening_over_strokes_can_be_undone(bench, panel, project):

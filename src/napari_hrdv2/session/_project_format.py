@@ -62,6 +62,8 @@ class PictureEntry:
     strokes: int = 0  # pixels that are labelled
     scribbles: ArrayEntry | None = None
     excluded: ArrayEntry | None = None
+    partition: ArrayEntry | None = None
+    partition_name: str = ""
     image: ArrayEntry | None = None
 
 
@@ -153,11 +155,6 @@ def found_source(entry: SourceEntry | None, folder: Path) -> str | None:
         if os.path.exists(place):
             return os.path.abspath(place)
     return entry.absolute
-
-
-def is_missing(source: str | None) -> bool:
-    """Whether there is no such file; what is on the web is believed to be there."""
-    return source is None or not ("://" in source or os.path.exists(source))
 
 
 def _plain(value: Any) -> Any:

@@ -50,6 +50,8 @@ def write_archive(
             if entry.excluded and picture.excluded is not None:
                 seen = np.where(picture.excluded, np.uint8(255), np.uint8(0))
                 archive.writestr(entry.excluded.file, tiff_bytes(seen))
+            if entry.partition and picture.partition is not None:
+                archive.writestr(entry.partition.file, tiff_bytes(picture.partition))
         for entry, picture in pairs:
             if entry.image and picture.image is not None:
                 archive.writestr(entry.image.file, tiff_bytes(picture.image))
@@ -113,6 +115,8 @@ def _entry(
         strokes=picture.strokes,
         scribbles=_array_entry("scribbles", number, picture.scribbles),
         excluded=_array_entry("excluded", number, picture.excluded),
+        partition=_array_entry("partitions", number, picture.partition),
+        partition_name=picture.partition_name,
         image=_array_entry("images", number, picture.image if with_image else None),
     )
 
@@ -127,7 +131,7 @@ def _array_entry(
 
 
 def _check_picture(picture: SavedPicture) -> None:
-    for name, kinds in (("scribbles", "bui"), ("excluded", "b")):
+    for name, kinds in (("scribbles", "bui"), ("excluded", "b"), ("partition", "bui")):
         array = getattr(picture, name)
         if array is None:
             continue

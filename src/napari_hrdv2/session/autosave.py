@@ -205,6 +205,7 @@ class _Holding:
     classes: frozenset[int]
     excluded: int
     classifier: bool
+    partitions: frozenset[str]  # keys of the pictures that have one
 
     @classmethod
     def of(cls, project: Project) -> _Holding:
@@ -214,11 +215,13 @@ class _Holding:
             frozenset(project.classes),
             sum(int(mask.sum()) for mask in excluded),
             project.classifier is not None and project.classifier.is_fitted,
+            frozenset(p.key for p in project.pictures if p.partition is not None),
         )
 
     @property
     def anything(self) -> bool:
-        return any(self.strokes.values()) or self.excluded > 0 or self.classifier
+        others = self.excluded > 0 or self.classifier or bool(self.partitions)
+        return others or any(self.strokes.values())
 
     def lacks_of(self, former: _Holding) -> bool:
         return (
@@ -226,6 +229,7 @@ class _Holding:
             or not self.classes >= former.classes
             or self.excluded < former.excluded
             or self.classifier < former.classifier
+            or not self.partitions >= former.partitions
         )
 
 

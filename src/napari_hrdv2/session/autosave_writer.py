@@ -42,7 +42,7 @@ class AutosaveWriter:
         import tifffile  # noqa: F401
 
         self._autosave = autosave
-        self._on_error = on_error or _log
+        self._on_error = on_error or log_error
         self._on_saved = on_saved
         self._changed = threading.Condition()
         self._waiting: Project | None = None
@@ -117,5 +117,6 @@ class AutosaveWriter:
             log.exception("autosave: the report of an error failed")
 
 
-def _log(error: Exception) -> None:
+def log_error(error: Exception) -> None:
+    """Put a failed write into the log."""
     log.error("autosave: %s", error, exc_info=error)

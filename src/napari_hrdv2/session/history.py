@@ -31,13 +31,13 @@ class FitHistory:
 
     def put(self, digest: bytes, classifier: PixelClassifier) -> None:
         """Remember a fit; the oldest one goes when there are too many."""
-        self._fits[digest] = _light_copy(classifier)
+        self._fits[digest] = light_copy(classifier)
         self._fits.move_to_end(digest)
         while len(self._fits) > self._limit:
             self._fits.popitem(last=False)
 
 
-def _light_copy(classifier: PixelClassifier) -> PixelClassifier:
+def light_copy(classifier: PixelClassifier) -> PixelClassifier:
     """Return what it takes to predict, without what only speeds up the next fit."""
     copy = type(classifier)(
         C=classifier.C, balanced=classifier.balanced, tolerance=classifier.tolerance

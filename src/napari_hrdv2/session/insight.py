@@ -233,6 +233,8 @@ class Insight:
         changed = picture.set_partition(labels, name)
         if changed and had_features:
             self._session.set_image(picture.image, picture.key)  # tells that they went
+        elif changed:
+            self._session.pictures_changed.emit()
         return changed
 
     def _backbone(self) -> Backbone | JoinedBackbone | None:

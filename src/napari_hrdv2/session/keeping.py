@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.session.autosave import Autosave
-from napari_hrdv2.session.autosave_writer import AutosaveWriter
+from napari_hrdv2.session.autosave_writer import AutosaveWriter, log_error
 from napari_hrdv2.session.saving import Digests, project_of, with_digests
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _SIGNALS = (
 class Keeping:
     """Writes an autosave after each change of what a user made.
 
+    A write that failed is tried again with the next `keep`, changed or not.
+
     Parameters
     ----------
     session : Session
@@ -36,7 +39,8 @@ class Keeping:
         Called after each change in place of `keep`, which it is to call soon: so that
         many changes cost one write. By default `keep` is called at once.
     on_error : callable, optional
-        Called with the exception, in another thread, when a write failed.
+        Called with the exception, in another thread, when a write failed; the default
+        logs it.
 
     Attributes
     ----------
@@ -57,22 +61,26 @@ class Keeping:
         self.digests = Digests()
         self.written: set[Path] = set()
         self._soon = soon or self.keep
+        self._on_error = on_error or log_error
         self._kept: _State | None = None
+        self._has_failed = threading.Event()  # set by the thread that writes
         self._writer = AutosaveWriter(
             _WithDigests(autosave, self.digests),
-            on_error=on_error,
+            on_error=self._on_failed,
             on_saved=self.written.add,
         )
         for signal in self._signals():
             signal.connect(self._on_changed)
 
     def keep(self) -> None:
-        """Have everything written as it is now, unless it was before."""
+        """Have everything written as it is now, unless it was given to write before."""
         project = project_of(self._session, painted_only=True, digests=self.digests)
         if self._kept is None and not project.pictures:
             return  # nothing has been done yet
         state = _State.of(self._session, project)
-        if self._kept is None or not state.is_same(self._kept):
+        is_known = self._kept is not None and state.is_same(self._kept)
+        if self._has_failed.is_set() or not is_known:
+            self._has_failed.clear()  # before the write, which may fail at once
             self._kept = state
             self._writer.submit(project)
 
@@ -94,6 +102,10 @@ class Keeping:
 
     def _on_changed(self) -> None:
         self._soon()
+
+    def _on_failed(self, error: Exception) -> None:
+        self._has_failed.set()
+        self._on_error(error)
 
 
 class _WithDigests(Autosave):
@@ -129,7 +141,8 @@ class _State:
             project.current,
         )
         weight = project.classifier.weight if project.classifier else None
-        return cls(values, (weight, *(one.excluded for one in pictures)))
+        arrays = (part for o in pictures for part in (o.excluded, o.partition))
+        return cls(values, (weight, *arrays))
 
     def is_same(self, other: _State) -> bool:
         return self.values == other.values and all(

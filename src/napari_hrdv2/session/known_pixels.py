@@ -24,7 +24,7 @@ class KnownPixels(Features):
     features : Features
         They are read here, and not kept.
     pixels : (N,) array of int
-        Flat indices into (H, W), ascending.
+        Flat indices into (H, W), ascending; those of `training_pixels` are enough.
     """
 
     def __init__(self, features: Features, pixels: NDArray[np.int64]) -> None:

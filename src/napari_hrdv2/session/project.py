@@ -60,6 +60,10 @@ class SavedPicture:
         Whether its strokes train the classifier.
     image : array or None
         The pixels themselves, (H, W), (H, W, 3|4) or (C, H, W).
+    partition : (H, W) array of int, or None
+        Regions that a backbone with tokens of regions uses in place of its own.
+    partition_name : str
+        What the user calls them.
     """
 
     key: str
@@ -73,6 +77,8 @@ class SavedPicture:
     excluded: NDArray[np.bool_] | None
     trains: bool = True
     image: NDArray[Any] | None = None
+    partition: NDArray[Any] | None = None
+    partition_name: str = ""
 
     @property
     def strokes(self) -> int:
@@ -108,15 +114,6 @@ class Project:
     current: str | None = None
     problems: tuple[str, ...] = ()
 
-    @property
-    def missing_sources(self) -> tuple[SavedPicture, ...]:
-        """The pictures whose pixels are neither in the project nor in their file."""
-        return tuple(
-            picture
-            for picture in self.pictures
-            if picture.image is None and fmt.is_missing(picture.source)
-        )
-
 
 @dataclass(frozen=True)
 class ProjectSummary:
@@ -130,7 +127,7 @@ class ProjectSummary:
     classes, pictures : tuple of str
         Their names.
     has_more : bool
-        Whether there is a classifier or an excluded region.
+        Whether there is a classifier, an excluded region or given regions.
     """
 
     saved_at: datetime
@@ -236,7 +233,7 @@ def project_summary(path: str | os.PathLike[str]) -> ProjectSummary:
         classes=tuple(info.name for info in said.classes.values()),
         pictures=tuple(entry.name for entry in said.pictures),
         has_more=said.classifier is not None
-        or any(entry.excluded for entry in said.pictures),
+        or any(entry.excluded or entry.partition for entry in said.pictures),
     )
 
 
@@ -277,6 +274,8 @@ def _picture(
         excluded=part(lambda: array(entry.excluded)),
         trains=entry.trains,
         image=part(lambda: array(entry.image)),
+        partition=part(lambda: array(entry.partition)),
+        partition_name=entry.partition_name,
     )
 
 

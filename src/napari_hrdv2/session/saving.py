@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ import numpy as np
 
 from napari_hrdv2.session import recipes
 from napari_hrdv2.session.digests import image_digest
-from napari_hrdv2.session.history import _light_copy
+from napari_hrdv2.session.history import light_copy
 from napari_hrdv2.session.project import Project, SavedPicture, save_project
+from napari_hrdv2.session.stacks import image_id, plane_index, plane_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,7 +83,7 @@ def project_of(
         pictures=tuple(kept),
         classes=dict(session.classes),
         settings=session.settings,
-        classifier=_light_copy(classifier) if classifier and is_fitted else None,
+        classifier=light_copy(classifier) if classifier and is_fitted else None,
         refinement=session.refining.to_dict(),
         current=current.key if current is not None else None,
     )
@@ -123,7 +124,7 @@ def restore(session: Session, project: Project) -> tuple[SavedPicture, ...]:
     """Take a project over, without a window.
 
     Pictures that are open already are known by their digests; those with their images
-    in the project are added.
+    in the project are added, under another key where theirs is that of another image.
 
     Parameters
     ----------
@@ -139,8 +140,12 @@ def restore(session: Session, project: Project) -> tuple[SavedPicture, ...]:
     for saved in project.pictures:
         if saved.key in keys or saved.image is None:
             continue
-        session.pictures.add(saved.image, saved.key, **about(saved))
-        keys[saved.key] = saved.key
+        key = saved.key
+        if key in session.pictures:
+            theirs = [one.key for one in project.pictures]
+            key = _free_key(key, {*session.pictures, *theirs})
+        session.pictures.add(saved.image, key, **about(saved))
+        keys[saved.key] = key
     chosen = keys.get(project.current or "")
     if chosen is not None:
         session.set_image(session.pictures[chosen].image, chosen)
@@ -185,11 +190,12 @@ def take_over(
     *,
     write: Write | None = None,
 ) -> tuple[str, ...]:
-    """Take over strokes and excluded regions, and all choices if nothing else is open.
+    """Take over strokes and regions, and all choices if nothing else is open.
 
     Where other pictures have strokes, those go on to count: the project's classes are
     matched with those that are there by their names, and settings, refinement and
-    classifier stay.
+    classifier stay. Else its pictures become what they were: what was painted or left
+    out since is taken back too, unless the project is damaged.
 
     Parameters
     ----------
@@ -207,8 +213,7 @@ def take_over(
         What of it was left as it is here, one sentence each.
     """
     write = write or (lambda key, labels: session.set_scribbles(labels, key))
-    others = [one for key, one in session.pictures.items() if key not in keys.values()]
-    is_whole = not any(one.class_ids for one in others)
+    is_whole = is_taken_whole(session, keys)
     notes = list(project.problems)
     ids: dict[int, int] = {}
     if is_whole:
@@ -220,18 +225,33 @@ def take_over(
             "Other images here have strokes: classes were matched by their names, and "
             "settings and classifier stayed."
         )
+    erases = takes_back(session, project, keys)
     for saved in project.pictures:
         if saved.key not in keys:
             continue
         key = keys[saved.key]
-        if saved.scribbles is not None:
-            write(key, relabelled(saved.scribbles, ids))
-        if saved.excluded is not None:
-            session.set_excluded(saved.excluded, key)
+        labels = _strokes_for(session.pictures.get(key), saved, erases=erases)
+        if labels is not None:
+            write(key, relabelled(labels, ids))
+        _take_regions(session, session.pictures[key], saved, erases=erases)
         session.set_trains(key, saved.trains)
     if is_whole and project.classifier is not None and _fits(project):
         session.adopt_classifier(project.classifier, session.settings)
     return tuple(notes)
+
+
+def is_taken_whole(session: Session, keys: Mapping[str, str]) -> bool:
+    """Whether no picture but those with these keys has strokes that go on to count."""
+    others = [one for key, one in session.pictures.items() if key not in keys.values()]
+    return not any(one.class_ids for one in others)
+
+
+def takes_back(session: Session, project: Project, keys: Mapping[str, str]) -> bool:
+    """Whether `take_over` erases what a picture has and the project has not.
+
+    What could not be read of a damaged project is not known to have been empty.
+    """
+    return is_taken_whole(session, keys) and not project.problems
 
 
 def matched_classes(
@@ -260,15 +280,55 @@ def relabelled(labels: NDArray[Any], ids: Mapping[int, int]) -> NDArray[Any]:
     return np.array(new, kind)[position.reshape(labels.shape)]
 
 
+def _free_key(key: str, taken: Collection[str]) -> str:
+    """Return a key like this one that is not taken; of the same plane of a stack."""
+    image, index = image_id(key), plane_index(key)
+    number = 2
+    while plane_key(f"{image}-{number}", index) in taken:
+        number += 1
+    return plane_key(f"{image}-{number}", index)
+
+
+def _strokes_for(
+    picture: Picture | None, saved: SavedPicture, *, erases: bool
+) -> NDArray[Any] | None:
+    """Return the strokes to write; None where those that are there stay.
+
+    A plane of a stack may not have been shown yet: writing takes it into the session.
+    """
+    if saved.scribbles is not None:
+        return saved.scribbles
+    former = None if picture is None else picture.scribbles
+    if picture is None or (erases and former is not None and former.class_ids):
+        return np.zeros(saved.shape, np.uint8)
+    return None
+
+
+def _take_regions(
+    session: Session, picture: Picture, saved: SavedPicture, *, erases: bool
+) -> None:
+    """Take over what is left out, and the regions for the next features."""
+    if saved.excluded is not None or (erases and picture.excluded is not None):
+        session.set_excluded(saved.excluded, picture.key)
+    if saved.partition is None and not erases:
+        return
+    if not picture.set_partition(saved.partition, saved.partition_name):
+        return
+    if picture is session.current:
+        session.set_image(picture.image, picture.key)  # tells that the features went
+    else:
+        session.pictures_changed.emit()
+
+
 def _is_worked_on(picture: Picture) -> bool:
-    return picture.excluded is not None or bool(
-        picture.scribbles is not None and picture.scribbles.class_ids
-    )
+    is_painted = picture.scribbles is not None and picture.scribbles.class_ids
+    return bool(is_painted) or picture.has_something_set
 
 
 def _saved(picture: Picture, digests: Digests) -> SavedPicture:
     scribbles = picture.scribbles
     painted = scribbles is not None and scribbles.class_ids
+    partition = picture.partition
     return SavedPicture(
         key=picture.key,
         name=picture.name or "picture",
@@ -281,6 +341,8 @@ def _saved(picture: Picture, digests: Digests) -> SavedPicture:
         excluded=picture.excluded,
         trains=picture.trains,
         image=picture.image,  # type: ignore[arg-type] # a Plane is read when saved
+        partition=None if partition is None else partition.labels,
+        partition_name="" if partition is None else partition.name,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 
 from napari_hrdv2.session.reopening import Reopened, ReopenRequest, Stack
-from napari_hrdv2.session.saving import Digests, take_over
+from napari_hrdv2.session.saving import Digests, take_over, takes_back
 from napari_hrdv2.session.stacks import image_id
 from napari_hrdv2.widgets import planes
 from napari_hrdv2.widgets.stroke_writing import write_strokes
@@ -118,14 +118,15 @@ class Reopener(QObject):
             self._controller.attempt(self._show, found)
 
     def _may_replace(self, found: Reopened) -> bool:
-        """Ask if strokes here would give way to other ones."""
+        """Ask if strokes here would give way to other ones, or to none."""
         self._controller.link.flush()
+        erases = takes_back(self._session, found.project, found.keys)
         names = [
             self._session.pictures[key].name
             for saved, key in _pairs(found)
             if key in self._session.pictures
-            and saved.scribbles is not None
-            and self._session.pictures[key].class_ids
+            and (erases or saved.scribbles is not None)
+            and self._is_painted(key)
             and not self._has(key, saved)
         ]
         return not names or self._ask(
@@ -133,11 +134,15 @@ class Reopener(QObject):
             f"{found.saved_at.astimezone():%d %b %Y %H:%M}? Undo brings them back."
         )
 
+    def _is_painted(self, key: str) -> bool:
+        scribbles = self._session.pictures[key].scribbles
+        return scribbles is not None and bool(scribbles.class_ids)
+
     def _has(self, key: str, saved: SavedPicture) -> bool:
         scribbles = self._session.pictures[key].scribbles
-        return scribbles is not None and bool(
-            (scribbles.labels == saved.scribbles).all()
-        )
+        if scribbles is None or saved.scribbles is None:
+            return False
+        return bool((scribbles.labels == saved.scribbles).all())
 
     def _show(self, found: Reopened) -> None:
         controller, link = self._controller, self._controller.link
