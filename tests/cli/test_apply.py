@@ -290,3 +290,55 @@ def test_an_image_too_large_for_the_memory_does_not_cost_the_others(
     assert outcome.code == 1
     assert "huge.tif: there is not enough memory" in outcome.err
     assert (tmp_path / "o" / "alloy_segmentation.tif").is_file()
+
+
+def test_what_was_done_before_an_interruption_is_in_the_table(
+    command, classifier: Path, image: Path, another_image, tmp_path: Path, monkeypatch
+) -> None:
+    other = another_image(tmp_path / "later.tif")
+
+    def read(path: Path):
+        if path == other:
+            raise KeyboardInterrupt
+        return read_image(path)
+
+    monkeypatch.setattr("napari_hrdv2.files.read_image", read)
+    outcome = command("apply", classifier, image, other, "--out", tmp_path / "o")
+    assert outcome.code == 130
+    table = (tmp_path / "o" / "phase_fractions.csv").read_text(encoding="utf-8")
+    assert [Path(row.split(",")[0]).name for row in table.splitlines()[1:]] == [
+        "alloy.tif"
+    ]
+
+
+def test_radius_and_strength_repeat_a_window_s_smoothing(
+    command, classifier: Path, image: Path, labels: Path, tmp_path: Path, monkeypatch
+) -> None:
+    from napari_hrdv2.core.refine import Refinement
+    from napari_hrdv2.session import applying, refine_work
+
+    asked = []
+
+    def refined(found, classifier, features, image, refinement, *_, **__):
+        asked.append(refinement)
+        return found
+
+    monkeypatch.setattr(applying, "refined", refined)
+    monkeypatch.setattr(refine_work, "refined", refined)
+    options = ["--smoothing", "guided", "--radius", 3, "--strength", 1]
+    for arguments in (
+        ["apply", classifier, image, "--out", tmp_path / "o"],
+        ["segment", image, "-l", labels, "--out", tmp_path / "s.tif"],
+    ):
+        outcome = command(*arguments, *options)
+        assert outcome.code == 0, outcome.err
+    assert asked == [Refinement("guided", 3, 1.0)] * 2
+
+
+@pytest.mark.parametrize("option", [["--radius", 0], ["--strength", 2]])
+def test_a_smoothing_that_cannot_be_is_refused(
+    command, classifier: Path, image: Path, tmp_path: Path, option
+) -> None:
+    outcome = command("apply", classifier, image, *option, "--out", tmp_path / "o")
+    assert outcome.code == 1
+    assert outcome.err.startswith(f"napari-hrdv2: {option[0][2:]}: {option[1]}")

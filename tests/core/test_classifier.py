@@ -10,6 +10,7 @@ import pytest
 
 from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.core.classifier import SampleCache
+from napari_hrdv2.core.errors import Cancelled
 from synthetic import RECIPE, SHAPE, TRUTH, striped_features, strokes
 
 
@@ -203,3 +204,96 @@ def test_another_debias_is_warned_of():
     other = striped_features(recipe=replace(RECIPE, debias="mean"))
     with pytest.warns(UserWarning, match="trained with debias 'none'"):
         trained.predict(other)
+
+
+def dense(*labels):
+    """Every pixel of some stripes but a few, unlike in number."""
+    scribbles = np.where(np.isin(TRUTH, labels), TRUTH, 0)
+    scribbles[3:, 12:22] = 0
+    return scribbles
+
+
+def test_a_class_with_many_pixels_trains_on_some_of_them(monkeypatch):
+    features = striped_features()
+    asked = []
+    sample = features.sample
+    monkeypatch.setattr(
+        features, "sample", lambda r, c: asked.append(len(r)) or sample(r, c)
+    )
+    scribbles = dense(3, 70, 7000)
+    classifier = PixelClassifier(most_per_class=50).fit(features, scribbles)
+    assert asked == [50 + 30 + 50]
+    assert (classifier.predict(features) == TRUTH).mean() > 0.98
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+@pytest.mark.parametrize("most", [None, 1000, 100, 7])
+def test_classes_weigh_as_if_all_their_pixels_trained(monkeypatch, balanced, most):
+    def weighed(table, index, *, sample_weight, **_):
+        raise Cancelled(np.bincount(index, sample_weight).tolist())
+
+    monkeypatch.setattr("napari_hrdv2.core.classifier.fit_readout", weighed)
+    many, labels = [striped_features(0), striped_features(1)], dense(3, 70, 7000)
+    with pytest.raises(Cancelled) as caught:
+        PixelClassifier(balanced=balanced, most_per_class=most).fit(
+            many, [labels, strokes(3)]
+        )
+    counts = np.array([240 + 24, 30, 160])
+    expected = np.full(3, counts.sum() / 3) if balanced else counts
+    np.testing.assert_allclose(caught.value.args[0], expected, rtol=1e-5)
+
+
+def test_a_limit_that_is_not_reached_changes_nothing():
+    features = striped_features()
+    limited = PixelClassifier(most_per_class=240).fit(features, dense(3, 7000))
+    free = PixelClassifier(most_per_class=None).fit(features, dense(3, 7000))
+    assert np.array_equal(limited.weight, free.weight)
+
+
+def test_the_limit_holds_for_each_image(monkeypatch):
+    many, asked = [striped_features(0), striped_features(1)], []
+    for each in many:
+        sample = each.sample
+        monkeypatch.setattr(
+            each, "sample", lambda r, c, s=sample: asked.append(len(r)) or s(r, c)
+        )
+    PixelClassifier(most_per_class=20).fit(many, [dense(3, 7000), dense(3)])
+    assert asked == [40, 20]
+
+
+def test_the_hash_is_that_of_all_labels():
+    features = striped_features()
+    hashes = {
+        PixelClassifier(most_per_class=most).fit(features, dense(3, 7000)).labels_hash
+        for most in (None, 7, 100)
+    }
+    assert len(hashes) == 1
+    fewer = dense(3, 7000)
+    fewer[19, 29] = 0
+    assert PixelClassifier().fit(features, fewer).labels_hash not in hashes
+
+
+@pytest.mark.parametrize("most", [0, -3, 2.5, True])
+def test_a_limit_must_be_a_positive_whole_number(most):
+    with pytest.raises(ValueError, match=f"most_per_class: {most} is no number of"):
+        PixelClassifier(most_per_class=most)
+
+
+@pytest.mark.parametrize("asked_before", [0, 1, 5])
+def test_a_fit_that_is_stopped_leaves_the_classifier_as_it_was(asked_before):
+    features = striped_features()
+    classifier = PixelClassifier().fit(features, strokes(3, 70))
+    before = dict(vars(classifier))
+    answers = iter([False] * asked_before)
+    with pytest.raises(Cancelled, match="the fit was cancelled"):
+        classifier.fit(
+            features, strokes(3, 70, 7000), should_stop=lambda: next(answers, True)
+        )
+    assert all(vars(classifier)[name] is value for name, value in before.items())
+
+
+def test_nothing_is_read_for_a_fit_that_is_stopped_at_once(monkeypatch):
+    features = striped_features()
+    monkeypatch.setattr(features, "sample", None)  # not called
+    with pytest.raises(Cancelled):
+        PixelClassifier().fit(features, strokes(3, 70), should_stop=lambda: True)

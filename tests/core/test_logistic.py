@@ -8,6 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.logistic import Readout, fit_readout
 
 
@@ -119,3 +120,21 @@ def test_one_sample_per_class_is_enough():
         1
     ).tolist() == [0, 1]
     assert isinstance(readout, Readout)
+
+
+def test_stopping_is_possible_between_evaluations():
+    samples, labels = blobs()
+    asked = []
+
+    def counted():
+        asked.append(None)
+        return False
+
+    expected, _ = fit(samples, labels)
+    readout, _ = fit(samples, labels, should_stop=counted)
+    assert np.array_equal(readout.weight, expected.weight)
+    for last in range(len(asked)):
+        answers = iter([False] * last)
+        with pytest.raises(Cancelled, match="the fit was cancelled"):
+            fit(samples, labels, should_stop=lambda left=answers: next(left, True))
+    assert len(asked) > 5

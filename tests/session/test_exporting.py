@@ -6,8 +6,9 @@ import pytest
 import tifffile
 
 from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.refine import clean, refine
 from napari_hrdv2.files import read_image, read_label_classes, read_labels
-from napari_hrdv2.session import Session, compute
+from napari_hrdv2.session import Result, Session, compute
 from napari_hrdv2.session.exporting import EXPORTS, export_all, export_request
 
 
@@ -214,3 +215,96 @@ def test_an_export_can_be_cancelled(painted, tmp_path):
     with pytest.raises(Cancelled):
         compute(request, should_stop=lambda: True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def two(image, labels):
+    """The first picture is of a former classifier; strokes are on the second."""
+    session = Session()
+    for key in ("a", "b"):
+        session.set_image(image.copy(), key, name=key)
+        session.set_scribbles(labels)
+        session.compute_features()
+        session.train()
+    return session
+
+
+def test_all_pictures_are_written_by_the_present_classifier(two, tmp_path):
+    old = two.pictures["a"].result
+    assert old.digest != two.classifier_digest
+    flipped = old.labels[:, ::-1].copy()  # as if strokes had changed very much
+    two.pictures["a"].result = Result(flipped, old.fractions, old.digest)
+    two.refining.change(smoothing="guided", radius=3, min_object=30)
+    export_all(two, tmp_path, what=["labels", "script"], all_pictures=True)
+    picture = two.pictures["a"]
+    expected = refine(
+        two.classifier.predict_proba(picture.features),
+        picture.image,
+        two.classifier.classes,
+        two.refining.settings,
+    )
+    np.testing.assert_array_equal(read_labels(tmp_path / "a_labels.tif"), expected)
+    assert "guided filter" in (tmp_path / "methods.md").read_text(encoding="utf-8")
+
+
+def test_pictures_of_a_former_classifier_without_features_are_named(two, tmp_path):
+    two.pictures["a"].put_away()
+    exported = export_all(two, tmp_path, what=["labels"], all_pictures=True)
+    assert [path.name for path in exported.paths] == ["b_labels.tif"]
+    assert "of an older classifier or refined otherwise: a;" in exported.text
+
+
+def test_a_refinement_that_is_on_its_way_is_waited_for(painted, tmp_path):
+    former = painted.current.result
+    speck = former.labels.copy()
+    speck[30:32, 10:12] = 2
+    painted.current.result = Result(speck, former.fractions, former.digest)
+    painted.refining.change(min_object=400)
+    assert painted.refining.is_pending
+    export_all(painted, tmp_path, what=["labels", "script"])
+    found = read_labels(tmp_path / "alloy_1_labels.tif")
+    np.testing.assert_array_equal(found, clean(speck, 400))
+    assert (found != speck).any()
+    assert "400 pixels" in (tmp_path / "methods.md").read_text(encoding="utf-8")
+
+
+def test_no_script_tells_of_a_result_that_is_not_as_the_settings_say(painted, tmp_path):
+    painted.current.put_away()
+    painted.refining.change(smoothing="guided")
+    exported = export_all(painted, tmp_path, what=["labels", "script"])
+    assert [path.name for path in exported.paths] == ["alloy_1_labels.tif"]
+    assert "No script was written: the result is of an older" in exported.text
+    with pytest.raises(ValueError, match="script: the result is of an older"):
+        export_all(painted, tmp_path, what=["script"])
+
+
+def test_without_a_classifier_the_results_are_written_and_no_script(painted, tmp_path):
+    painted._training.give_up_fit()
+    exported = export_all(painted, tmp_path, what=["labels", "script"])
+    assert [path.name for path in exported.paths] == ["alloy_1_labels.tif"]
+    assert "No script was written: there is no classifier" in exported.text
+
+
+def test_strokes_and_what_is_left_out_are_looked_at_in_the_worker(
+    painted, tmp_path, monkeypatch
+):
+    from napari_hrdv2.session import export_work
+
+    counted = []
+    count = export_work.stroke_pixels
+    monkeypatch.setattr(
+        export_work, "stroke_pixels", lambda *a: counted.append(1) or count(*a)
+    )
+    request = export_request(painted, tmp_path, what=["script"])
+    assert counted == []
+    compute(request)
+    assert counted == [1]
+
+
+def test_a_class_that_left_the_list_has_its_share_in_the_table(painted, tmp_path):
+    painted.classes.remove(2)
+    export_all(painted, tmp_path, what=["fractions"])
+    with open(tmp_path / "fractions.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["Class 1", "class 2"]
+    assert sum(float(row["fraction"]) for row in rows) == pytest.approx(1)

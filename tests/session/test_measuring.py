@@ -4,7 +4,7 @@ import pytest
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.instances import instances
 from napari_hrdv2.core.measure import particle_table, phase_fractions_with_error
-from napari_hrdv2.session import Result, Talk, compute
+from napari_hrdv2.session import Result, Session, Talk, compute
 from napari_hrdv2.session.left_out import mask_of, outline_of, rectangles_of
 from napari_hrdv2.session.train_work import shares
 
@@ -12,7 +12,8 @@ from napari_hrdv2.session.train_work import shares
 def add_result(session, key, labels, **about):
     """Make a picture that has been segmented."""
     picture = session.pictures.add(np.zeros(labels.shape), key, **about)
-    picture.result = Result(labels, shares(labels, [1, 2]), b"x")
+    digest = session.classifier_digest
+    picture.result = Result(labels, shares(labels, [1, 2]), digest)
     return picture
 
 
@@ -104,7 +105,120 @@ def test_only_pictures_whose_result_changed_are_measured_again(trained):
 
 
 def _flipped(result):
-    return result.labels[:, ::-1].copy(), result.fractions, b"y"
+    return result.labels[:, ::-1].copy(), result.fractions, result.digest
+
+
+def test_pictures_of_a_former_classifier_are_segmented_anew_first(two, labels):
+    before = two.pictures["a"].result.labels.copy()
+    stroke(two, labels)
+    measured = two.measuring.measure(every=True)
+    now = two.pictures["a"].result
+    assert now.digest == two.classifier_digest
+    expected = two.classifier.predict(two.pictures["a"].features)
+    np.testing.assert_array_equal(now.labels, expected)
+    assert (now.labels != before).any()
+    assert measured.images["a"] == phase_fractions_with_error(expected, [1, 2])
+    assert measured.together.images == 2
+    assert two.measuring.measured.images == measured.images
+
+
+def test_all_pictures_are_refined_alike_before_they_are_measured(two):
+    two.refining.change(smoothing="guided", radius=3, min_object=30)
+    two.refining.refine()
+    measured = two.measuring.measure(every=True)
+    other = two.pictures["a"]
+    assert other.result.refined is not None
+    assert measured.images["a"] == phase_fractions_with_error(
+        other.result.shown, [1, 2]
+    )
+    assert two.refining.is_done(other)
+    assert two.measuring.fractions_request(every=True).update is None
+
+
+def test_what_is_left_out_stays_left_out_of_what_is_made_anew(two, labels):
+    mask = np.zeros((40, 48), bool)
+    mask[30:] = True
+    two.set_excluded(mask, "a")
+    stroke(two, labels)
+    two.measuring.measure(every=True)
+    assert not two.pictures["a"].result.labels[mask].any()
+
+
+def test_a_picture_without_features_of_a_former_classifier_is_named(two, labels):
+    two.pictures["a"].put_away()
+    stroke(two, labels)
+    measured = two.measuring.measure(every=True)
+    assert list(measured.images) == ["b"]
+    assert measured.together.images == 1
+    assert "older classifier or refined otherwise: first;" in measured.note
+
+
+def test_the_current_picture_is_measured_though_not_with_the_others(two, labels):
+    stroke(two, labels)
+    picture = two.pictures["a"]
+    picture.put_away()
+    two.set_image(picture.image, "a")
+    measured = two.measuring.measure(every=True)
+    assert list(measured.images) == ["a", "b"]
+    assert measured.together == measured.images["b"]
+    assert "first" in measured.note
+
+
+def test_a_picture_that_cannot_be_made_anew_costs_the_others_nothing(
+    two, labels, monkeypatch
+):
+    stroke(two, labels)
+    request = two.measuring.fractions_request(every=True)
+    bad = two.pictures["a"].features
+    predict = type(two.classifier).predict
+
+    def fail(self, features, **options):
+        if features is bad:
+            raise MemoryError
+        return predict(self, features, **options)
+
+    monkeypatch.setattr(type(two.classifier), "predict", fail)
+    measured = compute(request)
+    assert measured.together.images == 1
+    assert "first: there is not enough memory" in measured.note
+
+
+def test_a_class_that_left_the_list_stays_in_the_table(trained):
+    add_result(trained, "b", np.full((9, 9), 5, np.uint8))
+    trained.pictures["b"].result = Result(
+        np.full((9, 9), 5, np.uint8), {5: 1.0}, trained.classifier_digest
+    )
+    trained.classes.remove(2)
+    assert trained.measuring.fractions_request(every=True).classes == (1, 2, 5)
+    measured = trained.measuring.measure()
+    assert [phase.class_id for phase in measured.together.phases] == [1, 2]
+    assert sum(p.fraction for p in measured.together.phases) == pytest.approx(1)
+
+
+@pytest.fixture
+def two(image, labels):
+    """Two pictures of one classifier; the second one is current."""
+    session = Session()
+    session.configure(transforms="identity")
+    pixels = np.clip(np.hypot(*np.mgrid[-20:20, -24:24]) * 8, 0, 255).astype(np.uint8)
+    session.set_image(pixels, "a", name="first")
+    session.compute_features()
+    session.set_image(image, "b", name="second")
+    session.set_scribbles(labels)
+    session.compute_features()
+    session.train()
+    session.set_image(pixels, "a", name="first")
+    session.train()
+    session.set_image(image, "b", name="second")
+    return session
+
+
+def stroke(session, labels):
+    """Paint more on the current picture, and train."""
+    more = labels.copy()
+    more[:, 14:20] = 2
+    session.set_scribbles(more)
+    session.train()
 
 
 def test_measuring_many_pictures_can_be_stopped(trained):

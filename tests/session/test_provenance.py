@@ -21,6 +21,7 @@ from napari_hrdv2.files import (
     write_labels,
 )
 from napari_hrdv2.session.classes import ClassInfo
+from napari_hrdv2.session.left_out import rectangles_of
 from napari_hrdv2.session.provenance import (
     FeatureRecord,
     ImageRecord,
@@ -28,7 +29,6 @@ from napari_hrdv2.session.provenance import (
     Share,
     methods_paragraph,
     python_script,
-    rectangles,
     stroke_pixels,
 )
 
@@ -88,7 +88,7 @@ class Work:
             pixel_size=(0.5, "µm"),
             value_range=self.features.recipes[0].value_range,
             stroke_pixels=stroke_pixels(self.labels, self.excluded),
-            excluded=rectangles(self.excluded),
+            excluded=tuple(rectangles_of(self.excluded)),
         )
         record = Provenance(
             (image,),
@@ -247,18 +247,6 @@ def test_any_name_of_a_file_or_class_is_quoted(name: str) -> None:
     assert names["IMAGES"][0][:2] == (name, name)
     assert names["NAMES"][1] == name
     compile(script, "script", "exec")
-
-
-def test_rectangles_cover_a_mask_exactly_and_once() -> None:
-    rng = np.random.default_rng(0)
-    for density in (0, 0.3, 0.8, 1):
-        mask = rng.random((13, 17)) < density
-        covered = np.zeros(mask.shape, int)
-        for top, left, bottom, right in rectangles(mask):
-            covered[top:bottom, left:right] += 1
-        assert np.array_equal(covered, mask)
-    assert rectangles(np.ones((3, 4), bool)) == ((0, 0, 3, 4),)
-    assert rectangles(None) == ()
 
 
 def test_strokes_are_counted_outside_of_what_is_excluded() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from napari_hrdv2.core.refine import Refinement, clean, refine
 from napari_hrdv2.session import Session, Talk, compute
-from napari_hrdv2.session import refining as module
+from napari_hrdv2.session import refine_work as module
 from napari_hrdv2.session.train_work import shares
 
 
@@ -170,6 +170,31 @@ def test_of_a_large_picture_the_visible_part_comes_first(specks, monkeypatch):
     assert part.segmentation.shape == (16, 16)
     inner = (slice(2, -2), slice(2, -2))
     assert np.mean(part.segmentation[inner] == answer.labels[region][inner]) > 0.95
+
+
+def test_a_class_that_smoothing_brings_back_has_a_share(specks):
+    specks.refining.change(smoothing="guided", radius=3)
+    request = specks.refining.request()
+    alone = dataclasses.replace(request.result, fractions={1: 1.0})  # no 2 in the raw
+    answer = compute(dataclasses.replace(request, result=alone))
+    assert answer.fractions == shares(answer.labels, [1, 2])
+    assert sum(answer.fractions.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("smoothing", ["none", "guided"])
+def test_a_region_is_refined_as_if_it_were_alone(specks, smoothing):
+    raw, region = specks.segmentation, (slice(20, 36), slice(4, 20))
+    settings = Refinement(smoothing, radius=2, min_object=3)
+    found = module.refined(
+        raw, specks.classifier, specks.features, specks.image, settings, region=region
+    )
+    planes = specks.classifier.predict_proba(specks.features)[:, *region]
+    expected = (
+        clean(raw[region], 3)
+        if smoothing == "none"
+        else refine(planes, specks.image[region], specks.classifier.classes, settings)
+    )
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_settings_survive_a_project(session):

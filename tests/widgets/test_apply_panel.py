@@ -128,6 +128,38 @@ def test_all_planes_of_a_stack_are_segmented(
     assert bench.names.count("Segmentation") == 1
 
 
+def test_planes_whose_mask_changed_meanwhile_are_left_as_they_were(
+    make_napari_viewer_proxy, make_bench, image, monkeypatch
+):
+    viewer = make_napari_viewer_proxy()
+    viewer.add_image(np.stack([image, image]), axis_labels=("Z", "y", "x"))
+    bench = make_bench(viewer)
+    bench.session.configure(backbone="filters")
+    bench.compute()
+    (plane,) = bench.controller.link.index
+    for label, column in ((1, 10), (2, 60)):
+        bench.scribbles.paint((plane, 10, column), label)
+    bench.wait(lambda: "Segmentation" in bench.names)
+    bench.settle()
+    panel = bench.widget.apply
+    monkeypatch.setattr(
+        panel,
+        "_on_plane",
+        lambda done, hear=panel._on_plane: _after_a_mask(bench, done, hear),
+    )
+    panel.start_stack()
+    bench.wait(lambda: not panel.is_running)
+    assert panel.note.text().startswith("1 of 2 planes segmented. 1 left as they were")
+
+
+def _after_a_mask(bench, done, hear):
+    """Leave something out of the other plane just before its result is heard."""
+    picture = bench.session.pictures[done.key]
+    if picture is not bench.session.current:
+        picture.set_excluded(np.eye(*picture.shape, dtype=bool))
+    hear(done)
+
+
 def test_an_image_is_no_stack(bench):
     bench.segment()
     assert not bench.widget.apply.run_stack.isVisibleTo(bench.widget.apply)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ from . import _options as options
 from ._report import Report
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.applying import Applied
+    from napari_hrdv2.session.applying import Applied, ApplyRequest
 
 
 def apply(
@@ -30,6 +29,8 @@ def apply(
     device: options.Device = "auto",
     weights: options.Weights = None,
     smoothing: options.Smoothing = "none",
+    radius: options.Radius = 8,
+    strength: options.Strength = 0.5,
     min_object: options.MinObject = 0,
     fill_holes: options.FillHoles = 0,
     as_json: options.Json = False,
@@ -37,60 +38,92 @@ def apply(
     """Segment micrographs with a classifier, on the features it was trained on."""
     from napari_hrdv2.core.classifier import PixelClassifier
     from napari_hrdv2.files import image_files
-    from napari_hrdv2.session.applying import (
-        TABLE,
-        jobs_for,
-        segment_file,
-        write_table,
-    )
+    from napari_hrdv2.session.applying import TABLE, ApplyRequest, jobs_for
     from napari_hrdv2.session.feature_options import options_of
 
-    from ._apply_cluster import segment_on_cluster
-    from ._work import load, make_folder, refinement_of
+    from ._work import make_folder, refinement_of
 
     report = Report(as_json)
-    refinement = refinement_of(smoothing, min_object, fill_holes)
+    refinement = refinement_of(smoothing, min_object, fill_holes, radius, strength)
     trained = PixelClassifier.load(classifier)
-    chosen = options_of(trained, device, weights)
+    options_of(trained, device, weights)  # what cannot be used is told before all else
     files = image_files(images)
     if not files:
         raise ValueError(f"{', '.join(map(str, images))}: there are no images in there")
     make_folder(out)
-    done: list[Applied] = []
-    failed: list[Applied] = []
-    jobs = jobs_for(files, out)
-    results: Iterator[Applied]
+    request = ApplyRequest(
+        jobs_for(files, out), out / TABLE, trained, device, weights, refinement
+    )
     if scheduler is None:
-        backbone = load(chosen, report)
-        results = (
-            segment_file(job, trained, backbone, chosen, refinement=refinement)
-            for job in jobs
-        )
+        results = _apply_here(request, report)
     else:
-        results = segment_on_cluster(scheduler, jobs, classifier, chosen, refinement)
-    for result in results:
-        if result.error:
-            failed.append(result)
-            report.complain(result.error)
-            continue
-        done.append(result)
-        report.say(f"{result.job.file} -> {result.outputs[0]}")
-    done.sort(key=lambda result: jobs.index(result.job))
-    table = out / TABLE
-    write_table(table, done, trained)
-    report.say(f"wrote {table}")
+        results = _apply_there(request, report, scheduler, classifier)
+    failed = [result for result in results if result.error]
+    tables = [str(request.table)] if len(failed) < len(results) else []
+    for table in tables:
+        report.say(f"wrote {table}")
     report.finish(
         {
-            "images": [_as_json(result) for result in done],
+            "images": [_as_json(result) for result in results if not result.error],
             "failed": [
                 {"image": str(result.job.file), "error": result.error}
                 for result in failed
             ],
-            "outputs": [str(table)],
+            "outputs": tables,
         }
     )
     if failed:
         raise ValueError(f"{len(failed)} of {len(files)} images could not be segmented")
+
+
+def _apply_here(request: ApplyRequest, report: Report) -> list[Applied]:
+    """Answer the request; after Ctrl-C the table has what was done before."""
+    from napari_hrdv2.session.talk import compute
+
+    name = "+".join(recipe.backbone for recipe in request.classifier.recipes)
+    draw = report.progress(f"downloading {name}")
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage == "Loading":
+            draw(done, total)
+
+    def say(result: Applied) -> None:
+        _say(result, report)
+
+    results: list[Applied] = compute(request, progress=show, partial=say)
+    return results
+
+
+def _apply_there(
+    request: ApplyRequest, report: Report, scheduler: str, classifier: Path
+) -> list[Applied]:
+    """Let the workers of a cluster do it; the table is written when all is done."""
+    from napari_hrdv2.session.applying import write_table
+    from napari_hrdv2.session.feature_options import options_of
+
+    from ._apply_cluster import segment_on_cluster
+
+    chosen = options_of(request.classifier, request.device, request.weights)
+    refinement = request.refinement
+    assert refinement is not None
+    results = []
+    for result in segment_on_cluster(
+        scheduler, request.jobs, classifier, chosen, refinement
+    ):
+        _say(result, report)
+        results.append(result)
+    results.sort(key=lambda result: request.jobs.index(result.job))
+    done = [result for result in results if not result.error]
+    if done:
+        write_table(request.table, done, request.classifier)
+    return results
+
+
+def _say(result: Applied, report: Report) -> None:
+    if result.error:
+        report.complain(result.error)
+    else:
+        report.say(f"{result.job.file} -> {result.outputs[0]}")
 
 
 def _as_json(result: Applied) -> dict[str, Any]:

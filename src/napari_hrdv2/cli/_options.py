@@ -60,6 +60,12 @@ Smoothing = Annotated[
         metavar="METHOD",
     ),
 ]
+Radius = Annotated[
+    int, typer.Option(help="How far smoothing asks, in pixels.", metavar="PIXELS")
+]
+Strength = Annotated[
+    float, typer.Option(help="Of smoothing, in 0..1; up to 0.5 keeps thin lines.")
+]
 MinObject = Annotated[
     int,
     typer.Option(help="Objects of fewer pixels go to the class around them."),

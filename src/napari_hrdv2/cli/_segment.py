@@ -38,6 +38,8 @@ def segment(
     device: options.Device = "auto",
     weights: options.Weights = None,
     smoothing: options.Smoothing = "none",
+    radius: options.Radius = 8,
+    strength: options.Strength = 0.5,
     min_object: options.MinObject = 0,
     fill_holes: options.FillHoles = 0,
     as_json: options.Json = False,
@@ -46,8 +48,9 @@ def segment(
     from napari_hrdv2.core.classifier import PixelClassifier
     from napari_hrdv2.core.scores import phase_fractions
     from napari_hrdv2.files import import_labels, read_image
-    from napari_hrdv2.session.applying import refined, with_picture, write_segmentation
+    from napari_hrdv2.session.applying import with_picture, write_segmentation
     from napari_hrdv2.session.feature_options import FeatureOptions
+    from napari_hrdv2.session.refine_work import refined
 
     from ._work import (
         check_outputs,
@@ -60,7 +63,7 @@ def segment(
 
     start = time.perf_counter()
     report = Report(as_json)
-    refinement = refinement_of(smoothing, min_object, fill_holes)
+    refinement = refinement_of(smoothing, min_object, fill_holes, radius, strength)
     source = read_image(image)
     imported = import_labels(labels, source.data.shape[:2], image_name=image.name)
     strokes, classes = imported.labels, imported.classes

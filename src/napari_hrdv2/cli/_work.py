@@ -62,12 +62,16 @@ def check_strokes(labels: NDArray[Any], image: NDArray[Any], name: str) -> None:
         )
 
 
-def refinement_of(smoothing: str, min_object: int, fill_holes: int) -> Refinement:
+def refinement_of(
+    smoothing: str, min_object: int, fill_holes: int, radius: int, strength: float
+) -> Refinement:
     """Return what is to be done after the classifier, checked."""
     from napari_hrdv2.core.refine import Refinement
 
     refinement = Refinement(
         smoothing,  # type: ignore[arg-type]  # checked below
+        radius=radius,
+        strength=strength,
         min_object=min_object,
         fill_holes=fill_holes,
     )

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .labelled import (
+    MOST_PER_CLASS,
     SampleCache,
     check_classes,
     check_labels,
     digest,
     labelled_pixels,
     matched,
+    thinned,
+    training_pixels,
 )
-from .logistic import Preconditioner, Readout, fit_readout
+from .logistic import Preconditioner, Readout, fit_readout, stop_fit_if
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -26,7 +29,13 @@ if TYPE_CHECKING:
     from .pixel_tiles import Region
 
 
-__all__ = ["PixelClassifier", "SampleCache", "check_recipes", "labelled_pixels"]
+__all__ = [
+    "PixelClassifier",
+    "SampleCache",
+    "check_recipes",
+    "labelled_pixels",
+    "training_pixels",
+]
 
 
 class PixelClassifier:
@@ -42,6 +51,10 @@ class PixelClassifier:
         Whether all classes count alike however many pixels each was given.
     tolerance : float
         Where the fit stops; smaller is slower.
+    most_per_class : int or None
+        How many labelled pixels of a class train, of each image; None for all. Of more
+        it takes some from all over, the same ones for the same labels, and each of
+        them counts as much as all that it stands for.
 
     Attributes
     ----------
@@ -56,7 +69,7 @@ class PixelClassifier:
     pixel_size : tuple of float and str, or None
         Size and unit of a pixel of the training image.
     labels_hash : str
-        Digest of the labels that it was trained on.
+        Digest of the labels that it was given, those beyond `most_per_class` included.
 
     Examples
     --------
@@ -69,11 +82,17 @@ class PixelClassifier:
     """
 
     def __init__(
-        self, *, C: float = 0.03, balanced: bool = True, tolerance: float = 1e-5
+        self,
+        *,
+        C: float = 0.03,
+        balanced: bool = True,
+        tolerance: float = 1e-5,
+        most_per_class: int | None = MOST_PER_CLASS,
     ) -> None:
         if not 0 < C < np.inf:
             raise ValueError(f"C: {C} is not a weight; a number above 0 is needed")
         self.C, self.balanced, self.tolerance = float(C), balanced, tolerance
+        self.most_per_class = _checked_limit(most_per_class)
         self.classes = np.empty(0, np.int64)
         self.weight = np.empty((0, 0), np.float32)
         self.bias = np.empty(0, np.float32)
@@ -99,8 +118,11 @@ class PixelClassifier:
         labels: ArrayLike | Sequence[ArrayLike],
         *,
         samples: SampleCache | Sequence[SampleCache] | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> Self:
         """Train on the labelled pixels; start from the last fit if there is one.
+
+        Of a class with more than `most_per_class` pixels in an image, on some of them.
 
         Parameters
         ----------
@@ -109,6 +131,8 @@ class PixelClassifier:
             0 where a pixel is not labelled, else any positive label id.
         samples : SampleCache, or a sequence of them
             Of these features, so that pixels seen before are not read again.
+        should_stop : callable, optional
+            Asked before each image is read and between steps of the fit.
 
         Returns
         -------
@@ -117,6 +141,8 @@ class PixelClassifier:
 
         Raises
         ------
+        Cancelled
+            If `should_stop` said so; the classifier is then as it was before.
         TypeError, ValueError
             If the labels do not fit the features, or fewer than two classes are
             labelled; the classifier is then as it was before.
@@ -128,30 +154,30 @@ class PixelClassifier:
         ]
         _check_same_kind(many)
         pixels = [labelled_pixels(array) for array in checked]
-        rows, order = zip(
-            *(cache.rows(at) for cache, at in zip(caches, pixels, strict=True)),
-            strict=True,
-        )
-        ids = np.concatenate(
-            [array.ravel()[at] for array, at in zip(checked, order, strict=True)]
-        ).astype(np.int64)
-        classes, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
+        parts = []
+        for cache, array, at in zip(caches, checked, pixels, strict=True):
+            stop_fit_if(should_stop)
+            parts.append(_read(cache, array, at, self.most_per_class))
+        rows, ids, stand_for = zip(*parts, strict=True)
+        classes, index = np.unique(np.concatenate(ids), return_inverse=True)
         check_classes(classes)
+        weights = np.concatenate(stand_for)
+        if self.balanced:
+            counts = np.bincount(index, weights)
+            weights *= (counts.sum() / (len(classes) * counts))[index]
         table = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        weights = (
-            len(ids) / (len(classes) * counts) if self.balanced else counts * 0 + 1
-        )
         readout, self._preconditioner = fit_readout(
             table,
             index,
             regularisation=self.C,
-            sample_weight=weights[index].astype(np.float32),
+            sample_weight=weights.astype(np.float32),
             tolerance=self.tolerance,
             trust=many[0].trust,
             start=self._start(classes, table.shape[1]),
             preconditioner=self._preconditioner,
+            should_stop=should_stop,
         )
-        self.classes = classes.astype(np.int64)
+        self.classes = classes
         self.weight, self.bias = readout.weight, readout.bias
         self.recipes = many[0].recipes
         self.labels_hash = digest(checked, pixels)
@@ -280,6 +306,34 @@ class PixelClassifier:
             )
 
 
+def _checked_limit(most_per_class: int | None) -> int | None:
+    if most_per_class is None:
+        return None
+    whole = isinstance(most_per_class, (int, np.integer))
+    if not whole or isinstance(most_per_class, bool) or most_per_class < 1:
+        raise ValueError(
+            f"most_per_class: {most_per_class} is no number of pixels; 1 or more is "
+            "needed, or None for all"
+        )
+    return int(most_per_class)
+
+
+def _read(
+    cache: SampleCache,
+    labels: NDArray[Any],
+    pixels: NDArray[np.int64],
+    most_per_class: int | None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]:
+    """Return rows and label ids of what trains, and how many pixels each stands for."""
+    chosen, stands_for = thinned(labels, pixels, most_per_class)
+    rows, order = cache.rows(chosen)
+    ids = labels.ravel()[order].astype(np.int64)
+    weights = np.ones(len(ids))
+    for label, count in stands_for.items():
+        weights[ids == label] = count
+    return rows, ids, weights
+
+
 def check_recipes(trained: Sequence[Recipe], given: Sequence[Recipe]) -> None:
     """Raise ValueError unless a classifier's features are those that are given.
 
@@ -309,6 +363,7 @@ def check_recipes(trained: Sequence[Recipe], given: Sequence[Recipe]) -> None:
             "interpolation",
             "compat",
             "debias",
+            "partition",
         ):
             before, after = getattr(former, name), getattr(now, name)
             if before != after:

@@ -1,9 +1,10 @@
-"""Labels and the features below them: checks, and reading each pixel once."""
+"""Labels and the features below them: checks, and reading what trains, once."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,10 +15,21 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+MOST_PER_CLASS = 20_000
+"""Labelled pixels of a class in one image that train, by default.
+
+A fill has a hundred thousand, alike for the most part, of 1 kB each.
+"""
+
+SPARE_ROWS = 10_000  # kept for an undo, beside twice what is asked for
+
+
 class SampleCache:
     """Feature vectors of the pixels of one image that were labelled so far.
 
-    A stroke adds a few pixels to thousands that are known; only those are read.
+    A stroke adds a few pixels to thousands that are known; only those are read. Rows
+    that are no longer asked for are let go when they are more than those that are.
+    Threads may share it: a fit that was given up can still run when the next begins.
 
     Parameters
     ----------
@@ -26,8 +38,14 @@ class SampleCache:
 
     def __init__(self, features: Features) -> None:
         self.features = features
+        self._lock = Lock()
         self._pixels = np.empty(0, np.int64)  # flat indices, in the order of the rows
         self._rows = np.empty((0, features.shape[0]), np.float32)  # with room to grow
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the rows take, with the room to grow."""
+        return self._rows.nbytes
 
     def rows(
         self, pixels: NDArray[np.int64]
@@ -42,18 +60,24 @@ class SampleCache:
         Returns
         -------
         rows : (N, C) float32 array
+            To be read only: it may be a part of the cache. No later call changes it.
         order : (N,) int64 array
-            The same pixels in the order of the rows.
+            The same pixels in the order of the rows; to be read only, too.
         """
-        missing = np.setdiff1d(pixels, self._pixels, assume_unique=True)
-        if missing.size:
-            self._append(missing)
-        if len(pixels) == len(self._pixels):
-            return self._rows[: len(pixels)], self._pixels
-        known = np.isin(self._pixels, pixels, assume_unique=True)
-        return self._rows[: len(known)][known], self._pixels[known]
+        with self._lock:
+            missing = np.setdiff1d(pixels, self._pixels, assume_unique=True)
+            if missing.size:
+                self._append(missing)
+            if len(pixels) == len(self._pixels):
+                return self._rows[: len(pixels)], self._pixels
+            known = np.isin(self._pixels, pixels, assume_unique=True)
+            rows, order = self._rows[: len(known)][known], self._pixels[known]
+            if len(known) > 2 * len(pixels) + SPARE_ROWS:
+                self._rows, self._pixels = rows, order
+            return rows, order
 
     def _append(self, pixels: NDArray[np.int64]) -> None:
+        """Read pixels; rows that were handed out stay where they are, unchanged."""
         count = len(self._pixels)
         sampled = self.features.sample(*np.divmod(pixels, self.features.shape[2]))
         check_finite(sampled)
@@ -98,6 +122,81 @@ def labelled_pixels(labels: NDArray[Any]) -> NDArray[np.int64]:
     """Return the flat indices of the pixels that are not 0, ascending."""
     # Ten times faster on booleans than on integers.
     return np.flatnonzero(labels != 0)
+
+
+def training_pixels(
+    labels: NDArray[Any], most_per_class: int | None = MOST_PER_CLASS
+) -> NDArray[np.int64]:
+    """Return the flat indices of the pixels that a classifier trains on, ascending.
+
+    Parameters
+    ----------
+    labels : (H, W) array of int
+        0 is not labelled.
+    most_per_class : int or None
+        As for `PixelClassifier`; None for all that are labelled.
+
+    Returns
+    -------
+    (N,) int64 array
+        Which they are depends on nothing but the labels.
+
+    Examples
+    --------
+    >>> labels = np.repeat([[1, 0, 2]], 100, axis=1)
+    >>> len(training_pixels(labels)), len(training_pixels(labels, 10))
+    (200, 20)
+    """
+    return thinned(labels, labelled_pixels(labels), most_per_class)[0]
+
+
+def thinned(
+    labels: NDArray[Any], pixels: NDArray[np.int64], most_per_class: int | None
+) -> tuple[NDArray[np.int64], dict[int, float]]:
+    """Return some of the labelled pixels, and how many each stands for if not one.
+
+    Parameters
+    ----------
+    labels : (H, W) array of int
+    pixels : (N,) int64 array
+        Flat indices of all that are labelled.
+    most_per_class : int or None
+
+    Returns
+    -------
+    chosen : (M,) int64 array
+        Ascending.
+    stands_for : dict of int to float
+        By label id, of the classes that have more than `most_per_class`.
+    """
+    if most_per_class is None or len(pixels) <= most_per_class:
+        return pixels, {}
+    ids = labels.ravel()[pixels]
+    chosen, stands_for = [], {}
+    for label in np.unique(ids).tolist():
+        own = pixels[ids == label]
+        if len(own) > most_per_class:
+            stands_for[label] = len(own) / most_per_class
+            first = np.argpartition(_scattered(own), most_per_class)[:most_per_class]
+            own = own[first]
+        chosen.append(own)
+    return np.sort(np.concatenate(chosen)), stands_for
+
+
+def _scattered(pixels: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Numbers without a pattern, another for each pixel: the mixer of SplitMix64.
+
+    The pixels with the smallest numbers are chosen, of which a stroke replaces a few.
+    Every n-th pixel instead would be other ones after each stroke, all to be read, and
+    could keep in step with a texture.
+    """
+    mixed = pixels.astype(np.uint64)
+    mixed += np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed ^= mixed >> np.uint64(shift)
+        mixed *= np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
 
 
 def check_labels(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:

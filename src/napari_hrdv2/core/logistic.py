@@ -15,11 +15,14 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from .errors import Cancelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +85,7 @@ def fit_readout(
     trust: Tensor | None = None,
     start: Readout | None = None,
     preconditioner: Preconditioner | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> tuple[Readout, Preconditioner]:
     """Return the readout that minimises the penalised cross-entropy.
 
@@ -102,12 +106,19 @@ def fit_readout(
         Where to begin, on features as they are.
     preconditioner : Preconditioner, optional
         Of an earlier fit to similar samples.
+    should_stop : callable, optional
+        Asked between evaluations of the objective.
 
     Returns
     -------
     readout : Readout
     preconditioner : Preconditioner
         For the next fit.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` said so.
     """
     # All of it in torch: the threads of another library, NumPy's or SciPy's, would go
     # on spinning on the cores that the segmentation needs next.
@@ -120,7 +131,9 @@ def fit_readout(
         solution[:, -1] += torch.from_numpy(start.weight) @ mean
     weights = torch.from_numpy(sample_weight) / float(sample_weight.sum())
     penalty = 1 / (regularisation * float(sample_weight.sum()))
-    objective = _Objective(design, torch.from_numpy(classes), weights, penalty)
+    objective = _Objective(
+        design, torch.from_numpy(classes), weights, penalty, should_stop
+    )
     if preconditioner is None or not preconditioner.serves(design, count):
         # What a rough solution is undecided about makes a far better one.
         rough = _precondition(design, solution, weights, penalty)
@@ -163,12 +176,19 @@ class _Objective:
     """Mean loss and its gradient, as a function of the (K, C + 1) coefficients."""
 
     def __init__(
-        self, design: Tensor, classes: Tensor, weights: Tensor, penalty: float
+        self,
+        design: Tensor,
+        classes: Tensor,
+        weights: Tensor,
+        penalty: float,
+        should_stop: Callable[[], bool] | None,
     ) -> None:
         self.design, self.classes = design, classes[None]  # (N, C + 1), (1, N)
         self.weights, self.penalty = weights, penalty
+        self.should_stop = should_stop
 
     def __call__(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        stop_fit_if(self.should_stop)
         log_probability = (coefficients @ self.design.T).log_softmax(0)  # (K, N)
         losses = -log_probability.gather(0, self.classes)[0]
         errors = log_probability.exp_()
@@ -179,6 +199,12 @@ class _Objective:
         # Near the end steps change the loss by less than float32 resolves.
         loss = self.weights.double() @ losses.double()
         return loss + 0.5 * self.penalty * inner.double().square().sum(), gradient
+
+
+def stop_fit_if(should_stop: Callable[[], bool] | None) -> None:
+    """Raise `Cancelled` if the caller wants no more."""
+    if should_stop is not None and should_stop():
+        raise Cancelled("the fit was cancelled")
 
 
 def _standardised(

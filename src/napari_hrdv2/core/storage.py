@@ -15,6 +15,7 @@ from safetensors.numpy import save
 from .atomic import atomic_path
 from .classifier import PixelClassifier
 from .features import Recipe
+from .labelled import MOST_PER_CLASS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,6 +73,7 @@ def _describe(classifier: PixelClassifier) -> str:
             "C": classifier.C,
             "balanced": classifier.balanced,
             "tolerance": classifier.tolerance,
+            "most_per_class": classifier.most_per_class,
             "recipes": [asdict(recipe) for recipe in classifier.recipes],
             "class_names": classifier.class_names,
             "class_colors": classifier.class_colors,
@@ -93,6 +95,8 @@ def _restore(tensors: dict[str, Any], described: dict[str, Any]) -> PixelClassif
         C=described["C"],
         balanced=described["balanced"],
         tolerance=described["tolerance"],
+        # The first files did not tell.
+        most_per_class=described.get("most_per_class", MOST_PER_CLASS),
     )
     weight, bias, classes = (tensors[name] for name in ("weight", "bias", "classes"))
     _check_arrays(weight, bias, classes)

@@ -10,7 +10,13 @@ import numpy as np
 
 from .classifier import PixelClassifier
 from .errors import Cancelled
-from .labelled import SampleCache, check_labels, labelled_pixels, matched
+from .labelled import (
+    MOST_PER_CLASS,
+    SampleCache,
+    check_labels,
+    labelled_pixels,
+    matched,
+)
 from .scores import iou_per_class
 
 if TYPE_CHECKING:
@@ -67,13 +73,14 @@ def leave_one_image_out(
     labels : sequence of (H, W) arrays of int
         0 where a pixel is not labelled.
     classifier : PixelClassifier, optional
-        Its `C`, `balanced` and `tolerance` are used. It is left as it is.
+        Its settings are used: `C`, `balanced`, `tolerance`, `most_per_class`. It is
+        left as it is.
     samples : sequence of SampleCache, optional
         Of these features, so that pixels seen before are not read again.
     progress : callable, optional
         Told how many images are done, of how many.
     should_stop : callable, optional
-        Asked before every image.
+        Asked before every image, and between steps of a fit.
 
     Returns
     -------
@@ -103,7 +110,10 @@ def leave_one_image_out(
     settings = classifier or PixelClassifier()
     # One model for all: every fit starts from the last, which differs little.
     model = PixelClassifier(
-        C=settings.C, balanced=settings.balanced, tolerance=settings.tolerance
+        C=settings.C,
+        balanced=settings.balanced,
+        tolerance=settings.tolerance,
+        most_per_class=settings.most_per_class,
     )
     results = []
     for index in range(len(many)):
@@ -120,6 +130,7 @@ def leave_one_image_out(
                 [many[i] for i in rest],
                 [painted[i] for i in rest],
                 samples=[caches[i] for i in rest],
+                should_stop=should_stop,
             )
             truth = np.where(scored, painted[index], 0)
             results.append(_scored(index, model, caches[index], truth, missing))
@@ -137,10 +148,14 @@ def _scored(
 ) -> HeldOut:
     """Compare a prediction with the strokes, on their pixels alone."""
     model._check_can_read(cache.features)
-    rows, order = cache.rows(labelled_pixels(truth))
-    logits = rows @ model.weight.T + model.bias
-    predicted = model.classes[logits.argmax(axis=1)]
-    true = truth.ravel()[order].astype(np.int64)
+    pixels = labelled_pixels(truth)
+    predicted, true = np.empty((2, len(pixels)), np.int64)
+    for start in range(0, len(pixels), MOST_PER_CLASS):  # a fill is too much at once
+        part = slice(start, start + MOST_PER_CLASS)
+        rows, order = cache.rows(pixels[part])
+        logits = rows @ model.weight.T + model.bias
+        predicted[part] = model.classes[logits.argmax(axis=1)]
+        true[part] = truth.ravel()[order]
     ids = np.unique(true).tolist()
     scores = iou_per_class(true, predicted, ids)
     return HeldOut(

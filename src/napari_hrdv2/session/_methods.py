@@ -183,6 +183,8 @@ def _classifier(provenance: Provenance) -> Iterable[str]:
             f"{_listed(info.name for info in provenance.classes.values())}."
         )
         return
+    from napari_hrdv2.core.labelled import MOST_PER_CLASS
+
     painted = [image for image in provenance.images if image.stroke_pixels]
     counts: dict[int, int] = {}
     for image in painted:
@@ -199,6 +201,11 @@ def _classifier(provenance: Provenance) -> Iterable[str]:
         f"classes {listed}, {_percent(sum(counts.values()) / pixels)} of the pixels in "
         "all."
     )
+    if any(max(image.stroke_pixels.values()) > MOST_PER_CLASS for image in painted):
+        yield (
+            f"Of a class with more than {MOST_PER_CLASS} painted pixels in an image, "
+            f"{MOST_PER_CLASS} were used, weighted to stand for all of them."
+        )
     weights = "all classes weighted alike" if provenance.balanced else "unweighted"
     yield (
         "A multinomial logistic regression with L2 penalty on standardised features "

@@ -51,7 +51,8 @@ def _paint(session: Session) -> str:
     if session.segmentation is None:
         return "Segmenting."
     others = [picture for picture in pictures if picture is not session.current]
-    strokes = f", by the strokes on {len(pictures)} images" if others else ""
+    images = "another image" if len(pictures) == 1 else f"{len(pictures)} images"
+    strokes = f", by the strokes on {images}" if others else ""
     return f"Segmented{strokes}. Paint where it is wrong, or save the classifier."
 
 

@@ -14,19 +14,34 @@ import numpy as np
 
 from napari_hrdv2.session.classes import default_color
 from napari_hrdv2.session.feature_options import FeatureOptions, options_of
-from napari_hrdv2.session.picture import Result
+from napari_hrdv2.session.refine_work import refined
+from napari_hrdv2.session.stacks import Plane
 from napari_hrdv2.session.talk import Talk
-from napari_hrdv2.session.train_work import shares
+from napari_hrdv2.session.updating import OldPicture, PlaneDone, plane_done
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.classifier import PixelClassifier
-    from napari_hrdv2.core.features import Features
     from napari_hrdv2.core.refine import Refinement
     from napari_hrdv2.files import ImageFile
-    from napari_hrdv2.session.talk import ShouldStop
+
+__all__ = [
+    "TABLE",
+    "Applied",
+    "ApplyRequest",
+    "ApplyToPlanes",
+    "Job",
+    "PlaneDone",
+    "PlaneToDo",
+    "class_colors",
+    "jobs_for",
+    "segment_file",
+    "with_picture",
+    "write_segmentation",
+    "write_table",
+]
 
 TABLE = "phase_fractions.csv"
 
@@ -124,26 +139,11 @@ class PlaneToDo:
 
 
 @dataclass(frozen=True)
-class PlaneDone:
-    """The segmentation of a picture, or why there is none.
-
-    Attributes
-    ----------
-    key : str
-    result : Result or None
-    error : str
-    """
-
-    key: str
-    result: Result | None = None
-    error: str = ""
-
-
-@dataclass(frozen=True)
 class ApplyToPlanes:
     """All planes of a stack are to be segmented by one classifier.
 
-    Each is a partial answer as soon as it is there; features are not kept.
+    Each is a partial answer as soon as it is there. Neither features nor pixels are
+    kept, and the answer as a whole says no more than which could not be segmented.
     """
 
     planes: tuple[PlaneToDo, ...]
@@ -165,13 +165,14 @@ class ApplyToPlanes:
         for number, plane in enumerate(self.planes):
             talk.progress(f"Segmenting {plane.name}", number, len(self.planes))
             try:
-                done = PlaneDone(
-                    plane.key, self._segment(plane, backbone, options, talk)
-                )
+                done = self._segment(plane, backbone, options, talk)
             except EXPECTED as error:
                 done = PlaneDone(plane.key, error=f"{plane.name}: {explained(error)}")
-            results.append(done)
+            finally:
+                if isinstance(plane.image, Plane):
+                    plane.image.forget()  # a stack may be larger than the memory
             talk.partial(done)
+            results.append(PlaneDone(done.key, error=done.error))
         return results
 
     def _segment(
@@ -180,23 +181,15 @@ class ApplyToPlanes:
         backbone: Backbone | JoinedBackbone,
         options: FeatureOptions,
         talk: Talk,
-    ) -> Result:
+    ) -> PlaneDone:
         image = np.asarray(plane.image)
         features = options.features_of(image, backbone, should_stop=talk.should_stop)
-        labels = self.classifier.predict(features, should_stop=talk.should_stop)
-        if plane.excluded is not None:
-            labels[plane.excluded] = 0
-        shown, after = labels, self.refinement
-        if after is not None and not after.is_off:
-            shown = refined(
-                labels, self.classifier, features, image, after, plane.excluded
-            )
-        classes = self.classifier.classes.tolist()
-        return Result(
-            labels,
-            shares(shown, classes, plane.excluded),
+        return plane_done(
+            OldPicture(plane.key, plane.name, image, features, plane.excluded),
+            self.classifier,
             self.digest,
-            None if shown is labels else shown,
+            self.refinement,
+            should_stop=talk.should_stop,
         )
 
 
@@ -251,7 +244,14 @@ def segment_file(
         )
         labels = classifier.predict(features, should_stop=talk.should_stop)
         if refinement is not None and not refinement.is_off:
-            labels = refined(labels, classifier, features, source.data, refinement)
+            labels = refined(
+                labels,
+                classifier,
+                features,
+                source.data,
+                refinement,
+                should_stop=talk.should_stop,
+            )
         outputs = write_segmentation(job.target, labels, classifier, source)
     except EXPECTED as error:
         text = explained(error)
@@ -300,7 +300,12 @@ def class_colors(classifier: PixelClassifier) -> dict[int, str]:
 def write_table(
     path: Path, done: Iterable[Applied], classifier: PixelClassifier
 ) -> None:
-    """Write the phase fractions of many micrographs as CSV."""
+    """Write the phase fractions of many micrographs as CSV, a line for each.
+
+    That is for many files: each line names the file and its segmentation, and each
+    class has a column. `core.measure.write_fractions_csv` has a line for each class of
+    each image, with its error bar.
+    """
     from napari_hrdv2.core.atomic import atomic_path
 
     ids = [int(i) for i in classifier.classes]
@@ -317,47 +322,3 @@ def write_table(
             writer.writerow(
                 [str(result.job.file), written, *(f"{s:.6f}" for s in shares)]
             )
-
-
-def refined(
-    labels: NDArray[np.integer[Any]],
-    classifier: PixelClassifier,
-    features: Features,
-    image: NDArray[Any],
-    refinement: Refinement,
-    excluded: NDArray[np.bool_] | None = None,
-    should_stop: ShouldStop | None = None,
-) -> NDArray[np.integer[Any]]:
-    """Return a segmentation smoothed and cleaned.
-
-    Parameters
-    ----------
-    labels : (H, W) int array
-        What the classifier gave on the features.
-    classifier : PixelClassifier
-    features : Features
-    image : (H, W) or (H, W, 3|4) array
-    refinement : Refinement
-    excluded : (H, W) bool array, optional
-        Where the image is no material.
-    should_stop : callable, optional
-    """
-    from napari_hrdv2.core.refine import clean, refine
-
-    if not refinement.smooths:
-        return clean(
-            labels,
-            refinement.min_object,
-            refinement.fill_holes,
-            excluded=excluded,
-            should_stop=should_stop,
-        )
-    planes = classifier.predict_proba(features, should_stop=should_stop)
-    return refine(
-        planes,
-        image,
-        classifier.classes,
-        refinement,
-        excluded=excluded,
-        should_stop=should_stop,
-    )

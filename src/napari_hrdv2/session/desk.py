@@ -15,7 +15,7 @@ from napari_hrdv2.session.settings import FeatureSettings
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.session.picture import Picture, Result
+    from napari_hrdv2.session.picture import Picture
     from napari_hrdv2.session.scribbles import Scribbles
 
 
@@ -188,15 +188,6 @@ class Desk:
         """Return the share of each class in the segmentation; empty without one."""
         result = self.current.result if self.current else None
         return dict(result.fractions) if result else {}
-
-    def take_result(self, key: str, result: Result) -> None:
-        """Take over the segmentation of a picture that was made beside the screen."""
-        picture = self.pictures.find(key)
-        if picture is None:
-            return
-        picture.result = result
-        if picture is self.current:
-            self.segmentation_changed.emit()
 
     def say(self, status: str) -> None:
         """Set the status, and tell listeners."""

@@ -13,15 +13,24 @@ from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.session import classifier_files
 from napari_hrdv2.session import exporting as names
-from napari_hrdv2.session.provenance import Share, methods_paragraph, python_script
+from napari_hrdv2.session.left_out import rectangles_of
+from napari_hrdv2.session.provenance import (
+    Share,
+    methods_paragraph,
+    python_script,
+    stroke_pixels,
+)
 
 if TYPE_CHECKING:
+    from functools import partial
+
     from napari_hrdv2.core.classifier import PixelClassifier
     from napari_hrdv2.core.measure import Fractions
     from napari_hrdv2.session.classes import ClassInfo
     from napari_hrdv2.session.exporting import Item
-    from napari_hrdv2.session.provenance import Provenance
+    from napari_hrdv2.session.provenance import ImageRecord, Provenance
     from napari_hrdv2.session.talk import Talk
+    from napari_hrdv2.session.updating import UpdateRequest
 
 _INTERVAL = "95 % confidence interval"
 _OF_ONE = {  # what is written for each picture
@@ -65,18 +74,27 @@ class ExportRequest:
         Of `exporting.EXPORTS`.
     items : tuple of Item
     classes : dict of int to ClassInfo
-    record : Provenance or None
-        For the script; the shares are measured here.
+    record : partial of Provenance, or None
+        For the script, but for the images.
     classifier : PixelClassifier or None
         Written where the script needs it.
+    is_loaded : bool
+        Whether the script needs it.
+    update : UpdateRequest or None
+        What brings the pictures up to date first.
+    notes : tuple of str
+        What is known already not to be written, one sentence each.
     """
 
     folder: Path
     what: frozenset[str]
     items: tuple[Item, ...]
     classes: dict[int, ClassInfo]
-    record: Provenance | None
+    record: partial[Provenance] | None
     classifier: PixelClassifier | None
+    is_loaded: bool = False
+    update: UpdateRequest | None = None
+    notes: tuple[str, ...] = ()
 
     def existing(self) -> list[Path]:
         """Return the files that would be replaced."""
@@ -84,9 +102,11 @@ class ExportRequest:
 
     def answer(self, talk: Talk) -> Exported:
         """Write one file after the other, each whole or not at all."""
+        if self.update is not None:
+            return self._up_to_date(talk).answer(talk)
         self.folder.mkdir(parents=True, exist_ok=True)
         paths: list[Path] = []
-        notes: list[str] = []
+        notes = list(self.notes)
         measured: dict[str, Fractions] = {}
         for number, item in enumerate(self.items):
             talk.progress("Exporting", number, len(self.items))
@@ -104,6 +124,26 @@ class ExportRequest:
             paths += self._write_script(self.record, measured)
         return Exported(tuple(dict.fromkeys(paths)), tuple(dict.fromkeys(notes)))
 
+    def _up_to_date(self, talk: Talk) -> ExportRequest:
+        """Return the request with results that are all made in the same way."""
+        assert self.update is not None
+        done = {one.key: one for one in self.update.answer(talk)}
+        items, failed = [], []
+        for item in self.items:
+            now = done.get(item.key)
+            if now is None:
+                items.append(item)
+            elif now.result is not None:
+                items.append(replace(item, segmentation=now.result.shown))
+            else:
+                failed.append(f"{now.error}.")
+                if item.trains:  # the script needs it
+                    items.append(replace(item, is_wanted=False))
+        if not any(item.is_wanted for item in items):
+            raise ValueError(" ".join(failed).removesuffix("."))
+        notes = (*self.notes, *failed)
+        return replace(self, items=tuple(items), update=None, notes=notes)
+
     def _targets(self) -> list[Path]:
         ends = [end for kind, end in _OF_ONE.items() if kind in self.what]
         wanted = [item for item in self.items if item.is_wanted]
@@ -113,12 +153,8 @@ class ExportRequest:
             found += [self.folder / names.SCRIPT, self.folder / names.METHODS]
             found += [self._strokes_path(item) for item in self.items if item.trains]
             found += [self._image_path(item) for item in self.items]
-            found += [self.folder / names.CLASSIFIER] * self._is_loaded
+            found += [self.folder / names.CLASSIFIER] * self.is_loaded
         return list(dict.fromkeys(found))
-
-    @property
-    def _is_loaded(self) -> bool:
-        return self.record is not None and self.record.classifier_file is not None
 
     def _strokes_path(self, item: Item) -> Path:
         return self.folder / f"{item.stem}{_OF_ONE['strokes']}"
@@ -181,7 +217,9 @@ class ExportRequest:
 
         if item.results is None:
             return {}
-        ids = [i for i in self.classes if (item.results == i).any()]
+        found = {int(i) for i in np.unique(item.results) if i}
+        listed = [i for i in self.classes if i in found]
+        ids = [*listed, *sorted(found - set(listed))]  # also classes that are gone
         return {
             item.stem: phase_fractions_with_error(
                 item.results, ids, excluded=item.excluded
@@ -201,7 +239,7 @@ class ExportRequest:
         return [path]
 
     def _write_script(
-        self, record: Provenance, measured: dict[str, Fractions]
+        self, made: partial[Provenance], measured: dict[str, Fractions]
     ) -> list[Path]:
         """Write script, methods, and what the script reads."""
         paths: list[Path] = []
@@ -212,19 +250,19 @@ class ExportRequest:
             paths += [image] * (image.parent == self.folder)
             paths += self._write_strokes(item) if item.trains else []
             labels.append(self._strokes_path(item).name if item.trains else None)
-        if self._is_loaded:
+        if self.is_loaded:
             size = self.items[0].record.pixel_size
             classifier = classifier_files.named(self.classifier, self.classes, size)
             place = self.folder / names.CLASSIFIER
             paths.append(classifier_files.save(classifier, place))
-        record = replace(
-            record,
-            images=tuple(_with_shares(item, measured) for item in self.items),
+        record = made(
+            images=tuple(_image_record(item, measured) for item in self.items),
             interval=_INTERVAL,
         )
         # What the script writes is called as our files are, whatever it reads.
         called = tuple(
-            replace(item.record, name=item.stem, path=None) for item in self.items
+            replace(image, name=item.stem, path=None)
+            for image, item in zip(record.images, self.items, strict=True)
         )
         script = python_script(
             replace(record, images=called), labels=labels, images=images
@@ -252,14 +290,18 @@ class ExportRequest:
         return self._image_path(item)
 
 
-def _with_shares(item: Item, measured: dict[str, Fractions]) -> Any:
-    if item.stem not in measured:
-        return item.record
-    shares = {
-        phase.class_id: Share(phase.fraction, *(phase.interval or (None, None)))
-        for phase in measured[item.stem].phases
-    }
-    return replace(item.record, shares=shares)
+def _image_record(item: Item, measured: dict[str, Fractions]) -> ImageRecord:
+    """Return the record of a picture with strokes, what is left out, and shares."""
+    phases = measured[item.stem].phases if item.stem in measured else ()
+    return replace(
+        item.record,
+        stroke_pixels={} if item.counted is None else stroke_pixels(item.counted),
+        excluded=() if item.excluded is None else tuple(rectangles_of(item.excluded)),
+        shares={
+            phase.class_id: Share(phase.fraction, *(phase.interval or (None, None)))
+            for phase in phases
+        },
+    )
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -6,19 +6,19 @@ import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.session import recipes
-from napari_hrdv2.session.history import _light_copy
+from napari_hrdv2.session.history import light_copy
 from napari_hrdv2.session.provenance import (
     FeatureRecord,
     ImageRecord,
     Provenance,
-    rectangles,
-    stroke_pixels,
 )
 from napari_hrdv2.session.talk import compute
+from napari_hrdv2.session.updating import update_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.export_work import Exported, ExportRequest
     from napari_hrdv2.session.picture import Picture
     from napari_hrdv2.session.session import Session
+    from napari_hrdv2.session.updating import Update
 
 EXPORTS = {
     "labels": "Labels, TIFF",
@@ -60,7 +61,10 @@ class Item:
 
     Attributes
     ----------
+    key : str
+        Of the picture.
     record : ImageRecord
+        But for strokes, what is left out and shares, which are found in the worker.
     stem : str
         What its files begin with; no other picture's do.
     image : array or Plane
@@ -68,6 +72,8 @@ class Item:
         What is shown.
     strokes : (H, W) int array or None
         As painted.
+    counted : (H, W) int array or None
+        Those that were trained on.
     excluded : (H, W) bool array or None
     is_wanted : bool
         Whether results are written; else it is there because it trained.
@@ -75,11 +81,13 @@ class Item:
         Whether the classifier was trained on it.
     """
 
+    key: str
     record: ImageRecord
     stem: str
     image: Any
     segmentation: NDArray[Any] | None
     strokes: NDArray[Any] | None
+    counted: NDArray[Any] | None
     excluded: NDArray[Any] | None
     is_wanted: bool
     trains: bool
@@ -108,7 +116,8 @@ def export_all(
     what : collection of str
         Of `EXPORTS`.
     all_pictures : bool, optional
-        All that are segmented, in place of the current one.
+        All, in place of the current one. They are segmented by the present classifier
+        and refined alike first; those that cannot be are left out, and a note says so.
     replace : bool, optional
         Whether files that are there may be replaced.
 
@@ -150,31 +159,59 @@ def export_request(
     if unknown or not what:
         seen = ", ".join(unknown) or "nothing"
         raise ValueError(f"what: {seen} is not in {', '.join(EXPORTS)}")
-    items = _items(session, all_pictures=all_pictures)
-    if not any(item.is_wanted for item in items):
+    current = session.current
+    chosen = list(session.pictures.values()) if all_pictures else [current]
+    update = update_of(session, [one for one in chosen if one is not None])
+    notes = [update.note] if all_pictures else []
+    wanted = list(update.pictures)
+    if not wanted and update.left_out:  # as it is, rather than nothing
+        wanted, notes = [*update.left_out], []
+    if not wanted:
         raise ValueError(
             "segmentation: there is none to export yet; compute features and paint two "
             "classes first"
         )
+    items = _items(session, wanted)
+    record = None
+    if "script" in what:
+        reason = _no_script(session, items, update)
+        if reason and set(what) == {"script"}:
+            raise ValueError(f"script: {reason}")
+        record = None if reason else _record(session, items)
+        notes += [f"No script was written: {reason}."] if reason else []
     classifier = session.classifier
-    wants_script = "script" in what
     return ExportRequest(
         folder=Path(folder),
         what=frozenset(what),
         items=tuple(items),
         classes=dict(session.classes),
-        record=_record(session, items) if wants_script else None,
-        classifier=_light_copy(classifier) if classifier and wants_script else None,
+        record=record,
+        classifier=light_copy(classifier) if classifier and record else None,
+        is_loaded=session.is_loaded,
+        update=update.request,
+        notes=tuple(filter(None, notes)),
     )
 
 
-def _items(session: Session, *, all_pictures: bool) -> list[Item]:
+def _no_script(session: Session, items: Sequence[Item], update: Update) -> str:
+    """Return why nobody can say how the results were made, or ""."""
+    classifier = session.classifier
+    if classifier is None:
+        return "there is no classifier any more; paint two classes and segment first"
+    if not classifier.recipes:
+        return "nothing is known of how the features were made; compute them first"
+    if not update.pictures:
+        return (
+            "the result is of an older classifier, or refined otherwise than the "
+            "settings say; compute the features of this image first"
+        )
+    if not session.is_loaded and not any(item.trains for item in items):
+        return "no image has strokes that the classifier was trained on"
+    return ""
+
+
+def _items(session: Session, wanted: Sequence[Picture]) -> list[Item]:
     """Return the pictures that trained, in that order, and those that are wanted."""
-    current = session.current
-    chosen = list(session.pictures.values()) if all_pictures else [current]
-    wanted = [
-        one for one in chosen if one is not None and _segmentation(one) is not None
-    ]
     trained = [] if session.is_loaded else session.pictures.usable()
     if not trained and not session.is_loaded:
         trained = session.pictures.painted()
@@ -197,22 +234,22 @@ def _items(session: Session, *, all_pictures: bool) -> list[Item]:
 def _item(
     picture: Picture, stem: str, session: Session, *, wanted: bool, trains: bool
 ) -> Item:
-    counted = picture.strokes.labels if picture.strokes is not None else None
     record = ImageRecord(
         name=picture.name or stem,
         shape=picture.shape,
         path=picture.source if picture.source and not picture.plane else None,
         pixel_size=_short_unit(picture.pixel_size),
         value_range=_value_range(picture, session.classifier),
-        stroke_pixels=stroke_pixels(counted) if trains and counted is not None else {},
-        excluded=rectangles(picture.excluded),
     )
+    counted = picture.strokes if trains else None
     return Item(
+        key=picture.key,
         record=record,
         stem=stem,
         image=picture.image,
         segmentation=_segmentation(picture),
         strokes=picture.scribbles.labels if picture.scribbles is not None else None,
+        counted=counted.labels if counted is not None else None,
         excluded=picture.excluded,
         is_wanted=wanted,
         trains=trains,
@@ -237,18 +274,19 @@ def _value_range(
     return recipes.value_range(classifier) if classifier is not None else None
 
 
-def _record(session: Session, items: Sequence[Item]) -> Provenance:
-    """Return what was done, but for the shares, which are not measured yet."""
+def _record(session: Session, items: Sequence[Item]) -> partial[Provenance]:
+    """Return what was done, but for the images, which are looked at in the worker."""
     classifier = session.classifier
-    assert classifier is not None
-    painted = {i for item in items for i in item.record.stroke_pixels}
-    used = painted | {int(i) for i in classifier.classes}
+    assert classifier is not None  # else there is no script
+    trained = [session.pictures[item.key] for item in items if item.trains]
+    used = {i for one in trained for i in one.class_ids}
+    used |= {int(i) for i in classifier.classes}
     classes: dict[int, ClassInfo] = {
         i: v for i, v in session.classes.items() if i in used
     }
     refinement = session.refining.settings
-    return Provenance(
-        images=tuple(item.record for item in items),
+    return partial(
+        Provenance,
         features=FeatureRecord.of(
             classifier.recipes, weights=session.made_with.weights
         ),

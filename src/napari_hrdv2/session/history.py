@@ -40,7 +40,10 @@ class FitHistory:
 def light_copy(classifier: PixelClassifier) -> PixelClassifier:
     """Return what it takes to predict, without what only speeds up the next fit."""
     copy = type(classifier)(
-        C=classifier.C, balanced=classifier.balanced, tolerance=classifier.tolerance
+        C=classifier.C,
+        balanced=classifier.balanced,
+        tolerance=classifier.tolerance,
+        most_per_class=classifier.most_per_class,
     )
     copy.classes = classifier.classes
     copy.weight, copy.bias = classifier.weight, classifier.bias

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 from psygnal import Signal
 
-from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.core.instances import METHODS, Method, instances
-from napari_hrdv2.core.measure import (
-    Fractions,
-    ParticleTable,
-    PixelSize,
-    combined_fractions,
-    particle_table,
-    phase_fractions_with_error,
+from napari_hrdv2.core.instances import METHODS, Method
+from napari_hrdv2.session.measure_work import (
+    FractionsRequest,
+    Measured,
+    Objects,
+    ObjectsRequest,
+    Seen,
+    as_updated,
 )
-from napari_hrdv2.session.stacks import image_id
 from napari_hrdv2.session.talk import compute
+from napari_hrdv2.session.updating import left_out_note, update_of
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
+    from napari_hrdv2.core.measure import Fractions, PixelSize
     from napari_hrdv2.session.picture import Picture
     from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.talk import Talk
 
 __all__ = [
     "METHODS",
@@ -38,141 +34,6 @@ __all__ = [
     "ObjectsRequest",
     "Seen",
 ]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is measured of one picture: the labels that were shown."""
-
-    key: str
-    name: str
-    labels: NDArray[np.integer[Any]]
-    excluded: NDArray[np.bool_] | None
-    pixel_size: PixelSize | None
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Phase fractions of pictures.
-
-    Attributes
-    ----------
-    images : dict of str to Fractions
-        By the key of the picture.
-    names : dict of str to str
-        What the pictures are called, by key; no name occurs twice.
-    together : Fractions
-        Of all of them.
-    note : str
-        What to mind about the pictures together, "" if nothing.
-    generation : int
-        Of the results.
-    """
-
-    images: dict[str, Fractions]
-    names: dict[str, str]
-    together: Fractions
-    note: str
-    generation: int = 0
-
-
-@dataclass(frozen=True)
-class FractionsRequest:
-    """The fractions of classes in one picture or more."""
-
-    seen: tuple[Seen, ...]
-    classes: tuple[int, ...]
-    generation: int = 0
-    known: Mapping[str, Fractions] = field(default_factory=dict)  # by key
-
-    def answer(self, talk: Talk) -> Measured:
-        """Measure one picture after the other."""
-        images = {}
-        for done, one in enumerate(self.seen):
-            talk.progress("Measuring", done, len(self.seen))
-            if talk.should_stop():
-                raise Cancelled
-            images[one.key] = self.known.get(one.key) or phase_fractions_with_error(
-                one.labels, self.classes, excluded=one.excluded
-            )
-        areas, note = self._areas(list(images.values()))
-        together = combined_fractions(list(images.values()), areas=areas)
-        return Measured(images, _names(self.seen), together, note, self.generation)
-
-    def _areas(self, fractions: list[Fractions]) -> tuple[list[float] | None, str]:
-        """Return areas to weight by where all are known, and what to mind."""
-        notes = []
-        of_one = [image_id(one.key) for one in self.seen]
-        if len(set(of_one)) < len(of_one):
-            notes.append(
-                "Planes of one stack are alike: the error of all together is too small."
-            )
-        sizes = [one.pixel_size for one in self.seen if one.pixel_size is not None]
-        if len(sizes) == len(self.seen) and len({unit for _, unit in sizes}) == 1:
-            pairs = zip(fractions, sizes, strict=True)
-            areas = [one.pixels * _area(size) for one, (size, _) in pairs]
-            return areas, " ".join(notes)
-        if len({None if one is None else one.pixel_size for one in self.seen}) > 1:
-            notes.append(
-                "Images count by their pixels: not all have a pixel size in one unit."
-            )
-        return None, " ".join(notes)
-
-
-@dataclass(frozen=True)
-class Objects:
-    """The single objects of a class.
-
-    Attributes
-    ----------
-    key : str
-        Of the picture.
-    class_id : int
-    labels : (H, W) int32 array
-        Objects by number from 1.
-    table : ParticleTable
-    generation : int
-        Of the result that they are in.
-    """
-
-    key: str
-    class_id: int
-    labels: NDArray[np.int32]
-    table: ParticleTable
-    generation: int = 0
-
-
-@dataclass(frozen=True)
-class ObjectsRequest:
-    """The objects of one class in one picture, and their particle table."""
-
-    seen: Seen
-    image: ArrayLike
-    class_id: int
-    method: Method = "components"
-    min_distance: int = 5
-    generation: int = 0
-
-    def answer(self, talk: Talk) -> Objects:
-        """Find the objects, and measure them."""
-        seen = self.seen
-        talk.progress("Splitting", 0, 2)
-        labels = instances(
-            seen.labels,
-            self.class_id,
-            method=self.method,
-            min_distance=self.min_distance,
-            excluded=seen.excluded,
-        )
-        talk.progress("Measuring", 1, 2)
-        image = np.asarray(self.image)
-        table = particle_table(
-            labels,
-            pixel_size=seen.pixel_size,
-            image=image if image.ndim == 2 else None,  # colours have no mean
-            excluded=seen.excluded,
-        )
-        return Objects(seen.key, self.class_id, labels, table, self.generation)
 
 
 class Measuring:
@@ -206,7 +67,7 @@ class Measuring:
     # For scripts: here and now.
 
     def measure(self, *, every: bool = False) -> Measured:
-        """Return the fractions of the current picture, or of all that have a result."""
+        """Return the fractions of the current picture, or of all."""
         measured: Measured = compute(self.fractions_request(every=every))
         self.accept(measured)
         return measured
@@ -224,12 +85,12 @@ class Measuring:
     # For windows: request, and answer.
 
     def segmented(self) -> list[Picture]:
-        """Return the pictures that have a result, the current one first."""
-        current = self._session.current
-        pictures = sorted(
-            self._session.pictures.values(), key=lambda one: one is not current
-        )
-        return [one for one in pictures if one.result and one.result.fractions]
+        """Return the pictures that are measured together, the current one first.
+
+        Each has a result of the present classifier, refined as the settings say, or has
+        what is needed for one.
+        """
+        return list(update_of(self._session, self._ordered()).pictures)
 
     def fractions_request(self, *, every: bool = False) -> FractionsRequest:
         """Return the request for fractions.
@@ -237,26 +98,39 @@ class Measuring:
         Parameters
         ----------
         every : bool, optional
-            Of all pictures that have a result, not of the current one alone.
+            Of all pictures, not of the current one alone. They are segmented by the
+            present classifier and refined alike first; those that cannot be are left
+            out, and the note says which.
 
         Raises
         ------
         ValueError
             If there is no result.
         """
-        pictures = self.segmented() if every else [self._current()]
+        if not every:
+            self._requested = (_seen(self._current()),)
+            classes = self._classes([self._current()])
+            known = self._still_true(classes, frozenset())
+            return FractionsRequest(
+                self._requested, classes, self._generation, known=known
+            )
+        update = update_of(self._session, self._ordered())
+        pictures, apart = list(update.pictures), frozenset[str]()
+        current = self._session.current
+        if current in update.left_out:  # it is measured, but not with the others
+            pictures, apart = [self._current(), *pictures], frozenset([current.key])
         if not pictures:
             self._current()
-        known = {i for one in pictures if one.result for i in one.result.fractions}
-        if self._session.classifier is not None:
-            known |= set(self._session.classifier.classes.tolist())
-        classes = [i for i in self._session.classes if i in known]
         self._requested = tuple(_seen(one) for one in pictures)
+        classes = self._classes([p for p in pictures if p.key not in update.keys])
         return FractionsRequest(
             self._requested,
-            tuple(classes) or tuple(sorted(known)),
+            classes,
             self._generation,
-            self._still_true(tuple(classes)),
+            self._still_true(classes, update.keys),
+            update.request,
+            apart,
+            left_out_note(one.name or one.key for one in update.left_out),
         )
 
     def objects_request(
@@ -294,10 +168,12 @@ class Measuring:
         if answer.generation != self._generation:
             return False
         if isinstance(answer, Measured):
-            self.measured = answer
+            for done in answer.updated:
+                self._session.take_result(done)
+            self.measured = replace(answer, updated=()) if answer.updated else answer
             self._known |= {
                 one.key: (one, answer.images[one.key])
-                for one in self._requested
+                for one in as_updated(self._requested, answer.updated)
                 if one.key in answer.images
             }
         else:
@@ -322,10 +198,28 @@ class Measuring:
             )
         return picture
 
-    def _still_true(self, classes: tuple[int, ...]) -> dict[str, Fractions]:
+    def _ordered(self) -> list[Picture]:
+        """Return all pictures, the current one first."""
+        current = self._session.current
+        every = self._session.pictures.values()
+        return sorted(every, key=lambda one: one is not current)
+
+    def _classes(self, pictures: Sequence[Picture]) -> tuple[int, ...]:
+        """Return the classes that there are; those no longer in the list come last."""
+        known = {i for one in pictures if one.result for i in one.result.fractions}
+        if self._session.classifier is not None:
+            known |= set(self._session.classifier.classes.tolist())
+        listed = [i for i in self._session.classes if i in known]
+        return (*listed, *sorted(known - set(listed)))
+
+    def _still_true(
+        self, classes: tuple[int, ...], old: frozenset[str]
+    ) -> dict[str, Fractions]:
         """Return what is known of pictures whose results are as they were."""
         true = {}
         for one in self._requested:
+            if one.key in old:
+                continue
             former, fractions = self._known.get(one.key, (None, None))
             if former is None or fractions is None:
                 continue
@@ -349,27 +243,11 @@ class Measuring:
 
 
 def _seen(picture: Picture, pixel_size: PixelSize | None = None) -> Seen:
-    assert picture.result is not None
+    result = picture.result
     return Seen(
         picture.key,
         picture.name or picture.key,
-        picture.result.shown,
+        result.shown if result is not None and result.fractions else None,
         picture.excluded,
         pixel_size or picture.pixel_size,
     )
-
-
-def _area(size: float | tuple[float, float]) -> float:
-    height, width = size if isinstance(size, tuple) else (size, size)
-    return height * width
-
-
-def _names(seen: tuple[Seen, ...]) -> dict[str, str]:
-    """Return names by key; those that occur twice are told apart by a number."""
-    names: dict[str, str] = {}
-    for one in seen:
-        name, number = one.name, 2
-        while name in names.values():
-            name, number = f"{one.name} ({number})", number + 1
-        names[one.key] = name
-    return names

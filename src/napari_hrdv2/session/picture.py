@@ -236,7 +236,7 @@ class Picture:
 
     def put_away(self) -> None:
         """Give the features up, but for those of the strokes; the result stays."""
-        from napari_hrdv2.core.classifier import SampleCache, labelled_pixels
+        from napari_hrdv2.core.classifier import SampleCache, training_pixels
 
         if self.features is None:
             return
@@ -245,7 +245,7 @@ class Picture:
         if self._strokes is not None and self._strokes.class_ids:
             from napari_hrdv2.session.known_pixels import KnownPixels
 
-            pixels = labelled_pixels(self._strokes.labels)
+            pixels = training_pixels(self._strokes.labels)
             self.samples = SampleCache(KnownPixels(features, pixels))
         if isinstance(self.image, Plane):
             self.image.forget()
@@ -261,12 +261,12 @@ class Picture:
         return f"{self.key}/{self._serial}/".encode() + self.strokes_digest
 
     def _knows_strokes(self) -> bool:
-        from napari_hrdv2.core.classifier import labelled_pixels
+        from napari_hrdv2.core.classifier import training_pixels
 
         if self._strokes is None or not self._strokes.class_ids:
             return True
         known: Any = None if self.samples is None else self.samples.features
-        pixels = labelled_pixels(self._strokes.labels)
+        pixels = training_pixels(self._strokes.labels)
         return known is not None and bool(known.knows(pixels))
 
     def _find_strokes(self) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.feature_map import Recipe
     from napari_hrdv2.core.refine import Refinement
     from napari_hrdv2.session.classes import ClassInfo
+    from napari_hrdv2.session.left_out import Rectangle
 
 __all__ = [
     "FeatureRecord",
@@ -33,12 +34,8 @@ __all__ = [
     "Share",
     "methods_paragraph",
     "python_script",
-    "rectangles",
     "software_versions",
 ]
-
-Rectangle = tuple[int, int, int, int]
-"""Rows from, columns from, rows to, columns to; the ends not included."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class ImageRecord:
     stroke_pixels : mapping of int to int
         Pixels painted of each class and used for training; empty for none.
     excluded : tuple of Rectangle
-        What was left out, see `rectangles`.
+        What was left out, see `left_out.rectangles_of`.
     shares : mapping of int to Share
         Of each class, of the pixels that were not left out; empty if not measured.
     """
@@ -210,39 +207,3 @@ def stroke_pixels(
     painted = array[array > 0 if excluded is None else (array > 0) & ~excluded]
     ids, counts = np.unique(painted, return_counts=True)
     return dict(zip(ids.tolist(), counts.tolist(), strict=True))
-
-
-def rectangles(mask: ArrayLike | None) -> tuple[Rectangle, ...]:
-    """Return rectangles that cover a mask exactly and do not overlap.
-
-    Parameters
-    ----------
-    mask : (H, W) bool array or None
-        None covers nothing.
-
-    Returns
-    -------
-    tuple of Rectangle
-        One for a rectangle; many for other shapes.
-
-    Examples
-    --------
-    >>> mask = np.zeros((6, 8), bool)
-    >>> mask[4:], mask[1, 2] = True, True
-    >>> rectangles(mask)
-    ((1, 2, 2, 3), (4, 0, 6, 8))
-    """
-    if mask is None:
-        return ()
-    array = np.asarray(mask, bool)
-    found: list[Rectangle] = []
-    open_ones: dict[tuple[int, int], int] = {}  # columns -> the row where it began
-    edges = np.diff(np.pad(array, ((0, 1), (1, 1))).astype(np.int8), axis=1)
-    for row, edge in enumerate(edges):  # the last row, of padding, closes all
-        starts, ends = np.flatnonzero(edge > 0), np.flatnonzero(edge < 0)
-        runs = set(zip(starts.tolist(), ends.tolist(), strict=True))
-        for run in [run for run in open_ones if run not in runs]:
-            found.append((open_ones.pop(run), run[0], row, run[1]))
-        for run in runs:
-            open_ones.setdefault(run, row)
-    return tuple(sorted(found))

@@ -1,4 +1,4 @@
-"""What is done after the classifier: settings that can be undone, and the work."""
+"""What is done after the classifier: settings that can be undone, and the results."""
 
 from __future__ import annotations
 
@@ -9,128 +9,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from psygnal import Signal
 
-from napari_hrdv2.core.refine import Refinement, clean, refine
+from napari_hrdv2.core.refine import Refinement
+from napari_hrdv2.session.refine_work import Refined, RefineRequest
 from napari_hrdv2.session.talk import compute
-from napari_hrdv2.session.train_work import PartialResult, Region, shares
+from napari_hrdv2.session.train_work import Region, shares
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from napari_hrdv2.core.classifier import PixelClassifier
-    from napari_hrdv2.session.picture import Picture, Result
+    from napari_hrdv2.session.picture import Picture
     from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.talk import Talk
+
+__all__ = ["RefineRequest", "Refined", "Refining"]
 
 _OFF = Refinement()
-_WORTH_TWO_STEPS = 2**22  # pixels; a smaller picture is there soon as a whole
 _REMEMBERED = 100  # changes that can be undone
-
-
-@dataclass(frozen=True)
-class Refined:
-    """The answer to a `RefineRequest`.
-
-    Attributes
-    ----------
-    key : str
-        Of the picture.
-    result : Result
-        The one that was refined.
-    refinement : Refinement
-    labels : (H, W) int array
-    fractions : dict of int to float
-        The share of each class in these labels.
-    """
-
-    key: str
-    result: Result
-    refinement: Refinement
-    labels: NDArray[np.integer[Any]]
-    fractions: dict[int, float]
-
-
-@dataclass(frozen=True)
-class RefineRequest:
-    """The refinement of a segmentation, which itself stays as it is.
-
-    Attributes
-    ----------
-    key : str
-        Of the picture.
-    result : Result
-        What to refine.
-    refinement : Refinement
-    image : (H, W) or (H, W, 3|4) array
-    features, classifier
-        What gave the result; used, and needed, for smoothing only.
-    excluded : (H, W) bool array or None
-    visible : tuple of two slices, optional
-        What is on the screen, to be smoothed first in a large picture.
-    """
-
-    key: str
-    result: Result
-    refinement: Refinement
-    image: ArrayLike
-    features: Any
-    classifier: PixelClassifier | None
-    excluded: NDArray[np.bool_] | None = None
-    visible: Region | None = None
-
-    def answer(self, talk: Talk) -> Refined:
-        """Smooth and clean."""
-        if self.refinement.smooths:
-            if self.visible is not None and self.result.labels.size > _WORTH_TWO_STEPS:
-                talk.partial(self._preview(self.visible, talk))
-            whole = slice(0, self.result.labels.shape[0])
-            columns = slice(0, self.result.labels.shape[1])
-            labels = self._smoothed((whole, columns), self.refinement, talk)
-        else:
-            labels = clean(
-                self.result.labels,
-                self.refinement.min_object,
-                self.refinement.fill_holes,
-                excluded=self.excluded,
-                should_stop=talk.should_stop,
-            )
-        fractions = shares(labels, list(self.result.fractions), self.excluded)
-        return Refined(self.key, self.result, self.refinement, labels, fractions)
-
-    def _smoothed(
-        self, region: Region, refinement: Refinement, talk: Talk
-    ) -> NDArray[np.integer[Any]]:
-        assert self.classifier is not None
-        talk.progress("Probabilities", 0, 2)
-        probabilities = self.classifier.predict_proba(
-            self.features, region=region, should_stop=talk.should_stop
-        )
-        talk.progress("Refining", 1, 2)
-        return refine(
-            probabilities,
-            np.asarray(self.image)[region],
-            self.classifier.classes,
-            refinement,
-            excluded=None if self.excluded is None else self.excluded[region],
-            should_stop=talk.should_stop,
-        )
-
-    def _preview(self, visible: Region, talk: Talk) -> PartialResult:
-        """Smooth what is on the screen; objects may be cut off, so none are removed."""
-        margin = 2 * self.refinement.radius  # beyond it, hardly anything has a say
-        wide = tuple(
-            slice(max(part.start - margin, 0), min(part.stop + margin, size))
-            for part, size in zip(visible, self.result.labels.shape, strict=True)
-        )
-        rows, columns = wide
-        alone = replace(self.refinement, min_object=0, fill_holes=0)
-        labels = self._smoothed((rows, columns), alone, talk)
-        inner = tuple(
-            slice(part.start - around.start, part.stop - around.start)
-            for part, around in zip(visible, wide, strict=True)
-        )
-        return PartialResult(self.key, 0, visible, labels[inner])
 
 
 @dataclass
@@ -292,6 +188,36 @@ class Refining:
         self._show(picture, answer.labels, answer.fractions)
         return True
 
+    def done_to(self, picture: Picture) -> Refinement | None:
+        """Return what was done to the result of a picture; None if nobody remembers."""
+        return self._origin_of(picture).refinement
+
+    def is_done(self, picture: Picture) -> bool:
+        """Whether the result of a picture is as the settings ask for."""
+        assert picture.result is not None
+        is_raw = self.settings.is_off and picture.result.refined is None
+        return is_raw or self.done_to(picture) == self.settings
+
+    def remember(
+        self, picture: Picture, refinement: Refinement | None, raw: dict[int, float]
+    ) -> None:
+        """Note what was done to a result that the classifier in force gave elsewhere.
+
+        Parameters
+        ----------
+        picture : Picture
+        refinement : Refinement or None
+        raw : dict of int to float
+            The share of each class before that.
+        """
+        assert picture.result is not None
+        self._origins[picture.key] = _Origin(
+            weakref.ref(picture.result.labels),
+            raw,
+            self._session.classifier,
+            refinement or _OFF,
+        )
+
     # Inside.
 
     def _set(self, settings: Refinement) -> None:
@@ -303,11 +229,9 @@ class Refining:
         picture = self._session.current
         if picture is None or picture.result is None or not picture.result.fractions:
             return None
+        if self.is_done(picture):
+            return None
         origin = self._origin_of(picture)
-        if origin.refinement == self.settings:
-            return None
-        if self.settings.is_off and picture.result.refined is None:
-            return None
         can_smooth = picture.features is not None and origin.classifier is not None
         return picture if can_smooth or not self.settings.smooths else None
 

@@ -26,6 +26,8 @@ class Scribbles:
     ----------
     class_ids : tuple of int
         The ids that occur, ascending, without 0.
+    counts : dict of int to int
+        How many pixels each of them has.
     digest : bytes
         Equal for equal strokes; empty if there are none.
     """
@@ -62,7 +64,9 @@ class Scribbles:
     def _describe(self, painted: NDArray[np.int64]) -> None:
         values = self.labels.ravel()[painted]
         self._painted = painted
-        self.class_ids: tuple[int, ...] = tuple(np.unique(values).tolist())
+        ids, counts = np.unique(values, return_counts=True)
+        self.class_ids: tuple[int, ...] = tuple(ids.tolist())
+        self.counts = dict(zip(self.class_ids, counts.tolist(), strict=True))
         digest = hashlib.blake2b(painted.tobytes(), digest_size=16)
         digest.update(values.astype(np.int64).tobytes())
         self.digest = digest.digest() if values.size else b""

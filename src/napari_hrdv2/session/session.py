@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier import PixelClassifier
     from napari_hrdv2.session.settings import FeatureSettings
     from napari_hrdv2.session.train_work import Region, TrainRequest, TrainResult
+    from napari_hrdv2.session.updating import PlaneDone
 
 logger = logging.getLogger(__name__)
 
@@ -244,6 +245,25 @@ class Session(Desk):
         self._follow_classifier(was_loaded)
         self.segmentation_changed.emit()
         self.say(next_step(self))
+        return True
+
+    def take_result(self, done: PlaneDone) -> bool:
+        """Take over the segmentation of a picture that was made beside the screen.
+
+        Return False, and change nothing, if there is none, or if the classifier or what
+        is left out are other ones by now.
+        """
+        picture = self.pictures.get(done.key)
+        if picture is None or done.result is None:
+            return False
+        if done.digest != self.classifier_digest:
+            return False
+        if picture.excluded is not done.excluded:
+            return False
+        picture.result = done.result
+        self.refining.remember(picture, done.refinement, done.raw)
+        if picture is self.current:
+            self.segmentation_changed.emit()
         return True
 
     def named_classifier(self) -> PixelClassifier:

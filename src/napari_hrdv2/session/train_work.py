@@ -110,6 +110,7 @@ class TrainRequest:
                 [one.features for one in self.strokes],
                 [one.labels for one in self.strokes],
                 samples=[one.samples for one in self.strokes],
+                should_stop=talk.should_stop,
             )
         if self.visible is not None and self._is_large:
             part = self._segment(classifier, self.visible, talk)

@@ -47,7 +47,7 @@ class ApplyPanel(QWidget):
         self._controller, self._session = controller, controller.session
         self._files: list[Path] = []
         self._time_left = TimeLeft()
-        self._done = 0
+        self._done = self._stale = 0
         self._make_controls()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -139,7 +139,7 @@ class ApplyPanel(QWidget):
             settings.weights,
             self._session.refining.settings,
         )
-        self._time_left, self._done = TimeLeft(), 0
+        self._time_left, self._done, self._stale = TimeLeft(), 0, 0
         self.show_files()
         self._controller.side.submit(
             KIND, request, self._on_finished, hear_part=self._on_applied
@@ -168,7 +168,7 @@ class ApplyPanel(QWidget):
             session.made_with.value_range,
             session.refining.settings,
         )
-        self._time_left, self._done = TimeLeft(), 0
+        self._time_left, self._done, self._stale = TimeLeft(), 0, 0
         self._controller.side.submit(
             KIND, request, self._on_stack_finished, hear_part=self._on_plane
         )
@@ -230,14 +230,22 @@ class ApplyPanel(QWidget):
         self._session.say(text)
 
     def _on_plane(self, done: PlaneDone) -> None:
-        if done.result is not None:
+        if done.result is None:
+            return
+        if self._session.take_result(done):
             self._done += 1
-            self._session.take_result(done.key, done.result)
             self._controller.link.write_result(done.key)
+        else:
+            self._stale += 1
 
     def _on_stack_finished(self, results: list[PlaneDone]) -> None:
         failed = [done.error for done in results if done.error]
         text = f"{self._done} of {len(results)} planes segmented."
+        if self._stale:
+            text += (
+                f" {self._stale} left as they were: the strokes, or what is left out, "
+                "changed meanwhile."
+            )
         if failed:
             text += " Failed: " + " ".join(f"{error}." for error in failed[:3])
         set_note(self.note, text)

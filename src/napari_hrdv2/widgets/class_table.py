@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
-import numpy as np
 from qtpy.QtCore import QPoint, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QMenu, QMessageBox, QVBoxLayout, QWidget
@@ -13,7 +13,6 @@ from napari_hrdv2.widgets.class_rows import ClassRows
 from napari_hrdv2.widgets.parts import push_button, row, swatch
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.scribbles import Scribbles
     from napari_hrdv2.widgets.controller import Controller
     from napari_hrdv2.widgets.result_views import ResultViews
 
@@ -33,7 +32,6 @@ class ClassTable(QWidget):
         super().__init__(parent)
         self._controller, self._session = controller, controller.session
         self._views = views
-        self._counts: dict[str, tuple[Scribbles, dict[int, int]]] = {}
         self.selected = 1
         self.rows = ClassRows(self)
         self._menu = QMenu(self)
@@ -179,22 +177,13 @@ class ClassTable(QWidget):
 
     def _painted(self) -> tuple[dict[int, int], dict[int, int]]:
         """Return the pixels painted of each class on this picture, and on all."""
-        here: dict[int, int] = {}
-        total: dict[int, int] = {}
-        known, self._counts = self._counts, {}
-        for key, picture in self._session.pictures.items():
-            strokes = picture.strokes
-            if strokes is None:
-                continue
-            former, counts = known.get(key, (None, {}))
-            if former is not strokes:  # each change makes another object
-                counts = _counts_of(strokes)
-            self._counts[key] = (strokes, counts)
-            for class_id, count in counts.items():
-                total[class_id] = total.get(class_id, 0) + count
-            if picture is self._session.current:
-                here = counts
-        return here, total
+        total: Counter[int] = Counter()
+        for picture in self._session.pictures.values():
+            if picture.strokes is not None:
+                total.update(picture.strokes.counts)
+        current = self._session.current
+        strokes = None if current is None else current.strokes
+        return {} if strokes is None else strokes.counts, total
 
     def _may_erase(self, class_id: int) -> bool:
         count = self._painted()[1].get(class_id, 0)
@@ -233,9 +222,3 @@ class ClassTable(QWidget):
 
     def _on_down(self) -> None:
         self.move(1)
-
-
-def _counts_of(strokes: Scribbles) -> dict[int, int]:
-    painted = strokes.labels[strokes.labels != 0]
-    ids, counts = np.unique(painted, return_counts=True)
-    return dict(zip(ids.tolist(), counts.tolist(), strict=True))

@@ -272,7 +272,10 @@ class Controller(QObject):
         self.session.accept(result)
         self.computing_changed.emit(False)
         self.link.flush()
-        self._wants_training = self._wants_training or self.live
+        if self.live:
+            self._wants_training = True
+        else:
+            self.train()  # which says that live is off
         self._advance()
 
     def _on_trained(self, result: TrainResult) -> None:
@@ -282,7 +285,11 @@ class Controller(QObject):
     def _on_failed(self, request: Any, error: Exception) -> None:
         if isinstance(request, FeatureRequest):
             self._stop_waiting(request, "Failed.")
-        self.report(error)
+        current = self.session.current
+        if current is not None and request.key == current.key:
+            self.report(error)
+        else:  # nobody asked for it yet
+            logger.info("%s: %s", request.key, error)
         self._advance()
 
     def _on_cancelled(self, request: Any) -> None:

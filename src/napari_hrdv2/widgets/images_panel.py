@@ -164,7 +164,7 @@ class ImagesPanel(QWidget):
         return rows
 
     def _row_of(self, picture: Picture) -> _Row:
-        counts = _painted(picture)
+        counts = {} if picture.strokes is None else picture.strokes.counts
         names = self._session.classes
         detail = ", ".join(
             f"{names[i].name if i in names else i}: {count} px"
@@ -287,17 +287,6 @@ class ImagesPanel(QWidget):
         self._result = result
         set_note(self.summary, result.text)
         self.show_pictures()
-
-
-def _painted(picture: Picture) -> dict[int, int]:
-    """Return the number of pixels with strokes that count, by class."""
-    import numpy as np
-
-    if picture.strokes is None or not picture.class_ids:
-        return {}
-    ids, counts = np.unique(picture.strokes.labels, return_counts=True)
-    pairs = zip(ids.tolist(), counts.tolist(), strict=True)
-    return {class_id: count for class_id, count in pairs if class_id}
 
 
 def _short(count: int) -> str:

@@ -44,7 +44,7 @@ class ParticlePart(QWidget):
         super().__init__()
         self._controller, self._session = controller, controller.session
         self._measuring = controller.session.measuring
-        self.splitting = Splitting(controller.link._viewer, controller)
+        self.splitting = Splitting(controller.link.viewer, controller)
         self._make_controls()
         self._make_table()
         layout = QVBoxLayout(self)

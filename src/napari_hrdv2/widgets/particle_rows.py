@@ -139,5 +139,7 @@ def _short(value: float, name: str) -> str:
     if name == "orientation":
         return f"{value:.0f}"
     if isinstance(value, int) or abs(value) >= 100:
-        return f"{value:.0f}" if abs(value) < 1e5 else f"{value:.0e}"
+        if abs(value) < 1e4:
+            return f"{value:.0f}"
+        return f"{value / 1000:.3g}k" if abs(value) < 1e6 else f"{value:.1e}"
     return f"{value:.3g}" if abs(value) >= 0.1 else f"{value:.2g}"

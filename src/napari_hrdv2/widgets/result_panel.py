@@ -31,7 +31,7 @@ class ResultPanel(QWidget):
         self._controller, self._session = controller, controller.session
         self.fractions = note("fractions")
         self.fractions.setToolTip("Share of the image that each class covers")
-        self.exclusion = Exclusion(controller.link._viewer, controller)
+        self.exclusion = Exclusion(controller.link.viewer, controller)
         self.leave_out = push_button(
             "Leave out a rectangle",
             "leave_out",
@@ -67,7 +67,7 @@ class ResultPanel(QWidget):
             if info is not None:
                 texts.append(
                     f'<span style="color:{info.color}">■</span>&nbsp;'
-                    f"{escape(info.name).replace(' ', '&nbsp;')}&nbsp;{fraction:.1%}"
+                    f"{escape(info.name)}&nbsp;{fraction:.1%}"
                 )
         text = " &nbsp; ".join(texts) or "No segmentation yet."
         share = self.exclusion.share

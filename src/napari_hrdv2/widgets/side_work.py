@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
@@ -10,6 +11,17 @@ from qtpy.QtCore import QObject, Signal
 from napari_hrdv2.widgets.jobs import JobRunner
 
 Hear = Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A request, and who hears what becomes of it."""
+
+    kind: str
+    request: Any
+    hear: Hear
+    hear_part: Hear
+    hear_failure: Hear | None
 
 
 class SideWork(QObject):
@@ -27,8 +39,8 @@ class SideWork(QObject):
     def __init__(self, report: Callable[[Exception], None]) -> None:
         super().__init__()
         self._report = report
-        self._waiting: dict[str, tuple[Any, Hear, Callable[[Any], None]]] = {}
-        self._running: tuple[str, Hear, Hear] | None = None
+        self._waiting: dict[str, _Work] = {}
+        self._running: _Work | None = None
         self._jobs = JobRunner()
         self._jobs.progressed.connect(self.progressed)
         self._jobs.partly_returned.connect(self._on_part)
@@ -44,7 +56,7 @@ class SideWork(QObject):
     @property
     def kind(self) -> str:
         """What is being worked on, "" if nothing is."""
-        return self._running[0] if self._running else ""
+        return self._running.kind if self._running else ""
 
     def has(self, kind: str) -> bool:
         """Whether work of a kind is being done or waits for it."""
@@ -57,6 +69,7 @@ class SideWork(QObject):
         hear: Hear,
         *,
         hear_part: Hear = lambda part: None,
+        hear_failure: Hear | None = None,
     ) -> None:
         """Ask for work; an older request of the same kind is given up.
 
@@ -69,9 +82,11 @@ class SideWork(QObject):
             Called with the answer, in the main thread; not after `cancel`.
         hear_part : callable, optional
             Called with parts of the answer that come earlier.
+        hear_failure : callable, optional
+            Called with what went wrong, instead of its being reported.
         """
         self._waiting.pop(kind, None)
-        self._waiting[kind] = (request, hear, hear_part)
+        self._waiting[kind] = _Work(kind, request, hear, hear_part, hear_failure)
         if self.kind == kind:
             self._jobs.cancel()
         self._advance()
@@ -92,34 +107,35 @@ class SideWork(QObject):
 
     def _advance(self) -> None:
         if self._running is None and self._waiting:
-            kind = next(iter(self._waiting))
-            request, hear, hear_part = self._waiting.pop(kind)
-            self._running = (kind, hear, hear_part)
-            self._jobs.start(request)
+            self._running = self._waiting.pop(next(iter(self._waiting)))
+            self._jobs.start(self._running.request)
 
-    def _finish(self) -> Hear:
-        assert self._running is not None
-        _, hear, _ = self._running
+    def _finish(self, hear: Hear | None, told: Any) -> None:
+        """Tell how the work ended, and go on with the next whatever comes of it."""
         self._running = None
-        return hear
+        self._tell(hear, told)
+        self._advance()
+        self.changed.emit()
+
+    def _tell(self, hear: Hear | None, told: Any) -> None:
+        if hear is None:
+            return
+        try:
+            hear(told)
+        except Exception as error:  # noqa: BLE001 - told to the user; the rest goes on
+            self._report(error)
 
     def _on_part(self, part: Any) -> None:
         if self._running is not None:
-            self._running[2](part)
+            self._tell(self._running.hear_part, part)
 
     def _on_returned(self, result: Any) -> None:
-        hear = self._finish()
-        hear(result)
-        self._advance()
-        self.changed.emit()
+        if self._running is not None:
+            self._finish(self._running.hear, result)
 
     def _on_failed(self, request: Any, error: Exception) -> None:
-        self._finish()
-        self._report(error)
-        self._advance()
-        self.changed.emit()
+        if self._running is not None:
+            self._finish(self._running.hear_failure or self._report, error)
 
     def _on_cancelled(self, request: Any) -> None:
-        self._finish()
-        self._advance()
-        self.changed.emit()
+        self._finish(None, None)

@@ -1,0 +1,44 @@
+"""Training stays small and can be stopped, whatever was painted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_hrdv2 import PixelClassifier
+from napari_hrdv2.core.classifier import SampleCache, training_pixels
+from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.session.known_pixels import KnownPixels
+from napari_hrdv2.session.talk import compute
+from napari_hrdv2.session.train_work import Strokes, TrainRequest
+from synthetic import TRUTH, striped_features, strokes
+
+
+def test_pixels_that_train_are_all_that_must_be_kept_of_features():
+    features = striped_features()
+    kept = KnownPixels(features, training_pixels(TRUTH, 50))
+    assert kept.nbytes == 3 * 50 * 4 * 4
+    found = [
+        PixelClassifier(most_per_class=50).fit(each, TRUTH) for each in (features, kept)
+    ]
+    assert np.array_equal(found[0].weight, found[1].weight)
+    assert found[0].labels_hash == found[1].labels_hash
+
+
+def test_a_stroke_that_lets_other_pixels_train_is_not_known():
+    labels = np.where(TRUTH == 3, 3, 0)
+    kept = KnownPixels(striped_features(), training_pixels(labels, 50))
+    assert kept.knows(training_pixels(labels, 50))
+    labels[:10] = 0
+    assert not kept.knows(training_pixels(labels, 50))
+
+
+@pytest.mark.parametrize("asked_before", [0, 3])
+def test_a_stopped_request_stops_in_the_fit(monkeypatch, asked_before):
+    features = striped_features()
+    part = Strokes(features, strokes(3, 70), SampleCache(features))
+    request = TrainRequest("a", 1, b"", features, (part,), None)
+    monkeypatch.setattr(PixelClassifier, "predict", None)  # not reached
+    answers = iter([False] * asked_before)
+    with pytest.raises(Cancelled, match="the fit was cancelled"):
+        compute(request, should_stop=lambda: next(answers, True))
