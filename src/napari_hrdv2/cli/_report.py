@@ -26,8 +26,9 @@ class Report:
         typer.echo(text, err=self.as_json)
 
     def note(self, text: str) -> None:
-        """Print a line for people that is no result, on standard error."""
-        typer.echo(text, err=True)
+        """Print a line for whoever waits at a terminal."""
+        if sys.stderr.isatty():
+            typer.echo(text, err=True)
 
     def complain(self, text: str) -> None:
         """Print a line about something that went wrong."""

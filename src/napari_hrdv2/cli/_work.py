@@ -35,7 +35,7 @@ def featurise(
 def say_cost(
     shape: tuple[int, ...], options: FeatureOptions, report: Report
 ) -> dict[str, Any]:
-    """Say on standard error what features will cost; return the numbers."""
+    """Say in a terminal what features will cost; return the numbers."""
     from napari_hrdv2.session.cost import cost_of_options
 
     cost = cost_of_options(shape, options)

@@ -43,7 +43,9 @@ class ExportBox(QWidget):
         self._ask = ask
         self.boxes = {kind: _box(kind) for kind in EXPORTS}
         self.all_images = QCheckBox("All images", objectName="export_all_images")
-        self.all_images.setToolTip("All, segmented by the classifier as it is now, not only the current one")
+        self.all_images.setToolTip(
+            "All of them, segmented by the classifier as it is now"
+        )
         self.button = push_button(
             "Export…",
             "export",
