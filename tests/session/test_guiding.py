@@ -5,6 +5,7 @@ import pytest
 
 from napari_hrdv2.core.guidance import probability_of, uncertainty_of
 from napari_hrdv2.session import Session, compute
+from napari_hrdv2.session.guiding import Suspects
 
 
 @pytest.fixture
@@ -121,19 +122,40 @@ def test_erasing_a_suspect_leaves_what_was_painted_over_it(mislabelled):
     labels = mislabelled.scribbles.labels.copy()
     labels[18, 12:18] = 1
     mislabelled.set_scribbles(labels)
-    assert mislabelled.guiding.suspects == (suspect,)
     mislabelled.guiding.erase(suspect)
     assert (mislabelled.scribbles.labels[18, 12:18] == 1).all()
     assert not mislabelled.scribbles.labels[19, 12:18].any()
 
 
-def test_a_suspect_that_the_user_erased_is_none_any_more(mislabelled):
-    mislabelled.guiding.check_strokes()
+def test_other_strokes_take_the_suspicion_back(mislabelled):
+    (suspect,) = mislabelled.guiding.check_strokes()
+    late = mislabelled.guiding.suspects_request()
+    mislabelled.set_scribbles(mislabelled.scribbles.labels.copy())
+    assert mislabelled.guiding.suspects == (suspect,)
     labels = mislabelled.scribbles.labels.copy()
-    labels[18:20, 12:18] = 0
+    labels[0, 0] = 1
     mislabelled.set_scribbles(labels)
     assert mislabelled.guiding.suspects == ()
-    assert mislabelled.guiding.has_checked
+    assert not mislabelled.guiding.has_checked
+    assert not mislabelled.guiding.accept(compute(late))
+
+
+def test_putting_one_suspect_right_keeps_the_others(mislabelled):
+    (suspect,) = mislabelled.guiding.check_strokes()
+    picture = mislabelled.current
+    other = replace(suspect, pixels=np.flatnonzero(picture.strokes.labels == 2)[:1])
+    found = Suspects(picture.key, picture.strokes_digest, (suspect, other))
+    assert other.pixels[0] not in suspect.pixels
+    mislabelled.guiding.accept(found)
+    mislabelled.guiding.relabel(suspect, 1)
+    assert mislabelled.guiding.suspects == (other,)
+
+
+def test_suspects_can_be_dropped(mislabelled):
+    mislabelled.guiding.check_strokes()
+    mislabelled.guiding.drop_suspects()
+    assert mislabelled.guiding.suspects == ()
+    assert not mislabelled.guiding.has_checked
 
 
 def test_suspects_of_another_image_are_forgotten(mislabelled, image):

@@ -96,6 +96,18 @@ def test_an_image_that_is_open_twice_gets_each_stroke_once(image, labels):
     assert open_pictures(pictures, project, Digests()) == {"a": "a", "b": "b"}
 
 
+def test_a_picture_goes_with_its_own_key_else_the_first_with_the_current_one(image):
+    session = Session()
+    for key in ("a", "b", "c"):
+        session.set_image(image.copy(), key)
+    project = with_digests(project_of(session), Digests())
+    other = Session()
+    for key in ("b", "x", "y"):
+        other.set_image(image.copy(), key)
+    keys = open_pictures(list(other.pictures.values()), project, Digests())
+    assert keys == {"b": "b", "c": "x", "a": "y"}
+
+
 def test_strokes_on_other_images_keep_their_classes(trained, tmp_path, image, labels):
     trained.classes.rename(1, "pore")
     project = saved(trained, tmp_path / "a")

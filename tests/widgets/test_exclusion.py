@@ -173,3 +173,10 @@ def test_a_closed_dock_leaves_the_layer_alone(bench, exclusion):
     layer.data = []
     bench.viewer.layers.remove(layer)
     assert bench.session.current.excluded is not None
+
+
+def test_a_rectangle_that_would_cover_everything_is_taken_back(bench, exclusion):
+    leave_out(bench, 60, 0, 64, 80)
+    leave_out(bench, -5, -5, 99, 99)
+    assert exclusion.layer.nshapes == 1
+    bench.wait(lambda: exclusion.share == 4 / 64)

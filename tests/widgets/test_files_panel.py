@@ -363,3 +363,17 @@ def test_every_control_has_a_name_and_a_tooltip_and_the_panel_is_narrow(panel):
     assert len(controls) > 10
     assert all(one.objectName() and one.toolTip() for one in controls)
     assert panel.minimumSizeHint().width() <= 330
+
+
+def test_an_image_that_goes_while_the_project_is_read_is_named(
+    bench, panel, project, image
+):
+    bench.viewer.add_image(image[::-1].copy(), name="other")
+    bench.settle()
+    said = []
+    bench.session.status_changed.connect(said.append)
+    panel.open_project(project)
+    bench.viewer.layers.remove("Image")
+    bench.settle()
+    assert any("Image was closed meanwhile and left out." in text for text in said)
+    assert bench.session.classes[2].name == "pore"

@@ -178,3 +178,25 @@ def test_a_stroke_on_a_plane_is_found_framed_and_put_right(
     guidance.relabel.click()
     labels[1, 30:32, 20:28] = 1
     np.testing.assert_array_equal(bench.scribbles.data, labels)
+
+
+def test_other_strokes_take_list_and_frames_away(mislabelled, guidance):
+    bench = mislabelled
+    guidance.check.click()
+    bench.settle()
+    assert not guidance.clear.isHidden()
+    bench.paint((60,), (4, 5), 1)
+    bench.settle()
+    assert MARKS not in bench.names
+    assert guidance.suspects.count() == 0
+    assert guidance.clear.isHidden()
+
+
+def test_list_and_frames_can_be_cleared(mislabelled, guidance):
+    bench = mislabelled
+    guidance.check.click()
+    bench.settle()
+    guidance.clear.click()
+    assert MARKS not in bench.names
+    assert guidance.checked.isHidden()
+    assert guidance.clear.isHidden()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from napari_hrdv2.session import ClassInfo
 from napari_hrdv2.widgets import SegmentationWidget
 from napari_hrdv2.widgets.layers import METADATA_KEY
 
@@ -210,3 +211,30 @@ def test_planes_of_a_stack_train_together_in_the_window(
     assert viewer.dims.current_step[0] == 0
     viewer.layers.remove("all")
     bench.wait(lambda: len(bench.session.pictures) == 0)
+
+
+def test_classes_keep_names_and_colours_when_the_dock_is_opened_again(
+    bench, make_bench
+):
+    bench.session.classes.rename(1, "ferrite")
+    bench.session.classes.recolor(1, "#112233")
+    bench.session.classes.add("pore")
+    bench.settle()
+    bench.viewer.window.remove_dock_widget(bench.widget)
+    again = make_bench(bench.viewer)
+    again.settle()
+    classes = again.session.classes
+    assert classes[1] == ClassInfo("ferrite", "#112233")
+    assert [info.name for info in classes.values()] == ["ferrite", "Class 2", "pore"]
+
+
+def test_a_name_given_here_outlasts_the_layer_of_another_image(bench, image):
+    link, former = bench.controller.link, bench.viewer.layers["Image"]
+    other = bench.viewer.add_image(image[::-1].copy(), name="other")
+    link.select_image(other)
+    bench.settle()
+    bench.session.classes.rename(1, "ferrite")
+    link.select_image(former)
+    bench.settle()
+    assert bench.session.classes[1].name == "ferrite"
+    assert "ferrite" in list(link.scribbles.features["class"])

@@ -225,3 +225,40 @@ def test_the_histogram_draws_its_bars_in_the_colour_of_the_class(qtbot):
     assert histogram.text_of(2) == "4 from 2 to 3"
     histogram.clear()
     assert histogram.bar_at(100) is None
+
+
+@pytest.fixture
+def asked(measured, monkeypatch):
+    """The kinds of work that were asked for since."""
+    kinds, submit = [], measured.controller.side.submit
+
+    def listen(kind, *args, **more):
+        kinds.append(kind)
+        submit(kind, *args, **more)
+
+    monkeypatch.setattr(measured.controller.side, "submit", listen)
+    return kinds
+
+
+def test_a_stroke_that_is_refined_is_measured_once(measured, asked):
+    measured.session.refining.change(min_object=5)
+    measured.settle()
+    asked.clear()
+    measured.paint((20, 24), (60, 70), 2)
+    measured.settle()
+    assert asked == ["refine", "fractions"]
+    assert measured.session.measuring.measured is not None
+
+
+def test_what_is_not_refined_after_all_is_measured_as_it_is(measured, asked):
+    measured.session.refining.change(min_object=5)
+    measured.settle()
+    asked.clear()
+    measured.session.segmentation_changed.connect(
+        lambda: measured.controller.side.cancel("refine")
+    )
+    measured.paint((20, 24), (60, 70), 2)
+    measured.settle()
+    assert asked == ["refine", "fractions"]
+    assert measured.session.refining.is_pending
+    assert measured.session.measuring.measured is not None

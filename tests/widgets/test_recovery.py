@@ -331,3 +331,24 @@ def test_strokes_of_a_window_that_was_killed_come_back(
     strokes = np.load(tmp_path / "strokes.npy")
     assert strokes.any()
     bench.wait(lambda: np.array_equal(bench.scribbles.data, strokes))
+
+
+def test_work_on_an_image_that_is_open_twice_comes_to_the_one_that_is_shown(
+    kept, make_napari_viewer_proxy, make_bench, image
+):
+    viewer = make_napari_viewer_proxy()
+    for name in ("first", "second"):
+        viewer.add_image(image.copy(), name=name)
+    bench = make_bench(viewer)
+    bench.settle()
+    link = bench.controller.link
+    for name in ("first", "second"):  # both are pictures of the session now
+        link.select_image(viewer.layers[name])
+        bench.settle()
+    notice = noticed(bench)
+    bench.wait(lambda: is_shown(notice))
+    notice.restore.click()
+    bench.wait(lambda: np.array_equal(link.scribbles.data, kept))
+    bench.settle()
+    painted = [p.name for p in bench.session.pictures.values() if p.class_ids]
+    assert painted == ["second"]

@@ -10,9 +10,7 @@ def test_fractions_are_those_of_what_is_shown(bench):
     bench.segment()
     bench.session.classes.rename(1, "a < b")
     share = np.mean(bench.viewer.layers["Segmentation"].data == 1)
-    assert (
-        f"a &lt; b&nbsp;{share:.1%}" in bench.widget.result.fractions.text()
-    )
+    assert f"a &lt; b&nbsp;{share:.1%}" in bench.widget.result.fractions.text()
 
 
 def test_deleting_a_class_with_a_result_is_no_error(bench):

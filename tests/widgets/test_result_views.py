@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from napari_hrdv2.session.guiding import DoubtRequest
+
 
 @pytest.fixture
 def views(bench):
@@ -157,3 +159,43 @@ def test_a_view_is_no_image_to_segment(bench, views):
     bench.viewer.layers.remove("Image")
     bench.wait(lambda: bench.controller.link.image is None)
     assert "Uncertainty" not in bench.names
+
+
+def test_a_view_that_was_edited_is_made_anew(bench, views):
+    layer = show(bench, views, "uncertainty")
+    layer.data = np.zeros((3, 3), np.uint8)
+    bench.paint((30, 34), (10, 20, 30), 2)
+    bench.settle()
+    assert layer not in bench.viewer.layers
+    np.testing.assert_array_equal(
+        bench.viewer.layers["Uncertainty"].data, bench.session.guiding.uncertainty()
+    )
+
+
+def test_a_map_that_cannot_be_computed_gives_way_to_the_result(
+    bench, views, monkeypatch
+):
+    def fail(self, talk):
+        raise ValueError("doubt: too much of it")
+
+    monkeypatch.setattr(DoubtRequest, "answer", fail)
+    show(bench, views, "uncertainty")
+    assert views.shown == "result"
+    assert bench.viewer.layers["Segmentation"].visible
+    assert "too much of it" in bench.widget.status.text()
+
+
+def test_refining_a_result_asks_for_no_other_map(bench, views, monkeypatch):
+    layer, asked = show(bench, views, "uncertainty"), []
+    submit = bench.controller.side.submit
+
+    def listen(kind, *args, **more):
+        asked.append(kind)
+        submit(kind, *args, **more)
+
+    monkeypatch.setattr(bench.controller.side, "submit", listen)
+    bench.session.refining.change(min_object=5)
+    bench.settle()
+    assert asked == ["refine"]
+    assert views.layer is layer
+    assert not bench.viewer.layers["Segmentation"].visible

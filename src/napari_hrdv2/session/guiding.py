@@ -105,6 +105,7 @@ class Suspects:
     """The strokes of a picture that all the others contradict, the surest first."""
 
     key: str
+    digest: bytes  # of the strokes that were judged
     suspects: tuple[Suspect, ...]
 
 
@@ -116,6 +117,7 @@ class SuspectsRequest:
     classifier: PixelClassifier
     features: Any
     labels: NDArray[Any]
+    digest: bytes
 
     def answer(self, talk: Talk) -> Suspects:
         """Judge every stroke by the others."""
@@ -128,7 +130,7 @@ class SuspectsRequest:
             classifier=self.classifier,
             should_stop=talk.should_stop,
         )
-        return Suspects(self.key, tuple(suspects))
+        return Suspects(self.key, self.digest, tuple(suspects))
 
 
 class Guiding:
@@ -140,9 +142,10 @@ class Guiding:
     Attributes
     ----------
     suspects : tuple of Suspect
-        The likely mislabels found last that are still painted as they were.
+        The likely mislabels found last; those that were put right by `relabel` and
+        `erase` are gone, and all are once other strokes change.
     has_checked : bool
-        Whether the strokes of this picture have been checked.
+        Whether the strokes of this picture, as they are, have been checked.
 
     Examples
     --------
@@ -168,7 +171,8 @@ class Guiding:
         self._session = session
         self.suspects: tuple[Suspect, ...] = ()
         self.has_checked = False
-        self._checked = ""  # the key of the picture that the suspects are of
+        self._checked = ("", b"")  # picture and digest of the strokes of the suspects
+        self._is_correcting = False
         self._places: Places | None = None
         self._next = 0
         self._generation = 0
@@ -240,7 +244,11 @@ class Guiding:
         if picture.strokes is None or not picture.class_ids:
             raise ValueError("There are no strokes to check on this image.")
         return SuspectsRequest(
-            picture.key, classifier, picture.features, picture.strokes.labels
+            picture.key,
+            classifier,
+            picture.features,
+            picture.strokes.labels,
+            picture.strokes_digest,
         )
 
     def accept(self, answer: Places | Suspects) -> bool:
@@ -253,8 +261,10 @@ class Guiding:
                 return False
             self._places, self._next = answer, 0
         else:
-            self._checked, self.has_checked = answer.key, True
-            self.suspects = self._still_painted(answer.suspects)
+            if answer.digest != current.strokes_digest:
+                return False
+            self._checked, self.has_checked = (answer.key, answer.digest), True
+            self.suspects = answer.suspects
         self.changed.emit()
         return True
 
@@ -280,18 +290,29 @@ class Guiding:
 
     def relabel(self, suspect: Suspect, class_id: int) -> None:
         """Make a stroke one of another class (0: of none); the layer can undo it."""
-        picture = self._session.pictures[self._checked]
-        if picture.scribbles is None:
+        picture = self._session.pictures.get(self._checked[0])
+        if picture is None or picture.scribbles is None:
             return
         labels = picture.scribbles.labels.copy()
         painted = labels.flat[suspect.pixels] == suspect.class_id
         labels.flat[suspect.pixels[painted]] = class_id
-        if self._session.set_scribbles(labels, picture.key):
+        self._is_correcting = True
+        try:
+            has_changed = self._session.set_scribbles(labels, picture.key)
+        finally:
+            self._is_correcting = False
+        if has_changed:
             self._session.relabelled.emit(picture.key)
 
     def erase(self, suspect: Suspect) -> None:
         """Take a stroke away; the layer can undo it."""
         self.relabel(suspect, 0)
+
+    def drop_suspects(self) -> None:
+        """Forget what the check of the strokes found."""
+        if self.has_checked:
+            self.suspects, self.has_checked = (), False
+            self.changed.emit()
 
     def _ready(self) -> tuple[Picture, PixelClassifier]:
         """Return the current picture and the classifier, with the names of today."""
@@ -316,16 +337,14 @@ class Guiding:
         info = self._session.classes.get(class_id)
         return f"Class {class_id}" if info is None else info.name
 
-    def _still_painted(self, suspects: tuple[Suspect, ...]) -> tuple[Suspect, ...]:
-        """Return those that are painted as they were when they came under suspicion."""
-        current = self._session.current
-        strokes = None if current is None else current.strokes
-        if current is None or strokes is None or current.key != self._checked:
-            return ()
+    def _still_painted(self, picture: Picture) -> tuple[Suspect, ...]:
+        """Return the suspects that are painted as when they came under suspicion."""
+        strokes = picture.strokes
         return tuple(
             suspect
-            for suspect in suspects
-            if np.any(strokes.labels.flat[suspect.pixels] == suspect.class_id)
+            for suspect in self.suspects
+            if strokes is not None
+            and np.any(strokes.labels.flat[suspect.pixels] == suspect.class_id)
         )
 
     def _on_segmentation_changed(self) -> None:
@@ -336,12 +355,17 @@ class Guiding:
             self.changed.emit()
 
     def _on_pictures_changed(self) -> None:
+        """Other strokes, or another picture: what was said of the former is old."""
         current = self._session.current
-        has_checked = self.has_checked and (
-            current is not None and current.key == self._checked
-        )
-        suspects = self._still_painted(self.suspects) if has_checked else ()
-        fewer = len(suspects) < len(self.suspects)
-        if fewer or has_checked != self.has_checked:
-            self.suspects, self.has_checked = suspects, has_checked
+        if not self.has_checked:
+            return
+        if current is None or current.key != self._checked[0]:
+            self.drop_suspects()
+        elif current.strokes_digest == self._checked[1]:
+            return
+        elif not self._is_correcting:
+            self.drop_suspects()
+        else:  # the other suspects are so still
+            self._checked = (current.key, current.strokes_digest)
+            self.suspects = self._still_painted(current)
             self.changed.emit()

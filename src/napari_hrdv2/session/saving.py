@@ -166,7 +166,11 @@ def about(saved: SavedPicture) -> dict[str, Any]:
 def open_pictures(
     pictures: Sequence[Picture], project: Project, digests: Digests
 ) -> dict[str, str]:
-    """Return which of the pictures are in a project: their keys by the project's."""
+    """Return which of the pictures are in a project: their keys by the project's.
+
+    An image may be open twice: a picture goes with the one of its own key, else the
+    picture that was current goes with the first of `pictures` that is alike.
+    """
     shapes = {saved.shape for saved in project.pictures}
     ours: dict[str, list[str]] = {}
     for picture in pictures:
@@ -174,13 +178,21 @@ def open_pictures(
             digest = digests.of(picture.key, picture.image)
             ours.setdefault(digest, []).append(picture.key)
     keys: dict[str, str] = {}
-    for saved in project.pictures:
+    for saved in sorted(project.pictures, key=lambda one: _rank(one, project, ours)):
         alike = ours.get(saved.image_digest, [])
-        if alike:  # the very same one first: an image may be open twice
+        if alike:
             key = saved.key if saved.key in alike else alike[0]
             alike.remove(key)
             keys[saved.key] = key
     return keys
+
+
+def _rank(
+    saved: SavedPicture, project: Project, ours: Mapping[str, Sequence[str]]
+) -> tuple[bool, bool]:
+    """Return what sorts first who has a picture of its own here, then the current."""
+    has_own = saved.key in ours.get(saved.image_digest, ())
+    return not has_own, saved.key != project.current
 
 
 def take_over(

@@ -51,7 +51,7 @@ class Exclusion(QObject):
         self._session, self._link = controller.session, controller.link
         self.layer: Shapes | None = None
         self._image: Any = None
-        self._is_armed = self._is_drawn = self._is_giving = False
+        self._is_armed = self._is_drawn = self._is_giving = self._is_refused = False
         self._given: WeakKeyDictionary[Picture, Any] = WeakKeyDictionary()
         self._end_listening: list[Callable[[], None]] = []
         self._rest = QSignalDebouncer(parent=self)
@@ -102,7 +102,10 @@ class Exclusion(QObject):
         current = self._session.current
         if current is None or self.layer is None:
             return
+        self._is_refused = False
         changes = [self._give(one) for one in self._family(current.key)]
+        if self._is_refused:
+            self._take_back_what_covers_all(current.shape)
         if self._is_drawn:
             self._is_drawn = False
             self._link.prepare_scribbles()
@@ -150,9 +153,25 @@ class Exclusion(QObject):
             self._session.set_excluded(mask, picture.key)
         except ValueError as error:  # nothing would be left
             if not silent:
+                self._is_refused = True
                 self._controller.report(error)
         finally:
             self._is_giving = False
+
+    def _take_back_what_covers_all(self, shape: tuple[int, int]) -> None:
+        """Remove the last rectangle without which something would be left."""
+        outlines = self._outlines()
+        numbers = list(reversed(range(len(outlines))))
+        last = next(
+            (
+                number
+                for number in numbers
+                if not mask_of(outlines[:number] + outlines[number + 1 :], shape).all()
+            ),
+            numbers[0],  # more than one is too much: the others follow
+        )
+        self.layer.selected_data = {last}
+        self.layer.remove_selected()
 
     def _adopt(self, picture: Picture) -> None:
         """Show in the layer what the session leaves out."""

@@ -129,7 +129,7 @@ class FilesPanel(QWidget):
         index = self._controller.link.index
         labels = data[index] if index and data.ndim == len(index) + 2 else data
         told = f"Strokes taken from {layer.name}."
-        self._paint(current.key, labels, told, names=_class_names(layer))
+        self._paint(current.key, labels, told, names=make.class_names_of(layer))
 
     def _paint(self, key: str, labels: Any, told: str, **about: dict[int, str]) -> None:
         if key not in self._session.pictures:
@@ -285,16 +285,3 @@ class FilesPanel(QWidget):
 
 def _is_labels(layer: object) -> bool:
     return isinstance(layer, Labels)
-
-
-def _class_names(layer: Labels) -> dict[int, str]:
-    """Return what a layer calls its labels, in its metadata or its table."""
-    names = make.class_names_of(layer)
-    table = layer.features
-    if names or "index" not in table:
-        return names
-    column = next((c for c in ("class", "name") if c in table), None)
-    if column is None:
-        return {}
-    pairs = zip(table["index"], table[column], strict=True)
-    return {int(i): str(name) for i, name in pairs if i and str(name)}

@@ -73,6 +73,7 @@ class GuidancePanel(QWidget):
         else:
             text = f"{len(guiding.suspects)} to look at; undo brings strokes back."
         set_note(self.checked, text)
+        self.clear.setVisible(guiding.has_checked)
 
     def _show_suspects(self) -> None:
         suspects, chosen = self._session.guiding.suspects, self._guide.chosen
@@ -108,6 +109,12 @@ class GuidancePanel(QWidget):
             "class are listed and framed",
             guide.check_strokes,
         )
+        self.clear = push_button(
+            "Clear",
+            "clear_suspects",
+            "Take the list and the frames away; the strokes stay",
+            guide.clear,
+        )
         self.checked = note("checked")
         self.suspects = QListWidget(objectName="suspects")
         self.suspects.setToolTip("Select a stroke to go there")
@@ -132,7 +139,10 @@ class GuidancePanel(QWidget):
         part = QWidget()
         layout = QVBoxLayout(part)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.check, self.checked, self.suspects):
+        check = row(self.check, self.clear)
+        check.setStretch(0, 1)
+        layout.addLayout(check)
+        for widget in (self.checked, self.suspects):
             layout.addWidget(widget)
         buttons = row(self.relabel, self.erase)
         buttons.setStretch(0, 1)

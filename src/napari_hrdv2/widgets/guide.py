@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_hrdv2.session.stacks import plane_index
 from napari_hrdv2.widgets import layers as make
+from napari_hrdv2.widgets.view import look_at
 
 if TYPE_CHECKING:
     import napari.components
@@ -22,11 +23,9 @@ if TYPE_CHECKING:
 MARKS = "Suspicious strokes"
 
 _PLACES, _SUSPECTS = "places", "suspects"  # what the side work calls them
-# How much of the view a place takes: within these limits the user's zoom is kept.
-_SHARE_OF_VIEW, _LEAST_SHARE, _MOST_SHARE = 0.25, 0.1, 0.8
+_LEAST_SHARE = 0.1  # of the view: where a place takes less, it is zoomed in
 _EDGE, _EDGE_CHOSEN = "#ff4fd8", "#ffffff"
 _MARGIN = 4  # pixels between a stroke and its mark
-_USUAL_CANVAS = (600, 800)  # of a viewer that does not tell
 
 
 class Guide(QObject):
@@ -119,8 +118,16 @@ class Guide(QObject):
         if self.chosen is not None:
             self._session.guiding.erase(self.chosen)
 
+    def clear(self) -> None:
+        """Take the list of suspicious strokes away, and their frames."""
+        self._controller.side.cancel(_SUSPECTS)
+        self._session.guiding.drop_suspects()
+
     def _on_suspects(self, answer: Suspects) -> None:
         if not self._session.guiding.accept(answer):
+            current = self._session.current
+            if current is not None and current.key == answer.key:
+                self.check_strokes()  # a stroke came in between
             return
         count = len(self._session.guiding.suspects)
         strokes = "1 stroke does" if count == 1 else f"{count} strokes do"
@@ -143,19 +150,13 @@ class Guide(QObject):
 
     def _show(self, row: float, column: float, radius: float) -> None:
         """Move the view to a part of the picture; zoom if it would be lost in it."""
-        image = self._link.image
-        point = np.asarray(image.data_to_world(self._point(row, column)))
-        beside = np.asarray(image.data_to_world(self._point(row, column + 2 * radius)))
-        camera = getattr(self._viewer, "scene", self._viewer).camera  # moved in 0.9
-        canvas = getattr(self._viewer, "canvas", None)
-        view = min(canvas.size if canvas is not None else _USUAL_CANVAS)
-        length = max(float(np.linalg.norm(beside - point)), 1e-12)
-        if not _LEAST_SHARE <= length * camera.zoom / view <= _MOST_SHARE:
-            camera.zoom = _SHARE_OF_VIEW * view / length
-        # Another layer may have more axes: those of the image are the last ones.
-        point = np.concatenate([np.zeros(self._viewer.dims.ndim - len(point)), point])
-        seen = list(self._viewer.dims.displayed)[-2:]
-        camera.center = (*camera.center[:-2], *point[seen])
+        look_at(
+            self._viewer,
+            self._link.image,
+            self._point(row, column),
+            radius,
+            least_share=_LEAST_SHARE,
+        )
         if self._link.scribbles in self._viewer.layers:
             self._viewer.layers.selection.active = self._link.scribbles
 

@@ -12,12 +12,14 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_hrdv2.session import default_color
+from napari_hrdv2.session.classes import default_class
 
 if TYPE_CHECKING:
     import napari.components
     from numpy.typing import NDArray
 
     from napari_hrdv2.session import ClassInfo
+    from napari_hrdv2.session.classes import Classes
 
 METADATA_KEY = "napari-hrdv2"
 """Where layers say what they are to us: ``layer.metadata[METADATA_KEY]``.
@@ -130,8 +132,50 @@ def find_layer(
 
 
 def class_names_of(layer: Labels) -> dict[int, str]:
-    """Return the names that a layer brings for its classes, as those of samples do."""
-    return dict(layer.metadata.get(METADATA_KEY, {}).get("class_names", {}))
+    """Return what a layer calls its labels, in its metadata or its table."""
+    names = dict(layer.metadata.get(METADATA_KEY, {}).get("class_names", {}))
+    table = layer.features
+    column = next((name for name in ("class", "name") if name in table), None)
+    if names or column is None or "index" not in table:
+        return names
+    pairs = zip(table["index"], table[column], strict=True)
+    return {int(i): str(name) for i, name in pairs if i and str(name)}
+
+
+def class_colors_of(layer: Labels) -> dict[int, str]:
+    """Return the ``"#rrggbb"`` colours that a layer gives to the labels it names."""
+    if not isinstance(layer.colormap, DirectLabelColormap):
+        return {}
+    colors = layer.colormap.color_dict
+    named = [i for i in class_names_of(layer) if i in colors]
+    return {i: _hex(colors[i][:3]) for i in named}
+
+
+def take_classes(classes: Classes, layer: Labels) -> None:
+    """Take over the classes of a layer that was painted in before.
+
+    What a sample says of itself holds; the table of a layer says how classes were
+    called, and names only those that nobody has named here.
+    """
+    names, colors = class_names_of(layer), class_colors_of(layer)
+    if "class_names" not in layer.metadata.get(METADATA_KEY, {}):
+        names = {i: name for i, name in names.items() if _is_unnamed(classes, i, name)}
+        colors = {i: color for i, color in colors.items() if i in names}
+    classes.ensure(names, names=names, colors=colors)
+
+
+def _is_unnamed(classes: Classes, class_id: int, name: str) -> bool:
+    """Whether a class is as nobody made it, and no other one has the name."""
+    taken = any(info.name == name for i, info in classes.items() if i != class_id)
+    known = classes.get(class_id, default_class(class_id))
+    return known == default_class(class_id) and not taken
+
+
+def show_classes(layer: Labels | None, classes: Mapping[int, ClassInfo]) -> None:
+    """Give a layer the names and colours of the classes."""
+    if layer is not None:
+        layer.colormap = colormap_of(classes)
+        layer.features = name_table(classes)
 
 
 def make_scribbles(
@@ -237,6 +281,11 @@ def path_of(image: Image) -> str | None:
     """Return the file that an image came from."""
     mark = image.metadata.get(METADATA_KEY, {})
     return image.source.path or mark.get("path")
+
+
+def _hex(color: NDArray[Any]) -> str:
+    """Return a colour of three parts from 0 to 1 as ``"#rrggbb"``."""
+    return "#" + "".join(f"{round(float(part) * 255):02x}" for part in color)
 
 
 def _empty(shape: tuple[int, ...]) -> NDArray[np.uint8]:

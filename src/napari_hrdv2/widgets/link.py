@@ -59,6 +59,7 @@ class ViewerLink(PictureLayers):
         self._ahead: list[str] = []
         self._arrives = self._is_fresh = False
         self._trouble = ""
+        self._named: set[str] = set()  # images whose layers were asked for class names
         self._strokes = Strokes()
         self._strokes.settled.connect(self._read_strokes)
         self._strokes.label_selected.connect(self.label_selected)
@@ -124,8 +125,11 @@ class ViewerLink(PictureLayers):
             except ValueError as error:
                 self.refused.emit(error)
                 return
-            names = make.class_names_of(self.scribbles)
-            self._session.classes.ensure(names, names=names)
+            known, classes = self._images.id_of(self.image), self._session.classes
+            if known not in self._named:  # from then on the classes say, not the layer
+                self._named.add(known)
+                make.take_classes(classes, self.scribbles)
+            make.show_classes(self.scribbles, classes)
             self._strokes.listen(self.scribbles)
         make.arm_brush(self._viewer, self.scribbles, picture.shape)
         self._strokes.wait()
@@ -390,8 +394,5 @@ class ViewerLink(PictureLayers):
         make.write_plane(layer, self.index, result)
 
     def _show_classes(self) -> None:
-        classes = self._session.classes
         for layer in (self.scribbles, self.segmentation):
-            if layer is not None:
-                layer.colormap = make.colormap_of(classes)
-                layer.features = make.name_table(classes)
+            make.show_classes(layer, self._session.classes)

@@ -23,6 +23,7 @@ from napari_hrdv2.widgets.parts import (
     set_note,
     swatch,
 )
+from napari_hrdv2.widgets.refine_panel import JOB as REFINING
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QShowEvent
@@ -62,6 +63,7 @@ class FractionPart(QWidget):
         super().__init__()
         self._controller, self._session = controller, controller.session
         self._measuring = controller.session.measuring
+        self._was_refining = self._is_owed = False
         self.rows = QTreeWidget(objectName="fraction_rows")
         self.rows.setRootIsDecorated(False)
         self.rows.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)
@@ -93,12 +95,17 @@ class FractionPart(QWidget):
         layout.addLayout(row(self.every, self.save))
         self._measuring.changed.connect(self._on_measured)
         self._session.classes_changed.connect(self.show_fractions)
+        controller.side.changed.connect(self._on_work)
         controller.closing.connect(self._close)
         self.show_fractions()
 
     def ask(self) -> None:
         """Measure what is shown, if anybody looks at it."""
         if not self.isVisible():
+            return
+        side = self._controller.side
+        self._is_owed = self._session.refining.is_pending and side.has(REFINING)
+        if self._is_owed:
             return
         try:
             request = self._measuring.fractions_request(every=self.every.isChecked())
@@ -151,7 +158,19 @@ class FractionPart(QWidget):
 
     def _on_measured(self) -> None:
         self.show_fractions()
-        if self._measuring.measured is None:
+        if self._measuring.measured is not None:
+            return
+        if self._session.refining.is_pending:  # its result is measured instead
+            self._is_owed = True
+            self._controller.side.cancel(JOB)
+        else:
+            self.ask()
+
+    def _on_work(self) -> None:
+        """Measure the result as it is if it was not refined after all."""
+        side = self._controller.side
+        was, self._was_refining = self._was_refining, side.has(REFINING)
+        if was and not self._was_refining and self._is_owed:
             self.ask()
 
     def _on_clicked(self, item: QTreeWidgetItem, column: int) -> None:

@@ -75,9 +75,11 @@ class Reopener(QObject):
     ) -> None:
         link, keeping = self._controller.link, self._controller.keeper.keeping
         link.flush()
+        current, pictures = self._session.current, self._session.pictures.values()
         request = ReopenRequest(
             path,
-            tuple(self._session.pictures.values()),
+            # Where an image is open twice, the work is for the one that is shown.
+            tuple(sorted(pictures, key=lambda one: one is not current)),
             self._stacks(),
             keeping.digests if keeping is not None else Digests(),
             reads_images=reads_images,
@@ -111,7 +113,7 @@ class Reopener(QObject):
         self._on_opened(replace(found, project=project, keys=keys))
 
     def _on_restored(self, found: Reopened) -> None:
-        if not found.keys:
+        if not self._open_keys(found):
             self._controller.report(ValueError("autosave: none of its images is open"))
         elif self._may_replace(found):
             self._controller.keeper.decline()  # also later states: this one was chosen
@@ -120,10 +122,11 @@ class Reopener(QObject):
     def _may_replace(self, found: Reopened) -> bool:
         """Ask if strokes here would give way to other ones, or to none."""
         self._controller.link.flush()
-        erases = takes_back(self._session, found.project, found.keys)
+        keys = self._open_keys(found)
+        erases = takes_back(self._session, found.project, keys)
         names = [
             self._session.pictures[key].name
-            for saved, key in _pairs(found)
+            for saved, key in _pairs(found, keys)
             if key in self._session.pictures
             and (erases or saved.scribbles is not None)
             and self._is_painted(key)
@@ -133,6 +136,11 @@ class Reopener(QObject):
             f"{', '.join(names)} has strokes already. Replace them by those of "
             f"{found.saved_at.astimezone():%d %b %Y %H:%M}? Undo brings them back."
         )
+
+    def _open_keys(self, found: Reopened) -> dict[str, str]:
+        """Return the keys of images that did not go while the project was read."""
+        link, keys = self._controller.link, found.keys
+        return {one: key for one, key in keys.items() if link.layer_of(key) is not None}
 
     def _is_painted(self, key: str) -> bool:
         scribbles = self._session.pictures[key].scribbles
@@ -146,7 +154,9 @@ class Reopener(QObject):
 
     def _show(self, found: Reopened) -> None:
         controller, link = self._controller, self._controller.link
-        keys = {**found.keys, **self._add_images(found)}
+        keys = self._open_keys(found)
+        gone = [saved.name for saved, _ in _pairs(found) if saved.key not in keys]
+        keys |= self._add_images(found)
         write = partial(write_strokes, controller)
         notes = list(take_over(self._session, found.project, keys, write=write))
         chosen = keys.get(found.project.current or "")
@@ -158,6 +168,8 @@ class Reopener(QObject):
         self.missing = found.missing
         if found.missing:
             notes.append(_missing_text(found.missing))
+        if gone:
+            notes.append(f"{', '.join(gone)} was closed meanwhile and left out.")
         if found.altered:
             notes.append(f"{', '.join(found.altered)} holds other pixels than then.")
         controller.keeper.note_saved(set(keys.values()), found.saved_at)
@@ -188,11 +200,12 @@ class Reopener(QObject):
         return keys
 
 
-def _pairs(found: Reopened) -> list[tuple[SavedPicture, str]]:
+def _pairs(
+    found: Reopened, keys: dict[str, str] | None = None
+) -> list[tuple[SavedPicture, str]]:
+    keys = found.keys if keys is None else keys
     pictures = found.project.pictures
-    return [
-        (saved, found.keys[saved.key]) for saved in pictures if saved.key in found.keys
-    ]
+    return [(saved, keys[saved.key]) for saved in pictures if saved.key in keys]
 
 
 def _missing_text(missing: tuple[SavedPicture, ...]) -> str:

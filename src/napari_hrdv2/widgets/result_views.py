@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image
@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_hrdv2.session.stacks import plane_index
 from napari_hrdv2.widgets import layers as make
+from napari_hrdv2.widgets.view import plane_metadata
 
 if TYPE_CHECKING:
     import napari.components
@@ -54,6 +55,7 @@ class ResultViews(QObject):
         self.hidden: frozenset[int] = frozenset()
         self.layer: Image | None = None
         self._drawn = ("", RESULT)  # the picture and the view that the layer is of
+        self._asked: tuple[Any, Any] = (None, None)  # what the last map asked for is of
         viewer.layers.events.removed.connect(self._on_layer_removed)
         self._session.segmentation_changed.connect(self._on_result)
         self._session.classes_changed.connect(self._show_classes)
@@ -106,8 +108,28 @@ class ResultViews(QObject):
             if not silent:
                 self._session.say(str(error))
             return False
-        self._controller.side.submit(_JOB, request, self._on_map)
+        current = self._session.current
+        self._asked = (current.result.labels, current.excluded)
+        self._controller.side.submit(
+            _JOB, request, self._on_map, hear_failure=self._on_failure
+        )
         return True
+
+    @property
+    def _is_asked(self) -> bool:
+        """Whether the map of this very result, refined or not, is there or comes."""
+        current = self._session.current
+        if current is None or current.result is None:
+            return False
+        is_there = self.layer is not None or self._controller.side.has(_JOB)
+        labels, excluded = self._asked
+        is_same = current.result.labels is labels and current.excluded is excluded
+        return is_there and is_same
+
+    def _on_failure(self, error: Exception) -> None:
+        """Go back to the result, which there is, and say why."""
+        self.show(RESULT)
+        self._controller.report(error)
 
     def _class_shown(self) -> int | None:
         if self.shown == UNCERTAINTY:
@@ -123,11 +145,15 @@ class ResultViews(QObject):
             or (answer.key, answer.class_id) != (current.key, self._class_shown())
         ):
             return
-        if self.layer is not None and self._drawn == (current.key, self.shown):
-            self.layer.data = answer.values.reshape(self.layer.data.shape)
-        else:
+        values = answer.values.reshape(
+            *(1 for _ in plane_index(current.key)), *answer.values.shape
+        )
+        layer, is_of_it = self.layer, self._drawn == (current.key, self.shown)
+        if layer is not None and is_of_it and layer.data.shape == values.shape:
+            layer.data = values
+        else:  # also where the image was replaced, or the layer edited
             self._remove_layer()
-            self._make_layer(answer.values)
+            self._make_layer(values)
             self._show_result(False)
         self._drawn = (current.key, self.shown)
         self.layer.name = self._title(answer.class_id)
@@ -146,7 +172,7 @@ class ResultViews(QObject):
         current = self._session.current
         if current is None or current.key != self._drawn[0]:
             self._remove_layer()
-        if self._ask(silent=True):
+        if self._is_asked or self._ask(silent=True):
             if self.layer is not None:
                 self._show_result(False)  # the layer of the result may be a new one
         elif current is None or current.result is not None:
@@ -164,11 +190,9 @@ class ResultViews(QObject):
     def _make_layer(self, values: NDArray[np.uint8]) -> None:
         """Add the layer beneath the scribbles, which stay selected."""
         image, layers = self._link.image, self._viewer.layers
-        place = make.spatial_metadata(image)
-        index = plane_index(self._session.current.key)
-        place["translate"] = _translate_of_plane(image, index)
+        place = plane_metadata(image, plane_index(self._session.current.key))
         self.layer = Image(
-            values.reshape(*(1 for _ in index), *values.shape),
+            values,
             colormap=_COLORMAPS[self.shown],
             contrast_limits=(0, 255),
             blending="translucent",
@@ -209,14 +233,3 @@ class ResultViews(QObject):
     def _close(self) -> None:
         """Let go of the viewer; its layers stay as they are."""
         self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
-
-
-def _translate_of_plane(image: Image, index: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return where a layer begins that is one plane of a stack."""
-    translate = np.array(image.translate, np.float64)
-    if index:
-        origin = np.zeros(image.ndim)
-        corner = np.array([*index, 0, 0])
-        step = np.subtract(image.data_to_world(corner), image.data_to_world(origin))
-        translate += np.linalg.solve(image.affine.linear_matrix, step)
-    return translate

@@ -81,6 +81,8 @@ def look_at(
     image: Image,
     point: tuple[float, ...],
     radius: float,
+    *,
+    least_share: float = _LEAST_SHARE,
 ) -> None:
     """Move the view to a point in the data of an image; zoom if it would be lost.
 
@@ -92,6 +94,8 @@ def look_at(
         Along all axes of the image.
     radius : float
         Of what is to be seen there, in pixels.
+    least_share : float, optional
+        How much of the view it takes at least, where the zoom is kept.
     """
     world = np.asarray(image.data_to_world(point))
     aside = np.add(point, 2 * radius * _unit(len(point), -1))
@@ -99,11 +103,12 @@ def look_at(
     canvas = getattr(viewer, "canvas", None)
     view = min(canvas.size if canvas is not None else _USUAL_CANVAS)
     length = max(float(np.linalg.norm(image.data_to_world(aside) - world)), 1e-12)
-    if not _LEAST_SHARE <= length * camera.zoom / view <= _MOST_SHARE:
+    if not least_share <= length * camera.zoom / view <= _MOST_SHARE:
         camera.zoom = _SHARE_OF_VIEW * view / length
+    # Another layer may have more axes: those of the image are the last ones.
+    world = np.concatenate([np.zeros(viewer.dims.ndim - len(world)), world])
     seen = list(viewer.dims.displayed)[-2:]
-    offset = viewer.dims.ndim - len(point)
-    camera.center = (*camera.center[:-2], *(world[axis - offset] for axis in seen))
+    camera.center = (*camera.center[:-2], *world[seen])
 
 
 def _unit(size: int, axis: int) -> np.ndarray:
