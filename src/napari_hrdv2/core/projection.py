@@ -55,21 +55,26 @@ def projected(
         stop_if(should_stop)
         tile, logits = tokens[number, rows], output[number, :, rows]
         if len(column_runs) == 1:
-            torch.mm(weight, _in_float32(tile, space).T, out=logits.flatten(1))
+            torch.mm(weight, _in_float32(tile, space), out=logits.flatten(1))
             continue
-        part = torch.mm(weight, _in_float32(tile[:, columns], space).T)
+        part = torch.mm(weight, _in_float32(tile[:, columns], space))
         logits[..., columns] = part.view(len(weight), -1, length_of(columns))
     output[:, :, _rows_between(needed)] += bias[:, None, None]
     return output
 
 
 def _in_float32(tile: Tensor, space: Tensor) -> Tensor:
-    """Return (rows, columns, C) tokens as (N, C), converted in a place that is warm."""
-    table = space[: tile.shape[0] * tile.shape[1]]
+    """Return (rows, columns, C) tokens as (C, N), converted in a place that is warm."""
+    rows, columns, channels = tile.shape
+    if tile.stride(2) != 1:  # plane by plane, as filters leave them
+        planes = tile.movedim(2, 0)  # (C, rows, columns)
+        table = space.flatten()[: tile.numel()].view(planes.shape)
+        return table.copy_(planes).flatten(1)
+    table = space[: rows * columns]
     if tile.dtype != torch.float32:
         table.view(tile.shape).copy_(tile)
-        return table
-    return tile.reshape(table.shape)
+        return table.T
+    return tile.reshape(-1, channels).T
 
 
 def _rows_between(needed: Needed | None) -> slice:
