@@ -124,7 +124,7 @@ class FractionPart(QWidget):
         if count == 0:
             self.rows.clear()
             set_note(self.note, "No segmentation to measure yet.")
-        if measured is None or current is None:
+        if measured is None or current is None or current.key not in measured.images:
             return
         here = measured.images[current.key]
         is_one = measured.together.images == 1
@@ -135,7 +135,7 @@ class FractionPart(QWidget):
             self.rows.addTopLevelItem(self._item(one, here, other, measured.together))
         line, head = self.rows.sizeHintForRow(0), self.rows.header().sizeHint()
         self.rows.setFixedHeight(len(here.phases) * line + head.height() + _FRAME)
-        set_note(self.note, "" if is_one else measured.note)
+        set_note(self.note, measured.note)
 
     def showEvent(self, event: QShowEvent) -> None:
         """Measure when the part is unfolded."""

@@ -19,8 +19,6 @@ class Preferences:
         Whether every stroke is answered.
     backbone : str
         The backbone to begin with.
-    opacity : float
-        Of the segmentation layer, 0 to 1.
     autosave : bool
         Whether strokes, classes and classifier are kept as one works.
     autosave_folder : str
@@ -30,7 +28,6 @@ class Preferences:
     start_features: bool = True
     live: bool = True
     backbone: str = "embedded"
-    opacity: float = 0.5
     autosave: bool = True
     autosave_folder: str = ""
 
