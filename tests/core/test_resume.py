@@ -49,10 +49,11 @@ class Handler(BaseHTTPRequestHandler):
         server, content = self.server, self.server.content
         is_file = self.path.endswith("/model.safetensors")
         if server.status or not is_file:  # the client asks for other things too
+            server.asked += [(None, 0)] * is_file  # before the client may go on
             self.send_response(server.status or 404)
             self.send_header("Content-Length", "0")
+            self.send_header("Connection", "close")
             self.end_headers()
-            server.asked += [(None, 0)] * is_file
             return
         asked = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(asked[1]) if asked and server.takes_ranges else 0
@@ -62,11 +63,12 @@ class Handler(BaseHTTPRequestHandler):
             told = f"bytes {start}-{last}/{len(content)}"
             self.send_header("Content-Range", told)
         self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
+        self.send_header("Connection", "close")
         stop = len(content)
         if server.breaks_after is not None:
             stop = min(stop, start + server.breaks_after)
         server.asked.append((start, stop - start))
+        self.end_headers()
         self.wfile.write(content[start:stop])
         self.close_connection = True
 
