@@ -44,6 +44,24 @@ def checked_guide(guide: ArrayLike | Tensor | None, shape: tuple[int, ...]) -> T
     return levels
 
 
+def grey_or_rgb_guide(
+    guide: ArrayLike | Tensor | None, shape: tuple[int, ...], method: str
+) -> Tensor:
+    """Return the guide of a learned upsampler, or say what is wrong with it."""
+    if guide is None:
+        raise ValueError(
+            f"guide: interpolation {method!r} is guided by the image; give "
+            "guide=image, with values in 0..1"
+        )
+    levels = checked_guide(guide, shape)
+    if len(levels) not in (1, 3):
+        raise ValueError(
+            f"guide: {len(levels)} channels; interpolation {method!r} takes grey and "
+            "RGB"
+        )
+    return levels.float()
+
+
 def guide_from(image: Tensor) -> Tensor:
     """Return what an image guides by: smoothed, stretched to its 1–99 %, 8 bits.
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .bilateral import checked_guide
+from .bilateral import grey_or_rgb_guide
 from .errors import WeightsError
 from .featup import RADIUS, STAGES, WIDTH, Featup, installed_featup
 from .interpolation import Axis
@@ -239,23 +239,14 @@ def jbu_upsampler(
     device: torch.device,
 ) -> JbuUpsampler:
     """Return the operator for an image, with the weights that are on this machine."""
-    if guide is None:
-        raise ValueError(
-            "guide: interpolation 'jbu' is guided by the image; give guide=image, with "
-            "values in 0..1"
-        )
-    levels = checked_guide(guide, (rows.length, columns.length))
-    if len(levels) not in (1, 3):
-        raise ValueError(
-            f"guide: {len(levels)} channels; interpolation 'jbu' takes grey and RGB"
-        )
+    levels = grey_or_rgb_guide(guide, (rows.length, columns.length), "jbu")
     if min(rows.tokens, columns.tokens) < 2:
         raise ValueError(
             f"tokens: interpolation 'jbu' needs 2 × 2 of them and there are "
             f"{rows.tokens} × {columns.tokens}; use a larger image"
         )
     weights = wanted_featup(upsampling)
-    return JbuUpsampler(weights, levels.to(device, torch.float32), rows, columns)
+    return JbuUpsampler(weights, levels.to(device), rows, columns)
 
 
 def wanted_featup(upsampling: Upsampling) -> Featup:

@@ -145,13 +145,7 @@ class Features(ABC):
         -------
         (K, H, W) float32 array
         """
-        weight, bias = self._readout(weight, bias)
-        area = checked_region(region, self.shape[1:])
-        output = np.empty((len(bias), *area.shape), np.float32)
-        part = None if region is None else area
-        for tile, block in self.planes(weight, bias, part, should_stop):
-            paste(output, tile, block.movedim(1, 0).cpu().numpy(), area)
-        return output
+        return self._collected(weight, bias, region, should_stop, _as_they_are)
 
     def probabilities(
         self,
@@ -162,13 +156,23 @@ class Features(ABC):
         should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[np.float32]:
         """Return the softmax of `project`, which takes the same parameters."""
+        return self._collected(weight, bias, region, should_stop, _shares)
+
+    def _collected(
+        self,
+        weight: ArrayLike,
+        bias: ArrayLike,
+        region: Region | None,
+        should_stop: Callable[[], bool] | None,
+        finish: Callable[[Tensor], Tensor],
+    ) -> NDArray[np.float32]:
+        """Return what `finish` makes of (K, rows, columns) tiles of the readout."""
         weight, bias = self._readout(weight, bias)
         area = checked_region(region, self.shape[1:])
         output = np.empty((len(bias), *area.shape), np.float32)
         part = None if region is None else area
         for tile, block in self.planes(weight, bias, part, should_stop):
-            shares = block.movedim(1, 0).softmax(0)
-            paste(output, tile, shares.cpu().numpy(), area)
+            paste(output, tile, finish(block.movedim(1, 0)).cpu().numpy(), area)
         return output
 
     def argmax(
@@ -253,6 +257,14 @@ class Features(ABC):
                 f"{tuple(pixels[1].shape)} differ; two (N,) arrays are needed"
             )
         return pixels[0], pixels[1]
+
+
+def _as_they_are(logits: Tensor) -> Tensor:
+    return logits
+
+
+def _shares(logits: Tensor) -> Tensor:
+    return logits.softmax(0)
 
 
 class JoinedFeatures(Features):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .bilateral import checked_guide
+from .bilateral import grey_or_rgb_guide
 from .errors import WeightsError
 from .featup_upsampling import wanted_featup
 from .naf import Naf, installed_naf
@@ -321,18 +321,9 @@ def naf_upsampler(
     device: torch.device,
 ) -> NafUpsampler:
     """Return the operator for an image, with the weights that are on this machine."""
-    if guide is None:
-        raise ValueError(
-            "guide: interpolation 'naf' is guided by the image; give guide=image, with "
-            "values in 0..1"
-        )
-    levels = checked_guide(guide, (rows.length, columns.length))
-    if len(levels) not in (1, 3):
-        raise ValueError(
-            f"guide: {len(levels)} channels; interpolation 'naf' takes grey and RGB"
-        )
+    levels = grey_or_rgb_guide(guide, (rows.length, columns.length), "naf")
     network = _wanted(upsampling).network
-    return NafUpsampler(network, levels.to(device, torch.float32), rows, columns)
+    return NafUpsampler(network, levels.to(device), rows, columns)
 
 
 def _wanted(upsampling: Upsampling) -> Naf:
