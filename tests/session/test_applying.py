@@ -142,3 +142,27 @@ def test_a_failure_and_a_picture_that_is_gone_change_nothing(trained):
     assert not trained.take_result(PlaneDone("image", error="no memory"))
     assert not trained.take_result(made(trained, key="gone"))
     assert trained.current.result is former
+
+
+def test_a_download_can_be_cancelled(request_of, monkeypatch):
+    def load_backbone(*_, progress, **__):
+        progress(1, 2)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr("napari_hrdv2.core.backbones.load_backbone", load_backbone)
+    with pytest.raises(Cancelled):
+        compute(request_of(), should_stop=lambda: True)
+
+
+def test_planes_are_read_with_the_grey_levels_of_the_training(
+    session, labels, image, request_of
+):
+    session.configure(backbone="filters", value_range=(0.0, 1000.0))
+    session.set_scribbles(labels)
+    session.compute_features()
+    session.train()
+    done = []
+    request = replace(request_of(), classifier=session.classifier)
+    compute(request, partial=done.append)
+    for one in done:
+        np.testing.assert_array_equal(one.result.labels, session.segmentation)

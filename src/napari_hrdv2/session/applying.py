@@ -6,7 +6,7 @@ import csv
 import itertools
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,7 @@ class ApplyRequest:
         from napari_hrdv2.core.errors import Cancelled
 
         options = options_of(self.classifier, self.device, self.weights)
-        backbone = options.load(lambda done, of: talk.progress("Loading", done, of))
+        backbone = options.load(talk.loading)
         results: list[Applied] = []
         try:
             for number, job in enumerate(self.jobs):
@@ -151,7 +151,6 @@ class ApplyToPlanes:
     digest: bytes
     device: str = "auto"
     weights: str | None = None
-    value_range: tuple[float, float] | None = None
     refinement: Refinement | None = None
 
     def answer(self, talk: Talk) -> list[PlaneDone]:
@@ -159,8 +158,7 @@ class ApplyToPlanes:
         from napari_hrdv2.core.errors import EXPECTED, explained
 
         options = options_of(self.classifier, self.device, self.weights)
-        options = replace(options, value_range=self.value_range)
-        backbone = options.load(lambda done, of: talk.progress("Loading", done, of))
+        backbone = options.load(talk.loading)
         results = []
         for number, plane in enumerate(self.planes):
             talk.progress(f"Segmenting {plane.name}", number, len(self.planes))

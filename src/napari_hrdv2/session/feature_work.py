@@ -83,19 +83,13 @@ class FeatureRequest:
 
 def _load(settings: FeatureSettings, talk: Talk) -> LoadedBackbone:
     from napari_hrdv2.core.backbones import load_backbone
-    from napari_hrdv2.core.errors import Cancelled
 
-    def download_progress(done: int, total: int) -> None:
-        if talk.should_stop():
-            raise Cancelled
-        talk.progress("Loading weights", done, total)
-
-    download_progress(0, 0)
+    talk.loading(0, 0)
     backbone = load_backbone(
         settings.backbone,
         weights=settings.weights,
         device=settings.device,
-        progress=download_progress,
+        progress=talk.loading,
     )
     return LoadedBackbone(
         settings.backbone, settings.weights, settings.device, backbone

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from napari_hrdv2.core.errors import Cancelled
+
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
@@ -38,6 +40,12 @@ class Talk:
     progress: Progress = _ignore
     partial: Callable[[Any], None] = _ignore
     should_stop: ShouldStop = _never
+
+    def loading(self, done: int, total: int) -> None:
+        """Tell how much of a backbone is loaded; end that if it is not wanted."""
+        if self.should_stop():
+            raise Cancelled
+        self.progress("Loading weights", done, total)
 
 
 class Request(Protocol):

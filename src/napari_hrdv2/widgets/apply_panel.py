@@ -165,7 +165,6 @@ class ApplyPanel(QWidget):
             session.classifier_digest,
             session.made_with.device,
             session.made_with.weights,
-            session.made_with.value_range,
             session.refining.settings,
         )
         self._time_left, self._done, self._stale = TimeLeft(), 0, 0

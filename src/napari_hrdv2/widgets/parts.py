@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
@@ -67,8 +67,6 @@ class Fold(QWidget):
         Whether it is one of the main parts, with its title in bold.
     """
 
-    folded = Signal(bool)
-
     def __init__(
         self,
         title: str,
@@ -114,7 +112,6 @@ class Fold(QWidget):
         self.content.setVisible(is_open)
         arrow = Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow
         self.button.setArrowType(arrow)
-        self.folded.emit(not is_open)
 
 
 def push_button(
