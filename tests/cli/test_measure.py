@@ -39,3 +39,15 @@ def test_memory_that_was_freed_does_not_count_as_in_use() -> None:
     del pieces
     assert measure.reset_peak_memory() - before < 40e6
     assert last.sum() == 10
+
+
+def test_the_rate_of_a_pass_is_held_against_products_of_its_own_format(
+    monkeypatch,
+) -> None:
+    monkeypatch.setattr(measure, "SIZE", 56)
+    monkeypatch.setattr(measure, "TRANSFORMS", "identity")
+    rates = measure.matmul_rates(64)
+    features, figures = measure.measure_features(rates)
+    assert features.shape == (384, 56, 56)
+    assert figures["precision"] in rates
+    assert figures["vit_share"] > 0

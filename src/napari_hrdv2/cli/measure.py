@@ -115,6 +115,7 @@ def matmul_rates(size: int = 3072) -> dict[str, float]:
 def measure_features(rates: dict[str, float]) -> tuple[Features, dict[str, Any]]:
     """Return features of a sample micrograph, and how fast they were computed."""
     from napari_hrdv2 import compute_features, load_backbone
+    from napari_hrdv2.core.devices import choose_precision
     from napari_hrdv2.core.plan import parts_of
     from napari_hrdv2.core.samples import make_sample
     from napari_hrdv2.core.vit import ViTConfig, flop
@@ -127,7 +128,8 @@ def measure_features(rates: dict[str, float]) -> tuple[Features, dict[str, Any]]
     begin = time.perf_counter()
     features = compute_features(image, watched, TRANSFORMS)
     seconds = time.perf_counter() - begin
-    precision = str(backbone.dtype).removeprefix("torch.")
+    # Of the pass; tokens are kept in half precision also where a pass is not.
+    precision = str(choose_precision(backbone.device)).removeprefix("torch.")
     work = flop(ViTConfig(), (SIZE // 14) ** 2) * watched.passes
     return features, {
         "device": backbone.device.type,
