@@ -2,7 +2,8 @@
 
 As in R2-D2 [1]_: ridge regression from the features of the scribbled pixels to their
 classes, solved in closed form, so that the loss on all other pixels reaches the
-features. Balanced classes and standardised features, as in the package's classifier.
+features. Balanced classes, and features standardised by what the whole picture holds,
+as in the package's classifier.
 
 References
 ----------
@@ -54,7 +55,8 @@ class RidgeHead(nn.Module):
         weight = (targets / targets.sum(0)).sum(1, keepdim=True) / targets.shape[1]
         mean = (weight * support).sum(0)
         centred = support - mean
-        deviation = ((weight * centred.square()).sum(0) + 1e-4).sqrt()
+        # Of pixels from all over the picture, as in the package's classifier.
+        deviation = (query.var(0, correction=0) + 1e-4).sqrt()
         factor = self.log_trust[: support.shape[1]].exp() / deviation
         design, query = centred * factor, (query - mean) * factor
         share = targets - 1 / targets.shape[1]

@@ -21,7 +21,7 @@ BANK_CHANNELS = len(filter_names(3))  # grey pictures fill the rest with zeros
 SUPPORT_PER_CLASS, QUERY = 384, 2048
 STROKES = {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.15, 6: 0.15, 9: 0.1, 12: 0.1}  # a class
 # Side of the pictures, how many make a batch, and how often.
-SIZES = ((128, 16, 0.05), (192, 8, 0.3), (256, 5, 0.4), (384, 2, 0.25))
+SIZES = ((128, 16, 0.05), (192, 8, 0.25), (256, 5, 0.35), (384, 2, 0.25), (512, 1, 0.1))
 
 
 @dataclass(frozen=True)

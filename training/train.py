@@ -5,12 +5,14 @@ Run with::
     python training/train.py --out RUN_DIR --steps 12000 [--seed 0]
 
 Run again to go on where it stopped. RUN_DIR then holds ``state.pt``, ``log.csv`` and
-``embedded.safetensors``, the file that the package ships.
+``embedded.safetensors``, the file that the package ships. With ``--start FILE`` a new
+run begins with the weights of such a file, at a lower ``--rate``.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import math
 import random
@@ -24,8 +26,9 @@ from tasks import BANK_CHANNELS, Batch, Pixels, read, stream
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from napari_hrdv2.core.devices import choose_precision
 from napari_hrdv2.core.embedded.network import ConvNet, ConvNetConfig
-from napari_hrdv2.core.embedded.weights import save_weights
+from napari_hrdv2.core.embedded.weights import load_weights, save_weights
 
 PEAK_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 1e-2, 300
 WITHOUT_BANK = 0.2  # how often the features must do without the filter bank
@@ -39,6 +42,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument("--start", type=Path)
+    parser.add_argument("--rate", type=float, default=PEAK_RATE)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--processes", type=int, default=1)
@@ -46,23 +51,44 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    Training(options.out, options.steps, options.seed).run(options.processes)
+    training = Training(
+        options.out,
+        options.steps,
+        options.seed,
+        rate=options.rate,
+        start=options.start,
+    )
+    training.run(options.processes)
 
 
 class Training:
     """Network, head and optimiser, with their state on disk."""
 
-    def __init__(self, folder: Path, steps: int, seed: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        steps: int,
+        seed: int,
+        *,
+        rate: float = PEAK_RATE,
+        start: Path | None = None,
+    ) -> None:
         self.folder, self.steps, self.seed = folder, steps, seed
+        self.rate, self.start = rate, start
         self.step, self.drawn, self.seconds = 0, 0, 0.0
-        self.network = ConvNet(ConvNetConfig()).to(memory_format=torch.channels_last)
-        self.average = ConvNet(ConvNetConfig()).eval()
-        self.average.load_state_dict(self.network.state_dict())
+        self.network = ConvNet(ConvNetConfig())
         self.head = RidgeHead(self.network.config.channels + BANK_CHANNELS)
+        if start is not None:
+            # Its normalisation is folded into the convolutions, and stays so.
+            weights = load_weights(start)
+            self.network = weights.network.requires_grad_(True)
+            self.head.log_trust.data.copy_(weights.trust.log())
+        self.network.to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.network).eval()
+        # Where the processor is not made for bfloat16 it would be the slower one.
+        self.precision = choose_precision(torch.device("cpu"))
         parameters = [*self.network.parameters(), *self.head.parameters()]
-        self.optimiser = torch.optim.AdamW(
-            parameters, PEAK_RATE, weight_decay=WEIGHT_DECAY
-        )
+        self.optimiser = torch.optim.AdamW(parameters, rate, weight_decay=WEIGHT_DECAY)
         if (folder / "state.pt").exists():
             self._load(torch.load(folder / "state.pt", weights_only=True))
 
@@ -94,11 +120,12 @@ class Training:
     def _learn(self, batch: Batch, visit: int, chance: random.Random) -> float:
         """Take one step; return the loss."""
         for group in self.optimiser.param_groups:
-            group["lr"] = PEAK_RATE * self._rate()
+            group["lr"] = self.rate * self._rate()
         flips = [axis for axis in (2, 3) if chance.random() < 0.5]
         images = batch.images.flip(flips) if flips else batch.images
         images = images.float().contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = self.precision is not torch.float32
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             grids = [
                 self.network(avg_pool2d(images, 1 << scale))
                 for scale in range(self.network.config.scales)
@@ -170,7 +197,8 @@ class Training:
             trust / trust.square().mean().sqrt(),
             self.folder / "embedded.safetensors",
             trained=f"training/train.py, step {self.step} of {self.steps}, seed "
-            f"{self.seed}, {self.seconds:.0f} s",
+            f"{self.seed}, {self.seconds:.0f} s"
+            + (f", from {load_weights(self.start).hash}" if self.start else ""),
         )
 
     def _load(self, state: dict[str, object]) -> None:

@@ -7,9 +7,11 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from sklearn.linear_model import Ridge
 
 from napari_hrdv2 import compute_features, load_backbone
+from napari_hrdv2.core.embedded.weights import BUNDLED, load_weights
 
 
 def test_the_head_is_balanced_ridge_regression_on_standardised_features() -> None:
@@ -23,7 +25,7 @@ def test_the_head_is_balanced_ridge_regression_on_standardised_features() -> Non
     head.log_trust[:] = torch.linspace(-1, 1, 8)
     weight = 1 / (3 * np.bincount(classes))[classes]
     mean = weight @ support
-    deviation = np.sqrt(weight @ (support - mean) ** 2 + 1e-4)
+    deviation = np.sqrt(query.var(0) + 1e-4)  # of pixels from all over the picture
     factor = np.exp(np.linspace(-1, 1, 8)[:5]) / deviation
     ridge = Ridge(alpha=float(head.log_penalty.exp()), fit_intercept=False)
     ridge.fit((support - mean) * factor, np.eye(3)[classes] - 1 / 3, weight)
@@ -99,6 +101,29 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
     image = np.random.default_rng(0).random((40, 50))
     features = compute_features(image, backbone)
     assert np.isfinite(features.materialize()).all()
+
+
+def test_a_run_can_begin_with_the_weights_of_another(tmp_path, monkeypatch) -> None:
+    import tasks
+    from train import Training
+
+    monkeypatch.setattr(tasks, "SIZES", ((64, 2, 1.0),))
+    shipped = load_weights()
+    training = Training(tmp_path, steps=1, seed=1, rate=1e-4, start=BUNDLED)
+    images = torch.rand(1, 3, 32, 48)
+    torch.testing.assert_close(training.network(images), shipped.network(images))
+    trust = training.head.log_trust.detach().exp()
+    torch.testing.assert_close(trust, shipped.trust)
+    threads = torch.get_num_threads()
+    training.run(processes=1)
+    torch.set_num_threads(threads)
+    new = load_weights(tmp_path / "embedded.safetensors")
+    assert new.hash != shipped.hash
+    torch.testing.assert_close(
+        new.network(images), shipped.network(images), atol=0.2, rtol=0.1
+    )
+    with safe_open(tmp_path / "embedded.safetensors", "pt") as file:
+        assert file.metadata()["trained"].endswith(f", from {shipped.hash}")
 
 
 def test_a_picture_is_not_seen_again_at_once(tmp_path, monkeypatch) -> None:

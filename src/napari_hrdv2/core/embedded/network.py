@@ -15,6 +15,7 @@ References
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -179,7 +180,7 @@ class ConvNet(nn.Module):
 
     def folded(self) -> ConvNet:
         """Return this network with the normalisation folded into its convolutions."""
-        folded = _copy(self).eval()
+        folded = copy.deepcopy(self).eval()
         for module in folded.modules():
             if isinstance(module, _Unit):
                 module.fold()
@@ -220,9 +221,3 @@ def _enlarged(planes: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return planes
     return functional.interpolate(planes, scale_factor=factor, mode="bilinear")
-
-
-def _copy(network: ConvNet) -> ConvNet:
-    copy = ConvNet(network.config)
-    copy.load_state_dict(network.state_dict())
-    return copy
