@@ -10,15 +10,17 @@ from napari_hrdv2 import (
     compute_features,
     load_backbone,
 )
+from napari_hrdv2.core.basis import Basis
 from napari_hrdv2.core.embedded import EmbeddedBackbone, tiles
 from napari_hrdv2.core.embedded.network import ConvNet, ConvNetConfig
 from napari_hrdv2.core.embedded.weights import BUNDLED
 from napari_hrdv2.core.errors import Cancelled, WeightsError
 from napari_hrdv2.core.feature_map import JoinedFeatures
 from napari_hrdv2.core.filters import filter_bank
-from napari_hrdv2.core.logistic import fit_readout
+from napari_hrdv2.core.labelled import SampleCache
 from napari_hrdv2.core.micrographs import draw_scribbles, random_micrograph
 from napari_hrdv2.core.scores import mean_iou
+from napari_hrdv2.core.self_training import fit_stages
 
 LEARNED = ConvNetConfig().channels
 
@@ -118,16 +120,17 @@ def test_what_training_trusts_reaches_the_classifier(backbone) -> None:
     assert both.trust[-5:].tolist() == [1] * 5
     torch.testing.assert_close(both.trust[:-5], features.trust)
     drawn = draw_scribbles(np.random.default_rng(0), picture.labels, 2)
-    found = PixelClassifier(balanced=False).fit(features, drawn)
+    found = PixelClassifier(balanced=False, self_training=False).fit(features, drawn)
     there = np.nonzero(drawn)
-    expected, _ = fit_readout(
+    survey = torch.from_numpy(SampleCache(features).survey().rows)
+    expected = fit_stages(
         features.sample(*there),
         drawn[there].astype(np.int64) - 1,
+        basis=Basis.of(survey, features.trust),  # test_basis.py says what that does
         regularisation=found.C,
         sample_weight=np.ones(len(there[0]), np.float32),
         tolerance=found.tolerance,
-        trust=features.trust,  # test_logistic.py says what that does
-    )
+    ).result
     np.testing.assert_allclose(found.weight, expected.weight, rtol=0.02, atol=1e-4)
 
 

@@ -286,7 +286,11 @@ def test_judging_is_the_same_as_a_fit_without_the_stroke():
     for suspect in judge_strokes(features, painted):
         rest = painted.copy()
         rest.ravel()[suspect.pixels] = 0
-        planes = PixelClassifier().fit(features, rest).predict_proba(features)
+        planes = (
+            PixelClassifier(self_training=False)
+            .fit(features, rest)
+            .predict_proba(features)
+        )
         mean = planes.reshape(3, -1)[:, suspect.pixels].mean(axis=1)
         own = CLASSES.index(suspect.class_id)
         other = CLASSES.index(suspect.predicted_id)

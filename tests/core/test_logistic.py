@@ -8,8 +8,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from napari_hrdv2.core.basis import Basis
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.core.logistic import Readout, fit_readout
+from napari_hrdv2.core.logistic import Readout
+from napari_hrdv2.core.self_training import Stages, fit_stages
 
 
 def blobs(count=400, channels=12, classes=3, seed=0):
@@ -34,10 +36,13 @@ def log_probability(readout, samples):
     return logits - np.log(np.exp(logits).sum(1, keepdims=True))
 
 
-def fit(samples, labels, tolerance=1e-6, **options):
-    return fit_readout(
+def fit(samples, labels, tolerance=1e-6, trust=None, basis=None, **options):
+    """Fit to these samples alone; coordinates that are only turned change nothing."""
+    basis = basis or Basis.of(torch.from_numpy(samples), trust, kept=1, whitening=0)
+    return fit_stages(
         samples,
         labels,
+        basis=basis,
         regularisation=1.0,
         sample_weight=balanced(labels),
         tolerance=tolerance,
@@ -47,7 +52,7 @@ def fit(samples, labels, tolerance=1e-6, **options):
 
 def test_probabilities_equal_those_of_scikit_learn():
     samples, labels = blobs()
-    readout, _ = fit(samples, labels)
+    readout = fit(samples, labels).result
     scaled = StandardScaler().fit_transform(samples.astype(np.float64))
     reference = LogisticRegression(class_weight="balanced", tol=1e-8, max_iter=5000)
     expected = reference.fit(scaled, labels).predict_log_proba(scaled)
@@ -57,52 +62,59 @@ def test_probabilities_equal_those_of_scikit_learn():
 def test_trust_is_a_factor_on_the_standardised_channels():
     samples, labels = blobs()
     trust = np.geomspace(0.2, 4, samples.shape[1]).astype(np.float32)
-    readout, _ = fit(samples, labels, trust=torch.from_numpy(trust))
+    readout = fit(samples, labels, trust=torch.from_numpy(trust)).result
     scaled = StandardScaler().fit_transform(samples.astype(np.float64)) * trust
     reference = LogisticRegression(class_weight="balanced", tol=1e-8, max_iter=5000)
     expected = reference.fit(scaled, labels).predict_log_proba(scaled)
     np.testing.assert_allclose(log_probability(readout, samples), expected, atol=0.05)
-    plain, _ = fit(samples, labels)
+    plain = fit(samples, labels).result
     assert not np.allclose(plain.weight, readout.weight, rtol=0.1)
 
 
 def test_a_warm_start_ends_where_a_cold_one_does():
     samples, labels = blobs(500)
-    cold, _ = fit(samples, labels)
-    former, preconditioner = fit(samples[:450], labels[:450])
-    warm, reused = fit(samples, labels, start=former, preconditioner=preconditioner)
-    assert reused is preconditioner
+    basis = Basis.of(torch.from_numpy(samples))
+    cold = fit(samples, labels, basis=basis)
+    former = fit(samples[:450], labels[:450], basis=basis)
+    warm = fit(samples, labels, basis=basis, start=former)
+    assert warm.preconditioners[0] is former.preconditioners[0]
     np.testing.assert_allclose(
-        log_probability(warm, samples), log_probability(cold, samples), atol=0.05
+        log_probability(warm.result, samples),
+        log_probability(cold.result, samples),
+        atol=0.05,
     )
 
 
 def test_starting_at_the_optimum_changes_nothing_to_speak_of():
     samples, labels = blobs()
-    optimum, preconditioner = fit(samples, labels)
-    again, _ = fit(samples, labels, 1e-4, start=optimum, preconditioner=preconditioner)
-    np.testing.assert_allclose(again.weight, optimum.weight, rtol=1e-3, atol=1e-6)
+    optimum = fit(samples, labels)
+    again = fit(samples, labels, 1e-4, start=optimum).result
+    np.testing.assert_allclose(
+        log_probability(again, samples),
+        log_probability(optimum.result, samples),
+        atol=1e-3,
+    )
 
 
 def test_the_same_samples_give_the_same_readout_to_the_bit():
     samples, labels = blobs()
-    first, second = fit(samples, labels)[0], fit(samples, labels)[0]
+    first, second = fit(samples, labels).result, fit(samples, labels).result
     assert np.array_equal(first.weight, second.weight)
     assert np.array_equal(first.bias, second.bias)
 
 
 def test_a_preconditioner_of_other_classes_is_not_used():
     samples, labels = blobs()
-    _, preconditioner = fit(samples, labels.clip(max=1))
-    _, fresh = fit(samples, labels, preconditioner=preconditioner)
-    assert fresh is not preconditioner
+    former = fit(samples, labels.clip(max=1)).preconditioners
+    fresh = fit(samples, labels, start=Stages((), former)).preconditioners
+    assert fresh[0] is not former[0]
 
 
 @pytest.mark.parametrize("constant", [0.0, 1.0, -4e4])
 def test_a_channel_that_does_not_vary_is_left_out(constant):
     samples, labels = blobs()
     samples[:, 4] = constant
-    readout, _ = fit(samples, labels)
+    readout = fit(samples, labels).result
     assert np.isfinite(readout.weight).all()
     assert np.abs(readout.weight[:, 4]).max() < 1e-6
 
@@ -110,12 +122,12 @@ def test_a_channel_that_does_not_vary_is_left_out(constant):
 def test_a_channel_of_rounding_errors_gets_no_weight():
     samples, labels = blobs()
     samples[:, 4] = 1e-9 * labels  # would separate the classes perfectly
-    readout, _ = fit(samples, labels)
+    readout = fit(samples, labels).result
     assert np.abs(readout.weight[:, 4]).max() < 1e-3
 
 
 def test_one_sample_per_class_is_enough():
-    readout, _ = fit(np.float32([[0, 1], [3, 1]]), np.array([0, 1]))
+    readout = fit(np.float32([[0, 1], [3, 1]]), np.array([0, 1])).result
     assert (np.float32([[-1, 1], [4, 1]]) @ readout.weight.T + readout.bias).argmax(
         1
     ).tolist() == [0, 1]
@@ -130,8 +142,8 @@ def test_stopping_is_possible_between_evaluations():
         asked.append(None)
         return False
 
-    expected, _ = fit(samples, labels)
-    readout, _ = fit(samples, labels, should_stop=counted)
+    expected = fit(samples, labels).result
+    readout = fit(samples, labels, should_stop=counted).result
     assert np.array_equal(readout.weight, expected.weight)
     for last in range(len(asked)):
         answers = iter([False] * last)

@@ -14,15 +14,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .basis import Overview
 from .classifier import PixelClassifier
 from .errors import Cancelled
-from .labelled import SampleCache, check_classes, check_labels, labelled_pixels
-from .logistic import Preconditioner, Readout, fit_readout
+from .labelled import (
+    SampleCache,
+    check_classes,
+    check_labels,
+    labelled_pixels,
+    surveyed,
+)
+from .self_training import Stages, fit_stages
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .feature_map import Features
+    from .logistic import Readout
 
     Floats = NDArray[np.float32]
     Pixels = NDArray[np.int64]
@@ -158,7 +166,7 @@ def judge_strokes(
     names = {
         int(each): model.class_names.get(int(each), f"Class {each}") for each in classes
     }
-    problem = _Problem.of(cache, strokes, classes, model)
+    problem = _Problem.of(cache, array, strokes, classes, model)
     for stroke in problem.worst_first()[:most]:
         if should_stop is not None and should_stop():
             raise Cancelled("stopped before all strokes were judged")
@@ -211,14 +219,14 @@ class _Problem:
     index: NDArray[np.intp]
     strokes: list[_Stroke]
     model: PixelClassifier
-    features: Features
-    full: Readout
-    preconditioner: Preconditioner
+    overview: Overview
+    full: Stages
 
     @classmethod
     def of(
         cls,
         cache: SampleCache,
+        labels: NDArray[np.integer],
         strokes: list[tuple[int, Pixels]],
         classes: NDArray[np.integer],
         model: PixelClassifier,
@@ -237,15 +245,16 @@ class _Problem:
         start = None
         if np.array_equal(model.classes, classes):
             start = model._start(model.classes, rows.shape[1])
-        full, preconditioner = _fit(
-            rows, index, np.ones(len(rows), bool), model, cache.features, start, None
-        )
-        return cls(rows, index, made, model, cache.features, full, preconditioner)
+        survey, _ = surveyed([cache], [labels], None)
+        overview = Overview.of(survey, cache.features.trust).knowing(rows, index)
+        full = _fit(rows, index, np.ones(len(rows), bool), model, overview, start)
+        return cls(rows, index, made, model, overview, full)
 
     def worst_first(self) -> list[_Stroke]:
         """Return the strokes that can be judged, by their loss in the full fit."""
         for stroke in self.strokes:
-            own = _probabilities(self.table[stroke.rows], self.full)[:, stroke.index]
+            rows = self.table[stroke.rows]
+            own = _probabilities(rows, self.full.result)[:, stroke.index]
             stroke.loss = -float(np.log(own + 1e-9).mean())
         counts = np.bincount([stroke.index for stroke in self.strokes])
         able = [s for s in self.strokes if counts[s.index] > OTHER_STROKES]
@@ -256,14 +265,8 @@ class _Problem:
         used = np.ones(len(self.table), bool)
         used[stroke.rows] = False
         return _fit(
-            self.table,
-            self.index,
-            used,
-            self.model,
-            self.features,
-            self.full,
-            self.preconditioner,
-        )[0]
+            self.table, self.index, used, self.model, self.overview, self.full
+        ).result
 
 
 def _fit(
@@ -271,24 +274,22 @@ def _fit(
     index: NDArray[np.intp],
     used: NDArray[np.bool_],
     model: PixelClassifier,
-    features: Features,
-    start: Readout | None,
-    preconditioner: Preconditioner | None,
-) -> tuple[Readout, Preconditioner]:
-    """Fit to the rows in use. The others only take part in the standardisation."""
+    overview: Overview,
+    start: Stages | None,
+) -> Stages:
+    """Fit to the rows in use, and to them alone: what is unlabelled would agree."""
     counts = np.bincount(index[used], minlength=int(index.max()) + 1)
     weight = used.astype(np.float32)
     if model.balanced:
         weight *= (used.sum() / (len(counts) * counts))[index].astype(np.float32)
-    return fit_readout(
+    return fit_stages(
         table,
         index,
+        basis=overview.basis,
         regularisation=model.C,
         sample_weight=weight,
         tolerance=max(TOLERANCE, model.tolerance),
-        trust=features.trust,
         start=start,
-        preconditioner=preconditioner,
     )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from .basis import Overview
+from .feature_map import Features
 from .labelled import (
     MOST_PER_CLASS,
     SampleCache,
@@ -17,16 +20,20 @@ from .labelled import (
     digest,
     labelled_pixels,
     matched,
+    surveyed,
     thinned,
     training_pixels,
 )
-from .logistic import Preconditioner, Readout, fit_readout, stop_fit_if
+from .logistic import Readout, stop_fit_if
+from .self_training import Stages, fit_stages
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from .features import Features, Recipe
+    from .features import Recipe
     from .pixel_tiles import Region
+
+    _Part = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]
 
 
 __all__ = [
@@ -45,12 +52,16 @@ class PixelClassifier:
     ----------
     C : float
         Weight of the labelled pixels against the penalty on large coefficients, which
-        act on standardised features. Far below 1 because the pixels of a stroke are
-        alike: a thousand of them tell as much as a few dozen independent ones.
+        act on coordinates of the features, see `Basis`. Far below 1 because the pixels
+        of a stroke are alike: a thousand of them tell as much as a few dozen
+        independent ones.
     balanced : bool
         Whether all classes count alike however many pixels each was given.
     tolerance : float
         Where the fit stops; smaller is slower.
+    self_training : bool
+        Whether pixels that are not labelled train too, where the classifier is sure of
+        them, see `fit_stages`.
     most_per_class : int or None
         How many labelled pixels of a class train, of each image; None for all. Of more
         it takes some from all over, the same ones for the same labels, and each of
@@ -87,11 +98,13 @@ class PixelClassifier:
         C: float = 0.03,
         balanced: bool = True,
         tolerance: float = 1e-5,
+        self_training: bool = True,
         most_per_class: int | None = MOST_PER_CLASS,
     ) -> None:
         if not 0 < C < np.inf:
             raise ValueError(f"C: {C} is not a weight; a number above 0 is needed")
         self.C, self.balanced, self.tolerance = float(C), balanced, tolerance
+        self.self_training = self_training
         self.most_per_class = _checked_limit(most_per_class)
         self.classes = np.empty(0, np.int64)
         self.weight = np.empty((0, 0), np.float32)
@@ -101,7 +114,8 @@ class PixelClassifier:
         self.class_colors: dict[int, str] = {}
         self.pixel_size: tuple[float, str] | None = None
         self.labels_hash = ""
-        self._preconditioner: Preconditioner | None = None
+        self._overview: Overview | None = None
+        self._stages = Stages()
 
     def __repr__(self) -> str:
         made = ", ".join(recipe.backbone for recipe in self.recipes)
@@ -118,11 +132,13 @@ class PixelClassifier:
         labels: ArrayLike | Sequence[ArrayLike],
         *,
         samples: SampleCache | Sequence[SampleCache] | None = None,
+        excluded: ArrayLike | Sequence[ArrayLike | None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Self:
         """Train on the labelled pixels; start from the last fit if there is one.
 
         Of a class with more than `most_per_class` pixels in an image, on some of them.
+        A survey of the unlabelled pixels tells what else there is in the images.
 
         Parameters
         ----------
@@ -131,6 +147,8 @@ class PixelClassifier:
             0 where a pixel is not labelled, else any positive label id.
         samples : SampleCache, or a sequence of them
             Of these features, so that pixels seen before are not read again.
+        excluded : (H, W) bool array, or a sequence of them or None, optional
+            Where an image shows no material: the survey leaves it out.
         should_stop : callable, optional
             Asked before each image is read and between steps of the fit.
 
@@ -152,35 +170,35 @@ class PixelClassifier:
             check_labels(array, one.shape[1:])
             for one, array in zip(many, arrays, strict=True)
         ]
+        masks = [excluded] if isinstance(features, Features) else excluded
         _check_same_kind(many)
-        pixels = [labelled_pixels(array) for array in checked]
         parts = []
-        for cache, array, at in zip(caches, checked, pixels, strict=True):
+        for cache, array in zip(caches, checked, strict=True):
             stop_fit_if(should_stop)
-            parts.append(_read(cache, array, at, self.most_per_class))
-        rows, ids, stand_for = zip(*parts, strict=True)
-        classes, index = np.unique(np.concatenate(ids), return_inverse=True)
-        check_classes(classes)
-        weights = np.concatenate(stand_for)
-        if self.balanced:
-            counts = np.bincount(index, weights)
-            weights *= (counts.sum() / (len(classes) * counts))[index]
-        table = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        readout, self._preconditioner = fit_readout(
-            table,
-            index,
+            parts.append(_read(cache, array, self.most_per_class))
+        training = _Samples.of(parts, balanced=self.balanced)
+        check_classes(training.classes)
+        survey, is_free = surveyed(caches, checked, masks)
+        overview = self._overview
+        if overview is None or not overview.is_of(survey):
+            overview = Overview.of(survey, many[0].trust)
+        view = overview.knowing(training.rows, training.index)
+        stages = fit_stages(
+            training.rows,
+            training.index,
+            basis=view.basis,
             regularisation=self.C,
-            sample_weight=weights.astype(np.float32),
+            sample_weight=training.weight,
             tolerance=self.tolerance,
-            trust=many[0].trust,
-            start=self._start(classes, table.shape[1]),
-            preconditioner=self._preconditioner,
+            unlabelled=view.design[is_free] if self.self_training else None,
+            start=self._start(training.classes, training.rows.shape[1]),
             should_stop=should_stop,
         )
-        self.classes = classes
+        self._overview, self._stages = overview, stages
+        self.classes, readout = training.classes, stages.result
         self.weight, self.bias = readout.weight, readout.bias
         self.recipes = many[0].recipes
-        self.labels_hash = digest(checked, pixels)
+        self.labels_hash = digest(checked, [labelled_pixels(each) for each in checked])
         return self
 
     def predict(
@@ -279,18 +297,22 @@ class PixelClassifier:
 
         return load_classifier(path)
 
-    def _start(
-        self, classes: NDArray[np.integer[Any]], channels: int
-    ) -> Readout | None:
-        """The last readout for the classes it knew, zero for new ones."""
+    def _start(self, classes: NDArray[np.integer[Any]], channels: int) -> Stages:
+        """The last fit for the classes it knew, zero for new ones."""
         if self.weight.shape[1:] != (channels,):
-            return None
-        weight = np.zeros((len(classes), channels), np.float32)
-        bias = np.full(len(classes), self.bias.mean(), np.float32)
+            return Stages()
         known = np.isin(classes, self.classes)
         former = np.searchsorted(self.classes, classes[known])
-        weight[known], bias[known] = self.weight[former], self.bias[former]
-        return Readout(weight, bias)
+
+        def moved(readout: Readout) -> Readout:
+            weight = np.zeros((len(classes), readout.weight.shape[1]), np.float32)
+            bias = np.full(len(classes), readout.bias.mean(), np.float32)
+            weight[known], bias[known] = readout.weight[former], readout.bias[former]
+            return Readout(weight, bias)
+
+        # What a file or a light copy knows is the result alone.
+        readouts = self._stages.readouts or (Readout(self.weight, self.bias),)
+        return replace(self._stages, readouts=tuple(moved(each) for each in readouts))
 
     def _check_can_read(self, features: Features) -> None:
         if not self.is_fitted:
@@ -318,14 +340,33 @@ def _checked_limit(most_per_class: int | None) -> int | None:
     return int(most_per_class)
 
 
+@dataclass(frozen=True)
+class _Samples:
+    """Rows of features, the class of each by index, and how much each counts."""
+
+    rows: NDArray[np.float32]
+    index: NDArray[np.intp]
+    weight: NDArray[np.float32]
+    classes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, parts: Sequence[_Part], *, balanced: bool) -> Self:
+        """Put what several images give together."""
+        rows, ids, stand_for = zip(*parts, strict=True)
+        classes, index = np.unique(np.concatenate(ids), return_inverse=True)
+        weight = np.concatenate(stand_for)
+        if balanced:
+            counts = np.bincount(index, weight)
+            weight *= (counts.sum() / (len(classes) * counts))[index]
+        table = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        return cls(table, index, weight.astype(np.float32), classes)
+
+
 def _read(
-    cache: SampleCache,
-    labels: NDArray[Any],
-    pixels: NDArray[np.int64],
-    most_per_class: int | None,
-) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]:
+    cache: SampleCache, labels: NDArray[Any], most_per_class: int | None
+) -> _Part:
     """Return rows and label ids of what trains, and how many pixels each stands for."""
-    chosen, stands_for = thinned(labels, pixels, most_per_class)
+    chosen, stands_for = thinned(labels, labelled_pixels(labels), most_per_class)
     rows, order = cache.rows(chosen)
     ids = labels.ravel()[order].astype(np.int64)
     weights = np.ones(len(ids))

@@ -1,9 +1,9 @@
 """Multinomial logistic regression that is fast enough to follow a brush.
 
-The objective is the usual one: class-weighted cross-entropy plus an L2 penalty on
-standardised features. L-BFGS needs hundreds of steps on it because channels of deep
-features are strongly correlated. In coordinates where an approximation of the Hessian
-is the identity it needs a few dozen, and a few when it starts from the last fit. The
+The objective is the usual one: class-weighted cross-entropy plus an L2 penalty on the
+coefficients. L-BFGS needs hundreds of steps on it because channels of deep features are
+strongly correlated. In coordinates where an approximation of the Hessian is the
+identity it needs a few dozen, and a few when it starts from the last fit. The
 approximation is one Gram matrix, weighted by how undecided the start is about each
 sample, for all classes alike; Böhning's bound [1]_ is of the same form.
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 MAXIMUM_STEPS = 500
 REUSE_FACTOR = 1.3  # a preconditioner serves until the samples have grown by this
-NEGLIGIBLE = 1e-6  # deviation of a channel, against its mean or against 1
 LEAST_CURVATURE = 0.02  # samples that are decided now may not stay so
 
 
@@ -54,7 +53,7 @@ class Preconditioner:
 
     Attributes
     ----------
-    factor, inverse : (C + 1, C + 1) float32 tensors
+    factor, inverse : (k + 1, k + 1) float32 tensors
         Lower Cholesky factor and its inverse.
     samples, classes : int
         What it was made from.
@@ -75,35 +74,33 @@ class Preconditioner:
         )
 
 
-def fit_readout(
-    samples: NDArray[np.float32],
-    classes: NDArray[np.intp],
+def minimised(
+    design: Tensor,
+    classes: Tensor,
+    weights: Tensor,
     *,
     regularisation: float,
-    sample_weight: NDArray[np.float32],
     tolerance: float,
-    trust: Tensor | None = None,
-    start: Readout | None = None,
+    start: Tensor | None = None,
     preconditioner: Preconditioner | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> tuple[Readout, Preconditioner]:
-    """Return the readout that minimises the penalised cross-entropy.
+) -> tuple[Tensor, Preconditioner]:
+    """Return the coefficients that minimise the penalised cross-entropy.
 
     Parameters
     ----------
-    samples : (N, C) float32 array
-        Feature vectors as they are; standardisation is folded into the result.
-    classes : (N,) array of int
-        Class indices 0 … K-1, each of which occurs.
+    design : (N, k + 1) float32 tensor
+        Samples in the coordinates that the penalty means, with a last column of ones.
+    classes : (N,) int64 tensor
+        Class indices 0 … K-1; each occurs, or is known to the start.
+    weights : (N,) float32 tensor
+        Of the samples.
     regularisation : float
         Weight of the loss against the penalty, scikit-learn's C.
-    sample_weight : (N,) float32 array
     tolerance : float
         Largest component of the preconditioned gradient that counts as zero.
-    trust : (C,) float32 tensor, optional
-        Factors on the standardised channels: the penalty weighs less on those above 1.
-    start : Readout, optional
-        Where to begin, on features as they are.
+    start : (K, k + 1) float32 tensor, optional
+        Where to begin.
     preconditioner : Preconditioner, optional
         Of an earlier fit to similar samples.
     should_stop : callable, optional
@@ -111,7 +108,7 @@ def fit_readout(
 
     Returns
     -------
-    readout : Readout
+    solution : (K, k + 1) float32 tensor
     preconditioner : Preconditioner
         For the next fit.
 
@@ -122,27 +119,18 @@ def fit_readout(
     """
     # All of it in torch: the threads of another library, NumPy's or SciPy's, would go
     # on spinning on the cores that the segmentation needs next.
-    design, mean, scale = _standardised(torch.from_numpy(samples), trust)
-    count = int(classes.max()) + 1
-    solution = torch.zeros(count, design.shape[1])
-    if start is not None:
-        solution[:, :-1] = torch.from_numpy(start.weight) * scale
-        solution[:, -1] = torch.from_numpy(start.bias)
-        solution[:, -1] += torch.from_numpy(start.weight) @ mean
-    weights = torch.from_numpy(sample_weight) / float(sample_weight.sum())
-    penalty = 1 / (regularisation * float(sample_weight.sum()))
-    objective = _Objective(
-        design, torch.from_numpy(classes), weights, penalty, should_stop
-    )
-    if preconditioner is None or not preconditioner.serves(design, count):
+    solution = start
+    if solution is None:
+        solution = torch.zeros(int(classes.max()) + 1, design.shape[1])
+    total = float(weights.sum())
+    weights, penalty = weights / total, 1 / (regularisation * total)
+    objective = _Objective(design, classes, weights, penalty, should_stop)
+    if preconditioner is None or not preconditioner.serves(design, len(solution)):
         # What a rough solution is undecided about makes a far better one.
         rough = _precondition(design, solution, weights, penalty)
         solution = _minimised(objective, solution, rough, max(tolerance, 1e-3))
         preconditioner = _precondition(design, solution, weights, penalty)
-    solution = _minimised(objective, solution, preconditioner, tolerance)
-    weight = solution[:, :-1] / scale
-    bias = solution[:, -1] - weight @ mean
-    return Readout(weight.numpy(), bias.numpy()), preconditioner
+    return _minimised(objective, solution, preconditioner, tolerance), preconditioner
 
 
 def _minimised(
@@ -158,7 +146,7 @@ def _minimised(
         max_iter=MAXIMUM_STEPS,
         tolerance_grad=tolerance,
         tolerance_change=0,
-        history_size=20,
+        history_size=10,
         line_search_fn="strong_wolfe",
     )
 
@@ -173,7 +161,7 @@ def _minimised(
 
 
 class _Objective:
-    """Mean loss and its gradient, as a function of the (K, C + 1) coefficients."""
+    """Mean loss and its gradient, as a function of the (K, k + 1) coefficients."""
 
     def __init__(
         self,
@@ -183,7 +171,7 @@ class _Objective:
         penalty: float,
         should_stop: Callable[[], bool] | None,
     ) -> None:
-        self.design, self.classes = design, classes[None]  # (N, C + 1), (1, N)
+        self.design, self.classes = design, classes[None]  # (N, k + 1), (1, N)
         self.weights, self.penalty = weights, penalty
         self.should_stop = should_stop
 
@@ -193,7 +181,7 @@ class _Objective:
         losses = -log_probability.gather(0, self.classes)[0]
         errors = log_probability.exp_()
         errors.scatter_add_(0, self.classes, -torch.ones_like(losses)[None])
-        gradient = (errors * self.weights) @ self.design  # (K, C + 1)
+        gradient = (errors * self.weights) @ self.design  # (K, k + 1)
         inner = coefficients[:, :-1]
         gradient[:, :-1] += self.penalty * inner
         # Near the end steps change the loss by less than float32 resolves.
@@ -205,25 +193,6 @@ def stop_fit_if(should_stop: Callable[[], bool] | None) -> None:
     """Raise `Cancelled` if the caller wants no more."""
     if should_stop is not None and should_stop():
         raise Cancelled("the fit was cancelled")
-
-
-def _standardised(
-    samples: Tensor, trust: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return standardised samples with a last column of ones, mean and scale."""
-    share = torch.full((len(samples),), 1 / len(samples))
-    mean = share @ samples
-    design = torch.empty(len(samples), samples.shape[1] + 1)
-    centred = design[:, :-1]
-    torch.sub(samples, mean, out=centred)
-    scale = torch.linalg.vector_norm(centred, dim=0) / len(samples) ** 0.5
-    # What hardly varies is rounding, which must not be blown up to weigh like the rest.
-    scale[scale <= NEGLIGIBLE * mean.abs().clamp_min(1)] = 1
-    if trust is not None:
-        scale /= trust
-    centred *= scale.reciprocal()
-    design[:, -1] = 1
-    return design, mean, scale
 
 
 def _precondition(

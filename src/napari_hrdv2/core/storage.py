@@ -73,6 +73,7 @@ def _describe(classifier: PixelClassifier) -> str:
             "C": classifier.C,
             "balanced": classifier.balanced,
             "tolerance": classifier.tolerance,
+            "self_training": classifier.self_training,
             "most_per_class": classifier.most_per_class,
             "recipes": [asdict(recipe) for recipe in classifier.recipes],
             "class_names": classifier.class_names,
@@ -95,7 +96,8 @@ def _restore(tensors: dict[str, Any], described: dict[str, Any]) -> PixelClassif
         C=described["C"],
         balanced=described["balanced"],
         tolerance=described["tolerance"],
-        # The first files did not tell.
+        # The first files did not tell: they were trained without.
+        self_training=described.get("self_training", False),
         most_per_class=described.get("most_per_class", MOST_PER_CLASS),
     )
     weight, bias, classes = (tensors[name] for name in ("weight", "bias", "classes"))

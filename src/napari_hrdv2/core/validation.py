@@ -73,8 +73,8 @@ def leave_one_image_out(
     labels : sequence of (H, W) arrays of int
         0 where a pixel is not labelled.
     classifier : PixelClassifier, optional
-        Its settings are used: `C`, `balanced`, `tolerance`, `most_per_class`. It is
-        left as it is.
+        Its settings are used: `C`, `balanced`, `tolerance`, `self_training`,
+        `most_per_class`. It is left as it is.
     samples : sequence of SampleCache, optional
         Of these features, so that pixels seen before are not read again.
     progress : callable, optional
@@ -113,6 +113,7 @@ def leave_one_image_out(
         C=settings.C,
         balanced=settings.balanced,
         tolerance=settings.tolerance,
+        self_training=settings.self_training,
         most_per_class=settings.most_per_class,
     )
     results = []

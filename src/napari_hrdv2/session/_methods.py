@@ -208,9 +208,21 @@ def _classifier(provenance: Provenance) -> Iterable[str]:
         )
     weights = "all classes weighted alike" if provenance.balanced else "unweighted"
     yield (
-        "A multinomial logistic regression with L2 penalty on standardised features "
-        f"(C = {provenance.C:g}, {weights}) was fitted to these pixels and assigned "
-        "every pixel to a class."
+        "A multinomial logistic regression with L2 penalty on standardised, slightly "
+        f"whitened features (C = {provenance.C:g}, {weights}) was fitted to these "
+        f"pixels{_and_others(provenance)} and assigned every pixel to a class."
+    )
+
+
+def _and_others(provenance: Provenance) -> str:
+    if not provenance.self_training:
+        return ""
+    from napari_hrdv2.core.labelled import SURVEY_PIXELS
+    from napari_hrdv2.core.self_training import ROUNDS
+
+    return (
+        f" and then, {ROUNDS} times, to these and to those of {SURVEY_PIXELS} "
+        "unlabelled pixels that it was sure of (self-training)"
     )
 
 

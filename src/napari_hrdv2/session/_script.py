@@ -62,16 +62,19 @@ backbone = hr.load_backbone(**BACKBONE)
 """
 
 _TRAIN = """
-features, strokes = {{}}, []
+features, strokes, excluded = {{}}, [], []
 for number, (image, labels, _, value_range, rectangles) in enumerate(IMAGES):
     if labels is not None:
         picture = read_image(image).data
         features[number] = features_of(picture, value_range)
         painted = read_labels(labels)
-        painted[left_out(picture, rectangles)] = 0
+        excluded.append(left_out(picture, rectangles))
+        painted[excluded[-1]] = 0
         strokes.append(painted)
-classifier = hr.PixelClassifier(C={C!r}, balanced={balanced!r})
-classifier.fit(list(features.values()), strokes)
+classifier = hr.PixelClassifier(
+    C={C!r}, balanced={balanced!r}, self_training={self_training!r}
+)
+classifier.fit(list(features.values()), strokes, excluded=excluded)
 """
 
 _CHECK = """\
@@ -186,6 +189,7 @@ def python_script(
         (_TRAIN if trains else _LOAD).format(
             C=provenance.C,
             balanced=provenance.balanced,
+            self_training=provenance.self_training,
             classifier_file=provenance.classifier_file,
         ),
     ]

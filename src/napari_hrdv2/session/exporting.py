@@ -293,6 +293,7 @@ def _record(session: Session, items: Sequence[Item]) -> partial[Provenance]:
         classes=classes,
         C=classifier.C,
         balanced=classifier.balanced,
+        self_training=classifier.self_training,
         classifier_file=CLASSIFIER if session.is_loaded else None,
         labels_hash=classifier.labels_hash,
         refinement=None if refinement.is_off else refinement,

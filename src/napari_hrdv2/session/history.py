@@ -43,6 +43,7 @@ def light_copy(classifier: PixelClassifier) -> PixelClassifier:
         C=classifier.C,
         balanced=classifier.balanced,
         tolerance=classifier.tolerance,
+        self_training=classifier.self_training,
         most_per_class=classifier.most_per_class,
     )
     copy.classes = classifier.classes

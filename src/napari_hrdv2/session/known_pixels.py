@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from napari_hrdv2.core.feature_map import Features
+from napari_hrdv2.core.labelled import survey_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -24,13 +25,14 @@ class KnownPixels(Features):
     features : Features
         They are read here, and not kept.
     pixels : (N,) array of int
-        Flat indices into (H, W), ascending; those of `training_pixels` are enough.
+        Flat indices into (H, W); those of `training_pixels` are enough. Those of
+        `survey_pixels` are kept beside them.
     """
 
     def __init__(self, features: Features, pixels: NDArray[np.int64]) -> None:
         self.shape, self.recipes = features.shape, features.recipes
         self.trust = features.trust
-        self._kept = np.asarray(pixels, np.int64)
+        self._kept = np.union1d(pixels, survey_pixels(self.shape[1:]))
         self._vectors = features.sample(*np.divmod(self._kept, self.shape[2]))
 
     @property

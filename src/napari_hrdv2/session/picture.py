@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_hrdv2.session.digests import image_digest
 from napari_hrdv2.session.scribbles import Scribbles
 from napari_hrdv2.session.stacks import Plane
 from napari_hrdv2.session.train_work import Strokes
@@ -254,11 +255,14 @@ class Picture:
         """Return what it adds to the training; it must be painted and have samples."""
         assert self._strokes is not None
         assert self.samples is not None
-        return Strokes(self.samples.features, self._strokes.labels, self.samples)
+        return Strokes(
+            self.samples.features, self._strokes.labels, self.samples, self.excluded
+        )
 
     def signature(self) -> bytes:
-        """Return what tells its strokes and features from all other ones."""
-        return f"{self.key}/{self._serial}/".encode() + self.strokes_digest
+        """Return what tells what it trains from everything else that it could."""
+        left_out = "" if self.excluded is None else image_digest(self.excluded)
+        return f"{self.key}/{self._serial}/{left_out}/".encode() + self.strokes_digest
 
     def _knows_strokes(self) -> bool:
         from napari_hrdv2.core.classifier import training_pixels

@@ -159,7 +159,7 @@ class Provenance:
     features : FeatureRecord
     classes : mapping of int to ClassInfo
         Names and colours by label id.
-    C, balanced
+    C, balanced, self_training
         Of the `PixelClassifier`.
     classifier_file : str, optional
         A saved classifier that was used as it was, in place of a training.
@@ -181,6 +181,7 @@ class Provenance:
     classes: Mapping[int, ClassInfo]
     C: float = 0.03
     balanced: bool = True
+    self_training: bool = True
     classifier_file: str | None = None
     labels_hash: str = ""
     refinement: Refinement | None = None

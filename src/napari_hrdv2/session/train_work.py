@@ -34,11 +34,14 @@ class Strokes:
         A snapshot of the scribbles; 0 is not labelled.
     samples : SampleCache
         Rows of pixels that were labelled before.
+    excluded : (H, W) bool array or None
+        Where the picture is no material.
     """
 
     features: Any
     labels: NDArray[Any]
     samples: SampleCache
+    excluded: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class TrainRequest:
                 [one.features for one in self.strokes],
                 [one.labels for one in self.strokes],
                 samples=[one.samples for one in self.strokes],
+                excluded=[one.excluded for one in self.strokes],
                 should_stop=talk.should_stop,
             )
         if self.visible is not None and self._is_large:

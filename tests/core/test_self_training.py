@@ -1,0 +1,179 @@
+"""Unlabelled pixels train where the classifier is sure of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from napari_hrdv2 import HighResFeatures, PixelClassifier
+from napari_hrdv2.core.basis import Basis
+from napari_hrdv2.core.classifier import SampleCache
+from napari_hrdv2.core.labelled import survey_pixels, surveyed
+from napari_hrdv2.core.self_training import ROUNDS, SURE, UNSURE, fit_stages
+
+
+def two_clouds(count=600, seed=0):
+    """Two clouds that a line parts, with a few labels far from where they meet."""
+    rng = np.random.default_rng(seed)
+    truth = rng.permutation(count) % 2
+    rows = rng.standard_normal((count, 4)) * [3, 0.4, 1, 1]
+    rows[:, 1] += 2.2 * truth
+    return rows.astype(np.float32), truth
+
+
+def fitted(rows, classes, unlabelled, regularisation=0.5, **options):
+    basis = Basis.of(torch.from_numpy(np.concatenate([rows, unlabelled])))
+    others = basis.design(torch.from_numpy(unlabelled))
+    return basis, fit_stages(
+        rows,
+        classes,
+        basis=basis,
+        regularisation=regularisation,
+        sample_weight=np.ones(len(rows), np.float32),
+        tolerance=1e-6,
+        unlabelled=others,
+        **options,
+    )
+
+
+def test_it_equals_the_slow_way_with_scikit_learn():
+    rows, truth = two_clouds()
+    few, rest = np.r_[0:12], rows[12:]
+    basis, stages = fitted(rows[few], truth[few], rest)
+    labelled, others = (
+        basis.design(torch.from_numpy(part))[:, :-1].numpy()
+        for part in (rows[few], rest)
+    )
+    model = LogisticRegression(C=0.5, tol=1e-10, max_iter=10000)
+    model.fit(labelled, truth[few])
+    for _ in range(ROUNDS):
+        probability = model.predict_proba(others)
+        counts = np.clip((probability.max(1) - UNSURE) / (SURE - UNSURE), 0, 1)
+        model.fit(
+            np.concatenate([labelled, others]),
+            np.concatenate([truth[few], probability.argmax(1)]),
+            np.concatenate([np.ones(12), counts * 12 / len(others)]),
+        )
+    logits = rest @ stages.result.weight.T + stages.result.bias
+    # scikit-learn has one row of coefficients for two classes, and so half the penalty.
+    agreed = (logits.argmax(1) == model.predict(others)).mean()
+    assert agreed > 0.98
+    assert len(stages.readouts) == 1 + ROUNDS
+
+
+def test_unlabelled_pixels_show_where_classes_end():
+    rows, truth = two_clouds()
+    few = np.r_[np.flatnonzero(truth == 0)[:2], np.flatnonzero(truth == 1)[:2]]
+    _, stages = fitted(rows[few], truth[few], rows, regularisation=10)
+    right = [
+        ((rows @ each.weight.T + each.bias).argmax(1) == truth).mean()
+        for each in (stages.readouts[0], stages.result)
+    ]
+    assert right[1] > right[0]
+
+
+def test_what_it_is_not_sure_of_does_not_count():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((40, 3)).astype(np.float32)
+    classes = np.arange(40) % 2  # nothing tells them apart
+    _, stages = fitted(rows, classes, 0.01 * rows)
+    first, last = stages.readouts[0], stages.result
+    probability = torch.from_numpy(0.01 * rows @ first.weight.T + first.bias).softmax(1)
+    assert float(probability.max()) < UNSURE
+    np.testing.assert_allclose(last.weight, first.weight, atol=1e-3)
+
+
+def test_many_classes_and_a_warm_start_end_where_a_cold_one_does():
+    rows, _ = two_clouds()
+    classes = np.arange(30) % 3
+    _, cold = fitted(rows[:30], classes, rows[30:])
+    _, warm = fitted(rows[:30], classes, rows[30:], start=cold)
+    logits = [rows @ each.result.weight.T + each.result.bias for each in (cold, warm)]
+    np.testing.assert_allclose(*logits, atol=0.05)
+
+
+def image_features(shape=(40, 60), bad=()):
+    rng = np.random.default_rng(3)
+    tokens = rng.standard_normal((1, *shape, 5)).astype(np.float32)
+    tokens[0, :, shape[1] // 2 :, 0] += 6
+    for row, column in bad:
+        tokens[0, row, column] = np.nan
+    return HighResFeatures(tokens, "identity", shape, 1, 1)
+
+
+def dots(shape=(40, 60)):
+    labels = np.zeros(shape, int)
+    labels[5, 3:23], labels[30, -23:-3] = 1, 2
+    return labels
+
+
+def test_it_can_be_switched_off():
+    features = image_features()
+    plain = PixelClassifier(self_training=False).fit(features, dots())
+    more = PixelClassifier().fit(features, dots())
+    assert not np.allclose(plain.weight, more.weight)
+    truth = np.where(np.arange(60) < 30, 1, 2)
+    assert (more.predict(features) == truth).mean() > 0.98
+
+
+def test_the_survey_is_read_once_and_is_the_same_for_all(monkeypatch):
+    features = image_features()
+    asked, sample = [], features.sample
+    monkeypatch.setattr(
+        features, "sample", lambda r, c: asked.append(len(r)) or sample(r, c)
+    )
+    cache = SampleCache(features)
+    classifier = PixelClassifier().fit(features, dots(), samples=cache)
+    classifier.fit(features, dots(), samples=cache)
+    assert asked == [40, 2000]
+    again = SampleCache(image_features()).survey()
+    assert np.array_equal(again.pixels, cache.survey().pixels)
+
+
+def test_a_survey_covers_the_image_evenly_whatever_part_of_it_is_used():
+    pixels = survey_pixels((100, 200))
+    assert len(np.unique(pixels)) == 2000
+    for part in (pixels, pixels[:400]):
+        counts = np.histogram(part, 4, (0, 20_000))[0]
+        assert counts.min() > 0.8 * counts.max()
+
+
+def test_pixels_without_numbers_are_left_out_of_the_survey():
+    bad = [(r, c) for r in range(10, 20) for c in range(60)]
+    features = image_features(bad=bad)
+    rows = SampleCache(features).survey().rows
+    assert len(rows) < 2000
+    assert np.isfinite(rows).all()
+    classifier = PixelClassifier().fit(features, dots())
+    assert np.isfinite(classifier.weight).all()
+
+
+def test_what_is_no_material_is_left_out_of_the_survey():
+    features, labels = image_features(), dots()
+    features.tokens[0, 35:, :, 1] = 1e3  # a scale bar
+    excluded = np.zeros((40, 60), bool)
+    excluded[35:] = True
+    clean = PixelClassifier().fit([features], [labels], excluded=[excluded])
+    assert abs(clean._overview.rows[:, 1]).max() < 10
+    assert abs(PixelClassifier().fit(features, labels)._overview.rows[:, 1]).max() > 900
+
+
+def test_labelled_pixels_are_not_guessed():
+    features, labels = image_features(), dots()
+    labels[:, :30] = 1
+    _, is_free = surveyed([SampleCache(features)], [labels], None)
+    assert 800 < is_free.sum() < 1100
+
+
+def test_many_images_share_one_survey():
+    caches = [SampleCache(image_features()) for _ in range(5)]
+    rows, is_free = surveyed(caches, [dots()] * 5, None)
+    assert len(rows) == len(is_free) == 2000
+
+
+def test_an_image_with_everything_labelled_trains():
+    labels = np.where(np.arange(60) < 30, 1, 2) * np.ones((40, 1), int)
+    features = image_features()
+    found = PixelClassifier().fit(features, labels).predict(features)
+    assert (found == labels).mean() > 0.99
