@@ -7,8 +7,9 @@ of the image, and that a readout is that of the map written out in full::
 
     max |project(W) - W materialize()| ≤ 1e-5 max |W materialize()|
 
-Backbones over `--limit` million weights, and those that `--only` does not name, are not
-run, but the shape of a ViT's tokens is checked without computing them.
+Variants are run where `--only` names them. Backbones over `--limit` million weights,
+and those that `--only` does not name, are not run, but the shape of a ViT's tokens is
+checked without computing them.
 
 Run with::
 
@@ -30,7 +31,12 @@ import torch
 import napari_hrdv2 as hr
 from napari_hrdv2.core._registry import ENTRIES
 from napari_hrdv2.core._vit_entries import ViTEntry
-from napari_hrdv2.core.backbones import Backbone, backbone_info, backbone_names
+from napari_hrdv2.core.backbones import (
+    Backbone,
+    backbone_info,
+    backbone_names,
+    backbone_variants,
+)
 from napari_hrdv2.core.vit import VisionTransformer
 
 if TYPE_CHECKING:
@@ -110,7 +116,7 @@ def print_table(names: Sequence[str], limit: float) -> None:
     """Print one row after the other."""
     print("| backbone | image | " + " | ".join(SETTINGS) + " |")
     print("|---" * (len(SETTINGS) + 2) + "|")
-    for name in backbone_names():
+    for name in dict.fromkeys((*backbone_names(), *names)):
         millions = backbone_info(name).download_bytes / 4e6  # float32
         if millions > limit:
             lines = [row_without_a_run(name, f"too large, {millions:.0f} M weights")]
@@ -125,7 +131,9 @@ def print_table(names: Sequence[str], limit: float) -> None:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=backbone_names(), metavar="NAME")
+    listed = backbone_names()
+    known = [*listed, *(v for name in listed for v in backbone_variants(name))]
+    parser.add_argument("--only", nargs="+", choices=known, metavar="NAME")
     parser.add_argument("--limit", type=float, default=100, help="Million weights.")
     chosen = parser.parse_args()
     print(

@@ -24,13 +24,15 @@ def test_all_backbones_are_listed_with_their_state(command) -> None:
     assert rows["dinov2-small"]["channels"] == 384
     assert rows["dinov2-small"]["patch_size"] == 14
     assert rows["dinov2-small"]["licence"]
+    assert "fetch SPiT-S16" in rows["spit-small"]["conditions"]
 
 
 def test_the_table_is_aligned(command) -> None:
     lines = command("backbones").out.splitlines()
     assert lines[0].split()[:3] == ["name", "channels", "patch"]
     column = lines[0].index("state")
-    assert {line[column:] for line in lines[1:]} <= {"ready", "cached", "download"}
+    states = {line[column:] for line in lines[1:]}
+    assert states - {"cached"} == {"ready", "download", "gated", "file"}
 
 
 @pytest.fixture
@@ -76,12 +78,19 @@ def test_the_licence_is_said_before_a_download(command, cache, caplog):
     assert "offline mode is on" in outcome.err
 
 
+def test_of_joined_names_the_parts_are_downloaded(command, cache):
+    outcome = command("backbones", "download", "dinov2-small+filters", "--json")
+    assert outcome.json == {"downloaded": {"dinov2-small": [str(cache)]}}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
         (("export", "dinov9", "--out", "x.zip"), 1, "'dinov9' is unknown"),
         (("export", "dinov2-small"), 2, "--out"),
         (("download", "embedded"), 1, "comes with the package"),
+        (("download", "spit-small"), 1, "spit-small: its weights cannot be downloaded"),
+        (("download", "rvit-small"), 1, "no weights of it were published"),
         (("import", "nowhere.zip"), 1, "nowhere.zip: No such file"),
         (("delete",), 2, "No such command"),
     ],

@@ -231,6 +231,16 @@ def test_an_unknown_debias_is_refused_in_one_line(
     assert len(outcome.err.splitlines()) == 1
 
 
+def test_the_licence_is_said_in_a_terminal_before_weights_are_downloaded(
+    command, image: Path, labels: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    outcome = command("segment", image, "-l", labels, "--backbone", "dino-small-8")
+    assert outcome.code == 1
+    assert "facebook/dino-vits8, 87 MB, licence: Apache-2.0" in outcome.err
+
+
 def test_small_objects_go_to_the_class_around_them(
     command, image: Path, labels: Path, tmp_path: Path
 ) -> None:

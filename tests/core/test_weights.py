@@ -401,6 +401,17 @@ def test_a_checkpoint_of_another_network_names_the_one_it_fits(tmp_path):
         load_weights(path, PLAIN)
 
 
+@pytest.mark.parametrize("naming", DINOV3_NAMINGS)
+def test_dinov3_and_dinov2_are_told_apart_by_name(naming, tmp_path):
+    known = {"tiny": PLAIN, "tiny-v3": ROTARY}
+    save_file(DINOV3_NAMINGS[naming](tiny_dinov3(ROTARY)), tmp_path / "3.safetensors")
+    with pytest.raises(WeightsError, match="choose tiny-v3"):
+        load_weights(tmp_path / "3.safetensors", PLAIN, known=known)
+    save_file(tiny(PLAIN), tmp_path / "2.safetensors")
+    with pytest.raises(WeightsError, match="no register tokens: choose tiny$"):
+        load_weights(tmp_path / "2.safetensors", ROTARY, known=known)
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -266,7 +266,7 @@ def test_nothing_is_overwritten(exported, tmp_path):
     [
         ([], "names: there are none"),
         (["embedded"], "embedded comes with the package"),
-        (["spit-small"], "those of spit-small are not on the Hub"),
+        (["spit-small"], "spit-small: its weights cannot be downloaded"),
         (["dinov2-small+filters"], "is unknown"),
         (["vit-base"], "offline mode is on"),
     ],

@@ -1,6 +1,7 @@
 """What the feature panel shows."""
 
 import pytest
+from qtpy.QtCore import Qt
 
 from napari_hrdv2.cli import _demo_gui
 
@@ -52,6 +53,66 @@ def test_what_to_take_out_of_tokens_is_chosen_in_the_panel(bench):
     assert panel.debias.currentText() == "project"
 
 
+def test_the_choice_that_follows_edges_says_when_it_loses(bench):
+    panel = bench.widget.features
+    bench.session.configure(interpolation="bilinear+2")
+    assert panel.interpolation_note.text() == ""
+    bench.session.configure(interpolation="bilateral+2")
+    assert "worse where they do not" in panel.interpolation_note.text()
+
+
+def type_into(combo, text):
+    combo.setEditText(text)
+    combo.lineEdit().editingFinished.emit()
+
+
+def test_strides_down_to_one_pixel_are_chosen_or_typed_with_their_cost(bench):
+    panel = bench.widget.features
+    bench.session.configure(backbone="dino-small-16", transforms="identity")
+    before = panel.cost.text()
+    panel.stride.setCurrentText("1")
+    panel.stride.textActivated.emit("1")
+    assert bench.session.settings.stride == "1"
+    assert "FLOP" in panel.cost.text() != before
+    type_into(panel.stride, "3")
+    assert bench.session.settings.stride == "3"
+    type_into(panel.stride, "17")
+    assert bench.session.settings.stride == panel.stride.currentText() == "3"
+    assert "1 to 16 pixels" in bench.widget.status.text()
+
+
+def test_variants_and_facets_are_picked_and_any_name_can_be_typed(bench):
+    panel = bench.widget.features
+    bench.session.configure(backbone="neco-small")
+    items = [panel.variant.itemText(row) for row in range(panel.variant.count())]
+    assert items[0] == "neco-small"
+    assert {"neco-small:dinov2r-xr-teacher", "neco-small@k11"} < set(items)
+    panel.variant.setCurrentText("neco-small:dinov2r")
+    panel.variant.textActivated.emit("neco-small:dinov2r")
+    assert bench.session.settings.backbone == "neco-small:dinov2r"
+    assert panel.backbone.currentText() == "neco-small:dinov2r (110 MB)"
+    for name in ("dino-small-8@k9,k11", "spit-small:grid+filters", "lab/model"):
+        type_into(panel.variant, name)
+        assert bench.session.settings.backbone == panel.variant.currentText() == name
+    assert panel.backbone.currentText() == "lab/model (from the Hub)"
+    assert panel.compute.text() == "Download its files and compute"
+    type_into(panel.variant, "dino-small-8@k12")
+    assert panel.variant.currentText() == "lab/model"
+    assert "its blocks are 0 to 11" in bench.widget.status.text()
+
+
+def test_the_list_tells_size_licence_source_and_state(bench):
+    combo = bench.widget.features.backbone
+    rows = {combo.itemData(row): row for row in range(combo.count())}
+    tip = combo.itemData(rows["dinov3-base"], Qt.ItemDataRole.ToolTipRole)
+    assert "DINOv3 License (gated)" in tip
+    assert "343 MB to download from facebook/dinov3-vitb16" in tip
+    assert "read and accept them at" in tip
+    assert combo.itemText(rows["dinov3-base"]) == "dinov3-base (343 MB, gated)"
+    tip = combo.itemData(rows["spit-base"], Qt.ItemDataRole.ToolTipRole)
+    assert "fetch SPiT-B16 (w. grad.) by the link at https" in tip
+
+
 def test_grey_levels_of_a_loaded_classifier_are_shown(bench, tmp_path):
     bench.session.configure(backbone="filters")  # which knows absolute levels
     bench.segment()
@@ -76,5 +137,6 @@ def test_a_backbone_from_a_file_says_so(bench):
     bench.session.configure(backbone="spit-small")
     assert "spit-small (from a file)" in panel.backbone.currentText()
     assert "chosen under More choices" in panel.backbone_note.text()
+    assert "link at https://github.com/dsb-ifi/SPiT" in panel.backbone_note.text()
     assert panel.weights.isEnabled()
     assert panel.compute.text() == "Compute features"

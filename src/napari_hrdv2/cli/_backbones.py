@@ -12,13 +12,19 @@ from ._report import Report
 
 backbones = typer.Typer(rich_markup_mode=None)
 Names = Annotated[
-    list[str], typer.Argument(help="Names of the list, or Hub ids.", metavar="NAME…")
+    list[str],
+    typer.Argument(
+        help="Names of the list, variants of them, or Hub ids.", metavar="NAME…"
+    ),
 ]
 
 
 @backbones.callback(invoke_without_command=True)
 def list_backbones(context: typer.Context, as_json: options.Json = False) -> None:
     """List the backbones: channels, patch size, licence, download, source and state.
+
+    The state is ready (nothing is needed), cached (on this machine), download, gated
+    (conditions must be accepted first) or file (a file must be given).
 
     With a command: bring their weights to this machine, or to one without a network.
     """
@@ -70,8 +76,11 @@ def download(names: Names, as_json: options.Json = False) -> None:
     """Download weights into the Hub's cache; what is there already stays."""
     from napari_hrdv2.core.backbones import download_files
 
+    from ._work import say_licences
+
     report = Report(as_json)
-    _say_licences(names, report)
+    names = _parts(names)
+    say_licences(names, report.say)
     found = {}
     for name in names:
         files = download_files(name, report.progress(name))
@@ -93,8 +102,11 @@ def export_file(
     """
     from napari_hrdv2.core.weights_archive import export_weights
 
+    from ._work import say_licences
+
     report = Report(as_json)
-    _say_licences(names, report)
+    names = _parts(names)
+    say_licences(names, report.say)
     size = export_weights(names, out, progress=report.progress("export"))
     report.say(f"{out}: {', '.join(names)}, {size / 1e6:.1f} MB")
     report.finish({"names": names, "output": str(out), "bytes": size})
@@ -133,13 +145,13 @@ def import_file(
     )
 
 
-def _say_licences(names: list[str], report: Report) -> None:
-    """Say what is about to be downloaded, of whom and under which licence."""
-    from napari_hrdv2.core.backbones import backbone_info, backbone_state
+def _parts(names: list[str]) -> list[str]:
+    """Return the parts of joined names that need weights, each once."""
+    from napari_hrdv2.core.backbones import backbone_state
 
-    states = {name: backbone_state(name) for name in names}  # all names, before any
-    for name, state in states.items():
-        info = backbone_info(name)
-        if state == "download":
-            size = f"{info.download_bytes / 1e6:.0f} MB" if info.download_bytes else "?"
-            report.say(f"{name}: {info.source}, {size}, licence: {info.licence}")
+    found: list[str] = []
+    for name in names:
+        parts = name.split("+")
+        joined = len(parts) > 1
+        found += [p for p in parts if not joined or backbone_state(p) != "ready"]
+    return list(dict.fromkeys(found))

@@ -9,7 +9,10 @@ import typer
 BackboneName = Annotated[
     str,
     typer.Option(
-        "--backbone", "-b", help="A name of `backbones`, a Hub id, or a+b.", metavar="B"
+        "--backbone",
+        "-b",
+        help="A name of `backbones` or a variant, facets after @, a Hub id, or a+b.",
+        metavar="B",
     ),
 ]
 Transforms = Annotated[
@@ -30,8 +33,10 @@ Interpolation = Annotated[
     typer.Option(
         "--interpolation",
         "-i",
-        help="How tokens become pixels: bilinear, bicubic, interleaved (for lattices), "
-        "bilateral (follows the image's edges); +1 or +2 sharpens, as in bilinear+2.",
+        help="How tokens become pixels: nearest, bilinear, bicubic, interleaved (for "
+        "lattices), bilateral (follows the image's edges: better where classes differ "
+        "in grey level, worse where they do not), naf or jbu (learnt, from files); +1 "
+        "or +2 sharpens, as in bilinear+2.",
         metavar="I",
     ),
 ]

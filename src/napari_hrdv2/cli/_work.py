@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,21 @@ if TYPE_CHECKING:
 
 def load(options: FeatureOptions, report: Report) -> Backbone | JoinedBackbone:
     """Load the backbone, downloading it with a progress bar if need be."""
+    if options.weights is None:
+        say_licences(options.backbone.split("+"), report.note)
     return options.load(report.progress(f"downloading {options.backbone}"))
+
+
+def say_licences(names: list[str], say: Callable[[str], None]) -> None:
+    """Say what is about to be downloaded, of whom and under which licence."""
+    from napari_hrdv2.core.backbones import backbone_info, backbone_state
+
+    states = {name: backbone_state(name) for name in names}  # all names, before any
+    for name, state in states.items():
+        info = backbone_info(name)
+        if state in ("download", "gated"):
+            size = f"{info.download_bytes / 1e6:.0f} MB" if info.download_bytes else "?"
+            say(f"{name}: {info.source}, {size}, licence: {info.licence}")
 
 
 def featurise(

@@ -65,8 +65,8 @@ def download_weights(
             f"backbone: {name} comes with the package; there is nothing to download"
         )
     if not info.source:
-        raise WeightsError(f"weights: those of {name} are not on the Hub; give a file")
-    if info.conditions and backbone_state(name) == "download":
+        raise WeightsError(f"weights: {name}: {info.conditions}")
+    if backbone_state(name) == "gated":
         log.warning("%s: %s", name, info.conditions)
     source = hub_source(name)
     return fetch_weights(

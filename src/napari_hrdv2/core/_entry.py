@@ -67,6 +67,18 @@ class Entry(ABC):
         return self.channels
 
     @property
+    def conditions(self) -> str:
+        """What must be done to have the weights, or ""."""
+        if not self.gated:
+            return ""
+        licence = self.licence.removesuffix(" (gated)")
+        return (
+            f"The weights have terms of their own, the {licence}: read and accept them "
+            f"at https://huggingface.co/{self.repository} and log in with `hf auth "
+            "login`"
+        )
+
+    @property
     @abstractmethod
     def download_bytes(self) -> int:
         """Size of the file to download."""

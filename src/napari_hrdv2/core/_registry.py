@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT_BACKBONE = "embedded"
 _BUNDLED = ("embedded", "filters")
-State = Literal["ready", "cached", "download"]
+State = Literal["ready", "cached", "download", "gated", "file"]
+STATES: tuple[State, ...] = ("ready", "cached", "download", "gated", "file")
 
 # Other kinds of networks add their entries here and their loaders in `backbones`.
 ENTRIES: Mapping[str, Entry] = {**VIT_ENTRIES, **SPIT_ENTRIES}
@@ -49,7 +50,7 @@ class BackboneInfo:
     absolute_levels : bool
         Whether features change with the brightness and contrast of the image.
     conditions : str
-        What must be done before a download, or "".
+        What must be done to have the weights, or "".
     """
 
     name: str
@@ -112,7 +113,7 @@ def backbone_info(name: str) -> BackboneInfo:
         download_bytes=entry.download_bytes,
         revision=entry.revision,
         default_transforms=entry.default_transforms,
-        conditions=_conditions(entry) if entry.gated else "",
+        conditions=entry.conditions,
     )
 
 
@@ -141,22 +142,15 @@ def bundled_channels(name: str, image_channels: int) -> int:
     return learned + len(filter_names(image_channels))
 
 
-def _conditions(entry: Entry) -> str:
-    licence = entry.licence.removesuffix(" (gated)")
-    return (
-        f"The weights have terms of their own, the {licence}: read and accept them at "
-        f"https://huggingface.co/{entry.repository} and log in with `hf auth login`"
-    )
-
-
 def backbone_state(name: str) -> State:
-    """Return whether a backbone needs nothing, is in the cache or must be downloaded.
+    """Return what a backbone still needs; no network is touched.
 
-    A joined name ("a+b") has the state of the part that needs most. No network is
-    touched.
+    ``"ready"`` needs nothing and ``"cached"`` is on this machine. ``"download"`` is
+    fetched when it is first used, ``"gated"`` likewise, once its owner's conditions are
+    accepted. The weights of ``"file"`` are not on the Hub: a file must be given. A
+    joined name ("a+b") has the state of the part that needs most.
     """
-    order: tuple[State, ...] = ("ready", "cached", "download")
-    return max((_state(part) for part in name.split("+")), key=order.index)
+    return max((_state(part) for part in name.split("+")), key=STATES.index)
 
 
 def _state(name: str) -> State:
@@ -167,11 +161,15 @@ def _state(name: str) -> State:
 
     source = hub_source(name)
     if not source.repository:  # its files are not on the Hub
-        return "download"
+        return "file"
     cached = cached_weights(
         source.repository, revision=source.revision, filename=source.filename
     )
-    return "download" if cached is None else "cached"
+    if cached is not None:
+        return "cached"
+    base, _ = split_facets(name)
+    gated = not is_unnamed_hub_id(base) and entry_of(base).gated
+    return "gated" if gated else "download"
 
 
 def hub_source(name: str) -> HubSource:

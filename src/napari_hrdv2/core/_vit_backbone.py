@@ -70,13 +70,18 @@ class ViTBackbone:
 
     def _take(self, facets: tuple[Facet, ...], config: ViTConfig) -> None:
         self.facets = facets
-        self.channels = config.embed_dim
-        self.activations = type(self).activations
-        if facets:  # in units of all of them, which are there beside the block's
-            self.channels = sum(facet.channels(config) for facet in facets)
-            tokens = self.activations * config.embed_dim
-            self.activations = math.ceil(tokens / self.channels) + 1
+        taken = sum(facet.channels(config) for facet in facets) if facets else None
+        self.channels = config.embed_dim if taken is None else taken
+        self.activations = self.activations_for(taken, config.embed_dim)
         self.steps = 1 + max((f.block for f in facets), default=config.depth - 1)
+
+    @classmethod
+    def activations_for(cls, facet_channels: int | None, embed_dim: int) -> int:
+        """Return `activations` of a pass: in units of the facets, if any are taken."""
+        if facet_channels is None:
+            return cls.activations
+        # All of them are there beside what the block needs.
+        return math.ceil(cls.activations * embed_dim / facet_channels) + 1
 
     def with_facets(self, facets: tuple[Facet, ...]) -> Self:
         """Return this backbone with other facets, on the same weights in memory.

@@ -169,18 +169,33 @@ def region_labels(features: Features) -> NDArray[np.int32]:
     ValueError
         If the features have no regions.
     """
-    parts = getattr(features, "parts", (features,))
-    found = next((p for p in parts if isinstance(p, SuperpixelFeatures)), None)
+    found = _with_regions(features)
     if found is None:
         raise ValueError(
             "features: they stand for a grid of patches, not for regions; compute them "
             "with a backbone such as spit-small"
         )
-    copies = found.transforms.copies
-    plain = (n for n, copy in enumerate(copies) if copy.transform == Transform())
-    own = found.label_maps[next(plain, 0)]
+    own = found.label_maps[_plain_copy(found)]
     labels: NDArray[np.int32] = (own - (own.min() - 1)).cpu().numpy()
     return labels
+
+
+def region_count(features: Features) -> int:
+    """Return how many regions the image as it is has, 0 for a grid of patches."""
+    found = _with_regions(features)
+    return 0 if found is None else found.counts[_plain_copy(found)]
+
+
+def _with_regions(features: Features) -> SuperpixelFeatures | None:
+    parts = getattr(features, "parts", (features,))
+    return next((p for p in parts if isinstance(p, SuperpixelFeatures)), None)
+
+
+def _plain_copy(features: SuperpixelFeatures) -> int:
+    """Return which copy is the image as it is, or the first."""
+    copies = features.transforms.copies
+    plain = (n for n, copy in enumerate(copies) if copy.transform == Transform())
+    return next(plain, 0)
 
 
 def region_borders(features: Features) -> NDArray[np.bool_]:

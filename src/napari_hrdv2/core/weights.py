@@ -34,6 +34,8 @@ from .vit import (
     rotary_periods,
 )
 
+_PERIODS = "rope_embed.periods"
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -80,9 +82,9 @@ def load_weights(
     """
     file = weights_file(path)
     state = original_names(read_checkpoint(file), teacher=teacher)
-    if config.positions == "rotary":
+    if config.positions == "rotary" and "pos_embed" not in state:
         # Only DINOv3's repository keeps them in its files; others compute them.
-        state.setdefault("rope_embed.periods", rotary_periods(config))
+        state.setdefault(_PERIODS, rotary_periods(config))
     _require_match(state, config, source=str(file), known=known or {})
     wanted = {name: state[name].float() for name in _shapes(config)}
     for name, x in wanted.items():
@@ -112,7 +114,7 @@ def random_weights(config: ViTConfig, *, seed: int = 0) -> Weights:
     generator = torch.Generator().manual_seed(seed)
     state: dict[str, Tensor] = {}
     for name, shape in _shapes(config).items():
-        if name == "rope_embed.periods":
+        if name == _PERIODS:
             state[name] = rotary_periods(config)
         elif name.endswith("gamma"):
             state[name] = torch.full(shape, 1 / 3)
@@ -176,8 +178,11 @@ def _advice(
     """Say which network the checkpoint would fit, or how many registers it has."""
     registers = have.get("register_tokens", (1, 0, 0))[1]
     count = f"this file has {registers or 'no'} register tokens"
+    stored = {name: shape for name, shape in have.items() if name != _PERIODS}
     for name, other in known.items():
-        if _shapes(other) == have:
+        shapes = _shapes(other)
+        shapes.pop(_PERIODS, None)  # which not every file of it has
+        if shapes == stored:
             reason = count if registers != config.registers else "this file fits it"
             return f"; {reason}: choose {name}"
     if "cls_token" not in have or "patch_embed.proj.weight" not in have:

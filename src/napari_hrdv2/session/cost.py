@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.vit import Facet
     from napari_hrdv2.session.feature_options import FeatureOptions
 
+_SUPPOSED_CHANNELS = 768  # of a Hub id, of which nothing is known yet: a ViT-B's
 _POWERS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
 
 
@@ -205,16 +206,18 @@ def _outline(name: str, device: torch.device) -> Any:
             info.patch_size,
             info.default_transforms,
             ViTBackbone.activations,
+            _SUPPOSED_CHANNELS,
         )
     entry = _registry.entry_of(base)
+    channels = entry.channels_of(facets)
     return _Outline(
         name,
         device,
         kept,
         entry.patch_size,
         entry.default_transforms,
-        ViTBackbone.activations,
-        entry.channels_of(facets),
+        ViTBackbone.activations_for(channels if facets else None, entry.channels),
+        channels,
         entry,
         facets,
     )

@@ -153,6 +153,20 @@ class Insight:
             return self._no_regions(made)
         return "" if picture.features is not None else "compute features first"
 
+    def region_count(self) -> str:
+        """Return how many regions the current picture's features have, or ""."""
+        picture = self._session.current
+        if picture is None or picture.features is None:
+            return ""
+        if not self._divides(picture.made_with or self._session.settings):
+            return ""
+        from napari_hrdv2.core.explore import region_count
+
+        count = region_count(picture.features)
+        height, width = picture.shape
+        each = height * width / count
+        return f"{count} regions, {each:.0f} px each on average."
+
     def why_no_partition(self) -> str:
         """Return why regions from elsewhere would be of no use, or ""."""
         if self._session.current is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSignalBlocker
+from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -34,11 +34,25 @@ _BACKBONE_TIP = (
     "The backbone: what turns the image into features; a size is what there is to "
     "download"
 )
+_VARIANT_TIP = (
+    "The backbone itself, a variant after a colon, or facets after @: keys (k), "
+    "queries (q), values (v), attention (a) or tokens (t) of blocks, as in "
+    "dino-small-8@k9,k11. Any name may be typed, several joined by +, or the id of a "
+    "Hub repository, as in facebook/vit-mae-base"
+)
 _TRANSFORMS_TIP = (
     "Copies of the image that are averaged: factors joined by *, such as shift:1,2 or "
     "lattice:4 or shift:1*flip"
 )
-_STRIDE_TIP = "Distance of the tokens: half a patch is finer and slower"
+_STRIDE_TIP = (
+    "Distance of the tokens: half a patch is finer and slower. Pixels may be typed, "
+    "down to 1; what that takes is said below"
+)
+_FINE_STRIDES = ("4", "2", "1")  # pixels
+_BILATERAL_NOTE = (
+    "bilateral is sharper where classes differ in grey level and worse where they do "
+    "not. If in doubt, bilinear+2."
+)
 _INTERPOLATION_TIP = (
     "How tokens become pixels. +1 and +2 sharpen; interleaved makes lattices of shifts "
     "one finer grid; bilateral follows the edges of the image, which helps where "
@@ -73,22 +87,22 @@ class FeaturePanel(QWidget):
         self.image = combo_box("image", _IMAGE_TIP)
         self.backbone = combo_box("backbone", _BACKBONE_TIP)
         for name in backbone_texts.offered():
-            self.backbone.addItem(backbone_texts.item_text(name), name)
+            self._add_backbone(name)
         self.backbone_note = note("backbone_note")
         self.weights = QPushButton("Weights file…", objectName="weights")
         self.weights.setToolTip(
             "Use a file of this machine for the weights of this backbone instead of "
             "the download; choose the backbone again to go back"
         )
-        self.transforms = combo_box("transforms", _TRANSFORMS_TIP)
-        self.transforms.setEditable(True)
-        self.transforms.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.variant = _typed_combo("variant", _VARIANT_TIP)
+        self.transforms = _typed_combo("transforms", _TRANSFORMS_TIP)
         self.transforms.addItems(TRANSFORM_CHOICES)
         self.transforms_note = note("transforms_note")
-        self.stride = combo_box("stride", _STRIDE_TIP)
-        self.stride.addItems(STRIDES)
+        self.stride = _typed_combo("stride", _STRIDE_TIP)
+        self.stride.addItems((*STRIDES, *_FINE_STRIDES))
         self.interpolation = combo_box("interpolation", _INTERPOLATION_TIP)
         self.interpolation.addItems(INTERPOLATION_CHOICES)
+        self.interpolation_note = note("interpolation_note")
         self.debias = combo_box("debias", _DEBIAS_TIP)
         self.debias.addItems(DEBIAS_CHOICES)
         self.device = combo_box("device", "Where to compute; auto takes the fastest")
@@ -106,10 +120,12 @@ class FeaturePanel(QWidget):
         first.addRow(self.backbone_note)
         inside = QWidget()
         more = _form(inside)
+        more.addRow("Variant", self.variant)
         more.addRow("Transforms", self.transforms)
         more.addRow(self.transforms_note)
         more.addRow("Stride", self.stride)
         more.addRow("Interpolation", self.interpolation)
+        more.addRow(self.interpolation_note)
         more.addRow("Debias", self.debias)
         more.addRow("Device", self.device)
         more.addRow("Weights", self.weights)
@@ -130,7 +146,12 @@ class FeaturePanel(QWidget):
         self.image.activated.connect(self._on_image)
         self.backbone.activated.connect(self._on_backbone)
         self.transforms.editTextChanged.connect(self._on_transforms)
-        self.stride.textActivated.connect(self._on_stride)
+        for typed, chosen in (
+            (self.variant, self._on_variant),
+            (self.stride, self._on_stride),
+        ):
+            typed.textActivated.connect(chosen)
+            typed.lineEdit().editingFinished.connect(chosen)
         self.interpolation.textActivated.connect(self._on_interpolation)
         self.debias.textActivated.connect(self._on_debias)
         self.device.textActivated.connect(self._on_device)
@@ -141,6 +162,13 @@ class FeaturePanel(QWidget):
         self._controller.progress_changed.connect(self.show_progress)
         self._session.settings_changed.connect(self.show_settings)
         self._session.features_changed.connect(self.show_settings)
+
+    def _add_backbone(self, name: str) -> None:
+        """List a backbone, with its size, licence and source as its tooltip."""
+        self.backbone.addItem(backbone_texts.item_text(name), name)
+        tip = backbone_texts.item_tip(name)
+        role = Qt.ItemDataRole.ToolTipRole
+        self.backbone.setItemData(self.backbone.count() - 1, tip, role)
 
     # What the session says.
 
@@ -166,13 +194,19 @@ class FeaturePanel(QWidget):
             row = self.backbone.findData(settings.backbone)
             if row < 0:
                 row = self.backbone.count()
-                self.backbone.addItem(settings.backbone, settings.backbone)
+                self._add_backbone(settings.backbone)
             self.backbone.setCurrentIndex(row)
             if self.transforms.currentText() != settings.transforms:
                 self.transforms.setEditText(settings.transforms)
             set_note(self.transforms_note, "")
+        with QSignalBlocker(self.variant):
+            self.variant.clear()
+            self.variant.addItems(backbone_texts.forms(settings.backbone))
+        select_text(self.variant, settings.backbone)
         select_text(self.stride, settings.stride)
         select_text(self.interpolation, settings.interpolation)
+        is_guided = settings.interpolation.startswith("bilateral")
+        set_note(self.interpolation_note, _BILATERAL_NOTE if is_guided else "")
         select_text(self.debias, settings.debias)
         select_text(self.device, settings.device)
         detail = backbone_texts.detail(settings)
@@ -187,7 +221,7 @@ class FeaturePanel(QWidget):
     def show_computing(self, computing: bool) -> None:
         """Turn the button into Cancel, or back."""
         self._show_button()
-        for control in (self.image, self.backbone, self.device):
+        for control in (self.image, self.backbone, self.variant, self.device):
             control.setEnabled(not computing)
         self.progress.setVisible(computing)
         self.progress_note.setVisible(computing)
@@ -236,6 +270,7 @@ class FeaturePanel(QWidget):
                 cost = self._session.cost()
                 text = cost.brief() if cost.fits else cost.refusal()
                 text += backbone_texts.levels(self._session.settings)
+                text += self._regions()
                 details = f"What computing the features takes: {cost.text()}"
             except ValueError as error:
                 text = str(error)
@@ -245,6 +280,14 @@ class FeaturePanel(QWidget):
         computing = self._controller.is_computing
         possible = possible and not self.transforms_note.text()
         self.compute.setEnabled(computing or possible)
+
+    def _regions(self) -> str:
+        """Return how many regions the image has, once it is divided, as a sentence."""
+        made = self._session.made_with
+        if made is None or made.backbone != self._session.settings.backbone:
+            return ""
+        count = self._session.insight.region_count()
+        return f". {count}" if count else ""
 
     # What the user does.
 
@@ -257,8 +300,13 @@ class FeaturePanel(QWidget):
     def _on_backbone(self, row: int) -> None:
         self._configure(backbone=self.backbone.itemData(row), weights=None)
 
-    def _on_stride(self, text: str) -> None:
-        self._configure(stride=text)
+    def _on_variant(self, text: str | None = None) -> None:
+        name = self.variant.currentText().strip()
+        if name != self._session.settings.backbone:
+            self._configure(backbone=name, weights=None)
+
+    def _on_stride(self, text: str | None = None) -> None:
+        self._configure(stride=self.stride.currentText().strip())
 
     def _on_interpolation(self, text: str) -> None:
         self._configure(interpolation=text)
@@ -290,7 +338,7 @@ class FeaturePanel(QWidget):
             self,
             "Weights of the backbone",
             "",
-            "Weights (*.safetensors *.bin *.pth *.pt);;All files (*)",
+            "Weights (*.safetensors *.bin *.ckpt *.pth *.pt);;All files (*)",
         )
         if path:
             self._configure(weights=path)
@@ -300,6 +348,15 @@ class FeaturePanel(QWidget):
             self._controller.cancel()
         else:
             self._controller.compute_features()
+
+
+def _typed_combo(name: str, tool_tip: str) -> QComboBox:
+    """Return a combo box into which something else can be typed."""
+    combo = combo_box(name, tool_tip)
+    combo.setEditable(True)
+    combo.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+    combo.setCompleter(None)  # which would finish names otherwise than meant
+    return combo
 
 
 def _form(parent: QWidget | None = None) -> QFormLayout:

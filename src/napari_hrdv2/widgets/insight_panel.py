@@ -47,7 +47,6 @@ class InsightPanel(QWidget):
         super().__init__(parent)
         self._controller, self._session = controller, controller.session
         self._viewer, self._insight = controller.viewer, controller.session.insight
-        self._shown_for: object = None  # the features whose regions were counted
         self._make_controls()
         self._lay_out()
         self._connect()
@@ -115,10 +114,7 @@ class InsightPanel(QWidget):
         _enable(self.use, reason, _USE_TIP)
         self.progress.setVisible(any(side.has(job) for job in _JOBS))
         set_note(self.upsampler, insight.why_no_upsampler())
-        picture = self._session.current
-        if picture is None or picture.features is not self._shown_for:
-            self._shown_for = None
-            set_note(self.count, self._origin())
+        set_note(self.count, f"{insight.region_count()} {self._origin()}".strip())
 
     def _origin(self) -> str:
         """Say where the regions of the image come from, if not from the network."""
@@ -167,13 +163,6 @@ class InsightPanel(QWidget):
 
     def _on_found(self, answer: Regions) -> None:
         show.show_regions(self._viewer, self._controller.link, answer)
-        picture = self._session.current
-        if picture is None or picture.key != answer.key:
-            return
-        self._shown_for = picture.features
-        each = answer.labels.size / answer.count
-        text = f"{answer.count} regions, {each:.0f} px each on average."
-        set_note(self.count, f"{text} {self._origin()}".strip())
 
     def _on_use(self) -> None:
         self._controller.attempt(self._use, self.partition.currentIndex() - 1)

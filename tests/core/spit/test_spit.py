@@ -254,7 +254,8 @@ def test_bad_arguments_are_named(image, options, message):
 
 
 def test_every_entry_names_a_network_of_its_own():
-    assert len({entry.md5 for entry in SPIT_ENTRIES.values()}) == len(SPIT_ENTRIES)
+    own = {(entry.md5, entry.compactness) for entry in SPIT_ENTRIES.values()}
+    assert len(own) == len(SPIT_ENTRIES)
     sizes = {name: entry.download_bytes for name, entry in SPIT_ENTRIES.items()}
     # The reference says 22.2 and 86.8 million parameters.
     assert round(sizes["spit-small"] / 4e6, 1) == 22.2
@@ -273,7 +274,7 @@ def test_without_a_file_it_says_where_to_find_one():
     cpu = torch.device("cpu")
     with pytest.raises(WeightsError, match=r"fetch SPiT-B16 \(w. grad.\) by the link"):
         load_spit("spit-base", None, cpu)
-    with pytest.raises(WeightsError, match="no weights of rvit-small were published"):
+    with pytest.raises(WeightsError, match="rvit-small: no weights of it were pub"):
         load_spit("rvit-small", None, cpu)
 
 
@@ -284,6 +285,9 @@ def test_a_file_of_another_network_is_refused_though_its_tensors_fit(monkeypatch
         "two": SpitEntry(config=TINY, file="Two", md5=digest),
     }
     monkeypatch.setattr(loading, "SPIT_ENTRIES", entries)
-    assert load_spit("two", CHECKPOINT, torch.device("cpu")).name == "two"
+    entries["two:loose"] = replace(entries["two"], compactness=0.0)
+    for name, compactness in (("two", 0.1), ("two:loose", 0.0)):
+        loaded = load_spit(name, CHECKPOINT, torch.device("cpu"))
+        assert (loaded.name, loaded.compactness) == (name, compactness)
     with pytest.raises(WeightsError, match="is Two, not One; load it as two"):
         load_spit("one", CHECKPOINT, torch.device("cpu"))

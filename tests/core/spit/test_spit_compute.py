@@ -20,7 +20,8 @@ def backbone():
 def test_the_registry_knows_spit():
     info = backbone_info("spit-base")
     assert (info.channels, info.default_transforms) == (768, "identity")
-    assert backbone_state("spit-base") == "download"
+    assert backbone_state("spit-base") == "file"
+    assert backbone_state("spit-base+dinov3-base") == "file"
     with pytest.raises(ValueError, match="it has no blocks"):
         hr.load_backbone("spit-small@k3", weights="random")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_hrdv2.core._entry import Entry
+from napari_hrdv2.core.superpixels import COMPACTNESS
 
 from .encoder import SpitConfig, density, operations
 from .tokens import BINS
@@ -31,11 +32,14 @@ class SpitEntry(Entry):
         What the authors call it; "" where they published no weights.
     md5 : str
         Of the file, as they give it: the tensors alone don't tell the networks apart.
+    compactness : float
+        See `superpixels`.
     """
 
     config: SpitConfig
     file: str = ""
     md5: str = ""
+    compactness: float = COMPACTNESS
     repository: str = ""
     licence: str = "MIT"
     loader = "spit"
@@ -61,6 +65,16 @@ class SpitEntry(Entry):
         return operations(self.config, tokens)
 
     @property
+    def conditions(self) -> str:
+        """Where the file is to be had."""
+        if not self.file:
+            return "no weights of it were published; give a file of your own"
+        return (
+            f"its weights cannot be downloaded from here; fetch {self.file} by the "
+            f"link at {PAGE} and give the file"
+        )
+
+    @property
     def download_bytes(self) -> int:
         """Size of the file, in float32."""
         width = self.config.embed_dim
@@ -72,7 +86,7 @@ class SpitEntry(Entry):
 _SMALL = SpitConfig()
 _BASE = SpitConfig(embed_dim=768, heads=12)
 
-SPIT_ENTRIES: Mapping[str, SpitEntry] = {
+_ENTRIES: Mapping[str, SpitEntry] = {
     "spit-small": SpitEntry(
         config=_SMALL,
         file="SPiT-S16 (w. grad.)",
@@ -114,3 +128,10 @@ SPIT_ENTRIES: Mapping[str, SpitEntry] = {
         listed=False,
     ),
 }
+
+# The same files, on regions as they were in training: of flat areas few and large ones.
+_AS_TRAINED: Mapping[str, SpitEntry] = {
+    f"{name}:no-compactness": replace(_ENTRIES[name], compactness=0.0, listed=False)
+    for name in ("spit-small", "spit-base")
+}
+SPIT_ENTRIES: Mapping[str, SpitEntry] = {**_ENTRIES, **_AS_TRAINED}

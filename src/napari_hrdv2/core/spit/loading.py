@@ -15,7 +15,7 @@ from napari_hrdv2.core.devices import choose_precision
 from napari_hrdv2.core.errors import WeightsError
 
 from .backbone import SpitBackbone
-from .entries import PAGE, SPIT_ENTRIES, SpitEntry
+from .entries import SPIT_ENTRIES, SpitEntry
 from .weights import load_weights, random_weights
 
 if TYPE_CHECKING:
@@ -48,16 +48,18 @@ def load_spit(
     WeightsError
         If there is no file, or it is that of another network.
     """
+    entry = SPIT_ENTRIES[name]
     dtype = choose_precision(device, precision)
     # Tokens are kept in half precision even where passes are faster in float32.
     keep_half = precision == "auto" and dtype is torch.float32
     return SpitBackbone(
         name,
-        SPIT_ENTRIES[name].config,
+        entry.config,
         _weights(name, weights),
         device=device,
         dtype=dtype,
         token_dtype=torch.float16 if keep_half else dtype,
+        compactness=entry.compactness,
     )
 
 
@@ -66,28 +68,19 @@ def _weights(name: str, source: str | os.PathLike[str] | None) -> Weights:
     if source == "random":
         return random_weights(entry.config)
     if source is None:
-        raise WeightsError(_where(name, entry))
+        raise WeightsError(f"weights: {name}: {entry.conditions}")
     path = weights_file(source)
     _require_same_network(name, entry, path)
     return load_weights(path, entry.config)
-
-
-def _where(name: str, entry: SpitEntry) -> str:
-    if not entry.file:
-        return f"weights: no weights of {name} were published; give a file of your own"
-    return (
-        f"weights: {name} cannot be downloaded from here; fetch {entry.file} by the "
-        f"link at {PAGE} and give the file"
-    )
 
 
 def _require_same_network(name: str, entry: SpitEntry, path: Path) -> None:
     """Refuse the file of another network, whose tensors have the same shapes."""
     with open(path, "rb") as file:
         md5 = hashlib.file_digest(file, "md5").hexdigest()
-    others = {known.md5: other for other, known in SPIT_ENTRIES.items() if known.md5}
-    other = others.get(md5, name)
-    if other != name:
+    known = [other for other, one in SPIT_ENTRIES.items() if one.md5 == md5]
+    if known and name not in known:
+        other = known[0]
         raise WeightsError(
             f"weights: {path} is {SPIT_ENTRIES[other].file}, not "
             f"{entry.file or name}; load it as {other}"
