@@ -122,7 +122,7 @@ def test_what_training_trusts_reaches_the_classifier(backbone) -> None:
     drawn = draw_scribbles(np.random.default_rng(0), picture.labels, 2)
     found = PixelClassifier(balanced=False, self_training=False).fit(features, drawn)
     there = np.nonzero(drawn)
-    survey = torch.from_numpy(SampleCache(features).survey().rows)
+    survey = torch.from_numpy(SampleCache(features).survey(2000))
     expected = fit_stages(
         features.sample(*there),
         drawn[there].astype(np.int64) - 1,

@@ -105,9 +105,21 @@ def test_the_same_samples_give_the_same_readout_to_the_bit():
 
 def test_a_preconditioner_of_other_classes_is_not_used():
     samples, labels = blobs()
-    former = fit(samples, labels.clip(max=1)).preconditioners
-    fresh = fit(samples, labels, start=Stages((), former)).preconditioners
-    assert fresh[0] is not former[0]
+    basis = Basis.of(torch.from_numpy(samples))
+    former = fit(samples, labels.clip(max=1), basis=basis)
+    start = Stages(basis, (), former.preconditioners)
+    fresh = fit(samples, labels, basis=basis, start=start)
+    assert fresh.preconditioners[0] is not former.preconditioners[0]
+
+
+def test_a_preconditioner_of_another_basis_is_not_used():
+    samples, labels = blobs()
+    former = fit(samples, labels)
+    fresh = fit(samples, labels, basis=Basis.of(torch.from_numpy(samples), kept=1))
+    same = fit(samples, labels, basis=former.basis, start=former)
+    assert same.preconditioners[0] is former.preconditioners[0]
+    other = fit(samples, labels, basis=fresh.basis, start=former)
+    assert other.preconditioners[0] is not former.preconditioners[0]
 
 
 @pytest.mark.parametrize("constant", [0.0, 1.0, -4e4])

@@ -8,8 +8,6 @@ from sklearn.linear_model import LogisticRegression
 
 from napari_hrdv2 import HighResFeatures, PixelClassifier
 from napari_hrdv2.core.basis import Basis
-from napari_hrdv2.core.classifier import SampleCache
-from napari_hrdv2.core.labelled import survey_pixels, surveyed
 from napari_hrdv2.core.self_training import ROUNDS, SURE, UNSURE, fit_stages
 
 
@@ -41,11 +39,12 @@ def test_it_equals_the_slow_way_with_scikit_learn():
     rows, truth = two_clouds()
     few, rest = np.r_[0:12], rows[12:]
     basis, stages = fitted(rows[few], truth[few], rest)
+    # For two classes scikit-learn has one row of coefficients, and half the penalty.
+    model = LogisticRegression(C=1.0, tol=1e-10, max_iter=10000)
     labelled, others = (
         basis.design(torch.from_numpy(part))[:, :-1].numpy()
         for part in (rows[few], rest)
     )
-    model = LogisticRegression(C=0.5, tol=1e-10, max_iter=10000)
     model.fit(labelled, truth[few])
     for _ in range(ROUNDS):
         probability = model.predict_proba(others)
@@ -55,10 +54,12 @@ def test_it_equals_the_slow_way_with_scikit_learn():
             np.concatenate([truth[few], probability.argmax(1)]),
             np.concatenate([np.ones(12), counts * 12 / len(others)]),
         )
-    logits = rest @ stages.result.weight.T + stages.result.bias
-    # scikit-learn has one row of coefficients for two classes, and so half the penalty.
-    agreed = (logits.argmax(1) == model.predict(others)).mean()
-    assert agreed > 0.98
+    found, first = (
+        torch.from_numpy(rest @ each.weight.T + each.bias).softmax(1).numpy()
+        for each in (stages.result, stages.readouts[0])
+    )
+    np.testing.assert_allclose(found, model.predict_proba(others), atol=5e-3)
+    assert abs(found - first).max() > 0.1
     assert len(stages.readouts) == 1 + ROUNDS
 
 
@@ -115,61 +116,6 @@ def test_it_can_be_switched_off():
     assert not np.allclose(plain.weight, more.weight)
     truth = np.where(np.arange(60) < 30, 1, 2)
     assert (more.predict(features) == truth).mean() > 0.98
-
-
-def test_the_survey_is_read_once_and_is_the_same_for_all(monkeypatch):
-    features = image_features()
-    asked, sample = [], features.sample
-    monkeypatch.setattr(
-        features, "sample", lambda r, c: asked.append(len(r)) or sample(r, c)
-    )
-    cache = SampleCache(features)
-    classifier = PixelClassifier().fit(features, dots(), samples=cache)
-    classifier.fit(features, dots(), samples=cache)
-    assert asked == [40, 2000]
-    again = SampleCache(image_features()).survey()
-    assert np.array_equal(again.pixels, cache.survey().pixels)
-
-
-def test_a_survey_covers_the_image_evenly_whatever_part_of_it_is_used():
-    pixels = survey_pixels((100, 200))
-    assert len(np.unique(pixels)) == 2000
-    for part in (pixels, pixels[:400]):
-        counts = np.histogram(part, 4, (0, 20_000))[0]
-        assert counts.min() > 0.8 * counts.max()
-
-
-def test_pixels_without_numbers_are_left_out_of_the_survey():
-    bad = [(r, c) for r in range(10, 20) for c in range(60)]
-    features = image_features(bad=bad)
-    rows = SampleCache(features).survey().rows
-    assert len(rows) < 2000
-    assert np.isfinite(rows).all()
-    classifier = PixelClassifier().fit(features, dots())
-    assert np.isfinite(classifier.weight).all()
-
-
-def test_what_is_no_material_is_left_out_of_the_survey():
-    features, labels = image_features(), dots()
-    features.tokens[0, 35:, :, 1] = 1e3  # a scale bar
-    excluded = np.zeros((40, 60), bool)
-    excluded[35:] = True
-    clean = PixelClassifier().fit([features], [labels], excluded=[excluded])
-    assert abs(clean._overview.rows[:, 1]).max() < 10
-    assert abs(PixelClassifier().fit(features, labels)._overview.rows[:, 1]).max() > 900
-
-
-def test_labelled_pixels_are_not_guessed():
-    features, labels = image_features(), dots()
-    labels[:, :30] = 1
-    _, is_free = surveyed([SampleCache(features)], [labels], None)
-    assert 800 < is_free.sum() < 1100
-
-
-def test_many_images_share_one_survey():
-    caches = [SampleCache(image_features()) for _ in range(5)]
-    rows, is_free = surveyed(caches, [dots()] * 5, None)
-    assert len(rows) == len(is_free) == 2000
 
 
 def test_an_image_with_everything_labelled_trains():

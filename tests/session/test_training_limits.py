@@ -17,7 +17,7 @@ from synthetic import TRUTH, striped_features, strokes
 @pytest.fixture(autouse=True)
 def small_survey(monkeypatch):
     """Of less than the whole of these small images."""
-    monkeypatch.setattr("napari_hrdv2.core.labelled.SURVEY_PIXELS", 100)
+    monkeypatch.setattr("napari_hrdv2.core.survey.SURVEY_PIXELS", 100)
 
 
 def test_pixels_that_train_and_a_survey_are_all_that_must_be_kept_of_features():

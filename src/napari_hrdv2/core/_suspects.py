@@ -22,9 +22,9 @@ from .labelled import (
     check_classes,
     check_labels,
     labelled_pixels,
-    surveyed,
 )
 from .self_training import Stages, fit_stages
+from .survey import Survey
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -89,6 +89,7 @@ def contradicted_strokes(
     *,
     samples: SampleCache | None = None,
     classifier: PixelClassifier | None = None,
+    excluded: ArrayLike | None = None,
     most: int = MOST_STROKES,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[Suspect]:
@@ -106,6 +107,8 @@ def contradicted_strokes(
     classifier : PixelClassifier, optional
         Its `C`, `balanced` and names are used, and its readout to start from if it
         was trained on the same classes. It is left as it is.
+    excluded : (H, W) bool array, optional
+        Where the image shows no material.
     most : int
         How many strokes to judge at most, those that fit worst first.
     should_stop : callable, optional
@@ -129,6 +132,7 @@ def contradicted_strokes(
         labels,
         samples=samples,
         classifier=classifier,
+        excluded=excluded,
         most=most,
         should_stop=should_stop,
     )
@@ -146,6 +150,7 @@ def judge_strokes(
     *,
     samples: SampleCache | None = None,
     classifier: PixelClassifier | None = None,
+    excluded: ArrayLike | None = None,
     most: int = MOST_STROKES,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[Suspect]:
@@ -166,7 +171,7 @@ def judge_strokes(
     names = {
         int(each): model.class_names.get(int(each), f"Class {each}") for each in classes
     }
-    problem = _Problem.of(cache, array, strokes, classes, model)
+    problem = _Problem.of(cache, array, excluded, strokes, classes, model)
     for stroke in problem.worst_first()[:most]:
         if should_stop is not None and should_stop():
             raise Cancelled("stopped before all strokes were judged")
@@ -227,6 +232,7 @@ class _Problem:
         cls,
         cache: SampleCache,
         labels: NDArray[np.integer],
+        excluded: ArrayLike | None,
         strokes: list[tuple[int, Pixels]],
         classes: NDArray[np.integer],
         model: PixelClassifier,
@@ -245,8 +251,8 @@ class _Problem:
         start = None
         if np.array_equal(model.classes, classes):
             start = model._start(model.classes, rows.shape[1])
-        survey, _ = surveyed([cache], [labels], None)
-        overview = Overview.of(survey, cache.features.trust).knowing(rows, index)
+        survey = Survey.of([cache], [labels], [excluded]).with_labelled(rows)
+        overview = Overview.of(survey.rows, cache.features.trust).knowing(rows, index)
         full = _fit(rows, index, np.ones(len(rows), bool), model, overview, start)
         return cls(rows, index, made, model, overview, full)
 

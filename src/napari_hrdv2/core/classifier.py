@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from ._recipes import check_recipes
 from .basis import Overview
+from .errors import stop_fit_if
 from .feature_map import Features
 from .labelled import (
     MOST_PER_CLASS,
@@ -20,12 +21,12 @@ from .labelled import (
     digest,
     labelled_pixels,
     matched,
-    surveyed,
     thinned,
     training_pixels,
 )
-from .logistic import Readout, stop_fit_if
+from .logistic import Readout
 from .self_training import Stages, fit_stages
+from .survey import Survey
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -170,7 +171,7 @@ class PixelClassifier:
             check_labels(array, one.shape[1:])
             for one, array in zip(many, arrays, strict=True)
         ]
-        masks = [excluded] if isinstance(features, Features) else excluded
+        masks: Any = [excluded] if isinstance(features, Features) else excluded
         _check_same_kind(many)
         parts = []
         for cache, array in zip(caches, checked, strict=True):
@@ -178,10 +179,11 @@ class PixelClassifier:
             parts.append(_read(cache, array, self.most_per_class))
         training = _Samples.of(parts, balanced=self.balanced)
         check_classes(training.classes)
-        survey, is_free = surveyed(caches, checked, masks)
+        survey = Survey.of(caches, checked, masks, should_stop)
+        survey = survey.with_labelled(training.rows)
         overview = self._overview
-        if overview is None or not overview.is_of(survey):
-            overview = Overview.of(survey, many[0].trust)
+        if overview is None or not overview.is_of(survey.rows):
+            overview = Overview.of(survey.rows, many[0].trust)
         view = overview.knowing(training.rows, training.index)
         stages = fit_stages(
             training.rows,
@@ -190,7 +192,7 @@ class PixelClassifier:
             regularisation=self.C,
             sample_weight=training.weight,
             tolerance=self.tolerance,
-            unlabelled=view.design[is_free] if self.self_training else None,
+            unlabelled=view.design[survey.is_free] if self.self_training else None,
             start=self._start(training.classes, training.rows.shape[1]),
             should_stop=should_stop,
         )
@@ -373,50 +375,6 @@ def _read(
     for label, count in stands_for.items():
         weights[ids == label] = count
     return rows, ids, weights
-
-
-def check_recipes(trained: Sequence[Recipe], given: Sequence[Recipe]) -> None:
-    """Raise ValueError unless a classifier's features are those that are given.
-
-    Another transform set, stride or way of upsampling makes features that are alike
-    but not the same; that is worth a warning only.
-    """
-    if not trained or not given:
-        return
-    theirs = [(recipe.backbone, recipe.weights_hash) for recipe in trained]
-    ours = [(recipe.backbone, recipe.weights_hash) for recipe in given]
-    if theirs != ours:
-        named = [_named(trained), _named(given)]
-        if named[0] == named[1]:
-            named = [
-                f"{name} (weights {', '.join(h or '-' for _, h in pairs)})"
-                for name, pairs in zip(named, (theirs, ours), strict=True)
-            ]
-        raise ValueError(
-            f"features: the classifier was trained on {named[0]} and cannot read "
-            f"{named[1]}; compute {named[0]} features or train again"
-        )
-    for former, now in zip(trained, given, strict=True):
-        for name in (
-            "transforms",
-            "stride",
-            "boundary",
-            "interpolation",
-            "compat",
-            "debias",
-            "partition",
-        ):
-            before, after = getattr(former, name), getattr(now, name)
-            if before != after:
-                warnings.warn(
-                    f"the classifier was trained with {name} {before!r}, these "
-                    f"features have {after!r}",
-                    stacklevel=4,
-                )
-
-
-def _named(recipes: Iterable[Recipe]) -> str:
-    return "+".join(recipe.backbone for recipe in recipes)
 
 
 def _check_same_kind(many: Sequence[Features]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 
 EXPECTED = (ValueError, TypeError, OSError, MemoryError, ImportError, RuntimeError)
 """What bad input or a machine too small raises; see `explained`."""
@@ -13,6 +14,12 @@ _NO_MEMORY = "out of memory|can't allocate memory|not enough memory"
 
 class Cancelled(Exception):
     """The caller's ``should_stop`` asked to stop; nothing was kept."""
+
+
+def stop_fit_if(should_stop: Callable[[], bool] | None) -> None:
+    """Raise `Cancelled` if the caller wants no more of a fit."""
+    if should_stop is not None and should_stop():
+        raise Cancelled("the fit was cancelled")
 
 
 class WeightsError(ValueError):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from .errors import stop_fit_if
 from .feature_map import Features
+from .survey import survey_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -23,28 +23,9 @@ MOST_PER_CLASS = 20_000
 A fill has a hundred thousand, alike for the most part, of 1 kB each.
 """
 
-SURVEY_PIXELS = 2000
-"""Pixels from all over an image that tell what it holds, labelled or not."""
-
-LEAST_SURVEYED = 100  # of each of many images
+SURVEY_BLOCK = 250  # pixels that are read at once
 
 SPARE_ROWS = 10_000  # kept for an undo, beside twice what is asked for
-
-
-@dataclass(frozen=True)
-class Survey:
-    """Pixels from all over an image.
-
-    Attributes
-    ----------
-    pixels : (M,) int64 array
-        Flat indices, in an order without a pattern: the first ones are a survey too.
-    rows : (M, C) float32 array
-        Their feature vectors, all of them numbers.
-    """
-
-    pixels: NDArray[np.int64]
-    rows: NDArray[np.float32]
 
 
 class SampleCache:
@@ -62,14 +43,14 @@ class SampleCache:
     def __init__(self, features: Features) -> None:
         self.features = features
         self._lock = Lock()
-        self._survey: Survey | None = None
+        self._survey = np.empty((0, features.shape[0]), np.float32)
         self._pixels = np.empty(0, np.int64)  # flat indices, in the order of the rows
         self._rows = np.empty((0, features.shape[0]), np.float32)  # with room to grow
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that the rows take, with the room to grow."""
-        return self._rows.nbytes
+        """Bytes of memory that rows and survey take, with the room to grow."""
+        return self._rows.nbytes + self._survey.nbytes
 
     def rows(
         self, pixels: NDArray[np.int64]
@@ -100,15 +81,36 @@ class SampleCache:
                 self._rows, self._pixels = rows, order
             return rows, order
 
-    def survey(self) -> Survey:
-        """Return pixels from all over the image; they are read once."""
+    def survey(
+        self, count: int, should_stop: Callable[[], bool] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the feature vectors of the first pixels of `survey_pixels`.
+
+        Parameters
+        ----------
+        count : int
+        should_stop : callable, optional
+            Asked between blocks of pixels.
+
+        Returns
+        -------
+        (count, C) float32 array
+            Read once; where features are no numbers they are not here either.
+
+        Raises
+        ------
+        Cancelled
+            If `should_stop` said so; what was read by then is kept.
+        """
         with self._lock:
-            if self._survey is None:
-                pixels = survey_pixels(self.features.shape[1:])
-                rows = self.features.sample(*np.divmod(pixels, self.features.shape[2]))
-                known = np.isfinite(rows).all(axis=1)
-                self._survey = Survey(pixels[known], rows[known])
-            return self._survey
+            while (known := len(self._survey)) < count:
+                stop_fit_if(should_stop)
+                pixels = survey_pixels(self.features.shape[1:], count)
+                # All over the image, at once they would need most of its tokens.
+                block = pixels[known : known + SURVEY_BLOCK]
+                rows = self.features.sample(*np.divmod(block, self.features.shape[2]))
+                self._survey = np.concatenate([self._survey, rows])
+            return self._survey if known == count else self._survey[:count]
 
     def _append(self, pixels: NDArray[np.int64]) -> None:
         """Read pixels; rows that were handed out stay where they are, unchanged."""
@@ -182,59 +184,6 @@ def training_pixels(
     (200, 20)
     """
     return thinned(labels, labelled_pixels(labels), most_per_class)[0]
-
-
-def surveyed(
-    caches: Sequence[SampleCache],
-    labels: Sequence[NDArray[Any]],
-    excluded: Any,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return rows of a survey of all images, and which of them are not labelled.
-
-    Many images share the pixels of one survey, so that stacks don't make fits slow.
-    """
-    share = max(SURVEY_PIXELS // len(caches), LEAST_SURVEYED)
-    rows, is_free = [], []
-    masks = [None] * len(caches) if excluded is None else list(excluded)
-    for cache, array, mask in zip(caches, labels, masks, strict=True):
-        survey = cache.survey()
-        pixels, table = survey.pixels[:share], survey.rows[:share]
-        within = None if mask is None else ~checked_mask(mask, array)[pixels]
-        if within is not None and not within.all():
-            pixels, table = pixels[within], table[within]
-        rows.append(table)
-        is_free.append(array.ravel()[pixels] == 0)
-    if len(rows) == 1:
-        return rows[0], is_free[0]
-    return np.concatenate(rows), np.concatenate(is_free)
-
-
-def checked_mask(mask: ArrayLike, labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return where an image is excluded, flat, after checking the shape."""
-    array = np.asarray(mask, bool)
-    if array.shape != labels.shape:
-        raise ValueError(
-            f"excluded: shape {array.shape} does not fit an image of shape "
-            f"{labels.shape}"
-        )
-    return array.ravel()
-
-
-def survey_pixels(shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return the flat indices of some pixels from all over an (H, W) image.
-
-    Examples
-    --------
-    >>> len(survey_pixels((30, 20))), len(survey_pixels((300, 200)))
-    (600, 2000)
-    """
-    size = math.prod(shape)
-    rng = np.random.default_rng(0)
-    if size <= SURVEY_PIXELS:
-        return rng.permutation(size)
-    # One of each of as many stretches of the image, in reading order.
-    edges = np.linspace(0, size, SURVEY_PIXELS + 1).astype(np.int64)
-    return rng.permutation(rng.integers(edges[:-1], edges[1:]))
 
 
 def thinned(

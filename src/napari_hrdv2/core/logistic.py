@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .errors import Cancelled
+from .errors import stop_fit_if
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,12 +187,6 @@ class _Objective:
         # Near the end steps change the loss by less than float32 resolves.
         loss = self.weights.double() @ losses.double()
         return loss + 0.5 * self.penalty * inner.double().square().sum(), gradient
-
-
-def stop_fit_if(should_stop: Callable[[], bool] | None) -> None:
-    """Raise `Cancelled` if the caller wants no more."""
-    if should_stop is not None and should_stop():
-        raise Cancelled("the fit was cancelled")
 
 
 def _precondition(

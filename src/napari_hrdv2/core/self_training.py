@@ -18,8 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -44,12 +43,15 @@ class Stages:
 
     Attributes
     ----------
+    basis : Basis or None
+        The coordinates that they were made in.
     readouts : tuple of Readout
         Of the labelled pixels alone, then of each round; the last one is the result.
     preconditioners : tuple of Preconditioner
-        Of the labelled pixels alone, and of the rounds.
+        Of the labelled pixels alone, and of the rounds; of use in this basis only.
     """
 
+    basis: Basis | None = None
     readouts: tuple[Readout, ...] = ()
     preconditioners: tuple[Preconditioner, ...] = ()
 
@@ -99,38 +101,73 @@ def fit_stages(
     Cancelled
         If `should_stop` said so.
     """
-    former = Stages() if start is None else start
-    begin = [basis.solution(readout) for readout in former.readouts]
-    preconditioners = list(former.preconditioners)
-    index, weights = torch.from_numpy(classes), torch.from_numpy(sample_weight)
-    labelled = basis.design(torch.from_numpy(samples))
-    fit = partial(minimised, regularisation=regularisation, should_stop=should_stop)
-    trains_more = unlabelled is not None and len(unlabelled) > 0
-    rough = max(tolerance, GUESS_TOLERANCE)
-    solution, made = fit(
-        labelled,
-        index,
-        weights,
-        tolerance=rough if trains_more else tolerance,
-        start=begin[0] if begin else None,
-        preconditioner=preconditioners[0] if preconditioners else None,
+    row = _Row(
+        basis,
+        start or Stages(),
+        regularisation=regularisation,
+        should_stop=should_stop,
     )
-    solutions, preconditioners[:1] = [solution], [made]
-    if unlabelled is None or not trains_more:
-        return Stages((basis.readout(solution),), (made,))
-    design = torch.cat([labelled, unlabelled])
+    index, weights = torch.from_numpy(classes), torch.from_numpy(sample_weight)
+    design = basis.design(torch.from_numpy(samples))
+    if unlabelled is None or not len(unlabelled):
+        row.fit(0, design, index, weights, tolerance)
+        return row.stages
+    design = torch.cat([design, unlabelled])
+    rough = max(tolerance, GUESS_TOLERANCE)
+    solution = row.fit(0, design[: len(index)], index, weights, rough)
     for number in range(1, 1 + ROUNDS):
         surety, guess = (unlabelled @ solution.T).softmax(1).max(1)
         counts = ((surety - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
-        solution, made = fit(
+        solution = row.fit(
+            number,
             design,
             torch.cat([index, guess]),
             torch.cat([weights, counts * (weights.sum() / len(unlabelled))]),
-            tolerance=rough if number < ROUNDS else tolerance,
-            start=begin[number] if number < len(begin) else solution,
-            preconditioner=preconditioners[1] if len(preconditioners) > 1 else None,
+            rough if number < ROUNDS else tolerance,
         )
-        solutions.append(solution)
-        preconditioners[1:] = [made]
-    readouts = tuple(basis.readout(each) for each in solutions)
-    return Stages(readouts, tuple(preconditioners))
+    return row.stages
+
+
+class _Row:
+    """Fits in a row; each begins where it ended last time, else where the last did."""
+
+    def __init__(self, basis: Basis, former: Stages, **options: Any) -> None:
+        self._basis, self._options = basis, options
+        self._begin = [basis.solution(readout) for readout in former.readouts]
+        self._solutions: list[Tensor] = []
+        is_same = former.basis is basis
+        self._preconditioners = list(former.preconditioners) if is_same else []
+
+    @property
+    def stages(self) -> Stages:
+        """What the fits ended with."""
+        readouts = tuple(self._basis.readout(each) for each in self._solutions)
+        return Stages(self._basis, readouts, tuple(self._preconditioners))
+
+    def fit(
+        self,
+        number: int,
+        design: Tensor,
+        classes: Tensor,
+        weights: Tensor,
+        tolerance: float,
+    ) -> Tensor:
+        """Return the coefficients of a fit, the first of which is number 0."""
+        kind = min(number, 1)  # the rounds share their preconditioner
+        solution, preconditioner = minimised(
+            design,
+            classes,
+            weights,
+            tolerance=tolerance,
+            start=self._start(number),
+            preconditioner=next(iter(self._preconditioners[kind:]), None),
+            **self._options,
+        )
+        self._solutions.append(solution)
+        self._preconditioners[kind : kind + 1] = [preconditioner]
+        return solution
+
+    def _start(self, number: int) -> Tensor | None:
+        if number < len(self._begin):
+            return self._begin[number]
+        return self._solutions[-1] if self._solutions else None

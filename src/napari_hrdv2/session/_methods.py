@@ -217,12 +217,15 @@ def _classifier(provenance: Provenance) -> Iterable[str]:
 def _and_others(provenance: Provenance) -> str:
     if not provenance.self_training:
         return ""
-    from napari_hrdv2.core.labelled import SURVEY_PIXELS
     from napari_hrdv2.core.self_training import ROUNDS
+    from napari_hrdv2.core.survey import share_of_survey
+
+    painted = sum(bool(image.stroke_pixels) for image in provenance.images)
 
     return (
-        f" and then, {ROUNDS} times, to these and to those of {SURVEY_PIXELS} "
-        "unlabelled pixels that it was sure of (self-training)"
+        f" and then, {ROUNDS} times, to these and to those of a survey of "
+        f"{share_of_survey(painted)} pixels{' of each image' * (painted > 1)} that "
+        "were not labelled and that it was sure of (self-training)"
     )
 
 

@@ -117,6 +117,7 @@ class SuspectsRequest:
     classifier: PixelClassifier
     features: Any
     labels: NDArray[Any]
+    excluded: NDArray[np.bool_] | None
     digest: bytes
 
     def answer(self, talk: Talk) -> Suspects:
@@ -128,6 +129,7 @@ class SuspectsRequest:
             self.features,
             self.labels,
             classifier=self.classifier,
+            excluded=self.excluded,
             should_stop=talk.should_stop,
         )
         return Suspects(self.key, self.digest, tuple(suspects))
@@ -248,6 +250,7 @@ class Guiding:
             classifier,
             picture.features,
             picture.strokes.labels,
+            picture.excluded,
             picture.strokes_digest,
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from napari_hrdv2.core.feature_map import Features
-from napari_hrdv2.core.labelled import survey_pixels
+from napari_hrdv2.core.survey import survey_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

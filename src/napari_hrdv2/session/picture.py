@@ -134,6 +134,7 @@ class Picture:
                 "grey or RGB image"
             )
         self._strokes: Scribbles | None = None
+        self._left_out = "" if self.excluded is None else image_digest(self.excluded)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -177,6 +178,7 @@ class Picture:
         if array is not None and array.all():
             raise ValueError("excluded: this would leave nothing of the image")
         self.excluded = None if array is None or not array.any() else array
+        self._left_out = "" if self.excluded is None else image_digest(self.excluded)
         self._find_strokes()
 
     def set_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
@@ -261,8 +263,8 @@ class Picture:
 
     def signature(self) -> bytes:
         """Return what tells what it trains from everything else that it could."""
-        left_out = "" if self.excluded is None else image_digest(self.excluded)
-        return f"{self.key}/{self._serial}/{left_out}/".encode() + self.strokes_digest
+        named = f"{self.key}/{self._serial}/{self._left_out}/"
+        return named.encode() + self.strokes_digest
 
     def _knows_strokes(self) -> bool:
         from napari_hrdv2.core.classifier import training_pixels

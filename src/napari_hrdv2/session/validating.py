@@ -56,6 +56,7 @@ class ValidationRequest:
     names: tuple[str, ...]
     features: tuple[Any, ...]
     labels: tuple[NDArray[Any], ...]
+    excluded: tuple[NDArray[Any] | None, ...]
     classifier: PixelClassifier | None
     class_names: dict[int, str]
 
@@ -69,6 +70,7 @@ class ValidationRequest:
             self.features,
             self.labels,
             classifier=self.classifier,
+            excluded=self.excluded,
             progress=partial(talk.progress, "Leaving one image out"),
             should_stop=talk.should_stop,
         )
@@ -108,6 +110,7 @@ def validation_request(session: Session) -> ValidationRequest:
         tuple(picture.name or picture.key for picture in usable),
         tuple(part.features for part in parts),
         tuple(part.labels for part in parts),
+        tuple(part.excluded for part in parts),
         session.classifier,
         {class_id: info.name for class_id, info in session.classes.items()},
     )

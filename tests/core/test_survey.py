@@ -1,0 +1,121 @@
+"""A survey is from all over, the same every time, and of material alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_hrdv2 import HighResFeatures, PixelClassifier
+from napari_hrdv2.core.classifier import SampleCache
+from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.survey import Survey, survey_pixels
+
+
+def image_features(shape=(40, 60), bad=()):
+    rng = np.random.default_rng(3)
+    tokens = rng.standard_normal((1, *shape, 5)).astype(np.float32)
+    tokens[0, :, shape[1] // 2 :, 0] += 6
+    for row, column in bad:
+        tokens[0, row, column] = np.nan
+    return HighResFeatures(tokens, "identity", shape, 1, 1)
+
+
+def dots(shape=(40, 60)):
+    labels = np.zeros(shape, int)
+    labels[5, 3:23], labels[30, -23:-3] = 1, 2
+    return labels
+
+
+def test_it_is_read_once_a_few_pixels_at_a_time(monkeypatch):
+    features = image_features()
+    asked, sample = [], features.sample
+    monkeypatch.setattr(
+        features, "sample", lambda r, c: asked.append(len(r)) or sample(r, c)
+    )
+    cache = SampleCache(features)
+    classifier = PixelClassifier().fit(features, dots(), samples=cache)
+    classifier.fit(features, dots(), samples=cache)
+    assert asked == [40, *[250] * 8]
+    assert cache.nbytes >= 2000 * 5 * 4
+
+
+def test_it_covers_the_image_evenly_whatever_part_of_it_is_used():
+    pixels = survey_pixels((100, 200))
+    assert len(np.unique(pixels)) == 2000
+    assert np.array_equal(survey_pixels((100, 200), 400), pixels[:400])
+    for part in (pixels, pixels[:400]):
+        counts = np.histogram(part, 4, (0, 20_000))[0]
+        assert counts.min() > 0.8 * counts.max()
+
+
+def test_rows_are_those_of_its_pixels_also_when_more_are_asked_for():
+    features = image_features()
+    cache = SampleCache(features)
+    few, many = cache.survey(100).copy(), cache.survey(700)
+    assert np.array_equal(few, many[:100])
+    pixels = survey_pixels((40, 60), 700)
+    assert np.array_equal(many, features.sample(*np.divmod(pixels, 60)))
+
+
+def test_pixels_without_numbers_are_left_out():
+    bad = [(r, c) for r in range(10, 20) for c in range(60)]
+    features = image_features(bad=bad)
+    survey = Survey.of([SampleCache(features)], [dots()])
+    assert 1400 < len(survey.rows) < 1600
+    assert np.isfinite(survey.rows).all()
+    classifier = PixelClassifier().fit(features, dots())
+    assert np.isfinite(classifier.weight).all()
+
+
+def test_what_is_no_material_is_left_out():
+    features, labels = image_features(), dots()
+    features.tokens[0, 35:, :, 1] = 1e3  # a scale bar
+    excluded = np.zeros((40, 60), bool)
+    excluded[35:] = True
+    cache = SampleCache(features)
+    assert abs(Survey.of([cache], [labels], [excluded]).rows[:, 1]).max() < 10
+    assert abs(Survey.of([cache], [labels]).rows[:, 1]).max() > 900
+    truth = np.where(np.arange(60) < 30, 1, 2)
+    found = PixelClassifier().fit(features, labels, excluded=excluded)
+    assert (found.predict(features)[:35] == truth).mean() > 0.98
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_where_next_to_nothing_is_left_strokes_serve(left):
+    features, labels = image_features(), dots()
+    excluded = np.ones((40, 60), bool)
+    excluded.ravel()[survey_pixels((40, 60))[:left]] = False
+    found = PixelClassifier().fit(features, labels, excluded=excluded).predict(features)
+    assert (found == np.where(np.arange(60) < 30, 1, 2)).mean() > 0.9
+
+
+def test_masks_that_do_not_fit_are_named():
+    features, labels = image_features(), dots()
+    with pytest.raises(ValueError, match="excluded: 2 masks for 1 images"):
+        PixelClassifier().fit([features], [labels], excluded=[None, None])
+    with pytest.raises(ValueError, match=r"excluded: shape \(60, 40\) does not fit"):
+        PixelClassifier().fit(features, labels, excluded=np.zeros((60, 40), bool))
+
+
+def test_labelled_pixels_are_not_free():
+    features, labels = image_features(), dots()
+    labels[:, :30] = 1
+    assert 800 < Survey.of([SampleCache(features)], [labels]).is_free.sum() < 1100
+
+
+@pytest.mark.parametrize(("images", "each"), [(5, 400), (30, 100)])
+def test_many_images_share_one_survey(images, each):
+    caches = [SampleCache(image_features((20, 30))) for _ in range(images)]
+    survey = Survey.of(caches, [np.zeros((20, 30), int)] * images)
+    assert len(survey.rows) == len(survey.is_free) == images * min(each, 600)
+    assert all(cache.nbytes == each * 5 * 4 for cache in caches)
+
+
+def test_reading_it_can_be_stopped():
+    answers = iter([False, False, True])
+    with pytest.raises(Cancelled):
+        Survey.of(
+            [SampleCache(image_features())],
+            [dots()],
+            should_stop=lambda: next(answers),
+        )
