@@ -23,7 +23,7 @@ MOST_PER_CLASS = 20_000
 A fill has a hundred thousand, alike for the most part, of 1 kB each.
 """
 
-SURVEY_BLOCK = 250  # pixels that are read at once
+SURVEY_BLOCK = 100  # pixels that are read at once
 
 SPARE_ROWS = 10_000  # kept for an undo, beside twice what is asked for
 
@@ -94,8 +94,9 @@ class SampleCache:
 
         Returns
         -------
-        (count, C) float32 array
-            Read once; where features are no numbers they are not here either.
+        (M, C) float32 array
+            `count` of them, or all of a small image. They are read once, and are no
+            numbers where features are none.
 
         Raises
         ------
@@ -103,9 +104,9 @@ class SampleCache:
             If `should_stop` said so; what was read by then is kept.
         """
         with self._lock:
-            while (known := len(self._survey)) < count:
+            pixels = survey_pixels(self.features.shape[1:], count)
+            while (known := len(self._survey)) < len(pixels):
                 stop_fit_if(should_stop)
-                pixels = survey_pixels(self.features.shape[1:], count)
                 # All over the image, at once they would need most of its tokens.
                 block = pixels[known : known + SURVEY_BLOCK]
                 rows = self.features.sample(*np.divmod(block, self.features.shape[2]))
