@@ -14,6 +14,8 @@ def test_a_device_without_a_target_of_its_own_is_held_to_the_cpu_s(monkeypatch) 
     steps = dict.fromkeys(("gather", "refit", "predict", "total"), 1.0)
     steps["peak_megabytes"] = 1.0
     monkeypatch.setattr(measure, "matmul_rates", dict)
+    embedded = {"seconds": 1.0, "peak_megabytes": 1.0, "stroke_milliseconds": steps}
+    monkeypatch.setattr(measure, "measure_embedded", lambda: embedded)
     monkeypatch.setattr(measure, "measure_features", lambda rates: (None, figures))
     monkeypatch.setattr(measure, "measure_strokes", lambda features: steps)
     said: list[str] = []
