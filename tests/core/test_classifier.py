@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from napari_hrdv2 import PixelClassifier
+from napari_hrdv2.core.basis import Basis
 from napari_hrdv2.core.classifier import SampleCache
 from napari_hrdv2.core.errors import Cancelled
 from synthetic import RECIPE, SHAPE, TRUTH, striped_features, strokes
@@ -89,6 +91,42 @@ def test_the_sample_cache_reads_every_pixel_once(monkeypatch):
         assert sorted(order) == pixels
         np.testing.assert_array_equal(rows, sample(*np.divmod(order, 30)))
     assert asked == [2, 2]
+
+
+def test_the_sample_cache_brings_every_pixel_into_coordinates_once(monkeypatch):
+    features = striped_features()
+    cache = SampleCache(features)
+    bases = [
+        Basis.of(torch.from_numpy(cache.survey(part)), kept=1) for part in (600, 300)
+    ]
+    turned, design = [], Basis.design
+    monkeypatch.setattr(
+        Basis,
+        "design",
+        lambda self, rows: turned.append(len(rows)) or design(self, rows),
+    )
+    for basis in bases:
+        for pixels in ([5, 9], [5, 7, 9, 599], [7], [5, 9]):
+            rows, order = cache.rows(np.array(pixels))
+            found = cache.design(order, basis)
+            expected = design(basis, torch.from_numpy(rows))
+            torch.testing.assert_close(found, expected)
+    assert turned == [2, 2, 4]
+
+
+def test_pixels_that_another_thread_let_go_are_read_again(monkeypatch):
+    monkeypatch.setattr("napari_hrdv2.core.labelled.SPARE_ROWS", 0)
+    features = striped_features()
+    cache = SampleCache(features)
+    basis = Basis.of(torch.from_numpy(cache.survey(600)))
+    rows, order = cache.rows(np.arange(50))
+    cache.design(order, basis)
+    cache.rows(np.array([7]))  # lets the others go
+    few, one = cache.rows(np.array([7, 3]))
+    for asked, expected in ((order, rows), (one, few)):
+        torch.testing.assert_close(
+            cache.design(asked, basis), basis.design(torch.from_numpy(expected))
+        )
 
 
 def test_the_sample_cache_does_not_change_the_result():

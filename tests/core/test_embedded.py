@@ -123,10 +123,11 @@ def test_what_training_trusts_reaches_the_classifier(backbone) -> None:
     found = PixelClassifier(balanced=False, self_training=False).fit(features, drawn)
     there = np.nonzero(drawn)
     survey = torch.from_numpy(SampleCache(features).survey(2000))
+    basis = Basis.of(survey, features.trust)  # test_basis.py says what that does
     expected = fit_stages(
-        features.sample(*there),
+        basis.design(torch.from_numpy(features.sample(*there))),
         drawn[there].astype(np.int64) - 1,
-        basis=Basis.of(survey, features.trust),  # test_basis.py says what that does
+        basis=basis,
         regularisation=found.C,
         sample_weight=np.ones(len(there[0]), np.float32),
         tolerance=found.tolerance,

@@ -40,7 +40,7 @@ def fit(samples, labels, tolerance=1e-6, trust=None, basis=None, **options):
     """Fit to these samples alone; coordinates that are only turned change nothing."""
     basis = basis or Basis.of(torch.from_numpy(samples), trust, kept=1, whitening=0)
     return fit_stages(
-        samples,
+        basis.design(torch.from_numpy(samples)),
         labels,
         basis=basis,
         regularisation=1.0,

@@ -24,7 +24,7 @@ def fitted(rows, classes, unlabelled, regularisation=0.5, **options):
     basis = Basis.of(torch.from_numpy(np.concatenate([rows, unlabelled])))
     others = basis.design(torch.from_numpy(unlabelled))
     return basis, fit_stages(
-        rows,
+        basis.design(torch.from_numpy(rows)),
         classes,
         basis=basis,
         regularisation=regularisation,

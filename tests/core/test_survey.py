@@ -35,7 +35,7 @@ def test_it_is_read_once_a_few_pixels_at_a_time(monkeypatch):
     cache = SampleCache(features)
     classifier = PixelClassifier().fit(features, dots(), samples=cache)
     classifier.fit(features, dots(), samples=cache)
-    assert asked == [40, *[100] * 20]
+    assert asked == [40, *[50] * 40]
     assert cache.nbytes >= 2000 * 5 * 4
 
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from .basis import Overview
 from .classifier import PixelClassifier
@@ -289,7 +290,7 @@ def _fit(
     if model.balanced:
         weight *= (used.sum() / (len(counts) * counts))[index].astype(np.float32)
     return fit_stages(
-        table,
+        overview.basis.design(torch.from_numpy(table)),
         index,
         basis=overview.basis,
         regularisation=model.C,

@@ -48,6 +48,11 @@ class Basis:
     directions: Tensor
     stretch: Tensor
 
+    @property
+    def size(self) -> int:
+        """k, how many coordinates there are."""
+        return len(self.stretch)
+
     @classmethod
     def of(
         cls,
@@ -119,7 +124,7 @@ class Basis:
 
     def design(self, table: Tensor) -> Tensor:
         """Return the coordinates of (N, C) rows, with a last column of ones."""
-        design = torch.empty(len(table), len(self.stretch) + 1)
+        design = torch.empty(len(table), self.size + 1)
         matrix = self._matrix
         torch.addmm(-self.mean @ matrix, table, matrix, out=design[:, :-1])
         design[:, -1] = 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import torch
 
 from ._recipes import check_recipes
 from .basis import Overview
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from .features import Recipe
     from .pixel_tiles import Region
 
-    _Part = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]
+    _Pixels = NDArray[np.int64]
+    _Part = tuple[_Pixels, NDArray[np.float32], _Pixels, NDArray[np.float64]]
 
 
 __all__ = [
@@ -185,8 +187,12 @@ class PixelClassifier:
         if overview is None or not overview.is_of(survey.rows):
             overview = Overview.of(survey.rows, many[0].trust)
         view = overview.knowing(training.rows, training.index)
+        design = [
+            cache.design(order, view.basis)
+            for cache, order in zip(caches, training.orders, strict=True)
+        ]
         stages = fit_stages(
-            training.rows,
+            design[0] if len(design) == 1 else torch.cat(design),
             training.index,
             basis=view.basis,
             regularisation=self.C,
@@ -344,8 +350,12 @@ def _checked_limit(most_per_class: int | None) -> int | None:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Rows of features, the class of each by index, and how much each counts."""
+    """Rows of features, the class of each by index, and how much each counts.
 
+    And, of each image, which pixels they are.
+    """
+
+    orders: tuple[NDArray[np.int64], ...]
     rows: NDArray[np.float32]
     index: NDArray[np.intp]
     weight: NDArray[np.float32]
@@ -354,27 +364,27 @@ class _Samples:
     @classmethod
     def of(cls, parts: Sequence[_Part], *, balanced: bool) -> Self:
         """Put what several images give together."""
-        rows, ids, stand_for = zip(*parts, strict=True)
+        orders, rows, ids, stand_for = zip(*parts, strict=True)
         classes, index = np.unique(np.concatenate(ids), return_inverse=True)
         weight = np.concatenate(stand_for)
         if balanced:
             counts = np.bincount(index, weight)
             weight *= (counts.sum() / (len(classes) * counts))[index]
         table = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        return cls(table, index, weight.astype(np.float32), classes)
+        return cls(orders, table, index, weight.astype(np.float32), classes)
 
 
 def _read(
     cache: SampleCache, labels: NDArray[Any], most_per_class: int | None
 ) -> _Part:
-    """Return rows and label ids of what trains, and how many pixels each stands for."""
+    """Return pixels, rows and ids of what trains, and how many each stands for."""
     chosen, stands_for = thinned(labels, labelled_pixels(labels), most_per_class)
     rows, order = cache.rows(chosen)
     ids = labels.ravel()[order].astype(np.int64)
     weights = np.ones(len(ids))
     for label, count in stands_for.items():
         weights[ids == label] = count
-    return rows, ids, weights
+    return order, rows, ids, weights
 
 
 def _check_same_kind(many: Sequence[Features]) -> None:

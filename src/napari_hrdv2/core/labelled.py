@@ -8,6 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
 
 from .errors import stop_fit_if
 from .feature_map import Features
@@ -15,6 +16,9 @@ from .survey import survey_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+    from torch import Tensor
+
+    from .basis import Basis
 
 
 MOST_PER_CLASS = 20_000
@@ -23,7 +27,7 @@ MOST_PER_CLASS = 20_000
 A fill has a hundred thousand, alike for the most part, of 1 kB each.
 """
 
-SURVEY_BLOCK = 100  # pixels that are read at once
+SURVEY_BLOCK = 50  # pixels that are read at once
 
 SPARE_ROWS = 10_000  # kept for an undo, beside twice what is asked for
 
@@ -46,11 +50,13 @@ class SampleCache:
         self._survey = np.empty((0, features.shape[0]), np.float32)
         self._pixels = np.empty(0, np.int64)  # flat indices, in the order of the rows
         self._rows = np.empty((0, features.shape[0]), np.float32)  # with room to grow
+        self._basis: Basis | None = None
+        self._design = torch.empty(0, 0)  # of the first rows, in this basis
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that rows and survey take, with the room to grow."""
-        return self._rows.nbytes + self._survey.nbytes
+        """Bytes of memory that all it keeps takes, with the room to grow."""
+        return self._rows.nbytes + self._survey.nbytes + self._design.nbytes
 
     def rows(
         self, pixels: NDArray[np.int64]
@@ -79,7 +85,37 @@ class SampleCache:
             rows, order = self._rows[: len(known)][known], self._pixels[known]
             if len(known) > 2 * len(pixels) + SPARE_ROWS:
                 self._rows, self._pixels = rows, order
+                self._basis = None
             return rows, order
+
+    def design(self, order: NDArray[np.int64], basis: Basis) -> Tensor:
+        """Return labelled pixels in coordinates; each is brought into them once.
+
+        Parameters
+        ----------
+        order : (N,) int64 array
+            As `rows` gave it.
+        basis : Basis
+
+        Returns
+        -------
+        (N, k + 1) float32 tensor
+            See `Basis.design`. To be read only.
+        """
+        with self._lock:
+            if self._basis is not basis:
+                self._basis, self._design = basis, torch.empty(0, basis.size + 1)
+            if (known := len(self._design)) < len(self._pixels):
+                new = torch.from_numpy(self._rows[known : len(self._pixels)])
+                self._design = torch.cat([self._design, basis.design(new)])
+            if np.array_equal(order, self._pixels):
+                return self._design
+            wanted = np.isin(self._pixels, order, assume_unique=True)
+            if np.array_equal(order, self._pixels[wanted]):
+                return self._design[torch.from_numpy(wanted)]
+        # Another thread has let some of them go since.
+        rows = self.features.sample(*np.divmod(order, self.features.shape[2]))
+        return basis.design(torch.from_numpy(rows))
 
     def survey(
         self, count: int, should_stop: Callable[[], bool] | None = None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MAXIMUM_STEPS = 500
 REUSE_FACTOR = 1.3  # a preconditioner serves until the samples have grown by this
+ROWS = 1024  # of the design that are copied at once
 LEAST_CURVATURE = 0.02  # samples that are decided now may not stay so
 
 
@@ -194,7 +195,12 @@ def _precondition(
 ) -> Preconditioner:
     probability = (solution @ design.T).softmax(0)
     curvature = (probability * (1 - probability)).mean(0) + LEAST_CURVATURE
-    hessian = (design.T @ (design * (weights * curvature)[:, None])).double()
+    factors = (weights * curvature)[:, None]
+    hessian = torch.zeros(design.shape[1], design.shape[1])
+    for start in range(0, len(design), ROWS):  # no second copy of all of the design
+        rows = design[start : start + ROWS]
+        hessian.addmm_(rows.T, rows * factors[start : start + ROWS])
+    hessian = hessian.double()
     diagonal = hessian.diagonal()
     diagonal += penalty + 1e-6 * diagonal.mean()  # positive however weak the penalty
     factor = torch.linalg.cholesky(hessian)

@@ -62,7 +62,7 @@ class Stages:
 
 
 def fit_stages(
-    samples: NDArray[np.float32],
+    design: Tensor,
     classes: NDArray[np.intp],
     *,
     basis: Basis,
@@ -77,8 +77,8 @@ def fit_stages(
 
     Parameters
     ----------
-    samples : (N, C) float32 array
-        Feature vectors as they are.
+    design : (N, k + 1) float32 tensor
+        The labelled pixels in the coordinates of the basis.
     classes : (N,) array of int
         Class indices 0 … K-1, each of which occurs.
     basis : Basis
@@ -89,7 +89,7 @@ def fit_stages(
     tolerance : float
         Where each fit stops; see `minimised`.
     unlabelled : (M, k + 1) float32 tensor, optional
-        Other pixels, in these coordinates; all of them weigh as much as all samples, if
+        Other pixels likewise; all of them weigh as much as all samples, if
         the classifier is sure of them.
     start : Stages, optional
         Of an earlier fit to similar samples, of the same classes.
@@ -108,19 +108,18 @@ def fit_stages(
         should_stop=should_stop,
     )
     index, weights = torch.from_numpy(classes), torch.from_numpy(sample_weight)
-    design = basis.design(torch.from_numpy(samples))
     if unlabelled is None or not len(unlabelled):
         row.fit(0, design, index, weights, tolerance)
         return row.stages
-    design = torch.cat([design, unlabelled])
     rough = max(tolerance, GUESS_TOLERANCE)
-    solution = row.fit(0, design[: len(index)], index, weights, rough)
+    solution = row.fit(0, design, index, weights, rough)
+    both = torch.cat([design, unlabelled])
     for number in range(1, 1 + ROUNDS):
         surety, guess = (unlabelled @ solution.T).softmax(1).max(1)
         counts = ((surety - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
         solution = row.fit(
             number,
-            design,
+            both,
             torch.cat([index, guess]),
             torch.cat([weights, counts * (weights.sum() / len(unlabelled))]),
             rough if number < ROUNDS else tolerance,
