@@ -27,3 +27,20 @@ def strokes(*labels):
     for label in labels:
         scribbles[4:6] = np.where(TRUTH[4:6] == label, label, scribbles[4:6])
     return scribbles
+
+
+def halves(shape=(40, 60), bad=()):
+    """Noise whose first channel is larger on the right; no numbers at `bad` pixels."""
+    rng = np.random.default_rng(3)
+    tokens = rng.standard_normal((1, *shape, 5)).astype(np.float32)
+    tokens[0, :, shape[1] // 2 :, 0] += 6
+    for row, column in bad:
+        tokens[0, row, column] = np.nan
+    return HighResFeatures(tokens, "identity", shape, 1, 1)
+
+
+def dots(shape=(40, 60)):
+    """A stroke of class 1 on the left and one of class 2 on the right."""
+    labels = np.zeros(shape, int)
+    labels[5, 3:23], labels[30, -23:-3] = 1, 2
+    return labels

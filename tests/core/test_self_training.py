@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from napari_hrdv2 import HighResFeatures, PixelClassifier
+from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.core.basis import Basis
 from napari_hrdv2.core.self_training import ROUNDS, SURE, UNSURE, fit_stages
+from synthetic import dots, halves
 
 
 def two_clouds(count=600, seed=0):
@@ -94,23 +95,8 @@ def test_many_classes_and_a_warm_start_end_where_a_cold_one_does():
     np.testing.assert_allclose(*logits, atol=0.05)
 
 
-def image_features(shape=(40, 60), bad=()):
-    rng = np.random.default_rng(3)
-    tokens = rng.standard_normal((1, *shape, 5)).astype(np.float32)
-    tokens[0, :, shape[1] // 2 :, 0] += 6
-    for row, column in bad:
-        tokens[0, row, column] = np.nan
-    return HighResFeatures(tokens, "identity", shape, 1, 1)
-
-
-def dots(shape=(40, 60)):
-    labels = np.zeros(shape, int)
-    labels[5, 3:23], labels[30, -23:-3] = 1, 2
-    return labels
-
-
 def test_it_can_be_switched_off():
-    features = image_features()
+    features = halves()
     plain = PixelClassifier(self_training=False).fit(features, dots())
     more = PixelClassifier().fit(features, dots())
     assert not np.allclose(plain.weight, more.weight)
@@ -120,6 +106,6 @@ def test_it_can_be_switched_off():
 
 def test_an_image_with_everything_labelled_trains():
     labels = np.where(np.arange(60) < 30, 1, 2) * np.ones((40, 1), int)
-    features = image_features()
+    features = halves()
     found = PixelClassifier().fit(features, labels).predict(features)
     assert (found == labels).mean() > 0.99

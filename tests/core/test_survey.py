@@ -5,29 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_hrdv2 import HighResFeatures, PixelClassifier
+from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.core.classifier import SampleCache
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.survey import Survey, survey_pixels
-
-
-def image_features(shape=(40, 60), bad=()):
-    rng = np.random.default_rng(3)
-    tokens = rng.standard_normal((1, *shape, 5)).astype(np.float32)
-    tokens[0, :, shape[1] // 2 :, 0] += 6
-    for row, column in bad:
-        tokens[0, row, column] = np.nan
-    return HighResFeatures(tokens, "identity", shape, 1, 1)
-
-
-def dots(shape=(40, 60)):
-    labels = np.zeros(shape, int)
-    labels[5, 3:23], labels[30, -23:-3] = 1, 2
-    return labels
+from synthetic import dots, halves
 
 
 def test_it_is_read_once_a_few_pixels_at_a_time(monkeypatch):
-    features = image_features()
+    features = halves()
     asked, sample = [], features.sample
     monkeypatch.setattr(
         features, "sample", lambda r, c: asked.append(len(r)) or sample(r, c)
@@ -49,7 +35,7 @@ def test_it_covers_the_image_evenly_whatever_part_of_it_is_used():
 
 
 def test_rows_are_those_of_its_pixels_also_when_more_are_asked_for():
-    features = image_features()
+    features = halves()
     cache = SampleCache(features)
     few, many = cache.survey(100).copy(), cache.survey(700)
     assert np.array_equal(few, many[:100])
@@ -59,7 +45,7 @@ def test_rows_are_those_of_its_pixels_also_when_more_are_asked_for():
 
 def test_pixels_without_numbers_are_left_out():
     bad = [(r, c) for r in range(10, 20) for c in range(60)]
-    features = image_features(bad=bad)
+    features = halves(bad=bad)
     survey = Survey.of([SampleCache(features)], [dots()])
     assert 1400 < len(survey.rows) < 1600
     assert np.isfinite(survey.rows).all()
@@ -68,7 +54,7 @@ def test_pixels_without_numbers_are_left_out():
 
 
 def test_what_is_no_material_is_left_out():
-    features, labels = image_features(), dots()
+    features, labels = halves(), dots()
     features.tokens[0, 35:, :, 1] = 1e3  # a scale bar
     excluded = np.zeros((40, 60), bool)
     excluded[35:] = True
@@ -82,7 +68,7 @@ def test_what_is_no_material_is_left_out():
 
 @pytest.mark.parametrize("left", [0, 3])
 def test_where_next_to_nothing_is_left_strokes_serve(left):
-    features, labels = image_features(), dots()
+    features, labels = halves(), dots()
     excluded = np.ones((40, 60), bool)
     excluded.ravel()[survey_pixels((40, 60))[:left]] = False
     found = PixelClassifier().fit(features, labels, excluded=excluded).predict(features)
@@ -90,7 +76,7 @@ def test_where_next_to_nothing_is_left_strokes_serve(left):
 
 
 def test_masks_that_do_not_fit_are_named():
-    features, labels = image_features(), dots()
+    features, labels = halves(), dots()
     with pytest.raises(ValueError, match="excluded: 2 masks for 1 images"):
         PixelClassifier().fit([features], [labels], excluded=[None, None])
     with pytest.raises(ValueError, match=r"excluded: shape \(60, 40\) does not fit"):
@@ -98,14 +84,14 @@ def test_masks_that_do_not_fit_are_named():
 
 
 def test_labelled_pixels_are_not_free():
-    features, labels = image_features(), dots()
+    features, labels = halves(), dots()
     labels[:, :30] = 1
     assert 800 < Survey.of([SampleCache(features)], [labels]).is_free.sum() < 1100
 
 
 @pytest.mark.parametrize(("images", "each"), [(5, 400), (30, 100)])
 def test_many_images_share_one_survey(images, each):
-    caches = [SampleCache(image_features((20, 30))) for _ in range(images)]
+    caches = [SampleCache(halves((20, 30))) for _ in range(images)]
     survey = Survey.of(caches, [np.zeros((20, 30), int)] * images)
     assert len(survey.rows) == len(survey.is_free) == images * min(each, 600)
     assert all(cache.nbytes == each * 5 * 4 for cache in caches)
@@ -115,7 +101,7 @@ def test_reading_it_can_be_stopped():
     answers = iter([False, False, True])
     with pytest.raises(Cancelled):
         Survey.of(
-            [SampleCache(image_features())],
+            [SampleCache(halves())],
             [dots()],
             should_stop=lambda: next(answers),
         )
