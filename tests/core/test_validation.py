@@ -142,3 +142,23 @@ def test_the_summary_gives_mean_and_lowest_with_names():
         "image teaches it and it is not scored."
     )
     assert summary([HeldOut(0), HeldOut(1)]) == "No image could be scored."
+
+
+def test_masks_that_are_too_few_are_refused_with_their_number():
+    features, labels = noisy_images(3)
+    with pytest.raises(ValueError, match="excluded: 1 masks for 3 images"):
+        leave_one_image_out(features, labels, excluded=[None])
+
+
+def test_what_is_excluded_takes_no_part_in_the_fits(monkeypatch):
+    features, labels = noisy_images(2)
+    excluded = [np.zeros(SHAPE, bool), np.ones(SHAPE, bool)]
+    seen, fit = [], PixelClassifier.fit
+
+    def watched(self, *parts, excluded, **options):
+        seen.append([int(mask.sum()) for mask in excluded])
+        return fit(self, *parts, excluded=excluded, **options)
+
+    monkeypatch.setattr(PixelClassifier, "fit", watched)
+    leave_one_image_out(features, labels, excluded=excluded)
+    assert seen == [[excluded[1].size], [0]]

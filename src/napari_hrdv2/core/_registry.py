@@ -51,6 +51,8 @@ class BackboneInfo:
         Whether features change with the brightness and contrast of the image.
     conditions : str
         What must be done to have the weights, or "".
+    blocks : int
+        Of how many blocks facets can be taken; 0 where there are no facets.
     """
 
     name: str
@@ -63,6 +65,7 @@ class BackboneInfo:
     default_transforms: str = ViTBackbone.default_transforms
     absolute_levels: bool = True
     conditions: str = ""
+    blocks: int = 0
 
     @property
     def bundled(self) -> bool:
@@ -114,6 +117,7 @@ def backbone_info(name: str) -> BackboneInfo:
         revision=entry.revision,
         default_transforms=entry.default_transforms,
         conditions=entry.conditions,
+        blocks=entry.blocks,
     )
 
 

@@ -15,20 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .basis import Overview
+from .basis import Basis
 from .classifier import PixelClassifier
 from .errors import Cancelled
-from .labelled import (
-    SampleCache,
-    check_classes,
-    check_labels,
-    labelled_pixels,
-)
+from .labelled import SampleCache, check_classes, check_labels, labelled_pixels
 from .self_training import Stages, fit_stages
 from .survey import Survey
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+    from torch import Tensor
 
     from .feature_map import Features
     from .logistic import Readout
@@ -225,7 +221,8 @@ class _Problem:
     index: NDArray[np.intp]
     strokes: list[_Stroke]
     model: PixelClassifier
-    overview: Overview
+    design: Tensor  # the table in the coordinates of the basis
+    basis: Basis
     full: Stages
 
     @classmethod
@@ -253,9 +250,12 @@ class _Problem:
         if np.array_equal(model.classes, classes):
             start = model._start(model.classes, rows.shape[1])
         survey = Survey.of([cache], [labels], [excluded]).with_labelled(rows)
-        overview = Overview.of(survey.rows, cache.features.trust).knowing(rows, index)
-        full = _fit(rows, index, np.ones(len(rows), bool), model, overview, start)
-        return cls(rows, index, made, model, overview, full)
+        basis = Basis.of(torch.from_numpy(survey.rows), cache.features.trust)
+        table = torch.from_numpy(rows)
+        basis = basis.knowing(table, torch.from_numpy(index))
+        design = basis.design(table)
+        full = _fit(design, index, np.ones(len(rows), bool), model, basis, start)
+        return cls(rows, index, made, model, design, basis, full)
 
     def worst_first(self) -> list[_Stroke]:
         """Return the strokes that can be judged, by their loss in the full fit."""
@@ -272,16 +272,16 @@ class _Problem:
         used = np.ones(len(self.table), bool)
         used[stroke.rows] = False
         return _fit(
-            self.table, self.index, used, self.model, self.overview, self.full
+            self.design, self.index, used, self.model, self.basis, self.full
         ).result
 
 
 def _fit(
-    table: Floats,
+    design: Tensor,
     index: NDArray[np.intp],
     used: NDArray[np.bool_],
     model: PixelClassifier,
-    overview: Overview,
+    basis: Basis,
     start: Stages | None,
 ) -> Stages:
     """Fit to the rows in use, and to them alone: what is unlabelled would agree."""
@@ -290,9 +290,9 @@ def _fit(
     if model.balanced:
         weight *= (used.sum() / (len(counts) * counts))[index].astype(np.float32)
     return fit_stages(
-        overview.basis.design(torch.from_numpy(table)),
+        design,
         index,
-        basis=overview.basis,
+        basis=basis,
         regularisation=model.C,
         sample_weight=weight,
         tolerance=max(TOLERANCE, model.tolerance),

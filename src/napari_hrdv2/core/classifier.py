@@ -175,10 +175,11 @@ class PixelClassifier:
         ]
         masks: Any = [excluded] if isinstance(features, Features) else excluded
         _check_same_kind(many)
+        pixels = [labelled_pixels(array) for array in checked]
         parts = []
-        for cache, array in zip(caches, checked, strict=True):
+        for cache, array, at in zip(caches, checked, pixels, strict=True):
             stop_fit_if(should_stop)
-            parts.append(_read(cache, array, self.most_per_class))
+            parts.append(_read(cache, array, at, self.most_per_class))
         training = _Samples.of(parts, balanced=self.balanced)
         check_classes(training.classes)
         survey = Survey.of(caches, checked, masks, should_stop)
@@ -206,7 +207,7 @@ class PixelClassifier:
         self.classes, readout = training.classes, stages.result
         self.weight, self.bias = readout.weight, readout.bias
         self.recipes = many[0].recipes
-        self.labels_hash = digest(checked, [labelled_pixels(each) for each in checked])
+        self.labels_hash = digest(checked, pixels)
         return self
 
     def predict(
@@ -375,10 +376,13 @@ class _Samples:
 
 
 def _read(
-    cache: SampleCache, labels: NDArray[Any], most_per_class: int | None
+    cache: SampleCache,
+    labels: NDArray[Any],
+    pixels: NDArray[np.int64],
+    most_per_class: int | None,
 ) -> _Part:
     """Return pixels, rows and ids of what trains, and how many each stands for."""
-    chosen, stands_for = thinned(labels, labelled_pixels(labels), most_per_class)
+    chosen, stands_for = thinned(labels, pixels, most_per_class)
     rows, order = cache.rows(chosen)
     ids = labels.ravel()[order].astype(np.int64)
     weights = np.ones(len(ids))

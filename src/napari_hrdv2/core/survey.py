@@ -60,12 +60,7 @@ class Survey:
         should_stop : callable, optional
             Asked between blocks of pixels.
         """
-        masks = [None] * len(caches) if excluded is None else list(excluded)
-        if len(masks) != len(caches):
-            raise ValueError(
-                f"excluded: {len(masks)} masks for {len(caches)} images; one for each "
-                "is needed, or None"
-            )
+        masks = masks_for(len(caches), excluded)
         parts = []
         for cache, array, mask in zip(caches, labels, masks, strict=True):
             pixels = survey_pixels(array.shape, share_of_survey(len(caches)))
@@ -88,6 +83,21 @@ class Survey:
         return Survey(
             np.concatenate([self.rows, rows]), np.concatenate([self.is_free, known])
         )
+
+
+def masks_for(
+    images: int, excluded: Sequence[ArrayLike | None] | None
+) -> list[ArrayLike | None]:
+    """Return one mask, or None, for each image; raise ValueError for other numbers."""
+    masks: list[ArrayLike | None] = [None] * images
+    if excluded is not None:
+        masks = list(excluded)
+    if len(masks) != images:
+        raise ValueError(
+            f"excluded: {len(masks)} masks for {images} images; one for each is "
+            "needed, or None"
+        )
+    return masks
 
 
 def share_of_survey(images: int) -> int:

@@ -18,6 +18,7 @@ from .labelled import (
     matched,
 )
 from .scores import iou_per_class
+from .survey import masks_for
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -110,7 +111,7 @@ def leave_one_image_out(
             "labels: strokes in two images at least are needed to leave one out, "
             f"{sum(len(each) > 0 for each in classes)} have any"
         )
-    masks = [None] * len(many) if excluded is None else list(excluded)
+    masks = masks_for(len(many), excluded)
     settings = classifier or PixelClassifier()
     # One model for all: every fit starts from the last, which differs little.
     model = PixelClassifier(

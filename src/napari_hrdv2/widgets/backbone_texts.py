@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from napari_hrdv2.core._registry import entry_of
 from napari_hrdv2.core.backbones import (
     BackboneInfo,
     backbone_info,
@@ -59,7 +58,7 @@ def forms(name: str) -> list[str]:
     base = name.partition("@")[0].partition(":")[0]
     if "+" in name or base not in backbone_names():
         return [name]
-    blocks = 0 if backbone_info(base).bundled else entry_of(base).blocks
+    blocks = backbone_info(base).blocks
     facets = [f"{base}@{kind}{blocks - 1}" for kind in "kqva"] if blocks else []
     return [base, *backbone_variants(base), *facets]
 
