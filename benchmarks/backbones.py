@@ -83,7 +83,8 @@ def cell(backbone: Backbone, setting: str, channels: int) -> str:
     except ValueError as error:
         return f"refused: {error}"
     seconds = time.perf_counter() - start
-    wrong = failure(features, backbone.channels_for(channels))
+    own = backbone.channels_for(channels)
+    wrong = failure(features, 2 * own if backbone.surroundings else own)
     return wrong or f"{seconds:.2f} s / {features.nbytes / 1e6:.1f}"
 
 

@@ -16,10 +16,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 
 import napari_hrdv2 as hr
+from napari_hrdv2.core.embedded import EmbeddedBackbone
+from napari_hrdv2.core.embedded.network import STRIDE
 from napari_hrdv2.core.micrographs import draw_scribbles, random_micrograph
 from napari_hrdv2.core.scores import mean_iou
+from napari_hrdv2.core.surroundings import SurroundedFeatures
 
 FIRST_SEED = 1 << 62  # training draws its seeds below
 STROKES = (1, 2, 4)
@@ -54,19 +58,20 @@ def main() -> None:
 
 
 def parts(
-    features: hr.HighResFeatures, learned: int
-) -> Iterator[tuple[str, hr.HighResFeatures]]:
+    features: SurroundedFeatures, learned: int
+) -> Iterator[tuple[str, SurroundedFeatures]]:
     """Yield the features of the network, of the filter bank, and of both."""
-    _, height, width = features.shape
+    own, _ = features.parts
+    trust = torch.stack(features.trust.chunk(2))
     for name, channels in (
         ("net", slice(None, learned)),
         ("bank", slice(learned, None)),
         ("both", slice(None)),
     ):
-        tokens = features.tokens[..., channels].contiguous()
-        part = hr.HighResFeatures(tokens, "identity", (height, width), 2, 2)
-        part.trust = features.trust[channels]
-        yield name, part
+        tokens = own.tokens[..., channels].contiguous()
+        part = hr.HighResFeatures(tokens, "identity", own.shape[1:], STRIDE, STRIDE)
+        cell, trusted = EmbeddedBackbone.surroundings, trust[:, channels].flatten()
+        yield name, SurroundedFeatures(part, cell, trusted)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ class MeanOfPatches:
     name, channels, patch_size, equivariant = "mean", 2, 4, False
     default_transforms, absolute_levels, activations = "shift:1,2", True, 14
     device, dtype, weights_hash, steps = torch.device("cpu"), torch.float32, "", 3
+    surroundings = 0
     fails_above = 99
 
     def __init__(self):

@@ -22,6 +22,7 @@ class MeanAndPlace:
     name, channels, patch_size, equivariant = "placed", 6, 4, False
     default_transforms, absolute_levels, activations = "identity", True, 14
     device, dtype, weights_hash, steps = torch.device("cpu"), torch.float32, "", 2
+    surroundings = 0
 
     def __init__(self, ramp=1.0):
         self.ramp, self.passes = ramp, 0

@@ -39,7 +39,7 @@ def noise(*shape, seed=0):
 def test_any_size_grey_or_colour(backbone, shape, transforms) -> None:
     image = noise(*shape).numpy()
     features = compute_features(image, backbone, transforms)
-    channels = backbone.channels_for(1 if image.ndim == 2 else 3)
+    channels = 2 * backbone.channels_for(1 if image.ndim == 2 else 3)
     assert features.shape == (channels, *shape[:2])
     dense = features.materialize()
     assert np.isfinite(dense).all()
@@ -111,12 +111,8 @@ def test_what_training_trusts_reaches_the_classifier(backbone) -> None:
     picture = random_micrograph(3, 64, color=False)
     features = compute_features(picture.image, backbone)
     assert features.trust.shape == (features.shape[0],)
-    both = JoinedFeatures(
-        [
-            features,
-            HighResFeatures(features.tokens[..., :5], "identity", (64, 64), 2, 2),
-        ]
-    )
+    more = HighResFeatures(torch.ones(1, 32, 32, 5), "identity", (64, 64), 2, 2)
+    both = JoinedFeatures([features, more])
     assert both.trust[-5:].tolist() == [1] * 5
     torch.testing.assert_close(both.trust[:-5], features.trust)
     drawn = draw_scribbles(np.random.default_rng(0), picture.labels, 2)

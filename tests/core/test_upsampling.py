@@ -28,6 +28,7 @@ class PatchMeans:
     name, channels, equivariant = "mean", 1, False
     default_transforms, absolute_levels, activations = "identity", True, 14
     device, dtype, weights_hash, steps = torch.device("cpu"), torch.float32, "", 0
+    surroundings = 0
 
     def __init__(self, patch_size=6):
         self.patch_size = patch_size

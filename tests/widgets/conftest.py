@@ -95,6 +95,7 @@ class EndlessBackbone:
     name, channels, patch_size, equivariant = "endless", 1, 1, True
     default_transforms, absolute_levels, activations = "identity", True, 0
     weights_hash, steps = "", 1000
+    surroundings = 0
     device, dtype = torch.device("cpu"), torch.float32
 
     def __init__(self):

@@ -56,18 +56,19 @@ def gaussian(planes: Tensor, sigma: float) -> Tensor:
 def _gaussian(planes: Tensor, sigma_rows: float, sigma_columns: float) -> Tensor:
     height, width = planes.shape[-2:]
     if min(sigma_rows, sigma_columns) <= _FULL_SIGMA or min(height, width) < 2:
-        smooth = correlate(planes, _gaussian_taps(sigma_columns), -1)
-        return correlate(smooth, _gaussian_taps(sigma_rows), -2)
+        smooth = correlate(planes, gaussian_taps(sigma_columns), -1)
+        return correlate(smooth, gaussian_taps(sigma_rows), -2)
     # A slight Gaussian keeps the reduced grid free of aliases; it and the mean of
     # two pixels in `reduce` (variance 1/4) are part of the smoothing asked for.
-    taps = _gaussian_taps(1.0)
+    taps = gaussian_taps(1.0)
     reduced = reduce(correlate(correlate(planes, taps, -1), taps, -2), 2)
     rows = math.sqrt(sigma_rows**2 - 1.25) * reduced.shape[-2] / height
     columns = math.sqrt(sigma_columns**2 - 1.25) * reduced.shape[-1] / width
     return enlarge(_gaussian(reduced, rows, columns), (height, width))
 
 
-def _gaussian_taps(sigma: float) -> list[float]:
+def gaussian_taps(sigma: float) -> list[float]:
+    """Return the weights of a Gaussian at whole distances, which sum to 1."""
     radius = int(_TRUNCATE * sigma + 0.5)
     taps = [math.exp(-0.5 * (x / sigma) ** 2) for x in range(-radius, radius + 1)]
     total = sum(taps)

@@ -44,6 +44,7 @@ class TransformersBackbone:
     default_transforms = "shift:1,2"
     absolute_levels = True
     activations = 14  # as a ViT's
+    surroundings = 0
     steps = 1
 
     def __init__(

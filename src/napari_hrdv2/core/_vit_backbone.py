@@ -45,6 +45,7 @@ class ViTBackbone:
     # Of one block, in units of its tokens: the residual stream, its norm, q, k, v, the
     # attention's output and the hidden layer.
     activations = 14
+    surroundings = 0
 
     def __init__(
         self,

@@ -72,6 +72,9 @@ class GridBackbone(Protocol):
         Whether the tokens change with the brightness and contrast of an image.
     activations : int
         Memory that a pass needs, in units of that of its tokens.
+    surroundings : int
+        Side in pixels of the cells that means of the tokens are kept on beside them,
+        see `SurroundedFeatures`; 0 for none.
     device, dtype : torch.device, torch.dtype
         Where the tokens are computed, and the number format they come in.
     weights_hash : str
@@ -87,6 +90,7 @@ class GridBackbone(Protocol):
     default_transforms: str
     absolute_levels: bool
     activations: int
+    surroundings: int
     device: torch.device
     dtype: torch.dtype
     weights_hash: str
@@ -123,7 +127,10 @@ class GridBackbone(Protocol):
         ...
 
     def trust_for(self, image_channels: int) -> Tensor | None:
-        """Return how much to trust each channel, see `Features`; None for all alike."""
+        """Return how much to trust each channel, see `Features`; None for all alike.
+
+        Those of the surroundings, if any, come last.
+        """
         ...
 
     def to(self, device: str | torch.device) -> Self:

@@ -22,6 +22,7 @@ from .naf_upsampling import with_fingerprint
 from .pace import PACES
 from .plan import Plan, make_plans, on_grid, parts_of
 from .spit.backbone import SpitBackbone
+from .surroundings import SurroundedFeatures
 from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet
 
 if TYPE_CHECKING:
@@ -244,7 +245,8 @@ class _Run:
         else:
             tokens = self._averaged(maps, len(shifts))
         _, height, width = self.image.pixels.shape
-        return HighResFeatures(
+        trust = self.backbone.trust_for(self.image.pixels.shape[0])
+        features = HighResFeatures(
             tokens,
             shifts,
             (height, width),
@@ -253,9 +255,12 @@ class _Run:
             self.interpolation,
             boundary=self.boundary,
             recipe=self._recipe(),
-            trust=self.backbone.trust_for(self.image.pixels.shape[0]),
             guide=self.image.pixels,
         )
+        if cell := self.backbone.surroundings:
+            return SurroundedFeatures(features, cell, trust)
+        features.trust = trust
+        return features
 
     def _averaged(
         self, maps: Iterator[tuple[int, float, Tensor]], shifts: int

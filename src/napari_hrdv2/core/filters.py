@@ -109,6 +109,7 @@ class FilterBank:
     default_transforms = "identity"
     absolute_levels = True
     activations = 0  # it works on planes of the image
+    surroundings = 0
     weights_hash = ""
     steps = STEPS
 

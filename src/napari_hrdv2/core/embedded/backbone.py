@@ -63,6 +63,7 @@ class EmbeddedBackbone:
     default_transforms = "identity"
     absolute_levels = False
     activations = 4  # in float32
+    surroundings = 16
     dtype = torch.float16
 
     def __init__(
@@ -92,7 +93,9 @@ class EmbeddedBackbone:
 
     def trust_for(self, image_channels: int) -> Tensor:
         """Return how much training found each channel, standardised, to be worth."""
-        return self._trust[: self.channels_for(image_channels)]
+        own, around = self._trust.chunk(2)
+        there = slice(self.channels_for(image_channels))
+        return torch.cat([own[there], around[there]])
 
     def to(self, device: str | torch.device) -> Self:
         """Move to a device and return itself."""

@@ -64,6 +64,7 @@ class SpitBackbone:
     patch_size = BINS  # about the side of a region
     has_regions = True
     activations = 14  # as a ViT's
+    surroundings = 0
 
     def __init__(
         self,
