@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from .basis import Basis
 
 
-MOST_PER_CLASS = 20_000
+MOST_PER_CLASS = 5_000
 """Labelled pixels of a class in one image that train, by default.
 
-A fill has a hundred thousand, alike for the most part, of 1 kB each.
+A fill has a hundred thousand, alike for the most part, of 2 kB each.
 """
 
 SURVEY_BLOCK = 50  # pixels that are read at once
