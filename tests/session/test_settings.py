@@ -90,7 +90,6 @@ def test_features_are_made_with_the_interpolation_that_was_set(session):
     session.configure(backbone="embedded", interpolation="bilateral+2")
     result = compute(session.feature_request())
     assert result.features.recipes[0].interpolation == "bilateral+2"
-    assert result.features.recipes[0].interpolation == "bilateral+2"
 
 
 def test_another_interpolation_is_told_as_a_difference():
