@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_hrdv2.core.compute import compute_features
 from napari_hrdv2.core.filters import FilterBank, filter_bank, filter_names
 
 Planes = dict[str, NDArray[np.float32]]
@@ -150,6 +151,17 @@ def test_names_are_unique_and_as_many_as_channels() -> None:
         assert len(set(names)) == len(names) == shape[0]
         assert FilterBank().channels_for(image_channels) == len(names)
         assert shape[1:] == (5, 7)
+
+
+def test_features_have_the_filters_and_their_surroundings() -> None:
+    image = noise(20, 33)
+    features = compute_features(image[0].numpy(), FilterBank(), value_range=(0.0, 1.0))
+    names = filter_names(1)
+    dense = features.materialize()
+    np.testing.assert_allclose(dense[: len(names)], filter_bank(image), atol=2e-3)
+    assert dense.shape == (2 * len(names), 20, 33)
+    assert dense[len(names) :].std((1, 2)).max() < dense[: len(names)].std((1, 2)).max()
+    assert features.trust.tolist() == [1] * len(names) + [0.25] * len(names)
 
 
 def test_colour_adds_the_smoothed_channels_to_the_bank_of_the_luminance() -> None:

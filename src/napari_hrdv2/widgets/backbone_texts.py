@@ -78,7 +78,8 @@ def _detail(name: str, weights: str | None) -> str:
     for info in _infos(name):
         if info.bundled:
             lines.append(
-                f"{info.channels} channels, {_BUNDLED[info.name]}; no download"
+                f"{info.channels} channels and their surroundings, "
+                f"{_BUNDLED[info.name]}; no download"
             )
             continue
         state = backbone_state(info.name)
