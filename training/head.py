@@ -36,13 +36,7 @@ class RidgeHead(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(1.5))
         self.log_trust = nn.Parameter(torch.zeros(channels))
 
-    def forward(
-        self,
-        support: Tensor,
-        classes: Tensor,
-        query: Tensor,
-        channels: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, support: Tensor, classes: Tensor, query: Tensor) -> Tensor:
         """Return the logits of the query pixels.
 
         Parameters
@@ -52,8 +46,6 @@ class RidgeHead(nn.Module):
         classes : (N,) int64 tensor
             0 … K - 1, every class at least once.
         query : (M, C) float32 tensor
-        channels : (C,) int64 tensor, optional
-            Which of all channels the features are; the first ones by default.
 
         Returns
         -------
@@ -65,9 +57,7 @@ class RidgeHead(nn.Module):
         centred = support - mean
         # Of pixels from all over the picture, as in the package's classifier.
         deviation = (query.var(0, correction=0) + 1e-4).sqrt()
-        if channels is None:
-            channels = torch.arange(support.shape[1])
-        factor = self.log_trust[channels].exp() / deviation
+        factor = self.log_trust[: support.shape[1]].exp() / deviation
         design, query = centred * factor, (query - mean) * factor
         share = targets - 1 / targets.shape[1]
         weighted = (weight * design).T

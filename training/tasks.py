@@ -13,15 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from napari_hrdv2.core.embedded.backbone import (
-    EmbeddedBackbone,
-    bank_planes,
-    standardised,
-)
-from napari_hrdv2.core.embedded.network import STRIDE
+from napari_hrdv2.core.embedded.backbone import bank_planes, standardised
 from napari_hrdv2.core.filters import filter_names
 from napari_hrdv2.core.micrographs import draw_scribbles, random_micrograph
-from napari_hrdv2.core.surroundings import means_around
 
 BANK_CHANNELS = len(filter_names(3))  # grey pictures fill the rest with zeros
 SUPPORT_PER_CLASS, QUERY = 384, 2048
@@ -40,14 +34,13 @@ class Pixels:
         Rows and columns.
     classes : (N,) int64 tensor
         0 … K - 1.
-    bank, bank_around : (N, BANK_CHANNELS) float16 tensors
-        What the filter bank says there, and on average around.
+    bank : (N, BANK_CHANNELS) float16 tensor
+        What the filter bank says there.
     """
 
     places: Tensor
     classes: Tensor
     bank: Tensor
-    bank_around: Tensor
 
 
 @dataclass(frozen=True)
@@ -114,19 +107,10 @@ def _pixels(
 ) -> Pixels:
     rows, columns = np.unravel_index(places, labels.shape)
     spots = torch.from_numpy(np.stack([rows, columns], 1))
-    values = []
-    for grid in (bank, around(bank, STRIDE)):
-        table = torch.zeros(len(places), BANK_CHANNELS, dtype=torch.float16)
-        table[:, : len(bank)] = read(grid.float(), spots, labels.shape).half()
-        values.append(table)
+    values = torch.zeros(len(places), BANK_CHANNELS, dtype=torch.float16)
+    values[:, : len(bank)] = read(bank.float(), spots, labels.shape).half()
     classes = torch.from_numpy(labels.ravel()[places].astype(np.int64) - 1)
-    return Pixels(spots, classes, *values)
-
-
-def around(grid: Tensor, stride: int) -> Tensor:
-    """Return the means around each place of a (C, h, w) grid, on a grid of cells."""
-    count = EmbeddedBackbone.surroundings // stride
-    return means_around(grid.movedim(0, -1)[None], count)[0].movedim(-1, 0)
+    return Pixels(spots, classes, values)
 
 
 def read(grid: Tensor, places: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import torch
 from head import RidgeHead, balanced_loss
-from tasks import BANK_CHANNELS, Batch, Pixels, around, read, stream
+from tasks import BANK_CHANNELS, Batch, Pixels, read, stream
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from napari_hrdv2.core.devices import choose_precision
-from napari_hrdv2.core.embedded.network import STRIDE, ConvNet, ConvNetConfig
+from napari_hrdv2.core.embedded.network import ConvNet, ConvNetConfig
 from napari_hrdv2.core.embedded.weights import load_weights, save_weights
 
 PEAK_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 1e-2, 300
@@ -77,7 +77,7 @@ class Training:
         self.rate, self.start = rate, start
         self.step, self.drawn, self.seconds = 0, 0, 0.0
         self.network = ConvNet(ConvNetConfig())
-        self.head = RidgeHead(2 * (self.network.config.channels + BANK_CHANNELS))
+        self.head = RidgeHead(self.network.config.channels + BANK_CHANNELS)
         if start is not None:
             # Its normalisation is folded into the convolutions, and stays so.
             weights = load_weights(start)
@@ -131,19 +131,15 @@ class Training:
                 for scale in range(self.network.config.scales)
             ]
         with_bank = chance.random() >= WITHOUT_BANK
-        channels = self._channels(with_bank)
         losses = []
         maps = [grid.float() for grid in grids]
         for number, (support, query) in enumerate(batch.visits[visit]):
             picture = [grid[number] for grid in maps]
-            picture += [
-                around(grid, STRIDE << scale) for scale, grid in enumerate(picture)
-            ]
             table = [
-                _features(picture, pixels, flips, images.shape[2:])[:, channels]
+                _features(picture, pixels, flips, images.shape[2:], with_bank)
                 for pixels in (support, query)
             ]
-            logits = self.head(table[0], support.classes, table[1], channels)
+            logits = self.head(table[0], support.classes, table[1])
             losses.append(balanced_loss(logits, query.classes))
         loss = torch.stack(losses).mean()
         self.optimiser.zero_grad()
@@ -153,12 +149,6 @@ class Training:
         self.step += 1
         self._follow()
         return float(loss.detach())
-
-    def _channels(self, with_bank: bool) -> Tensor:
-        """Return which channels a step has: all, or those of the network alone."""
-        is_learned = torch.arange(len(self.head.log_trust) // 2)
-        is_learned = is_learned < self.network.config.channels
-        return (is_learned.repeat(2) | with_bank).nonzero()[:, 0]
 
     def _rate(self) -> float:
         """Share of the peak learning rate: a warm-up, then half a cosine."""
@@ -202,10 +192,9 @@ class Training:
         torch.save(state, self.folder / "state.tmp")
         (self.folder / "state.tmp").replace(self.folder / "state.pt")
         trust = self.head.log_trust.detach().exp()
-        own, _ = trust.chunk(2)
         save_weights(
             self.average,
-            trust / own.square().mean().sqrt(),
+            trust / trust.square().mean().sqrt(),
             self.folder / "embedded.safetensors",
             trained=f"training/train.py, step {self.step} of {self.steps}, seed "
             f"{self.seed}, {self.seconds:.0f} s"
@@ -220,20 +209,19 @@ class Training:
 
 
 def _features(
-    grids: list[Tensor], pixels: Pixels, flips: list[int], shape: torch.Size
+    grids: list[Tensor],
+    pixels: Pixels,
+    flips: list[int],
+    shape: torch.Size,
+    with_bank: bool,
 ) -> Tensor:
-    """Return the features of pixels of a picture that was flipped, (N, C).
-
-    The grids are those of the network, and as many of their surroundings.
-    """
+    """Return the features of pixels of a picture that was flipped, (N, C)."""
     places = pixels.places
     if flips:
         turned = torch.tensor([2 in flips, 3 in flips])
         places = torch.where(turned, torch.tensor(shape) - 1 - places, places)
-    learned = torch.cat([read(grid, places, shape) for grid in grids], 1)
-    own, surroundings = learned.chunk(2, 1)
-    bank, bank_around = pixels.bank.float(), pixels.bank_around.float()
-    return torch.cat([own, bank, surroundings, bank_around], 1)
+    features = [read(grid, places, shape) for grid in grids]
+    return torch.cat([*features, pixels.bank.float()] if with_bank else features, 1)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 import napari_hrdv2 as hr
 from napari_hrdv2.core.embedded import EmbeddedBackbone
@@ -62,16 +61,16 @@ def parts(
 ) -> Iterator[tuple[str, SurroundedFeatures]]:
     """Yield the features of the network, of the filter bank, and of both."""
     own, _ = features.parts
-    trust = torch.stack(features.trust.chunk(2))
     for name, channels in (
         ("net", slice(None, learned)),
         ("bank", slice(learned, None)),
         ("both", slice(None)),
     ):
-        tokens = own.tokens[..., channels].contiguous()
-        part = hr.HighResFeatures(tokens, "identity", own.shape[1:], STRIDE, STRIDE)
-        cell, trusted = EmbeddedBackbone.surroundings, trust[:, channels].flatten()
-        yield name, SurroundedFeatures(part, cell, trusted)
+        tokens, trust = own.tokens[..., channels].contiguous(), own.trust[channels]
+        part = hr.HighResFeatures(
+            tokens, "identity", own.shape[1:], STRIDE, STRIDE, trust=trust
+        )
+        yield name, SurroundedFeatures(part, EmbeddedBackbone.surroundings)
 
 
 if __name__ == "__main__":

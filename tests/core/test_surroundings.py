@@ -111,10 +111,14 @@ def test_an_even_map_has_itself_around():
 def test_they_cost_little_and_have_one_recipe():
     recipe = Recipe("some", "", "identity", 2, 3)
     own = features(512, 512, recipe=recipe)
-    trust = torch.linspace(1, 2, 6)
-    both = SurroundedFeatures(own, 16, trust)
+    both = SurroundedFeatures(own, 16)
     assert both.nbytes < 1.02 * own.nbytes
     (found,) = both.recipes
     assert (found.backbone, found.channels) == ("some", 6)
-    assert torch.equal(both.trust, trust)
     assert SurroundedFeatures(features(64, 64), 16).recipes == ()
+
+
+def test_they_are_trusted_a_quarter_as_much():
+    assert SurroundedFeatures(features(9, 9), 16).trust.tolist() == [1] * 3 + [0.25] * 3
+    own = features(9, 9, trust=torch.tensor([1.0, 2.0, 4.0]))
+    assert SurroundedFeatures(own, 16).trust.tolist() == [1, 2, 4, 0.25, 0.5, 1]

@@ -127,10 +127,7 @@ class GridBackbone(Protocol):
         ...
 
     def trust_for(self, image_channels: int) -> Tensor | None:
-        """Return how much to trust each channel, see `Features`; None for all alike.
-
-        Those of the surroundings, if any, come last.
-        """
+        """Return how much to trust each channel, see `Features`; None for all alike."""
         ...
 
     def to(self, device: str | torch.device) -> Self:

@@ -245,7 +245,6 @@ class _Run:
         else:
             tokens = self._averaged(maps, len(shifts))
         _, height, width = self.image.pixels.shape
-        trust = self.backbone.trust_for(self.image.pixels.shape[0])
         features = HighResFeatures(
             tokens,
             shifts,
@@ -255,12 +254,11 @@ class _Run:
             self.interpolation,
             boundary=self.boundary,
             recipe=self._recipe(),
+            trust=self.backbone.trust_for(self.image.pixels.shape[0]),
             guide=self.image.pixels,
         )
-        if cell := self.backbone.surroundings:
-            return SurroundedFeatures(features, cell, trust)
-        features.trust = trust
-        return features
+        cell = self.backbone.surroundings
+        return SurroundedFeatures(features, cell) if cell else features
 
     def _averaged(
         self, maps: Iterator[tuple[int, float, Tensor]], shifts: int

@@ -25,7 +25,6 @@ _SURROUNDINGS = (16.0, 64.0)
 _LEVELS = 9
 _FLOOR = 4 / 255  # contrast below a few grey levels of 8 bits is noise
 STEPS = 96
-TRUST_AROUND = 0.25  # of means over surroundings, against 1 of the filters
 _ROUNDING = 1e-5  # of an eigenvalue, against the larger one
 _LUMINANCE = (0.299, 0.587, 0.114)
 
@@ -127,10 +126,9 @@ class FilterBank:
         """Return the number of filter channels for grey (1) or RGB (3) images."""
         return len(filter_names(_checked(image_channels)))
 
-    def trust_for(self, image_channels: int) -> Tensor:
-        """Return that all filters are trusted alike, and their surroundings less."""
-        own = torch.ones(self.channels_for(image_channels))
-        return torch.cat([own, TRUST_AROUND * own])
+    def trust_for(self, image_channels: int) -> None:
+        """Return that all channels are trusted alike."""
+        return
 
     def to(self, device: torch.device | str) -> FilterBank:
         """Return this filter bank moved to another device."""

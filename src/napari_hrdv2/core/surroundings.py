@@ -18,6 +18,7 @@ from .feature_map import JoinedFeatures
 from .features import HighResFeatures
 
 WIDTH = 14 / 16  # standard deviation of the Gaussian, in cells
+TRUST = 0.25  # against 1 of the channels of a place itself
 
 
 class SurroundedFeatures(JoinedFeatures):
@@ -30,8 +31,6 @@ class SurroundedFeatures(JoinedFeatures):
     cell : int
         Side in pixels of the cells that the means are kept on, a multiple of the
         stride. The means reach about three cells far.
-    trust : (2 C,) tensor, optional
-        See `Features`.
 
     Examples
     --------
@@ -40,14 +39,11 @@ class SurroundedFeatures(JoinedFeatures):
     (10, 40, 60)
     """
 
-    def __init__(
-        self, own: HighResFeatures, cell: int, trust: Tensor | None = None
-    ) -> None:
+    def __init__(self, own: HighResFeatures, cell: int) -> None:
         super().__init__([own, _around(own, cell)])
         self.recipes = tuple(
             replace(recipe, channels=self.shape[0]) for recipe in own.recipes
         )
-        self.trust = trust
 
     def __repr__(self) -> str:
         return f"SurroundedFeatures({self.parts[0]!r})"
@@ -58,6 +54,7 @@ def _around(own: HighResFeatures, cell: int) -> HighResFeatures:
     patch_size, stride = own.rows.patch_size, own.rows.stride
     count = max(cell // stride, 1)
     means = means_around(own.tokens, count).to(own.tokens.dtype)
+    trust = torch.ones(own.shape[0]) if own.trust is None else own.trust
     return HighResFeatures(
         means,
         own.shifts,
@@ -65,6 +62,7 @@ def _around(own: HighResFeatures, cell: int) -> HighResFeatures:
         patch_size + (count - 1) * stride,
         count * stride,
         boundary=own.boundary,
+        trust=TRUST * trust,
     )
 
 

@@ -93,9 +93,7 @@ class EmbeddedBackbone:
 
     def trust_for(self, image_channels: int) -> Tensor:
         """Return how much training found each channel, standardised, to be worth."""
-        own, around = self._trust.chunk(2)
-        there = slice(self.channels_for(image_channels))
-        return torch.cat([own[there], around[there]])
+        return self._trust[: self.channels_for(image_channels)]
 
     def to(self, device: str | torch.device) -> Self:
         """Move to a device and return itself."""

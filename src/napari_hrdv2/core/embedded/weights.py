@@ -31,9 +31,8 @@ class EmbeddedWeights:
     ----------
     network : ConvNet
         With the normalisation folded into the convolutions.
-    trust : (2 C,) float32 tensor
-        Of the network's channels, the filter bank's on RGB images, and the
-        surroundings of both, see `Features`.
+    trust : (C,) float32 tensor
+        Of the network's channels and the filter bank's on RGB images, see `Features`.
     hash : str
         The fingerprint of both.
     """
@@ -96,5 +95,4 @@ def _random_weights() -> EmbeddedWeights:
 
 
 def _channels(config: ConvNetConfig) -> int:
-    """Return the channels of a feature vector on RGB images."""
-    return 2 * (config.channels + len(filter_names(3)))
+    return config.channels + len(filter_names(3))
