@@ -332,8 +332,8 @@ class PixelClassifier:
         if features.shape[0] != self.weight.shape[1]:
             raise ValueError(
                 f"features: {features.shape[0]} channels do not fit a classifier that "
-                f"was trained on {self.weight.shape[1]}; grey and RGB images differ in "
-                "the channels of filters"
+                f"was trained on {self.weight.shape[1]}: on images of the other kind, "
+                "grey or RGB, or before features had surroundings; train it again"
             )
 
 
