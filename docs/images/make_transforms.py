@@ -31,6 +31,7 @@ class PatchMeans:
     name, channels, patch_size, equivariant = "patch means", 1, PATCH, False
     device, dtype, weights_hash, steps = torch.device("cpu"), torch.float32, "", 1
     default_transforms, absolute_levels, activations = "identity", True, 1
+    surroundings = 0
 
     def channels_for(self, image_channels: int) -> int:
         """Return 1."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from napari_hrdv2.core.features import HighResFeatures, Recipe
 from napari_hrdv2.core.surroundings import WIDTH, SurroundedFeatures, means_around
@@ -21,28 +22,20 @@ def features(height, width, *, stride=2, transforms="identity", channels=3, **op
 
 def means_token_by_token(tokens, count):
     """Gaussian means about the cells, the slow obvious way."""
-    cells = [range(0, length, count) for length in tokens.shape[1:3]]
-    means = np.stack(
-        [
-            [
-                tokens[:, row : row + count, column : column + count].mean((1, 2))
-                for column in cells[1]
-            ]
-            for row in cells[0]
-        ]
-    )  # (rows, columns, T, C)
-    rows, columns = means.shape[:2]
-    output = np.zeros_like(means)
+    maps, height, width, channels = tokens.shape
+    rows, columns = -(-height // count), -(-width // count)
+    output = np.zeros((maps, rows, columns, channels))
     for row, column in np.ndindex(rows, columns):
         total = 0
-        for down in range(-4, 5):
-            for right in range(-4, 5):
-                weight = np.exp(-(down**2 + right**2) / (2 * WIDTH**2))
-                at = mirrored(row + down, rows), mirrored(column + right, columns)
-                output[row, column] += weight * means[at]
-                total += weight
-        output[row, column] /= total
-    return np.moveaxis(output, 2, 0)
+        for down, right in np.ndindex(9, 9):
+            at = mirrored(row + down - 4, rows), mirrored(column + right - 4, columns)
+            top, left = count * at[0], count * at[1]
+            cell = tokens[:, top : top + count, left : left + count]
+            weight = np.exp(-((down - 4) ** 2 + (right - 4) ** 2) / (2 * WIDTH**2))
+            output[:, row, column] += weight * cell.sum((1, 2))
+            total += weight * cell.shape[1] * cell.shape[2]
+        output[:, row, column] /= total
+    return output
 
 
 def mirrored(place, length):
@@ -76,6 +69,32 @@ def test_every_way_of_reading_agrees(shape, stride, transforms, boundary):
     weight = noise(4, 6, seed=1).numpy() - 0.5
     expected = np.tensordot(weight, dense, 1)
     np.testing.assert_allclose(both.project(weight, np.zeros(4)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("interpolation", ["interleaved+1", "bilateral+2"])
+@pytest.mark.parametrize("shape", [(33, 40), (48, 49), (31, 17)])
+def test_tokens_on_one_finer_grid(interpolation, shape):
+    copies = noise(4, *(-(-length // 2) for length in shape), 3)
+    own = HighResFeatures(
+        copies, "lattice:2", shape, 2, 2, interpolation, guide=noise(*shape).numpy()
+    )
+    both = SurroundedFeatures(own, 16)
+    dense = both.materialize()
+    assert dense.shape == (6, *shape)
+    weight = noise(2, 6, seed=1).numpy() - 0.5
+    expected = np.tensordot(weight, dense, 1)
+    np.testing.assert_allclose(both.project(weight, np.zeros(2)), expected, atol=1e-5)
+
+
+def test_a_last_cell_of_one_pixel_counts_for_little():
+    image = np.zeros((64, 209), np.float32)
+    image[:, -1] = 1  # alone in its cell
+    tokens = torch.from_numpy(image)[None, ..., None]
+    around = SurroundedFeatures(
+        HighResFeatures(tokens, "identity", (64, 209), 1, 1), 16
+    ).materialize()[1]
+    expected = ndimage.gaussian_filter(image, 15, mode="reflect")
+    assert 0.5 < around.max() / expected.max() < 2
 
 
 def test_surroundings_are_smooth_and_lie_where_they_belong():

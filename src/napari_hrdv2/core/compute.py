@@ -96,7 +96,8 @@ def compute_features(
     Returns
     -------
     Features
-        :class:`HighResFeatures`, or :class:`JoinedFeatures` for a joined backbone.
+        :class:`HighResFeatures`, or :class:`JoinedFeatures` for a joined backbone and
+        for one that has surroundings.
 
     Raises
     ------
@@ -258,7 +259,9 @@ class _Run:
             guide=self.image.pixels,
         )
         cell = self.backbone.surroundings
-        return SurroundedFeatures(features, cell) if cell else features
+        if not cell:
+            return features
+        return SurroundedFeatures(features, cell, tick=lambda: clock.tick(0))
 
     def _averaged(
         self, maps: Iterator[tuple[int, float, Tensor]], shifts: int

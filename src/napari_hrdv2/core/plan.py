@@ -13,6 +13,7 @@ from .featup_upsampling import jbu_cost
 from .interpolation import padded_length
 from .naf_upsampling import KEPT_BYTES, OPERATIONS, WORKING_BYTES
 from .pace import PACES, operations
+from .surroundings import tokens_per_cell
 from .transforms import TransformSet, parse_transforms
 from .upsampling import (
     FEATUP,
@@ -153,6 +154,7 @@ def make_plan(
     map_bytes = math.prod(grid) * channels * backbone.dtype.itemsize
     plane_bytes = 4 * math.prod(padded)
     token_bytes = len(shifts) * map_bytes
+    kept_maps, kept_stride = len(shifts), stride
     working_bytes = (
         (map_bytes if len(chosen) > 1 else 0)
         + backbone.activations * map_bytes
@@ -165,11 +167,19 @@ def make_plan(
             fine = stride_of_one_grid(shifts, stride)
             count = math.prod((length - patch_size) // fine + 1 for length in padded)
             token_bytes = count * channels * backbone.dtype.itemsize
+            kept_maps, kept_stride = 1, fine
         if upsampling.steps and upsampling.needs_one_grid:
             before += token_bytes
         if upsampling.method == "bilateral":
             token_bytes += image_channels * math.prod(padded)
         working_bytes = max(working_bytes, before)
+    if backbone.surroundings:
+        per_cell = tokens_per_cell(backbone.surroundings, kept_stride)
+        cells = math.prod(
+            -(-(1 + (length - patch_size) // kept_stride) // per_cell)
+            for length in padded
+        )
+        token_bytes += kept_maps * cells * channels * backbone.dtype.itemsize
     learned = 0
     if tokens_are_patches and upsampling.method in (LEARNED, FEATUP):
         pixels = math.prod(padded)

@@ -8,14 +8,17 @@ that they are kept as are read like any other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from ._filter_kernels import correlate, gaussian_taps
 from .feature_map import JoinedFeatures
 from .features import HighResFeatures
+from .interpolation import Axis, padded_length
 
 WIDTH = 14 / 16  # standard deviation of the Gaussian, in cells
 TRUST = 0.25  # against 1 of the channels of a place itself
@@ -30,7 +33,9 @@ class SurroundedFeatures(JoinedFeatures):
         Of C channels; the surroundings have as many.
     cell : int
         Side in pixels of the cells that the means are kept on, a multiple of the
-        stride. The means reach about three cells far.
+        stride. The means reach about four cells far.
+    tick : callable, optional
+        Called for each row of cells. What it raises ends the computation.
 
     Examples
     --------
@@ -39,8 +44,13 @@ class SurroundedFeatures(JoinedFeatures):
     (10, 40, 60)
     """
 
-    def __init__(self, own: HighResFeatures, cell: int) -> None:
-        super().__init__([own, _around(own, cell)])
+    def __init__(
+        self,
+        own: HighResFeatures,
+        cell: int,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__([own, _around(own, cell, tick)])
         self.recipes = tuple(
             replace(recipe, channels=self.shape[0]) for recipe in own.recipes
         )
@@ -49,14 +59,58 @@ class SurroundedFeatures(JoinedFeatures):
         return f"SurroundedFeatures({self.parts[0]!r})"
 
 
-def _around(own: HighResFeatures, cell: int) -> HighResFeatures:
+def tokens_per_cell(cell: int, stride: int) -> int:
+    """Return how many tokens a cell of so many pixels has along a side."""
+    return max(cell // stride, 1)
+
+
+def means_around(
+    tokens: Tensor, count: int, tick: Callable[[], None] = lambda: None
+) -> Tensor:
+    """Return Gaussian means of tokens on a grid of cells of `count` × `count` tokens.
+
+    Parameters
+    ----------
+    tokens : (T, h, w, C) tensor
+    count : int
+    tick : callable, optional
+        Called for each row of cells.
+
+    Returns
+    -------
+    (T, ⌈h / count⌉, ⌈w / count⌉, C) float32 tensor
+        Mirrored at the borders. The last cells may have fewer tokens, and weigh less.
+    """
+    strips = []
+    for strip in torch.split(tokens, count, 1):
+        tick()
+        planes = strip.movedim(-1, 1).float()
+        strips.append(avg_pool2d(planes, (strip.shape[1], count), ceil_mode=True))
+    cells = torch.cat(strips, 2)
+    weight = torch.ones_like(cells[:1, :1])
+    for axis, length in ((2, tokens.shape[1]), (3, tokens.shape[2])):
+        if rest := length % count:
+            weight.narrow(axis, -1, 1).mul_(rest / count)
+    taps = gaussian_taps(WIDTH)
+    total, weights = (
+        correlate(correlate(planes, taps, 2), taps, 3)
+        for planes in (cells * weight, weight)
+    )
+    return (total / weights).movedim(1, -1)
+
+
+def _around(
+    own: HighResFeatures, cell: int, tick: Callable[[], None]
+) -> HighResFeatures:
     """Return the means of the features around each place."""
     patch_size, stride = own.rows.patch_size, own.rows.stride
-    count = max(cell // stride, 1)
-    means = means_around(own.tokens, count).to(own.tokens.dtype)
+    count = tokens_per_cell(cell, stride)
+    # A grid that copies were put onto together may reach beyond the image.
+    rows, columns = (_tokens_of_image(axis) for axis in (own.rows, own.columns))
+    means = means_around(own.tokens[:, :rows, :columns], count, tick)
     trust = torch.ones(own.shape[0]) if own.trust is None else own.trust
     return HighResFeatures(
-        means,
+        means.to(own.tokens.dtype),
         own.shifts,
         own.shape[1:],
         patch_size + (count - 1) * stride,
@@ -66,32 +120,6 @@ def _around(own: HighResFeatures, cell: int) -> HighResFeatures:
     )
 
 
-def means_around(tokens: Tensor, count: int) -> Tensor:
-    """Return Gaussian means of tokens on a grid of cells of `count` × `count` tokens.
-
-    Parameters
-    ----------
-    tokens : (T, h, w, C) tensor
-    count : int
-
-    Returns
-    -------
-    (T, ⌈h / count⌉, ⌈w / count⌉, C) float32 tensor
-        Mirrored at the borders.
-    """
-    bands = [
-        _cells(rows.mean(1, dtype=torch.float32), count)
-        for rows in torch.split(tokens, count, 1)
-    ]
-    taps = gaussian_taps(WIDTH)
-    return correlate(correlate(torch.stack(bands, 1), taps, 1), taps, 2)
-
-
-def _cells(band: Tensor, count: int) -> Tensor:
-    """Return means of (T, w, C) columns over runs of `count`, the last one shorter."""
-    maps, width, channels = band.shape
-    whole = width - width % count
-    cells = band[:, :whole].reshape(maps, -1, count, channels).mean(2)
-    if whole == width:
-        return cells
-    return torch.cat([cells, band[:, whole:].mean(1, keepdim=True)], 1)
+def _tokens_of_image(axis: Axis) -> int:
+    covered = padded_length(axis.length, axis.patch_size, axis.stride)
+    return 1 + (covered - axis.patch_size) // axis.stride

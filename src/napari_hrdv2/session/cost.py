@@ -109,6 +109,7 @@ class _Outline:
     facets: tuple[Facet, ...] = ()
     bundled: bool = False
     equivariant: bool = False
+    surroundings: int = 0
 
     @property
     def has_regions(self) -> bool:
@@ -240,6 +241,7 @@ def _bundled_outline(name: str, device: torch.device) -> _Outline:
         own.patch_size,
         own.default_transforms,
         own.activations if plain else own.activations // 2,
+        surroundings=own.surroundings,
         bundled=True,
         equivariant=own.equivariant,
     )

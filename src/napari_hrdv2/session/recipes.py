@@ -111,7 +111,8 @@ def mismatch(classifier: PixelClassifier, features: Features) -> str:
     if classifier.weight.shape[1] != features.shape[0]:
         return (
             f"The loaded classifier reads {classifier.weight.shape[1]} channels and "
-            f"these features have {features.shape[0]}."
+            f"these features have {features.shape[0]}: it was trained on images of the "
+            "other kind, grey or RGB, or before features had surroundings."
         )
     try:
         with warnings.catch_warnings():
