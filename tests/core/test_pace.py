@@ -164,6 +164,7 @@ def test_a_joined_backbone_is_as_unknown_as_its_parts():
     class Mean:
         name, channels, patch_size, dtype, device = "mean", 1, 4, torch.float32, CPU
         equivariant, activations, default_transforms = False, 1, "identity"
+        surroundings = 0
 
         def channels_for(self, image_channels):
             return 1
