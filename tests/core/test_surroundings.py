@@ -1,11 +1,15 @@
 """Surroundings: Gaussian means of tokens on large cells, read like other tokens."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
+from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
 from napari_hrdv2.core.features import HighResFeatures, Recipe
+from napari_hrdv2.core.plan import estimate
 from napari_hrdv2.core.surroundings import WIDTH, SurroundedFeatures, means_around
 
 
@@ -141,3 +145,49 @@ def test_they_are_trusted_a_quarter_as_much():
     assert SurroundedFeatures(features(9, 9), 16).trust.tolist() == [1] * 3 + [0.25] * 3
     own = features(9, 9, trust=torch.tensor([1.0, 2.0, 4.0]))
     assert SurroundedFeatures(own, 16).trust.tolist() == [1, 2, 4, 0.25, 0.5, 1]
+
+
+def before_surroundings(classifier):
+    """Make a classifier one that was trained when there were none."""
+    half = classifier.weight.shape[1] // 2
+    classifier.weight = classifier.weight[:, :half].copy()
+    (recipe,) = classifier.recipes
+    classifier.recipes = (replace(recipe, channels=half),)
+    return classifier
+
+
+@pytest.mark.parametrize("name", ["embedded", "filters"])
+def test_a_classifier_from_before_is_told_to_be_trained_again(name, tmp_path):
+    image = noise(40, 50).numpy()
+    computed = compute_features(image, load_backbone(name, device="cpu"))
+    labels = np.zeros((40, 50), int)
+    labels[5:9, 5:40], labels[30:34, 5:40] = 1, 2
+    classifier = before_surroundings(PixelClassifier().fit(computed, labels))
+    classifier.save(tmp_path / "old.safetensors")
+    old = PixelClassifier.load(tmp_path / "old.safetensors")
+    with pytest.raises(
+        ValueError, match=f"{name} has surroundings now.*train it again"
+    ):
+        old.predict(computed)
+    again = old.fit(computed, labels).predict(computed)
+    assert (again[labels > 0] == labels[labels > 0]).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", ["embedded", "filters"])
+@pytest.mark.parametrize("shape", [(64, 64), (33, 50), (41, 97, 3)])
+@pytest.mark.parametrize(
+    ("transforms", "interpolation"),
+    [("identity", "bilinear"), ("shift:1", "bilinear"), ("lattice:2", "interleaved")],
+)
+def test_their_memory_is_told_before_they_are_computed(
+    name, shape, transforms, interpolation
+):
+    if name == "filters" and interpolation == "interleaved":
+        transforms, interpolation = "auto", "bilinear"  # it has nothing to interleave
+    backbone = load_backbone(name, device="cpu")
+    image = noise(*shape).numpy()
+    options = {"transforms": transforms, "interpolation": interpolation}
+    told = estimate(
+        shape[:2], backbone, image_channels=3 if len(shape) == 3 else 1, **options
+    )
+    assert told.token_bytes == compute_features(image, backbone, **options).nbytes

@@ -89,6 +89,7 @@ def test_an_interpolation_that_does_not_fit_is_refused():
 def test_features_are_made_with_the_interpolation_that_was_set(session):
     session.configure(backbone="embedded", interpolation="bilateral+2")
     result = compute(session.feature_request())
+    assert result.features.parts[0].interpolation == "bilateral+2"
     assert result.features.recipes[0].interpolation == "bilateral+2"
 
 

@@ -139,7 +139,7 @@ def explained_by(
         From row, column and radius to a sentence such as "Class 1 or Class 2: 0.52
         against 0.46". The probabilities are means over pixels of that place.
     """
-    classifier._check_can_read(features)
+    classifier.check_can_read(features)
     names = [
         classifier.class_names.get(each, f"Class {each}")
         for each in classifier.classes.tolist()

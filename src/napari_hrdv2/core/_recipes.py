@@ -50,5 +50,24 @@ def check_recipes(trained: Sequence[Recipe], given: Sequence[Recipe]) -> None:
                 )
 
 
+def other_channels(trained: Sequence[Recipe], given: Sequence[Recipe]) -> str:
+    """Return why features of the same backbones have other channels, or ""."""
+    for former, now in zip(trained, given, strict=False):
+        if former.backbone != now.backbone:
+            break
+        if now.channels == 2 * former.channels:
+            return (
+                f"features: {now.backbone} has surroundings now, and the classifier "
+                "was trained without; train it again"
+            )
+        if now.channels != former.channels:
+            return (
+                f"features: {now.backbone} has {now.channels} channels on this image, "
+                f"and {former.channels} where the classifier was trained, as grey and "
+                "RGB images differ; use an image of the same kind or train it again"
+            )
+    return ""
+
+
 def _named(recipes: Iterable[Recipe]) -> str:
     return "+".join(recipe.backbone for recipe in recipes)

@@ -165,7 +165,7 @@ def _against(
     should_stop: Callable[[], bool] | None,
 ) -> Iterator[tuple[Tile, Tensor]]:
     """Yield blocks of the other classes' logits minus those of the chosen one."""
-    classifier._check_can_read(features)
+    classifier.check_can_read(features)
     weight, bias = features._readout(classifier.weight, classifier.bias)
     others = [index for index in range(len(bias)) if index != chosen]
     differences = weight[others] - weight[chosen], bias[others] - bias[chosen]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 
-from ._recipes import check_recipes
+from ._recipes import check_recipes, other_channels
 from .basis import Overview
-from .errors import stop_fit_if
 from .feature_map import Features
 from .labelled import (
     MOST_PER_CLASS,
@@ -22,21 +20,18 @@ from .labelled import (
     digest,
     labelled_pixels,
     matched,
-    thinned,
     training_pixels,
 )
 from .logistic import Readout
 from .self_training import Stages, fit_stages
 from .survey import Survey
+from .training_samples import TrainingSamples
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .features import Recipe
     from .pixel_tiles import Region
-
-    _Pixels = NDArray[np.int64]
-    _Part = tuple[_Pixels, NDArray[np.float32], _Pixels, NDArray[np.float64]]
 
 
 __all__ = [
@@ -176,11 +171,14 @@ class PixelClassifier:
         masks: Any = [excluded] if isinstance(features, Features) else excluded
         _check_same_kind(many)
         pixels = [labelled_pixels(array) for array in checked]
-        parts = []
-        for cache, array, at in zip(caches, checked, pixels, strict=True):
-            stop_fit_if(should_stop)
-            parts.append(_read(cache, array, at, self.most_per_class))
-        training = _Samples.of(parts, balanced=self.balanced)
+        training = TrainingSamples.read(
+            caches,
+            checked,
+            pixels,
+            self.most_per_class,
+            balanced=self.balanced,
+            should_stop=should_stop,
+        )
         check_classes(training.classes)
         survey = Survey.of(caches, checked, masks, should_stop)
         survey = survey.with_labelled(training.rows)
@@ -188,12 +186,8 @@ class PixelClassifier:
         if overview is None or not overview.is_of(survey.rows):
             overview = Overview.of(survey.rows, many[0].trust)
         view = overview.knowing(training.rows, training.index)
-        design = [
-            cache.design(order, view.basis)
-            for cache, order in zip(caches, training.orders, strict=True)
-        ]
         stages = fit_stages(
-            design[0] if len(design) == 1 else torch.cat(design),
+            training.design(caches, view.basis),
             training.index,
             basis=view.basis,
             regularisation=self.C,
@@ -237,7 +231,7 @@ class PixelClassifier:
         Cancelled
             If `should_stop` said so.
         """
-        self._check_can_read(features)
+        self.check_can_read(features)
         ids = self.classes.tolist()
         labels = features.argmax(
             self.weight, self.bias, ids, region=region, should_stop=should_stop
@@ -264,10 +258,30 @@ class PixelClassifier:
         (K, H, W) float32 array
             In the order of `classes`; sums to 1 over the first axis.
         """
-        self._check_can_read(features)
+        self.check_can_read(features)
         return features.probabilities(
             self.weight, self.bias, region=region, should_stop=should_stop
         )
+
+    def check_can_read(self, features: Features) -> None:
+        """Raise ValueError unless it was trained, on features like these.
+
+        Parameters
+        ----------
+        features : Features
+        """
+        if not self.is_fitted:
+            raise ValueError(
+                "classifier: it was not trained; call fit, or load a saved one"
+            )
+        check_recipes(self.recipes, features.recipes)
+        found, known = features.shape[0], self.weight.shape[1]
+        if found != known:
+            raise ValueError(
+                other_channels(self.recipes, features.recipes)
+                or f"features: {found} channels do not fit a classifier that reads "
+                f"{known} channels"
+            )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the classifier to one safetensors file.
@@ -323,19 +337,6 @@ class PixelClassifier:
         readouts = self._stages.readouts or (Readout(self.weight, self.bias),)
         return replace(self._stages, readouts=tuple(moved(each) for each in readouts))
 
-    def _check_can_read(self, features: Features) -> None:
-        if not self.is_fitted:
-            raise ValueError(
-                "classifier: it was not trained; call fit, or load a saved one"
-            )
-        check_recipes(self.recipes, features.recipes)
-        if features.shape[0] != self.weight.shape[1]:
-            raise ValueError(
-                f"features: {features.shape[0]} channels do not fit a classifier that "
-                f"was trained on {self.weight.shape[1]}: on images of the other kind, "
-                "grey or RGB, or before features had surroundings; train it again"
-            )
-
 
 def _checked_limit(most_per_class: int | None) -> int | None:
     if most_per_class is None:
@@ -347,48 +348,6 @@ def _checked_limit(most_per_class: int | None) -> int | None:
             "needed, or None for all"
         )
     return int(most_per_class)
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """Rows of features, the class of each by index, and how much each counts.
-
-    And, of each image, which pixels they are.
-    """
-
-    orders: tuple[NDArray[np.int64], ...]
-    rows: NDArray[np.float32]
-    index: NDArray[np.intp]
-    weight: NDArray[np.float32]
-    classes: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, parts: Sequence[_Part], *, balanced: bool) -> Self:
-        """Put what several images give together."""
-        orders, rows, ids, stand_for = zip(*parts, strict=True)
-        classes, index = np.unique(np.concatenate(ids), return_inverse=True)
-        weight = np.concatenate(stand_for)
-        if balanced:
-            counts = np.bincount(index, weight)
-            weight *= (counts.sum() / (len(classes) * counts))[index]
-        table = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        return cls(orders, table, index, weight.astype(np.float32), classes)
-
-
-def _read(
-    cache: SampleCache,
-    labels: NDArray[Any],
-    pixels: NDArray[np.int64],
-    most_per_class: int | None,
-) -> _Part:
-    """Return pixels, rows and ids of what trains, and how many each stands for."""
-    chosen, stands_for = thinned(labels, pixels, most_per_class)
-    rows, order = cache.rows(chosen)
-    ids = labels.ravel()[order].astype(np.int64)
-    weights = np.ones(len(ids))
-    for label, count in stands_for.items():
-        weights[ids == label] = count
-    return order, rows, ids, weights
 
 
 def _check_same_kind(many: Sequence[Features]) -> None:

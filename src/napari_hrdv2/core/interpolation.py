@@ -118,6 +118,11 @@ def padded_length(length: int, patch_size: int, stride: int) -> int:
     return patch_size + steps * stride
 
 
+def token_count(length: int, patch_size: int, stride: int) -> int:
+    """Return how many tokens cover a length, which is padded to whole patches."""
+    return 1 + (padded_length(length, patch_size, stride) - patch_size) // stride
+
+
 def _nearest(position: Tensor, last: int) -> tuple[Tensor, Tensor]:
     # Half way between two tokens both count, or a flipped image would pick the other.
     index = torch.stack([torch.ceil(position - 0.5), torch.floor(position + 0.5)], 1)

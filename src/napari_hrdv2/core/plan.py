@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .backbones import JoinedBackbone
 from .debias import DEBIAS, NOISE_IMAGES, has_positions, has_regions
 from .featup_upsampling import jbu_cost
-from .interpolation import padded_length
+from .interpolation import padded_length, token_count
 from .naf_upsampling import KEPT_BYTES, OPERATIONS, WORKING_BYTES
 from .pace import PACES, operations
 from .surroundings import tokens_per_cell
@@ -143,8 +143,8 @@ def make_plan(
         padded_length(width, patch_size, stride),
     )
     grid = (
-        1 + (padded[0] - patch_size) // stride,
-        1 + (padded[1] - patch_size) // stride,
+        token_count(height, patch_size, stride),
+        token_count(width, patch_size, stride),
     )
     channels = backbone.channels_for(image_channels)
     if has_regions(backbone):
@@ -176,8 +176,8 @@ def make_plan(
     if backbone.surroundings:
         per_cell = tokens_per_cell(backbone.surroundings, kept_stride)
         cells = math.prod(
-            -(-(1 + (length - patch_size) // kept_stride) // per_cell)
-            for length in padded
+            -(-token_count(length, patch_size, kept_stride) // per_cell)
+            for length in image_shape
         )
         token_bytes += kept_maps * cells * channels * backbone.dtype.itemsize
     learned = 0

@@ -18,7 +18,7 @@ from torch.nn.functional import avg_pool2d
 from ._filter_kernels import correlate, gaussian_taps
 from .feature_map import JoinedFeatures
 from .features import HighResFeatures
-from .interpolation import Axis, padded_length
+from .interpolation import token_count
 
 WIDTH = 14 / 16  # standard deviation of the Gaussian, in cells
 TRUST = 0.25  # against 1 of the channels of a place itself
@@ -106,7 +106,9 @@ def _around(
     patch_size, stride = own.rows.patch_size, own.rows.stride
     count = tokens_per_cell(cell, stride)
     # A grid that copies were put onto together may reach beyond the image.
-    rows, columns = (_tokens_of_image(axis) for axis in (own.rows, own.columns))
+    rows, columns = (
+        token_count(length, patch_size, stride) for length in own.shape[1:]
+    )
     means = means_around(own.tokens[:, :rows, :columns], count, tick)
     trust = torch.ones(own.shape[0]) if own.trust is None else own.trust
     return HighResFeatures(
@@ -118,8 +120,3 @@ def _around(
         boundary=own.boundary,
         trust=TRUST * trust,
     )
-
-
-def _tokens_of_image(axis: Axis) -> int:
-    covered = padded_length(axis.length, axis.patch_size, axis.stride)
-    return 1 + (covered - axis.patch_size) // axis.stride

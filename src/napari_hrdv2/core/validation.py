@@ -154,7 +154,7 @@ def _scored(
     missing: tuple[int, ...],
 ) -> HeldOut:
     """Compare a prediction with the strokes, on their pixels alone."""
-    model._check_can_read(cache.features)
+    model.check_can_read(cache.features)
     pixels = labelled_pixels(truth)
     predicted, true = np.empty((2, len(pixels)), np.int64)
     for start in range(0, len(pixels), MOST_PER_CLASS):  # a fill is too much at once

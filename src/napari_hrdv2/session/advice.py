@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_hrdv2.session.recipes import value_range
+from napari_hrdv2.session.recipes import must_be_trained_again, value_range
 from napari_hrdv2.session.settings import difference, transforms
 
 if TYPE_CHECKING:
@@ -63,6 +63,10 @@ def _with_loaded(session: Session) -> str:
         return f"The loaded classifier needs features by {wanted}: press Compute."
     mismatch = session.loaded_mismatch()
     if mismatch:
+        if session.classifier and must_be_trained_again(
+            session.classifier, session.features
+        ):
+            return mismatch  # computing again would not help
         levels = value_range(session.classifier) if session.classifier else None
         if settings.value_range != levels:
             return f"{mismatch} Load it again to take over its grey levels."

@@ -102,22 +102,21 @@ def settings_for(
     return chosen
 
 
+def must_be_trained_again(classifier: PixelClassifier, features: Features) -> bool:
+    """Whether features of its backbone have other channels than a classifier reads."""
+    from napari_hrdv2.core._recipes import other_channels
+
+    return bool(other_channels(classifier.recipes, features.recipes))
+
+
 def mismatch(classifier: PixelClassifier, features: Features) -> str:
     """Return why a classifier cannot be used on features as it was trained, or ""."""
     import warnings
 
-    from napari_hrdv2.core.classifier import check_recipes
-
-    if classifier.weight.shape[1] != features.shape[0]:
-        return (
-            f"The loaded classifier reads {classifier.weight.shape[1]} channels and "
-            f"these features have {features.shape[0]}: it was trained on images of the "
-            "other kind, grey or RGB, or before features had surroundings."
-        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told below
-            check_recipes(classifier.recipes, features.recipes)
+            classifier.check_can_read(features)
     except ValueError as error:
         return f"{error}."
     theirs, ours = (
