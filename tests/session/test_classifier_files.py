@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -146,6 +148,19 @@ def test_another_image_or_backbone_resets_the_grey_levels(
     with pytest.warns(UserWarning, match="own range"):
         trained.compute_features()
     assert trained.status.endswith("Load it again to take over its grey levels.")
+
+
+def test_where_computing_again_would_not_help_it_is_not_advised(trained, path):
+    classifier = trained.classifier
+    (recipe,) = classifier.recipes
+    classifier.weight = classifier.weight[:, : recipe.channels // 2]
+    classifier.recipes = (replace(recipe, channels=recipe.channels // 2),)
+    trained.save_classifier(path)
+    trained.load_classifier(path)
+    assert trained.status == (
+        f"features: {recipe.backbone} has surroundings now, and the classifier was "
+        "trained without; train it again."
+    )
 
 
 def test_a_mismatching_classifier_clears_the_former_result(trained, path):
