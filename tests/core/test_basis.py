@@ -23,7 +23,7 @@ def table(count=500, channels=7, seed=0):
 def test_variances_are_those_of_principal_components_to_a_power(whitening):
     rows = table()
     basis = Basis.of(rows, kept=1, whitening=whitening)
-    found = basis.design(rows)[:, :-1].double()
+    found = basis.design(rows)[:-1].double().T
     variances = np.linalg.eigvalsh(np.corrcoef(rows.double().T))[::-1]
     expected = variances * (variances / variances.mean()) ** -whitening
     covariance = np.cov(found.T, bias=True)
@@ -35,7 +35,8 @@ def test_trust_scales_the_channels_before_they_are_turned():
     rows, trust = table(), torch.linspace(0.5, 2, 7)
     basis = Basis.of(rows, trust, kept=1, whitening=0)
     scaled = (rows - rows.mean(0)) / rows.std(0, correction=0) * trust
-    distances = torch.cdist(basis.design(rows[:40]), basis.design(rows[:40]))
+    design = basis.design(rows[:40]).T
+    distances = torch.cdist(design, design)
     torch.testing.assert_close(
         distances, torch.cdist(scaled[:40], scaled[:40]), atol=5e-3, rtol=1e-3
     )
@@ -48,7 +49,7 @@ def test_a_readout_says_the_same_in_both_coordinates():
     solution = torch.from_numpy(rng.standard_normal((3, 8)).astype(np.float32))
     readout = basis.readout(solution)
     logits = rows.numpy() @ readout.weight.T + readout.bias
-    np.testing.assert_allclose(basis.design(rows) @ solution.T, logits, atol=1e-2)
+    np.testing.assert_allclose(solution @ basis.design(rows), logits.T, atol=1e-2)
     torch.testing.assert_close(basis.solution(readout), solution, atol=1e-3, rtol=1e-3)
     assert isinstance(readout, Readout)
 
@@ -68,7 +69,7 @@ def test_a_class_that_the_survey_missed_gets_a_direction():
     known = basis.knowing(samples, classes)
     assert len(known.stretch) == len(basis.stretch) + 1
     apart = [
-        ((each.design(rare) - each.design(survey[:4]))[:, :-1] / each.stretch).norm()
+        ((each.design(rare) - each.design(survey[:4]))[:-1].T / each.stretch).norm()
         for each in (basis, known)
     ]
     whole = float(0.1 / basis.scale[3]) * 2  # four pixels
@@ -86,7 +87,7 @@ def test_classes_that_the_survey_knows_change_nothing():
 def test_an_image_that_never_varies_has_coordinates(value):
     basis = Basis.of(torch.full((50, 4), value))
     design = basis.design(torch.full((3, 4), value))
-    np.testing.assert_allclose(design[:, :-1], 0, atol=1e-2)
+    np.testing.assert_allclose(design[:-1], 0, atol=1e-2)
     assert torch.isfinite(basis.stretch).all()
 
 
@@ -110,4 +111,4 @@ def test_an_overview_knows_what_it_was_made_from():
     assert overview.is_of(rows.copy())
     assert not overview.is_of(rows[:-1])
     assert not overview.is_of(rows + 1)
-    assert overview.design.shape == (500, 1 + len(overview.basis.stretch))
+    assert overview.design.shape == (1 + len(overview.basis.stretch), 500)

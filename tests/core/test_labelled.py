@@ -1,4 +1,4 @@
-"""Which labelled pixels train, and the cache of their features."""
+"""The cache of the features of labelled pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from threading import Barrier, BrokenBarrierError
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.labelled import SampleCache, thinned, training_pixels
+from napari_hrdv2.core.labelled import SampleCache
 from synthetic import SHAPE, striped_features
 
 WIDTH = SHAPE[1]
@@ -82,56 +82,3 @@ def test_features_that_are_no_numbers_leave_the_cache_as_it_was():
         cache.rows(np.arange(600))
     rows, order = cache.rows(np.arange(20))
     np.testing.assert_array_equal(rows, rows_of(features, order))
-
-
-def painted(count=1000, others=30):
-    """A large patch of class 2 and a few pixels of class 9."""
-    labels = np.zeros((41, 53), np.uint8)
-    labels.ravel()[100 : 100 + count] = 2
-    labels.ravel()[:others] = 9
-    return labels
-
-
-def test_few_labelled_pixels_all_train():
-    labels = painted()
-    assert np.array_equal(training_pixels(labels, 1000), np.flatnonzero(labels))
-    assert np.array_equal(training_pixels(labels, None), np.flatnonzero(labels))
-    assert training_pixels(np.zeros((3, 5), int), 1).shape == (0,)
-
-
-def test_of_a_class_with_more_pixels_only_so_many_train():
-    labels = painted()
-    pixels = training_pixels(labels, 200)
-    ids = labels.ravel()[pixels]
-    assert (ids == 2).sum() == 200
-    assert (ids == 9).sum() == 30
-    assert (np.diff(pixels) > 0).all()
-
-
-def test_the_pixels_that_train_are_spread_over_the_whole_patch():
-    labels = np.ones((64, 64), np.uint8)
-    rows, columns = np.divmod(training_pixels(labels, 1024), 64)
-    blocks = np.zeros((8, 8), int)
-    np.add.at(blocks, (rows // 8, columns // 8), 1)  # 16 each on average
-    assert blocks.min() >= 4
-    assert blocks.max() <= 32
-    for phase in (rows % 8, columns % 8):  # no grid that a texture could keep time with
-        assert np.bincount(phase, minlength=8).min() > 90
-
-
-def test_a_stroke_added_to_a_large_class_replaces_few_pixels_that_train():
-    before = training_pixels(painted(1000), 200)
-    after = training_pixels(painted(1020), 200)
-    assert np.isin(before, after).sum() >= len(before) - 20
-
-
-def test_a_pixel_stands_for_those_of_its_class_that_do_not_train():
-    labels = painted()
-    assert thinned(labels, np.flatnonzero(labels), 200)[1] == {2: 5.0}
-    assert thinned(labels, np.flatnonzero(labels), 1000)[1] == {}
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint64])
-def test_the_type_of_the_labels_does_not_matter(dtype):
-    expected = training_pixels(painted(), 200)
-    assert np.array_equal(training_pixels(painted().astype(dtype), 200), expected)

@@ -43,7 +43,7 @@ def test_it_equals_the_slow_way_with_scikit_learn():
     # For two classes scikit-learn has one row of coefficients, and half the penalty.
     model = LogisticRegression(C=1.0, tol=1e-10, max_iter=10000)
     labelled, others = (
-        basis.design(torch.from_numpy(part))[:, :-1].numpy()
+        basis.design(torch.from_numpy(part))[:-1].T.numpy()
         for part in (rows[few], rest)
     )
     model.fit(labelled, truth[few])

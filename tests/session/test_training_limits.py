@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from napari_hrdv2 import PixelClassifier
-from napari_hrdv2.core.classifier import SampleCache, training_pixels
+from napari_hrdv2.core.classifier import SampleCache
 from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.thinning import training_pixels
 from napari_hrdv2.session.known_pixels import KnownPixels
 from napari_hrdv2.session.talk import compute
 from napari_hrdv2.session.train_work import Strokes, TrainRequest

@@ -229,7 +229,8 @@ class Painter:
 def measure_strokes(features: Features) -> dict[str, float]:
     """Return the median milliseconds of each step from stroke to segmentation."""
     from napari_hrdv2 import PixelClassifier
-    from napari_hrdv2.core.classifier import SampleCache, labelled_pixels
+    from napari_hrdv2.core.classifier import SampleCache
+    from napari_hrdv2.core.thinning import training_pixels
     from napari_hrdv2.session import LIVE_TOLERANCE
 
     _load_libraries()
@@ -243,7 +244,7 @@ def measure_strokes(features: Features) -> dict[str, float]:
     for _ in range(STROKES):
         painter.stroke()
         clock = [time.perf_counter()]
-        cache.rows(labelled_pixels(painter.labels))
+        cache.rows(training_pixels(painter.labels))
         clock.append(time.perf_counter())
         classifier.fit(features, painter.labels, samples=cache)
         clock.append(time.perf_counter())

@@ -18,9 +18,10 @@ import torch
 from .basis import Basis
 from .classifier import PixelClassifier
 from .errors import Cancelled
-from .labelled import SampleCache, check_classes, check_labels, labelled_pixels
+from .labelled import SampleCache, check_classes, check_labels
 from .self_training import Stages, fit_stages
 from .survey import Survey
+from .thinning import labelled_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -123,11 +123,15 @@ class Basis:
         )
 
     def design(self, table: Tensor) -> Tensor:
-        """Return the coordinates of (N, C) rows, with a last column of ones."""
-        design = torch.empty(len(table), self.size + 1)
-        matrix = self._matrix
-        torch.addmm(-self.mean @ matrix, table, matrix, out=design[:, :-1])
-        design[:, -1] = 1
+        """Return the coordinates of (N, C) rows as (k + 1, N), the last of them ones.
+
+        Coordinate by coordinate, which is twice as fast to fit to.
+        """
+        design = torch.empty(self.size + 1, len(table))
+        matrix = self._matrix.T
+        origin = -(matrix @ self.mean)[:, None]
+        torch.addmm(origin, matrix, table.T, out=design[:-1])
+        design[-1] = 1
         return design
 
     def readout(self, solution: Tensor) -> Readout:
@@ -159,7 +163,7 @@ class Overview:
     rows : (M, C) float32 array
         Their feature vectors.
     basis : Basis
-    design : (M, k + 1) float32 tensor
+    design : (k + 1, M) float32 tensor
         The rows in these coordinates.
     """
 

@@ -12,19 +12,11 @@ import numpy as np
 from ._recipes import check_recipes, other_channels
 from .basis import Overview
 from .feature_map import Features
-from .labelled import (
-    MOST_PER_CLASS,
-    SampleCache,
-    check_classes,
-    check_labels,
-    digest,
-    labelled_pixels,
-    matched,
-    training_pixels,
-)
+from .labelled import SampleCache, check_classes, check_labels, digest, matched
 from .logistic import Readout
 from .self_training import Stages, fit_stages
 from .survey import Survey
+from .thinning import MOST_PER_CLASS, labelled_pixels
 from .training_samples import TrainingSamples
 
 if TYPE_CHECKING:
@@ -38,8 +30,6 @@ __all__ = [
     "PixelClassifier",
     "SampleCache",
     "check_recipes",
-    "labelled_pixels",
-    "training_pixels",
 ]
 
 
@@ -61,9 +51,10 @@ class PixelClassifier:
         Whether pixels that are not labelled train too, where the classifier is sure of
         them, see `fit_stages`.
     most_per_class : int or None
-        How many labelled pixels of a class train, of each image; None for all. Of more
-        it takes some from all over, the same ones for the same labels, and each of
-        them counts as much as all that it stands for.
+        How many pixels of a class train at most, of each image. Of those of a class in
+        a block of 2 × 2 px, which look alike, one trains, and counts as much as all of
+        them; of more blocks than this it takes some from all over. They are the same
+        ones for the same labels. None for all that are labelled.
 
     Attributes
     ----------
@@ -78,7 +69,7 @@ class PixelClassifier:
     pixel_size : tuple of float and str, or None
         Size and unit of a pixel of the training image.
     labels_hash : str
-        Digest of the labels that it was given, those beyond `most_per_class` included.
+        Digest of the labels that it was given, those that others stood for included.
 
     Examples
     --------
@@ -135,8 +126,8 @@ class PixelClassifier:
     ) -> Self:
         """Train on the labelled pixels; start from the last fit if there is one.
 
-        Of a class with more than `most_per_class` pixels in an image, on some of them.
-        A survey of the unlabelled pixels tells what else there is in the images.
+        On some of them that stand for all, see `most_per_class`. A survey of the
+        unlabelled pixels tells what else there is in the images.
 
         Parameters
         ----------
@@ -193,7 +184,7 @@ class PixelClassifier:
             regularisation=self.C,
             sample_weight=training.weight,
             tolerance=self.tolerance,
-            unlabelled=view.design[survey.is_free] if self.self_training else None,
+            unlabelled=view.design[:, survey.is_free] if self.self_training else None,
             start=self._start(training.classes, training.rows.shape[1]),
             should_stop=should_stop,
         )

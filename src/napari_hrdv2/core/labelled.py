@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from .basis import Basis
 
 
-MOST_PER_CLASS = 5_000
-"""Labelled pixels of a class in one image that train, by default.
-
-A fill has a hundred thousand, alike for the most part, of 2 kB each.
-"""
-
 SURVEY_BLOCK = 50  # pixels that are read at once
 
 SPARE_ROWS = 10_000  # kept for an undo, beside twice what is asked for
@@ -99,20 +93,20 @@ class SampleCache:
 
         Returns
         -------
-        (N, k + 1) float32 tensor
+        (k + 1, N) float32 tensor
             See `Basis.design`. To be read only.
         """
         with self._lock:
             if self._basis is not basis:
-                self._basis, self._design = basis, torch.empty(0, basis.size + 1)
-            if (known := len(self._design)) < len(self._pixels):
+                self._basis, self._design = basis, torch.empty(basis.size + 1, 0)
+            if (known := self._design.shape[1]) < len(self._pixels):
                 new = torch.from_numpy(self._rows[known : len(self._pixels)])
-                self._design = torch.cat([self._design, basis.design(new)])
+                self._design = torch.cat([self._design, basis.design(new)], 1)
             if np.array_equal(order, self._pixels):
                 return self._design
             wanted = np.isin(self._pixels, order, assume_unique=True)
             if np.array_equal(order, self._pixels[wanted]):
-                return self._design[torch.from_numpy(wanted)]
+                return self._design[:, torch.from_numpy(wanted)]
         # Another thread has let some of them go since.
         rows = self.features.sample(*np.divmod(order, self.features.shape[2]))
         return basis.design(torch.from_numpy(rows))
@@ -189,87 +183,6 @@ def matched(
     if any(c.features is not f for c, f in zip(caches, many, strict=True)):
         raise ValueError("samples: a cache belongs to other features than those given")
     return many, arrays, caches
-
-
-def labelled_pixels(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the flat indices of the pixels that are not 0, ascending."""
-    # Ten times faster on booleans than on integers.
-    return np.flatnonzero(labels != 0)
-
-
-def training_pixels(
-    labels: NDArray[Any], most_per_class: int | None = MOST_PER_CLASS
-) -> NDArray[np.int64]:
-    """Return the flat indices of the pixels that a classifier trains on, ascending.
-
-    Parameters
-    ----------
-    labels : (H, W) array of int
-        0 is not labelled.
-    most_per_class : int or None
-        As for `PixelClassifier`; None for all that are labelled.
-
-    Returns
-    -------
-    (N,) int64 array
-        Which they are depends on nothing but the labels.
-
-    Examples
-    --------
-    >>> labels = np.repeat([[1, 0, 2]], 100, axis=1)
-    >>> len(training_pixels(labels)), len(training_pixels(labels, 10))
-    (200, 20)
-    """
-    return thinned(labels, labelled_pixels(labels), most_per_class)[0]
-
-
-def thinned(
-    labels: NDArray[Any], pixels: NDArray[np.int64], most_per_class: int | None
-) -> tuple[NDArray[np.int64], dict[int, float]]:
-    """Return some of the labelled pixels, and how many each stands for if not one.
-
-    Parameters
-    ----------
-    labels : (H, W) array of int
-    pixels : (N,) int64 array
-        Flat indices of all that are labelled.
-    most_per_class : int or None
-
-    Returns
-    -------
-    chosen : (M,) int64 array
-        Ascending.
-    stands_for : dict of int to float
-        By label id, of the classes that have more than `most_per_class`.
-    """
-    if most_per_class is None or len(pixels) <= most_per_class:
-        return pixels, {}
-    ids = labels.ravel()[pixels]
-    chosen, stands_for = [], {}
-    for label in np.unique(ids).tolist():
-        own = pixels[ids == label]
-        if len(own) > most_per_class:
-            stands_for[label] = len(own) / most_per_class
-            first = np.argpartition(_scattered(own), most_per_class)[:most_per_class]
-            own = own[first]
-        chosen.append(own)
-    return np.sort(np.concatenate(chosen)), stands_for
-
-
-def _scattered(pixels: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Numbers without a pattern, another for each pixel: the mixer of SplitMix64.
-
-    The pixels with the smallest numbers are chosen, of which a stroke replaces a few.
-    Every n-th pixel instead would be other ones after each stroke, all to be read, and
-    could keep in step with a texture.
-    """
-    mixed = pixels.astype(np.uint64)
-    mixed += np.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed ^= mixed >> np.uint64(shift)
-        mixed *= np.uint64(factor)
-    mixed ^= mixed >> np.uint64(31)
-    return mixed
 
 
 def check_labels(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MAXIMUM_STEPS = 500
 REUSE_FACTOR = 1.3  # a preconditioner serves until the samples have grown by this
-ROWS = 1024  # of the design that are copied at once
+SAMPLES = 1024  # of the design that are copied at once
 LEAST_CURVATURE = 0.02  # samples that are decided now may not stay so
 
 
@@ -67,9 +67,9 @@ class Preconditioner:
 
     def serves(self, design: Tensor, classes: int) -> bool:
         """Whether it is still close enough to the samples at hand."""
-        growth = len(design) / self.samples
+        growth = design.shape[1] / self.samples
         return (
-            len(self.factor) == design.shape[1]
+            len(self.factor) == len(design)
             and self.classes == classes
             and 1 / REUSE_FACTOR <= growth <= REUSE_FACTOR
         )
@@ -90,8 +90,8 @@ def minimised(
 
     Parameters
     ----------
-    design : (N, k + 1) float32 tensor
-        Samples in the coordinates that the penalty means, with a last column of ones.
+    design : (k + 1, N) float32 tensor
+        Samples in the coordinates that the penalty means, see `Basis.design`.
     classes : (N,) int64 tensor
         Class indices 0 … K-1; each occurs, or is known to the start.
     weights : (N,) float32 tensor
@@ -122,7 +122,7 @@ def minimised(
     # on spinning on the cores that the segmentation needs next.
     solution = start
     if solution is None:
-        solution = torch.zeros(int(classes.max()) + 1, design.shape[1])
+        solution = torch.zeros(int(classes.max()) + 1, len(design))
     total = float(weights.sum())
     weights, penalty = weights / total, 1 / (regularisation * total)
     objective = _Objective(design, classes, weights, penalty, should_stop)
@@ -172,17 +172,17 @@ class _Objective:
         penalty: float,
         should_stop: Callable[[], bool] | None,
     ) -> None:
-        self.design, self.classes = design, classes[None]  # (N, k + 1), (1, N)
+        self.design, self.classes = design, classes[None]  # (k + 1, N), (1, N)
         self.weights, self.penalty = weights, penalty
         self.should_stop = should_stop
 
     def __call__(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         stop_fit_if(self.should_stop)
-        log_probability = (coefficients @ self.design.T).log_softmax(0)  # (K, N)
+        log_probability = (coefficients @ self.design).log_softmax(0)  # (K, N)
         losses = -log_probability.gather(0, self.classes)[0]
         errors = log_probability.exp_()
         errors.scatter_add_(0, self.classes, -torch.ones_like(losses)[None])
-        gradient = (errors * self.weights) @ self.design  # (K, k + 1)
+        gradient = (errors * self.weights) @ self.design.T  # (K, k + 1)
         inner = coefficients[:, :-1]
         gradient[:, :-1] += self.penalty * inner
         # Near the end steps change the loss by less than float32 resolves.
@@ -193,13 +193,13 @@ class _Objective:
 def _precondition(
     design: Tensor, solution: Tensor, weights: Tensor, penalty: float
 ) -> Preconditioner:
-    probability = (solution @ design.T).softmax(0)
+    probability = (solution @ design).softmax(0)
     curvature = (probability * (1 - probability)).mean(0) + LEAST_CURVATURE
-    factors = (weights * curvature)[:, None]
-    hessian = torch.zeros(design.shape[1], design.shape[1])
-    for start in range(0, len(design), ROWS):  # no second copy of all of the design
-        rows = design[start : start + ROWS]
-        hessian.addmm_(rows.T, rows * factors[start : start + ROWS])
+    hessian = torch.zeros(len(design), len(design))
+    # In parts: no second copy of all of the design.
+    parts = (torch.split(each, SAMPLES, -1) for each in (design, weights * curvature))
+    for samples, factors in zip(*parts, strict=True):
+        hessian.addmm_(samples * factors, samples.T)
     hessian = hessian.double()
     diagonal = hessian.diagonal()
     diagonal += penalty + 1e-6 * diagonal.mean()  # positive however weak the penalty
@@ -207,4 +207,5 @@ def _precondition(
     inverse = torch.linalg.solve_triangular(
         factor, torch.eye(len(factor), dtype=torch.float64), upper=False
     )
-    return Preconditioner(factor.float(), inverse.float(), len(design), len(solution))
+    samples, classes = design.shape[1], len(solution)
+    return Preconditioner(factor.float(), inverse.float(), samples, classes)

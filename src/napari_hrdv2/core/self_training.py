@@ -77,7 +77,7 @@ def fit_stages(
 
     Parameters
     ----------
-    design : (N, k + 1) float32 tensor
+    design : (k + 1, N) float32 tensor
         The labelled pixels in the coordinates of the basis.
     classes : (N,) array of int
         Class indices 0 … K-1, each of which occurs.
@@ -88,7 +88,7 @@ def fit_stages(
     sample_weight : (N,) float32 array
     tolerance : float
         Where each fit stops; see `minimised`.
-    unlabelled : (M, k + 1) float32 tensor, optional
+    unlabelled : (k + 1, M) float32 tensor, optional
         Other pixels likewise; all of them weigh as much as all samples, if
         the classifier is sure of them.
     start : Stages, optional
@@ -108,20 +108,21 @@ def fit_stages(
         should_stop=should_stop,
     )
     index, weights = torch.from_numpy(classes), torch.from_numpy(sample_weight)
-    if unlabelled is None or not len(unlabelled):
+    if unlabelled is None or not unlabelled.shape[1]:
         row.fit(0, design, index, weights, tolerance)
         return row.stages
     rough = max(tolerance, GUESS_TOLERANCE)
     solution = row.fit(0, design, index, weights, rough)
-    both = torch.cat([design, unlabelled])
+    both = torch.cat([design, unlabelled], 1)
+    share = weights.sum() / unlabelled.shape[1]
     for number in range(1, 1 + ROUNDS):
-        surety, guess = (unlabelled @ solution.T).softmax(1).max(1)
+        surety, guess = (solution @ unlabelled).softmax(0).max(0)
         counts = ((surety - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
         solution = row.fit(
             number,
             both,
             torch.cat([index, guess]),
-            torch.cat([weights, counts * (weights.sum() / len(unlabelled))]),
+            torch.cat([weights, counts * share]),
             rough if number < ROUNDS else tolerance,
         )
     return row.stages

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from .atomic import atomic_path
 from .classifier import PixelClassifier
 from .features import Recipe
-from .labelled import MOST_PER_CLASS
+from .thinning import MOST_PER_CLASS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

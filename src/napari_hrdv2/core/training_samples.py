@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from .errors import stop_fit_if
-from .labelled import SampleCache, thinned
+from .labelled import SampleCache
+from .thinning import thinned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,16 +72,12 @@ class TrainingSamples:
         orders, rows, ids, weights = [], [], [], []
         for cache, array, at in zip(caches, labels, pixels, strict=True):
             stop_fit_if(should_stop)
-            chosen, stands_for = thinned(array, at, most_per_class)
+            chosen, counts = thinned(array, at, most_per_class)
             own, order = cache.rows(chosen)
-            own_ids = array.ravel()[order].astype(np.int64)
-            counts = np.ones(len(order))
-            for label, count in stands_for.items():
-                counts[own_ids == label] = count
             orders.append(order)
             rows.append(own)
-            ids.append(own_ids)
-            weights.append(counts)
+            ids.append(array.ravel()[order].astype(np.int64))
+            weights.append(counts[np.searchsorted(chosen, order)])
         classes, index = np.unique(np.concatenate(ids), return_inverse=True)
         weight = np.concatenate(weights)
         if balanced:
@@ -90,9 +87,9 @@ class TrainingSamples:
         return cls(tuple(orders), table, index, weight.astype(np.float32), classes)
 
     def design(self, caches: Sequence[SampleCache], basis: Basis) -> Tensor:
-        """Return them in the coordinates of a basis, (N, k + 1); see `SampleCache`."""
+        """Return them in the coordinates of a basis, (k + 1, N); see `SampleCache`."""
         parts = [
             cache.design(order, basis)
             for cache, order in zip(caches, self.orders, strict=True)
         ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)

@@ -10,15 +10,10 @@ import numpy as np
 
 from .classifier import PixelClassifier
 from .errors import Cancelled
-from .labelled import (
-    MOST_PER_CLASS,
-    SampleCache,
-    check_labels,
-    labelled_pixels,
-    matched,
-)
+from .labelled import SampleCache, check_labels, matched
 from .scores import iou_per_class
 from .survey import masks_for
+from .thinning import MOST_PER_CLASS, labelled_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

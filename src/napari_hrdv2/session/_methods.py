@@ -183,7 +183,7 @@ def _classifier(provenance: Provenance) -> Iterable[str]:
             f"{_listed(info.name for info in provenance.classes.values())}."
         )
         return
-    from napari_hrdv2.core.labelled import MOST_PER_CLASS
+    from napari_hrdv2.core.thinning import MOST_PER_CLASS
 
     painted = [image for image in provenance.images if image.stroke_pixels]
     counts: dict[int, int] = {}
@@ -201,11 +201,10 @@ def _classifier(provenance: Provenance) -> Iterable[str]:
         f"classes {listed}, {_percent(sum(counts.values()) / pixels)} of the pixels in "
         "all."
     )
-    if any(max(image.stroke_pixels.values()) > MOST_PER_CLASS for image in painted):
-        yield (
-            f"Of a class with more than {MOST_PER_CLASS} painted pixels in an image, "
-            f"{MOST_PER_CLASS} were used, weighted to stand for all of them."
-        )
+    yield (
+        "Of those of a class in a block of 2 × 2 pixels one was used, and of an image "
+        f"at most {MOST_PER_CLASS} of a class, weighted to stand for all of them."
+    )
     weights = "all classes weighted alike" if provenance.balanced else "unweighted"
     yield (
         "A multinomial logistic regression with L2 penalty on standardised, slightly "

@@ -239,7 +239,8 @@ class Picture:
 
     def put_away(self) -> None:
         """Give the features up, but for those of the strokes; the result stays."""
-        from napari_hrdv2.core.classifier import SampleCache, training_pixels
+        from napari_hrdv2.core.classifier import SampleCache
+        from napari_hrdv2.core.thinning import training_pixels
 
         if self.features is None:
             return
@@ -267,7 +268,7 @@ class Picture:
         return named.encode() + self.strokes_digest
 
     def _knows_strokes(self) -> bool:
-        from napari_hrdv2.core.classifier import training_pixels
+        from napari_hrdv2.core.thinning import training_pixels
 
         if self._strokes is None or not self._strokes.class_ids:
             return True

@@ -1,0 +1,100 @@
+"""Which labelled pixels train, and how much each counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_hrdv2.core.thinning import thinned, training_pixels
+
+
+def painted(count=1000, others=30):
+    """A large patch of class 2 and a few pixels of class 9, on odd sides."""
+    labels = np.zeros((41, 53), np.uint8)
+    labels.ravel()[100 : 100 + count] = 2
+    labels.ravel()[:others] = 9
+    return labels
+
+
+def blocks_of(labels):
+    """The pixels of each class in each block of 2 × 2, the slow obvious way."""
+    blocks = {}
+    for row, column in zip(*np.nonzero(labels), strict=True):
+        key = int(labels[row, column]), int(row) // 2, int(column) // 2
+        blocks.setdefault(key, []).append(int(row) * labels.shape[1] + int(column))
+    return blocks
+
+
+@pytest.fixture(params=[(41, 53), (1, 30), (30, 1), (8, 8)])
+def scattered(request):
+    """Pixels of three classes, in blocks of their own and in common ones."""
+    rng = np.random.default_rng(4)
+    return rng.choice([0, 0, 1, 3, 70], request.param).astype(np.uint8)
+
+
+def test_one_pixel_of_each_class_in_a_block_trains_for_all_of_them(scattered):
+    blocks = blocks_of(scattered)
+    chosen, counts = thinned(scattered, np.flatnonzero(scattered), 5000)
+    assert (np.diff(chosen) > 0).all()
+    assert len(chosen) == len(blocks)
+    found = dict(zip(chosen.tolist(), counts.tolist(), strict=True))
+    for pixels in blocks.values():
+        (one,) = set(pixels) & set(found)
+        assert found[one] == len(pixels)
+
+
+def test_without_a_limit_every_labelled_pixel_trains(scattered):
+    chosen, counts = thinned(scattered, np.flatnonzero(scattered), None)
+    assert np.array_equal(chosen, np.flatnonzero(scattered))
+    assert (counts == 1).all()
+
+
+@pytest.mark.parametrize("most", [5000, 3, None])
+def test_where_nothing_is_labelled_nothing_trains(most):
+    assert training_pixels(np.zeros((3, 5), int), most).shape == (0,)
+
+
+def test_of_a_class_with_more_blocks_only_so_many_train():
+    labels = painted()
+    pixels = training_pixels(labels, 100)
+    ids = labels.ravel()[pixels]
+    assert (ids == 2).sum() == 100
+    assert (ids == 9).sum() == 15
+    assert (np.diff(pixels) > 0).all()
+
+
+def test_the_pixels_that_train_are_spread_over_the_whole_patch():
+    labels = np.ones((64, 64), np.uint8)
+    rows, columns = np.divmod(training_pixels(labels, 512), 64)
+    parts = np.zeros((4, 4), int)
+    np.add.at(parts, (rows // 16, columns // 16), 1)  # 32 each on average
+    assert parts.min() >= 20
+    assert parts.max() <= 44
+    for phase in (rows % 8, columns % 8):  # no grid that a texture could keep time with
+        assert np.bincount(phase, minlength=8).min() > 45
+
+
+def test_no_place_in_a_block_is_preferred():
+    rows, columns = np.divmod(training_pixels(np.ones((64, 64), np.uint8)), 64)
+    assert np.bincount(2 * (rows % 2) + columns % 2).min() > 220  # of 1024
+
+
+def test_a_stroke_replaces_few_of_the_pixels_that_train():
+    for most, replaced in ((5000, 5), (100, 12)):
+        before = training_pixels(painted(1000), most)
+        after = training_pixels(painted(1020), most)
+        assert np.isin(before, after).sum() >= len(before) - replaced
+
+
+def test_those_that_train_count_as_much_as_all_that_are_labelled():
+    labels = painted()
+    for most in (None, 5000, 100, 7, 1):
+        chosen, counts = thinned(labels, np.flatnonzero(labels), most)
+        totals = np.bincount(labels.ravel()[chosen], counts)
+        np.testing.assert_allclose(totals[[2, 9]], [1000, 30])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint64])
+def test_the_type_of_the_labels_does_not_matter(dtype):
+    expected = training_pixels(painted(), 100)
+    assert np.array_equal(training_pixels(painted().astype(dtype), 100), expected)
