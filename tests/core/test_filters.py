@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_hrdv2.core.compute import compute_features
-from napari_hrdv2.core.filters import FilterBank, filter_bank, filter_names
+from napari_hrdv2.core.filters import (
+    FilterBank,
+    filter_bank,
+    filter_names,
+    filter_planes,
+)
 
 Planes = dict[str, NDArray[np.float32]]
 
@@ -142,6 +147,17 @@ def test_a_dark_blob_has_two_equal_positive_curvatures() -> None:
     assert small > 0.2
     assert large == pytest.approx(small, abs=1e-4)
     assert planes["rank 8"][15, 15] == 0
+
+
+@pytest.mark.parametrize(("patch_size", "stride"), [(2, 2), (2, 1), (3, 2), (1, 2)])
+def test_planes_of_patches_are_means_of_the_channels(
+    patch_size: int, stride: int
+) -> None:
+    image = noise()[None]
+    whole = filter_planes(image, torch.float32)
+    found = filter_planes(image, torch.float32, patch_size=patch_size, stride=stride)
+    expected = torch.nn.functional.avg_pool2d(whole, patch_size, stride)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
 def test_names_are_unique_and_as_many_as_channels() -> None:

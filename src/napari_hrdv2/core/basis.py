@@ -107,8 +107,9 @@ class Basis:
         classes : (N,) int64 tensor
             0 … K - 1, each of which occurs.
         """
-        shares = torch.nn.functional.one_hot(classes).float()
-        means = (shares / shares.sum(0)).T @ table / self.scale
+        members = torch.arange(int(classes.max()) + 1)[:, None] == classes
+        shares = members / members.sum(1, keepdim=True)  # (K, N)
+        means = shares @ table / self.scale
         apart = (means - means.mean(0)).T  # (C, K)
         rest = apart - self.directions @ (self.directions.T @ apart)
         if (rest.norm(dim=0) <= MISSED * apart.norm(dim=0)).all():

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import torch
 
 from ._recipes import check_recipes, other_channels
 from .basis import Overview
@@ -177,6 +178,7 @@ class PixelClassifier:
         if overview is None or not overview.is_of(survey.rows):
             overview = Overview.of(survey.rows, many[0].trust)
         view = overview.knowing(training.rows, training.index)
+        free = torch.from_numpy(np.flatnonzero(survey.is_free))
         stages = fit_stages(
             training.design(caches, view.basis),
             training.index,
@@ -184,7 +186,9 @@ class PixelClassifier:
             regularisation=self.C,
             sample_weight=training.weight,
             tolerance=self.tolerance,
-            unlabelled=view.design[:, survey.is_free] if self.self_training else None,
+            unlabelled=view.design.index_select(1, free)
+            if self.self_training
+            else None,
             start=self._start(training.classes, training.rows.shape[1]),
             should_stop=should_stop,
         )

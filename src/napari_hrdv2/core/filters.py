@@ -14,7 +14,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from napari_hrdv2.core import _filter_kernels as kernels
 from napari_hrdv2.core.ticks import evenly
@@ -78,9 +77,7 @@ def filter_planes(
     planes = torch.empty((batch, total, *grid), dtype=dtype, device=images.device)
     step = evenly(tick, total, STEPS)
     for index, (_, plane) in enumerate(_channels(images.float())):
-        if patch_size > 1 or stride > 1:
-            plane = functional.avg_pool2d(plane, patch_size, stride)
-        planes[:, index] = plane[:, 0]
+        planes[:, index] = kernels.patch_means(plane, patch_size, stride)[:, 0]
         step()
     return planes
 

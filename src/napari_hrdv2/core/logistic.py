@@ -23,12 +23,14 @@ import torch
 from torch import Tensor
 
 from .errors import stop_fit_if
+from .lbfgs import minimum
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAXIMUM_STEPS = 500
+    Vector = NDArray[np.float64]
+
 REUSE_FACTOR = 1.3  # a preconditioner serves until the samples have grown by this
 SAMPLES = 1024  # of the design that are copied at once
 LEAST_CURVATURE = 0.02  # samples that are decided now may not stay so
@@ -118,14 +120,16 @@ def minimised(
     Cancelled
         If `should_stop` said so.
     """
-    # All of it in torch: the threads of another library, NumPy's or SciPy's, would go
-    # on spinning on the cores that the segmentation needs next.
+    # All large products in torch: the threads of another library, NumPy's or SciPy's,
+    # would go on spinning on the cores that the segmentation needs next.
     solution = start
     if solution is None:
         solution = torch.zeros(int(classes.max()) + 1, len(design))
     total = float(weights.sum())
     weights, penalty = weights / total, 1 / (regularisation * total)
-    objective = _Objective(design, classes, weights, penalty, should_stop)
+    objective = _Objective(
+        design, classes, len(solution), weights, penalty, should_stop
+    )
     if preconditioner is None or not preconditioner.serves(design, len(solution)):
         # What a rough solution is undecided about makes a far better one.
         rough = _precondition(design, solution, weights, penalty)
@@ -141,24 +145,23 @@ def _minimised(
     tolerance: float,
 ) -> Tensor:
     """Descend from a solution until the preconditioned gradient is small."""
-    inner = (solution @ preconditioner.factor).requires_grad_()
-    search = torch.optim.LBFGS(
-        [inner],
-        max_iter=MAXIMUM_STEPS,
-        tolerance_grad=tolerance,
-        tolerance_change=0,
-        history_size=10,
-        line_search_fn="strong_wolfe",
-    )
 
-    @torch.no_grad()
-    def loss_and_gradient() -> Tensor:
-        loss, gradient = objective(inner @ preconditioner.inverse)
-        inner.grad = gradient @ preconditioner.inverse.T
-        return loss
+    def coefficients(inner: Vector) -> Tensor:
+        return (
+            torch.from_numpy(inner).float().view_as(solution) @ preconditioner.inverse
+        )
 
-    search.step(loss_and_gradient)  # type: ignore[no-untyped-call]
-    return inner.detach() @ preconditioner.inverse
+    def loss_and_gradient(inner: Vector) -> tuple[float, Vector]:
+        loss, gradient = objective(coefficients(inner))
+        return loss, _as_vector(gradient @ preconditioner.inverse.T)
+
+    inner = _as_vector(solution @ preconditioner.factor)
+    return coefficients(minimum(loss_and_gradient, inner, tolerance=tolerance))
+
+
+def _as_vector(coefficients: Tensor) -> Vector:
+    vector: Vector = coefficients.double().numpy().ravel()
+    return vector
 
 
 class _Objective:
@@ -168,26 +171,30 @@ class _Objective:
         self,
         design: Tensor,
         classes: Tensor,
+        count: int,
         weights: Tensor,
         penalty: float,
         should_stop: Callable[[], bool] | None,
     ) -> None:
         self.design, self.classes = design, classes[None]  # (k + 1, N), (1, N)
         self.weights, self.penalty = weights, penalty
+        self.exact_weights = weights.double()
+        self.truth = (torch.arange(count)[:, None] == classes).float()  # (K, N)
         self.should_stop = should_stop
 
-    def __call__(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, coefficients: Tensor) -> tuple[float, Tensor]:
         stop_fit_if(self.should_stop)
         log_probability = (coefficients @ self.design).log_softmax(0)  # (K, N)
-        losses = -log_probability.gather(0, self.classes)[0]
+        gains = log_probability.gather(0, self.classes)[0]
         errors = log_probability.exp_()
-        errors.scatter_add_(0, self.classes, -torch.ones_like(losses)[None])
+        errors -= self.truth
         gradient = (errors * self.weights) @ self.design.T  # (K, k + 1)
         inner = coefficients[:, :-1]
         gradient[:, :-1] += self.penalty * inner
         # Near the end steps change the loss by less than float32 resolves.
-        loss = self.weights.double() @ losses.double()
-        return loss + 0.5 * self.penalty * inner.double().square().sum(), gradient
+        gain = float(self.exact_weights @ gains.double())
+        size = float(inner.double().square().sum())
+        return 0.5 * self.penalty * size - gain, gradient
 
 
 def _precondition(

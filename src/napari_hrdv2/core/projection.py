@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .pixel_tiles import length_of, runs, stop_if
 
-# Tokens are converted to float32 in tiles that stay in a core's cache. What is asked
-# for rounds alike whatever else is, because a tile is computed whole or not at all.
-TILE_BYTES = 1_000_000
+# Tokens are converted to float32 in tiles that stay in the cache; smaller ones take as
+# long to call for as to compute. What is asked for rounds alike whatever else is,
+# because a tile is computed whole or not at all.
+TILE_BYTES = 4_000_000
 COLUMNS_PER_TILE = 640  # of the grid; wider grids are cut across too
 TILE_BYTES_ON_DEVICE = 256_000_000
 

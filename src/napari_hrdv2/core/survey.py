@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from ._label_checks import checked_mask
 
@@ -65,7 +67,7 @@ class Survey:
         for cache, array, mask in zip(caches, labels, masks, strict=True):
             pixels = survey_pixels(array.shape, share_of_survey(len(caches)))
             rows = cache.survey(len(pixels), should_stop)
-            keep = np.isfinite(rows).all(axis=1)
+            keep = finite_rows(rows)
             if (left_out := checked_mask(mask, array.shape)) is not None:
                 keep &= ~left_out.ravel()[pixels]
             if not keep.all():
@@ -83,6 +85,12 @@ class Survey:
         return Survey(
             np.concatenate([self.rows, rows]), np.concatenate([self.is_free, known])
         )
+
+
+def finite_rows(table: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which of (N, C) rows are all numbers, read once and by all threads."""
+    sums: NDArray[np.float32] = torch.from_numpy(table).sum(1).numpy()
+    return np.isfinite(sums)
 
 
 def masks_for(
@@ -127,10 +135,16 @@ def survey_pixels(
     >>> len(survey_pixels((30, 20))), len(survey_pixels((300, 200)))
     (600, 2000)
     """
-    size = math.prod(shape)
+    return _survey_pixels(math.prod(shape), SURVEY_PIXELS)[:count]
+
+
+@lru_cache(maxsize=8)  # asked for again after every stroke
+def _survey_pixels(size: int, most: int) -> NDArray[np.int64]:
     rng = np.random.default_rng(0)
-    if size <= SURVEY_PIXELS:
-        return rng.permutation(size)[:count]
-    # One of each of as many stretches of the image, in reading order.
-    edges = np.linspace(0, size, SURVEY_PIXELS + 1).astype(np.int64)
-    return rng.permutation(rng.integers(edges[:-1], edges[1:]))[:count]
+    if size <= most:
+        pixels = rng.permutation(size)
+    else:  # one of each of as many stretches of the image, in reading order
+        edges = np.linspace(0, size, most + 1).astype(np.int64)
+        pixels = rng.permutation(rng.integers(edges[:-1], edges[1:]))
+    pixels.flags.writeable = False
+    return pixels

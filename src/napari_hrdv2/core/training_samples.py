@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from .errors import stop_fit_if
-from .labelled import SampleCache
 from .thinning import thinned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .basis import Basis
+    from .labelled import SampleCache
 
 
 @dataclass(frozen=True)

@@ -146,12 +146,15 @@ class EmbeddedBackbone:
         ]
         step = self._step(tick, [images.shape for images, _ in parts])
         for images, part in parts:
-            features = at_every_scale(
+            scales = at_every_scale(
                 lambda scaled: tiled(self.network, scaled, step),
                 images,
                 self.network.config.scales,
             )
-            part.copy_(features.movedim(1, -1)[:, : part.shape[1], : part.shape[2]])
+            channels = torch.split(part, self.network.config.outputs, dim=-1)
+            for place, features in zip(channels, scales, strict=True):
+                grid = features[..., : part.shape[1], : part.shape[2]]
+                place.copy_(grid.movedim(1, -1))
         return tokens
 
     def _step(

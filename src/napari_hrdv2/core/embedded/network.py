@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Self
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -189,8 +188,8 @@ class ConvNet(nn.Module):
 
 def at_every_scale(
     run: Callable[[Tensor], Tensor], images: Tensor, scales: int
-) -> Tensor:
-    """Return the features of an image and of smaller copies of it, side by side.
+) -> Iterator[Tensor]:
+    """Yield the features of an image and of smaller copies of it, on one grid.
 
     Parameters
     ----------
@@ -201,14 +200,12 @@ def at_every_scale(
     scales : int
         How many copies, each half as large as the one before.
 
-    Returns
-    -------
-    (B, scales * outputs, H / 2, W / 2) tensor
+    Yields
+    ------
+    (B, outputs, H / 2, W / 2) tensor
     """
-    factors = [2**scale for scale in range(scales)]
-    grids = [run(functional.avg_pool2d(images, factor)) for factor in factors]
-    pairs = zip(grids, factors, strict=True)
-    return torch.cat([_enlarged(grid, factor) for grid, factor in pairs], dim=1)
+    for factor in (2**scale for scale in range(scales)):
+        yield _enlarged(run(functional.avg_pool2d(images, factor)), factor)
 
 
 def padded(images: Tensor, multiple: int) -> Tensor:

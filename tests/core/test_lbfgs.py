@@ -1,0 +1,117 @@
+"""The search for a minimum, against solvers that take their time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from napari_hrdv2.core.lbfgs import MAXIMUM_STEPS, minimum
+
+
+def bowl(size=40, steepest=1e3, seed=0):
+    """A convex quadratic function, and where it is smallest."""
+    rng = np.random.default_rng(seed)
+    turn = np.linalg.qr(rng.standard_normal((size, size)))[0]
+    matrix = turn @ np.diag(np.geomspace(1, steepest, size)) @ turn.T
+    place = rng.standard_normal(size)
+
+    def function(point):
+        gradient = matrix @ (point - place)
+        return float(0.5 * (point - place) @ gradient), gradient
+
+    return function, place
+
+
+def softplus(size=30, count=200, seed=1):
+    """Logistic losses with a small penalty: flat here, steep there."""
+    rng = np.random.default_rng(seed)
+    table = 5 * rng.standard_normal((count, size))
+
+    def function(point):
+        margins = table @ point + 1
+        losses = np.logaddexp(0, margins)
+        gradient = table.T @ (1 / (1 + np.exp(-margins))) / count + 1e-3 * point
+        return float(losses.mean() + 5e-4 * point @ point), gradient
+
+    return function
+
+
+class Counted:
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, point):
+        self.calls += 1
+        return self.function(point)
+
+
+@pytest.mark.parametrize("steepest", [1, 10, 300])
+def test_the_minimum_of_a_bowl_is_found(steepest):
+    function, place = bowl(steepest=steepest)
+    found = minimum(function, np.zeros(40), tolerance=1e-7)
+    np.testing.assert_allclose(found, place, atol=1e-6)
+
+
+def test_it_finds_what_scipy_finds_in_about_as_many_evaluations():
+    function, start = Counted(softplus()), np.full(30, 0.5)
+    found = minimum(function, start, tolerance=1e-8)
+    options = {"gtol": 1e-8, "ftol": 0, "maxcor": 10}
+    reference = minimize(
+        softplus(), start, jac=True, method="L-BFGS-B", options=options
+    )
+    np.testing.assert_allclose(found, reference.x, atol=1e-5)
+    assert function.calls < 1.5 * reference.nfev
+
+
+def test_the_start_is_kept_where_it_is_good_enough():
+    function, place = bowl()
+    counted, start = Counted(function), place + 1e-9
+    assert minimum(counted, start, tolerance=1e-4) is start
+    assert counted.calls == 1
+
+
+def test_values_never_rise_from_step_to_step(monkeypatch):
+    function, values = softplus(), []
+    for most in range(12):
+        monkeypatch.setattr("napari_hrdv2.core.lbfgs.MAXIMUM_STEPS", most)
+        found = minimum(function, np.full(30, 0.5), tolerance=1e-8)
+        values.append(function(found)[0])
+    assert (np.diff(values) <= 1e-9).all()
+    assert values[-1] < values[0]
+
+
+def test_it_ends_where_rounding_hides_all_improvement():
+    function, place = bowl()
+
+    def rounded(point):
+        value, gradient = function(point)
+        return float(np.float32(value)), gradient.astype(np.float32).astype(float)
+
+    counted = Counted(rounded)
+    found = minimum(counted, place + 1, tolerance=0)
+    np.testing.assert_allclose(found, place, atol=1e-4)
+    assert counted.calls < 3 * MAXIMUM_STEPS
+
+
+def test_a_step_into_what_is_no_number_is_shortened():
+    def walled(point):
+        if np.abs(point).max() > 2:
+            return np.nan, np.full_like(point, np.nan)
+        return float(np.cosh(point - 1).sum()), np.sinh(point - 1)
+
+    found = minimum(walled, np.array([-1.9, 1.9]), tolerance=1e-7)
+    np.testing.assert_allclose(found, [1, 1], atol=1e-6)
+
+
+def test_what_the_function_raises_ends_the_search():
+    function, _ = bowl()
+    counted = Counted(function)
+
+    def refused(point):
+        if counted.calls == 3:
+            raise InterruptedError("enough")
+        return counted(point)
+
+    with pytest.raises(InterruptedError, match="enough"):
+        minimum(refused, np.zeros(40), tolerance=1e-7)
