@@ -153,8 +153,8 @@ class EmbeddedBackbone:
             )
             channels = torch.split(part, self.network.config.outputs, dim=-1)
             for place, features in zip(channels, scales, strict=True):
-                grid = features[..., : part.shape[1], : part.shape[2]]
-                place.copy_(grid.movedim(1, -1))
+                inside = features[..., : part.shape[1], : part.shape[2]]
+                place.copy_(inside.movedim(1, -1))
         return tokens
 
     def _step(
