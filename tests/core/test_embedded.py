@@ -116,9 +116,7 @@ def test_what_training_trusts_reaches_the_classifier(backbone) -> None:
     assert both.trust[-5:].tolist() == [1] * 5
     torch.testing.assert_close(both.trust[:-5], features.trust)
     drawn = draw_scribbles(np.random.default_rng(0), picture.labels, 2)
-    found = PixelClassifier(
-        balanced=False, self_training=False, most_per_class=None
-    ).fit(features, drawn)
+    found = PixelClassifier(balanced=False, self_training=False).fit(features, drawn)
     there = np.nonzero(drawn)
     survey = torch.from_numpy(SampleCache(features).survey(2000))
     basis = Basis.of(survey, features.trust)  # test_basis.py says what that does

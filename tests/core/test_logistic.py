@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from napari_hrdv2.core.basis import Basis
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.core.logistic import Readout
+from napari_hrdv2.core.logistic import Readout, _Objective
 from napari_hrdv2.core.self_training import Stages, fit_stages
 
 
@@ -162,3 +162,21 @@ def test_stopping_is_possible_between_evaluations():
         with pytest.raises(Cancelled, match="the fit was cancelled"):
             fit(samples, labels, should_stop=lambda left=answers: next(left, True))
     assert len(asked) > 5
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-5, 1e-6])
+def test_few_evaluations_do_although_the_loss_is_rounded(monkeypatch, tolerance):
+    evaluated = []
+    evaluate = _Objective.__call__
+    monkeypatch.setattr(
+        _Objective,
+        "__call__",
+        lambda self, at: evaluated.append(at) or evaluate(self, at),
+    )
+    samples, labels = blobs()
+    cold = fit(samples, labels, tolerance)
+    first = len(evaluated)
+    warm = fit(samples, labels, tolerance, start=cold, basis=cold.basis)
+    assert first < 100
+    assert len(evaluated) - first < 20
+    np.testing.assert_allclose(warm.result.weight, cold.result.weight, rtol=0.01)

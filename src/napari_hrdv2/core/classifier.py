@@ -52,10 +52,11 @@ class PixelClassifier:
         Whether pixels that are not labelled train too, where the classifier is sure of
         them, see `fit_stages`.
     most_per_class : int or None
-        How many pixels of a class train at most, of each image. Of those of a class in
-        a block of 2 × 2 px, which look alike, one trains, and counts as much as all of
-        them; of more blocks than this it takes some from all over. They are the same
-        ones for the same labels. None for all that are labelled.
+        How many pixels of a class train at most, of each image. Of a class with more
+        than 500, one trains of those in a block of 2 × 2 px, which look alike, and
+        counts as much as all of them; of more blocks than this it takes some from all
+        over. They are the same ones for the same labels. None for all that are
+        labelled.
 
     Attributes
     ----------
@@ -178,7 +179,10 @@ class PixelClassifier:
         if overview is None or not overview.is_of(survey.rows):
             overview = Overview.of(survey.rows, many[0].trust)
         view = overview.knowing(training.rows, training.index)
-        free = torch.from_numpy(np.flatnonzero(survey.is_free))
+        unlabelled = None
+        if self.self_training:
+            free = torch.from_numpy(np.flatnonzero(survey.is_free))
+            unlabelled = view.design.index_select(1, free)
         stages = fit_stages(
             training.design(caches, view.basis),
             training.index,
@@ -186,9 +190,7 @@ class PixelClassifier:
             regularisation=self.C,
             sample_weight=training.weight,
             tolerance=self.tolerance,
-            unlabelled=view.design.index_select(1, free)
-            if self.self_training
-            else None,
+            unlabelled=unlabelled,
             start=self._start(training.classes, training.rows.shape[1]),
             should_stop=should_stop,
         )

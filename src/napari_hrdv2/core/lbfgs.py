@@ -4,17 +4,24 @@ It runs after every stroke. PyTorch's spends more time between evaluations than 
 which makes such a fit twice as slow, and SciPy's leaves threads that spin on the cores
 that the evaluation needs. This one is a few NumPy operations on vectors.
 
+Values are sums of float32 terms, and near the minimum rounding hides what a step gains.
+The slopes at both ends of the step still tell [2]_.
+
 References
 ----------
 .. [1] J. Nocedal, "Updating quasi-Newton matrices with limited storage", Mathematics of
    Computation 35, 773-782 (1980).
+.. [2] W. W. Hager and H. Zhang, "A new conjugate gradient method with guaranteed
+   descent and an efficient line search", SIAM Journal on Optimization 16, 170-192
+   (2005).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -24,14 +31,13 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
     Function = Callable[[Vector], tuple[float, Vector]]
 
-MEMORY = 10  # pairs of steps and changes of the gradient
+MEMORY = 10  # steps that tell the curvature
 MAXIMUM_STEPS = 500
-MAXIMUM_HALVINGS = 20
-DECREASE = 1e-4  # of what the slope promises, for a step to be long enough
-ROUNDING = 1e-9  # of a value that was summed from float32 terms
-FLAT = 1e-10  # curvature, against the gradient's change, that tells nothing
-
-Pair = tuple["Vector", "Vector", float]  # step, change of the gradient, 1 / product
+MAXIMUM_TRIALS = 10  # lengths of a step
+DECREASE = 1e-4  # of what the slope promises, for a step to be good
+ROUNDING = 1e-6  # of a value
+FLATTER = 0.9  # the slope after a step, against before, where rounding hides its gain
+LEAST_CURVATURE = 1e-10  # against the change of the gradient
 
 
 def minimum(function: Function, start: Vector, *, tolerance: float) -> Vector:
@@ -42,68 +48,86 @@ def minimum(function: Function, start: Vector, *, tolerance: float) -> Vector:
     function : callable
         Gives the value and the (n,) float64 gradient. What it raises ends the search.
     start : (n,) float64 array
-        Near the minimum and scaled so that its curvature is about 1, if possible.
+        Near the minimum and scaled so that the curvature is about 1, if possible.
     tolerance : float
         Largest component of the gradient that counts as zero.
 
     Returns
     -------
     (n,) float64 array
-        The last point that was an improvement, if rounding allows no better one.
+        Where rounding allows no better place, or after `MAXIMUM_STEPS`, the last one.
     """
-    pairs: deque[Pair] = deque(maxlen=MEMORY)
-    point = start
-    value, gradient = function(point)
+    here = _Place.of(function, start)
+    steps: deque[_Step] = deque(maxlen=MEMORY)
     for _ in range(MAXIMUM_STEPS):
-        if np.abs(gradient).max() <= tolerance:
+        if np.abs(here.gradient).max() <= tolerance:
             break
-        direction = -_newton_step(gradient, pairs)
-        found = _along(function, point, value, gradient, direction)
-        if found is None:
+        there = _moved(function, here, _direction(here.gradient, steps))
+        if there is None or np.array_equal(there.gradient, here.gradient):
             break
-        moved, value, turned = found
-        step, change = moved - point, turned - gradient
-        curvature = float(step @ change)
-        if curvature > FLAT * float(change @ change):
-            pairs.append((step, change, 1 / curvature))
-        point, gradient = moved, turned
-    return point
+        step = _Step.of(there.point - here.point, there.gradient - here.gradient)
+        if step.curvature > LEAST_CURVATURE * float(step.change @ step.change):
+            steps.append(step)
+        here = there
+    return here.point
 
 
-def _newton_step(gradient: Vector, pairs: deque[Pair]) -> Vector:
-    """Return the gradient times the inverse Hessian, as far as steps have told it."""
-    product = gradient.copy()
+@dataclass(frozen=True)
+class _Place:
+    """A point with the function's value and gradient."""
+
+    point: Vector
+    value: float
+    gradient: Vector
+
+    @classmethod
+    def of(cls, function: Function, point: Vector) -> Self:
+        return cls(point, *function(point))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step, the change of the gradient over it, and the product of both."""
+
+    step: Vector
+    change: Vector
+    curvature: float
+
+    @classmethod
+    def of(cls, step: Vector, change: Vector) -> Self:
+        return cls(step, change, float(step @ change))
+
+
+def _direction(gradient: Vector, steps: deque[_Step]) -> Vector:
+    """Return where Newton's method would go, as far as former steps tell."""
+    direction = -gradient
     shares = []
-    for step, change, scale in reversed(pairs):
-        shares.append(scale * (step @ product))
-        product -= shares[-1] * change
-    if pairs:
-        _, change, scale = pairs[-1]
-        product /= scale * (change @ change)
-    for (step, change, scale), share in zip(pairs, reversed(shares), strict=True):
-        product += (share - scale * (change @ product)) * step
-    return product
+    for each in reversed(steps):
+        shares.append(each.step @ direction / each.curvature)
+        direction -= shares[-1] * each.change
+    if steps:
+        last = steps[-1]
+        direction *= last.curvature / (last.change @ last.change)
+    for each, share in zip(steps, reversed(shares), strict=True):
+        direction += (share - each.change @ direction / each.curvature) * each.step
+    return direction
 
 
-def _along(
-    function: Function,
-    point: Vector,
-    value: float,
-    gradient: Vector,
-    direction: Vector,
-) -> tuple[Vector, float, Vector] | None:
-    """Return a better point in a direction with its value and gradient, if any is."""
-    slope = float(gradient @ direction)
+def _moved(function: Function, here: _Place, direction: Vector) -> _Place | None:
+    """Return a better place in a direction, or None if there seems to be none."""
+    slope = float(here.gradient @ direction)
     length = 1.0
-    for _ in range(MAXIMUM_HALVINGS):
-        moved = point + length * direction
-        reached, turned = function(moved)
-        promised = DECREASE * length * slope
-        if reached <= value + promised + ROUNDING * abs(value):
-            return moved, reached, turned
-        steepness = float(turned @ direction)
+    for _ in range(MAXIMUM_TRIALS):
+        there = _Place.of(function, here.point + length * direction)
+        new_slope = float(there.gradient @ direction)
+        rise = there.value - here.value
+        if rise <= DECREASE * length * slope:
+            return there
+        is_hidden = rise <= ROUNDING * abs(here.value)
+        if is_hidden and abs(new_slope) <= FLATTER * abs(slope):
+            return there
         # Between a falling and a rising slope is the minimum, about where a straight
         # line between the two is 0.
-        factor = slope / (slope - steepness) if steepness > 0 else 0.5
+        factor = slope / (slope - new_slope) if new_slope > 0 else 0.5
         length *= min(max(factor, 0.1), 0.7)
     return None

@@ -127,8 +127,9 @@ def minimised(
         solution = torch.zeros(int(classes.max()) + 1, len(design))
     total = float(weights.sum())
     weights, penalty = weights / total, 1 / (regularisation * total)
+    truth = (torch.arange(len(solution))[:, None] == classes).float()
     objective = _Objective(
-        design, classes, len(solution), weights, penalty, should_stop
+        design, truth, weights, penalty=penalty, should_stop=should_stop
     )
     if preconditioner is None or not preconditioner.serves(design, len(solution)):
         # What a rough solution is undecided about makes a far better one.
@@ -165,36 +166,36 @@ def _as_vector(coefficients: Tensor) -> Vector:
 
 
 class _Objective:
-    """Mean loss and its gradient, as a function of the (K, k + 1) coefficients."""
+    """Mean loss and its gradient, as a function of the (K, k + 1) coefficients.
+
+    `truth` is (K, N) float32, 1 for the class of each sample.
+    """
 
     def __init__(
         self,
         design: Tensor,
-        classes: Tensor,
-        count: int,
+        truth: Tensor,
         weights: Tensor,
+        *,
         penalty: float,
         should_stop: Callable[[], bool] | None,
     ) -> None:
-        self.design, self.classes = design, classes[None]  # (k + 1, N), (1, N)
-        self.weights, self.penalty = weights, penalty
+        self.design, self.truth, self.weights = design, truth, weights
+        self.penalty, self.should_stop = penalty, should_stop
         self.exact_weights = weights.double()
-        self.truth = (torch.arange(count)[:, None] == classes).float()  # (K, N)
-        self.should_stop = should_stop
 
     def __call__(self, coefficients: Tensor) -> tuple[float, Tensor]:
         stop_fit_if(self.should_stop)
         log_probability = (coefficients @ self.design).log_softmax(0)  # (K, N)
-        gains = log_probability.gather(0, self.classes)[0]
-        errors = log_probability.exp_()
-        errors -= self.truth
+        losses = -(log_probability * self.truth).sum(0)
+        errors = log_probability.exp_() - self.truth
         gradient = (errors * self.weights) @ self.design.T  # (K, k + 1)
         inner = coefficients[:, :-1]
         gradient[:, :-1] += self.penalty * inner
         # Near the end steps change the loss by less than float32 resolves.
-        gain = float(self.exact_weights @ gains.double())
+        loss = float(self.exact_weights @ losses.double())
         size = float(inner.double().square().sum())
-        return 0.5 * self.penalty * size - gain, gradient
+        return loss + 0.5 * self.penalty * size, gradient
 
 
 def _precondition(

@@ -88,7 +88,7 @@ class Survey:
 
 
 def finite_rows(table: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which of (N, C) rows are all numbers, read once and by all threads."""
+    """Return which of (N, C) rows have a sum that is a number."""
     sums: NDArray[np.float32] = torch.from_numpy(table).sum(1).numpy()
     return np.isfinite(sums)
 

@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_PER_CLASS = 5_000
-"""Blocks of labelled pixels of a class in one image that train, by default.
+"""Pixels of a class in one image that train at most, by default.
 
 A fill has a hundred thousand, alike for the most part, of 2 kB each.
 """
 
-BLOCK_BITS = 1
-"""Blocks are 2 × 2 px, within which pixels look alike."""
+FEW = 500
+"""Pixels of a class that all train, because little is known of it."""
+
+PIXELS_AT_ONCE = 1 << 15  # that are numbered: what stays in the cache is faster
 
 
 def labelled_pixels(labels: NDArray[Any]) -> NDArray[np.int64]:
@@ -44,9 +46,9 @@ def training_pixels(
 
     Examples
     --------
-    >>> labels = np.repeat([[1, 0, 2]], 100, axis=1)
-    >>> [len(training_pixels(labels, most)) for most in (None, 1000, 10)]
-    [200, 100, 20]
+    >>> labels = np.repeat([[1, 0, 2]], 1000, axis=1)
+    >>> [len(training_pixels(labels, most)) for most in (None, 5000, 10)]
+    [2000, 1000, 20]
     """
     return thinned(labels, labelled_pixels(labels), most_per_class)[0]
 
@@ -56,8 +58,9 @@ def thinned(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return some of the labelled pixels, and how many each stands for.
 
-    Of those of one class in a block one is chosen, and of too many blocks some from
-    all over. A stroke changes few of the choices that were made before it.
+    Of those of a class in a block of 2 × 2 pixels, which look alike, one is chosen, and
+    of too many blocks some from all over. A stroke changes few of the choices that were
+    made before it.
 
     Parameters
     ----------
@@ -74,47 +77,66 @@ def thinned(
     counts : (M,) float64 array
         They sum to N.
     """
-    if most_per_class is None or not len(pixels):
-        return pixels, np.ones(len(pixels))
     ids = labels.ravel()[pixels]
-    numbers = _numbers(pixels, labels.shape[1])
-    chosen, counts = [], []
-    for label in np.unique(ids).tolist():
+    counts = np.ones(len(pixels))
+    if most_per_class is None or not len(pixels):
+        return pixels, counts
+    is_chosen = np.ones(len(pixels), bool)
+    for label in _distinct(ids):
         places = np.flatnonzero(ids == label)
-        own, total = numbers[places], len(places)
-        enough = most_per_class << 2 * BLOCK_BITS  # fewer would be fewer blocks
-        if total > enough:
-            some = np.argpartition(own, enough)[:enough]
-            places, own = places[some], own[some]
-        order = np.argsort(own)
-        blocks = own[order] >> np.uint64(2 * BLOCK_BITS)
-        firsts = np.flatnonzero(np.diff(blocks, prepend=~blocks[:1]))
-        sizes = np.diff(firsts, append=len(blocks)).astype(float)
-        firsts, sizes = firsts[:most_per_class], sizes[:most_per_class]
-        chosen.append(pixels[places[order[firsts]]])
-        counts.append(sizes * (total / sizes.sum()))
-    every = np.concatenate(chosen)
-    ascending = np.argsort(every)
-    return every[ascending], np.concatenate(counts)[ascending]
+        if len(places) <= min(FEW, most_per_class):
+            continue
+        some, sizes = _blocks(pixels[places], labels.shape[1], most_per_class)
+        is_chosen[places] = False
+        is_chosen[places[some]] = True
+        counts[places[some]] = sizes * (len(places) / sizes.sum())
+    return pixels[is_chosen], counts[is_chosen]
+
+
+def _blocks(
+    pixels: NDArray[np.int64], width: int, most: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the place of one pixel for each block, and how many the block has."""
+    numbers = np.concatenate(
+        [
+            _numbers(pixels[start : start + PIXELS_AT_ONCE], width)
+            for start in range(0, len(pixels), PIXELS_AT_ONCE)
+        ]
+    )
+    order: NDArray[np.intp]
+    if len(pixels) > 4 * most:  # so many have the first blocks at most
+        some = np.argpartition(numbers, 4 * most)[: 4 * most]
+        order = some[np.argsort(numbers[some])]
+    else:
+        order = np.argsort(numbers)
+    blocks = numbers[order] >> np.uint64(2)
+    firsts = np.flatnonzero(np.diff(blocks, prepend=~blocks[:1]))
+    sizes = np.diff(firsts, append=len(blocks)).astype(float)
+    return order[firsts[:most]], sizes[:most]
 
 
 def _numbers(pixels: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
-    """Number pixels so that blocks follow each other without a pattern.
+    """Number pixels so that those of a block follow each other, blocks at random.
 
-    All but the last bits tell the block, through the mixer of SplitMix64; the last ones
-    the place in it, which begins at another one in each block. The first n blocks are
-    from all over the image. Every n-th block instead would be other ones after each
-    stroke, all to be read, and could keep in step with a texture, as could the same
-    place in every block.
+    All but the last two bits are those of the block, through the mixer of SplitMix64;
+    the last two are the place in it, counted from another one in each block. So the
+    first n blocks are from all over the image. Every n-th block instead would be other
+    ones after each stroke, all to be read, and could keep in step with a texture, as
+    could the same place in every block.
     """
     rows, columns = np.divmod(pixels, width)
-    inside = (1 << BLOCK_BITS) - 1
-    places = (rows & inside) << BLOCK_BITS | columns & inside
-    blocks = (rows >> BLOCK_BITS) * (width + inside) + (columns >> BLOCK_BITS)
-    mixed = blocks.astype(np.uint64)
+    places = (rows & 1) << 1 | columns & 1
+    mixed = ((rows >> 1) * width + (columns >> 1)).astype(np.uint64)
     mixed += np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed ^= mixed >> np.uint64(shift)
         mixed *= np.uint64(factor)
     mixed ^= mixed >> np.uint64(31)
     return mixed ^ places.astype(np.uint64)
+
+
+def _distinct(ids: NDArray[Any]) -> list[int]:
+    """Return the label ids that occur, ascending."""
+    small = ids.dtype == np.uint8  # counting is faster than sorting
+    found = np.flatnonzero(np.bincount(ids)) if small else np.unique(ids)
+    return [int(each) for each in found]

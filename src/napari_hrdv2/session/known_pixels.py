@@ -25,8 +25,8 @@ class KnownPixels(Features):
     features : Features
         They are read here, and not kept.
     pixels : (N,) array of int
-        Flat indices into (H, W); those of `training_pixels` are enough. Those of
-        `survey_pixels` are kept beside them.
+        Flat indices into (H, W); those of `training_pixels` are enough while the
+        strokes stay as they are. Those of `survey_pixels` are kept beside them.
     """
 
     def __init__(self, features: Features, pixels: NDArray[np.int64]) -> None:
