@@ -12,6 +12,7 @@ from napari_hrdv2 import (
 )
 from napari_hrdv2.core.basis import Basis
 from napari_hrdv2.core.embedded import EmbeddedBackbone, tiles
+from napari_hrdv2.core.embedded.backbone import standardised
 from napari_hrdv2.core.embedded.network import ConvNet, ConvNetConfig
 from napari_hrdv2.core.embedded.weights import BUNDLED
 from napari_hrdv2.core.errors import Cancelled, WeightsError
@@ -46,6 +47,21 @@ def test_any_size_grey_or_colour(backbone, shape, transforms) -> None:
     rows, columns = np.mgrid[: shape[0], : shape[1]].reshape(2, -1)
     sampled = features.sample(rows, columns).T.reshape(dense.shape)
     np.testing.assert_allclose(sampled, dense, atol=1e-5)
+
+
+@pytest.mark.parametrize("image_channels", [1, 3])
+def test_each_scale_has_its_channels(backbone, image_channels) -> None:
+    image = noise(1, image_channels, 40, 64)
+    outputs = backbone.network.config.outputs
+    pixels = standardised(image).expand(-1, 3, -1, -1)
+    tokens = backbone.tokens(image, stride=2)[0].float()
+    for scale in range(backbone.network.config.scales):
+        small = torch.nn.functional.avg_pool2d(pixels, 1 << scale)
+        with torch.no_grad():
+            grid = backbone.network(small)
+        large = torch.nn.functional.interpolate(grid, size=(20, 32), mode="bilinear")
+        found = tokens[..., scale * outputs : (scale + 1) * outputs].movedim(-1, 0)
+        torch.testing.assert_close(found, large[0], atol=2e-3, rtol=2e-3)
 
 
 @pytest.mark.parametrize("shape", [(62, 900), (900, 62)])
