@@ -58,9 +58,9 @@ def thinned(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return some of the labelled pixels, and how many each stands for.
 
-    Of those of a class in a block of 2 × 2 pixels, which look alike, one is chosen, and
-    of too many blocks some from all over. A stroke changes few of the choices that were
-    made before it.
+    Of a class with more than `FEW` pixels one is chosen of those in a block of 2 × 2
+    pixels, which look alike, and of too many blocks some from all over. A stroke
+    changes few of the choices that were made before it.
 
     Parameters
     ----------
