@@ -180,3 +180,24 @@ def test_few_evaluations_do_although_the_loss_is_rounded(monkeypatch, tolerance)
     assert first < 100
     assert len(evaluated) - first < 20
     np.testing.assert_allclose(warm.result.weight, cold.result.weight, rtol=0.01)
+
+
+def test_a_start_that_is_wrong_now_costs_no_more_than_a_few_fits_from_zero(monkeypatch):
+    evaluated = []
+    evaluate = _Objective.__call__
+    monkeypatch.setattr(
+        _Objective,
+        "__call__",
+        lambda self, at: evaluated.append(at) or evaluate(self, at),
+    )
+    samples, labels = blobs()
+    others = (labels + 1) % (labels.max() + 1)
+    former = fit(samples, labels)
+    counts, found = [], []
+    for start in (None, former):
+        evaluated.clear()
+        found.append(fit(samples, others, 1e-5, start=start, basis=former.basis))
+        counts.append(len(evaluated))
+    assert counts[1] < 4 * counts[0]
+    probabilities = [log_probability(each.result, samples) for each in found]
+    np.testing.assert_allclose(*probabilities, atol=0.05)

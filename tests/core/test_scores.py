@@ -61,3 +61,13 @@ def test_phase_fractions_are_of_the_labelled_area() -> None:
     labels = np.array([[1, 1, 1, 300], [0, 0, 0, 0]])
     assert phase_fractions(labels) == {1: 0.75, 300: 0.25}
     assert phase_fractions(np.zeros((2, 2), int)) == {}
+
+
+def test_a_pixel_counts_as_many_as_it_stands_for():
+    rng = np.random.default_rng(3)
+    truth, prediction = rng.integers(0, 3, (2, 50))
+    weights = rng.integers(1, 5, 50)
+    repeated = [np.repeat(each, weights) for each in (truth, prediction)]
+    for count in (confusion_matrix, iou_per_class):
+        found = count(truth, prediction, [0, 1, 2], weights)
+        np.testing.assert_allclose(found, count(*repeated, [0, 1, 2]))

@@ -64,6 +64,13 @@ def test_of_a_class_with_few_pixels_all_train():
     assert (labels.ravel()[training_pixels(labels, 12)] == 9).sum() == 12
 
 
+@pytest.mark.parametrize(("count", "expected"), [(500, 500), (501, 251)])
+def test_more_than_five_hundred_pixels_of_a_class_are_thinned(count, expected):
+    labels = np.zeros((3, 600), np.uint8)
+    labels[1, :count] = 4
+    assert len(training_pixels(labels)) == expected
+
+
 @pytest.mark.parametrize("most", [5000, 3, None])
 def test_where_nothing_is_labelled_nothing_trains(most):
     assert training_pixels(np.zeros((3, 5), int), most).shape == (0,)

@@ -8,8 +8,10 @@ import pytest
 from napari_hrdv2 import Cancelled, HighResFeatures, PixelClassifier
 from napari_hrdv2.core.classifier import SampleCache
 from napari_hrdv2.core.scores import mean_iou
+from napari_hrdv2.core.thinning import training_pixels
 from napari_hrdv2.core.validation import HeldOut, leave_one_image_out, summary
-from synthetic import SHAPE, TRUTH, striped_features, strokes
+from napari_hrdv2.session.known_pixels import KnownPixels
+from synthetic import SHAPE, TRUTH, halves, striped_features, strokes
 
 CLASSES = (3, 70, 7000)
 
@@ -45,6 +47,19 @@ def test_scores_are_those_of_a_fit_without_the_image():
         assert held.accuracy == pytest.approx(accuracy, abs=0.02)
         assert held.miou == pytest.approx(np.mean(list(held.iou.values())))
         assert held.pixels == 60
+
+
+def test_pixels_that_train_are_enough_and_count_for_all_painted_ones():
+    features, labels = halves(), np.where(np.arange(60) < 28, 1, 2)
+    labels = np.broadcast_to(labels, (40, 60))  # some thousand, 2 of each 30 wrong
+    whole = leave_one_image_out([features, features], [labels, labels])
+    kept = KnownPixels(features, training_pixels(labels))
+    some = leave_one_image_out([kept, features], [labels, labels])
+    assert some == whole
+    assert some[0].pixels == 2400
+    predicted = PixelClassifier().fit(features, labels).predict(features)
+    assert some[0].accuracy == pytest.approx((predicted == labels).mean(), abs=0.02)
+    assert some[0].miou == pytest.approx(mean_iou(labels, predicted, [1, 2]), abs=0.02)
 
 
 def test_an_image_unlike_the_others_scores_low():

@@ -18,6 +18,7 @@ References
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def minimum(function: Function, start: Vector, *, tolerance: float) -> Vector:
         if np.abs(here.gradient).max() <= tolerance:
             break
         there = _moved(function, here, _direction(here.gradient, steps))
-        if there is None or np.array_equal(there.gradient, here.gradient):
+        if there is None:
             break
         step = _Step.of(there.point - here.point, there.gradient - here.gradient)
         if step.curvature > LEAST_CURVATURE * float(step.change @ step.change):
@@ -121,13 +122,20 @@ def _moved(function: Function, here: _Place, direction: Vector) -> _Place | None
         there = _Place.of(function, here.point + length * direction)
         new_slope = float(there.gradient @ direction)
         rise = there.value - here.value
-        if rise <= DECREASE * length * slope:
+        if rise < 0 and rise <= DECREASE * length * slope:
             return there
         is_hidden = rise <= ROUNDING * abs(here.value)
         if is_hidden and abs(new_slope) <= FLATTER * abs(slope):
             return there
-        # Between a falling and a rising slope is the minimum, about where a straight
-        # line between the two is 0.
-        factor = slope / (slope - new_slope) if new_slope > 0 else 0.5
-        length *= min(max(factor, 0.1), 0.7)
+        length *= min(max(_lowest(rise, length * slope, length * new_slope), 0.1), 0.7)
     return None
+
+
+def _lowest(rise: float, slope: float, new_slope: float) -> float:
+    """Return where in 0..1 the cubic through both ends of a step is lowest."""
+    bend = slope + new_slope - 3 * rise
+    square = bend * bend - slope * new_slope
+    if not square >= 0:  # no such place, or no numbers
+        return 0.5
+    root = math.sqrt(square)
+    return 1 - (new_slope + root - bend) / (new_slope - slope + 2 * root)

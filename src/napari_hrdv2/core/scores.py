@@ -12,7 +12,8 @@ def confusion_matrix(
     truth: NDArray[np.integer],
     prediction: NDArray[np.integer],
     classes: Sequence[int],
-) -> NDArray[np.int64]:
+    weights: NDArray[np.floating] | None = None,
+) -> NDArray[np.int64] | NDArray[np.float64]:
     """Count the pixels of each true class that got each predicted class.
 
     Parameters
@@ -22,10 +23,12 @@ def confusion_matrix(
         are left out.
     classes : sequence of K ints
         The ids, in the order of the rows and columns.
+    weights : (...) array, optional
+        How many pixels each of these stands for; one by default.
 
     Returns
     -------
-    (K, K + 1) int64 array
+    (K, K + 1) int64 array, or float64 with weights
         Rows are true classes, columns predicted ones; the last column counts
         predictions that are none of ``classes``.
     """
@@ -40,13 +43,16 @@ def confusion_matrix(
     count = len(classes)
     known = rows < count
     pairs = rows[known] * (count + 1) + columns[known]
-    return np.bincount(pairs, minlength=count * (count + 1)).reshape(count, count + 1)
+    shares = None if weights is None else np.asarray(weights)[known]
+    counts = np.bincount(pairs, shares, minlength=count * (count + 1))
+    return counts.reshape(count, count + 1)
 
 
 def iou_per_class(
     truth: NDArray[np.integer],
     prediction: NDArray[np.integer],
     classes: Sequence[int],
+    weights: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float64]:
     """Return intersection over union of each class.
 
@@ -56,13 +62,15 @@ def iou_per_class(
         Class ids, of the same shape.
     classes : sequence of K ints
         The ids, in the order of the result.
+    weights : (...) array, optional
+        As for `confusion_matrix`.
 
     Returns
     -------
     (K,) float64 array
         In 0..1; NaN for a class that is in neither array.
     """
-    counts = confusion_matrix(truth, prediction, classes)
+    counts = confusion_matrix(truth, prediction, classes, weights)
     hits = np.diagonal(counts).astype(np.float64)
     union = counts.sum(axis=1) + counts[:, :-1].sum(axis=0) - hits
     scores = np.full(hits.shape, np.nan)

@@ -13,7 +13,7 @@ from .errors import Cancelled
 from .labelled import SampleCache, check_labels, matched
 from .scores import iou_per_class
 from .survey import masks_for
-from .thinning import MOST_PER_CLASS, labelled_pixels
+from .thinning import MOST_PER_CLASS, labelled_pixels, thinned
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -148,25 +148,31 @@ def _scored(
     truth: NDArray[Any],
     missing: tuple[int, ...],
 ) -> HeldOut:
-    """Compare a prediction with the strokes, on their pixels alone."""
+    """Compare a prediction with the strokes, on their pixels alone.
+
+    On those of them that would train, each of which counts as all that it stands for.
+    """
     model.check_can_read(cache.features)
-    pixels = labelled_pixels(truth)
+    labelled = labelled_pixels(truth)
+    pixels, counts = thinned(truth, labelled, model.most_per_class)
     predicted, true = np.empty((2, len(pixels)), np.int64)
-    for start in range(0, len(pixels), MOST_PER_CLASS):  # a fill is too much at once
+    weights = np.empty(len(pixels))
+    for start in range(0, len(pixels), MOST_PER_CLASS):  # not too much at once
         part = slice(start, start + MOST_PER_CLASS)
         rows, order = cache.rows(pixels[part])
         logits = rows @ model.weight.T + model.bias
         predicted[part] = model.classes[logits.argmax(axis=1)]
         true[part] = truth.ravel()[order]
+        weights[part] = counts[np.searchsorted(pixels, order)]
     ids = np.unique(true).tolist()
-    scores = iou_per_class(true, predicted, ids)
+    scores = iou_per_class(true, predicted, ids, weights)
     return HeldOut(
         index,
         miou=float(scores.mean()),
-        accuracy=float((true == predicted).mean()),
+        accuracy=float(np.average(true == predicted, weights=weights)),
         iou=dict(zip(ids, scores.tolist(), strict=True)),
         missing=missing,
-        pixels=len(true),
+        pixels=len(labelled),
     )
 
 
