@@ -291,7 +291,7 @@ def test_a_limit_that_is_not_reached_changes_nothing():
 
 
 def test_where_neighbours_are_alike_one_for_all_gives_what_all_give(monkeypatch):
-    monkeypatch.setattr("napari_hrdv2.core.thinning.FEW", 10)
+    monkeypatch.setattr("napari_hrdv2.core.thinning.THINNED_ABOVE", 10)
     features = striped_features()
     features.tokens = features.tokens[:, ::2, ::2].repeat_interleave(2, 1)
     features.tokens = features.tokens.repeat_interleave(2, 2)

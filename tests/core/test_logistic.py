@@ -164,15 +164,18 @@ def test_stopping_is_possible_between_evaluations():
     assert len(asked) > 5
 
 
-@pytest.mark.parametrize("tolerance", [1e-4, 1e-5, 1e-6])
-def test_few_evaluations_do_although_the_loss_is_rounded(monkeypatch, tolerance):
-    evaluated = []
-    evaluate = _Objective.__call__
+@pytest.fixture
+def evaluated(monkeypatch):
+    """The coefficients at which the loss has been evaluated."""
+    points, evaluate = [], _Objective.__call__
     monkeypatch.setattr(
-        _Objective,
-        "__call__",
-        lambda self, at: evaluated.append(at) or evaluate(self, at),
+        _Objective, "__call__", lambda self, at: points.append(at) or evaluate(self, at)
     )
+    return points
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-5, 1e-6])
+def test_few_evaluations_do_although_the_loss_is_rounded(evaluated, tolerance):
     samples, labels = blobs()
     cold = fit(samples, labels, tolerance)
     first = len(evaluated)
@@ -182,14 +185,7 @@ def test_few_evaluations_do_although_the_loss_is_rounded(monkeypatch, tolerance)
     np.testing.assert_allclose(warm.result.weight, cold.result.weight, rtol=0.01)
 
 
-def test_a_start_that_is_wrong_now_costs_no_more_than_a_few_fits_from_zero(monkeypatch):
-    evaluated = []
-    evaluate = _Objective.__call__
-    monkeypatch.setattr(
-        _Objective,
-        "__call__",
-        lambda self, at: evaluated.append(at) or evaluate(self, at),
-    )
+def test_a_start_that_is_wrong_now_costs_no_more_than_a_few_fits_from_zero(evaluated):
     samples, labels = blobs()
     others = (labels + 1) % (labels.max() + 1)
     former = fit(samples, labels)

@@ -28,7 +28,7 @@ def blocks_of(labels):
 @pytest.fixture
 def even_few(monkeypatch):
     """Classes are thinned however few pixels they have."""
-    monkeypatch.setattr("napari_hrdv2.core.thinning.FEW", 0)
+    monkeypatch.setattr("napari_hrdv2.core.thinning.THINNED_ABOVE", 0)
 
 
 @pytest.fixture(params=[(41, 53), (1, 30), (30, 1), (8, 8)])

@@ -287,6 +287,18 @@ def _paper_record(backbone: str = "dinov2-small", **changes: object) -> Provenan
     return replace(record, **changes)
 
 
+@pytest.mark.parametrize(("count", "is_said"), [(500, False), (501, True)])
+def test_the_paragraph_says_that_of_many_pixels_some_were_used(count, is_said) -> None:
+    image = replace(_paper_record().images[0], stroke_pixels={1: count, 2: 100})
+    paragraph = methods_paragraph(_paper_record(images=(image,)))
+    sentence = (
+        "Of a class with more than 500 painted pixels in an image, one was used of "
+        "those in each block of 2 × 2 pixels, and at most 5000, weighted to stand for "
+        "all of them."
+    )
+    assert (sentence in paragraph) == is_said
+
+
 def test_the_paragraph_says_what_was_done() -> None:
     assert methods_paragraph(_paper_record()) == (
         "The micrograph alloy.tif (300 × 200 pixels, pixel size 0.25 µm) was segmented "

@@ -15,8 +15,8 @@ MOST_PER_CLASS = 5_000
 A fill has a hundred thousand, alike for the most part, of 2 kB each.
 """
 
-FEW = 500
-"""Pixels of a class that all train, because little is known of it."""
+THINNED_ABOVE = 500
+"""Pixels of a class in one image; up to so many all train."""
 
 PIXELS_AT_ONCE = 1 << 15  # that are numbered: what stays in the cache is faster
 
@@ -58,8 +58,8 @@ def thinned(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return some of the labelled pixels, and how many each stands for.
 
-    Of a class with more than `FEW` pixels one is chosen of those in a block of 2 × 2
-    pixels, which look alike, and of too many blocks some from all over. A stroke
+    Of a class with more than `THINNED_ABOVE` pixels one is chosen of those in a block
+    of 2 × 2, which look alike, and of too many blocks some from all over. A stroke
     changes few of the choices that were made before it.
 
     Parameters
@@ -84,7 +84,7 @@ def thinned(
     is_chosen = np.ones(len(pixels), bool)
     for label in _distinct(ids):
         places = np.flatnonzero(ids == label)
-        if len(places) <= min(FEW, most_per_class):
+        if len(places) <= min(THINNED_ABOVE, most_per_class):
             continue
         some, sizes = _blocks(pixels[places], labels.shape[1], most_per_class)
         is_chosen[places] = False

@@ -183,7 +183,7 @@ def _classifier(provenance: Provenance) -> Iterable[str]:
             f"{_listed(info.name for info in provenance.classes.values())}."
         )
         return
-    from napari_hrdv2.core.thinning import FEW, MOST_PER_CLASS
+    from napari_hrdv2.core.thinning import MOST_PER_CLASS, THINNED_ABOVE
 
     painted = [image for image in provenance.images if image.stroke_pixels]
     counts: dict[int, int] = {}
@@ -201,11 +201,11 @@ def _classifier(provenance: Provenance) -> Iterable[str]:
         f"classes {listed}, {_percent(sum(counts.values()) / pixels)} of the pixels in "
         "all."
     )
-    if any(max(image.stroke_pixels.values()) > FEW for image in painted):
+    if any(max(image.stroke_pixels.values()) > THINNED_ABOVE for image in painted):
         yield (
-            f"Of a class with more than {FEW} painted pixels in an image, one was used "
-            f"of those in each block of 2 × 2 pixels, and at most {MOST_PER_CLASS}, "
-            "weighted to stand for all of them."
+            f"Of a class with more than {THINNED_ABOVE} painted pixels in an image, "
+            "one was used of those in each block of 2 × 2 pixels, and at most "
+            f"{MOST_PER_CLASS}, weighted to stand for all of them."
         )
     weights = "all classes weighted alike" if provenance.balanced else "unweighted"
     yield (
