@@ -24,7 +24,7 @@ from torch.nn.functional import interpolate
 from napari_hrdv2.cli import measure as bench
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.features import HighResFeatures
+    from napari_hrdv2.core.features.high_resolution import HighResFeatures
 
 NAIVE_STROKES = 3
 

@@ -29,20 +29,20 @@ import numpy as np
 import torch
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core._registry import ENTRIES
-from napari_hrdv2.core._vit_entries import ViTEntry
-from napari_hrdv2.core.backbones import (
+from napari_hrdv2.core.backbones.loading import (
     Backbone,
     backbone_info,
     backbone_names,
     backbone_variants,
 )
-from napari_hrdv2.core.vit import VisionTransformer
+from napari_hrdv2.core.backbones.registry import ENTRIES
+from napari_hrdv2.core.backbones.vit.entries import ViTEntry
+from napari_hrdv2.core.backbones.vit.model import VisionTransformer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.features import Features
+    from napari_hrdv2.core.features.high_resolution import Features
 
 SHAPE = (217, 301)  # 301 wide, 217 high; no patch size divides either
 TOLERANCE = 1e-5

@@ -25,19 +25,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.classifier import PixelClassifier, SampleCache
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier, SampleCache
 from napari_hrdv2.core.guidance import (
     contradicted_strokes,
     strokes_of,
     uncertain_places,
     uncertainty_of,
 )
-from napari_hrdv2.core.micrographs import draw_scribbles
-from napari_hrdv2.core.scores import mean_iou
+from napari_hrdv2.core.measure.scores import mean_iou
+from napari_hrdv2.core.samples.random import draw_scribbles
 from napari_hrdv2.files import read_image, read_labels
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.feature_map import Features
+    from napari_hrdv2.core.features.base import Features
 
 Array = NDArray[Any]
 FLIPS = 4  # per case

@@ -28,10 +28,10 @@ import torch
 from numpy.typing import NDArray
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.backbones import ViTBackbone
+from napari_hrdv2.core.backbones.loading import ViTBackbone
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.vit import VisionTransformer
+    from napari_hrdv2.core.backbones.vit.model import VisionTransformer
 
 Array = NDArray[np.float64]
 

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.micrographs import draw_scribbles
-from napari_hrdv2.core.scores import mean_iou
+from napari_hrdv2.core.measure.scores import mean_iou
+from napari_hrdv2.core.samples.random import draw_scribbles
 from napari_hrdv2.files import read_image, read_labels
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones import Backbone
+    from napari_hrdv2.core.backbones.loading import Backbone
 
 COUNTS = (1, 2, 4, 8)
 Array = NDArray[Any]

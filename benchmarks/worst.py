@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.scores import mean_iou
+from napari_hrdv2.core.measure.scores import mean_iou
 from napari_hrdv2.files import read_image, read_labels
 
 HEIGHT, GAP = 320, 8

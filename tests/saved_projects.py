@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_hrdv2.session.classes import ClassInfo
-from napari_hrdv2.session.digests import image_digest
-from napari_hrdv2.session.project import Project, SavedPicture
+from napari_hrdv2.session.project.digests import image_digest
+from napari_hrdv2.session.project.format import Project, SavedPicture
 from napari_hrdv2.session.settings import FeatureSettings
 
 CLASSES = {

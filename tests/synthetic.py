@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_hrdv2 import HighResFeatures
-from napari_hrdv2.core.features import Recipe
+from napari_hrdv2.core.features.high_resolution import Recipe
 
 SHAPE = (20, 30)
 RECIPE = Recipe("dinov2-small", "abc", "identity", 1, 4)

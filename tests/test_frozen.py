@@ -15,8 +15,8 @@ import tifffile
 import napari_hrdv2 as hr
 from napari_hrdv2.files import read_image, read_labels
 from napari_hrdv2.session import Session
-from napari_hrdv2.session.project import load_project
-from napari_hrdv2.session.saving import restore
+from napari_hrdv2.session.project.format import load_project
+from napari_hrdv2.session.project.snapshot import restore
 
 FROZEN = Path(__file__).parent / "frozen"
 CLASSIFIERS = json.loads((FROZEN / "classifiers.json").read_text())

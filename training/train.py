@@ -26,9 +26,9 @@ from tasks import BANK_CHANNELS, Batch, Pixels, read, stream
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from napari_hrdv2.core.backbones.embedded.network import ConvNet, ConvNetConfig
+from napari_hrdv2.core.backbones.embedded.weights import load_weights, save_weights
 from napari_hrdv2.core.devices import choose_precision
-from napari_hrdv2.core.embedded.network import ConvNet, ConvNetConfig
-from napari_hrdv2.core.embedded.weights import load_weights, save_weights
 
 PEAK_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 1e-2, 300
 WITHOUT_BANK = 0.2  # how often the features must do without the filter bank

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from napari_hrdv2.core.micrographs import draw_scribbles, random_micrograph
+from napari_hrdv2.core.samples.random import draw_scribbles, random_micrograph
 
 ROWS, COLUMNS, SIZE, GAP = 4, 4, 160, 6
 COLORS = np.array(

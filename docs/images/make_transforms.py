@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from napari_hrdv2 import compute_features
+from napari_hrdv2.core.features.transforms import TransformSet, parse_transforms
 from napari_hrdv2.core.samples import make_sample
-from napari_hrdv2.core.transforms import TransformSet, parse_transforms
 
 PATCH = 14
 CASES = (

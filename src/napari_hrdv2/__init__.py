@@ -11,11 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .core.backbones import load_backbone
-    from .core.classifier import PixelClassifier
-    from .core.compute import compute_features
+    from .core.backbones.loading import load_backbone
+    from .core.classifier.pixel_classifier import PixelClassifier
     from .core.errors import Cancelled
-    from .core.features import HighResFeatures
+    from .core.features.compute import compute_features
+    from .core.features.high_resolution import HighResFeatures
 
 __all__ = [
     "Cancelled",
@@ -32,10 +32,10 @@ except PackageNotFoundError:  # running from a source tree that was never instal
 
 _HOME = {
     "Cancelled": "core.errors",
-    "HighResFeatures": "core.features",
-    "PixelClassifier": "core.classifier",
-    "compute_features": "core.compute",
-    "load_backbone": "core.backbones",
+    "HighResFeatures": "core.features.high_resolution",
+    "PixelClassifier": "core.classifier.pixel_classifier",
+    "compute_features": "core.features.compute",
+    "load_backbone": "core.backbones.loading",
 }
 
 

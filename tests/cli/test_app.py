@@ -18,7 +18,7 @@ def test_help_lists_the_commands(command) -> None:
 
 def test_help_of_a_command_needs_no_heavy_import() -> None:
     code = (
-        "import sys; from napari_hrdv2.cli._app import run; run(['segment', '--help'])"
+        "import sys; from napari_hrdv2.cli.app import run; run(['segment', '--help'])"
         "; print([m for m in ('torch', 'scipy', 'napari') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -112,7 +112,7 @@ def test_errors_of_the_system_are_one_plain_sentence(
 
 
 def test_an_error_of_ours_is_not_hidden(monkeypatch) -> None:
-    from napari_hrdv2.cli._app import run
+    from napari_hrdv2.cli.app import run
 
     def fail(*_: object) -> None:
         raise RuntimeError("a mistake in the program")

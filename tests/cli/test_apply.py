@@ -10,7 +10,7 @@ import tifffile
 from safetensors.numpy import save_file
 
 from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
-from napari_hrdv2.core.features import Recipe
+from napari_hrdv2.core.features.high_resolution import Recipe
 from napari_hrdv2.files import read_image, read_labels
 
 
@@ -314,8 +314,9 @@ def test_what_was_done_before_an_interruption_is_in_the_table(
 def test_radius_and_strength_repeat_a_window_s_smoothing(
     command, classifier: Path, image: Path, labels: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    from napari_hrdv2.core.refine import Refinement
-    from napari_hrdv2.session import applying, refine_work
+    from napari_hrdv2.core.postprocess.refinement import Refinement
+    from napari_hrdv2.session.batch import apply as applying
+    from napari_hrdv2.session.tasks import refinement as refine_work
 
     asked = []
 

@@ -8,10 +8,14 @@ import pytest
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from napari_hrdv2.core import _registry
-from napari_hrdv2.core.backbones import backbone_info, backbone_names, backbone_state
-from napari_hrdv2.core.vit import ViTConfig
-from napari_hrdv2.core.weights import random_weights
+from napari_hrdv2.core.backbones import registry as _registry
+from napari_hrdv2.core.backbones.loading import (
+    backbone_info,
+    backbone_names,
+    backbone_state,
+)
+from napari_hrdv2.core.backbones.vit.model import ViTConfig
+from napari_hrdv2.core.backbones.vit.weights import random_weights
 
 TINY = ViTConfig(embed_dim=32, depth=1, heads=2, image_size=56)
 

@@ -64,7 +64,7 @@ def test_an_unknown_kind_is_refused(command, tmp_path: Path) -> None:
 def test_the_picture_shows_strokes_and_truth_in_the_classes_colours(
     tmp_path: Path,
 ) -> None:
-    from napari_hrdv2.cli._picture import write_picture
+    from napari_hrdv2.cli.figure import write_picture
 
     sample = make_sample("particles", (64, 64))
     colors = {1: "#ff0000", 2: "#00ff00"}
@@ -80,7 +80,7 @@ def test_the_picture_shows_strokes_and_truth_in_the_classes_colours(
 
 def test_the_window_s_command_ends_with_json_too(command, monkeypatch) -> None:
     opened = []
-    monkeypatch.setattr("napari_hrdv2.cli._demo_gui.launch", opened.append)
+    monkeypatch.setattr("napari_hrdv2.cli.demo_window.launch", opened.append)
     result = command("demo", "--gui", "--kind", "stain", "--json")
     assert result.json == {"outputs": []}
     assert opened == ["stain"]

@@ -15,9 +15,9 @@ import torch
 from huggingface_hub import constants, errors
 from safetensors.torch import save_file
 
-from napari_hrdv2.core import _registry, hub
-from napari_hrdv2.core._registry import hub_source
-from napari_hrdv2.core.backbones import (
+from napari_hrdv2.core.backbones import registry as _registry
+from napari_hrdv2.core.backbones.files import hub
+from napari_hrdv2.core.backbones.loading import (
     DEFAULT_BACKBONE,
     JoinedBackbone,
     backbone_info,
@@ -25,10 +25,11 @@ from napari_hrdv2.core.backbones import (
     backbone_state,
     load_backbone,
 )
-from napari_hrdv2.core.compute import compute_features
+from napari_hrdv2.core.backbones.registry import hub_source
+from napari_hrdv2.core.backbones.vit.model import Facet, VisionTransformer, ViTConfig
+from napari_hrdv2.core.backbones.vit.weights import random_weights
 from napari_hrdv2.core.errors import Cancelled, WeightsError
-from napari_hrdv2.core.vit import Facet, VisionTransformer, ViTConfig
-from napari_hrdv2.core.weights import random_weights
+from napari_hrdv2.core.features.compute import compute_features
 
 TINY = ViTConfig(embed_dim=32, depth=2, heads=2, image_size=56)
 HUB_CONFIG = {
@@ -521,7 +522,9 @@ def test_weights_that_do_not_fit_into_memory_say_so(folder, monkeypatch):
     def allocate(*arguments: object, **options: object) -> None:
         torch.empty(10**14)  # the CPU's allocator refuses with a RuntimeError
 
-    monkeypatch.setattr("napari_hrdv2.core._checkpoint.torch.load", allocate)
+    monkeypatch.setattr(
+        "napari_hrdv2.core.backbones.files.checkpoint.torch.load", allocate
+    )
     torch.save({}, folder / "tiny.pth")
     with pytest.raises(MemoryError, match="weights of dinov2-small do not fit into"):
         load("dinov2-small", folder / "tiny.pth")

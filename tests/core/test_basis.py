@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_hrdv2.core.basis import Basis, Overview
-from napari_hrdv2.core.logistic import Readout
+from napari_hrdv2.core.classifier.basis import Basis, Overview
+from napari_hrdv2.core.classifier.logistic import Readout
 
 
 def table(count=500, channels=7, seed=0):

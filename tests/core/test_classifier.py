@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from napari_hrdv2 import PixelClassifier
-from napari_hrdv2.core.basis import Basis
-from napari_hrdv2.core.classifier import SampleCache
+from napari_hrdv2.core.classifier.basis import Basis
+from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
 from napari_hrdv2.core.errors import Cancelled
 from synthetic import RECIPE, SHAPE, TRUTH, striped_features, strokes
 
@@ -115,7 +115,7 @@ def test_the_sample_cache_brings_every_pixel_into_coordinates_once(monkeypatch):
 
 
 def test_pixels_that_another_thread_let_go_are_read_again(monkeypatch):
-    monkeypatch.setattr("napari_hrdv2.core.labelled.SPARE_ROWS", 0)
+    monkeypatch.setattr("napari_hrdv2.core.classifier.sample_cache.SPARE_ROWS", 0)
     features = striped_features()
     cache = SampleCache(features)
     basis = Basis.of(torch.from_numpy(cache.survey(600)))
@@ -270,7 +270,9 @@ def test_classes_weigh_as_if_all_their_pixels_trained(monkeypatch, balanced, mos
     def weighed(table, index, *, sample_weight, **_):
         raise Cancelled(np.bincount(index, sample_weight).tolist())
 
-    monkeypatch.setattr("napari_hrdv2.core.classifier.fit_stages", weighed)
+    monkeypatch.setattr(
+        "napari_hrdv2.core.classifier.pixel_classifier.fit_stages", weighed
+    )
     many, labels = [striped_features(0), striped_features(1)], dense(3, 70, 7000)
     with pytest.raises(Cancelled) as caught:
         PixelClassifier(balanced=balanced, most_per_class=most).fit(
@@ -291,7 +293,7 @@ def test_a_limit_that_is_not_reached_changes_nothing():
 
 
 def test_where_neighbours_are_alike_one_for_all_gives_what_all_give(monkeypatch):
-    monkeypatch.setattr("napari_hrdv2.core.thinning.THINNED_ABOVE", 10)
+    monkeypatch.setattr("napari_hrdv2.core.classifier.thinning.THINNED_ABOVE", 10)
     features = striped_features()
     features.tokens = features.tokens[:, ::2, ::2].repeat_interleave(2, 1)
     features.tokens = features.tokens.repeat_interleave(2, 2)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.backbones import JoinedBackbone
-from napari_hrdv2.core.plan import estimate
+from napari_hrdv2.core.backbones.loading import JoinedBackbone
+from napari_hrdv2.core.features.memory import estimate
 
 
 class MeanOfPatches:
@@ -98,7 +98,8 @@ def test_a_device_without_memory_hands_over_to_the_cpu(monkeypatch):
 
     backbone = OnSmallDevice().to("meta")
     monkeypatch.setattr(
-        "napari_hrdv2.core.compute._Run._empty", lambda self, shape: torch.empty(shape)
+        "napari_hrdv2.core.features.compute._Run._empty",
+        lambda self, shape: torch.empty(shape),
     )
     with pytest.warns(UserWarning, match="meta has too little memory"):
         features = hr.compute_features(IMAGE, backbone, "shift:1")
@@ -160,7 +161,9 @@ def test_the_estimate_tells_passes_and_bytes():
 
 def test_an_image_that_would_not_fit_is_refused_before_it_starts(monkeypatch):
     backbone = MeanOfPatches()
-    monkeypatch.setattr("napari_hrdv2.core.compute.available_memory", lambda device: 99)
+    monkeypatch.setattr(
+        "napari_hrdv2.core.features.compute.available_memory", lambda device: 99
+    )
     with pytest.raises(MemoryError, match="features of 13 × 18 px need about"):
         hr.compute_features(IMAGE, backbone)
     assert backbone.batches == []

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.debias import (
+from napari_hrdv2.core.features.debias import (
     NOISE_IMAGES,
     POSITION_BIASES,
     PositionBias,
     PositionBiases,
 )
-from napari_hrdv2.core.plan import estimate
+from napari_hrdv2.core.features.memory import estimate
 
 
 class MeanAndPlace:

@@ -10,18 +10,18 @@ from napari_hrdv2 import (
     compute_features,
     load_backbone,
 )
-from napari_hrdv2.core.basis import Basis
-from napari_hrdv2.core.embedded import EmbeddedBackbone, tiles
-from napari_hrdv2.core.embedded.backbone import standardised
-from napari_hrdv2.core.embedded.network import ConvNet, ConvNetConfig
-from napari_hrdv2.core.embedded.weights import BUNDLED
+from napari_hrdv2.core.backbones.embedded import EmbeddedBackbone, tiles
+from napari_hrdv2.core.backbones.embedded.backbone import standardised
+from napari_hrdv2.core.backbones.embedded.network import ConvNet, ConvNetConfig
+from napari_hrdv2.core.backbones.embedded.weights import BUNDLED
+from napari_hrdv2.core.backbones.filters.bank import filter_bank
+from napari_hrdv2.core.classifier.basis import Basis
+from napari_hrdv2.core.classifier.sample_cache import SampleCache
+from napari_hrdv2.core.classifier.self_training import fit_stages
 from napari_hrdv2.core.errors import Cancelled, WeightsError
-from napari_hrdv2.core.feature_map import JoinedFeatures
-from napari_hrdv2.core.filters import filter_bank
-from napari_hrdv2.core.labelled import SampleCache
-from napari_hrdv2.core.micrographs import draw_scribbles, random_micrograph
-from napari_hrdv2.core.scores import mean_iou
-from napari_hrdv2.core.self_training import fit_stages
+from napari_hrdv2.core.features.base import JoinedFeatures
+from napari_hrdv2.core.measure.scores import mean_iou
+from napari_hrdv2.core.samples.random import draw_scribbles, random_micrograph
 
 LEARNED = ConvNetConfig().channels
 
@@ -159,7 +159,7 @@ def test_progress_and_cancel(backbone) -> None:
 
 
 def test_it_is_small_and_is_the_default() -> None:
-    from napari_hrdv2.core.backbones import (
+    from napari_hrdv2.core.backbones.loading import (
         backbone_info,
         backbone_names,
         backbone_state,

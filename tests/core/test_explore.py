@@ -5,18 +5,18 @@ import pytest
 import torch
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.backbones import JoinedBackbone, ViTBackbone
-from napari_hrdv2.core.explore import (
+from napari_hrdv2.core.backbones.loading import JoinedBackbone, ViTBackbone
+from napari_hrdv2.core.backbones.spit import SpitBackbone, SpitConfig
+from napari_hrdv2.core.backbones.spit import random_weights as random_spit
+from napari_hrdv2.core.backbones.superpixels import borders
+from napari_hrdv2.core.backbones.vit.model import ViTConfig
+from napari_hrdv2.core.backbones.vit.weights import random_weights
+from napari_hrdv2.core.guidance.attention import (
     attention_flow_map,
     attention_maps,
     region_borders,
     region_labels,
 )
-from napari_hrdv2.core.spit import SpitBackbone, SpitConfig
-from napari_hrdv2.core.spit import random_weights as random_spit
-from napari_hrdv2.core.superpixels import borders
-from napari_hrdv2.core.vit import ViTConfig
-from napari_hrdv2.core.weights import random_weights
 
 CONFIG = ViTConfig(embed_dim=32, depth=3, heads=2, patch_size=4, image_size=16)
 IMAGE = np.random.default_rng(0).random((18, 25), np.float32)
@@ -90,7 +90,7 @@ def test_the_maps_go_through_the_same_transforms(vit):
 
 
 def attention_facet(block):
-    from napari_hrdv2.core.vit import Facet
+    from napari_hrdv2.core.backbones.vit.model import Facet
 
     return Facet("attention", block)
 

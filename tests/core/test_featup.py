@@ -6,12 +6,15 @@ import torch
 from torch.nn import functional
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core import featup
 from napari_hrdv2.core.errors import WeightsError
-from napari_hrdv2.core.featup import load_featup, random_featup
-from napari_hrdv2.core.featup_upsampling import jbu_cost
-from napari_hrdv2.core.features import HighResFeatures
-from napari_hrdv2.core.upsampling import Upsampling, parse_interpolation
+from napari_hrdv2.core.features.high_resolution import HighResFeatures
+from napari_hrdv2.core.features.upsampling import featup
+from napari_hrdv2.core.features.upsampling.featup import load_featup, random_featup
+from napari_hrdv2.core.features.upsampling.featup_upsampling import jbu_cost
+from napari_hrdv2.core.features.upsampling.sharpening import (
+    Upsampling,
+    parse_interpolation,
+)
 
 CHANNELS = 5
 GENERATOR = np.random.default_rng(0)
@@ -21,7 +24,8 @@ GENERATOR = np.random.default_rng(0)
 def weights(monkeypatch):
     found = random_featup(CHANNELS)
     monkeypatch.setattr(
-        "napari_hrdv2.core.featup_upsampling.installed_featup", lambda: found
+        "napari_hrdv2.core.features.upsampling.featup_upsampling.installed_featup",
+        lambda: found,
     )
     return found
 

@@ -11,9 +11,14 @@ import torch
 from torch.nn.functional import interpolate
 
 from napari_hrdv2 import HighResFeatures
-from napari_hrdv2.core.features import JoinedFeatures
-from napari_hrdv2.core.interpolation import padded_length
-from napari_hrdv2.core.transforms import Copy, Transform, TransformSet, parse_transforms
+from napari_hrdv2.core.features.high_resolution import JoinedFeatures
+from napari_hrdv2.core.features.transforms import (
+    Copy,
+    Transform,
+    TransformSet,
+    parse_transforms,
+)
+from napari_hrdv2.core.features.upsampling.axis import padded_length
 
 RNG = np.random.default_rng(0)
 
@@ -245,9 +250,13 @@ def test_half_precision_tokens_are_summed_in_float32(dtype):
 
 
 def test_a_large_image_is_worked_on_in_strips(monkeypatch):
-    monkeypatch.setattr("napari_hrdv2.core.spread.STRIP_BYTES", 1000)
-    monkeypatch.setattr("napari_hrdv2.core.spread.ROWS_PER_TILE", 9)
-    monkeypatch.setattr("napari_hrdv2.core.pixel_tiles.ROWS_PER_TILE", 9)
+    monkeypatch.setattr(
+        "napari_hrdv2.core.features.upsampling.separable.STRIP_BYTES", 1000
+    )
+    monkeypatch.setattr(
+        "napari_hrdv2.core.features.upsampling.separable.ROWS_PER_TILE", 9
+    )
+    monkeypatch.setattr("napari_hrdv2.core.features.tiles.ROWS_PER_TILE", 9)
     features, tokens = random_features("shift:1,20", (150, 40))
     expected = dense_map(tokens, "shift:1,20", (150, 40), 14)
     planes = features.project(np.eye(5), np.zeros(5))

@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_hrdv2.core.compute import compute_features
-from napari_hrdv2.core.filters import (
+from napari_hrdv2.core.backbones.filters.bank import (
     FilterBank,
     filter_bank,
     filter_names,
     filter_planes,
 )
+from napari_hrdv2.core.features.compute import compute_features
 
 Planes = dict[str, NDArray[np.float32]]
 

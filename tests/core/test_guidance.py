@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_hrdv2 import Cancelled, HighResFeatures, PixelClassifier
-from napari_hrdv2.core.classifier import SampleCache
+from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
 from napari_hrdv2.core.guidance import (
     contradicted_strokes,
     explained_by,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.instances import instances, touches_border
+from napari_hrdv2.core.postprocess.instances import instances, touches_border
 
 
 def disks(*centres: tuple[int, int], radius: int = 9, shape=(41, 83)) -> np.ndarray:

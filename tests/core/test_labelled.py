@@ -8,7 +8,7 @@ from threading import Barrier, BrokenBarrierError
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.labelled import SampleCache
+from napari_hrdv2.core.classifier.sample_cache import SampleCache
 from synthetic import SHAPE, striped_features
 
 WIDTH = SHAPE[1]
@@ -42,7 +42,7 @@ def test_every_row_belongs_to_its_pixel_when_threads_ask_at_once(monkeypatch):
 
 
 def test_an_answer_stays_as_it_was_when_the_cache_grows_or_shrinks(monkeypatch):
-    monkeypatch.setattr("napari_hrdv2.core.labelled.SPARE_ROWS", 10)
+    monkeypatch.setattr("napari_hrdv2.core.classifier.sample_cache.SPARE_ROWS", 10)
     features = striped_features()
     cache = SampleCache(features)
     rows, order = cache.rows(np.arange(50))
@@ -53,7 +53,7 @@ def test_an_answer_stays_as_it_was_when_the_cache_grows_or_shrinks(monkeypatch):
 
 
 def test_rows_that_are_no_longer_asked_for_are_let_go(monkeypatch):
-    monkeypatch.setattr("napari_hrdv2.core.labelled.SPARE_ROWS", 10)
+    monkeypatch.setattr("napari_hrdv2.core.classifier.sample_cache.SPARE_ROWS", 10)
     features = striped_features()
     cache = SampleCache(features)
     cache.rows(np.arange(600))

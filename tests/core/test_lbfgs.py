@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from napari_hrdv2.core.lbfgs import minimum
+from napari_hrdv2.core.classifier.lbfgs import minimum
 
 
 def bowl(size=40, steepest=1e3, seed=0):
@@ -86,7 +86,7 @@ def test_the_start_is_kept_where_it_is_good_enough():
 def test_values_never_rise_from_step_to_step(monkeypatch, function, start):
     values = []
     for most in range(12):
-        monkeypatch.setattr("napari_hrdv2.core.lbfgs.MAXIMUM_STEPS", most)
+        monkeypatch.setattr("napari_hrdv2.core.classifier.lbfgs.MAXIMUM_STEPS", most)
         found = minimum(function, start, tolerance=1e-8)
         values.append(function(found)[0])
     assert (np.diff(values) <= 1e-9).all()

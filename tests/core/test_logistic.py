@@ -8,10 +8,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from napari_hrdv2.core.basis import Basis
+from napari_hrdv2.core.classifier.basis import Basis
+from napari_hrdv2.core.classifier.logistic import Readout, _Objective
+from napari_hrdv2.core.classifier.self_training import Stages, fit_stages
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.core.logistic import Readout, _Objective
-from napari_hrdv2.core.self_training import Stages, fit_stages
 
 
 def blobs(count=400, channels=12, classes=3, seed=0):

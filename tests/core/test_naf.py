@@ -10,14 +10,22 @@ import torch.nn.functional as F
 from torch import nn
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core import naf as naf_module
-from napari_hrdv2.core.backbones import ViTBackbone
+from napari_hrdv2.core.backbones.loading import ViTBackbone
+from napari_hrdv2.core.backbones.vit.model import ViTConfig
+from napari_hrdv2.core.backbones.vit.weights import random_weights
 from napari_hrdv2.core.errors import WeightsError
-from napari_hrdv2.core.naf import NafConfig, load_naf, naf_file, random_naf
-from napari_hrdv2.core.plan import estimate
-from napari_hrdv2.core.upsampling import Upsampling, parse_interpolation
-from napari_hrdv2.core.vit import ViTConfig
-from napari_hrdv2.core.weights import random_weights
+from napari_hrdv2.core.features.memory import estimate
+from napari_hrdv2.core.features.upsampling import naf as naf_module
+from napari_hrdv2.core.features.upsampling.naf import (
+    NafConfig,
+    load_naf,
+    naf_file,
+    random_naf,
+)
+from napari_hrdv2.core.features.upsampling.sharpening import (
+    Upsampling,
+    parse_interpolation,
+)
 
 CONFIG = NafConfig(channels=32, heads=2, layers=2, groups=4)
 RNG = np.random.default_rng(0)
@@ -31,7 +39,10 @@ def naf():
 @pytest.fixture
 def installed(monkeypatch, tmp_path, naf):
     """Make small random weights those of this machine."""
-    monkeypatch.setattr("napari_hrdv2.core.naf_upsampling.installed_naf", lambda: naf)
+    monkeypatch.setattr(
+        "napari_hrdv2.core.features.upsampling.naf_upsampling.installed_naf",
+        lambda: naf,
+    )
     return naf
 
 

@@ -10,11 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from napari_hrdv2.core import _registry
-from napari_hrdv2.core.backbones import backbone_info, backbone_variants, load_backbone
+from napari_hrdv2.core.backbones import registry as _registry
+from napari_hrdv2.core.backbones.loading import (
+    backbone_info,
+    backbone_variants,
+    load_backbone,
+)
+from napari_hrdv2.core.backbones.vit.model import VisionTransformer, ViTConfig
+from napari_hrdv2.core.backbones.vit.weights import load_weights
 from napari_hrdv2.core.errors import WeightsError
-from napari_hrdv2.core.vit import VisionTransformer, ViTConfig
-from napari_hrdv2.core.weights import load_weights
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "dinov2"
 PLAIN = ViTConfig(embed_dim=32, depth=2, heads=2)

@@ -9,9 +9,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.backbones import ViTBackbone
-from napari_hrdv2.core.embedded.network import ConvNet, ConvNetConfig
-from napari_hrdv2.core.pace import (
+from napari_hrdv2.core.backbones.embedded.network import ConvNet, ConvNetConfig
+from napari_hrdv2.core.backbones.loading import ViTBackbone
+from napari_hrdv2.core.backbones.spit import SpitBackbone, SpitConfig, SpitEncoder
+from napari_hrdv2.core.backbones.spit import random_weights as random_spit
+from napari_hrdv2.core.backbones.spit.encoder import operations as spit_operations
+from napari_hrdv2.core.backbones.vit.model import Facet, VisionTransformer, ViTConfig
+from napari_hrdv2.core.backbones.vit.weights import random_weights
+from napari_hrdv2.core.features.memory import estimate
+from napari_hrdv2.core.features.pace import (
     PACES,
     Paces,
     convolution_operations,
@@ -19,12 +25,6 @@ from napari_hrdv2.core.pace import (
     operations,
     vit_operations,
 )
-from napari_hrdv2.core.plan import estimate
-from napari_hrdv2.core.spit import SpitBackbone, SpitConfig, SpitEncoder
-from napari_hrdv2.core.spit import random_weights as random_spit
-from napari_hrdv2.core.spit.encoder import operations as spit_operations
-from napari_hrdv2.core.vit import Facet, VisionTransformer, ViTConfig
-from napari_hrdv2.core.weights import random_weights
 
 CPU = torch.device("cpu")
 CONFIG = ViTConfig(embed_dim=32, depth=3, heads=2, patch_size=4, image_size=16)
@@ -115,7 +115,7 @@ def test_where_operations_are_unknown_tokens_tell_after_a_run():
 
 
 def test_before_a_run_the_speed_of_a_product_tells(monkeypatch):
-    from napari_hrdv2.core import pace
+    from napari_hrdv2.core.features import pace
 
     monkeypatch.setattr(pace, "matrix_speed", lambda device, dtype: 1e9)
     told = Paces().seconds(vit(), operations=3 * 10**9, tokens=1, pixels=1)
@@ -172,7 +172,7 @@ def test_a_joined_backbone_is_as_unknown_as_its_parts():
         def tokens(self, images, **options):
             raise NotImplementedError
 
-    from napari_hrdv2.core.backbones import JoinedBackbone
+    from napari_hrdv2.core.backbones.loading import JoinedBackbone
 
     told = estimate((16, 16), JoinedBackbone((Mean(), vit())))
     assert (told.operations, told.seconds) == (0, None)

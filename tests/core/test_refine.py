@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_hrdv2.core._guided import guided_filter
-from napari_hrdv2.core._mean_field import COLOUR, ITERATIONS, mean_field
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.core.refine import Refinement, clean, refine
-from napari_hrdv2.core.scores import iou_per_class
+from napari_hrdv2.core.measure.scores import iou_per_class
+from napari_hrdv2.core.postprocess.crf import COLOUR, ITERATIONS, mean_field
+from napari_hrdv2.core.postprocess.guided_filter import guided_filter
+from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 
 SMOOTHINGS = ("guided", "crf")
 CHECKERED = "12\n21"

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from napari_hrdv2 import Cancelled, HighResFeatures, PixelClassifier
-from napari_hrdv2.core import pixel_tiles, projection, spread
-from napari_hrdv2.core.features import JoinedFeatures
-from napari_hrdv2.core.interpolation import padded_length
-from napari_hrdv2.core.superpixel_features import SuperpixelFeatures
-from napari_hrdv2.core.transforms import parse_transforms
+from napari_hrdv2.core.features import tiles as pixel_tiles
+from napari_hrdv2.core.features.high_resolution import JoinedFeatures
+from napari_hrdv2.core.features.superpixels import SuperpixelFeatures
+from napari_hrdv2.core.features.transforms import parse_transforms
+from napari_hrdv2.core.features.upsampling import projection
+from napari_hrdv2.core.features.upsampling import separable as spread
+from napari_hrdv2.core.features.upsampling.axis import padded_length
 
 RNG = np.random.default_rng(0)
 SHAPE = (83, 121)

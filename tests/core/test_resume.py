@@ -8,8 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from napari_hrdv2.core import _resume, hub
-from napari_hrdv2.core._resume import part_of
+from napari_hrdv2.core.backbones.files import hub
+from napari_hrdv2.core.backbones.files import resume as _resume
+from napari_hrdv2.core.backbones.files.resume import part_of
 from napari_hrdv2.core.errors import Cancelled, WeightsError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.scores import (
+from napari_hrdv2.core.measure.scores import (
     confusion_matrix,
     iou_per_class,
     mean_iou,

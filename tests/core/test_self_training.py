@@ -7,8 +7,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from napari_hrdv2 import PixelClassifier
-from napari_hrdv2.core.basis import Basis
-from napari_hrdv2.core.self_training import ROUNDS, SURE, UNSURE, fit_stages
+from napari_hrdv2.core.classifier.basis import Basis
+from napari_hrdv2.core.classifier.self_training import ROUNDS, SURE, UNSURE, fit_stages
 from synthetic import dots, halves
 
 

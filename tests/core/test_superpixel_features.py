@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from napari_hrdv2 import HighResFeatures, PixelClassifier
-from napari_hrdv2.core.features import JoinedFeatures
-from napari_hrdv2.core.superpixel_features import SuperpixelFeatures
-from napari_hrdv2.core.transforms import parse_transforms
+from napari_hrdv2.core.features.high_resolution import JoinedFeatures
+from napari_hrdv2.core.features.superpixels import SuperpixelFeatures
+from napari_hrdv2.core.features.transforms import parse_transforms
 
 SHAPE = (45, 71)
 SPECS = ["identity", "flip", "rotate", "shift:1,2", "lattice:2*flip", "shift:3*rotate"]

@@ -8,9 +8,9 @@ import torch
 from scipy import ndimage
 
 from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
-from napari_hrdv2.core.features import HighResFeatures, Recipe
-from napari_hrdv2.core.plan import estimate
-from napari_hrdv2.core.surroundings import WIDTH, SurroundedFeatures, means_around
+from napari_hrdv2.core.features.context import WIDTH, SurroundedFeatures, means_around
+from napari_hrdv2.core.features.high_resolution import HighResFeatures, Recipe
+from napari_hrdv2.core.features.memory import estimate
 
 
 def noise(*shape, seed=0):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from napari_hrdv2 import PixelClassifier
-from napari_hrdv2.core.classifier import SampleCache
+from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
+from napari_hrdv2.core.classifier.survey import Survey, survey_pixels
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.core.survey import Survey, survey_pixels
 from synthetic import dots, halves
 
 

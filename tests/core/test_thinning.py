@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.thinning import thinned, training_pixels
+from napari_hrdv2.core.classifier.thinning import thinned, training_pixels
 
 
 def painted(count=1000, others=30):
@@ -28,7 +28,7 @@ def blocks_of(labels):
 @pytest.fixture
 def even_few(monkeypatch):
     """Classes are thinned however few pixels they have."""
-    monkeypatch.setattr("napari_hrdv2.core.thinning.THINNED_ABOVE", 0)
+    monkeypatch.setattr("napari_hrdv2.core.classifier.thinning.THINNED_ABOVE", 0)
 
 
 @pytest.fixture(params=[(41, 53), (1, 30), (30, 1), (8, 8)])

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_hrdv2.core._transformers_backbone import TransformersBackbone
-from napari_hrdv2.core._transformers_loading import load_transformers
-from napari_hrdv2.core.backbones import load_backbone
-from napari_hrdv2.core.compute import compute_features
+from napari_hrdv2.core.backbones.loading import load_backbone
+from napari_hrdv2.core.backbones.transformers.backbone import TransformersBackbone
+from napari_hrdv2.core.backbones.transformers.loading import load_transformers
 from napari_hrdv2.core.errors import WeightsError
+from napari_hrdv2.core.features.compute import compute_features
 
 transformers = pytest.importorskip("transformers")
 

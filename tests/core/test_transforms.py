@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from napari_hrdv2.core.transforms import Copy, Transform, parse_transforms
+from napari_hrdv2.core.features.transforms import Copy, Transform, parse_transforms
 
 IMAGE = torch.arange(2 * 5 * 7.0).reshape(2, 5, 7)
 SYMMETRIES = [Transform(2, -1, *flags) for flags in itertools.product([0, 1], repeat=3)]

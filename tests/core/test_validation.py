@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 
 from napari_hrdv2 import Cancelled, HighResFeatures, PixelClassifier
-from napari_hrdv2.core.classifier import SampleCache
-from napari_hrdv2.core.scores import mean_iou
-from napari_hrdv2.core.thinning import training_pixels
-from napari_hrdv2.core.validation import HeldOut, leave_one_image_out, summary
-from napari_hrdv2.session.known_pixels import KnownPixels
+from napari_hrdv2.core.classifier.cross_validation import (
+    HeldOut,
+    leave_one_image_out,
+    summary,
+)
+from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
+from napari_hrdv2.core.classifier.thinning import training_pixels
+from napari_hrdv2.core.features.stored_pixels import KnownPixels
+from napari_hrdv2.core.measure.scores import mean_iou
 from synthetic import SHAPE, TRUTH, halves, striped_features, strokes
 
 CLASSES = (3, 70, 7000)

@@ -11,8 +11,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_hrdv2.core.vit import Facet, VisionTransformer, ViTConfig, flop
-from napari_hrdv2.core.weights import load_weights, random_weights
+from napari_hrdv2.core.backbones.vit.model import (
+    Facet,
+    VisionTransformer,
+    ViTConfig,
+    flop,
+)
+from napari_hrdv2.core.backbones.vit.weights import load_weights, random_weights
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "dinov2"
 PLAIN = ViTConfig(embed_dim=32, depth=2, heads=2)
@@ -129,7 +134,9 @@ def test_a_tick_that_raises_stops_the_pass_after_that_block():
 def test_feed_forward_in_pieces_gives_the_same_tokens(monkeypatch):
     model, image = model_for(PLAIN), torch.rand(2, 3, 70, 98)
     whole = model(image).tokens
-    monkeypatch.setattr("napari_hrdv2.core.vit._PIECE_BYTES", 128 * 4 * 10)
+    monkeypatch.setattr(
+        "napari_hrdv2.core.backbones.vit.model._PIECE_BYTES", 128 * 4 * 10
+    )
     torch.testing.assert_close(model(image).tokens, whole, rtol=0, atol=1e-5)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_hrdv2.core.vit import Facet, VisionTransformer, ViTConfig
-from napari_hrdv2.core.weights import random_weights
+from napari_hrdv2.core.backbones.vit.model import Facet, VisionTransformer, ViTConfig
+from napari_hrdv2.core.backbones.vit.weights import random_weights
 
 OLDER = ViTConfig(
     embed_dim=32, depth=2, heads=2, patch_size=8, image_size=24, layer_scale=False
@@ -234,7 +234,7 @@ def test_memory_does_not_grow_with_the_square_of_the_tokens(positions):
     code = f"""
 import resource
 import torch
-from napari_hrdv2.core.vit import VisionTransformer, ViTConfig
+from napari_hrdv2.core.backbones.vit.model import VisionTransformer, ViTConfig
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

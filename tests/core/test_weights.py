@@ -13,16 +13,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_hrdv2.core._checkpoint import weights_file
-from napari_hrdv2.core._vit_entries import VIT_ENTRIES
-from napari_hrdv2.core.errors import WeightsError
-from napari_hrdv2.core.vit import ViTConfig, rotary_periods
-from napari_hrdv2.core.weights import (
+from napari_hrdv2.core.backbones.files.checkpoint import weights_file
+from napari_hrdv2.core.backbones.vit.entries import VIT_ENTRIES
+from napari_hrdv2.core.backbones.vit.model import ViTConfig, rotary_periods
+from napari_hrdv2.core.backbones.vit.weights import (
     config_from,
     load_weights,
     random_weights,
     read_config,
 )
+from napari_hrdv2.core.errors import WeightsError
 
 PLAIN = ViTConfig(embed_dim=32, depth=2, heads=2, image_size=56)
 REGISTERS = replace(PLAIN, registers=4)

@@ -14,12 +14,16 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from napari_hrdv2.core import _registry
-from napari_hrdv2.core.backbones import backbone_info, backbone_state, load_backbone
+from napari_hrdv2.core.backbones import registry as _registry
+from napari_hrdv2.core.backbones.files.archive import export_weights, import_weights
+from napari_hrdv2.core.backbones.loading import (
+    backbone_info,
+    backbone_state,
+    load_backbone,
+)
+from napari_hrdv2.core.backbones.vit.model import ViTConfig
+from napari_hrdv2.core.backbones.vit.weights import random_weights
 from napari_hrdv2.core.errors import WeightsError
-from napari_hrdv2.core.vit import ViTConfig
-from napari_hrdv2.core.weights import random_weights
-from napari_hrdv2.core.weights_archive import export_weights, import_weights
 
 TINY = ViTConfig(embed_dim=32, depth=2, heads=2, image_size=56)
 HUB_CONFIG = {

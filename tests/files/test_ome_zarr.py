@@ -116,7 +116,7 @@ def test_an_older_result_is_replaced_whole_and_nothing_is_left_over(
 def test_the_older_result_stays_if_the_new_one_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_hrdv2.files import _ome_zarr
+    from napari_hrdv2.files import ome_zarr as _ome_zarr
 
     path = tmp_path / "a.zarr"
     write_ome_zarr(path, GREY, LABELS, CLASSES)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from napari_hrdv2.session.autosave import Autosave
-from napari_hrdv2.session.autosave_writer import AutosaveWriter
-from napari_hrdv2.session.project import load_project, save_project
+from napari_hrdv2.session.project.autosave import Autosave
+from napari_hrdv2.session.project.autosave_thread import AutosaveWriter
+from napari_hrdv2.session.project.format import load_project, save_project
 from saved_projects import grey, picture, project
 
 IMAGE = grey((61, 83))

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.core.refine import Refinement
+from napari_hrdv2.core.postprocess.refinement import Refinement
 from napari_hrdv2.session import Talk, compute
-from napari_hrdv2.session import updating as module
-from napari_hrdv2.session.applying import ApplyToPlanes, PlaneToDo
+from napari_hrdv2.session.batch.apply import ApplyToPlanes, PlaneToDo
 from napari_hrdv2.session.stacks import Plane
-from napari_hrdv2.session.updating import PlaneDone
+from napari_hrdv2.session.tasks import update as module
+from napari_hrdv2.session.tasks.update import PlaneDone
 
 
 @pytest.fixture
@@ -149,7 +149,9 @@ def test_a_download_can_be_cancelled(request_of, monkeypatch):
         progress(1, 2)
         raise AssertionError("it went on")
 
-    monkeypatch.setattr("napari_hrdv2.core.backbones.load_backbone", load_backbone)
+    monkeypatch.setattr(
+        "napari_hrdv2.core.backbones.loading.load_backbone", load_backbone
+    )
     with pytest.raises(Cancelled):
         compute(request_of(), should_stop=lambda: True)
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.classifier import PixelClassifier
-from napari_hrdv2.session import autosave as autosave_module
-from napari_hrdv2.session.autosave import Autosave, default_folder
-from napari_hrdv2.session.autosave_writer import AutosaveWriter
-from napari_hrdv2.session.digests import image_digest
-from napari_hrdv2.session.project import load_project
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.session.project import autosave as autosave_module
+from napari_hrdv2.session.project.autosave import Autosave, default_folder
+from napari_hrdv2.session.project.autosave_thread import AutosaveWriter
+from napari_hrdv2.session.project.digests import image_digest
+from napari_hrdv2.session.project.format import load_project
 from saved_projects import CLASSES, grey, killed, picture, project
 from synthetic import striped_features, strokes
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.classifier import PixelClassifier
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.session import Session
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from napari_hrdv2.core.pace import PACES
+from napari_hrdv2.core.features.pace import PACES
 from napari_hrdv2.session import Cost, FeatureSettings
 from napari_hrdv2.session.cost import estimate_cost, operations_text
 
@@ -45,7 +45,7 @@ def test_operations_are_told_in_words(count, text):
 @pytest.mark.parametrize("name", ["dino-small-16@k2", "dino-small-16@a1", "spit-small"])
 def test_an_outline_costs_what_the_loaded_backbone_costs(name):
     import napari_hrdv2 as hr
-    from napari_hrdv2.core.plan import estimate
+    from napari_hrdv2.core.features.memory import estimate
 
     told = cost(name, transforms="flip", device="cpu")
     loaded = estimate(SIDE, hr.load_backbone(name, "random", "cpu"), "flip")
@@ -66,7 +66,7 @@ def test_a_facet_costs_the_blocks_up_to_its_own():
 @pytest.mark.parametrize("shape", [SIDE, (*SIDE, 3)])
 def test_what_the_package_brings_along_costs_the_same_loaded(name, shape):
     import napari_hrdv2 as hr
-    from napari_hrdv2.core.plan import estimate
+    from napari_hrdv2.core.features.memory import estimate
 
     told = estimate_cost(shape, FeatureSettings(backbone=name, device="cpu"))
     channels = 1 if len(shape) == 2 else 3

@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from napari_hrdv2.session import digests
-from napari_hrdv2.session.digests import image_digest
+from napari_hrdv2.session.project import digests
+from napari_hrdv2.session.project.digests import image_digest
 from saved_projects import grey
 
 

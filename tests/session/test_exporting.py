@@ -6,10 +6,10 @@ import pytest
 import tifffile
 
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.core.refine import clean, refine
+from napari_hrdv2.core.postprocess.refinement import clean, refine
 from napari_hrdv2.files import read_image, read_label_classes, read_labels
 from napari_hrdv2.session import Result, Session, compute
-from napari_hrdv2.session.exporting import EXPORTS, export_all, export_request
+from napari_hrdv2.session.export.exporting import EXPORTS, export_all, export_request
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_the_refined_result_is_exported(painted, tmp_path, run):
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
 @pytest.mark.parametrize("shape", [(40, 48), (40, 48, 3), (40, 48, 4)])
 def test_images_are_written_so_that_they_read_the_same(tmp_path, dtype, shape):
-    from napari_hrdv2.session.export_work import _write_image
+    from napari_hrdv2.session.export.request import _write_image
 
     image = (np.random.default_rng(0).random(shape) * 200).astype(dtype)
     _write_image(tmp_path / "a.tif", image, (0.5, "nm"))
@@ -288,7 +288,7 @@ def test_without_a_classifier_the_results_are_written_and_no_script(painted, tmp
 def test_strokes_and_what_is_left_out_are_looked_at_in_the_worker(
     painted, tmp_path, monkeypatch
 ):
-    from napari_hrdv2.session import export_work
+    from napari_hrdv2.session.export import request as export_work
 
     counted = []
     count = export_work.stroke_pixels

@@ -5,7 +5,7 @@ import pytest
 
 from napari_hrdv2.core.guidance import probability_of, uncertainty_of
 from napari_hrdv2.session import Session, compute
-from napari_hrdv2.session.guiding import Suspects
+from napari_hrdv2.session.guidance import Suspects
 
 
 @pytest.fixture

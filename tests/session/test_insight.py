@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_hrdv2.core._vit_backbone import ViTBackbone
-from napari_hrdv2.core.explore import divides_into_regions, shows_attention
-from napari_hrdv2.core.spit import SpitBackbone, SpitConfig
-from napari_hrdv2.core.spit import random_weights as random_spit
-from napari_hrdv2.core.vit import ViTConfig
-from napari_hrdv2.core.weights import random_weights
+from napari_hrdv2.core.backbones.spit import SpitBackbone, SpitConfig
+from napari_hrdv2.core.backbones.spit import random_weights as random_spit
+from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
+from napari_hrdv2.core.backbones.vit.model import ViTConfig
+from napari_hrdv2.core.backbones.vit.weights import random_weights
+from napari_hrdv2.core.guidance.attention import divides_into_regions, shows_attention
 from napari_hrdv2.session import compute
 
 PARTITION = np.arange(40)[:, None] // 8 * 6 + np.arange(48) // 8
@@ -30,7 +30,7 @@ def small(monkeypatch):
             dtype=torch.float32,
         )
 
-    monkeypatch.setattr("napari_hrdv2.core.backbones.load_backbone", load)
+    monkeypatch.setattr("napari_hrdv2.core.backbones.loading.load_backbone", load)
 
 
 @pytest.fixture
@@ -199,7 +199,9 @@ def test_missing_weights_of_naf_are_told_in_one_sentence(
 ):
     session.configure(backbone="dino-small-16")
     monkeypatch.setenv("NAPARI_HRDV2_NAF", "")
-    monkeypatch.setattr("napari_hrdv2.core.naf._folders", lambda: [tmp_path])
+    monkeypatch.setattr(
+        "napari_hrdv2.core.features.upsampling.naf._folders", lambda: [tmp_path]
+    )
     assert session.insight.why_no_upsampler() == ""
     session.configure(interpolation="naf")
     assert f"put it into {tmp_path}" in session.insight.why_no_upsampler()
@@ -216,7 +218,9 @@ def test_a_name_that_leads_to_no_weights_of_naf_is_told(session, monkeypatch, tm
 def test_missing_or_too_many_weights_of_featup_are_told(session, monkeypatch, tmp_path):
     session.configure(backbone="dino-small-16", interpolation="jbu")
     monkeypatch.delenv("NAPARI_HRDV2_FEATUP", raising=False)
-    monkeypatch.setattr("napari_hrdv2.core.featup._folders", lambda: [tmp_path])
+    monkeypatch.setattr(
+        "napari_hrdv2.core.features.upsampling.featup._folders", lambda: [tmp_path]
+    )
     assert f"put it into {tmp_path}" in session.insight.why_no_upsampler()
     (tmp_path / "dino16_jbu_stack_cocostuff.ckpt").touch()
     assert session.insight.why_no_upsampler() == ""

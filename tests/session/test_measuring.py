@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.core.instances import instances
 from napari_hrdv2.core.measure import particle_table, phase_fractions_with_error
+from napari_hrdv2.core.postprocess.instances import instances
 from napari_hrdv2.session import Result, Session, Talk, compute
-from napari_hrdv2.session.left_out import mask_of, outline_of, rectangles_of
-from napari_hrdv2.session.train_work import shares
+from napari_hrdv2.session.exclusion import mask_of, outline_of, rectangles_of
+from napari_hrdv2.session.tasks.training import shares
 
 
 def add_result(session, key, labels, **about):

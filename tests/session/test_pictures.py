@@ -5,7 +5,7 @@ import pytest
 
 from napari_hrdv2.session import Session, compute
 from napari_hrdv2.session.stacks import Plane
-from napari_hrdv2.session.validating import validation_request
+from napari_hrdv2.session.tasks.validation import validation_request
 
 
 def show(session, image, place):
@@ -154,7 +154,7 @@ def test_no_more_planes_are_computed_ahead_than_there_is_room_for(filters, image
 def put_away(filters, image, labels, monkeypatch):
     """A painted plane whose features had to go, and another one that is current."""
     # Of less than the whole of these small images.
-    monkeypatch.setattr("napari_hrdv2.core.survey.SURVEY_PIXELS", 100)
+    monkeypatch.setattr("napari_hrdv2.core.classifier.survey.SURVEY_PIXELS", 100)
     filters.set_scribbles(labels)
     advance(filters)
     filters._featuring.budget_bytes = 0

@@ -14,11 +14,15 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_hrdv2.core.classifier import PixelClassifier
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.files import read_label_classes, read_labels
-from napari_hrdv2.session import project as projects_module
 from napari_hrdv2.session.classes import ClassInfo
-from napari_hrdv2.session.project import load_project, project_summary, save_project
+from napari_hrdv2.session.project import format as projects_module
+from napari_hrdv2.session.project.format import (
+    load_project,
+    project_summary,
+    save_project,
+)
 from napari_hrdv2.session.settings import FeatureSettings
 from saved_projects import CLASSES, grey, killed, picture, project
 from synthetic import striped_features, strokes

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.refine import Refinement, refine
+from napari_hrdv2.core.postprocess.refinement import Refinement, refine
 from napari_hrdv2.core.samples import make_sample
 from napari_hrdv2.files import (
     read_image,
@@ -21,8 +21,8 @@ from napari_hrdv2.files import (
     write_labels,
 )
 from napari_hrdv2.session.classes import ClassInfo
-from napari_hrdv2.session.left_out import rectangles_of
-from napari_hrdv2.session.provenance import (
+from napari_hrdv2.session.exclusion import rectangles_of
+from napari_hrdv2.session.export.provenance import (
     FeatureRecord,
     ImageRecord,
     Provenance,

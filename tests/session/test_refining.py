@@ -3,10 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.refine import Refinement, clean, refine
+from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 from napari_hrdv2.session import Session, Talk, compute
-from napari_hrdv2.session import refine_work as module
-from napari_hrdv2.session.train_work import shares
+from napari_hrdv2.session.tasks import refinement as module
+from napari_hrdv2.session.tasks.training import shares
 
 
 @pytest.fixture

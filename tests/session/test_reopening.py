@@ -4,10 +4,10 @@ import tifffile
 
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.session import Session, compute
-from napari_hrdv2.session.import_work import strokes_with
-from napari_hrdv2.session.project import save_project
-from napari_hrdv2.session.reopening import ReopenRequest, Stack
-from napari_hrdv2.session.saving import Digests, project_of, with_digests
+from napari_hrdv2.session.project.format import save_project
+from napari_hrdv2.session.project.opening import ReopenRequest, Stack
+from napari_hrdv2.session.project.snapshot import Digests, project_of, with_digests
+from napari_hrdv2.session.tasks.label_import import strokes_with
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from napari_hrdv2.session import Session, compute
-from napari_hrdv2.session.autosave import Autosave
 from napari_hrdv2.session.classes import Classes, ClassInfo
-from napari_hrdv2.session.digests import image_digest
-from napari_hrdv2.session.keeping import Keeping
-from napari_hrdv2.session.project import load_project, save_project
-from napari_hrdv2.session.saving import (
+from napari_hrdv2.session.project.autosave import Autosave
+from napari_hrdv2.session.project.autosaver import Keeping
+from napari_hrdv2.session.project.digests import image_digest
+from napari_hrdv2.session.project.format import load_project, save_project
+from napari_hrdv2.session.project.snapshot import (
     Digests,
     SaveRequest,
     matched_classes,
@@ -395,8 +395,8 @@ _KILLED = """
 import os, sys
 import numpy as np
 from napari_hrdv2.session import Session
-from napari_hrdv2.session.autosave import Autosave
-from napari_hrdv2.session.keeping import Keeping
+from napari_hrdv2.session.project.autosave import Autosave
+from napari_hrdv2.session.project.autosaver import Keeping
 
 session = Session()
 keeping = Keeping(session, Autosave(sys.argv[1]))

@@ -277,7 +277,7 @@ def test_merging_two_classes_relabels_the_strokes_of_all_images(trained, image):
 
 
 def test_a_large_picture_shows_what_is_visible_first(trained, monkeypatch):
-    monkeypatch.setattr("napari_hrdv2.session.train_work._WORTH_TWO_STEPS", 0)
+    monkeypatch.setattr("napari_hrdv2.session.tasks.training._WORTH_TWO_STEPS", 0)
     visible, parts = (slice(3, 9), slice(20, 40)), []
     request = trained.train_request(force=True, visible=visible)
     result = compute(request, partial=parts.append)

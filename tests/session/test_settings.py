@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 
 from napari_hrdv2.core import devices
-from napari_hrdv2.core.classifier import PixelClassifier
-from napari_hrdv2.core.debias import DEBIAS
-from napari_hrdv2.core.features import Recipe
-from napari_hrdv2.core.upsampling import INTERPOLATIONS
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.features.debias import DEBIAS
+from napari_hrdv2.core.features.high_resolution import Recipe
+from napari_hrdv2.core.features.upsampling.sharpening import INTERPOLATIONS
 from napari_hrdv2.session import FeatureSettings, bytes_text, compute
 from napari_hrdv2.session.recipes import settings_for
 from napari_hrdv2.session.settings import (

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from napari_hrdv2 import PixelClassifier
-from napari_hrdv2.core.classifier import SampleCache
+from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
+from napari_hrdv2.core.classifier.thinning import training_pixels
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.core.thinning import training_pixels
-from napari_hrdv2.session.known_pixels import KnownPixels
-from napari_hrdv2.session.talk import compute
-from napari_hrdv2.session.train_work import Strokes, TrainRequest
+from napari_hrdv2.core.features.stored_pixels import KnownPixels
+from napari_hrdv2.session.tasks.context import compute
+from napari_hrdv2.session.tasks.training import Strokes, TrainRequest
 from synthetic import TRUTH, striped_features, strokes
 
 
 @pytest.fixture(autouse=True)
 def small_survey(monkeypatch):
     """Of less than the whole of these small images."""
-    monkeypatch.setattr("napari_hrdv2.core.survey.SURVEY_PIXELS", 100)
+    monkeypatch.setattr("napari_hrdv2.core.classifier.survey.SURVEY_PIXELS", 100)
 
 
 def test_pixels_that_train_and_a_survey_are_all_that_must_be_kept_of_features():

@@ -4,7 +4,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QMenu, QMessageBox
 
-from napari_hrdv2.widgets.class_rows import (
+from napari_hrdv2.widgets.panels.class_rows import (
     COLOR,
     NAME,
     PAINTED,

@@ -3,7 +3,7 @@
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_hrdv2.cli import _demo_gui
+from napari_hrdv2.cli import demo_window as _demo_gui
 
 
 def test_the_name_and_state_of_every_backbone_can_be_read(

@@ -5,9 +5,9 @@ from qtpy.QtWidgets import QAbstractButton, QCheckBox, QComboBox
 
 from napari_hrdv2.files import read_labels, write_labels
 from napari_hrdv2.session import Session
-from napari_hrdv2.session.project import load_project, save_project
-from napari_hrdv2.session.saving import Digests, project_of, with_digests
-from napari_hrdv2.widgets.files_panel import FilesPanel
+from napari_hrdv2.session.project.format import load_project, save_project
+from napari_hrdv2.session.project.snapshot import Digests, project_of, with_digests
+from napari_hrdv2.widgets.panels.files_panel import FilesPanel
 
 
 @pytest.fixture

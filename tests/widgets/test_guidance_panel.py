@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_hrdv2.widgets.guide import MARKS
+from napari_hrdv2.widgets.viewer.guide import MARKS
 
 
 @pytest.fixture

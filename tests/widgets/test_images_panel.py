@@ -6,7 +6,7 @@ from PIL import Image as PillowImage
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QTreeWidget, QWidget
 
-from napari_hrdv2.widgets.images_panel import ImagesPanel
+from napari_hrdv2.widgets.panels.images_panel import ImagesPanel
 from widgets.desk import Desk, stack_of
 
 

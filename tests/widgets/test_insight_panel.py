@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_hrdv2.core._vit_backbone import ViTBackbone
-from napari_hrdv2.core.spit import SpitBackbone, SpitConfig
-from napari_hrdv2.core.spit import random_weights as random_spit
-from napari_hrdv2.core.vit import ViTConfig
-from napari_hrdv2.core.weights import random_weights
-from napari_hrdv2.widgets.insight_panel import InsightPanel
+from napari_hrdv2.core.backbones.spit import SpitBackbone, SpitConfig
+from napari_hrdv2.core.backbones.spit import random_weights as random_spit
+from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
+from napari_hrdv2.core.backbones.vit.model import ViTConfig
+from napari_hrdv2.core.backbones.vit.weights import random_weights
+from napari_hrdv2.widgets.panels.insight_panel import InsightPanel
 
 VIT = ViTConfig(embed_dim=32, depth=2, heads=2, patch_size=16, image_size=32)
 SPIT = SpitConfig(embed_dim=32, depth=2, heads=2)
@@ -25,7 +25,7 @@ def small(monkeypatch):
         weights = random_weights(VIT)
         return ViTBackbone(name, VIT, weights, device=device, dtype=torch.float32)
 
-    monkeypatch.setattr("napari_hrdv2.core.backbones.load_backbone", load)
+    monkeypatch.setattr("napari_hrdv2.core.backbones.loading.load_backbone", load)
 
 
 @pytest.fixture
@@ -174,7 +174,9 @@ def test_only_layers_that_fit_the_image_are_listed(bench, panel):
 
 def test_missing_weights_of_naf_are_told(bench, panel, monkeypatch, tmp_path):
     monkeypatch.setenv("NAPARI_HRDV2_NAF", "")
-    monkeypatch.setattr("napari_hrdv2.core.naf._folders", lambda: [tmp_path])
+    monkeypatch.setattr(
+        "napari_hrdv2.core.features.upsampling.naf._folders", lambda: [tmp_path]
+    )
     assert panel.upsampler.isHidden()
     bench.session.configure(backbone="dino-small-16", interpolation="naf")
     assert not panel.upsampler.isHidden()

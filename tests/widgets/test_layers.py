@@ -5,7 +5,7 @@ import pytest
 
 from napari_hrdv2.session import ClassInfo
 from napari_hrdv2.widgets import SegmentationWidget
-from napari_hrdv2.widgets.layers import METADATA_KEY
+from napari_hrdv2.widgets.viewer.layers import METADATA_KEY
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import threading
 import numpy as np
 import pytest
 
-from napari_hrdv2.widgets.jobs import THREAD_NAME
+from napari_hrdv2.widgets.workers.worker import THREAD_NAME
 
 
 def threads():
@@ -117,7 +117,7 @@ def test_renamed_and_reordered_layers_stay_what_they_are(bench):
 def test_an_answer_after_the_close_reaches_nobody(bench, monkeypatch, qtbot):
     gate, told = threading.Event(), []
     monkeypatch.setattr(
-        "napari_hrdv2.widgets.jobs.compute", lambda *_, **__: gate.wait(10)
+        "napari_hrdv2.widgets.workers.worker.compute", lambda *_, **__: gate.wait(10)
     )
     jobs = bench.controller.feature_jobs
     jobs.returned.disconnect()
@@ -139,7 +139,7 @@ def test_a_failed_training_is_not_called_cancelled(bench, monkeypatch):
 
     said = []
     bench.session.status_changed.connect(said.append)
-    monkeypatch.setattr("napari_hrdv2.widgets.jobs.compute", fail)
+    monkeypatch.setattr("napari_hrdv2.widgets.workers.worker.compute", fail)
     bench.paint((30,), (20,), 2)
     bench.wait(lambda: "no way" in said)
     assert not [text for text in said if "Cancelled" in text]

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_hrdv2.core.instances import instances
 from napari_hrdv2.core.measure import particle_table, phase_fractions_with_error
-from napari_hrdv2.session.train_work import shares
-from napari_hrdv2.widgets.histogram import Histogram, nice_ticks
-from napari_hrdv2.widgets.measure_panel import fraction_text
+from napari_hrdv2.core.postprocess.instances import instances
+from napari_hrdv2.session.tasks.training import shares
+from napari_hrdv2.widgets.panels.histogram import Histogram, nice_ticks
+from napari_hrdv2.widgets.panels.measure_panel import fraction_text
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QMessageBox
 
-from napari_hrdv2.session.autosave import Autosave, Offer
-from napari_hrdv2.session.digests import image_digest
-from napari_hrdv2.session.project import load_project, save_project
-from napari_hrdv2.widgets.recovery import RecoveryNotice, _time_text
+from napari_hrdv2.session.project.autosave import Autosave, Offer
+from napari_hrdv2.session.project.digests import image_digest
+from napari_hrdv2.session.project.format import load_project, save_project
+from napari_hrdv2.widgets.panels.recovery import RecoveryNotice, _time_text
 
 ANSWERS = QMessageBox.StandardButton
 
@@ -34,7 +34,7 @@ def folder(preferences):
 def kept(folder, image, labels):
     """Work that a program left behind that is no more."""
     from napari_hrdv2.session import Session
-    from napari_hrdv2.session.keeping import Keeping
+    from napari_hrdv2.session.project.autosaver import Keeping
 
     session = Session()
     keeping = Keeping(session, Autosave(folder))

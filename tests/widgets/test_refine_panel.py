@@ -3,7 +3,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QShortcut
 
-from napari_hrdv2.core.refine import clean
+from napari_hrdv2.core.postprocess.refinement import clean
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_hrdv2.session.guiding import DoubtRequest
+from napari_hrdv2.session.guidance import DoubtRequest
 
 
 @pytest.fixture

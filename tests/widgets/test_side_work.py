@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from napari_hrdv2.widgets.side_work import SideWork
+from napari_hrdv2.widgets.workers.queue import SideWork
 
 
 @dataclass(frozen=True)

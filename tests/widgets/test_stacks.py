@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.session import feature_work
 from napari_hrdv2.session.stacks import plane_index
+from napari_hrdv2.session.tasks import features as feature_work
 from widgets.desk import Desk, stack_of
 
 

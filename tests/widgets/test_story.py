@@ -128,8 +128,8 @@ CLOSED_IN_THE_MIDDLE = """
 import threading
 from qtpy.QtCore import QTimer
 import napari
-from napari_hrdv2.core import backbones
-from napari_hrdv2.core.embedded import EmbeddedBackbone
+from napari_hrdv2.core.backbones import loading as backbones
+from napari_hrdv2.core.backbones.embedded import EmbeddedBackbone
 from napari_hrdv2.widgets import demo
 
 pause = threading.Event()
@@ -158,7 +158,7 @@ CLOSED_WHILE_LOADING = """
 import threading, time
 from qtpy.QtCore import QTimer
 import napari
-from napari_hrdv2.core import backbones
+from napari_hrdv2.core.backbones import loading as backbones
 from napari_hrdv2.widgets import demo
 
 began = threading.Event()

@@ -16,8 +16,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.backbones import Backbone
-    from napari_hrdv2.core.features import Features
+    from napari_hrdv2.core.backbones.loading import Backbone
+    from napari_hrdv2.core.features.high_resolution import Features
 
 Say = Callable[[str], None]
 
@@ -115,10 +115,10 @@ def matmul_rates(size: int = 3072) -> dict[str, float]:
 def measure_features(rates: dict[str, float]) -> tuple[Features, dict[str, Any]]:
     """Return features of a sample micrograph, and how fast they were computed."""
     from napari_hrdv2 import compute_features, load_backbone
+    from napari_hrdv2.core.backbones.vit.model import ViTConfig, flop
     from napari_hrdv2.core.devices import choose_precision
-    from napari_hrdv2.core.plan import parts_of
+    from napari_hrdv2.core.features.memory import parts_of
     from napari_hrdv2.core.samples import make_sample
-    from napari_hrdv2.core.vit import ViTConfig, flop
 
     (backbone,) = parts_of(load_backbone("dinov2-small", weights="random"))
     watched = _Watched(backbone)
@@ -229,8 +229,8 @@ class Painter:
 def measure_strokes(features: Features) -> dict[str, float]:
     """Return the median milliseconds of each step from stroke to segmentation."""
     from napari_hrdv2 import PixelClassifier
-    from napari_hrdv2.core.classifier import SampleCache
-    from napari_hrdv2.core.thinning import training_pixels
+    from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
+    from napari_hrdv2.core.classifier.thinning import training_pixels
     from napari_hrdv2.session import LIVE_TOLERANCE
 
     _load_libraries()

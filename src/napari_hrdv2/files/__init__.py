@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from ._import_labels import LABEL_SUFFIXES, import_labels
-from ._imported import ImportedLabels
-from ._labels import (
+from napari_hrdv2.files.importers.import_labels import LABEL_SUFFIXES, import_labels
+from napari_hrdv2.files.importers.imported import ImportedLabels
+from napari_hrdv2.files.labels import (
     LabelClasses,
     read_label_classes,
     read_labels,
     write_color_png,
     write_labels,
 )
-from ._ome_zarr import write_ome_zarr
-from ._ome_zarr_read import read_ome_zarr
-from ._read import ImageFile, image_files, read_image
+from napari_hrdv2.files.ome_zarr import write_ome_zarr
+from napari_hrdv2.files.ome_zarr_read import read_ome_zarr
+from napari_hrdv2.files.read import ImageFile, image_files, read_image
 
 __all__ = [
     "LABEL_SUFFIXES",

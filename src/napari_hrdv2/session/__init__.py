@@ -8,17 +8,17 @@ from napari_hrdv2.session.classes import (
     default_color,
 )
 from napari_hrdv2.session.cost import Cost
-from napari_hrdv2.session.feature_work import FeatureRequest, FeatureResult
 from napari_hrdv2.session.picture import Picture, Result
-from napari_hrdv2.session.progress import TimeLeft, bytes_text
 from napari_hrdv2.session.session import Session
 from napari_hrdv2.session.settings import (
     STRIDES,
     TRANSFORM_CHOICES,
     FeatureSettings,
 )
-from napari_hrdv2.session.talk import Request, Talk, compute
-from napari_hrdv2.session.train_work import (
+from napari_hrdv2.session.tasks.context import Request, Talk, compute
+from napari_hrdv2.session.tasks.features import FeatureRequest, FeatureResult
+from napari_hrdv2.session.tasks.progress import TimeLeft, bytes_text
+from napari_hrdv2.session.tasks.training import (
     LIVE_TOLERANCE,
     PartialResult,
     TrainRequest,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from napari_hrdv2.session import recipes
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.classifier import PixelClassifier
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.classes import ClassInfo
     from napari_hrdv2.session.settings import FeatureSettings
 
@@ -52,7 +52,7 @@ def load(
     path: str | os.PathLike[str], settings: FeatureSettings
 ) -> tuple[PixelClassifier, FeatureSettings]:
     """Return the classifier of a file, and the settings changed to what it needs."""
-    from napari_hrdv2.core.classifier import PixelClassifier
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 
     classifier = PixelClassifier.load(path)
     settings = recipes.settings_for(classifier, settings)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_hrdv2.session.progress import bytes_text, duration_text
 from napari_hrdv2.session.settings import FeatureSettings, stride_in_pixels
+from napari_hrdv2.session.tasks.progress import bytes_text, duration_text
 
 if TYPE_CHECKING:
     import torch
 
-    from napari_hrdv2.core._entry import Entry
-    from napari_hrdv2.core.vit import Facet
+    from napari_hrdv2.core.backbones.spec import Entry
+    from napari_hrdv2.core.backbones.vit.model import Facet
     from napari_hrdv2.session.feature_options import FeatureOptions
 
 _SUPPOSED_CHANNELS = 768  # of a Hub id, of which nothing is known yet: a ViT-B's
@@ -125,7 +125,7 @@ class _Outline:
         return self.entry.operations(tokens=tokens, facets=self.facets)
 
     def channels_for(self, image_channels: int) -> int:
-        from napari_hrdv2.core import _registry
+        from napari_hrdv2.core.backbones import registry as _registry
 
         if self.bundled:
             return _registry.bundled_channels(self.name, image_channels)
@@ -140,9 +140,9 @@ def estimate_cost(image_shape: tuple[int, ...], settings: FeatureSettings) -> Co
 
     The first time on a device, how fast it multiplies two matrices is measured.
     """
-    from napari_hrdv2.core.backbones import JoinedBackbone
+    from napari_hrdv2.core.backbones.loading import JoinedBackbone
     from napari_hrdv2.core.devices import available_memory, choose_device
-    from napari_hrdv2.core.plan import estimate
+    from napari_hrdv2.core.features.memory import estimate
 
     device = choose_device(settings.device)
     parts = tuple(_outline(name, device) for name in settings.backbone.split("+"))
@@ -187,8 +187,8 @@ def cost_of_options(image_shape: tuple[int, ...], options: FeatureOptions) -> Co
 def _outline(name: str, device: torch.device) -> Any:
     import torch
 
-    from napari_hrdv2.core import _registry
-    from napari_hrdv2.core.backbones import ViTBackbone, backbone_info
+    from napari_hrdv2.core.backbones import registry as _registry
+    from napari_hrdv2.core.backbones.loading import ViTBackbone, backbone_info
     from napari_hrdv2.core.devices import choose_precision
 
     if name in ("embedded", "filters"):
@@ -228,9 +228,9 @@ def _bundled_outline(name: str, device: torch.device) -> _Outline:
     """Return the outline of what the package brings along."""
     import torch
 
+    from napari_hrdv2.core.backbones.embedded import EmbeddedBackbone
+    from napari_hrdv2.core.backbones.filters.bank import FilterBank
     from napari_hrdv2.core.devices import choose_precision
-    from napari_hrdv2.core.embedded import EmbeddedBackbone
-    from napari_hrdv2.core.filters import FilterBank
 
     own = EmbeddedBackbone if name == "embedded" else FilterBank
     plain = choose_precision(device) is torch.float32

@@ -10,10 +10,10 @@ from napari_hrdv2.session import recipes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
-    from napari_hrdv2.core.classifier import PixelClassifier
-    from napari_hrdv2.core.features import Features
-    from napari_hrdv2.session.talk import ShouldStop
+    from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.high_resolution import Features
+    from napari_hrdv2.session.tasks.context import ShouldStop
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class FeatureOptions:
 
     def load(self, progress: Any = None) -> Backbone | JoinedBackbone:
         """Return the backbone; ``progress(done, total)`` hears of a download."""
-        from napari_hrdv2.core.backbones import load_backbone
+        from napari_hrdv2.core.backbones.loading import load_backbone
 
         return load_backbone(
             self.backbone, weights=self.weights, device=self.device, progress=progress
@@ -47,7 +47,7 @@ class FeatureOptions:
         should_stop: ShouldStop | None = None,
     ) -> Features:
         """Return the features of an image by a backbone that was loaded."""
-        from napari_hrdv2.core.compute import compute_features
+        from napari_hrdv2.core.features.compute import compute_features
 
         return compute_features(
             image,

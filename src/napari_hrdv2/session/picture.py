@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.session.digests import image_digest
+from napari_hrdv2.session.project.digests import image_digest
 from napari_hrdv2.session.scribbles import Scribbles
 from napari_hrdv2.session.stacks import Plane
-from napari_hrdv2.session.train_work import Strokes
+from napari_hrdv2.session.tasks.training import Strokes
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.core.classifier import SampleCache
+    from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
     from napari_hrdv2.session.settings import FeatureSettings
 
 
@@ -224,7 +224,7 @@ class Picture:
 
     def set_features(self, features: Any, made_with: FeatureSettings | None) -> None:
         """Take other features, or None; the result of the last ones goes."""
-        from napari_hrdv2.core.classifier import SampleCache
+        from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
 
         self._serial = next(_serials)
         self.features, self.made_with, self.result = features, made_with, None
@@ -239,15 +239,15 @@ class Picture:
 
     def put_away(self) -> None:
         """Give the features up, but for those of the strokes; the result stays."""
-        from napari_hrdv2.core.classifier import SampleCache
-        from napari_hrdv2.core.thinning import training_pixels
+        from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
+        from napari_hrdv2.core.classifier.thinning import training_pixels
 
         if self.features is None:
             return
         features, self.features, self.samples = self.features, None, None
         self.was_segmented = self.result is not None
         if self._strokes is not None and self._strokes.class_ids:
-            from napari_hrdv2.session.known_pixels import KnownPixels
+            from napari_hrdv2.core.features.stored_pixels import KnownPixels
 
             pixels = training_pixels(self._strokes.labels)
             self.samples = SampleCache(KnownPixels(features, pixels))
@@ -268,7 +268,7 @@ class Picture:
         return named.encode() + self.strokes_digest
 
     def _knows_strokes(self) -> bool:
-        from napari_hrdv2.core.thinning import training_pixels
+        from napari_hrdv2.core.classifier.thinning import training_pixels
 
         if self._strokes is None or not self._strokes.class_ids:
             return True
@@ -285,7 +285,7 @@ class Picture:
 
 
 def _has_regions(settings: FeatureSettings) -> bool:
-    from napari_hrdv2.core.explore import divides_into_regions
+    from napari_hrdv2.core.guidance.attention import divides_into_regions
 
     return divides_into_regions(settings.backbone)
 

@@ -13,8 +13,8 @@ from napari_hrdv2.session.settings import (
 )
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.classifier import PixelClassifier
-    from napari_hrdv2.core.features import Features, Recipe
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.high_resolution import Features, Recipe
 
 
 def value_range(classifier: PixelClassifier) -> tuple[float, float] | None:
@@ -22,7 +22,7 @@ def value_range(classifier: PixelClassifier) -> tuple[float, float] | None:
 
     None where they make no difference to any part of the backbone.
     """
-    from napari_hrdv2.core.backbones import backbone_info
+    from napari_hrdv2.core.backbones.loading import backbone_info
 
     absolute = [
         recipe
@@ -34,7 +34,7 @@ def value_range(classifier: PixelClassifier) -> tuple[float, float] | None:
 
 def transforms_of(recipes: Sequence[Recipe]) -> str:
     """Return the choice that the recipes of joined parts come from."""
-    from napari_hrdv2.core.backbones import backbone_info
+    from napari_hrdv2.core.backbones.loading import backbone_info
 
     # Where every pixel is a patch, the features move along with the image and it runs
     # once, whatever was chosen.
@@ -46,7 +46,7 @@ def transforms_of(recipes: Sequence[Recipe]) -> str:
 
 def stride_of(recipes: Sequence[Recipe]) -> int | None:
     """Return the stride that the recipes come from; None is each part's patch size."""
-    from napari_hrdv2.core.backbones import backbone_info
+    from napari_hrdv2.core.backbones.loading import backbone_info
 
     if all(r.stride == backbone_info(r.backbone).patch_size for r in recipes):
         return None
@@ -55,7 +55,7 @@ def stride_of(recipes: Sequence[Recipe]) -> int | None:
 
 def main_of(recipes: Sequence[Recipe]) -> Recipe:
     """Return the recipe of the part with the largest patches."""
-    from napari_hrdv2.core.backbones import backbone_info
+    from napari_hrdv2.core.backbones.loading import backbone_info
 
     return max(recipes, key=lambda recipe: backbone_info(recipe.backbone).patch_size)
 
@@ -104,7 +104,7 @@ def settings_for(
 
 def must_be_trained_again(classifier: PixelClassifier, features: Features) -> bool:
     """Whether features of its backbone have other channels than a classifier reads."""
-    from napari_hrdv2.core._recipes import other_channels
+    from napari_hrdv2.core.classifier.compatibility import other_channels
 
     return bool(other_channels(classifier.recipes, features.recipes))
 
@@ -130,7 +130,7 @@ def mismatch(classifier: PixelClassifier, features: Features) -> str:
 
 def _essence(recipe: Recipe) -> Recipe:
     """Return a recipe without what changes next to nothing."""
-    from napari_hrdv2.core.backbones import backbone_info
+    from napari_hrdv2.core.backbones.loading import backbone_info
 
     # The number format differs from machine to machine.
     recipe = replace(recipe, precision="")

@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.session import classifier_files, recipes
-from napari_hrdv2.session.advice import next_step
+from napari_hrdv2.session.classifier import Training
 from napari_hrdv2.session.desk import Desk
-from napari_hrdv2.session.feature_work import FeatureRequest, FeatureResult
-from napari_hrdv2.session.featuring import Featuring
-from napari_hrdv2.session.guiding import Guiding
-from napari_hrdv2.session.insight import Insight
-from napari_hrdv2.session.measuring import Measuring
+from napari_hrdv2.session.features import Featuring
+from napari_hrdv2.session.guidance import Guiding
+from napari_hrdv2.session.inspection import Insight
+from napari_hrdv2.session.measurement import Measuring
+from napari_hrdv2.session.next_step import next_step
 from napari_hrdv2.session.picture import Result
-from napari_hrdv2.session.refining import Refining
-from napari_hrdv2.session.talk import compute
-from napari_hrdv2.session.training import Training
+from napari_hrdv2.session.refinement import Refining
+from napari_hrdv2.session.tasks.context import compute
+from napari_hrdv2.session.tasks.features import FeatureRequest, FeatureResult
 
 if TYPE_CHECKING:
     import os
 
     from numpy.typing import ArrayLike
 
-    from napari_hrdv2.core.classifier import PixelClassifier
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.settings import FeatureSettings
-    from napari_hrdv2.session.train_work import Region, TrainRequest, TrainResult
-    from napari_hrdv2.session.updating import PlaneDone
+    from napari_hrdv2.session.tasks.training import Region, TrainRequest, TrainResult
+    from napari_hrdv2.session.tasks.update import PlaneDone
 
 logger = logging.getLogger(__name__)
 

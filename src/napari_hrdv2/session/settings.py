@@ -79,8 +79,11 @@ class FeatureSettings:
 
     def check(self) -> None:
         """Raise ValueError, in one sentence, for a choice that cannot work."""
-        from napari_hrdv2.core.transforms import parse_transforms
-        from napari_hrdv2.core.upsampling import check_upsampling, parse_interpolation
+        from napari_hrdv2.core.features.transforms import parse_transforms
+        from napari_hrdv2.core.features.upsampling.sharpening import (
+            check_upsampling,
+            parse_interpolation,
+        )
 
         patch = patch_size(self)
         if self.stride not in STRIDES and not (
@@ -125,7 +128,7 @@ def difference(
 
 def patch_size(settings: FeatureSettings) -> int:
     """Return the largest patch of the backbone's parts, in pixels."""
-    from napari_hrdv2.core.backbones import backbone_info
+    from napari_hrdv2.core.backbones.loading import backbone_info
 
     return max(backbone_info(name).patch_size for name in settings.backbone.split("+"))
 
@@ -136,7 +139,7 @@ def transforms(settings: FeatureSettings) -> str:
 
 
 def _transform_sets(settings: FeatureSettings) -> list[str]:
-    from napari_hrdv2.core.backbones import backbone_info
+    from napari_hrdv2.core.backbones.loading import backbone_info
 
     if settings.transforms != "auto":
         return [settings.transforms]

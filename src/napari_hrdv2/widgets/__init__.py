@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_hrdv2.widgets.demo import launch_demo
-    from napari_hrdv2.widgets.segmentation import SegmentationWidget
+    from napari_hrdv2.widgets.widget import SegmentationWidget
 
 __all__ = ["SegmentationWidget", "launch_demo"]
 
@@ -14,7 +14,7 @@ __all__ = ["SegmentationWidget", "launch_demo"]
 def __getattr__(name: str) -> Any:
     # Sample data are listed without loading Qt or torch.
     if name == "SegmentationWidget":
-        from napari_hrdv2.widgets.segmentation import SegmentationWidget
+        from napari_hrdv2.widgets.widget import SegmentationWidget
 
         return SegmentationWidget
     if name == "launch_demo":

@@ -17,12 +17,12 @@ from napari_hrdv2.session import (
     TrainResult,
 )
 from napari_hrdv2.session.settings import difference
-from napari_hrdv2.widgets.backbone_texts import needs_no_download
-from napari_hrdv2.widgets.jobs import JobRunner
-from napari_hrdv2.widgets.keeper import Keeper
-from napari_hrdv2.widgets.link import ViewerLink
+from napari_hrdv2.widgets.panels.backbone_texts import needs_no_download
 from napari_hrdv2.widgets.preferences import read_preferences
-from napari_hrdv2.widgets.side_work import SideWork
+from napari_hrdv2.widgets.viewer.link import ViewerLink
+from napari_hrdv2.widgets.workers.autosave import Keeper
+from napari_hrdv2.widgets.workers.queue import SideWork
+from napari_hrdv2.widgets.workers.worker import JobRunner
 
 if TYPE_CHECKING:
     import os

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_hrdv2.widgets.sample_data import sample_layers
-from napari_hrdv2.widgets.segmentation import SegmentationWidget
+from napari_hrdv2.widgets.widget import SegmentationWidget
 
 if TYPE_CHECKING:
     import napari

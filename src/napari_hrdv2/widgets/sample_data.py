@@ -17,7 +17,7 @@ def sample_layers(sample: Sample) -> list[LayerData]:
     The scribble layer names its image in its metadata: the dock widget paints on it.
     """
     from napari_hrdv2.session import ClassInfo, default_color
-    from napari_hrdv2.widgets.layers import (
+    from napari_hrdv2.widgets.viewer.layers import (
         METADATA_KEY,
         colormap_of,
         mark_of,

@@ -11,8 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from napari_hrdv2.core.errors import WeightsError
-from napari_hrdv2.core.spit import (
+from napari_hrdv2.core.backbones.spit import (
     SpitBackbone,
     SpitConfig,
     SpitEncoder,
@@ -22,9 +21,10 @@ from napari_hrdv2.core.spit import (
     random_weights,
     region_tokens,
 )
-from napari_hrdv2.core.spit.entries import SPIT_ENTRIES, SpitEntry
-from napari_hrdv2.core.spit.loading import load_spit
-from napari_hrdv2.core.superpixels import pixel_features, superpixels
+from napari_hrdv2.core.backbones.spit.entries import SPIT_ENTRIES, SpitEntry
+from napari_hrdv2.core.backbones.spit.loading import load_spit
+from napari_hrdv2.core.backbones.superpixels import pixel_features, superpixels
+from napari_hrdv2.core.errors import WeightsError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "spit"
 STORED = np.load(FIXTURES / "spit_io.npz")

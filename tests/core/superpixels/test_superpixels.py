@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import label as pieces_of
 from sklearn.metrics import adjusted_rand_score
 
-from napari_hrdv2.core.superpixels import (
+from napari_hrdv2.core.backbones.superpixels import (
     borders,
     boxes_of,
     hierarchy,

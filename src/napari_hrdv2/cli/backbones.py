@@ -1,0 +1,155 @@
+"""``backbones``: what there is to choose from, and its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_hrdv2.cli import options as options
+from napari_hrdv2.cli.report import Report
+
+backbones = typer.Typer(rich_markup_mode=None)
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        help="Names of the list, variants of them, or Hub ids.", metavar="NAME…"
+    ),
+]
+
+
+@backbones.callback(invoke_without_command=True)
+def list_backbones(context: typer.Context, as_json: options.Json = False) -> None:
+    """List the backbones: channels, patch size, licence, download, source and state.
+
+    The state is ready (nothing is needed), cached (on this machine), download, gated
+    (conditions must be accepted first) or file (a file must be given).
+
+    With a command: bring their weights to this machine, or to one without a network.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from napari_hrdv2.core.backbones.loading import (
+        backbone_info,
+        backbone_names,
+        backbone_state,
+        backbone_variants,
+    )
+
+    report = Report(as_json)
+    rows: list[dict[str, Any]] = []
+    for name in backbone_names():
+        info = backbone_info(name)
+        rows.append(
+            {
+                "name": name,
+                "channels": info.channels,
+                "patch_size": info.patch_size,
+                "licence": info.licence,
+                "source": info.source,
+                "download_bytes": info.download_bytes,
+                "state": backbone_state(name),
+                "conditions": info.conditions,
+                "variants": list(backbone_variants(name)),
+            }
+        )
+    wide, legal, far = (
+        max(len(str(row[key])) for row in rows) for key in ("name", "licence", "source")
+    )
+    report.say(
+        f"{'name':<{wide}}  channels  patch  {'licence':<{legal}}  {'MB':>5}  "
+        f"{'source':<{far}}  state"
+    )
+    for row in rows:
+        megabytes = round(row["download_bytes"] / 1e6) or "-"
+        report.say(
+            f"{row['name']:<{wide}}  {row['channels']:>8}  {row['patch_size']:>5}  "
+            f"{row['licence']:<{legal}}  {megabytes:>5}  "
+            f"{row['source'] or '-':<{far}}  {row['state']}"
+        )
+    report.finish({"backbones": rows})
+
+
+@backbones.command()
+def download(names: Names, as_json: options.Json = False) -> None:
+    """Download weights into the Hub's cache; what is there already stays."""
+    from napari_hrdv2.cli.features import say_licences
+    from napari_hrdv2.core.backbones.loading import download_files
+
+    report = Report(as_json)
+    names = _parts(names)
+    say_licences(names, report.say)
+    found = {}
+    for name in names:
+        files = download_files(name, report.progress(name))
+        found[name] = [str(file.path) for file in files]
+        for file in files:
+            report.say(f"{name}: {file.path}")
+    report.finish({"downloaded": found})
+
+
+@backbones.command("export")
+def export_file(
+    names: Names,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")],
+    as_json: options.Json = False,
+) -> None:
+    """Write weights into one file, for a machine without a network.
+
+    What is not on this machine is downloaded. `backbones import` reads the file there.
+    """
+    from napari_hrdv2.cli.features import say_licences
+    from napari_hrdv2.core.backbones.files.archive import export_weights
+
+    report = Report(as_json)
+    names = _parts(names)
+    say_licences(names, report.say)
+    size = export_weights(names, out, progress=report.progress("export"))
+    report.say(f"{out}: {', '.join(names)}, {size / 1e6:.1f} MB")
+    report.finish({"names": names, "output": str(out), "bytes": size})
+
+
+@backbones.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="What `backbones export` wrote.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            help="A folder to share, for NAPARI_HRDV2_WEIGHTS; the Hub's cache by "
+            "default.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Take the weights of an exported file; its checksums are verified first."""
+    from napari_hrdv2.core.backbones.files.archive import import_weights
+
+    report = Report(as_json)
+    done = import_weights(file, to, progress=report.progress("import"))
+    already = f", {done.present} were there already" if done.present else ""
+    report.say(
+        f"{', '.join(done.names)}: {done.written} files into {done.folder}{already}"
+    )
+    report.finish(
+        {
+            "names": list(done.names),
+            "written": done.written,
+            "present": done.present,
+            "folder": str(done.folder),
+        }
+    )
+
+
+def _parts(names: list[str]) -> list[str]:
+    """Return the parts of joined names that need weights, each once."""
+    from napari_hrdv2.core.backbones.loading import backbone_state
+
+    found: list[str] = []
+    for name in names:
+        parts = name.split("+")
+        joined = len(parts) > 1
+        found += [p for p in parts if not joined or backbone_state(p) != "ready"]
+    return list(dict.fromkeys(found))

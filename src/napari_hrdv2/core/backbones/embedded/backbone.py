@@ -1,0 +1,168 @@
+"""The backbone that the package brings along: nothing to download, good at once.
+
+A small convolutional network, trained on generated micrographs so that a linear
+classifier on a few strokes segments the rest, beside the classical filter bank, as
+channels of one grid of half the image's resolution. Both see the image with mean 0 and
+deviation 1, so brightness and contrast don't matter.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from itertools import product
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from napari_hrdv2.core.backbones.embedded.network import STRIDE, at_every_scale, padded
+from napari_hrdv2.core.backbones.embedded.tiles import tile_count, tiled
+from napari_hrdv2.core.backbones.embedded.weights import load_weights
+from napari_hrdv2.core.backbones.filters.bank import STEPS as FILTER_STEPS
+from napari_hrdv2.core.backbones.filters.bank import filter_names, filter_planes
+from napari_hrdv2.core.devices import choose_precision
+from napari_hrdv2.core.ticks import evenly
+
+BANK_SPAN = 5.0  # deviations of an image that the filter bank sees as 0..1
+NETWORK_STEPS = 256  # so that large images can be given up soon
+
+
+def standardised(images: Tensor) -> Tensor:
+    """Return (B, C, H, W) images with mean 0 and deviation 1, all channels as one."""
+    deviation, mean = torch.std_mean(images, dim=(1, 2, 3), correction=0, keepdim=True)
+    return (images - mean) / deviation.clamp_min(1e-6)
+
+
+def bank_planes(
+    images: Tensor, *, stride: int = STRIDE, tick: Callable[[], None] | None = None
+) -> Tensor:
+    """Return the filter bank's means over patches of standardised images."""
+    return filter_planes(
+        0.5 + images / BANK_SPAN, patch_size=STRIDE, stride=stride, tick=tick
+    )
+
+
+class EmbeddedBackbone:
+    """A small network and the filter bank as one; see `Backbone` for the attributes.
+
+    Parameters
+    ----------
+    device : torch.device
+    dtype : torch.dtype
+        The number format of the network's pass. Features are kept in float16.
+    weights : path-like or "random", optional
+        Another file than the one that the package brings along.
+    """
+
+    name = "embedded"
+    patch_size = STRIDE
+    equivariant = False
+    default_transforms = "identity"
+    absolute_levels = False
+    activations = 4  # in float32
+    surroundings = 16
+    dtype = torch.float16
+
+    def __init__(
+        self,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        weights: str | os.PathLike[str] | None = None,
+    ) -> None:
+        loaded = load_weights(weights)
+        self._loaded, self._trust = loaded.network, loaded.trust
+        self.weights_hash = loaded.hash
+        self.steps = NETWORK_STEPS + FILTER_STEPS
+        self._move(torch.device(device), dtype)
+        self.channels = self.channels_for(1)
+
+    def _move(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.precision = device, dtype
+        self.activations = 4 if dtype is torch.float32 else 2
+        # A copy, so that weights which were rounded once are never what is moved next.
+        self.network = copy.deepcopy(self._loaded).to(device=device, dtype=dtype)
+        # Other layouts are slow on a CPU; torch does not declare this keyword.
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def channels_for(self, image_channels: int) -> int:
+        """Return the channels of a token for grey (1) or RGB (3) images."""
+        return self.network.config.channels + len(filter_names(image_channels))
+
+    def trust_for(self, image_channels: int) -> Tensor:
+        """Return how much training found each channel, standardised, to be worth."""
+        return self._trust[: self.channels_for(image_channels)]
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move to a device and return itself."""
+        device = torch.device(device)
+        half = self.precision is not torch.float32
+        self._move(device, choose_precision(device) if half else torch.float32)
+        return self
+
+    @torch.no_grad()
+    def tokens(
+        self,
+        images: Tensor,
+        *,
+        stride: int,
+        tick: Callable[[], None] | None = None,
+    ) -> Tensor:
+        """Return the features of every patch of 2 × 2 pixels.
+
+        Parameters
+        ----------
+        images : (B, 1 or 3, H, W) float32 tensor
+            Of any grey levels; each image is brought to mean 0 and deviation 1.
+        stride : int
+            2, or 1 for patches that overlap.
+        tick : callable, optional
+            Called `steps` times. What it raises ends the pass.
+
+        Returns
+        -------
+        (B, h, w, C) float16 tensor
+            h = 1 + (H - 2) // stride, w likewise.
+        """
+        learned = self.network.config.channels
+        images = standardised(images)
+        grid = [1 + (length - self.patch_size) // stride for length in images.shape[2:]]
+        shape = (len(images), *grid, self.channels_for(images.shape[1]))
+        tokens = images.new_empty(shape, dtype=self.dtype)
+        bank = bank_planes(images, stride=stride, tick=tick)
+        tokens[..., learned:] = bank.movedim(1, -1)
+        del bank
+        pixels = images.expand(-1, 3, -1, -1).to(self.precision)
+        # Patches may overlap: the network runs once for each place they can start at.
+        starts = range(0, self.patch_size, stride)
+        parts = [
+            (
+                padded(pixels[..., row:, column:], self.network.config.multiple),
+                tokens[:, row :: len(starts), column :: len(starts), :learned],
+            )
+            for row, column in product(starts, starts)
+        ]
+        step = self._step(tick, [images.shape for images, _ in parts])
+        for images, part in parts:
+            scales = at_every_scale(
+                lambda scaled: tiled(self.network, scaled, step),
+                images,
+                self.network.config.scales,
+            )
+            channels = torch.split(part, self.network.config.outputs, dim=-1)
+            for place, features in zip(channels, scales, strict=True):
+                inside = features[..., : part.shape[1], : part.shape[2]]
+                place.copy_(inside.movedim(1, -1))
+        return tokens
+
+    def _step(
+        self, tick: Callable[[], None] | None, shapes: list[torch.Size]
+    ) -> Callable[[], None]:
+        """Return what the network calls after each block of each tile."""
+        tiles = sum(
+            tile_count(height >> scale, width >> scale)
+            for *_, height, width in shapes
+            for scale in range(self.network.config.scales)
+        )
+        return evenly(tick, tiles * self.network.steps, NETWORK_STEPS)

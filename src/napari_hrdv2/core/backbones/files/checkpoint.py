@@ -1,0 +1,130 @@
+"""Reading the files that weights come in, without running anything they hold."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from napari_hrdv2.core.backbones.vit.key_names import WRAPPERS
+from napari_hrdv2.core.errors import WeightsError, is_out_of_memory
+
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+# How torch.save began its files before it wrote archives: a pickled number.
+_BEFORE_ARCHIVES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
+_PREFERRED = ("model.safetensors", "pytorch_model.bin")
+
+
+def weights_file(path: str | os.PathLike[str]) -> Path:
+    """Return the checkpoint at a path: the file itself, or the one in the folder."""
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise WeightsError(f"weights: there is no file or folder {path}")
+    if not path.is_dir():
+        return path
+    for name in _PREFERRED:
+        if (path / name).is_file():
+            return path / name
+    found = sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES and p.is_file())
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(p.name for p in found) or "none"
+    raise WeightsError(
+        f"weights: the folder {path} must hold model.safetensors or a single "
+        f"checkpoint ({', '.join(_SUFFIXES)}); it holds {names}"
+    )
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint as they are named in it.
+
+    The kind of file is told by its first bytes, not by its suffix.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise WeightsError(
+            f"weights: {path} cannot be read: {error.strerror}"
+        ) from error
+    if start[8:9] == b"{":
+        return _read_safetensors(path)
+    if start.startswith(b"PK\x03\x04"):
+        _require_torch_archive(path)
+        return _tensors(_read_torch(path), path)
+    if start == _BEFORE_ARCHIVES:
+        return _tensors(_read_torch(path), path)
+    if start[:1] == b"\x80":
+        raise _pickled(path)
+    seen = "it is empty" if not start else f"it begins with {start[:4]!r}"
+    raise WeightsError(
+        f"weights: {path} is not a checkpoint: {seen}; a safetensors file or a PyTorch "
+        "state dict is needed"
+    )
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except Exception as error:  # damaged files raise anything
+        raise _unreadable(path, error) from error
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _pickled(path) from error
+    except Exception as error:  # damaged files raise anything
+        raise _unreadable(path, error) from error
+
+
+def _require_torch_archive(path: Path) -> None:
+    # The directory of an archive is at its end: without it, the end is missing.
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {Path(name).name for name in archive.namelist()}
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    if "data.pkl" not in members or "constants.pkl" in members:
+        raise WeightsError(
+            f"weights: {path} is an archive but not one of a PyTorch state dict"
+        )
+
+
+def _pickled(path: Path) -> WeightsError:
+    return WeightsError(
+        f"weights: {path} holds Python objects beside tensors and was not loaded, "
+        "because unpickling them can run code; save its state dict alone, as "
+        "safetensors"
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> Exception:
+    """Return the error itself where memory ran out; else that the file is damaged."""
+    if is_out_of_memory(error):
+        return error
+    return WeightsError(
+        f"weights: {path} is damaged or was not downloaded to its end; fetch it again"
+    )
+
+
+def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    """Unwrap the dictionaries of a training run until tensors appear."""
+    while isinstance(content, dict):
+        tensors = {n: x for n, x in content.items() if isinstance(x, Tensor)}
+        inner = [content[w] for w in WRAPPERS if isinstance(content.get(w), dict)]
+        if tensors and not inner:
+            return tensors
+        if not inner:
+            break
+        content = inner[0]
+    raise WeightsError(f"weights: {path} is not a checkpoint: it holds no tensors")

@@ -1,0 +1,1 @@
+"""A classical filter bank as a backbone."""

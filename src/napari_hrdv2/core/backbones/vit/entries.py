@@ -1,0 +1,266 @@
+"""The Vision Transformers that have a name: shapes, repositories, licences.
+
+Commits of Hub repositories are pinned where they are known for certain; of the others
+the newest is downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from napari_hrdv2.core.backbones.spec import Entry
+from napari_hrdv2.core.backbones.vit.model import Facet, VisionTransformer, ViTConfig
+from napari_hrdv2.core.features.pace import vit_operations
+
+
+@dataclass(frozen=True)
+class ViTEntry(Entry):
+    """A Vision Transformer of the registry.
+
+    Attributes
+    ----------
+    config : ViTConfig
+    unused : int
+        Numbers in the file that features do not need: heads, the mask token.
+    teacher : bool
+        Which network to take of a file that holds a student and a teacher.
+    """
+
+    config: ViTConfig
+    unused: int = 0
+    teacher: bool = False
+    loader = "vit"
+
+    @property
+    def channels(self) -> int:
+        """Channels of a token."""
+        return self.config.embed_dim
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.config.patch_size
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks facets can be taken of."""
+        return self.config.depth
+
+    def channels_of(self, facets: tuple[Facet, ...]) -> int:
+        """Return the channels of facets side by side, or of a token without any."""
+        return sum(f.channels(self.config) for f in facets) or self.channels
+
+    def operations(self, *, tokens: int, facets: tuple[Facet, ...] = ()) -> int:
+        """Return the operations of a pass, which ends at the last block needed."""
+        last = max((f.block for f in facets), default=self.config.depth - 1)
+        return vit_operations(self.config, 1 + last, tokens)
+
+    @property
+    def download_bytes(self) -> int:
+        """Size of the file, in float32."""
+        with torch.device("meta"):  # one block is enough: all are of one size
+            model = VisionTransformer(replace(self.config, depth=1))
+        count = sum(parameter.numel() for parameter in model.parameters())
+        block = sum(parameter.numel() for parameter in model.blocks.parameters())
+        return 4 * (count + (self.config.depth - 1) * block + self.unused)
+
+
+_SIZES: Mapping[str, ViTConfig] = {
+    "small": ViTConfig(),
+    "base": ViTConfig(embed_dim=768, heads=12),
+    "large": ViTConfig(embed_dim=1024, depth=24, heads=16),
+    "giant": ViTConfig(embed_dim=1536, depth=40, heads=24, feed_forward="swiglu"),
+}
+
+# --- DINOv2 -------------------------------------------------------------------------
+# The commits of the two repositories of each size, without and with registers: every
+# user gets the same numbers.
+_DINOV2 = {
+    "small": (
+        "ed25f3a31f01632728cabb09d1542f84ab7b0056",
+        "0d9846e56b43a21fa46d7f3f5070f0506a5795a9",
+    ),
+    "base": (
+        "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
+        "a1d738ccfa7ae170945f210395d99dde8adb1805",
+    ),
+    "large": (
+        "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c",
+        "e4c89a4e05589de9b3e188688a303d0f3c04d0f3",
+    ),
+    "giant": (
+        "611a9d42f2335e0f921f1e313ad3c1b7178d206d",
+        "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb",
+    ),
+}
+
+
+def _dinov2() -> Iterator[tuple[str, ViTEntry]]:
+    for size, (revision, _) in _DINOV2.items():
+        config = _SIZES[size]
+        yield (
+            f"dinov2-{size}",
+            ViTEntry(
+                repository=f"facebook/dinov2-{size}",
+                revision=revision,
+                config=config,
+                unused=config.embed_dim,
+            ),
+        )
+    for size, (_, revision) in _DINOV2.items():
+        config = _SIZES[size]
+        yield (
+            f"dinov2-{size}-reg",
+            ViTEntry(
+                repository=f"facebook/dinov2-with-registers-{size}",
+                revision=revision,
+                config=replace(
+                    config, registers=4, position_offset=0.0, position_antialias=True
+                ),
+                unused=config.embed_dim,
+            ),
+        )
+
+
+# --- DINO, DeiT, ViT ----------------------------------------------------------------
+def _older(size: str, patch_size: int = 16, image_size: int = 224) -> ViTConfig:
+    return replace(
+        _SIZES[size], patch_size=patch_size, image_size=image_size, layer_scale=False
+    )
+
+
+def _dino() -> Iterator[tuple[str, ViTEntry]]:
+    for size in ("small", "base"):
+        for patch_size in (8, 16):
+            repository = f"facebook/dino-vit{size[0]}{patch_size}"
+            config = _older(size, patch_size)
+            yield (
+                f"dino-{size}-{patch_size}",
+                ViTEntry(repository=repository, config=config),
+            )
+
+
+# Both are at home in timm, which resamples positions to a size, with antialiasing.
+_SUPERVISED = (
+    ("deit-small", "deit_small_patch16_224.fb_in1k"),
+    ("deit-base", "deit_base_patch16_224.fb_in1k"),
+    ("deit-base:384", "deit_base_patch16_384.fb_in1k"),
+    ("deit-small:distilled", "deit_small_distilled_patch16_224.fb_in1k"),
+    ("deit-base:distilled", "deit_base_distilled_patch16_224.fb_in1k"),
+    ("deit-base:distilled-384", "deit_base_distilled_patch16_384.fb_in1k"),
+    ("vit-small", "vit_small_patch16_224.augreg_in21k_ft_in1k"),
+    ("vit-small:384", "vit_small_patch16_384.augreg_in21k_ft_in1k"),
+    ("vit-base", "vit_base_patch16_224.augreg_in21k_ft_in1k"),
+    ("vit-base:384", "vit_base_patch16_384.augreg_in21k_ft_in1k"),
+)
+_HALF = (0.5, 0.5, 0.5)
+
+
+def _supervised() -> Iterator[tuple[str, ViTEntry]]:
+    for name, model in _SUPERVISED:
+        size = "small" if "small" in name else "base"
+        config = replace(
+            _older(size, image_size=384 if name.endswith("384") else 224),
+            position_offset=0.0,
+            position_antialias=True,
+        )
+        if name.startswith("vit"):
+            config = replace(config, pixel_mean=_HALF, pixel_deviation=_HALF)
+        unused = 1000 * (config.embed_dim + 1)  # the classes of ImageNet
+        if ":distilled" in name:  # one token more, with a head and a position
+            config = replace(config, registers=1)
+            unused = 2 * unused + config.embed_dim
+        yield (
+            name,
+            ViTEntry(
+                repository=f"timm/{model}",
+                config=config,
+                unused=unused,
+                listed=":" not in name,
+            ),
+        )
+
+
+# --- DINOv3 -------------------------------------------------------------------------
+def _dinov3() -> Iterator[tuple[str, ViTEntry]]:
+    for name, model in (("small", "s"), ("small-plus", "s"), ("base", "b")):
+        plus = name == "small-plus"
+        config = replace(
+            _SIZES[name.removesuffix("-plus")],
+            patch_size=16,
+            registers=4,
+            positions="rotary",
+            epsilon=1e-5,
+            feed_forward="swiglu" if plus else "mlp",
+            feed_forward_ratio=6.0 if plus else 4.0,
+        )
+        model = f"vit{model}16{'plus' if plus else ''}"
+        yield (
+            f"dinov3-{name}",
+            ViTEntry(
+                repository=f"facebook/dinov3-{model}-pretrain-lvd1689m",
+                licence="DINOv3 License (gated)",
+                gated=True,
+                config=config,
+                # the file has a mask token and no biases of keys
+                unused=config.embed_dim * (1 - config.depth),
+            ),
+        )
+
+
+# --- NeCo ---------------------------------------------------------------------------
+# What it was trained on, and the patch size; XR: DINOv2 with registers, without them.
+# Registers or not, positions are resampled by the rule it was trained with.
+_NECO = {
+    "dinov2": 14,
+    "dinov2r": 14,
+    "dinov2r-xr": 14,
+    "dino": 16,
+    "timetuning": 16,
+    "leopart": 16,
+}
+_NECO_DEFAULT = "dinov2r-xr"
+
+
+def _neco() -> Iterator[tuple[str, ViTEntry]]:
+    for size in ("small", "base"):
+        yield f"neco-{size}", _neco_entry(size, _NECO_DEFAULT, teacher=False)
+        for source, patch_size in _NECO.items():
+            if patch_size == 16 and size == "base":
+                continue
+            for teacher in (False, True):
+                name = f"neco-{size}:{source}{'-teacher' if teacher else ''}"
+                entry = _neco_entry(size, source, teacher=teacher)
+                yield name, replace(entry, listed=False)
+
+
+def _neco_entry(size: str, source: str, *, teacher: bool) -> ViTEntry:
+    patch_size = _NECO[source]
+    config = _SIZES[size] if patch_size == 14 else _older(size)
+    if source == "dinov2r":
+        config = replace(config, registers=4)
+    C = config.embed_dim
+    head = (C + 1) * 2048 + 2049 * 2048 + 2049 * 256
+    folder = "dinov2" if patch_size == 14 else "dino"
+    which = "teacher" if teacher else "model"
+    return ViTEntry(
+        repository="FunAILab/NeCo",
+        filename=(
+            f"vit-{size}/{folder}-architectures/"
+            f"neco_on_{source.replace('-', '_')}_vit{patch_size}_{which}.ckpt"
+        ),
+        licence="MIT, Apache-2.0",
+        config=config,
+        unused=head + (C if patch_size == 14 else 0),
+        teacher=teacher,
+    )
+
+
+VIT_ENTRIES: Mapping[str, ViTEntry] = dict(
+    entry
+    for family in (_dinov2(), _dinov3(), _dino(), _neco(), _supervised())
+    for entry in family
+)

@@ -1,0 +1,224 @@
+"""What checkpoints call the tensors of a Vision Transformer, and how to undo it.
+
+Three homes of the same weights use three sets of names: the original repositories
+(those of DINO, DeiT and DINOv2 are ours; DINOv3 has some of its own), Hugging Face
+transformers (4.x in files, 5.x in its modules) and timm. One table undoes them all;
+what it does not know keeps its name, for the caller to refuse.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from napari_hrdv2.core.errors import WeightsError
+
+State = Mapping[str, Tensor]
+
+# Under these a training run wraps its dictionaries; the first that is there is taken.
+WRAPPERS = ("state_dict", "model", "teacher")
+# In front of the names. A file with a student and a teacher gives the student, as the
+# evaluation of its authors does, unless the teacher is asked for.
+STUDENTS, TEACHER = ("model.", "student."), "teacher."
+PREFIXES = (
+    "module.",
+    *STUDENTS,
+    TEACHER,
+    "backbone.",
+    "dinov2_with_registers.",
+    "dinov2.",
+    "dinov3_vit.",
+    "deit.",
+    "vit.",
+)
+# Not needed for features: heads of the training, the token of masked patches, and the
+# norm of DINOv3's small training crops.
+_EXTRAS = re.compile(
+    r"(embeddings\.)?mask_token$"
+    r"|(projection_head|head|head_dist|(cls_|distillation_)?classifier|dino_head|ibot_head|dino_loss|ibot_patch_loss"
+    r"|pooler|local_cls_norm)\."
+)
+_ROOTS = (
+    "patch_embed.proj.weight",
+    "embeddings.patch_embeddings.projection.weight",
+    "embeddings.patch_embeddings.weight",
+)
+
+_NAMES = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        # Hugging Face, outside the blocks
+        (r"^embeddings\.position_embeddings$", "pos_embed"),
+        (r"^embeddings\.patch_embeddings\.(projection\.)?", "patch_embed.proj."),
+        (r"^embeddings\.(cls_token|register_tokens)$", r"\1"),
+        (r"^embeddings\.distillation_token$", "dist_token"),
+        (r"^layernorm\.", "norm."),
+        # and inside: DINOv2 and DINOv3, then ViT
+        (r"^(encoder\.layer|(model\.)?layer|layers)\.(\d+)\.", r"blocks.\3."),
+        (r"\.attention\.attention\.query\.", ".attn.q_proj."),
+        (r"\.attention\.attention\.key\.", ".attn.k_proj."),
+        (r"\.attention\.attention\.value\.", ".attn.v_proj."),
+        (r"\.attention\.([qkv])_proj\.", r".attn.\1_proj."),
+        (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
+        (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+        (r"\.mlp\.weights_in\.", ".mlp.w12."),
+        (r"\.mlp\.weights_out\.", ".mlp.w3."),
+        (r"\.layernorm_before\.", ".norm1."),
+        (r"\.layernorm_after\.", ".norm2."),
+        (r"\.intermediate\.dense\.", ".mlp.fc1."),
+        (r"\.output\.dense\.", ".mlp.fc2."),
+        # timm
+        (r"^reg_token$", "register_tokens"),
+        (r"\.gamma_([12])$", r".ls\1.gamma"),
+        (r"\.attn\.([qv])_bias$", r".attn.\1_proj.bias"),
+        (r"\.mlp\.fc1_g\.", ".mlp.gate_proj."),
+        (r"\.mlp\.fc1_x\.", ".mlp.up_proj."),
+        # DINOv3's repository, and sharded trainings
+        (r"^storage_tokens$", "register_tokens"),
+        (r"\.mlp\.w1\.", ".mlp.gate_proj."),
+        (r"\.mlp\.w2\.", ".mlp.up_proj."),
+        (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),
+    )
+)
+
+
+def original_names(state: State, *, teacher: bool = False) -> dict[str, Tensor]:
+    """Return the tensors under the names of our network, without extras.
+
+    Parameters
+    ----------
+    state : mapping of str to tensor
+        As a checkpoint names them.
+    teacher : bool
+        Whether the teacher is wanted of a file that has a student and a teacher.
+
+    Raises
+    ------
+    WeightsError
+        If the file has a student alone and the teacher is wanted.
+    """
+    bare = _without_prefixes(state, teacher=teacher)
+    bare = {name: x for name, x in bare.items() if not _EXTRAS.match(name)}
+    renamed: dict[str, Tensor] = {}
+    for name, x in bare.items():
+        known = _renamed(name)
+        # Two tensors of one name are not the same network: the second is refused.
+        renamed[name if known in renamed else known] = x
+    if "reg_token" in bare and "pos_embed" in renamed:
+        # timm adds the class token's position to the class token itself.
+        none = torch.zeros_like(renamed["pos_embed"][:, :1])
+        renamed["pos_embed"] = torch.cat([none, renamed["pos_embed"]], dim=1)
+    if "dist_token" in renamed and "pos_embed" in renamed:
+        # A second class token, with a position of its own: a register, once they are
+        # added up.
+        positions = renamed["pos_embed"]
+        renamed["register_tokens"] = renamed.pop("dist_token") + positions[:, 1:2]
+        renamed["pos_embed"] = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)
+    if "pos_embed" not in renamed:
+        renamed = _without_key_biases(renamed)
+    return _feed_forward(_joined(renamed))
+
+
+def _without_prefixes(state: State, *, teacher: bool) -> dict[str, Tensor]:
+    bare = dict(state)
+    order = (TEACHER, *PREFIXES) if teacher else PREFIXES
+    while not any(root in bare for root in _ROOTS):
+        found = [p for p in order if any(name.startswith(p) for name in bare)]
+        if not found:
+            break
+        prefix = found[0]
+        if teacher and prefix in STUDENTS:
+            raise WeightsError(
+                "weights: the teacher is wanted and the checkpoint holds the student "
+                f"alone (all names begin with {prefix!r}); choose the name without "
+                "-teacher, or give the other file"
+            )
+        # Siblings of the chosen prefix are other networks of the same training.
+        bare = {
+            name.removeprefix(prefix): x
+            for name, x in bare.items()
+            if name.startswith(prefix) or not name.startswith(PREFIXES)
+        }
+    return bare
+
+
+def _renamed(name: str) -> str:
+    for pattern, replacement in _NAMES:
+        name = pattern.sub(replacement, name)
+    return name
+
+
+# --- DINOv3 -----------------------------------------------------------------------
+def _without_key_biases(state: State) -> dict[str, Tensor]:
+    """Return the state with all biases of queries, keys and values, some of them 0.
+
+    DINOv3 trained without biases of keys: its repository masks them, transformers and
+    timm leave them out, and timm leaves out the others too where they are 0.
+    """
+    masks = {n: x for n, x in state.items() if n.endswith("attn.qkv.bias_mask")}
+    result = {n: x for n, x in state.items() if n not in masks}
+    for name, mask in masks.items():
+        bias = name.removesuffix("_mask")
+        if bias in result:
+            result[bias] = result[bias] * mask.to(result[bias].dtype)
+    # A checkpoint that has some of its biases and lacks others is damaged.
+    kinds = {name.partition(".attn.")[2] for name in result}
+    if "k_proj.bias" not in kinds:
+        for name in [n for n in result if n.endswith("attn.q_proj.bias")]:
+            key = name.replace("q_proj", "k_proj")
+            result[key] = torch.zeros_like(result[name])
+    if not kinds & {"qkv.bias", "q_proj.bias", "k_proj.bias", "v_proj.bias"}:
+        for name in [n for n in result if n.endswith("attn.qkv.weight")]:
+            bias = name.replace("weight", "bias")
+            result[bias] = torch.zeros_like(result[name][:, 0])
+    return result
+
+
+# --- Tensors that we keep as one --------------------------------------------------
+_STACKS = (
+    ("attn.qkv", ("attn.q_proj", "attn.k_proj", "attn.v_proj")),
+    ("mlp.w12", ("mlp.gate_proj", "mlp.up_proj")),
+)
+
+
+def _joined(state: State) -> dict[str, Tensor]:
+    """Stack tensors that we keep as one, wherever all the parts are there."""
+    result = dict(state)
+    for target, parts in _STACKS:
+        for name in state:
+            if f".{parts[0]}." not in name:
+                continue
+            names = [name.replace(parts[0], part) for part in parts]
+            if all(part in state for part in names):
+                stacked = torch.cat([result.pop(part) for part in names])
+                result[name.replace(parts[0], target)] = stacked
+    return result
+
+
+def _feed_forward(state: State) -> dict[str, Tensor]:
+    """Return the layers of each feed-forward as fc1 and fc2, or w12 and w3 if gated."""
+    result: dict[str, Tensor] = {}
+    for name, x in state.items():
+        match = re.match(
+            r"^(blocks\.\d+\.mlp)\.(fc1|fc2|up_proj|down_proj)\.(weight|bias)$", name
+        )
+        if match:
+            first = match[2] in ("fc1", "up_proj")
+            gated = _is_gated(match[1], state)
+            layer = ("w12" if first else "w3") if gated else ("fc1" if first else "fc2")
+            name = f"{match[1]}.{layer}.{match[3]}"
+        result[name] = x
+    return result
+
+
+def _is_gated(block: str, state: State) -> bool:
+    """Tell by a stacked first layer, or one twice as wide as the second takes."""
+    if f"{block}.w12.weight" in state:
+        return True
+    first, second = (state.get(f"{block}.{layer}.weight") for layer in ("fc1", "fc2"))
+    if first is None or second is None or first.ndim != 2 or second.ndim != 2:
+        return False
+    return first.shape[0] == 2 * second.shape[1]

@@ -1,0 +1,1 @@
+"""Scribbles and features to a linear classifier."""

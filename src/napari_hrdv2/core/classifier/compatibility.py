@@ -1,0 +1,73 @@
+"""Whether features are made as those that a classifier was trained on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.features.high_resolution import Recipe
+
+
+def check_recipes(trained: Sequence[Recipe], given: Sequence[Recipe]) -> None:
+    """Raise ValueError unless a classifier's features are those that are given.
+
+    Another transform set, stride or way of upsampling makes features that are alike
+    but not the same; that is worth a warning only.
+    """
+    if not trained or not given:
+        return
+    theirs = [(recipe.backbone, recipe.weights_hash) for recipe in trained]
+    ours = [(recipe.backbone, recipe.weights_hash) for recipe in given]
+    if theirs != ours:
+        named = [_named(trained), _named(given)]
+        if named[0] == named[1]:
+            named = [
+                f"{name} (weights {', '.join(h or '-' for _, h in pairs)})"
+                for name, pairs in zip(named, (theirs, ours), strict=True)
+            ]
+        raise ValueError(
+            f"features: the classifier was trained on {named[0]} and cannot read "
+            f"{named[1]}; compute {named[0]} features or train again"
+        )
+    for former, now in zip(trained, given, strict=True):
+        for name in (
+            "transforms",
+            "stride",
+            "boundary",
+            "interpolation",
+            "compat",
+            "debias",
+            "partition",
+        ):
+            before, after = getattr(former, name), getattr(now, name)
+            if before != after:
+                warnings.warn(
+                    f"the classifier was trained with {name} {before!r}, these "
+                    f"features have {after!r}",
+                    stacklevel=4,
+                )
+
+
+def other_channels(trained: Sequence[Recipe], given: Sequence[Recipe]) -> str:
+    """Return why features of the same backbones have other channels, or ""."""
+    for former, now in zip(trained, given, strict=False):
+        if former.backbone != now.backbone:
+            break
+        if now.channels == 2 * former.channels:
+            return (
+                f"features: {now.backbone} has surroundings now, and the classifier "
+                "was trained without; train it again"
+            )
+        if now.channels != former.channels:
+            return (
+                f"features: {now.backbone} has {now.channels} channels on this image, "
+                f"and {former.channels} where the classifier was trained, as grey and "
+                "RGB images differ; use an image of the same kind or train it again"
+            )
+    return ""
+
+
+def _named(recipes: Iterable[Recipe]) -> str:
+    return "+".join(recipe.backbone for recipe in recipes)

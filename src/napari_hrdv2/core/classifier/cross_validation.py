@@ -1,0 +1,232 @@
+"""Whether one classifier serves many images: each is predicted by all the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.classifier.sample_cache import SampleCache, check_labels, matched
+from napari_hrdv2.core.classifier.survey import masks_for
+from napari_hrdv2.core.classifier.thinning import (
+    MOST_PER_CLASS,
+    labelled_pixels,
+    thinned,
+)
+from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.measure.scores import iou_per_class
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_hrdv2.core.features.base import Features
+
+__all__ = ["HeldOut", "leave_one_image_out", "summary"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How well the strokes of one image are predicted from those of all others.
+
+    Attributes
+    ----------
+    index : int
+        Which image, from 0.
+    miou : float
+        Mean of `iou`; NaN if there is nothing to score.
+    accuracy : float
+        Share of the scored pixels that are right; NaN if there are none.
+    iou : dict of int to float
+        Of each class painted here and elsewhere, over the pixels scored.
+    missing : tuple of int
+        Classes that are painted in no other image, so that nothing could teach them;
+        their pixels are not scored.
+    pixels : int
+        How many were scored.
+    """
+
+    index: int
+    miou: float = float("nan")
+    accuracy: float = float("nan")
+    iou: dict[int, float] = field(default_factory=dict)
+    missing: tuple[int, ...] = ()
+    pixels: int = 0
+
+
+def leave_one_image_out(
+    features: Sequence[Features],
+    labels: Sequence[ArrayLike],
+    *,
+    classifier: PixelClassifier | None = None,
+    samples: Sequence[SampleCache] | None = None,
+    excluded: Sequence[ArrayLike | None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[HeldOut]:
+    """Return how well each image's strokes are predicted from the other images'.
+
+    Parameters
+    ----------
+    features : sequence of Features
+    labels : sequence of (H, W) arrays of int
+        0 where a pixel is not labelled.
+    classifier : PixelClassifier, optional
+        Its settings are used: `C`, `balanced`, `tolerance`, `self_training`,
+        `most_per_class`. It is left as it is.
+    samples : sequence of SampleCache, optional
+        Of these features, so that pixels seen before are not read again.
+    excluded : sequence of (H, W) bool arrays or None, optional
+        Where an image shows no material.
+    progress : callable, optional
+        Told how many images are done, of how many.
+    should_stop : callable, optional
+        Asked before every image, and between steps of a fit.
+
+    Returns
+    -------
+    list of HeldOut
+        One for each image, in their order. Without a score where nothing is painted,
+        or where fewer than two classes are painted elsewhere.
+
+    Raises
+    ------
+    Cancelled
+        If should_stop said so.
+    TypeError, ValueError
+        If labels and features do not fit each other, features are NaN, or fewer than
+        two images are painted.
+    """
+    many, arrays, caches = matched(features, labels, samples)
+    painted = [
+        check_labels(array, one.shape[1:])
+        for one, array in zip(many, arrays, strict=True)
+    ]
+    classes = [np.unique(array.ravel()[labelled_pixels(array)]) for array in painted]
+    if sum(len(each) > 0 for each in classes) < 2:
+        raise ValueError(
+            "labels: strokes in two images at least are needed to leave one out, "
+            f"{sum(len(each) > 0 for each in classes)} have any"
+        )
+    masks = masks_for(len(many), excluded)
+    settings = classifier or PixelClassifier()
+    # One model for all: every fit starts from the last, which differs little.
+    model = PixelClassifier(
+        C=settings.C,
+        balanced=settings.balanced,
+        tolerance=settings.tolerance,
+        self_training=settings.self_training,
+        most_per_class=settings.most_per_class,
+    )
+    results = []
+    for index in range(len(many)):
+        if should_stop is not None and should_stop():
+            raise Cancelled("stopped before all images were left out once")
+        rest = [i for i in range(len(many)) if i != index and len(classes[i])]
+        taught = np.unique(np.concatenate([classes[i] for i in rest]))
+        missing = tuple(np.setdiff1d(classes[index], taught).tolist())
+        scored = np.isin(painted[index], np.intersect1d(classes[index], taught))
+        if len(taught) < 2 or not scored.any():
+            results.append(HeldOut(index, missing=missing))
+        else:
+            model.fit(
+                [many[i] for i in rest],
+                [painted[i] for i in rest],
+                samples=[caches[i] for i in rest],
+                excluded=[masks[i] for i in rest],
+                should_stop=should_stop,
+            )
+            truth = np.where(scored, painted[index], 0)
+            results.append(_scored(index, model, caches[index], truth, missing))
+        if progress is not None:
+            progress(index + 1, len(many))
+    return results
+
+
+def _scored(
+    index: int,
+    model: PixelClassifier,
+    cache: SampleCache,
+    truth: NDArray[Any],
+    missing: tuple[int, ...],
+) -> HeldOut:
+    """Compare a prediction with the strokes, on their pixels alone.
+
+    On those of them that would train, each of which counts as all that it stands for.
+    """
+    model.check_can_read(cache.features)
+    labelled = labelled_pixels(truth)
+    pixels, counts = thinned(truth, labelled, model.most_per_class)
+    predicted, true = np.empty((2, len(pixels)), np.int64)
+    weights = np.empty(len(pixels))
+    for start in range(0, len(pixels), MOST_PER_CLASS):  # not too much at once
+        part = slice(start, start + MOST_PER_CLASS)
+        rows, order = cache.rows(pixels[part])
+        logits = rows @ model.weight.T + model.bias
+        predicted[part] = model.classes[logits.argmax(axis=1)]
+        true[part] = truth.ravel()[order]
+        weights[part] = counts[np.searchsorted(pixels, order)]
+    ids = np.unique(true).tolist()
+    scores = iou_per_class(true, predicted, ids, weights)
+    return HeldOut(
+        index,
+        miou=float(scores.mean()),
+        accuracy=float(np.average(true == predicted, weights=weights)),
+        iou=dict(zip(ids, scores.tolist(), strict=True)),
+        missing=missing,
+        pixels=len(labelled),
+    )
+
+
+def summary(
+    results: Sequence[HeldOut],
+    *,
+    names: Sequence[str] | None = None,
+    class_names: Mapping[int, str] | None = None,
+) -> str:
+    """Return in a few sentences whether the classifier transfers.
+
+    Parameters
+    ----------
+    results : sequence of HeldOut
+    names : sequence of str, optional
+        Of the images; "image 1", "image 2" … otherwise.
+    class_names : dict, optional
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> summary([HeldOut(0, 0.9), HeldOut(1, 0.5), HeldOut(2)]).split("; ")[1]
+    'the lowest is image 2 with 0.50. Not scored at all: image 3.'
+    """
+    named = list(names) if names is not None else []
+
+    def name(index: int) -> str:
+        return named[index] if index < len(named) else f"image {index + 1}"
+
+    scored = [each for each in results if not np.isnan(each.miou)]
+    sentences = ["No image could be scored"]
+    if scored:
+        mean = float(np.mean([each.miou for each in scored]))
+        worst = min(scored, key=lambda each: each.miou)
+        count = f"{len(scored)} images reach" if len(scored) > 1 else "1 image reaches"
+        sentences = [
+            f"Predicted from the other images, {count} a mean IoU of {mean:.2f} on "
+            f"their strokes; the lowest is {name(worst.index)} with {worst.miou:.2f}"
+        ]
+    for each in results:
+        for class_id in each.missing:
+            known = (class_names or {}).get(class_id, f"Class {class_id}")
+            sentences.append(
+                f"{known} is painted in {name(each.index)} only, so no other image "
+                "teaches it and it is not scored"
+            )
+    left = [name(each.index) for each in results if np.isnan(each.miou)]
+    if left and scored:
+        sentences.append(f"Not scored at all: {', '.join(left)}")
+    return ". ".join(sentences) + "."

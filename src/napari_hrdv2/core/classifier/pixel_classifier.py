@@ -1,0 +1,363 @@
+"""A linear pixel classifier that is trained on a few labelled pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+
+from napari_hrdv2.core.classifier.basis import Overview
+from napari_hrdv2.core.classifier.compatibility import check_recipes, other_channels
+from napari_hrdv2.core.classifier.logistic import Readout
+from napari_hrdv2.core.classifier.sample_cache import (
+    SampleCache,
+    check_classes,
+    check_labels,
+    digest,
+    matched,
+)
+from napari_hrdv2.core.classifier.self_training import Stages, fit_stages
+from napari_hrdv2.core.classifier.survey import Survey
+from napari_hrdv2.core.classifier.thinning import MOST_PER_CLASS, labelled_pixels
+from napari_hrdv2.core.classifier.training_samples import TrainingSamples
+from napari_hrdv2.core.features.base import Features
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_hrdv2.core.features.high_resolution import Recipe
+    from napari_hrdv2.core.features.tiles import Region
+
+
+__all__ = [
+    "PixelClassifier",
+    "SampleCache",
+    "check_recipes",
+]
+
+
+class PixelClassifier:
+    """Logistic regression from feature vectors to classes.
+
+    Parameters
+    ----------
+    C : float
+        Weight of the labelled pixels against the penalty on large coefficients, which
+        act on coordinates of the features, see `Basis`. Far below 1 because the pixels
+        of a stroke are alike: a thousand of them tell as much as a few dozen
+        independent ones.
+    balanced : bool
+        Whether all classes count alike however many pixels each was given.
+    tolerance : float
+        Where the fit stops; smaller is slower.
+    self_training : bool
+        Whether pixels that are not labelled train too, where the classifier is sure of
+        them, see `fit_stages`.
+    most_per_class : int or None
+        How many pixels of a class train at most, of each image. Of a class with more
+        than 500, one trains of those in a block of 2 × 2 px, which look alike, and
+        counts as much as all of them; of more blocks than this it takes some from all
+        over. They are the same ones for the same labels. None for all that are
+        labelled.
+
+    Attributes
+    ----------
+    classes : (K,) int64 array
+        The label ids, ascending.
+    weight, bias : (K, C) and (K,) float32 arrays
+        The readout on features as they are.
+    recipes : tuple of Recipe
+        How the features were made that it was trained on.
+    class_names, class_colors : dict
+        Optional, by label id; colours as "#rrggbb".
+    pixel_size : tuple of float and str, or None
+        Size and unit of a pixel of the training image.
+    labels_hash : str
+        Digest of the labels that it was given, those that others stood for included.
+
+    Examples
+    --------
+    >>> from napari_hrdv2 import HighResFeatures
+    >>> tokens = np.arange(12.0, dtype=np.float32).reshape(1, 3, 4, 1)
+    >>> features = HighResFeatures(tokens, "identity", (3, 4), 1, 1)
+    >>> labels = np.array([[5, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 9]])
+    >>> PixelClassifier().fit(features, labels).predict(features).tolist()
+    [[5, 5, 5, 5], [5, 5, 9, 9], [9, 9, 9, 9]]
+    """
+
+    def __init__(
+        self,
+        *,
+        C: float = 0.03,
+        balanced: bool = True,
+        tolerance: float = 1e-5,
+        self_training: bool = True,
+        most_per_class: int | None = MOST_PER_CLASS,
+    ) -> None:
+        if not 0 < C < np.inf:
+            raise ValueError(f"C: {C} is not a weight; a number above 0 is needed")
+        self.C, self.balanced, self.tolerance = float(C), balanced, tolerance
+        self.self_training = self_training
+        self.most_per_class = _checked_limit(most_per_class)
+        self.classes = np.empty(0, np.int64)
+        self.weight = np.empty((0, 0), np.float32)
+        self.bias = np.empty(0, np.float32)
+        self.recipes: tuple[Recipe, ...] = ()
+        self.class_names: dict[int, str] = {}
+        self.class_colors: dict[int, str] = {}
+        self.pixel_size: tuple[float, str] | None = None
+        self.labels_hash = ""
+        self._overview: Overview | None = None
+        self._stages = Stages()
+
+    def __repr__(self) -> str:
+        made = ", ".join(recipe.backbone for recipe in self.recipes)
+        return f"PixelClassifier(classes={self.classes.tolist()}, features={made!r})"
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it can predict."""
+        return len(self.classes) > 0
+
+    def fit(
+        self,
+        features: Features | Sequence[Features],
+        labels: ArrayLike | Sequence[ArrayLike],
+        *,
+        samples: SampleCache | Sequence[SampleCache] | None = None,
+        excluded: ArrayLike | Sequence[ArrayLike | None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Self:
+        """Train on the labelled pixels; start from the last fit if there is one.
+
+        On some of them that stand for all, see `most_per_class`. A survey of the
+        unlabelled pixels tells what else there is in the images.
+
+        Parameters
+        ----------
+        features : Features, or a sequence of them
+        labels : (H, W) array of int, or a sequence of them
+            0 where a pixel is not labelled, else any positive label id.
+        samples : SampleCache, or a sequence of them
+            Of these features, so that pixels seen before are not read again.
+        excluded : (H, W) bool array, or a sequence of them or None, optional
+            Where an image shows no material: the survey leaves it out.
+        should_stop : callable, optional
+            Asked before each image is read and between steps of the fit.
+
+        Returns
+        -------
+        PixelClassifier
+            Itself.
+
+        Raises
+        ------
+        Cancelled
+            If `should_stop` said so; the classifier is then as it was before.
+        TypeError, ValueError
+            If the labels do not fit the features, or fewer than two classes are
+            labelled; the classifier is then as it was before.
+        """
+        many, arrays, caches = matched(features, labels, samples)
+        checked = [
+            check_labels(array, one.shape[1:])
+            for one, array in zip(many, arrays, strict=True)
+        ]
+        masks: Any = [excluded] if isinstance(features, Features) else excluded
+        _check_same_kind(many)
+        pixels = [labelled_pixels(array) for array in checked]
+        training = TrainingSamples.read(
+            caches,
+            checked,
+            pixels,
+            self.most_per_class,
+            balanced=self.balanced,
+            should_stop=should_stop,
+        )
+        check_classes(training.classes)
+        survey = Survey.of(caches, checked, masks, should_stop)
+        survey = survey.with_labelled(training.rows)
+        overview = self._overview
+        if overview is None or not overview.is_of(survey.rows):
+            overview = Overview.of(survey.rows, many[0].trust)
+        view = overview.knowing(training.rows, training.index)
+        unlabelled = None
+        if self.self_training:
+            free = torch.from_numpy(np.flatnonzero(survey.is_free))
+            unlabelled = view.design.index_select(1, free)
+        stages = fit_stages(
+            training.design(caches, view.basis),
+            training.index,
+            basis=view.basis,
+            regularisation=self.C,
+            sample_weight=training.weight,
+            tolerance=self.tolerance,
+            unlabelled=unlabelled,
+            start=self._start(training.classes, training.rows.shape[1]),
+            should_stop=should_stop,
+        )
+        self._overview, self._stages = overview, stages
+        self.classes, readout = training.classes, stages.result
+        self.weight, self.bias = readout.weight, readout.bias
+        self.recipes = many[0].recipes
+        self.labels_hash = digest(checked, pixels)
+        return self
+
+    def predict(
+        self,
+        features: Features,
+        *,
+        region: Region | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> NDArray[Any]:
+        """Return the label id of every pixel.
+
+        Parameters
+        ----------
+        features : Features
+        region : tuple of two slices, optional
+            Rows and columns to segment, as in ``image[region]``; all by default.
+            Equals that part of the whole, bit for bit, and takes its share of the time.
+        should_stop : callable, optional
+            Asked between blocks of work.
+
+        Returns
+        -------
+        (H, W) array of the smallest unsigned integer type that holds the ids
+
+        Raises
+        ------
+        Cancelled
+            If `should_stop` said so.
+        """
+        self.check_can_read(features)
+        ids = self.classes.tolist()
+        labels = features.argmax(
+            self.weight, self.bias, ids, region=region, should_stop=should_stop
+        )
+        return labels.astype(np.min_scalar_type(max(ids)), copy=False)
+
+    def predict_proba(
+        self,
+        features: Features,
+        *,
+        region: Region | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the probability of every class at every pixel.
+
+        Parameters
+        ----------
+        features : Features
+        region, should_stop
+            As for `predict`.
+
+        Returns
+        -------
+        (K, H, W) float32 array
+            In the order of `classes`; sums to 1 over the first axis.
+        """
+        self.check_can_read(features)
+        return features.probabilities(
+            self.weight, self.bias, region=region, should_stop=should_stop
+        )
+
+    def check_can_read(self, features: Features) -> None:
+        """Raise ValueError unless it was trained, on features like these.
+
+        Parameters
+        ----------
+        features : Features
+        """
+        if not self.is_fitted:
+            raise ValueError(
+                "classifier: it was not trained; call fit, or load a saved one"
+            )
+        check_recipes(self.recipes, features.recipes)
+        found, known = features.shape[0], self.weight.shape[1]
+        if found != known:
+            raise ValueError(
+                other_channels(self.recipes, features.recipes)
+                or f"features: {found} channels do not fit a classifier that reads "
+                f"{known} channels"
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the classifier to one safetensors file.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; one that was there before is untouched.
+        ValueError
+            If the classifier was not trained.
+        """
+        from napari_hrdv2.core.classifier.file import save_classifier
+
+        save_classifier(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> PixelClassifier:
+        """Return the classifier of a file that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is not a classifier file, or of a newer format.
+        """
+        from napari_hrdv2.core.classifier.file import load_classifier
+
+        return load_classifier(path)
+
+    def _start(self, classes: NDArray[np.integer[Any]], channels: int) -> Stages:
+        """The last fit for the classes it knew, zero for new ones."""
+        if self.weight.shape[1:] != (channels,):
+            return Stages()
+        known = np.isin(classes, self.classes)
+        former = np.searchsorted(self.classes, classes[known])
+
+        def moved(readout: Readout) -> Readout:
+            weight = np.zeros((len(classes), readout.weight.shape[1]), np.float32)
+            bias = np.full(len(classes), readout.bias.mean(), np.float32)
+            weight[known], bias[known] = readout.weight[former], readout.bias[former]
+            return Readout(weight, bias)
+
+        # What a file or a light copy knows is the result alone.
+        readouts = self._stages.readouts or (Readout(self.weight, self.bias),)
+        return replace(self._stages, readouts=tuple(moved(each) for each in readouts))
+
+
+def _checked_limit(most_per_class: int | None) -> int | None:
+    if most_per_class is None:
+        return None
+    whole = isinstance(most_per_class, (int, np.integer))
+    if not whole or isinstance(most_per_class, bool) or most_per_class < 1:
+        raise ValueError(
+            f"most_per_class: {most_per_class} is no number of pixels; 1 or more is "
+            "needed, or None for all"
+        )
+    return int(most_per_class)
+
+
+def _check_same_kind(many: Sequence[Features]) -> None:
+    for other in many[1:]:
+        check_recipes(many[0].recipes, other.recipes)
+        if other.shape[0] != many[0].shape[0]:
+            raise ValueError(
+                f"features: {other.shape[0]} and {many[0].shape[0]} channels cannot "
+                "train one classifier"
+            )

@@ -1,0 +1,173 @@
+"""Fitting a classifier to a few labelled pixels and to many that are not.
+
+Self-training [1]_ [2]_: what a classifier is sure of, among pixels from all over the
+image, is taken as labelled, and the fit repeated. A few strokes say which of its
+structures an image is to be divided into; the unlabelled pixels say where these
+structures end.
+
+References
+----------
+.. [1] H. J. Scudder, "Probability of error of some adaptive pattern-recognition
+   machines", IEEE Transactions on Information Theory 11, 363-371 (1965).
+.. [2] D.-H. Lee, "Pseudo-label: the simple and efficient semi-supervised learning
+   method for deep neural networks", ICML Workshop on Challenges in Representation
+   Learning (2013).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_hrdv2.core.classifier.logistic import minimised
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_hrdv2.core.classifier.basis import Basis
+    from napari_hrdv2.core.classifier.logistic import Preconditioner, Readout
+
+ROUNDS = 2
+GUESS_TOLERANCE = 1e-3  # of fits that are only asked what they are sure of
+UNSURE, SURE = 0.6, 0.9  # probabilities at which an unlabelled pixel begins to count
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What each of the fits in a row ended with: the next ones begin there.
+
+    Attributes
+    ----------
+    basis : Basis or None
+        The coordinates that they were made in.
+    readouts : tuple of Readout
+        Of the labelled pixels alone, then of each round; the last one is the result.
+    preconditioners : tuple of Preconditioner
+        Of the labelled pixels alone, and of the rounds; of use in this basis only.
+    """
+
+    basis: Basis | None = None
+    readouts: tuple[Readout, ...] = ()
+    preconditioners: tuple[Preconditioner, ...] = ()
+
+    @property
+    def result(self) -> Readout:
+        """What the last fit ended with."""
+        return self.readouts[-1]
+
+
+def fit_stages(
+    design: Tensor,
+    classes: NDArray[np.intp],
+    *,
+    basis: Basis,
+    regularisation: float,
+    sample_weight: NDArray[np.float32],
+    tolerance: float,
+    unlabelled: Tensor | None = None,
+    start: Stages | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Stages:
+    """Return linear readouts of classes, from labelled and unlabelled pixels.
+
+    Parameters
+    ----------
+    design : (k + 1, N) float32 tensor
+        The labelled pixels in the coordinates of the basis.
+    classes : (N,) array of int
+        Class indices 0 … K-1, each of which occurs.
+    basis : Basis
+        The coordinates that the penalty means.
+    regularisation : float
+        Weight of the loss against the penalty, scikit-learn's C.
+    sample_weight : (N,) float32 array
+    tolerance : float
+        Where each fit stops; see `minimised`.
+    unlabelled : (k + 1, M) float32 tensor, optional
+        Other pixels likewise; all of them weigh as much as all samples, if
+        the classifier is sure of them.
+    start : Stages, optional
+        Of an earlier fit to similar samples, of the same classes.
+    should_stop : callable, optional
+        Asked between evaluations of the objective.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` said so.
+    """
+    row = _Row(
+        basis,
+        start or Stages(),
+        regularisation=regularisation,
+        should_stop=should_stop,
+    )
+    index, weights = torch.from_numpy(classes), torch.from_numpy(sample_weight)
+    if unlabelled is None or not unlabelled.shape[1]:
+        row.fit(0, design, index, weights, tolerance)
+        return row.stages
+    rough = max(tolerance, GUESS_TOLERANCE)
+    solution = row.fit(0, design, index, weights, rough)
+    both = torch.cat([design, unlabelled], 1)
+    share = weights.sum() / unlabelled.shape[1]
+    for number in range(1, 1 + ROUNDS):
+        surety, guess = (solution @ unlabelled).softmax(0).max(0)
+        counts = ((surety - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
+        solution = row.fit(
+            number,
+            both,
+            torch.cat([index, guess]),
+            torch.cat([weights, counts * share]),
+            rough if number < ROUNDS else tolerance,
+        )
+    return row.stages
+
+
+class _Row:
+    """Fits in a row; each begins where it ended last time, else where the last did."""
+
+    def __init__(self, basis: Basis, former: Stages, **options: Any) -> None:
+        self._basis, self._options = basis, options
+        self._begin = [basis.solution(readout) for readout in former.readouts]
+        self._solutions: list[Tensor] = []
+        is_same = former.basis is basis
+        self._preconditioners = list(former.preconditioners) if is_same else []
+
+    @property
+    def stages(self) -> Stages:
+        """What the fits ended with."""
+        readouts = tuple(self._basis.readout(each) for each in self._solutions)
+        return Stages(self._basis, readouts, tuple(self._preconditioners))
+
+    def fit(
+        self,
+        number: int,
+        design: Tensor,
+        classes: Tensor,
+        weights: Tensor,
+        tolerance: float,
+    ) -> Tensor:
+        """Return the coefficients of a fit, the first of which is number 0."""
+        kind = min(number, 1)  # the rounds share their preconditioner
+        solution, preconditioner = minimised(
+            design,
+            classes,
+            weights,
+            tolerance=tolerance,
+            start=self._start(number),
+            preconditioner=next(iter(self._preconditioners[kind:]), None),
+            **self._options,
+        )
+        self._solutions.append(solution)
+        self._preconditioners[kind : kind + 1] = [preconditioner]
+        return solution
+
+    def _start(self, number: int) -> Tensor | None:
+        if number < len(self._begin):
+            return self._begin[number]
+        return self._solutions[-1] if self._solutions else None

@@ -1,0 +1,1 @@
+"""Token maps to high-resolution features: transforms, upsampling, reading."""

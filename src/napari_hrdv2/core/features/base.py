@@ -1,0 +1,354 @@
+"""What it means to be features: a (C, H, W) map that can be read without existing."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_hrdv2.core.features.tiles import Tile, checked_region, paste
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_hrdv2.core.features.tiles import Region
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How features were made: what must agree for a classifier to be used on them.
+
+    Attributes
+    ----------
+    backbone : str
+        Registry name or Hub id.
+    weights_hash : str
+        Digest of the weights, empty where there are none.
+    transforms : str
+        The transform specification.
+    stride : int
+        Distance of the patches in pixels.
+    channels : int
+        C, the length of a feature vector.
+    boundary, interpolation, compat, precision, debias : str
+    value_range : tuple of two float
+        Grey levels of the image that were mapped to 0 and 1.
+    partition : {"own", "given"}
+        Whether regions were the backbone's own, or came from elsewhere.
+    """
+
+    backbone: str
+    weights_hash: str
+    transforms: str
+    stride: int
+    channels: int
+    boundary: str = "periodic"
+    interpolation: str = "bilinear"
+    compat: str = "corrected"
+    precision: str = "float32"
+    value_range: tuple[float, float] = (0.0, 1.0)
+    debias: str = "none"
+    partition: str = "own"
+
+
+class Features(ABC):
+    """A (C, H, W) feature map that can be read without existing.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (C, H, W) of the map it stands for.
+    recipes : tuple of Recipe
+        How each part was made, in the order of the channels; empty if unknown.
+    trust : (C,) float32 tensor or None
+        How much each channel, standardised, is to be trusted before anything is
+        labelled: 1 for all if None.
+    """
+
+    shape: tuple[int, int, int]
+    recipes: tuple[Recipe, ...] = ()
+    trust: Tensor | None = None
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes of memory that the features take."""
+
+    @abstractmethod
+    def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:
+        """Return the feature vectors at some pixels.
+
+        Parameters
+        ----------
+        rows, cols : (N,) arrays of int
+
+        Returns
+        -------
+        (N, C) float32 array
+        """
+
+    @abstractmethod
+    def materialize(self) -> NDArray[np.float32]:
+        """Return the (C, H, W) float32 map, the slow obvious way."""
+
+    @abstractmethod
+    def planes(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        region: Tile | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        """Yield the readout tile by tile, of `tiles_of` in their order.
+
+        Parameters
+        ----------
+        weight, bias : (K, C) and (K,) float32 tensors
+        region : Tile, optional
+            Only tiles that touch it; outside of it their values mean nothing.
+        should_stop : callable, optional
+            Asked between blocks of work.
+
+        Yields
+        ------
+        Tile
+        (rows, K, columns) float32 tensor
+            Of the whole tile.
+        """
+
+    def project(
+        self,
+        weight: ArrayLike,
+        bias: ArrayLike,
+        *,
+        region: Region | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return a linear readout of every pixel.
+
+        Parameters
+        ----------
+        weight : (K, C) array
+        bias : (K,) array
+        region : tuple of two slices, optional
+            Rows and columns to read, as in ``image[region]``; all by default. Equals
+            that part of the whole, bit for bit.
+        should_stop : callable, optional
+            Asked between blocks of work; `Cancelled` is raised when it says so.
+
+        Returns
+        -------
+        (K, H, W) float32 array
+        """
+        return self._collected(weight, bias, region, should_stop, _as_they_are)
+
+    def probabilities(
+        self,
+        weight: ArrayLike,
+        bias: ArrayLike,
+        *,
+        region: Region | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the softmax of `project`, which takes the same parameters."""
+        return self._collected(weight, bias, region, should_stop, _shares)
+
+    def _collected(
+        self,
+        weight: ArrayLike,
+        bias: ArrayLike,
+        region: Region | None,
+        should_stop: Callable[[], bool] | None,
+        finish: Callable[[Tensor], Tensor],
+    ) -> NDArray[np.float32]:
+        """Return what `finish` makes of (K, rows, columns) tiles of the readout."""
+        weight, bias = self._readout(weight, bias)
+        area = checked_region(region, self.shape[1:])
+        output = np.empty((len(bias), *area.shape), np.float32)
+        part = None if region is None else area
+        for tile, block in self.planes(weight, bias, part, should_stop):
+            paste(output, tile, finish(block.movedim(1, 0)).cpu().numpy(), area)
+        return output
+
+    def argmax(
+        self,
+        weight: ArrayLike,
+        bias: ArrayLike,
+        values: Sequence[int] | None = None,
+        *,
+        region: Region | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> NDArray[Any]:
+        """Return which readout is the largest at every pixel.
+
+        Parameters
+        ----------
+        weight : (K, C) array
+        bias : (K,) array
+        values : sequence of K int, optional
+            What stands for each readout, 0 … K - 1 by default. Ascending, none below 0.
+        region, should_stop
+            As for `project`.
+
+        Returns
+        -------
+        (H, W) array, uint8 if the values fit, else int64
+            The first among equals.
+        """
+        weight, bias = self._readout(weight, bias)
+        values = list(range(len(bias)) if values is None else values)
+        if values != sorted(values) or values[0] < 0:
+            raise ValueError(
+                f"values: {values} are not ascending numbers of at least 0"
+            )
+        dtype = torch.uint8 if values[-1] <= 255 else torch.int64
+        area = checked_region(region, self.shape[1:])
+        output = torch.full(area.shape, values[0], dtype=dtype)
+        if len(values) == 1:
+            return output.numpy()
+        # Only differences matter: to the first readout, which then is 0 everywhere.
+        weight, bias = weight[1:] - weight[0], bias[1:] - bias[0]
+        part = None if region is None else area
+        for tile, block in self.planes(weight, bias, part, should_stop):
+            paste(output, tile, _largest(block, values, dtype), area)
+        return output.numpy()
+
+    def _readout(self, weight: ArrayLike, bias: ArrayLike) -> tuple[Tensor, Tensor]:
+        weight = torch.as_tensor(np.asarray(weight, np.float32))
+        bias = torch.as_tensor(np.asarray(bias, np.float32))
+        if weight.ndim != 2 or weight.shape[1] != self.shape[0]:
+            raise ValueError(
+                f"weight: shape {tuple(weight.shape)} does not fit features of "
+                f"{self.shape[0]} channels; (K, {self.shape[0]}) is needed"
+            )
+        if bias.shape != weight.shape[:1] or not len(bias):
+            raise ValueError(
+                f"bias: shape {tuple(bias.shape)} does not fit a weight of shape "
+                f"{tuple(weight.shape)}; ({weight.shape[0]},) is needed"
+            )
+        return weight, bias
+
+    def _pixels(self, rows: ArrayLike, cols: ArrayLike) -> tuple[Tensor, Tensor]:
+        pixels = []
+        for name, values, length in (
+            ("rows", rows, self.shape[1]),
+            ("cols", cols, self.shape[2]),
+        ):
+            index = np.atleast_1d(np.asarray(values))
+            if index.size and index.dtype.kind not in "iu":
+                raise TypeError(
+                    f"{name}: {index.dtype} are not pixel indices; integers are needed"
+                )
+            index = index.astype(np.int64)
+            if index.size and not 0 <= index.min() <= index.max() < length:
+                raise ValueError(
+                    f"{name}: pixels {index.min()}..{index.max()} are not all inside "
+                    f"an image of shape {self.shape[1:]}"
+                )
+            pixels.append(torch.from_numpy(index))
+        if pixels[0].shape != pixels[1].shape or pixels[0].ndim != 1:
+            raise ValueError(
+                f"rows, cols: shapes {tuple(pixels[0].shape)} and "
+                f"{tuple(pixels[1].shape)} differ; two (N,) arrays are needed"
+            )
+        return pixels[0], pixels[1]
+
+
+def _as_they_are(logits: Tensor) -> Tensor:
+    return logits
+
+
+def _shares(logits: Tensor) -> Tensor:
+    return logits.softmax(0)
+
+
+class JoinedFeatures(Features):
+    """Feature maps of one image side by side: channels are concatenated.
+
+    A linear readout of it is the sum of the readouts of its parts.
+
+    Parameters
+    ----------
+    parts : sequence of Features
+        At least one, all of one (H, W).
+    """
+
+    def __init__(self, parts: Sequence[Features]) -> None:
+        self.parts = tuple(parts)
+        sizes = {part.shape[1:] for part in self.parts}
+        if len(sizes) != 1:
+            raise ValueError(
+                f"parts: image shapes {sorted(sizes)} differ or are missing"
+            )
+        self.shape = (sum(part.shape[0] for part in self.parts), *sizes.pop())
+        known = all(part.recipes for part in self.parts)
+        self.recipes = tuple(r for part in self.parts for r in part.recipes if known)
+        if any(part.trust is not None for part in self.parts):
+            self.trust = torch.cat([_trust(part) for part in self.parts])
+
+    def __repr__(self) -> str:
+        return f"JoinedFeatures({list(self.parts)})"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the parts take."""
+        return sum(part.nbytes for part in self.parts)
+
+    def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
+        return np.concatenate([part.sample(rows, cols) for part in self.parts], 1)
+
+    def planes(  # noqa: D102 - inherited
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        region: Tile | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        weights = torch.split(weight, [part.shape[0] for part in self.parts], 1)
+        zero = torch.zeros_like(bias)
+        streams = [
+            part.planes(part_weight, bias if number == 0 else zero, region, should_stop)
+            for number, (part, part_weight) in enumerate(
+                zip(self.parts, weights, strict=True)
+            )
+        ]
+        for blocks in zip(*streams, strict=True):
+            total = blocks[0][1]
+            for _, block in blocks[1:]:
+                total = total + block.to(total.device)
+            yield blocks[0][0], total
+
+    def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
+        return np.concatenate([part.materialize() for part in self.parts])
+
+
+def _trust(features: Features) -> Tensor:
+    return torch.ones(features.shape[0]) if features.trust is None else features.trust
+
+
+def _largest(block: Tensor, values: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return values[argmax over axis 1] of (rows, K - 1, W) behind a plane of zeros.
+
+    Several times faster than torch's argmax or filling by mask.
+    """
+    planes = block.unbind(1)
+    best = planes[0].clamp(min=0)
+    index = _as_values(planes[0] > 0, values[1], dtype).clamp_(min=values[0])
+    for number, plane in enumerate(planes[1:], start=2):
+        # Values ascend, so a later winner replaces an earlier one.
+        won = _as_values(plane > best, values[number], dtype)
+        torch.maximum(index, won, out=index)
+        if number < len(planes):
+            torch.maximum(best, plane, out=best)
+    return index
+
+
+def _as_values(mask: Tensor, value: int, dtype: torch.dtype) -> Tensor:
+    """Return a value where a mask is true and 0 elsewhere; the mask is used up."""
+    numbers = mask.view(torch.uint8) if dtype == torch.uint8 else mask.to(dtype)
+    return numbers.mul_(value)

@@ -1,0 +1,122 @@
+"""What lies around a place, as further channels.
+
+Beside the features of a place stand the means of the same features over its
+surroundings: Gaussian means, kept on a grid of large cells, so that they cost a
+hundredth of the features themselves. They are linear in the tokens, and the tokens
+that they are kept as are read like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from napari_hrdv2.core.backbones.filters.kernels import correlate, gaussian_taps
+from napari_hrdv2.core.features.base import JoinedFeatures
+from napari_hrdv2.core.features.high_resolution import HighResFeatures
+from napari_hrdv2.core.features.upsampling.axis import token_count
+
+WIDTH = 14 / 16  # standard deviation of the Gaussian, in cells
+TRUST = 0.25  # against 1 of the channels of a place itself
+
+
+class SurroundedFeatures(JoinedFeatures):
+    """Features beside their means over the surroundings of each place.
+
+    Parameters
+    ----------
+    own : HighResFeatures
+        Of C channels; the surroundings have as many.
+    cell : int
+        Side in pixels of the cells that the means are kept on, a multiple of the
+        stride. The means reach about four cells far.
+    tick : callable, optional
+        Called for each row of cells. What it raises ends the computation.
+
+    Examples
+    --------
+    >>> own = HighResFeatures(torch.ones(1, 20, 30, 5), "identity", (40, 60), 2, 2)
+    >>> SurroundedFeatures(own, 16).shape
+    (10, 40, 60)
+    """
+
+    def __init__(
+        self,
+        own: HighResFeatures,
+        cell: int,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__([own, _around(own, cell, tick)])
+        self.recipes = tuple(
+            replace(recipe, channels=self.shape[0]) for recipe in own.recipes
+        )
+
+    def __repr__(self) -> str:
+        return f"SurroundedFeatures({self.parts[0]!r})"
+
+
+def tokens_per_cell(cell: int, stride: int) -> int:
+    """Return how many tokens a cell of so many pixels has along a side."""
+    return max(cell // stride, 1)
+
+
+def means_around(
+    tokens: Tensor, count: int, tick: Callable[[], None] = lambda: None
+) -> Tensor:
+    """Return Gaussian means of tokens on a grid of cells of `count` × `count` tokens.
+
+    Parameters
+    ----------
+    tokens : (T, h, w, C) tensor
+    count : int
+    tick : callable, optional
+        Called for each row of cells.
+
+    Returns
+    -------
+    (T, ⌈h / count⌉, ⌈w / count⌉, C) float32 tensor
+        Mirrored at the borders. The last cells may have fewer tokens, and weigh less.
+    """
+    strips = []
+    for strip in torch.split(tokens, count, 1):
+        tick()
+        planes = strip.movedim(-1, 1).float()
+        strips.append(avg_pool2d(planes, (strip.shape[1], count), ceil_mode=True))
+    cells = torch.cat(strips, 2)
+    weight = torch.ones_like(cells[:1, :1])
+    for axis, length in ((2, tokens.shape[1]), (3, tokens.shape[2])):
+        if rest := length % count:
+            weight.narrow(axis, -1, 1).mul_(rest / count)
+    taps = gaussian_taps(WIDTH)
+    total, weights = (
+        correlate(correlate(planes, taps, 2), taps, 3)
+        for planes in (cells * weight, weight)
+    )
+    return (total / weights).movedim(1, -1)
+
+
+def _around(
+    own: HighResFeatures, cell: int, tick: Callable[[], None]
+) -> HighResFeatures:
+    """Return the means of the features around each place."""
+    patch_size, stride = own.rows.patch_size, own.rows.stride
+    count = tokens_per_cell(cell, stride)
+    # A grid that copies were put onto together may reach beyond the image.
+    rows, columns = (
+        token_count(length, patch_size, stride) for length in own.shape[1:]
+    )
+    means = means_around(own.tokens[:, :rows, :columns], count, tick)
+    trust = torch.ones(own.shape[0]) if own.trust is None else own.trust
+    return HighResFeatures(
+        means.to(own.tokens.dtype),
+        own.shifts,
+        own.shape[1:],
+        patch_size + (count - 1) * stride,
+        count * stride,
+        boundary=own.boundary,
+        trust=TRUST * trust,
+    )

@@ -1,0 +1,163 @@
+"""Taking out of tokens what tells where they are rather than what they show.
+
+A Vision Transformer knows the position of each patch, and some of it stays in its
+tokens: an even surface gets a gradient. What noise images have in common is position
+alone, so the mean of their tokens is a map of this bias. It is subtracted, and its
+leading directions can be projected out besides. Both act on each token by itself and
+are linear (with an offset), so a linear readout still commutes with upsampling.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.backbones.loading import Backbone, GridBackbone
+
+DEBIAS = ("none", "mean", "project")
+NOISE_IMAGES = 8
+# From an even surface to a grainy one: what a position adds depends on the contrast.
+FAINTEST, STRONGEST = 0.02, 0.12  # standard deviations, where white is 1
+DIRECTIONS = 8
+MAPS_KEPT = 4
+
+
+@dataclass(frozen=True)
+class PositionBias:
+    """What the positions of a grid add to its tokens.
+
+    Attributes
+    ----------
+    map : (h, w, C) float32 tensor
+        Its mean over the grid is 0.
+    directions : (C, D) float32 tensor
+        Orthonormal: along which the map varies most; D is 0 if none are taken out.
+    """
+
+    map: Tensor
+    directions: Tensor
+
+    def removed_from(self, tokens: Tensor) -> Tensor:
+        """Return (B, h, w, C) tokens without the bias, in the type they have."""
+        even = tokens.float() - self.map.to(tokens.device)
+        directions = self.directions.to(tokens.device)
+        return (even - (even @ directions) @ directions.T).to(tokens.dtype)
+
+
+def has_positions(backbone: Backbone) -> bool:
+    """Return whether the tokens of a backbone can tell where they are on a grid."""
+    return not (backbone.equivariant or has_regions(backbone))
+
+
+def has_regions(backbone: object) -> bool:
+    """Return whether a backbone divides images by itself, with a token per region."""
+    return bool(getattr(backbone, "has_regions", False))
+
+
+class PositionBiases:
+    """The mean token maps of noise images, kept for the next image of the same size.
+
+    The `MAPS_KEPT` used last stay in main memory.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[object, ...], PositionBias] = OrderedDict()
+
+    def has(
+        self, backbone: Backbone, image_shape: tuple[int, int, int], stride: int
+    ) -> bool:
+        """Return whether a map is there already."""
+        return _key(backbone, image_shape, stride) in self._kept
+
+    def get(
+        self,
+        backbone: GridBackbone,
+        image_shape: tuple[int, int, int],
+        stride: int,
+        *,
+        debias: str,
+        tick: Callable[[], None],
+    ) -> PositionBias:
+        """Return the bias of a backbone on images of a shape.
+
+        Parameters
+        ----------
+        backbone : Backbone
+        image_shape : tuple of int
+            (channels, H, W), of whole patches.
+        stride : int
+        debias : {"mean", "project"}
+            Whether to subtract the map only, or also to project out the directions
+            along which it varies most.
+        tick : callable
+            Called ``NOISE_IMAGES * backbone.steps`` times unless the map is there. What
+            it raises ends the computation.
+
+        Notes
+        -----
+        The directions are the leading right singular vectors of the map, as in
+        INSID3 [1]_, which takes those of a constant image.
+
+        References
+        ----------
+        .. [1] "INSID3: training-free in-context segmentation with DINOv3", CVPR 2026.
+        """
+        key = _key(backbone, image_shape, stride)
+        if key not in self._kept:
+            mean = _mean_of_noise(backbone, image_shape, stride, tick)
+            even = mean - mean.mean((0, 1))  # the level of the tokens stays
+            self._kept[key] = PositionBias(even, _directions(even))
+        self._kept.move_to_end(key)
+        while len(self._kept) > MAPS_KEPT:
+            self._kept.popitem(last=False)
+        bias = self._kept[key]
+        if debias == "project":
+            return bias
+        return replace(bias, directions=bias.directions[:, :0])
+
+    def clear(self) -> None:
+        """Forget all maps."""
+        self._kept.clear()
+
+
+POSITION_BIASES = PositionBiases()
+
+
+def _key(
+    backbone: Backbone, image_shape: tuple[int, int, int], stride: int
+) -> tuple[object, ...]:
+    return backbone.name, backbone.weights_hash, backbone.dtype, image_shape, stride
+
+
+def _mean_of_noise(
+    backbone: GridBackbone,
+    image_shape: tuple[int, int, int],
+    stride: int,
+    tick: Callable[[], None],
+) -> Tensor:
+    """Return the mean of the tokens of seeded grey noise images, (h, w, C)."""
+    channels, height, width = image_shape
+    generator = torch.Generator().manual_seed(0)
+    total = torch.zeros(())
+    for deviation in np.geomspace(FAINTEST, STRONGEST, NOISE_IMAGES).tolist():
+        noise = torch.randn(1, 1, height, width, generator=generator)
+        grey = (0.5 + deviation * noise).clamp(0, 1)
+        image = grey.expand(1, channels, height, width).to(backbone.device)
+        tokens = backbone.tokens(image, stride=stride, tick=tick)
+        total = total + tokens[0].float().cpu()
+    return total / NOISE_IMAGES
+
+
+def _directions(bias: Tensor) -> Tensor:
+    """Return the leading right singular vectors of a (h, w, C) map, (C, D)."""
+    table = bias.reshape(-1, bias.shape[-1])
+    count = min(DIRECTIONS, table.shape[1] // 2)  # so that something is left
+    vectors: Tensor = torch.linalg.eigh(table.T @ table)[1]  # the leading ones last
+    return vectors[:, table.shape[1] - count :]

@@ -1,0 +1,366 @@
+"""High-resolution features that are never written out pixel by pixel.
+
+HR-Dv2 averages upsampled token maps of T transformed copies of an image into a
+(C, H, W) map F. Upsampling, undoing a transform and averaging act on space, a linear
+readout acts on channels, so they commute::
+
+    W · mean_t inverse_t(upsample(tokens_t)) + b
+        = mean_t inverse_t(upsample(tokens_t · Wᵀ)) + b
+
+Only the tokens are kept. Reading F at some pixels is a weighted gather of a few token
+rows; segmenting the image projects the tokens to K planes and upsamples those.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from numbers import Integral
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_hrdv2.core.features.base import Features, JoinedFeatures, Recipe
+from napari_hrdv2.core.features.tiles import Tile, overlap, stop_if, tiles_of, within
+from napari_hrdv2.core.features.token_maps import one_map_per_shift
+from napari_hrdv2.core.features.transforms import (
+    BOUNDARIES,
+    COMPATS,
+    TransformSet,
+    parse_transforms,
+)
+from napari_hrdv2.core.features.upsampling.axis import Axis, padded_length
+from napari_hrdv2.core.features.upsampling.bilateral import (
+    Bilateral,
+    checked_guide,
+    guide_from,
+)
+from napari_hrdv2.core.features.upsampling.featup_upsampling import (
+    JbuUpsampler,
+    jbu_upsampler,
+)
+from napari_hrdv2.core.features.upsampling.naf_upsampling import (
+    NafUpsampler,
+    naf_upsampler,
+)
+from napari_hrdv2.core.features.upsampling.projection import Needed, gathered, projected
+from napari_hrdv2.core.features.upsampling.separable import Spread
+from napari_hrdv2.core.features.upsampling.sharpening import (
+    FEATUP,
+    LEARNED,
+    Upsampling,
+    back_projected,
+    check_upsampling,
+    interpolated_patch_means,
+    on_one_grid,
+    parse_interpolation,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Features", "HighResFeatures", "JoinedFeatures", "Recipe"]
+
+PIXELS_PER_CHUNK = 4096
+
+
+class HighResFeatures(Features):
+    """The average of upsampled token maps of transformed copies of one image.
+
+    Parameters
+    ----------
+    tokens : (T, h, w, C) array or tensor, or a sequence of T (h, w, C) ones
+        Tokens of the transformed images, in the order of `transforms`; where a
+        transform turns the image, h and w are swapped.
+    transforms : str or TransformSet
+        Tokens of transforms that share a shift are averaged at once, because their
+        flips and turns can be undone on the token grid.
+    image_shape : tuple of int
+        (H, W). The image was padded at the bottom and the right to whole patches.
+    patch_size, stride : int
+        Side of a patch and distance of neighbouring patches in pixels.
+    interpolation : str
+        How tokens are upsampled, about their true centres: "nearest", "bilinear",
+        "bicubic", "interleaved" (for lattices of shifts), "bilateral" (guided by
+        the image), "naf" or "jbu" (the same, with weights that must be on the
+        machine). All but "nearest", "naf" and "jbu" may be followed by "+1" or
+        "+2": steps of back-projection, which sharpen. docs/upsampling.md compares them.
+    boundary : {"periodic", "reflect"}
+        What a shifted image showed at its border.
+    compat : {"corrected", "reference"}
+        ``"reference"`` reproduces HR-Dv2's published code, see Notes. It ships with
+        ``interpolation="nearest"``.
+    recipe : Recipe, optional
+        Where the tokens come from.
+    trust : (C,) tensor, optional
+        See `Features`.
+    guide : (H, W) or (channels, H, W) array or tensor, optional
+        The image: needed for "bilateral", in any range, which keeps it in 8 bits, and
+        for "naf" and "jbu", in 0..1.
+
+    Attributes
+    ----------
+    tokens : (T, h, w, C) tensor
+        One map for each of `shifts`; corrected by back-projection if there is any,
+        and of a single, finer grid if the interpolation asks for one.
+
+    Raises
+    ------
+    ValueError
+        If the tokens do not fit the transforms or the image.
+
+    Notes
+    -----
+    The method is HR-Dv2 [1]_. The published code undoes composed transforms in the
+    wrong order, counts the identity twice among flips and two of the quarter turns
+    twice, takes overlapping patches to tile the image, and adds up in half precision.
+    ``compat="reference"`` does so too, but for the half precision.
+
+    References
+    ----------
+    .. [1] R. Docherty et al., "Upsampling DINOv2 features for unsupervised vision
+       tasks and weakly supervised materials segmentation", arXiv:2410.19836.
+
+    Examples
+    --------
+    >>> tokens = np.ones((1, 2, 3, 5), np.float32)
+    >>> features = HighResFeatures(tokens, "identity", (28, 40), 14, 14)
+    >>> features.shape, features.sample([27], [39]).shape
+    ((5, 28, 40), (1, 5))
+    """
+
+    def __init__(
+        self,
+        tokens: ArrayLike | Tensor | Sequence[Tensor],
+        transforms: str | TransformSet,
+        image_shape: tuple[int, int],
+        patch_size: int,
+        stride: int,
+        interpolation: str = "bilinear",
+        *,
+        boundary: str = "periodic",
+        compat: str = "corrected",
+        recipe: Recipe | None = None,
+        trust: Tensor | None = None,
+        guide: ArrayLike | Tensor | None = None,
+    ) -> None:
+        upsampling = parse_interpolation(interpolation)
+        check_choice("boundary", boundary, BOUNDARIES)
+        check_choice("compat", compat, COMPATS)
+        image_shape, patch_size, stride = _checked_geometry(
+            image_shape, patch_size, stride
+        )
+        self.transforms = parse_transforms(transforms, stride, compat=compat)
+        self.shifts = self.transforms.shifts()
+        self.tokens = one_map_per_shift(tokens, self.transforms, self.shifts)
+        height, width = image_shape
+        grid = self.tokens.shape[1:3]
+        for length, count in zip(image_shape, grid, strict=True):
+            expected = padded_length(length, patch_size, stride)
+            if patch_size + stride * (count - 1) != expected:
+                raise ValueError(
+                    f"tokens: a grid of {tuple(grid)} does not fit an image of shape "
+                    f"{tuple(image_shape)} with patches of {patch_size} px every "
+                    f"{stride} px"
+                )
+        self.rows, self.columns = (
+            Axis(
+                length,
+                count,
+                patch_size,
+                stride,
+                upsampling.kernel,
+                boundary,
+                tiled=self.transforms.compat == "reference",
+            )
+            for length, count in zip(image_shape, grid, strict=True)
+        )
+        self.patch_size, self.stride = patch_size, stride
+        self.interpolation, self.boundary = interpolation, boundary
+        self.shape = (self.tokens.shape[3], height, width)
+        self.recipes = () if recipe is None else (recipe,)
+        self.trust = trust
+        self._bilateral: Bilateral | None = None
+        self._learned: NafUpsampler | JbuUpsampler | None = None
+        self._last_needed: tuple[Tile, Needed] | None = None
+        if not self._is_pixelwise:
+            self._upsample_by(upsampling, guide)
+
+    def _upsample_by(
+        self, upsampling: Upsampling, guide: ArrayLike | Tensor | None
+    ) -> None:
+        """Put the tokens onto one grid and correct them, as far as is asked for."""
+        check_upsampling(upsampling, self.shifts, self.stride)
+        if upsampling.needs_one_grid:
+            self.tokens, self.rows, self.columns = on_one_grid(
+                self.tokens, self.shifts, self.rows, self.columns
+            )
+            self.shifts = parse_transforms("identity", self.stride)
+        if upsampling.method in (LEARNED, FEATUP):
+            make = naf_upsampler if upsampling.method == LEARNED else jbu_upsampler
+            self._learned = make(
+                upsampling, guide, self.rows, self.columns, self.tokens.device
+            )
+        if upsampling.method == "bilateral":
+            levels = checked_guide(guide, self.shape[1:]).to(self.tokens.device)
+            self._bilateral = Bilateral(guide_from(levels), self.rows, self.columns)
+        if upsampling.steps:
+            patch_means = (
+                interpolated_patch_means(self.rows, self.columns)
+                if self._bilateral is None
+                else self._bilateral.patch_means
+            )
+            self.tokens = back_projected(self.tokens, patch_means, upsampling.steps)
+
+    def __repr__(self) -> str:
+        return (
+            f"HighResFeatures(shape={self.shape}, tokens={tuple(self.tokens.shape)}, "
+            f"transforms={self.transforms.spec!r}, {self.nbytes / 1e6:.0f} MB)"
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the tokens and what guides them take."""
+        tokens = self.tokens.numel() * self.tokens.element_size()
+        guide = self._bilateral or self._learned
+        return tokens + (guide.nbytes if guide else 0)
+
+    @cached_property
+    def _upsampler(self) -> Spread | Bilateral | NafUpsampler | JbuUpsampler:
+        if self._learned is not None:
+            return self._learned
+        if self._bilateral is not None:
+            return self._bilateral
+        return Spread(
+            [copy.shift for copy in self.shifts.copies],
+            self.shifts.weights,
+            self.rows,
+            self.columns,
+            self.tokens.device,
+        )
+
+    @property
+    def _is_pixelwise(self) -> bool:
+        """Whether every token is a pixel, so that there is nothing to upsample."""
+        one = [copy.shift for copy in self.shifts.copies] == [(0, 0)]
+        return one and self.patch_size == self.stride == 1
+
+    def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
+        pixels = self._pixels(rows, cols)
+        output = np.empty((len(pixels[0]), self.shape[0]), np.float32)
+        for start in range(0, len(output), PIXELS_PER_CHUNK):
+            chunk = slice(start, start + PIXELS_PER_CHUNK)
+            rows, columns = (axis[chunk] for axis in pixels)
+            if isinstance(self._upsampler, NafUpsampler | JbuUpsampler):
+                found = self._upsampler.sampled(self.tokens, rows, columns)
+            else:
+                found = gathered(self.tokens, *self._upsampler.taps(rows, columns))
+            output[chunk] = found.cpu().numpy()
+        return output
+
+    def planes(  # noqa: D102 - inherited
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        region: Tile | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        device = self.tokens.device
+        weight, bias = weight.to(device), bias.to(device)
+        late: Tensor | None = None
+        if isinstance(self._learned, NafUpsampler):
+            weight, bias = self._learned.by_head(weight, bias)
+        if isinstance(self._learned, JbuUpsampler):  # its weights do not sum to 1
+            bias, late = torch.zeros_like(bias), bias[:, None]
+        _, *shape = self.shape
+        area = region or Tile(slice(0, shape[0]), slice(0, shape[1]))
+        if not self._is_pixelwise:
+            # Interpolation weights sum to 1, so the bias may be added this early.
+            needed = None if region is None else self._needed(region)
+            logits = projected(self.tokens, weight, bias, needed, should_stop)
+            for tile, block in self._upsampler.blocks(logits, area):
+                stop_if(should_stop)
+                yield tile, block if late is None else block + late
+            return
+        for tile in tiles_of((shape[0], shape[1]), area):
+            tokens = self.tokens[:, tile.rows, tile.columns]
+            needed = [_as_masks(tile, area)]
+            logits = projected(tokens, weight, bias, needed, should_stop)
+            yield tile, logits[0].movedim(0, 1)
+
+    def _needed(self, region: Tile) -> Needed:
+        """Return the rows and columns of tokens that a region is interpolated from."""
+        last = self._last_needed  # a viewport stays while strokes are painted
+        if last is None or last[0] != region:
+            self._last_needed = last = region, self._upsampler.needed(region)
+        return last[1]
+
+    def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
+        if self._bilateral is not None or self._learned is not None:
+            channels = torch.eye(self.shape[0])
+            return self.project(channels, torch.zeros(self.shape[0]))
+        tokens = self.tokens.float().cpu()
+        rows, columns = self.rows.unpadded(), self.columns.unpadded()
+        total = torch.zeros(self.shape)
+        pairs = zip(self.shifts.copies, self.shifts.weights, strict=True)
+        for grid, (copy, share) in zip(tokens, pairs, strict=True):
+            upsampled = torch.einsum(
+                "yi,ijc,xj->cyx",
+                rows.matrix(torch.arange(rows.length)),
+                grid,
+                columns.matrix(torch.arange(columns.length)),
+            )
+            total += share * self._unshifted(upsampled, *copy.shift)
+        return total.numpy()
+
+    def _unshifted(self, image: Tensor, down: int, right: int) -> Tensor:
+        """Undo the shift of a (C, H', W') map of the padded image, and crop."""
+        _, height, width = self.shape
+        if self.rows.boundary == "periodic":
+            back = torch.roll(image, (-down, -right), (1, 2))
+            return back[:, :height, :width]
+        rows = (torch.arange(height) + down).clamp(0, image.shape[1] - 1)
+        columns = (torch.arange(width) + right).clamp(0, image.shape[2] - 1)
+        return image[:, rows][:, :, columns]
+
+
+def _as_masks(tile: Tile, region: Tile) -> tuple[Tensor, Tensor]:
+    """Return which rows and columns of a tile lie in a region."""
+    masks = []
+    for span, wanted, length in zip(tile, region, tile.shape, strict=True):
+        mask = torch.zeros(length, dtype=torch.bool)
+        common = overlap(span, wanted)
+        if common is not None:
+            mask[within(common, span)] = True
+        masks.append(mask)
+    return masks[0], masks[1]
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ValueError unless the value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}: {value!r} is unknown; use {' or '.join(choices)}")
+
+
+def _checked_geometry(
+    image_shape: tuple[int, int], patch_size: int, stride: int
+) -> tuple[tuple[int, int], int, int]:
+    """Return the geometry as plain ints, or say which is none."""
+    try:
+        height, width = (operator.index(length) for length in image_shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"image_shape: {image_shape!r} is not (H, W) in whole pixels"
+        ) from error
+    for name, value in (("patch_size", patch_size), ("stride", stride)):
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name}: {value!r} is not a whole number of at least 1")
+    if stride > patch_size:
+        raise ValueError(
+            f"stride: {stride} px would leave gaps between patches of {patch_size} px; "
+            "at most the patch size is allowed"
+        )
+    return (height, width), int(patch_size), int(stride)

@@ -1,0 +1,235 @@
+"""Features that are constant within regions of any shape: the other geometry.
+
+A region map per transformed copy of the image says which token a pixel shows::
+
+    F = mean_t tokens_t[labels_t]
+
+A linear readout acts on channels and the look-up on space, so they commute::
+
+    W · F + b = mean_t (tokens_t · Wᵀ + b)[labels_t]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_hrdv2.core.features.base import Features, Recipe
+from napari_hrdv2.core.features.high_resolution import check_choice
+from napari_hrdv2.core.features.tiles import Tile, stop_if, tiles_of
+from napari_hrdv2.core.features.transforms import (
+    BOUNDARIES,
+    Copy,
+    TransformSet,
+    parse_transforms,
+)
+from napari_hrdv2.core.features.upsampling.projection import Needed, projected
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Arrays = NDArray[Any] | Tensor | Sequence[NDArray[Any] | Tensor]
+
+__all__ = ["SuperpixelFeatures"]
+
+
+class SuperpixelFeatures(Features):
+    """The average of region-wise tokens of transformed copies of one image.
+
+    Parameters
+    ----------
+    tokens : (n, C) array or tensor, or a sequence of T ones
+        Tokens of the regions of each transformed image; n may differ between them.
+    label_maps : (H, W) array or tensor of int, or a sequence of T ones
+        Which token each pixel of the transformed image shows, 0 to n - 1. Where a
+        transform turns the image, H and W are swapped.
+    transforms : str or TransformSet
+    stride : int
+        The distance in pixels that a lattice of shifts divides.
+    boundary : {"periodic", "reflect"}
+        What a shifted image showed at its border.
+    recipe : Recipe, optional
+        Where the tokens come from.
+    trust : (C,) tensor, optional
+        See `Features`.
+
+    Attributes
+    ----------
+    label_maps : (T, H, W) int32 tensor
+        Of the upright image: which row of `tokens` each pixel shows.
+    tokens : (N, C) tensor
+        Of all copies, one after the other.
+    counts : tuple of int
+        How many tokens each copy has.
+
+    Raises
+    ------
+    ValueError
+        If tokens, label maps and transforms do not fit each other.
+
+    Examples
+    --------
+    >>> labels = np.array([[0, 0, 1], [2, 2, 1]])
+    >>> features = SuperpixelFeatures(np.eye(3, dtype=np.float32), labels)
+    >>> features.shape, features.sample([1], [0]).tolist()
+    ((3, 2, 3), [[0.0, 0.0, 1.0]])
+    """
+
+    def __init__(
+        self,
+        tokens: Arrays,
+        label_maps: Arrays,
+        transforms: str | TransformSet = "identity",
+        *,
+        stride: int = 16,
+        boundary: str = "periodic",
+        recipe: Recipe | None = None,
+        trust: Tensor | None = None,
+    ) -> None:
+        check_choice("boundary", boundary, BOUNDARIES)
+        self.transforms = parse_transforms(transforms, stride)
+        self.boundary = boundary
+        tables = _as_tensors(tokens)
+        maps = _as_tensors(label_maps)
+        _check_fit(tables, maps, len(self.transforms))
+        self.counts = tuple(len(table) for table in tables)
+        self.tokens = torch.cat(tables)
+        upright = [
+            _upright(labels, copy, boundary)
+            for labels, copy in zip(maps, self.transforms.copies, strict=True)
+        ]
+        shapes = sorted({tuple(labels.shape) for labels in upright})
+        if len(shapes) > 1:
+            raise ValueError(
+                f"label_maps: shapes {shapes} after undoing the transforms differ; "
+                "where one turns the image, H and W swap"
+            )
+        starts = np.cumsum([0, *self.counts[:-1]]).tolist()
+        self.label_maps = torch.stack(
+            [
+                (labels + start).to(self.tokens.device, torch.int32)
+                for labels, start in zip(upright, starts, strict=True)
+            ]
+        )
+        height, width = shapes[0]
+        self.shape = (self.tokens.shape[1], height, width)
+        self.recipes = () if recipe is None else (recipe,)
+        self.trust = trust
+
+    def __repr__(self) -> str:
+        return (
+            f"SuperpixelFeatures(shape={self.shape}, tokens={sum(self.counts)}, "
+            f"transforms={self.transforms.spec!r}, {self.nbytes / 1e6:.0f} MB)"
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that tokens and label maps take."""
+        both = (self.tokens, self.label_maps)
+        return sum(x.numel() * x.element_size() for x in both)
+
+    def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
+        index = [x.to(self.tokens.device) for x in self._pixels(rows, cols)]
+        seen = self.label_maps[:, index[0], index[1]]  # (T, N)
+        total = torch.zeros(seen.shape[1], self.shape[0], device=self.tokens.device)
+        for labels, share in zip(seen, self.transforms.weights, strict=True):
+            total += share * self.tokens[labels].float()
+        return total.cpu().numpy()
+
+    def planes(  # noqa: D102 - inherited
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        region: Tile | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        device = self.tokens.device
+        weight, bias = weight.to(device), bias.to(device)
+        _, height, width = self.shape
+        area = region or Tile(slice(0, height), slice(0, width))
+        seen = None if region is None else self._seen(region)
+        table = projected(self.tokens[None, None], weight, bias, seen, should_stop)
+        table = table[0, :, 0]  # (K, N)
+        for tile in tiles_of((height, width), area):
+            stop_if(should_stop)
+            total = torch.zeros((), device=device)
+            for labels, share in zip(
+                self.label_maps[:, tile.rows, tile.columns].flatten(1),
+                self.transforms.weights,
+                strict=True,
+            ):
+                total = total + share * table.index_select(1, labels)
+            yield tile, total.view(len(table), *tile.shape).movedim(0, 1)
+
+    def _seen(self, region: Tile) -> Needed:
+        """Return the tokens that a region shows, as columns of a grid of one row."""
+        columns = torch.zeros(len(self.tokens), dtype=torch.bool)
+        labels = self.label_maps[:, region.rows, region.columns]
+        columns[labels.flatten().long().cpu()] = True
+        return [(torch.ones(1, dtype=torch.bool), columns)]
+
+    def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
+        total = torch.zeros(*self.shape[1:], self.shape[0])
+        tokens = self.tokens.float().cpu()
+        for labels, share in zip(
+            self.label_maps.cpu(), self.transforms.weights, strict=True
+        ):
+            total += share * tokens[labels]
+        return np.ascontiguousarray(total.movedim(-1, 0).numpy())
+
+
+def _as_tensors(
+    values: ArrayLike | Tensor | Sequence[ArrayLike | Tensor],
+) -> list[Tensor]:
+    """Return one or several two-dimensional arrays as tensors."""
+    if isinstance(values, Tensor | np.ndarray):
+        values = list(values) if values.ndim == 3 else [values]
+    assert isinstance(values, Sequence)
+    return [
+        value.detach() if isinstance(value, Tensor) else torch.as_tensor(value)
+        for value in values
+    ]
+
+
+def _check_fit(tables: list[Tensor], maps: list[Tensor], copies: int) -> None:
+    if not len(tables) == len(maps) == copies:
+        raise ValueError(
+            f"tokens: {len(tables)} tables and {len(maps)} label maps do not fit "
+            f"{copies} transforms; one of each is needed for each transform"
+        )
+    channels = {table.shape[1:] for table in tables}
+    if len(channels) != 1 or tables[0].ndim != 2:
+        raise ValueError(
+            f"tokens: shapes {sorted(tuple(t.shape) for t in tables)} are not (n, C) "
+            "of one C"
+        )
+    for table, labels in zip(tables, maps, strict=True):
+        if labels.ndim != 2 or labels.is_floating_point() or not labels.numel():
+            raise ValueError(
+                f"label_maps: {labels.dtype} of shape {tuple(labels.shape)} is not an "
+                "(H, W) map of whole numbers"
+            )
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= len(table):
+            raise ValueError(
+                f"label_maps: labels {low}..{high} do not fit {len(table)} tokens; "
+                f"0 to {len(table) - 1} are needed"
+            )
+
+
+def _upright(labels: Tensor, copy: Copy, boundary: str) -> Tensor:
+    """Bring the label map of a transformed image back onto the image."""
+    labels = copy.inverse.apply_symmetry(labels[..., None])[..., 0]
+    down, right = copy.shift
+    if boundary == "periodic":
+        return torch.roll(labels, (-down, -right), (0, 1))
+    # What was moved out of the image shows what is nearest to it.
+    for axis, distance in enumerate((down, right)):
+        length = labels.shape[axis]
+        source = torch.arange(length, device=labels.device) + distance
+        labels = labels.index_select(axis, source.clamp(0, length - 1))
+    return labels

@@ -1,0 +1,1 @@
+"""From a grid of tokens to pixels."""

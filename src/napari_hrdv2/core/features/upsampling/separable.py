@@ -1,0 +1,274 @@
+"""Upsampling, un-shifting and averaging over all shifts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from napari_hrdv2.core.features.tiles import (
+    ROWS_PER_TILE,
+    Tile,
+    column_runs,
+    length_of,
+    runs,
+    touches,
+    within,
+)
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.features.upsampling.axis import Axis
+
+
+# A band's matrix has one entry for each pixel and token of it, most of which are 0. So
+# fine grids take shorter bands.
+COLUMNS_PER_BAND, COLUMN_TOKENS_PER_BAND = 256, 32
+ROW_TOKENS_PER_BAND = 28
+TOKENS_PER_STRIP = 128  # along the columns
+STRIP_BYTES = 64_000_000  # memory that rows upsampled along one axis may take
+
+
+@dataclass(frozen=True)
+class _Band:
+    """Pixels start..stop as a matrix over a selection of sources."""
+
+    pixels: slice
+    index: Tensor | slice  # m sources, a slice where they are neighbours
+    matrix: Tensor  # (pixels, m) float32
+
+    def sources(self, table: Tensor, axis: int) -> Tensor:
+        """Return the sources of a table, which has them along an axis."""
+        if isinstance(self.index, slice):
+            return table[self.index] if axis == 0 else table[:, self.index]
+        return table.index_select(axis, self.index)
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """Rows of tiles whose tokens are upsampled along the columns at once."""
+
+    tiles: list[list[_Band]]  # indices are into `groups`, laid end to end
+    groups: list[Tensor]  # token rows that are needed of each row shift
+
+
+class Spread:
+    """The linear map from token planes to pixel planes for a set of shifts.
+
+    Interpolation is separable, and shifts that move the rows alike can be added after
+    the columns are upsampled. So for each distinct row shift one banded matrix product
+    goes along the columns and sums over all column shifts; a second one goes along the
+    rows and sums over the row shifts.
+
+    Parameters
+    ----------
+    shifts : sequence of (int, int)
+        Row and column shift of each token map.
+    weights : sequence of float
+        Weight of each token map.
+    rows, columns : Axis
+    device : torch.device
+    """
+
+    def __init__(
+        self,
+        shifts: Sequence[tuple[int, int]],
+        weights: Sequence[float],
+        rows: Axis,
+        columns: Axis,
+        device: torch.device,
+    ) -> None:
+        self.shifts, self.weights = shifts, weights
+        self.rows, self.columns, self.device = rows, columns, device
+        self.row_shifts = sorted({row for row, _ in shifts})
+        self.members = [
+            [number for number, (row, _) in enumerate(shifts) if row == row_shift]
+            for row_shift in self.row_shifts
+        ]
+        self._column_bands: dict[tuple[int, int], list[list[_Band]]] = {}
+        self._strips: dict[tuple[int, int], _Strip] = {}
+
+    def blocks(self, planes: Tensor, region: Tile) -> Iterator[tuple[Tile, Tensor]]:
+        """Yield the upsampled average, in the tiles that a region touches.
+
+        Parameters
+        ----------
+        planes : (T, K, h, w) float32 tensor
+        region : Tile
+
+        Yields
+        ------
+        Tile
+        (rows, K, columns) float32 tensor
+        """
+        count = planes.shape[1]
+        for columns in column_runs(self.columns.length):
+            for strip_rows in runs(0, self.rows.length, self._strip_length(count)):
+                if not touches(Tile(strip_rows, columns), region):
+                    continue
+                strip = self._strip(strip_rows)
+                wide = self._upsampled_columns(planes, strip, columns)  # (n, K·W)
+                for bands in strip.tiles:
+                    rows = slice(bands[0].pixels.start, bands[-1].pixels.stop)
+                    tile = Tile(rows, columns)
+                    if not touches(tile, region):
+                        continue
+                    block = wide.new_empty(tile.shape[0], wide.shape[1])
+                    for band in bands:
+                        torch.mm(
+                            band.matrix,
+                            band.sources(wide, 0),
+                            out=block[within(band.pixels, rows)],
+                        )
+                    yield tile, block.view(len(block), count, -1)
+
+    def needed(self, region: Tile) -> list[tuple[Tensor, Tensor]]:
+        """Return which rows and columns of each token map a region takes from."""
+        rows, columns = (
+            {shift: axis.needed(span, shift) for shift in distinct}
+            for axis, span, distinct in zip(
+                (self.rows, self.columns),
+                region,
+                (set(shifts) for shifts in zip(*self.shifts, strict=True)),
+                strict=True,
+            )
+        )
+        return [(rows[down], columns[right]) for down, right in self.shifts]
+
+    def taps(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tokens that pixels are averages of, and their weights.
+
+        Parameters
+        ----------
+        rows, columns : (N,) int64 tensors
+
+        Returns
+        -------
+        index : (N, taps) int64 tensor
+            Into the tokens of all shifts, flattened.
+        weight : (N, taps) float32 tensor
+        """
+        indices, weights = [], []
+        height, width = self.rows.tokens, self.columns.tokens
+        row_taps, column_taps = cache(self.rows.taps), cache(self.columns.taps)
+        pairs = zip(self.shifts, self.weights, strict=True)
+        for number, (shift, share) in enumerate(pairs):
+            row, row_weight = row_taps(rows, shift[0])
+            column, column_weight = column_taps(columns, shift[1])
+            index = (number * height + row)[:, :, None] * width + column[:, None, :]
+            weight = share * row_weight[:, :, None] * column_weight[:, None, :]
+            indices.append(index.flatten(1))
+            weights.append(weight.flatten(1))
+        index, weight = torch.cat(indices, 1), torch.cat(weights, 1)
+        return index.to(self.device), weight.to(self.device)
+
+    def _strip_length(self, count: int) -> int:
+        """Return the rows of a strip, whole tiles that do not take too much memory."""
+        row_bytes = len(self.row_shifts) * count * min(self.columns.length, 1536) * 4
+        rows = STRIP_BYTES // row_bytes * self.rows.stride
+        rows = min(rows, TOKENS_PER_STRIP * self.rows.stride)
+        return max(1, rows // ROWS_PER_TILE) * ROWS_PER_TILE
+
+    def _strip(self, rows: slice) -> _Strip:
+        key = rows.start, rows.stop
+        if key not in self._strips:
+            weighted = [(shift, 1.0) for shift in self.row_shifts]
+            step = min(ROWS_PER_TILE, ROW_TOKENS_PER_BAND * self.rows.stride)
+            tiles = [
+                [
+                    _joined_band(self.rows, pixels, weighted, self.device)
+                    for pixels in runs(tile.start, tile.stop, step)
+                ]
+                for tile in runs(rows.start, rows.stop, ROWS_PER_TILE)
+            ]
+            indices = torch.cat([index for bands in tiles for _, index, _ in bands])
+            needed, position = torch.unique(indices, return_inverse=True)
+            group = needed // self.rows.tokens
+            places = iter(
+                torch.split(
+                    position, [len(index) for bands in tiles for _, index, _ in bands]
+                )
+            )
+            self._strips[key] = _Strip(
+                [
+                    [
+                        _Band(pixels, _as_slice(next(places)), matrix)
+                        for pixels, _, matrix in bands
+                    ]
+                    for bands in tiles
+                ],
+                [
+                    needed[group == number] % self.rows.tokens
+                    for number in range(len(self.row_shifts))
+                ],
+            )
+        return self._strips[key]
+
+    def _bands(self, columns: slice) -> list[list[_Band]]:
+        """Return the bands of a column of tiles, for each distinct row shift."""
+        key = columns.start, columns.stop
+        if key not in self._column_bands:
+            step = min(COLUMNS_PER_BAND, COLUMN_TOKENS_PER_BAND * self.columns.stride)
+            of_groups = []
+            for members in self.members:
+                weighted = [(self.shifts[n][1], self.weights[n]) for n in members]
+                bands = [
+                    _joined_band(self.columns, pixels, weighted, self.device)
+                    for pixels in runs(columns.start, columns.stop, step)
+                ]
+                of_groups.append(
+                    [_Band(at, _as_slice(index), matrix) for at, index, matrix in bands]
+                )
+            # Whole or not at all: other threads may be reading these features too.
+            self._column_bands[key] = of_groups
+        return self._column_bands[key]
+
+    def _upsampled_columns(
+        self, planes: Tensor, strip: _Strip, columns: slice
+    ) -> Tensor:
+        """Return the token rows of a strip as (n, K·W), W being a tile's columns."""
+        count, length = planes.shape[1], length_of(columns)
+        needed = sum(len(rows) for rows in strip.groups)
+        wide = torch.empty(needed * count, length, device=self.device)
+        first = 0
+        for members, bands, rows in zip(
+            self.members, self._bands(columns), strip.groups, strict=True
+        ):
+            maps = torch.tensor(members, device=self.device)[:, None]
+            source = planes[maps, :, rows]  # (members, n, K, w)
+            source = source.permute(1, 2, 0, 3).flatten(2).flatten(0, 1)
+            mine = wide[first : first + len(source)]
+            first += len(source)
+            for band in bands:
+                torch.mm(
+                    band.sources(source, 1),
+                    band.matrix.T,
+                    out=mine[:, within(band.pixels, columns)],
+                )
+        return wide.view(needed, count * length)
+
+
+def _joined_band(
+    axis: Axis,
+    pixels: slice,
+    shifts: Sequence[tuple[int, float]],
+    device: torch.device,
+) -> tuple[slice, Tensor, Tensor]:
+    """Return pixels, sources (of several shifts, laid end to end) and their matrix."""
+    run = torch.arange(pixels.start, pixels.stop)
+    indices, matrices = [], []
+    for number, (shift, weight) in enumerate(shifts):
+        index, matrix = axis.band(run, shift)
+        indices.append(index + number * axis.tokens)
+        matrices.append(weight * matrix)
+    return pixels, torch.cat(indices).to(device), torch.cat(matrices, 1).to(device)
+
+
+def _as_slice(index: Tensor) -> Tensor | slice:
+    """Return indices as a slice if each follows the one before."""
+    first, last = int(index[0]), int(index[-1])
+    is_run = last - first == len(index) - 1 and bool((index.diff() == 1).all())
+    return slice(first, last + 1) if is_run else index

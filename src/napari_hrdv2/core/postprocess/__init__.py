@@ -1,0 +1,1 @@
+"""Labels to labels: smoothing, small regions, single objects."""

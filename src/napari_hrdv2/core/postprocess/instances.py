@@ -1,0 +1,146 @@
+"""From a class to its single objects: connected components, or a watershed split."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from napari_hrdv2.core.label_checks import checked_labels, checked_mask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["METHODS", "Method", "instances", "touches_border"]
+
+Method = Literal["components", "watershed"]
+METHODS: tuple[Method, ...] = get_args(Method)
+SMOOTHING = 1.0  # of distances, in pixels: rough outlines have many tiny maxima
+DEPTH = 0.5  # pixels by which the middle of an object is wider than its necks
+
+
+def instances(
+    labels: NDArray[np.integer[Any]],
+    class_id: int,
+    *,
+    method: Method = "components",
+    min_distance: int = 5,
+    connectivity: int = 1,
+    excluded: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int32]:
+    """Return the objects of one class, numbered from 1.
+
+    Parameters
+    ----------
+    labels : (H, W) integer array
+    class_id : int
+        The class whose objects are wanted.
+    method : "components" or "watershed"
+        Pixels that touch are one object; or such objects are cut at their necks: each
+        maximum of the distance to the outline floods its own object.
+    min_distance : int
+        Of the maxima of two objects, in pixels; larger cuts less. For the watershed.
+    connectivity : 1 or 2
+        Whether pixels touch by their edges only or also by their corners.
+    excluded : (H, W) bool array, optional
+        Pixels that belong to no object.
+
+    Returns
+    -------
+    (H, W) int32 array
+        0 where there is no object; all 0 if the class does not occur.
+
+    Raises
+    ------
+    ValueError
+        If an argument cannot be used.
+    """
+    from skimage.measure import label
+
+    labels = checked_labels(labels)
+    _check_options(method, min_distance, connectivity)
+    mask = labels == class_id
+    excluded = checked_mask(excluded, mask.shape)
+    if excluded is not None:
+        mask &= ~excluded
+    if not mask.any():
+        return np.zeros(mask.shape, np.int32)
+    whole: NDArray[np.int32] = label(mask, connectivity=connectivity).astype(np.int32)
+    if method == "components":
+        return whole
+    return _cut(whole, min_distance, connectivity)
+
+
+def touches_border(
+    instances: NDArray[np.integer[Any]], *, excluded: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Return which objects the image cuts off, as far as one can see.
+
+    Parameters
+    ----------
+    instances : (H, W) integer array
+        Objects by number; 0 is none.
+    excluded : (H, W) bool array, optional
+        Pixels whose neighbours count as at the border, too.
+
+    Returns
+    -------
+    (N + 1,) bool array
+        By number, up to the largest, N; False for 0.
+    """
+    instances = checked_labels(instances, "instances")
+    mask = checked_mask(excluded, instances.shape)
+    outside = np.zeros(instances.shape, bool) if mask is None else mask
+    outside = np.pad(outside, 1, constant_values=True)
+    beside = outside[2:, 1:-1] | outside[:-2, 1:-1]
+    beside |= outside[1:-1, 2:] | outside[1:-1, :-2]
+    touching = np.zeros(int(instances.max(initial=0)) + 1, bool)
+    touching[instances[beside]] = True
+    touching[0] = False
+    return touching
+
+
+def _cut(
+    whole: NDArray[np.int32], min_distance: int, connectivity: int
+) -> NDArray[np.int32]:
+    """Return objects cut at their necks, numbered in the order of their first pixel."""
+    from scipy.ndimage import distance_transform_edt, gaussian_filter
+    from skimage.measure import label
+    from skimage.morphology import reconstruction
+    from skimage.segmentation import watershed
+
+    mask = whole > 0
+    # The border of the image is no outline: an object goes on beyond it.
+    distance = gaussian_filter(distance_transform_edt(mask), SMOOTHING)
+    # Ridges are flat in objects of one width: what counts is what stands out.
+    tops = (distance > reconstruction(distance - DEPTH, distance)) & mask
+    near = (distance_transform_edt(~tops) <= min_distance / 2) & mask
+    markers = np.where(tops, label(near, connectivity=2), 0)
+    # Smoothing leaves an object of few pixels without a maximum.
+    forgotten = ~np.isin(whole, whole[tops]) & mask
+    markers[forgotten] = whole[forgotten] + markers.max()
+    parts = watershed(-distance, markers, mask=mask, connectivity=connectivity)
+    return _in_order(parts)
+
+
+def _in_order(parts: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    numbers, first = np.unique(parts, return_index=True)
+    numbers, first = numbers[numbers > 0], first[numbers > 0]
+    new = np.zeros(int(numbers.max()) + 1, np.int32)
+    new[numbers[np.argsort(first)]] = np.arange(1, len(numbers) + 1)
+    numbered: NDArray[np.int32] = new[parts]
+    return numbered
+
+
+def _check_options(method: str, min_distance: int, connectivity: int) -> None:
+    if method not in METHODS:
+        raise ValueError(f"method: {method!r} is none of {', '.join(METHODS)}")
+    if isinstance(min_distance, float) or min_distance < 1:
+        raise ValueError(
+            f"min_distance: {min_distance!r} is not a whole number of pixels from 1"
+        )
+    if connectivity not in (1, 2):
+        raise ValueError(
+            f"connectivity: {connectivity!r} is neither 1 (pixels touch by edges) nor "
+            "2 (also by corners)"
+        )

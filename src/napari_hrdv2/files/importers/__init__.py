@@ -1,0 +1,1 @@
+"""Labels from other programs: ilastik, Labkit, ImageJ, images of labels."""

@@ -1,0 +1,223 @@
+"""Labels of an ilastik pixel classification project (.ilp, which is HDF5).
+
+What is painted lies in blocks: `PixelClassification/LabelSets/labelsNNN/blockNNNN` for
+lane NNN, each with its place in `blockSlice` ("[0:1,5:9,…]") and the order of its axes
+in `axistags`. Older projects leave out the latter; then the axes are those of the
+lane's image in `Input Data/infos/laneNNNN/Raw Data`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_hrdv2.files.importers.imported import (
+    ImportedLabels,
+    check_size,
+    count_text,
+    narrow,
+    optional_module,
+    size_text,
+)
+from napari_hrdv2.files.labels import LabelClasses
+from napari_hrdv2.files.read import damaged
+
+_USUAL_AXES = {2: "yx", 3: "yxc", 4: "zyxc", 5: "tzyxc"}
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """An image of the project: what it is called, its size if that is known."""
+
+    index: int
+    title: str
+    names: frozenset[str]
+    axes: str
+    lengths: dict[str, int]
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        if {"y", "x"} <= set(self.lengths):
+            return self.lengths["y"], self.lengths["x"]
+        return None
+
+    @property
+    def planes(self) -> int:
+        return self.lengths.get("z", 1) * self.lengths.get("t", 1)
+
+    def __str__(self) -> str:
+        size = f" ({size_text(self.shape)})" if self.shape else ""
+        return f"{self.title}{size}"
+
+
+def read_ilastik(
+    path: Path, shape: tuple[int, int] | None, *, image_name: str | None = None
+) -> ImportedLabels:
+    """Return the labels of one image of a project; see `import_labels`."""
+    h5py = optional_module("h5py", f"{path}: reading ilastik projects")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise damaged(path, error) from error
+    with file:
+        group = file.get("PixelClassification")
+        if group is None or "LabelSets" not in group:
+            raise ValueError(
+                f"{path} has no labels of ilastik's pixel classification; give a "
+                "project of that workflow"
+            )
+        try:
+            lane = _chosen(path, _lanes(file), shape, image_name)
+            labels = _labels(path, _label_set(group, lane.index), lane, shape)
+            classes = _classes(group)
+        except (KeyError, TypeError, AttributeError, OSError) as error:
+            raise damaged(path, error) from error
+    painted = np.unique(labels[labels > 0])
+    note = f"{count_text(len(painted), 'class', 'classes')} of {lane.title}"
+    return ImportedLabels(narrow(labels), classes, f"ilastik project: {note}.")
+
+
+def _lanes(file: Any) -> list[_Lane]:
+    infos = file["Input Data/infos"]
+    found = []
+    for key in sorted(infos, key=_number):
+        info = infos[key].get("Raw Data", infos[key])
+        nickname, file_path = (_text(info, name) for name in ("nickname", "filePath"))
+        # Projects travel: the path may be of Windows, and end inside an HDF5 file.
+        outer = re.split(r"(?<=\.h5)/", file_path.replace("\\", "/"))[0]
+        file_name = PureWindowsPath(outer)
+        names = {nickname, file_name.name, file_name.stem} - {""}
+        axes = _axes(_text(info, "axistags")) or _text(info, "axisorder")
+        lengths = info["shape"][()].tolist() if "shape" in info else []
+        axes = axes or _USUAL_AXES.get(len(lengths), "")
+        found.append(
+            _Lane(
+                index=_number(key),
+                title=file_name.name or nickname or key,
+                names=frozenset(name.lower() for name in names),
+                axes=axes,
+                lengths=dict(zip(axes, lengths, strict=False)),
+            )
+        )
+    return found
+
+
+def _chosen(
+    path: Path,
+    lanes: list[_Lane],
+    shape: tuple[int, int] | None,
+    image_name: str | None,
+) -> _Lane:
+    """The lane of that name, or the only one of that size."""
+    wanted = {str(image_name).lower(), Path(str(image_name)).stem.lower()}
+    candidates = [lane for lane in lanes if image_name and lane.names & wanted]
+    if len(candidates) != 1:
+        fitting = [x for x in candidates or lanes if shape is None or x.shape == shape]
+        candidates = fitting or (lanes if len(lanes) == 1 else [])
+    if len(candidates) == 1:
+        lane = candidates[0]
+        if lane.planes > 1:
+            raise ValueError(
+                f"{path}: {lane.title} is a stack of {lane.planes} planes; labels of "
+                "one 2-D image are needed"
+            )
+        if lane.shape is not None:
+            check_size(path, lane.shape, shape)
+        return lane
+    listed = "; ".join(map(str, lanes)) or "none"
+    said = f"named {image_name!r}" if image_name else "to choose"
+    size = f" of {size_text(shape)}" if shape else ""
+    raise ValueError(
+        f"{path} has no single image {said}{size}; it has {listed}: give the name of "
+        "one of them"
+    )
+
+
+def _label_set(group: Any, index: int) -> Any:
+    sets = group["LabelSets"]
+    keys = [key for key in sets if _number(key) == index]
+    return sets[keys[0]] if keys else {}
+
+
+def _labels(
+    path: Path, blocks: Any, lane: _Lane, shape: tuple[int, int] | None
+) -> NDArray[Any]:
+    parts = [_block(path, blocks[key], lane) for key in sorted(blocks)]
+    size = lane.shape or shape
+    if size is None:  # an old project that does not say: as far as is painted
+        size = (
+            max((rows.stop for rows, _, _ in parts), default=0),
+            max((columns.stop for _, columns, _ in parts), default=0),
+        )
+    labels = np.zeros(size, np.uint16)
+    for rows, columns, block in parts:
+        if rows.stop > size[0] or columns.stop > size[1]:
+            check_size(path, (rows.stop, columns.stop), size)
+        # Blocks may overlap by their borders: what is not painted hides nothing.
+        np.copyto(labels[rows, columns], block, where=block > 0)
+    if not labels.any():
+        raise ValueError(f"{path} has no labels on {lane.title}; paint it in ilastik")
+    return labels
+
+
+def _block(path: Path, node: Any, lane: _Lane) -> tuple[slice, slice, NDArray[Any]]:
+    """Rows, columns and (rows, columns) ids of a block, whatever its axes."""
+    attributes = dict(node.attrs)
+    data = node["data"][()] if hasattr(node, "keys") else node[()]  # a masked one
+    places = re.findall(r"(\d+):(\d+)", _decoded(attributes["blockSlice"]))
+    axes = _axes(_decoded(attributes.get("axistags", ""))) or lane.axes
+    if len(axes) == data.ndim - 1 and "c" not in axes:
+        axes += "c"
+    if len(axes) != data.ndim:
+        axes = _USUAL_AXES.get(data.ndim, "")
+    if not {"y", "x"} <= set(axes) or len(places) != data.ndim:
+        raise damaged(path, ValueError(f"a block of labels has the axes {axes!r}"))
+    at = {
+        axis: slice(int(a), int(b)) for axis, (a, b) in zip(axes, places, strict=True)
+    }
+    row, column = axes.index("y"), axes.index("x")
+    moved = np.moveaxis(data, (row, column), (-2, -1))
+    return at["y"], at["x"], moved.reshape(-1, *moved.shape[-2:])[0]
+
+
+def _classes(group: Any) -> LabelClasses:
+    names = _rows(group, "LabelNames")
+    colors = _rows(group, "LabelColors")
+    return LabelClasses(
+        {i: _decoded(name) for i, name in enumerate(names, 1)},
+        {
+            i: "#{:02x}{:02x}{:02x}".format(*(int(part) for part in rgb[:3]))
+            for i, rgb in enumerate(colors, 1)
+        },
+    )
+
+
+def _rows(group: Any, name: str) -> Any:
+    if name not in group or group[name].attrs.get("isEmpty", False):
+        return []
+    return group[name][()]
+
+
+def _axes(axistags: str) -> str:
+    if not axistags:
+        return ""
+    return "".join(axis["key"] for axis in json.loads(axistags)["axes"])
+
+
+def _text(group: Any, name: str) -> str:
+    return _decoded(group[name][()]) if name in group else ""
+
+
+def _decoded(value: Any) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def _number(key: str) -> int:
+    digits = re.findall(r"\d+", key)
+    return int(digits[-1]) if digits else 0

@@ -1,0 +1,227 @@
+"""ImageJ regions of interest (.roi, or RoiSet.zip) as labels.
+
+Areas (polygon, freehand, traced, rectangle, oval and what is composed of them) are
+filled, lines are drawn as wide as their stroke, of a point one pixel is taken.
+
+Which class a region belongs to, by the first rule that applies:
+
+1. If regions have groups, the class id is the number of the group; those without a
+   group are left out.
+2. If every region has a name of words, as in "matrix-1" and "matrix-2", names that
+   differ only by a number at their end are one class.
+3. If regions have several stroke colours, each colour is a class.
+4. All are one class.
+
+Classes of the rules 2 and 3 are numbered as they come. Later regions cover former ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_hrdv2.files.importers.imported import (
+    ImportedLabels,
+    count_text,
+    narrow,
+    optional_module,
+    size_text,
+)
+from napari_hrdv2.files.labels import LabelClasses
+from napari_hrdv2.files.read import damaged
+
+_COUNTER = re.compile(r"[\s_\-.#:(]*\d+\)?$")
+_WORD = re.compile(r"[^\W\d_]")
+_NEARLY = 1e-3  # of a pixel: a line of even width covers as many rows as it is wide
+
+
+def read_rois(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
+    """Return the regions of a file as labels; see `import_labels`."""
+    roifile = optional_module("roifile", f"{path}: reading ImageJ regions")
+    if shape is None:
+        raise ValueError(
+            f"{path}: regions do not tell the size of their image; give shape=(H, W)"
+        )
+    try:
+        found = roifile.roiread(path)
+    except Exception as error:  # damaged files raise anything
+        raise damaged(path, error) from error
+    every = found if isinstance(found, list) else [found]
+    areas = [roi for roi in every if _is_region(roi) and not _of_another_plane(roi)]
+    ids, names, rule = _classes(areas)
+    labels = np.zeros(shape, np.uint16)
+    colors: dict[int, str] = {}
+    for roi, class_id in zip(areas, ids, strict=True):
+        if class_id == 0:
+            continue
+        pixels = _pixels(roi, shape)
+        if not pixels[0].size and _is_outside(roi, shape):
+            raise ValueError(
+                f"{path}: the region {roi.name or '(no name)'} lies outside of the "
+                f"image of {size_text(shape)} (width × height); regions of this very "
+                "image are needed"
+            )
+        labels[pixels] = class_id
+        color = _color(roi)
+        if color:
+            colors.setdefault(class_id, color)
+    if not labels.any():
+        raise ValueError(f"{path} has no region that covers a pixel; draw some in Fiji")
+    left_out = len(every) - sum(class_id > 0 for class_id in ids)
+    note = f"{count_text(len(ids) - ids.count(0), 'region')}, {rule}"
+    if left_out:
+        note += f"; {left_out} left out (texts, other planes, or in no group)"
+    return ImportedLabels(
+        narrow(labels), LabelClasses(names, colors), f"ImageJ: {note}."
+    )
+
+
+def _is_region(roi: Any) -> bool:
+    return roi.roitype.name != "NOROI" and roi.subtype.name not in ("TEXT", "IMAGE")
+
+
+def _of_another_plane(roi: Any) -> bool:
+    return any(place > 1 for place in (roi.position, roi.z_position, roi.t_position))
+
+
+def _classes(rois: list[Any]) -> tuple[list[int], dict[int, str], str]:
+    """Class id of each region, the names of classes, and the rule in words."""
+    bases = [_COUNTER.sub("", roi.name or "") for roi in rois]
+    if any(roi.group > 0 for roi in rois):
+        ids = [int(roi.group) for roi in rois]
+        names = {}
+        for i in sorted(set(ids) - {0}):
+            alike = {base for base, j in zip(bases, ids, strict=True) if i == j}
+            name = alike.pop() if len(alike) == 1 else ""
+            names[i] = name if _WORD.search(name) else f"Group {i}"
+        return ids, names, "classes by group"
+    if rois and all(_WORD.search(base) for base in bases):
+        return _numbered(bases, "classes by name", lambda key: key)
+    shades = [_color(roi) or "" for roi in rois]
+    if len(set(shades)) > 1:
+        return _numbered(shades, "classes by stroke colour", lambda key: "")
+    return [1] * len(rois), {}, "all one class"
+
+
+def _numbered(
+    keys: list[str], rule: str, name: Callable[[str], str]
+) -> tuple[list[int], dict[int, str], str]:
+    """Number keys as they come."""
+    number = {key: i for i, key in enumerate(dict.fromkeys(keys), 1)}
+    names = {i: name(key) for key, i in number.items() if name(key)}
+    return [number[key] for key in keys], names, rule
+
+
+def _color(roi: Any) -> str | None:
+    color = roi.hexcolor(roi.stroke_color)
+    return None if color is None else str(color)
+
+
+def _pixels(
+    roi: Any, shape: tuple[int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the pixels that a region covers."""
+    kind = roi.roitype.name
+    if kind == "OVAL" and not roi.n_coordinates:
+        return _oval(roi, shape)
+    if kind == "POINT":
+        columns, rows = np.floor(roi.coordinates()).astype(int).reshape(-1, 2).T
+        inside = (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
+        return rows[inside], columns[inside]
+    if kind in ("LINE", "POLYLINE", "FREELINE", "ANGLE"):
+        return _line(roi, shape)
+    if kind == "RECT" and roi.subpixelrect and not roi.n_coordinates:
+        left, top, right, bottom = _bounds(roi)
+        corners = [[left, top], [left, bottom], [right, bottom], [right, top]]
+        return _areas([np.array(corners)], shape)
+    return _areas(roi.coordinates(multi=True), shape)
+
+
+def _areas(
+    outlines: list[NDArray[Any]], shape: tuple[int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pixels whose centre lies within an odd number of outlines: the rest are holes."""
+    from skimage.draw import polygon
+
+    odd = np.zeros(shape, bool) if len(outlines) > 1 else None
+    rows = columns = np.empty(0, np.intp)
+    for outline in outlines:
+        # A pixel covers [x, x + 1), so its centre is half a pixel on.
+        x, y = outline.astype(float).T - 0.5
+        rows, columns = polygon(y, x, shape)
+        if odd is not None:
+            odd[rows, columns] ^= True
+    if odd is None:
+        return rows, columns
+    rows, columns = np.nonzero(odd)
+    return rows, columns
+
+
+def _oval(
+    roi: Any, shape: tuple[int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    left, top, right, bottom = _bounds(roi)
+    window = _window((top, bottom), (left, right), shape)
+    y = (window[0] + 0.5 - (top + bottom) / 2) / max((bottom - top) / 2, 0.5)
+    x = (window[1] + 0.5 - (left + right) / 2) / max((right - left) / 2, 0.5)
+    inside = y**2 + x**2 <= 1
+    return window[0][inside], window[1][inside]
+
+
+def _line(
+    roi: Any, shape: tuple[int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pixels within half the stroke width of the line."""
+    points = np.asarray(roi.coordinates(), float)
+    if roi.subpixelresolution:
+        points = points - 0.5  # to where pixel 3 has its centre at 3
+    reach = max(roi.float_stroke_width or roi.stroke_width, 1) / 2
+    drawn = np.zeros(shape, bool)
+    for start, end in pairwise(points):
+        (left, top), (right, bottom) = np.minimum(start, end), np.maximum(start, end)
+        rows, columns = _window(
+            (top - reach, bottom + reach), (left - reach, right + reach), shape
+        )
+        x, y = columns - start[0] + _NEARLY, rows - start[1] + _NEARLY
+        dx, dy = end - start
+        along = np.clip((x * dx + y * dy) / max(dx * dx + dy * dy, 1e-12), 0, 1)
+        near = (x - along * dx) ** 2 + (y - along * dy) ** 2 <= reach**2
+        drawn[rows[near], columns[near]] = True
+    rows, columns = np.nonzero(drawn)
+    return rows, columns
+
+
+def _window(
+    rows: tuple[float, float], columns: tuple[float, float], shape: tuple[int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Row and column of each pixel of the image between two corners."""
+    low = [max(int(np.floor(span[0])), 0) for span in (rows, columns)]
+    high = [
+        min(int(np.ceil(span[1])) + 1, length)
+        for span, length in zip((rows, columns), shape, strict=True)
+    ]
+    grid = np.mgrid[low[0] : high[0], low[1] : high[1]]
+    return grid[0], grid[1]
+
+
+def _bounds(roi: Any) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom."""
+    if roi.subpixelrect:
+        return roi.xd, roi.yd, roi.xd + roi.widthd, roi.yd + roi.heightd
+    return roi.left, roi.top, roi.right, roi.bottom
+
+
+def _is_outside(roi: Any, shape: tuple[int, int]) -> bool:
+    """Whether it lies beside the image, rather than between centres of pixels."""
+    if roi.roitype.name in ("OVAL", "RECT") and not roi.n_coordinates:
+        left, top, right, bottom = _bounds(roi)
+    else:
+        outline = np.concatenate(roi.coordinates(multi=True))
+        (left, top), (right, bottom) = outline.min(0), outline.max(0)
+    return bool(left >= shape[1] or top >= shape[0] or right < 0 or bottom < 0)

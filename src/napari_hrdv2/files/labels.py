@@ -1,0 +1,232 @@
+"""Labels and segmentations: TIFF that ImageJ and napari read, a PNG to look at."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.files.read import image_format, open_picture
+
+_KEY = "napari_hrdv2"
+_SMALLEST = 2.0**-31  # of the numbers that the fractions in TIFF hold
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+_ASCII_UNITS = {"µm": "um", "μm": "um", "Å": "angstrom"}
+
+
+@dataclass(frozen=True)
+class LabelClasses:
+    """What the label ids of a file stand for."""
+
+    names: dict[int, str] = field(default_factory=dict)
+    colors: dict[int, str] = field(default_factory=dict)
+
+
+def read_labels(path: str | os.PathLike[str]) -> NDArray[np.unsignedinteger[Any]]:
+    """Return the label ids in a file.
+
+    Parameters
+    ----------
+    path : path-like
+        A TIFF, PNG or BMP file with one whole number per pixel; the colours of a
+        palette are ignored.
+
+    Returns
+    -------
+    (H, W) array of uint8, uint16 or uint32
+        The narrowest that holds them.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `read_image`, and for colours, fractions, negative ids and JPEG.
+    """
+    path = Path(path)
+    kind = image_format(path)
+    if kind == "JPEG":
+        raise ValueError(
+            f"{path} is a JPEG, which alters label ids; save labels as TIFF or PNG"
+        )
+    if kind == "TIFF":
+        from napari_hrdv2.files.tiff import read_tiff
+
+        data = read_tiff(path).data
+    else:
+        data = np.asarray(open_picture(path))
+    if data.ndim != 2:
+        raise ValueError(
+            f"{path} holds colours (shape {data.shape}); labels need one whole number "
+            "per pixel"
+        )
+    return _as_ids(path, data)
+
+
+def read_label_classes(path: str | os.PathLike[str]) -> LabelClasses:
+    """Return the class names and colours that `write_labels` put into a TIFF file.
+
+    Parameters
+    ----------
+    path : path-like
+        Any file; one without them gives empty names and colours.
+
+    Returns
+    -------
+    LabelClasses
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tif:
+            description = str(tif.pages.first.description)
+        line = next(x for x in description.splitlines() if x.startswith(f"{_KEY}="))
+        found = json.loads(line.removeprefix(f"{_KEY}="))
+        return LabelClasses(
+            {int(k): str(v) for k, v in found.get("class_names", {}).items()},
+            {int(k): str(v) for k, v in found.get("class_colors", {}).items()},
+        )
+    except Exception:  # noqa: BLE001 - names are a courtesy: no file is wrong here
+        return LabelClasses()
+
+
+def write_labels(
+    path: str | os.PathLike[str],
+    labels: NDArray[np.integer[Any]],
+    *,
+    pixel_size: float | None = None,
+    unit: str = "pixel",
+    class_names: Mapping[int, str] | None = None,
+    class_colors: Mapping[int, str] | None = None,
+) -> None:
+    """Write label ids as a compressed TIFF that ImageJ and napari read.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; one that was there is replaced only when the new one is complete.
+    labels : (H, W) integer array
+        Ids from 0; written as uint8, uint16 or uint32, whichever is enough.
+    pixel_size : float, optional
+        Width of a pixel in `unit`; left out where TIFF's 32 bit cannot hold it.
+    unit : str
+        For instance ``"µm"``.
+    class_names, class_colors : mapping of int to str, optional
+        What the ids stand for and their ``"#rrggbb"``, kept in the description.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    ValueError
+        If the labels are not (H, W) ids.
+    """
+    import tifffile
+
+    data = checked_ids(labels)
+    description = ["ImageJ=1.54f"]
+    resolution: tuple[float, float] | None = None
+    if pixel_size is not None and _SMALLEST < pixel_size < 1 / _SMALLEST:
+        resolution = (1 / pixel_size, 1 / pixel_size)
+        description.append(f"unit={_as_ascii(_ASCII_UNITS.get(unit, unit))}")
+    classes = {"class_names": class_names or {}, "class_colors": class_colors or {}}
+    description.append(f"{_KEY}={json.dumps(classes)}")
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            data,
+            compression="zlib",
+            maxworkers=1,  # also works while the interpreter ends
+            photometric="minisblack",
+            resolution=resolution,
+            resolutionunit="none",
+            description="\n".join(description) + "\n",
+            metadata=None,
+            software="napari-hrdv2",
+        )
+
+
+def write_color_png(
+    path: str | os.PathLike[str],
+    labels: NDArray[np.integer[Any]],
+    colors: Mapping[int, str],
+) -> None:
+    """Write labels as a PNG to look at, each id in its colour.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; one that was there is replaced only when the new one is complete.
+    labels : (H, W) integer array
+        Ids from 0.
+    colors : mapping of int to str
+        The ``"#rrggbb"`` of every id that occurs; 0 is black unless given.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    ValueError
+        If the labels are not (H, W) ids, or one of them has no colour.
+    """
+    from PIL import Image
+
+    data = checked_ids(labels)
+    ids, position = np.unique(data, return_inverse=True)
+    known = {0: "#000000", **colors}
+    table = np.array([rgb(int(label), known) for label in ids], dtype=np.uint8)
+    if data.dtype == np.uint8:
+        # A palette: small, and still readable as label ids.
+        palette = np.zeros((256, 3), dtype=np.uint8)
+        palette[ids] = table
+        picture = Image.fromarray(data).convert("P")
+        picture.putpalette(palette.tobytes())
+    else:
+        picture = Image.fromarray(table[position.reshape(data.shape)])
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)
+
+
+def _as_ascii(unit: str) -> str:
+    """Escape as ImageJ does; the TIFF standard wants descriptions in ASCII."""
+    plain = " ".join(unit.split())
+    return "".join(c if c.isascii() else f"\\u{ord(c):04x}" for c in plain)
+
+
+def rgb(label: int, colors: Mapping[int, str]) -> tuple[int, ...]:
+    """Return red, green and blue of a label, 0 to 255."""
+    color = colors.get(label)
+    if color is None:
+        raise ValueError(f"colors: label {label} has none; give it one as '#rrggbb'")
+    if not _COLOR.fullmatch(color):
+        raise ValueError(f"colors: {color!r} of label {label} is not '#rrggbb'")
+    return tuple(bytes.fromhex(color[1:]))
+
+
+def _as_ids(path: Path, data: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+    if data.dtype.kind == "f":
+        if not np.isfinite(data).all() or (data != np.rint(data)).any():
+            raise ValueError(f"{path} holds fractions; labels are whole numbers")
+    elif data.dtype.kind not in "bui":
+        raise ValueError(f"{path} holds {data.dtype}; labels are whole numbers")
+    try:
+        return checked_ids(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def checked_ids(labels: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+    """Return (H, W) ids in the narrowest integers, or raise ValueError."""
+    data = np.asarray(labels)
+    if data.ndim != 2 or data.size == 0:
+        raise ValueError(f"labels: shape {data.shape} is not (H, W)")
+    low, high = data.min(), data.max()
+    if low < 0 or high > np.iinfo(np.uint32).max:
+        raise ValueError(f"labels: {low if low < 0 else high} is not an id from 0 up")
+    return data.astype(np.min_scalar_type(int(high)))

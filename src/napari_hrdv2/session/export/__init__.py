@@ -1,0 +1,1 @@
+"""Results, tables, a script and a methods paragraph as files."""

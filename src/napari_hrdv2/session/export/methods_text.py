@@ -1,0 +1,324 @@
+"""The paragraph of a paper's methods section that says what was done in a window."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_hrdv2.session.export.provenance import ImageRecord, Provenance, Share
+
+_HRDV2 = (
+    "R. Docherty, A. Vamvakeros, S. J. Cooper, Upsampling DINOv2 features for "
+    "unsupervised vision tasks and weakly supervised materials segmentation, "
+    "arXiv:2410.19836 (2024)."
+)
+_DINOV2 = (
+    "M. Oquab et al., DINOv2: Learning robust visual features without supervision, "
+    "arXiv:2304.07193 (2023)."
+)
+_REGISTERS = (
+    "T. Darcet et al., Vision transformers need registers, arXiv:2309.16588 (2023)."
+)
+_SPIT = (
+    "M. Aasan et al., A spitting image: Modular superpixel tokenization in vision "
+    "transformers, arXiv:2408.07680 (2024)."
+)
+# By the beginning of a backbone's name; what the name holds after it adds more.
+_REFERENCES: dict[str, tuple[str, ...]] = {
+    "dinov2": (_DINOV2,),
+    "dinov3": ("O. Siméoni et al., DINOv3, arXiv:2508.10104 (2025).",),
+    "dino-": (
+        "M. Caron et al., Emerging properties in self-supervised vision transformers, "
+        "arXiv:2104.14294 (2021).",
+    ),
+    "deit": (
+        "H. Touvron et al., Training data-efficient image transformers & distillation "
+        "through attention, arXiv:2012.12877 (2020).",
+    ),
+    "vit": (
+        "A. Dosovitskiy et al., An image is worth 16x16 words: Transformers for image "
+        "recognition at scale, arXiv:2010.11929 (2020).",
+        "A. Steiner et al., How to train your ViT? Data, augmentation, and "
+        "regularization in vision transformers, arXiv:2106.10270 (2021).",
+    ),
+    "neco": (
+        "V. Pariza et al., Near, far: Patch-ordering enhances vision foundation "
+        "models' scene understanding, arXiv:2408.11054 (2024).",
+        _DINOV2,
+    ),
+    "spit": (_SPIT,),
+    "rvit": (_SPIT,),
+}
+_SMOOTHINGS = {
+    "guided": "a guided filter",
+    "crf": "a conditional random field with a colour term",
+}
+
+
+def methods_paragraph(provenance: Provenance) -> str:
+    """Return what was done, in prose with numbered references.
+
+    Parameters
+    ----------
+    provenance : Provenance
+
+    Returns
+    -------
+    str
+        A paragraph, and below it the references. Each number in it is of the record.
+    """
+    references = _References()
+    sentences = [
+        _opening(provenance),
+        *_features(provenance, references),
+        *_classifier(provenance),
+        *_excluded(provenance),
+        *_refinement(provenance),
+        *_shares(provenance),
+        _software(provenance),
+    ]
+    return f"{' '.join(sentences)}\n\n{references}"
+
+
+class _References:
+    """Numbers references as they are cited."""
+
+    def __init__(self) -> None:
+        self._cited: list[str] = []
+
+    def cite(self, *references: str) -> str:
+        """Return their numbers, as " [1, 2]"; nothing for none."""
+        self._cited += [r for r in references if r not in self._cited]
+        numbers = sorted(self._cited.index(r) + 1 for r in references)
+        return f" [{', '.join(map(str, numbers))}]" if numbers else ""
+
+    def __str__(self) -> str:
+        lines = (f"[{i}] {text}" for i, text in enumerate(self._cited, 1))
+        return "\n".join(lines) + "\n"
+
+
+def _opening(provenance: Provenance) -> str:
+    version = provenance.versions.get("napari-hrdv2", "")
+    many = len(provenance.images) > 1
+    listed = _listed(map(_described, provenance.images))
+    return (
+        f"The micrograph{'s' * many} {listed} {'were' if many else 'was'} segmented "
+        f"with napari-hrdv2{f' {version}' * bool(version)}."
+    )
+
+
+def _described(image: ImageRecord) -> str:
+    height, width = image.shape
+    size = f"{width} × {height} pixels"
+    if image.pixel_size is not None:
+        length, unit = image.pixel_size
+        size += f", pixel size {length:g} {unit}"
+    return f"{image.name} ({size})"
+
+
+def _features(provenance: Provenance, references: _References) -> Iterable[str]:
+    made = provenance.features
+    parts = made.backbone.split("+")
+    hashes = made.weights_hashes or ("",) * len(parts)
+    backbones = _listed(
+        f"{part}{f' (weights {digest})' * bool(digest)}"
+        f"{references.cite(*_papers(part))}"
+        for part, digest in zip(parts, hashes, strict=True)
+    )
+    many = len(parts) > 1
+    method = references.cite(_HRDV2)
+    yield (
+        "Each pixel was described by features of the frozen "
+        f"backbone{'s' * many} {backbones}, following HR-Dv2{method}."
+    )
+    from napari_hrdv2.core.backbones.loading import backbone_info
+
+    patches = [backbone_info(part).patch_size for part in parts]
+    if max(patches) > 1:
+        apart = "one patch" if made.stride is None else f"{made.stride} pixels"
+        upsampled = f"upsampled to pixels ({made.interpolation} interpolation)"
+        end = (
+            f" and {upsampled}"
+            if made.transforms == "identity"
+            else f", {upsampled} and averaged"
+        )
+        copies = _copies(made.transforms, made.stride or max(patches))
+        yield f"Tokens {apart} apart were computed {copies}{end}."
+    if made.debias != "none":
+        yield (
+            "What the features of noise images tell of position was taken out of them "
+            f"(debias {made.debias})."
+        )
+    ranges = {image.value_range for image in provenance.images if image.value_range}
+    if ranges:
+        told = _listed(f"{low:g}–{high:g}" for low, high in sorted(ranges))
+        yield f"Grey levels of {told} were scaled to 0–1."
+
+
+def _copies(transforms: str, stride: int) -> str:
+    from napari_hrdv2.core.features.transforms import parse_transforms
+
+    if transforms == "identity":
+        return "on the image as it is"
+    if transforms == "auto":  # joined parts, each with a set of its own
+        return "on transformed copies of the image"
+    count = len(parse_transforms(transforms, stride))
+    return f"on {count} transformed copies of the image ({transforms})"
+
+
+def _papers(part: str) -> tuple[str, ...]:
+    found = next((v for k, v in _REFERENCES.items() if part.startswith(k)), ())
+    if re.search(r"-reg\b|dinov2r", part):
+        found = (*found, _REGISTERS)
+    return found
+
+
+def _classifier(provenance: Provenance) -> Iterable[str]:
+    if provenance.classifier_file is not None:
+        yield (
+            "A classifier that had been trained before "
+            f"({provenance.classifier_file}) assigned each pixel to one of the classes "
+            f"{_listed(info.name for info in provenance.classes.values())}."
+        )
+        return
+    from napari_hrdv2.core.classifier.thinning import MOST_PER_CLASS, THINNED_ABOVE
+
+    painted = [image for image in provenance.images if image.stroke_pixels]
+    counts: dict[int, int] = {}
+    for image in painted:
+        for class_id, count in image.stroke_pixels.items():
+            counts[class_id] = counts.get(class_id, 0) + count
+    listed = _listed(
+        f"{_name(provenance, i)} ({_plural(counts[i], 'pixel')})"
+        for i in sorted(counts)
+    )
+    pixels = sum(image.shape[0] * image.shape[1] for image in painted)
+    where = f" on {', '.join(image.name for image in painted)}"
+    yield (
+        f"Strokes were painted by hand{where * (len(provenance.images) > 1)} for the "
+        f"classes {listed}, {_percent(sum(counts.values()) / pixels)} of the pixels in "
+        "all."
+    )
+    if any(max(image.stroke_pixels.values()) > THINNED_ABOVE for image in painted):
+        yield (
+            f"Of a class with more than {THINNED_ABOVE} painted pixels in an image, "
+            "one was used of those in each block of 2 × 2 pixels, and at most "
+            f"{MOST_PER_CLASS}, weighted to stand for all of them."
+        )
+    weights = "all classes weighted alike" if provenance.balanced else "unweighted"
+    yield (
+        "A multinomial logistic regression with L2 penalty on standardised, slightly "
+        f"whitened features (C = {provenance.C:g}, {weights}) was fitted to these "
+        f"pixels{_and_others(provenance)} and assigned every pixel to a class."
+    )
+
+
+def _and_others(provenance: Provenance) -> str:
+    if not provenance.self_training:
+        return ""
+    from napari_hrdv2.core.classifier.self_training import ROUNDS
+    from napari_hrdv2.core.classifier.survey import share_of_survey
+
+    painted = sum(bool(image.stroke_pixels) for image in provenance.images)
+
+    return (
+        f" and then, {ROUNDS} times, to these and to those of a survey of "
+        f"{share_of_survey(painted)} pixels{' of each image' * (painted > 1)} that "
+        "were not labelled and that it was sure of (self-training)"
+    )
+
+
+def _excluded(provenance: Provenance) -> Iterable[str]:
+    left_out = [
+        f"{_percent(image.excluded_pixels / (image.shape[0] * image.shape[1]))} "
+        f"of {image.name}"
+        for image in provenance.images
+        if image.excluded
+    ]
+    if left_out:
+        yield (
+            f"Regions that show no material ({_listed(left_out)}) were left out of "
+            "training, segmentation and measurement."
+        )
+
+
+def _refinement(provenance: Provenance) -> Iterable[str]:
+    refinement = provenance.refinement
+    if refinement is None:
+        return
+    if refinement.smoothing != "none":
+        yield (
+            "The class probabilities were smoothed along the edges of the image by "
+            f"{_SMOOTHINGS.get(refinement.smoothing, refinement.smoothing)} (radius "
+            f"{_plural(refinement.radius, 'pixel')}, strength {refinement.strength:g})."
+        )
+    cleaned = []
+    if refinement.min_object:
+        cleaned.append(
+            f"objects of fewer than {_plural(refinement.min_object, 'pixel')} were "
+            "given to the class around them"
+        )
+    if refinement.fill_holes:
+        cleaned.append(
+            f"holes of fewer than {_plural(refinement.fill_holes, 'pixel')} were filled"
+        )
+    if cleaned:
+        text = _listed(cleaned)
+        yield f"{text[0].upper()}{text[1:]}."
+
+
+def _shares(provenance: Provenance) -> Iterable[str]:
+    measured = [image for image in provenance.images if image.shares]
+    has_bars = any(
+        share.low is not None for image in measured for share in image.shares.values()
+    )
+    bars = f" ({provenance.interval} in brackets)" * bool(
+        has_bars and provenance.interval
+    )
+    for image in measured:
+        listed = _listed(
+            f"{_name(provenance, i)} {_measured(image.shares[i])}"
+            for i in sorted(image.shares)
+        )
+        where = f" of {image.name}" * (len(provenance.images) > 1)
+        yield f"The area fractions{where} were{bars}: {listed}."
+
+
+def _measured(share: Share) -> str:
+    if share.low is None or share.high is None:
+        return _percent(share.value)
+    ends = f"{_percent(share.low)} to {_percent(share.high)}"
+    return f"{_percent(share.value)} [{ends}]"
+
+
+def _software(provenance: Provenance) -> str:
+    others = [
+        f"{name} {number}"
+        for name, number in provenance.versions.items()
+        if name != "napari-hrdv2"
+    ]
+    used = f" with {_listed(others)}" if others else ""
+    return f"The computation ran on {provenance.date}{used}."
+
+
+def _name(provenance: Provenance, class_id: int) -> str:
+    info = provenance.classes.get(class_id)
+    return info.name if info else f"class {class_id}"
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _percent(share: float) -> str:
+    """Two digits behind the point, more for what would else be 0."""
+    percent = 100 * share
+    return f"{percent:.2f} %" if percent >= 0.01 or not share else f"{percent:.2g} %"
+
+
+def _listed(items: Iterable[str]) -> str:
+    """Return "a", "a and b", "a, b and c"."""
+    *most, last = items
+    return f"{', '.join(most)} and {last}" if most else last

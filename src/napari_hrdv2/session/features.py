@@ -1,0 +1,200 @@
+"""Which features are asked for, what becomes of them, and which must go again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from napari_hrdv2.session.cost import estimate_cost
+from napari_hrdv2.session.settings import FeatureSettings, difference
+from napari_hrdv2.session.tasks.features import (
+    FeatureRequest,
+    FeatureResult,
+    LoadedBackbone,
+)
+
+if TYPE_CHECKING:
+    from napari_hrdv2.session.picture import Picture
+    from napari_hrdv2.session.pictures import Pictures
+
+logger = logging.getLogger(__name__)
+
+# The next features are computed in what is free, and need up to twice what they leave;
+# the viewer and other programs need memory too.
+_SHARE_OF_MEMORY = 4
+
+
+class Featuring:
+    """Features of the pictures: asked for, awaited, taken over and put away.
+
+    Attributes
+    ----------
+    budget_bytes : int or None
+        How much memory features may take together; None for a quarter of what is
+        free. Those of the current picture are kept whatever they take.
+    """
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.budget_bytes: int | None = None
+        self._pictures = pictures
+        self._loaded: LoadedBackbone | None = None
+        self._count = 0
+        # Who failed, or was called off, is not asked again and again.
+        self._asked: dict[str, FeatureSettings] = {}
+        self._seen: Picture | None = None
+
+    @property
+    def loaded(self) -> LoadedBackbone | None:
+        """The backbone that made the latest features, still in memory."""
+        return self._loaded
+
+    def request(self, picture: Picture, settings: FeatureSettings) -> FeatureRequest:
+        """Return the request for features; an older one's answer will be dropped.
+
+        Raises
+        ------
+        ValueError
+            If there is not enough memory.
+        """
+        self._asked.clear()
+        return self._request(picture, settings)
+
+    def next_request(
+        self, ahead: Iterable[str], settings: FeatureSettings | None = None
+    ) -> FeatureRequest | None:
+        """Return a request for features that are wanted though nobody asked, or None.
+
+        First those of the current picture, where `settings` were used on another plane
+        of its stack, or cost no download; then those of pictures that were painted on,
+        like the current picture's; then those with the keys `ahead`, as far as there
+        is room.
+        """
+        current = self._pictures.current
+        if current is not self._seen:  # whoever comes back may want to try again
+            self._seen = current
+            self._asked.pop(current.key if current else "", None)
+        if current is None:
+            return None
+        if current.features is None:
+            wanted = self._on_demand(current, settings or current.made_with)
+            return self._unasked(current, wanted) if wanted else None
+        made = current.made_with
+        assert made is not None
+        for picture in (*self._pictures.painted(), *self._with_room(ahead)):
+            if self._pictures.is_usable(picture):
+                continue
+            if picture.features is not None and picture.made_with == made:
+                continue  # colours where the others are grey: nothing will help
+            request = self._unasked(picture, made)
+            if request is not None:
+                return request
+        return None
+
+    def accept(self, result: FeatureResult) -> Picture | None:
+        """Take features over; return their picture, or None if none waits for them."""
+        self._loaded = result.loaded
+        picture = self._pictures.find(result.key)
+        if picture is None or picture.awaited != result.generation:
+            return None
+        picture.awaited = 0
+        picture.set_features(result.features, result.settings)
+        self._asked.pop(picture.key, None)
+        self._pictures.use(picture)
+        self._make_room()
+        self._pictures.changed.emit()
+        return picture
+
+    def _request(self, picture: Picture, settings: FeatureSettings) -> FeatureRequest:
+        cost = estimate_cost(picture.image.shape, settings)
+        if not cost.fits:
+            raise ValueError(cost.refusal())
+        self._count += 1
+        picture.awaited = self._count
+        return FeatureRequest(
+            picture.key,
+            self._count,
+            picture.image,  # type: ignore[arg-type]  # of a plane read while computing
+            self._on_levels_of_stack(picture, settings),
+            self._loaded,
+            picture.partition_for(settings),
+        )
+
+    def _unasked(
+        self, picture: Picture, settings: FeatureSettings
+    ) -> FeatureRequest | None:
+        """Ask once, and not for what is on its way."""
+        if picture.awaited or self._asked.get(picture.key) == settings:
+            return None
+        self._asked[picture.key] = settings
+        try:
+            return self._request(picture, settings)
+        except ValueError as error:
+            logger.info("no features of %s: %s", picture.name, error)
+            return None
+
+    def _on_demand(
+        self, picture: Picture, settings: FeatureSettings | None
+    ) -> FeatureSettings | None:
+        """Return what to compute for a picture because it is looked at."""
+        if settings is None:
+            return None
+        family = self._pictures.family(picture.key)
+        made = (one.made_with for one in family if one.made_with is not None)
+        if any(difference(one, settings) is None for one in made):
+            return settings
+        return settings if picture.plane and _is_bundled(settings) else None
+
+    def _on_levels_of_stack(
+        self, picture: Picture, settings: FeatureSettings
+    ) -> FeatureSettings:
+        """Map the grey levels of all planes alike, else they cannot be compared."""
+        if not picture.plane or settings.value_range is not None:
+            return settings
+        for one in self._pictures.family(picture.key):
+            known = None if one.samples is None else one.samples.features
+            if one is not picture and known is not None and known.recipes:
+                return replace(settings, value_range=known.recipes[0].value_range)
+        return settings
+
+    # Memory.
+
+    def _with_room(self, ahead: Iterable[str]) -> list[Picture]:
+        """Return as many of these pictures as can be kept beside the current one."""
+        current, found = self._pictures.current, map(self._pictures.find, ahead)
+        assert current is not None
+        size = current.features.nbytes
+        room = int(self._budget() // size) - 1 if size else 0
+        others = [one for one in found if one is not None and one is not current]
+        return others[: max(room, 0)]
+
+    def _make_room(self) -> None:
+        """Put features away, the longest unused first, until the rest has room."""
+        held = [one for one in self._pictures.values() if one.features is not None]
+        total, budget = sum(one.features.nbytes for one in held), self._budget()
+        for picture in sorted(held, key=lambda one: one.last_used):
+            if total <= budget:
+                return
+            if picture is self._pictures.current:
+                continue
+            total -= picture.features.nbytes
+            picture.put_away()
+            if picture.plane and not picture.has_something_set:
+                self._pictures.remove(picture.key)  # there are thousands in a stack
+
+    def _budget(self) -> int:
+        if self.budget_bytes is not None:
+            return self.budget_bytes
+        from napari_hrdv2.core.devices import available_memory, choose_device
+
+        held = (one.features for one in self._pictures.values())
+        total = sum(int(features.nbytes) for features in held if features is not None)
+        return (available_memory(choose_device("cpu")) + total) // _SHARE_OF_MEMORY
+
+
+def _is_bundled(settings: FeatureSettings) -> bool:
+    """Whether all parts of the backbone come with the program."""
+    from napari_hrdv2.core.backbones.loading import backbone_info
+
+    return all(backbone_info(name).bundled for name in settings.backbone.split("+"))

@@ -1,0 +1,272 @@
+"""What the backbone looks at: attention, its regions, and regions from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari_hrdv2.session.settings import FeatureSettings, stride_in_pixels
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
+    from napari_hrdv2.session.features import Featuring
+    from napari_hrdv2.session.session import Session
+    from napari_hrdv2.session.tasks.context import Talk
+    from napari_hrdv2.session.tasks.features import LoadedBackbone
+
+_NOT_LOADED = "compute features with this backbone first, which loads it"
+_NO_IMAGE = "open an image first"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """How much the class token looks at each pixel.
+
+    Attributes
+    ----------
+    key : str
+        Of the picture.
+    backbone : str
+    maps : (heads, H, W) float32 array
+        Of a network of regions there is one, the attention flow.
+    """
+
+    key: str
+    backbone: str
+    maps: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class AttentionRequest:
+    """Attention of a picture is wanted, with the transforms that the settings name."""
+
+    key: str
+    image: ArrayLike
+    settings: FeatureSettings
+    backbone: Backbone | JoinedBackbone
+    partition: NDArray[Any] | None = None
+
+    def answer(self, talk: Talk) -> Attention:
+        """Run the backbone once more, for its attention."""
+        from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
+        from napari_hrdv2.core.guidance.attention import (
+            attention_flow_map,
+            attention_maps,
+        )
+
+        settings, name = self.settings, self.settings.backbone
+        talk.progress("Attention", 0, 0)
+        if isinstance(self.backbone, SpitBackbone):
+            flow = attention_flow_map(
+                self.image,
+                self.backbone,
+                partition=self.partition,
+                value_range=settings.value_range,
+            )
+            return Attention(self.key, name, flow[None])
+        maps = attention_maps(
+            self.image,
+            self.backbone,
+            settings.transforms,
+            stride_in_pixels(settings),
+            partial(talk.progress, "Attention"),
+            talk.should_stop,
+            interpolation=settings.interpolation,
+            value_range=settings.value_range,
+        )
+        return Attention(self.key, name, maps)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions that the features of a picture stand for.
+
+    Attributes
+    ----------
+    key : str
+        Of the picture.
+    labels : (H, W) int32 array
+        From 1 on.
+    borders : (H, W) bool array
+        Where one ends and another begins.
+    count : int
+    """
+
+    key: str
+    labels: NDArray[np.int32]
+    borders: NDArray[np.bool_]
+    count: int
+
+
+@dataclass(frozen=True)
+class RegionsRequest:
+    """The regions of features are wanted."""
+
+    key: str
+    features: Any
+
+    def answer(self, talk: Talk) -> Regions:
+        """Read them off the features."""
+        from napari_hrdv2.core.backbones.superpixels import borders
+        from napari_hrdv2.core.guidance.attention import region_labels
+
+        talk.progress("Regions", 0, 0)
+        labels = region_labels(self.features)
+        return Regions(self.key, labels, borders(labels), int(labels.max()))
+
+
+class Insight:
+    """Whether there is anything to see, and the requests for it.
+
+    Parameters
+    ----------
+    session : Session
+    featuring : Featuring
+        Which has the backbone in memory.
+    """
+
+    def __init__(self, session: Session, featuring: Featuring) -> None:
+        self._session, self._featuring = session, featuring
+
+    def why_no_attention(self) -> str:
+        """Return why no attention can be shown now, or ""."""
+        from napari_hrdv2.core.guidance.attention import shows_attention
+
+        name = self._session.settings.backbone
+        if self._session.current is None:
+            return _NO_IMAGE
+        if not shows_attention(name):
+            return (
+                f"{name} has no class token; choose a Vision Transformer such as "
+                "dino-small-8, or a network of regions such as spit-small"
+            )
+        return "" if self._backbone() is not None else _NOT_LOADED
+
+    def why_no_regions(self) -> str:
+        """Return why no regions can be shown now, or ""."""
+        picture = self._session.current
+        if picture is None:
+            return _NO_IMAGE
+        made = picture.made_with or self._session.settings
+        if not self._divides(made):
+            return self._no_regions(made)
+        return "" if picture.features is not None else "compute features first"
+
+    def region_count(self) -> str:
+        """Return how many regions the current picture's features have, or ""."""
+        picture = self._session.current
+        if picture is None or picture.features is None:
+            return ""
+        if not self._divides(picture.made_with or self._session.settings):
+            return ""
+        from napari_hrdv2.core.guidance.attention import region_count
+
+        count = region_count(picture.features)
+        height, width = picture.shape
+        each = height * width / count
+        return f"{count} regions, {each:.0f} px each on average."
+
+    def why_no_partition(self) -> str:
+        """Return why regions from elsewhere would be of no use, or ""."""
+        if self._session.current is None:
+            return _NO_IMAGE
+        settings = self._session.settings
+        return "" if self._divides(settings) else self._no_regions(settings)
+
+    def why_no_upsampler(self) -> str:
+        """Return what to do for the weights of the chosen interpolation, or ""."""
+        method = self._session.settings.interpolation.partition("@")[0]
+        if method not in ("naf", "jbu"):
+            return ""
+        from napari_hrdv2.core.errors import WeightsError
+        from napari_hrdv2.core.features.upsampling.featup import featup_advice
+        from napari_hrdv2.core.features.upsampling.naf import naf_advice
+
+        try:
+            return naf_advice() if method == "naf" else featup_advice()
+        except WeightsError as error:
+            return str(error)
+
+    def attention_request(self) -> AttentionRequest:
+        """Return the request for the attention on the current picture.
+
+        Raises
+        ------
+        ValueError
+            If none can be shown.
+        """
+        reason = self.why_no_attention()
+        picture, backbone = self._session.current, self._backbone()
+        if reason or picture is None or backbone is None:
+            raise ValueError(f"attention: {reason}")
+        settings = self._session.settings
+        return AttentionRequest(
+            picture.key,
+            picture.image,
+            settings,
+            backbone,
+            picture.partition_for(settings),
+        )
+
+    def regions_request(self) -> RegionsRequest:
+        """Return the request for the regions of the current picture's features.
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
+        reason, picture = self.why_no_regions(), self._session.current
+        if reason or picture is None:
+            raise ValueError(f"regions: {reason}")
+        return RegionsRequest(picture.key, picture.features)
+
+    def use_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
+        """Use regions from elsewhere on the current picture; return if they changed.
+
+        Its features go, because they were made with other regions; those of other
+        pictures stay as they are.
+
+        Parameters
+        ----------
+        labels : (H, W) int array or None
+            None for the backbone's own.
+        name : str, optional
+            What people call it.
+
+        Raises
+        ------
+        ValueError
+            If there is no image, the backbone has no regions, or the labels do not fit.
+        """
+        reason, picture = self.why_no_partition(), self._session.current
+        if reason or picture is None:
+            raise ValueError(f"partition: {reason}")
+        had_features = picture.features is not None
+        changed = picture.set_partition(labels, name)
+        if changed and had_features:
+            self._session.set_image(picture.image, picture.key)  # tells that they went
+        elif changed:
+            self._session.pictures_changed.emit()
+        return changed
+
+    def _backbone(self) -> Backbone | JoinedBackbone | None:
+        loaded: LoadedBackbone | None = self._featuring.loaded
+        if loaded is None or not loaded.serves(self._session.settings):
+            return None
+        return loaded.backbone
+
+    def _divides(self, settings: FeatureSettings) -> bool:
+        from napari_hrdv2.core.guidance.attention import divides_into_regions
+
+        return divides_into_regions(settings.backbone)
+
+    def _no_regions(self, settings: FeatureSettings) -> str:
+        return (
+            f"{settings.backbone} sees square patches, not regions; choose a network "
+            "such as spit-small"
+        )

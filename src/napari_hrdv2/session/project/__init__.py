@@ -1,0 +1,1 @@
+"""Projects and autosaves on disk."""

@@ -1,0 +1,218 @@
+"""Projects read from files while the window goes on: which images are theirs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.session.project.autosave import Autosave, Offer
+from napari_hrdv2.session.project.format import load_project, project_summary
+from napari_hrdv2.session.project.snapshot import Digests, open_pictures
+from napari_hrdv2.session.stacks import plane_index, plane_key
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from numpy.typing import NDArray
+
+    from napari_hrdv2.session.picture import Picture
+    from napari_hrdv2.session.project.format import Project, SavedPicture
+    from napari_hrdv2.session.tasks.context import Talk
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An open stack of which any plane may be one of a project.
+
+    Attributes
+    ----------
+    image_id : str
+    sizes : tuple of int
+        How many planes there are along each axis.
+    plane : callable
+        Returns the `Plane` at an index.
+    """
+
+    image_id: str
+    sizes: tuple[int, ...]
+    plane: Callable[[tuple[int, ...]], Any]
+
+    def has(self, index: tuple[int, ...]) -> bool:
+        """Whether there is such a plane."""
+        return len(index) == len(self.sizes) and all(
+            place < size for place, size in zip(index, self.sizes, strict=True)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Reopened:
+    """A project, and where its images are.
+
+    Attributes
+    ----------
+    project : Project
+    saved_at : datetime
+    keys : dict of str to str
+        Of pictures that are open, by their keys in the project.
+    images : dict of str to array
+        Pixels of others, by their keys in the project.
+    missing : tuple of SavedPicture
+        Those that are nowhere.
+    altered : tuple of str
+        Names of images whose files hold other pixels now.
+    """
+
+    project: Project
+    saved_at: datetime
+    keys: dict[str, str]
+    images: dict[str, NDArray[Any]] = field(default_factory=dict)
+    missing: tuple[SavedPicture, ...] = ()
+    altered: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ReopenRequest:
+    """A project is to be read, and its images to be found.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    pictures : tuple of Picture
+        Those that are open.
+    stacks : tuple of Stack
+    digests : Digests
+    reads_images : bool
+        Whether images that are not open are read from the project or their files.
+    folder : pathlib.Path or None
+        Where to look for image files that are not where they were.
+    salvage : bool
+        As of `load_project`.
+    """
+
+    path: Path
+    pictures: tuple[Picture, ...]
+    stacks: tuple[Stack, ...]
+    digests: Digests
+    reads_images: bool = True
+    folder: Path | None = None
+    salvage: bool = False
+
+    def answer(self, talk: Talk) -> Reopened:
+        """Read the project, then look for one image after the other."""
+        talk.progress("Reading the project", 0, 1)
+        saved_at = project_summary(self.path).saved_at
+        project = load_project(self.path, salvage=self.salvage)
+        keys = open_pictures(self.pictures, project, self.digests)
+        images: dict[str, NDArray[Any]] = {}
+        missing: list[SavedPicture] = []
+        altered: list[str] = []
+        for number, saved in enumerate(project.pictures):
+            if talk.should_stop():
+                raise Cancelled
+            if saved.key in keys:
+                continue
+            key = self._open_plane(saved)
+            if key:
+                keys[saved.key] = key
+            elif self.reads_images:
+                talk.progress(f"Reading {saved.name}", number, len(project.pictures))
+                image, is_alike = self._image(saved)
+                if image is None:
+                    missing.append(saved)
+                    continue
+                images[saved.key] = image
+                if not is_alike:
+                    altered.append(saved.name)
+        return Reopened(project, saved_at, keys, images, tuple(missing), tuple(altered))
+
+    def _open_plane(self, saved: SavedPicture) -> str:
+        index = plane_index(saved.key)
+        for stack in self.stacks if index else ():
+            if stack.has(index):
+                plane, key = stack.plane(index), plane_key(stack.image_id, index)
+                if tuple(plane.shape[:2]) == saved.shape and (
+                    self.digests.of(key, plane) == saved.image_digest
+                ):
+                    return key
+        return ""
+
+    def _image(self, saved: SavedPicture) -> tuple[NDArray[Any] | None, bool]:
+        """Return the pixels, and whether they are those of then."""
+        if saved.image is not None or saved.plane:
+            return saved.image, True
+        near = [] if saved.source is None else [saved.source]
+        if self.folder is not None:
+            near += [str(path) for path in _by_likeness(self.folder, saved)]
+        return _most_alike(near, saved)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was kept of a picture, newest first."""
+
+    key: str
+    offers: tuple[Offer, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LookRequest:
+    """Autosaves of work on an image are to be looked for.
+
+    Attributes
+    ----------
+    key : str
+        Of the picture.
+    image : array or Plane
+    digests : Digests
+    folder : pathlib.Path
+    own : frozenset of pathlib.Path
+        Those that are of no interest.
+    """
+
+    key: str
+    image: Any
+    digests: Digests
+    folder: Path
+    own: frozenset[Path]
+
+    def answer(self, talk: Talk) -> Look:
+        """Read what all autosaves say of themselves."""
+        offers = Autosave(self.folder).offers(self.digests.of(self.key, self.image))
+        return Look(self.key, tuple(one for one in offers if one.path not in self.own))
+
+
+def _by_likeness(folder: Path, saved: SavedPicture) -> list[Path]:
+    """Return the image files in a folder, those with the name of then first."""
+    from napari_hrdv2.files import image_files
+
+    name = re.split(r"[\\/]", saved.source or saved.name)[-1]
+    return sorted(image_files([folder]), key=lambda path: path.name != name)
+
+
+def _most_alike(
+    paths: Iterable[str], saved: SavedPicture
+) -> tuple[NDArray[Any] | None, bool]:
+    """Return the pixels of the very image, else of its file if they fit the strokes."""
+    from napari_hrdv2.files import read_image
+    from napari_hrdv2.session.project.digests import image_digest
+
+    fitting = None
+    for path in paths:
+        if not os.path.exists(path):
+            continue
+        try:
+            image = read_image(path).data
+        except (OSError, ValueError):
+            continue  # one that cannot be read is not the one
+        if image.shape[:2] != saved.shape:
+            continue
+        if image_digest(image) == saved.image_digest:
+            return image, True
+        if path == saved.source:
+            fitting = image
+    return fitting, False

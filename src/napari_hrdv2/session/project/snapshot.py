@@ -1,0 +1,388 @@
+"""The session as a project, and a project as the session."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_hrdv2.session import recipes
+from napari_hrdv2.session.fit_history import light_copy
+from napari_hrdv2.session.project.digests import image_digest
+from napari_hrdv2.session.project.format import Project, SavedPicture, save_project
+from napari_hrdv2.session.stacks import image_id, plane_index, plane_key
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_hrdv2.session.classes import Classes, ClassInfo
+    from napari_hrdv2.session.picture import Picture
+    from napari_hrdv2.session.session import Session
+    from napari_hrdv2.session.tasks.context import Talk
+
+Write = Callable[[str, Any], object]
+"""Called with the key of a picture and its (H, W) strokes."""
+
+
+class Digests:
+    """The digests of images, each computed once; any thread may ask."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[weakref.ref[Any], str]] = {}
+
+    def known(self, key: str, image: Any) -> str:
+        """Return the digest of a picture's image, "" if it was not computed yet."""
+        found = self._known.get(key)
+        return found[1] if found is not None and found[0]() is image else ""
+
+    def of(self, key: str, image: Any) -> str:
+        """Return the digest of a picture's image, computed now if need be."""
+        digest = self.known(key, image)
+        if not digest:
+            digest = image_digest(np.asarray(image))
+            self._known[key] = weakref.ref(image), digest
+        return digest
+
+
+def project_of(
+    session: Session, *, painted_only: bool = False, digests: Digests | None = None
+) -> Project:
+    """Return all that a session holds, as it is now.
+
+    It shares arrays with the session, which never changes one in place. Images that
+    `digests` does not know have no digest yet: `with_digests` finds it.
+
+    Parameters
+    ----------
+    session : Session
+    painted_only : bool, optional
+        Leave out pictures on which nothing was done, and of stacks always do.
+    digests : Digests, optional
+        Of images that are known already.
+
+    Returns
+    -------
+    Project
+        With the images of its pictures.
+    """
+    known = digests or Digests()
+    classifier, current = session.classifier, session.current
+    is_fitted = classifier is not None and classifier.is_fitted
+    kept = [
+        _saved(picture, known)
+        for picture in session.pictures.values()
+        if _is_worked_on(picture)
+        or (picture is current and (is_fitted or not painted_only))
+        or not (picture.plane or painted_only)
+    ]
+    return Project(
+        pictures=tuple(kept),
+        classes=dict(session.classes),
+        settings=session.settings,
+        classifier=light_copy(classifier) if classifier and is_fitted else None,
+        refinement=session.refining.to_dict(),
+        current=current.key if current is not None else None,
+    )
+
+
+def with_digests(
+    project: Project, digests: Digests, *, with_images: bool = True
+) -> Project:
+    """Return a project of which every picture has its digest; may read all images."""
+    pictures = [
+        replace(
+            picture,
+            image_digest=picture.image_digest or digests.of(picture.key, picture.image),
+            image=np.asarray(picture.image) if with_images else None,
+        )
+        for picture in project.pictures
+    ]
+    return replace(project, pictures=tuple(pictures))
+
+
+@dataclass(frozen=True, eq=False)
+class SaveRequest:
+    """A project is to be written; the answer is the path of the file."""
+
+    project: Project
+    path: Path
+    digests: Digests
+    with_images: bool = True
+
+    def answer(self, talk: Talk) -> Path:
+        """Write it, whole or not at all."""
+        talk.progress("Saving the project", 0, 1)
+        project = with_digests(self.project, self.digests, with_images=self.with_images)
+        return save_project(project, self.path, with_images=self.with_images)
+
+
+def restore(session: Session, project: Project) -> tuple[SavedPicture, ...]:
+    """Take a project over, without a window.
+
+    Pictures that are open already are known by their digests; those with their images
+    in the project are added, under another key where theirs is that of another image.
+
+    Parameters
+    ----------
+    session : Session
+    project : Project
+
+    Returns
+    -------
+    tuple of SavedPicture
+        Those whose images are nowhere: their strokes were not taken over.
+    """
+    keys = open_pictures(list(session.pictures.values()), project, Digests())
+    for saved in project.pictures:
+        if saved.key in keys or saved.image is None:
+            continue
+        key = saved.key
+        if key in session.pictures:
+            theirs = [one.key for one in project.pictures]
+            key = _free_key(key, {*session.pictures, *theirs})
+        session.pictures.add(saved.image, key, **about(saved))
+        keys[saved.key] = key
+    chosen = keys.get(project.current or "")
+    if chosen is not None:
+        session.set_image(session.pictures[chosen].image, chosen)
+    take_over(session, project, keys)
+    return tuple(one for one in project.pictures if one.key not in keys)
+
+
+def about(saved: SavedPicture) -> dict[str, Any]:
+    """Return what `session.Picture` is told of a saved picture."""
+    return {
+        "name": saved.name,
+        "source": saved.source,
+        "pixel_size": saved.pixel_size,
+        "plane": dict(saved.plane),
+    }
+
+
+def open_pictures(
+    pictures: Sequence[Picture], project: Project, digests: Digests
+) -> dict[str, str]:
+    """Return which of the pictures are in a project: their keys by the project's.
+
+    An image may be open twice: a picture goes with the one of its own key, else the
+    picture that was current goes with the first of `pictures` that is alike.
+    """
+    shapes = {saved.shape for saved in project.pictures}
+    ours: dict[str, list[str]] = {}
+    for picture in pictures:
+        if picture.shape in shapes:
+            digest = digests.of(picture.key, picture.image)
+            ours.setdefault(digest, []).append(picture.key)
+    keys: dict[str, str] = {}
+    for saved in sorted(project.pictures, key=lambda one: _rank(one, project, ours)):
+        alike = ours.get(saved.image_digest, [])
+        if alike:
+            key = saved.key if saved.key in alike else alike[0]
+            alike.remove(key)
+            keys[saved.key] = key
+    return keys
+
+
+def _rank(
+    saved: SavedPicture, project: Project, ours: Mapping[str, Sequence[str]]
+) -> tuple[bool, bool]:
+    """Return what sorts first who has a picture of its own here, then the current."""
+    has_own = saved.key in ours.get(saved.image_digest, ())
+    return not has_own, saved.key != project.current
+
+
+def take_over(
+    session: Session,
+    project: Project,
+    keys: Mapping[str, str],
+    *,
+    write: Write | None = None,
+) -> tuple[str, ...]:
+    """Take over strokes and regions, and all choices if nothing else is open.
+
+    Where other pictures have strokes, those go on to count: the project's classes are
+    matched with those that are there by their names, and settings, refinement and
+    classifier stay. Else its pictures become what they were: what was painted or left
+    out since is taken back too, unless the project is damaged.
+
+    Parameters
+    ----------
+    session : Session
+        The picture to work on is current already.
+    project : Project
+    keys : mapping of str to str
+        Keys in the session by keys in the project; other pictures are left out.
+    write : callable, optional
+        How strokes are written; by default into the session alone.
+
+    Returns
+    -------
+    tuple of str
+        What of it was left as it is here, one sentence each.
+    """
+    write = write or (lambda key, labels: session.set_scribbles(labels, key))
+    is_whole = is_taken_whole(session, keys)
+    notes = list(project.problems)
+    ids: dict[int, int] = {}
+    if is_whole:
+        session.classes.restore(project.classes)
+        notes += _restore_settings(session, project)
+    else:
+        ids = matched_classes(session.classes, project.classes)
+        notes.append(
+            "Other images here have strokes: classes were matched by their names, and "
+            "settings and classifier stayed."
+        )
+    erases = takes_back(session, project, keys)
+    for saved in project.pictures:
+        if saved.key not in keys:
+            continue
+        key = keys[saved.key]
+        labels = _strokes_for(session.pictures.get(key), saved, erases=erases)
+        if labels is not None:
+            write(key, relabelled(labels, ids))
+        _take_regions(session, session.pictures[key], saved, erases=erases)
+        session.set_trains(key, saved.trains)
+    if is_whole and project.classifier is not None and _fits(project):
+        session.adopt_classifier(project.classifier, session.settings)
+    return tuple(notes)
+
+
+def is_taken_whole(session: Session, keys: Mapping[str, str]) -> bool:
+    """Whether no picture but those with these keys has strokes that go on to count."""
+    others = [one for key, one in session.pictures.items() if key not in keys.values()]
+    return not any(one.class_ids for one in others)
+
+
+def takes_back(session: Session, project: Project, keys: Mapping[str, str]) -> bool:
+    """Whether `take_over` erases what a picture has and the project has not.
+
+    What could not be read of a damaged project is not known to have been empty.
+    """
+    return is_taken_whole(session, keys) and not project.problems
+
+
+def matched_classes(
+    classes: Classes, theirs: Mapping[int, ClassInfo]
+) -> dict[int, int]:
+    """Return our label ids by theirs, by the names; classes that are new are added."""
+    ours = {info.name: class_id for class_id, info in classes.items()}
+    ids: dict[int, int] = {}
+    for class_id, info in theirs.items():
+        if info.name not in ours:
+            free = class_id if class_id not in classes else max(classes) + 1
+            classes.ensure((free,), names={free: info.name}, colors={free: info.color})
+            ours[info.name] = free
+        ids[class_id] = ours[info.name]
+    return ids
+
+
+def relabelled(labels: NDArray[Any], ids: Mapping[int, int]) -> NDArray[Any]:
+    """Return labels with other ids; those that are not named stay."""
+    changed = {old: new for old, new in ids.items() if old != new}
+    if not changed or not labels.size:
+        return labels
+    found, position = np.unique(labels, return_inverse=True)
+    new = [changed.get(int(label), int(label)) for label in found]
+    kind = np.promote_types(labels.dtype, np.min_scalar_type(max(new)))
+    return np.array(new, kind)[position.reshape(labels.shape)]
+
+
+def _free_key(key: str, taken: Collection[str]) -> str:
+    """Return a key like this one that is not taken; of the same plane of a stack."""
+    image, index = image_id(key), plane_index(key)
+    number = 2
+    while plane_key(f"{image}-{number}", index) in taken:
+        number += 1
+    return plane_key(f"{image}-{number}", index)
+
+
+def _strokes_for(
+    picture: Picture | None, saved: SavedPicture, *, erases: bool
+) -> NDArray[Any] | None:
+    """Return the strokes to write; None where those that are there stay.
+
+    A plane of a stack may not have been shown yet: writing takes it into the session.
+    """
+    if saved.scribbles is not None:
+        return saved.scribbles
+    former = None if picture is None else picture.scribbles
+    if picture is None or (erases and former is not None and former.class_ids):
+        return np.zeros(saved.shape, np.uint8)
+    return None
+
+
+def _take_regions(
+    session: Session, picture: Picture, saved: SavedPicture, *, erases: bool
+) -> None:
+    """Take over what is left out, and the regions for the next features."""
+    if saved.excluded is not None or (erases and picture.excluded is not None):
+        session.set_excluded(saved.excluded, picture.key)
+    if saved.partition is None and not erases:
+        return
+    if not picture.set_partition(saved.partition, saved.partition_name):
+        return
+    if picture is session.current:
+        session.set_image(picture.image, picture.key)  # tells that the features went
+    else:
+        session.pictures_changed.emit()
+
+
+def _is_worked_on(picture: Picture) -> bool:
+    is_painted = picture.scribbles is not None and picture.scribbles.class_ids
+    return bool(is_painted) or picture.has_something_set
+
+
+def _saved(picture: Picture, digests: Digests) -> SavedPicture:
+    scribbles = picture.scribbles
+    painted = scribbles is not None and scribbles.class_ids
+    partition = picture.partition
+    return SavedPicture(
+        key=picture.key,
+        name=picture.name or "picture",
+        source=picture.source or None,
+        plane=dict(picture.plane),
+        shape=picture.shape,
+        image_digest=digests.known(picture.key, picture.image),
+        pixel_size=picture.pixel_size,
+        scribbles=scribbles.labels if scribbles is not None and painted else None,
+        excluded=picture.excluded,
+        trains=picture.trains,
+        image=picture.image,  # type: ignore[arg-type] # a Plane is read when saved
+        partition=None if partition is None else partition.labels,
+        partition_name="" if partition is None else partition.name,
+    )
+
+
+def _fits(project: Project) -> bool:
+    """Whether the classifier serves all pictures as it did before.
+
+    One that is taken over asks for the grey levels that it was trained on. Where images
+    have levels of their own, the strokes train a new one, as they did then.
+    """
+    assert project.classifier is not None
+    trained = (one.scribbles for one in project.pictures if one.trains)
+    ids = [np.unique(labels) for labels in trained if labels is not None]
+    painted = set(np.concatenate(ids).tolist()) if ids else set()
+    if len(project.pictures) < 2 or len(painted - {0}) < 2:
+        return True
+    return recipes.value_range(project.classifier) is None
+
+
+def _restore_settings(session: Session, project: Project) -> list[str]:
+    """Take settings and refinement over as far as this machine knows them."""
+    notes = []
+    try:
+        device = session.settings.device  # of this machine
+        session.configure(**vars(replace(project.settings, device=device)))
+    except ValueError as error:
+        notes.append(f"The settings cannot be used here: {error}.")
+    try:
+        session.refining.from_dict(project.refinement)
+    except ValueError as error:
+        notes.append(f"The refinement cannot be used here: {error}.")
+    return notes

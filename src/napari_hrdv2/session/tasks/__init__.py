@@ -1,0 +1,1 @@
+"""Long work on frozen snapshots, answered in any thread."""

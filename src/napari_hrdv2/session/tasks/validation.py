@@ -1,0 +1,119 @@
+"""Whether the strokes of some images suffice for another one: request and answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari_hrdv2.session.stacks import image_id
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_hrdv2.core.classifier.cross_validation import HeldOut
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.session.session import Session
+    from napari_hrdv2.session.tasks.context import Talk
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """How well each picture is predicted from the strokes on all others.
+
+    Attributes
+    ----------
+    scores : dict of str to HeldOut
+        By the key of the picture.
+    mean : float
+        Mean IoU of those that could be scored; NaN if none could.
+    text : str
+        The same in sentences.
+    """
+
+    scores: dict[str, HeldOut]
+    mean: float
+    text: str
+
+
+@dataclass(frozen=True)
+class ValidationRequest:
+    """Each of some pictures is to be predicted from the strokes on the others.
+
+    Attributes
+    ----------
+    keys, names : tuple of str
+        Of the pictures.
+    features : tuple of Features
+    labels : tuple of (H, W) int arrays
+        The strokes that count.
+    classifier : PixelClassifier or None
+        How to fit; it is not changed.
+    class_names : dict of int to str
+    """
+
+    keys: tuple[str, ...]
+    names: tuple[str, ...]
+    features: tuple[Any, ...]
+    labels: tuple[NDArray[Any], ...]
+    excluded: tuple[NDArray[Any] | None, ...]
+    classifier: PixelClassifier | None
+    class_names: dict[int, str]
+
+    def answer(self, talk: Talk) -> ValidationResult:
+        """Fit once for each picture and score it."""
+        import numpy as np
+
+        from napari_hrdv2.core.classifier.cross_validation import (
+            leave_one_image_out,
+            summary,
+        )
+
+        results = leave_one_image_out(
+            self.features,
+            self.labels,
+            classifier=self.classifier,
+            excluded=self.excluded,
+            progress=partial(talk.progress, "Leaving one image out"),
+            should_stop=talk.should_stop,
+        )
+        scored = [one.miou for one in results if not np.isnan(one.miou)]
+        text = summary(results, names=self.names, class_names=self.class_names)
+        if len({image_id(key) for key in self.keys}) < len(self.keys):
+            text += (
+                " Planes of one stack resemble each other: do not expect as much of "
+                "another specimen."
+            )
+        return ValidationResult(
+            dict(zip(self.keys, results, strict=True)),
+            float(np.mean(scored)) if scored else float("nan"),
+            text,
+        )
+
+
+def validation_request(session: Session) -> ValidationRequest:
+    """Return the request to score the pictures that train.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two pictures have strokes and features that go together.
+    """
+    usable = session.pictures.usable()
+    if len(usable) < 2:
+        waiting = len(session.pictures.painted()) - len(usable)
+        raise ValueError(
+            f"images: {len(usable)} of them has strokes and features, two at least "
+            "are needed to leave one out; "
+            + ("compute features first" if waiting else "paint on another image too")
+        )
+    parts = [picture.training_part() for picture in usable]
+    return ValidationRequest(
+        tuple(picture.key for picture in usable),
+        tuple(picture.name or picture.key for picture in usable),
+        tuple(part.features for part in parts),
+        tuple(part.labels for part in parts),
+        tuple(part.excluded for part in parts),
+        session.classifier,
+        {class_id: info.name for class_id, info in session.classes.items()},
+    )

@@ -1,0 +1,1 @@
+"""What is clicked in the dock widget."""

@@ -1,0 +1,215 @@
+"""Projects and autosaves brought back into the window: images, strokes, choices."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_hrdv2.session.project.opening import Reopened, ReopenRequest, Stack
+from napari_hrdv2.session.project.snapshot import Digests, take_over, takes_back
+from napari_hrdv2.session.stacks import image_id
+from napari_hrdv2.widgets.viewer import planes
+from napari_hrdv2.widgets.viewer.stroke_writing import write_strokes
+
+if TYPE_CHECKING:
+    from napari_hrdv2.session.project.format import SavedPicture
+    from napari_hrdv2.widgets.controller import Controller
+
+Ask = Callable[[str], bool]
+
+
+class Reopener(QObject):
+    """Reads projects in the worker thread and shows them.
+
+    Parameters
+    ----------
+    controller : Controller
+    ask : callable
+        Called with a question before strokes here are replaced; returns the answer.
+
+    Attributes
+    ----------
+    missing : tuple of SavedPicture
+        Of the last project, those whose images were not found.
+    changed : Signal
+        Emitted when a project was opened.
+    """
+
+    changed = Signal()
+
+    def __init__(self, controller: Controller, ask: Ask) -> None:
+        super().__init__()
+        self._controller, self._session = controller, controller.session
+        self._ask = ask
+        self._path: Path | None = None
+        self.missing: tuple[SavedPicture, ...] = ()
+
+    def open(self, path: str | os.PathLike[str]) -> None:
+        """Open a project with its images, beside those that are open."""
+        self._path = Path(path)
+        self._submit(self._path, self._on_opened)
+
+    def locate(self, folder: str | os.PathLike[str]) -> None:
+        """Look in a folder for the images that were not found."""
+        if self._path is not None:
+            self._submit(self._path, self._on_located, folder=Path(folder))
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Bring an autosave back onto the images that are open."""
+        self._submit(Path(path), self._on_restored, reads_images=False, is_damaged=True)
+
+    def _submit(
+        self,
+        path: Path,
+        hear: Callable[[Reopened], None],
+        *,
+        folder: Path | None = None,
+        reads_images: bool = True,
+        is_damaged: bool = False,
+    ) -> None:
+        link, keeping = self._controller.link, self._controller.keeper.keeping
+        link.flush()
+        current, pictures = self._session.current, self._session.pictures.values()
+        request = ReopenRequest(
+            path,
+            # Where an image is open twice, the work is for the one that is shown.
+            tuple(sorted(pictures, key=lambda one: one is not current)),
+            self._stacks(),
+            keeping.digests if keeping is not None else Digests(),
+            reads_images=reads_images,
+            folder=folder,
+            salvage=is_damaged,
+        )
+        self._controller.side.submit("project", request, hear)
+
+    def _stacks(self) -> tuple[Stack, ...]:
+        link = self._controller.link
+        return tuple(
+            Stack(
+                image_id(link.key_of(image)),
+                planes.sizes(image),
+                partial(planes.pixels, image),
+            )
+            for image in link.images()
+            if planes.sizes(image) and not planes.unnamed(image)
+        )
+
+    def _on_opened(self, found: Reopened) -> None:
+        if self._may_replace(found):
+            self._controller.attempt(self._show, found)
+
+    def _on_located(self, found: Reopened) -> None:
+        """Take only what was missing; the user has gone on with the rest."""
+        wanted = {saved.key for saved in self.missing}
+        pictures = tuple(one for one in found.project.pictures if one.key in wanted)
+        project = replace(found.project, pictures=pictures, current=None)
+        keys = {theirs: key for theirs, key in found.keys.items() if theirs in wanted}
+        self._on_opened(replace(found, project=project, keys=keys))
+
+    def _on_restored(self, found: Reopened) -> None:
+        if not self._open_keys(found):
+            self._controller.report(ValueError("autosave: none of its images is open"))
+        elif self._may_replace(found):
+            self._controller.keeper.decline()  # also later states: this one was chosen
+            self._controller.attempt(self._show, found)
+
+    def _may_replace(self, found: Reopened) -> bool:
+        """Ask if strokes here would give way to other ones, or to none."""
+        self._controller.link.flush()
+        keys = self._open_keys(found)
+        erases = takes_back(self._session, found.project, keys)
+        names = [
+            self._session.pictures[key].name
+            for saved, key in _pairs(found, keys)
+            if key in self._session.pictures
+            and (erases or saved.scribbles is not None)
+            and self._is_painted(key)
+            and not self._has(key, saved)
+        ]
+        return not names or self._ask(
+            f"{', '.join(names)} has strokes already. Replace them by those of "
+            f"{found.saved_at.astimezone():%d %b %Y %H:%M}? Undo brings them back."
+        )
+
+    def _open_keys(self, found: Reopened) -> dict[str, str]:
+        """Return the keys of images that did not go while the project was read."""
+        link, keys = self._controller.link, found.keys
+        return {one: key for one, key in keys.items() if link.layer_of(key) is not None}
+
+    def _is_painted(self, key: str) -> bool:
+        scribbles = self._session.pictures[key].scribbles
+        return scribbles is not None and bool(scribbles.class_ids)
+
+    def _has(self, key: str, saved: SavedPicture) -> bool:
+        scribbles = self._session.pictures[key].scribbles
+        if scribbles is None or saved.scribbles is None:
+            return False
+        return bool((scribbles.labels == saved.scribbles).all())
+
+    def _show(self, found: Reopened) -> None:
+        controller, link = self._controller, self._controller.link
+        keys = self._open_keys(found)
+        gone = [saved.name for saved, _ in _pairs(found) if saved.key not in keys]
+        keys |= self._add_images(found)
+        write = partial(write_strokes, controller)
+        notes = list(take_over(self._session, found.project, keys, write=write))
+        chosen = keys.get(found.project.current or "")
+        if chosen is not None:
+            link.show_picture(chosen)
+            # Another image has levels of its own, but here they belong to the project.
+            levels = found.project.settings.value_range
+            self._session.configure(value_range=levels)
+        self.missing = found.missing
+        if found.missing:
+            notes.append(_missing_text(found.missing))
+        if gone:
+            notes.append(f"{', '.join(gone)} was closed meanwhile and left out.")
+        if found.altered:
+            notes.append(f"{', '.join(found.altered)} holds other pixels than then.")
+        controller.keeper.note_saved(set(keys.values()), found.saved_at)
+        controller.train()
+        count = f"{len(keys)} image{'s' * (len(keys) != 1)}"
+        self._session.say(
+            " ".join([f"{count} with strokes and settings opened.", *notes])
+        )
+        self.changed.emit()
+
+    def _add_images(self, found: Reopened) -> dict[str, str]:
+        """Open images as layers, and return their keys by those in the project."""
+        link, keys = self._controller.link, {}
+        for saved in found.project.pictures:
+            if saved.key not in found.images:
+                continue
+            size, unit = saved.pixel_size or (None, "pixel")
+            # A plane that is opened alone is not what its file is.
+            path = "" if saved.plane else saved.source or ""
+            layer = link.add_image(
+                found.images[saved.key],
+                path,
+                name=saved.name,
+                pixel_size=size,
+                unit=unit,
+            )
+            keys[saved.key] = link.add_picture(layer)
+        return keys
+
+
+def _pairs(
+    found: Reopened, keys: dict[str, str] | None = None
+) -> list[tuple[SavedPicture, str]]:
+    keys = found.keys if keys is None else keys
+    pictures = found.project.pictures
+    return [(saved, keys[saved.key]) for saved in pictures if saved.key in keys]
+
+
+def _missing_text(missing: tuple[SavedPicture, ...]) -> str:
+    listed = ", ".join(saved.source or saved.name for saved in missing)
+    if any(saved.plane for saved in missing):
+        return f"Not found: {listed}; open the stack, then the project again."
+    return f"Not found: {listed}; press Locate… to say in which folder to look."
