@@ -35,8 +35,8 @@ from napari_hrdv2.core.backbones.loading import (
     backbone_names,
     backbone_variants,
 )
-from napari_hrdv2.core.backbones.registry import ENTRIES
-from napari_hrdv2.core.backbones.vit.entries import ViTEntry
+from napari_hrdv2.core.backbones.registry import SPECS
+from napari_hrdv2.core.backbones.vit.entries import ViTSpec
 from napari_hrdv2.core.backbones.vit.model import VisionTransformer
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def cell(backbone: Backbone, setting: str, channels: int) -> str:
         return f"refused: {error}"
     seconds = time.perf_counter() - start
     own = backbone.channels_for(channels)
-    wrong = failure(features, 2 * own if backbone.surroundings else own)
+    wrong = failure(features, 2 * own if backbone.context_cell else own)
     return wrong or f"{seconds:.2f} s / {features.nbytes / 1e6:.1f}"
 
 
@@ -100,9 +100,9 @@ def rows(name: str) -> list[list[str]]:
 
 def row_without_a_run(name: str, reason: str) -> list[str]:
     """Return the row of a backbone, after a pass of a ViT without numbers."""
-    entry = ENTRIES.get(name)
+    entry = SPECS.get(name)
     told = f"not run here: {reason}"
-    if isinstance(entry, ViTEntry):
+    if isinstance(entry, ViTSpec):
         with torch.device("meta"):
             model = VisionTransformer(entry.config)
             grid = entry.config.image_size // entry.patch_size

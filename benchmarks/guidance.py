@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 import napari_hrdv2 as hr
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier, SampleCache
 from napari_hrdv2.core.guidance import (
-    contradicted_strokes,
+    find_label_issues,
     strokes_of,
-    uncertain_places,
+    uncertain_regions,
     uncertainty_of,
 )
 from napari_hrdv2.core.measure.scores import mean_iou
@@ -72,11 +72,11 @@ class Count:
 
     def add(self, features: Features, strokes: Array, at: int | None) -> None:
         """Judge the strokes, one of which may be wrong."""
-        suspects = contradicted_strokes(features, strokes)
-        hits = sum(at is not None and at in each.pixels for each in suspects)
+        label_issues = find_label_issues(features, strokes)
+        hits = sum(at is not None and at in each.pixels for each in label_issues)
         self.wrong += at is not None
         self.found += hits
-        self.alarms += len(suspects) - hits
+        self.alarms += len(label_issues) - hits
         self.right += len(strokes_of(strokes)) - (at is not None)
 
     def row(self) -> str:
@@ -118,7 +118,7 @@ def stroke_at(truth: Array, row: int, column: int) -> tuple[Array, Array]:
 
 def by_doubt(model: PixelClassifier, features: Features, strokes: Array) -> Any:
     """Return the first uncertain place."""
-    places = uncertain_places(
+    places = uncertain_regions(
         uncertainty_of(model, features), labelled=strokes, count=1
     )
     return (places[0].row, places[0].column) if places else None

@@ -51,15 +51,15 @@ def main() -> None:
     results.sort(key=lambda result: result[0])
     for miou, name, _ in results:
         print(f"{miou:.3f}  {name}")
-    rows = [picture for _, _, picture in results[: options.count]]
+    rows = [entry for _, _, entry in results[: options.count]]
     sheet = Image.new(
         "RGB",
         (max(r.width for r in rows), len(rows) * (HEIGHT + GAP) - GAP),
         "white",
     )
-    for number, picture in enumerate(rows):
-        sheet.paste(picture, (0, number * (HEIGHT + GAP)))
-    sheet.save(options.picture)
+    for number, entry in enumerate(rows):
+        sheet.paste(entry, (0, number * (HEIGHT + GAP)))
+    sheet.save(options.entry)
 
 
 def row(*panels: NDArray[Any]) -> Image.Image:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_hrdv2.session.classes import ClassInfo
-from napari_hrdv2.session.project.digests import image_digest
-from napari_hrdv2.session.project.format import Project, SavedPicture
+from napari_hrdv2.session.project.fingerprints import image_fingerprint
+from napari_hrdv2.session.project.format import Project, SavedImage
 from napari_hrdv2.session.settings import FeatureSettings
 
 CLASSES = {
@@ -25,7 +25,7 @@ def grey(shape=(7, 11), dtype=np.uint8, seed=0):
     return levels.astype(dtype)
 
 
-def picture(key="a", strokes=3, *, image=None, **changes):
+def entry(key="a", strokes=3, *, image=None, **changes):
     """Return a picture with as many labelled pixels, on a random image."""
     image = grey() if image is None else image
     shape = changes.pop("shape", image.shape[:2])
@@ -37,16 +37,16 @@ def picture(key="a", strokes=3, *, image=None, **changes):
         "source": None,
         "plane": {},
         "shape": shape,
-        "image_digest": image_digest(image),
+        "image_fingerprint": image_fingerprint(image),
         "pixel_size": (0.25, "µm"),
         "scribbles": scribbles,
-        "excluded": None,
+        "exclusion": None,
         "image": image,
     }
-    return SavedPicture(**{**given, **changes})
+    return SavedImage(**{**given, **changes})
 
 
-def project(*pictures, **changes):
+def project(*images, **changes):
     given = {
         "classes": CLASSES,
         "settings": FeatureSettings(),
@@ -54,12 +54,12 @@ def project(*pictures, **changes):
         "refinement": {},
         "current": None,
     }
-    return Project(pictures=pictures, **{**given, **changes})
+    return Project(images=images, **{**given, **changes})
 
 
 def killed(folder, how):
     """Kill fifty savers and return what `_crashing_saver` found."""
-    script = Path(__file__).parent / "session" / "_crashing_saver.py"
+    script = Path(__file__).parent / "session" / "project" / "_crashing_saver.py"
     command = [sys.executable, script, how, folder, "50"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -60,17 +60,17 @@ def test_a_project_opens_with_all_that_was_made() -> None:
     project = load_project(FROZEN / "project.hrdv2")
     session = Session()
     assert restore(session, project) == ()
-    assert [one.name for one in session.pictures.values()] == [
+    assert [one.name for one in session.images.values()] == [
         "grains",
         "second",
         "stack Z=1",
     ]
     assert session.classes[1].name == "ferrite"
-    assert session.refining.settings.smoothing == "guided"
-    first = session.pictures["a1b2c3"]
-    assert first.excluded is not None
-    assert first.excluded[-12:].all()
-    assert not first.excluded[:-12].any()
+    assert session.refinement.settings.smoothing == "guided"
+    first = session.images["a1b2c3"]
+    assert first.exclusion is not None
+    assert first.exclusion[-12:].all()
+    assert not first.exclusion[:-12].any()
     painted = read_labels(FROZEN / "grains_scribbles.tif")
     assert first.scribbles is not None
     np.testing.assert_array_equal(first.scribbles.labels, painted)
@@ -81,20 +81,20 @@ def test_a_project_gives_the_same_segmentation() -> None:
     session = Session()
     restore(session, load_project(FROZEN / "project.hrdv2"))
     before = np.load(FROZEN / "session_labels.npz")
-    for key in list(session.pictures):
-        session.set_image(session.pictures[key].image, key)
+    for key in list(session.images):
+        session.set_image(session.images[key].image, key)
         session.compute_features()
-    for key in list(session.pictures):
-        session.set_image(session.pictures[key].image, key)
+    for key in list(session.images):
+        session.set_image(session.images[key].image, key)
         session.train()
-    result = session.pictures["f00d/1"].result  # the last that was trained then, too
+    result = session.images["f00d/1"].result  # the last that was trained then, too
     assert result is not None
     assert float((result.labels == before["f00d_1"]).mean()) >= 0.98
 
 
 def test_an_autosave_opens() -> None:
     project = load_project(FROZEN / "autosave.hrdv2")
-    assert sum(one.strokes for one in project.pictures) == 4486
+    assert sum(one.strokes for one in project.images) == 4486
     assert project.classifier is not None
     assert project.classifier.classes.tolist() == [1, 2, 3]
 

@@ -34,12 +34,12 @@ def test_features_are_read_at_the_centres_row_by_row():
         name, channels, patch_size, equivariant = "ramp", 2, 4, False
         default_transforms, absolute_levels, activations = "identity", True, 14
         device, dtype, weights_hash, steps = torch.device("cpu"), torch.float32, "", 0
-        surroundings = 0
+        context_cell = 0
 
         def channels_for(self, image_channels):
             return 2
 
-        def trust_for(self, image_channels):
+        def channel_weights_for(self, image_channels):
             return None
 
         def tokens(self, images, *, stride, tick=None):

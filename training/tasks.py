@@ -67,10 +67,10 @@ def make_batch(seed: int, number: int, visits: int) -> Batch:
     which = rng.choice(len(SIZES), p=shares)
     images, tasks = [], []
     for _ in range(counts[which]):
-        picture = random_micrograph(int(rng.integers(1 << 62)), sizes[which])
-        image, bank = network_input(picture.image)
+        entry = random_micrograph(int(rng.integers(1 << 62)), sizes[which])
+        image, bank = network_input(entry.image)
         images.append(image)
-        tasks.append([_task(rng, picture.labels, bank) for _ in range(visits)])
+        tasks.append([_task(rng, entry.labels, bank) for _ in range(visits)])
     return Batch(torch.stack(images).half(), tuple(zip(*tasks, strict=True)))
 
 

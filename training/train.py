@@ -51,7 +51,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    training = Training(
+    training = ClassifierState(
         options.out,
         options.steps,
         options.seed,
@@ -61,7 +61,7 @@ def main() -> None:
     training.run(options.processes)
 
 
-class Training:
+class ClassifierState:
     """Network, head and optimiser, with their state on disk."""
 
     def __init__(
@@ -82,7 +82,7 @@ class Training:
             # Its normalisation is folded into the convolutions, and stays so.
             weights = load_weights(start)
             self.network = weights.network.requires_grad_(True)
-            self.head.log_trust.data.copy_(weights.trust.log())
+            self.head.log_trust.data.copy_(weights.channel_weights.log())
         self.network.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval()
         # Where the processor is not made for bfloat16 it would be the slower one.
@@ -134,9 +134,9 @@ class Training:
         losses = []
         maps = [grid.float() for grid in grids]
         for number, (support, query) in enumerate(batch.visits[visit]):
-            picture = [grid[number] for grid in maps]
+            entry = [grid[number] for grid in maps]
             table = [
-                _features(picture, pixels, flips, images.shape[2:], with_bank)
+                _features(entry, pixels, flips, images.shape[2:], with_bank)
                 for pixels in (support, query)
             ]
             logits = self.head(table[0], support.classes, table[1])
@@ -191,10 +191,10 @@ class Training:
         }
         torch.save(state, self.folder / "state.tmp")
         (self.folder / "state.tmp").replace(self.folder / "state.pt")
-        trust = self.head.log_trust.detach().exp()
+        channel_weights = self.head.log_trust.detach().exp()
         save_weights(
             self.average,
-            trust / trust.square().mean().sqrt(),
+            channel_weights / channel_weights.square().mean().sqrt(),
             self.folder / "embedded.safetensors",
             trained=f"training/train.py, step {self.step} of {self.steps}, seed "
             f"{self.seed}, {self.seconds:.0f} s"

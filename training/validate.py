@@ -20,7 +20,7 @@ import numpy as np
 import napari_hrdv2 as hr
 from napari_hrdv2.core.backbones.embedded import EmbeddedBackbone
 from napari_hrdv2.core.backbones.embedded.network import STRIDE
-from napari_hrdv2.core.features.context import SurroundedFeatures
+from napari_hrdv2.core.features.context import ContextFeatures
 from napari_hrdv2.core.measure.scores import mean_iou
 from napari_hrdv2.core.samples.random import draw_scribbles, random_micrograph
 
@@ -38,16 +38,16 @@ def main() -> None:
     backbone = hr.load_backbone("embedded", weights=options.weights)
     scores = defaultdict(list)
     for number in range(options.pictures):
-        picture = random_micrograph(FIRST_SEED + number, options.size)
-        features = hr.compute_features(picture.image, backbone)
-        classes = list(range(1, int(picture.labels.max()) + 1))
+        entry = random_micrograph(FIRST_SEED + number, options.size)
+        features = hr.compute_features(entry.image, backbone)
+        classes = list(range(1, int(entry.labels.max()) + 1))
         for strokes in STROKES:
             rng = np.random.default_rng([number, strokes])
-            drawn = draw_scribbles(rng, picture.labels, strokes)
+            drawn = draw_scribbles(rng, entry.labels, strokes)
             unseen = drawn == 0
             for name, part in parts(features, backbone.network.config.channels):
                 found = hr.PixelClassifier().fit(part, drawn).predict(part)
-                miou = mean_iou(picture.labels[unseen], found[unseen], classes)
+                miou = mean_iou(entry.labels[unseen], found[unseen], classes)
                 scores[name, strokes].append(miou)
     print(f"| mIoU, {options.pictures} pictures | filters | network | both |")
     print("|---|---|---|---|")
@@ -57,8 +57,8 @@ def main() -> None:
 
 
 def parts(
-    features: SurroundedFeatures, learned: int
-) -> Iterator[tuple[str, SurroundedFeatures]]:
+    features: ContextFeatures, learned: int
+) -> Iterator[tuple[str, ContextFeatures]]:
     """Yield the features of the network, of the filter bank, and of both."""
     own, _ = features.parts
     for name, channels in (
@@ -66,11 +66,19 @@ def parts(
         ("bank", slice(learned, None)),
         ("both", slice(None)),
     ):
-        tokens, trust = own.tokens[..., channels].contiguous(), own.trust[channels]
-        part = hr.HighResFeatures(
-            tokens, "identity", own.shape[1:], STRIDE, STRIDE, trust=trust
+        tokens, channel_weights = (
+            own.tokens[..., channels].contiguous(),
+            own.channel_weights[channels],
         )
-        yield name, SurroundedFeatures(part, EmbeddedBackbone.surroundings)
+        part = hr.HighResFeatures(
+            tokens,
+            "identity",
+            own.shape[1:],
+            STRIDE,
+            STRIDE,
+            channel_weights=channel_weights,
+        )
+        yield name, ContextFeatures(part, EmbeddedBackbone.context_cell)
 
 
 if __name__ == "__main__":

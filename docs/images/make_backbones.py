@@ -53,7 +53,7 @@ class Stage:
         end = time.monotonic() + 1
         self.wait(lambda: time.monotonic() > end and not self.widget.controller.is_busy)
 
-    def picture(self, name: str, *, panel_only: bool = False) -> None:
+    def entry(self, name: str, *, panel_only: bool = False) -> None:
         """Save what is on the screen."""
         self.settle()
         screen = QApplication.primaryScreen().grabWindow(0)
@@ -72,7 +72,7 @@ def choices(stage: Stage) -> None:
     """Show the list, then the choices that a backbone offers."""
     stage.session.configure(backbone="neco-small")
     stage.panel.backbone.showPopup()
-    stage.picture("backbones", panel_only=True)
+    stage.entry("backbones", panel_only=True)
     stage.panel.backbone.hidePopup()
     stage.session.configure(
         backbone="neco-small:dinov2r",
@@ -82,7 +82,7 @@ def choices(stage: Stage) -> None:
         debias="project",
     )
     stage.panel.more.set_open(True)
-    stage.picture("choices", panel_only=True)
+    stage.entry("choices", panel_only=True)
     stage.panel.more.set_open(False)
 
 
@@ -98,14 +98,14 @@ def regions(stage: Stage) -> None:
     )
     stage.panel.compute.click()
     stage.wait(lambda: stage.session.features is not None)
-    insight = stage.widget.insight
+    inspection = stage.widget.inspection
     stage.widget.findChild(QToolButton, "insight_fold").setChecked(True)
     stage.settle()
-    insight.regions.click()
+    inspection.regions.click()
     stage.wait(lambda: "Region borders" in stage.viewer.layers)
-    stage.scroll_to(insight.use)
+    stage.scroll_to(inspection.use)
     getattr(stage.viewer, "scene", stage.viewer).camera.zoom *= 2
-    stage.picture("regions")
+    stage.entry("regions")
 
 
 def main() -> None:

@@ -25,12 +25,12 @@ COLORS = np.array(
 
 def pair(seed: int) -> np.ndarray:
     """Return a picture beside its classes, strokes drawn brighter."""
-    picture = random_micrograph(seed, SIZE)
-    strokes = draw_scribbles(np.random.default_rng(seed), picture.labels, 2)
-    image = picture.image
+    entry = random_micrograph(seed, SIZE)
+    strokes = draw_scribbles(np.random.default_rng(seed), entry.labels, 2)
+    image = entry.image
     if image.ndim == 2:
         image = np.repeat(image[..., None], 3, axis=-1)
-    classes = COLORS[picture.labels] // 2
+    classes = COLORS[entry.labels] // 2
     classes[strokes > 0] = COLORS[strokes[strokes > 0]] // 2 + 127
     return np.concatenate([image, classes], axis=1)
 

@@ -67,7 +67,7 @@ class Stage:
             QApplication.processEvents()
             time.sleep(0.005)
             if time.monotonic() > end:
-                self.picture("stuck")
+                self.entry("stuck")
                 raise TimeoutError(f"{what or condition}: {self.session.status}")
 
     def pause(self, seconds: float) -> None:
@@ -81,7 +81,7 @@ class Stage:
         self.wait(lambda: not self.controller.is_busy, "to settle")
         self.pause(0.3)
 
-    def picture(self, name: str) -> None:
+    def entry(self, name: str) -> None:
         """Save what is on the screen."""
         self.pause(0.3)
         screen = QApplication.primaryScreen().grabWindow(0)
@@ -153,9 +153,9 @@ class Stage:
 def paint_and_save(stage: Stage, project: Path) -> None:
     """Go from an open image to a saved project, and on until the power fails."""
     stage.open_plugin()
-    stage.picture("01-open")
+    stage.entry("01-open")
     stage.wait(lambda: stage.session.features is not None, "features")
-    stage.picture("02-features")
+    stage.entry("02-features")
 
     first, second = stage.classes[:2]
     stage.stroke(*stage.inside(first))
@@ -163,20 +163,20 @@ def paint_and_save(stage: Stage, project: Path) -> None:
     stage.stroke(*stage.inside(second))
     stage.wait(lambda: stage.session.segmentation is not None, "a segmentation")
     print(f"clicks before the first segmentation, beside strokes: {stage.clicks}")
-    stage.picture("03-two-strokes")
+    stage.entry("03-two-strokes")
 
     stage.key("1")
     stage.stroke(*stage.inside(first, 1))
     stage.key("2")
     stage.stroke(*stage.inside(second, 1))
-    stage.picture("04-live")
+    stage.entry("04-live")
 
     stage.click("add_class")
     if len(stage.classes) > 2:
         stage.stroke(*stage.inside(stage.classes[2]))
         stage.stroke(*stage.inside(stage.classes[2], 1))
     rename(stage, 3, "third phase")
-    stage.picture("05-third-class")
+    stage.entry("05-third-class")
 
     before = stage.session.segmentation.copy()
     stage.key("1")
@@ -185,14 +185,14 @@ def paint_and_save(stage: Stage, project: Path) -> None:
     stage.key("ctrl+z")
     stage.settle()
     assert np.array_equal(stage.session.segmentation, before), "undo"
-    stage.picture("06-undo")
+    stage.entry("06-undo")
 
     stage.key("c", "c")
     stage.settle()
-    stage.picture("07-uncertainty")
+    stage.entry("07-uncertainty")
     stage.key("n")
     stage.settle()
-    stage.picture("08-next-place")
+    stage.entry("08-next-place")
     stage.key("c")
     stage.viewer.reset_view()
     stage.settle()
@@ -203,7 +203,7 @@ def paint_and_save(stage: Stage, project: Path) -> None:
 
     stage.widget.files.save_project(project)
     stage.settle()
-    stage.picture("12-project")
+    stage.entry("12-project")
     stage.key("2")
     stage.stroke(*stage.inside(second, 5))
     stage.settle()
@@ -239,10 +239,10 @@ def find_mislabel(stage: Stage, first: int, second: int) -> None:
     stage.stroke(*stage.inside(second, 11))
     stage.click("check_strokes_fold")
     stage.click("check_strokes")
-    stage.wait(lambda: stage.session.guiding.has_checked, "strokes checked")
+    stage.wait(lambda: stage.session.guidance.has_checked, "strokes checked")
     stage.settle()
-    stage.picture("09-mislabel")
-    print("suspects:", [s.reason for s in stage.session.guiding.suspects])
+    stage.entry("09-mislabel")
+    print("suspects:", [s.reason for s in stage.session.guidance.label_issues])
     stage.key("ctrl+z")
     stage.settle()
     stage.click("check_strokes_fold")
@@ -255,8 +255,8 @@ def smooth(stage: Stage) -> None:
     stage.click("smoothing")
     stage.do("key", "Down", "Return")
     stage.settle()
-    assert not stage.session.refining.settings.is_off
-    stage.picture("10-smoothing")
+    assert not stage.session.refinement.settings.is_off
+    stage.entry("10-smoothing")
     stage.click("refine_fold")
 
 
@@ -264,7 +264,7 @@ def measure(stage: Stage) -> None:
     """Measure the phase fractions."""
     stage.click("measure_fold")
     stage.settle()
-    stage.picture("11-fractions")
+    stage.entry("11-fractions")
     stage.click("measure_fold")
     stage.click("paint_fold")
 
@@ -278,11 +278,11 @@ def recover_and_apply(stage: Stage, others: list[Path]) -> None:
     """Take the work back in a new window, and apply it to other micrographs."""
     stage.open_plugin()
     stage.wait(lambda: stage.find("recovery_restore").isVisible(), "an offer")
-    stage.picture("13-offer")
+    stage.entry("13-offer")
     stage.click("recovery_restore")
     stage.wait(lambda: stage.session.segmentation is not None, "a segmentation")
     stage.settle()
-    stage.picture("14-recovered")
+    stage.entry("14-recovered")
     print("strokes:", int(np.count_nonzero(stage.session.scribbles.labels)))
     stage.click("features_fold")
     stage.click("apply_fold")
@@ -290,7 +290,7 @@ def recover_and_apply(stage: Stage, others: list[Path]) -> None:
     stage.widget.apply.start(stage.out / "applied")
     stage.wait(lambda: not stage.widget.apply.is_running, "files applied")
     stage.settle()
-    stage.picture("15-applied")
+    stage.entry("15-applied")
     stage.controller.close()
     stage.viewer.close()
 

@@ -31,13 +31,13 @@ class PatchMeans:
     name, channels, patch_size, equivariant = "patch means", 1, PATCH, False
     device, dtype, weights_hash, steps = torch.device("cpu"), torch.float32, "", 1
     default_transforms, absolute_levels, activations = "identity", True, 1
-    surroundings = 0
+    context_cell = 0
 
     def channels_for(self, image_channels: int) -> int:
         """Return 1."""
         return 1
 
-    def trust_for(self, image_channels: int) -> None:
+    def channel_weights_for(self, image_channels: int) -> None:
         """Return that there is nothing to choose between."""
 
     def tokens(
@@ -49,22 +49,22 @@ class PatchMeans:
 
 def shift_diagram(chosen: TransformSet, side: int) -> Image.Image:
     """Return where the centre of a patch comes to lie, around one patch."""
-    picture = Image.new("RGB", (side, side), "#f4f4f4")
-    draw = ImageDraw.Draw(picture)
+    entry = Image.new("RGB", (side, side), "#f4f4f4")
+    draw = ImageDraw.Draw(entry)
     scale = side / (2 * PATCH)
     draw.rectangle((side / 4, side / 4, 3 * side / 4, 3 * side / 4), outline="#888888")
     for copy in chosen.copies:
         row, column = (shift + PATCH / 2 for shift in copy.shift)
         x, y = side / 4 + column * scale, side / 4 + row * scale
         draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill="#1f6feb")
-    return picture
+    return entry
 
 
 def shown(plane: np.ndarray) -> Image.Image:
     """Return a part of a plane in 0..1 as a zoomed picture."""
     part = (255 * np.clip(plane[:CROP, :CROP], 0, 1)).astype(np.uint8)
-    picture = Image.fromarray(part).convert("RGB")
-    return picture.resize((CROP * ZOOM, CROP * ZOOM), Image.Resampling.NEAREST)
+    entry = Image.fromarray(part).convert("RGB")
+    return entry.resize((CROP * ZOOM, CROP * ZOOM), Image.Resampling.NEAREST)
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
     sheet = Image.new("RGB", (2 * cell[0], 4 * cell[1]), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(16)
-    pictures = [("image", shown(image / 255.0), None)]
+    images = [("image", shown(image / 255.0), None)]
     for spec, stride, interpolation in CASES:
         features = compute_features(
             image, PatchMeans(), spec, stride, interpolation=interpolation
@@ -86,16 +86,16 @@ def main() -> None:
             + "s" * (len(chosen) > 1)
         )
         plane = features.project([[1.0]], [0.0])[0]
-        pictures.append((caption, shown(plane), shift_diagram(chosen, side)))
-    for number, (caption, picture, diagram) in enumerate(pictures):
+        images.append((caption, shown(plane), shift_diagram(chosen, side)))
+    for number, (caption, entry, diagram) in enumerate(images):
         x = number % 2 * cell[0] + MARGIN // 2
         y = number // 2 * cell[1]
         draw.text((x, y + 6), caption, fill="black", font=font)
         if diagram is None:
-            sheet.paste(picture, (x, y + CAPTION))
+            sheet.paste(entry, (x, y + CAPTION))
         else:
             sheet.paste(diagram, (x, y + CAPTION))
-            sheet.paste(picture, (x + side + MARGIN, y + CAPTION))
+            sheet.paste(entry, (x + side + MARGIN, y + CAPTION))
     sheet.save(Path(__file__).with_name("transforms.png"), optimize=True)
 
 

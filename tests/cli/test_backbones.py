@@ -42,9 +42,9 @@ def test_the_table_is_aligned(command) -> None:
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
     """Return a cache with a tiny dinov2-small, on a machine without a network."""
-    entries = dict(_registry.ENTRIES)
+    entries = dict(_registry.SPECS)
     entries["dinov2-small"] = replace(entries["dinov2-small"], config=TINY)
-    monkeypatch.setattr(_registry, "ENTRIES", entries)
+    monkeypatch.setattr(_registry, "SPECS", entries)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     info = backbone_info("dinov2-small")

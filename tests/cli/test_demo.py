@@ -25,9 +25,9 @@ def test_the_demo_segments_and_draws(
     assert outcome.code == 0, outcome.err
     assert "mIoU" in outcome.out
     assert "particle" in outcome.out
-    picture = Image.open(tmp_path / "demo" / "demo.png")
-    assert picture.width > 4 * 96
-    assert picture.height > 80
+    entry = Image.open(tmp_path / "demo" / "demo.png")
+    assert entry.width > 4 * 96
+    assert entry.height > 80
 
 
 def test_the_demo_s_files_are_what_segment_takes(

@@ -5,7 +5,7 @@ import pytest
 
 from napari_hrdv2.core.guidance import probability_of, uncertainty_of
 from napari_hrdv2.session import Session, compute
-from napari_hrdv2.session.guidance import Suspects
+from napari_hrdv2.session.guidance import LabelIssues
 
 
 @pytest.fixture
@@ -22,28 +22,32 @@ def mislabelled(session: Session) -> Session:
 
 
 def test_the_maps_are_those_of_the_core(trained):
-    guiding, classifier = trained.guiding, trained.classifier
+    guidance, classifier = trained.guidance, trained.classifier
     np.testing.assert_array_equal(
-        guiding.uncertainty(), uncertainty_of(classifier, trained.features)
+        guidance.uncertainty(), uncertainty_of(classifier, trained.features)
     )
     np.testing.assert_array_equal(
-        guiding.probability(2), probability_of(classifier, trained.features, 2)
+        guidance.probability(2), probability_of(classifier, trained.features, 2)
     )
 
 
 def test_what_is_excluded_is_neither_probable_nor_uncertain(trained):
     mask = np.zeros((40, 48), bool)
     mask[30:] = True
-    trained.set_excluded(mask)
+    trained.set_exclusion(mask)
     trained.train(force=True)
-    assert not trained.guiding.probability(1)[30:].any()
-    assert not trained.guiding.uncertainty()[30:].any()
-    assert trained.guiding.probability(1)[:30].any()
+    assert not trained.guidance.probability(1)[30:].any()
+    assert not trained.guidance.uncertainty()[30:].any()
+    assert trained.guidance.probability(1)[:30].any()
 
 
 def test_without_a_result_every_question_is_refused_in_a_sentence(session):
-    guiding = session.guiding
-    for ask in (guiding.doubt_request, guiding.places_request, guiding.check_strokes):
+    guidance = session.guidance
+    for ask in (
+        guidance.uncertainty_request,
+        guidance.uncertain_regions_request,
+        guidance.check_scribbles,
+    ):
         with pytest.raises(ValueError, match="There is no result yet: compute"):
             ask()
 
@@ -51,19 +55,19 @@ def test_without_a_result_every_question_is_refused_in_a_sentence(session):
 def test_the_probability_of_a_class_without_strokes_is_refused(trained):
     trained.classes.ensure((3,), names={3: "pore"})
     with pytest.raises(ValueError, match="pore has no strokes yet"):
-        trained.guiding.probability(3)
+        trained.guidance.probability(3)
 
 
 def test_places_go_round_the_best_first(trained):
-    places = trained.guiding.find_places()
+    places = trained.guidance.find_uncertain_regions()
     assert len(places) > 1
     assert np.all(np.diff([place.score for place in places]) < 1e-9)
-    walked = [trained.guiding.next_place() for _ in range(len(places) + 1)]
+    walked = [trained.guidance.next_uncertain_region() for _ in range(len(places) + 1)]
     assert walked == [*places, places[0]]
 
 
 def test_places_near_strokes_count_for_less(trained):
-    request = trained.guiding.places_request()
+    request = trained.guidance.uncertain_regions_request()
     best = compute(request).places[0]
     labels = request.labels.copy()
     labels[best.row, best.column] = 1
@@ -72,99 +76,99 @@ def test_places_near_strokes_count_for_less(trained):
 
 def test_places_are_explained_by_the_names_of_today(trained):
     trained.classes.rename(1, "matrix")
-    reason = trained.guiding.find_places()[0].reason
+    reason = trained.guidance.find_uncertain_regions()[0].reason
     assert "matrix" in reason
     assert "Class 1" not in reason
 
 
 def test_a_new_stroke_makes_places_old(trained, labels):
-    trained.guiding.find_places()
-    late = trained.guiding.places_request()
+    trained.guidance.find_uncertain_regions()
+    late = trained.guidance.uncertain_regions_request()
     labels[30:34, 4:12] = 1
     trained.set_scribbles(labels)
     trained.train()
-    assert not trained.guiding.has_places
-    assert trained.guiding.next_place() is None
-    assert not trained.guiding.accept(compute(late))
+    assert not trained.guidance.has_uncertain_regions
+    assert trained.guidance.next_uncertain_region() is None
+    assert not trained.guidance.accept(compute(late))
 
 
 def test_no_place_is_proposed_where_the_image_is_excluded(trained):
     mask = np.ones((40, 48), bool)
     mask[:26] = False
-    trained.set_excluded(mask)
+    trained.set_exclusion(mask)
     trained.train(force=True)
-    assert len(trained.guiding.find_places()) > 0
-    assert max(place.row for place in trained.guiding.places) < 27
+    assert len(trained.guidance.find_uncertain_regions()) > 0
+    assert max(place.row for place in trained.guidance.places) < 27
 
 
 def test_a_stroke_of_the_wrong_class_is_found_with_its_reason(mislabelled):
-    (suspect,) = mislabelled.guiding.check_strokes()
-    assert (suspect.class_id, suspect.predicted_id) == (2, 1)
-    assert suspect.row in (18, 19)
-    assert 12 <= suspect.column < 18
-    assert "Painted as Class 2" in suspect.reason
+    (label_issue,) = mislabelled.guidance.check_scribbles()
+    assert (label_issue.class_id, label_issue.predicted_id) == (2, 1)
+    assert label_issue.row in (18, 19)
+    assert 12 <= label_issue.column < 18
+    assert "Painted as Class 2" in label_issue.reason
 
 
 def test_relabelling_a_suspect_changes_that_stroke_alone(mislabelled):
-    (suspect,) = mislabelled.guiding.check_strokes()
+    (label_issue,) = mislabelled.guidance.check_scribbles()
     expected = mislabelled.scribbles.labels.copy()
     expected[18:20, 12:18] = 1
     heard = []
     mislabelled.relabelled.connect(heard.append)
-    mislabelled.guiding.relabel(suspect, 1)
+    mislabelled.guidance.relabel(label_issue, 1)
     np.testing.assert_array_equal(mislabelled.scribbles.labels, expected)
     assert heard == ["image"]
-    assert mislabelled.guiding.suspects == ()
+    assert mislabelled.guidance.label_issues == ()
 
 
 def test_erasing_a_suspect_leaves_what_was_painted_over_it(mislabelled):
-    (suspect,) = mislabelled.guiding.check_strokes()
+    (label_issue,) = mislabelled.guidance.check_scribbles()
     labels = mislabelled.scribbles.labels.copy()
     labels[18, 12:18] = 1
     mislabelled.set_scribbles(labels)
-    mislabelled.guiding.erase(suspect)
+    mislabelled.guidance.erase(label_issue)
     assert (mislabelled.scribbles.labels[18, 12:18] == 1).all()
     assert not mislabelled.scribbles.labels[19, 12:18].any()
 
 
 def test_other_strokes_take_the_suspicion_back(mislabelled):
-    (suspect,) = mislabelled.guiding.check_strokes()
-    late = mislabelled.guiding.suspects_request()
+    (label_issue,) = mislabelled.guidance.check_scribbles()
+    late = mislabelled.guidance.label_issues_request()
     mislabelled.set_scribbles(mislabelled.scribbles.labels.copy())
-    assert mislabelled.guiding.suspects == (suspect,)
+    assert mislabelled.guidance.label_issues == (label_issue,)
     labels = mislabelled.scribbles.labels.copy()
     labels[0, 0] = 1
     mislabelled.set_scribbles(labels)
-    assert mislabelled.guiding.suspects == ()
-    assert not mislabelled.guiding.has_checked
-    assert not mislabelled.guiding.accept(compute(late))
+    assert mislabelled.guidance.label_issues == ()
+    assert not mislabelled.guidance.has_checked
+    assert not mislabelled.guidance.accept(compute(late))
 
 
 def test_putting_one_suspect_right_keeps_the_others(mislabelled):
-    (suspect,) = mislabelled.guiding.check_strokes()
-    picture = mislabelled.current
-    other = replace(suspect, pixels=np.flatnonzero(picture.strokes.labels == 2)[:1])
-    found = Suspects(picture.key, picture.strokes_digest, (suspect, other))
-    assert other.pixels[0] not in suspect.pixels
-    mislabelled.guiding.accept(found)
-    mislabelled.guiding.relabel(suspect, 1)
-    assert mislabelled.guiding.suspects == (other,)
+    (label_issue,) = mislabelled.guidance.check_scribbles()
+    entry = mislabelled.current
+    other = replace(label_issue, pixels=np.flatnonzero(entry.strokes.labels == 2)[:1])
+    found = LabelIssues(entry.key, entry.scribbles_fingerprint, (label_issue, other))
+    assert other.pixels[0] not in label_issue.pixels
+    mislabelled.guidance.accept(found)
+    mislabelled.guidance.relabel(label_issue, 1)
+    assert mislabelled.guidance.label_issues == (other,)
 
 
 def test_suspects_can_be_dropped(mislabelled):
-    mislabelled.guiding.check_strokes()
-    mislabelled.guiding.drop_suspects()
-    assert mislabelled.guiding.suspects == ()
-    assert not mislabelled.guiding.has_checked
+    mislabelled.guidance.check_scribbles()
+    mislabelled.guidance.drop_label_issues()
+    assert mislabelled.guidance.label_issues == ()
+    assert not mislabelled.guidance.has_checked
 
 
 def test_suspects_of_another_image_are_forgotten(mislabelled, image):
-    mislabelled.guiding.check_strokes()
-    late = mislabelled.guiding.suspects_request()
+    mislabelled.guidance.check_scribbles()
+    late = mislabelled.guidance.label_issues_request()
     mislabelled.set_image(image.copy(), "other")
-    assert mislabelled.guiding.suspects == ()
-    assert not mislabelled.guiding.has_checked
-    assert not mislabelled.guiding.accept(compute(late))
+    assert mislabelled.guidance.label_issues == ()
+    assert not mislabelled.guidance.has_checked
+    assert not mislabelled.guidance.accept(compute(late))
 
 
 def test_an_image_without_strokes_has_none_to_check(trained, image):
@@ -172,4 +176,4 @@ def test_an_image_without_strokes_has_none_to_check(trained, image):
     trained.compute_features()
     trained.train()
     with pytest.raises(ValueError, match="no strokes to check on this image"):
-        trained.guiding.check_strokes()
+        trained.guidance.check_scribbles()

@@ -64,39 +64,39 @@ def test_what_a_backbone_shows_is_known_from_its_name(name, attention, regions):
 def test_without_an_image_everything_says_so(small):
     from napari_hrdv2.session import Session
 
-    insight = Session().insight
+    inspection = Session().inspection
     for reason in (
-        insight.why_no_attention(),
-        insight.why_no_regions(),
-        insight.why_no_partition(),
+        inspection.why_no_attention(),
+        inspection.why_no_regions(),
+        inspection.why_no_partition(),
     ):
         assert reason == "open an image first"
     with pytest.raises(ValueError, match="attention: open an image first"):
-        insight.attention_request()
+        inspection.attention_request()
 
 
 def test_a_filter_bank_has_no_attention_and_no_regions(session):
     session.configure(backbone="filters")
-    assert "no class token" in session.insight.why_no_attention()
-    assert "square patches" in session.insight.why_no_regions()
-    assert "spit-small" in session.insight.why_no_partition()
+    assert "no class token" in session.inspection.why_no_attention()
+    assert "square patches" in session.inspection.why_no_regions()
+    assert "spit-small" in session.inspection.why_no_partition()
     with pytest.raises(ValueError, match="partition: filters sees square patches"):
-        session.insight.use_partition(PARTITION)
+        session.inspection.use_partition(PARTITION)
 
 
 def test_attention_waits_for_a_backbone_that_is_in_memory(vit):
-    assert "compute features" in vit.insight.why_no_attention()
+    assert "compute features" in vit.inspection.why_no_attention()
     vit.compute_features()
-    assert not vit.insight.why_no_attention()
+    assert not vit.inspection.why_no_attention()
     vit.configure(backbone="dino-base-16")
-    assert "compute features" in vit.insight.why_no_attention()
+    assert "compute features" in vit.inspection.why_no_attention()
 
 
 def test_attention_has_a_map_for_each_head(vit):
     vit.compute_features()
     told = []
     answer = compute(
-        vit.insight.attention_request(), progress=lambda *a: told.append(a)
+        vit.inspection.attention_request(), progress=lambda *a: told.append(a)
     )
     assert answer.maps.shape == (2, 40, 48)
     assert answer.backbone == "dino-small-16"
@@ -109,14 +109,14 @@ def test_attention_can_be_cancelled(vit):
 
     vit.compute_features()
     with pytest.raises(Cancelled):
-        compute(vit.insight.attention_request(), should_stop=lambda: True)
+        compute(vit.inspection.attention_request(), should_stop=lambda: True)
 
 
 def test_attention_of_a_network_of_regions_is_one_map_constant_in_each(spit):
     spit.compute_features()
-    spit.insight.use_partition(PARTITION, "squares")
+    spit.inspection.use_partition(PARTITION, "squares")
     spit.compute_features()
-    maps = compute(spit.insight.attention_request()).maps
+    maps = compute(spit.inspection.attention_request()).maps
     assert maps.shape == (1, 40, 48)
     for region in np.unique(PARTITION):
         assert np.unique(maps[0][region == PARTITION]).size == 1
@@ -124,9 +124,9 @@ def test_attention_of_a_network_of_regions_is_one_map_constant_in_each(spit):
 
 
 def test_the_regions_shown_are_those_of_the_features(spit):
-    assert spit.insight.why_no_regions() == "compute features first"
+    assert spit.inspection.why_no_regions() == "compute features first"
     spit.compute_features()
-    found = compute(spit.insight.regions_request())
+    found = compute(spit.inspection.regions_request())
     assert found.count == len(np.unique(found.labels))
     one_step_down = found.labels[1:] != found.labels[:-1]
     assert (found.borders[1:] | found.borders[:-1])[one_step_down].all()
@@ -134,9 +134,9 @@ def test_the_regions_shown_are_those_of_the_features(spit):
 
 def test_given_regions_become_the_regions_of_the_features(spit):
     spit.compute_features()
-    assert spit.insight.use_partition(PARTITION, "squares")
+    assert spit.inspection.use_partition(PARTITION, "squares")
     spit.compute_features()
-    found = compute(spit.insight.regions_request())
+    found = compute(spit.inspection.regions_request())
     np.testing.assert_array_equal(found.labels - 1, PARTITION)
     assert spit.current.partition.name == "squares"
 
@@ -147,38 +147,38 @@ def test_features_of_other_regions_go_with_their_result(spit, labels):
     spit.train()
     heard = []
     spit.features_changed.connect(lambda: heard.append(spit.features))
-    assert spit.insight.use_partition(PARTITION)
+    assert spit.inspection.use_partition(PARTITION)
     assert spit.features is None
     assert spit.segmentation is None
     assert heard == [None]
 
 
 def test_the_same_regions_again_change_nothing(spit):
-    spit.insight.use_partition(PARTITION)
+    spit.inspection.use_partition(PARTITION)
     spit.compute_features()
     features = spit.features
-    assert not spit.insight.use_partition(PARTITION.copy())
+    assert not spit.inspection.use_partition(PARTITION.copy())
     assert spit.features is features
-    assert spit.insight.use_partition(None)
-    assert not spit.insight.use_partition(None)
+    assert spit.inspection.use_partition(None)
+    assert not spit.inspection.use_partition(None)
 
 
 def test_an_answer_with_the_former_regions_comes_too_late(spit):
     request = spit.feature_request()
-    spit.insight.use_partition(PARTITION)
+    spit.inspection.use_partition(PARTITION)
     assert not spit.accept(compute(request))
     assert spit.features is None
 
 
 def test_given_regions_do_not_change_when_the_layer_does(spit):
     mine = PARTITION.copy()
-    spit.insight.use_partition(mine)
+    spit.inspection.use_partition(mine)
     mine[:] = 0
     assert spit.current.partition.labels.max() == PARTITION.max()
 
 
 def test_a_backbone_of_patches_ignores_given_regions(spit):
-    spit.insight.use_partition(PARTITION)
+    spit.inspection.use_partition(PARTITION)
     spit.configure(backbone="dino-small-16")
     assert spit.feature_request().partition is None
     spit.compute_features()
@@ -190,7 +190,7 @@ def test_a_backbone_of_patches_ignores_given_regions(spit):
 )
 def test_regions_that_do_not_fit_are_refused(spit, labels):
     with pytest.raises(ValueError, match=r"partition: .* whole numbers of shape"):
-        spit.insight.use_partition(labels)
+        spit.inspection.use_partition(labels)
     assert spit.current.partition is None
 
 
@@ -202,17 +202,17 @@ def test_missing_weights_of_naf_are_told_in_one_sentence(
     monkeypatch.setattr(
         "napari_hrdv2.core.features.upsampling.naf._folders", lambda: [tmp_path]
     )
-    assert session.insight.why_no_upsampler() == ""
+    assert session.inspection.why_no_upsampler() == ""
     session.configure(interpolation="naf")
-    assert f"put it into {tmp_path}" in session.insight.why_no_upsampler()
+    assert f"put it into {tmp_path}" in session.inspection.why_no_upsampler()
     (tmp_path / "naf_release.pth").touch()
-    assert session.insight.why_no_upsampler() == ""
+    assert session.inspection.why_no_upsampler() == ""
 
 
 def test_a_name_that_leads_to_no_weights_of_naf_is_told(session, monkeypatch, tmp_path):
     session.configure(backbone="dino-small-16", interpolation="naf")
     monkeypatch.setenv("NAPARI_HRDV2_NAF", str(tmp_path / "gone.pth"))
-    assert "gone.pth" in session.insight.why_no_upsampler()
+    assert "gone.pth" in session.inspection.why_no_upsampler()
 
 
 def test_missing_or_too_many_weights_of_featup_are_told(session, monkeypatch, tmp_path):
@@ -221,8 +221,8 @@ def test_missing_or_too_many_weights_of_featup_are_told(session, monkeypatch, tm
     monkeypatch.setattr(
         "napari_hrdv2.core.features.upsampling.featup._folders", lambda: [tmp_path]
     )
-    assert f"put it into {tmp_path}" in session.insight.why_no_upsampler()
+    assert f"put it into {tmp_path}" in session.inspection.why_no_upsampler()
     (tmp_path / "dino16_jbu_stack_cocostuff.ckpt").touch()
-    assert session.insight.why_no_upsampler() == ""
+    assert session.inspection.why_no_upsampler() == ""
     (tmp_path / "dinov2_jbu_stack_cocostuff.ckpt").touch()
-    assert "name the one to use" in session.insight.why_no_upsampler()
+    assert "name the one to use" in session.inspection.why_no_upsampler()

@@ -6,17 +6,17 @@ import pytest
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.measure import particle_table, phase_fractions_with_error
 from napari_hrdv2.core.postprocess.instances import instances
-from napari_hrdv2.session import Result, Session, Talk, compute
+from napari_hrdv2.session import Result, Session, TaskContext, compute
 from napari_hrdv2.session.exclusion import mask_of, outline_of, rectangles_of
 from napari_hrdv2.session.tasks.training import shares
 
 
 def add_result(session, key, labels, **about):
     """Make a picture that has been segmented."""
-    picture = session.pictures.add(np.zeros(labels.shape), key, **about)
-    digest = session.classifier_digest
-    picture.result = Result(labels, shares(labels, [1, 2]), digest)
-    return picture
+    entry = session.images.add(np.zeros(labels.shape), key, **about)
+    fingerprint = session.classifier_fingerprint
+    entry.result = Result(labels, shares(labels, [1, 2]), fingerprint)
+    return entry
 
 
 def blocks():
@@ -26,37 +26,37 @@ def blocks():
 
 
 def test_fractions_of_the_current_picture_are_those_of_the_core(trained):
-    measured = trained.measuring.measure()
+    measured = trained.measurement.measure()
     expected = phase_fractions_with_error(trained.segmentation, [1, 2])
     assert measured.images == {"image": expected}
     assert measured.together == expected
-    assert trained.measuring.measured is measured
+    assert trained.measurement.measured is measured
 
 
 def test_without_a_result_measuring_is_refused_in_a_sentence(session):
-    for ask in (session.measuring.measure, lambda: session.measuring.split(1)):
+    for ask in (session.measurement.measure, lambda: session.measurement.split(1)):
         with pytest.raises(ValueError, match="There is no result to measure yet"):
             ask()
     with pytest.raises(ValueError, match="There is no result to measure yet"):
-        session.measuring.measure(every=True)
+        session.measurement.measure(every=True)
 
 
 def test_a_new_result_makes_what_was_measured_old(trained, labels):
-    trained.measuring.measure()
-    late = compute(trained.measuring.fractions_request())
-    trained.measuring.split(2)
+    trained.measurement.measure()
+    late = compute(trained.measurement.fractions_request())
+    trained.measurement.split(2)
     labels[30:34, 30:40] = 2
     trained.set_scribbles(labels)
     trained.train()
-    assert trained.measuring.measured is None
-    assert trained.measuring.is_stale
-    assert not trained.measuring.accept(late)
+    assert trained.measurement.measured is None
+    assert trained.measurement.is_stale
+    assert not trained.measurement.accept(late)
 
 
 def test_all_pictures_with_a_result_are_measured_together(trained):
     add_result(trained, "b", blocks(), name="alloy")
-    trained.pictures.add(np.zeros((5, 5)), "c")
-    measured = trained.measuring.measure(every=True)
+    trained.images.add(np.zeros((5, 5)), "c")
+    measured = trained.measurement.measure(every=True)
     assert list(measured.images) == ["image", "b"]
     assert measured.names["b"] == "alloy"
     assert measured.together.images == 2
@@ -67,7 +67,7 @@ def test_all_pictures_with_a_result_are_measured_together(trained):
 def test_images_with_pixel_sizes_count_by_their_area(trained):
     trained.current.pixel_size = (2.0, "µm")
     add_result(trained, "b", blocks(), pixel_size=(1.0, "µm"))
-    measured = trained.measuring.measure(every=True)
+    measured = trained.measurement.measure(every=True)
     a, b = (one.phases[1].fraction for one in measured.images.values())
     areas = 40 * 48 * 4, 30 * 40
     expected = (a * areas[0] + b * areas[1]) / sum(areas)
@@ -77,7 +77,7 @@ def test_images_with_pixel_sizes_count_by_their_area(trained):
 def test_images_in_different_units_count_by_pixels_and_it_is_said(trained):
     trained.current.pixel_size = (2.0, "nm")
     add_result(trained, "b", blocks(), pixel_size=(1.0, "µm"))
-    measured = trained.measuring.measure(every=True)
+    measured = trained.measurement.measure(every=True)
     a, b = (one.phases[1].fraction for one in measured.images.values())
     expected = (a * 40 * 48 + b * 30 * 40) / (40 * 48 + 30 * 40)
     assert measured.together.phases[1].fraction == pytest.approx(expected)
@@ -87,71 +87,71 @@ def test_images_in_different_units_count_by_pixels_and_it_is_said(trained):
 def test_planes_of_one_stack_come_with_a_warning(trained):
     add_result(trained, "s/0", blocks(), plane={"Z": 0})
     add_result(trained, "s/1", blocks(), plane={"Z": 1})
-    assert "Planes of one stack" in trained.measuring.measure(every=True).note
+    assert "Planes of one stack" in trained.measurement.measure(every=True).note
 
 
 def test_two_images_of_one_name_are_told_apart(trained):
     add_result(trained, "b", blocks(), name="alloy")
     add_result(trained, "c", blocks(), name="alloy")
-    names = trained.measuring.measure(every=True).names
+    names = trained.measurement.measure(every=True).names
     assert [names["b"], names["c"]] == ["alloy", "alloy (2)"]
 
 
 def test_only_pictures_whose_result_changed_are_measured_again(trained):
     add_result(trained, "b", blocks())
-    first = trained.measuring.measure(every=True)
+    first = trained.measurement.measure(every=True)
     trained.current.result = Result(*_flipped(trained.current.result))
     trained.segmentation_changed.emit()
-    request = trained.measuring.fractions_request(every=True)
+    request = trained.measurement.fractions_request(every=True)
     assert dict(request.known) == {"b": first.images["b"]}
 
 
 def _flipped(result):
-    return result.labels[:, ::-1].copy(), result.fractions, result.digest
+    return result.labels[:, ::-1].copy(), result.fractions, result.fingerprint
 
 
 def test_pictures_of_a_former_classifier_are_segmented_anew_first(two, labels):
-    picture = two.pictures["a"]
-    before = picture.result.labels[:, ::-1] % 2 + 1  # as if much had changed
-    picture.result = replace(picture.result, labels=before)
+    entry = two.images["a"]
+    before = entry.result.labels[:, ::-1] % 2 + 1  # as if much had changed
+    entry.result = replace(entry.result, labels=before)
     stroke(two, labels)
-    measured = two.measuring.measure(every=True)
-    now = two.pictures["a"].result
-    assert now.digest == two.classifier_digest
-    expected = two.classifier.predict(two.pictures["a"].features)
+    measured = two.measurement.measure(every=True)
+    now = two.images["a"].result
+    assert now.fingerprint == two.classifier_fingerprint
+    expected = two.classifier.predict(two.images["a"].features)
     np.testing.assert_array_equal(now.labels, expected)
     assert (now.labels != before).any()
     assert measured.images["a"] == phase_fractions_with_error(expected, [1, 2])
     assert measured.together.images == 2
-    assert two.measuring.measured.images == measured.images
+    assert two.measurement.measured.images == measured.images
 
 
 def test_all_pictures_are_refined_alike_before_they_are_measured(two):
-    two.refining.change(smoothing="guided", radius=3, min_object=30)
-    two.refining.refine()
-    measured = two.measuring.measure(every=True)
-    other = two.pictures["a"]
+    two.refinement.change(smoothing="guided", radius=3, min_object=30)
+    two.refinement.refine()
+    measured = two.measurement.measure(every=True)
+    other = two.images["a"]
     assert other.result.refined is not None
     assert measured.images["a"] == phase_fractions_with_error(
         other.result.shown, [1, 2]
     )
-    assert two.refining.is_done(other)
-    assert two.measuring.fractions_request(every=True).update is None
+    assert two.refinement.is_done(other)
+    assert two.measurement.fractions_request(every=True).update is None
 
 
 def test_what_is_left_out_stays_left_out_of_what_is_made_anew(two, labels):
     mask = np.zeros((40, 48), bool)
     mask[30:] = True
-    two.set_excluded(mask, "a")
+    two.set_exclusion(mask, "a")
     stroke(two, labels)
-    two.measuring.measure(every=True)
-    assert not two.pictures["a"].result.labels[mask].any()
+    two.measurement.measure(every=True)
+    assert not two.images["a"].result.labels[mask].any()
 
 
 def test_a_picture_without_features_of_a_former_classifier_is_named(two, labels):
-    two.pictures["a"].put_away()
+    two.images["a"].evict()
     stroke(two, labels)
-    measured = two.measuring.measure(every=True)
+    measured = two.measurement.measure(every=True)
     assert list(measured.images) == ["b"]
     assert measured.together.images == 1
     assert "older classifier or refined otherwise: first;" in measured.note
@@ -159,10 +159,10 @@ def test_a_picture_without_features_of_a_former_classifier_is_named(two, labels)
 
 def test_the_current_picture_is_measured_though_not_with_the_others(two, labels):
     stroke(two, labels)
-    picture = two.pictures["a"]
-    picture.put_away()
-    two.set_image(picture.image, "a")
-    measured = two.measuring.measure(every=True)
+    entry = two.images["a"]
+    entry.evict()
+    two.set_image(entry.image, "a")
+    measured = two.measurement.measure(every=True)
     assert list(measured.images) == ["a", "b"]
     assert measured.together == measured.images["b"]
     assert "first" in measured.note
@@ -172,8 +172,8 @@ def test_a_picture_that_cannot_be_made_anew_costs_the_others_nothing(
     two, labels, monkeypatch
 ):
     stroke(two, labels)
-    request = two.measuring.fractions_request(every=True)
-    bad = two.pictures["a"].features
+    request = two.measurement.fractions_request(every=True)
+    bad = two.images["a"].features
     predict = type(two.classifier).predict
 
     def fail(self, features, **options):
@@ -189,12 +189,12 @@ def test_a_picture_that_cannot_be_made_anew_costs_the_others_nothing(
 
 def test_a_class_that_left_the_list_stays_in_the_table(trained):
     add_result(trained, "b", np.full((9, 9), 5, np.uint8))
-    trained.pictures["b"].result = Result(
-        np.full((9, 9), 5, np.uint8), {5: 1.0}, trained.classifier_digest
+    trained.images["b"].result = Result(
+        np.full((9, 9), 5, np.uint8), {5: 1.0}, trained.classifier_fingerprint
     )
     trained.classes.remove(2)
-    assert trained.measuring.fractions_request(every=True).classes == (1, 2, 5)
-    measured = trained.measuring.measure()
+    assert trained.measurement.fractions_request(every=True).classes == (1, 2, 5)
+    measured = trained.measurement.measure()
     assert [phase.class_id for phase in measured.together.phases] == [1, 2]
     assert sum(p.fraction for p in measured.together.phases) == pytest.approx(1)
 
@@ -226,45 +226,45 @@ def stroke(session, labels):
 
 
 def test_measuring_many_pictures_can_be_stopped(trained):
-    request = trained.measuring.fractions_request()
+    request = trained.measurement.fractions_request()
     with pytest.raises(Cancelled):
-        request.answer(Talk(should_stop=lambda: True))
+        request.answer(TaskContext(should_stop=lambda: True))
 
 
 @pytest.mark.parametrize("method", ["components", "watershed"])
 def test_objects_and_their_table_are_those_of_the_core(session, method):
     session.set_image(np.arange(1200.0).reshape(30, 40), "b", pixel_size=(0.5, "µm"))
     session.current.result = Result(blocks(), {1: 0.8, 2: 0.2}, b"x")
-    found = session.measuring.split(2, method, 4)
+    found = session.measurement.split(2, method, 4)
     expected = instances(blocks(), 2, method=method, min_distance=4)
     np.testing.assert_array_equal(found.labels, expected)
     table = particle_table(expected, pixel_size=(0.5, "µm"), image=session.image)
     for name, values in table.columns.items():
         np.testing.assert_array_equal(found.table.columns[name], values)
     assert found.table.header("area") == "area (µm²)"
-    assert session.measuring.objects is found
+    assert session.measurement.objects is found
 
 
 def test_objects_of_what_is_shown_are_split_not_of_the_raw_result(session):
     session.set_image(np.zeros((30, 40)), "b")
     refined = np.ones((30, 40), np.uint8)
     session.current.result = Result(blocks(), {1: 0.8, 2: 0.2}, b"x", refined)
-    assert session.measuring.split(2).labels.max() == 0
-    assert len(session.measuring.split(1).table) == 1
+    assert session.measurement.split(2).labels.max() == 0
+    assert len(session.measurement.split(1).table) == 1
 
 
 def test_a_colour_image_has_no_mean_intensity(session):
     session.set_image(np.zeros((30, 40, 3)), "b")
     session.current.result = Result(blocks(), {1: 0.8, 2: 0.2}, b"x")
-    assert "mean intensity" not in session.measuring.split(2).table.columns
+    assert "mean intensity" not in session.measurement.split(2).table.columns
 
 
 def test_objects_of_another_picture_are_forgotten(session):
     session.set_image(np.zeros((30, 40)), "b")
     session.current.result = Result(blocks(), {1: 0.8, 2: 0.2}, b"x")
-    session.measuring.split(2)
+    session.measurement.split(2)
     session.set_image(np.zeros((9, 9)), "c")
-    assert session.measuring.objects is None
+    assert session.measurement.objects is None
 
 
 def test_a_turned_outline_covers_the_pixels_within():

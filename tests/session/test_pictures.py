@@ -10,7 +10,7 @@ from napari_hrdv2.session.tasks.validation import validation_request
 
 def show(session, image, place):
     key = f"stack/{place}"
-    known = session.pictures.find(key)
+    known = session.images.find(key)
     image = image if known is None else known.image
     session.set_image(image, key, plane={"Z": place}, name=f"stack, Z {place}")
     return session.current
@@ -54,7 +54,7 @@ def test_a_plane_waits_where_the_backbone_must_be_fetched_first(image):
 def test_a_plane_gets_what_another_plane_was_computed_with(filters, image):
     filters.compute_features()
     made = filters.features
-    filters.pictures["stack/0"].made_with = filters.settings
+    filters.images["stack/0"].made_with = filters.settings
     show(filters, 255 - image, 1)
     assert advance(filters) == ["stack/1"]
     assert filters.features.shape == made.shape
@@ -62,13 +62,13 @@ def test_a_plane_gets_what_another_plane_was_computed_with(filters, image):
 
 def test_neighbours_come_after_the_plane_that_is_looked_at(filters, image):
     for place in (1, 2):
-        filters.pictures.add(255 - image, f"stack/{place}", plane={"Z": place})
+        filters.images.add(255 - image, f"stack/{place}", plane={"Z": place})
     assert advance(filters, ["stack/1", "stack/2"]) == ["stack/0", "stack/1", "stack/2"]
 
 
 def test_painted_planes_come_before_neighbours(filters, image, labels):
     for place in (1, 2):
-        filters.pictures.add(255 - image, f"stack/{place}", plane={"Z": place})
+        filters.images.add(255 - image, f"stack/{place}", plane={"Z": place})
     filters.set_scribbles(labels, "stack/2")
     assert advance(filters, ["stack/1"]) == ["stack/0", "stack/2", "stack/1"]
 
@@ -92,7 +92,7 @@ def test_coming_back_to_a_plane_tries_again(filters, image):
 def test_a_painted_plane_that_fails_is_asked_for_once(filters, image, labels):
     broken = image / 255
     broken[0, 0] = np.nan
-    filters.pictures.add(broken, "stack/1", plane={"Z": 1})
+    filters.images.add(broken, "stack/1", plane={"Z": 1})
     filters.set_scribbles(labels, "stack/1")
     advance_once = filters.next_feature_request()
     filters.accept(compute(advance_once))
@@ -112,7 +112,7 @@ def test_all_planes_of_a_stack_map_their_grey_levels_alike(image):
         advance(session)
     show(session, image.astype(np.uint16) * 10 // 2 + 700, 1)
     advance(session)
-    first, second = (one.features.recipes[0] for one in session.pictures.values())
+    first, second = (one.features.recipes[0] for one in session.images.values())
     assert first.value_range == second.value_range == (600.0, 1840.0)
 
 
@@ -130,46 +130,46 @@ def test_strokes_on_all_planes_train_one_classifier(filters, image, labels):
 def test_the_longest_unused_features_go_first_and_never_the_current(filters, image):
     advance(filters)
     size = filters.features.nbytes
-    filters._featuring.budget_bytes = 2 * size
+    filters._feature_store.budget_bytes = 2 * size
     for place in (1, 2):
         show(filters, image + place, place)
         advance(filters)
-    assert list(filters.pictures) == ["stack/1", "stack/2"]
-    filters._featuring.budget_bytes = 0
+    assert list(filters.images) == ["stack/1", "stack/2"]
+    filters._feature_store.budget_bytes = 0
     show(filters, image + 3, 3)
     advance(filters)
-    assert list(filters.pictures) == ["stack/3"]
+    assert list(filters.images) == ["stack/3"]
     assert filters.features is not None
 
 
 def test_no_more_planes_are_computed_ahead_than_there_is_room_for(filters, image):
     advance(filters)
-    filters._featuring.budget_bytes = 2 * filters.features.nbytes
+    filters._feature_store.budget_bytes = 2 * filters.features.nbytes
     for place in (1, 2):
-        filters.pictures.add(255 - image, f"stack/{place}", plane={"Z": place})
+        filters.images.add(255 - image, f"stack/{place}", plane={"Z": place})
     assert advance(filters, ["stack/1", "stack/2"]) == ["stack/1"]
 
 
 @pytest.fixture
-def put_away(filters, image, labels, monkeypatch):
+def evict(filters, image, labels, monkeypatch):
     """A painted plane whose features had to go, and another one that is current."""
     # Of less than the whole of these small images.
     monkeypatch.setattr("napari_hrdv2.core.classifier.survey.SURVEY_PIXELS", 100)
     filters.set_scribbles(labels)
     advance(filters)
-    filters._featuring.budget_bytes = 0
+    filters._feature_store.budget_bytes = 0
     show(filters, 255 - image, 1)
     advance(filters)
     return filters
 
 
-def test_painted_pixels_train_without_their_features(put_away, labels):
-    picture = put_away.pictures["stack/0"]
-    assert picture.features is None
-    assert picture.is_put_away
-    put_away.train()
-    assert put_away.classifier.classes.tolist() == [1, 2]
-    assert put_away.next_feature_request() is None
+def test_painted_pixels_train_without_their_features(evict, labels):
+    entry = evict.images["stack/0"]
+    assert entry.features is None
+    assert entry.is_evicted
+    evict.train()
+    assert evict.classifier.classes.tolist() == [1, 2]
+    assert evict.next_feature_request() is None
 
 
 def test_training_without_the_features_gives_the_same_classifier(image, labels):
@@ -177,39 +177,39 @@ def test_training_without_the_features_gives_the_same_classifier(image, labels):
     for budget in (None, 0):
         session = Session()
         session.configure(backbone="filters")
-        session._featuring.budget_bytes = budget
+        session._feature_store.budget_bytes = budget
         show(session, image, 0)
         session.set_scribbles(labels)
         advance(session)
         show(session, 255 - image, 1)
         advance(session)
-        assert (session.pictures["stack/0"].features is None) == (budget == 0)
+        assert (session.images["stack/0"].features is None) == (budget == 0)
         session.train()
         weights.append(session.classifier.weight)
     np.testing.assert_array_equal(*weights)
 
 
-def test_more_strokes_on_a_picture_put_away_need_its_features_again(put_away, labels):
+def test_more_strokes_on_a_picture_put_away_need_its_features_again(evict, labels):
     more = labels.copy()
     more[30:33, 4:9] = 2
-    put_away.set_scribbles(more, "stack/0")
-    assert put_away.next_feature_request().key == "stack/0"
+    evict.set_scribbles(more, "stack/0")
+    assert evict.next_feature_request().key == "stack/0"
 
 
-def test_fewer_strokes_on_a_picture_put_away_do_not(put_away, labels):
+def test_fewer_strokes_on_a_picture_put_away_do_not(evict, labels):
     fewer = labels.copy()
     fewer[5, :] = 0
-    put_away.set_scribbles(fewer, "stack/0")
-    assert put_away.next_feature_request() is None
-    put_away.train()
-    assert put_away.classifier.classes.tolist() == [1, 2]
+    evict.set_scribbles(fewer, "stack/0")
+    assert evict.next_feature_request() is None
+    evict.train()
+    assert evict.classifier.classes.tolist() == [1, 2]
 
 
-def test_visiting_a_picture_put_away_computes_its_features(put_away):
-    show(put_away, None, 0)
-    assert advance(put_away) == ["stack/0"]
-    put_away.train()
-    assert put_away.segmentation.any()
+def test_visiting_a_picture_put_away_computes_its_features(evict):
+    show(evict, None, 0)
+    assert advance(evict) == ["stack/0"]
+    evict.train()
+    assert evict.segmentation.any()
 
 
 def test_putting_away_lets_the_pixels_of_a_plane_go(image):
@@ -223,13 +223,13 @@ def test_putting_away_lets_the_pixels_of_a_plane_go(image):
     session.configure(backbone="filters")
     show(session, Plane(read, image.shape, image.dtype), 0)
     advance(session)
-    session.current.put_away()
+    session.current.evict()
     np.asarray(session.image)
     assert len(reads) == 2
 
 
-def test_what_remains_of_features_says_that_there_is_no_map(put_away):
-    known = put_away.pictures["stack/0"].samples.features
+def test_what_remains_of_features_says_that_there_is_no_map(evict):
+    known = evict.images["stack/0"].samples.features
     assert known.nbytes > 0
     for use in (known.materialize, lambda: known.sample([0], [0])):
         with pytest.raises(ValueError, match="compute its features again"):

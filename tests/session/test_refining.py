@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
-from napari_hrdv2.session import Session, Talk, compute
+from napari_hrdv2.session import Session, TaskContext, compute
 from napari_hrdv2.session.tasks import refinement as module
 from napari_hrdv2.session.tasks.training import shares
 
@@ -25,34 +25,34 @@ def specks(image: np.ndarray, labels: np.ndarray) -> Session:
 
 
 def test_refinement_is_off_at_first(trained):
-    assert trained.refining.settings.is_off
-    assert trained.refining.request() is None
+    assert trained.refinement.settings.is_off
+    assert trained.refinement.request() is None
     assert trained.current.result.refined is None
 
 
 def test_cleaning_shows_cleaned_labels_and_keeps_the_raw_ones(specks):
     raw = specks.segmentation.copy()
-    specks.refining.change(min_object=400)
-    specks.refining.refine()
+    specks.refinement.change(min_object=400)
+    specks.refinement.refine()
     np.testing.assert_array_equal(specks.segmentation, clean(raw, min_object=400))
     assert (specks.segmentation != raw).any()
     np.testing.assert_array_equal(specks.current.result.labels, raw)
 
 
 def test_the_fractions_are_those_of_what_is_shown(specks):
-    specks.refining.change(min_object=400)
-    specks.refining.refine()
+    specks.refinement.change(min_object=400)
+    specks.refinement.refine()
     assert specks.phase_fractions() == shares(specks.segmentation, [1, 2])
-    specks.refining.undo()
-    specks.refining.refine()
+    specks.refinement.undo()
+    specks.refinement.refine()
     assert specks.phase_fractions() == shares(specks.current.result.labels, [1, 2])
 
 
 @pytest.mark.parametrize("smoothing", ["guided", "crf"])
 def test_smoothing_is_that_of_the_core(specks, smoothing):
     settings = Refinement(smoothing, radius=3, strength=1.0)
-    specks.refining.change(**dataclasses.asdict(settings))
-    specks.refining.refine()
+    specks.refinement.change(**dataclasses.asdict(settings))
+    specks.refinement.refine()
     expected = refine(
         specks.classifier.predict_proba(specks.features),
         specks.image,
@@ -64,83 +64,83 @@ def test_smoothing_is_that_of_the_core(specks, smoothing):
 
 def test_switching_off_brings_exactly_the_raw_result_back_at_once(specks):
     raw = specks.segmentation.copy()
-    specks.refining.change(min_object=400)
-    specks.refining.refine()
-    specks.refining.change(min_object=0)
-    assert specks.refining.request() is None
+    specks.refinement.change(min_object=400)
+    specks.refinement.refine()
+    specks.refinement.change(min_object=0)
+    assert specks.refinement.request() is None
     np.testing.assert_array_equal(specks.segmentation, raw)
 
 
 def test_every_change_can_be_undone_and_made_again(session):
-    refining, heard = session.refining, []
-    refining.changed.connect(lambda: heard.append(refining.settings.min_object))
-    refining.change(min_object=20)
-    refining.change(min_object=50)
-    refining.change(min_object=50)  # none
-    refining.undo()
-    refining.undo()
-    refining.undo()  # there is nothing left
-    assert not refining.can_undo
-    refining.redo()
+    refinement, heard = session.refinement, []
+    refinement.changed.connect(lambda: heard.append(refinement.settings.min_object))
+    refinement.change(min_object=20)
+    refinement.change(min_object=50)
+    refinement.change(min_object=50)  # none
+    refinement.undo()
+    refinement.undo()
+    refinement.undo()  # there is nothing left
+    assert not refinement.can_undo
+    refinement.redo()
     assert heard == [20, 50, 20, 0, 20]
-    refining.change(min_object=7)
-    assert not refining.can_redo
+    refinement.change(min_object=7)
+    assert not refinement.can_redo
 
 
 def test_a_setting_that_cannot_be_used_changes_nothing(session):
     with pytest.raises(ValueError, match="strength: 2 is not a number in 0..1"):
-        session.refining.change(strength=2)
-    assert session.refining.settings == Refinement()
-    assert not session.refining.can_undo
+        session.refinement.change(strength=2)
+    assert session.refinement.settings == Refinement()
+    assert not session.refinement.can_undo
 
 
 def test_an_answer_to_a_former_result_is_dropped(specks, labels):
-    specks.refining.change(min_object=400)
-    late = compute(specks.refining.request())
+    specks.refinement.change(min_object=400)
+    late = compute(specks.refinement.request())
     labels[30:34, 30:40] = 2
     specks.set_scribbles(labels)
     specks.train()
-    assert not specks.refining.accept(late)
+    assert not specks.refinement.accept(late)
     assert specks.current.result.refined is None
 
 
 def test_an_answer_to_former_settings_is_dropped(specks):
-    specks.refining.change(min_object=400)
-    late = compute(specks.refining.request())
-    specks.refining.undo()
-    assert not specks.refining.accept(late)
+    specks.refinement.change(min_object=400)
+    late = compute(specks.refinement.request())
+    specks.refinement.undo()
+    assert not specks.refinement.accept(late)
 
 
 def test_what_is_done_is_not_asked_for_again(specks):
-    specks.refining.change(min_object=400)
-    specks.refining.refine()
-    assert not specks.refining.is_pending
-    assert specks.refining.request() is None
+    specks.refinement.change(min_object=400)
+    specks.refinement.refine()
+    assert not specks.refinement.is_pending
+    assert specks.refinement.request() is None
 
 
 def test_after_another_stroke_the_new_result_is_to_be_refined(specks, labels):
-    specks.refining.change(min_object=400)
-    specks.refining.refine()
+    specks.refinement.change(min_object=400)
+    specks.refinement.refine()
     labels[30:34, 30:40] = 2
     specks.set_scribbles(labels)
     specks.train()
-    assert specks.refining.is_pending
-    specks.refining.refine()
+    assert specks.refinement.is_pending
+    specks.refinement.refine()
     assert specks.current.result.refined is not None
 
 
 def test_nothing_is_refined_without_a_result(session):
-    session.refining.change(min_object=20)
-    assert session.refining.request() is None
+    session.refinement.change(min_object=20)
+    assert session.refinement.request() is None
 
 
 def test_excluded_pixels_stay_without_a_class(specks):
     mask = np.zeros((40, 48), bool)
     mask[35:] = True
-    specks.set_excluded(mask)
+    specks.set_exclusion(mask)
     specks.train()
-    specks.refining.change(smoothing="guided", radius=3, min_object=30)
-    specks.refining.refine()
+    specks.refinement.change(smoothing="guided", radius=3, min_object=30)
+    specks.refinement.refine()
     assert not specks.segmentation[35:].any()
     assert (specks.segmentation[:35] > 0).all()
     assert sum(specks.phase_fractions().values()) == pytest.approx(1)
@@ -154,16 +154,16 @@ def test_a_result_is_smoothed_by_the_classifier_that_made_it(specks, labels):
     specks.train()
     assert specks.classifier is not first
     specks.set_image(image, "image")
-    specks.refining.change(smoothing="guided")
-    assert specks.refining.request().classifier is first
+    specks.refinement.change(smoothing="guided")
+    assert specks.refinement.request().classifier is first
 
 
 def test_of_a_large_picture_the_visible_part_comes_first(specks, monkeypatch):
     monkeypatch.setattr(module, "_WORTH_TWO_STEPS", 100)
-    specks.refining.change(smoothing="guided", radius=2, strength=1.0)
+    specks.refinement.change(smoothing="guided", radius=2, strength=1.0)
     region, parts = (slice(20, 36), slice(4, 20)), []
-    request = specks.refining.request(visible=region)
-    answer = request.answer(Talk(partial=parts.append))
+    request = specks.refinement.request(visible=region)
+    answer = request.answer(TaskContext(partial=parts.append))
     (part,) = parts
     assert part.key == "image"
     assert part.region == region
@@ -173,8 +173,8 @@ def test_of_a_large_picture_the_visible_part_comes_first(specks, monkeypatch):
 
 
 def test_a_class_that_smoothing_brings_back_has_a_share(specks):
-    specks.refining.change(smoothing="guided", radius=3)
-    request = specks.refining.request()
+    specks.refinement.change(smoothing="guided", radius=3)
+    request = specks.refinement.request()
     alone = dataclasses.replace(request.result, fractions={1: 1.0})  # no 2 in the raw
     answer = compute(dataclasses.replace(request, result=alone))
     assert answer.fractions == shares(answer.labels, [1, 2])
@@ -198,12 +198,12 @@ def test_a_region_is_refined_as_if_it_were_alone(specks, smoothing):
 
 
 def test_settings_survive_a_project(session):
-    session.refining.change(smoothing="crf", strength=0.25, fill_holes=9)
+    session.refinement.change(smoothing="crf", strength=0.25, fill_holes=9)
     other = Session()
-    other.refining.change(min_object=3)
-    other.refining.from_dict(session.refining.to_dict())
-    assert other.refining.settings == session.refining.settings
-    assert not other.refining.can_undo
+    other.refinement.change(min_object=3)
+    other.refinement.from_dict(session.refinement.to_dict())
+    assert other.refinement.settings == session.refinement.settings
+    assert not other.refinement.can_undo
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_settings_survive_a_project(session):
     ],
 )
 def test_saved_settings_that_cannot_be_used_are_refused(session, settings, message):
-    session.refining.change(min_object=3)
+    session.refinement.change(min_object=3)
     with pytest.raises(ValueError, match=message):
-        session.refining.from_dict(settings)
-    assert session.refining.settings.min_object == 3
+        session.refinement.from_dict(settings)
+    assert session.refinement.settings.min_object == 3

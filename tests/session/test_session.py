@@ -226,7 +226,7 @@ def test_features_of_a_painted_image_are_made_as_those_of_the_current_one(
     assert session.next_feature_request() is None  # nobody has chosen how yet
     session.configure(backbone="filters")
     session.compute_features()
-    assert session.pictures["image"].made_with.backbone == "filters"
+    assert session.images["image"].made_with.backbone == "filters"
     session.train()
     assert session.classifier.classes.tolist() == [1, 2]
 
@@ -234,19 +234,19 @@ def test_features_of_a_painted_image_are_made_as_those_of_the_current_one(
 def test_images_of_other_channels_do_not_train_together(trained, image):
     trained.set_image(np.stack([image, 255 - image, image], -1), "colours")
     trained.compute_features()
-    assert [picture.key for picture in trained.pictures.painted()] == ["image"]
-    assert trained.pictures.usable() == []
+    assert [entry.key for entry in trained.images.painted()] == ["image"]
+    assert trained.images.usable() == []
     assert trained.next_feature_request() is None
 
 
 def test_what_is_excluded_neither_trains_nor_counts(trained, labels):
     mask = np.zeros((40, 48), bool)
     mask[:, 24:] = True
-    trained.set_excluded(mask)
+    trained.set_exclusion(mask)
     assert trained.train_request() is None
     assert trained.status.startswith("Only Class 1 has strokes")
     mask[:30] = False
-    trained.set_excluded(mask)
+    trained.set_exclusion(mask)
     trained.train()
     assert not trained.segmentation[30:, 24:].any()
     shown = trained.segmentation[~mask]
@@ -255,9 +255,9 @@ def test_what_is_excluded_neither_trains_nor_counts(trained, labels):
 
 def test_nothing_can_be_left_of_an_image(trained):
     with pytest.raises(ValueError, match="would leave nothing"):
-        trained.set_excluded(np.ones((40, 48), bool))
+        trained.set_exclusion(np.ones((40, 48), bool))
     with pytest.raises(ValueError, match=r"shape \(4, 4\) is not that"):
-        trained.set_excluded(np.ones((4, 4), bool))
+        trained.set_exclusion(np.ones((4, 4), bool))
 
 
 def test_merging_two_classes_relabels_the_strokes_of_all_images(trained, image):
@@ -273,7 +273,7 @@ def test_merging_two_classes_relabels_the_strokes_of_all_images(trained, image):
     assert list(trained.classes) == [1, 2]
     trained.delete_class(2)
     assert heard == ["another", "image"]
-    assert trained.pictures["image"].class_ids == (1,)
+    assert trained.images["image"].class_ids == (1,)
 
 
 def test_a_large_picture_shows_what_is_visible_first(trained, monkeypatch):
@@ -315,7 +315,7 @@ def test_what_is_excluded_meanwhile_does_not_come_back(trained, labels):
     late = compute(trained.train_request(force=True))
     mask = np.zeros((40, 48), bool)
     mask[30:] = True
-    trained.set_excluded(mask)
+    trained.set_exclusion(mask)
     assert not trained.accept(late)
     trained.train()
     assert not trained.segmentation[30:].any()
@@ -342,4 +342,4 @@ def test_the_former_classifier_gives_no_doubt_about_new_features(trained):
     trained.configure(backbone="filters")
     trained.compute_features()
     with pytest.raises(ValueError, match="There is no result yet"):
-        trained.guiding.doubt_request()
+        trained.guidance.uncertainty_request()

@@ -80,18 +80,18 @@ def test_features_are_read_at_the_places_that_they_are_features_of() -> None:
 
 def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
     import tasks
-    from train import Training
+    from train import ClassifierState
 
     monkeypatch.setattr(tasks, "SIZES", ((64, 2, 1.0),))
     monkeypatch.setattr("train.REPORT_EVERY", 1)
     monkeypatch.setattr("train.MEMORY", 1)
     threads = torch.get_num_threads()
-    first = Training(tmp_path, steps=2, seed=1)
+    first = ClassifierState(tmp_path, steps=2, seed=1)
     before = first.network.head.weight.detach().clone()
     first.run(processes=1)
     torch.set_num_threads(threads)
     assert not torch.equal(first.network.head.weight, before)
-    second = Training(tmp_path, steps=3, seed=1)
+    second = ClassifierState(tmp_path, steps=3, seed=1)
     assert second.step == 2
     assert torch.equal(second.network.head.weight, first.network.head.weight)
     second.run(processes=1)
@@ -105,15 +105,15 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
 
 def test_a_run_can_begin_with_the_weights_of_another(tmp_path, monkeypatch) -> None:
     import tasks
-    from train import Training
+    from train import ClassifierState
 
     monkeypatch.setattr(tasks, "SIZES", ((64, 2, 1.0),))
     shipped = load_weights()
-    training = Training(tmp_path, steps=1, seed=1, rate=1e-4, start=BUNDLED)
+    training = ClassifierState(tmp_path, steps=1, seed=1, rate=1e-4, start=BUNDLED)
     images = torch.rand(1, 3, 32, 48)
     torch.testing.assert_close(training.network(images), shipped.network(images))
-    trust = training.head.log_trust.detach().exp()
-    torch.testing.assert_close(trust, shipped.trust)
+    channel_weights = training.head.log_trust.detach().exp()
+    torch.testing.assert_close(channel_weights, shipped.channel_weights)
     threads = torch.get_num_threads()
     training.run(processes=1)
     torch.set_num_threads(threads)
@@ -141,8 +141,8 @@ def test_a_picture_is_not_seen_again_at_once(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(train, "stream", endless)
     monkeypatch.setattr(train, "MEMORY", 20)
-    monkeypatch.setattr(train.Training, "_learn", learn)
-    train.Training(tmp_path, steps=400, seed=0).run(processes=1)
+    monkeypatch.setattr(train.ClassifierState, "_learn", learn)
+    train.ClassifierState(tmp_path, steps=400, seed=0).run(processes=1)
     places = defaultdict(list)
     for step, (batch, visit) in enumerate(seen):
         assert visit == len(places[batch])

@@ -95,7 +95,7 @@ class EndlessBackbone:
     name, channels, patch_size, equivariant = "endless", 1, 1, True
     default_transforms, absolute_levels, activations = "identity", True, 0
     weights_hash, steps = "", 1000
-    surroundings = 0
+    context_cell = 0
     device, dtype = torch.device("cpu"), torch.float32
 
     def __init__(self):
@@ -104,7 +104,7 @@ class EndlessBackbone:
     def channels_for(self, image_channels):
         return 1
 
-    def trust_for(self, image_channels):
+    def channel_weights_for(self, image_channels):
         return None
 
     def to(self, device):

@@ -55,8 +55,8 @@ class Desk:
 
     def painted(self):
         """Return the planes with strokes, as the session knows them."""
-        pictures = self.session.pictures.painted()
-        return sorted(plane_index(one.key) for one in pictures)
+        images = self.session.images.painted()
+        return sorted(plane_index(one.key) for one in images)
 
 
 def stack_of(image, count):

@@ -49,7 +49,7 @@ def test_a_folder_is_segmented_and_failures_are_told(bench, panel, folder, tmp_p
 
 def test_what_refines_the_screen_refines_the_files(bench, panel, folder, tmp_path):
     bench.segment()
-    bench.session.refining.change(min_object=64 * 80)
+    bench.session.refinement.change(min_object=64 * 80)
     bench.settle()
     panel.add([folder / "a.tif"])
     panel.start(tmp_path / "out")
@@ -154,9 +154,9 @@ def test_planes_whose_mask_changed_meanwhile_are_left_as_they_were(
 
 def _after_a_mask(bench, done, hear):
     """Leave something out of the other plane just before its result is heard."""
-    picture = bench.session.pictures[done.key]
-    if picture is not bench.session.current:
-        picture.set_excluded(np.eye(*picture.shape, dtype=bool))
+    entry = bench.session.images[done.key]
+    if entry is not bench.session.current:
+        entry.set_exclusion(np.eye(*entry.shape, dtype=bool))
     hear(done)
 
 

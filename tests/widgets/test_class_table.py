@@ -194,7 +194,7 @@ def test_an_empty_class_is_deleted_without_asking(bench, table, answer):
 
 def test_strokes_of_all_images_are_counted_before_a_class_goes(bench, table, answer):
     bench.segment()
-    bench.session.pictures.add(np.ones((8, 8)), "other")
+    bench.session.images.add(np.ones((8, 8)), "other")
     labels = np.zeros((8, 8), np.uint8)
     labels[0, :5] = 3
     bench.session.set_scribbles(labels, "other")

@@ -35,7 +35,7 @@ def test_the_button_arms_the_rectangle_tool_on_a_layer_placed_like_the_image(
     np.testing.assert_array_equal(layer.scale, image.scale)
     np.testing.assert_array_equal(layer.translate, image.translate)
     assert layer.units == image.units
-    assert bench.session.current.excluded is None
+    assert bench.session.current.exclusion is None
 
 
 def test_a_rectangle_is_left_out_of_training_result_and_fractions(bench):
@@ -44,7 +44,7 @@ def test_a_rectangle_is_left_out_of_training_result_and_fractions(bench):
     bench.settle()
     leave_out(bench, 60, -5, 99, 200)
     current = bench.session.current
-    np.testing.assert_array_equal(current.excluded, databar((64, 80), 60))
+    np.testing.assert_array_equal(current.exclusion, databar((64, 80), 60))
     assert not current.strokes.labels[60:].any()
     shown = bench.viewer.layers["Segmentation"].data
     assert not shown[60:].any()
@@ -79,12 +79,14 @@ def test_removing_the_layer_leaves_nothing_out(bench, exclusion):
     bench.segment()
     leave_out(bench, 60, 0, 64, 80)
     bench.viewer.layers.remove("Left out")
-    assert bench.session.current.excluded is None
+    assert bench.session.current.exclusion is None
     assert exclusion.layer is None
     bench.settle()
     assert (bench.viewer.layers["Segmentation"].data > 0).all()
     leave_out(bench, 61, 0, 64, 80)
-    np.testing.assert_array_equal(bench.session.current.excluded, databar((64, 80), 61))
+    np.testing.assert_array_equal(
+        bench.session.current.exclusion, databar((64, 80), 61)
+    )
 
 
 def test_leaving_everything_out_is_refused_and_changes_nothing(bench, monkeypatch):
@@ -92,8 +94,8 @@ def test_leaving_everything_out_is_refused_and_changes_nothing(bench, monkeypatc
     monkeypatch.setattr("napari_hrdv2.widgets.controller.show_error", told.append)
     bench.segment()
     leave_out(bench, -1, -1, 99, 99)
-    assert told == ["excluded: this would leave nothing of the image"]
-    assert bench.session.current.excluded is None
+    assert told == ["exclusion: this would leave nothing of the image"]
+    assert bench.session.current.exclusion is None
     assert bench.session.segmentation is not None
 
 
@@ -108,7 +110,9 @@ def test_a_turned_image_has_its_rectangles_in_its_own_pixels(bench, exclusion):
     image = bench.viewer.layers["Image"]
     image.rotate = 30
     leave_out(bench, 60, 0, 64, 80)
-    np.testing.assert_array_equal(bench.session.current.excluded, databar((64, 80), 60))
+    np.testing.assert_array_equal(
+        bench.session.current.exclusion, databar((64, 80), 60)
+    )
     np.testing.assert_allclose(
         exclusion.layer.data_to_world((60, 7)), image.data_to_world((60, 7))
     )
@@ -137,11 +141,11 @@ def test_each_image_has_its_own_rectangles(bench, exclusion):
 def test_what_a_project_left_out_is_shown_as_rectangles(bench, exclusion):
     mask = databar((64, 80), 58)
     mask[:3, :4] = True
-    bench.session.set_excluded(mask)
+    bench.session.set_exclusion(mask)
     assert isinstance(exclusion.layer, Shapes)
     assert exclusion.layer.nshapes == 2
     exclusion.read()
-    np.testing.assert_array_equal(bench.session.current.excluded, mask)
+    np.testing.assert_array_equal(bench.session.current.exclusion, mask)
 
 
 def test_a_databar_is_left_out_of_every_plane(make_napari_viewer_proxy, make_bench):
@@ -162,8 +166,8 @@ def test_a_databar_is_left_out_of_every_plane(make_napari_viewer_proxy, make_ben
     former = bench.session.current
     viewer.dims.set_point(0, 10)
     bench.wait(lambda: bench.session.current is not former)
-    for picture in bench.session.pictures.values():
-        np.testing.assert_array_equal(picture.excluded, databar((40, 50), 36))
+    for entry in bench.session.images.values():
+        np.testing.assert_array_equal(entry.exclusion, databar((40, 50), 36))
 
 
 def test_a_closed_dock_leaves_the_layer_alone(bench, exclusion):
@@ -172,7 +176,7 @@ def test_a_closed_dock_leaves_the_layer_alone(bench, exclusion):
     bench.controller.close()
     layer.data = []
     bench.viewer.layers.remove(layer)
-    assert bench.session.current.excluded is not None
+    assert bench.session.current.exclusion is not None
 
 
 def test_a_rectangle_that_would_cover_everything_is_taken_back(bench, exclusion):

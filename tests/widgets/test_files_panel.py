@@ -6,7 +6,11 @@ from qtpy.QtWidgets import QAbstractButton, QCheckBox, QComboBox
 from napari_hrdv2.files import read_labels, write_labels
 from napari_hrdv2.session import Session
 from napari_hrdv2.session.project.format import load_project, save_project
-from napari_hrdv2.session.project.snapshot import Digests, project_of, with_digests
+from napari_hrdv2.session.project.snapshot import (
+    Fingerprints,
+    project_of,
+    with_fingerprints,
+)
 from napari_hrdv2.widgets.panels.files_panel import FilesPanel
 
 
@@ -66,7 +70,7 @@ def project(bench, panel, tmp_path):
 
 def test_saving_says_where(bench, project):
     assert bench.widget.status.text() == f"Project saved to {project}."
-    (saved,) = load_project(project).pictures
+    (saved,) = load_project(project).images
     np.testing.assert_array_equal(saved.image, bench.session.image)
     np.testing.assert_array_equal(saved.scribbles, bench.scribbles.data)
 
@@ -75,7 +79,7 @@ def test_without_the_images_they_are_left_out(bench, panel, tmp_path):
     panel.with_images.setChecked(False)
     panel.save_project(tmp_path / "alloy")
     bench.settle()
-    (saved,) = load_project(tmp_path / "alloy.hrdv2").pictures
+    (saved,) = load_project(tmp_path / "alloy.hrdv2").images
     assert saved.image is None
 
 
@@ -102,7 +106,7 @@ def test_a_project_whose_images_are_open_makes_no_new_layers(bench, panel, proje
     bench.paint((30,), range(10, 20), 2)
     bench.settle()
     names = bench.names
-    former = load_project(project).pictures[0].scribbles
+    former = load_project(project).images[0].scribbles
     panel.open_project(project)
     bench.wait(lambda: np.array_equal(bench.scribbles.data, former))
     bench.settle()
@@ -146,12 +150,12 @@ def test_strokes_since_give_way_to_a_project_without_any_after_a_question(
 
 
 def test_what_was_left_out_since_counts_again_after_opening(bench, panel, project):
-    bench.session.set_excluded(np.eye(64, 80, dtype=bool))
+    bench.session.set_exclusion(np.eye(64, 80, dtype=bool))
     bench.settle()
     panel.open_project(project)
-    bench.wait(lambda: bench.session.current.excluded is None)
+    bench.wait(lambda: bench.session.current.exclusion is None)
     bench.settle()
-    assert bench.session.current.excluded is None
+    assert bench.session.current.exclusion is None
 
 
 def test_a_plane_without_strokes_opens_on_a_stack_that_shows_another(
@@ -160,8 +164,8 @@ def test_a_plane_without_strokes_opens_on_a_stack_that_shows_another(
     stack = np.stack([image + number for number in range(9)])
     session, mask = Session(), np.eye(64, 80, dtype=bool)
     session.set_image(stack[0], "stack/0", plane={"Z": 0})
-    session.set_excluded(mask)
-    project = with_digests(project_of(session), Digests())
+    session.set_exclusion(mask)
+    project = with_fingerprints(project_of(session), Fingerprints())
     save_project(project, tmp_path / "stack", with_images=False)
     bench = make_bench(make_napari_viewer_proxy())
     bench.viewer.add_image(stack, name="again", axis_labels=("z", "y", "x"))
@@ -169,7 +173,7 @@ def test_a_plane_without_strokes_opens_on_a_stack_that_shows_another(
     panel_of(bench).open_project(tmp_path / "stack.hrdv2")
     bench.wait(lambda: bench.controller.link.index == (0,))
     bench.settle()
-    np.testing.assert_array_equal(bench.session.current.excluded, mask)
+    np.testing.assert_array_equal(bench.session.current.exclusion, mask)
 
 
 def test_opening_over_strokes_can_be_undone(bench, panel, project):
@@ -192,7 +196,7 @@ def test_a_project_opens_beside_other_work(project, another, panel_of, image):
     panel_of(another).open_project(project)
     another.wait(lambda: "Image" in another.names)
     another.settle()
-    strokes = {p.name: p.class_ids for p in another.session.pictures.values()}
+    strokes = {p.name: p.class_ids for p in another.session.images.values()}
     assert strokes == {"other": (2,), "Image": (1, 3)}
     assert another.session.classes[2].name == "Class 2"
     assert another.session.classes[3].name == "pore"
@@ -203,7 +207,7 @@ def test_missing_images_are_told_and_located(
 ):
     saved = load_project(project)
     source = str(tmp_path / "gone" / "alloy.tif")
-    object.__setattr__(saved.pictures[0], "source", source)
+    object.__setattr__(saved.images[0], "source", source)
     save_project(saved, project, with_images=False)
     panel = panel_of(another)
     panel.open_project(project)
@@ -232,9 +236,9 @@ def test_planes_of_an_open_stack_get_their_strokes(
     first.scribbles.data[0, 30:32, 10:20] = 2
     first.scribbles.events.data()
     first.wait(
-        lambda: len([p for p in first.session.pictures.values() if p.class_ids]) == 2
+        lambda: len([p for p in first.session.images.values() if p.class_ids]) == 2
     )
-    project = with_digests(project_of(first.session), Digests())
+    project = with_fingerprints(project_of(first.session), Fingerprints())
     save_project(project, tmp_path / "stack", with_images=False)
     second = make_bench(make_napari_viewer_proxy())
     second.viewer.add_image(stack, name="again", axis_labels=("z", "y", "x"))

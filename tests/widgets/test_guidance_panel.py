@@ -38,7 +38,7 @@ def test_the_next_place_is_in_the_middle_of_the_view(bench, guidance):
     bench.viewer.layers.selection.active = bench.viewer.layers["Image"]
     guidance.next.click()
     bench.settle()
-    place = bench.session.guiding.places[0]
+    place = bench.session.guidance.places[0]
     # The image lies at (3, 4) and its pixels are half a nanometre wide.
     np.testing.assert_allclose(
         camera(bench).center[-2:], (3 + place.row / 2, 4 + place.column / 2)
@@ -66,14 +66,14 @@ def test_presses_walk_on_and_a_stroke_begins_anew(bench, guidance, guide):
     bench.settle()
     first = guide.place
     guidance.next.click()
-    assert guide.place == bench.session.guiding.places[1] != first
+    assert guide.place == bench.session.guidance.places[1] != first
     bench.paint((30, 34), (10, 20, 30), 2)
     bench.settle()
     assert guidance.place.isHidden()
-    assert not bench.session.guiding.has_places
+    assert not bench.session.guidance.has_uncertain_regions
     guidance.next.click()
     bench.settle()
-    assert guide.place == bench.session.guiding.places[0]
+    assert guide.place == bench.session.guidance.places[0]
 
 
 def test_a_zoom_that_shows_the_place_is_kept(bench, guidance):
@@ -97,14 +97,14 @@ def test_suspicious_strokes_are_listed_framed_and_visited(mislabelled, guidance)
     bench = mislabelled
     guidance.check.click()
     bench.settle()
-    assert guidance.suspects.count() == 1
-    assert "Painted as Class 2" in guidance.suspects.item(0).text()
+    assert guidance.label_issues.count() == 1
+    assert "Painted as Class 2" in guidance.label_issues.item(0).text()
     marks = bench.viewer.layers[MARKS]
     rows, columns = marks.data[0].T
     assert (rows.min(), rows.max()) == (26, 35)
     assert (columns.min(), columns.max()) == (16, 31)
     assert not guidance.relabel.isEnabled()
-    guidance.suspects.setCurrentRow(0)
+    guidance.label_issues.setCurrentRow(0)
     assert guidance.relabel.text() == "Relabel as Class 1"
     np.testing.assert_allclose(camera(bench).center[-2:], (3 + 30.5 / 2, 4 + 23.5 / 2))
     assert bench.viewer.layers.selection.active == bench.scribbles
@@ -117,18 +117,18 @@ def test_a_suspicious_stroke_is_put_right_and_undo_brings_it_back(
     bench = mislabelled
     guidance.check.click()
     bench.settle()
-    guidance.suspects.setCurrentRow(0)
-    digest = bench.session.current.result.digest
+    guidance.label_issues.setCurrentRow(0)
+    fingerprint = bench.session.current.result.fingerprint
     getattr(guidance, button).click()
     assert (bench.scribbles.data[30:32, 20:28] == label).all()
     assert MARKS not in bench.names
     assert "No stroke contradicts" in guidance.checked.text()
     bench.settle()
-    assert bench.session.current.result.digest != digest
+    assert bench.session.current.result.fingerprint != fingerprint
     bench.scribbles.undo()
     bench.settle()
     assert (bench.scribbles.data[30:32, 20:28] == 2).all()
-    assert bench.session.current.result.digest == digest
+    assert bench.session.current.result.fingerprint == fingerprint
 
 
 def test_marks_that_the_user_deleted_are_no_trouble(mislabelled, guidance):
@@ -136,7 +136,7 @@ def test_marks_that_the_user_deleted_are_no_trouble(mislabelled, guidance):
     guidance.check.click()
     bench.settle()
     bench.viewer.layers.remove(MARKS)
-    guidance.suspects.setCurrentRow(0)
+    guidance.label_issues.setCurrentRow(0)
     assert MARKS in bench.names
     bench.viewer.layers.remove(MARKS)
     guidance.erase.click()
@@ -147,7 +147,7 @@ def test_after_closing_the_session_moves_nothing(bench, guide):
     bench.segment()
     bench.controller.close()
     former = camera(bench).center
-    bench.session.guiding.find_places()
+    bench.session.guidance.find_uncertain_regions()
     assert guide.place is None
     assert camera(bench).center == former
 
@@ -173,7 +173,7 @@ def test_a_stroke_on_a_plane_is_found_framed_and_put_right(
     guidance.check.click()
     bench.settle()
     assert (bench.viewer.layers[MARKS].data[0][:, 0] == 1).all()
-    guidance.suspects.setCurrentRow(0)
+    guidance.label_issues.setCurrentRow(0)
     np.testing.assert_allclose(camera(bench).center[-2:], (30.5, 23.5))
     guidance.relabel.click()
     labels[1, 30:32, 20:28] = 1
@@ -188,7 +188,7 @@ def test_other_strokes_take_list_and_frames_away(mislabelled, guidance):
     bench.paint((60,), (4, 5), 1)
     bench.settle()
     assert MARKS not in bench.names
-    assert guidance.suspects.count() == 0
+    assert guidance.label_issues.count() == 0
     assert guidance.clear.isHidden()
 
 

@@ -64,7 +64,7 @@ def test_painted_images_say_how_much_and_whether_features_are_there(two):
 def test_an_image_that_is_not_ticked_does_not_train(two):
     item_of(two, "one").setCheckState(0, Qt.CheckState.Unchecked)
     two.settle()
-    assert [p.name for p in two.session.pictures.painted()] == ["two"]
+    assert [p.name for p in two.session.images.painted()] == ["two"]
 
 
 def test_a_click_goes_to_the_image(two):

@@ -166,7 +166,7 @@ def test_a_stroke_just_before_another_image_is_chosen_counts(two_images):
     choose(two_images, 0)
     two_images.paint((30,), (30,), 3)
     two_images.widget.features.image.activated.emit(1)
-    painted = [picture.class_ids for picture in two_images.session.pictures.painted()]
+    painted = [entry.class_ids for entry in two_images.session.images.painted()]
     assert painted == [(1, 2, 3)]
 
 
@@ -178,7 +178,7 @@ def test_coming_back_to_an_image_shows_what_later_strokes_made_of_it(two_images)
     assert two_images.session.classifier.classes.tolist() == [1, 2, 3]
     choose(two_images, 0)
     result = two_images.session.current.result
-    assert result.digest == two_images.session._training._digest
+    assert result.fingerprint == two_images.session._training._digest
 
 
 def test_layers_of_an_image_left_behind_move_with_their_own_image(two_images):
@@ -204,13 +204,13 @@ def test_planes_of_a_stack_train_together_in_the_window(
     bench.settle()
     assert bench.session.classifier.classes.tolist() == [1, 2]
     assert np.mean(viewer.layers["Segmentation"].data[2][:, 60:] == 2) > 0.9
-    painted = bench.session.pictures.painted()
-    (key,) = (picture.key for picture in painted if picture.plane == {"Z": 0})
-    bench.controller.link.show_picture(key)
+    painted = bench.session.images.painted()
+    (key,) = (entry.key for entry in painted if entry.plane == {"Z": 0})
+    bench.controller.link.show_image(key)
     bench.settle()
     assert viewer.dims.current_step[0] == 0
     viewer.layers.remove("all")
-    bench.wait(lambda: len(bench.session.pictures) == 0)
+    bench.wait(lambda: len(bench.session.images) == 0)
 
 
 def test_classes_keep_names_and_colours_when_the_dock_is_opened_again(

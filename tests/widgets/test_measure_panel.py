@@ -75,14 +75,14 @@ def test_fractions_with_their_errors_follow_the_result(measured):
 
 def test_nothing_is_measured_while_nobody_looks(bench):
     bench.segment()
-    assert bench.session.measuring.measured is None
+    assert bench.session.measurement.measured is None
 
 
 def test_fractions_of_all_images_stand_beside(measured, tmp_path):
     part, session = measured.panel.fractions, measured.session
     assert part.every.isHidden()
     result = session.current.result
-    other = session.pictures.add(np.zeros((64, 80)), "b", name="other")
+    other = session.images.add(np.zeros((64, 80)), "b", name="other")
     other.result = result
     part.show_fractions()
     assert not part.every.isHidden()
@@ -112,7 +112,7 @@ def test_splitting_makes_a_protected_layer_placed_like_the_image(measured):
 
 def test_the_table_has_physical_units_and_sorts_by_number(measured):
     part = split(measured)
-    labels = measured.session.measuring.objects.labels
+    labels = measured.session.measurement.objects.labels
     expected = particle_table(labels, pixel_size=(0.5, "nm"))
     model = part.table.model()
     assert model.headerData(1, Qt.Orientation.Horizontal) == "Area\nnm²"
@@ -126,7 +126,7 @@ def test_choosing_a_row_goes_to_the_particle(measured):
     part.table.sortByColumn(1, Qt.SortOrder.DescendingOrder)
     part.table.selectRow(0)
     layer = part.splitting.layer
-    assert layer.selected_label == measured.session.measuring.objects.labels[48, 18]
+    assert layer.selected_label == measured.session.measurement.objects.labels[48, 18]
     image, viewer = measured.viewer.layers["Image"], measured.viewer
     camera = getattr(viewer, "scene", viewer).camera
     np.testing.assert_allclose(
@@ -158,13 +158,13 @@ def test_a_file_that_cannot_be_written_is_told(measured, tmp_path, monkeypatch):
 
 def test_objects_follow_the_result_until_their_layer_is_removed(measured):
     part = split(measured)
-    measured.session.refining.change(min_object=100)
+    measured.session.refinement.change(min_object=100)
     measured.settle()
     assert part.splitting.layer.data.max() == 3
     measured.viewer.layers.remove(part.splitting.layer)
-    assert measured.session.measuring.objects is None
+    assert measured.session.measurement.objects is None
     assert part.table.model().rowCount() == 0
-    measured.session.refining.undo()
+    measured.session.refinement.undo()
     measured.settle()
     assert "Instances of Class 2" not in measured.names
 
@@ -212,13 +212,13 @@ def test_the_histogram_draws_its_bars_in_the_colour_of_the_class(qtbot):
     qtbot.addWidget(histogram)
     histogram.resize(200, 120)
     histogram.show_counts([1, 0, 4], [0, 1, 2, 3], title="area (µm²)", color="#ff0000")
-    picture = histogram.grab().toImage()
+    entry = histogram.grab().toImage()
     area = histogram._area()
     heights = []
     for bar in range(3):
         x = int(area.left() + (bar + 0.5) * area.width() / 3)
         assert histogram.bar_at(x) == bar
-        column = [picture.pixelColor(x, y).name() for y in range(120)]
+        column = [entry.pixelColor(x, y).name() for y in range(120)]
         heights.append(column.count("#ff0000"))
     assert heights[1] == 0
     assert abs(heights[2] - 4 * heights[0]) <= 4
@@ -241,17 +241,17 @@ def asked(measured, monkeypatch):
 
 
 def test_a_stroke_that_is_refined_is_measured_once(measured, asked):
-    measured.session.refining.change(min_object=5)
+    measured.session.refinement.change(min_object=5)
     measured.settle()
     asked.clear()
     measured.paint((20, 24), (60, 70), 2)
     measured.settle()
     assert asked == ["refine", "fractions"]
-    assert measured.session.measuring.measured is not None
+    assert measured.session.measurement.measured is not None
 
 
 def test_what_is_not_refined_after_all_is_measured_as_it_is(measured, asked):
-    measured.session.refining.change(min_object=5)
+    measured.session.refinement.change(min_object=5)
     measured.settle()
     asked.clear()
     measured.session.segmentation_changed.connect(
@@ -260,5 +260,5 @@ def test_what_is_not_refined_after_all_is_measured_as_it_is(measured, asked):
     measured.paint((20, 24), (60, 70), 2)
     measured.settle()
     assert asked == ["refine", "fractions"]
-    assert measured.session.refining.is_pending
-    assert measured.session.measuring.measured is not None
+    assert measured.session.refinement.is_pending
+    assert measured.session.measurement.measured is not None

@@ -8,7 +8,7 @@ def segmented(bench):
     bench.segment()
     bench.layer = bench.viewer.layers["Segmentation"]
     bench.former = bench.layer.data.copy()
-    bench.digest = bench.session.current.result.digest
+    bench.fingerprint = bench.session.current.result.fingerprint
     return bench
 
 
@@ -16,9 +16,9 @@ def retrained(bench):
     """Wait until the strokes are answered; return whether the result is another."""
     bench.settle()
     current = bench.session.current
-    digest, bench.digest = bench.digest, current.result.digest
+    fingerprint, bench.fingerprint = bench.fingerprint, current.result.fingerprint
     np.testing.assert_array_equal(bench.layer.data, current.result.labels)
-    return digest != current.result.digest
+    return fingerprint != current.result.fingerprint
 
 
 def test_a_polygon_trains(segmented):

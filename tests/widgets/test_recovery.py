@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QMessageBox
 
-from napari_hrdv2.session.project.autosave import Autosave, Offer
-from napari_hrdv2.session.project.digests import image_digest
+from napari_hrdv2.session.project.autosave import AutosaveEntry, AutosaveStore
+from napari_hrdv2.session.project.fingerprints import image_fingerprint
 from napari_hrdv2.session.project.format import load_project, save_project
 from napari_hrdv2.widgets.panels.recovery import RecoveryNotice, _time_text
 
@@ -34,10 +34,10 @@ def folder(preferences):
 def kept(folder, image, labels):
     """Work that a program left behind that is no more."""
     from napari_hrdv2.session import Session
-    from napari_hrdv2.session.project.autosaver import Keeping
+    from napari_hrdv2.session.project.autosaver import Autosaver
 
     session = Session()
-    keeping = Keeping(session, Autosave(folder))
+    keeping = Autosaver(session, AutosaveStore(folder))
     session.set_image(image)
     session.set_scribbles(labels)
     session.classes.rename(2, "pore")
@@ -111,8 +111,12 @@ def test_what_is_declined_is_offered_when_the_image_is_opened_again(kept, bench)
     bench.controller.keeper.look()
     bench.settle()
     assert not is_shown(notice)
-    digest = image_digest(bench.session.image)
-    assert len(Autosave(bench.controller.keeper.keeping.autosave.folder).offers(digest))
+    fingerprint = image_fingerprint(bench.session.image)
+    assert len(
+        AutosaveStore(bench.controller.keeper.keeping.autosave.folder).autosaves(
+            fingerprint
+        )
+    )
 
 
 def test_forgetting_asks_and_removes_the_file(kept, bench, folder, answer):
@@ -155,10 +159,10 @@ def test_own_autosaves_are_no_offers(bench, folder):
 
 def test_painting_is_kept_without_being_asked_for(bench, folder):
     bench.paint((30,), range(10, 20), 2)
-    digest = image_digest(bench.session.image)
-    bench.wait(lambda: bool(Autosave(folder).offers(digest)))
-    (offer,) = Autosave(folder).offers(digest)
-    saved = load_project(offer.path).pictures[0]
+    fingerprint = image_fingerprint(bench.session.image)
+    bench.wait(lambda: bool(AutosaveStore(folder).autosaves(fingerprint)))
+    (offer,) = AutosaveStore(folder).autosaves(fingerprint)
+    saved = load_project(offer.path).images[0]
     np.testing.assert_array_equal(saved.scribbles, bench.scribbles.data)
     assert saved.pixel_size == (0.5, "nanometer")
 
@@ -179,7 +183,7 @@ def test_a_full_disk_is_told_once(bench, monkeypatch, folder):
     def refuse(self, project):
         raise OSError("autosave: no space left")
 
-    monkeypatch.setattr(Autosave, "write", refuse)
+    monkeypatch.setattr(AutosaveStore, "write", refuse)
     for row in (30, 34):
         bench.paint((row,), range(10, 20), 2)
         bench.settle()
@@ -209,7 +213,7 @@ def test_several_states_are_listed_newest_first(kept, bench, folder):
     bench.settle()
     assert notice.choice.count() == 2
     assert not notice.choice.isHidden()
-    assert bench.controller.keeper.offers[0].path.name == "other.hrdv2"
+    assert bench.controller.keeper.autosaves[0].path.name == "other.hrdv2"
 
 
 def test_the_state_that_was_chosen_is_not_followed_by_later_ones(kept, bench, folder):
@@ -230,12 +234,12 @@ def test_work_on_two_images_is_offered_on_each(kept, bench, folder, image, label
     (path,) = folder.iterdir()
     project = load_project(path)
     second = replace(
-        project.pictures[0],
+        project.images[0],
         key="second",
-        image_digest=image_digest(other),
+        image_fingerprint=image_fingerprint(other),
         scribbles=labels[::-1],
     )
-    save_project(replace(project, pictures=(*project.pictures, second)), path)
+    save_project(replace(project, images=(*project.images, second)), path)
     notice = noticed(bench)
     bench.controller.keeper.look()
     bench.settle()
@@ -274,7 +278,9 @@ def test_with_autosave_off_nothing_is_kept(
 
 
 def test_the_time_of_another_day_is_told_with_its_date():
-    offer = Offer(Path("a"), datetime(2020, 1, 2, 12, tzinfo=UTC), 1, ("a",), ("b",))
+    offer = AutosaveEntry(
+        Path("a"), datetime(2020, 1, 2, 12, tzinfo=UTC), 1, ("a",), ("b",)
+    )
     assert _time_text(offer).startswith("02 Jan 2020, ")
 
 
@@ -350,5 +356,5 @@ def test_work_on_an_image_that_is_open_twice_comes_to_the_one_that_is_shown(
     notice.restore.click()
     bench.wait(lambda: np.array_equal(link.scribbles.data, kept))
     bench.settle()
-    painted = [p.name for p in bench.session.pictures.values() if p.class_ids]
+    painted = [p.name for p in bench.session.images.values() if p.class_ids]
     assert painted == ["second"]

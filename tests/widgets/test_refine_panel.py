@@ -28,7 +28,7 @@ def refined(bench):
 
 def set_min_object(bench, pixels):
     bench.panel.min_object.setValue(pixels)
-    bench.wait(lambda: bench.session.refining.settings.min_object == pixels)
+    bench.wait(lambda: bench.session.refinement.settings.min_object == pixels)
     bench.settle()
 
 
@@ -56,9 +56,9 @@ def test_undo_and_redo_have_keys_within_the_panel_alone(refined):
     keys = {one.key().toString(): one for one in refined.panel.findChildren(QShortcut)}
     set_min_object(refined, 100)
     keys["Ctrl+Z"].activated.emit()
-    assert refined.session.refining.settings.min_object == 0
+    assert refined.session.refinement.settings.min_object == 0
     keys["Ctrl+Shift+Z"].activated.emit()
-    assert refined.session.refining.settings.min_object == 100
+    assert refined.session.refinement.settings.min_object == 100
     within = Qt.ShortcutContext.WidgetWithChildrenShortcut
     assert {one.context() for one in keys.values()} == {within}
 
@@ -66,9 +66,9 @@ def test_undo_and_redo_have_keys_within_the_panel_alone(refined):
 def test_values_passed_on_the_way_are_one_change(refined):
     for pixels in (10, 40, 100):
         refined.panel.min_object.setValue(pixels)
-    refined.wait(lambda: refined.session.refining.can_undo)
+    refined.wait(lambda: refined.session.refinement.can_undo)
     refined.panel.undo.click()
-    assert refined.session.refining.settings.is_off
+    assert refined.session.refinement.settings.is_off
 
 
 def test_show_raw_switches_all_off_and_can_be_undone(refined):
@@ -117,5 +117,5 @@ def test_cancelling_keeps_the_raw_result(refined):
 
 def test_a_closed_dock_hears_of_no_settings(refined):
     refined.controller.close()
-    refined.session.refining.change(min_object=5)
+    refined.session.refinement.change(min_object=5)
     assert refined.panel.min_object.value() == 0

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_hrdv2.session.guidance import DoubtRequest
+from napari_hrdv2.session.guidance import UncertaintyRequest
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def show(bench, views, view):
 
 def test_the_uncertainty_lies_on_the_image_beneath_the_strokes(bench, views):
     layer = show(bench, views, "uncertainty")
-    np.testing.assert_array_equal(layer.data, bench.session.guiding.uncertainty())
+    np.testing.assert_array_equal(layer.data, bench.session.guidance.uncertainty())
     image = bench.viewer.layers["Image"]
     np.testing.assert_array_equal(layer.scale, image.scale)
     np.testing.assert_array_equal(layer.translate, image.translate)
@@ -70,7 +70,7 @@ def test_what_is_shown_follows_each_stroke(bench, views):
     bench.settle()
     assert views.layer is layer
     assert (layer.data != former).any()
-    np.testing.assert_array_equal(layer.data, bench.session.guiding.uncertainty())
+    np.testing.assert_array_equal(layer.data, bench.session.guidance.uncertainty())
 
 
 def test_no_map_is_computed_while_the_result_is_shown(bench, views, monkeypatch):
@@ -146,7 +146,7 @@ def test_the_map_of_a_plane_lies_on_that_plane(
     bench.settle()
     bench.wait(lambda: bench.session.segmentation is not None)
     layer = show(bench, bench.widget.paint.views, "uncertainty")
-    np.testing.assert_array_equal(layer.data[0], bench.session.guiding.uncertainty())
+    np.testing.assert_array_equal(layer.data[0], bench.session.guidance.uncertainty())
     np.testing.assert_allclose(
         layer.data_to_world((0, 5, 6)), stack.data_to_world((1, 5, 6))
     )
@@ -168,17 +168,17 @@ def test_a_view_that_was_edited_is_made_anew(bench, views):
     bench.settle()
     assert layer not in bench.viewer.layers
     np.testing.assert_array_equal(
-        bench.viewer.layers["Uncertainty"].data, bench.session.guiding.uncertainty()
+        bench.viewer.layers["Uncertainty"].data, bench.session.guidance.uncertainty()
     )
 
 
 def test_a_map_that_cannot_be_computed_gives_way_to_the_result(
     bench, views, monkeypatch
 ):
-    def fail(self, talk):
+    def fail(self, context):
         raise ValueError("doubt: too much of it")
 
-    monkeypatch.setattr(DoubtRequest, "answer", fail)
+    monkeypatch.setattr(UncertaintyRequest, "answer", fail)
     show(bench, views, "uncertainty")
     assert views.shown == "result"
     assert bench.viewer.layers["Segmentation"].visible
@@ -194,7 +194,7 @@ def test_refining_a_result_asks_for_no_other_map(bench, views, monkeypatch):
         submit(kind, *args, **more)
 
     monkeypatch.setattr(bench.controller.side, "submit", listen)
-    bench.session.refining.change(min_object=5)
+    bench.session.refinement.change(min_object=5)
     bench.settle()
     assert asked == ["refine"]
     assert views.layer is layer

@@ -70,13 +70,13 @@ def test_keys_turn_the_views_and_hide_them(bench, press):
 def test_a_key_trains_by_hand_while_live_is_off(bench, press):
     bench.segment()
     bench.controller.set_live(False)
-    former = bench.session.current.result.digest
+    former = bench.session.current.result.fingerprint
     bench.paint((30, 34), (10, 20, 30), 2)
     bench.settle()
-    assert bench.session.current.result.digest == former
+    assert bench.session.current.result.fingerprint == former
     press("T")
     bench.settle()
-    assert bench.session.current.result.digest != former
+    assert bench.session.current.result.fingerprint != former
 
 
 def test_other_layers_keep_the_keys_of_napari(bench, press):

@@ -11,10 +11,10 @@ from napari_hrdv2.widgets.workers.queue import SideWork
 class Say:
     word: str
 
-    def answer(self, talk):
+    def answer(self, context):
         if self.word == "bad":
             raise ValueError("bad word")
-        talk.partial(self.word[0])
+        context.partial(self.word[0])
         return self.word
 
 

@@ -36,7 +36,7 @@ def test_the_plane_that_is_shown_is_the_picture(stack, image):
 
 def test_features_of_the_plane_and_its_neighbours_start_by_themselves(stack):
     assert stack.session.features is not None
-    ready = {k for k, p in stack.session.pictures.items() if p.features is not None}
+    ready = {k for k, p in stack.session.images.items() if p.features is not None}
     assert {(1,), (2,), (3,), (4,)} <= {plane_index(key) for key in ready}
 
 
@@ -76,8 +76,8 @@ def test_undo_of_a_stroke_on_a_plane_left_behind_is_seen(stack):
     stack.go(4)
     stack.link.scribbles.undo()
     stack.settle()
-    picture = next(p for p in stack.session.pictures.values() if p.plane == {"Z": 2})
-    assert picture.class_ids == (1,)
+    entry = next(p for p in stack.session.images.values() if p.plane == {"Z": 2})
+    assert entry.class_ids == (1,)
 
 
 def test_a_stroke_just_before_the_slider_moves_counts(stack):
@@ -212,7 +212,7 @@ def test_a_removed_stack_takes_all_its_planes_along(stack):
     stack.go(4)
     stack.viewer.layers.remove(stack.layer)
     stack.settle()
-    assert len(stack.session.pictures) == 0
+    assert len(stack.session.images) == 0
     assert stack.session.image is None
     assert stack.errors == []
 
@@ -249,7 +249,7 @@ def test_a_stack_that_becomes_flat_is_one_image(stack, image):
     stack.settle()
     assert stack.link.index == ()
     assert stack.session.image.shape == (64, 80)
-    assert len(stack.session.pictures) == 1
+    assert len(stack.session.images) == 1
 
 
 def test_an_array_that_was_written_into_and_given_again_begins_anew(desk, image):
@@ -260,7 +260,7 @@ def test_an_array_that_was_written_into_and_given_again_begins_anew(desk, image)
     image[:] = 255 - image
     layer.data = image
     desk.settle()
-    assert len(desk.session.pictures) == 1
+    assert len(desk.session.images) == 1
     assert desk.session.features is None
 
 
@@ -285,8 +285,8 @@ def test_other_data_of_a_stack_left_behind_are_noticed(stack, image):
     stack.layer.data = 255 - stack_of(image, 6)
     stack.settle()
     assert stack.painted() == [(2,)]
-    (picture,) = stack.session.pictures.painted()
-    np.testing.assert_array_equal(np.asarray(picture.image), 255 - (image + 2))
+    (entry,) = stack.session.images.painted()
+    np.testing.assert_array_equal(np.asarray(entry.image), 255 - (image + 2))
 
 
 def test_a_duplicate_is_a_stack_of_its_own(stack, image):
@@ -332,7 +332,7 @@ def test_a_world_of_other_units_is_the_same_stack(desk, image):
 
 
 def test_layers_that_the_project_asks_for_are_made_and_found(stack):
-    key = stack.link.add_picture(stack.layer, (5,))
+    key = stack.link.add_entry(stack.layer, (5,))
     labels = np.zeros((64, 80), np.uint16)
     labels[3, 4:9] = 2
     layer = stack.link.show_scribbles(key, labels)
@@ -340,7 +340,7 @@ def test_layers_that_the_project_asks_for_are_made_and_found(stack):
     np.testing.assert_array_equal(layer.data[5], labels)
     assert stack.link.layer_of(key) == stack.layer
     assert stack.painted() == [(5,)]
-    stack.link.show_picture(key)
+    stack.link.show_image(key)
     stack.settle()
     assert stack.session.current.key == key
     assert stack.viewer.dims.current_step[0] == 5
@@ -355,7 +355,7 @@ def test_strokes_of_an_image_that_was_never_shown_get_a_layer(desk, image):
     labels = np.full((64, 80), 300, np.uint16)
     layer = desk.link.show_scribbles(key, labels)
     assert desk.link.scribbles_of(key) == layer != desk.link.scribbles
-    assert desk.session.pictures[key].class_ids == (300,)
+    assert desk.session.images[key].class_ids == (300,)
     with pytest.raises(ValueError, match="is no image that is open"):
         desk.link.show_scribbles("nothing", labels)
     assert desk.link.layer_of("nothing") is desk.link.scribbles_of("nothing") is None
@@ -364,7 +364,7 @@ def test_strokes_of_an_image_that_was_never_shown_get_a_layer(desk, image):
 def test_planes_that_are_not_there_are_refused(stack):
     for index in ((6,), (-1,), (), (0, 0)):
         with pytest.raises(ValueError, match="has no plane"):
-            stack.link.add_picture(stack.layer, index)
+            stack.link.add_entry(stack.layer, index)
 
 
 def test_a_closed_link_hears_nothing_any_more(stack, image):
@@ -387,12 +387,12 @@ def test_the_plane_that_is_shown_does_not_wait_for_one_ahead(stack, monkeypatch)
     gate = threading.Event()
     real = feature_work.FeatureRequest.answer
 
-    def slow(self, talk):
+    def slow(self, context):
         while plane_index(self.key) == (5,) and not gate.is_set():
-            if talk.should_stop():
+            if context.should_stop():
                 raise Cancelled
             gate.wait(0.005)
-        return real(self, talk)
+        return real(self, context)
 
     monkeypatch.setattr(feature_work.FeatureRequest, "answer", slow)
     stack.viewer.dims.set_current_step(0, 3)

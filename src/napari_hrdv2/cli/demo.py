@@ -84,8 +84,8 @@ def demo(
         path, segmentation, classifier, ImageFile(sample.image)
     )
     outputs += _write_inputs(out, sample, classifier.class_colors)
-    picture = out / "demo.png"
-    write_picture(picture, sample, segmentation, classifier.class_colors, miou)
+    entry = out / "demo.png"
+    write_picture(entry, sample, segmentation, classifier.class_colors, miou)
 
     height, width = sample.labels.shape
     report.say(
@@ -99,14 +99,14 @@ def demo(
         report.say(
             f"  {name:<{wide}}  {fractions.get(i, 0):6.1%}  ({truth.get(i, 0):.1%})"
         )
-    report.say(f"The picture is {picture}")
+    report.say(f"The picture is {entry}")
     report.finish(
         {
             "miou": miou,
             "phase_fractions": {str(i): share for i, share in fractions.items()},
             "class_names": {str(i): name for i, name in names.items()},
             "seconds": round(seconds, 3),
-            "outputs": [str(picture), *map(str, outputs)],
+            "outputs": [str(entry), *map(str, outputs)],
         }
     )
 

@@ -129,7 +129,7 @@ def _score(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from napari_hrdv2.cli.features import check_strokes, featurise, size
+    from napari_hrdv2.cli.features import check_scribbles, featurise, size
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.measure.scores import iou_per_class
     from napari_hrdv2.files import read_image, read_labels
@@ -144,7 +144,7 @@ def _score(
         )
     path = cases_dir / case["scribbles"][scribbles]
     strokes = read_labels(path)
-    check_strokes(strokes, image, str(path))
+    check_scribbles(strokes, image, str(path))
     # Strokes hold class k as k + 1, because 0 means no stroke.
     classes = range(1, len(case["classes"]) + 1)
     unseen = strokes == 0

@@ -58,7 +58,7 @@ def say_cost(
     return cost.as_dict()
 
 
-def check_strokes(labels: NDArray[Any], image: NDArray[Any], name: str) -> None:
+def check_scribbles(labels: NDArray[Any], image: NDArray[Any], name: str) -> None:
     """Find what is wrong with labels before the features are computed."""
     if labels.shape != image.shape[:2]:
         raise ValueError(

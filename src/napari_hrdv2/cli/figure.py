@@ -39,12 +39,12 @@ def write_picture(
         2 * _MARGIN + len(panels) * (width + _GAP) - _GAP,
         _MARGIN + _CAPTION + height + _LEGEND,
     )
-    picture = Image.new("RGB", size, _PAPER)
-    draw = ImageDraw.Draw(picture)
+    entry = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(entry)
     font, small = ImageFont.load_default(22), ImageFont.load_default(19)
     for i, (caption, pixels) in enumerate(panels):
         left, top = _MARGIN + i * (width + _GAP), _MARGIN + _CAPTION
-        picture.paste(Image.fromarray(pixels), (left, top))
+        entry.paste(Image.fromarray(pixels), (left, top))
         draw.text((left, top - 12), caption, fill=_INK, font=font, anchor="ls")
     left, middle = _MARGIN, size[1] - _LEGEND // 2
     found, true = phase_fractions(segmentation), phase_fractions(sample.labels)
@@ -59,7 +59,7 @@ def write_picture(
             left += round(draw.textlength(text, font=small)) + 10
         left += 34
     with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=True)
+        entry.save(temporary, format="PNG", optimize=True)
 
 
 def _as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -47,7 +47,7 @@ def segment(
     """Train on the strokes of a micrograph and segment the whole of it."""
     from napari_hrdv2.cli.features import (
         check_outputs,
-        check_strokes,
+        check_scribbles,
         featurise,
         load,
         refinement_of,
@@ -56,7 +56,7 @@ def segment(
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.measure.scores import phase_fractions
     from napari_hrdv2.files import import_labels, read_image
-    from napari_hrdv2.session.batch.apply import with_picture, write_segmentation
+    from napari_hrdv2.session.batch.apply import with_preview, write_segmentation
     from napari_hrdv2.session.feature_options import FeatureOptions
     from napari_hrdv2.session.tasks.refinement import refined
 
@@ -66,11 +66,11 @@ def segment(
     source = read_image(image)
     imported = import_labels(labels, source.data.shape[:2], image_name=image.name)
     strokes, classes = imported.labels, imported.classes
-    check_strokes(strokes, source.data, str(labels))
+    check_scribbles(strokes, source.data, str(labels))
     out = out or image.with_name(f"{image.stem}_segmentation.tif")
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise ValueError(f"--out: {out} is not a TIFF name; end it in .tif")
-    planned = {"--out": with_picture(out)}
+    planned = {"--out": with_preview(out)}
     if save_classifier is not None:
         planned["--save-classifier"] = [save_classifier]
     check_outputs(planned, [image, labels])

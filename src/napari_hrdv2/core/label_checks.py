@@ -24,15 +24,15 @@ def checked_labels(labels: ArrayLike, name: str = "labels") -> NDArray[Any]:
 
 
 def checked_mask(
-    excluded: ArrayLike | None, shape: tuple[int, ...]
+    exclusion: ArrayLike | None, shape: tuple[int, ...]
 ) -> NDArray[np.bool_] | None:
     """Return the mask, None for one that excludes nothing, or raise ValueError."""
-    if excluded is None:
+    if exclusion is None:
         return None
-    mask = np.asarray(excluded, bool)
+    mask = np.asarray(exclusion, bool)
     if mask.shape != tuple(shape):
         raise ValueError(
-            f"excluded: shape {mask.shape} does not fit an image of shape "
+            f"exclusion: shape {mask.shape} does not fit an image of shape "
             f"{tuple(shape)}"
         )
     return mask if mask.any() else None

@@ -1,5 +1,15 @@
-"""The former address of `core.postprocess.refinement`: exported scripts name it."""
+"""The former address of `core.postprocess.refinement`: scripts of 0.1.0 name it."""
 
-from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
+from __future__ import annotations
 
-__all__ = ["Refinement", "clean", "refine"]
+from typing import Any
+
+from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.core.postprocess.refinement import refine as _refine
+
+__all__ = ["Refinement", "refine"]
+
+
+def refine(*arguments: Any, excluded: Any = None, **options: Any) -> Any:
+    """Return `postprocess.refinement.refine` with its former argument `excluded`."""
+    return _refine(*arguments, exclusion=excluded, **options)

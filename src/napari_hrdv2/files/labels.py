@@ -185,12 +185,12 @@ def write_color_png(
         # A palette: small, and still readable as label ids.
         palette = np.zeros((256, 3), dtype=np.uint8)
         palette[ids] = table
-        picture = Image.fromarray(data).convert("P")
-        picture.putpalette(palette.tobytes())
+        entry = Image.fromarray(data).convert("P")
+        entry.putpalette(palette.tobytes())
     else:
-        picture = Image.fromarray(table[position.reshape(data.shape)])
+        entry = Image.fromarray(table[position.reshape(data.shape)])
     with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=True)
+        entry.save(temporary, format="PNG", optimize=True)
 
 
 def _as_ascii(unit: str) -> str:

@@ -68,7 +68,7 @@ def read_image(path: str | os.PathLike[str]) -> ImageFile:
         from napari_hrdv2.files.tiff import read_tiff
 
         page = read_tiff(path)
-        return ImageFile(page.picture(), page.pixel_size, page.unit)
+        return ImageFile(page.image(), page.pixel_size, page.unit)
     return ImageFile(_picture(path))
 
 
@@ -117,14 +117,14 @@ def open_picture(path: Path) -> Any:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
-            if getattr(picture, "n_frames", 1) > 1:
+        with Image.open(path) as entry:
+            if getattr(entry, "n_frames", 1) > 1:
                 raise ValueError(
-                    f"{path} holds {picture.n_frames} images; save the one to "
+                    f"{path} holds {entry.n_frames} images; save the one to "
                     "segment in a file of its own"
                 )
-            picture.load()
-            return picture
+            entry.load()
+            return entry
     except Image.DecompressionBombError as error:
         raise ValueError(
             f"{path} holds too many pixels for its format; save it as TIFF"
@@ -140,16 +140,16 @@ def damaged(path: Path, error: Exception) -> ValueError:
 
 
 def _picture(path: Path) -> NDArray[Any]:
-    picture = open_picture(path)
-    if picture.mode in ("P", "PA"):
-        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-        return grey_if_grey(np.asarray(picture))
-    if picture.mode == "LA":
-        picture = picture.getchannel("L")
-    elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX", "La", "RGBa"):
-        picture = picture.convert("RGB")
-    data = np.asarray(picture)
-    if picture.mode == "I" and data.min() >= 0 and data.max() <= np.iinfo("u2").max:
+    entry = open_picture(path)
+    if entry.mode in ("P", "PA"):
+        entry = entry.convert("RGBA" if "transparency" in entry.info else "RGB")
+        return grey_if_grey(np.asarray(entry))
+    if entry.mode == "LA":
+        entry = entry.getchannel("L")
+    elif entry.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX", "La", "RGBa"):
+        entry = entry.convert("RGB")
+    data = np.asarray(entry)
+    if entry.mode == "I" and data.min() >= 0 and data.max() <= np.iinfo("u2").max:
         data = data.astype(np.uint16)  # how older Pillows give 16-bit PNG files
     return data
 

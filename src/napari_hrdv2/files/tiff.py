@@ -48,7 +48,7 @@ class TiffImage:
     pixel_size: float | None
     unit: str
 
-    def picture(self) -> NDArray[Any]:
+    def image(self) -> NDArray[Any]:
         """Samples as grey levels or colours."""
         if self.palette is not None:
             return grey_if_grey(self.palette[self.data])

@@ -8,14 +8,14 @@ from napari_hrdv2.session.classes import (
     default_color,
 )
 from napari_hrdv2.session.cost import Cost
-from napari_hrdv2.session.picture import Picture, Result
+from napari_hrdv2.session.image_entry import ImageEntry, Result
 from napari_hrdv2.session.session import Session
 from napari_hrdv2.session.settings import (
     STRIDES,
     TRANSFORM_CHOICES,
     FeatureSettings,
 )
-from napari_hrdv2.session.tasks.context import Request, Talk, compute
+from napari_hrdv2.session.tasks.context import Request, TaskContext, compute
 from napari_hrdv2.session.tasks.features import FeatureRequest, FeatureResult
 from napari_hrdv2.session.tasks.progress import TimeLeft, bytes_text
 from napari_hrdv2.session.tasks.training import (
@@ -35,12 +35,12 @@ __all__ = [
     "FeatureRequest",
     "FeatureResult",
     "FeatureSettings",
+    "ImageEntry",
     "PartialResult",
-    "Picture",
     "Request",
     "Result",
     "Session",
-    "Talk",
+    "TaskContext",
     "TimeLeft",
     "TrainRequest",
     "TrainResult",

@@ -17,12 +17,12 @@ from napari_hrdv2.session.tasks.training import (
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.session.picture import Picture
+    from napari_hrdv2.session.image_entry import ImageEntry
 
 _AS_IS = b"as is"  # in place of the strokes' digest: what a loaded classifier gave
 
 
-class Training:
+class ClassifierState:
     """The classifier of the strokes, or of a file, and what was fitted before.
 
     A loaded classifier is used while the strokes are those that were there when it was
@@ -50,7 +50,7 @@ class Training:
         return self._generation
 
     @property
-    def digest(self) -> bytes:
+    def fingerprint(self) -> bytes:
         """Names the strokes that the classifier was fitted to."""
         return self._digest
 
@@ -58,7 +58,7 @@ class Training:
         """Want no answer that is still on its way."""
         self._generation += 1
 
-    def adopt(self, classifier: PixelClassifier, painted: Sequence[Picture]) -> None:
+    def adopt(self, classifier: PixelClassifier, painted: Sequence[ImageEntry]) -> None:
         """Take over a classifier from a file, until other strokes replace it."""
         self._generation += 1
         self._strokes_when_loaded = _strokes_of(painted)
@@ -67,8 +67,8 @@ class Training:
 
     def can_train(
         self,
-        painted: Sequence[Picture],
-        usable: Sequence[Picture],
+        painted: Sequence[ImageEntry],
+        usable: Sequence[ImageEntry],
         *,
         force: bool = False,
     ) -> bool:
@@ -84,8 +84,8 @@ class Training:
 
     def request(
         self,
-        usable: Sequence[Picture],
-        target: Picture,
+        usable: Sequence[ImageEntry],
+        target: ImageEntry,
         *,
         force: bool = False,
         visible: Region | None = None,
@@ -96,25 +96,29 @@ class Training:
         dropped in either case.
         """
         self._generation += 1
-        digest = _digest_of(usable)
-        fitted = self.classifier if digest == self._digest else None
-        known = None if force else fitted or self._history.get(digest)
-        if known and target.result is not None and target.result.digest == digest:
+        fingerprint = _digest_of(usable)
+        fitted = self.classifier if fingerprint == self._digest else None
+        known = None if force else fitted or self._history.get(fingerprint)
+        if (
+            known
+            and target.result is not None
+            and target.result.fingerprint == fingerprint
+        ):
             if known is not fitted:
-                self._use(known, digest)
+                self._use(known, fingerprint)
             return None
         start = None if self.is_loaded else self.classifier
         strokes = () if known else tuple(one.training_part() for one in usable)
-        return self._ask(target, digest, strokes, known or start, visible)
+        return self._ask(target, fingerprint, strokes, known or start, visible)
 
-    def mismatch(self, target: Picture | None) -> str:
+    def mismatch(self, target: ImageEntry | None) -> str:
         """Return why the loaded classifier cannot be used on the features, or ""."""
         if target is None or target.features is None or self._loaded is None:
             return "There are no features yet."
         return recipes.mismatch(self._loaded, target.features)
 
     def request_as_is(
-        self, target: Picture | None, *, visible: Region | None = None
+        self, target: ImageEntry | None, *, visible: Region | None = None
     ) -> TrainRequest | None:
         """Return the request to segment by the loaded classifier, unless it is done."""
         self._generation += 1
@@ -124,19 +128,19 @@ class Training:
             self._return_to_loaded()
         if target is None or self.mismatch(target) != "":
             return None
-        if target.result is not None and target.result.digest == _AS_IS:
+        if target.result is not None and target.result.fingerprint == _AS_IS:
             return None
         return self._ask(target, _AS_IS, (), self._loaded, visible)
 
-    def is_as_loaded(self, picture: Picture) -> bool:
+    def is_as_loaded(self, entry: ImageEntry) -> bool:
         """Whether the result of a picture came from the loaded classifier."""
-        return picture.result is not None and picture.result.digest == _AS_IS
+        return entry.result is not None and entry.result.fingerprint == _AS_IS
 
     def accept(self, result: TrainResult) -> bool:
         """Take a result over; return False if it is too old."""
         if result.generation != self._generation:
             return False
-        self._use(result.classifier, result.digest)
+        self._use(result.classifier, result.fingerprint)
         return True
 
     def give_up_fit(self) -> None:
@@ -147,8 +151,8 @@ class Training:
 
     def _ask(
         self,
-        target: Picture,
-        digest: bytes,
+        target: ImageEntry,
+        fingerprint: bytes,
         strokes: tuple[Strokes, ...],
         classifier: PixelClassifier | None,
         visible: Region | None,
@@ -156,30 +160,30 @@ class Training:
         return TrainRequest(
             target.key,
             self._generation,
-            digest,
+            fingerprint,
             target.features,
             strokes,
             classifier,
-            target.excluded,
+            target.exclusion,
             visible,
         )
 
-    def _use(self, classifier: PixelClassifier, digest: bytes) -> None:
-        self.classifier, self._digest = classifier, digest
-        self.is_loaded = digest == _AS_IS
+    def _use(self, classifier: PixelClassifier, fingerprint: bytes) -> None:
+        self.classifier, self._digest = classifier, fingerprint
+        self.is_loaded = fingerprint == _AS_IS
         if not self.is_loaded:
-            self._history.put(digest, classifier)
+            self._history.put(fingerprint, classifier)
 
     def _return_to_loaded(self) -> None:
         self.classifier, self.is_loaded, self._digest = self._loaded, True, _AS_IS
 
 
-def _digest_of(pictures: Sequence[Picture]) -> bytes:
+def _digest_of(images: Sequence[ImageEntry]) -> bytes:
     """Return a digest of strokes and the features that they lie on."""
-    text = b"|".join(picture.signature() for picture in pictures)
+    text = b"|".join(entry.fingerprint() for entry in images)
     return hashlib.blake2b(text, digest_size=16).digest()
 
 
-def _strokes_of(pictures: Sequence[Picture]) -> bytes:
+def _strokes_of(images: Sequence[ImageEntry]) -> bytes:
     """Return a digest of strokes, whichever features they lie on."""
-    return b"|".join(one.key.encode() + one.strokes_digest for one in pictures)
+    return b"|".join(one.key.encode() + one.scribbles_fingerprint for one in images)

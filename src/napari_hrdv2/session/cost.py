@@ -11,7 +11,7 @@ from napari_hrdv2.session.tasks.progress import bytes_text, duration_text
 if TYPE_CHECKING:
     import torch
 
-    from napari_hrdv2.core.backbones.spec import Entry
+    from napari_hrdv2.core.backbones.spec import BackboneSpec
     from napari_hrdv2.core.backbones.vit.model import Facet
     from napari_hrdv2.session.feature_options import FeatureOptions
 
@@ -105,11 +105,11 @@ class _Outline:
     default_transforms: str
     activations: int
     channels: int = 0
-    entry: Entry | None = None
+    entry: BackboneSpec | None = None
     facets: tuple[Facet, ...] = ()
     bundled: bool = False
     equivariant: bool = False
-    surroundings: int = 0
+    context_cell: int = 0
 
     @property
     def has_regions(self) -> bool:
@@ -209,7 +209,7 @@ def _outline(name: str, device: torch.device) -> Any:
             ViTBackbone.activations,
             _SUPPOSED_CHANNELS,
         )
-    entry = _registry.entry_of(base)
+    entry = _registry.spec_of(base)
     channels = entry.channels_of(facets)
     return _Outline(
         name,
@@ -241,7 +241,7 @@ def _bundled_outline(name: str, device: torch.device) -> _Outline:
         own.patch_size,
         own.default_transforms,
         own.activations if plain else own.activations // 2,
-        surroundings=own.surroundings,
+        context_cell=own.context_cell,
         bundled=True,
         equivariant=own.equivariant,
     )

@@ -9,13 +9,13 @@ from psygnal import Signal
 
 from napari_hrdv2.session.classes import Classes
 from napari_hrdv2.session.cost import Cost, estimate_cost
-from napari_hrdv2.session.pictures import Pictures
+from napari_hrdv2.session.images import Images
 from napari_hrdv2.session.settings import FeatureSettings
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.session.picture import Picture
+    from napari_hrdv2.session.image_entry import ImageEntry
     from napari_hrdv2.session.scribbles import Scribbles
 
 
@@ -40,24 +40,24 @@ class Desk:
     progress_changed: ClassVar[Signal] = Signal(str, int, int)
     settings_changed: ClassVar[Signal] = Signal()
     classes_changed: ClassVar[Signal] = Signal()
-    pictures_changed: ClassVar[Signal] = Signal()
+    images_changed: ClassVar[Signal] = Signal()
     features_changed: ClassVar[Signal] = Signal()
     segmentation_changed: ClassVar[Signal] = Signal()
     relabelled: ClassVar[Signal] = Signal(str)
     """The session itself changed the scribbles of the picture with this key."""
 
     def __init__(self) -> None:
-        self.pictures = Pictures()
-        self.pictures.changed.connect(self.pictures_changed.emit)
+        self.images = Images()
+        self.images.changed.connect(self.images_changed.emit)
         self.settings = FeatureSettings()
         self.classes = Classes()
         self.classes.changed.connect(self.classes_changed.emit)
         self.status = "Open an image to begin."
 
     @property
-    def current(self) -> Picture | None:
+    def current(self) -> ImageEntry | None:
         """The picture that is worked on."""
-        return self.pictures.current
+        return self.images.current
 
     @property
     def image(self) -> Any:
@@ -92,14 +92,14 @@ class Desk:
         return self.current is None or not (
             self.current.features is not None
             or self.current.class_ids
-            or self.current.awaited
+            or self.current.pending
         )
 
     def set_trains(self, key: str, trains: bool) -> None:
         """Let the strokes of a picture take part in the training, or not."""
-        if self.pictures[key].trains != trains:
-            self.pictures[key].trains = trains
-            self.pictures_changed.emit()
+        if self.images[key].trains != trains:
+            self.images[key].trains = trains
+            self.images_changed.emit()
 
     def set_scribbles(self, labels: ArrayLike | None, key: str | None = None) -> bool:
         """Take the strokes as they are now; return whether they changed.
@@ -116,18 +116,18 @@ class Desk:
         ValueError
             If there is no image, or the labels are of another shape.
         """
-        picture = self.pictures.find(key)
-        if picture is None:
+        entry = self.images.find(key)
+        if entry is None:
             if labels is None:
                 return False
             raise ValueError("labels: there is no image yet; choose an image first")
-        changed = picture.set_scribbles(labels)
-        self.classes.ensure(picture.class_ids)
+        changed = entry.set_scribbles(labels)
+        self.classes.ensure(entry.class_ids)
         if changed:
-            self.pictures_changed.emit()
+            self.images_changed.emit()
         return changed
 
-    def set_excluded(self, mask: ArrayLike | None, key: str | None = None) -> None:
+    def set_exclusion(self, mask: ArrayLike | None, key: str | None = None) -> None:
         """Leave a part of a picture out of training, result and shares.
 
         Parameters
@@ -141,12 +141,12 @@ class Desk:
         ValueError
             If there is no image, or the mask does not fit or leaves nothing.
         """
-        picture = self.pictures.find(key)
-        if picture is None:
-            raise ValueError("excluded: there is no image yet; choose an image first")
-        picture.set_excluded(mask)
-        picture.result = None
-        self.pictures_changed.emit()
+        entry = self.images.find(key)
+        if entry is None:
+            raise ValueError("exclusion: there is no image yet; choose an image first")
+        entry.set_exclusion(mask)
+        entry.result = None
+        self.images_changed.emit()
 
     def add_class(self) -> int:
         """Add a class and return its id."""
@@ -168,15 +168,15 @@ class Desk:
             raise ValueError(f"class_id: {class_id} is no class")
         if into == class_id or (into and into not in self.classes):
             raise ValueError(f"into: {into} is no other class; 0 erases the strokes")
-        for picture in self.pictures.values():
-            scribbles = picture.scribbles
+        for entry in self.images.values():
+            scribbles = entry.scribbles
             if scribbles is None or class_id not in scribbles.class_ids:
                 continue
             labels = scribbles.labels
-            picture.set_scribbles(np.where(labels == class_id, into, labels))
-            self.relabelled.emit(picture.key)
+            entry.set_scribbles(np.where(labels == class_id, into, labels))
+            self.relabelled.emit(entry.key)
         self.classes.remove(class_id)
-        self.pictures_changed.emit()
+        self.images_changed.emit()
 
     def cost(self) -> Cost:
         """Return passes and memory of the features that the settings ask for."""

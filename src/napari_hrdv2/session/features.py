@@ -16,8 +16,8 @@ from napari_hrdv2.session.tasks.features import (
 )
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.picture import Picture
-    from napari_hrdv2.session.pictures import Pictures
+    from napari_hrdv2.session.image_entry import ImageEntry
+    from napari_hrdv2.session.images import Images
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _SHARE_OF_MEMORY = 4
 
 
-class Featuring:
+class FeatureStore:
     """Features of the pictures: asked for, awaited, taken over and put away.
 
     Attributes
@@ -36,21 +36,21 @@ class Featuring:
         free. Those of the current picture are kept whatever they take.
     """
 
-    def __init__(self, pictures: Pictures) -> None:
+    def __init__(self, images: Images) -> None:
         self.budget_bytes: int | None = None
-        self._pictures = pictures
+        self._pictures = images
         self._loaded: LoadedBackbone | None = None
         self._count = 0
         # Who failed, or was called off, is not asked again and again.
         self._asked: dict[str, FeatureSettings] = {}
-        self._seen: Picture | None = None
+        self._seen: ImageEntry | None = None
 
     @property
     def loaded(self) -> LoadedBackbone | None:
         """The backbone that made the latest features, still in memory."""
         return self._loaded
 
-    def request(self, picture: Picture, settings: FeatureSettings) -> FeatureRequest:
+    def request(self, entry: ImageEntry, settings: FeatureSettings) -> FeatureRequest:
         """Return the request for features; an older one's answer will be dropped.
 
         Raises
@@ -59,7 +59,7 @@ class Featuring:
             If there is not enough memory.
         """
         self._asked.clear()
-        return self._request(picture, settings)
+        return self._request(entry, settings)
 
     def next_request(
         self, ahead: Iterable[str], settings: FeatureSettings | None = None
@@ -82,85 +82,85 @@ class Featuring:
             return self._unasked(current, wanted) if wanted else None
         made = current.made_with
         assert made is not None
-        for picture in (*self._pictures.painted(), *self._with_room(ahead)):
-            if self._pictures.is_usable(picture):
+        for entry in (*self._pictures.painted(), *self._with_room(ahead)):
+            if self._pictures.is_usable(entry):
                 continue
-            if picture.features is not None and picture.made_with == made:
+            if entry.features is not None and entry.made_with == made:
                 continue  # colours where the others are grey: nothing will help
-            request = self._unasked(picture, made)
+            request = self._unasked(entry, made)
             if request is not None:
                 return request
         return None
 
-    def accept(self, result: FeatureResult) -> Picture | None:
+    def accept(self, result: FeatureResult) -> ImageEntry | None:
         """Take features over; return their picture, or None if none waits for them."""
         self._loaded = result.loaded
-        picture = self._pictures.find(result.key)
-        if picture is None or picture.awaited != result.generation:
+        entry = self._pictures.find(result.key)
+        if entry is None or entry.pending != result.generation:
             return None
-        picture.awaited = 0
-        picture.set_features(result.features, result.settings)
-        self._asked.pop(picture.key, None)
-        self._pictures.use(picture)
+        entry.pending = 0
+        entry.set_features(result.features, result.settings)
+        self._asked.pop(entry.key, None)
+        self._pictures.use(entry)
         self._make_room()
         self._pictures.changed.emit()
-        return picture
+        return entry
 
-    def _request(self, picture: Picture, settings: FeatureSettings) -> FeatureRequest:
-        cost = estimate_cost(picture.image.shape, settings)
+    def _request(self, entry: ImageEntry, settings: FeatureSettings) -> FeatureRequest:
+        cost = estimate_cost(entry.image.shape, settings)
         if not cost.fits:
             raise ValueError(cost.refusal())
         self._count += 1
-        picture.awaited = self._count
+        entry.pending = self._count
         return FeatureRequest(
-            picture.key,
+            entry.key,
             self._count,
-            picture.image,  # type: ignore[arg-type]  # of a plane read while computing
-            self._on_levels_of_stack(picture, settings),
+            entry.image,  # type: ignore[arg-type]  # of a plane read while computing
+            self._on_levels_of_stack(entry, settings),
             self._loaded,
-            picture.partition_for(settings),
+            entry.partition_for(settings),
         )
 
     def _unasked(
-        self, picture: Picture, settings: FeatureSettings
+        self, entry: ImageEntry, settings: FeatureSettings
     ) -> FeatureRequest | None:
         """Ask once, and not for what is on its way."""
-        if picture.awaited or self._asked.get(picture.key) == settings:
+        if entry.pending or self._asked.get(entry.key) == settings:
             return None
-        self._asked[picture.key] = settings
+        self._asked[entry.key] = settings
         try:
-            return self._request(picture, settings)
+            return self._request(entry, settings)
         except ValueError as error:
-            logger.info("no features of %s: %s", picture.name, error)
+            logger.info("no features of %s: %s", entry.name, error)
             return None
 
     def _on_demand(
-        self, picture: Picture, settings: FeatureSettings | None
+        self, entry: ImageEntry, settings: FeatureSettings | None
     ) -> FeatureSettings | None:
         """Return what to compute for a picture because it is looked at."""
         if settings is None:
             return None
-        family = self._pictures.family(picture.key)
+        family = self._pictures.family(entry.key)
         made = (one.made_with for one in family if one.made_with is not None)
         if any(difference(one, settings) is None for one in made):
             return settings
-        return settings if picture.plane and _is_bundled(settings) else None
+        return settings if entry.plane and _is_bundled(settings) else None
 
     def _on_levels_of_stack(
-        self, picture: Picture, settings: FeatureSettings
+        self, entry: ImageEntry, settings: FeatureSettings
     ) -> FeatureSettings:
         """Map the grey levels of all planes alike, else they cannot be compared."""
-        if not picture.plane or settings.value_range is not None:
+        if not entry.plane or settings.value_range is not None:
             return settings
-        for one in self._pictures.family(picture.key):
+        for one in self._pictures.family(entry.key):
             known = None if one.samples is None else one.samples.features
-            if one is not picture and known is not None and known.recipes:
+            if one is not entry and known is not None and known.recipes:
                 return replace(settings, value_range=known.recipes[0].value_range)
         return settings
 
     # Memory.
 
-    def _with_room(self, ahead: Iterable[str]) -> list[Picture]:
+    def _with_room(self, ahead: Iterable[str]) -> list[ImageEntry]:
         """Return as many of these pictures as can be kept beside the current one."""
         current, found = self._pictures.current, map(self._pictures.find, ahead)
         assert current is not None
@@ -173,15 +173,15 @@ class Featuring:
         """Put features away, the longest unused first, until the rest has room."""
         held = [one for one in self._pictures.values() if one.features is not None]
         total, budget = sum(one.features.nbytes for one in held), self._budget()
-        for picture in sorted(held, key=lambda one: one.last_used):
+        for entry in sorted(held, key=lambda one: one.last_used):
             if total <= budget:
                 return
-            if picture is self._pictures.current:
+            if entry is self._pictures.current:
                 continue
-            total -= picture.features.nbytes
-            picture.put_away()
-            if picture.plane and not picture.has_something_set:
-                self._pictures.remove(picture.key)  # there are thousands in a stack
+            total -= entry.features.nbytes
+            entry.evict()
+            if entry.plane and not entry.has_something_set:
+                self._pictures.remove(entry.key)  # there are thousands in a stack
 
     def _budget(self) -> int:
         if self.budget_bytes is not None:

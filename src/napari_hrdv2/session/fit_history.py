@@ -25,14 +25,14 @@ class FitHistory:
         self._limit = limit
         self._fits: OrderedDict[bytes, PixelClassifier] = OrderedDict()
 
-    def get(self, digest: bytes) -> PixelClassifier | None:
+    def get(self, fingerprint: bytes) -> PixelClassifier | None:
         """Return the fit to these strokes, or None."""
-        return self._fits.get(digest)
+        return self._fits.get(fingerprint)
 
-    def put(self, digest: bytes, classifier: PixelClassifier) -> None:
+    def put(self, fingerprint: bytes, classifier: PixelClassifier) -> None:
         """Remember a fit; the oldest one goes when there are too many."""
-        self._fits[digest] = light_copy(classifier)
-        self._fits.move_to_end(digest)
+        self._fits[fingerprint] = light_copy(classifier)
+        self._fits.move_to_end(fingerprint)
         while len(self._fits) > self._limit:
             self._fits.popitem(last=False)
 

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.guidance import Place, Suspect
-    from napari_hrdv2.session.picture import Picture
+    from napari_hrdv2.core.guidance import LabelIssue, UncertainRegion
+    from napari_hrdv2.session.image_entry import ImageEntry
     from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.tasks.context import Talk
+    from napari_hrdv2.session.tasks.context import TaskContext
 
 
 @dataclass(frozen=True)
-class DoubtMap:
+class UncertaintyMap:
     """How sure the classifier is at every pixel of a picture.
 
     Attributes
@@ -41,105 +41,105 @@ class DoubtMap:
 
 
 @dataclass(frozen=True)
-class DoubtRequest:
+class UncertaintyRequest:
     """A map of the uncertainty, or of the probability of one class."""
 
     key: str
     classifier: PixelClassifier
     features: Any
-    excluded: NDArray[np.bool_] | None
+    exclusion: NDArray[np.bool_] | None
     class_id: int | None = None
 
-    def answer(self, talk: Talk) -> DoubtMap:
+    def answer(self, context: TaskContext) -> UncertaintyMap:
         """Compute the map."""
         from napari_hrdv2.core.guidance import probability_of, uncertainty_of
 
         if self.class_id is None:
             values = uncertainty_of(
-                self.classifier, self.features, should_stop=talk.should_stop
+                self.classifier, self.features, should_stop=context.should_stop
             )
         else:
             values = probability_of(
                 self.classifier,
                 self.features,
                 self.class_id,
-                should_stop=talk.should_stop,
+                should_stop=context.should_stop,
             )
-        if self.excluded is not None:
-            values[self.excluded] = 0
-        return DoubtMap(self.key, self.class_id, values)
+        if self.exclusion is not None:
+            values[self.exclusion] = 0
+        return UncertaintyMap(self.key, self.class_id, values)
 
 
 @dataclass(frozen=True)
-class Places:
+class UncertainRegions:
     """Places of a picture where a stroke would help, the best first."""
 
     key: str
     generation: int
-    places: tuple[Place, ...]
+    places: tuple[UncertainRegion, ...]
 
 
 @dataclass(frozen=True)
-class PlacesRequest:
+class UncertainRegionsRequest:
     """Where the classifier is undecided, away from the strokes so far."""
 
     generation: int
-    doubt: DoubtRequest
+    doubt: UncertaintyRequest
     labels: NDArray[Any] | None
 
-    def answer(self, talk: Talk) -> Places:
+    def answer(self, context: TaskContext) -> UncertainRegions:
         """Compute the uncertainty, and find the places."""
-        from napari_hrdv2.core.guidance import explained_by, uncertain_places
+        from napari_hrdv2.core.guidance import explained_by, uncertain_regions
 
         asked = self.doubt
-        places = uncertain_places(
-            asked.answer(talk).values,
+        places = uncertain_regions(
+            asked.answer(context).values,
             labelled=self.labels,
             explain=explained_by(asked.classifier, asked.features),
         )
-        return Places(asked.key, self.generation, tuple(places))
+        return UncertainRegions(asked.key, self.generation, tuple(places))
 
 
 @dataclass(frozen=True)
-class Suspects:
+class LabelIssues:
     """The strokes of a picture that all the others contradict, the surest first."""
 
     key: str
-    digest: bytes  # of the strokes that were judged
-    suspects: tuple[Suspect, ...]
+    fingerprint: bytes  # of the strokes that were judged
+    label_issues: tuple[LabelIssue, ...]
 
 
 @dataclass(frozen=True)
-class SuspectsRequest:
+class LabelIssuesRequest:
     """Which strokes of a picture are likely of the wrong class."""
 
     key: str
     classifier: PixelClassifier
     features: Any
     labels: NDArray[Any]
-    excluded: NDArray[np.bool_] | None
-    digest: bytes
+    exclusion: NDArray[np.bool_] | None
+    fingerprint: bytes
 
-    def answer(self, talk: Talk) -> Suspects:
+    def answer(self, context: TaskContext) -> LabelIssues:
         """Judge every stroke by the others."""
-        from napari_hrdv2.core.guidance import contradicted_strokes
+        from napari_hrdv2.core.guidance import find_label_issues
 
         # Not with the cache of the training, which may be at work in another thread.
-        suspects = contradicted_strokes(
+        label_issues = find_label_issues(
             self.features,
             self.labels,
             classifier=self.classifier,
-            excluded=self.excluded,
-            should_stop=talk.should_stop,
+            exclusion=self.exclusion,
+            should_stop=context.should_stop,
         )
-        return Suspects(self.key, self.digest, tuple(suspects))
+        return LabelIssues(self.key, self.fingerprint, tuple(label_issues))
 
 
-class Guiding:
+class Guidance:
     """What the session knows of where to paint next on the current picture.
 
     Requests are taken here, answered by `session.compute` in any thread, and handed
-    back to `accept`; scripts have it all at once by `find_places` and `check_strokes`.
+    back to `accept`; scripts call `find_uncertain_regions` and `check_scribbles`.
 
     Attributes
     ----------
@@ -171,39 +171,39 @@ class Guiding:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self.suspects: tuple[Suspect, ...] = ()
+        self.label_issues: tuple[LabelIssue, ...] = ()
         self.has_checked = False
         self._checked = ("", b"")  # picture and digest of the strokes of the suspects
         self._is_correcting = False
-        self._places: Places | None = None
+        self._places: UncertainRegions | None = None
         self._next = 0
         self._generation = 0
         session.segmentation_changed.connect(self._on_segmentation_changed)
-        session.pictures_changed.connect(self._on_pictures_changed)
+        session.images_changed.connect(self._on_images_changed)
 
     # For scripts: here and now.
 
     def uncertainty(self) -> NDArray[np.uint8]:
         """Return the (H, W) uncertainty of the current picture in 255ths."""
-        return np.asarray(compute(self.doubt_request()).values)
+        return np.asarray(compute(self.uncertainty_request()).values)
 
     def probability(self, class_id: int) -> NDArray[np.uint8]:
         """Return the (H, W) probability of a class in 255ths."""
-        return np.asarray(compute(self.doubt_request(class_id)).values)
+        return np.asarray(compute(self.uncertainty_request(class_id)).values)
 
-    def find_places(self) -> tuple[Place, ...]:
+    def find_uncertain_regions(self) -> tuple[UncertainRegion, ...]:
         """Return where to paint next on the current picture, the best first."""
-        self.accept(compute(self.places_request()))
+        self.accept(compute(self.uncertain_regions_request()))
         return self.places
 
-    def check_strokes(self) -> tuple[Suspect, ...]:
+    def check_scribbles(self) -> tuple[LabelIssue, ...]:
         """Return the strokes of the current picture that the others contradict."""
-        self.accept(compute(self.suspects_request()))
-        return self.suspects
+        self.accept(compute(self.label_issues_request()))
+        return self.label_issues
 
     # For windows: request, and answer.
 
-    def doubt_request(self, class_id: int | None = None) -> DoubtRequest:
+    def uncertainty_request(self, class_id: int | None = None) -> UncertaintyRequest:
         """Return the request for a map of the current picture.
 
         Parameters
@@ -217,24 +217,26 @@ class Guiding:
             If there is nothing to tell it by, or the classifier does not know the
             class.
         """
-        picture, classifier = self._ready()
+        entry, classifier = self._ready()
         known = classifier.classes.tolist()
         if class_id is not None and class_id not in known:
             raise ValueError(
                 f"{self._name(class_id)} has no strokes yet; paint it to see its "
                 "probability."
             )
-        return DoubtRequest(
-            picture.key, classifier, picture.features, picture.excluded, class_id
+        return UncertaintyRequest(
+            entry.key, classifier, entry.features, entry.exclusion, class_id
         )
 
-    def places_request(self) -> PlacesRequest:
-        """Return the request for places; ValueError as for `doubt_request`."""
-        picture, _ = self._ready()
-        labels = None if picture.strokes is None else picture.strokes.labels
-        return PlacesRequest(self._generation, self.doubt_request(), labels)
+    def uncertain_regions_request(self) -> UncertainRegionsRequest:
+        """Return the request for places; ValueError as for `uncertainty_request`."""
+        entry, _ = self._ready()
+        labels = None if entry.strokes is None else entry.strokes.labels
+        return UncertainRegionsRequest(
+            self._generation, self.uncertainty_request(), labels
+        )
 
-    def suspects_request(self) -> SuspectsRequest:
+    def label_issues_request(self) -> LabelIssuesRequest:
         """Return the request for likely mislabels.
 
         Raises
@@ -242,48 +244,48 @@ class Guiding:
         ValueError
             If there is no classifier, or nothing is painted on the current picture.
         """
-        picture, classifier = self._ready()
-        if picture.strokes is None or not picture.class_ids:
+        entry, classifier = self._ready()
+        if entry.strokes is None or not entry.class_ids:
             raise ValueError("There are no strokes to check on this image.")
-        return SuspectsRequest(
-            picture.key,
+        return LabelIssuesRequest(
+            entry.key,
             classifier,
-            picture.features,
-            picture.strokes.labels,
-            picture.excluded,
-            picture.strokes_digest,
+            entry.features,
+            entry.strokes.labels,
+            entry.exclusion,
+            entry.scribbles_fingerprint,
         )
 
-    def accept(self, answer: Places | Suspects) -> bool:
+    def accept(self, answer: UncertainRegions | LabelIssues) -> bool:
         """Take an answer over; return False, and change nothing, if it is too old."""
         current = self._session.current
         if current is None or answer.key != current.key:
             return False
-        if isinstance(answer, Places):
+        if isinstance(answer, UncertainRegions):
             if answer.generation != self._generation:
                 return False
             self._places, self._next = answer, 0
         else:
-            if answer.digest != current.strokes_digest:
+            if answer.fingerprint != current.scribbles_fingerprint:
                 return False
-            self._checked, self.has_checked = (answer.key, answer.digest), True
-            self.suspects = answer.suspects
+            self._checked, self.has_checked = (answer.key, answer.fingerprint), True
+            self.label_issues = answer.label_issues
         self.changed.emit()
         return True
 
     # What was found.
 
     @property
-    def has_places(self) -> bool:
+    def has_uncertain_regions(self) -> bool:
         """Whether places were looked for since the last answered stroke."""
         return self._places is not None
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[UncertainRegion, ...]:
         """Where to paint next, the best first; empty if it was not looked for."""
         return self._places.places if self._places else ()
 
-    def next_place(self) -> Place | None:
+    def next_uncertain_region(self) -> UncertainRegion | None:
         """Return one place after the other, round and round; None if there is none."""
         if not self.places:
             return None
@@ -291,41 +293,41 @@ class Guiding:
         self._next += 1
         return place
 
-    def relabel(self, suspect: Suspect, class_id: int) -> None:
+    def relabel(self, label_issue: LabelIssue, class_id: int) -> None:
         """Make a stroke one of another class (0: of none); the layer can undo it."""
-        picture = self._session.pictures.get(self._checked[0])
-        if picture is None or picture.scribbles is None:
+        entry = self._session.images.get(self._checked[0])
+        if entry is None or entry.scribbles is None:
             return
-        labels = picture.scribbles.labels.copy()
-        painted = labels.flat[suspect.pixels] == suspect.class_id
-        labels.flat[suspect.pixels[painted]] = class_id
+        labels = entry.scribbles.labels.copy()
+        painted = labels.flat[label_issue.pixels] == label_issue.class_id
+        labels.flat[label_issue.pixels[painted]] = class_id
         self._is_correcting = True
         try:
-            has_changed = self._session.set_scribbles(labels, picture.key)
+            has_changed = self._session.set_scribbles(labels, entry.key)
         finally:
             self._is_correcting = False
         if has_changed:
-            self._session.relabelled.emit(picture.key)
+            self._session.relabelled.emit(entry.key)
 
-    def erase(self, suspect: Suspect) -> None:
+    def erase(self, label_issue: LabelIssue) -> None:
         """Take a stroke away; the layer can undo it."""
-        self.relabel(suspect, 0)
+        self.relabel(label_issue, 0)
 
-    def drop_suspects(self) -> None:
+    def drop_label_issues(self) -> None:
         """Forget what the check of the strokes found."""
         if self.has_checked:
-            self.suspects, self.has_checked = (), False
+            self.label_issues, self.has_checked = (), False
             self.changed.emit()
 
-    def _ready(self) -> tuple[Picture, PixelClassifier]:
+    def _ready(self) -> tuple[ImageEntry, PixelClassifier]:
         """Return the current picture and the classifier, with the names of today."""
-        picture, classifier = self._session.current, self._session.classifier
+        entry, classifier = self._session.current, self._session.classifier
         if (
-            picture is None
-            or picture.features is None
+            entry is None
+            or entry.features is None
             or classifier is None
-            or picture.result is None  # the classifier may be of other features
-            or not picture.result.fractions
+            or entry.result is None  # the classifier may be of other features
+            or not entry.result.fractions
         ):
             raise ValueError(
                 "There is no result yet: compute features and paint two classes first."
@@ -334,20 +336,20 @@ class Guiding:
         classifier.class_names = {
             int(class_id): self._name(int(class_id)) for class_id in classifier.classes
         }
-        return picture, classifier
+        return entry, classifier
 
     def _name(self, class_id: int) -> str:
         info = self._session.classes.get(class_id)
         return f"Class {class_id}" if info is None else info.name
 
-    def _still_painted(self, picture: Picture) -> tuple[Suspect, ...]:
+    def _still_painted(self, entry: ImageEntry) -> tuple[LabelIssue, ...]:
         """Return the suspects that are painted as when they came under suspicion."""
-        strokes = picture.strokes
+        strokes = entry.strokes
         return tuple(
-            suspect
-            for suspect in self.suspects
+            label_issue
+            for label_issue in self.label_issues
             if strokes is not None
-            and np.any(strokes.labels.flat[suspect.pixels] == suspect.class_id)
+            and np.any(strokes.labels.flat[label_issue.pixels] == label_issue.class_id)
         )
 
     def _on_segmentation_changed(self) -> None:
@@ -357,18 +359,18 @@ class Guiding:
             self._places = None
             self.changed.emit()
 
-    def _on_pictures_changed(self) -> None:
+    def _on_images_changed(self) -> None:
         """Other strokes, or another picture: what was said of the former is old."""
         current = self._session.current
         if not self.has_checked:
             return
         if current is None or current.key != self._checked[0]:
-            self.drop_suspects()
-        elif current.strokes_digest == self._checked[1]:
+            self.drop_label_issues()
+        elif current.scribbles_fingerprint == self._checked[1]:
             return
         elif not self._is_correcting:
-            self.drop_suspects()
+            self.drop_label_issues()
         else:  # the other suspects are so still
-            self._checked = (current.key, current.strokes_digest)
-            self.suspects = self._still_painted(current)
+            self._checked = (current.key, current.scribbles_fingerprint)
+            self.label_issues = self._still_painted(current)
             self.changed.emit()

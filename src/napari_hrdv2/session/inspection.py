@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
-    from napari_hrdv2.session.features import Featuring
+    from napari_hrdv2.session.features import FeatureStore
     from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.tasks.context import Talk
+    from napari_hrdv2.session.tasks.context import TaskContext
     from napari_hrdv2.session.tasks.features import LoadedBackbone
 
 _NOT_LOADED = "compute features with this backbone first, which loads it"
@@ -50,7 +50,7 @@ class AttentionRequest:
     backbone: Backbone | JoinedBackbone
     partition: NDArray[Any] | None = None
 
-    def answer(self, talk: Talk) -> Attention:
+    def answer(self, context: TaskContext) -> Attention:
         """Run the backbone once more, for its attention."""
         from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
         from napari_hrdv2.core.guidance.attention import (
@@ -59,7 +59,7 @@ class AttentionRequest:
         )
 
         settings, name = self.settings, self.settings.backbone
-        talk.progress("Attention", 0, 0)
+        context.progress("Attention", 0, 0)
         if isinstance(self.backbone, SpitBackbone):
             flow = attention_flow_map(
                 self.image,
@@ -73,8 +73,8 @@ class AttentionRequest:
             self.backbone,
             settings.transforms,
             stride_in_pixels(settings),
-            partial(talk.progress, "Attention"),
-            talk.should_stop,
+            partial(context.progress, "Attention"),
+            context.should_stop,
             interpolation=settings.interpolation,
             value_range=settings.value_range,
         )
@@ -109,17 +109,17 @@ class RegionsRequest:
     key: str
     features: Any
 
-    def answer(self, talk: Talk) -> Regions:
+    def answer(self, context: TaskContext) -> Regions:
         """Read them off the features."""
         from napari_hrdv2.core.backbones.superpixels import borders
         from napari_hrdv2.core.guidance.attention import region_labels
 
-        talk.progress("Regions", 0, 0)
+        context.progress("Regions", 0, 0)
         labels = region_labels(self.features)
         return Regions(self.key, labels, borders(labels), int(labels.max()))
 
 
-class Insight:
+class Inspection:
     """Whether there is anything to see, and the requests for it.
 
     Parameters
@@ -129,8 +129,8 @@ class Insight:
         Which has the backbone in memory.
     """
 
-    def __init__(self, session: Session, featuring: Featuring) -> None:
-        self._session, self._featuring = session, featuring
+    def __init__(self, session: Session, feature_store: FeatureStore) -> None:
+        self._session, self._feature_store = session, feature_store
 
     def why_no_attention(self) -> str:
         """Return why no attention can be shown now, or ""."""
@@ -148,25 +148,25 @@ class Insight:
 
     def why_no_regions(self) -> str:
         """Return why no regions can be shown now, or ""."""
-        picture = self._session.current
-        if picture is None:
+        entry = self._session.current
+        if entry is None:
             return _NO_IMAGE
-        made = picture.made_with or self._session.settings
+        made = entry.made_with or self._session.settings
         if not self._divides(made):
             return self._no_regions(made)
-        return "" if picture.features is not None else "compute features first"
+        return "" if entry.features is not None else "compute features first"
 
     def region_count(self) -> str:
         """Return how many regions the current picture's features have, or ""."""
-        picture = self._session.current
-        if picture is None or picture.features is None:
+        entry = self._session.current
+        if entry is None or entry.features is None:
             return ""
-        if not self._divides(picture.made_with or self._session.settings):
+        if not self._divides(entry.made_with or self._session.settings):
             return ""
         from napari_hrdv2.core.guidance.attention import region_count
 
-        count = region_count(picture.features)
-        height, width = picture.shape
+        count = region_count(entry.features)
+        height, width = entry.shape
         each = height * width / count
         return f"{count} regions, {each:.0f} px each on average."
 
@@ -200,16 +200,16 @@ class Insight:
             If none can be shown.
         """
         reason = self.why_no_attention()
-        picture, backbone = self._session.current, self._backbone()
-        if reason or picture is None or backbone is None:
+        entry, backbone = self._session.current, self._backbone()
+        if reason or entry is None or backbone is None:
             raise ValueError(f"attention: {reason}")
         settings = self._session.settings
         return AttentionRequest(
-            picture.key,
-            picture.image,
+            entry.key,
+            entry.image,
             settings,
             backbone,
-            picture.partition_for(settings),
+            entry.partition_for(settings),
         )
 
     def regions_request(self) -> RegionsRequest:
@@ -220,10 +220,10 @@ class Insight:
         ValueError
             If there are none.
         """
-        reason, picture = self.why_no_regions(), self._session.current
-        if reason or picture is None:
+        reason, entry = self.why_no_regions(), self._session.current
+        if reason or entry is None:
             raise ValueError(f"regions: {reason}")
-        return RegionsRequest(picture.key, picture.features)
+        return RegionsRequest(entry.key, entry.features)
 
     def use_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
         """Use regions from elsewhere on the current picture; return if they changed.
@@ -243,19 +243,19 @@ class Insight:
         ValueError
             If there is no image, the backbone has no regions, or the labels do not fit.
         """
-        reason, picture = self.why_no_partition(), self._session.current
-        if reason or picture is None:
+        reason, entry = self.why_no_partition(), self._session.current
+        if reason or entry is None:
             raise ValueError(f"partition: {reason}")
-        had_features = picture.features is not None
-        changed = picture.set_partition(labels, name)
+        had_features = entry.features is not None
+        changed = entry.set_partition(labels, name)
         if changed and had_features:
-            self._session.set_image(picture.image, picture.key)  # tells that they went
+            self._session.set_image(entry.image, entry.key)  # tells that they went
         elif changed:
-            self._session.pictures_changed.emit()
+            self._session.images_changed.emit()
         return changed
 
     def _backbone(self) -> Backbone | JoinedBackbone | None:
-        loaded: LoadedBackbone | None = self._featuring.loaded
+        loaded: LoadedBackbone | None = self._feature_store.loaded
         if loaded is None or not loaded.serves(self._session.settings):
             return None
         return loaded.backbone

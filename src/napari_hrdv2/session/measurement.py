@@ -22,21 +22,21 @@ from napari_hrdv2.session.tasks.update import left_out_note, update_of
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.measure import Fractions, PixelSize
-    from napari_hrdv2.session.picture import Picture
+    from napari_hrdv2.session.image_entry import ImageEntry
     from napari_hrdv2.session.session import Session
 
 __all__ = [
     "METHODS",
     "FractionsRequest",
     "Measured",
-    "Measuring",
+    "Measurement",
     "Objects",
     "ObjectsRequest",
     "Seen",
 ]
 
 
-class Measuring:
+class Measurement:
     """What was measured of the results that are shown.
 
     Requests are taken here, answered by `session.compute` in any thread, and handed
@@ -84,13 +84,13 @@ class Measuring:
 
     # For windows: request, and answer.
 
-    def segmented(self) -> list[Picture]:
+    def segmented(self) -> list[ImageEntry]:
         """Return the pictures that are measured together, the current one first.
 
         Each has a result of the present classifier, refined as the settings say, or has
         what is needed for one.
         """
-        return list(update_of(self._session, self._ordered()).pictures)
+        return list(update_of(self._session, self._ordered()).images)
 
     def fractions_request(self, *, every: bool = False) -> FractionsRequest:
         """Return the request for fractions.
@@ -115,14 +115,14 @@ class Measuring:
                 self._requested, classes, self._generation, known=known
             )
         update = update_of(self._session, self._ordered())
-        pictures, apart = list(update.pictures), frozenset[str]()
+        images, apart = list(update.images), frozenset[str]()
         current = self._session.current
-        if current in update.left_out:  # it is measured, but not with the others
-            pictures, apart = [self._current(), *pictures], frozenset([current.key])
-        if not pictures:
+        if current in update.skipped:  # it is measured, but not with the others
+            images, apart = [self._current(), *images], frozenset([current.key])
+        if not images:
             self._current()
-        self._requested = tuple(_seen(one) for one in pictures)
-        classes = self._classes([p for p in pictures if p.key not in update.keys])
+        self._requested = tuple(_seen(one) for one in images)
+        classes = self._classes([p for p in images if p.key not in update.keys])
         return FractionsRequest(
             self._requested,
             classes,
@@ -130,7 +130,7 @@ class Measuring:
             self._still_true(classes, update.keys),
             update.request,
             apart,
-            left_out_note(one.name or one.key for one in update.left_out),
+            left_out_note(one.name or one.key for one in update.skipped),
         )
 
     def objects_request(
@@ -157,10 +157,10 @@ class Measuring:
         ValueError
             If there is no result.
         """
-        picture = self._current()
-        seen = _seen(picture, pixel_size)
+        entry = self._current()
+        seen = _seen(entry, pixel_size)
         return ObjectsRequest(
-            seen, picture.image, class_id, method, min_distance, self._generation
+            seen, entry.image, class_id, method, min_distance, self._generation
         )
 
     def accept(self, answer: Measured | Objects) -> bool:
@@ -189,24 +189,24 @@ class Measuring:
 
     # Inside.
 
-    def _current(self) -> Picture:
-        picture = self._session.current
-        if picture is None or picture.result is None or not picture.result.fractions:
+    def _current(self) -> ImageEntry:
+        entry = self._session.current
+        if entry is None or entry.result is None or not entry.result.fractions:
             raise ValueError(
                 "There is no result to measure yet: compute features and paint two "
                 "classes first."
             )
-        return picture
+        return entry
 
-    def _ordered(self) -> list[Picture]:
+    def _ordered(self) -> list[ImageEntry]:
         """Return all pictures, the current one first."""
         current = self._session.current
-        every = self._session.pictures.values()
+        every = self._session.images.values()
         return sorted(every, key=lambda one: one is not current)
 
-    def _classes(self, pictures: Sequence[Picture]) -> tuple[int, ...]:
+    def _classes(self, images: Sequence[ImageEntry]) -> tuple[int, ...]:
         """Return the classes that there are; those no longer in the list come last."""
-        known = {i for one in pictures if one.result for i in one.result.fractions}
+        known = {i for one in images if one.result for i in one.result.fractions}
         if self._session.classifier is not None:
             known |= set(self._session.classifier.classes.tolist())
         listed = [i for i in self._session.classes if i in known]
@@ -223,15 +223,15 @@ class Measuring:
             former, fractions = self._known.get(one.key, (None, None))
             if former is None or fractions is None:
                 continue
-            same = former.labels is one.labels and former.excluded is one.excluded
+            same = former.labels is one.labels and former.exclusion is one.exclusion
             if same and classes == tuple(p.class_id for p in fractions.phases):
                 true[one.key] = fractions
         return true
 
     def _on_segmentation_changed(self) -> None:
         """Fractions are of a former result now; so are objects, of this picture."""
-        current, pictures = self._session.current, self._session.pictures
-        self._known = {k: v for k, v in self._known.items() if k in pictures}
+        current, images = self._session.current, self._session.images
+        self._known = {k: v for k, v in self._known.items() if k in images}
         self._generation += 1
         self.measured = None
         if self.objects is not None:
@@ -242,12 +242,12 @@ class Measuring:
         self.changed.emit()
 
 
-def _seen(picture: Picture, pixel_size: PixelSize | None = None) -> Seen:
-    result = picture.result
+def _seen(entry: ImageEntry, pixel_size: PixelSize | None = None) -> Seen:
+    result = entry.result
     return Seen(
-        picture.key,
-        picture.name or picture.key,
+        entry.key,
+        entry.name or entry.key,
         result.shown if result is not None and result.fractions else None,
-        picture.excluded,
-        pixel_size or picture.pixel_size,
+        entry.exclusion,
+        pixel_size or entry.pixel_size,
     )

@@ -41,8 +41,8 @@ def _without_features(session: Session) -> str:
 def _paint(session: Session) -> str:
     if session.scribbles is None:
         return "Press Paint to make a scribble layer."
-    pictures = session.pictures.usable()
-    painted = sorted({i for picture in pictures for i in picture.class_ids})
+    images = session.images.usable()
+    painted = sorted({i for entry in images for i in entry.class_ids})
     if not painted:
         return "Paint a few strokes of each class."
     if len(painted) == 1:
@@ -50,9 +50,9 @@ def _paint(session: Session) -> str:
         return f"Only {name} has strokes: choose another class and paint it too."
     if session.segmentation is None:
         return "Segmenting."
-    others = [picture for picture in pictures if picture is not session.current]
-    images = "another image" if len(pictures) == 1 else f"{len(pictures)} images"
-    strokes = f", by the strokes on {images}" if others else ""
+    others = [entry for entry in images if entry is not session.current]
+    named = "another image" if len(images) == 1 else f"{len(images)} images"
+    strokes = f", by the strokes on {named}" if others else ""
     return f"Segmented{strokes}. Paint where it is wrong, or save the classifier."
 
 

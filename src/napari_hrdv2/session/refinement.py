@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.session.picture import Picture
+    from napari_hrdv2.session.image_entry import ImageEntry
     from napari_hrdv2.session.session import Session
 
-__all__ = ["RefineRequest", "Refined", "Refining"]
+__all__ = ["RefineRequest", "Refined", "RefinementState"]
 
 _OFF = Refinement()
 _REMEMBERED = 100  # changes that can be undone
@@ -39,7 +39,7 @@ class _Origin:
     refinement: Refinement | None  # None where nobody remembers
 
 
-class Refining:
+class RefinementState:
     """How results are refined; each change can be undone, and none loses the result.
 
     Requests are taken here, answered by `session.compute` in any thread, and handed
@@ -71,7 +71,7 @@ class Refining:
         self._undone: list[Refinement] = []
         self._origins: dict[str, _Origin] = {}
         session.segmentation_changed.connect(self._on_segmentation_changed)
-        session.pictures_changed.connect(self._on_pictures_changed)
+        session.images_changed.connect(self._on_images_changed)
 
     # Settings.
 
@@ -147,23 +147,23 @@ class Refining:
         Where nothing is to be done any more, the result of the classifier is shown
         again at once.
         """
-        picture = self._asked_for()
-        if picture is None:
+        entry = self._asked_for()
+        if entry is None:
             return None
-        assert picture.result is not None
-        origin = self._origin_of(picture)
+        assert entry.result is not None
+        origin = self._origin_of(entry)
         if self.settings.is_off:
             origin.refinement = self.settings
-            self._show(picture, None, origin.fractions)
+            self._show(entry, None, origin.fractions)
             return None
         return RefineRequest(
-            picture.key,
-            replace(picture.result, refined=None, fractions=origin.fractions),
+            entry.key,
+            replace(entry.result, refined=None, fractions=origin.fractions),
             self.settings,
-            picture.image,
-            picture.features,
+            entry.image,
+            entry.features,
             origin.classifier,
-            picture.excluded,
+            entry.exclusion,
             visible,
         )
 
@@ -175,31 +175,31 @@ class Refining:
 
     def accept(self, answer: Refined) -> bool:
         """Take an answer over; return False, and change nothing, if it is too old."""
-        picture = self._session.pictures.get(answer.key)
-        result = None if picture is None else picture.result
+        entry = self._session.images.get(answer.key)
+        result = None if entry is None else entry.result
         if (
-            picture is None
+            entry is None
             or result is None
             or result.labels is not answer.result.labels
             or answer.refinement != self.settings
         ):
             return False
-        self._origin_of(picture).refinement = answer.refinement
-        self._show(picture, answer.labels, answer.fractions)
+        self._origin_of(entry).refinement = answer.refinement
+        self._show(entry, answer.labels, answer.fractions)
         return True
 
-    def done_to(self, picture: Picture) -> Refinement | None:
+    def done_to(self, entry: ImageEntry) -> Refinement | None:
         """Return what was done to the result of a picture; None if nobody remembers."""
-        return self._origin_of(picture).refinement
+        return self._origin_of(entry).refinement
 
-    def is_done(self, picture: Picture) -> bool:
+    def is_done(self, entry: ImageEntry) -> bool:
         """Whether the result of a picture is as the settings ask for."""
-        assert picture.result is not None
-        is_raw = self.settings.is_off and picture.result.refined is None
-        return is_raw or self.done_to(picture) == self.settings
+        assert entry.result is not None
+        is_raw = self.settings.is_off and entry.result.refined is None
+        return is_raw or self.done_to(entry) == self.settings
 
     def remember(
-        self, picture: Picture, refinement: Refinement | None, raw: dict[int, float]
+        self, entry: ImageEntry, refinement: Refinement | None, raw: dict[int, float]
     ) -> None:
         """Note what was done to a result that the classifier in force gave elsewhere.
 
@@ -210,9 +210,9 @@ class Refining:
         raw : dict of int to float
             The share of each class before that.
         """
-        assert picture.result is not None
-        self._origins[picture.key] = _Origin(
-            weakref.ref(picture.result.labels),
+        assert entry.result is not None
+        self._origins[entry.key] = _Origin(
+            weakref.ref(entry.result.labels),
             raw,
             self._session.classifier,
             refinement or _OFF,
@@ -224,29 +224,29 @@ class Refining:
         self.settings = settings
         self.changed.emit()
 
-    def _asked_for(self) -> Picture | None:
+    def _asked_for(self) -> ImageEntry | None:
         """Return the current picture if its result is not as the settings say."""
-        picture = self._session.current
-        if picture is None or picture.result is None or not picture.result.fractions:
+        entry = self._session.current
+        if entry is None or entry.result is None or not entry.result.fractions:
             return None
-        if self.is_done(picture):
+        if self.is_done(entry):
             return None
-        origin = self._origin_of(picture)
-        can_smooth = picture.features is not None and origin.classifier is not None
-        return picture if can_smooth or not self.settings.smooths else None
+        origin = self._origin_of(entry)
+        can_smooth = entry.features is not None and origin.classifier is not None
+        return entry if can_smooth or not self.settings.smooths else None
 
-    def _origin_of(self, picture: Picture) -> _Origin:
+    def _origin_of(self, entry: ImageEntry) -> _Origin:
         """Return where a result came from: later classifiers replace its own."""
-        result, origin = picture.result, self._origins.get(picture.key)
+        result, origin = entry.result, self._origins.get(entry.key)
         assert result is not None
         if origin is None or origin.labels() is not result.labels:
             fractions = result.fractions
             refinement: Refinement | None = _OFF
             if result.refined is not None:
                 classes = np.unique(result.labels[result.labels > 0]).tolist()
-                fractions = shares(result.labels, classes, picture.excluded)
+                fractions = shares(result.labels, classes, entry.exclusion)
                 refinement = None
-            origin = self._origins[picture.key] = _Origin(
+            origin = self._origins[entry.key] = _Origin(
                 weakref.ref(result.labels),
                 fractions,
                 self._session.classifier,
@@ -256,21 +256,21 @@ class Refining:
 
     def _show(
         self,
-        picture: Picture,
+        entry: ImageEntry,
         labels: NDArray[np.integer[Any]] | None,
         fractions: dict[int, float],
     ) -> None:
-        assert picture.result is not None
-        picture.result = replace(picture.result, refined=labels, fractions=fractions)
-        if picture is self._session.current:
+        assert entry.result is not None
+        entry.result = replace(entry.result, refined=labels, fractions=fractions)
+        if entry is self._session.current:
             self._session.segmentation_changed.emit()
 
     def _on_segmentation_changed(self) -> None:
         """Note which classifier a result came with, while it is in force."""
-        picture = self._session.current
-        if picture is not None and picture.result is not None:
-            self._origin_of(picture)
+        entry = self._session.current
+        if entry is not None and entry.result is not None:
+            self._origin_of(entry)
 
-    def _on_pictures_changed(self) -> None:
-        pictures = self._session.pictures
-        self._origins = {k: v for k, v in self._origins.items() if k in pictures}
+    def _on_images_changed(self) -> None:
+        images = self._session.images
+        self._origins = {k: v for k, v in self._origins.items() if k in images}

@@ -67,6 +67,6 @@ class Scribbles:
         ids, counts = np.unique(values, return_counts=True)
         self.class_ids: tuple[int, ...] = tuple(ids.tolist())
         self.counts = dict(zip(self.class_ids, counts.tolist(), strict=True))
-        digest = hashlib.blake2b(painted.tobytes(), digest_size=16)
-        digest.update(values.astype(np.int64).tobytes())
-        self.digest = digest.digest() if values.size else b""
+        fingerprint = hashlib.blake2b(painted.tobytes(), digest_size=16)
+        fingerprint.update(values.astype(np.int64).tobytes())
+        self.fingerprint = fingerprint.digest() if values.size else b""

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.session import classifier_files, recipes
-from napari_hrdv2.session.classifier import Training
+from napari_hrdv2.session.classifier import ClassifierState
 from napari_hrdv2.session.desk import Desk
-from napari_hrdv2.session.features import Featuring
-from napari_hrdv2.session.guidance import Guiding
-from napari_hrdv2.session.inspection import Insight
-from napari_hrdv2.session.measurement import Measuring
+from napari_hrdv2.session.features import FeatureStore
+from napari_hrdv2.session.guidance import Guidance
+from napari_hrdv2.session.image_entry import Result
+from napari_hrdv2.session.inspection import Inspection
+from napari_hrdv2.session.measurement import Measurement
 from napari_hrdv2.session.next_step import next_step
-from napari_hrdv2.session.picture import Result
-from napari_hrdv2.session.refinement import Refining
+from napari_hrdv2.session.refinement import RefinementState
 from napari_hrdv2.session.tasks.context import compute
 from napari_hrdv2.session.tasks.features import FeatureRequest, FeatureResult
 
@@ -70,12 +70,12 @@ class Session(Desk):
 
     def __init__(self) -> None:
         super().__init__()
-        self._training = Training()
-        self._featuring = Featuring(self.pictures)
-        self.insight = Insight(self, self._featuring)
-        self.guiding = Guiding(self)
-        self.refining = Refining(self)
-        self.measuring = Measuring(self)
+        self._training = ClassifierState()
+        self._feature_store = FeatureStore(self.images)
+        self.inspection = Inspection(self, self._feature_store)
+        self.guidance = Guidance(self)
+        self.refinement = RefinementState(self)
+        self.measurement = Measurement(self)
 
     @property
     def classifier(self) -> PixelClassifier | None:
@@ -83,9 +83,9 @@ class Session(Desk):
         return self._training.classifier
 
     @property
-    def classifier_digest(self) -> bytes:
+    def classifier_fingerprint(self) -> bytes:
         """Names the strokes that the classifier was fitted to."""
-        return self._training.digest
+        return self._training.fingerprint
 
     @property
     def is_loaded(self) -> bool:
@@ -113,17 +113,17 @@ class Session(Desk):
         ValueError
             If the array is not one grey or colour picture.
         """
-        if self.pictures.show(image, key, **about):
+        if self.images.show(image, key, **about):
             self._change_settings(replace(self.settings, value_range=None))
         self._training.drop_answers()
         self.features_changed.emit()
         self.segmentation_changed.emit()
         self.say(next_step(self))
 
-    def remove_picture(self, key: str) -> None:
+    def remove_image(self, key: str) -> None:
         """Give a picture up, with its strokes."""
-        was_current = self.pictures.find(key) is self.current
-        self.pictures.remove(key)
+        was_current = self.images.find(key) is self.current
+        self.images.remove(key)
         if was_current:
             self.set_image(None)
 
@@ -139,9 +139,9 @@ class Session(Desk):
         if self.features is not None:
             self.say(next_step(self))
 
-    def set_excluded(self, mask: ArrayLike | None, key: str | None = None) -> None:
+    def set_exclusion(self, mask: ArrayLike | None, key: str | None = None) -> None:
         """Leave a part of a picture out; see `Desk.set_excluded`."""
-        super().set_excluded(mask, key)
+        super().set_exclusion(mask, key)
         self._training.drop_answers()  # they show what is left out now
 
     def feature_request(self, key: str | None = None) -> FeatureRequest:
@@ -158,12 +158,12 @@ class Session(Desk):
         ValueError
             If there is no image, or not enough memory.
         """
-        picture = self.pictures.find(key)
-        if picture is None:
+        entry = self.images.find(key)
+        if entry is None:
             raise ValueError("image: there is none yet; open an image first")
-        if picture is not self.current:
-            return self._featuring.request(picture, self.made_with)
-        request = self._featuring.request(picture, self.settings)
+        if entry is not self.current:
+            return self._feature_store.request(entry, self.made_with)
+        request = self._feature_store.request(entry, self.settings)
         self.say(f"Computing features: {self.cost().text()}.")
         return request
 
@@ -173,18 +173,18 @@ class Session(Desk):
         Pictures that were painted on come first, then those with the keys `ahead`,
         which the user may look at next.
         """
-        request = self._featuring.next_request(ahead, self.settings)
-        if request is not None and self.pictures.find(request.key) is self.current:
+        request = self._feature_store.next_request(ahead, self.settings)
+        if request is not None and self.images.find(request.key) is self.current:
             self.say(f"Computing features: {self.cost().text()}.")
         return request
 
     def drop_request(self, reason: str = "Cancelled.", key: str | None = None) -> None:
         """Wait no longer for features of a picture, and say why."""
-        picture = self.pictures.find(key)
-        if picture is None:
+        entry = self.images.find(key)
+        if entry is None:
             return
-        picture.awaited = 0
-        if picture is self.current:
+        entry.pending = 0
+        if entry is self.current:
             self.say(f"{reason} {next_step(self)}")
 
     def compute_features(self) -> None:
@@ -210,7 +210,7 @@ class Session(Desk):
             The part of the picture to be segmented first.
         """
         was_loaded, current = self.is_loaded, self.current
-        painted, usable = self.pictures.painted(), self.pictures.usable()
+        painted, usable = self.images.painted(), self.images.usable()
         if self.features is None and len({i for p in painted for i in p.class_ids}) > 1:
             self._training.drop_answers()  # the fit is of other pictures, and stays
             self.say(next_step(self))
@@ -237,11 +237,11 @@ class Session(Desk):
         if isinstance(result, FeatureResult):
             return self._accept_features(result)
         was_loaded = self.is_loaded
-        picture = self.pictures.get(result.key)
-        if picture is None or not self._training.accept(result):
+        entry = self.images.get(result.key)
+        if entry is None or not self._training.accept(result):
             logger.debug("dropped a segmentation that came too late")
             return False
-        picture.result = Result(result.segmentation, result.fractions, result.digest)
+        entry.result = Result(result.segmentation, result.fractions, result.fingerprint)
         self._follow_classifier(was_loaded)
         self.segmentation_changed.emit()
         self.say(next_step(self))
@@ -253,16 +253,16 @@ class Session(Desk):
         Return False, and change nothing, if there is none, or if the classifier or what
         is left out are other ones by now.
         """
-        picture = self.pictures.get(done.key)
-        if picture is None or done.result is None:
+        entry = self.images.get(done.key)
+        if entry is None or done.result is None:
             return False
-        if done.digest != self.classifier_digest:
+        if done.fingerprint != self.classifier_fingerprint:
             return False
-        if picture.excluded is not done.excluded:
+        if entry.exclusion is not done.exclusion:
             return False
-        picture.result = done.result
-        self.refining.remember(picture, done.refinement, done.raw)
-        if picture is self.current:
+        entry.result = done.result
+        self.refinement.remember(entry, done.refinement, done.raw)
+        if entry is self.current:
             self.segmentation_changed.emit()
         return True
 
@@ -314,7 +314,7 @@ class Session(Desk):
             names=classifier.class_names,
             colors=classifier.class_colors,
         )
-        self._training.adopt(classifier, self.pictures.painted())
+        self._training.adopt(classifier, self.images.painted())
         self._change_settings(settings)
         if self.loaded_mismatch():
             self._clear_result()
@@ -325,11 +325,11 @@ class Session(Desk):
         return self._training.mismatch(self.current)
 
     def _accept_features(self, result: FeatureResult) -> bool:
-        picture = self._featuring.accept(result)
-        if picture is None:
+        entry = self._feature_store.accept(result)
+        if entry is None:
             return False
         self._training.drop_answers()
-        if picture is self.current:
+        if entry is self.current:
             self.features_changed.emit()
             self.segmentation_changed.emit()
             self.say(f"Features are ready. {next_step(self)}")
@@ -339,12 +339,12 @@ class Session(Desk):
         """Show no result where nothing supports one."""
         if not self.is_loaded:
             self._training.give_up_fit()
-        picture = self.current
-        if picture is None or picture.result is None or not picture.result.fractions:
+        entry = self.current
+        if entry is None or entry.result is None or not entry.result.fractions:
             return
-        if self._training.is_as_loaded(picture) and not self.loaded_mismatch():
+        if self._training.is_as_loaded(entry) and not self.loaded_mismatch():
             return
-        picture.result = Result(np.zeros_like(picture.result.labels), {}, b"")
+        entry.result = Result(np.zeros_like(entry.result.labels), {}, b"")
         self.segmentation_changed.emit()
 
     def _follow_classifier(self, was_loaded: bool) -> None:

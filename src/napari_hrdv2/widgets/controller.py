@@ -19,7 +19,7 @@ from napari_hrdv2.session import (
 from napari_hrdv2.session.settings import difference
 from napari_hrdv2.widgets.panels.backbone_texts import needs_no_download
 from napari_hrdv2.widgets.preferences import read_preferences
-from napari_hrdv2.widgets.viewer.link import ViewerLink
+from napari_hrdv2.widgets.viewer.link import LayerSync
 from napari_hrdv2.widgets.workers.autosave import Keeper
 from napari_hrdv2.widgets.workers.queue import SideWork
 from napari_hrdv2.widgets.workers.worker import JobRunner
@@ -62,7 +62,7 @@ class Controller(QObject):
         self.preferences = read_preferences()
         self.session = Session()
         self._prefer_backbone()
-        self.link = ViewerLink(viewer, self.session)
+        self.link = LayerSync(viewer, self.session)
         self.feature_jobs, self.live_jobs = JobRunner(), JobRunner()
         self.side = SideWork(self.report)
         self.viewer, self.keeper = viewer, Keeper(self)
@@ -111,7 +111,7 @@ class Controller(QObject):
     def _start_by_itself(self) -> None:
         """Compute features that need no download without being asked."""
         session, current = self.session, self.session.current
-        if not self.preferences.start_features or current is None or current.awaited:
+        if not self.preferences.start_features or current is None or current.pending:
             return
         if current.features is not None and not difference(
             session.made_with, session.settings
@@ -208,7 +208,7 @@ class Controller(QObject):
             "status",
             "settings",
             "classes",
-            "pictures",
+            "images",
             "features",
             "segmentation",
         ):
@@ -250,8 +250,8 @@ class Controller(QObject):
     def _on_images_changed(self) -> None:
         request = self.feature_jobs.request
         if request is not None:
-            picture = self.session.pictures.find(request.key)
-            is_gone = picture is None or picture.image is not request.image
+            entry = self.session.images.find(request.key)
+            is_gone = entry is None or entry.image is not request.image
             if is_gone or self.link.may_wait(request.key):
                 self.feature_jobs.cancel()
         self.computing_changed.emit(self.is_computing)

@@ -42,7 +42,7 @@ class SegmentationWidget(QWidget):
         self.controller = Controller(viewer)
         self.features = FeaturePanel(self.controller)
         self.images = ImagesPanel(self.controller)
-        self.insight = InsightPanel(self.controller)
+        self.inspection = InsightPanel(self.controller)
         self.paint = PaintPanel(self.controller)
         self.result = ResultPanel(self.controller)
         self.files = FilesPanel(self.controller)
@@ -68,13 +68,13 @@ class SegmentationWidget(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
         self.images_fold = Fold("Images and stacks", "images_fold", self.images)
-        insight = Fold("Look into the backbone", "insight_fold", self.insight)
+        inspection = Fold("Look into the backbone", "insight_fold", self.inspection)
         more = (
             Fold("Project, import and export", "files_fold", self.files),
             Fold("Apply to many", "apply_fold", self.apply),
         )
         for title, parts in (
-            ("Features", (self.features, self.images_fold, insight)),
+            ("Features", (self.features, self.images_fold, inspection)),
             ("Paint", (self.paint,)),
             ("Result", (self.result, *more)),
         ):

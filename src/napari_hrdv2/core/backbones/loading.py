@@ -17,9 +17,9 @@ from napari_hrdv2.core.backbones.registry import (
     backbone_names,
     backbone_state,
     backbone_variants,
-    entry_of,
     is_unnamed_hub_id,
     require_known,
+    spec_of,
     split_facets,
 )
 from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
@@ -90,7 +90,7 @@ class GridBackbone(Protocol):
     default_transforms: str
     absolute_levels: bool
     activations: int
-    surroundings: int
+    context_cell: int
     device: torch.device
     dtype: torch.dtype
     weights_hash: str
@@ -126,7 +126,7 @@ class GridBackbone(Protocol):
         """Return the channels of a token for an image of that many channels."""
         ...
 
-    def trust_for(self, image_channels: int) -> Tensor | None:
+    def channel_weights_for(self, image_channels: int) -> Tensor | None:
         """Return how much to trust each channel, see `Features`; None for all alike."""
         ...
 
@@ -275,7 +275,7 @@ def _load(
     if base in ("embedded", "filters"):
         loader = base
     elif not is_unnamed_hub_id(base):
-        loader = entry_of(base).loader
+        loader = spec_of(base).loader
     return _LOADERS[loader](name, weights, device, precision, progress)
 
 

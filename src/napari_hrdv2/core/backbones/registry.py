@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from napari_hrdv2.core.backbones.spit.entries import SPIT_ENTRIES
+from napari_hrdv2.core.backbones.spit.entries import SPIT_SPECS
 from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
-from napari_hrdv2.core.backbones.vit.entries import VIT_ENTRIES
+from napari_hrdv2.core.backbones.vit.entries import VIT_SPECS
 from napari_hrdv2.core.backbones.vit.model import Facet
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.spec import Entry
+    from napari_hrdv2.core.backbones.spec import BackboneSpec
 
 DEFAULT_BACKBONE = "embedded"
 _BUNDLED = ("embedded", "filters")
@@ -23,7 +23,7 @@ State = Literal["ready", "cached", "download", "gated", "file"]
 STATES: tuple[State, ...] = ("ready", "cached", "download", "gated", "file")
 
 # Other kinds of networks add their entries here and their loaders in `backbones`.
-ENTRIES: Mapping[str, Entry] = {**VIT_ENTRIES, **SPIT_ENTRIES}
+SPECS: Mapping[str, BackboneSpec] = {**VIT_SPECS, **SPIT_SPECS}
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ def backbone_names() -> tuple[str, ...]:
 
     `load_backbone` knows more: variants of these, after a colon, and facets, after @.
     """
-    return (*_BUNDLED, *(name for name, entry in ENTRIES.items() if entry.listed))
+    return (*_BUNDLED, *(name for name, entry in SPECS.items() if entry.listed))
 
 
 def backbone_variants(name: str) -> tuple[str, ...]:
     """Return the names of a backbone's variants, such as neco-small:dinov2-teacher."""
-    return tuple(other for other in ENTRIES if other.startswith(f"{name}:"))
+    return tuple(other for other in SPECS if other.startswith(f"{name}:"))
 
 
 def backbone_info(name: str) -> BackboneInfo:
@@ -106,7 +106,7 @@ def backbone_info(name: str) -> BackboneInfo:
     require_known(name)
     if base in _BUNDLED:
         return _bundled_info(base)
-    entry = entry_of(base)
+    entry = spec_of(base)
     return BackboneInfo(
         name=name,
         channels=entry.channels_of(facets),
@@ -172,7 +172,7 @@ def _state(name: str) -> State:
     if cached is not None:
         return "cached"
     base, _ = split_facets(name)
-    gated = not is_unnamed_hub_id(base) and entry_of(base).gated
+    gated = not is_unnamed_hub_id(base) and spec_of(base).gated
     return "gated" if gated else "download"
 
 
@@ -181,7 +181,7 @@ def hub_source(name: str) -> HubSource:
     base, _ = split_facets(name)
     if is_unnamed_hub_id(base):
         return HubSource(base)
-    entry = entry_of(base)
+    entry = spec_of(base)
     return HubSource(entry.repository, entry.revision, entry.filename)
 
 
@@ -211,23 +211,23 @@ def split_facets(name: str) -> tuple[str, tuple[Facet, ...]]:
     return base, tuple(facets)
 
 
-def entry_of_repository(repository: str) -> Entry | None:
+def spec_of_repository(repository: str) -> BackboneSpec | None:
     """Return the registry's entry for a Hub repository of one network, or None."""
     found = (
         entry
-        for entry in ENTRIES.values()
+        for entry in SPECS.values()
         if entry.repository == repository and entry.filename is None
     )
     return next(found, None)
 
 
-def entry_of(name: str) -> Entry:
+def spec_of(name: str) -> BackboneSpec:
     """Return the registry's entry for a name, without facets, or a Hub id."""
-    entry = entry_of_repository(name)
+    entry = spec_of_repository(name)
     if entry is not None:
         return entry
     require_known(name)
-    return ENTRIES[name]
+    return SPECS[name]
 
 
 def is_hub_id(name: str) -> bool:
@@ -237,7 +237,7 @@ def is_hub_id(name: str) -> bool:
 
 def is_unnamed_hub_id(name: str) -> bool:
     """Return whether it is the id of a repository that no entry has."""
-    return is_hub_id(name) and entry_of_repository(name) is None
+    return is_hub_id(name) and spec_of_repository(name) is None
 
 
 def require_known(name: str) -> None:
@@ -246,11 +246,11 @@ def require_known(name: str) -> None:
     if not is_hub_id(base):
         _require_name(base)
     if facets and not is_unnamed_hub_id(base):
-        require_blocks(name, facets, 0 if base in _BUNDLED else entry_of(base).blocks)
+        require_blocks(name, facets, 0 if base in _BUNDLED else spec_of(base).blocks)
 
 
 def _require_name(name: str) -> None:
-    if name in _BUNDLED or name in ENTRIES:
+    if name in _BUNDLED or name in SPECS:
         return
     family = name.partition(":")[0]
     variants = backbone_variants(family)

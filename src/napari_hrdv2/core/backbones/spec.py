@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry(ABC):
+class BackboneSpec(ABC):
     """A network of the registry; a subclass for each kind of network.
 
     Attributes

@@ -21,7 +21,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.classifier.logistic import Readout
+    from napari_hrdv2.core.classifier.logistic import LinearModel
 
 KEPT_VARIANCE = 0.998  # of the standardised channels
 WHITENING = 0.15  # 0 leaves the variances of directions as they are, 1 makes them equal
@@ -57,7 +57,7 @@ class Basis:
     def of(
         cls,
         table: Tensor,
-        trust: Tensor | None = None,
+        channel_weights: Tensor | None = None,
         *,
         kept: float = KEPT_VARIANCE,
         whitening: float = WHITENING,
@@ -81,8 +81,8 @@ class Basis:
         # What hardly varies is rounding, which must not be blown up to weigh like the
         # rest.
         scale[scale <= NEGLIGIBLE * mean.abs().clamp_min(1)] = 1
-        if trust is not None:
-            scale = scale / trust
+        if channel_weights is not None:
+            scale = scale / channel_weights
         centred /= scale
         covariance = (centred.T @ centred / len(table)).double()
         variances, directions = torch.linalg.eigh(covariance)
@@ -135,15 +135,15 @@ class Basis:
         design[-1] = 1
         return design
 
-    def readout(self, solution: Tensor) -> Readout:
+    def readout(self, solution: Tensor) -> LinearModel:
         """Return what (K, k + 1) coefficients mean for features as they are."""
-        from napari_hrdv2.core.classifier.logistic import Readout
+        from napari_hrdv2.core.classifier.logistic import LinearModel
 
         weight = solution[:, :-1] @ self._matrix.T
         bias = solution[:, -1] - weight @ self.mean
-        return Readout(weight.numpy(), bias.numpy())
+        return LinearModel(weight.numpy(), bias.numpy())
 
-    def solution(self, readout: Readout) -> Tensor:
+    def solution(self, readout: LinearModel) -> Tensor:
         """Return the coefficients, as near as they come, of a readout."""
         weight = torch.from_numpy(readout.weight)
         inner = (weight * self.scale) @ (self.directions / self.stretch)
@@ -173,10 +173,10 @@ class Overview:
     design: Tensor
 
     @classmethod
-    def of(cls, rows: NDArray[np.float32], trust: Tensor | None) -> Self:
+    def of(cls, rows: NDArray[np.float32], channel_weights: Tensor | None) -> Self:
         """Return the overview that feature vectors give."""
         table = torch.from_numpy(rows)
-        basis = Basis.of(table, trust)
+        basis = Basis.of(table, channel_weights)
         return cls(rows, basis, basis.design(table))
 
     def is_of(self, rows: NDArray[np.float32]) -> bool:

@@ -62,7 +62,7 @@ def leave_one_image_out(
     *,
     classifier: PixelClassifier | None = None,
     samples: Sequence[SampleCache] | None = None,
-    excluded: Sequence[ArrayLike | None] | None = None,
+    exclusion: Sequence[ArrayLike | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[HeldOut]:
@@ -78,7 +78,7 @@ def leave_one_image_out(
         `most_per_class`. It is left as it is.
     samples : sequence of SampleCache, optional
         Of these features, so that pixels seen before are not read again.
-    excluded : sequence of (H, W) bool arrays or None, optional
+    exclusion : sequence of (H, W) bool arrays or None, optional
         Where an image shows no material.
     progress : callable, optional
         Told how many images are done, of how many.
@@ -110,7 +110,7 @@ def leave_one_image_out(
             "labels: strokes in two images at least are needed to leave one out, "
             f"{sum(len(each) > 0 for each in classes)} have any"
         )
-    masks = masks_for(len(many), excluded)
+    masks = masks_for(len(many), exclusion)
     settings = classifier or PixelClassifier()
     # One model for all: every fit starts from the last, which differs little.
     model = PixelClassifier(
@@ -135,7 +135,7 @@ def leave_one_image_out(
                 [many[i] for i in rest],
                 [painted[i] for i in rest],
                 samples=[caches[i] for i in rest],
-                excluded=[masks[i] for i in rest],
+                exclusion=[masks[i] for i in rest],
                 should_stop=should_stop,
             )
             truth = np.where(scored, painted[index], 0)

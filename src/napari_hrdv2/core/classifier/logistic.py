@@ -37,7 +37,7 @@ LEAST_CURVATURE = 0.02  # samples that are decided now may not stay so
 
 
 @dataclass(frozen=True)
-class Readout:
+class LinearModel:
     """A linear readout of features, ``weight @ features + bias``.
 
     Attributes
@@ -77,7 +77,7 @@ class Preconditioner:
         )
 
 
-def minimised(
+def fit_logistic(
     design: Tensor,
     classes: Tensor,
     weights: Tensor,

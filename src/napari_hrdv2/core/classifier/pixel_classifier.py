@@ -12,16 +12,19 @@ import torch
 
 from napari_hrdv2.core.classifier.basis import Overview
 from napari_hrdv2.core.classifier.compatibility import check_recipes, other_channels
-from napari_hrdv2.core.classifier.logistic import Readout
+from napari_hrdv2.core.classifier.logistic import LinearModel
 from napari_hrdv2.core.classifier.sample_cache import (
     SampleCache,
     check_classes,
     check_labels,
-    digest,
+    fingerprint,
     matched,
 )
-from napari_hrdv2.core.classifier.self_training import Stages, fit_stages
-from napari_hrdv2.core.classifier.survey import Survey
+from napari_hrdv2.core.classifier.self_training import (
+    SelfTrainingRounds,
+    fit_with_self_training,
+)
+from napari_hrdv2.core.classifier.survey import BackgroundSample
 from napari_hrdv2.core.classifier.thinning import MOST_PER_CLASS, labelled_pixels
 from napari_hrdv2.core.classifier.training_samples import TrainingSamples
 from napari_hrdv2.core.features.base import Features
@@ -56,7 +59,7 @@ class PixelClassifier:
         Where the fit stops; smaller is slower.
     self_training : bool
         Whether pixels that are not labelled train too, where the classifier is sure of
-        them, see `fit_stages`.
+        them, see `fit_with_self_training`.
     most_per_class : int or None
         How many pixels of a class train at most, of each image. Of a class with more
         than 500, one trains of those in a block of 2 × 2 px, which look alike, and
@@ -112,7 +115,7 @@ class PixelClassifier:
         self.pixel_size: tuple[float, str] | None = None
         self.labels_hash = ""
         self._overview: Overview | None = None
-        self._stages = Stages()
+        self._stages = SelfTrainingRounds()
 
     def __repr__(self) -> str:
         made = ", ".join(recipe.backbone for recipe in self.recipes)
@@ -129,8 +132,9 @@ class PixelClassifier:
         labels: ArrayLike | Sequence[ArrayLike],
         *,
         samples: SampleCache | Sequence[SampleCache] | None = None,
-        excluded: ArrayLike | Sequence[ArrayLike | None] | None = None,
+        exclusion: ArrayLike | Sequence[ArrayLike | None] | None = None,
         should_stop: Callable[[], bool] | None = None,
+        excluded: ArrayLike | Sequence[ArrayLike | None] | None = None,
     ) -> Self:
         """Train on the labelled pixels; start from the last fit if there is one.
 
@@ -144,10 +148,12 @@ class PixelClassifier:
             0 where a pixel is not labelled, else any positive label id.
         samples : SampleCache, or a sequence of them
             Of these features, so that pixels seen before are not read again.
-        excluded : (H, W) bool array, or a sequence of them or None, optional
+        exclusion : (H, W) bool array, or a sequence of them or None, optional
             Where an image shows no material: the survey leaves it out.
         should_stop : callable, optional
             Asked before each image is read and between steps of the fit.
+        excluded : optional
+            The former name of `exclusion`, which scripts of 0.1.0 use.
 
         Returns
         -------
@@ -167,7 +173,8 @@ class PixelClassifier:
             check_labels(array, one.shape[1:])
             for one, array in zip(many, arrays, strict=True)
         ]
-        masks: Any = [excluded] if isinstance(features, Features) else excluded
+        exclusion = excluded if exclusion is None else exclusion
+        masks: Any = [exclusion] if isinstance(features, Features) else exclusion
         _check_same_kind(many)
         pixels = [labelled_pixels(array) for array in checked]
         training = TrainingSamples.read(
@@ -179,17 +186,17 @@ class PixelClassifier:
             should_stop=should_stop,
         )
         check_classes(training.classes)
-        survey = Survey.of(caches, checked, masks, should_stop)
-        survey = survey.with_labelled(training.rows)
+        background = BackgroundSample.of(caches, checked, masks, should_stop)
+        background = background.with_labelled(training.rows)
         overview = self._overview
-        if overview is None or not overview.is_of(survey.rows):
-            overview = Overview.of(survey.rows, many[0].trust)
+        if overview is None or not overview.is_of(background.rows):
+            overview = Overview.of(background.rows, many[0].channel_weights)
         view = overview.knowing(training.rows, training.index)
         unlabelled = None
         if self.self_training:
-            free = torch.from_numpy(np.flatnonzero(survey.is_free))
+            free = torch.from_numpy(np.flatnonzero(background.is_free))
             unlabelled = view.design.index_select(1, free)
-        stages = fit_stages(
+        stages = fit_with_self_training(
             training.design(caches, view.basis),
             training.index,
             basis=view.basis,
@@ -204,7 +211,7 @@ class PixelClassifier:
         self.classes, readout = training.classes, stages.result
         self.weight, self.bias = readout.weight, readout.bias
         self.recipes = many[0].recipes
-        self.labels_hash = digest(checked, pixels)
+        self.labels_hash = fingerprint(checked, pixels)
         return self
 
     def predict(
@@ -323,21 +330,23 @@ class PixelClassifier:
 
         return load_classifier(path)
 
-    def _start(self, classes: NDArray[np.integer[Any]], channels: int) -> Stages:
+    def _start(
+        self, classes: NDArray[np.integer[Any]], channels: int
+    ) -> SelfTrainingRounds:
         """The last fit for the classes it knew, zero for new ones."""
         if self.weight.shape[1:] != (channels,):
-            return Stages()
+            return SelfTrainingRounds()
         known = np.isin(classes, self.classes)
         former = np.searchsorted(self.classes, classes[known])
 
-        def moved(readout: Readout) -> Readout:
+        def moved(readout: LinearModel) -> LinearModel:
             weight = np.zeros((len(classes), readout.weight.shape[1]), np.float32)
             bias = np.full(len(classes), readout.bias.mean(), np.float32)
             weight[known], bias[known] = readout.weight[former], readout.bias[former]
-            return Readout(weight, bias)
+            return LinearModel(weight, bias)
 
         # What a file or a light copy knows is the result alone.
-        readouts = self._stages.readouts or (Readout(self.weight, self.bias),)
+        readouts = self._stages.readouts or (LinearModel(self.weight, self.bias),)
         return replace(self._stages, readouts=tuple(moved(each) for each in readouts))
 
 

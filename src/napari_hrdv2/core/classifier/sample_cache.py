@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from napari_hrdv2.core.classifier.survey import finite_rows, survey_pixels
+from napari_hrdv2.core.classifier.survey import background_pixels, finite_rows
 from napari_hrdv2.core.errors import stop_fit_if
 from napari_hrdv2.core.features.base import Features
 
@@ -112,10 +112,10 @@ class SampleCache:
         rows = self.features.sample(*np.divmod(order, self.features.shape[2]))
         return basis.design(torch.from_numpy(rows))
 
-    def survey(
+    def background(
         self, count: int, should_stop: Callable[[], bool] | None = None
     ) -> NDArray[np.float32]:
-        """Return the feature vectors of the first pixels of `survey_pixels`.
+        """Return the feature vectors of the first pixels of `background_pixels`.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class SampleCache:
             If `should_stop` said so; what was read by then is kept.
         """
         with self._lock:
-            pixels = survey_pixels(self.features.shape[1:], count)
+            pixels = background_pixels(self.features.shape[1:], count)
             while (known := len(self._survey)) < len(pixels):
                 stop_fit_if(should_stop)
                 # All over the image, at once they would need most of its tokens.
@@ -230,7 +230,7 @@ def check_finite(table: NDArray[np.float32]) -> None:
         )
 
 
-def digest(labels: Iterable[NDArray[Any]], pixels: Iterable[NDArray[Any]]) -> str:
+def fingerprint(labels: Iterable[NDArray[Any]], pixels: Iterable[NDArray[Any]]) -> str:
     """Digest of label images that does not depend on their integer type."""
     total = hashlib.sha256()
     for array, at in zip(labels, pixels, strict=True):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_hrdv2.core.classifier.logistic import minimised
+from napari_hrdv2.core.classifier.logistic import fit_logistic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_hrdv2.core.classifier.basis import Basis
-    from napari_hrdv2.core.classifier.logistic import Preconditioner, Readout
+    from napari_hrdv2.core.classifier.logistic import LinearModel, Preconditioner
 
 ROUNDS = 2
 GUESS_TOLERANCE = 1e-3  # of fits that are only asked what they are sure of
@@ -38,7 +38,7 @@ UNSURE, SURE = 0.6, 0.9  # probabilities at which an unlabelled pixel begins to 
 
 
 @dataclass(frozen=True)
-class Stages:
+class SelfTrainingRounds:
     """What each of the fits in a row ended with: the next ones begin there.
 
     Attributes
@@ -52,16 +52,16 @@ class Stages:
     """
 
     basis: Basis | None = None
-    readouts: tuple[Readout, ...] = ()
+    readouts: tuple[LinearModel, ...] = ()
     preconditioners: tuple[Preconditioner, ...] = ()
 
     @property
-    def result(self) -> Readout:
+    def result(self) -> LinearModel:
         """What the last fit ended with."""
         return self.readouts[-1]
 
 
-def fit_stages(
+def fit_with_self_training(
     design: Tensor,
     classes: NDArray[np.intp],
     *,
@@ -70,9 +70,9 @@ def fit_stages(
     sample_weight: NDArray[np.float32],
     tolerance: float,
     unlabelled: Tensor | None = None,
-    start: Stages | None = None,
+    start: SelfTrainingRounds | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> Stages:
+) -> SelfTrainingRounds:
     """Return linear readouts of classes, from labelled and unlabelled pixels.
 
     Parameters
@@ -87,7 +87,7 @@ def fit_stages(
         Weight of the loss against the penalty, scikit-learn's C.
     sample_weight : (N,) float32 array
     tolerance : float
-        Where each fit stops; see `minimised`.
+        Where each fit stops; see `fit_logistic`.
     unlabelled : (k + 1, M) float32 tensor, optional
         Other pixels likewise; all of them weigh as much as all samples, if
         the classifier is sure of them.
@@ -103,7 +103,7 @@ def fit_stages(
     """
     row = _Row(
         basis,
-        start or Stages(),
+        start or SelfTrainingRounds(),
         regularisation=regularisation,
         should_stop=should_stop,
     )
@@ -131,7 +131,9 @@ def fit_stages(
 class _Row:
     """Fits in a row; each begins where it ended last time, else where the last did."""
 
-    def __init__(self, basis: Basis, former: Stages, **options: Any) -> None:
+    def __init__(
+        self, basis: Basis, former: SelfTrainingRounds, **options: Any
+    ) -> None:
         self._basis, self._options = basis, options
         self._begin = [basis.solution(readout) for readout in former.readouts]
         self._solutions: list[Tensor] = []
@@ -139,10 +141,10 @@ class _Row:
         self._preconditioners = list(former.preconditioners) if is_same else []
 
     @property
-    def stages(self) -> Stages:
+    def stages(self) -> SelfTrainingRounds:
         """What the fits ended with."""
         readouts = tuple(self._basis.readout(each) for each in self._solutions)
-        return Stages(self._basis, readouts, tuple(self._preconditioners))
+        return SelfTrainingRounds(self._basis, readouts, tuple(self._preconditioners))
 
     def fit(
         self,
@@ -154,7 +156,7 @@ class _Row:
     ) -> Tensor:
         """Return the coefficients of a fit, the first of which is number 0."""
         kind = min(number, 1)  # the rounds share their preconditioner
-        solution, preconditioner = minimised(
+        solution, preconditioner = fit_logistic(
             design,
             classes,
             weights,

@@ -28,7 +28,7 @@ LEAST_SURVEYED = 100  # of each of many images
 
 
 @dataclass(frozen=True)
-class Survey:
+class BackgroundSample:
     """Pixels from all over one or more images.
 
     Attributes
@@ -47,9 +47,9 @@ class Survey:
         cls,
         caches: Sequence[SampleCache],
         labels: Sequence[NDArray[Any]],
-        excluded: Sequence[ArrayLike | None] | None = None,
+        exclusion: Sequence[ArrayLike | None] | None = None,
         should_stop: Callable[[], bool] | None = None,
-    ) -> Survey:
+    ) -> BackgroundSample:
         """Return the survey of some images; they share its pixels.
 
         Parameters
@@ -57,19 +57,19 @@ class Survey:
         caches : sequence of SampleCache
         labels : sequence of (H, W) arrays of int
             0 is not labelled.
-        excluded : sequence of (H, W) bool arrays or None, optional
+        exclusion : sequence of (H, W) bool arrays or None, optional
             Where an image shows no material. It is left out.
         should_stop : callable, optional
             Asked between blocks of pixels.
         """
-        masks = masks_for(len(caches), excluded)
+        masks = masks_for(len(caches), exclusion)
         parts = []
         for cache, array, mask in zip(caches, labels, masks, strict=True):
-            pixels = survey_pixels(array.shape, share_of_survey(len(caches)))
-            rows = cache.survey(len(pixels), should_stop)
+            pixels = background_pixels(array.shape, share_of_survey(len(caches)))
+            rows = cache.background(len(pixels), should_stop)
             keep = finite_rows(rows)
-            if (left_out := checked_mask(mask, array.shape)) is not None:
-                keep &= ~left_out.ravel()[pixels]
+            if (excluded := checked_mask(mask, array.shape)) is not None:
+                keep &= ~excluded.ravel()[pixels]
             if not keep.all():
                 pixels, rows = pixels[keep], rows[keep]
             parts.append((rows, array.ravel()[pixels] == 0))
@@ -77,12 +77,12 @@ class Survey:
             return cls(*parts[0])
         return cls(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
-    def with_labelled(self, rows: NDArray[np.float32]) -> Survey:
+    def with_labelled(self, rows: NDArray[np.float32]) -> BackgroundSample:
         """Return it with labelled pixels where it alone is next to nothing."""
         if len(self.rows) >= LEAST_SURVEYED:
             return self
         known = np.zeros(len(rows), bool)
-        return Survey(
+        return BackgroundSample(
             np.concatenate([self.rows, rows]), np.concatenate([self.is_free, known])
         )
 
@@ -94,15 +94,15 @@ def finite_rows(table: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def masks_for(
-    images: int, excluded: Sequence[ArrayLike | None] | None
+    images: int, exclusion: Sequence[ArrayLike | None] | None
 ) -> list[ArrayLike | None]:
     """Return one mask, or None, for each image; raise ValueError for other numbers."""
     masks: list[ArrayLike | None] = [None] * images
-    if excluded is not None:
-        masks = list(excluded)
+    if exclusion is not None:
+        masks = list(exclusion)
     if len(masks) != images:
         raise ValueError(
-            f"excluded: {len(masks)} masks for {images} images; one for each is "
+            f"exclusion: {len(masks)} masks for {images} images; one for each is "
             "needed, or None"
         )
     return masks
@@ -119,7 +119,7 @@ def share_of_survey(images: int) -> int:
     return max(SURVEY_PIXELS // images, LEAST_SURVEYED)
 
 
-def survey_pixels(
+def background_pixels(
     shape: tuple[int, ...], count: int | None = None
 ) -> NDArray[np.int64]:
     """Return the flat indices of some pixels from all over an (H, W) image.

@@ -72,7 +72,7 @@ class Features(ABC):
 
     shape: tuple[int, int, int]
     recipes: tuple[Recipe, ...] = ()
-    trust: Tensor | None = None
+    channel_weights: Tensor | None = None
 
     @property
     @abstractmethod
@@ -288,8 +288,10 @@ class JoinedFeatures(Features):
         self.shape = (sum(part.shape[0] for part in self.parts), *sizes.pop())
         known = all(part.recipes for part in self.parts)
         self.recipes = tuple(r for part in self.parts for r in part.recipes if known)
-        if any(part.trust is not None for part in self.parts):
-            self.trust = torch.cat([_trust(part) for part in self.parts])
+        if any(part.channel_weights is not None for part in self.parts):
+            self.channel_weights = torch.cat(
+                [_channel_weights(part) for part in self.parts]
+            )
 
     def __repr__(self) -> str:
         return f"JoinedFeatures({list(self.parts)})"
@@ -327,8 +329,12 @@ class JoinedFeatures(Features):
         return np.concatenate([part.materialize() for part in self.parts])
 
 
-def _trust(features: Features) -> Tensor:
-    return torch.ones(features.shape[0]) if features.trust is None else features.trust
+def _channel_weights(features: Features) -> Tensor:
+    return (
+        torch.ones(features.shape[0])
+        if features.channel_weights is None
+        else features.channel_weights
+    )
 
 
 def _largest(block: Tensor, values: Sequence[int], dtype: torch.dtype) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
 from napari_hrdv2.core.devices import available_memory
 from napari_hrdv2.core.errors import Cancelled, is_out_of_memory
-from napari_hrdv2.core.features.context import SurroundedFeatures
+from napari_hrdv2.core.features.context import ContextFeatures
 from napari_hrdv2.core.features.debias import (
     NOISE_IMAGES,
     POSITION_BIASES,
@@ -270,13 +270,15 @@ class _Run:
             self.interpolation,
             boundary=self.boundary,
             recipe=self._recipe(),
-            trust=self.backbone.trust_for(self.image.pixels.shape[0]),
+            channel_weights=self.backbone.channel_weights_for(
+                self.image.pixels.shape[0]
+            ),
             guide=self.image.pixels,
         )
-        cell = self.backbone.surroundings
+        cell = self.backbone.context_cell
         if not cell:
             return features
-        return SurroundedFeatures(features, cell, tick=lambda: clock.tick(0))
+        return ContextFeatures(features, cell, tick=lambda: clock.tick(0))
 
     def _averaged(
         self, maps: Iterator[tuple[int, float, Tensor]], shifts: int

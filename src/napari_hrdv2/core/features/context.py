@@ -24,7 +24,7 @@ WIDTH = 14 / 16  # standard deviation of the Gaussian, in cells
 TRUST = 0.25  # against 1 of the channels of a place itself
 
 
-class SurroundedFeatures(JoinedFeatures):
+class ContextFeatures(JoinedFeatures):
     """Features beside their means over the surroundings of each place.
 
     Parameters
@@ -110,7 +110,9 @@ def _around(
         token_count(length, patch_size, stride) for length in own.shape[1:]
     )
     means = means_around(own.tokens[:, :rows, :columns], count, tick)
-    trust = torch.ones(own.shape[0]) if own.trust is None else own.trust
+    channel_weights = (
+        torch.ones(own.shape[0]) if own.channel_weights is None else own.channel_weights
+    )
     return HighResFeatures(
         means.to(own.tokens.dtype),
         own.shifts,
@@ -118,5 +120,5 @@ def _around(
         patch_size + (count - 1) * stride,
         count * stride,
         boundary=own.boundary,
-        trust=TRUST * trust,
+        channel_weights=TRUST * channel_weights,
     )

@@ -47,7 +47,7 @@ from napari_hrdv2.core.features.upsampling.naf_upsampling import (
     naf_upsampler,
 )
 from napari_hrdv2.core.features.upsampling.projection import Needed, gathered, projected
-from napari_hrdv2.core.features.upsampling.separable import Spread
+from napari_hrdv2.core.features.upsampling.separable import SeparableUpsampler
 from napari_hrdv2.core.features.upsampling.sharpening import (
     FEATUP,
     LEARNED,
@@ -144,7 +144,7 @@ class HighResFeatures(Features):
         boundary: str = "periodic",
         compat: str = "corrected",
         recipe: Recipe | None = None,
-        trust: Tensor | None = None,
+        channel_weights: Tensor | None = None,
         guide: ArrayLike | Tensor | None = None,
     ) -> None:
         upsampling = parse_interpolation(interpolation)
@@ -182,7 +182,7 @@ class HighResFeatures(Features):
         self.interpolation, self.boundary = interpolation, boundary
         self.shape = (self.tokens.shape[3], height, width)
         self.recipes = () if recipe is None else (recipe,)
-        self.trust = trust
+        self.channel_weights = channel_weights
         self._bilateral: Bilateral | None = None
         self._learned: NafUpsampler | JbuUpsampler | None = None
         self._last_needed: tuple[Tile, Needed] | None = None
@@ -229,12 +229,14 @@ class HighResFeatures(Features):
         return tokens + (guide.nbytes if guide else 0)
 
     @cached_property
-    def _upsampler(self) -> Spread | Bilateral | NafUpsampler | JbuUpsampler:
+    def _upsampler(
+        self,
+    ) -> SeparableUpsampler | Bilateral | NafUpsampler | JbuUpsampler:
         if self._learned is not None:
             return self._learned
         if self._bilateral is not None:
             return self._bilateral
-        return Spread(
+        return SeparableUpsampler(
             [copy.shift for copy in self.shifts.copies],
             self.shifts.weights,
             self.rows,

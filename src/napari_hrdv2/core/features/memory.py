@@ -182,8 +182,8 @@ def make_plan(
         if upsampling.method == "bilateral":
             token_bytes += image_channels * math.prod(padded)
         working_bytes = max(working_bytes, before)
-    if backbone.surroundings:
-        per_cell = tokens_per_cell(backbone.surroundings, kept_stride)
+    if backbone.context_cell:
+        per_cell = tokens_per_cell(backbone.context_cell, kept_stride)
         cells = math.prod(
             -(-token_count(length, patch_size, kept_stride) // per_cell)
             for length in image_shape

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from napari_hrdv2.core.classifier.survey import survey_pixels
+from napari_hrdv2.core.classifier.survey import background_pixels
 from napari_hrdv2.core.features.base import Features
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ class KnownPixels(Features):
         They are read here, and not kept.
     pixels : (N,) array of int
         Flat indices into (H, W); those of `training_pixels` are enough while the
-        strokes stay as they are. Those of `survey_pixels` are kept beside them.
+        strokes stay as they are. Those of `background_pixels` are kept beside them.
     """
 
     def __init__(self, features: Features, pixels: NDArray[np.int64]) -> None:
         self.shape, self.recipes = features.shape, features.recipes
-        self.trust = features.trust
-        self._kept = np.union1d(pixels, survey_pixels(self.shape[1:]))
+        self.channel_weights = features.channel_weights
+        self._kept = np.union1d(pixels, background_pixels(self.shape[1:]))
         self._vectors = features.sample(*np.divmod(self._kept, self.shape[2]))
 
     @property

@@ -88,7 +88,7 @@ class SuperpixelFeatures(Features):
         stride: int = 16,
         boundary: str = "periodic",
         recipe: Recipe | None = None,
-        trust: Tensor | None = None,
+        channel_weights: Tensor | None = None,
     ) -> None:
         check_choice("boundary", boundary, BOUNDARIES)
         self.transforms = parse_transforms(transforms, stride)
@@ -118,7 +118,7 @@ class SuperpixelFeatures(Features):
         height, width = shapes[0]
         self.shape = (self.tokens.shape[1], height, width)
         self.recipes = () if recipe is None else (recipe,)
-        self.trust = trust
+        self.channel_weights = channel_weights
 
     def __repr__(self) -> str:
         return (

@@ -2,22 +2,22 @@
 
 Three questions of a person who paints: where is the classifier undecided
 (`uncertainty_of`, `probability_of`), where would the next stroke tell the most
-(`uncertain_places`), and which strokes do the others contradict
-(`contradicted_strokes`).
+(`uncertain_regions`), and which strokes do the others contradict
+(`find_label_issues`).
 """
 
 from __future__ import annotations
 
 from napari_hrdv2.core.guidance.label_issues import (
-    Suspect,
-    contradicted_strokes,
+    LabelIssue,
+    find_label_issues,
     judge_strokes,
     strokes_of,
 )
 from napari_hrdv2.core.guidance.uncertain_regions import (
-    Place,
+    UncertainRegion,
     explained_by,
-    uncertain_places,
+    uncertain_regions,
 )
 from napari_hrdv2.core.guidance.uncertainty import (
     probability_of,
@@ -26,14 +26,14 @@ from napari_hrdv2.core.guidance.uncertainty import (
 )
 
 __all__ = [
-    "Place",
-    "Suspect",
-    "contradicted_strokes",
+    "LabelIssue",
+    "UncertainRegion",
     "explained_by",
+    "find_label_issues",
     "judge_strokes",
     "probability_of",
     "strokes_of",
-    "uncertain_places",
+    "uncertain_regions",
     "uncertainty",
     "uncertainty_of",
 ]

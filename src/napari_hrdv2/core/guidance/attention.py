@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_hrdv2.core.backbones.registry import (
-    ENTRIES,
-    entry_of_repository,
+    SPECS,
     is_hub_id,
+    spec_of_repository,
     split_facets,
 )
 from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
-from napari_hrdv2.core.backbones.spit.entries import SpitEntry
+from napari_hrdv2.core.backbones.spit.entries import SpitSpec
 from napari_hrdv2.core.backbones.superpixels import borders
 from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
-from napari_hrdv2.core.backbones.vit.entries import ViTEntry
+from napari_hrdv2.core.backbones.vit.entries import ViTSpec
 from napari_hrdv2.core.backbones.vit.model import Facet
 from napari_hrdv2.core.features.compute import compute_features
 from napari_hrdv2.core.features.image import prepare_image
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
-    from napari_hrdv2.core.backbones.spec import Entry
+    from napari_hrdv2.core.backbones.spec import BackboneSpec
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.transforms import TransformSet
 
 
 def shows_attention(name: str) -> bool:
     """Whether a backbone of this name can tell what its class token attends to."""
-    return _is_any(name, (ViTEntry, SpitEntry))
+    return _is_any(name, (ViTSpec, SpitSpec))
 
 
 def divides_into_regions(name: str) -> bool:
     """Whether a backbone of this name has one token for each region."""
-    return _is_any(name, (SpitEntry,))
+    return _is_any(name, (SpitSpec,))
 
 
-def _is_any(name: str, kinds: tuple[type[Entry], ...]) -> bool:
+def _is_any(name: str, kinds: tuple[type[BackboneSpec], ...]) -> bool:
     """Whether a part is one of these kinds; answered before anything is loaded."""
     bases = (split_facets(part)[0] for part in name.split("+"))
     found = (
-        entry_of_repository(base) if is_hub_id(base) else ENTRIES.get(base)
+        spec_of_repository(base) if is_hub_id(base) else SPECS.get(base)
         for base in bases
     )
     return any(isinstance(entry, kinds) for entry in found)

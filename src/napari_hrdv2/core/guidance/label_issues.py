@@ -22,8 +22,11 @@ from napari_hrdv2.core.classifier.sample_cache import (
     check_classes,
     check_labels,
 )
-from napari_hrdv2.core.classifier.self_training import Stages, fit_stages
-from napari_hrdv2.core.classifier.survey import Survey
+from napari_hrdv2.core.classifier.self_training import (
+    SelfTrainingRounds,
+    fit_with_self_training,
+)
+from napari_hrdv2.core.classifier.survey import BackgroundSample
 from napari_hrdv2.core.classifier.thinning import labelled_pixels
 from napari_hrdv2.core.errors import Cancelled
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
 
-    from napari_hrdv2.core.classifier.logistic import Readout
+    from napari_hrdv2.core.classifier.logistic import LinearModel
     from napari_hrdv2.core.features.base import Features
 
     Floats = NDArray[np.float32]
@@ -46,7 +49,7 @@ MOST_STROKES = 60
 
 
 @dataclass(frozen=True)
-class Suspect:
+class LabelIssue:
     """A stroke that the other strokes contradict.
 
     Attributes
@@ -85,16 +88,16 @@ class _Stroke:
     loss: float = 0.0
 
 
-def contradicted_strokes(
+def find_label_issues(
     features: Features,
     labels: ArrayLike,
     *,
     samples: SampleCache | None = None,
     classifier: PixelClassifier | None = None,
-    excluded: ArrayLike | None = None,
+    exclusion: ArrayLike | None = None,
     most: int = MOST_STROKES,
     should_stop: Callable[[], bool] | None = None,
-) -> list[Suspect]:
+) -> list[LabelIssue]:
     """Return the strokes that are likely of the wrong class, the surest first.
 
     A stroke is a connected patch of one class in the label image.
@@ -109,7 +112,7 @@ def contradicted_strokes(
     classifier : PixelClassifier, optional
         Its `C`, `balanced` and names are used, and its readout to start from if it
         was trained on the same classes. It is left as it is.
-    excluded : (H, W) bool array, optional
+    exclusion : (H, W) bool array, optional
         Where the image shows no material.
     most : int
         How many strokes to judge at most, those that fit worst first.
@@ -134,16 +137,16 @@ def contradicted_strokes(
         labels,
         samples=samples,
         classifier=classifier,
-        excluded=excluded,
+        exclusion=exclusion,
         most=most,
         should_stop=should_stop,
     )
-    suspects = [
-        suspect
-        for suspect in judged
-        if suspect.share >= LEAST_SHARE and suspect.margin >= LEAST_MARGIN
+    label_issues = [
+        label_issue
+        for label_issue in judged
+        if label_issue.share >= LEAST_SHARE and label_issue.margin >= LEAST_MARGIN
     ]
-    return sorted(suspects, key=lambda suspect: -suspect.margin)
+    return sorted(label_issues, key=lambda label_issue: -label_issue.margin)
 
 
 def judge_strokes(
@@ -152,13 +155,13 @@ def judge_strokes(
     *,
     samples: SampleCache | None = None,
     classifier: PixelClassifier | None = None,
-    excluded: ArrayLike | None = None,
+    exclusion: ArrayLike | None = None,
     most: int = MOST_STROKES,
     should_stop: Callable[[], bool] | None = None,
-) -> Iterator[Suspect]:
+) -> Iterator[LabelIssue]:
     """Yield what the other strokes say of each, suspected or not.
 
-    For parameters see `contradicted_strokes`.
+    For parameters see `find_label_issues`.
     """
     array = check_labels(labels, features.shape[1:])
     model = classifier or PixelClassifier()
@@ -173,17 +176,17 @@ def judge_strokes(
     names = {
         int(each): model.class_names.get(int(each), f"Class {each}") for each in classes
     }
-    problem = _Problem.of(cache, array, excluded, strokes, classes, model)
+    problem = _Problem.of(cache, array, exclusion, strokes, classes, model)
     for stroke in problem.worst_first()[:most]:
         if should_stop is not None and should_stop():
             raise Cancelled("stopped before all strokes were judged")
-        suspect = _judged(problem, stroke, classes, features.shape[2])
+        label_issue = _judged(problem, stroke, classes, features.shape[2])
         reason = (
-            f"Painted as {names[suspect.class_id]}, but without this stroke "
-            f"{suspect.share:.0%} of its pixels are another class, mostly "
-            f"{names[suspect.predicted_id]}"
+            f"Painted as {names[label_issue.class_id]}, but without this stroke "
+            f"{label_issue.share:.0%} of its pixels are another class, mostly "
+            f"{names[label_issue.predicted_id]}"
         )
-        yield replace(suspect, reason=reason)
+        yield replace(label_issue, reason=reason)
 
 
 def strokes_of(labels: NDArray[np.integer]) -> list[tuple[int, Pixels]]:
@@ -228,14 +231,14 @@ class _Problem:
     model: PixelClassifier
     design: Tensor  # the table in the coordinates of the basis
     basis: Basis
-    full: Stages
+    full: SelfTrainingRounds
 
     @classmethod
     def of(
         cls,
         cache: SampleCache,
         labels: NDArray[np.integer],
-        excluded: ArrayLike | None,
+        exclusion: ArrayLike | None,
         strokes: list[tuple[int, Pixels]],
         classes: NDArray[np.integer],
         model: PixelClassifier,
@@ -254,8 +257,12 @@ class _Problem:
         start = None
         if np.array_equal(model.classes, classes):
             start = model._start(model.classes, rows.shape[1])
-        survey = Survey.of([cache], [labels], [excluded]).with_labelled(rows)
-        basis = Basis.of(torch.from_numpy(survey.rows), cache.features.trust)
+        background = BackgroundSample.of([cache], [labels], [exclusion]).with_labelled(
+            rows
+        )
+        basis = Basis.of(
+            torch.from_numpy(background.rows), cache.features.channel_weights
+        )
         table = torch.from_numpy(rows)
         basis = basis.knowing(table, torch.from_numpy(index))
         design = basis.design(table)
@@ -272,7 +279,7 @@ class _Problem:
         able = [s for s in self.strokes if counts[s.index] > OTHER_STROKES]
         return sorted(able, key=lambda stroke: -stroke.loss)
 
-    def without(self, stroke: _Stroke) -> Readout:
+    def without(self, stroke: _Stroke) -> LinearModel:
         """Return the fit to all other strokes."""
         used = np.ones(len(self.table), bool)
         used[stroke.rows] = False
@@ -287,14 +294,14 @@ def _fit(
     used: NDArray[np.bool_],
     model: PixelClassifier,
     basis: Basis,
-    start: Stages | None,
-) -> Stages:
+    start: SelfTrainingRounds | None,
+) -> SelfTrainingRounds:
     """Fit to the rows in use, and to them alone: what is unlabelled would agree."""
     counts = np.bincount(index[used], minlength=int(index.max()) + 1)
     weight = used.astype(np.float32)
     if model.balanced:
         weight *= (used.sum() / (len(counts) * counts))[index].astype(np.float32)
-    return fit_stages(
+    return fit_with_self_training(
         design,
         index,
         basis=basis,
@@ -305,7 +312,7 @@ def _fit(
     )
 
 
-def _probabilities(rows: Floats, readout: Readout) -> Floats:
+def _probabilities(rows: Floats, readout: LinearModel) -> Floats:
     """Return (N, K) probabilities of the classes."""
     logits = rows @ readout.weight.T + readout.bias
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -314,7 +321,7 @@ def _probabilities(rows: Floats, readout: Readout) -> Floats:
 
 def _judged(
     problem: _Problem, stroke: _Stroke, classes: NDArray[np.integer], width: int
-) -> Suspect:
+) -> LabelIssue:
     """Return what the fit without a stroke says of it; the reason is left empty."""
     probability = _probabilities(problem.table[stroke.rows], problem.without(stroke))
     mean = probability.mean(axis=0)
@@ -322,7 +329,7 @@ def _judged(
     predicted = int(np.where(np.arange(len(mean)) == own, -1, mean).argmax())
     rows, columns = np.divmod(stroke.pixels, width)
     middle = np.hypot(rows - rows.mean(), columns - columns.mean()).argmin()
-    return Suspect(
+    return LabelIssue(
         class_id=int(classes[own]),
         predicted_id=int(classes[predicted]),
         share=float((probability.argmax(axis=1) != own).mean()),

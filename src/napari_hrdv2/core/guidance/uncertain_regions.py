@@ -30,7 +30,7 @@ PIXELS_READ = 64  # of a place, for its reason
 
 
 @dataclass(frozen=True)
-class Place:
+class UncertainRegion:
     """A region where a stroke would help.
 
     Attributes
@@ -52,15 +52,15 @@ class Place:
     reason: str
 
 
-def uncertain_places(
+def uncertain_regions(
     uncertainty: ArrayLike,
     *,
     labelled: ArrayLike | None = None,
-    excluded: ArrayLike | None = None,
+    exclusion: ArrayLike | None = None,
     count: int = 20,
     radius: int | None = None,
     explain: Callable[[int, int, int], str] | None = None,
-) -> list[Place]:
+) -> list[UncertainRegion]:
     """Return regions that are doubtful all over, the best to paint in first.
 
     Parameters
@@ -70,7 +70,7 @@ def uncertain_places(
     labelled : (H, W) array of int or bool, optional
         The strokes so far, 0 where there are none. Places near them count for less, so
         that the next one is a new one.
-    excluded : (H, W) array of bool, optional
+    exclusion : (H, W) array of bool, optional
         Pixels that are of no interest: they count as certain.
     count : int
         The most places to return.
@@ -101,8 +101,8 @@ def uncertain_places(
     for name, number in (("count", count), ("radius", radius)):
         if number is not None and number < 1:
             raise ValueError(f"{name}: {number} is too few; at least 1 is needed")
-    if excluded is not None:
-        doubt = np.where(_checked_mask("excluded", excluded, doubt.shape), 0, doubt)
+    if exclusion is not None:
+        doubt = np.where(_checked_mask("exclusion", exclusion, doubt.shape), 0, doubt)
     if radius is None:
         radius = max(1, min(doubt.shape) // RADII_PER_IMAGE)
     cell = max(1, radius // CELLS_PER_RADIUS)
@@ -118,7 +118,7 @@ def uncertain_places(
             for index, length in zip((row, column), doubt.shape, strict=True)
         )
         reason = f"{value:.0%} uncertain" if explain is None else explain(y, x, radius)
-        places.append(Place(y, x, radius, value, reason))
+        places.append(UncertainRegion(y, x, radius, value, reason))
     return places
 
 

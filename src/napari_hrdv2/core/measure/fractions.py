@@ -84,7 +84,7 @@ def phase_fractions_with_error(
     labels: NDArray[np.integer[Any]],
     classes: Sequence[int],
     *,
-    excluded: NDArray[np.bool_] | None = None,
+    exclusion: NDArray[np.bool_] | None = None,
 ) -> Fractions:
     """Return the fraction of each class with an error bar.
 
@@ -94,7 +94,7 @@ def phase_fractions_with_error(
         Label ids; pixels of 0 are no part of the area.
     classes : sequence of int
         The ids to report; one that does not occur has the fraction 0.
-    excluded : (H, W) bool array, optional
+    exclusion : (H, W) bool array, optional
         Pixels that are no part of the area either.
 
     Returns
@@ -131,7 +131,7 @@ def phase_fractions_with_error(
        single image", 2024: the same idea, calibrated on simulations.
     """
     labels = checked_labels(labels)
-    mask = checked_mask(excluded, labels.shape)
+    mask = checked_mask(exclusion, labels.shape)
     area = labels != 0 if mask is None else (labels != 0) & ~mask
     total = int(area.sum())
     if not total:

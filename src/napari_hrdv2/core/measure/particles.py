@@ -118,7 +118,7 @@ def particle_table(
     *,
     pixel_size: PixelSize | None = None,
     image: ArrayLike | None = None,
-    excluded: NDArray[np.bool_] | None = None,
+    exclusion: NDArray[np.bool_] | None = None,
 ) -> ParticleTable:
     """Return size, shape and place of each object.
 
@@ -131,7 +131,7 @@ def particle_table(
         Without it, all is in pixels.
     image : (H, W) array, optional
         Grey levels, for the mean intensity of each object.
-    excluded : (H, W) bool array, optional
+    exclusion : (H, W) bool array, optional
         Objects beside these pixels count as touching the border.
 
     Returns
@@ -156,7 +156,7 @@ def particle_table(
     y down.
     """
     instances = checked_labels(instances, "instances")
-    checked_mask(excluded, instances.shape)
+    checked_mask(exclusion, instances.shape)
     (height, width), unit = _checked_pixel_size(pixel_size)
     rows, columns = np.nonzero(instances)
     numbers, which, counts = np.unique(
@@ -169,7 +169,7 @@ def particle_table(
         "area": area,
         "equivalent diameter": np.sqrt(4 * area / np.pi),
         **_ellipses(x, y, which, counts, (height, width)),
-        "touches border": touches_border(instances, excluded=excluded)[numbers],
+        "touches border": touches_border(instances, exclusion=exclusion)[numbers],
     }
     if image is not None:
         grey = _checked_image(image, instances.shape)[rows, columns]

@@ -26,7 +26,7 @@ def instances(
     method: Method = "components",
     min_distance: int = 5,
     connectivity: int = 1,
-    excluded: NDArray[np.bool_] | None = None,
+    exclusion: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int32]:
     """Return the objects of one class, numbered from 1.
 
@@ -42,7 +42,7 @@ def instances(
         Of the maxima of two objects, in pixels; larger cuts less. For the watershed.
     connectivity : 1 or 2
         Whether pixels touch by their edges only or also by their corners.
-    excluded : (H, W) bool array, optional
+    exclusion : (H, W) bool array, optional
         Pixels that belong to no object.
 
     Returns
@@ -60,9 +60,9 @@ def instances(
     labels = checked_labels(labels)
     _check_options(method, min_distance, connectivity)
     mask = labels == class_id
-    excluded = checked_mask(excluded, mask.shape)
-    if excluded is not None:
-        mask &= ~excluded
+    exclusion = checked_mask(exclusion, mask.shape)
+    if exclusion is not None:
+        mask &= ~exclusion
     if not mask.any():
         return np.zeros(mask.shape, np.int32)
     whole: NDArray[np.int32] = label(mask, connectivity=connectivity).astype(np.int32)
@@ -72,7 +72,7 @@ def instances(
 
 
 def touches_border(
-    instances: NDArray[np.integer[Any]], *, excluded: NDArray[np.bool_] | None = None
+    instances: NDArray[np.integer[Any]], *, exclusion: NDArray[np.bool_] | None = None
 ) -> NDArray[np.bool_]:
     """Return which objects the image cuts off, as far as one can see.
 
@@ -80,7 +80,7 @@ def touches_border(
     ----------
     instances : (H, W) integer array
         Objects by number; 0 is none.
-    excluded : (H, W) bool array, optional
+    exclusion : (H, W) bool array, optional
         Pixels whose neighbours count as at the border, too.
 
     Returns
@@ -89,7 +89,7 @@ def touches_border(
         By number, up to the largest, N; False for 0.
     """
     instances = checked_labels(instances, "instances")
-    mask = checked_mask(excluded, instances.shape)
+    mask = checked_mask(exclusion, instances.shape)
     outside = np.zeros(instances.shape, bool) if mask is None else mask
     outside = np.pad(outside, 1, constant_values=True)
     beside = outside[2:, 1:-1] | outside[:-2, 1:-1]

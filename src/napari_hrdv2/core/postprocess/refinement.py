@@ -82,7 +82,7 @@ def refine(
     classes: Sequence[int] | NDArray[np.integer[Any]],
     refinement: Refinement,
     *,
-    excluded: NDArray[np.bool_] | None = None,
+    exclusion: NDArray[np.bool_] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> NDArray[np.unsignedinteger[Any]]:
     """Return the label id of every pixel; the probabilities are left as they are.
@@ -97,7 +97,7 @@ def refine(
     classes : (K,) ints
         Label ids from 1, in the order of the probabilities.
     refinement : Refinement
-    excluded : (H, W) bool array, optional
+    exclusion : (H, W) bool array, optional
         Pixels of no class, for instance of a databar: 0 in the result, and nothing
         around them depends on them.
     should_stop : callable, optional
@@ -116,7 +116,7 @@ def refine(
     """
     refinement.check()
     planes, ids = _checked_planes(probabilities, classes)
-    excluded = checked_mask(excluded, planes.shape[1:])
+    exclusion = checked_mask(exclusion, planes.shape[1:])
     tick = _ticker(should_stop)
     tick()
     if refinement.smooths and len(ids) > 1:
@@ -127,16 +127,16 @@ def refine(
 
         planes = smoothed(
             planes,
-            guide_of(image, planes.shape, excluded),
+            guide_of(image, planes.shape, exclusion),
             refinement.smoothing,
             radius=refinement.radius,
             strength=refinement.strength,
-            excluded=excluded,
+            exclusion=exclusion,
             tick=tick,
         )
     labels = ids[planes.argmax(axis=0)]
-    if excluded is not None:
-        labels[excluded] = 0
+    if exclusion is not None:
+        labels[exclusion] = 0
     tick()
     return _cleaned(labels, refinement.min_object, refinement.fill_holes, tick)
 
@@ -146,7 +146,7 @@ def clean(
     min_object: int = 0,
     fill_holes: int = 0,
     *,
-    excluded: NDArray[np.bool_] | None = None,
+    exclusion: NDArray[np.bool_] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> NDArray[np.integer[Any]]:
     """Return labels without small objects and holes; the given ones are left as is.
@@ -161,7 +161,7 @@ def clean(
         Label ids; pixels of 0 have none, and neither give nor take one.
     min_object, fill_holes : int
         In pixels; 0 changes nothing.
-    excluded : (H, W) bool array, optional
+    exclusion : (H, W) bool array, optional
         Pixels to treat like 0; they are 0 in the result.
     should_stop : callable, optional
         Asked from time to time.
@@ -180,9 +180,9 @@ def clean(
     _check_size("min_object", min_object)
     _check_size("fill_holes", fill_holes)
     labels = checked_labels(labels).copy()
-    excluded = checked_mask(excluded, labels.shape)
-    if excluded is not None:
-        labels[excluded] = 0
+    exclusion = checked_mask(exclusion, labels.shape)
+    if exclusion is not None:
+        labels[exclusion] = 0
     return _cleaned(labels, min_object, fill_holes, _ticker(should_stop))
 
 

@@ -27,7 +27,7 @@ def smoothed(
     *,
     radius: int,
     strength: float,
-    excluded: NDArray[np.bool_] | None = None,
+    exclusion: NDArray[np.bool_] | None = None,
     tick: Callable[[], None] | None = None,
 ) -> NDArray[np.float32]:
     """Return new planes of probabilities, (K, H, W), smoothed by "guided" or "crf".
@@ -37,7 +37,7 @@ def smoothed(
     pixel itself the rest. In the CRF the neighbours can make a class likelier by a
     factor exp(8 · strength) at most.
     """
-    included = None if excluded is None else ~excluded
+    included = None if exclusion is None else ~exclusion
     if smoothing == "guided":
         output = guided_filter(
             planes,
@@ -64,7 +64,7 @@ def smoothed(
 def guide_of(
     image: ArrayLike | None,
     shape: tuple[int, ...],
-    excluded: NDArray[np.bool_] | None,
+    exclusion: NDArray[np.bool_] | None,
 ) -> NDArray[np.float32]:
     """Return the image as (1 or 3, H, W) in 0..1, stretched to its 1–99 %."""
     array = np.asarray(np.nan if image is None else image, np.float32)
@@ -78,10 +78,10 @@ def guide_of(
             f"image: shape {given} does not fit probabilities of shape "
             f"{shape}; (H, W), (H, W, 3) or (H, W, 4) is needed to smooth"
         )
-    if excluded is not None and not excluded.all():
+    if exclusion is not None and not exclusion.all():
         # A white databar must not decide how the micrograph is stretched.
-        middle = np.median(array[:, ~excluded], axis=1)
-        array = np.where(excluded, middle[:, None, None], array)
+        middle = np.median(array[:, ~exclusion], axis=1)
+        array = np.where(exclusion, middle[:, None, None], array)
     if not np.isfinite(array).all():
         raise ValueError("image: it holds NaN or infinite values; replace them first")
     guide = guide_from(torch.from_numpy(np.ascontiguousarray(array)))

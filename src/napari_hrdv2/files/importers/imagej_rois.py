@@ -73,10 +73,10 @@ def read_rois(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
             colors.setdefault(class_id, color)
     if not labels.any():
         raise ValueError(f"{path} has no region that covers a pixel; draw some in Fiji")
-    left_out = len(every) - sum(class_id > 0 for class_id in ids)
+    ignored = len(every) - sum(class_id > 0 for class_id in ids)
     note = f"{count_text(len(ids) - ids.count(0), 'region')}, {rule}"
-    if left_out:
-        note += f"; {left_out} left out (texts, other planes, or in no group)"
+    if ignored:
+        note += f"; {ignored} left out (texts, other planes, or in no group)"
     return ImportedLabels(
         narrow(labels), LabelClasses(names, colors), f"ImageJ: {note}."
     )

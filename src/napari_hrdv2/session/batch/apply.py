@@ -15,9 +15,9 @@ import numpy as np
 from napari_hrdv2.session.classes import default_color
 from napari_hrdv2.session.feature_options import FeatureOptions, options_of
 from napari_hrdv2.session.stacks import Plane
-from napari_hrdv2.session.tasks.context import Talk
+from napari_hrdv2.session.tasks.context import TaskContext
 from napari_hrdv2.session.tasks.refinement import refined
-from napari_hrdv2.session.tasks.update import OldPicture, PlaneDone, plane_done
+from napari_hrdv2.session.tasks.update import ImageSnapshot, PlaneDone, plane_done
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -38,7 +38,7 @@ __all__ = [
     "class_colors",
     "jobs_for",
     "segment_file",
-    "with_picture",
+    "with_preview",
     "write_segmentation",
     "write_table",
 ]
@@ -104,23 +104,23 @@ class ApplyRequest:
     weights: str | None = None
     refinement: Refinement | None = None
 
-    def answer(self, talk: Talk) -> list[Applied]:
+    def answer(self, context: TaskContext) -> list[Applied]:
         """Segment one micrograph after the other; errors are collected, not raised."""
         from napari_hrdv2.core.errors import Cancelled
 
         options = options_of(self.classifier, self.device, self.weights)
-        backbone = options.load(talk.loading)
+        backbone = options.load(context.loading)
         results: list[Applied] = []
         try:
             for number, job in enumerate(self.jobs):
-                talk.progress(f"Segmenting {job.file.name}", number, len(self.jobs))
-                if talk.should_stop():
+                context.progress(f"Segmenting {job.file.name}", number, len(self.jobs))
+                if context.should_stop():
                     raise Cancelled
                 result = segment_file(
-                    job, self.classifier, backbone, options, talk, self.refinement
+                    job, self.classifier, backbone, options, context, self.refinement
                 )
                 results.append(result)
-                talk.partial(result)
+                context.partial(result)
         finally:
             done = [result for result in results if not result.error]
             if done:
@@ -135,7 +135,7 @@ class PlaneToDo:
     key: str
     name: str
     image: ArrayLike
-    excluded: NDArray[np.bool_] | None = None
+    exclusion: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,28 +148,28 @@ class ApplyToPlanes:
 
     planes: tuple[PlaneToDo, ...]
     classifier: PixelClassifier
-    digest: bytes
+    fingerprint: bytes
     device: str = "auto"
     weights: str | None = None
     refinement: Refinement | None = None
 
-    def answer(self, talk: Talk) -> list[PlaneDone]:
+    def answer(self, context: TaskContext) -> list[PlaneDone]:
         """Segment one plane after the other; errors are collected, not raised."""
         from napari_hrdv2.core.errors import EXPECTED, explained
 
         options = options_of(self.classifier, self.device, self.weights)
-        backbone = options.load(talk.loading)
+        backbone = options.load(context.loading)
         results = []
         for number, plane in enumerate(self.planes):
-            talk.progress(f"Segmenting {plane.name}", number, len(self.planes))
+            context.progress(f"Segmenting {plane.name}", number, len(self.planes))
             try:
-                done = self._segment(plane, backbone, options, talk)
+                done = self._segment(plane, backbone, options, context)
             except EXPECTED as error:
                 done = PlaneDone(plane.key, error=f"{plane.name}: {explained(error)}")
             finally:
                 if isinstance(plane.image, Plane):
                     plane.image.forget()  # a stack may be larger than the memory
-            talk.partial(done)
+            context.partial(done)
             results.append(PlaneDone(done.key, error=done.error))
         return results
 
@@ -178,16 +178,16 @@ class ApplyToPlanes:
         plane: PlaneToDo,
         backbone: Backbone | JoinedBackbone,
         options: FeatureOptions,
-        talk: Talk,
+        context: TaskContext,
     ) -> PlaneDone:
         image = np.asarray(plane.image)
-        features = options.features_of(image, backbone, should_stop=talk.should_stop)
+        features = options.features_of(image, backbone, should_stop=context.should_stop)
         return plane_done(
-            OldPicture(plane.key, plane.name, image, features, plane.excluded),
+            ImageSnapshot(plane.key, plane.name, image, features, plane.exclusion),
             self.classifier,
-            self.digest,
+            self.fingerprint,
             self.refinement,
-            should_stop=talk.should_stop,
+            should_stop=context.should_stop,
         )
 
 
@@ -205,7 +205,7 @@ def jobs_for(files: Sequence[Path], out: Path) -> tuple[Job, ...]:
             if number > 1 and stem in stems:
                 continue  # the name of another file's result
             target = out / f"{stem}_segmentation.tif"
-            written = {path.resolve() for path in with_picture(target)}
+            written = {path.resolve() for path in with_preview(target)}
             if not written & taken:
                 break
         taken |= written
@@ -218,7 +218,7 @@ def segment_file(
     classifier: PixelClassifier,
     backbone: Backbone | JoinedBackbone,
     options: FeatureOptions,
-    talk: Talk = Talk(),  # noqa: B008 - frozen
+    context: TaskContext = TaskContext(),  # noqa: B008 - frozen
     refinement: Refinement | None = None,
 ) -> Applied:
     """Segment one micrograph; what went wrong with it is returned, not raised.
@@ -238,9 +238,9 @@ def segment_file(
             raise ValueError(f"there is no folder {job.target.parent}")
         source = read_image(job.file)
         features = options.features_of(
-            source.data, backbone, should_stop=talk.should_stop
+            source.data, backbone, should_stop=context.should_stop
         )
-        labels = classifier.predict(features, should_stop=talk.should_stop)
+        labels = classifier.predict(features, should_stop=context.should_stop)
         if refinement is not None and not refinement.is_off:
             labels = refined(
                 labels,
@@ -248,7 +248,7 @@ def segment_file(
                 features,
                 source.data,
                 refinement,
-                should_stop=talk.should_stop,
+                should_stop=context.should_stop,
             )
         outputs = write_segmentation(job.target, labels, classifier, source)
     except EXPECTED as error:
@@ -277,12 +277,12 @@ def write_segmentation(
         class_names=classifier.class_names,
         class_colors=colors,
     )
-    _, picture = outputs = with_picture(path)
-    write_color_png(picture, segmentation, colors)
+    _, entry = outputs = with_preview(path)
+    write_color_png(entry, segmentation, colors)
     return outputs
 
 
-def with_picture(path: Path) -> list[Path]:
+def with_preview(path: Path) -> list[Path]:
     """Return the two files of a segmentation: labels, and the PNG to look at."""
     return [path, path.with_suffix(".png")]
 

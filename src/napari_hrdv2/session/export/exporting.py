@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.classes import ClassInfo
     from napari_hrdv2.session.export.request import Exported, ExportRequest
-    from napari_hrdv2.session.picture import Picture
+    from napari_hrdv2.session.image_entry import ImageEntry
     from napari_hrdv2.session.session import Session
     from napari_hrdv2.session.tasks.update import Update
 
@@ -74,7 +74,7 @@ class Item:
         As painted.
     counted : (H, W) int array or None
         Those that were trained on.
-    excluded : (H, W) bool array or None
+    exclusion : (H, W) bool array or None
     is_wanted : bool
         Whether results are written; else it is there because it trained.
     trains : bool
@@ -88,7 +88,7 @@ class Item:
     segmentation: NDArray[Any] | None
     strokes: NDArray[Any] | None
     counted: NDArray[Any] | None
-    excluded: NDArray[Any] | None
+    exclusion: NDArray[Any] | None
     is_wanted: bool
     trains: bool
 
@@ -103,7 +103,7 @@ def export_all(
     folder: str | os.PathLike[str],
     *,
     what: Collection[str] = tuple(EXPORTS),
-    all_pictures: bool = False,
+    all_images: bool = False,
     replace: bool = False,
 ) -> Exported:
     """Write results into a folder, here and now.
@@ -134,7 +134,7 @@ def export_all(
     ValueError
         If there is nothing to export, or `what` names something else.
     """
-    request = export_request(session, folder, what=what, all_pictures=all_pictures)
+    request = export_request(session, folder, what=what, all_images=all_images)
     there = request.existing()
     if there and not replace:
         raise FileExistsError(
@@ -150,7 +150,7 @@ def export_request(
     folder: str | os.PathLike[str],
     *,
     what: Collection[str] = tuple(EXPORTS),
-    all_pictures: bool = False,
+    all_images: bool = False,
 ) -> ExportRequest:
     """Return the request to write results; arguments and errors as `export_all`."""
     from napari_hrdv2.session.export.request import ExportRequest
@@ -160,12 +160,12 @@ def export_request(
         seen = ", ".join(unknown) or "nothing"
         raise ValueError(f"what: {seen} is not in {', '.join(EXPORTS)}")
     current = session.current
-    chosen = list(session.pictures.values()) if all_pictures else [current]
+    chosen = list(session.images.values()) if all_images else [current]
     update = update_of(session, [one for one in chosen if one is not None])
-    notes = [update.note] if all_pictures else []
-    wanted = list(update.pictures)
-    if not wanted and update.left_out:  # as it is, rather than nothing
-        wanted, notes = [*update.left_out], []
+    notes = [update.note] if all_images else []
+    wanted = list(update.images)
+    if not wanted and update.skipped:  # as it is, rather than nothing
+        wanted, notes = [*update.skipped], []
     if not wanted:
         raise ValueError(
             "segmentation: there is none to export yet; compute features and paint two "
@@ -200,7 +200,7 @@ def _no_script(session: Session, items: Sequence[Item], update: Update) -> str:
         return "there is no classifier any more; paint two classes and segment first"
     if not classifier.recipes:
         return "nothing is known of how the features were made; compute them first"
-    if not update.pictures:
+    if not update.images:
         return (
             "the result is of an older classifier, or refined otherwise than the "
             "settings say; compute the features of this image first"
@@ -210,65 +210,65 @@ def _no_script(session: Session, items: Sequence[Item], update: Update) -> str:
     return ""
 
 
-def _items(session: Session, wanted: Sequence[Picture]) -> list[Item]:
+def _items(session: Session, wanted: Sequence[ImageEntry]) -> list[Item]:
     """Return the pictures that trained, in that order, and those that are wanted."""
-    trained = [] if session.is_loaded else session.pictures.usable()
+    trained = [] if session.is_loaded else session.images.usable()
     if not trained and not session.is_loaded:
-        trained = session.pictures.painted()
+        trained = session.images.painted()
     found, taken = [], set[str]()
-    for picture in [*trained, *(one for one in wanted if one not in trained)]:
-        stem = _free_stem(picture, taken)
+    for entry in [*trained, *(one for one in wanted if one not in trained)]:
+        stem = _free_stem(entry, taken)
         taken.add(stem)
         found.append(
             _item(
-                picture,
+                entry,
                 stem,
                 session,
-                wanted=picture in wanted,
-                trains=picture in trained,
+                wanted=entry in wanted,
+                trains=entry in trained,
             )
         )
     return found
 
 
 def _item(
-    picture: Picture, stem: str, session: Session, *, wanted: bool, trains: bool
+    entry: ImageEntry, stem: str, session: Session, *, wanted: bool, trains: bool
 ) -> Item:
     record = ImageRecord(
-        name=picture.name or stem,
-        shape=picture.shape,
-        path=picture.source if picture.source and not picture.plane else None,
-        pixel_size=_short_unit(picture.pixel_size),
-        value_range=_value_range(picture, session.classifier),
+        name=entry.name or stem,
+        shape=entry.shape,
+        path=entry.source if entry.source and not entry.plane else None,
+        pixel_size=_short_unit(entry.pixel_size),
+        value_range=_value_range(entry, session.classifier),
     )
-    counted = picture.strokes if trains else None
+    counted = entry.strokes if trains else None
     return Item(
-        key=picture.key,
+        key=entry.key,
         record=record,
         stem=stem,
-        image=picture.image,
-        segmentation=_segmentation(picture),
-        strokes=picture.scribbles.labels if picture.scribbles is not None else None,
+        image=entry.image,
+        segmentation=_segmentation(entry),
+        strokes=entry.scribbles.labels if entry.scribbles is not None else None,
         counted=counted.labels if counted is not None else None,
-        excluded=picture.excluded,
+        exclusion=entry.exclusion,
         is_wanted=wanted,
         trains=trains,
     )
 
 
-def _segmentation(picture: Picture) -> NDArray[Any] | None:
+def _segmentation(entry: ImageEntry) -> NDArray[Any] | None:
     """Return what is shown of a picture, unless that is nothing."""
-    result = picture.result
+    result = entry.result
     return None if result is None or not result.fractions else result.shown
 
 
 def _value_range(
-    picture: Picture, classifier: PixelClassifier | None
+    entry: ImageEntry, classifier: PixelClassifier | None
 ) -> tuple[float, float] | None:
     """Return the grey levels that became 0 and 1 in the features of a picture."""
-    features = picture.features
-    if features is None and picture.samples is not None:
-        features = picture.samples.features
+    features = entry.features
+    if features is None and entry.samples is not None:
+        features = entry.samples.features
     if features is not None and features.recipes:
         return recipes.main_of(features.recipes).value_range
     return recipes.value_range(classifier) if classifier is not None else None
@@ -278,13 +278,13 @@ def _record(session: Session, items: Sequence[Item]) -> partial[Provenance]:
     """Return what was done, but for the images, which are looked at in the worker."""
     classifier = session.classifier
     assert classifier is not None  # else there is no script
-    trained = [session.pictures[item.key] for item in items if item.trains]
+    trained = [session.images[item.key] for item in items if item.trains]
     used = {i for one in trained for i in one.class_ids}
     used |= {int(i) for i in classifier.classes}
     classes: dict[int, ClassInfo] = {
         i: v for i, v in session.classes.items() if i in used
     }
-    refinement = session.refining.settings
+    refinement = session.refinement.settings
     return partial(
         Provenance,
         features=FeatureRecord.of(
@@ -304,9 +304,9 @@ def _short_unit(size: tuple[float, str] | None) -> tuple[float, str] | None:
     return None if size is None else (size[0], _SHORT.get(size[1], size[1]))
 
 
-def _free_stem(picture: Picture, taken: set[str]) -> str:
-    name = Path(picture.source).stem if picture.source else picture.name
-    place = "".join(f"_{axis}{i}" for axis, i in picture.plane.items())
+def _free_stem(entry: ImageEntry, taken: set[str]) -> str:
+    name = Path(entry.source).stem if entry.source else entry.name
+    place = "".join(f"_{axis}{i}" for axis, i in entry.plane.items())
     stem = (
         re.sub(r"[^\w-]+", "_", f"{name or 'picture'}{place}").strip("_") or "picture"
     )

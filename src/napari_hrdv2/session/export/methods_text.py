@@ -123,9 +123,9 @@ def _features(provenance: Provenance, references: _References) -> Iterable[str]:
     parts = made.backbone.split("+")
     hashes = made.weights_hashes or ("",) * len(parts)
     backbones = _listed(
-        f"{part}{f' (weights {digest})' * bool(digest)}"
+        f"{part}{f' (weights {fingerprint})' * bool(fingerprint)}"
         f"{references.cite(*_papers(part))}"
-        for part, digest in zip(parts, hashes, strict=True)
+        for part, fingerprint in zip(parts, hashes, strict=True)
     )
     many = len(parts) > 1
     method = references.cite(_HRDV2)
@@ -231,15 +231,15 @@ def _and_others(provenance: Provenance) -> str:
 
 
 def _excluded(provenance: Provenance) -> Iterable[str]:
-    left_out = [
+    exclusion = [
         f"{_percent(image.excluded_pixels / (image.shape[0] * image.shape[1]))} "
         f"of {image.name}"
         for image in provenance.images
-        if image.excluded
+        if image.exclusion
     ]
-    if left_out:
+    if exclusion:
         yield (
-            f"Regions that show no material ({_listed(left_out)}) were left out of "
+            f"Regions that show no material ({_listed(exclusion)}) were left out of "
             "training, segmentation and measurement."
         )
 

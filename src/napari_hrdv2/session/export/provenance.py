@@ -64,7 +64,7 @@ class ImageRecord:
         The grey levels that became 0 and 1.
     stroke_pixels : mapping of int to int
         Pixels painted of each class and used for training; empty for none.
-    excluded : tuple of Rectangle
+    exclusion : tuple of Rectangle
         What was left out, see `left_out.rectangles_of`.
     shares : mapping of int to Share
         Of each class, of the pixels that were not left out; empty if not measured.
@@ -76,13 +76,13 @@ class ImageRecord:
     pixel_size: tuple[float, str] | None = None
     value_range: tuple[float, float] | None = None
     stroke_pixels: Mapping[int, int] = field(default_factory=dict)
-    excluded: tuple[Rectangle, ...] = ()
+    exclusion: tuple[Rectangle, ...] = ()
     shares: Mapping[int, Share] = field(default_factory=dict)
 
     @property
     def excluded_pixels(self) -> int:
         """How many pixels were left out."""
-        return sum((b - t) * (r - left) for t, left, b, r in self.excluded)
+        return sum((b - t) * (r - left) for t, left, b, r in self.exclusion)
 
 
 @dataclass(frozen=True)
@@ -201,10 +201,10 @@ class Provenance:
 
 
 def stroke_pixels(
-    labels: ArrayLike, excluded: NDArray[np.bool_] | None = None
+    labels: ArrayLike, exclusion: NDArray[np.bool_] | None = None
 ) -> dict[int, int]:
     """Return how many pixels of each class are painted, outside of what is excluded."""
     array: NDArray[Any] = np.asarray(labels)
-    painted = array[array > 0 if excluded is None else (array > 0) & ~excluded]
+    painted = array[array > 0 if exclusion is None else (array > 0) & ~exclusion]
     ids, counts = np.unique(painted, return_counts=True)
     return dict(zip(ids.tolist(), counts.tolist(), strict=True))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.classes import ClassInfo
     from napari_hrdv2.session.export.exporting import Item
     from napari_hrdv2.session.export.provenance import ImageRecord, Provenance
-    from napari_hrdv2.session.tasks.context import Talk
+    from napari_hrdv2.session.tasks.context import TaskContext
     from napari_hrdv2.session.tasks.update import UpdateRequest
 
 _INTERVAL = "95 % confidence interval"
@@ -100,17 +100,17 @@ class ExportRequest:
         """Return the files that would be replaced."""
         return [path for path in self._targets() if path.exists()]
 
-    def answer(self, talk: Talk) -> Exported:
+    def answer(self, context: TaskContext) -> Exported:
         """Write one file after the other, each whole or not at all."""
         if self.update is not None:
-            return self._up_to_date(talk).answer(talk)
+            return self._up_to_date(context).answer(context)
         self.folder.mkdir(parents=True, exist_ok=True)
         paths: list[Path] = []
         notes = list(self.notes)
         measured: dict[str, Fractions] = {}
         for number, item in enumerate(self.items):
-            talk.progress("Exporting", number, len(self.items))
-            if talk.should_stop():
+            context.progress("Exporting", number, len(self.items))
+            if context.should_stop():
                 raise Cancelled
             for kind in sorted(self.what & set(_OF_ONE)):
                 try:
@@ -124,10 +124,10 @@ class ExportRequest:
             paths += self._write_script(self.record, measured)
         return Exported(tuple(dict.fromkeys(paths)), tuple(dict.fromkeys(notes)))
 
-    def _up_to_date(self, talk: Talk) -> ExportRequest:
+    def _up_to_date(self, context: TaskContext) -> ExportRequest:
         """Return the request with results that are all made in the same way."""
         assert self.update is not None
-        done = {one.key: one for one in self.update.answer(talk)}
+        done = {one.key: one for one in self.update.answer(context)}
         items, failed = [], []
         for item in self.items:
             now = done.get(item.key)
@@ -222,7 +222,7 @@ class ExportRequest:
         ids = [*listed, *sorted(found - set(listed))]  # also classes that are gone
         return {
             item.stem: phase_fractions_with_error(
-                item.results, ids, excluded=item.excluded
+                item.results, ids, exclusion=item.exclusion
             )
         }
 
@@ -296,7 +296,9 @@ def _image_record(item: Item, measured: dict[str, Fractions]) -> ImageRecord:
     return replace(
         item.record,
         stroke_pixels={} if item.counted is None else stroke_pixels(item.counted),
-        excluded=() if item.excluded is None else tuple(rectangles_of(item.excluded)),
+        exclusion=()
+        if item.exclusion is None
+        else tuple(rectangles_of(item.exclusion)),
         shares={
             phase.class_id: Share(phase.fraction, *(phase.interval or (None, None)))
             for phase in phases

@@ -74,7 +74,7 @@ for number, (image, labels, _, value_range, rectangles) in enumerate(IMAGES):
 classifier = hr.PixelClassifier(
     C={C!r}, balanced={balanced!r}, self_training={self_training!r}
 )
-classifier.fit(list(features.values()), strokes, excluded=excluded)
+classifier.fit(list(features.values()), strokes, exclusion=excluded)
 """
 
 _CHECK = """\
@@ -105,7 +105,7 @@ _REFINE = """\
         source.data,
         classifier.classes,
         Refinement({refinement}),
-        excluded=excluded,
+        exclusion=excluded,
     )
 """
 
@@ -253,7 +253,7 @@ def _entries(
             None if strokes is None or not record.stroke_pixels else os.fspath(strokes),
             _free_name(record, taken),
             record.value_range,
-            list(record.excluded),
+            list(record.exclusion),
         )
         lines.append("    (\n" + "".join(f"        {v!r},\n" for v in entry) + "    ),")
     return "\n".join(lines)

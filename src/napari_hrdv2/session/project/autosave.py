@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from napari_hrdv2.session.project.digests import image_digest
+from napari_hrdv2.session.project.fingerprints import image_fingerprint
 from napari_hrdv2.session.project.format import (
     SUFFIX,
     Project,
@@ -21,7 +21,13 @@ from napari_hrdv2.session.project.format import (
     save_project,
 )
 
-__all__ = ["FOLDER_VARIABLE", "Autosave", "Offer", "default_folder", "image_digest"]
+__all__ = [
+    "FOLDER_VARIABLE",
+    "AutosaveEntry",
+    "AutosaveStore",
+    "default_folder",
+    "image_fingerprint",
+]
 
 FOLDER_VARIABLE = "NAPARI_HRDV2_AUTOSAVE"
 """The environment variable that names another folder."""
@@ -35,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Offer:
+class AutosaveEntry:
     """Work on an image that can be had back with `session.project.load_project`.
 
     Attributes
@@ -52,10 +58,10 @@ class Offer:
     saved_at: datetime
     strokes: int
     classes: tuple[str, ...]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
 
 
-class Autosave:
+class AutosaveStore:
     """The autosaves of one user, of which this object writes one at a time.
 
     A state replaces the last one in its file, but begins a new file where it holds
@@ -107,13 +113,13 @@ class Autosave:
             self._remove_superfluous()
         return path
 
-    def offers(self, digest: str) -> list[Offer]:
+    def autosaves(self, fingerprint: str) -> list[AutosaveEntry]:
         """Return the work on an image that was saved, newest first.
 
         Parameters
         ----------
         digest : str
-            Of `image_digest`.
+            Of `image_fingerprint`.
 
         Returns
         -------
@@ -121,19 +127,19 @@ class Autosave:
             Without those in which nothing is painted or trained.
         """
         return [
-            Offer(
+            AutosaveEntry(
                 path,
                 found.saved_at,
                 sum(found.strokes.values()),
                 found.classes,
-                found.pictures,
+                found.images,
             )
             for path, found in self._summaries()
-            if digest in found.strokes
+            if fingerprint in found.strokes
             and (any(found.strokes.values()) or found.has_more)
         ]
 
-    def discard(self, offer: Offer) -> None:
+    def discard(self, offer: AutosaveEntry) -> None:
         """Remove the file of an offer.
 
         Parameters
@@ -154,7 +160,7 @@ class Autosave:
 
     def _new_path(self, project: Project) -> Path:
         """A name that tells a person what it is, and that no other program takes."""
-        first = project.pictures[0].name if project.pictures else "classifier"
+        first = project.images[0].name if project.images else "classifier"
         name = re.sub(r"\W+", "-", Path(first).stem).strip("-")[:40] or "picture"
         stamp = _now().strftime("%Y%m%d-%H%M%S")
         return self.folder / f"{name}-{stamp}-{secrets.token_hex(4)}{SUFFIX}"
@@ -203,31 +209,31 @@ class _Holding:
 
     strokes: dict[str, int]
     classes: frozenset[int]
-    excluded: int
+    exclusion: int
     classifier: bool
     partitions: frozenset[str]  # keys of the pictures that have one
 
     @classmethod
     def of(cls, project: Project) -> _Holding:
-        excluded = [p.excluded for p in project.pictures if p.excluded is not None]
+        exclusion = [p.exclusion for p in project.images if p.exclusion is not None]
         return cls(
-            {picture.key: picture.strokes for picture in project.pictures},
+            {entry.key: entry.strokes for entry in project.images},
             frozenset(project.classes),
-            sum(int(mask.sum()) for mask in excluded),
+            sum(int(mask.sum()) for mask in exclusion),
             project.classifier is not None and project.classifier.is_fitted,
-            frozenset(p.key for p in project.pictures if p.partition is not None),
+            frozenset(p.key for p in project.images if p.partition is not None),
         )
 
     @property
     def anything(self) -> bool:
-        others = self.excluded > 0 or self.classifier or bool(self.partitions)
+        others = self.exclusion > 0 or self.classifier or bool(self.partitions)
         return others or any(self.strokes.values())
 
     def lacks_of(self, former: _Holding) -> bool:
         return (
             any(self.strokes.get(key, 0) < n for key, n in former.strokes.items())
             or not self.classes >= former.classes
-            or self.excluded < former.excluded
+            or self.exclusion < former.exclusion
             or self.classifier < former.classifier
             or not self.partitions >= former.partitions
         )
@@ -237,8 +243,12 @@ def _is_superfluous(
     summary: ProjectSummary, newer: list[ProjectSummary], versions: int
 ) -> bool:
     """Whether each image has enough newer files, one with as many strokes in it."""
-    for digest, strokes in summary.strokes.items():
-        others = [other.strokes[digest] for other in newer if digest in other.strokes]
+    for fingerprint, strokes in summary.strokes.items():
+        others = [
+            other.strokes[fingerprint]
+            for other in newer
+            if fingerprint in other.strokes
+        ]
         if len(others) < versions or max(others) < strokes:
             return False
     return True

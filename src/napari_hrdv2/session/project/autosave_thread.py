@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.project.autosave import Autosave
+    from napari_hrdv2.session.project.autosave import AutosaveStore
     from napari_hrdv2.session.project.format import Project
 
 log = logging.getLogger(__name__)
 
 
-class AutosaveWriter:
+class AutosaveThread:
     """Writes autosaves in a thread of its own, which lives while there is work.
 
     States that come while one is written wait, and only the last of them is written.
@@ -33,7 +33,7 @@ class AutosaveWriter:
 
     def __init__(
         self,
-        autosave: Autosave,
+        autosave: AutosaveStore,
         *,
         on_error: Callable[[Exception], None] | None = None,
         on_saved: Callable[[Path], None] | None = None,

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_hrdv2.session.project.autosave import Autosave
-from napari_hrdv2.session.project.autosave_thread import AutosaveWriter, log_error
-from napari_hrdv2.session.project.snapshot import Digests, project_of, with_digests
+from napari_hrdv2.session.project.autosave import AutosaveStore
+from napari_hrdv2.session.project.autosave_thread import AutosaveThread, log_error
+from napari_hrdv2.session.project.snapshot import (
+    Fingerprints,
+    project_of,
+    with_fingerprints,
+)
 
 if TYPE_CHECKING:
     from psygnal import SignalInstance
@@ -19,14 +23,14 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.session import Session
 
 _SIGNALS = (
-    "pictures_changed",
+    "images_changed",
     "classes_changed",
     "settings_changed",
     "segmentation_changed",  # with it the classifier
 )
 
 
-class Keeping:
+class Autosaver:
     """Writes an autosave after each change of what a user made.
 
     A write that failed is tried again with the next `keep`, changed or not.
@@ -52,20 +56,20 @@ class Keeping:
     def __init__(
         self,
         session: Session,
-        autosave: Autosave,
+        autosave: AutosaveStore,
         *,
         soon: Callable[[], object] | None = None,
         on_error: Callable[[Exception], None] | None = None,
     ) -> None:
         self._session, self.autosave = session, autosave
-        self.digests = Digests()
+        self.fingerprints = Fingerprints()
         self.written: set[Path] = set()
         self._soon = soon or self.keep
         self._on_error = on_error or log_error
         self._kept: _State | None = None
         self._has_failed = threading.Event()  # set by the thread that writes
-        self._writer = AutosaveWriter(
-            _WithDigests(autosave, self.digests),
+        self._writer = AutosaveThread(
+            _WithDigests(autosave, self.fingerprints),
             on_error=self._on_failed,
             on_saved=self.written.add,
         )
@@ -74,8 +78,10 @@ class Keeping:
 
     def keep(self) -> None:
         """Have everything written as it is now, unless it was given to write before."""
-        project = project_of(self._session, painted_only=True, digests=self.digests)
-        if self._kept is None and not project.pictures:
+        project = project_of(
+            self._session, painted_only=True, fingerprints=self.fingerprints
+        )
+        if self._kept is None and not project.images:
             return  # nothing has been done yet
         state = _State.of(self._session, project)
         is_known = self._kept is not None and state.is_same(self._kept)
@@ -98,7 +104,7 @@ class Keeping:
 
     def _signals(self) -> list[SignalInstance]:
         of_session = [getattr(self._session, name) for name in _SIGNALS]
-        return [*of_session, self._session.refining.changed]
+        return [*of_session, self._session.refinement.changed]
 
     def _on_changed(self) -> None:
         self._soon()
@@ -108,15 +114,15 @@ class Keeping:
         self._on_error(error)
 
 
-class _WithDigests(Autosave):
+class _WithDigests(AutosaveStore):
     """The same, of projects whose images are not known yet: the thread reads them."""
 
-    def __init__(self, autosave: Autosave, digests: Digests) -> None:
+    def __init__(self, autosave: AutosaveStore, fingerprints: Fingerprints) -> None:
         super().__init__(autosave.folder)
-        self._autosave, self._digests = autosave, digests
+        self._autosave, self._digests = autosave, fingerprints
 
     def write(self, project: Project) -> Path | None:
-        known = with_digests(project, self._digests, with_images=False)
+        known = with_fingerprints(project, self._digests, with_images=False)
         return self._autosave.write(known)
 
 
@@ -129,19 +135,19 @@ class _State:
 
     @classmethod
     def of(cls, session: Session, project: Project) -> _State:
-        pictures = [session.pictures[saved.key] for saved in project.pictures]
-        digests = [
-            (o.key, o.trains, o.scribbles and o.scribbles.digest) for o in pictures
+        images = [session.images[saved.key] for saved in project.images]
+        fingerprints = [
+            (o.key, o.trains, o.scribbles and o.scribbles.fingerprint) for o in images
         ]
         values = (
-            digests,
+            fingerprints,
             list(project.classes.items()),
             project.settings,
             project.refinement,
             project.current,
         )
         weight = project.classifier.weight if project.classifier else None
-        arrays = (part for o in pictures for part in (o.excluded, o.partition))
+        arrays = (part for o in images for part in (o.exclusion, o.partition))
         return cls(values, (weight, *arrays))
 
     def is_same(self, other: _State) -> bool:

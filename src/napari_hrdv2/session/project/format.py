@@ -33,7 +33,7 @@ _Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, eq=False)
-class SavedPicture:
+class SavedImage:
     """One picture of a project, and what was painted on it.
 
     Attributes
@@ -48,13 +48,13 @@ class SavedPicture:
         Which plane of a stack, for instance ``{"Z": 3}``; empty for a 2-D image.
     shape : tuple of two int
         (H, W) in pixels.
-    image_digest : str
+    image_fingerprint : str
         Of `session.digests.image_digest`: the image is known by it.
     pixel_size : tuple of float and str, or None
         Size and unit.
     scribbles : (H, W) array of int, or None
         Label ids, 0 where nothing is painted.
-    excluded : (H, W) array of bool, or None
+    exclusion : (H, W) array of bool, or None
         Where the picture is not to be looked at.
     trains : bool
         Whether its strokes train the classifier.
@@ -71,10 +71,10 @@ class SavedPicture:
     source: str | None
     plane: dict[str, int]
     shape: tuple[int, int]
-    image_digest: str
+    image_fingerprint: str
     pixel_size: tuple[float, str] | None
     scribbles: NDArray[Any] | None
-    excluded: NDArray[np.bool_] | None
+    exclusion: NDArray[np.bool_] | None
     trains: bool = True
     image: NDArray[Any] | None = None
     partition: NDArray[Any] | None = None
@@ -106,7 +106,7 @@ class Project:
         What could not be read of a damaged file, one sentence each.
     """
 
-    pictures: tuple[SavedPicture, ...]
+    images: tuple[SavedImage, ...]
     classes: dict[int, ClassInfo]
     settings: FeatureSettings
     classifier: PixelClassifier | None
@@ -133,7 +133,7 @@ class ProjectSummary:
     saved_at: datetime
     strokes: dict[str, int]
     classes: tuple[str, ...]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     has_more: bool
 
 
@@ -204,11 +204,11 @@ def load_project(path: str | os.PathLike[str], *, salvage: bool = False) -> Proj
 
     with _opened(path) as archive:
         said = fmt.read_description(archive)
-        pictures = tuple(_picture(archive, e, folder, part) for e in said.pictures)
+        images = tuple(_picture(archive, e, folder, part) for e in said.pictures)
         classifier = part(lambda: _classifier(archive, said.classifier))
-    keys = [picture.key for picture in pictures]
+    keys = [entry.key for entry in images]
     return Project(
-        pictures=pictures,
+        images=images,
         classes=said.classes,
         settings=said.settings,
         classifier=classifier,
@@ -231,7 +231,7 @@ def project_summary(path: str | os.PathLike[str]) -> ProjectSummary:
         saved_at=saved_at if saved_at.tzinfo else saved_at.replace(tzinfo=UTC),
         strokes=strokes,
         classes=tuple(info.name for info in said.classes.values()),
-        pictures=tuple(entry.name for entry in said.pictures),
+        images=tuple(entry.name for entry in said.pictures),
         has_more=said.classifier is not None
         or any(entry.excluded or entry.partition for entry in said.pictures),
     )
@@ -254,7 +254,7 @@ def _picture(
     entry: fmt.PictureEntry,
     folder: Path,
     part: Callable[[Callable[[], Any]], Any],
-) -> SavedPicture:
+) -> SavedImage:
     def array(found: fmt.ArrayEntry | None) -> Any:
         if found is None:
             return None
@@ -262,16 +262,16 @@ def _picture(
             raise ValueError(f"{found.file} has not the shape of {entry.name!r}")
         return read_array(archive, found.file, found.shape, found.dtype)
 
-    return SavedPicture(
+    return SavedImage(
         key=entry.key,
         name=entry.name,
         source=fmt.found_source(entry.source, folder),
         plane=entry.plane or {},
         shape=entry.shape,
-        image_digest=entry.image_digest,
+        image_fingerprint=entry.image_digest,
         pixel_size=entry.pixel_size,
         scribbles=part(lambda: array(entry.scribbles)),
-        excluded=part(lambda: array(entry.excluded)),
+        exclusion=part(lambda: array(entry.excluded)),
         trains=entry.trains,
         image=part(lambda: array(entry.image)),
         partition=part(lambda: array(entry.partition)),

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.session.project.autosave import Autosave, Offer
+from napari_hrdv2.session.project.autosave import AutosaveEntry, AutosaveStore
 from napari_hrdv2.session.project.format import load_project, project_summary
-from napari_hrdv2.session.project.snapshot import Digests, open_pictures
+from napari_hrdv2.session.project.snapshot import Fingerprints, open_images
 from napari_hrdv2.session.stacks import plane_index, plane_key
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_hrdv2.session.picture import Picture
-    from napari_hrdv2.session.project.format import Project, SavedPicture
-    from napari_hrdv2.session.tasks.context import Talk
+    from napari_hrdv2.session.image_entry import ImageEntry
+    from napari_hrdv2.session.project.format import Project, SavedImage
+    from napari_hrdv2.session.tasks.context import TaskContext
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Reopened:
     saved_at: datetime
     keys: dict[str, str]
     images: dict[str, NDArray[Any]] = field(default_factory=dict)
-    missing: tuple[SavedPicture, ...] = ()
+    missing: tuple[SavedImage, ...] = ()
     altered: tuple[str, ...] = ()
 
 
@@ -95,24 +95,24 @@ class ReopenRequest:
     """
 
     path: Path
-    pictures: tuple[Picture, ...]
+    images: tuple[ImageEntry, ...]
     stacks: tuple[Stack, ...]
-    digests: Digests
+    fingerprints: Fingerprints
     reads_images: bool = True
     folder: Path | None = None
     salvage: bool = False
 
-    def answer(self, talk: Talk) -> Reopened:
+    def answer(self, context: TaskContext) -> Reopened:
         """Read the project, then look for one image after the other."""
-        talk.progress("Reading the project", 0, 1)
+        context.progress("Reading the project", 0, 1)
         saved_at = project_summary(self.path).saved_at
         project = load_project(self.path, salvage=self.salvage)
-        keys = open_pictures(self.pictures, project, self.digests)
+        keys = open_images(self.images, project, self.fingerprints)
         images: dict[str, NDArray[Any]] = {}
-        missing: list[SavedPicture] = []
+        missing: list[SavedImage] = []
         altered: list[str] = []
-        for number, saved in enumerate(project.pictures):
-            if talk.should_stop():
+        for number, saved in enumerate(project.images):
+            if context.should_stop():
                 raise Cancelled
             if saved.key in keys:
                 continue
@@ -120,7 +120,7 @@ class ReopenRequest:
             if key:
                 keys[saved.key] = key
             elif self.reads_images:
-                talk.progress(f"Reading {saved.name}", number, len(project.pictures))
+                context.progress(f"Reading {saved.name}", number, len(project.images))
                 image, is_alike = self._image(saved)
                 if image is None:
                     missing.append(saved)
@@ -130,18 +130,18 @@ class ReopenRequest:
                     altered.append(saved.name)
         return Reopened(project, saved_at, keys, images, tuple(missing), tuple(altered))
 
-    def _open_plane(self, saved: SavedPicture) -> str:
+    def _open_plane(self, saved: SavedImage) -> str:
         index = plane_index(saved.key)
         for stack in self.stacks if index else ():
             if stack.has(index):
                 plane, key = stack.plane(index), plane_key(stack.image_id, index)
                 if tuple(plane.shape[:2]) == saved.shape and (
-                    self.digests.of(key, plane) == saved.image_digest
+                    self.fingerprints.of(key, plane) == saved.image_fingerprint
                 ):
                     return key
         return ""
 
-    def _image(self, saved: SavedPicture) -> tuple[NDArray[Any] | None, bool]:
+    def _image(self, saved: SavedImage) -> tuple[NDArray[Any] | None, bool]:
         """Return the pixels, and whether they are those of then."""
         if saved.image is not None or saved.plane:
             return saved.image, True
@@ -156,7 +156,7 @@ class Look:
     """What was kept of a picture, newest first."""
 
     key: str
-    offers: tuple[Offer, ...]
+    autosaves: tuple[AutosaveEntry, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,17 +176,21 @@ class LookRequest:
 
     key: str
     image: Any
-    digests: Digests
+    fingerprints: Fingerprints
     folder: Path
     own: frozenset[Path]
 
-    def answer(self, talk: Talk) -> Look:
+    def answer(self, context: TaskContext) -> Look:
         """Read what all autosaves say of themselves."""
-        offers = Autosave(self.folder).offers(self.digests.of(self.key, self.image))
-        return Look(self.key, tuple(one for one in offers if one.path not in self.own))
+        autosaves = AutosaveStore(self.folder).autosaves(
+            self.fingerprints.of(self.key, self.image)
+        )
+        return Look(
+            self.key, tuple(one for one in autosaves if one.path not in self.own)
+        )
 
 
-def _by_likeness(folder: Path, saved: SavedPicture) -> list[Path]:
+def _by_likeness(folder: Path, saved: SavedImage) -> list[Path]:
     """Return the image files in a folder, those with the name of then first."""
     from napari_hrdv2.files import image_files
 
@@ -195,11 +199,11 @@ def _by_likeness(folder: Path, saved: SavedPicture) -> list[Path]:
 
 
 def _most_alike(
-    paths: Iterable[str], saved: SavedPicture
+    paths: Iterable[str], saved: SavedImage
 ) -> tuple[NDArray[Any] | None, bool]:
     """Return the pixels of the very image, else of its file if they fit the strokes."""
     from napari_hrdv2.files import read_image
-    from napari_hrdv2.session.project.digests import image_digest
+    from napari_hrdv2.session.project.fingerprints import image_fingerprint
 
     fitting = None
     for path in paths:
@@ -211,7 +215,7 @@ def _most_alike(
             continue  # one that cannot be read is not the one
         if image.shape[:2] != saved.shape:
             continue
-        if image_digest(image) == saved.image_digest:
+        if image_fingerprint(image) == saved.image_fingerprint:
             return image, True
         if path == saved.source:
             fitting = image

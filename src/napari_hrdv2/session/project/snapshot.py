@@ -12,23 +12,23 @@ import numpy as np
 
 from napari_hrdv2.session import recipes
 from napari_hrdv2.session.fit_history import light_copy
-from napari_hrdv2.session.project.digests import image_digest
-from napari_hrdv2.session.project.format import Project, SavedPicture, save_project
+from napari_hrdv2.session.project.fingerprints import image_fingerprint
+from napari_hrdv2.session.project.format import Project, SavedImage, save_project
 from napari_hrdv2.session.stacks import image_id, plane_index, plane_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.session.classes import Classes, ClassInfo
-    from napari_hrdv2.session.picture import Picture
+    from napari_hrdv2.session.image_entry import ImageEntry
     from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.tasks.context import Talk
+    from napari_hrdv2.session.tasks.context import TaskContext
 
 Write = Callable[[str, Any], object]
 """Called with the key of a picture and its (H, W) strokes."""
 
 
-class Digests:
+class Fingerprints:
     """The digests of images, each computed once; any thread may ask."""
 
     def __init__(self) -> None:
@@ -41,20 +41,23 @@ class Digests:
 
     def of(self, key: str, image: Any) -> str:
         """Return the digest of a picture's image, computed now if need be."""
-        digest = self.known(key, image)
-        if not digest:
-            digest = image_digest(np.asarray(image))
-            self._known[key] = weakref.ref(image), digest
-        return digest
+        fingerprint = self.known(key, image)
+        if not fingerprint:
+            fingerprint = image_fingerprint(np.asarray(image))
+            self._known[key] = weakref.ref(image), fingerprint
+        return fingerprint
 
 
 def project_of(
-    session: Session, *, painted_only: bool = False, digests: Digests | None = None
+    session: Session,
+    *,
+    painted_only: bool = False,
+    fingerprints: Fingerprints | None = None,
 ) -> Project:
     """Return all that a session holds, as it is now.
 
     It shares arrays with the session, which never changes one in place. Images that
-    `digests` does not know have no digest yet: `with_digests` finds it.
+    `fingerprints` does not know have no digest yet: `with_fingerprints` finds it.
 
     Parameters
     ----------
@@ -69,39 +72,40 @@ def project_of(
     Project
         With the images of its pictures.
     """
-    known = digests or Digests()
+    known = fingerprints or Fingerprints()
     classifier, current = session.classifier, session.current
     is_fitted = classifier is not None and classifier.is_fitted
     kept = [
-        _saved(picture, known)
-        for picture in session.pictures.values()
-        if _is_worked_on(picture)
-        or (picture is current and (is_fitted or not painted_only))
-        or not (picture.plane or painted_only)
+        _saved(entry, known)
+        for entry in session.images.values()
+        if _is_worked_on(entry)
+        or (entry is current and (is_fitted or not painted_only))
+        or not (entry.plane or painted_only)
     ]
     return Project(
-        pictures=tuple(kept),
+        images=tuple(kept),
         classes=dict(session.classes),
         settings=session.settings,
         classifier=light_copy(classifier) if classifier and is_fitted else None,
-        refinement=session.refining.to_dict(),
+        refinement=session.refinement.to_dict(),
         current=current.key if current is not None else None,
     )
 
 
-def with_digests(
-    project: Project, digests: Digests, *, with_images: bool = True
+def with_fingerprints(
+    project: Project, fingerprints: Fingerprints, *, with_images: bool = True
 ) -> Project:
     """Return a project of which every picture has its digest; may read all images."""
-    pictures = [
+    images = [
         replace(
-            picture,
-            image_digest=picture.image_digest or digests.of(picture.key, picture.image),
-            image=np.asarray(picture.image) if with_images else None,
+            entry,
+            image_fingerprint=entry.image_fingerprint
+            or fingerprints.of(entry.key, entry.image),
+            image=np.asarray(entry.image) if with_images else None,
         )
-        for picture in project.pictures
+        for entry in project.images
     ]
-    return replace(project, pictures=tuple(pictures))
+    return replace(project, images=tuple(images))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,17 +114,19 @@ class SaveRequest:
 
     project: Project
     path: Path
-    digests: Digests
+    fingerprints: Fingerprints
     with_images: bool = True
 
-    def answer(self, talk: Talk) -> Path:
+    def answer(self, context: TaskContext) -> Path:
         """Write it, whole or not at all."""
-        talk.progress("Saving the project", 0, 1)
-        project = with_digests(self.project, self.digests, with_images=self.with_images)
+        context.progress("Saving the project", 0, 1)
+        project = with_fingerprints(
+            self.project, self.fingerprints, with_images=self.with_images
+        )
         return save_project(project, self.path, with_images=self.with_images)
 
 
-def restore(session: Session, project: Project) -> tuple[SavedPicture, ...]:
+def restore(session: Session, project: Project) -> tuple[SavedImage, ...]:
     """Take a project over, without a window.
 
     Pictures that are open already are known by their digests; those with their images
@@ -136,24 +142,24 @@ def restore(session: Session, project: Project) -> tuple[SavedPicture, ...]:
     tuple of SavedPicture
         Those whose images are nowhere: their strokes were not taken over.
     """
-    keys = open_pictures(list(session.pictures.values()), project, Digests())
-    for saved in project.pictures:
+    keys = open_images(list(session.images.values()), project, Fingerprints())
+    for saved in project.images:
         if saved.key in keys or saved.image is None:
             continue
         key = saved.key
-        if key in session.pictures:
-            theirs = [one.key for one in project.pictures]
-            key = _free_key(key, {*session.pictures, *theirs})
-        session.pictures.add(saved.image, key, **about(saved))
+        if key in session.images:
+            theirs = [one.key for one in project.images]
+            key = _free_key(key, {*session.images, *theirs})
+        session.images.add(saved.image, key, **about(saved))
         keys[saved.key] = key
     chosen = keys.get(project.current or "")
     if chosen is not None:
-        session.set_image(session.pictures[chosen].image, chosen)
+        session.set_image(session.images[chosen].image, chosen)
     take_over(session, project, keys)
-    return tuple(one for one in project.pictures if one.key not in keys)
+    return tuple(one for one in project.images if one.key not in keys)
 
 
-def about(saved: SavedPicture) -> dict[str, Any]:
+def about(saved: SavedImage) -> dict[str, Any]:
     """Return what `session.Picture` is told of a saved picture."""
     return {
         "name": saved.name,
@@ -163,23 +169,23 @@ def about(saved: SavedPicture) -> dict[str, Any]:
     }
 
 
-def open_pictures(
-    pictures: Sequence[Picture], project: Project, digests: Digests
+def open_images(
+    images: Sequence[ImageEntry], project: Project, fingerprints: Fingerprints
 ) -> dict[str, str]:
     """Return which of the pictures are in a project: their keys by the project's.
 
     An image may be open twice: a picture goes with the one of its own key, else the
-    picture that was current goes with the first of `pictures` that is alike.
+    picture that was current goes with the first of `images` that is alike.
     """
-    shapes = {saved.shape for saved in project.pictures}
+    shapes = {saved.shape for saved in project.images}
     ours: dict[str, list[str]] = {}
-    for picture in pictures:
-        if picture.shape in shapes:
-            digest = digests.of(picture.key, picture.image)
-            ours.setdefault(digest, []).append(picture.key)
+    for entry in images:
+        if entry.shape in shapes:
+            fingerprint = fingerprints.of(entry.key, entry.image)
+            ours.setdefault(fingerprint, []).append(entry.key)
     keys: dict[str, str] = {}
-    for saved in sorted(project.pictures, key=lambda one: _rank(one, project, ours)):
-        alike = ours.get(saved.image_digest, [])
+    for saved in sorted(project.images, key=lambda one: _rank(one, project, ours)):
+        alike = ours.get(saved.image_fingerprint, [])
         if alike:
             key = saved.key if saved.key in alike else alike[0]
             alike.remove(key)
@@ -188,10 +194,10 @@ def open_pictures(
 
 
 def _rank(
-    saved: SavedPicture, project: Project, ours: Mapping[str, Sequence[str]]
+    saved: SavedImage, project: Project, ours: Mapping[str, Sequence[str]]
 ) -> tuple[bool, bool]:
     """Return what sorts first who has a picture of its own here, then the current."""
-    has_own = saved.key in ours.get(saved.image_digest, ())
+    has_own = saved.key in ours.get(saved.image_fingerprint, ())
     return not has_own, saved.key != project.current
 
 
@@ -238,14 +244,14 @@ def take_over(
             "settings and classifier stayed."
         )
     erases = takes_back(session, project, keys)
-    for saved in project.pictures:
+    for saved in project.images:
         if saved.key not in keys:
             continue
         key = keys[saved.key]
-        labels = _strokes_for(session.pictures.get(key), saved, erases=erases)
+        labels = _strokes_for(session.images.get(key), saved, erases=erases)
         if labels is not None:
             write(key, relabelled(labels, ids))
-        _take_regions(session, session.pictures[key], saved, erases=erases)
+        _take_regions(session, session.images[key], saved, erases=erases)
         session.set_trains(key, saved.trains)
     if is_whole and project.classifier is not None and _fits(project):
         session.adopt_classifier(project.classifier, session.settings)
@@ -254,7 +260,7 @@ def take_over(
 
 def is_taken_whole(session: Session, keys: Mapping[str, str]) -> bool:
     """Whether no picture but those with these keys has strokes that go on to count."""
-    others = [one for key, one in session.pictures.items() if key not in keys.values()]
+    others = [one for key, one in session.images.items() if key not in keys.values()]
     return not any(one.class_ids for one in others)
 
 
@@ -302,7 +308,7 @@ def _free_key(key: str, taken: Collection[str]) -> str:
 
 
 def _strokes_for(
-    picture: Picture | None, saved: SavedPicture, *, erases: bool
+    entry: ImageEntry | None, saved: SavedImage, *, erases: bool
 ) -> NDArray[Any] | None:
     """Return the strokes to write; None where those that are there stay.
 
@@ -310,49 +316,49 @@ def _strokes_for(
     """
     if saved.scribbles is not None:
         return saved.scribbles
-    former = None if picture is None else picture.scribbles
-    if picture is None or (erases and former is not None and former.class_ids):
+    former = None if entry is None else entry.scribbles
+    if entry is None or (erases and former is not None and former.class_ids):
         return np.zeros(saved.shape, np.uint8)
     return None
 
 
 def _take_regions(
-    session: Session, picture: Picture, saved: SavedPicture, *, erases: bool
+    session: Session, entry: ImageEntry, saved: SavedImage, *, erases: bool
 ) -> None:
     """Take over what is left out, and the regions for the next features."""
-    if saved.excluded is not None or (erases and picture.excluded is not None):
-        session.set_excluded(saved.excluded, picture.key)
+    if saved.exclusion is not None or (erases and entry.exclusion is not None):
+        session.set_exclusion(saved.exclusion, entry.key)
     if saved.partition is None and not erases:
         return
-    if not picture.set_partition(saved.partition, saved.partition_name):
+    if not entry.set_partition(saved.partition, saved.partition_name):
         return
-    if picture is session.current:
-        session.set_image(picture.image, picture.key)  # tells that the features went
+    if entry is session.current:
+        session.set_image(entry.image, entry.key)  # tells that the features went
     else:
-        session.pictures_changed.emit()
+        session.images_changed.emit()
 
 
-def _is_worked_on(picture: Picture) -> bool:
-    is_painted = picture.scribbles is not None and picture.scribbles.class_ids
-    return bool(is_painted) or picture.has_something_set
+def _is_worked_on(entry: ImageEntry) -> bool:
+    is_painted = entry.scribbles is not None and entry.scribbles.class_ids
+    return bool(is_painted) or entry.has_something_set
 
 
-def _saved(picture: Picture, digests: Digests) -> SavedPicture:
-    scribbles = picture.scribbles
+def _saved(entry: ImageEntry, fingerprints: Fingerprints) -> SavedImage:
+    scribbles = entry.scribbles
     painted = scribbles is not None and scribbles.class_ids
-    partition = picture.partition
-    return SavedPicture(
-        key=picture.key,
-        name=picture.name or "picture",
-        source=picture.source or None,
-        plane=dict(picture.plane),
-        shape=picture.shape,
-        image_digest=digests.known(picture.key, picture.image),
-        pixel_size=picture.pixel_size,
+    partition = entry.partition
+    return SavedImage(
+        key=entry.key,
+        name=entry.name or "picture",
+        source=entry.source or None,
+        plane=dict(entry.plane),
+        shape=entry.shape,
+        image_fingerprint=fingerprints.known(entry.key, entry.image),
+        pixel_size=entry.pixel_size,
         scribbles=scribbles.labels if scribbles is not None and painted else None,
-        excluded=picture.excluded,
-        trains=picture.trains,
-        image=picture.image,  # type: ignore[arg-type] # a Plane is read when saved
+        exclusion=entry.exclusion,
+        trains=entry.trains,
+        image=entry.image,  # type: ignore[arg-type] # a Plane is read when saved
         partition=None if partition is None else partition.labels,
         partition_name="" if partition is None else partition.name,
     )
@@ -365,10 +371,10 @@ def _fits(project: Project) -> bool:
     have levels of their own, the strokes train a new one, as they did then.
     """
     assert project.classifier is not None
-    trained = (one.scribbles for one in project.pictures if one.trains)
+    trained = (one.scribbles for one in project.images if one.trains)
     ids = [np.unique(labels) for labels in trained if labels is not None]
     painted = set(np.concatenate(ids).tolist()) if ids else set()
-    if len(project.pictures) < 2 or len(painted - {0}) < 2:
+    if len(project.images) < 2 or len(painted - {0}) < 2:
         return True
     return recipes.value_range(project.classifier) is None
 
@@ -382,7 +388,7 @@ def _restore_settings(session: Session, project: Project) -> list[str]:
     except ValueError as error:
         notes.append(f"The settings cannot be used here: {error}.")
     try:
-        session.refining.from_dict(project.refinement)
+        session.refinement.from_dict(project.refinement)
     except ValueError as error:
         notes.append(f"The refinement cannot be used here: {error}.")
     return notes

@@ -18,7 +18,7 @@ from napari_hrdv2.session.project.archive import tiff_bytes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.session.project.format import Project, SavedPicture
+    from napari_hrdv2.session.project.format import Project, SavedImage
 
 
 def write_archive(
@@ -29,12 +29,12 @@ def write_archive(
     What says what is in the file comes first and images come last: where a copy was
     cut short, what was painted is in the part that is there.
     """
-    fmt.check_keys([picture.key for picture in project.pictures])
-    for picture in project.pictures:
-        _check_picture(picture)
+    fmt.check_keys([entry.key for entry in project.images])
+    for entry in project.images:
+        _check_picture(entry)
     described = _described(project, folder, with_images=with_images)
     text = fmt.description_text(described)
-    pairs = list(zip(described.pictures, project.pictures, strict=True))
+    pairs = list(zip(described.pictures, project.images, strict=True))
     with (
         zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive,
         _room() as room,
@@ -43,18 +43,18 @@ def write_archive(
         if described.classifier and project.classifier:
             project.classifier.save(room / fmt.CLASSIFIER)
             archive.write(room / fmt.CLASSIFIER, described.classifier)
-        for entry, picture in pairs:
-            if entry.scribbles and picture.scribbles is not None:
-                _write_labels(room / "labels.tif", picture, project)
-                archive.write(room / "labels.tif", entry.scribbles.file)
-            if entry.excluded and picture.excluded is not None:
-                seen = np.where(picture.excluded, np.uint8(255), np.uint8(0))
-                archive.writestr(entry.excluded.file, tiff_bytes(seen))
-            if entry.partition and picture.partition is not None:
-                archive.writestr(entry.partition.file, tiff_bytes(picture.partition))
-        for entry, picture in pairs:
-            if entry.image and picture.image is not None:
-                archive.writestr(entry.image.file, tiff_bytes(picture.image))
+        for member, entry in pairs:
+            if member.scribbles and entry.scribbles is not None:
+                _write_labels(room / "labels.tif", entry, project)
+                archive.write(room / "labels.tif", member.scribbles.file)
+            if member.excluded and entry.exclusion is not None:
+                seen = np.where(entry.exclusion, np.uint8(255), np.uint8(0))
+                archive.writestr(member.excluded.file, tiff_bytes(seen))
+            if member.partition and entry.partition is not None:
+                archive.writestr(member.partition.file, tiff_bytes(entry.partition))
+        for member, entry in pairs:
+            if member.image and entry.image is not None:
+                archive.writestr(member.image.file, tiff_bytes(entry.image))
 
 
 @contextmanager
@@ -63,14 +63,14 @@ def _room() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _write_labels(path: Path, picture: SavedPicture, project: Project) -> None:
+def _write_labels(path: Path, entry: SavedImage, project: Project) -> None:
     from napari_hrdv2.files import write_labels
 
-    size, unit = picture.pixel_size or (None, "pixel")
-    assert picture.scribbles is not None
+    size, unit = entry.pixel_size or (None, "pixel")
+    assert entry.scribbles is not None
     write_labels(
         path,
-        picture.scribbles,
+        entry.scribbles,
         pixel_size=size,
         unit=unit,
         class_names={i: info.name for i, info in project.classes.items()},
@@ -88,8 +88,8 @@ def _described(project: Project, folder: Path, *, with_images: bool) -> fmt.Desc
         saved_at=datetime.now(UTC).isoformat(),
         software=f"napari-hrdv2 {__version__}",
         pictures=tuple(
-            _entry(number, picture, folder, with_image=with_images)
-            for number, picture in enumerate(project.pictures, start=1)
+            _entry(number, entry, folder, with_image=with_images)
+            for number, entry in enumerate(project.images, start=1)
         ),
         classes=project.classes,
         settings=project.settings,
@@ -100,24 +100,24 @@ def _described(project: Project, folder: Path, *, with_images: bool) -> fmt.Desc
 
 
 def _entry(
-    number: int, picture: SavedPicture, folder: Path, *, with_image: bool
+    number: int, entry: SavedImage, folder: Path, *, with_image: bool
 ) -> fmt.PictureEntry:
-    height, width = (int(size) for size in picture.shape)
+    height, width = (int(size) for size in entry.shape)
     return fmt.PictureEntry(
-        key=picture.key,
-        name=picture.name,
+        key=entry.key,
+        name=entry.name,
         shape=(height, width),
-        image_digest=picture.image_digest,
-        source=fmt.source_entry(picture.source, folder),
-        plane={axis: int(index) for axis, index in picture.plane.items()},
-        pixel_size=picture.pixel_size,
-        trains=picture.trains,
-        strokes=picture.strokes,
-        scribbles=_array_entry("scribbles", number, picture.scribbles),
-        excluded=_array_entry("excluded", number, picture.excluded),
-        partition=_array_entry("partitions", number, picture.partition),
-        partition_name=picture.partition_name,
-        image=_array_entry("images", number, picture.image if with_image else None),
+        image_digest=entry.image_fingerprint,
+        source=fmt.source_entry(entry.source, folder),
+        plane={axis: int(index) for axis, index in entry.plane.items()},
+        pixel_size=entry.pixel_size,
+        trains=entry.trains,
+        strokes=entry.strokes,
+        scribbles=_array_entry("scribbles", number, entry.scribbles),
+        excluded=_array_entry("excluded", number, entry.exclusion),
+        partition=_array_entry("partitions", number, entry.partition),
+        partition_name=entry.partition_name,
+        image=_array_entry("images", number, entry.image if with_image else None),
     )
 
 
@@ -130,20 +130,20 @@ def _array_entry(
     return fmt.ArrayEntry(f"{kind}/{number}.tif", dtype, tuple(array.shape))
 
 
-def _check_picture(picture: SavedPicture) -> None:
-    for name, kinds in (("scribbles", "bui"), ("excluded", "b"), ("partition", "bui")):
-        array = getattr(picture, name)
+def _check_picture(entry: SavedImage) -> None:
+    for name, kinds in (("scribbles", "bui"), ("exclusion", "b"), ("partition", "bui")):
+        array = getattr(entry, name)
         if array is None:
             continue
-        if array.shape != tuple(picture.shape) or array.dtype.kind not in kinds:
+        if array.shape != tuple(entry.shape) or array.dtype.kind not in kinds:
             raise ValueError(
                 f"{name}: {array.dtype} of shape {array.shape} does not fit picture "
-                f"{picture.name!r} of shape {tuple(picture.shape)}"
+                f"{entry.name!r} of shape {tuple(entry.shape)}"
             )
-    if picture.image is not None and (
-        picture.image.size == 0 or picture.image.dtype.kind not in "buif"
+    if entry.image is not None and (
+        entry.image.size == 0 or entry.image.dtype.kind not in "buif"
     ):
         raise ValueError(
-            f"image: {picture.image.dtype} of shape {picture.image.shape} in picture "
-            f"{picture.name!r} is no image"
+            f"image: {entry.image.dtype} of shape {entry.image.shape} in picture "
+            f"{entry.name!r} is no image"
         )

@@ -24,7 +24,7 @@ def _never() -> bool:
 
 
 @dataclass(frozen=True)
-class Talk:
+class TaskContext:
     """What work says to whoever waits for it, and hears from him.
 
     Attributes
@@ -55,7 +55,7 @@ class Request(Protocol):
     bring back: an answer that comes too late is dropped.
     """
 
-    def answer(self, talk: Talk) -> Any:
+    def answer(self, context: TaskContext) -> Any:
         """Do the work and return its result."""
 
 
@@ -72,7 +72,7 @@ def compute(
     ----------
     request : Request
     progress, partial, should_stop : callable, optional
-        See `Talk`; called in the calling thread.
+        See `TaskContext`; called in the calling thread.
 
     Raises
     ------
@@ -81,4 +81,4 @@ def compute(
     ValueError, OSError
         If the image, the settings or the labels do not allow it, in one sentence.
     """
-    return request.answer(Talk(progress, partial, should_stop))
+    return request.answer(TaskContext(progress, partial, should_stop))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
-    from napari_hrdv2.session.tasks.context import Talk
+    from napari_hrdv2.session.tasks.context import TaskContext
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,20 @@ class FeatureRequest:
     loaded: LoadedBackbone | None = None
     partition: NDArray[Any] | None = None
 
-    def answer(self, talk: Talk) -> FeatureResult:
+    def answer(self, context: TaskContext) -> FeatureResult:
         """Load the backbone unless it is there, and compute the features."""
         from napari_hrdv2.core.features.compute import compute_features
 
         settings, loaded = self.settings, self.loaded
         if loaded is None or not loaded.serves(settings):
-            loaded = _load(settings, talk)
+            loaded = _load(settings, context)
         features = compute_features(
             self.image,
             loaded.backbone,
             settings.transforms,
             stride_in_pixels(settings),
-            partial(talk.progress, "Computing features"),
-            talk.should_stop,
+            partial(context.progress, "Computing features"),
+            context.should_stop,
             value_range=settings.value_range,
             interpolation=settings.interpolation,
             debias=settings.debias,
@@ -81,15 +81,15 @@ class FeatureRequest:
         return FeatureResult(self.key, self.generation, features, settings, loaded)
 
 
-def _load(settings: FeatureSettings, talk: Talk) -> LoadedBackbone:
+def _load(settings: FeatureSettings, context: TaskContext) -> LoadedBackbone:
     from napari_hrdv2.core.backbones.loading import load_backbone
 
-    talk.loading(0, 0)
+    context.loading(0, 0)
     backbone = load_backbone(
         settings.backbone,
         weights=settings.weights,
         device=settings.device,
-        progress=talk.loading,
+        progress=context.loading,
     )
     return LoadedBackbone(
         settings.backbone, settings.weights, settings.device, backbone

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_hrdv2.files import ImageFile
-    from napari_hrdv2.session.tasks.context import Talk
+    from napari_hrdv2.session.tasks.context import TaskContext
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class OpenRequest:
 
     paths: tuple[str, ...]
 
-    def answer(self, talk: Talk) -> list[str]:
+    def answer(self, context: TaskContext) -> list[str]:
         """Read one file after the other."""
         from napari_hrdv2.core.errors import Cancelled
         from napari_hrdv2.files import read_image
 
         problems = []
         for count, path in enumerate(self.paths):
-            if talk.should_stop():
+            if context.should_stop():
                 raise Cancelled
-            talk.progress(f"Reading {Path(path).name}", count, len(self.paths))
+            context.progress(f"Reading {Path(path).name}", count, len(self.paths))
             try:
-                talk.partial(OpenedImage(path, read_image(path)))
+                context.partial(OpenedImage(path, read_image(path)))
             except (OSError, ValueError) as error:
                 problems.append(str(error))
         return problems

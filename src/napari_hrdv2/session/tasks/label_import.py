@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.files import ImportedLabels
     from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.tasks.context import Talk
+    from napari_hrdv2.session.tasks.context import TaskContext
 
 MOST_CLASSES = 64
 """More than these are objects that were numbered, not classes."""
@@ -42,11 +42,11 @@ class ImportRequest:
     shape: tuple[int, int]
     image_name: str
 
-    def answer(self, talk: Talk) -> ImportedLabels:
+    def answer(self, context: TaskContext) -> ImportedLabels:
         """Read them."""
         from napari_hrdv2.files import import_labels
 
-        talk.progress(f"Reading {self.path.name}", 0, 1)
+        context.progress(f"Reading {self.path.name}", 0, 1)
         try:
             return import_labels(self.path, self.shape, image_name=self.image_name)
         except ImportError as error:  # its text names the extra
@@ -82,11 +82,11 @@ def strokes_with(
     ValueError
         If the labels do not fit the picture, or are no classes.
     """
-    picture, names, colors = session.pictures[key], names or {}, colors or {}
+    entry, names, colors = session.images[key], names or {}, colors or {}
     labels = np.asarray(labels)
-    if labels.shape != picture.shape:
+    if labels.shape != entry.shape:
         raise ValueError(
-            f"labels: shape {labels.shape} is not that of the image, {picture.shape}"
+            f"labels: shape {labels.shape} is not that of the image, {entry.shape}"
         )
     ids = [int(i) for i in np.unique(labels) if i]
     if len(ids) > MOST_CLASSES or (ids and ids[0] < 0):
@@ -101,10 +101,10 @@ def strokes_with(
         for i in ids
         if names.get(i)
     }
-    if theirs and not any(one.class_ids for one in session.pictures.values()):
+    if theirs and not any(one.class_ids for one in session.images.values()):
         session.classes.ensure(theirs, names=names, colors=colors)
     elif theirs:
         labels = relabelled(labels, matched_classes(session.classes, theirs))
-    if picture.scribbles is None:
+    if entry.scribbles is None:
         return labels
-    return np.where(labels == 0, picture.scribbles.labels, labels)
+    return np.where(labels == 0, entry.scribbles.labels, labels)

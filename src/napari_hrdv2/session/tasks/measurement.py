@@ -23,7 +23,7 @@ from napari_hrdv2.session.stacks import image_id
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.session.tasks.context import Talk
+    from napari_hrdv2.session.tasks.context import TaskContext
     from napari_hrdv2.session.tasks.update import PlaneDone, UpdateRequest
 
 
@@ -34,7 +34,7 @@ class Seen:
     key: str
     name: str
     labels: NDArray[np.integer[Any]] | None
-    excluded: NDArray[np.bool_] | None
+    exclusion: NDArray[np.bool_] | None
     pixel_size: PixelSize | None
 
 
@@ -92,18 +92,18 @@ class FractionsRequest:
     apart: frozenset[str] = frozenset()
     note: str = ""
 
-    def answer(self, talk: Talk) -> Measured:
+    def answer(self, context: TaskContext) -> Measured:
         """Bring the pictures up to date, and measure one after the other."""
-        updated = self.update.answer(talk) if self.update else ()
+        updated = self.update.answer(context) if self.update else ()
         seen = as_updated(self.seen, updated)
         images = {}
         for done, one in enumerate(seen):
-            talk.progress("Measuring", done, len(seen))
-            if talk.should_stop():
+            context.progress("Measuring", done, len(seen))
+            if context.should_stop():
                 raise Cancelled
             if one.labels is not None:
                 images[one.key] = self.known.get(one.key) or phase_fractions_with_error(
-                    one.labels, self.classes, excluded=one.excluded
+                    one.labels, self.classes, exclusion=one.exclusion
                 )
         seen = tuple(one for one in seen if one.key in images)
         failed = {one.key: one.error for one in updated if one.error}
@@ -178,25 +178,25 @@ class ObjectsRequest:
     min_distance: int = 5
     generation: int = 0
 
-    def answer(self, talk: Talk) -> Objects:
+    def answer(self, context: TaskContext) -> Objects:
         """Find the objects, and measure them."""
         seen = self.seen
         assert seen.labels is not None
-        talk.progress("Splitting", 0, 2)
+        context.progress("Splitting", 0, 2)
         labels = instances(
             seen.labels,
             self.class_id,
             method=self.method,
             min_distance=self.min_distance,
-            excluded=seen.excluded,
+            exclusion=seen.exclusion,
         )
-        talk.progress("Measuring", 1, 2)
+        context.progress("Measuring", 1, 2)
         image = np.asarray(self.image)
         table = particle_table(
             labels,
             pixel_size=seen.pixel_size,
             image=image if image.ndim == 2 else None,  # colours have no mean
-            excluded=seen.excluded,
+            exclusion=seen.exclusion,
         )
         return Objects(seen.key, self.class_id, labels, table, self.generation)
 

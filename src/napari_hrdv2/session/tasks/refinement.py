@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.session.picture import Result
-    from napari_hrdv2.session.tasks.context import ShouldStop, Talk
+    from napari_hrdv2.session.image_entry import Result
+    from napari_hrdv2.session.tasks.context import ShouldStop, TaskContext
 
 _WORTH_TWO_STEPS = 2**22  # pixels; a smaller picture is there soon as a whole
 
@@ -26,7 +26,7 @@ def refined(
     features: Any,
     image: ArrayLike,
     refinement: Refinement,
-    excluded: NDArray[np.bool_] | None = None,
+    exclusion: NDArray[np.bool_] | None = None,
     *,
     region: Region | None = None,
     should_stop: ShouldStop | None = None,
@@ -41,7 +41,7 @@ def refined(
         What gave the labels; used, and needed, for smoothing only.
     image : (H, W) or (H, W, 3|4) array
     refinement : Refinement
-    excluded : (H, W) bool array, optional
+    exclusion : (H, W) bool array, optional
         Where the image is no material.
     region : tuple of two slices, optional
         The part to return, as if there was nothing beside it; by default the whole.
@@ -49,13 +49,13 @@ def refined(
     """
     height, width = labels.shape
     region = region or (slice(0, height), slice(0, width))
-    left_out = None if excluded is None else excluded[region]
+    exclusion = None if exclusion is None else exclusion[region]
     if not refinement.smooths:
         return clean(
             labels[region],
             refinement.min_object,
             refinement.fill_holes,
-            excluded=left_out,
+            exclusion=exclusion,
             should_stop=should_stop,
         )
     assert classifier is not None
@@ -64,7 +64,7 @@ def refined(
         np.asarray(image)[region],
         classifier.classes,
         refinement,
-        excluded=left_out,
+        exclusion=exclusion,
         should_stop=should_stop,
     )
 
@@ -106,7 +106,7 @@ class RefineRequest:
     image : (H, W) or (H, W, 3|4) array
     features, classifier
         What gave the result; used, and needed, for smoothing only.
-    excluded : (H, W) bool array or None
+    exclusion : (H, W) bool array or None
     visible : tuple of two slices, optional
         What is on the screen, to be smoothed first in a large picture.
     """
@@ -117,18 +117,18 @@ class RefineRequest:
     image: ArrayLike
     features: Any
     classifier: PixelClassifier | None
-    excluded: NDArray[np.bool_] | None = None
+    exclusion: NDArray[np.bool_] | None = None
     visible: Region | None = None
 
-    def answer(self, talk: Talk) -> Refined:
+    def answer(self, context: TaskContext) -> Refined:
         """Smooth and clean."""
         is_large = self.result.labels.size > _WORTH_TWO_STEPS
         if self.visible is not None and is_large and self.refinement.smooths:
-            talk.progress("Refining what is seen", 0, 2)
-            talk.partial(self._preview(self.visible, talk))
-        talk.progress("Refining", 1, 2)
-        labels = self._refined(None, self.refinement, talk)
-        fractions = shares(labels, self._classes(), self.excluded)
+            context.progress("Refining what is seen", 0, 2)
+            context.partial(self._preview(self.visible, context))
+        context.progress("Refining", 1, 2)
+        labels = self._refined(None, self.refinement, context)
+        fractions = shares(labels, self._classes(), self.exclusion)
         return Refined(self.key, self.result, self.refinement, labels, fractions)
 
     def _classes(self) -> list[int]:
@@ -138,7 +138,7 @@ class RefineRequest:
         return list(self.result.fractions)
 
     def _refined(
-        self, region: Region | None, refinement: Refinement, talk: Talk
+        self, region: Region | None, refinement: Refinement, context: TaskContext
     ) -> NDArray[np.integer[Any]]:
         return refined(
             self.result.labels,
@@ -146,12 +146,12 @@ class RefineRequest:
             self.features,
             self.image,
             refinement,
-            self.excluded,
+            self.exclusion,
             region=region,
-            should_stop=talk.should_stop,
+            should_stop=context.should_stop,
         )
 
-    def _preview(self, visible: Region, talk: Talk) -> PartialResult:
+    def _preview(self, visible: Region, context: TaskContext) -> PartialResult:
         """Smooth what is on the screen; objects may be cut off, so none are removed."""
         margin = 2 * self.refinement.radius  # beyond it, hardly anything has a say
         rows, columns = (
@@ -159,7 +159,7 @@ class RefineRequest:
             for part, size in zip(visible, self.result.labels.shape, strict=True)
         )
         alone = replace(self.refinement, min_object=0, fill_holes=0)
-        labels = self._refined((rows, columns), alone, talk)
+        labels = self._refined((rows, columns), alone, context)
         inner = tuple(
             slice(part.start - around.start, part.stop - around.start)
             for part, around in zip(visible, (rows, columns), strict=True)

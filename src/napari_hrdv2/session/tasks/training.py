@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         PixelClassifier,
         SampleCache,
     )
-    from napari_hrdv2.session.tasks.context import Talk
+    from napari_hrdv2.session.tasks.context import TaskContext
 
 Region = tuple[slice, slice]
 """Rows and columns of a picture."""
@@ -37,14 +37,14 @@ class Strokes:
         A snapshot of the scribbles; 0 is not labelled.
     samples : SampleCache
         Rows of pixels that were labelled before.
-    excluded : (H, W) bool array or None
+    exclusion : (H, W) bool array or None
         Where the picture is no material.
     """
 
     features: Any
     labels: NDArray[Any]
     samples: SampleCache
-    excluded: NDArray[np.bool_] | None = None
+    exclusion: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class TrainResult:
 
     key: str
     generation: int
-    digest: bytes
+    fingerprint: bytes
     classifier: PixelClassifier
     segmentation: NDArray[np.integer[Any]]
     fractions: dict[int, float]
@@ -88,7 +88,7 @@ class TrainRequest:
         What to fit; empty to use `classifier` as it is.
     classifier : PixelClassifier or None
         The last fit, to start from. It is not changed.
-    excluded : (H, W) bool array or None
+    exclusion : (H, W) bool array or None
         Where the picture is no material.
     visible : tuple of two slices, optional
         What is on the screen, to be answered first.
@@ -96,14 +96,14 @@ class TrainRequest:
 
     key: str
     generation: int
-    digest: bytes
+    fingerprint: bytes
     features: Any
     strokes: tuple[Strokes, ...]
     classifier: PixelClassifier | None
-    excluded: NDArray[np.bool_] | None = None
+    exclusion: NDArray[np.bool_] | None = None
     visible: Region | None = None
 
-    def answer(self, talk: Talk) -> TrainResult:
+    def answer(self, context: TaskContext) -> TrainResult:
         """Fit if there is something to fit, and segment."""
         from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 
@@ -116,20 +116,22 @@ class TrainRequest:
                 [one.features for one in self.strokes],
                 [one.labels for one in self.strokes],
                 samples=[one.samples for one in self.strokes],
-                excluded=[one.excluded for one in self.strokes],
-                should_stop=talk.should_stop,
+                exclusion=[one.exclusion for one in self.strokes],
+                should_stop=context.should_stop,
             )
         if self.visible is not None and self._is_large:
-            part = self._segment(classifier, self.visible, talk)
-            talk.partial(PartialResult(self.key, self.generation, self.visible, part))
-        whole = self._segment(classifier, (slice(None), slice(None)), talk)
+            part = self._segment(classifier, self.visible, context)
+            context.partial(
+                PartialResult(self.key, self.generation, self.visible, part)
+            )
+        whole = self._segment(classifier, (slice(None), slice(None)), context)
         return TrainResult(
             self.key,
             self.generation,
-            self.digest,
+            self.fingerprint,
             classifier,
             whole,
-            shares(whole, classifier.classes.tolist(), self.excluded),
+            shares(whole, classifier.classes.tolist(), self.exclusion),
         )
 
     @property
@@ -138,22 +140,22 @@ class TrainRequest:
         return bool(height * width > _WORTH_TWO_STEPS)
 
     def _segment(
-        self, classifier: PixelClassifier, region: Region, talk: Talk
+        self, classifier: PixelClassifier, region: Region, context: TaskContext
     ) -> NDArray[np.integer[Any]]:
         labels = classifier.predict(
-            self.features, region=region, should_stop=talk.should_stop
+            self.features, region=region, should_stop=context.should_stop
         )
-        if self.excluded is not None:
-            labels[self.excluded[region]] = 0
+        if self.exclusion is not None:
+            labels[self.exclusion[region]] = 0
         return labels
 
 
 def shares(
     labels: NDArray[np.integer[Any]],
     classes: list[int],
-    excluded: NDArray[np.bool_] | None = None,
+    exclusion: NDArray[np.bool_] | None = None,
 ) -> dict[int, float]:
     """Return the share of each class that occurs, of the pixels not excluded."""
-    total = labels.size - (0 if excluded is None else int(excluded.sum()))
+    total = labels.size - (0 if exclusion is None else int(exclusion.sum()))
     counts = {i: int(np.count_nonzero(labels == i)) for i in classes}
     return {i: count / total for i, count in counts.items() if count}

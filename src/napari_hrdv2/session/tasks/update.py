@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_hrdv2.core.errors import EXPECTED, Cancelled, explained
 from napari_hrdv2.session import recipes
-from napari_hrdv2.session.picture import Result
+from napari_hrdv2.session.image_entry import Result
 from napari_hrdv2.session.settings import difference
 from napari_hrdv2.session.stacks import Plane
 from napari_hrdv2.session.tasks.refinement import refined
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.postprocess.refinement import Refinement
-    from napari_hrdv2.session.picture import Picture
+    from napari_hrdv2.session.image_entry import ImageEntry
     from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.tasks.context import ShouldStop, Talk
+    from napari_hrdv2.session.tasks.context import ShouldStop, TaskContext
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class PlaneDone:
     error : str
     digest : bytes
         Names the strokes that the classifier was fitted to.
-    excluded : (H, W) bool array or None
+    exclusion : (H, W) bool array or None
         What was left out: the very array that the picture had.
     refinement : Refinement or None
         What was done after the classifier.
@@ -48,14 +48,14 @@ class PlaneDone:
     key: str
     result: Result | None = None
     error: str = ""
-    digest: bytes = b""
-    excluded: NDArray[np.bool_] | None = None
+    fingerprint: bytes = b""
+    exclusion: NDArray[np.bool_] | None = None
     refinement: Refinement | None = None
     raw: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
-class OldPicture:
+class ImageSnapshot:
     """A picture that is to be brought up to date.
 
     Attributes
@@ -63,7 +63,7 @@ class OldPicture:
     key, name : str
     image : (H, W) or (H, W, 3|4) array, or Plane
     features : Features or None
-    excluded : (H, W) bool array or None
+    exclusion : (H, W) bool array or None
     labels : (H, W) int array or None
         What the classifier gave, where that is known already.
     """
@@ -72,7 +72,7 @@ class OldPicture:
     name: str
     image: Any
     features: Any
-    excluded: NDArray[np.bool_] | None = None
+    exclusion: NDArray[np.bool_] | None = None
     labels: NDArray[np.integer[Any]] | None = None
 
 
@@ -89,28 +89,28 @@ class UpdateRequest:
     refinement : Refinement
     """
 
-    pictures: tuple[OldPicture, ...]
+    images: tuple[ImageSnapshot, ...]
     classifier: PixelClassifier | None
-    digest: bytes
+    fingerprint: bytes
     refinement: Refinement
 
-    def answer(self, talk: Talk) -> tuple[PlaneDone, ...]:
+    def answer(self, context: TaskContext) -> tuple[PlaneDone, ...]:
         """Take one picture after the other; errors are collected, not raised."""
         done = []
-        for number, one in enumerate(self.pictures):
-            talk.progress(f"Segmenting {one.name}", number, len(self.pictures))
-            if talk.should_stop():
+        for number, one in enumerate(self.images):
+            context.progress(f"Segmenting {one.name}", number, len(self.images))
+            if context.should_stop():
                 raise Cancelled
-            done.append(self._done(one, talk.should_stop))
+            done.append(self._done(one, context.should_stop))
         return tuple(done)
 
-    def _done(self, one: OldPicture, should_stop: ShouldStop) -> PlaneDone:
+    def _done(self, one: ImageSnapshot, should_stop: ShouldStop) -> PlaneDone:
         reads = isinstance(one.image, Plane) and self.refinement.smooths
         try:
             return plane_done(
                 one,
                 self.classifier,
-                self.digest,
+                self.fingerprint,
                 self.refinement,
                 should_stop=should_stop,
             )
@@ -136,21 +136,21 @@ class Update:
         features are not there to make it anew.
     """
 
-    pictures: tuple[Picture, ...]
+    images: tuple[ImageEntry, ...]
     request: UpdateRequest | None
-    left_out: tuple[Picture, ...]
+    skipped: tuple[ImageEntry, ...]
 
     @property
     def keys(self) -> frozenset[str]:
         """Of the pictures that the request will change."""
         return frozenset(
-            one.key for one in (self.request.pictures if self.request else ())
+            one.key for one in (self.request.images if self.request else ())
         )
 
     @property
     def note(self) -> str:
         """Which pictures are left out, and why, in one sentence; "" for none."""
-        return left_out_note(one.name or one.key for one in self.left_out)
+        return left_out_note(one.name or one.key for one in self.skipped)
 
 
 def left_out_note(names: Iterable[str]) -> str:
@@ -164,34 +164,36 @@ def left_out_note(names: Iterable[str]) -> str:
     )
 
 
-def update_of(session: Session, pictures: Iterable[Picture]) -> Update:
+def update_of(session: Session, images: Iterable[ImageEntry]) -> Update:
     """Return how pictures come to be segmented and refined alike.
 
     Pictures without features that have no result are in none of the lists.
     """
-    classifier, digest = session.classifier, session.classifier_digest
+    classifier, fingerprint = session.classifier, session.classifier_fingerprint
     current = session.current
     if classifier is None and current is not None and current.result is not None:
-        digest = current.result.digest  # the others are measured by what is shown
-    alike, to_do, left_out = [], [], []
-    for one in pictures:
-        labels = _labels(one, digest)
-        if labels is not None and session.refining.is_done(one):
+        fingerprint = (
+            current.result.fingerprint
+        )  # the others are measured by what is shown
+    alike, to_do, skipped = [], [], []
+    for one in images:
+        labels = _labels(one, fingerprint)
+        if labels is not None and session.refinement.is_done(one):
             alike.append(one)
         elif _can_be_done(session, one, labels):
             alike.append(one)
             to_do.append(_old(one, labels))
         elif one.result is not None and one.result.fractions:
-            left_out.append(one)
-    settings = session.refining.settings
-    request = UpdateRequest(tuple(to_do), classifier, digest, settings)
-    return Update(tuple(alike), request if to_do else None, tuple(left_out))
+            skipped.append(one)
+    settings = session.refinement.settings
+    request = UpdateRequest(tuple(to_do), classifier, fingerprint, settings)
+    return Update(tuple(alike), request if to_do else None, tuple(skipped))
 
 
 def plane_done(
-    one: OldPicture,
+    one: ImageSnapshot,
     classifier: PixelClassifier | None,
-    digest: bytes,
+    fingerprint: bytes,
     refinement: Refinement | None,
     *,
     should_stop: ShouldStop,
@@ -207,11 +209,11 @@ def plane_done(
     if labels is None:
         assert classifier is not None
         labels = classifier.predict(one.features, should_stop=should_stop)
-        if one.excluded is not None:
-            labels[one.excluded] = 0
+        if one.exclusion is not None:
+            labels[one.exclusion] = 0
     found = classifier.classes if classifier is not None else np.unique(labels)
     classes = [int(i) for i in found if i]
-    raw, shown = shares(labels, classes, one.excluded), None
+    raw, shown = shares(labels, classes, one.exclusion), None
     if refinement is not None and not refinement.is_off:
         shown = refined(
             labels,
@@ -219,32 +221,32 @@ def plane_done(
             one.features,
             one.image,
             refinement,
-            one.excluded,
+            one.exclusion,
             should_stop=should_stop,
         )
-    fractions = raw if shown is None else shares(shown, classes, one.excluded)
-    result = Result(labels, fractions, digest, shown)
-    return PlaneDone(one.key, result, "", digest, one.excluded, refinement, raw)
+    fractions = raw if shown is None else shares(shown, classes, one.exclusion)
+    result = Result(labels, fractions, fingerprint, shown)
+    return PlaneDone(one.key, result, "", fingerprint, one.exclusion, refinement, raw)
 
 
-def _old(one: Picture, labels: NDArray[np.integer[Any]] | None) -> OldPicture:
+def _old(one: ImageEntry, labels: NDArray[np.integer[Any]] | None) -> ImageSnapshot:
     name = one.name or one.key
-    return OldPicture(one.key, name, one.image, one.features, one.excluded, labels)
+    return ImageSnapshot(one.key, name, one.image, one.features, one.exclusion, labels)
 
 
-def _labels(one: Picture, digest: bytes) -> NDArray[np.integer[Any]] | None:
+def _labels(one: ImageEntry, fingerprint: bytes) -> NDArray[np.integer[Any]] | None:
     """Return what the classifier with this digest gave, if it is there."""
     result = one.result
-    if result is None or not result.fractions or result.digest != digest:
+    if result is None or not result.fractions or result.fingerprint != fingerprint:
         return None
     return result.labels
 
 
 def _can_be_done(
-    session: Session, one: Picture, labels: NDArray[np.integer[Any]] | None
+    session: Session, one: ImageEntry, labels: NDArray[np.integer[Any]] | None
 ) -> bool:
     """Whether all is there to segment, or at least to refine, a picture anew."""
-    if labels is not None and not session.refining.settings.smooths:
+    if labels is not None and not session.refinement.settings.smooths:
         return True
     classifier = session.classifier
     if classifier is None or one.features is None or one.made_with is None:

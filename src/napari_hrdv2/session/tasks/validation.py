@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.cross_validation import HeldOut
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.tasks.context import Talk
+    from napari_hrdv2.session.tasks.context import TaskContext
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class ValidationRequest:
     names: tuple[str, ...]
     features: tuple[Any, ...]
     labels: tuple[NDArray[Any], ...]
-    excluded: tuple[NDArray[Any] | None, ...]
+    exclusion: tuple[NDArray[Any] | None, ...]
     classifier: PixelClassifier | None
     class_names: dict[int, str]
 
-    def answer(self, talk: Talk) -> ValidationResult:
+    def answer(self, context: TaskContext) -> ValidationResult:
         """Fit once for each picture and score it."""
         import numpy as np
 
@@ -73,9 +73,9 @@ class ValidationRequest:
             self.features,
             self.labels,
             classifier=self.classifier,
-            excluded=self.excluded,
-            progress=partial(talk.progress, "Leaving one image out"),
-            should_stop=talk.should_stop,
+            exclusion=self.exclusion,
+            progress=partial(context.progress, "Leaving one image out"),
+            should_stop=context.should_stop,
         )
         scored = [one.miou for one in results if not np.isnan(one.miou)]
         text = summary(results, names=self.names, class_names=self.class_names)
@@ -99,21 +99,21 @@ def validation_request(session: Session) -> ValidationRequest:
     ValueError
         If fewer than two pictures have strokes and features that go together.
     """
-    usable = session.pictures.usable()
+    usable = session.images.usable()
     if len(usable) < 2:
-        waiting = len(session.pictures.painted()) - len(usable)
+        waiting = len(session.images.painted()) - len(usable)
         raise ValueError(
             f"images: {len(usable)} of them has strokes and features, two at least "
             "are needed to leave one out; "
             + ("compute features first" if waiting else "paint on another image too")
         )
-    parts = [picture.training_part() for picture in usable]
+    parts = [entry.training_part() for entry in usable]
     return ValidationRequest(
-        tuple(picture.key for picture in usable),
-        tuple(picture.name or picture.key for picture in usable),
+        tuple(entry.key for entry in usable),
+        tuple(entry.name or entry.key for entry in usable),
         tuple(part.features for part in parts),
         tuple(part.labels for part in parts),
-        tuple(part.excluded for part in parts),
+        tuple(part.exclusion for part in parts),
         session.classifier,
         {class_id: info.name for class_id, info in session.classes.items()},
     )

@@ -137,7 +137,7 @@ class ApplyPanel(QWidget):
             copy.copy(classifier),
             settings.device,
             settings.weights,
-            self._session.refining.settings,
+            self._session.refinement.settings,
         )
         self._time_left, self._done, self._stale = TimeLeft(), 0, 0
         self.show_files()
@@ -157,15 +157,15 @@ class ApplyPanel(QWidget):
         classifier = session.named_classifier()
         if link.image is None or not link.index:
             raise ValueError("image: it is no stack; choose a stack under Features")
-        keys = [link.add_picture(link.image, i) for i in link.planes_of(link.image)]
-        planes = [session.pictures[key] for key in keys]
+        keys = [link.add_entry(link.image, i) for i in link.planes_of(link.image)]
+        planes = [session.images[key] for key in keys]
         request = ApplyToPlanes(
-            tuple(PlaneToDo(p.key, p.name, p.image, p.excluded) for p in planes),
+            tuple(PlaneToDo(p.key, p.name, p.image, p.exclusion) for p in planes),
             copy.copy(classifier),
-            session.classifier_digest,
+            session.classifier_fingerprint,
             session.made_with.device,
             session.made_with.weights,
-            session.refining.settings,
+            session.refinement.settings,
         )
         self._time_left, self._done, self._stale = TimeLeft(), 0, 0
         self._controller.side.submit(

@@ -37,7 +37,7 @@ class ClassTable(QWidget):
         self._menu = QMenu(self)
         self._lay_out()
         self._session.classes_changed.connect(self.show_classes)
-        self._session.pictures_changed.connect(self.show_numbers)
+        self._session.images_changed.connect(self.show_numbers)
         self._session.segmentation_changed.connect(self.show_numbers)
         controller.link.label_selected.connect(self.show_selected)
         views.changed.connect(self.show_classes)
@@ -178,9 +178,9 @@ class ClassTable(QWidget):
     def _painted(self) -> tuple[dict[int, int], dict[int, int]]:
         """Return the pixels painted of each class on this picture, and on all."""
         total: Counter[int] = Counter()
-        for picture in self._session.pictures.values():
-            if picture.strokes is not None:
-                total.update(picture.strokes.counts)
+        for entry in self._session.images.values():
+            if entry.strokes is not None:
+                total.update(entry.strokes.counts)
         current = self._session.current
         strokes = None if current is None else current.strokes
         return {} if strokes is None else strokes.counts, total

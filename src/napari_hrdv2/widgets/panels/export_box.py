@@ -80,7 +80,7 @@ class ExportBox(QWidget):
             self._session,
             folder,
             what=self.what,
-            all_pictures=self.all_images.isChecked(),
+            all_images=self.all_images.isChecked(),
         )
         names = [path.name for path in request.existing()]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""

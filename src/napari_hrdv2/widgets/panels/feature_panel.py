@@ -286,7 +286,7 @@ class FeaturePanel(QWidget):
         made = self._session.made_with
         if made is None or made.backbone != self._session.settings.backbone:
             return ""
-        count = self._session.insight.region_count()
+        count = self._session.inspection.region_count()
         return f". {count}" if count else ""
 
     # What the user does.

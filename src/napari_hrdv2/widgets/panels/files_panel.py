@@ -17,13 +17,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_hrdv2.session.project.format import SUFFIX
-from napari_hrdv2.session.project.snapshot import Digests, SaveRequest, project_of
+from napari_hrdv2.session.project.snapshot import Fingerprints, SaveRequest, project_of
 from napari_hrdv2.session.tasks.label_import import ImportRequest, strokes_with
 from napari_hrdv2.widgets.panels.export_box import ExportBox
 from napari_hrdv2.widgets.panels.parts import combo_box, push_button, row
 from napari_hrdv2.widgets.viewer import layers as make
 from napari_hrdv2.widgets.viewer.stroke_writing import write_strokes
-from napari_hrdv2.widgets.workers.project import Reopener
+from napari_hrdv2.widgets.workers.project import ProjectLoader
 
 if TYPE_CHECKING:
     from napari_hrdv2.files import ImportedLabels
@@ -48,7 +48,7 @@ class FilesPanel(QWidget):
     def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._controller, self._session = controller, controller.session
-        self._reopener = Reopener(controller, self.ask)
+        self._reopener = ProjectLoader(controller, self.ask)
         self._reopener.changed.connect(self._show_missing)
         self.export_box = ExportBox(controller, self.ask)
         layout = QVBoxLayout(self)
@@ -74,17 +74,17 @@ class FilesPanel(QWidget):
         """Write everything into one file, in the worker thread."""
         self._controller.link.flush()
         keeping = self._controller.keeper.keeping
-        digests = keeping.digests if keeping is not None else Digests()
-        if not self._session.pictures:
+        fingerprints = keeping.fingerprints if keeping is not None else Fingerprints()
+        if not self._session.images:
             error = ValueError("image: there is none to save yet; open an image first")
             self._controller.report(error)
             return
         if keeping is not None:
             keeping.keep()  # else older than the project, and offered in vain
         request = SaveRequest(
-            project_of(self._session, digests=digests),
+            project_of(self._session, fingerprints=fingerprints),
             Path(path),
-            digests,
+            fingerprints,
             with_images=self.with_images.isChecked(),
         )
         self._controller.side.submit("save project", request, self._on_saved)
@@ -132,7 +132,7 @@ class FilesPanel(QWidget):
         self._paint(current.key, labels, told, names=make.class_names_of(layer))
 
     def _paint(self, key: str, labels: Any, told: str, **about: dict[int, str]) -> None:
-        if key not in self._session.pictures:
+        if key not in self._session.images:
             raise ValueError("labels: their image is no longer open")
         self._controller.link.flush()
         strokes = strokes_with(self._session, key, labels, **about)

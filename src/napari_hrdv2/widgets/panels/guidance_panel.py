@@ -59,37 +59,37 @@ class GuidancePanel(QWidget):
 
     def show_guidance(self) -> None:
         """Show the place, the suspicious strokes, and what can be done with them."""
-        guiding, place = self._session.guiding, self._guide.place
+        guidance, place = self._session.guidance, self._guide.place
         text = ""
         if place is not None:
-            number = guiding.places.index(place) + 1
-            text = f"{number} of {len(guiding.places)}: {place.reason}"
+            number = guidance.places.index(place) + 1
+            text = f"{number} of {len(guidance.places)}: {place.reason}"
         set_note(self.place, text)
         self._show_suspects()
-        if not guiding.has_checked:
+        if not guidance.has_checked:
             text = ""
-        elif not guiding.suspects:
+        elif not guidance.label_issues:
             text = "No stroke contradicts the others."
         else:
-            text = f"{len(guiding.suspects)} to look at; undo brings strokes back."
+            text = f"{len(guidance.label_issues)} to look at; undo brings strokes back."
         set_note(self.checked, text)
-        self.clear.setVisible(guiding.has_checked)
+        self.clear.setVisible(guidance.has_checked)
 
     def _show_suspects(self) -> None:
-        suspects, chosen = self._session.guiding.suspects, self._guide.chosen
-        with QSignalBlocker(self.suspects):
-            self.suspects.clear()
-            for suspect in suspects:
-                item = QListWidgetItem(suspect.reason)
-                item.setToolTip(suspect.reason)
-                info = self._session.classes.get(suspect.class_id)
+        label_issues, chosen = self._session.guidance.label_issues, self._guide.chosen
+        with QSignalBlocker(self.label_issues):
+            self.label_issues.clear()
+            for label_issue in label_issues:
+                item = QListWidgetItem(label_issue.reason)
+                item.setToolTip(label_issue.reason)
+                info = self._session.classes.get(label_issue.class_id)
                 if info is not None:
                     item.setIcon(swatch(info.color))
-                self.suspects.addItem(item)
-                if suspect is chosen:
-                    self.suspects.setCurrentItem(item)
-        for widget in (self.suspects, self.relabel, self.erase):
-            widget.setVisible(bool(suspects))
+                self.label_issues.addItem(item)
+                if label_issue is chosen:
+                    self.label_issues.setCurrentItem(item)
+        for widget in (self.label_issues, self.relabel, self.erase):
+            widget.setVisible(bool(label_issues))
         self._show_buttons()
 
     def _show_buttons(self) -> None:
@@ -107,7 +107,7 @@ class GuidancePanel(QWidget):
             "check_strokes",
             "Judge each stroke by all the others: those that are likely of the wrong "
             "class are listed and framed",
-            guide.check_strokes,
+            guide.check_scribbles,
         )
         self.clear = push_button(
             "Clear",
@@ -116,13 +116,15 @@ class GuidancePanel(QWidget):
             guide.clear,
         )
         self.checked = note("checked")
-        self.suspects = QListWidget(objectName="suspects")
-        self.suspects.setToolTip("Select a stroke to go there")
-        self.suspects.setWordWrap(True)
-        self.suspects.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        line = self.suspects.fontMetrics().lineSpacing()
-        self.suspects.setMaximumHeight(_LINES_SEEN * line)
-        self.suspects.currentRowChanged.connect(self._on_chosen)
+        self.label_issues = QListWidget(objectName="suspects")
+        self.label_issues.setToolTip("Select a stroke to go there")
+        self.label_issues.setWordWrap(True)
+        self.label_issues.setVerticalScrollMode(
+            QAbstractItemView.ScrollMode.ScrollPerPixel
+        )
+        line = self.label_issues.fontMetrics().lineSpacing()
+        self.label_issues.setMaximumHeight(_LINES_SEEN * line)
+        self.label_issues.currentRowChanged.connect(self._on_chosen)
         self.relabel = push_button(
             "Relabel as …",
             "relabel_stroke",
@@ -142,7 +144,7 @@ class GuidancePanel(QWidget):
         check = row(self.check, self.clear)
         check.setStretch(0, 1)
         layout.addLayout(check)
-        for widget in (self.checked, self.suspects):
+        for widget in (self.checked, self.label_issues):
             layout.addWidget(widget)
         buttons = row(self.relabel, self.erase)
         buttons.setStretch(0, 1)
@@ -150,7 +152,7 @@ class GuidancePanel(QWidget):
         return part
 
     def _on_chosen(self, position: int) -> None:
-        suspects = self._session.guiding.suspects
-        if 0 <= position < len(suspects):
-            self._guide.choose(suspects[position])
+        label_issues = self._session.guidance.label_issues
+        if 0 <= position < len(label_issues):
+            self._guide.choose(label_issues[position])
             self._show_buttons()

@@ -32,7 +32,7 @@ from napari_hrdv2.widgets.panels.parts import (
 )
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session import Picture
+    from napari_hrdv2.session import ImageEntry
     from napari_hrdv2.session.tasks.image_files import OpenedImage
     from napari_hrdv2.session.tasks.validation import ValidationResult
     from napari_hrdv2.widgets.controller import Controller
@@ -106,7 +106,7 @@ class ImagesPanel(QWidget):
         controller.link.images_changed.connect(self._later.throttle)
         controller.side.changed.connect(self._show_work)
         controller.closing.connect(self._later.cancel)
-        self._session.pictures_changed.connect(self._on_changed)
+        self._session.images_changed.connect(self._on_changed)
         self._session.classes_changed.connect(self._on_changed)
         self.show_pictures()
 
@@ -156,34 +156,34 @@ class ImagesPanel(QWidget):
         self._show_work()
 
     def _list_rows(self) -> list[_Row]:
-        link, pictures, rows = self._controller.link, self._session.pictures, []
+        link, images, rows = self._controller.link, self._session.images, []
         for layer in link.images():
             own = link.key_of(layer)
-            family = [one for one in pictures.family(own) if one.class_ids]
-            shown = pictures.find(own)
+            family = [one for one in images.family(own) if one.class_ids]
+            shown = images.find(own)
             if shown is not None and shown not in family:
                 family.append(shown)
-            for picture in family:
-                rows.append(self._row_of(picture))
+            for entry in family:
+                rows.append(self._row_of(entry))
             if not family:
                 rows.append(_Row(own, layer.name, None, "", "", "", is_current=False))
         return rows
 
-    def _row_of(self, picture: Picture) -> _Row:
-        counts = {} if picture.strokes is None else picture.strokes.counts
+    def _row_of(self, entry: ImageEntry) -> _Row:
+        counts = {} if entry.strokes is None else entry.strokes.counts
         names = self._session.classes
         detail = ", ".join(
             f"{names[i].name if i in names else i}: {count} px"
             for i, count in counts.items()
         )
         return _Row(
-            picture.key,
-            picture.name or picture.key,
-            picture.trains if counts else None,
+            entry.key,
+            entry.name or entry.key,
+            entry.trains if counts else None,
             _short(sum(counts.values())),
             detail,
-            _state(picture),
-            picture is self._session.current,
+            _state(entry),
+            entry is self._session.current,
         )
 
     def _item(self, one: _Row) -> QTreeWidgetItem:
@@ -204,8 +204,8 @@ class ImagesPanel(QWidget):
         return item
 
     def _signatures(self) -> dict[str, Any]:
-        painted = self._session.pictures.painted()
-        return {one.key: (one.strokes_digest, one.made_with) for one in painted}
+        painted = self._session.images.painted()
+        return {one.key: (one.scribbles_fingerprint, one.made_with) for one in painted}
 
     def _show_work(self) -> None:
         is_scoring = self._controller.side.kind == _SCORING
@@ -244,13 +244,13 @@ class ImagesPanel(QWidget):
 
     def _on_ticked(self, item: QTreeWidgetItem, column: int) -> None:
         key = item.data(0, _KEY)
-        if key in self._session.pictures:
+        if key in self._session.images:
             trains = item.checkState(0) == Qt.CheckState.Checked
             self._session.set_trains(key, trains)
             self._controller.train()
 
     def _on_clicked(self, item: QTreeWidgetItem, column: int) -> None:
-        self._controller.link.show_picture(item.data(0, _KEY))
+        self._controller.link.show_image(item.data(0, _KEY))
 
     def _on_add(self) -> None:
         paths, _ = QFileDialog.getOpenFileNames(self, "Add micrographs", "", _FILES)
@@ -301,9 +301,9 @@ def _short(count: int) -> str:
     return str(count) if count < 10_000 else f"{count / 1000:.0f}k"
 
 
-def _state(picture: Picture) -> str:
-    if picture.features is not None:
+def _state(entry: ImageEntry) -> str:
+    if entry.features is not None:
         return "ready"
-    if picture.awaited:
+    if entry.pending:
         return "…"
-    return "strokes" if picture.samples is not None else "none"
+    return "strokes" if entry.samples is not None else "none"

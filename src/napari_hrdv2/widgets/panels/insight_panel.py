@@ -52,7 +52,7 @@ class InsightPanel(QWidget):
     def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._controller, self._session = controller, controller.session
-        self._viewer, self._insight = controller.viewer, controller.session.insight
+        self._viewer, self._insight = controller.viewer, controller.session.inspection
         self._make_controls()
         self._lay_out()
         self._connect()
@@ -107,33 +107,33 @@ class InsightPanel(QWidget):
 
     def show_insight(self, event: object = None) -> None:
         """Enable what the backbone has; a tooltip says why the rest is not there."""
-        side, insight = self._controller.side, self._insight
+        side, inspection = self._controller.side, self._insight
         is_asked = side.has(_ATTENTION)
         self.attention.setText("Cancel" if is_asked else "Attention")
-        reason = "" if is_asked else insight.why_no_attention()
+        reason = "" if is_asked else inspection.why_no_attention()
         _enable(self.attention, reason, _ATTENTION_TIP)
-        _enable(self.regions, insight.why_no_regions(), _REGIONS_TIP)
-        reason = insight.why_no_partition()
+        _enable(self.regions, inspection.why_no_regions(), _REGIONS_TIP)
+        reason = inspection.why_no_partition()
         if not reason and self._controller.is_computing:
             reason = "the features are being computed"
         _enable(self.partition, reason, _PARTITION_TIP)
         _enable(self.use, reason, _USE_TIP)
         self.progress.setVisible(any(side.has(job) for job in _JOBS))
-        set_note(self.upsampler, insight.why_no_upsampler())
-        set_note(self.count, f"{insight.region_count()} {self._origin()}".strip())
+        set_note(self.upsampler, inspection.why_no_upsampler())
+        set_note(self.count, f"{inspection.region_count()} {self._origin()}".strip())
 
     def _origin(self) -> str:
         """Say where the regions of the image come from, if not from the network."""
-        picture = self._session.current
-        if picture is None or picture.partition is None:
+        entry = self._session.current
+        if entry is None or entry.partition is None:
             return ""
-        return f"Regions from {picture.partition.name}."
+        return f"Regions from {entry.partition.name}."
 
     def _layers(self) -> list[Labels]:
-        image, picture = self._controller.link.image, self._session.current
-        if image is None or picture is None:
+        image, entry = self._controller.link.image, self._session.current
+        if image is None or entry is None:
             return []
-        return show.partitions(self._viewer, image, picture.shape)
+        return show.partitions(self._viewer, image, entry.shape)
 
     def _on_progressed(self, stage: str, done: int, total: int) -> None:
         if self._controller.side.kind in _JOBS:
@@ -174,14 +174,14 @@ class InsightPanel(QWidget):
         self._controller.attempt(self._use, self.partition.currentIndex() - 1)
 
     def _use(self, position: int) -> None:
-        picture, layers = self._session.current, self._layers()
-        if picture is None or position >= len(layers):
+        entry, layers = self._session.current, self._layers()
+        if entry is None or position >= len(layers):
             return
         labels, name = None, ""
         if position >= 0:
             layer = layers[position]
             index = self._controller.link.index
-            labels, name = show.plane_of(layer, index, picture.shape), layer.name
+            labels, name = show.plane_of(layer, index, entry.shape), layer.name
         if self._insight.use_partition(labels, name):
             self._controller.compute_features()
         else:

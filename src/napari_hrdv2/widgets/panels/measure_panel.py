@@ -62,7 +62,7 @@ class FractionPart(QWidget):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller, self._session = controller, controller.session
-        self._measuring = controller.session.measuring
+        self._measuring = controller.session.measurement
         self._was_refining = self._is_owed = False
         self.rows = QTreeWidget(objectName="fraction_rows")
         self.rows.setRootIsDecorated(False)
@@ -104,7 +104,7 @@ class FractionPart(QWidget):
         if not self.isVisible():
             return
         side = self._controller.side
-        self._is_owed = self._session.refining.is_pending and side.has(REFINING)
+        self._is_owed = self._session.refinement.is_pending and side.has(REFINING)
         if self._is_owed:
             return
         try:
@@ -160,7 +160,7 @@ class FractionPart(QWidget):
         self.show_fractions()
         if self._measuring.measured is not None:
             return
-        if self._session.refining.is_pending:  # its result is measured instead
+        if self._session.refinement.is_pending:  # its result is measured instead
             self._is_owed = True
             self._controller.side.cancel(JOB)
         else:

@@ -25,7 +25,7 @@ from napari_hrdv2.widgets.panels.parts import (
     set_note,
     swatch,
 )
-from napari_hrdv2.widgets.viewer.instances import Splitting
+from napari_hrdv2.widgets.viewer.instances import InstanceOverlay
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.measure import ParticleTable
@@ -43,8 +43,8 @@ class ParticlePart(QWidget):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller, self._session = controller, controller.session
-        self._measuring = controller.session.measuring
-        self.splitting = Splitting(controller.link.viewer, controller)
+        self._measuring = controller.session.measurement
+        self.splitting = InstanceOverlay(controller.link.viewer, controller)
         self._make_controls()
         self._make_table()
         layout = QVBoxLayout(self)

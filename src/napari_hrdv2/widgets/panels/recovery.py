@@ -9,10 +9,10 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QFrame, QMessageBox, QVBoxLayout, QWidget
 
 from napari_hrdv2.widgets.panels.parts import combo_box, note, push_button, row
-from napari_hrdv2.widgets.workers.project import Reopener
+from napari_hrdv2.widgets.workers.project import ProjectLoader
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.project.autosave import Offer
+    from napari_hrdv2.session.project.autosave import AutosaveEntry
     from napari_hrdv2.widgets.controller import Controller
 
 
@@ -28,7 +28,7 @@ class RecoveryNotice(QFrame):
     def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
         super().__init__(parent, objectName="recovery")
         self._keeper = controller.keeper
-        self._reopener = Reopener(controller, self.ask)
+        self._reopener = ProjectLoader(controller, self.ask)
         self.text = note("recovery_text")
         self.text.setToolTip("What was kept when the program ended, or before")
         self.choice = combo_box("recovery_choice", "Which of the states to restore")
@@ -67,18 +67,18 @@ class RecoveryNotice(QFrame):
 
     def show_offers(self) -> None:
         """Show what there is, or nothing at all."""
-        offers = self._keeper.offers
+        autosaves = self._keeper.autosaves
         with QSignalBlocker(self.choice):
             self.choice.clear()
-            self.choice.addItems([_row_text(offer) for offer in offers])
-        self.choice.setVisible(len(offers) > 1)
-        self.setVisible(bool(offers))
+            self.choice.addItems([_row_text(offer) for offer in autosaves])
+        self.choice.setVisible(len(autosaves) > 1)
+        self.setVisible(bool(autosaves))
         self._show_text()
 
     @property
-    def _chosen(self) -> Offer | None:
-        row, offers = self.choice.currentIndex(), self._keeper.offers
-        return offers[row] if 0 <= row < len(offers) else None
+    def _chosen(self) -> AutosaveEntry | None:
+        row, autosaves = self.choice.currentIndex(), self._keeper.autosaves
+        return autosaves[row] if 0 <= row < len(autosaves) else None
 
     def _show_text(self) -> None:
         offer = self._chosen
@@ -101,20 +101,20 @@ class RecoveryNotice(QFrame):
             self._keeper.forget(offer)
 
 
-def _time_text(offer: Offer) -> str:
+def _time_text(offer: AutosaveEntry) -> str:
     """Return the time of day, with the date if it was another day."""
     then = offer.saved_at.astimezone()
     today = datetime.now().astimezone().date()
     return f"{then:%H:%M}" if then.date() == today else f"{then:%d %b %Y, %H:%M}"
 
 
-def _content(offer: Offer) -> str:
+def _content(offer: AutosaveEntry) -> str:
     many = f"{offer.strokes:,}".replace(",", "\N{NO-BREAK SPACE}")
     texts = [f"{len(offer.classes)} classes", f"{many} pixels"]
-    if len(offer.pictures) > 1:
-        texts.append(f"{len(offer.pictures)} images")
+    if len(offer.images) > 1:
+        texts.append(f"{len(offer.images)} images")
     return ", ".join(texts)
 
 
-def _row_text(offer: Offer) -> str:
+def _row_text(offer: AutosaveEntry) -> str:
     return f"{_time_text(offer)}: {_content(offer)}"

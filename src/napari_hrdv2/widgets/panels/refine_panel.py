@@ -45,7 +45,10 @@ class RefinePanel(QWidget):
     def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._controller = controller
-        self._session, self._refining = controller.session, controller.session.refining
+        self._session, self._refining = (
+            controller.session,
+            controller.session.refinement,
+        )
         self._rest = QSignalDebouncer(parent=self)
         self._rest.setTimeout(REST_TIME)
         self._rest.triggered.connect(self._on_rest)

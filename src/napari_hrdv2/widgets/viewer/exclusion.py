@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import napari.components
     from numpy.typing import NDArray
 
-    from napari_hrdv2.session import Picture
+    from napari_hrdv2.session import ImageEntry
     from napari_hrdv2.widgets.controller import Controller
 
 NAME, ROLE = "Left out", "left out"
@@ -52,14 +52,14 @@ class Exclusion(QObject):
         self.layer: Shapes | None = None
         self._image: Any = None
         self._is_armed = self._is_drawn = self._is_giving = self._is_refused = False
-        self._given: WeakKeyDictionary[Picture, Any] = WeakKeyDictionary()
+        self._given: WeakKeyDictionary[ImageEntry, Any] = WeakKeyDictionary()
         self._end_listening: list[Callable[[], None]] = []
         self._rest = QSignalDebouncer(parent=self)
         self._rest.setTimeout(REST_TIME)
         self._rest.triggered.connect(self.read)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         self._link.images_changed.connect(self.follow)
-        self._session.pictures_changed.connect(self.follow)
+        self._session.images_changed.connect(self.follow)
         controller.closing.connect(self._close)
         self.follow()
 
@@ -67,9 +67,9 @@ class Exclusion(QObject):
     def share(self) -> float:
         """How much of the current picture is left out."""
         current = self._session.current
-        if current is None or current.excluded is None:
+        if current is None or current.exclusion is None:
             return 0.0
-        return float(current.excluded.mean())
+        return float(current.exclusion.mean())
 
     def draw(self) -> None:
         """Put the rectangle tool into the user's hand, for one rectangle."""
@@ -120,37 +120,37 @@ class Exclusion(QObject):
         image, current = self._link.image, self._session.current
         self._listen(None if image is None else self._find_layer(image))
         if current is not None and image is not None:
-            for picture in self._family(current.key):
-                former = self._given.get(picture)
-                if picture.excluded is not former:  # a project brought it
-                    self._adopt(picture)
-                elif picture not in self._given:
-                    self._given[picture] = None
+            for entry in self._family(current.key):
+                former = self._given.get(entry)
+                if entry.exclusion is not former:  # a project brought it
+                    self._adopt(entry)
+                elif entry not in self._given:
+                    self._given[entry] = None
                     if self.layer is not None:
-                        self._give(picture, silent=True)
+                        self._give(entry, silent=True)
         self.changed.emit()
 
     # The session.
 
-    def _family(self, key: str) -> list[Picture]:
-        return self._session.pictures.family(key)
+    def _family(self, key: str) -> list[ImageEntry]:
+        return self._session.images.family(key)
 
-    def _give(self, picture: Picture, *, silent: bool = False) -> bool:
+    def _give(self, entry: ImageEntry, *, silent: bool = False) -> bool:
         """Leave out of a picture what the layer covers; return whether it changed."""
-        mask = mask_of(self._outlines(), picture.shape)
-        former = picture.excluded
+        mask = mask_of(self._outlines(), entry.shape)
+        former = entry.exclusion
         is_same = not mask.any() if former is None else np.array_equal(mask, former)
         if not is_same:
-            self._set(picture, mask, silent=silent)
-        self._given[picture] = picture.excluded
-        return picture.excluded is not former
+            self._set(entry, mask, silent=silent)
+        self._given[entry] = entry.exclusion
+        return entry.exclusion is not former
 
     def _set(
-        self, picture: Picture, mask: NDArray[np.bool_] | None, *, silent: bool
+        self, entry: ImageEntry, mask: NDArray[np.bool_] | None, *, silent: bool
     ) -> None:
         self._is_giving = True
         try:
-            self._session.set_excluded(mask, picture.key)
+            self._session.set_exclusion(mask, entry.key)
         except ValueError as error:  # nothing would be left
             if not silent:
                 self._is_refused = True
@@ -173,9 +173,9 @@ class Exclusion(QObject):
         self.layer.selected_data = {last}
         self.layer.remove_selected()
 
-    def _adopt(self, picture: Picture) -> None:
+    def _adopt(self, entry: ImageEntry) -> None:
         """Show in the layer what the session leaves out."""
-        mask = self._given[picture] = picture.excluded
+        mask = self._given[entry] = entry.exclusion
         outlines = [] if mask is None else [*map(outline_of, rectangles_of(mask))]
         if self.layer is None:
             self._make_layer(outlines)
@@ -261,10 +261,10 @@ class Exclusion(QObject):
             self._listen(None)
             self._rest.cancel()
         family = self._family(str(mark.get("image")))
-        for picture in family:
-            if picture.excluded is not None:
-                self._set(picture, None, silent=True)
-            self._given[picture] = picture.excluded
+        for entry in family:
+            if entry.exclusion is not None:
+                self._set(entry, None, silent=True)
+            self._given[entry] = entry.exclusion
         if self._session.current in family:
             self._train()
         self.changed.emit()

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import napari.components
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.guidance import Place, Suspect
-    from napari_hrdv2.session.guidance import Places, Suspects
+    from napari_hrdv2.core.guidance import LabelIssue, UncertainRegion
+    from napari_hrdv2.session.guidance import LabelIssues, UncertainRegions
     from napari_hrdv2.widgets.controller import Controller
 
 MARKS = "Suspicious strokes"
@@ -49,36 +49,36 @@ class Guide(QObject):
         super().__init__(controller)
         self._viewer, self._controller = viewer, controller
         self._session, self._link = controller.session, controller.link
-        self.place: Place | None = None
-        self.chosen: Suspect | None = None
+        self.place: UncertainRegion | None = None
+        self.chosen: LabelIssue | None = None
         self.marks: Shapes | None = None
-        self._session.guiding.changed.connect(self._on_changed)
+        self._session.guidance.changed.connect(self._on_changed)
         controller.closing.connect(self._close)
 
     # Uncertain places.
 
     def go_next(self) -> None:
         """Go to the next uncertain place; look for such places if need be."""
-        guiding = self._session.guiding
-        if guiding.has_places:
+        guidance = self._session.guidance
+        if guidance.has_uncertain_regions:
             self._visit_next()
             return
         try:
-            request = guiding.places_request()
+            request = guidance.uncertain_regions_request()
         except ValueError as error:
             self._session.say(str(error))
             return
         self._session.say("Looking for uncertain places.")
         self._controller.side.submit(_PLACES, request, self._on_places)
 
-    def _on_places(self, answer: Places) -> None:
-        if self._session.guiding.accept(answer):
+    def _on_places(self, answer: UncertainRegions) -> None:
+        if self._session.guidance.accept(answer):
             self._visit_next()
         else:  # a stroke came in between
             self.go_next()
 
     def _visit_next(self) -> None:
-        self.place = place = self._session.guiding.next_place()
+        self.place = place = self._session.guidance.next_uncertain_region()
         if place is None:
             self._session.say("The classifier is sure everywhere: no place stands out.")
         else:
@@ -88,48 +88,48 @@ class Guide(QObject):
 
     # Suspicious strokes.
 
-    def check_strokes(self) -> None:
+    def check_scribbles(self) -> None:
         """Look for strokes that all the others contradict."""
         self._link.flush()
         try:
-            request = self._session.guiding.suspects_request()
+            request = self._session.guidance.label_issues_request()
         except ValueError as error:
             self._session.say(str(error))
             return
         self._session.say("Checking each stroke by the others.")
         self._controller.side.submit(_SUSPECTS, request, self._on_suspects)
 
-    def choose(self, suspect: Suspect) -> None:
+    def choose(self, label_issue: LabelIssue) -> None:
         """Go to a suspicious stroke, and say what is suspicious."""
-        self.chosen = suspect
-        top, left, bottom, right = self._frame(suspect)
+        self.chosen = label_issue
+        top, left, bottom, right = self._frame(label_issue)
         radius = max(bottom - top, right - left) / 2
         self._show((top + bottom) / 2, (left + right) / 2, radius)
-        self._session.say(f"{suspect.reason}.")
+        self._session.say(f"{label_issue.reason}.")
         self._show_marks()
 
     def relabel(self) -> None:
         """Give the chosen stroke the class that the other strokes propose."""
         if self.chosen is not None:
-            self._session.guiding.relabel(self.chosen, self.chosen.predicted_id)
+            self._session.guidance.relabel(self.chosen, self.chosen.predicted_id)
 
     def erase(self) -> None:
         """Take the chosen stroke away."""
         if self.chosen is not None:
-            self._session.guiding.erase(self.chosen)
+            self._session.guidance.erase(self.chosen)
 
     def clear(self) -> None:
         """Take the list of suspicious strokes away, and their frames."""
         self._controller.side.cancel(_SUSPECTS)
-        self._session.guiding.drop_suspects()
+        self._session.guidance.drop_label_issues()
 
-    def _on_suspects(self, answer: Suspects) -> None:
-        if not self._session.guiding.accept(answer):
+    def _on_suspects(self, answer: LabelIssues) -> None:
+        if not self._session.guidance.accept(answer):
             current = self._session.current
             if current is not None and current.key == answer.key:
-                self.check_strokes()  # a stroke came in between
+                self.check_scribbles()  # a stroke came in between
             return
-        count = len(self._session.guiding.suspects)
+        count = len(self._session.guidance.label_issues)
         strokes = "1 stroke does" if count == 1 else f"{count} strokes do"
         self._session.say(
             f"{strokes} not go with the others."
@@ -140,10 +140,10 @@ class Guide(QObject):
     # What is seen of it.
 
     def _on_changed(self) -> None:
-        guiding = self._session.guiding
-        if self.place not in guiding.places:
+        guidance = self._session.guidance
+        if self.place not in guidance.places:
             self.place = None
-        if not any(self.chosen is suspect for suspect in guiding.suspects):
+        if not any(self.chosen is label_issue for label_issue in guidance.label_issues):
             self.chosen = None
         self._show_marks()
         self.changed.emit()
@@ -164,9 +164,9 @@ class Guide(QObject):
         """Return a pixel of the current picture in the data of its layer."""
         return (*plane_index(self._session.current.key), row, column)
 
-    def _frame(self, suspect: Suspect) -> tuple[float, float, float, float]:
+    def _frame(self, label_issue: LabelIssue) -> tuple[float, float, float, float]:
         """Return top, left, bottom and right of the frame around a stroke."""
-        rows, columns = np.divmod(suspect.pixels, self._session.current.shape[1])
+        rows, columns = np.divmod(label_issue.pixels, self._session.current.shape[1])
         return (
             rows.min() - _MARGIN,
             columns.min() - _MARGIN,
@@ -181,39 +181,39 @@ class Guide(QObject):
         active = layers.selection.active
         if former is not None and former in layers:
             layers.remove(former)
-        suspects = self._session.guiding.suspects
-        if suspects and self._link.image is not None:
-            self.marks = self._make_marks(suspects)
+        label_issues = self._session.guidance.label_issues
+        if label_issues and self._link.image is not None:
+            self.marks = self._make_marks(label_issues)
             layers.append(self.marks)
         if active is not None and active in layers:
             layers.selection.active = active
 
-    def _make_marks(self, suspects: tuple[Suspect, ...]) -> Shapes:
+    def _make_marks(self, label_issues: tuple[LabelIssue, ...]) -> Shapes:
         image = self._link.image
         thickness = max(1.0, min(self._session.current.shape) / 300)
         layer = Shapes(
-            [self._corners(suspect) for suspect in suspects],
+            [self._corners(label_issue) for label_issue in label_issues],
             shape_type="rectangle",
             name=MARKS,
             edge_color=[
-                _EDGE_CHOSEN if suspect is self.chosen else _EDGE
-                for suspect in suspects
+                _EDGE_CHOSEN if label_issue is self.chosen else _EDGE
+                for label_issue in label_issues
             ],
             edge_width=thickness,
             face_color="transparent",
-            features={"reason": [suspect.reason for suspect in suspects]},
+            features={"reason": [label_issue.reason for label_issue in label_issues]},
             metadata=make.mark_of("suspects", make.id_of(self._viewer, image)),
             **make.spatial_metadata(image),
         )
         layer.editable = False
         return layer
 
-    def _corners(self, suspect: Suspect) -> NDArray[np.float64]:
+    def _corners(self, label_issue: LabelIssue) -> NDArray[np.float64]:
         """Return the (4, dimensions) corners of the frame around a stroke."""
-        top, left, bottom, right = self._frame(suspect)
+        top, left, bottom, right = self._frame(label_issue)
         around = ((top, left), (top, right), (bottom, right), (bottom, left))
         return np.array([self._point(*corner) for corner in around], np.float64)
 
     def _close(self) -> None:
         """Hear of the session no more; the layer stays as it is."""
-        self._session.guiding.changed.disconnect(self._on_changed)
+        self._session.guidance.changed.disconnect(self._on_changed)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.session.inspection import Attention, Regions
-    from napari_hrdv2.widgets.viewer.link import ViewerLink
+    from napari_hrdv2.widgets.viewer.link import LayerSync
     from napari_hrdv2.widgets.viewer.planes import Index
 
 ATTENTION, REGIONS, BORDERS = "attention", "regions", "region borders"
@@ -26,7 +26,7 @@ _BORDER_COLORS = {None: "transparent", 0: "transparent", 1: "yellow"}
 
 
 def show_attention(
-    viewer: napari.components.ViewerModel, link: ViewerLink, answer: Attention
+    viewer: napari.components.ViewerModel, link: LayerSync, answer: Attention
 ) -> Image | None:
     """Show the maps over their image, with a slider for the heads if there are many.
 
@@ -52,7 +52,7 @@ def show_attention(
 
 
 def show_regions(
-    viewer: napari.components.ViewerModel, link: ViewerLink, answer: Regions
+    viewer: napari.components.ViewerModel, link: LayerSync, answer: Regions
 ) -> Labels | None:
     """Show the borders of the regions, and keep the regions ready beneath them."""
     image, index = link.layer_of(answer.key), plane_index(answer.key)
@@ -134,7 +134,7 @@ def _place(
 
 
 def _put(
-    viewer: napari.components.ViewerModel, link: ViewerLink, layer: Image | Labels
+    viewer: napari.components.ViewerModel, link: LayerSync, layer: Image | Labels
 ) -> None:
     """Add a layer beneath the strokes, which stay selected; the former one goes."""
     layers, active = viewer.layers, viewer.layers.selection.active

@@ -31,7 +31,7 @@ ROLE = "instances"
 JOB = "objects"  # what the side work calls it
 
 
-class Splitting(QObject):
+class InstanceOverlay(QObject):
     """Splits a class into objects, and shows them until their layer is removed.
 
     Attributes
@@ -72,7 +72,7 @@ class Splitting(QObject):
 
     def go_to(self, number: int) -> None:
         """Take the view to an object, and select it in the layer."""
-        objects, image = self._session.measuring.objects, self._link.image
+        objects, image = self._session.measurement.objects, self._link.image
         if objects is None or self.layer is None or image is None:
             return
         rows, columns = np.nonzero(objects.labels == number)
@@ -95,7 +95,7 @@ class Splitting(QObject):
         assert self._asked is not None
         _, class_id, method, min_distance = self._asked
         try:
-            request = self._session.measuring.objects_request(
+            request = self._session.measurement.objects_request(
                 class_id,
                 method,
                 min_distance=min_distance,
@@ -110,7 +110,7 @@ class Splitting(QObject):
     def _on_objects(self, answer: Objects) -> None:
         if self._asked is None or self._asked[:2] != (answer.key, answer.class_id):
             return
-        if not self._session.measuring.accept(answer):
+        if not self._session.measurement.accept(answer):
             return
         self._show(answer)
         self.changed.emit()
@@ -122,14 +122,16 @@ class Splitting(QObject):
             return
         if current is None or current.key != self._asked[0]:
             self._forget()  # its layer stays
-        elif self._session.phase_fractions() and not self._session.refining.is_pending:
+        elif (
+            self._session.phase_fractions() and not self._session.refinement.is_pending
+        ):
             self._ask()
 
     def _forget(self) -> None:
         self._asked = None
         self._controller.side.cancel(JOB)
         self._follow(None)
-        self._session.measuring.drop_objects()
+        self._session.measurement.drop_objects()
         self.changed.emit()
 
     # The layer.

@@ -13,7 +13,7 @@ from napari_hrdv2.session.next_step import next_step
 from napari_hrdv2.session.stacks import neighbours, plane_index, plane_key
 from napari_hrdv2.widgets.viewer import layers as make
 from napari_hrdv2.widgets.viewer import planes
-from napari_hrdv2.widgets.viewer.picture_layers import PictureLayers
+from napari_hrdv2.widgets.viewer.picture_layers import ImageLayerIndex
 from napari_hrdv2.widgets.viewer.stroke_listener import Strokes
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SCROLL_TIME = 100  # milliseconds for which a slider rests before its plane is t
 _DIMS_EVENTS = ("current_step", "ndisplay", "order")
 
 
-class ViewerLink(PictureLayers):
+class LayerSync(ImageLayerIndex):
     """Finds the image, makes the layers to paint on, and shows the result.
 
     A plain object beside the dock widget, so that it can still disconnect when the
@@ -103,7 +103,7 @@ class ViewerLink(PictureLayers):
             self._show_picture()
         self.images_changed.emit()
 
-    def show_picture(self, key: str) -> None:
+    def show_image(self, key: str) -> None:
         """Go to a picture: its image, and by the sliders its plane."""
         image = self.layer_of(key)
         if image is None:
@@ -114,8 +114,8 @@ class ViewerLink(PictureLayers):
 
     def prepare_scribbles(self) -> None:
         """Make the layer to paint on unless it is there, and arm the brush."""
-        picture = self._session.current
-        if self.image is None or picture is None:
+        entry = self._session.current
+        if self.image is None or entry is None:
             return
         layer = self._strokes.layer
         if layer is None or layer not in self._viewer.layers:
@@ -131,7 +131,7 @@ class ViewerLink(PictureLayers):
                 make.take_classes(classes, self.scribbles)
             make.show_classes(self.scribbles, classes)
             self._strokes.listen(self.scribbles)
-        make.arm_brush(self._viewer, self.scribbles, picture.shape)
+        make.arm_brush(self._viewer, self.scribbles, entry.shape)
         self._strokes.wait()
 
     def flush(self) -> None:
@@ -147,10 +147,10 @@ class ViewerLink(PictureLayers):
 
     def visible_region(self) -> tuple[slice, slice] | None:
         """Return the rows and columns of the picture that are on the screen."""
-        picture = self._session.current
-        if self.image is None or picture is None:
+        entry = self._session.current
+        if self.image is None or entry is None:
             return None
-        return planes.visible(self.image, picture.shape)
+        return planes.visible(self.image, entry.shape)
 
     def keys_ahead(self) -> list[str]:
         """Return the planes that the user may look at next."""
@@ -160,7 +160,7 @@ class ViewerLink(PictureLayers):
         axis, step = self._travel
         near = neighbours(self.index, planes.sizes(image), axis=axis, step=step)
         try:
-            self._ahead = [self.add_picture(image, index) for index in near]
+            self._ahead = [self.add_entry(image, index) for index in near]
         except ValueError:  # the stack has just become another one
             return []
         return list(self._ahead)
@@ -170,8 +170,8 @@ class ViewerLink(PictureLayers):
         current = self._session.current
         if current is None or current.features is not None or current.key == key:
             return False
-        picture = self._session.pictures.find(key)
-        return key in self._ahead and (picture is None or not picture.class_ids)
+        entry = self._session.images.find(key)
+        return key in self._ahead and (entry is None or not entry.class_ids)
 
     def show_scribbles(self, key: str, labels: ArrayLike) -> Labels:
         """Write the (H, W) strokes of a picture into its layer, made if need be.
@@ -184,7 +184,7 @@ class ViewerLink(PictureLayers):
         image, index = self.layer_of(key), plane_index(key)
         if image is None:
             raise ValueError(f"key: {key} is no image that is open")
-        self.add_picture(image, index)
+        self.add_entry(image, index)
         changed = self._session.set_scribbles(labels, key)
         layer = self._made_scribbles(image)
         make.write_plane(layer, index, np.asarray(labels))
@@ -227,7 +227,7 @@ class ViewerLink(PictureLayers):
             return
         self.index = planes.shown(self._viewer, image)
         key = plane_key(self._images.id_of(image), self.index)
-        known = None if are_new else self._session.pictures.find(key)
+        known = None if are_new else self._session.images.find(key)
         self.segmentation = self._labels_of(image, "segmentation")
         try:
             pixels = planes.pixels(image, self.index) if known is None else known.image
@@ -301,23 +301,23 @@ class ViewerLink(PictureLayers):
             self._session.set_image(None)
         came, gone = self._images.take_stock()
         for image in gone:
-            for picture in self._session.pictures.family(image):
-                self._session.remove_picture(picture.key)
+            for entry in self._session.images.family(image):
+                self._session.remove_image(entry.key)
         if self.image is None:
             self.select_first()
         elif came and self._session.is_idle:
             self.select_image(came[-1])
         for image, known in self._images.ids.items():
-            for picture in self._session.pictures.family(known):
-                picture.name = self._about(image, plane_index(picture.key))["name"]
+            for entry in self._session.images.family(known):
+                entry.name = self._about(image, plane_index(entry.key))["name"]
         self.images_changed.emit()
 
     def _on_data_replaced(self, image: Image) -> None:
         """Begin anew on other pixels; strokes stay if they still fit."""
         session, former = self._session, self._session.current
-        for picture in session.pictures.family(self._images.id_of(image)):
-            if picture is not former:
-                session.remove_picture(picture.key)
+        for entry in session.images.family(self._images.id_of(image)):
+            if entry is not former:
+                session.remove_image(entry.key)
         if image == self.image:
             if self.scribbles is not None and not self._fits(self.scribbles):
                 self._strokes.listen(None)
@@ -325,8 +325,8 @@ class ViewerLink(PictureLayers):
             self._strokes.is_wide = True
             self._show_picture(are_new=True)
             is_left = former is not None and former is not session.current
-            if is_left and session.pictures.get(former.key) is former:
-                session.remove_picture(former.key)  # a plane that is there no more
+            if is_left and session.images.get(former.key) is former:
+                session.remove_image(former.key)  # a plane that is there no more
         elif not planes.unnamed(image):
             layer = self._labels_of(image, "scribbles")
             if layer is not None:
@@ -334,9 +334,9 @@ class ViewerLink(PictureLayers):
         self.images_changed.emit()
 
     def _on_axes_named(self, image: Image) -> None:
-        for picture in self._session.pictures.family(self._images.id_of(image)):
-            about = self._about(image, plane_index(picture.key))
-            picture.plane, picture.name = about["plane"], about["name"]
+        for entry in self._session.images.family(self._images.id_of(image)):
+            about = self._about(image, plane_index(entry.key))
+            entry.plane, entry.name = about["plane"], about["name"]
         self._on_moved(image)
         if image == self.image:
             self._follow_view()
@@ -345,8 +345,8 @@ class ViewerLink(PictureLayers):
     def _on_moved(self, image: Image) -> None:
         for role in ("scribbles", "segmentation"):
             make.place_like(self._labels_of(image, role), image)
-        for picture in self._session.pictures.family(self._images.id_of(image)):
-            picture.pixel_size = make.pixel_size_of(image)
+        for entry in self._session.images.family(self._images.id_of(image)):
+            entry.pixel_size = make.pixel_size_of(image)
 
     # The user paints.
 

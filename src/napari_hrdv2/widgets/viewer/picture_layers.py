@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.widgets.viewer.planes import Index
 
 
-class PictureLayers(QObject):
+class ImageLayerIndex(QObject):
     """Tells which layer a picture comes from, and which hold its strokes and result.
 
     Parameters
@@ -69,7 +69,7 @@ class PictureLayers(QObject):
         """Return the layer with the result of a picture, of a stack with all its."""
         return self._labels_of(self.layer_of(key), "segmentation")
 
-    def add_picture(self, image: Image, index: Index = ()) -> str:
+    def add_entry(self, image: Image, index: Index = ()) -> str:
         """Make an image, or a plane of it, a picture of the session; return its key.
 
         Raises
@@ -78,9 +78,9 @@ class PictureLayers(QObject):
             If there is no such plane, or an axis has no name yet.
         """
         key = plane_key(self._images.id_of(image), index)
-        if key not in self._session.pictures:
+        if key not in self._session.images:
             pixels = planes.pixels(image, index)
-            self._session.pictures.add(pixels, key, **self._about(image, index))
+            self._session.images.add(pixels, key, **self._about(image, index))
         return key
 
     def read_strokes(
@@ -114,15 +114,15 @@ class PictureLayers(QObject):
             raise ValueError(
                 f"labels: shape {layer.data.shape} is not that of the image, {shape}"
             )
-        keys = {one.key for one in self._session.pictures.family(of_image)}
+        keys = {one.key for one in self._session.images.family(of_image)}
         if everywhere and layer is not None:
-            keys |= {self.add_picture(image, i) for i in painted_planes(layer)}
+            keys |= {self.add_entry(image, i) for i in painted_planes(layer)}
         elif only:
             keys &= set(only)
         changed = False
         for key in sorted(keys):
             labels = None if layer is None else np.asarray(layer.data[plane_index(key)])
-            known: Any = self._session.pictures[key].scribbles
+            known: Any = self._session.images[key].scribbles
             is_known = labels is not None and known is not None
             if not is_known or not np.array_equal(known.labels, labels):
                 changed |= self._session.set_scribbles(labels, key)
@@ -130,10 +130,10 @@ class PictureLayers(QObject):
 
     def write_scribbles(self, key: str) -> None:
         """Write strokes that the session changed into their layer; can be undone."""
-        picture, layer = self._session.pictures[key], self.scribbles_of(key)
-        if picture.scribbles is None or layer is None:
+        entry, layer = self._session.images[key], self.scribbles_of(key)
+        if entry.scribbles is None or layer is None:
             return
-        index, labels = plane_index(key), picture.scribbles.labels
+        index, labels = plane_index(key), entry.scribbles.labels
         places = np.nonzero(layer.data[index] != labels)
         if places[0].size:
             plane = tuple(np.full(len(places[0]), place) for place in index)
@@ -145,12 +145,12 @@ class PictureLayers(QObject):
 
     def write_result(self, key: str) -> None:
         """Write the result of a picture, shown or not, into its layer."""
-        image, picture = self.layer_of(key), self._session.pictures.find(key)
-        if image is None or picture is None or picture.result is None:
+        image, entry = self.layer_of(key), self._session.images.find(key)
+        if image is None or entry is None or entry.result is None:
             return
         layer = self.segmentation_of(key)
         layer = layer or self._made_segmentation(image, self.scribbles_of(key))
-        make.write_plane(layer, plane_index(key), picture.result.shown)
+        make.write_plane(layer, plane_index(key), entry.result.shown)
 
     def unnamed_axes(self) -> list[tuple[int, int]]:
         """Return the axes of the image that must be named first, and their sizes."""

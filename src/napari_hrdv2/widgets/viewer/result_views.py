@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import napari.components
     from numpy.typing import NDArray
 
-    from napari_hrdv2.session.guidance import DoubtMap
+    from napari_hrdv2.session.guidance import UncertaintyMap
     from napari_hrdv2.widgets.controller import Controller
 
 RESULT, PROBABILITY, UNCERTAINTY = VIEWS = ("result", "probability", "uncertainty")
@@ -103,13 +103,13 @@ class ResultViews(QObject):
     def _ask(self, *, silent: bool = False) -> bool:
         """Ask for the map that is shown; return False if there can be none."""
         try:
-            request = self._session.guiding.doubt_request(self._class_shown())
+            request = self._session.guidance.uncertainty_request(self._class_shown())
         except ValueError as error:
             if not silent:
                 self._session.say(str(error))
             return False
         current = self._session.current
-        self._asked = (current.result.labels, current.excluded)
+        self._asked = (current.result.labels, current.exclusion)
         self._controller.side.submit(
             _JOB, request, self._on_map, hear_failure=self._on_failure
         )
@@ -122,8 +122,8 @@ class ResultViews(QObject):
         if current is None or current.result is None:
             return False
         is_there = self.layer is not None or self._controller.side.has(_JOB)
-        labels, excluded = self._asked
-        is_same = current.result.labels is labels and current.excluded is excluded
+        labels, exclusion = self._asked
+        is_same = current.result.labels is labels and current.exclusion is exclusion
         return is_there and is_same
 
     def _on_failure(self, error: Exception) -> None:
@@ -137,7 +137,7 @@ class ResultViews(QObject):
         scribbles = self._link.scribbles
         return 1 if scribbles is None else int(scribbles.selected_label)
 
-    def _on_map(self, answer: DoubtMap) -> None:
+    def _on_map(self, answer: UncertaintyMap) -> None:
         current = self._session.current
         if (
             self.shown == RESULT

@@ -22,7 +22,7 @@ def write_strokes(controller: Controller, key: str, labels: NDArray[Any]) -> Non
     """
     session, link = controller.session, controller.link
     layer = link.scribbles_of(key)
-    is_there = layer is not None and key in session.pictures
+    is_there = layer is not None and key in session.images
     if not is_there or not np.can_cast(labels.dtype, layer.data.dtype):
         link.show_scribbles(key, labels)
         return

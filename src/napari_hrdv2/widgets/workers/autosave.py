@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalThrottler
 
-from napari_hrdv2.session.project.autosave import Autosave, Offer
-from napari_hrdv2.session.project.autosaver import Keeping
+from napari_hrdv2.session.project.autosave import AutosaveEntry, AutosaveStore
+from napari_hrdv2.session.project.autosaver import Autosaver
 from napari_hrdv2.session.project.format import SUFFIX
 from napari_hrdv2.session.project.opening import Look, LookRequest
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from napari_hrdv2.session.picture import Picture
+    from napari_hrdv2.session.image_entry import ImageEntry
     from napari_hrdv2.widgets.controller import Controller
 
 KEEP_TIME = 1000  # milliseconds from a change to the write: what a crash can cost
@@ -46,25 +46,25 @@ class Keeper(QObject):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller, self._session = controller, controller.session
-        self.keeping: Keeping | None = None
-        self.offers: tuple[Offer, ...] = ()
-        self._declined: set[tuple[str, Offer]] = set()  # with the picture
+        self.keeping: Autosaver | None = None
+        self.autosaves: tuple[AutosaveEntry, ...] = ()
+        self._declined: set[tuple[str, AutosaveEntry]] = set()  # with the picture
         self._saved_at: dict[str, datetime] = {}
-        self._seen: weakref.ref[Picture] | None = None
+        self._seen: weakref.ref[ImageEntry] | None = None
         self._told = ""
         if not controller.preferences.autosave:
             return
         self._soon = QSignalThrottler(parent=self)
         self._soon.setTimeout(KEEP_TIME)
-        self.keeping = Keeping(
+        self.keeping = Autosaver(
             self._session,
-            Autosave(controller.preferences.autosave_folder or None),
+            AutosaveStore(controller.preferences.autosave_folder or None),
             soon=self._soon.throttle,
             on_error=self._failed.emit,  # from another thread
         )
         self._soon.triggered.connect(self.keeping.keep)
         self._failed.connect(self._on_failed)
-        self._session.pictures_changed.connect(self._on_pictures_changed)
+        self._session.images_changed.connect(self._on_images_changed)
         controller.closing.connect(self.close)
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class Keeper(QObject):
         if any(folder.glob(f"*{SUFFIX}")):
             own = frozenset(self.keeping.written)
             request = LookRequest(
-                current.key, current.image, self.keeping.digests, folder, own
+                current.key, current.image, self.keeping.fingerprints, folder, own
             )
             self._controller.side.submit("autosaves", request, self._on_looked)
 
@@ -97,22 +97,22 @@ class Keeper(QObject):
         """Show these offers no more on this picture, while this window is open."""
         current = self._session.current
         if current is not None:
-            self._declined |= {(current.key, offer) for offer in self.offers}
+            self._declined |= {(current.key, offer) for offer in self.autosaves}
         self._show(())
 
-    def forget(self, offer: Offer) -> None:
+    def forget(self, offer: AutosaveEntry) -> None:
         """Remove an autosave for good."""
         if self.keeping is None:
             return
         if self._controller.attempt(self.keeping.autosave.discard, offer):
-            self._show(tuple(one for one in self.offers if one != offer))
+            self._show(tuple(one for one in self.autosaves if one != offer))
 
-    def _show(self, offers: tuple[Offer, ...]) -> None:
-        if offers != self.offers:
-            self.offers = offers
+    def _show(self, autosaves: tuple[AutosaveEntry, ...]) -> None:
+        if autosaves != self.autosaves:
+            self.autosaves = autosaves
             self.changed.emit()
 
-    def _on_pictures_changed(self) -> None:
+    def _on_images_changed(self) -> None:
         seen = None if self._seen is None else self._seen()
         if seen is not self._session.current:
             self.look()
@@ -127,7 +127,7 @@ class Keeper(QObject):
         self._show(
             tuple(
                 offer
-                for offer in look.offers
+                for offer in look.autosaves
                 if (current.key, offer) not in self._declined
                 and (since is None or offer.saved_at > since)
             )

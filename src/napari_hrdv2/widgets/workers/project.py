@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 
 from napari_hrdv2.session.project.opening import Reopened, ReopenRequest, Stack
-from napari_hrdv2.session.project.snapshot import Digests, take_over, takes_back
+from napari_hrdv2.session.project.snapshot import Fingerprints, take_over, takes_back
 from napari_hrdv2.session.stacks import image_id
 from napari_hrdv2.widgets.viewer import planes
 from napari_hrdv2.widgets.viewer.stroke_writing import write_strokes
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.project.format import SavedPicture
+    from napari_hrdv2.session.project.format import SavedImage
     from napari_hrdv2.widgets.controller import Controller
 
 Ask = Callable[[str], bool]
 
 
-class Reopener(QObject):
+class ProjectLoader(QObject):
     """Reads projects in the worker thread and shows them.
 
     Parameters
@@ -48,7 +48,7 @@ class Reopener(QObject):
         self._controller, self._session = controller, controller.session
         self._ask = ask
         self._path: Path | None = None
-        self.missing: tuple[SavedPicture, ...] = ()
+        self.missing: tuple[SavedImage, ...] = ()
 
     def open(self, path: str | os.PathLike[str]) -> None:
         """Open a project with its images, beside those that are open."""
@@ -75,13 +75,13 @@ class Reopener(QObject):
     ) -> None:
         link, keeping = self._controller.link, self._controller.keeper.keeping
         link.flush()
-        current, pictures = self._session.current, self._session.pictures.values()
+        current, images = self._session.current, self._session.images.values()
         request = ReopenRequest(
             path,
             # Where an image is open twice, the work is for the one that is shown.
-            tuple(sorted(pictures, key=lambda one: one is not current)),
+            tuple(sorted(images, key=lambda one: one is not current)),
             self._stacks(),
-            keeping.digests if keeping is not None else Digests(),
+            keeping.fingerprints if keeping is not None else Fingerprints(),
             reads_images=reads_images,
             folder=folder,
             salvage=is_damaged,
@@ -107,8 +107,8 @@ class Reopener(QObject):
     def _on_located(self, found: Reopened) -> None:
         """Take only what was missing; the user has gone on with the rest."""
         wanted = {saved.key for saved in self.missing}
-        pictures = tuple(one for one in found.project.pictures if one.key in wanted)
-        project = replace(found.project, pictures=pictures, current=None)
+        images = tuple(one for one in found.project.images if one.key in wanted)
+        project = replace(found.project, images=images, current=None)
         keys = {theirs: key for theirs, key in found.keys.items() if theirs in wanted}
         self._on_opened(replace(found, project=project, keys=keys))
 
@@ -125,9 +125,9 @@ class Reopener(QObject):
         keys = self._open_keys(found)
         erases = takes_back(self._session, found.project, keys)
         names = [
-            self._session.pictures[key].name
+            self._session.images[key].name
             for saved, key in _pairs(found, keys)
-            if key in self._session.pictures
+            if key in self._session.images
             and (erases or saved.scribbles is not None)
             and self._is_painted(key)
             and not self._has(key, saved)
@@ -143,11 +143,11 @@ class Reopener(QObject):
         return {one: key for one, key in keys.items() if link.layer_of(key) is not None}
 
     def _is_painted(self, key: str) -> bool:
-        scribbles = self._session.pictures[key].scribbles
+        scribbles = self._session.images[key].scribbles
         return scribbles is not None and bool(scribbles.class_ids)
 
-    def _has(self, key: str, saved: SavedPicture) -> bool:
-        scribbles = self._session.pictures[key].scribbles
+    def _has(self, key: str, saved: SavedImage) -> bool:
+        scribbles = self._session.images[key].scribbles
         if scribbles is None or saved.scribbles is None:
             return False
         return bool((scribbles.labels == saved.scribbles).all())
@@ -161,7 +161,7 @@ class Reopener(QObject):
         notes = list(take_over(self._session, found.project, keys, write=write))
         chosen = keys.get(found.project.current or "")
         if chosen is not None:
-            link.show_picture(chosen)
+            link.show_image(chosen)
             # Another image has levels of its own, but here they belong to the project.
             levels = found.project.settings.value_range
             self._session.configure(value_range=levels)
@@ -183,7 +183,7 @@ class Reopener(QObject):
     def _add_images(self, found: Reopened) -> dict[str, str]:
         """Open images as layers, and return their keys by those in the project."""
         link, keys = self._controller.link, {}
-        for saved in found.project.pictures:
+        for saved in found.project.images:
             if saved.key not in found.images:
                 continue
             size, unit = saved.pixel_size or (None, "pixel")
@@ -196,19 +196,19 @@ class Reopener(QObject):
                 pixel_size=size,
                 unit=unit,
             )
-            keys[saved.key] = link.add_picture(layer)
+            keys[saved.key] = link.add_entry(layer)
         return keys
 
 
 def _pairs(
     found: Reopened, keys: dict[str, str] | None = None
-) -> list[tuple[SavedPicture, str]]:
+) -> list[tuple[SavedImage, str]]:
     keys = found.keys if keys is None else keys
-    pictures = found.project.pictures
-    return [(saved, keys[saved.key]) for saved in pictures if saved.key in keys]
+    images = found.project.images
+    return [(saved, keys[saved.key]) for saved in images if saved.key in keys]
 
 
-def _missing_text(missing: tuple[SavedPicture, ...]) -> str:
+def _missing_text(missing: tuple[SavedImage, ...]) -> str:
     listed = ", ".join(saved.source or saved.name for saved in missing)
     if any(saved.plane for saved in missing):
         return f"Not found: {listed}; open the stack, then the project again."

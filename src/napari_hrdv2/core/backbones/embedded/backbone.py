@@ -62,7 +62,7 @@ class EmbeddedBackbone:
     default_transforms = "identity"
     absolute_levels = False
     activations = 4  # in float32
-    surroundings = 16
+    context_cell = 16
     dtype = torch.float16
 
     def __init__(
@@ -72,7 +72,7 @@ class EmbeddedBackbone:
         weights: str | os.PathLike[str] | None = None,
     ) -> None:
         loaded = load_weights(weights)
-        self._loaded, self._trust = loaded.network, loaded.trust
+        self._loaded, self._channel_weights = loaded.network, loaded.channel_weights
         self.weights_hash = loaded.hash
         self.steps = NETWORK_STEPS + FILTER_STEPS
         self._move(torch.device(device), dtype)
@@ -90,9 +90,9 @@ class EmbeddedBackbone:
         """Return the channels of a token for grey (1) or RGB (3) images."""
         return self.network.config.channels + len(filter_names(image_channels))
 
-    def trust_for(self, image_channels: int) -> Tensor:
+    def channel_weights_for(self, image_channels: int) -> Tensor:
         """Return how much training found each channel, standardised, to be worth."""
-        return self._trust[: self.channels_for(image_channels)]
+        return self._channel_weights[: self.channels_for(image_channels)]
 
     def to(self, device: str | torch.device) -> Self:
         """Move to a device and return itself."""

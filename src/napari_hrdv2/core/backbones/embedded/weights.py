@@ -37,15 +37,19 @@ class EmbeddedWeights:
     """
 
     network: ConvNet
-    trust: Tensor
+    channel_weights: Tensor
     hash: str
 
 
 def save_weights(
-    network: ConvNet, trust: Tensor, path: str | os.PathLike[str], *, trained: str
+    network: ConvNet,
+    channel_weights: Tensor,
+    path: str | os.PathLike[str],
+    *,
+    trained: str,
 ) -> None:
     """Write a network that was trained, in float16, with a word on how."""
-    state = network.folded().half().state_dict() | {"trust": trust.half()}
+    state = network.folded().half().state_dict() | {"trust": channel_weights.half()}
     tensors = {name: tensor.contiguous() for name, tensor in state.items()}
     metadata = {"config": network.config.to_json(), "trained": trained}
     with atomic_path(path) as temporary:
@@ -73,24 +77,27 @@ def load_weights(source: str | os.PathLike[str] | None = None) -> EmbeddedWeight
             config = ConvNetConfig.from_json((file.metadata() or {})["config"])
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - it has no other way
         network = ConvNet(config).folded()
-        digest, trust = fingerprint(state), state.pop("trust")
+        weights_hash, channel_weights = fingerprint(state), state.pop("trust")
         network.load_state_dict(state)
-        if trust.shape != (_channels(config),) or not (trust > 0).all():
+        if (
+            channel_weights.shape != (_channels(config),)
+            or not (channel_weights > 0).all()
+        ):
             raise ValueError("trust is not one positive number for each channel")
     except (*_UNREADABLE, *_UNFIT) as error:
         raise WeightsError(
             f"weights: {path} is not a file of the embedded backbone, which "
             "training/train.py writes"
         ) from error
-    return EmbeddedWeights(network.requires_grad_(False), trust, digest)
+    return EmbeddedWeights(network.requires_grad_(False), channel_weights, weights_hash)
 
 
 def _random_weights() -> EmbeddedWeights:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = ConvNet(ConvNetConfig()).folded()
-    trust = torch.ones(_channels(network.config))
-    return EmbeddedWeights(network.requires_grad_(False), trust, "random")
+    channel_weights = torch.ones(_channels(network.config))
+    return EmbeddedWeights(network.requires_grad_(False), channel_weights, "random")
 
 
 def _channels(config: ConvNetConfig) -> int:

@@ -213,17 +213,17 @@ def _extract(
     reported: _Counted,
     path: str | os.PathLike[str],
 ) -> None:
-    digest = hashlib.sha256()
+    fingerprint = hashlib.sha256()
     try:
         with archive.open(member.name) as source, open(place, "wb") as file:
             for piece in reported.pieces(source):
-                digest.update(piece)
+                fingerprint.update(piece)
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
     except (zipfile.BadZipFile, EOFError) as error:
         raise _damaged(member, path) from error
-    if digest.hexdigest() != member.sha256:
+    if fingerprint.hexdigest() != member.sha256:
         raise _damaged(member, path)
 
 

@@ -106,7 +106,7 @@ class FilterBank:
     default_transforms = "identity"
     absolute_levels = True
     activations = 0  # it works on planes of the image
-    surroundings = 16
+    context_cell = 16
     weights_hash = ""
     steps = STEPS
 
@@ -123,7 +123,7 @@ class FilterBank:
         """Return the number of filter channels for grey (1) or RGB (3) images."""
         return len(filter_names(_checked(image_channels)))
 
-    def trust_for(self, image_channels: int) -> None:
+    def channel_weights_for(self, image_channels: int) -> None:
         """Return that all channels are trusted alike."""
         return
 

@@ -72,7 +72,7 @@ class SpitBackbone:
     patch_size = BINS  # about the side of a region
     has_regions = True
     activations = 14  # as a ViT's
-    surroundings = 0
+    context_cell = 0
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class SpitBackbone:
         """Return the floating-point operations of a pass over so many regions."""
         return operations(self.config, tokens)
 
-    def trust_for(self, image_channels: int) -> None:
+    def channel_weights_for(self, image_channels: int) -> None:
         """Return that all channels are trusted alike."""
         return
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_hrdv2.core.backbones.spec import Entry
+from napari_hrdv2.core.backbones.spec import BackboneSpec
 from napari_hrdv2.core.backbones.spit.encoder import SpitConfig, density, operations
 from napari_hrdv2.core.backbones.spit.tokens import BINS
 from napari_hrdv2.core.backbones.spit.weights import shapes_of
@@ -21,7 +21,7 @@ _CLASSES = 1000  # of the classifier in the files
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpitEntry(Entry):
+class SpitSpec(BackboneSpec):
     """A network of SPiT's authors. Their files are not on the Hub.
 
     Attributes
@@ -85,42 +85,42 @@ class SpitEntry(Entry):
 _SMALL = SpitConfig()
 _BASE = SpitConfig(embed_dim=768, heads=12)
 
-_ENTRIES: Mapping[str, SpitEntry] = {
-    "spit-small": SpitEntry(
+_ENTRIES: Mapping[str, SpitSpec] = {
+    "spit-small": SpitSpec(
         config=_SMALL,
         file="SPiT-S16 (w. grad.)",
         md5="e49be7009c639c0ccda4bd68ed34e5af",
     ),
-    "spit-base": SpitEntry(
+    "spit-base": SpitSpec(
         config=replace(_BASE, sigma=0.05),
         file="SPiT-B16 (w. grad.)",
         md5="9394072a5d488977b1af05c02aa0d13c",
     ),
-    "rvit-small": SpitEntry(config=replace(_SMALL, partition="pca-tree")),
-    "rvit-base": SpitEntry(
+    "rvit-small": SpitSpec(config=replace(_SMALL, partition="pca-tree")),
+    "rvit-base": SpitSpec(
         config=replace(_BASE, partition="pca-tree"),
         file="RViT-B16 (w. grad.)",
         md5="50d25403adfd5a12d7cb07f7ebfced97",
     ),
-    "spit-small:grid": SpitEntry(
+    "spit-small:grid": SpitSpec(
         config=replace(_SMALL, partition="squares"),
         file="ViT-S16 (w. grad.)",
         md5="b8e4f1f219c3baef47fc465eaef9e0d4",
         listed=False,
     ),
-    "spit-base:grid": SpitEntry(
+    "spit-base:grid": SpitSpec(
         config=replace(_BASE, partition="squares"),
         file="ViT-B16 (w. grad.)",
         md5="1caa683ecd885347208b0db58118bf40",
         listed=False,
     ),
-    "spit-small:no-gradients": SpitEntry(
+    "spit-small:no-gradients": SpitSpec(
         config=replace(_SMALL, gradients=False),
         file="SPiT-S16",
         md5="8e899c846a75c51e1c18538db92efddf",
         listed=False,
     ),
-    "spit-base:no-gradients": SpitEntry(
+    "spit-base:no-gradients": SpitSpec(
         config=replace(_BASE, gradients=False),
         file="SPiT-B16",
         md5="9d3483a4c6fdaf603ee6528824d48803",
@@ -129,8 +129,8 @@ _ENTRIES: Mapping[str, SpitEntry] = {
 }
 
 # The same files, on regions as they were in training: of flat areas few and large ones.
-_AS_TRAINED: Mapping[str, SpitEntry] = {
+_AS_TRAINED: Mapping[str, SpitSpec] = {
     f"{name}:no-compactness": replace(_ENTRIES[name], compactness=0.0, listed=False)
     for name in ("spit-small", "spit-base")
 }
-SPIT_ENTRIES: Mapping[str, SpitEntry] = {**_ENTRIES, **_AS_TRAINED}
+SPIT_SPECS: Mapping[str, SpitSpec] = {**_ENTRIES, **_AS_TRAINED}

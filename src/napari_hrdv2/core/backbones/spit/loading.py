@@ -12,7 +12,7 @@ import torch
 
 from napari_hrdv2.core.backbones.files.checkpoint import weights_file
 from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
-from napari_hrdv2.core.backbones.spit.entries import SPIT_ENTRIES, SpitEntry
+from napari_hrdv2.core.backbones.spit.entries import SPIT_SPECS, SpitSpec
 from napari_hrdv2.core.backbones.spit.weights import load_weights, random_weights
 from napari_hrdv2.core.devices import choose_precision
 from napari_hrdv2.core.errors import WeightsError
@@ -33,7 +33,7 @@ def load_spit(
     Parameters
     ----------
     name : str
-        A key of `SPIT_ENTRIES`.
+        A key of `SPIT_SPECS`.
     weights : path-like or "random"
         The authors' file, or seeded random weights.
     device : torch.device
@@ -47,7 +47,7 @@ def load_spit(
     WeightsError
         If there is no file, or it is that of another network.
     """
-    entry = SPIT_ENTRIES[name]
+    entry = SPIT_SPECS[name]
     dtype = choose_precision(device, precision)
     # Tokens are kept in half precision even where passes are faster in float32.
     keep_half = precision == "auto" and dtype is torch.float32
@@ -63,7 +63,7 @@ def load_spit(
 
 
 def _weights(name: str, source: str | os.PathLike[str] | None) -> Weights:
-    entry = SPIT_ENTRIES[name]
+    entry = SPIT_SPECS[name]
     if source == "random":
         return random_weights(entry.config)
     if source is None:
@@ -73,14 +73,14 @@ def _weights(name: str, source: str | os.PathLike[str] | None) -> Weights:
     return load_weights(path, entry.config)
 
 
-def _require_same_network(name: str, entry: SpitEntry, path: Path) -> None:
+def _require_same_network(name: str, entry: SpitSpec, path: Path) -> None:
     """Refuse the file of another network, whose tensors have the same shapes."""
     with open(path, "rb") as file:
         md5 = hashlib.file_digest(file, "md5").hexdigest()
-    known = [other for other, one in SPIT_ENTRIES.items() if one.md5 == md5]
+    known = [other for other, one in SPIT_SPECS.items() if one.md5 == md5]
     if known and name not in known:
         other = known[0]
         raise WeightsError(
-            f"weights: {path} is {SPIT_ENTRIES[other].file}, not "
+            f"weights: {path} is {SPIT_SPECS[other].file}, not "
             f"{entry.file or name}; load it as {other}"
         )

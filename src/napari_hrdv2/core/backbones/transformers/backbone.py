@@ -44,7 +44,7 @@ class TransformersBackbone:
     default_transforms = "shift:1,2"
     absolute_levels = True
     activations = 14  # as a ViT's
-    surroundings = 0
+    context_cell = 0
     steps = 1
 
     def __init__(
@@ -126,7 +126,7 @@ class TransformersBackbone:
         check_grey_or_rgb(self.name, image_channels)
         return self.channels
 
-    def trust_for(self, image_channels: int) -> None:
+    def channel_weights_for(self, image_channels: int) -> None:
         """Return that all channels are trusted alike."""
         return
 

@@ -50,7 +50,7 @@ class ViTBackbone:
     # Of one block, in units of its tokens: the residual stream, its norm, q, k, v, the
     # attention's output and the hidden layer.
     activations = 14
-    surroundings = 0
+    context_cell = 0
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class ViTBackbone:
         check_grey_or_rgb(self.name, image_channels)
         return self.channels
 
-    def trust_for(self, image_channels: int) -> None:
+    def channel_weights_for(self, image_channels: int) -> None:
         """Return that all channels are trusted alike."""
         return
 

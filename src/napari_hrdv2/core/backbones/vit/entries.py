@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from napari_hrdv2.core.backbones.spec import Entry
+from napari_hrdv2.core.backbones.spec import BackboneSpec
 from napari_hrdv2.core.backbones.vit.model import Facet, VisionTransformer, ViTConfig
 from napari_hrdv2.core.features.pace import vit_operations
 
 
 @dataclass(frozen=True)
-class ViTEntry(Entry):
+class ViTSpec(BackboneSpec):
     """A Vision Transformer of the registry.
 
     Attributes
@@ -98,12 +98,12 @@ _DINOV2 = {
 }
 
 
-def _dinov2() -> Iterator[tuple[str, ViTEntry]]:
+def _dinov2() -> Iterator[tuple[str, ViTSpec]]:
     for size, (revision, _) in _DINOV2.items():
         config = _SIZES[size]
         yield (
             f"dinov2-{size}",
-            ViTEntry(
+            ViTSpec(
                 repository=f"facebook/dinov2-{size}",
                 revision=revision,
                 config=config,
@@ -114,7 +114,7 @@ def _dinov2() -> Iterator[tuple[str, ViTEntry]]:
         config = _SIZES[size]
         yield (
             f"dinov2-{size}-reg",
-            ViTEntry(
+            ViTSpec(
                 repository=f"facebook/dinov2-with-registers-{size}",
                 revision=revision,
                 config=replace(
@@ -132,14 +132,14 @@ def _older(size: str, patch_size: int = 16, image_size: int = 224) -> ViTConfig:
     )
 
 
-def _dino() -> Iterator[tuple[str, ViTEntry]]:
+def _dino() -> Iterator[tuple[str, ViTSpec]]:
     for size in ("small", "base"):
         for patch_size in (8, 16):
             repository = f"facebook/dino-vit{size[0]}{patch_size}"
             config = _older(size, patch_size)
             yield (
                 f"dino-{size}-{patch_size}",
-                ViTEntry(repository=repository, config=config),
+                ViTSpec(repository=repository, config=config),
             )
 
 
@@ -159,7 +159,7 @@ _SUPERVISED = (
 _HALF = (0.5, 0.5, 0.5)
 
 
-def _supervised() -> Iterator[tuple[str, ViTEntry]]:
+def _supervised() -> Iterator[tuple[str, ViTSpec]]:
     for name, model in _SUPERVISED:
         size = "small" if "small" in name else "base"
         config = replace(
@@ -175,7 +175,7 @@ def _supervised() -> Iterator[tuple[str, ViTEntry]]:
             unused = 2 * unused + config.embed_dim
         yield (
             name,
-            ViTEntry(
+            ViTSpec(
                 repository=f"timm/{model}",
                 config=config,
                 unused=unused,
@@ -185,7 +185,7 @@ def _supervised() -> Iterator[tuple[str, ViTEntry]]:
 
 
 # --- DINOv3 -------------------------------------------------------------------------
-def _dinov3() -> Iterator[tuple[str, ViTEntry]]:
+def _dinov3() -> Iterator[tuple[str, ViTSpec]]:
     for name, model in (("small", "s"), ("small-plus", "s"), ("base", "b")):
         plus = name == "small-plus"
         config = replace(
@@ -200,7 +200,7 @@ def _dinov3() -> Iterator[tuple[str, ViTEntry]]:
         model = f"vit{model}16{'plus' if plus else ''}"
         yield (
             f"dinov3-{name}",
-            ViTEntry(
+            ViTSpec(
                 repository=f"facebook/dinov3-{model}-pretrain-lvd1689m",
                 licence="DINOv3 License (gated)",
                 gated=True,
@@ -225,7 +225,7 @@ _NECO = {
 _NECO_DEFAULT = "dinov2r-xr"
 
 
-def _neco() -> Iterator[tuple[str, ViTEntry]]:
+def _neco() -> Iterator[tuple[str, ViTSpec]]:
     for size in ("small", "base"):
         yield f"neco-{size}", _neco_entry(size, _NECO_DEFAULT, teacher=False)
         for source, patch_size in _NECO.items():
@@ -237,7 +237,7 @@ def _neco() -> Iterator[tuple[str, ViTEntry]]:
                 yield name, replace(entry, listed=False)
 
 
-def _neco_entry(size: str, source: str, *, teacher: bool) -> ViTEntry:
+def _neco_entry(size: str, source: str, *, teacher: bool) -> ViTSpec:
     patch_size = _NECO[source]
     config = _SIZES[size] if patch_size == 14 else _older(size)
     if source == "dinov2r":
@@ -246,7 +246,7 @@ def _neco_entry(size: str, source: str, *, teacher: bool) -> ViTEntry:
     head = (C + 1) * 2048 + 2049 * 2048 + 2049 * 256
     folder = "dinov2" if patch_size == 14 else "dino"
     which = "teacher" if teacher else "model"
-    return ViTEntry(
+    return ViTSpec(
         repository="FunAILab/NeCo",
         filename=(
             f"vit-{size}/{folder}-architectures/"
@@ -259,7 +259,7 @@ def _neco_entry(size: str, source: str, *, teacher: bool) -> ViTEntry:
     )
 
 
-VIT_ENTRIES: Mapping[str, ViTEntry] = dict(
+VIT_SPECS: Mapping[str, ViTSpec] = dict(
     entry
     for family in (_dinov2(), _dinov3(), _dino(), _neco(), _supervised())
     for entry in family

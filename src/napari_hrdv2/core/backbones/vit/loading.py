@@ -12,14 +12,14 @@ import torch
 from napari_hrdv2.core.backbones import registry as _registry
 from napari_hrdv2.core.backbones.files.downloads import download_weights
 from napari_hrdv2.core.backbones.registry import (
-    entry_of,
     hub_source,
     is_unnamed_hub_id,
     require_blocks,
+    spec_of,
     split_facets,
 )
 from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
-from napari_hrdv2.core.backbones.vit.entries import ViTEntry
+from napari_hrdv2.core.backbones.vit.entries import ViTSpec
 from napari_hrdv2.core.devices import choose_precision
 from napari_hrdv2.core.errors import is_out_of_memory
 
@@ -93,12 +93,12 @@ def config_file(name: str, weights: Source) -> Path:
     return path
 
 
-def _vit_entry(name: str) -> ViTEntry | None:
+def _vit_entry(name: str) -> ViTSpec | None:
     base, _ = split_facets(name)
     if is_unnamed_hub_id(base):
         return None
-    entry = entry_of(base)
-    assert isinstance(entry, ViTEntry)
+    entry = spec_of(base)
+    assert isinstance(entry, ViTSpec)
     return entry
 
 
@@ -124,9 +124,9 @@ def _known(name: str) -> dict[str, ViTConfig]:
     def strangeness(other: str) -> bool:
         return other.split("-")[0] != name.split("-")[0]
 
-    entries = _registry.ENTRIES
+    entries = _registry.SPECS
     return {
         other: entry.config
         for other in sorted(entries, key=strangeness)
-        if isinstance(entry := entries[other], ViTEntry)
+        if isinstance(entry := entries[other], ViTSpec)
     }

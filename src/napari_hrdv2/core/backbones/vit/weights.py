@@ -98,11 +98,11 @@ def load_weights(
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
     """Hash names, shapes and float32 numbers."""
-    digest = hashlib.sha256()
+    fingerprint = hashlib.sha256()
     for name, x in state.items():
-        digest.update(f"{name} {tuple(x.shape)}\n".encode())
-        digest.update(x.contiguous().numpy().data)
-    return digest.hexdigest()[:16]
+        fingerprint.update(f"{name} {tuple(x.shape)}\n".encode())
+        fingerprint.update(x.contiguous().numpy().data)
+    return fingerprint.hexdigest()[:16]
 
 
 def random_weights(config: ViTConfig, *, seed: int = 0) -> Weights:

@@ -236,12 +236,12 @@ def load_naf(path: str | os.PathLike[str], config: NafConfig | None = None) -> N
     return naf_from(state, fingerprint(state), config)
 
 
-def naf_from(state: dict[str, Tensor], digest: str, config: NafConfig) -> Naf:
+def naf_from(state: dict[str, Tensor], fingerprint: str, config: NafConfig) -> Naf:
     """Return the network with these tensors."""
     with torch.device("meta"):
         network = NafNetwork(config)
     network.load_state_dict(state, assign=True)
-    return Naf(network.eval().requires_grad_(False), digest)
+    return Naf(network.eval().requires_grad_(False), fingerprint)
 
 
 def random_naf(config: NafConfig | None = None, *, seed: int = 0) -> Naf:

@@ -55,7 +55,7 @@ class _Strip:
     groups: list[Tensor]  # token rows that are needed of each row shift
 
 
-class Spread:
+class SeparableUpsampler:
     """The linear map from token planes to pixel planes for a set of shifts.
 
     Interpolation is separable, and shifts that move the rows alike can be added after

@@ -1,0 +1,298 @@
+"""One image, or one plane of a stack, with all that belongs to it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_hrdv2.session.project.fingerprints import image_fingerprint
+from napari_hrdv2.session.scribbles import Scribbles
+from napari_hrdv2.session.stacks import Plane
+from napari_hrdv2.session.tasks.training import Strokes
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
+    from napari_hrdv2.session.settings import FeatureSettings
+
+
+_serials = itertools.count(1)  # a fit on other features is another one
+
+
+@dataclass(frozen=True)
+class Result:
+    """A segmentation of a picture.
+
+    Attributes
+    ----------
+    labels : (H, W) int array
+        Label ids as the classifier gave them; 0 where the picture is excluded, and
+        everywhere once the strokes ceased to suffice.
+    fractions : dict of int to float
+        The share of each class in what is shown.
+    digest : bytes
+        Names the strokes that it belongs to.
+    refined : (H, W) int array or None
+        The same after smoothing and cleaning, where that is wanted.
+    """
+
+    labels: NDArray[np.integer[Any]]
+    fractions: dict[int, float]
+    fingerprint: bytes
+    refined: NDArray[np.integer[Any]] | None = None
+
+    @property
+    def shown(self) -> NDArray[np.integer[Any]]:
+        """The refined labels, or those of the classifier."""
+        return self.labels if self.refined is None else self.refined
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Regions of a picture that come from elsewhere, not from the backbone.
+
+    Attributes
+    ----------
+    labels : (H, W) int array
+        Each value is one region, 0 as well.
+    name : str
+        What people call it.
+    """
+
+    labels: NDArray[np.integer[Any]]
+    name: str
+
+
+@dataclass(eq=False)
+class ImageEntry:
+    """One (H, W) or (H, W, 3|4) image of the session.
+
+    Attributes
+    ----------
+    key : str
+        By which the session knows it.
+    image : (H, W) or (H, W, 3|4) array
+        Of a stack a `Plane`, whose pixels are read when they are first needed.
+    name : str
+        What people call it.
+    pixel_size : tuple of float and str, or None
+        Length of a pixel's side and its unit.
+    source : str or None
+        The file it came from.
+    plane : dict of str to int
+        Which plane of a stack it is, by the names of the axes; else empty.
+    trains : bool
+        Whether its strokes take part in the training.
+    was_segmented : bool
+        Whether a segmentation of it is left from an earlier visit.
+    scribbles : Scribbles or None
+        As painted.
+    exclusion : (H, W) bool array or None
+        Where it is no material, such as a scale bar.
+    partition : Partition or None
+        What a backbone with tokens of regions uses in place of its own.
+    features, made_with, samples
+        The features, their settings, and rows of them that were read; or None. Where
+        the features were put away to save memory the other two remain: the strokes
+        still train.
+    result : Result or None
+    awaited : int
+        Number of the feature request that is on its way, 0 without one.
+    last_used : int
+        Higher for those that were shown, or got their features, later.
+    """
+
+    key: str
+    image: NDArray[Any] | Plane
+    name: str = ""
+    pixel_size: tuple[float, str] | None = None
+    source: str | None = None
+    plane: dict[str, int] = field(default_factory=dict)
+    trains: bool = True
+    was_segmented: bool = False
+    scribbles: Scribbles | None = None
+    exclusion: NDArray[np.bool_] | None = None
+    partition: Partition | None = None
+    features: Any = None
+    made_with: FeatureSettings | None = None
+    samples: SampleCache | None = None
+    result: Result | None = None
+    pending: int = 0
+    last_used: int = 0
+    _serial: int = 0  # of the features: fits on other ones are not the same
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.image, Plane):
+            self.image = np.asarray(self.image)
+        if not _is_picture(self.image.shape):
+            raise ValueError(
+                f"image: shape {self.image.shape} is not one micrograph; choose a 2-D "
+                "grey or RGB image"
+            )
+        self._strokes: Scribbles | None = None
+        self._left_out = (
+            "" if self.exclusion is None else image_fingerprint(self.exclusion)
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def strokes(self) -> Scribbles | None:
+        """The scribbles that count: those outside of what is excluded."""
+        return self._strokes
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        """The classes that have strokes that count."""
+        return () if self._strokes is None else self._strokes.class_ids
+
+    @property
+    def scribbles_fingerprint(self) -> bytes:
+        """Equal for equal strokes that count; empty if there are none."""
+        return b"" if self._strokes is None else self._strokes.fingerprint
+
+    def set_scribbles(self, labels: ArrayLike | None) -> bool:
+        """Take the strokes as they are now; return whether those that count changed.
+
+        That there are none is not the same as that there is nothing to paint on.
+        """
+        former = None if self._strokes is None else self._strokes.fingerprint
+        self.scribbles = self._strokes = None
+        if labels is not None:
+            self.scribbles = Scribbles(np.asarray(labels), self.shape)
+        self._find_strokes()
+        return former != (None if self._strokes is None else self._strokes.fingerprint)
+
+    def set_exclusion(self, mask: ArrayLike | None) -> None:
+        """Leave out where an (H, W) mask is set; None leaves nothing out."""
+        array = None if mask is None else np.array(mask, bool)
+        if array is not None and array.shape != self.shape:
+            raise ValueError(
+                f"exclusion: shape {array.shape} is not that of the image, {self.shape}"
+            )
+        if array is not None and array.all():
+            raise ValueError("exclusion: this would leave nothing of the image")
+        self.exclusion = None if array is None or not array.any() else array
+        self._left_out = (
+            "" if self.exclusion is None else image_fingerprint(self.exclusion)
+        )
+        self._find_strokes()
+
+    def set_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
+        """Take regions for the next features; return whether they are other ones.
+
+        Features that were made with the former regions go, so that those there are
+        always belong to the regions there are.
+
+        Raises
+        ------
+        ValueError
+            If it is not one whole number for each pixel.
+        """
+        array = None if labels is None else np.array(labels)
+        if array is not None and (
+            array.shape != self.shape or array.dtype.kind not in "biu"
+        ):
+            raise ValueError(
+                f"partition: {array.dtype} of shape {array.shape} does not fit the "
+                f"image; whole numbers of shape {self.shape} are needed"
+            )
+        former = None if self.partition is None else self.partition.labels
+        self.partition = None if array is None else Partition(array, name)
+        if former is None or array is None:
+            is_same = former is array
+        else:
+            is_same = np.array_equal(former, array)
+        if not is_same and (self.made_with is None or _has_regions(self.made_with)):
+            self.pending = 0  # what is on its way is of the former regions
+            self.set_features(None, None)
+        return not is_same
+
+    def partition_for(self, settings: FeatureSettings) -> NDArray[Any] | None:
+        """Return the regions to compute features with; None for the backbone's own."""
+        if self.partition is None or not _has_regions(settings):
+            return None
+        return self.partition.labels
+
+    @property
+    def has_something_set(self) -> bool:
+        """Whether anything was set by hand that would be lost with the picture."""
+        return bool(self.class_ids or self.exclusion is not None or self.partition)
+
+    def set_features(self, features: Any, made_with: FeatureSettings | None) -> None:
+        """Take other features, or None; the result of the last ones goes."""
+        from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
+
+        self._serial = next(_serials)
+        self.features, self.made_with, self.result = features, made_with, None
+        self.samples = None if features is None else SampleCache(features)
+        if features is not None:
+            self.was_segmented = False
+
+    @property
+    def is_evicted(self) -> bool:
+        """Whether its features were given up for the memory that they took."""
+        return self.features is None and self.made_with is not None
+
+    def evict(self) -> None:
+        """Give the features up, but for those of the strokes; the result stays."""
+        from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
+        from napari_hrdv2.core.classifier.thinning import training_pixels
+
+        if self.features is None:
+            return
+        features, self.features, self.samples = self.features, None, None
+        self.was_segmented = self.result is not None
+        if self._strokes is not None and self._strokes.class_ids:
+            from napari_hrdv2.core.features.stored_pixels import KnownPixels
+
+            pixels = training_pixels(self._strokes.labels)
+            self.samples = SampleCache(KnownPixels(features, pixels))
+        if isinstance(self.image, Plane):
+            self.image.forget()
+
+    def training_part(self) -> Strokes:
+        """Return what it adds to the training; it must be painted and have samples."""
+        assert self._strokes is not None
+        assert self.samples is not None
+        return Strokes(
+            self.samples.features, self._strokes.labels, self.samples, self.exclusion
+        )
+
+    def fingerprint(self) -> bytes:
+        """Return what tells what it trains from everything else that it could."""
+        named = f"{self.key}/{self._serial}/{self._left_out}/"
+        return named.encode() + self.scribbles_fingerprint
+
+    def _knows_strokes(self) -> bool:
+        from napari_hrdv2.core.classifier.thinning import training_pixels
+
+        if self._strokes is None or not self._strokes.class_ids:
+            return True
+        known: Any = None if self.samples is None else self.samples.features
+        pixels = training_pixels(self._strokes.labels)
+        return known is not None and bool(known.knows(pixels))
+
+    def _find_strokes(self) -> None:
+        self._strokes = self.scribbles
+        if self.scribbles is not None and self.exclusion is not None:
+            self._strokes = self.scribbles.without(self.exclusion)
+        if self.is_evicted and not self._knows_strokes():
+            self.set_features(None, None)  # they must be read anew
+
+
+def _has_regions(settings: FeatureSettings) -> bool:
+    from napari_hrdv2.core.guidance.attention import divides_into_regions
+
+    return divides_into_regions(settings.backbone)
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))

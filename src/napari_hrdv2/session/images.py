@@ -1,0 +1,117 @@
+"""The pictures of a session: which there are, which is current, which train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from psygnal import Signal
+
+from napari_hrdv2.session.image_entry import ImageEntry
+from napari_hrdv2.session.settings import difference
+from napari_hrdv2.session.stacks import Plane, image_id
+
+
+class Images(Mapping[str, ImageEntry]):
+    """The pictures by key, in the order in which they came.
+
+    Attributes
+    ----------
+    current : Picture or None
+        The one that is worked on.
+    """
+
+    changed: ClassVar[Signal] = Signal()
+
+    def __init__(self) -> None:
+        self._pictures: dict[str, ImageEntry] = {}
+        self.current: ImageEntry | None = None
+        self._uses = 0
+
+    def __getitem__(self, key: str) -> ImageEntry:
+        return self._pictures[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pictures)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def find(self, key: str | None) -> ImageEntry | None:
+        """Return the picture with this key; the current one for None."""
+        return self.current if key is None else self._pictures.get(key)
+
+    def family(self, key: str) -> list[ImageEntry]:
+        """Return all planes of the stack that a key belongs to, or the one image."""
+        of_image = image_id(key)
+        return [one for name, one in self.items() if image_id(name) == of_image]
+
+    def use(self, entry: ImageEntry) -> None:
+        """Note that a picture is in use, so that its features stay for longer."""
+        self._uses += 1
+        entry.last_used = self._uses
+
+    def add(self, image: ArrayLike | Plane, key: str, **about: Any) -> ImageEntry:
+        """Take a picture in; one that had this key goes.
+
+        Raises
+        ------
+        ValueError
+            If the array is not one grey or colour picture.
+        """
+        pixels = image if isinstance(image, Plane) else np.asarray(image)
+        entry = ImageEntry(key, pixels, **about)
+        self._pictures[key] = entry
+        self.changed.emit()
+        return entry
+
+    def show(self, image: ArrayLike | Plane | None, key: str, **about: Any) -> bool:
+        """Make a picture the current one; return whether it is another image.
+
+        With the key of a picture that is there, and the same array, that one is
+        current again with all it had. Planes of one stack are one image.
+        """
+        former, chosen = self.current, None
+        if image is not None:
+            chosen = self._pictures.get(key)
+            if chosen is None or chosen.image is not image:
+                chosen = self.add(image, key, **about)
+            for name, value in about.items():
+                setattr(chosen, name, value)
+            self.use(chosen)
+        self.current = chosen
+        self.changed.emit()
+        if former is None or chosen is None or former is chosen:
+            return False
+        is_plane = bool(former.plane and chosen.plane)
+        return not (is_plane and image_id(former.key) == image_id(chosen.key))
+
+    def remove(self, key: str) -> None:
+        """Give a picture up, with its strokes."""
+        entry = self._pictures.pop(key, None)
+        if entry is None:
+            return
+        if entry is self.current:
+            self.current = None
+        self.changed.emit()
+
+    def painted(self) -> list[ImageEntry]:
+        """Return the pictures whose strokes take part in the training."""
+        return [one for one in self.values() if one.trains and one.class_ids]
+
+    def usable(self) -> list[ImageEntry]:
+        """Return the painted pictures that train with the current one's features."""
+        return [entry for entry in self.painted() if self.is_usable(entry)]
+
+    def is_usable(self, entry: ImageEntry) -> bool:
+        """Whether what is known of a picture goes with the current one's features."""
+        made, current = entry.made_with, self.current
+        if current is None or current.features is None or current.made_with is None:
+            return False
+        if made is None or entry.samples is None:
+            return False
+        alike = difference(made, current.made_with) is None
+        channels = entry.samples.features.shape[0]
+        return alike and bool(channels == current.features.shape[0])

@@ -1,0 +1,363 @@
+"""Where to paint next: doubt, doubtful regions, and strokes the others contradict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_hrdv2 import Cancelled, HighResFeatures, PixelClassifier
+from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
+from napari_hrdv2.core.guidance import (
+    explained_by,
+    find_label_issues,
+    judge_strokes,
+    probability_of,
+    strokes_of,
+    uncertain_regions,
+    uncertainty,
+    uncertainty_of,
+)
+from synthetic import SHAPE, TRUTH, striped_features, strokes
+
+CLASSES = (3, 70, 7000)
+
+
+def upsampled_features(shape=(131, 47), channels=6):
+    """Features with patches, of an odd size and more rows than one block."""
+    rng = np.random.default_rng(1)
+    grid = [-(-length // 7) for length in shape]
+    tokens = rng.standard_normal((9, *grid, channels)).astype(np.float32)
+    return HighResFeatures(tokens, "shift:1", shape, 7, 7)
+
+
+def trained(features, count):
+    rng = np.random.default_rng(2)
+    labels = rng.integers(1, count + 1, features.shape[1:])
+    labels[rng.random(labels.shape) < 0.9] = 0
+    return PixelClassifier(C=1).fit(features, labels)
+
+
+def many_strokes(height=12):
+    """Six strokes in each stripe of striped_features, by rows."""
+    painted = np.zeros(SHAPE, int)
+    for row in range(0, height, 2):
+        for label, start in zip(CLASSES, (2, 14, 24), strict=True):
+            painted[row, start : start + 5] = label
+    return painted
+
+
+# Uncertainty
+
+
+def test_uncertainty_is_one_minus_the_lead_of_the_best_class():
+    planes = np.random.default_rng(0).dirichlet([1, 1, 1, 1], (5, 7)).transpose(2, 0, 1)
+    ordered = np.sort(planes, axis=0)
+    expected = 1 - (ordered[-1] - ordered[-2])
+    np.testing.assert_allclose(uncertainty(planes), expected, atol=1e-6)
+
+
+def test_a_single_class_is_certain():
+    assert not uncertainty(np.ones((1, 3, 4))).any()
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_uncertainty_by_blocks_is_that_of_the_probabilities(count):
+    features = upsampled_features()
+    model = trained(features, count)
+    slow = 255 * uncertainty(model.predict_proba(features))
+    fast = uncertainty_of(model, features)
+    assert fast.dtype == np.uint8
+    assert np.abs(fast - slow).max() <= 0.51
+    assert slow.std() > 5
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_probability_by_blocks_is_that_of_the_classifier(count):
+    features = upsampled_features()
+    model = trained(features, count)
+    slow = 255 * model.predict_proba(features)
+    for plane, class_id in zip(slow, model.classes.tolist(), strict=True):
+        assert np.abs(probability_of(model, features, class_id) - plane).max() <= 0.51
+
+
+def test_huge_logits_give_certainty_and_no_warning():
+    features = upsampled_features()
+    model = trained(features, 3)
+    model.weight = model.weight * 1e6
+    assert np.median(uncertainty_of(model, features)) == 0
+    assert set(np.unique(probability_of(model, features, 1))) >= {0, 255}
+
+
+def test_no_more_than_a_block_of_rows_is_held():
+    features = upsampled_features()
+    sizes = []
+
+    class Watched(HighResFeatures):
+        def planes(self, *readout):
+            for tile, block in super().planes(*readout):
+                sizes.append(block.shape)
+                yield tile, block
+
+    features.__class__ = Watched
+    uncertainty_of(trained(features, 3), features)
+    assert len(sizes) > 1
+    assert all(rows < 131 and planes == 2 for rows, planes, _ in sizes)
+
+
+def test_a_region_is_that_part_of_the_whole_and_can_be_stopped():
+    features = upsampled_features()
+    model, region = trained(features, 3), (slice(100, 125), slice(5, 31))
+    part = uncertainty_of(model, features, region=region)
+    np.testing.assert_array_equal(part, uncertainty_of(model, features)[region])
+    part = probability_of(model, features, 2, region=region)
+    np.testing.assert_array_equal(part, probability_of(model, features, 2)[region])
+    with pytest.raises(Cancelled):
+        uncertainty_of(model, features, should_stop=lambda: True)
+
+
+def test_what_cannot_be_read_is_refused():
+    features = upsampled_features()
+    model = trained(features, 2)
+    with pytest.raises(ValueError, match="class_id: 9 is none of .* classes 1, 2"):
+        probability_of(model, features, 9)
+    with pytest.raises(ValueError, match="was not trained"):
+        uncertainty_of(PixelClassifier(), features)
+    with pytest.raises(ValueError, match="6 channels do not fit"):
+        uncertainty_of(trained(upsampled_features(channels=5), 2), features)
+
+
+def test_nan_is_refused_in_a_sentence():
+    features = upsampled_features()
+    model = trained(features, 3)
+    features.tokens[0, 3, 2] = float("nan")
+    with pytest.raises(ValueError, match="^features: some are NaN or infinite"):
+        uncertainty_of(model, features)
+    with pytest.raises(ValueError, match="^features: some are NaN or infinite"):
+        probability_of(model, features, 1)
+    with pytest.raises(ValueError, match="^probabilities: some are NaN"):
+        uncertainty(np.full((2, 3, 3), np.nan))
+    with pytest.raises(ValueError, match="^uncertainty: some pixels are NaN"):
+        uncertain_regions(np.full((3, 3), np.nan))
+
+
+# Places
+
+
+def test_a_doubtful_area_wins_over_borders_that_are_more_doubtful():
+    doubt = np.zeros((150, 211), np.float32)
+    doubt[:, ::25] = doubt[::25] = 1
+    doubt[90:115, 130:150] = 0.5
+    first = uncertain_regions(doubt)[0]
+    assert 90 <= first.row < 115
+    assert 130 <= first.column < 150
+
+
+def test_places_are_apart_and_the_best_comes_first():
+    doubt = np.random.default_rng(0).random((97, 143))
+    places = uncertain_regions(doubt, radius=6, count=12)
+    scores = [place.score for place in places]
+    assert len(places) == 12
+    assert scores == pytest.approx(sorted(scores, reverse=True), abs=2e-3)
+    for number, one in enumerate(places):
+        for other in places[:number]:
+            assert np.hypot(one.row - other.row, one.column - other.column) >= 12
+
+
+def test_the_next_place_is_a_new_one():
+    doubt = np.zeros((90, 90), np.uint8)
+    doubt[10:22, 10:22], doubt[60:72, 60:72] = 255, 200
+    before = uncertain_regions(doubt, radius=6, count=1)[0]
+    labelled = np.zeros((90, 90), int)
+    labelled[before.row, before.column - 4 : before.column + 4] = 2
+    after = uncertain_regions(doubt, labelled=labelled, radius=6, count=1)[0]
+    assert before.row < 30
+    assert after.row >= 60
+
+
+def test_excluded_pixels_are_never_proposed():
+    doubt = np.ones((60, 80), np.float32)
+    exclusion = np.zeros((60, 80), bool)
+    exclusion[:, :60] = True
+    places = uncertain_regions(doubt, exclusion=exclusion, radius=3)
+    assert places
+    assert all(place.column >= 57 for place in places[:5])
+
+
+def test_the_score_is_a_share_whatever_the_type():
+    doubt = np.zeros((61, 47), np.uint8)
+    doubt[20:50, 10:40] = 255
+    (first,) = uncertain_regions(doubt, count=1)
+    (same,) = uncertain_regions(doubt / 255, count=1)
+    assert first == same
+    assert first.score == pytest.approx(1)
+    assert first.reason == "100% uncertain"
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 200), (7, 3), (64, 64)])
+def test_certain_images_have_no_places_and_doubtful_ones_of_any_size_have(shape):
+    assert uncertain_regions(np.zeros(shape, np.uint8)) == []
+    places = uncertain_regions(np.ones(shape, np.float32))
+    assert places
+    assert all(0 <= p.row < shape[0] and 0 <= p.column < shape[1] for p in places)
+
+
+def test_cells_at_the_far_border_are_means_too():
+    doubt = np.zeros((100, 101), np.float32)
+    doubt[70:, 70:] = 1
+    place = uncertain_regions(doubt, radius=9, count=1)[0]
+    assert place.row >= 70
+    assert place.column >= 70
+    assert place.score == pytest.approx(1)
+
+
+def test_bad_arguments_of_places_are_named():
+    doubt = np.ones((5, 6), np.float32)
+    with pytest.raises(TypeError, match="uncertainty: dtype int64"):
+        uncertain_regions(np.ones((5, 6), np.int64))
+    with pytest.raises(ValueError, match=r"uncertainty: shape \(0, 6\)"):
+        uncertain_regions(doubt[:0])
+    with pytest.raises(ValueError, match=r"labelled: shape \(6, 5\) does not fit"):
+        uncertain_regions(doubt, labelled=doubt.T)
+    with pytest.raises(ValueError, match="count: 0 is too few"):
+        uncertain_regions(doubt, count=0)
+
+
+def test_the_reason_names_the_two_classes_and_their_probabilities():
+    features = striped_features()
+    model = PixelClassifier(C=1).fit(features, strokes(*CLASSES))
+    model.class_names = {70: "Pore"}
+    border = explained_by(model, features)(10, 22, 2)
+    planes = model.predict_proba(features)[:, 8:13, 20:25].mean(axis=(1, 2))
+    assert "Pore" in border
+    assert "Class 7000" in border
+    numbers = [float(word) for word in border.split() if word.startswith("0.")]
+    assert numbers == sorted(numbers, reverse=True)
+    assert numbers[0] == pytest.approx(planes.max(), abs=0.2)
+    assert explained_by(model, features)(0, 0, 1).startswith("Class 3 or ")
+
+
+# Strokes
+
+
+def test_strokes_are_connected_patches_of_one_class():
+    labels = np.zeros((6, 9), np.uint16)
+    labels[1, 1], labels[2, 2] = 300, 300  # touch by a corner
+    labels[3, 3] = 7  # another class
+    labels[5, 8] = 300
+    found = [(class_id, pixels.tolist()) for class_id, pixels in strokes_of(labels)]
+    assert found == [(7, [30]), (300, [10, 20]), (300, [53])]
+    assert strokes_of(np.zeros((3, 4), int)) == []
+
+
+def test_a_stroke_of_the_wrong_class_is_found_and_no_other():
+    painted = many_strokes()
+    painted[6, 14:19] = 3
+    (label_issue,) = find_label_issues(striped_features(), painted)
+    assert (label_issue.class_id, label_issue.predicted_id) == (3, 70)
+    assert label_issue.pixels.tolist() == list(range(6 * 30 + 14, 6 * 30 + 19))
+    assert (label_issue.row, label_issue.column) == (6, 16)
+    assert label_issue.share == 1
+    assert label_issue.reason == (
+        "Painted as Class 3, but without this stroke 100% of its pixels are another "
+        "class, mostly Class 70"
+    )
+
+
+def test_right_strokes_are_not_suspected():
+    features, painted = striped_features(), many_strokes()
+    assert find_label_issues(features, painted) == []
+    assert len(list(judge_strokes(features, painted))) == 18
+
+
+def test_a_stroke_that_the_classifier_gives_in_to_is_still_found():
+    features, painted = striped_features(), many_strokes()
+    painted[13:20, 23:30] = 3  # by far the largest of its class
+    features.tokens[0, 13:20, 23:30, 3] += 3  # and a little different
+    model = PixelClassifier(C=1).fit(features, painted)
+    assert (model.predict(features)[13:20, 23:30] == 3).mean() > 0.8
+    (label_issue,) = find_label_issues(features, painted, classifier=model)
+    assert label_issue.predicted_id == 7000
+    assert len(label_issue.pixels) == 49
+
+
+def test_judging_is_the_same_as_a_fit_without_the_stroke():
+    features, painted = striped_features(), many_strokes()
+    painted[6, 14:19] = 3
+    for label_issue in judge_strokes(features, painted):
+        rest = painted.copy()
+        rest.ravel()[label_issue.pixels] = 0
+        planes = (
+            PixelClassifier(self_training=False)
+            .fit(features, rest)
+            .predict_proba(features)
+        )
+        mean = planes.reshape(3, -1)[:, label_issue.pixels].mean(axis=1)
+        own = CLASSES.index(label_issue.class_id)
+        other = CLASSES.index(label_issue.predicted_id)
+        # The left-out rows still take part in the standardisation.
+        assert label_issue.margin == pytest.approx(mean[other] - mean[own], abs=0.1)
+
+
+def test_known_rows_and_a_trained_classifier_change_nothing():
+    features, painted = striped_features(), many_strokes()
+    painted[6, 14:19] = 3
+    cache = SampleCache(features)
+    model = PixelClassifier().fit(features, painted, samples=cache)
+    weight = model.weight.copy()
+    one = find_label_issues(features, painted, samples=cache, classifier=model)
+    other = find_label_issues(features, painted)
+    assert [s.pixels.tolist() for s in one] == [s.pixels.tolist() for s in other]
+    np.testing.assert_array_equal(model.weight, weight)
+
+
+def test_long_strokes_are_read_in_part_but_reported_whole():
+    features = HighResFeatures(
+        np.random.default_rng(0).random((1, 60, 60, 2)), "identity", (60, 60), 1, 1
+    )
+    painted = np.zeros((60, 60), int)
+    for row in range(0, 60, 20):
+        painted[row : row + 9], painted[row + 10 : row + 19] = 1, 2
+    judged = list(judge_strokes(features, painted))
+    assert [len(label_issue.pixels) for label_issue in judged] == [540] * 6
+
+
+@pytest.mark.parametrize("classes", [(), (70,)])
+def test_without_two_classes_nothing_is_suspected(classes):
+    assert find_label_issues(striped_features(), strokes(*classes)) == []
+
+
+def test_a_class_of_few_strokes_is_not_judged():
+    painted = many_strokes(height=4)
+    painted[4, 2:7] = 3
+    judged = list(judge_strokes(striped_features(), painted))
+    assert {label_issue.class_id for label_issue in judged} == {3}
+
+
+def test_a_constant_image_contradicts_nothing():
+    features = HighResFeatures(np.ones((1, *SHAPE, 4)), "identity", SHAPE, 1, 1)
+    assert find_label_issues(features, many_strokes()) == []
+
+
+def test_only_the_worst_strokes_are_judged_where_few_are_wanted():
+    painted = many_strokes()
+    painted[6, 14:19] = 3
+    (first,) = judge_strokes(striped_features(), painted, most=1)
+    assert first.pixels[0] == 6 * 30 + 14
+
+
+def test_judging_can_be_stopped():
+    with pytest.raises(Cancelled):
+        find_label_issues(striped_features(), many_strokes(), should_stop=lambda: True)
+
+
+def test_bad_labels_and_features_are_refused():
+    features = striped_features()
+    with pytest.raises(TypeError, match="labels: dtype float64"):
+        find_label_issues(features, TRUTH.astype(float))
+    with pytest.raises(ValueError, match="samples: a cache belongs to other features"):
+        find_label_issues(
+            features, many_strokes(), samples=SampleCache(striped_features(1))
+        )
+    features.tokens[0, 2, 3] = float("nan")
+    with pytest.raises(ValueError, match="^features: .* labelled pixels have NaN"):
+        find_label_issues(features, many_strokes())

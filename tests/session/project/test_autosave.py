@@ -1,0 +1,376 @@
+"""Work that was not saved is offered again, and no other work is lost for it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.session.project import autosave as autosave_module
+from napari_hrdv2.session.project.autosave import AutosaveStore, default_folder
+from napari_hrdv2.session.project.autosave_thread import AutosaveThread
+from napari_hrdv2.session.project.fingerprints import image_fingerprint
+from napari_hrdv2.session.project.format import load_project
+from saved_projects import CLASSES, entry, grey, killed, project
+from synthetic import striped_features, strokes
+
+DIGEST = entry().image_fingerprint
+OTHER = grey((4, 9), seed=1)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock for the versions that only goes when it is told to."""
+    start = autosave_module._now()
+    times = [start]
+    monkeypatch.setattr(autosave_module, "_now", lambda: times[-1])
+    return lambda **step: times.append(times[-1] + timedelta(**step))
+
+
+def files(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def strokes_offered(folder, fingerprint=DIGEST):
+    return [offer.strokes for offer in AutosaveStore(folder).autosaves(fingerprint)]
+
+
+def made_old(folder, days):
+    for path in Path(folder).iterdir():
+        at = path.stat().st_mtime - days * 86400
+        os.utime(path, (at, at))
+
+
+def test_what_was_painted_is_offered_for_its_image(tmp_path):
+    images = entry("a", 3), entry("b", 4, image=OTHER)
+    path = AutosaveStore(tmp_path).write(project(*images))
+    (offer,) = AutosaveStore(tmp_path).autosaves(image_fingerprint(OTHER))
+    assert offer.path == path
+    assert offer.strokes == 7
+    assert offer.classes == ("Grain boundary γ′", "pore")
+    assert offer.images == ("a.tif", "b.tif")
+    found = load_project(offer.path)
+    assert [p.strokes for p in found.images] == [3, 4]
+    assert [p.image for p in found.images] == [None, None]
+    assert found.classes == CLASSES
+
+
+def test_another_image_is_offered_nothing(tmp_path):
+    AutosaveStore(tmp_path).write(project(entry()))
+    assert strokes_offered(tmp_path, image_fingerprint(OTHER)) == []
+    assert AutosaveStore(tmp_path / "nowhere").autosaves(DIGEST) == []
+
+
+def test_growing_work_stays_in_one_file(tmp_path):
+    autosave = AutosaveStore(tmp_path)
+    paths = {autosave.write(project(entry("a", n))) for n in (1, 2, 5)}
+    assert len(paths) == 1
+    assert strokes_offered(tmp_path) == [5]
+
+
+def test_nothing_is_written_before_there_is_something(tmp_path):
+    assert AutosaveStore(tmp_path / "new").write(project(entry("a", 0))) is None
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_classifier_or_regions_left_out_or_given_are_something(tmp_path):
+    classifier = PixelClassifier().fit(striped_features(), strokes(3, 70))
+    mask = np.eye(7, 11, dtype=bool)
+    AutosaveStore(tmp_path).write(project(entry("a", 0), classifier=classifier))
+    AutosaveStore(tmp_path).write(project(entry("a", 0, exclusion=mask)))
+    regions = np.zeros((7, 11), int)
+    AutosaveStore(tmp_path).write(project(entry("a", 0, partition=regions)))
+    assert strokes_offered(tmp_path) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [
+        project(entry("a", 2)),
+        project(),
+        project(entry("a", 3), classes={}),
+        project(entry("b", 9, image=OTHER)),
+    ],
+    ids=["strokes gone", "picture gone", "classes gone", "another picture"],
+)
+def test_a_state_that_holds_less_leaves_the_better_one_alone(tmp_path, worse):
+    autosave = AutosaveStore(tmp_path)
+    better = autosave.write(project(entry("a", 3)))
+    assert autosave.write(worse) != better
+    assert load_project(better).images[0].strokes == 3
+    assert load_project(better).classes == CLASSES
+
+
+def test_a_state_without_the_given_regions_leaves_that_with_them_alone(tmp_path):
+    autosave = AutosaveStore(tmp_path)
+    regions = np.zeros((7, 11), int)
+    better = autosave.write(project(entry("a", partition=regions)))
+    assert autosave.write(project(entry("a"))) != better
+
+
+def test_cleared_strokes_are_not_offered_but_those_before_are(tmp_path):
+    autosave = AutosaveStore(tmp_path)
+    autosave.write(project(entry("a", 3)))
+    autosave.write(project(entry("a", 0)))
+    assert strokes_offered(tmp_path) == [3]
+
+
+def test_every_ten_minutes_a_version_stays(tmp_path, clock):
+    autosave = AutosaveStore(tmp_path)
+    for n in range(1, 5):
+        autosave.write(project(entry("a", n)))
+        clock(minutes=6)
+    assert strokes_offered(tmp_path) == [4, 2]
+
+
+def test_five_versions_stay_and_the_one_with_the_most_strokes(tmp_path, clock):
+    autosave = AutosaveStore(tmp_path)
+    for n in (3, 9, 1, 2, 3, 4, 5, 6):
+        autosave.write(project(entry("a", n)))
+        clock(minutes=11)
+    assert strokes_offered(tmp_path) == [6, 5, 4, 3, 2, 9]
+
+
+def test_a_version_stays_for_the_sake_of_one_of_its_pictures(tmp_path, clock):
+    autosave = AutosaveStore(tmp_path)
+    autosave.write(project(entry("a", 3), entry("b", 1, image=OTHER)))
+    for n in range(4, 12):
+        autosave.write(project(entry("a", n)))
+        clock(minutes=11)
+    assert strokes_offered(tmp_path, image_fingerprint(OTHER)) == [4]
+    assert len(strokes_offered(tmp_path)) == 6
+
+
+def test_two_programs_on_one_image_write_two_files(tmp_path):
+    one, two = AutosaveStore(tmp_path), AutosaveStore(tmp_path)
+    one.write(project(entry("a", 8)))
+    two.write(project(entry("a", 1)))
+    one.write(project(entry("a", 9)))
+    assert strokes_offered(tmp_path) == [9, 1]
+
+
+def test_the_files_of_others_stay_however_often_one_writes(tmp_path, clock):
+    AutosaveStore(tmp_path).write(project(entry("a", 1)))
+    autosave = AutosaveStore(tmp_path)
+    for n in range(2, 12):
+        autosave.write(project(entry("a", n)))
+        clock(minutes=11)
+    assert strokes_offered(tmp_path) == [11, 10, 9, 8, 7, 1]
+
+
+@pytest.mark.parametrize(("newer", "left"), [(4, 1), (5, 0)])
+def test_old_files_go_once_there_are_five_newer(tmp_path, clock, newer, left):
+    old = AutosaveStore(tmp_path).write(project(entry("a", 1)))
+    made_old(tmp_path, 91)
+    autosave = AutosaveStore(tmp_path)
+    for n in range(newer):
+        autosave.write(project(entry("a", 1 + n)))
+        clock(minutes=11)
+    assert old.exists() == bool(left)
+
+
+def test_old_files_with_more_strokes_than_any_newer_one_stay(tmp_path, clock):
+    old = AutosaveStore(tmp_path).write(project(entry("a", 50)))
+    made_old(tmp_path, 1000)
+    autosave = AutosaveStore(tmp_path)
+    for n in range(1, 9):
+        autosave.write(project(entry("a", n)))
+        clock(minutes=11)
+    assert old.exists()
+
+
+@pytest.mark.parametrize(("room", "left"), [(0, False), (10**9, True)])
+def test_superfluous_files_go_earlier_where_the_folder_is_full(
+    tmp_path, clock, monkeypatch, room, left
+):
+    monkeypatch.setattr(autosave_module, "_ROOM_BYTES", room)
+    old = AutosaveStore(tmp_path).write(project(entry("a", 1)))
+    made_old(tmp_path, 2)
+    autosave = AutosaveStore(tmp_path)
+    for n in range(1, 8):
+        autosave.write(project(entry("a", n)))
+        clock(minutes=11)
+    assert old.exists() == left
+
+
+def test_damaged_files_are_logged_and_left_to_a_person(tmp_path, caplog):
+    autosave = AutosaveStore(tmp_path)
+    autosave.write(project(entry("a", 3)))
+    (tmp_path / "broken.hrdv2").write_bytes(b"PK broken")
+    made_old(tmp_path, 1000)
+    autosave.write(project(entry("a", 1)))
+    assert strokes_offered(tmp_path) == [1, 3]
+    assert "broken.hrdv2 is not a project" in caplog.text
+    assert (tmp_path / "broken.hrdv2").exists()
+
+
+def test_what_killed_programs_left_is_tidied_after_a_day(tmp_path):
+    (tmp_path / ".a-0123456789abcdef.hrdv2").write_bytes(b"half")
+    made_old(tmp_path, 2)
+    (tmp_path / ".b-0123456789abcdef.hrdv2").write_bytes(b"half")
+    path = AutosaveStore(tmp_path).write(project(entry("a", 3)))
+    assert files(tmp_path) == [".b-0123456789abcdef.hrdv2", path.name]
+
+
+def test_a_discarded_offer_is_not_made_again(tmp_path):
+    autosave = AutosaveStore(tmp_path)
+    autosave.write(project(entry("a", 3)))
+    (offer,) = autosave.autosaves(DIGEST)
+    autosave.discard(offer)
+    autosave.discard(offer)
+    assert autosave.autosaves(DIGEST) == []
+    autosave.write(project(entry("a", 4)))
+    assert strokes_offered(tmp_path) == [4]
+
+
+def test_a_failed_write_keeps_the_last_one_and_tries_again(tmp_path, monkeypatch):
+    autosave = AutosaveStore(tmp_path)
+    autosave.write(project(entry("a", 3)))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", _full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            autosave.write(project(entry("a", 4)))
+    assert strokes_offered(tmp_path) == [3]
+    autosave.write(project(entry("a", 5)))
+    assert strokes_offered(tmp_path) == [5]
+
+
+def test_names_tell_a_person_what_is_in_them(tmp_path):
+    odd = entry("a", name="C:\\scans/Ni alloy: 3.tif")
+    path = AutosaveStore(tmp_path).write(project(odd))
+    assert path.name.startswith("Ni-alloy-3-20")
+    nameless = AutosaveStore(tmp_path).write(project(entry("a", name="…")))
+    assert nameless.name.startswith("picture-20")
+
+
+def test_the_folder_is_the_one_the_environment_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_HRDV2_AUTOSAVE", str(tmp_path))
+    assert AutosaveStore().folder == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "end"),
+    [
+        ("linux", "XDG_DATA_HOME", "data/napari-hrdv2/autosave"),
+        ("win32", "LOCALAPPDATA", "data/napari-hrdv2/autosave"),
+        ("linux", "", ".local/share/napari-hrdv2/autosave"),
+        ("win32", "", "AppData/Local/napari-hrdv2/autosave"),
+        ("darwin", "", "Library/Application Support/napari-hrdv2/autosave"),
+    ],
+)
+def test_the_default_folder_is_where_the_system_wants_data(
+    monkeypatch, platform, variable, end
+):
+    for name in ("XDG_DATA_HOME", "LOCALAPPDATA", "NAPARI_HRDV2_AUTOSAVE"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "data")
+    monkeypatch.setattr(autosave_module.sys, "platform", platform)
+    assert default_folder().as_posix().endswith(end)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
+def test_killed_at_fifty_moments_every_autosaved_stroke_is_offered(tmp_path):
+    found = killed(tmp_path, "autosave")
+    assert found["losses"] == []
+    assert found["kills"] == 50
+    assert found["saves"] > 50
+    assert found["in_the_middle"] > 10
+
+
+class SlowAutosave:
+    """Writes when it is let; remembers what it was given."""
+
+    def __init__(self):
+        self.begun, self.may_end = threading.Semaphore(0), threading.Semaphore(0)
+        self.given = []
+
+    def write(self, state):
+        self.given.append(state)
+        self.begun.release()
+        assert self.may_end.acquire(timeout=30)
+        return Path(str(state))
+
+
+def test_of_states_that_wait_only_the_last_is_written():
+    slow = SlowAutosave()
+    writer = AutosaveThread(slow)
+    writer.submit("first")
+    assert slow.begun.acquire(timeout=30)
+    for state in ("second", "third", "fourth"):
+        writer.submit(state)
+    assert slow.given == ["first"]  # one write at a time
+    assert not writer.flush(timeout=0)
+    slow.may_end.release(2)
+    assert writer.flush(timeout=30)
+    assert slow.given == ["first", "fourth"]
+
+
+def test_after_a_pause_it_writes_again(tmp_path):
+    saved = []
+    writer = AutosaveThread(AutosaveStore(tmp_path), on_saved=saved.append)
+    for n in (1, 2):
+        writer.submit(project(entry("a", n)))
+        assert writer.flush(timeout=30)
+    assert strokes_offered(tmp_path) == [2]
+    assert len(saved) == 2
+
+
+def test_closing_writes_what_waits_and_takes_no_more(tmp_path):
+    writer = AutosaveThread(AutosaveStore(tmp_path))
+    writer.submit(project(entry("a", 3)))
+    assert writer.close(timeout=30)
+    writer.submit(project(entry("a", 4)))
+    assert writer.flush(timeout=30)
+    assert strokes_offered(tmp_path) == [3]
+
+
+def test_errors_are_reported_and_end_nothing(tmp_path, monkeypatch):
+    errors = []
+    writer = AutosaveThread(AutosaveStore(tmp_path), on_error=errors.append)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", _full_disk)
+        writer.submit(project(entry("a", 3)))
+        assert writer.flush(timeout=30)
+    assert "No space left" in str(errors[0])
+    writer.submit(project(entry("a", 4)))
+    assert writer.close(timeout=30)
+    assert strokes_offered(tmp_path) == [4]
+
+
+def test_without_a_callback_errors_are_logged_and_a_bad_callback_too(caplog):
+    def fail(_):
+        raise RuntimeError("bad callback")
+
+    for callback in (None, fail):
+        writer = AutosaveThread(object(), on_error=callback)
+        writer.submit(project())
+        assert writer.close(timeout=30)
+    assert "has no attribute 'write'" in caplog.text
+    assert "bad callback" in caplog.text
+
+
+def test_a_thread_that_cannot_start_is_reported_and_tried_again(tmp_path, monkeypatch):
+    errors = []
+    writer = AutosaveThread(AutosaveStore(tmp_path), on_error=errors.append)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", _no_thread)
+        writer.submit(project(entry("a", 3)))
+    assert "can't start new thread" in str(errors[0])
+    assert writer.flush(timeout=0)
+    writer.submit(project(entry("a", 4)))
+    assert writer.close(timeout=30)
+    assert strokes_offered(tmp_path) == [4]
+
+
+def _full_disk(*paths):
+    raise OSError(28, "No space left on device")
+
+
+def _no_thread(thread):
+    raise RuntimeError("can't start new thread")

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import tifffile
+
+from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.session import Session, compute
+from napari_hrdv2.session.project.format import save_project
+from napari_hrdv2.session.project.opening import ReopenRequest, Stack
+from napari_hrdv2.session.project.snapshot import (
+    Fingerprints,
+    project_of,
+    with_fingerprints,
+)
+from napari_hrdv2.session.tasks.label_import import strokes_with
+
+
+@pytest.fixture
+def source(tmp_path, image):
+    path = tmp_path / "alloy.tif"
+    tifffile.imwrite(path, image)
+    return path
+
+
+@pytest.fixture
+def reopened(session, labels, tmp_path, source):
+    """Return a function that opens a project that has no image in it."""
+    session.current.source = str(source)
+    session.set_scribbles(labels)
+    path = tmp_path / "alloy.hrdv2"
+    project = with_fingerprints(project_of(session), Fingerprints())
+
+    def reopen(images=(), stacks=(), *, changed=project, **options):
+        save_project(changed, path, with_images=False)
+        request = ReopenRequest(path, tuple(images), stacks, Fingerprints(), **options)
+        return compute(request)
+
+    return reopen
+
+
+def test_the_file_of_an_image_is_read(reopened, image):
+    found = reopened()
+    np.testing.assert_array_equal(found.images["image"], image)
+    assert (found.keys, found.missing, found.altered) == ({}, (), ())
+
+
+def test_an_image_that_is_open_is_not_read_again(reopened, session):
+    found = reopened(session.images.values())
+    assert (found.keys, found.images) == ({"image": "image"}, {})
+
+
+def test_a_file_with_other_pixels_is_named(reopened, source, image):
+    tifffile.imwrite(source, image + 1)
+    found = reopened()
+    assert found.altered == ("picture",)
+    np.testing.assert_array_equal(found.images["image"], image + 1)
+
+
+def test_a_file_of_another_size_is_missing(reopened, source, image):
+    tifffile.imwrite(source, image[:20])
+    assert [saved.key for saved in reopened().missing] == ["image"]
+
+
+def test_images_are_found_in_a_folder_by_their_pixels(
+    reopened, source, tmp_path, image
+):
+    source.unlink()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "broken.tif").write_bytes(b"II*\0")
+    tifffile.imwrite(tmp_path / "in" / "other.tif", image + 1)
+    tifffile.imwrite(tmp_path / "in" / "moved.tif", image)
+    found = reopened(folder=tmp_path / "in")
+    np.testing.assert_array_equal(found.images["image"], image)
+    assert found.altered == ()
+
+
+def test_autosaves_read_no_images(reopened):
+    found = reopened(reads_images=False)
+    assert (found.images, found.missing) == ({}, ())
+
+
+def test_a_plane_is_found_in_an_open_stack(image, labels, tmp_path):
+    session, stack = Session(), np.stack([image, image[::-1]])
+    session.set_image(stack[1], "old/1", plane={"Z": 1})
+    session.set_scribbles(labels)
+    project = with_fingerprints(project_of(session), Fingerprints())
+    path = save_project(project, tmp_path / "a", with_images=False)
+    for data, keys in ((stack, {"old/1": "new/1"}), (stack[::-1], {}), (stack[:1], {})):
+        there = Stack("new", (len(data),), lambda index, data=data: data[index])
+        found = compute(ReopenRequest(path, (), (there,), Fingerprints()))
+        assert found.keys == keys
+        assert len(found.missing) == 1 - len(keys)
+
+
+def test_reopening_can_be_cancelled(reopened, tmp_path):
+    reopened()
+    request = ReopenRequest(tmp_path / "alloy.hrdv2", (), (), Fingerprints())
+    with pytest.raises(Cancelled):
+        compute(request, should_stop=lambda: True)
+
+
+def test_labels_without_names_go_by_number_and_leave_strokes_where_they_are_0(
+    session, labels
+):
+    session.set_scribbles(labels)
+    new = np.zeros_like(labels)
+    new[0, :3], new[5, 4] = 7, 2
+    strokes = strokes_with(session, "image", new)
+    assert strokes[0, :3].tolist() == [7, 7, 7]
+    assert strokes[5, 4:7].tolist() == [2, 1, 1]
+
+
+def test_names_of_labels_are_taken_over_where_nothing_is_painted(session, labels):
+    strokes = strokes_with(
+        session, "image", labels, names={1: "pore"}, colors={1: "#123456"}
+    )
+    np.testing.assert_array_equal(strokes, labels)
+    assert session.classes[1].name == "pore"
+    assert session.classes[1].color == "#123456"
+
+
+@pytest.mark.parametrize(
+    ("labels", "error"),
+    [
+        (np.ones((3, 4), int), "shape \\(3, 4\\) is not that of the image"),
+        (np.zeros((40, 48), int), "nothing is painted"),
+        (np.arange(40 * 48).reshape(40, 48), "objects rather than classes"),
+        (np.full((40, 48), -1), "objects rather than classes"),
+    ],
+)
+def test_labels_that_are_no_strokes_are_refused(session, labels, error):
+    with pytest.raises(ValueError, match=error):
+        strokes_with(session, "image", labels)
