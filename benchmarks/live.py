@@ -29,7 +29,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_hrdv2.cli import measure
 from napari_hrdv2.core.samples import make_sample
-from napari_hrdv2.session import FeatureSettings
+from napari_hrdv2.session import FeatureOptions
 from napari_hrdv2.widgets import SegmentationWidget
 
 STROKES, LONG_STROKES, LONG_SIZE = 30, 200, 4096
@@ -167,7 +167,7 @@ def use_features(hand: Hand, features: Any) -> None:
     """Have the session work on features that were made elsewhere."""
     hand.controller.cancel()
     hand.settle()
-    settings = FeatureSettings("dinov2-small", transforms=measure.TRANSFORMS)
+    settings = FeatureOptions("dinov2-small", transforms=measure.TRANSFORMS)
     hand.session.configure(backbone="dinov2-small", transforms=measure.TRANSFORMS)
     hand.session.current.set_features(features, settings)
     hand.session.features_changed.emit()
@@ -248,7 +248,7 @@ def long() -> None:
     tiles = LONG_SIZE // 1024
     hand = Hand(np.tile(sample.image, (tiles, tiles)))
     hand.session.configure(backbone="filters")
-    hand.wait(lambda: hand.session.made_with.backbone == "filters")
+    hand.wait(lambda: hand.session.options_in_use.backbone == "filters")
     hand.wait(lambda: hand.session.features is not None)
     hand.settle()
     truth = Truth(np.tile(sample.labels, (tiles, tiles)), np.random.default_rng(0))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.session.classes import ClassInfo
 from napari_hrdv2.session.project.fingerprints import image_fingerprint
 from napari_hrdv2.session.project.format import Project, SavedImage
-from napari_hrdv2.session.settings import FeatureSettings
 
 CLASSES = {
     1: ClassInfo("Grain boundary γ′", "#e8590c"),
@@ -49,7 +49,7 @@ def entry(key="a", strokes=3, *, image=None, **changes):
 def project(*images, **changes):
     given = {
         "classes": CLASSES,
-        "settings": FeatureSettings(),
+        "options": FeatureOptions(),
         "classifier": None,
         "refinement": {},
         "current": None,

@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from napari_hrdv2 import HighResFeatures
-from napari_hrdv2.core.features.high_resolution import Recipe
+from napari_hrdv2.core.features.options import PartOptions
 
 SHAPE = (20, 30)
-RECIPE = Recipe("dinov2-small", "abc", "identity", 1, 4)
+PART = PartOptions("dinov2-small", "abc", "identity", 1, 4)
 TRUTH = np.where(np.arange(30) < 12, 3, np.where(np.arange(30) < 22, 70, 7000))
 TRUTH = np.broadcast_to(TRUTH, SHAPE)
 
 
-def striped_features(seed=0, recipe=RECIPE, truth=TRUTH, offset=0.0):
+def striped_features(seed=0, options=PART, truth=TRUTH, offset=0.0):
     """Pixelwise features in which three stripes differ, with noise."""
     rng = np.random.default_rng(seed)
     tokens = rng.standard_normal((1, *SHAPE, 4)).astype(np.float32) / 4
     for channel, label in enumerate([3, 70, 7000]):
         tokens[0, truth == label, channel] += 2
-    return HighResFeatures(tokens + offset, "identity", SHAPE, 1, 1, recipe=recipe)
+    return HighResFeatures(tokens + offset, "identity", SHAPE, 1, 1, options=options)
 
 
 def strokes(*labels):

@@ -10,7 +10,7 @@ import tifffile
 from safetensors.numpy import save_file
 
 from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
-from napari_hrdv2.core.features.high_resolution import Recipe
+from napari_hrdv2.core.features.options import PartOptions
 from napari_hrdv2.files import read_image, read_labels
 
 
@@ -60,7 +60,7 @@ def test_each_part_of_a_joined_backbone_is_used_as_it_was(
     options += ["--stride", stride] if stride else []
     done = command("segment", image, "-l", labels, *options)
     assert done.code == 0, done.err
-    made = {r.backbone: r for r in PixelClassifier.load(kept).recipes}
+    made = {r.backbone: r for r in PixelClassifier.load(kept).part_options}
     assert (made["embedded"].stride, made["embedded"].transforms) == (2, "identity")
     outcome = command("apply", kept, image, *common, "--out", tmp_path / "out")
     assert outcome.code == 0, outcome.err
@@ -82,7 +82,7 @@ def test_brightness_does_not_matter_to_the_embedded_backbone(
     assert (first == again).mean() > 0.999
 
 
-def test_a_vision_transformer_s_recipe_is_taken_from_the_classifier(
+def test_a_vision_transformer_s_options_are_taken_from_the_classifier(
     command, image: Path, labels: Path, tmp_path: Path
 ) -> None:
     kept = tmp_path / "vit.safetensors"
@@ -263,15 +263,15 @@ def test_boundary_and_interpolation_are_the_classifier_s(
     assert np.array_equal(found, trained.predict(features))
 
 
-def test_the_recipe_followed_is_that_of_the_network_not_of_the_filters() -> None:
-    from napari_hrdv2.session.feature_options import options_of
+def test_the_options_followed_are_that_of_the_network_not_of_the_filters() -> None:
+    from napari_hrdv2.core.features.options import FeatureOptions
 
-    filters = Recipe("filters", "", "identity", 1, 40)
-    network = Recipe("dinov2-small", "abc", "lattice:2", 1, 384, compat="reference")
-    for recipes in ((filters, network), (network, filters)):
-        classifier = PixelClassifier()
-        classifier.recipes = recipes
-        chosen = options_of(classifier, "cpu", None)
+    filters = PartOptions("filters", "", "identity", 1, 40)
+    network = PartOptions(
+        "dinov2-small", "abc", "lattice:2", 1, 384, compat="reference"
+    )
+    for parts in ((filters, network), (network, filters)):
+        chosen = FeatureOptions.of(parts, "cpu")
         assert (chosen.transforms, chosen.compat) == ("lattice:2", "reference")
 
 

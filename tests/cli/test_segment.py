@@ -8,13 +8,13 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from napari_hrdv2 import PixelClassifier
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.files import (
     read_image,
     read_label_classes,
     read_labels,
     write_labels,
 )
-from napari_hrdv2.session.feature_options import options_of
 
 
 def test_a_micrograph_is_segmented_from_its_strokes(
@@ -196,7 +196,7 @@ def test_the_interpolation_is_kept_with_the_classifier(
         "--interpolation", "bilateral+2",
     )  # fmt: skip
     assert outcome.code == 0
-    assert PixelClassifier.load(kept).recipes[0].interpolation == "bilateral+2"
+    assert PixelClassifier.load(kept).part_options[0].interpolation == "bilateral+2"
 
 
 def test_an_unknown_interpolation_is_refused_in_one_line(
@@ -217,8 +217,8 @@ def test_the_debias_is_kept_with_the_classifier_and_used_again(
     )
     assert outcome.code == 0, outcome.err
     classifier = PixelClassifier.load(kept)
-    assert classifier.recipes[0].debias == "mean"
-    assert options_of(classifier, "cpu", None).debias == "mean"
+    assert classifier.part_options[0].debias == "mean"
+    assert FeatureOptions.of(classifier.part_options).debias == "mean"
     assert command("apply", kept, image, "--out", out).code == 0
     first = read_labels(image.with_name("alloy_segmentation.tif"))
     assert np.array_equal(read_labels(out / "alloy_segmentation.tif"), first)

@@ -45,13 +45,13 @@ def test_a_loaded_classifier_waits_for_its_features(path, image):
     assert set(np.unique(other.segmentation)) == {1, 2}
 
 
-def test_another_recipe_sets_the_choice_and_says_so(path, image):
+def test_others_options_sets_the_choice_and_says_so(path, image):
     session = Session()
     session.set_image(image)
-    session.configure(backbone="dinov2-small", stride="half")
+    session.configure(backbone="dinov2-small", stride=7)
     session.load_classifier(path)
-    assert session.settings.backbone == "embedded"
-    assert session.settings.value_range is None  # it makes no difference there
+    assert session.options.backbone == "embedded"
+    assert session.options.value_range is None  # it makes no difference there
     assert "needs features by embedded" in session.status
 
 
@@ -87,12 +87,12 @@ def test_a_failed_save_leaves_everything_as_it_was(trained, tmp_path):
 
 
 def test_a_file_that_is_no_classifier_changes_nothing(trained, tmp_path):
-    classifier, settings = trained.classifier, trained.settings
+    classifier, settings = trained.classifier, trained.options
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
     with pytest.raises(ValueError, match="is not a classifier of napari-hrdv2"):
         trained.load_classifier(tmp_path / "junk.safetensors")
     assert trained.classifier is classifier
-    assert trained.settings == settings
+    assert trained.options == settings
 
 
 def test_undo_brings_the_loaded_classifier_and_its_result_back(trained, path, labels):
@@ -125,15 +125,15 @@ def test_strokes_and_undo_switch_the_grey_levels_of_a_loaded_classifier(
 ):
     trained.load_classifier(path_with_levels)
     trained.train()
-    assert trained.settings.value_range == (0.0, 255.0)
+    assert trained.options.value_range == (0.0, 255.0)
     more = labels.copy()
     more[30:36, 4:20] = 2
     trained.set_scribbles(more)
     trained.train()
-    assert trained.settings.value_range is None
+    assert trained.options.value_range is None
     trained.set_scribbles(labels)
     trained.train()
-    assert trained.settings.value_range == (0.0, 255.0)
+    assert trained.options.value_range == (0.0, 255.0)
 
 
 def test_another_image_or_backbone_resets_the_grey_levels(
@@ -141,10 +141,10 @@ def test_another_image_or_backbone_resets_the_grey_levels(
 ):
     trained.load_classifier(path_with_levels)
     trained.configure(backbone="dinov2-small")
-    assert trained.settings.value_range is None
+    assert trained.options.value_range is None
     trained.load_classifier(path_with_levels)
     trained.set_image(image / 7.0)
-    assert trained.settings.value_range is None
+    assert trained.options.value_range is None
     with pytest.warns(UserWarning, match="own range"):
         trained.compute_features()
     assert trained.status.endswith("Load it again to take over its grey levels.")
@@ -152,19 +152,19 @@ def test_another_image_or_backbone_resets_the_grey_levels(
 
 def test_where_computing_again_would_not_help_it_is_not_advised(trained, path):
     classifier = trained.classifier
-    (recipe,) = classifier.recipes
-    classifier.weight = classifier.weight[:, : recipe.channels // 2]
-    classifier.recipes = (replace(recipe, channels=recipe.channels // 2),)
+    (part,) = classifier.part_options
+    classifier.weight = classifier.weight[:, : part.channels // 2]
+    classifier.part_options = (replace(part, channels=part.channels // 2),)
     trained.save_classifier(path)
     trained.load_classifier(path)
     assert trained.status == (
-        f"features: {recipe.backbone} has surroundings now, and the classifier was "
+        f"features: {part.backbone} has surroundings now, and the classifier was "
         "trained without; train it again."
     )
 
 
 def test_a_mismatching_classifier_clears_the_former_result(trained, path):
-    trained.classifier.recipes = ()  # any features would do, but for
+    trained.classifier.part_options = ()  # any features would do, but for
     trained.classifier.weight = trained.classifier.weight[:, :5]  # the channels
     trained.save_classifier(path)
     trained.load_classifier(path)

@@ -54,7 +54,7 @@ def test_a_plane_waits_where_the_backbone_must_be_fetched_first(image):
 def test_a_plane_gets_what_another_plane_was_computed_with(filters, image):
     filters.compute_features()
     made = filters.features
-    filters.images["stack/0"].made_with = filters.settings
+    filters.images["stack/0"].options = filters.options
     show(filters, 255 - image, 1)
     assert advance(filters) == ["stack/1"]
     assert filters.features.shape == made.shape
@@ -112,7 +112,7 @@ def test_all_planes_of_a_stack_map_their_grey_levels_alike(image):
         advance(session)
     show(session, image.astype(np.uint16) * 10 // 2 + 700, 1)
     advance(session)
-    first, second = (one.features.recipes[0] for one in session.images.values())
+    first, second = (one.features.part_options[0] for one in session.images.values())
     assert first.value_range == second.value_range == (600.0, 1840.0)
 
 
@@ -239,9 +239,9 @@ def test_what_remains_of_features_says_that_there_is_no_map(evict):
 def test_a_loaded_range_of_grey_levels_stays_within_a_stack(filters, image):
     filters.configure(value_range=(0.0, 200.0))
     show(filters, 255 - image, 1)
-    assert filters.settings.value_range == (0.0, 200.0)
+    assert filters.options.value_range == (0.0, 200.0)
     filters.set_image(image, "another")
-    assert filters.settings.value_range is None
+    assert filters.options.value_range is None
 
 
 def test_leaving_one_image_out_scores_each_by_the_others(filters, image, labels):

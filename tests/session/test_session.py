@@ -226,7 +226,7 @@ def test_features_of_a_painted_image_are_made_as_those_of_the_current_one(
     assert session.next_feature_request() is None  # nobody has chosen how yet
     session.configure(backbone="filters")
     session.compute_features()
-    assert session.images["image"].made_with.backbone == "filters"
+    assert session.images["image"].options.backbone == "filters"
     session.train()
     assert session.classifier.classes.tolist() == [1, 2]
 

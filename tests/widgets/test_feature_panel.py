@@ -41,7 +41,7 @@ def test_the_interpolation_is_chosen_in_the_panel(bench):
     row = panel.interpolation.findText("bilateral+2")
     panel.interpolation.setCurrentIndex(row)
     panel.interpolation.textActivated.emit("bilateral+2")
-    assert bench.session.settings.interpolation == "bilateral+2"
+    assert bench.session.options.interpolation == "bilateral+2"
 
 
 def test_what_to_take_out_of_tokens_is_chosen_in_the_panel(bench):
@@ -49,7 +49,7 @@ def test_what_to_take_out_of_tokens_is_chosen_in_the_panel(bench):
     assert panel.debias.currentText() == "none"
     assert "gradient over even surfaces" in panel.debias.toolTip()
     panel.debias.textActivated.emit("project")
-    assert bench.session.settings.debias == "project"
+    assert bench.session.options.debias == "project"
     assert panel.debias.currentText() == "project"
 
 
@@ -72,12 +72,12 @@ def test_strides_down_to_one_pixel_are_chosen_or_typed_with_their_cost(bench):
     before = panel.cost.text()
     panel.stride.setCurrentText("1")
     panel.stride.textActivated.emit("1")
-    assert bench.session.settings.stride == "1"
+    assert bench.session.options.stride == 1
     assert "FLOP" in panel.cost.text() != before
     type_into(panel.stride, "3")
-    assert bench.session.settings.stride == "3"
+    assert bench.session.options.stride == 3
     type_into(panel.stride, "17")
-    assert bench.session.settings.stride == panel.stride.currentText() == "3"
+    assert bench.session.options.stride == int(panel.stride.currentText()) == 3
     assert "1 to 16 pixels" in bench.widget.status.text()
 
 
@@ -89,11 +89,11 @@ def test_variants_and_facets_are_picked_and_any_name_can_be_typed(bench):
     assert {"neco-small:dinov2r-xr-teacher", "neco-small@k11"} < set(items)
     panel.variant.setCurrentText("neco-small:dinov2r")
     panel.variant.textActivated.emit("neco-small:dinov2r")
-    assert bench.session.settings.backbone == "neco-small:dinov2r"
+    assert bench.session.options.backbone == "neco-small:dinov2r"
     assert panel.backbone.currentText() == "neco-small:dinov2r (110 MB)"
     for name in ("dino-small-8@k9,k11", "spit-small:grid+filters", "lab/model"):
         type_into(panel.variant, name)
-        assert bench.session.settings.backbone == panel.variant.currentText() == name
+        assert bench.session.options.backbone == panel.variant.currentText() == name
     assert panel.backbone.currentText() == "lab/model (from the Hub)"
     assert panel.compute.text() == "Download its files and compute"
     type_into(panel.variant, "dino-small-8@k12")

@@ -83,7 +83,7 @@ def test_work_that_was_kept_is_offered_and_restored(kept, bench):
     bench.settle()
     np.testing.assert_array_equal(bench.session.scribbles.labels, kept)
     assert bench.session.classes[2].name == "pore"
-    assert bench.session.settings.interpolation == "nearest"
+    assert bench.session.options.interpolation == "nearest"
     assert not is_shown(notice)
 
 

@@ -110,7 +110,7 @@ def test_a_misspelt_transform_set_is_noted_and_cannot_start(bench):
     assert "'blur' in 'shift:1*blur'" in bench.widget.features.transforms_note.text()
     assert not bench.widget.features.compute.isEnabled()
     bench.widget.features.transforms.setEditText("lattice:2")
-    assert bench.session.settings.transforms == "lattice:2"
+    assert bench.session.options.transforms == "lattice:2"
     assert bench.widget.features.compute.isEnabled()
 
 

@@ -36,14 +36,14 @@ def test_painting_two_classes_is_all(started):
 def test_choosing_another_backbone_of_the_package_starts_it(started):
     started.wait(lambda: started.session.features is not None)
     started.session.configure(backbone="filters")
-    started.wait(lambda: started.session.made_with.backbone == "filters")
+    started.wait(lambda: started.session.options_in_use.backbone == "filters")
 
 
 def test_a_backbone_to_download_waits_for_a_click(started):
     started.wait(lambda: started.session.features is not None)
     started.session.configure(backbone="dinov2-small")
     started.settle()
-    assert started.session.made_with.backbone == "embedded"
+    assert started.session.options_in_use.backbone == "embedded"
     button = started.widget.features.compute
     assert button.text() == "Download 88 MB and compute"
     assert "facebook/dinov2-small" in button.toolTip()
@@ -55,7 +55,7 @@ def test_what_was_cancelled_does_not_start_again(started):
     started.session.configure(backbone="filters")
     started.controller.cancel()
     started.settle()
-    assert started.session.made_with.backbone == "embedded"
+    assert started.session.options_in_use.backbone == "embedded"
     assert not started.controller.is_busy
 
 
@@ -88,4 +88,4 @@ def test_an_unknown_backbone_in_the_preferences_is_passed_over(
         "napari_hrdv2.widgets.controller.read_preferences", lambda: chosen
     )
     bench = make_bench(make_napari_viewer_proxy())
-    assert bench.session.settings.backbone == "embedded"
+    assert bench.session.options.backbone == "embedded"

@@ -38,14 +38,16 @@ def apply(
     """Segment micrographs with a classifier, on the features it was trained on."""
     from napari_hrdv2.cli.features import make_folder, refinement_of
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.files import image_files
     from napari_hrdv2.session.batch.apply import TABLE, ApplyRequest, jobs_for
-    from napari_hrdv2.session.feature_options import options_of
 
     report = Report(as_json)
     refinement = refinement_of(smoothing, min_object, fill_holes, radius, strength)
     trained = PixelClassifier.load(classifier)
-    options_of(trained, device, weights)  # what cannot be used is told before all else
+    FeatureOptions.of(
+        trained.part_options
+    )  # what cannot be used is told before all else
     files = image_files(images)
     if not files:
         raise ValueError(f"{', '.join(map(str, images))}: there are no images in there")
@@ -79,7 +81,7 @@ def _apply_here(request: ApplyRequest, report: Report) -> list[Applied]:
     """Answer the request; after Ctrl-C the table has what was done before."""
     from napari_hrdv2.session.tasks.context import compute
 
-    name = "+".join(recipe.backbone for recipe in request.classifier.recipes)
+    name = "+".join(part.backbone for part in request.classifier.part_options)
     draw = report.progress(f"downloading {name}")
 
     def show(stage: str, done: int, total: int) -> None:
@@ -98,10 +100,11 @@ def _apply_there(
 ) -> list[Applied]:
     """Let the workers of a cluster do it; the table is written when all is done."""
     from napari_hrdv2.cli.apply_cluster import segment_on_cluster
+    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.session.batch.apply import write_table
-    from napari_hrdv2.session.feature_options import options_of
 
-    chosen = options_of(request.classifier, request.device, request.weights)
+    parts = request.classifier.part_options
+    chosen = FeatureOptions.of(parts, request.device, request.weights)
     refinement = request.refinement
     assert refinement is not None
     results = []

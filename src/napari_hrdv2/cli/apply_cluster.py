@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.errors import explained
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.session.batch.apply import Applied, Job, segment_file
-from napari_hrdv2.session.feature_options import FeatureOptions
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone

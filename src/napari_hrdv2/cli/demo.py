@@ -48,11 +48,11 @@ def demo(
     from napari_hrdv2.cli.features import featurise, load, make_folder
     from napari_hrdv2.cli.figure import write_picture
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.measure.scores import mean_iou, phase_fractions
     from napari_hrdv2.core.samples import make_sample
     from napari_hrdv2.files import ImageFile
     from napari_hrdv2.session.batch.apply import class_colors, write_segmentation
-    from napari_hrdv2.session.feature_options import FeatureOptions
 
     sample = make_sample(kind)
     ids = range(1, len(sample.class_names) + 1)

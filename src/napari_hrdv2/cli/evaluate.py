@@ -16,7 +16,7 @@ from napari_hrdv2.cli.report import Report
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
-    from napari_hrdv2.session.feature_options import FeatureOptions
+    from napari_hrdv2.core.features.options import FeatureOptions
 
 _KEYS = {
     "id": str,
@@ -44,7 +44,7 @@ def evaluate(
 ) -> None:
     """Train on each case's strokes alone and score all pixels without a stroke."""
     from napari_hrdv2.cli.features import load
-    from napari_hrdv2.session.feature_options import FeatureOptions
+    from napari_hrdv2.core.features.options import FeatureOptions
 
     report = Report(as_json)
     cases = read_manifest(cases_dir, scribbles)

@@ -14,8 +14,8 @@ from napari_hrdv2.cli.report import Report
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.high_resolution import Features
+    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.postprocess.refinement import Refinement
-    from napari_hrdv2.session.feature_options import FeatureOptions
 
 
 def load(options: FeatureOptions, report: Report) -> Backbone | JoinedBackbone:
@@ -44,16 +44,18 @@ def featurise(
     report: Report,
 ) -> Features:
     """Compute the features of an image, with a progress bar."""
-    return options.features_of(image, backbone, report.progress("features"))
+    from napari_hrdv2.core.features.compute import compute_with
+
+    return compute_with(options, image, backbone, report.progress("features"))
 
 
 def say_cost(
     shape: tuple[int, ...], options: FeatureOptions, report: Report
 ) -> dict[str, Any]:
     """Say in a terminal what features will cost; return the numbers."""
-    from napari_hrdv2.session.cost import cost_of_options
+    from napari_hrdv2.session.cost import estimate_cost
 
-    cost = cost_of_options(shape, options)
+    cost = estimate_cost(shape, options)
     report.note(f"features: {cost.text()}")
     return cost.as_dict()
 

@@ -54,10 +54,10 @@ def segment(
         say_cost,
     )
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.measure.scores import phase_fractions
     from napari_hrdv2.files import import_labels, read_image
     from napari_hrdv2.session.batch.apply import with_preview, write_segmentation
-    from napari_hrdv2.session.feature_options import FeatureOptions
     from napari_hrdv2.session.tasks.refinement import refined
 
     start = time.perf_counter()

@@ -1,5 +1,6 @@
 """The state a user builds up, drivable with no window."""
 
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.session.classes import (
     Classes,
     ClassInfo,
@@ -10,11 +11,6 @@ from napari_hrdv2.session.classes import (
 from napari_hrdv2.session.cost import Cost
 from napari_hrdv2.session.image_entry import ImageEntry, Result
 from napari_hrdv2.session.session import Session
-from napari_hrdv2.session.settings import (
-    STRIDES,
-    TRANSFORM_CHOICES,
-    FeatureSettings,
-)
 from napari_hrdv2.session.tasks.context import Request, TaskContext, compute
 from napari_hrdv2.session.tasks.features import FeatureRequest, FeatureResult
 from napari_hrdv2.session.tasks.progress import TimeLeft, bytes_text
@@ -27,14 +23,12 @@ from napari_hrdv2.session.tasks.training import (
 
 __all__ = [
     "LIVE_TOLERANCE",
-    "STRIDES",
-    "TRANSFORM_CHOICES",
     "ClassInfo",
     "Classes",
     "Cost",
+    "FeatureOptions",
     "FeatureRequest",
     "FeatureResult",
-    "FeatureSettings",
     "ImageEntry",
     "PartialResult",
     "Request",

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from napari_hrdv2.session import recipes
 from napari_hrdv2.session.fit_history import FitHistory
 from napari_hrdv2.session.tasks.training import (
     Region,
@@ -115,7 +114,7 @@ class ClassifierState:
         """Return why the loaded classifier cannot be used on the features, or ""."""
         if target is None or target.features is None or self._loaded is None:
             return "There are no features yet."
-        return recipes.mismatch(self._loaded, target.features)
+        return self._loaded.mismatch(target.features)
 
     def request_as_is(
         self, target: ImageEntry | None, *, visible: Region | None = None

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_hrdv2.session import recipes
+from napari_hrdv2.core.features.options import FeatureOptions
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.classes import ClassInfo
-    from napari_hrdv2.session.settings import FeatureSettings
 
 
 def named(
@@ -49,12 +49,31 @@ def save(classifier: PixelClassifier, path: str | os.PathLike[str]) -> Path:
 
 
 def load(
-    path: str | os.PathLike[str], settings: FeatureSettings
-) -> tuple[PixelClassifier, FeatureSettings]:
-    """Return the classifier of a file, and the settings changed to what it needs."""
+    path: str | os.PathLike[str], options: FeatureOptions
+) -> tuple[PixelClassifier, FeatureOptions]:
+    """Return the classifier of a file, and the options changed to what it needs."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 
     classifier = PixelClassifier.load(path)
-    settings = recipes.settings_for(classifier, settings)
-    settings.check()
-    return classifier, settings
+    options = options_for(classifier, options)
+    options.check()
+    return classifier, options
+
+
+def options_for(classifier: PixelClassifier, options: FeatureOptions) -> FeatureOptions:
+    """Return the options changed to those that a classifier was trained with.
+
+    The device stays. A local weights file is kept if the backbone stays the same.
+    """
+    if not classifier.part_options:
+        return options
+    wanted = FeatureOptions.of(classifier.part_options, options.device)
+    if wanted.backbone == options.backbone:
+        wanted = replace(wanted, weights=options.weights)
+    if wanted.patch_size > 1:
+        method = wanted.interpolation.partition("@")[0]
+        return replace(wanted, interpolation=method)
+    # It ran once, on every pixel, whatever these say.
+    return replace(
+        wanted, transforms=options.transforms, interpolation=options.interpolation
+    )

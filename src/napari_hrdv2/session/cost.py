@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_hrdv2.session.settings import FeatureSettings, stride_in_pixels
 from napari_hrdv2.session.tasks.progress import bytes_text, duration_text
 
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.backbones.spec import BackboneSpec
     from napari_hrdv2.core.backbones.vit.model import Facet
-    from napari_hrdv2.session.feature_options import FeatureOptions
+    from napari_hrdv2.core.features.options import FeatureOptions
 
 _SUPPOSED_CHANNELS = 768  # of a Hub id, of which nothing is known yet: a ViT-B's
 _POWERS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
@@ -135,7 +134,7 @@ class _Outline:
         raise NotImplementedError("an outline computes nothing")
 
 
-def estimate_cost(image_shape: tuple[int, ...], settings: FeatureSettings) -> Cost:
+def estimate_cost(image_shape: tuple[int, ...], options: FeatureOptions) -> Cost:
     """Return what the features of an image of this shape cost; loads no weights.
 
     The first time on a device, how fast it multiplies two matrices is measured.
@@ -144,16 +143,16 @@ def estimate_cost(image_shape: tuple[int, ...], settings: FeatureSettings) -> Co
     from napari_hrdv2.core.devices import available_memory, choose_device
     from napari_hrdv2.core.features.memory import estimate
 
-    device = choose_device(settings.device)
-    parts = tuple(_outline(name, device) for name in settings.backbone.split("+"))
+    device = choose_device(options.device)
+    parts = tuple(_outline(name, device) for name in options.backbone.split("+"))
     needed = estimate(
         (image_shape[0], image_shape[1]),
         JoinedBackbone(parts),
-        settings.transforms,
-        stride_in_pixels(settings),
+        options.transforms,
+        options.stride,
         image_channels=3 if len(image_shape) == 3 else 1,
-        interpolation=settings.interpolation,
-        debias=settings.debias,
+        interpolation=options.interpolation,
+        debias=options.debias,
     )
     available = available_memory(device)
     if device.type == "cuda":
@@ -166,21 +165,6 @@ def estimate_cost(image_shape: tuple[int, ...], settings: FeatureSettings) -> Co
         available,
         needed.operations,
         needed.seconds,
-    )
-
-
-def cost_of_options(image_shape: tuple[int, ...], options: FeatureOptions) -> Cost:
-    """Return what the features of an image of this shape cost outside of the window."""
-    return estimate_cost(
-        image_shape,
-        FeatureSettings(
-            options.backbone,
-            options.transforms,
-            "auto" if options.stride is None else str(options.stride),
-            options.device,
-            interpolation=options.interpolation,
-            debias=options.debias,
-        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""What the user has before him: pictures, classes, settings, and a status line."""
+"""What the user has before him: pictures, classes, options, and a status line."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from psygnal import Signal
 
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.session.classes import Classes
 from napari_hrdv2.session.cost import Cost, estimate_cost
 from napari_hrdv2.session.images import Images
-from napari_hrdv2.session.settings import FeatureSettings
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Desk:
-    """Pictures with their strokes, the classes, and the settings for features.
+    """Pictures with their strokes, the classes, and the options for features.
 
     One picture is current: what the desk says of image, strokes, features and
     segmentation is of that one.
@@ -29,7 +29,7 @@ class Desk:
     ----------
     pictures : Pictures
         All of them by key, in the order in which they came.
-    settings : FeatureSettings
+    options : FeatureOptions
     classes : Classes
         Names and colours by label id.
     status : str
@@ -38,7 +38,7 @@ class Desk:
 
     status_changed: ClassVar[Signal] = Signal(str)
     progress_changed: ClassVar[Signal] = Signal(str, int, int)
-    settings_changed: ClassVar[Signal] = Signal()
+    options_changed: ClassVar[Signal] = Signal()
     classes_changed: ClassVar[Signal] = Signal()
     images_changed: ClassVar[Signal] = Signal()
     features_changed: ClassVar[Signal] = Signal()
@@ -49,7 +49,7 @@ class Desk:
     def __init__(self) -> None:
         self.images = Images()
         self.images.changed.connect(self.images_changed.emit)
-        self.settings = FeatureSettings()
+        self.options = FeatureOptions()
         self.classes = Classes()
         self.classes.changed.connect(self.classes_changed.emit)
         self.status = "Open an image to begin."
@@ -81,10 +81,10 @@ class Desk:
         return result.shown if result else None
 
     @property
-    def made_with(self) -> FeatureSettings:
-        """The settings that the features of the current picture were made with."""
-        made = self.current.made_with if self.current else None
-        return made or self.settings
+    def options_in_use(self) -> FeatureOptions:
+        """The options that the features of the current picture were made with."""
+        made = self.current.options if self.current else None
+        return made or self.options
 
     @property
     def is_idle(self) -> bool:
@@ -179,10 +179,10 @@ class Desk:
         self.images_changed.emit()
 
     def cost(self) -> Cost:
-        """Return passes and memory of the features that the settings ask for."""
+        """Return passes and memory of the features that the options ask for."""
         if self.image is None:
             raise ValueError("image: there is none yet; open an image first")
-        return estimate_cost(self.image.shape, self.settings)
+        return estimate_cost(self.image.shape, self.options)
 
     def phase_fractions(self) -> dict[int, float]:
         """Return the share of each class in the segmentation; empty without one."""
@@ -194,7 +194,7 @@ class Desk:
         self.status = status
         self.status_changed.emit(status)
 
-    def _change_settings(self, settings: FeatureSettings) -> None:
-        if settings != self.settings:
-            self.settings = settings
-            self.settings_changed.emit()
+    def _change_options(self, options: FeatureOptions) -> None:
+        if options != self.options:
+            self.options = options
+            self.options_changed.emit()

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_hrdv2.session.cost import estimate_cost
-from napari_hrdv2.session.settings import FeatureSettings, difference
 from napari_hrdv2.session.tasks.features import (
     FeatureRequest,
     FeatureResult,
@@ -16,6 +15,7 @@ from napari_hrdv2.session.tasks.features import (
 )
 
 if TYPE_CHECKING:
+    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.session.image_entry import ImageEntry
     from napari_hrdv2.session.images import Images
 
@@ -42,7 +42,7 @@ class FeatureStore:
         self._loaded: LoadedBackbone | None = None
         self._count = 0
         # Who failed, or was called off, is not asked again and again.
-        self._asked: dict[str, FeatureSettings] = {}
+        self._asked: dict[str, FeatureOptions] = {}
         self._seen: ImageEntry | None = None
 
     @property
@@ -50,7 +50,7 @@ class FeatureStore:
         """The backbone that made the latest features, still in memory."""
         return self._loaded
 
-    def request(self, entry: ImageEntry, settings: FeatureSettings) -> FeatureRequest:
+    def request(self, entry: ImageEntry, options: FeatureOptions) -> FeatureRequest:
         """Return the request for features; an older one's answer will be dropped.
 
         Raises
@@ -59,14 +59,14 @@ class FeatureStore:
             If there is not enough memory.
         """
         self._asked.clear()
-        return self._request(entry, settings)
+        return self._request(entry, options)
 
     def next_request(
-        self, ahead: Iterable[str], settings: FeatureSettings | None = None
+        self, ahead: Iterable[str], options: FeatureOptions | None = None
     ) -> FeatureRequest | None:
         """Return a request for features that are wanted though nobody asked, or None.
 
-        First those of the current picture, where `settings` were used on another plane
+        First those of the current picture, where `options` were used on another plane
         of its stack, or cost no download; then those of pictures that were painted on,
         like the current picture's; then those with the keys `ahead`, as far as there
         is room.
@@ -78,14 +78,14 @@ class FeatureStore:
         if current is None:
             return None
         if current.features is None:
-            wanted = self._on_demand(current, settings or current.made_with)
+            wanted = self._on_demand(current, options or current.options)
             return self._unasked(current, wanted) if wanted else None
-        made = current.made_with
+        made = current.options
         assert made is not None
         for entry in (*self._pictures.painted(), *self._with_room(ahead)):
             if self._pictures.is_usable(entry):
                 continue
-            if entry.features is not None and entry.made_with == made:
+            if entry.features is not None and entry.options == made:
                 continue  # colours where the others are grey: nothing will help
             request = self._unasked(entry, made)
             if request is not None:
@@ -99,15 +99,15 @@ class FeatureStore:
         if entry is None or entry.pending != result.generation:
             return None
         entry.pending = 0
-        entry.set_features(result.features, result.settings)
+        entry.set_features(result.features, result.options)
         self._asked.pop(entry.key, None)
         self._pictures.use(entry)
         self._make_room()
         self._pictures.changed.emit()
         return entry
 
-    def _request(self, entry: ImageEntry, settings: FeatureSettings) -> FeatureRequest:
-        cost = estimate_cost(entry.image.shape, settings)
+    def _request(self, entry: ImageEntry, options: FeatureOptions) -> FeatureRequest:
+        cost = estimate_cost(entry.image.shape, options)
         if not cost.fits:
             raise ValueError(cost.refusal())
         self._count += 1
@@ -116,47 +116,47 @@ class FeatureStore:
             entry.key,
             self._count,
             entry.image,  # type: ignore[arg-type]  # of a plane read while computing
-            self._on_levels_of_stack(entry, settings),
+            self._on_levels_of_stack(entry, options),
             self._loaded,
-            entry.partition_for(settings),
+            entry.partition_for(options),
         )
 
     def _unasked(
-        self, entry: ImageEntry, settings: FeatureSettings
+        self, entry: ImageEntry, options: FeatureOptions
     ) -> FeatureRequest | None:
         """Ask once, and not for what is on its way."""
-        if entry.pending or self._asked.get(entry.key) == settings:
+        if entry.pending or self._asked.get(entry.key) == options:
             return None
-        self._asked[entry.key] = settings
+        self._asked[entry.key] = options
         try:
-            return self._request(entry, settings)
+            return self._request(entry, options)
         except ValueError as error:
             logger.info("no features of %s: %s", entry.name, error)
             return None
 
     def _on_demand(
-        self, entry: ImageEntry, settings: FeatureSettings | None
-    ) -> FeatureSettings | None:
+        self, entry: ImageEntry, options: FeatureOptions | None
+    ) -> FeatureOptions | None:
         """Return what to compute for a picture because it is looked at."""
-        if settings is None:
+        if options is None:
             return None
         family = self._pictures.family(entry.key)
-        made = (one.made_with for one in family if one.made_with is not None)
-        if any(difference(one, settings) is None for one in made):
-            return settings
-        return settings if entry.plane and _is_bundled(settings) else None
+        made = (one.options for one in family if one.options is not None)
+        if any(one.difference(options) is None for one in made):
+            return options
+        return options if entry.plane and _is_bundled(options) else None
 
     def _on_levels_of_stack(
-        self, entry: ImageEntry, settings: FeatureSettings
-    ) -> FeatureSettings:
+        self, entry: ImageEntry, options: FeatureOptions
+    ) -> FeatureOptions:
         """Map the grey levels of all planes alike, else they cannot be compared."""
-        if not entry.plane or settings.value_range is not None:
-            return settings
+        if not entry.plane or options.value_range is not None:
+            return options
         for one in self._pictures.family(entry.key):
             known = None if one.samples is None else one.samples.features
-            if one is not entry and known is not None and known.recipes:
-                return replace(settings, value_range=known.recipes[0].value_range)
-        return settings
+            if one is not entry and known is not None and known.part_options:
+                return replace(options, value_range=known.part_options[0].value_range)
+        return options
 
     # Memory.
 
@@ -193,8 +193,8 @@ class FeatureStore:
         return (available_memory(choose_device("cpu")) + total) // _SHARE_OF_MEMORY
 
 
-def _is_bundled(settings: FeatureSettings) -> bool:
+def _is_bundled(options: FeatureOptions) -> bool:
     """Whether all parts of the backbone come with the program."""
     from napari_hrdv2.core.backbones.loading import backbone_info
 
-    return all(backbone_info(name).bundled for name in settings.backbone.split("+"))
+    return all(backbone_info(name).bundled for name in options.backbone.split("+"))

@@ -49,5 +49,8 @@ def light_copy(classifier: PixelClassifier) -> PixelClassifier:
     copy.classes = classifier.classes
     copy.weight, copy.bias = classifier.weight, classifier.bias
     copy._overview = classifier._overview  # shared, and slow to make anew
-    copy.recipes, copy.labels_hash = classifier.recipes, classifier.labels_hash
+    copy.part_options, copy.labels_hash = (
+        classifier.part_options,
+        classifier.labels_hash,
+    )
     return copy

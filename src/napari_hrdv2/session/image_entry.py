@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
-    from napari_hrdv2.session.settings import FeatureSettings
+    from napari_hrdv2.core.features.options import FeatureOptions
 
 
 _serials = itertools.count(1)  # a fit on other features is another one
@@ -95,8 +95,8 @@ class ImageEntry:
         Where it is no material, such as a scale bar.
     partition : Partition or None
         What a backbone with tokens of regions uses in place of its own.
-    features, made_with, samples
-        The features, their settings, and rows of them that were read; or None. Where
+    features, options, samples
+        The features, their options, and rows of them that were read; or None. Where
         the features were put away to save memory the other two remain: the strokes
         still train.
     result : Result or None
@@ -118,7 +118,7 @@ class ImageEntry:
     exclusion: NDArray[np.bool_] | None = None
     partition: Partition | None = None
     features: Any = None
-    made_with: FeatureSettings | None = None
+    options: FeatureOptions | None = None
     samples: SampleCache | None = None
     result: Result | None = None
     pending: int = 0
@@ -210,14 +210,14 @@ class ImageEntry:
             is_same = former is array
         else:
             is_same = np.array_equal(former, array)
-        if not is_same and (self.made_with is None or _has_regions(self.made_with)):
+        if not is_same and (self.options is None or _has_regions(self.options)):
             self.pending = 0  # what is on its way is of the former regions
             self.set_features(None, None)
         return not is_same
 
-    def partition_for(self, settings: FeatureSettings) -> NDArray[Any] | None:
+    def partition_for(self, options: FeatureOptions) -> NDArray[Any] | None:
         """Return the regions to compute features with; None for the backbone's own."""
-        if self.partition is None or not _has_regions(settings):
+        if self.partition is None or not _has_regions(options):
             return None
         return self.partition.labels
 
@@ -226,12 +226,12 @@ class ImageEntry:
         """Whether anything was set by hand that would be lost with the picture."""
         return bool(self.class_ids or self.exclusion is not None or self.partition)
 
-    def set_features(self, features: Any, made_with: FeatureSettings | None) -> None:
+    def set_features(self, features: Any, options: FeatureOptions | None) -> None:
         """Take other features, or None; the result of the last ones goes."""
         from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
 
         self._serial = next(_serials)
-        self.features, self.made_with, self.result = features, made_with, None
+        self.features, self.options, self.result = features, options, None
         self.samples = None if features is None else SampleCache(features)
         if features is not None:
             self.was_segmented = False
@@ -239,7 +239,7 @@ class ImageEntry:
     @property
     def is_evicted(self) -> bool:
         """Whether its features were given up for the memory that they took."""
-        return self.features is None and self.made_with is not None
+        return self.features is None and self.options is not None
 
     def evict(self) -> None:
         """Give the features up, but for those of the strokes; the result stays."""
@@ -288,10 +288,10 @@ class ImageEntry:
             self.set_features(None, None)  # they must be read anew
 
 
-def _has_regions(settings: FeatureSettings) -> bool:
+def _has_regions(options: FeatureOptions) -> bool:
     from napari_hrdv2.core.guidance.attention import divides_into_regions
 
-    return divides_into_regions(settings.backbone)
+    return divides_into_regions(options.backbone)
 
 
 def _is_picture(shape: tuple[int, ...]) -> bool:

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 from psygnal import Signal
 
 from napari_hrdv2.session.image_entry import ImageEntry
-from napari_hrdv2.session.settings import difference
 from napari_hrdv2.session.stacks import Plane, image_id
 
 
@@ -107,11 +106,11 @@ class Images(Mapping[str, ImageEntry]):
 
     def is_usable(self, entry: ImageEntry) -> bool:
         """Whether what is known of a picture goes with the current one's features."""
-        made, current = entry.made_with, self.current
-        if current is None or current.features is None or current.made_with is None:
+        made, current = entry.options, self.current
+        if current is None or current.features is None or current.options is None:
             return False
         if made is None or entry.samples is None:
             return False
-        alike = difference(made, current.made_with) is None
+        alike = made.difference(current.options) is None
         channels = entry.samples.features.shape[0]
         return alike and bool(channels == current.features.shape[0])

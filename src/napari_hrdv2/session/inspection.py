@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari_hrdv2.session.settings import FeatureSettings, stride_in_pixels
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
+    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.session.features import FeatureStore
     from napari_hrdv2.session.session import Session
     from napari_hrdv2.session.tasks.context import TaskContext
@@ -42,11 +41,11 @@ class Attention:
 
 @dataclass(frozen=True)
 class AttentionRequest:
-    """Attention of a picture is wanted, with the transforms that the settings name."""
+    """Attention of a picture is wanted, with the transforms that the options name."""
 
     key: str
     image: ArrayLike
-    settings: FeatureSettings
+    options: FeatureOptions
     backbone: Backbone | JoinedBackbone
     partition: NDArray[Any] | None = None
 
@@ -58,25 +57,25 @@ class AttentionRequest:
             attention_maps,
         )
 
-        settings, name = self.settings, self.settings.backbone
+        options, name = self.options, self.options.backbone
         context.progress("Attention", 0, 0)
         if isinstance(self.backbone, SpitBackbone):
             flow = attention_flow_map(
                 self.image,
                 self.backbone,
                 partition=self.partition,
-                value_range=settings.value_range,
+                value_range=options.value_range,
             )
             return Attention(self.key, name, flow[None])
         maps = attention_maps(
             self.image,
             self.backbone,
-            settings.transforms,
-            stride_in_pixels(settings),
+            options.transforms,
+            options.stride,
             partial(context.progress, "Attention"),
             context.should_stop,
-            interpolation=settings.interpolation,
-            value_range=settings.value_range,
+            interpolation=options.interpolation,
+            value_range=options.value_range,
         )
         return Attention(self.key, name, maps)
 
@@ -136,7 +135,7 @@ class Inspection:
         """Return why no attention can be shown now, or ""."""
         from napari_hrdv2.core.guidance.attention import shows_attention
 
-        name = self._session.settings.backbone
+        name = self._session.options.backbone
         if self._session.current is None:
             return _NO_IMAGE
         if not shows_attention(name):
@@ -151,7 +150,7 @@ class Inspection:
         entry = self._session.current
         if entry is None:
             return _NO_IMAGE
-        made = entry.made_with or self._session.settings
+        made = entry.options or self._session.options
         if not self._divides(made):
             return self._no_regions(made)
         return "" if entry.features is not None else "compute features first"
@@ -161,7 +160,7 @@ class Inspection:
         entry = self._session.current
         if entry is None or entry.features is None:
             return ""
-        if not self._divides(entry.made_with or self._session.settings):
+        if not self._divides(entry.options or self._session.options):
             return ""
         from napari_hrdv2.core.guidance.attention import region_count
 
@@ -174,12 +173,12 @@ class Inspection:
         """Return why regions from elsewhere would be of no use, or ""."""
         if self._session.current is None:
             return _NO_IMAGE
-        settings = self._session.settings
-        return "" if self._divides(settings) else self._no_regions(settings)
+        options = self._session.options
+        return "" if self._divides(options) else self._no_regions(options)
 
     def why_no_upsampler(self) -> str:
         """Return what to do for the weights of the chosen interpolation, or ""."""
-        method = self._session.settings.interpolation.partition("@")[0]
+        method = self._session.options.interpolation.partition("@")[0]
         if method not in ("naf", "jbu"):
             return ""
         from napari_hrdv2.core.errors import WeightsError
@@ -203,13 +202,13 @@ class Inspection:
         entry, backbone = self._session.current, self._backbone()
         if reason or entry is None or backbone is None:
             raise ValueError(f"attention: {reason}")
-        settings = self._session.settings
+        options = self._session.options
         return AttentionRequest(
             entry.key,
             entry.image,
-            settings,
+            options,
             backbone,
-            entry.partition_for(settings),
+            entry.partition_for(options),
         )
 
     def regions_request(self) -> RegionsRequest:
@@ -256,17 +255,17 @@ class Inspection:
 
     def _backbone(self) -> Backbone | JoinedBackbone | None:
         loaded: LoadedBackbone | None = self._feature_store.loaded
-        if loaded is None or not loaded.serves(self._session.settings):
+        if loaded is None or not loaded.serves(self._session.options):
             return None
         return loaded.backbone
 
-    def _divides(self, settings: FeatureSettings) -> bool:
+    def _divides(self, options: FeatureOptions) -> bool:
         from napari_hrdv2.core.guidance.attention import divides_into_regions
 
-        return divides_into_regions(settings.backbone)
+        return divides_into_regions(options.backbone)
 
-    def _no_regions(self, settings: FeatureSettings) -> str:
+    def _no_regions(self, options: FeatureOptions) -> str:
         return (
-            f"{settings.backbone} sees square patches, not regions; choose a network "
+            f"{options.backbone} sees square patches, not regions; choose a network "
             "such as spit-small"
         )

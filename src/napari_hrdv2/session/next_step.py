@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_hrdv2.session.recipes import must_be_trained_again, value_range
-from napari_hrdv2.session.settings import difference, transforms
+from napari_hrdv2.core.features.options import absolute_range
 
 if TYPE_CHECKING:
     from napari_hrdv2.session.session import Session
@@ -19,7 +18,7 @@ def next_step(session: Session) -> str:
         return _with_loaded(session)
     if session.features is None:
         return _without_features(session)
-    outdated = difference(session.made_with, session.settings)
+    outdated = session.options_in_use.difference(session.options)
     if outdated:
         made, wanted = outdated
         what = "Features" if session.segmentation is None else "Result"
@@ -57,18 +56,19 @@ def _paint(session: Session) -> str:
 
 
 def _with_loaded(session: Session) -> str:
-    settings = session.settings
-    wanted = f"{settings.backbone} with {transforms(settings)}"
+    options = session.options
+    wanted = f"{options.backbone} with {' and '.join(options.transform_sets)}"
     if session.features is None:
         return f"The loaded classifier needs features by {wanted}: press Compute."
     mismatch = session.loaded_mismatch()
     if mismatch:
-        if session.classifier and must_be_trained_again(
-            session.classifier, session.features
-        ):
+        from napari_hrdv2.core.classifier.compatibility import other_channels
+
+        trained = session.classifier.part_options if session.classifier else ()
+        if other_channels(trained, session.features.part_options):
             return mismatch  # computing again would not help
-        levels = value_range(session.classifier) if session.classifier else None
-        if settings.value_range != levels:
+        levels = absolute_range(trained)
+        if options.value_range != levels:
             return f"{mismatch} Load it again to take over its grey levels."
         return f"{mismatch} Press Compute features to have them by {wanted}."
     return "Segmented by the loaded classifier. Painting trains a new one."

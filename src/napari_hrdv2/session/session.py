@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.session import classifier_files, recipes
+from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
+from napari_hrdv2.session import classifier_files
 from napari_hrdv2.session.classifier import ClassifierState
 from napari_hrdv2.session.desk import Desk
 from napari_hrdv2.session.features import FeatureStore
@@ -28,11 +29,17 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.session.settings import FeatureSettings
     from napari_hrdv2.session.tasks.training import Region, TrainRequest, TrainResult
     from napari_hrdv2.session.tasks.update import PlaneDone
 
 logger = logging.getLogger(__name__)
+
+# Options that come from a loaded classifier alone: another backbone does not want them.
+_OF_A_CLASSIFIER: dict[str, Any] = {
+    "value_range": None,
+    "boundary": FeatureOptions.boundary,
+    "compat": FeatureOptions.compat,
+}
 
 
 class Session(Desk):
@@ -114,7 +121,7 @@ class Session(Desk):
             If the array is not one grey or colour picture.
         """
         if self.images.show(image, key, **about):
-            self._change_settings(replace(self.settings, value_range=None))
+            self._change_options(replace(self.options, value_range=None))
         self._training.drop_answers()
         self.features_changed.emit()
         self.segmentation_changed.emit()
@@ -128,14 +135,14 @@ class Session(Desk):
             self.set_image(None)
 
     def configure(self, **changes: Any) -> None:
-        """Change fields of `settings`; a choice that cannot work raises ValueError."""
-        settings = replace(self.settings, **changes)
-        if settings.backbone != self.settings.backbone:
-            settings = replace(settings, value_range=changes.get("value_range"))
-        if settings == self.settings:
+        """Change fields of `options`; a choice that cannot work raises ValueError."""
+        options = replace(self.options, **changes)
+        if options.backbone != self.options.backbone:
+            options = replace(options, **{**_OF_A_CLASSIFIER, **changes})
+        if options == self.options:
             return
-        settings.check()
-        self._change_settings(settings)
+        options.check()
+        self._change_options(options)
         if self.features is not None:
             self.say(next_step(self))
 
@@ -162,8 +169,8 @@ class Session(Desk):
         if entry is None:
             raise ValueError("image: there is none yet; open an image first")
         if entry is not self.current:
-            return self._feature_store.request(entry, self.made_with)
-        request = self._feature_store.request(entry, self.settings)
+            return self._feature_store.request(entry, self.options_in_use)
+        request = self._feature_store.request(entry, self.options)
         self.say(f"Computing features: {self.cost().text()}.")
         return request
 
@@ -173,7 +180,7 @@ class Session(Desk):
         Pictures that were painted on come first, then those with the keys `ahead`,
         which the user may look at next.
         """
-        request = self._feature_store.next_request(ahead, self.settings)
+        request = self._feature_store.next_request(ahead, self.options)
         if request is not None and self.images.find(request.key) is self.current:
             self.say(f"Computing features: {self.cost().text()}.")
         return request
@@ -295,7 +302,7 @@ class Session(Desk):
     def load_classifier(self, path: str | os.PathLike[str]) -> None:
         """Take the classifier of a file; `train_request` then asks to segment by it.
 
-        If it was trained on features of another recipe, the settings change to that.
+        If it was trained on features by other options, they change to those.
 
         Raises
         ------
@@ -303,19 +310,19 @@ class Session(Desk):
             If the file is not a classifier, or needs features that cannot be made
             here; nothing has changed then.
         """
-        self.adopt_classifier(*classifier_files.load(path, self.settings))
+        self.adopt_classifier(*classifier_files.load(path, self.options))
 
     def adopt_classifier(
-        self, classifier: PixelClassifier, settings: FeatureSettings
+        self, classifier: PixelClassifier, options: FeatureOptions
     ) -> None:
-        """Use a classifier from elsewhere, and the settings that it needs."""
+        """Use a classifier from elsewhere, and the options that it needs."""
         self.classes.ensure(
             (int(class_id) for class_id in classifier.classes),
             names=classifier.class_names,
             colors=classifier.class_colors,
         )
         self._training.adopt(classifier, self.images.painted())
-        self._change_settings(settings)
+        self._change_options(options)
         if self.loaded_mismatch():
             self._clear_result()
         self.say(next_step(self))
@@ -352,5 +359,6 @@ class Session(Desk):
         classifier = self.classifier
         if self.is_loaded == was_loaded or classifier is None:
             return
-        levels = recipes.value_range(classifier) if self.is_loaded else None
-        self._change_settings(replace(self.settings, value_range=levels))
+        parts = classifier.part_options if self.is_loaded else ()
+        levels = absolute_range(parts)
+        self._change_options(replace(self.options, value_range=levels))

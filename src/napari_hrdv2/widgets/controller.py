@@ -16,7 +16,6 @@ from napari_hrdv2.session import (
     TimeLeft,
     TrainResult,
 )
-from napari_hrdv2.session.settings import difference
 from napari_hrdv2.widgets.panels.backbone_texts import needs_no_download
 from napari_hrdv2.widgets.preferences import read_preferences
 from napari_hrdv2.widgets.viewer.link import LayerSync
@@ -75,7 +74,7 @@ class Controller(QObject):
         self.link.refused.connect(self.report)
         self.session.relabelled.connect(self._on_relabelled)
         self.session.features_changed.connect(self._start_by_itself)
-        self.session.settings_changed.connect(self._start_by_itself)
+        self.session.options_changed.connect(self._start_by_itself)
         for jobs in (self.feature_jobs, self.live_jobs):
             jobs.progressed.connect(self._on_progressed)
             jobs.failed.connect(self._on_failed)
@@ -102,7 +101,7 @@ class Controller(QObject):
         return any(jobs.request is not None for jobs in runners) or self.side.is_busy
 
     def compute_features(self) -> None:
-        """Compute features as the settings say, then segment if there are strokes."""
+        """Compute features as the options say, then segment if there are strokes."""
         self._wants_features = True
         if self.feature_jobs.request is not None and not self.is_computing:
             self.feature_jobs.cancel()  # those of another picture can wait
@@ -113,11 +112,11 @@ class Controller(QObject):
         session, current = self.session, self.session.current
         if not self.preferences.start_features or current is None or current.pending:
             return
-        if current.features is not None and not difference(
-            session.made_with, session.settings
+        if current.features is not None and not (
+            session.options_in_use.difference(session.options)
         ):
             return
-        if needs_no_download(session.settings) and session.cost().fits:
+        if needs_no_download(session.options) and session.cost().fits:
             self.compute_features()
 
     def _prefer_backbone(self) -> None:
@@ -206,7 +205,7 @@ class Controller(QObject):
         self.closing.emit()
         for name in (
             "status",
-            "settings",
+            "options",
             "classes",
             "images",
             "features",

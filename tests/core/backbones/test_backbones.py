@@ -164,8 +164,8 @@ def test_facets_of_an_early_block_stop_there_and_are_remembered():
     backbone.tokens(torch.rand(1, 3, 28, 28), stride=14, tick=lambda: calls.append(1))
     assert len(calls) == backbone.steps == 1
     features = compute_features(torch.rand(28, 28).numpy(), backbone, "identity")
-    (recipe,) = features.recipes
-    assert recipe.backbone == "dinov2-small@v0"
+    (part,) = features.part_options
+    assert part.backbone == "dinov2-small@v0"
     assert backbone_info("dinov2-small@k0,v1").channels == 64
 
 

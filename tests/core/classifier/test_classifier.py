@@ -13,7 +13,7 @@ from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.core.classifier.basis import Basis
 from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
 from napari_hrdv2.core.errors import Cancelled
-from synthetic import RECIPE, SHAPE, TRUTH, striped_features, strokes
+from synthetic import PART, SHAPE, TRUTH, striped_features, strokes
 
 
 def test_three_stripes_are_found_with_any_label_ids():
@@ -162,19 +162,19 @@ def test_labels_that_cannot_train_are_refused_and_nothing_is_lost(
 
 def test_features_of_another_backbone_are_refused_by_name():
     classifier = PixelClassifier().fit(striped_features(), strokes(3, 70))
-    other = striped_features(recipe=replace(RECIPE, backbone="filters"))
+    other = striped_features(options=replace(PART, backbone="filters"))
     with pytest.raises(
         ValueError, match="trained on dinov2-small and cannot read filt"
     ):
         classifier.predict(other)
-    other = striped_features(recipe=replace(RECIPE, weights_hash="def"))
+    other = striped_features(options=replace(PART, weights_hash="def"))
     with pytest.raises(ValueError, match="weights abc.*weights def"):
         classifier.predict(other)
 
 
 def test_features_of_other_transforms_are_read_with_a_warning():
     classifier = PixelClassifier().fit(striped_features(), strokes(3, 70))
-    other = striped_features(recipe=replace(RECIPE, transforms="shift:1"))
+    other = striped_features(options=replace(PART, transforms="shift:1"))
     with pytest.warns(UserWarning, match="these features have 'shift:1'"):
         classifier.predict(other)
 
@@ -240,7 +240,7 @@ def test_large_label_ids_stay_what_they_are():
 
 def test_another_debias_is_warned_of():
     trained = PixelClassifier().fit(striped_features(), strokes(3, 70))
-    other = striped_features(recipe=replace(RECIPE, debias="mean"))
+    other = striped_features(options=replace(PART, debias="mean"))
     with pytest.warns(UserWarning, match="trained with debias 'none'"):
         trained.predict(other)
 

@@ -30,7 +30,13 @@ def test_a_saved_classifier_predicts_to_the_bit_as_before(trained, tmp_path):
     assert np.array_equal(
         loaded.predict_proba(features), trained.predict_proba(features)
     )
-    for name in ("recipes", "class_names", "class_colors", "pixel_size", "labels_hash"):
+    for name in (
+        "part_options",
+        "class_names",
+        "class_colors",
+        "pixel_size",
+        "labels_hash",
+    ):
         assert getattr(loaded, name) == getattr(trained, name)
 
 
@@ -78,9 +84,9 @@ def rewrite(path, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(version=99), "has format 99; this version .* up to 1"),
-        (lambda d: d.pop("recipes"), "its content is damaged"),
-        (lambda d: d["recipes"][0].update(extra=1), "its content is damaged"),
+        (lambda d: d.update(version=99), "has format 99; this version .* up to 2"),
+        (lambda d: d.pop("part_options"), "its content is damaged"),
+        (lambda d: d["part_options"][0].update(extra=1), "its content is damaged"),
         (lambda d: d.update(class_names=3), "its content is damaged"),
     ],
 )
@@ -127,8 +133,8 @@ def test_a_file_from_before_debias_says_that_there_was_none(trained, tmp_path):
     with safe_open(path, "numpy") as file:
         metadata = file.metadata()
     described = json.loads(metadata["description"])
-    for recipe in described["recipes"]:
-        del recipe["debias"]
+    for part in described["part_options"]:
+        del part["debias"]
     metadata["description"] = json.dumps(described)
     save_file(load_file(path), path, metadata)
-    assert PixelClassifier.load(path).recipes == trained.recipes
+    assert PixelClassifier.load(path).part_options == trained.part_options

@@ -133,21 +133,21 @@ def test_joined_backbones_give_joined_features():
     features = hr.compute_features(IMAGE, joined, "shift:1")
     filters = hr.compute_features(IMAGE, hr.load_backbone("filters"))
     assert features.shape == (2 + filters.shape[0], 13, 18)
-    assert [recipe.backbone for recipe in features.recipes] == ["mean", "filters"]
+    assert [part.backbone for part in features.part_options] == ["mean", "filters"]
     np.testing.assert_array_equal(features.materialize()[2:], filters.materialize())
 
 
-def test_the_recipe_tells_how_the_features_were_made():
+def test_the_options_of_a_part_tell_how_the_features_were_made():
     features = hr.compute_features(
         IMAGE, MeanOfPatches(), "lattice:2", 2, boundary="reflect", value_range=(0, 2)
     )
-    (recipe,) = features.recipes
-    assert (recipe.backbone, recipe.transforms, recipe.stride) == (
+    (part,) = features.part_options
+    assert (part.backbone, part.transforms, part.stride) == (
         "mean",
         "lattice:2",
         2,
     )
-    assert (recipe.boundary, recipe.value_range) == ("reflect", (0, 2))
+    assert (part.boundary, part.value_range) == ("reflect", (0, 2))
 
 
 def test_the_estimate_tells_passes_and_bytes():
@@ -209,9 +209,9 @@ def test_a_cpu_that_runs_out_of_memory_is_told_from_other_failures():
         hr.compute_features(IMAGE, Full(), "identity")
 
 
-def test_compat_reference_goes_into_the_recipe_and_takes_the_nearest_token():
+def test_compat_reference_goes_into_the_options_and_takes_the_nearest_token():
     features = hr.compute_features(IMAGE, MeanOfPatches(), "flip", compat="reference")
-    assert features.recipes[0].compat == "reference"
+    assert features.part_options[0].compat == "reference"
     assert features.interpolation == "nearest"
     corrected = hr.compute_features(IMAGE, MeanOfPatches(), "flip")
     assert corrected.interpolation == "bilinear"

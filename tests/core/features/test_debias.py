@@ -195,10 +195,10 @@ def test_running_out_of_memory_does_not_lose_the_map():
 def test_backbones_that_know_no_positions_are_left_as_they_are():
     filters = hr.load_backbone("filters", device="cpu")
     features = hr.compute_features(IMAGE, filters, debias="project")
-    assert features.recipes[0].debias == "none"
+    assert features.part_options[0].debias == "none"
     assert estimate(IMAGE.shape, filters, debias="project").passes == 1
     made = hr.compute_features(IMAGE, MeanAndPlace(), debias="project")
-    assert made.recipes[0].debias == "project"
+    assert made.part_options[0].debias == "project"
 
 
 def test_an_unknown_choice_is_refused():

@@ -165,7 +165,7 @@ def test_features_are_computed_and_remember_the_weights(weights):
         image, backbone, "shift:1", interpolation="jbu", value_range=(0, 1)
     )
     assert features.shape == (384, 40, 50)
-    assert features.recipes[0].interpolation == "jbu@random"
+    assert features.part_options[0].interpolation == "jbu@random"
     assert features.nbytes > sum(
         2 * 49 * (3 << stage) * (4 << stage) for stage in range(1, 5)
     )

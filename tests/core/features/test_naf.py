@@ -263,7 +263,7 @@ def test_computed_features_say_which_weights_upsampled_them(installed):
     )
     image = RNG.random((21, 26), np.float32)
     made = hr.compute_features(image, backbone, "identity", interpolation="naf")
-    assert made.recipes[0].interpolation == "naf@random"
+    assert made.part_options[0].interpolation == "naf@random"
     again = hr.compute_features(image, backbone, "identity", interpolation="naf@random")
     np.testing.assert_array_equal(made.materialize(), again.materialize())
     with pytest.raises(WeightsError, match="on this machine are random and 1234 are"):

@@ -9,8 +9,9 @@ from scipy import ndimage
 
 from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
 from napari_hrdv2.core.features.context import WIDTH, ContextFeatures, means_around
-from napari_hrdv2.core.features.high_resolution import HighResFeatures, Recipe
+from napari_hrdv2.core.features.high_resolution import HighResFeatures
 from napari_hrdv2.core.features.memory import estimate
+from napari_hrdv2.core.features.options import PartOptions
 
 
 def noise(*shape, seed=0):
@@ -129,14 +130,14 @@ def test_an_even_map_has_itself_around():
     np.testing.assert_allclose(ContextFeatures(own, 16).materialize(), 0.7, rtol=1e-6)
 
 
-def test_they_cost_little_and_have_one_recipe():
-    recipe = Recipe("some", "", "identity", 2, 3)
-    own = features(512, 512, recipe=recipe)
+def test_they_cost_little_and_are_of_one_part():
+    part = PartOptions("some", "", "identity", 2, 3)
+    own = features(512, 512, options=part)
     both = ContextFeatures(own, 16)
     assert both.nbytes < 1.02 * own.nbytes
-    (found,) = both.recipes
+    (found,) = both.part_options
     assert (found.backbone, found.channels) == ("some", 6)
-    assert ContextFeatures(features(64, 64), 16).recipes == ()
+    assert ContextFeatures(features(64, 64), 16).part_options == ()
 
 
 def test_they_are_trusted_a_quarter_as_much():
@@ -152,8 +153,8 @@ def before_surroundings(classifier):
     """Make a classifier one that was trained when there were none."""
     half = classifier.weight.shape[1] // 2
     classifier.weight = classifier.weight[:, :half].copy()
-    (recipe,) = classifier.recipes
-    classifier.recipes = (replace(recipe, channels=half),)
+    (part,) = classifier.part_options
+    classifier.part_options = (replace(part, channels=half),)
     return classifier
 
 

@@ -12,6 +12,7 @@ import pytest
 import tifffile
 
 import napari_hrdv2 as hr
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.refinement import Refinement, refine
 from napari_hrdv2.core.samples import make_sample
 from napari_hrdv2.files import (
@@ -23,7 +24,6 @@ from napari_hrdv2.files import (
 from napari_hrdv2.session.classes import ClassInfo
 from napari_hrdv2.session.exclusion import rectangles_of
 from napari_hrdv2.session.export.provenance import (
-    FeatureRecord,
     ImageRecord,
     Provenance,
     Share,
@@ -86,14 +86,17 @@ class Work:
             (64, 80),
             path=str(self.image_path),
             pixel_size=(0.5, "µm"),
-            value_range=self.features.recipes[0].value_range,
+            value_range=self.features.part_options[0].value_range,
             stroke_pixels=stroke_pixels(self.labels, self.exclusion),
             exclusion=tuple(rectangles_of(self.exclusion)),
         )
         record = Provenance(
             (image,),
-            FeatureRecord.of(self.features.recipes),
+            FeatureOptions.of(self.features.part_options),
             CLASSES,
+            weights_hashes=tuple(
+                part.weights_hash for part in self.features.part_options
+            ),
             labels_hash=self.classifier.labels_hash,
             versions=VERSIONS,
             date="2026-11-21",
@@ -208,8 +211,7 @@ def test_the_script_says_when_strokes_or_weights_are_others(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    features = replace(work.record().features, weights_hashes=("0123",))
-    record = work.record(labels_hash="another", features=features)
+    record = work.record(labels_hash="another", weights_hashes=("0123",))
     _run(python_script(record, labels=[work.labels_path]), tmp_path, monkeypatch)
     said = capsys.readouterr().out
     assert "note: the strokes are not those of then" in said
@@ -218,7 +220,7 @@ def test_the_script_says_when_strokes_or_weights_are_others(
 
 def test_painted_classes_without_a_name_get_the_usual_one() -> None:
     image = ImageRecord("a", (4, 5), path="a.tif", stroke_pixels={1: 3, 9: 4})
-    record = Provenance((image,), FeatureRecord("embedded"), CLASSES)
+    record = Provenance((image,), FeatureOptions("embedded"), CLASSES)
     script = python_script(record, labels=["l.tif"])
     assert "9: 'Class 9'" in script
     assert "2: 'γ′ “phase”'" in script
@@ -226,7 +228,7 @@ def test_painted_classes_without_a_name_get_the_usual_one() -> None:
 
 def test_files_that_are_missing_are_named() -> None:
     image = ImageRecord("layer", (4, 5), stroke_pixels={1: 3, 2: 4})
-    record = Provenance((image,), FeatureRecord("embedded"), CLASSES)
+    record = Provenance((image,), FeatureOptions("embedded"), CLASSES)
     with pytest.raises(ValueError, match="images: layer has no file"):
         python_script(record, labels=["l.tif"])
     with pytest.raises(ValueError, match="labels: layer was painted"):
@@ -234,16 +236,16 @@ def test_files_that_are_missing_are_named() -> None:
     with pytest.raises(ValueError, match="labels: 2 files for 1 images"):
         python_script(record, labels=[None, None])
     with pytest.raises(ValueError, match="images: none has strokes"):
-        Provenance((ImageRecord("a", (4, 5)),), FeatureRecord("embedded"), CLASSES)
+        Provenance((ImageRecord("a", (4, 5)),), FeatureOptions("embedded"), CLASSES)
     with pytest.raises(ValueError, match="images: there is none"):
-        Provenance((), FeatureRecord("embedded"), CLASSES)
+        Provenance((), FeatureOptions("embedded"), CLASSES)
 
 
 @pytest.mark.parametrize("name", ["a\"b'c\\d.tif", "a\nb.tif", '""" + 1/0 + """'])
 def test_any_name_of_a_file_or_class_is_quoted(name: str) -> None:
     image = ImageRecord(name, (4, 5), path=name, stroke_pixels={1: 3, 2: 4})
     classes = {1: ClassInfo(name, "#000000"), 2: ClassInfo("b", "#ffffff")}
-    record = Provenance((image,), FeatureRecord("embedded"), classes)
+    record = Provenance((image,), FeatureOptions("embedded"), classes)
     script = python_script(record, labels=[name])
     names: dict = {}
     head = script[script.index("IMAGES =") : script.index("BACKBONE =")]
@@ -270,13 +272,12 @@ def _paper_record(backbone: str = "dinov2-small", **changes: object) -> Provenan
         exclusion=((180, 0, 200, 300),),
         shares={1: Share(0.7, 0.65, 0.75), 2: Share(0.3, 0.25, 0.35)},
     )
-    features = FeatureRecord(
-        backbone, weights_hashes=("c0ffee",), transforms="shift:1,2"
-    )
+    features = FeatureOptions(backbone, transforms="shift:1,2")
     record = Provenance(
         (image,),
         features,
         CLASSES,
+        weights_hashes=("c0ffee",),
         refinement=Refinement(
             smoothing="guided", radius=5, strength=0.4, min_object=12, fill_holes=7
         ),
@@ -356,14 +357,16 @@ def test_the_paragraph_cites_the_backbone_that_was_used(
 
 
 def test_joined_backbones_are_cited_one_by_one() -> None:
-    features = FeatureRecord("dinov2-small+filters", weights_hashes=("c0ffee", ""))
-    paragraph = methods_paragraph(_paper_record(features=features))
+    features = FeatureOptions("dinov2-small+filters")
+    hashes = ("c0ffee", "")
+    record = _paper_record(features=features, weights_hashes=hashes)
+    paragraph = methods_paragraph(record)
     assert "backbones dinov2-small (weights c0ffee) [1] and filters, " in paragraph
 
 
 def test_what_was_not_done_is_not_said() -> None:
     image = ImageRecord("a", (20, 30), stroke_pixels={1: 1, 2: 5})
-    features = FeatureRecord("embedded", transforms="identity")
+    features = FeatureOptions("embedded", transforms="identity")
     record = Provenance((image,), features, CLASSES, balanced=False, versions={})
     paragraph = methods_paragraph(record)
     for absent in ("smoothed", "left out", "fractions", "pixel size", "Grey", "["):

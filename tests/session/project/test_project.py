@@ -15,6 +15,7 @@ import pytest
 import tifffile
 
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.files import read_label_classes, read_labels
 from napari_hrdv2.session.classes import ClassInfo
 from napari_hrdv2.session.project import format as projects_module
@@ -23,7 +24,6 @@ from napari_hrdv2.session.project.format import (
     project_summary,
     save_project,
 )
-from napari_hrdv2.session.settings import FeatureSettings
 from saved_projects import CLASSES, entry, grey, killed, project
 from synthetic import striped_features, strokes
 
@@ -56,13 +56,13 @@ def test_everything_comes_back(tmp_path):
     exclusion[5:] = True
     former = project(
         entry("a", exclusion=exclusion, trains=False, plane={"Z": 3, "T": 0}),
-        settings=FeatureSettings("filters", value_range=(0.5, 2), stride="7"),
+        options=FeatureOptions("filters", value_range=(0.5, 2), stride=7),
         refinement={"smooth": 2.5, "fill": [1, "all"], "off": None},
         current="a",
     )
     path = save_project(former, tmp_path / "alloy.hrdv2")
     found = load_project(path)
-    for name in ("classes", "settings", "refinement", "current"):
+    for name in ("classes", "options", "refinement", "current"):
         assert getattr(found, name) == getattr(former, name)
     (before,), (after,) = former.images, found.images
     for name in ("key", "name", "plane", "shape", "image_fingerprint", "pixel_size"):
@@ -345,24 +345,32 @@ def test_other_zip_files_are_refused(tmp_path):
 
 
 def test_a_newer_format_is_refused_in_one_sentence(path):
-    described(path, version=2, images="of another kind")
-    with pytest.raises(ValueError, match="has format 2; .* reads up to 1, a newer one"):
+    described(path, version=3, images="of another kind")
+    with pytest.raises(ValueError, match="has format 3; .* reads up to 2, a newer one"):
         load_project(path)
 
 
+@pytest.mark.parametrize(
+    ("stride", "pixels"), [("auto", None), ("half", 7), ("3", 3), ("odd", None)]
+)
+def test_strides_of_the_first_format_were_words(path, stride, pixels):
+    described(path, version=1, settings={"backbone": "dinov2-small", "stride": stride})
+    assert load_project(path).options == FeatureOptions("dinov2-small", stride=pixels)
+
+
 def test_unknown_words_are_ignored_and_logged(path, caplog):
-    described(path, mood="good", settings={"backbone": "filters", "speed": 3})
+    described(path, mood="good", options={"backbone": "filters", "speed": 3})
     found = load_project(path)
-    assert found.settings == FeatureSettings("filters")
+    assert found.options == FeatureOptions("filters")
     assert "project.json.mood is unknown" in caplog.text
-    assert "project.json.settings.speed is unknown" in caplog.text
+    assert "project.json.options.speed is unknown" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"settings": {"stride": 3}}, "settings.stride is 3; it should be text"),
-        ({"settings": {"value_range": [1]}}, r"value_range is \[1\]; .* a list of 2"),
+        ({"options": {"stride": "3"}}, "options.stride is '3'; it should be a whole"),
+        ({"options": {"value_range": [1]}}, r"value_range is \[1\]; .* a list of 2"),
         ({"classes": {"one": {}}}, "key of project.json.classes is 'one'"),
         ({"classes": {"1": {"name": "x"}}}, r"classes\['1'\] lacks something of color"),
         ({"classes": {"1": {"name": "x", "color": "red"}}}, "has the colour 'red'"),

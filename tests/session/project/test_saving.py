@@ -56,7 +56,7 @@ def test_a_project_holds_everything_and_opens_in_another_session(worked, tmp_pat
     np.testing.assert_array_equal(theirs.scribbles.labels, mine.scribbles.labels)
     np.testing.assert_array_equal(theirs.exclusion, mine.exclusion)
     assert dict(other.classes) == dict(worked.classes)
-    assert other.settings == worked.settings
+    assert other.options == worked.options
     assert other.refinement.settings == worked.refinement.settings
     np.testing.assert_array_equal(other.classifier.weight, worked.classifier.weight)
 
@@ -123,7 +123,7 @@ def test_strokes_on_other_images_keep_their_classes(trained, tmp_path, image, la
     found = other.images["image"].scribbles.labels
     assert other.classes[int(found[5, 4])].name == "pore"
     assert other.classes[int(found[20, 30])].name == "Class 2"
-    assert other.settings.backbone == "filters"
+    assert other.options.backbone == "filters"
 
 
 def test_a_project_that_is_opened_whole_takes_back_what_was_done_since(
@@ -216,7 +216,7 @@ def test_features_of_other_regions_go_and_listeners_hear_of_it(session, tmp_path
     project = saved(session, tmp_path / "a")
     other = Session()
     other.set_image(session.image.copy())
-    spit = replace(other.settings, backbone="spit-small")
+    spit = replace(other.options, backbone="spit-small")
     other.current.set_features(np.zeros((1, 40, 48), np.float32), spit)
     heard = []
     other.features_changed.connect(lambda: heard.append(other.features))
@@ -237,13 +237,13 @@ def test_a_picture_with_given_regions_alone_is_kept(session, tmp_path):
 
 def test_settings_that_are_unknown_here_cost_no_stroke(trained, tmp_path, monkeypatch):
     project = saved(trained, tmp_path / "a")
-    object.__setattr__(project.settings, "backbone", "of-the-future")
+    object.__setattr__(project.options, "backbone", "of-the-future")
     project.refinement["new"] = 1
     other = Session()
     other.set_image(trained.image.copy(), "image")
     notes = take_over(other, project, {"image": "image"})
     assert [note.split(":")[0] for note in notes][:2] == [
-        "The settings cannot be used here",
+        "The options cannot be used here",
         "The refinement cannot be used here",
     ]
     assert other.current.class_ids == (1, 2)
@@ -300,7 +300,7 @@ def test_each_change_is_kept(session, labels, tmp_path):
     (offer,) = AutosaveStore(tmp_path).autosaves(fingerprint)
     found = load_project(offer.path)
     assert found.classes[1].name == "pore"
-    assert found.settings.interpolation == "nearest"
+    assert found.options.interpolation == "nearest"
     assert found.refinement["min_object"] == 3
     assert keeping.written == {offer.path}
 

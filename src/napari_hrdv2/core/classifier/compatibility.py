@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.features.high_resolution import Recipe
+    from napari_hrdv2.core.features.options import PartOptions
 
 
-def check_recipes(trained: Sequence[Recipe], given: Sequence[Recipe]) -> None:
+def check_part_options(
+    trained: Sequence[PartOptions], given: Sequence[PartOptions]
+) -> None:
     """Raise ValueError unless a classifier's features are those that are given.
 
     Another transform set, stride or way of upsampling makes features that are alike
@@ -18,8 +20,8 @@ def check_recipes(trained: Sequence[Recipe], given: Sequence[Recipe]) -> None:
     """
     if not trained or not given:
         return
-    theirs = [(recipe.backbone, recipe.weights_hash) for recipe in trained]
-    ours = [(recipe.backbone, recipe.weights_hash) for recipe in given]
+    theirs = [(part.backbone, part.weights_hash) for part in trained]
+    ours = [(part.backbone, part.weights_hash) for part in given]
     if theirs != ours:
         named = [_named(trained), _named(given)]
         if named[0] == named[1]:
@@ -50,7 +52,7 @@ def check_recipes(trained: Sequence[Recipe], given: Sequence[Recipe]) -> None:
                 )
 
 
-def other_channels(trained: Sequence[Recipe], given: Sequence[Recipe]) -> str:
+def other_channels(trained: Sequence[PartOptions], given: Sequence[PartOptions]) -> str:
     """Return why features of the same backbones have other channels, or ""."""
     for former, now in zip(trained, given, strict=False):
         if former.backbone != now.backbone:
@@ -69,5 +71,5 @@ def other_channels(trained: Sequence[Recipe], given: Sequence[Recipe]) -> str:
     return ""
 
 
-def _named(recipes: Iterable[Recipe]) -> str:
-    return "+".join(recipe.backbone for recipe in recipes)
+def _named(parts: Iterable[PartOptions]) -> str:
+    return "+".join(part.backbone for part in parts)

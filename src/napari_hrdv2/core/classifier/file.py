@@ -15,13 +15,13 @@ from safetensors.numpy import save
 from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.classifier.thinning import MOST_PER_CLASS
-from napari_hrdv2.core.features.high_resolution import Recipe
+from napari_hrdv2.core.features.options import PartOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = "napari-hrdv2 classifier"
-VERSION = 1
+VERSION = 2  # 1 was that of napari-hrdv2 0.1.0
 
 
 def save_classifier(classifier: PixelClassifier, path: str | os.PathLike[str]) -> None:
@@ -75,7 +75,7 @@ def _describe(classifier: PixelClassifier) -> str:
             "tolerance": classifier.tolerance,
             "self_training": classifier.self_training,
             "most_per_class": classifier.most_per_class,
-            "recipes": [asdict(recipe) for recipe in classifier.recipes],
+            "part_options": [asdict(part) for part in classifier.part_options],
             "class_names": classifier.class_names,
             "class_colors": classifier.class_colors,
             "pixel_size": classifier.pixel_size,
@@ -103,7 +103,8 @@ def _restore(tensors: dict[str, Any], described: dict[str, Any]) -> PixelClassif
     weight, bias, classes = (tensors[name] for name in ("weight", "bias", "classes"))
     _check_arrays(weight, bias, classes)
     classifier.weight, classifier.bias, classifier.classes = weight, bias, classes
-    classifier.recipes = tuple(_recipe(entry) for entry in described["recipes"])
+    parts = described["recipes" if described["version"] < 2 else "part_options"]
+    classifier.part_options = tuple(_part_options(entry) for entry in parts)
     classifier.class_names = _by_id(described["class_names"])
     classifier.class_colors = _by_id(described["class_colors"])
     if described["pixel_size"] is not None:
@@ -126,14 +127,14 @@ def _check_arrays(
         raise ValueError("weights that are no numbers")
 
 
-def _recipe(entry: dict[str, Any]) -> Recipe:
-    known = {field.name for field in fields(Recipe)}
+def _part_options(entry: dict[str, Any]) -> PartOptions:
+    known = {field.name for field in fields(PartOptions)}
     # The first files did not tell.
     entry = {"debias": "none", "partition": "own", **entry}
     if set(entry) != known:
-        raise ValueError(f"recipe fields {sorted(entry)}")
+        raise ValueError(f"fields of part_options {sorted(entry)}")
     low, high = entry["value_range"]
-    return Recipe(**{**entry, "value_range": (float(low), float(high))})
+    return PartOptions(**{**entry, "value_range": (float(low), float(high))})
 
 
 def _by_id(entries: dict[str, str]) -> dict[int, str]:

@@ -11,7 +11,10 @@ import numpy as np
 import torch
 
 from napari_hrdv2.core.classifier.basis import Overview
-from napari_hrdv2.core.classifier.compatibility import check_recipes, other_channels
+from napari_hrdv2.core.classifier.compatibility import (
+    check_part_options,
+    other_channels,
+)
 from napari_hrdv2.core.classifier.logistic import LinearModel
 from napari_hrdv2.core.classifier.sample_cache import (
     SampleCache,
@@ -28,18 +31,18 @@ from napari_hrdv2.core.classifier.survey import BackgroundSample
 from napari_hrdv2.core.classifier.thinning import MOST_PER_CLASS, labelled_pixels
 from napari_hrdv2.core.classifier.training_samples import TrainingSamples
 from napari_hrdv2.core.features.base import Features
+from napari_hrdv2.core.features.options import PartOptions, alike
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.core.features.high_resolution import Recipe
     from napari_hrdv2.core.features.tiles import Region
 
 
 __all__ = [
     "PixelClassifier",
     "SampleCache",
-    "check_recipes",
+    "check_part_options",
 ]
 
 
@@ -73,7 +76,7 @@ class PixelClassifier:
         The label ids, ascending.
     weight, bias : (K, C) and (K,) float32 arrays
         The readout on features as they are.
-    recipes : tuple of Recipe
+    part_options : tuple of PartOptions
         How the features were made that it was trained on.
     class_names, class_colors : dict
         Optional, by label id; colours as "#rrggbb".
@@ -109,7 +112,7 @@ class PixelClassifier:
         self.classes = np.empty(0, np.int64)
         self.weight = np.empty((0, 0), np.float32)
         self.bias = np.empty(0, np.float32)
-        self.recipes: tuple[Recipe, ...] = ()
+        self.part_options: tuple[PartOptions, ...] = ()
         self.class_names: dict[int, str] = {}
         self.class_colors: dict[int, str] = {}
         self.pixel_size: tuple[float, str] | None = None
@@ -118,7 +121,7 @@ class PixelClassifier:
         self._stages = SelfTrainingRounds()
 
     def __repr__(self) -> str:
-        made = ", ".join(recipe.backbone for recipe in self.recipes)
+        made = ", ".join(part.backbone for part in self.part_options)
         return f"PixelClassifier(classes={self.classes.tolist()}, features={made!r})"
 
     @property
@@ -210,7 +213,7 @@ class PixelClassifier:
         self._overview, self._stages = overview, stages
         self.classes, readout = training.classes, stages.result
         self.weight, self.bias = readout.weight, readout.bias
-        self.recipes = many[0].recipes
+        self.part_options = many[0].part_options
         self.labels_hash = fingerprint(checked, pixels)
         return self
 
@@ -284,14 +287,29 @@ class PixelClassifier:
             raise ValueError(
                 "classifier: it was not trained; call fit, or load a saved one"
             )
-        check_recipes(self.recipes, features.recipes)
+        check_part_options(self.part_options, features.part_options)
         found, known = features.shape[0], self.weight.shape[1]
         if found != known:
             raise ValueError(
-                other_channels(self.recipes, features.recipes)
+                other_channels(self.part_options, features.part_options)
                 or f"features: {found} channels do not fit a classifier that reads "
                 f"{known} channels"
             )
+
+    def mismatch(self, features: Features) -> str:
+        """Return why it cannot be used on features as it was trained, or ""."""
+        import warnings
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # told below
+                self.check_can_read(features)
+        except ValueError as error:
+            return f"{error}."
+        trained, given = self.part_options, features.part_options
+        if trained and given and alike(trained) != alike(given):
+            return "The features were made in another way than the loaded classifier's."
+        return ""
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the classifier to one safetensors file.
@@ -364,7 +382,7 @@ def _checked_limit(most_per_class: int | None) -> int | None:
 
 def _check_same_kind(many: Sequence[Features]) -> None:
     for other in many[1:]:
-        check_recipes(many[0].recipes, other.recipes)
+        check_part_options(many[0].part_options, other.part_options)
         if other.shape[0] != many[0].shape[0]:
             raise ValueError(
                 f"features: {other.shape[0]} and {many[0].shape[0]} channels cannot "

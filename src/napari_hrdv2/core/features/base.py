@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,44 +15,8 @@ from napari_hrdv2.core.features.tiles import Tile, checked_region, paste
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from napari_hrdv2.core.features.options import PartOptions
     from napari_hrdv2.core.features.tiles import Region
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How features were made: what must agree for a classifier to be used on them.
-
-    Attributes
-    ----------
-    backbone : str
-        Registry name or Hub id.
-    weights_hash : str
-        Digest of the weights, empty where there are none.
-    transforms : str
-        The transform specification.
-    stride : int
-        Distance of the patches in pixels.
-    channels : int
-        C, the length of a feature vector.
-    boundary, interpolation, compat, precision, debias : str
-    value_range : tuple of two float
-        Grey levels of the image that were mapped to 0 and 1.
-    partition : {"own", "given"}
-        Whether regions were the backbone's own, or came from elsewhere.
-    """
-
-    backbone: str
-    weights_hash: str
-    transforms: str
-    stride: int
-    channels: int
-    boundary: str = "periodic"
-    interpolation: str = "bilinear"
-    compat: str = "corrected"
-    precision: str = "float32"
-    value_range: tuple[float, float] = (0.0, 1.0)
-    debias: str = "none"
-    partition: str = "own"
 
 
 class Features(ABC):
@@ -63,16 +26,21 @@ class Features(ABC):
     ----------
     shape : tuple of int
         (C, H, W) of the map it stands for.
-    recipes : tuple of Recipe
+    part_options : tuple of PartOptions
         How each part was made, in the order of the channels; empty if unknown.
-    trust : (C,) float32 tensor or None
+    channel_weights : (C,) float32 tensor or None
         How much each channel, standardised, is to be trusted before anything is
         labelled: 1 for all if None.
     """
 
     shape: tuple[int, int, int]
-    recipes: tuple[Recipe, ...] = ()
+    part_options: tuple[PartOptions, ...] = ()
     channel_weights: Tensor | None = None
+
+    @property
+    def recipes(self) -> tuple[PartOptions, ...]:
+        """The former name of `part_options`, which exported scripts of 0.1.0 use."""
+        return self.part_options
 
     @property
     @abstractmethod
@@ -286,8 +254,10 @@ class JoinedFeatures(Features):
                 f"parts: image shapes {sorted(sizes)} differ or are missing"
             )
         self.shape = (sum(part.shape[0] for part in self.parts), *sizes.pop())
-        known = all(part.recipes for part in self.parts)
-        self.recipes = tuple(r for part in self.parts for r in part.recipes if known)
+        if all(part.part_options for part in self.parts):
+            self.part_options = tuple(
+                one for part in self.parts for one in part.part_options
+            )
         if any(part.channel_weights is not None for part in self.parts):
             self.channel_weights = torch.cat(
                 [_channel_weights(part) for part in self.parts]

@@ -26,11 +26,11 @@ from napari_hrdv2.core.features.high_resolution import (
     Features,
     HighResFeatures,
     JoinedFeatures,
-    Recipe,
     check_choice,
 )
 from napari_hrdv2.core.features.image import PreparedImage, prepare_image
 from napari_hrdv2.core.features.memory import Plan, make_plans, on_grid, parts_of
+from napari_hrdv2.core.features.options import FeatureOptions, PartOptions
 from napari_hrdv2.core.features.pace import PACES
 from napari_hrdv2.core.features.transforms import (
     BOUNDARIES,
@@ -163,6 +163,32 @@ def compute_features(
     return features[0] if len(features) == 1 else JoinedFeatures(features)
 
 
+def compute_with(
+    options: FeatureOptions,
+    image: ArrayLike,
+    backbone: Backbone | JoinedBackbone,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    *,
+    partition: ArrayLike | None = None,
+) -> Features:
+    """Return the features that `options` ask for, by a backbone that was loaded."""
+    return compute_features(
+        image,
+        backbone,
+        options.transforms,
+        options.stride,
+        progress,
+        should_stop,
+        boundary=options.boundary,
+        interpolation=options.interpolation,
+        debias=options.debias,
+        compat=options.compat,
+        value_range=options.value_range,
+        partition=partition,
+    )
+
+
 def _check_memory(
     plans: list[Plan], shape: tuple[int, int], device: torch.device
 ) -> None:
@@ -245,7 +271,7 @@ class _Run:
                 self.plan.transforms,
                 boundary=self.boundary,
                 partition=self.partition,
-                recipe=self._recipe(),
+                options=self._options(),
                 tick=lambda: clock.tick(1),
             )
         plan = self.plan
@@ -269,7 +295,7 @@ class _Run:
             plan.stride,
             self.interpolation,
             boundary=self.boundary,
-            recipe=self._recipe(),
+            options=self._options(),
             channel_weights=self.backbone.channel_weights_for(
                 self.image.pixels.shape[0]
             ),
@@ -393,8 +419,8 @@ class _Run:
     def _takes_given(self) -> bool:
         return self.takes_regions and self.partition is not None
 
-    def _recipe(self) -> Recipe:
-        return Recipe(
+    def _options(self) -> PartOptions:
+        return PartOptions(
             backbone=self.backbone.name,
             weights_hash=self.backbone.weights_hash,
             transforms=self.plan.transforms.spec,

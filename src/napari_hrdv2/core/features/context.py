@@ -51,8 +51,8 @@ class ContextFeatures(JoinedFeatures):
         tick: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__([own, _around(own, cell, tick)])
-        self.recipes = tuple(
-            replace(recipe, channels=self.shape[0]) for recipe in own.recipes
+        self.part_options = tuple(
+            replace(part, channels=self.shape[0]) for part in own.part_options
         )
 
     def __repr__(self) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.features.base import Features, JoinedFeatures, Recipe
+from napari_hrdv2.core.features.base import Features, JoinedFeatures
 from napari_hrdv2.core.features.tiles import Tile, overlap, stop_if, tiles_of, within
 from napari_hrdv2.core.features.token_maps import one_map_per_shift
 from napari_hrdv2.core.features.transforms import (
@@ -62,7 +62,9 @@ from napari_hrdv2.core.features.upsampling.sharpening import (
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Features", "HighResFeatures", "JoinedFeatures", "Recipe"]
+    from napari_hrdv2.core.features.options import PartOptions
+
+__all__ = ["Features", "HighResFeatures", "JoinedFeatures"]
 
 PIXELS_PER_CHUNK = 4096
 
@@ -93,9 +95,9 @@ class HighResFeatures(Features):
     compat : {"corrected", "reference"}
         ``"reference"`` reproduces HR-Dv2's published code, see Notes. It ships with
         ``interpolation="nearest"``.
-    recipe : Recipe, optional
-        Where the tokens come from.
-    trust : (C,) tensor, optional
+    options : PartOptions, optional
+        How the tokens were made.
+    channel_weights : (C,) tensor, optional
         See `Features`.
     guide : (H, W) or (channels, H, W) array or tensor, optional
         The image: needed for "bilateral", in any range, which keeps it in 8 bits, and
@@ -143,7 +145,7 @@ class HighResFeatures(Features):
         *,
         boundary: str = "periodic",
         compat: str = "corrected",
-        recipe: Recipe | None = None,
+        options: PartOptions | None = None,
         channel_weights: Tensor | None = None,
         guide: ArrayLike | Tensor | None = None,
     ) -> None:
@@ -181,7 +183,7 @@ class HighResFeatures(Features):
         self.patch_size, self.stride = patch_size, stride
         self.interpolation, self.boundary = interpolation, boundary
         self.shape = (self.tokens.shape[3], height, width)
-        self.recipes = () if recipe is None else (recipe,)
+        self.part_options = () if options is None else (options,)
         self.channel_weights = channel_weights
         self._bilateral: Bilateral | None = None
         self._learned: NafUpsampler | JbuUpsampler | None = None

@@ -30,7 +30,7 @@ class KnownPixels(Features):
     """
 
     def __init__(self, features: Features, pixels: NDArray[np.int64]) -> None:
-        self.shape, self.recipes = features.shape, features.recipes
+        self.shape, self.part_options = features.shape, features.part_options
         self.channel_weights = features.channel_weights
         self._kept = np.union1d(pixels, background_pixels(self.shape[1:]))
         self._vectors = features.sample(*np.divmod(self._kept, self.shape[2]))

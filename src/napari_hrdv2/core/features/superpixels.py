@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.features.base import Features, Recipe
+from napari_hrdv2.core.features.base import Features
 from napari_hrdv2.core.features.high_resolution import check_choice
 from napari_hrdv2.core.features.tiles import Tile, stop_if, tiles_of
 from napari_hrdv2.core.features.transforms import (
@@ -31,6 +31,8 @@ from napari_hrdv2.core.features.upsampling.projection import Needed, projected
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from napari_hrdv2.core.features.options import PartOptions
 
     Arrays = NDArray[Any] | Tensor | Sequence[NDArray[Any] | Tensor]
 
@@ -52,7 +54,7 @@ class SuperpixelFeatures(Features):
         The distance in pixels that a lattice of shifts divides.
     boundary : {"periodic", "reflect"}
         What a shifted image showed at its border.
-    recipe : Recipe, optional
+    options : PartOptions, optional
         Where the tokens come from.
     trust : (C,) tensor, optional
         See `Features`.
@@ -87,7 +89,7 @@ class SuperpixelFeatures(Features):
         *,
         stride: int = 16,
         boundary: str = "periodic",
-        recipe: Recipe | None = None,
+        options: PartOptions | None = None,
         channel_weights: Tensor | None = None,
     ) -> None:
         check_choice("boundary", boundary, BOUNDARIES)
@@ -117,7 +119,7 @@ class SuperpixelFeatures(Features):
         )
         height, width = shapes[0]
         self.shape = (self.tokens.shape[1], height, width)
-        self.recipes = () if recipe is None else (recipe,)
+        self.part_options = () if options is None else (options,)
         self.channel_weights = channel_weights
 
     def __repr__(self) -> str:

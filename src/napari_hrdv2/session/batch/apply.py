@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.session.classes import default_color
-from napari_hrdv2.session.feature_options import FeatureOptions, options_of
 from napari_hrdv2.session.stacks import Plane
 from napari_hrdv2.session.tasks.context import TaskContext
 from napari_hrdv2.session.tasks.refinement import refined
@@ -108,7 +108,8 @@ class ApplyRequest:
         """Segment one micrograph after the other; errors are collected, not raised."""
         from napari_hrdv2.core.errors import Cancelled
 
-        options = options_of(self.classifier, self.device, self.weights)
+        parts = self.classifier.part_options
+        options = FeatureOptions.of(parts, self.device, self.weights)
         backbone = options.load(context.loading)
         results: list[Applied] = []
         try:
@@ -157,7 +158,8 @@ class ApplyToPlanes:
         """Segment one plane after the other; errors are collected, not raised."""
         from napari_hrdv2.core.errors import EXPECTED, explained
 
-        options = options_of(self.classifier, self.device, self.weights)
+        parts = self.classifier.part_options
+        options = FeatureOptions.of(parts, self.device, self.weights)
         backbone = options.load(context.loading)
         results = []
         for number, plane in enumerate(self.planes):
@@ -180,8 +182,12 @@ class ApplyToPlanes:
         options: FeatureOptions,
         context: TaskContext,
     ) -> PlaneDone:
+        from napari_hrdv2.core.features.compute import compute_with
+
         image = np.asarray(plane.image)
-        features = options.features_of(image, backbone, should_stop=context.should_stop)
+        features = compute_with(
+            options, image, backbone, should_stop=context.should_stop
+        )
         return plane_done(
             ImageSnapshot(plane.key, plane.name, image, features, plane.exclusion),
             self.classifier,
@@ -229,6 +235,7 @@ def segment_file(
         If ``talk.should_stop()`` said so.
     """
     from napari_hrdv2.core.errors import EXPECTED, explained
+    from napari_hrdv2.core.features.compute import compute_with
     from napari_hrdv2.core.measure.scores import phase_fractions
     from napari_hrdv2.files import read_image
 
@@ -237,8 +244,8 @@ def segment_file(
         if not job.target.parent.is_dir():
             raise ValueError(f"there is no folder {job.target.parent}")
         source = read_image(job.file)
-        features = options.features_of(
-            source.data, backbone, should_stop=context.should_stop
+        features = compute_with(
+            options, source.data, backbone, should_stop=context.should_stop
         )
         labels = classifier.predict(features, should_stop=context.should_stop)
         if refinement is not None and not refinement.is_off:

@@ -10,9 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_hrdv2.session import recipes
+from napari_hrdv2.core.features.options import (
+    FeatureOptions,
+    PartOptions,
+    absolute_range,
+)
 from napari_hrdv2.session.export.provenance import (
-    FeatureRecord,
     ImageRecord,
     Provenance,
 )
@@ -198,7 +201,7 @@ def _no_script(session: Session, items: Sequence[Item], update: Update) -> str:
     classifier = session.classifier
     if classifier is None:
         return "there is no classifier any more; paint two classes and segment first"
-    if not classifier.recipes:
+    if not classifier.part_options:
         return "nothing is known of how the features were made; compute them first"
     if not update.images:
         return (
@@ -269,9 +272,10 @@ def _value_range(
     features = entry.features
     if features is None and entry.samples is not None:
         features = entry.samples.features
-    if features is not None and features.recipes:
-        return recipes.main_of(features.recipes).value_range
-    return recipes.value_range(classifier) if classifier is not None else None
+    if features is not None and features.part_options:
+        parts: Sequence[PartOptions] = features.part_options
+        return max(parts, key=lambda part: part.patch_size).value_range
+    return absolute_range(classifier.part_options) if classifier is not None else None
 
 
 def _record(session: Session, items: Sequence[Item]) -> partial[Provenance]:
@@ -287,9 +291,10 @@ def _record(session: Session, items: Sequence[Item]) -> partial[Provenance]:
     refinement = session.refinement.settings
     return partial(
         Provenance,
-        features=FeatureRecord.of(
-            classifier.recipes, weights=session.made_with.weights
+        features=FeatureOptions.of(
+            classifier.part_options, weights=session.options_in_use.weights
         ),
+        weights_hashes=tuple(part.weights_hash for part in classifier.part_options),
         classes=classes,
         C=classifier.C,
         balanced=classifier.balanced,

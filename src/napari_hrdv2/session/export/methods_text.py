@@ -121,7 +121,7 @@ def _described(image: ImageRecord) -> str:
 def _features(provenance: Provenance, references: _References) -> Iterable[str]:
     made = provenance.features
     parts = made.backbone.split("+")
-    hashes = made.weights_hashes or ("",) * len(parts)
+    hashes = provenance.weights_hashes or ("",) * len(parts)
     backbones = _listed(
         f"{part}{f' (weights {fingerprint})' * bool(fingerprint)}"
         f"{references.cite(*_papers(part))}"

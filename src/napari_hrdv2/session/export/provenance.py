@@ -7,28 +7,26 @@ A `Provenance` is a plain record: whoever shows the pictures fills it in.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.session import recipes as recipe_choices
 from napari_hrdv2.session.export.methods_text import methods_paragraph
 from napari_hrdv2.session.export.script import python_script
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.core.features.base import Recipe
+    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.postprocess.refinement import Refinement
     from napari_hrdv2.session.classes import ClassInfo
     from napari_hrdv2.session.exclusion import Rectangle
 
 __all__ = [
-    "FeatureRecord",
     "ImageRecord",
     "Provenance",
     "Share",
@@ -85,53 +83,6 @@ class ImageRecord:
         return sum((b - t) * (r - left) for t, left, b, r in self.exclusion)
 
 
-@dataclass(frozen=True)
-class FeatureRecord:
-    """How the features were made; the names are those of `compute_features`.
-
-    Attributes
-    ----------
-    backbone : str
-    weights : str, optional
-        The local file or folder they were read from.
-    weights_hashes : tuple of str
-        Of each part of the backbone, empty where a part has none.
-    transforms, boundary, interpolation, compat, debias : str
-    stride : int or None
-        In pixels; None is the patch size of each part.
-    """
-
-    backbone: str
-    weights: str | None = None
-    weights_hashes: tuple[str, ...] = ()
-    transforms: str = "auto"
-    stride: int | None = None
-    boundary: str = "periodic"
-    interpolation: str = "bilinear"
-    compat: str = "corrected"
-    debias: str = "none"
-
-    @classmethod
-    def of(cls, recipes: Sequence[Recipe], *, weights: str | None = None) -> Self:
-        """Return the record of features, or of a classifier, from their `recipes`."""
-        if not recipes:
-            raise ValueError(
-                "recipes: there are none; features of compute_features have them"
-            )
-        main = recipe_choices.main_of(recipes)
-        return cls(
-            backbone="+".join(recipe.backbone for recipe in recipes),
-            weights=weights,
-            weights_hashes=tuple(recipe.weights_hash for recipe in recipes),
-            transforms=recipe_choices.transforms_of(recipes),
-            stride=recipe_choices.stride_of(recipes),
-            boundary=main.boundary,
-            interpolation=main.interpolation,
-            compat=main.compat,
-            debias=recipe_choices.debias_of(recipes),
-        )
-
-
 def software_versions() -> dict[str, str]:
     """Return the versions at work here, by name."""
     found = {"napari-hrdv2": "napari-hrdv2", "PyTorch": "torch", "NumPy": "numpy"}
@@ -156,7 +107,7 @@ class Provenance:
     ----------
     images : tuple of ImageRecord
         Those that were painted in the order in which they were trained on.
-    features : FeatureRecord
+    features : FeatureOptions
     classes : mapping of int to ClassInfo
         Names and colours by label id.
     C, balanced, self_training
@@ -167,6 +118,8 @@ class Provenance:
         Digest of the strokes, the attribute of the `PixelClassifier`.
     refinement : Refinement, optional
         What was done after the classifier.
+    weights_hashes : tuple of str
+        Of each part of the backbone, empty where a part has none.
     interval : str
         What the error bars are, for instance "95 % confidence interval, block
         bootstrap".
@@ -177,7 +130,7 @@ class Provenance:
     """
 
     images: tuple[ImageRecord, ...]
-    features: FeatureRecord
+    features: FeatureOptions
     classes: Mapping[int, ClassInfo]
     C: float = 0.03
     balanced: bool = True
@@ -185,6 +138,7 @@ class Provenance:
     classifier_file: str | None = None
     labels_hash: str = ""
     refinement: Refinement | None = None
+    weights_hashes: tuple[str, ...] = ()
     interval: str = ""
     versions: Mapping[str, str] = field(default_factory=software_versions)
     date: str = field(default_factory=_today)

@@ -45,7 +45,7 @@ _FUNCTIONS = """
 
 def features_of(image, value_range):
     found = hr.compute_features(image, backbone, value_range=value_range, **FEATURES)
-    hashes = tuple(recipe.weights_hash for recipe in found.recipes)
+    hashes = tuple(part.weights_hash for part in found.part_options)
     if hashes != {hashes}:
         print("note: the weights of the backbone are not those of then")
     return found
@@ -185,7 +185,7 @@ def python_script(
                 }
             ),
         ),
-        _FUNCTIONS.format(hashes=made.weights_hashes),
+        _FUNCTIONS.format(hashes=provenance.weights_hashes),
         (_TRAIN if trains else _LOAD).format(
             C=provenance.C,
             balanced=provenance.balanced,

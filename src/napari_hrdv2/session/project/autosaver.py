@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _SIGNALS = (
     "images_changed",
     "classes_changed",
-    "settings_changed",
+    "options_changed",
     "segmentation_changed",  # with it the classifier
 )
 
@@ -142,7 +142,7 @@ class _State:
         values = (
             fingerprints,
             list(project.classes.items()),
-            project.settings,
+            project.options,
             project.refinement,
             project.current,
         )

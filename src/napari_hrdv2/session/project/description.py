@@ -10,16 +10,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_hrdv2.core.features.options import FeatureOptions, updated
 from napari_hrdv2.session.classes import ClassInfo  # noqa: TC001 - read by `checked`
 from napari_hrdv2.session.project.archive import read_json
 from napari_hrdv2.session.project.checked_json import checked
-from napari_hrdv2.session.settings import FeatureSettings  # noqa: TC001
 
 if TYPE_CHECKING:
     import zipfile
 
 FORMAT = "napari-hrdv2 project"
-VERSION = 1
+VERSION = 2  # 1 was that of napari-hrdv2 0.1.0
 DESCRIPTION = "project.json"
 CLASSIFIER = "classifier.safetensors"
 
@@ -77,7 +77,7 @@ class Description:
     software: str
     pictures: tuple[PictureEntry, ...]
     classes: dict[int, ClassInfo]
-    settings: FeatureSettings
+    options: FeatureOptions
     refinement: dict[str, object]
     current: str | None = None
     classifier: str | None = None
@@ -107,6 +107,8 @@ def read_description(archive: zipfile.ZipFile) -> Description:
             f"has format {version}; this version of napari-hrdv2 reads up to "
             f"{VERSION}, a newer one is needed"
         )
+    if "settings" in found:  # format 1
+        found["options"] = updated(found.pop("settings"))
     description: Description = checked(found, Description, DESCRIPTION)
     for entry in description.pictures:
         if min(entry.shape) < 1:

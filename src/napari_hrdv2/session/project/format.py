@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.session.classes import ClassInfo
-    from napari_hrdv2.session.settings import FeatureSettings
 
 SUFFIX = ".hrdv2"
 
@@ -94,7 +94,7 @@ class Project:
     ----------
     pictures : tuple of SavedPicture
     classes : dict of int to ClassInfo
-    settings : FeatureSettings
+    options : FeatureOptions
         For the next features.
     classifier : PixelClassifier or None
         One that was not trained is not saved.
@@ -108,7 +108,7 @@ class Project:
 
     images: tuple[SavedImage, ...]
     classes: dict[int, ClassInfo]
-    settings: FeatureSettings
+    options: FeatureOptions
     classifier: PixelClassifier | None
     refinement: dict[str, object] = field(default_factory=dict)
     current: str | None = None
@@ -210,7 +210,7 @@ def load_project(path: str | os.PathLike[str], *, salvage: bool = False) -> Proj
     return Project(
         images=images,
         classes=said.classes,
-        settings=said.settings,
+        options=said.options,
         classifier=classifier,
         refinement=said.refinement,
         current=said.current if said.current in keys else None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.session import recipes
+from napari_hrdv2.core.features.options import absolute_range
 from napari_hrdv2.session.fit_history import light_copy
 from napari_hrdv2.session.project.fingerprints import image_fingerprint
 from napari_hrdv2.session.project.format import Project, SavedImage, save_project
@@ -85,7 +85,7 @@ def project_of(
     return Project(
         images=tuple(kept),
         classes=dict(session.classes),
-        settings=session.settings,
+        options=session.options,
         classifier=light_copy(classifier) if classifier and is_fitted else None,
         refinement=session.refinement.to_dict(),
         current=current.key if current is not None else None,
@@ -236,7 +236,7 @@ def take_over(
     ids: dict[int, int] = {}
     if is_whole:
         session.classes.restore(project.classes)
-        notes += _restore_settings(session, project)
+        notes += _restore_options(session, project)
     else:
         ids = matched_classes(session.classes, project.classes)
         notes.append(
@@ -254,7 +254,7 @@ def take_over(
         _take_regions(session, session.images[key], saved, erases=erases)
         session.set_trains(key, saved.trains)
     if is_whole and project.classifier is not None and _fits(project):
-        session.adopt_classifier(project.classifier, session.settings)
+        session.adopt_classifier(project.classifier, session.options)
     return tuple(notes)
 
 
@@ -376,17 +376,17 @@ def _fits(project: Project) -> bool:
     painted = set(np.concatenate(ids).tolist()) if ids else set()
     if len(project.images) < 2 or len(painted - {0}) < 2:
         return True
-    return recipes.value_range(project.classifier) is None
+    return absolute_range(project.classifier.part_options) is None
 
 
-def _restore_settings(session: Session, project: Project) -> list[str]:
-    """Take settings and refinement over as far as this machine knows them."""
+def _restore_options(session: Session, project: Project) -> list[str]:
+    """Take options and refinement over as far as this machine knows them."""
     notes = []
     try:
-        device = session.settings.device  # of this machine
-        session.configure(**vars(replace(project.settings, device=device)))
+        device = session.options.device  # of this machine
+        session.configure(**vars(replace(project.options, device=device)))
     except ValueError as error:
-        notes.append(f"The settings cannot be used here: {error}.")
+        notes.append(f"The options cannot be used here: {error}.")
     try:
         session.refinement.from_dict(project.refinement)
     except ValueError as error:

@@ -92,7 +92,7 @@ def _described(project: Project, folder: Path, *, with_images: bool) -> fmt.Desc
             for number, entry in enumerate(project.images, start=1)
         ),
         classes=project.classes,
-        settings=project.settings,
+        options=project.options,
         refinement=project.refinement,
         current=project.current,
         classifier=fmt.CLASSIFIER if fitted else None,

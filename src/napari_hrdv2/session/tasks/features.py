@@ -1,4 +1,4 @@
-"""From an image and settings to features: request, work and answer."""
+"""From an image and options to features: request, work and answer."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari_hrdv2.session.settings import FeatureSettings, stride_in_pixels
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
+    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.session.tasks.context import TaskContext
 
 
@@ -24,12 +23,12 @@ class LoadedBackbone:
     device: str
     backbone: Backbone | JoinedBackbone
 
-    def serves(self, settings: FeatureSettings) -> bool:
-        """Whether loading for these settings would give the same backbone."""
+    def serves(self, options: FeatureOptions) -> bool:
+        """Whether loading for these options would give the same backbone."""
         return (self.name, self.weights, self.device) == (
-            settings.backbone,
-            settings.weights,
-            settings.device,
+            options.backbone,
+            options.weights,
+            options.device,
         )
 
 
@@ -40,7 +39,7 @@ class FeatureResult:
     key: str
     generation: int
     features: Any
-    settings: FeatureSettings
+    options: FeatureOptions
     loaded: LoadedBackbone
 
 
@@ -55,42 +54,29 @@ class FeatureRequest:
     key: str
     generation: int
     image: NDArray[Any]
-    settings: FeatureSettings
+    options: FeatureOptions
     loaded: LoadedBackbone | None = None
     partition: NDArray[Any] | None = None
 
     def answer(self, context: TaskContext) -> FeatureResult:
         """Load the backbone unless it is there, and compute the features."""
-        from napari_hrdv2.core.features.compute import compute_features
+        from napari_hrdv2.core.features.compute import compute_with
 
-        settings, loaded = self.settings, self.loaded
-        if loaded is None or not loaded.serves(settings):
-            loaded = _load(settings, context)
-        features = compute_features(
+        options, loaded = self.options, self.loaded
+        if loaded is None or not loaded.serves(options):
+            context.loading(0, 0)
+            loaded = LoadedBackbone(
+                options.backbone,
+                options.weights,
+                options.device,
+                options.load(context.loading),
+            )
+        features = compute_with(
+            options,
             self.image,
             loaded.backbone,
-            settings.transforms,
-            stride_in_pixels(settings),
             partial(context.progress, "Computing features"),
             context.should_stop,
-            value_range=settings.value_range,
-            interpolation=settings.interpolation,
-            debias=settings.debias,
             partition=self.partition,
         )
-        return FeatureResult(self.key, self.generation, features, settings, loaded)
-
-
-def _load(settings: FeatureSettings, context: TaskContext) -> LoadedBackbone:
-    from napari_hrdv2.core.backbones.loading import load_backbone
-
-    context.loading(0, 0)
-    backbone = load_backbone(
-        settings.backbone,
-        weights=settings.weights,
-        device=settings.device,
-        progress=context.loading,
-    )
-    return LoadedBackbone(
-        settings.backbone, settings.weights, settings.device, backbone
-    )
+        return FeatureResult(self.key, self.generation, features, options, loaded)

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.errors import EXPECTED, Cancelled, explained
-from napari_hrdv2.session import recipes
 from napari_hrdv2.session.image_entry import Result
-from napari_hrdv2.session.settings import difference
 from napari_hrdv2.session.stacks import Plane
 from napari_hrdv2.session.tasks.refinement import refined
 from napari_hrdv2.session.tasks.training import shares
@@ -249,9 +247,9 @@ def _can_be_done(
     if labels is not None and not session.refinement.settings.smooths:
         return True
     classifier = session.classifier
-    if classifier is None or one.features is None or one.made_with is None:
+    if classifier is None or one.features is None or one.options is None:
         return False
     if session.is_loaded:
-        return recipes.mismatch(classifier, one.features) == ""
+        return classifier.mismatch(one.features) == ""
     same = bool(one.features.shape[0] == classifier.weight.shape[1])
-    return same and difference(one.made_with, session.made_with) is None
+    return same and one.options.difference(session.options_in_use) is None

@@ -130,13 +130,13 @@ class ApplyPanel(QWidget):
         if out.exists() and not out.is_dir():
             raise ValueError(f"out: {out} is a file; choose a folder")
         out.mkdir(parents=True, exist_ok=True)
-        settings = self._session.made_with
+        options = self._session.options_in_use
         request = ApplyRequest(
             jobs_for(self._files, out),
             out / TABLE,
             copy.copy(classifier),
-            settings.device,
-            settings.weights,
+            options.device,
+            options.weights,
             self._session.refinement.settings,
         )
         self._time_left, self._done, self._stale = TimeLeft(), 0, 0
@@ -163,8 +163,8 @@ class ApplyPanel(QWidget):
             tuple(PlaneToDo(p.key, p.name, p.image, p.exclusion) for p in planes),
             copy.copy(classifier),
             session.classifier_fingerprint,
-            session.made_with.device,
-            session.made_with.weights,
+            session.options_in_use.device,
+            session.options_in_use.weights,
             session.refinement.settings,
         )
         self._time_left, self._done, self._stale = TimeLeft(), 0, 0

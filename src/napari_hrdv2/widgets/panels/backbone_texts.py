@@ -13,7 +13,7 @@ from napari_hrdv2.core.backbones.loading import (
     backbone_variants,
 )
 from napari_hrdv2.core.devices import device_names
-from napari_hrdv2.session import FeatureSettings, bytes_text
+from napari_hrdv2.session import FeatureOptions, bytes_text
 
 _BUNDLED = {"embedded": "learned and classical", "filters": "classical filters"}
 _JOINED = ("dinov2-small+filters",)
@@ -45,11 +45,20 @@ def has_patches(name: str) -> bool:
     return any(info.patch_size > 1 for info in _infos(name))
 
 
-def levels(settings: FeatureSettings) -> str:
+def stride(options: FeatureOptions) -> str:
+    """Return the stride as a word where there is one, else in pixels."""
+    if options.stride is None:
+        return "auto"
+    patch = options.patch_size
+    words = {max(patch // 2, 1): "half", patch: "patch"}
+    return words.get(options.stride, str(options.stride))
+
+
+def levels(options: FeatureOptions) -> str:
     """Return the grey levels that a loaded classifier asks for, as a sentence."""
-    if settings.value_range is None:
+    if options.value_range is None:
         return ""
-    low, high = settings.value_range
+    low, high = options.value_range
     return f". Grey levels {low:g} to {high:g}, as in the loaded classifier."
 
 
@@ -63,9 +72,9 @@ def forms(name: str) -> list[str]:
     return [base, *backbone_variants(base), *facets]
 
 
-def detail(settings: FeatureSettings) -> str:
+def detail(options: FeatureOptions) -> str:
     """Return channels, patch, licence, and where the weights come from."""
-    return _detail(settings.backbone, settings.weights)
+    return _detail(options.backbone, options.weights)
 
 
 def item_tip(name: str) -> str:
@@ -97,15 +106,15 @@ def _detail(name: str, weights: str | None) -> str:
     return "\n".join(lines)
 
 
-def compute_button(settings: FeatureSettings) -> tuple[str, str]:
+def compute_button(options: FeatureOptions) -> tuple[str, str]:
     """Return what the button says, and its tool tip: what is downloaded, if anything.
 
     The tool tip names the size, the place and the licence of the weights.
     """
     missing = [
         info
-        for info in _infos(settings.backbone)
-        if settings.weights is None and backbone_state(info.name) in _ON_THE_HUB
+        for info in _infos(options.backbone)
+        if options.weights is None and backbone_state(info.name) in _ON_THE_HUB
     ]
     if not missing:
         return "Compute features", "Run the backbone over the image, in the background"
@@ -116,9 +125,9 @@ def compute_button(settings: FeatureSettings) -> tuple[str, str]:
     return f"Download {size} and compute", f"{size} from {origins}"
 
 
-def needs_no_download(settings: FeatureSettings) -> bool:
+def needs_no_download(options: FeatureOptions) -> bool:
     """Whether all parts of the backbone are in the package."""
-    return all(info.bundled for info in _infos(settings.backbone))
+    return all(info.bundled for info in _infos(options.backbone))
 
 
 def _state(name: str) -> str:

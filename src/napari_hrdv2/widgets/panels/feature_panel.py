@@ -15,8 +15,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_hrdv2.session import STRIDES, TRANSFORM_CHOICES
-from napari_hrdv2.session.settings import DEBIAS_CHOICES, INTERPOLATION_CHOICES
+from napari_hrdv2.core.features.options import (
+    DEBIAS_CHOICES,
+    INTERPOLATION_CHOICES,
+    STRIDE_WORDS,
+    TRANSFORM_CHOICES,
+    parse_stride,
+)
 from napari_hrdv2.widgets.panels import backbone_texts
 from napari_hrdv2.widgets.panels.parts import (
     Fold,
@@ -71,7 +76,7 @@ _NO_PATCHES_TIP = (
 
 
 class FeaturePanel(QWidget):
-    """Shows the settings of the session, and starts and cancels the computation."""
+    """Shows the options of the session, and starts and cancels the computation."""
 
     def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -80,7 +85,7 @@ class FeaturePanel(QWidget):
         self._lay_out()
         self._connect()
         self.show_images()
-        self.show_settings()
+        self.show_options()
         self.show_computing(False)
 
     def _make_controls(self) -> None:
@@ -99,7 +104,7 @@ class FeaturePanel(QWidget):
         self.transforms.addItems(TRANSFORM_CHOICES)
         self.transforms_note = note("transforms_note")
         self.stride = _typed_combo("stride", _STRIDE_TIP)
-        self.stride.addItems((*STRIDES, *_FINE_STRIDES))
+        self.stride.addItems((*STRIDE_WORDS, *_FINE_STRIDES))
         self.interpolation = combo_box("interpolation", _INTERPOLATION_TIP)
         self.interpolation.addItems(INTERPOLATION_CHOICES)
         self.interpolation_note = note("interpolation_note")
@@ -160,8 +165,8 @@ class FeaturePanel(QWidget):
         self._controller.link.images_changed.connect(self.show_images)
         self._controller.computing_changed.connect(self.show_computing)
         self._controller.progress_changed.connect(self.show_progress)
-        self._session.settings_changed.connect(self.show_settings)
-        self._session.features_changed.connect(self.show_settings)
+        self._session.options_changed.connect(self.show_options)
+        self._session.features_changed.connect(self.show_options)
 
     def _add_backbone(self, name: str) -> None:
         """List a backbone, with its size, licence and source as its tooltip."""
@@ -184,36 +189,36 @@ class FeaturePanel(QWidget):
             )
         self._show_cost()
 
-    def show_settings(self) -> None:
-        """Show the settings, and what they cost."""
-        settings = self._session.settings
+    def show_options(self) -> None:
+        """Show the options, and what they cost."""
+        options = self._session.options
         with QSignalBlocker(self.backbone), QSignalBlocker(self.transforms):
             for row in range(self.backbone.count()):
                 name = self.backbone.itemData(row)
                 self.backbone.setItemText(row, backbone_texts.item_text(name))
-            row = self.backbone.findData(settings.backbone)
+            row = self.backbone.findData(options.backbone)
             if row < 0:
                 row = self.backbone.count()
-                self._add_backbone(settings.backbone)
+                self._add_backbone(options.backbone)
             self.backbone.setCurrentIndex(row)
-            if self.transforms.currentText() != settings.transforms:
-                self.transforms.setEditText(settings.transforms)
+            if self.transforms.currentText() != options.transforms:
+                self.transforms.setEditText(options.transforms)
             set_note(self.transforms_note, "")
         with QSignalBlocker(self.variant):
             self.variant.clear()
-            self.variant.addItems(backbone_texts.forms(settings.backbone))
-        select_text(self.variant, settings.backbone)
-        select_text(self.stride, settings.stride)
-        select_text(self.interpolation, settings.interpolation)
-        is_guided = settings.interpolation.startswith("bilateral")
+            self.variant.addItems(backbone_texts.forms(options.backbone))
+        select_text(self.variant, options.backbone)
+        select_text(self.stride, backbone_texts.stride(options))
+        select_text(self.interpolation, options.interpolation)
+        is_guided = options.interpolation.startswith("bilateral")
         set_note(self.interpolation_note, _BILATERAL_NOTE if is_guided else "")
-        select_text(self.debias, settings.debias)
-        select_text(self.device, settings.device)
-        detail = backbone_texts.detail(settings)
+        select_text(self.debias, options.debias)
+        select_text(self.device, options.device)
+        detail = backbone_texts.detail(options)
         self.backbone.setToolTip(f"{_BACKBONE_TIP}\n{detail}")
-        in_package = backbone_texts.needs_no_download(settings)
+        in_package = backbone_texts.needs_no_download(options)
         set_note(self.backbone_note, "" if in_package else detail)
-        self.weights.setEnabled(backbone_texts.takes_weights(settings.backbone))
+        self.weights.setEnabled(backbone_texts.takes_weights(options.backbone))
         self._show_what_counts()
         self._show_button()
         self._show_cost()
@@ -228,7 +233,7 @@ class FeaturePanel(QWidget):
         self.progress.setRange(0, 0)
         self.progress_note.setText("Starting")
         if not computing:
-            self.show_settings()
+            self.show_options()
         else:
             self.weights.setEnabled(False)
             self._show_what_counts()
@@ -238,7 +243,7 @@ class FeaturePanel(QWidget):
         if self._controller.is_computing:
             text, tool_tip = "Cancel", _CANCEL_TIP
         else:
-            text, tool_tip = backbone_texts.compute_button(self._session.settings)
+            text, tool_tip = backbone_texts.compute_button(self._session.options)
         self.compute.setText(text)
         self.compute.setToolTip(tool_tip)
 
@@ -251,7 +256,7 @@ class FeaturePanel(QWidget):
 
     def _show_what_counts(self) -> None:
         """Offer what is about patches only where there are any."""
-        counts = backbone_texts.has_patches(self._session.settings.backbone)
+        counts = backbone_texts.has_patches(self._session.options.backbone)
         computing = self._controller.is_computing
         for control, tool_tip in (
             (self.transforms, _TRANSFORMS_TIP),
@@ -269,7 +274,7 @@ class FeaturePanel(QWidget):
             try:
                 cost = self._session.cost()
                 text = cost.brief() if cost.fits else cost.refusal()
-                text += backbone_texts.levels(self._session.settings)
+                text += backbone_texts.levels(self._session.options)
                 text += self._regions()
                 details = f"What computing the features takes: {cost.text()}"
             except ValueError as error:
@@ -283,8 +288,8 @@ class FeaturePanel(QWidget):
 
     def _regions(self) -> str:
         """Return how many regions the image has, once it is divided, as a sentence."""
-        made = self._session.made_with
-        if made is None or made.backbone != self._session.settings.backbone:
+        made = self._session.options_in_use
+        if made is None or made.backbone != self._session.options.backbone:
             return ""
         count = self._session.inspection.region_count()
         return f". {count}" if count else ""
@@ -302,11 +307,11 @@ class FeaturePanel(QWidget):
 
     def _on_variant(self, text: str | None = None) -> None:
         name = self.variant.currentText().strip()
-        if name != self._session.settings.backbone:
+        if name != self._session.options.backbone:
             self._configure(backbone=name, weights=None)
 
     def _on_stride(self, text: str | None = None) -> None:
-        self._configure(stride=self.stride.currentText().strip())
+        self._configure()
 
     def _on_interpolation(self, text: str) -> None:
         self._configure(interpolation=text)
@@ -318,11 +323,14 @@ class FeaturePanel(QWidget):
         self._configure(device=text)
 
     def _configure(self, **changes: str | None) -> None:
+        backbone = changes.get("backbone") or self._session.options.backbone
+        stride = self.stride.currentText().strip()
         try:
-            self._session.configure(**changes)
+            pixels = parse_stride(stride, backbone)
+            self._session.configure(**changes, stride=pixels)
         except ValueError as error:
             self._controller.report(error)
-            self.show_settings()
+            self.show_options()
 
     def _on_transforms(self, text: str) -> None:
         set_note(self.transforms_note, "")

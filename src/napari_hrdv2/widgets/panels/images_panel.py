@@ -205,7 +205,7 @@ class ImagesPanel(QWidget):
 
     def _signatures(self) -> dict[str, Any]:
         painted = self._session.images.painted()
-        return {one.key: (one.scribbles_fingerprint, one.made_with) for one in painted}
+        return {one.key: (one.scribbles_fingerprint, one.options) for one in painted}
 
     def _show_work(self) -> None:
         is_scoring = self._controller.side.kind == _SCORING

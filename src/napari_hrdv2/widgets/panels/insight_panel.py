@@ -84,7 +84,7 @@ class InsightPanel(QWidget):
         layout.addWidget(self.upsampler)
 
     def _connect(self) -> None:
-        self._session.settings_changed.connect(self.show_insight)
+        self._session.options_changed.connect(self.show_insight)
         self._session.features_changed.connect(self.show_layers)
         self._controller.link.images_changed.connect(self.show_layers)
         self._controller.computing_changed.connect(self.show_insight)

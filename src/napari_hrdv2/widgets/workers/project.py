@@ -163,7 +163,7 @@ class ProjectLoader(QObject):
         if chosen is not None:
             link.show_image(chosen)
             # Another image has levels of its own, but here they belong to the project.
-            levels = found.project.settings.value_range
+            levels = found.project.options.value_range
             self._session.configure(value_range=levels)
         self.missing = found.missing
         if found.missing:

@@ -32,7 +32,7 @@ def test_features_are_region_wise_and_report_progress(backbone):
         IMAGE, backbone, progress=lambda done, total: seen.append((done, total))
     )
     assert isinstance(features, SuperpixelFeatures)
-    assert features.recipes[0].backbone == "spit-small"
+    assert features.part_options[0].backbone == "spit-small"
     assert seen[-1] == (backbone.steps, backbone.steps)
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from napari_hrdv2.core.backbones.vit.weights import Weights
-    from napari_hrdv2.core.features.base import Recipe
+    from napari_hrdv2.core.features.options import PartOptions
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class SpitBackbone:
         *,
         boundary: str = "periodic",
         partition: ArrayLike | None = None,
-        recipe: Recipe | None = None,
+        options: PartOptions | None = None,
         tick: Callable[[], None] | None = None,
     ) -> SuperpixelFeatures:
         """Return the features of an image.
@@ -157,7 +157,7 @@ class SpitBackbone:
         partition : (H, W) array of int, optional
             Regions to use in place of the backbone's own. Each value is one region, 0
             as well, and need not hang together.
-        recipe : Recipe, optional
+        options : PartOptions, optional
             What the features say of how they were made.
         tick : callable, optional
             Called `steps` times for each copy. What it raises ends the computation.
@@ -189,7 +189,7 @@ class SpitBackbone:
             maps[0].numel() / len(tables[0]),
         )
         return SuperpixelFeatures(
-            tables, maps, chosen, boundary=boundary, recipe=recipe
+            tables, maps, chosen, boundary=boundary, options=options
         )
 
     @torch.no_grad()

@@ -5,43 +5,53 @@ import pytest
 from napari_hrdv2.core import devices
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.features.debias import DEBIAS
-from napari_hrdv2.core.features.high_resolution import Recipe
-from napari_hrdv2.core.features.upsampling.sharpening import INTERPOLATIONS
-from napari_hrdv2.session import FeatureSettings, bytes_text, compute
-from napari_hrdv2.session.recipes import settings_for
-from napari_hrdv2.session.settings import (
+from napari_hrdv2.core.features.options import (
     DEBIAS_CHOICES,
     INTERPOLATION_CHOICES,
-    difference,
-    stride_in_pixels,
+    FeatureOptions,
+    PartOptions,
+    parse_stride,
 )
+from napari_hrdv2.core.features.upsampling.sharpening import INTERPOLATIONS
+from napari_hrdv2.session import bytes_text, compute
+from napari_hrdv2.session.classifier_files import options_for
 
 
 def test_a_misspelt_transform_set_changes_nothing(session):
     with pytest.raises(ValueError, match="'shfit:1' in 'shfit:1' is not understood"):
         session.configure(transforms="shfit:1")
-    assert session.settings.transforms == "auto"
+    assert session.options.transforms == "auto"
 
 
 def test_an_unknown_backbone_changes_nothing(session):
     with pytest.raises(ValueError, match="nonsense"):
         session.configure(backbone="nonsense")
-    assert session.settings.backbone == "embedded"
+    assert session.options.backbone == "embedded"
 
 
 @pytest.mark.parametrize(
     ("choice", "pixels"), [("auto", None), ("patch", 14), ("half", 7), ("5", 5)]
 )
 def test_strides_are_told_in_patches_or_pixels(choice, pixels):
-    settings = FeatureSettings(backbone="dinov2-small+filters", stride=choice)
-    settings.check()
-    assert stride_in_pixels(settings) == pixels
+    backbone = "dinov2-small+filters"
+    assert parse_stride(choice, backbone) == pixels
+    FeatureOptions(backbone, stride=pixels).check()
 
 
 @pytest.mark.parametrize("choice", ["0", "15", "fine"])
 def test_a_stride_that_does_not_fit_is_refused(choice):
-    with pytest.raises(ValueError, match="stride: "):
-        FeatureSettings(backbone="dinov2-small", stride=choice).check()
+    with pytest.raises(ValueError, match="stride: .* or 1 to 14 pixels"):
+        stride = parse_stride(choice, "dinov2-small")
+        FeatureOptions("dinov2-small", stride=stride).check()
+
+
+def test_a_stride_of_one_patch_is_no_difference():
+    made = FeatureOptions("dinov2-small", stride=14)
+    assert made.difference(FeatureOptions("dinov2-small")) is None
+    assert made.difference(replace(made, stride=7)) == (
+        "dinov2-small with stride 14",
+        "stride 7",
+    )
 
 
 def test_the_cost_counts_the_passes_of_all_parts(session):
@@ -77,26 +87,26 @@ def test_the_interpolations_offered_are_those_there_are():
 
 
 def test_an_interpolation_that_does_not_fit_is_refused():
-    settings = FeatureSettings(backbone="dinov2-small", interpolation="interleaved+2")
+    options = FeatureOptions(backbone="dinov2-small", interpolation="interleaved+2")
     with pytest.raises(ValueError, match="'interleaved' .* 'shift:1,2' is none"):
-        settings.check()
-    replace(settings, transforms="lattice:2").check()
-    replace(settings, backbone="filters").check()
+        options.check()
+    replace(options, transforms="lattice:2").check()
+    replace(options, backbone="filters").check()
     with pytest.raises(ValueError, match="interpolation: 'sharp' is unknown"):
-        FeatureSettings(interpolation="sharp").check()
+        FeatureOptions(interpolation="sharp").check()
 
 
 def test_features_are_made_with_the_interpolation_that_was_set(session):
     session.configure(backbone="embedded", interpolation="bilateral+2")
     result = compute(session.feature_request())
     assert result.features.parts[0].interpolation == "bilateral+2"
-    assert result.features.recipes[0].interpolation == "bilateral+2"
+    assert result.features.part_options[0].interpolation == "bilateral+2"
 
 
 def test_another_interpolation_is_told_as_a_difference():
-    made = FeatureSettings(backbone="dinov2-small")
+    made = FeatureOptions(backbone="dinov2-small")
     wanted = replace(made, interpolation="bilinear+2")
-    before, after = difference(made, wanted)
+    before, after = made.difference(wanted)
     assert (before, after) == (
         "dinov2-small with interpolation bilinear",
         "interpolation bilinear+2",
@@ -106,14 +116,14 @@ def test_another_interpolation_is_told_as_a_difference():
 def test_the_ways_to_debias_offered_are_those_there_are():
     assert DEBIAS_CHOICES == DEBIAS
     with pytest.raises(ValueError, match="debias: 'all' is unknown; choose none, mean"):
-        FeatureSettings(debias="all").check()
+        FeatureOptions(debias="all").check()
 
 
 def test_features_are_made_with_the_debias_that_was_set(session):
     session.configure(debias="mean")
     result = compute(session.feature_request())
-    assert result.features.recipes[0].debias == "mean"
-    before, after = difference(result.settings, replace(result.settings, debias="none"))
+    assert result.features.part_options[0].debias == "mean"
+    before, after = result.options.difference(replace(result.options, debias="none"))
     assert (before, after) == ("embedded with debias mean", "debias none")
 
 
@@ -128,8 +138,8 @@ def test_the_noise_images_are_part_of_the_cost(session):
 
 def test_a_classifier_asks_for_the_debias_it_was_trained_with(session):
     classifier = PixelClassifier()
-    filters = Recipe("filters", "", "identity", 1, 40)
-    network = Recipe("dinov2-small", "abc", "flip", 14, 384, debias="project")
-    classifier.recipes = (filters, network)
-    chosen = settings_for(classifier, session.settings)
+    filters = PartOptions("filters", "", "identity", 1, 40)
+    network = PartOptions("dinov2-small", "abc", "flip", 14, 384, debias="project")
+    classifier.part_options = (filters, network)
+    chosen = options_for(classifier, session.options)
     assert (chosen.backbone, chosen.debias) == ("filters+dinov2-small", "project")

@@ -1,0 +1,304 @@
+"""How features are made: what a user asks for, and what became of each part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone, Progress
+    from napari_hrdv2.core.backbones.registry import BackboneInfo
+
+# Lists that a window shows before torch is loaded; tests compare them with what the
+# modules know that they belong to.
+TRANSFORM_CHOICES = (
+    "auto",
+    "identity",
+    "shift:1",
+    "shift:1,2",
+    "shift:1,2:neumann",
+    "lattice:2",
+    "lattice:4",
+    "flip",
+    "shift:1,2*flip",
+    "rotate",
+)
+INTERPOLATION_CHOICES = (
+    "nearest",
+    "bilinear",
+    "bilinear+1",
+    "bilinear+2",
+    "bicubic",
+    "bicubic+1",
+    "bicubic+2",
+    "interleaved",
+    "interleaved+1",
+    "interleaved+2",
+    "bilateral",
+    "bilateral+1",
+    "bilateral+2",
+    "naf",
+    "jbu",
+)
+DEBIAS_CHOICES = ("none", "mean", "project")
+STRIDE_WORDS = ("auto", "patch", "half")
+
+
+@dataclass(frozen=True)
+class PartOptions:
+    """How one part of some features was made: by one backbone, all choices resolved.
+
+    Attributes
+    ----------
+    backbone : str
+        Registry name or Hub id.
+    weights_hash : str
+        Fingerprint of the weights, empty where there are none.
+    transforms : str
+        The transform specification.
+    stride : int
+        Distance of the patches in pixels.
+    channels : int
+        C, the length of a feature vector.
+    boundary, interpolation, compat, precision, debias : str
+    value_range : tuple of two float
+        Grey levels of the image that were mapped to 0 and 1.
+    partition : {"own", "given"}
+        Whether regions were the backbone's own, or came from elsewhere.
+    """
+
+    backbone: str
+    weights_hash: str
+    transforms: str
+    stride: int
+    channels: int
+    boundary: str = "periodic"
+    interpolation: str = "bilinear"
+    compat: str = "corrected"
+    precision: str = "float32"
+    value_range: tuple[float, float] = (0.0, 1.0)
+    debias: str = "none"
+    partition: str = "own"
+
+    @property
+    def patch_size(self) -> int:
+        """Side of the backbone's patches in pixels."""
+        return _info(self.backbone).patch_size
+
+    @property
+    def absolute_levels(self) -> bool:
+        """Whether the grey levels that become 0 and 1 make a difference."""
+        return _info(self.backbone).absolute_levels
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """How features are to be made.
+
+    The window, the command line, projects and `compute_features` all speak of features
+    in these words; `compute.compute_with` makes them.
+
+    Attributes
+    ----------
+    backbone : str
+        Registry name or Hub id; ``"a+b"`` joins two.
+    transforms : str
+        A specification in the grammar of `core.features.transforms`, or "auto": what
+        suits the backbone.
+    stride : int or None
+        Distance of the patches in pixels; None is the patch size of each part.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    weights : str or None
+        A local file or folder that holds the weights of the backbone.
+    value_range : tuple of two float, or None
+        Grey levels that become 0 and 1.
+    boundary, interpolation, compat, debias : str
+        As for `compute_features`.
+    """
+
+    backbone: str = "embedded"
+    transforms: str = "auto"
+    stride: int | None = None
+    device: str = "auto"
+    weights: str | None = None
+    value_range: tuple[float, float] | None = None
+    boundary: str = "periodic"
+    interpolation: str = "bilinear"
+    compat: str = "corrected"
+    debias: str = "none"
+
+    @classmethod
+    def of(
+        cls,
+        parts: Sequence[PartOptions],
+        device: str = "auto",
+        weights: str | None = None,
+    ) -> Self:
+        """Return what makes such features again, from a classifier's `part_options`.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        if not parts:
+            raise ValueError(
+                "classifier: its file does not say which features it was trained on; "
+                "train it again with `segment --save-classifier`"
+            )
+        main = max(parts, key=lambda part: part.patch_size)
+        # Where every pixel is a patch the backbone runs once, whatever was chosen.
+        chosen = {part.transforms for part in parts if part.patch_size > 1}
+        own_strides = all(part.stride == part.patch_size for part in parts)
+        return cls(
+            backbone="+".join(part.backbone for part in parts),
+            transforms="auto" if len(chosen) > 1 else main.transforms,
+            stride=None if own_strides else max(part.stride for part in parts),
+            device=device,
+            weights=weights,
+            value_range=absolute_range(parts),
+            boundary=main.boundary,
+            interpolation=main.interpolation,
+            compat=main.compat,
+            # A part that does not know positions has "none", whatever was chosen.
+            debias=next((p.debias for p in parts if p.debias != "none"), "none"),
+        )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the backbones that are joined."""
+        return tuple(self.backbone.split("+"))
+
+    @property
+    def patch_size(self) -> int:
+        """The largest patch of the backbone's parts, in pixels."""
+        return max(_info(name).patch_size for name in self.parts)
+
+    @property
+    def transform_sets(self) -> tuple[str, ...]:
+        """The transform sets, where "auto" stands for each part's own."""
+        if self.transforms != "auto":
+            return (self.transforms,)
+        parts = [_info(name) for name in self.parts]
+        moving = [part for part in parts if part.patch_size > 1] or parts
+        return tuple(dict.fromkeys(part.default_transforms for part in moving))
+
+    def check(self) -> None:
+        """Raise ValueError, in one sentence, for a choice that cannot work."""
+        from napari_hrdv2.core.features.transforms import (
+            BOUNDARIES,
+            COMPATS,
+            parse_transforms,
+        )
+        from napari_hrdv2.core.features.upsampling.sharpening import (
+            check_upsampling,
+            parse_interpolation,
+        )
+
+        patch = self.patch_size
+        if self.stride is not None and not 1 <= self.stride <= patch:
+            raise ValueError(
+                f"stride: {self.stride} does not fit; choose "
+                f"{', '.join(STRIDE_WORDS)} or 1 to {patch} pixels"
+            )
+        for name, value, choices in (
+            ("debias", self.debias, DEBIAS_CHOICES),
+            ("boundary", self.boundary, BOUNDARIES),
+            ("compat", self.compat, COMPATS),
+        ):
+            if value not in choices:
+                raise ValueError(
+                    f"{name}: {value!r} is unknown; choose {', '.join(choices)}"
+                )
+        stride = self.stride or patch
+        upsampling = parse_interpolation(self.interpolation)
+        for spec in self.transform_sets:
+            chosen = parse_transforms(spec, stride, compat=self.compat)
+            if patch > 1:
+                check_upsampling(upsampling, chosen.shifts(), stride)
+
+    def load(self, progress: Progress | None = None) -> Backbone | JoinedBackbone:
+        """Return the backbone; ``progress(done, total)`` hears of a download."""
+        from napari_hrdv2.core.backbones.loading import load_backbone
+
+        return load_backbone(
+            self.backbone, weights=self.weights, device=self.device, progress=progress
+        )
+
+    def difference(self, wanted: FeatureOptions) -> tuple[str, str] | None:
+        """Return both in words where they would give other features, or None."""
+        if self.backbone != wanted.backbone:
+            return self.backbone, wanted.backbone
+        names, patch = ["weights"], self.patch_size
+        if patch > 1:  # else every pixel is seen, whatever the options say
+            names += ["transforms", "stride", "interpolation", "debias"]
+            names += ["boundary", "compat"]
+        before, after = (
+            replace(
+                one,
+                transforms=" and ".join(one.transform_sets),
+                stride=one.stride or patch,
+            )
+            for one in (self, wanted)
+        )
+        differing = [n for n in names if getattr(before, n) != getattr(after, n)]
+        if not differing:
+            return None
+        made, other = (
+            ", ".join(f"{n} {getattr(one, n) or 'as published'}" for n in differing)
+            for one in (before, after)
+        )
+        return f"{self.backbone} with {made}", other
+
+
+def absolute_range(parts: Sequence[PartOptions]) -> tuple[float, float] | None:
+    """Return the grey levels that became 0 and 1; None where that does not matter."""
+    return next((part.value_range for part in parts if part.absolute_levels), None)
+
+
+def alike(parts: Sequence[PartOptions]) -> list[PartOptions]:
+    """Return the parts without what changes next to nothing, to be compared."""
+    # The number format differs from machine to machine.
+    return [
+        replace(
+            part,
+            precision="",
+            value_range=part.value_range if part.absolute_levels else (0.0, 1.0),
+        )
+        for part in parts
+    ]
+
+
+def parse_stride(text: str, backbone: str) -> int | None:
+    """Return the pixels of a stride that is one of `STRIDE_WORDS` or a number."""
+    if text == "auto":
+        return None
+    if text.isdecimal():
+        return int(text)
+    patch = FeatureOptions(backbone).patch_size
+    if text in STRIDE_WORDS:
+        return patch if text == "patch" else max(patch // 2, 1)
+    raise ValueError(
+        f"stride: {text!r} does not fit; choose {', '.join(STRIDE_WORDS)} or 1 to "
+        f"{patch} pixels"
+    )
+
+
+def updated(former: Any) -> Any:
+    """Return the JSON of options from that of 0.1.0, where strides were words."""
+    if not isinstance(former, dict):
+        return former
+    stride = former.get("stride", "auto")
+    try:
+        pixels = parse_stride(str(stride), str(former.get("backbone", "embedded")))
+    except ValueError:  # a backbone of the future, or no stride: the patch size is safe
+        pixels = None
+    return {**former, "stride": pixels}
+
+
+def _info(name: str) -> BackboneInfo:
+    from napari_hrdv2.core.backbones.registry import backbone_info
+
+    return backbone_info(name)
