@@ -9,7 +9,7 @@ from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.postprocess.refinement import clean, refine
 from napari_hrdv2.files import read_image, read_label_classes, read_labels
 from napari_hrdv2.session import Result, Session, compute
-from napari_hrdv2.session.export.exporting import EXPORTS, export_all, export_request
+from napari_hrdv2.session.export import FORMATS, export_all, plan_export
 
 
 @pytest.fixture
@@ -33,13 +33,15 @@ def painted(trained):
 
 
 def test_everything_is_written_with_names_colours_and_size(painted, tmp_path):
-    exported = export_all(painted, tmp_path / "new", what=set(EXPORTS) - {"zarr"})
+    exported = export_all(
+        painted, tmp_path / "new", formats={one.name for one in FORMATS} - {"zarr"}
+    )
     names = sorted(path.name for path in exported.paths)
     assert names == [
         "alloy_1_colors.png",
         "alloy_1_image.tif",
         "alloy_1_labels.tif",
-        "alloy_1_strokes.tif",
+        "alloy_1_scribbles.tif",
         "fractions.csv",
         "methods.md",
         "segment.py",
@@ -50,12 +52,12 @@ def test_everything_is_written_with_names_colours_and_size(painted, tmp_path):
     assert read_label_classes(path).names[2] == "pore"
     # An export spells the unit as people do.
     assert (read_image(path).pixel_size, read_image(path).unit) == (0.25, "µm")
-    strokes = read_labels(tmp_path / "new" / "alloy_1_strokes.tif")
+    strokes = read_labels(tmp_path / "new" / "alloy_1_scribbles.tif")
     np.testing.assert_array_equal(strokes, painted.scribbles.labels)
 
 
 def test_the_table_holds_the_shares(painted, tmp_path):
-    export_all(painted, tmp_path, what=["fractions"])
+    export_all(painted, tmp_path, formats=["fractions"])
     with open(tmp_path / "fractions.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [(row["image"], row["name"]) for row in rows] == [
@@ -70,11 +72,11 @@ def test_ome_zarr_holds_segmentation_and_strokes(painted, tmp_path):
     pytest.importorskip("zarr")
     from napari_hrdv2.files import read_ome_zarr
 
-    (path,) = export_all(painted, tmp_path, what=["zarr"]).paths
+    (path,) = export_all(painted, tmp_path, formats=["zarr"]).paths
     found = read_ome_zarr(path, name="segmentation")
     np.testing.assert_array_equal(found.labels, painted.segmentation)
     assert found.classes.names[2] == "pore"
-    strokes = read_ome_zarr(path, name="strokes").labels
+    strokes = read_ome_zarr(path, name="scribbles").labels
     np.testing.assert_array_equal(strokes, painted.scribbles.labels)
 
 
@@ -83,7 +85,7 @@ def test_a_missing_extra_costs_the_other_files_nothing(painted, tmp_path, monkey
         raise ImportError("writing OME-Zarr needs the package zarr")
 
     monkeypatch.setattr("napari_hrdv2.files.write_ome_zarr", refuse)
-    exported = export_all(painted, tmp_path, what=["zarr", "labels"])
+    exported = export_all(painted, tmp_path, formats=["zarr", "labels"])
     assert exported.notes == ("writing OME-Zarr needs the package zarr.",)
     assert [path.name for path in exported.paths] == ["alloy_1_labels.tif"]
 
@@ -93,7 +95,7 @@ def test_the_script_segments_as_the_window_did(painted, tmp_path, run):
     mask[36:, 10:] = True
     painted.set_exclusion(mask)
     painted.train(force=True)
-    export_all(painted, tmp_path, what=["script"])
+    export_all(painted, tmp_path, formats=["script"])
     said = run(tmp_path)
     assert "note:" not in said
     again = read_labels(tmp_path / "alloy_1_segmentation.tif")
@@ -112,7 +114,7 @@ def test_the_script_trains_on_all_images_that_were_painted(
         session.compute_features()
         session.train()
     assert session.current.key == "b"
-    export_all(session, tmp_path, what=["script", "labels"])
+    export_all(session, tmp_path, formats=["script", "labels"])
     assert "note:" not in run(tmp_path)
     again = read_labels(tmp_path / "b_Z1_segmentation.tif")
     assert np.mean(again == session.segmentation) > 0.99
@@ -126,7 +128,7 @@ def test_a_loaded_classifier_goes_with_the_script(painted, tmp_path, image, run)
     other.load_classifier(tmp_path / "kept.safetensors")
     other.compute_features()
     other.train()
-    export_all(other, tmp_path / "out", what=["script"])
+    export_all(other, tmp_path / "out", formats=["script"])
     run(tmp_path / "out")
     again = read_labels(tmp_path / "out" / "alloy_segmentation.tif")
     np.testing.assert_array_equal(again, other.segmentation)
@@ -136,11 +138,11 @@ def test_the_file_of_an_image_is_used_if_it_is_the_same(painted, tmp_path, image
     source = tmp_path / "source.tif"
     tifffile.imwrite(source, image)
     painted.current.source = str(source)
-    exported = export_all(painted, tmp_path / "out", what=["script"])
+    exported = export_all(painted, tmp_path / "out", formats=["script"])
     assert "source_image.tif" not in {path.name for path in exported.paths}
     assert str(source) in (tmp_path / "out" / "segment.py").read_text(encoding="utf-8")
     tifffile.imwrite(source, image + 1)
-    export_all(painted, tmp_path / "out", what=["script"], replace=True)
+    export_all(painted, tmp_path / "out", formats=["script"], replace=True)
     copied = read_image(tmp_path / "out" / "source_image.tif").data
     np.testing.assert_array_equal(copied, image)
 
@@ -148,7 +150,7 @@ def test_the_file_of_an_image_is_used_if_it_is_the_same(painted, tmp_path, image
 def test_the_refined_result_is_exported(painted, tmp_path, run):
     painted.refinement.change(smoothing="guided", radius=3, min_object=30)
     painted.refinement.refine()
-    export_all(painted, tmp_path, what=["labels", "script"])
+    export_all(painted, tmp_path, formats=["labels", "script"])
     np.testing.assert_array_equal(
         read_labels(tmp_path / "alloy_1_labels.tif"), painted.segmentation
     )
@@ -162,10 +164,10 @@ def test_the_refined_result_is_exported(painted, tmp_path, run):
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
 @pytest.mark.parametrize("shape", [(40, 48), (40, 48, 3), (40, 48, 4)])
 def test_images_are_written_so_that_they_read_the_same(tmp_path, dtype, shape):
-    from napari_hrdv2.session.export.request import _write_image
+    from napari_hrdv2.session.export.formats import write_image
 
     image = (np.random.default_rng(0).random(shape) * 200).astype(dtype)
-    _write_image(tmp_path / "a.tif", image, (0.5, "nm"))
+    write_image(tmp_path / "a.tif", image, (0.5, "nm"))
     found = read_image(tmp_path / "a.tif")
     np.testing.assert_array_equal(found.data, image)
     assert (found.pixel_size, found.unit) == (0.5, "nm")
@@ -179,7 +181,7 @@ def test_pictures_of_one_name_get_files_of_their_own(image, labels, tmp_path):
         session.compute_features()
         session.train()
     exported = export_all(
-        session, tmp_path, what=["labels", "fractions"], all_images=True
+        session, tmp_path, formats=["labels", "fractions"], all_images=True
     )
     names = [path.name for path in exported.paths]
     assert names == ["same_labels.tif", "same_2_labels.tif", "fractions.csv"]
@@ -190,9 +192,9 @@ def test_pictures_of_one_name_get_files_of_their_own(image, labels, tmp_path):
 def test_files_that_are_there_are_not_replaced_unasked(painted, tmp_path):
     (tmp_path / "alloy_1_labels.tif").write_text("mine")
     with pytest.raises(FileExistsError, match="alloy_1_labels.tif already"):
-        export_all(painted, tmp_path, what=["labels", "colors"])
+        export_all(painted, tmp_path, formats=["labels", "colors"])
     assert [path.name for path in tmp_path.iterdir()] == ["alloy_1_labels.tif"]
-    export_all(painted, tmp_path, what=["labels"], replace=True)
+    export_all(painted, tmp_path, formats=["labels"], replace=True)
     assert read_labels(tmp_path / "alloy_1_labels.tif").any()
 
 
@@ -204,14 +206,14 @@ def test_with_nothing_to_export_a_sentence_says_what_to_do(session, labels, tmp_
 
 
 def test_unknown_kinds_are_named(painted, tmp_path):
-    with pytest.raises(ValueError, match="what: mp3 is not in labels, colors"):
-        export_all(painted, tmp_path, what=["labels", "mp3"])
-    with pytest.raises(ValueError, match="what: nothing is not in"):
-        export_all(painted, tmp_path, what=[])
+    with pytest.raises(ValueError, match="formats: mp3 is not in labels, colors"):
+        export_all(painted, tmp_path, formats=["labels", "mp3"])
+    with pytest.raises(ValueError, match="formats: nothing is not in"):
+        export_all(painted, tmp_path, formats=[])
 
 
 def test_an_export_can_be_cancelled(painted, tmp_path):
-    request = export_request(painted, tmp_path)
+    request = plan_export(painted, tmp_path)
     with pytest.raises(Cancelled):
         compute(request, should_stop=lambda: True)
     assert list(tmp_path.iterdir()) == []
@@ -235,7 +237,7 @@ def test_all_pictures_are_written_by_the_present_classifier(two, tmp_path):
     flipped = old.labels[:, ::-1].copy()  # as if strokes had changed very much
     two.images["a"].result = Result(flipped, old.fractions, old.fingerprint)
     two.refinement.change(smoothing="guided", radius=3, min_object=30)
-    export_all(two, tmp_path, what=["labels", "script"], all_images=True)
+    export_all(two, tmp_path, formats=["labels", "script"], all_images=True)
     entry = two.images["a"]
     expected = refine(
         two.classifier.predict_proba(entry.features),
@@ -249,7 +251,7 @@ def test_all_pictures_are_written_by_the_present_classifier(two, tmp_path):
 
 def test_pictures_of_a_former_classifier_without_features_are_named(two, tmp_path):
     two.images["a"].evict()
-    exported = export_all(two, tmp_path, what=["labels"], all_images=True)
+    exported = export_all(two, tmp_path, formats=["labels"], all_images=True)
     assert [path.name for path in exported.paths] == ["b_labels.tif"]
     assert "of an older classifier or refined otherwise: a;" in exported.text
 
@@ -261,7 +263,7 @@ def test_a_refinement_that_is_on_its_way_is_waited_for(painted, tmp_path):
     painted.current.result = Result(speck, former.fractions, former.fingerprint)
     painted.refinement.change(min_object=400)
     assert painted.refinement.is_pending
-    export_all(painted, tmp_path, what=["labels", "script"])
+    export_all(painted, tmp_path, formats=["labels", "script"])
     found = read_labels(tmp_path / "alloy_1_labels.tif")
     np.testing.assert_array_equal(found, clean(speck, 400))
     assert (found != speck).any()
@@ -271,16 +273,16 @@ def test_a_refinement_that_is_on_its_way_is_waited_for(painted, tmp_path):
 def test_no_script_tells_of_a_result_that_is_not_as_the_settings_say(painted, tmp_path):
     painted.current.evict()
     painted.refinement.change(smoothing="guided")
-    exported = export_all(painted, tmp_path, what=["labels", "script"])
+    exported = export_all(painted, tmp_path, formats=["labels", "script"])
     assert [path.name for path in exported.paths] == ["alloy_1_labels.tif"]
     assert "No script was written: the result is of an older" in exported.text
     with pytest.raises(ValueError, match="script: the result is of an older"):
-        export_all(painted, tmp_path, what=["script"])
+        export_all(painted, tmp_path, formats=["script"])
 
 
 def test_without_a_classifier_the_results_are_written_and_no_script(painted, tmp_path):
     painted._training.give_up_fit()
-    exported = export_all(painted, tmp_path, what=["labels", "script"])
+    exported = export_all(painted, tmp_path, formats=["labels", "script"])
     assert [path.name for path in exported.paths] == ["alloy_1_labels.tif"]
     assert "No script was written: there is no classifier" in exported.text
 
@@ -288,14 +290,14 @@ def test_without_a_classifier_the_results_are_written_and_no_script(painted, tmp
 def test_strokes_and_what_is_left_out_are_looked_at_in_the_worker(
     painted, tmp_path, monkeypatch
 ):
-    from napari_hrdv2.session.export import request as export_work
+    from napari_hrdv2.session.export import content
 
     counted = []
-    count = export_work.stroke_pixels
+    count = content.scribble_pixels
     monkeypatch.setattr(
-        export_work, "stroke_pixels", lambda *a: counted.append(1) or count(*a)
+        content, "scribble_pixels", lambda *a: counted.append(1) or count(*a)
     )
-    request = export_request(painted, tmp_path, what=["script"])
+    request = plan_export(painted, tmp_path, formats=["script"])
     assert counted == []
     compute(request)
     assert counted == [1]
@@ -303,7 +305,7 @@ def test_strokes_and_what_is_left_out_are_looked_at_in_the_worker(
 
 def test_a_class_that_left_the_list_has_its_share_in_the_table(painted, tmp_path):
     painted.classes.remove(2)
-    export_all(painted, tmp_path, what=["fractions"])
+    export_all(painted, tmp_path, formats=["fractions"])
     with open(tmp_path / "fractions.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == ["Class 1", "class 2"]

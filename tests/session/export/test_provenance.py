@@ -23,14 +23,14 @@ from napari_hrdv2.files import (
 )
 from napari_hrdv2.session.classes import ClassInfo
 from napari_hrdv2.session.exclusion import rectangles_of
+from napari_hrdv2.session.export.methods import methods_paragraph
 from napari_hrdv2.session.export.provenance import (
     ImageRecord,
+    PhaseFractionRecord,
     Provenance,
-    Share,
-    methods_paragraph,
-    python_script,
-    stroke_pixels,
+    scribble_pixels,
 )
+from napari_hrdv2.session.export.script import python_script
 
 CLASSES = {1: ClassInfo("matrix", "#ff0000"), 2: ClassInfo("γ′ “phase”", "#0000ff")}
 VERSIONS = {"Python": "3.11.7", "napari-hrdv2": "0.1.0", "NumPy": "2.4.6"}
@@ -87,7 +87,7 @@ class Work:
             path=str(self.image_path),
             pixel_size=(0.5, "µm"),
             value_range=self.features.part_options[0].value_range,
-            stroke_pixels=stroke_pixels(self.labels, self.exclusion),
+            scribble_pixels=scribble_pixels(self.labels, self.exclusion),
             exclusion=tuple(rectangles_of(self.exclusion)),
         )
         record = Provenance(
@@ -181,7 +181,7 @@ def test_the_script_trains_on_painted_images_and_segments_all(
     work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (painted,) = work.record().images
-    other = replace(painted, stroke_pixels={}, exclusion=())
+    other = replace(painted, scribble_pixels={}, exclusion=())
     record = work.record(images=(other, painted))
     script = python_script(record, labels=[None, work.labels_path])
     _run(script, tmp_path, monkeypatch)
@@ -198,7 +198,7 @@ def test_the_script_uses_a_saved_classifier_as_it_is(
     work.classifier.save(path)
     (image,) = work.record().images
     record = work.record(
-        images=(replace(image, stroke_pixels={}),), classifier_file=str(path)
+        images=(replace(image, scribble_pixels={}),), classifier_file=str(path)
     )
     _run(python_script(record, labels=[None]), tmp_path, monkeypatch)
     found = read_labels(tmp_path / "alloy 1_segmentation.tif")
@@ -214,12 +214,12 @@ def test_the_script_says_when_strokes_or_weights_are_others(
     record = work.record(labels_hash="another", weights_hashes=("0123",))
     _run(python_script(record, labels=[work.labels_path]), tmp_path, monkeypatch)
     said = capsys.readouterr().out
-    assert "note: the strokes are not those of then" in said
+    assert "note: the scribbles are not those of then" in said
     assert "note: the weights of the backbone are not those of then" in said
 
 
 def test_painted_classes_without_a_name_get_the_usual_one() -> None:
-    image = ImageRecord("a", (4, 5), path="a.tif", stroke_pixels={1: 3, 9: 4})
+    image = ImageRecord("a", (4, 5), path="a.tif", scribble_pixels={1: 3, 9: 4})
     record = Provenance((image,), FeatureOptions("embedded"), CLASSES)
     script = python_script(record, labels=["l.tif"])
     assert "9: 'Class 9'" in script
@@ -227,7 +227,7 @@ def test_painted_classes_without_a_name_get_the_usual_one() -> None:
 
 
 def test_files_that_are_missing_are_named() -> None:
-    image = ImageRecord("layer", (4, 5), stroke_pixels={1: 3, 2: 4})
+    image = ImageRecord("layer", (4, 5), scribble_pixels={1: 3, 2: 4})
     record = Provenance((image,), FeatureOptions("embedded"), CLASSES)
     with pytest.raises(ValueError, match="images: layer has no file"):
         python_script(record, labels=["l.tif"])
@@ -235,7 +235,7 @@ def test_files_that_are_missing_are_named() -> None:
         python_script(record, labels=[None], images=["i.tif"])
     with pytest.raises(ValueError, match="labels: 2 files for 1 images"):
         python_script(record, labels=[None, None])
-    with pytest.raises(ValueError, match="images: none has strokes"):
+    with pytest.raises(ValueError, match="images: none has scribbles"):
         Provenance((ImageRecord("a", (4, 5)),), FeatureOptions("embedded"), CLASSES)
     with pytest.raises(ValueError, match="images: there is none"):
         Provenance((), FeatureOptions("embedded"), CLASSES)
@@ -243,7 +243,7 @@ def test_files_that_are_missing_are_named() -> None:
 
 @pytest.mark.parametrize("name", ["a\"b'c\\d.tif", "a\nb.tif", '""" + 1/0 + """'])
 def test_any_name_of_a_file_or_class_is_quoted(name: str) -> None:
-    image = ImageRecord(name, (4, 5), path=name, stroke_pixels={1: 3, 2: 4})
+    image = ImageRecord(name, (4, 5), path=name, scribble_pixels={1: 3, 2: 4})
     classes = {1: ClassInfo(name, "#000000"), 2: ClassInfo("b", "#ffffff")}
     record = Provenance((image,), FeatureOptions("embedded"), classes)
     script = python_script(record, labels=[name])
@@ -257,9 +257,9 @@ def test_any_name_of_a_file_or_class_is_quoted(name: str) -> None:
 
 def test_strokes_are_counted_outside_of_what_is_excluded() -> None:
     labels = np.array([[0, 1, 1], [2, 2, 1]])
-    assert stroke_pixels(labels) == {1: 3, 2: 2}
+    assert scribble_pixels(labels) == {1: 3, 2: 2}
     mask = np.array([[False, False, False], [True, True, True]])
-    assert stroke_pixels(labels, mask) == {1: 2}
+    assert scribble_pixels(labels, mask) == {1: 2}
 
 
 def _paper_record(backbone: str = "dinov2-small", **changes: object) -> Provenance:
@@ -268,9 +268,12 @@ def _paper_record(backbone: str = "dinov2-small", **changes: object) -> Provenan
         (200, 300),
         pixel_size=(0.25, "µm"),
         value_range=(0.0, 255.0),
-        stroke_pixels={1: 200, 2: 100},
+        scribble_pixels={1: 200, 2: 100},
         exclusion=((180, 0, 200, 300),),
-        shares={1: Share(0.7, 0.65, 0.75), 2: Share(0.3, 0.25, 0.35)},
+        fractions={
+            1: PhaseFractionRecord(0.7, 0.65, 0.75),
+            2: PhaseFractionRecord(0.3, 0.25, 0.35),
+        },
     )
     features = FeatureOptions(backbone, transforms="shift:1,2")
     record = Provenance(
@@ -290,7 +293,7 @@ def _paper_record(backbone: str = "dinov2-small", **changes: object) -> Provenan
 
 @pytest.mark.parametrize(("count", "is_said"), [(500, False), (501, True)])
 def test_the_paragraph_says_that_of_many_pixels_some_were_used(count, is_said) -> None:
-    image = replace(_paper_record().images[0], stroke_pixels={1: count, 2: 100})
+    image = replace(_paper_record().images[0], scribble_pixels={1: count, 2: 100})
     paragraph = methods_paragraph(_paper_record(images=(image,)))
     sentence = (
         "Of a class with more than 500 painted pixels in an image, one was used of "
@@ -307,9 +310,9 @@ def test_the_paragraph_says_what_was_done() -> None:
         "backbone dinov2-small (weights c0ffee) [1], following HR-Dv2 [2]. Tokens one "
         "patch apart were computed on 17 transformed copies of the image (shift:1,2), "
         "upsampled to pixels (bilinear interpolation) and averaged. Grey levels of "
-        "0–255 were scaled to 0–1. Strokes were painted by hand for the classes matrix "
-        "(200 pixels) and γ′ “phase” (100 pixels), 0.50 % of the pixels in all. A "
-        "multinomial logistic regression with L2 penalty on standardised, slightly "
+        "0–255 were scaled to 0–1. Scribbles were painted by hand for the classes "
+        "matrix (200 pixels) and γ′ “phase” (100 pixels), 0.50 % of the pixels in all. "
+        "A multinomial logistic regression with L2 penalty on standardised, slightly "
         "whitened features (C = 0.03, all classes weighted alike) was fitted to these "
         "pixels and then, 2 times, to these and to those of a survey of 2000 pixels "
         "that were not labelled and that it was sure of (self-training) and assigned "
@@ -365,7 +368,7 @@ def test_joined_backbones_are_cited_one_by_one() -> None:
 
 
 def test_what_was_not_done_is_not_said() -> None:
-    image = ImageRecord("a", (20, 30), stroke_pixels={1: 1, 2: 5})
+    image = ImageRecord("a", (20, 30), scribble_pixels={1: 1, 2: 5})
     features = FeatureOptions("embedded", transforms="identity")
     record = Provenance((image,), features, CLASSES, balanced=False, versions={})
     paragraph = methods_paragraph(record)
@@ -378,10 +381,10 @@ def test_what_was_not_done_is_not_said() -> None:
 
 def test_several_images_are_told_apart() -> None:
     (first,) = _paper_record().images
-    second = replace(first, name="b.tif", stroke_pixels={}, exclusion=())
+    second = replace(first, name="b.tif", scribble_pixels={}, exclusion=())
     paragraph = methods_paragraph(_paper_record(images=(first, second)))
     assert "The micrographs alloy.tif (" in paragraph
-    assert "Strokes were painted by hand on alloy.tif for" in paragraph
+    assert "Scribbles were painted by hand on alloy.tif for" in paragraph
     assert "0.50 % of the pixels" in paragraph
     assert "The area fractions of b.tif were" in paragraph
 

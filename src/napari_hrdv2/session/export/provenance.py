@@ -1,6 +1,6 @@
 """What was done in a window, so that a script can do it again and a paper can say it.
 
-A `Provenance` is a plain record: whoever shows the pictures fills it in.
+A `Provenance` is a plain record: whoever shows the images fills it in.
 `python_script` and `methods_paragraph` read nothing else.
 """
 
@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.session.export.methods_text import methods_paragraph
-from napari_hrdv2.session.export.script import python_script
-
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -26,19 +23,10 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.classes import ClassInfo
     from napari_hrdv2.session.exclusion import Rectangle
 
-__all__ = [
-    "ImageRecord",
-    "Provenance",
-    "Share",
-    "methods_paragraph",
-    "python_script",
-    "software_versions",
-]
-
 
 @dataclass(frozen=True)
-class Share:
-    """The measured share of a class, 0 to 1, and the ends of its error bar if known."""
+class PhaseFractionRecord:
+    """A measured phase fraction, 0 to 1, and the ends of its error bar if known."""
 
     value: float
     low: float | None = None
@@ -60,11 +48,11 @@ class ImageRecord:
         Length of a pixel's side and its unit.
     value_range : tuple of two float, optional
         The grey levels that became 0 and 1.
-    stroke_pixels : mapping of int to int
+    scribble_pixels : mapping of int to int
         Pixels painted of each class and used for training; empty for none.
     exclusion : tuple of Rectangle
-        What was left out, see `left_out.rectangles_of`.
-    shares : mapping of int to Share
+        The excluded rectangles, see `exclusion.rectangles_of`.
+    fractions : mapping of int to PhaseFractionRecord
         Of each class, of the pixels that were not left out; empty if not measured.
     """
 
@@ -73,9 +61,9 @@ class ImageRecord:
     path: str | None = None
     pixel_size: tuple[float, str] | None = None
     value_range: tuple[float, float] | None = None
-    stroke_pixels: Mapping[int, int] = field(default_factory=dict)
+    scribble_pixels: Mapping[int, int] = field(default_factory=dict)
     exclusion: tuple[Rectangle, ...] = ()
-    shares: Mapping[int, Share] = field(default_factory=dict)
+    fractions: Mapping[int, PhaseFractionRecord] = field(default_factory=dict)
 
     @property
     def excluded_pixels(self) -> int:
@@ -101,7 +89,7 @@ def _today() -> str:
 
 @dataclass(frozen=True)
 class Provenance:
-    """A segmentation from its images and strokes to the measured shares.
+    """A segmentation from its images and scribbles to the measured phase fractions.
 
     Attributes
     ----------
@@ -115,7 +103,7 @@ class Provenance:
     classifier_file : str, optional
         A saved classifier that was used as it was, in place of a training.
     labels_hash : str
-        Digest of the strokes, the attribute of the `PixelClassifier`.
+        Digest of the scribbles, the attribute of the `PixelClassifier`.
     refinement : Refinement, optional
         What was done after the classifier.
     weights_hashes : tuple of str
@@ -146,15 +134,15 @@ class Provenance:
     def __post_init__(self) -> None:
         if not self.images:
             raise ValueError("images: there is none; a record needs at least one image")
-        trained = any(image.stroke_pixels for image in self.images)
+        trained = any(image.scribble_pixels for image in self.images)
         if not trained and self.classifier_file is None:
             raise ValueError(
-                "images: none has strokes, and there is no classifier_file; give one "
+                "images: none has scribbles, and there is no classifier_file; give one "
                 "of them"
             )
 
 
-def stroke_pixels(
+def scribble_pixels(
     labels: ArrayLike, exclusion: NDArray[np.bool_] | None = None
 ) -> dict[int, int]:
     """Return how many pixels of each class are painted, outside of what is excluded."""

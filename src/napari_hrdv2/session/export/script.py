@@ -19,8 +19,8 @@ _HEAD = '''\
 """Segment micrographs as it was done with napari-hrdv2 {version} on {date}.
 
 The features are computed and the classifier is fitted from scratch, to the last digit.
-In the window each stroke was answered from the fit before it, and less exactly: expect
-about 99 % of the pixels or more to be of the same class.
+In the window each fit began at the one before it and stopped earlier: expect about
+99 % of the pixels or more to be of the same class.
 """
 
 from pathlib import Path
@@ -29,8 +29,8 @@ import numpy as np
 
 import napari_hrdv2 as hr
 {imports}
-# Of each image: its file, the strokes (0 is no class), the file to write, the grey
-# levels that become 0 and 1, and the rectangles that are left out (rows from, columns
+# Of each image: its file, the scribbles (0 is no class), the file to write, the grey
+# levels that become 0 and 1, and the rectangles that are excluded (rows from, columns
 # from, rows to, columns to).
 IMAGES = [
 {images}
@@ -51,7 +51,7 @@ def features_of(image, value_range):
     return found
 
 
-def left_out(image, rectangles):
+def exclusion_mask(image, rectangles):
     mask = np.zeros(image.shape[:2], bool)
     for top, left, bottom, right in rectangles:
         mask[top:bottom, left:right] = True
@@ -62,24 +62,24 @@ backbone = hr.load_backbone(**BACKBONE)
 """
 
 _TRAIN = """
-features, strokes, excluded = {{}}, [], []
+features, scribbles, exclusion = {{}}, [], []
 for number, (image, labels, _, value_range, rectangles) in enumerate(IMAGES):
     if labels is not None:
-        picture = read_image(image).data
-        features[number] = features_of(picture, value_range)
+        micrograph = read_image(image).data
+        features[number] = features_of(micrograph, value_range)
         painted = read_labels(labels)
-        excluded.append(left_out(picture, rectangles))
-        painted[excluded[-1]] = 0
-        strokes.append(painted)
+        exclusion.append(exclusion_mask(micrograph, rectangles))
+        painted[exclusion[-1]] = 0
+        scribbles.append(painted)
 classifier = hr.PixelClassifier(
     C={C!r}, balanced={balanced!r}, self_training={self_training!r}
 )
-classifier.fit(list(features.values()), strokes, exclusion=excluded)
+classifier.fit(list(features.values()), scribbles, exclusion=exclusion)
 """
 
 _CHECK = """\
 if classifier.labels_hash != {labels_hash!r}:
-    print("note: the strokes are not those of then")
+    print("note: the scribbles are not those of then")
 """
 
 _LOAD = """
@@ -91,12 +91,12 @@ _SEGMENT = """
 for number, (image, _, out, value_range, rectangles) in enumerate(IMAGES):
     source = read_image(image)
     found = features.pop(number, None) or features_of(source.data, value_range)
-    excluded = left_out(source.data, rectangles)
+    exclusion = exclusion_mask(source.data, rectangles)
 """
 
 _PREDICT = """\
     segmentation = classifier.predict(found)
-    segmentation[excluded] = 0
+    segmentation[exclusion] = 0
 """
 
 _REFINE = """\
@@ -105,7 +105,7 @@ _REFINE = """\
         source.data,
         classifier.classes,
         Refinement({refinement}),
-        exclusion=excluded,
+        exclusion=exclusion,
     )
 """
 
@@ -120,8 +120,8 @@ _WRITE = """\
     )
     write_color_png(Path(out).with_suffix(".png"), segmentation, COLORS)
     for label, name in NAMES.items():
-        share = (segmentation[~excluded] == label).mean()
-        print(f"{image}: {name} {share:.2%}")
+        fraction = (segmentation[~exclusion] == label).mean()
+        print(f"{image}: {name} {fraction:.2%}")
 """
 
 
@@ -137,7 +137,7 @@ def python_script(
     ----------
     provenance : Provenance
     labels : sequence of path-like or None
-        For each image the file of its strokes, as `files.write_labels` writes them;
+        For each image the file of its scribbles, as `files.write_labels` writes them;
         None for those that were not painted.
     images : sequence of path-like or None, optional
         For each image its file where the record has none, or another one.
@@ -146,12 +146,12 @@ def python_script(
     -------
     str
         It writes ``<image>_segmentation.tif`` and ``.png`` into the working folder for
-        each image and prints the share of each class.
+        each image and prints the phase fraction of each class.
 
     Raises
     ------
     ValueError
-        If a file is missing for an image or for strokes.
+        If a file is missing for an image or for scribbles.
     """
     given = list(images) or [None] * len(provenance.images)
     for name, paths in (("labels", labels), ("images", given)):
@@ -205,7 +205,7 @@ def python_script(
 
 def _all_classes(provenance: Provenance) -> dict[int, ClassInfo]:
     """With a name and a colour for each class that was painted."""
-    painted = {i for image in provenance.images for i in image.stroke_pixels}
+    painted = {i for image in provenance.images for i in image.scribble_pixels}
     return {i: default_class(i) for i in painted} | dict(provenance.classes)
 
 
@@ -238,19 +238,21 @@ def _entries(
 ) -> str:
     lines, taken = [], set[str]()
     trains = provenance.classifier_file is None
-    for record, strokes, given in zip(provenance.images, labels, images, strict=True):
+    for record, scribbles, given in zip(provenance.images, labels, images, strict=True):
         path = record.path if given is None else given
         if path is None:
             raise ValueError(
                 f"images: {record.name} has no file; save it as TIFF and give its path"
             )
-        if trains and record.stroke_pixels and strokes is None:
+        if trains and record.scribble_pixels and scribbles is None:
             raise ValueError(
-                f"labels: {record.name} was painted; save its strokes and give the path"
+                f"labels: {record.name} was painted; save its scribbles, give the path"
             )
         entry = (
             os.fspath(path),
-            None if strokes is None or not record.stroke_pixels else os.fspath(strokes),
+            None
+            if scribbles is None or not record.scribble_pixels
+            else os.fspath(scribbles),
             _free_name(record, taken),
             record.value_range,
             list(record.exclusion),

@@ -8,22 +8,13 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QGridLayout, QVBoxLayout, QWidget
 
-from napari_hrdv2.session.export.exporting import EXPORTS, export_request
+from napari_hrdv2.session.export import FORMATS, ExportFormat, plan_export
 from napari_hrdv2.widgets.panels.parts import note, push_button, row, set_note
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.export.request import Exported
+    from napari_hrdv2.session.export import Exported
     from napari_hrdv2.widgets.controller import Controller
 
-_TIPS = {
-    "labels": "Label ids with class names, colours and pixel size; ImageJ reads it",
-    "colors": "A picture to look at, in the colours of the classes",
-    "zarr": "Image, segmentation and strokes with names and colours, as one folder",
-    "strokes": "What was painted, as label ids",
-    "fractions": "The share of each class with its error, as a table",
-    "script": "A Python script that segments the images again, and a paragraph for "
-    "the methods section of a paper",
-}
 _KIND = "export"
 
 
@@ -41,7 +32,7 @@ class ExportBox(QWidget):
         super().__init__()
         self._controller, self._session = controller, controller.session
         self._ask = ask
-        self.boxes = {kind: _box(kind) for kind in EXPORTS}
+        self.boxes = {one.name: _box(one) for one in FORMATS}
         self.all_images = QCheckBox("All images", objectName="export_all_images")
         self.all_images.setToolTip(
             "All of them, segmented by the classifier as it is now"
@@ -76,10 +67,10 @@ class ExportBox(QWidget):
         self._controller.attempt(self._submit, folder)
 
     def _submit(self, folder: str | os.PathLike[str]) -> None:
-        request = export_request(
+        request = plan_export(
             self._session,
             folder,
-            what=self.what,
+            formats=self.what,
             all_images=self.all_images.isChecked(),
         )
         names = [path.name for path in request.existing()]
@@ -114,8 +105,8 @@ class ExportBox(QWidget):
             self.export(folder)
 
 
-def _box(kind: str) -> QCheckBox:
-    box = QCheckBox(EXPORTS[kind], objectName=f"export_{kind}")
-    box.setToolTip(_TIPS[kind])
-    box.setChecked(kind in ("labels", "colors", "fractions", "script"))
+def _box(one: ExportFormat) -> QCheckBox:
+    box = QCheckBox(one.title, objectName=f"export_{one.name}")
+    box.setToolTip(one.hint)
+    box.setChecked(one.is_default)
     return box

@@ -7,7 +7,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.export.provenance import ImageRecord, Provenance, Share
+    from napari_hrdv2.session.export.provenance import (
+        ImageRecord,
+        PhaseFractionRecord,
+        Provenance,
+    )
 
 _HRDV2 = (
     "R. Docherty, A. Vamvakeros, S. J. Cooper, Upsampling DINOv2 features for "
@@ -76,7 +80,7 @@ def methods_paragraph(provenance: Provenance) -> str:
         *_classifier(provenance),
         *_excluded(provenance),
         *_refinement(provenance),
-        *_shares(provenance),
+        *_fractions(provenance),
         _software(provenance),
     ]
     return f"{' '.join(sentences)}\n\n{references}"
@@ -185,10 +189,10 @@ def _classifier(provenance: Provenance) -> Iterable[str]:
         return
     from napari_hrdv2.core.classifier.thinning import MOST_PER_CLASS, THINNED_ABOVE
 
-    painted = [image for image in provenance.images if image.stroke_pixels]
+    painted = [image for image in provenance.images if image.scribble_pixels]
     counts: dict[int, int] = {}
     for image in painted:
-        for class_id, count in image.stroke_pixels.items():
+        for class_id, count in image.scribble_pixels.items():
             counts[class_id] = counts.get(class_id, 0) + count
     listed = _listed(
         f"{_name(provenance, i)} ({_plural(counts[i], 'pixel')})"
@@ -197,11 +201,11 @@ def _classifier(provenance: Provenance) -> Iterable[str]:
     pixels = sum(image.shape[0] * image.shape[1] for image in painted)
     where = f" on {', '.join(image.name for image in painted)}"
     yield (
-        f"Strokes were painted by hand{where * (len(provenance.images) > 1)} for the "
+        f"Scribbles were painted by hand{where * (len(provenance.images) > 1)} for the "
         f"classes {listed}, {_percent(sum(counts.values()) / pixels)} of the pixels in "
         "all."
     )
-    if any(max(image.stroke_pixels.values()) > THINNED_ABOVE for image in painted):
+    if any(max(image.scribble_pixels.values()) > THINNED_ABOVE for image in painted):
         yield (
             f"Of a class with more than {THINNED_ABOVE} painted pixels in an image, "
             "one was used of those in each block of 2 × 2 pixels, and at most "
@@ -221,7 +225,7 @@ def _and_others(provenance: Provenance) -> str:
     from napari_hrdv2.core.classifier.self_training import ROUNDS
     from napari_hrdv2.core.classifier.survey import share_of_survey
 
-    painted = sum(bool(image.stroke_pixels) for image in provenance.images)
+    painted = sum(bool(image.scribble_pixels) for image in provenance.images)
 
     return (
         f" and then, {ROUNDS} times, to these and to those of a survey of "
@@ -269,28 +273,30 @@ def _refinement(provenance: Provenance) -> Iterable[str]:
         yield f"{text[0].upper()}{text[1:]}."
 
 
-def _shares(provenance: Provenance) -> Iterable[str]:
-    measured = [image for image in provenance.images if image.shares]
+def _fractions(provenance: Provenance) -> Iterable[str]:
+    measured = [image for image in provenance.images if image.fractions]
     has_bars = any(
-        share.low is not None for image in measured for share in image.shares.values()
+        fraction.low is not None
+        for image in measured
+        for fraction in image.fractions.values()
     )
     bars = f" ({provenance.interval} in brackets)" * bool(
         has_bars and provenance.interval
     )
     for image in measured:
         listed = _listed(
-            f"{_name(provenance, i)} {_measured(image.shares[i])}"
-            for i in sorted(image.shares)
+            f"{_name(provenance, i)} {_measured(image.fractions[i])}"
+            for i in sorted(image.fractions)
         )
         where = f" of {image.name}" * (len(provenance.images) > 1)
         yield f"The area fractions{where} were{bars}: {listed}."
 
 
-def _measured(share: Share) -> str:
-    if share.low is None or share.high is None:
-        return _percent(share.value)
-    ends = f"{_percent(share.low)} to {_percent(share.high)}"
-    return f"{_percent(share.value)} [{ends}]"
+def _measured(fraction: PhaseFractionRecord) -> str:
+    if fraction.low is None or fraction.high is None:
+        return _percent(fraction.value)
+    ends = f"{_percent(fraction.low)} to {_percent(fraction.high)}"
+    return f"{_percent(fraction.value)} [{ends}]"
 
 
 def _software(provenance: Provenance) -> str:
@@ -312,10 +318,10 @@ def _plural(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
-def _percent(share: float) -> str:
+def _percent(fraction: float) -> str:
     """Two digits behind the point, more for what would else be 0."""
-    percent = 100 * share
-    return f"{percent:.2f} %" if percent >= 0.01 or not share else f"{percent:.2g} %"
+    percent = 100 * fraction
+    return f"{percent:.2f} %" if percent >= 0.01 or not fraction else f"{percent:.2g} %"
 
 
 def _listed(items: Iterable[str]) -> str:

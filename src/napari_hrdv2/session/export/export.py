@@ -1,0 +1,332 @@
+"""Results as files: which images, which formats, and writing them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
+from napari_hrdv2.session.classifier_files import named
+from napari_hrdv2.session.export.content import ExportContent, ExportImage
+from napari_hrdv2.session.export.formats import CLASSIFIER, FORMATS, ExportFormat
+from napari_hrdv2.session.export.provenance import Provenance
+from napari_hrdv2.session.fit_history import light_copy
+from napari_hrdv2.session.tasks.context import compute
+from napari_hrdv2.session.tasks.update import update_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.options import PartOptions
+    from napari_hrdv2.session.image_entry import ImageEntry
+    from napari_hrdv2.session.session import Session
+    from napari_hrdv2.session.tasks.context import TaskContext
+    from napari_hrdv2.session.tasks.update import Update, UpdateRequest
+
+INTERVAL = "95 % confidence interval"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The files that were written, and what could not be, one sentence each."""
+
+    paths: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The same in words."""
+        folder = self.paths[0].parent if self.paths else None
+        written = f"{len(self.paths)} files written to {folder}." if folder else ""
+        return " ".join(filter(None, (written, *self.notes)))
+
+
+@dataclass(frozen=True, eq=False)
+class Export:
+    """Results that are to be written in some formats.
+
+    Attributes
+    ----------
+    content : ExportContent
+    formats : tuple of ExportFormat
+    update : UpdateRequest or None
+        What brings the images up to date first.
+    notes : tuple of str
+        What is known already not to be written, one sentence each.
+    """
+
+    content: ExportContent
+    formats: tuple[ExportFormat, ...]
+    update: UpdateRequest | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where the files go."""
+        return self.content.folder
+
+    def existing(self) -> list[Path]:
+        """Return the files that would be replaced."""
+        targets = (path for one in self.formats for path in one.targets(self.content))
+        return [path for path in dict.fromkeys(targets) if path.exists()]
+
+    def answer(self, context: TaskContext) -> Exported:
+        """Write one file after the other, each whole or not at all."""
+        content, notes = self._up_to_date(context)
+        count = len(content.images)
+
+        def step() -> None:
+            if context.should_stop():
+                raise Cancelled
+
+        content = replace(content, step=step)
+        content.folder.mkdir(parents=True, exist_ok=True)
+        paths: list[Path] = []
+        for number, one in enumerate(self.formats):
+            context.progress("Exporting", number * count, len(self.formats) * count)
+            step()
+            try:
+                paths += one.write(content)
+            except ImportError as error:  # an extra that was not installed
+                notes.append(f"{error}.")
+        return Exported(tuple(dict.fromkeys(paths)), tuple(dict.fromkeys(notes)))
+
+    def _up_to_date(self, context: TaskContext) -> tuple[ExportContent, list[str]]:
+        """Return the content with results that are all made in the same way."""
+        notes = list(self.notes)
+        if self.update is None:
+            return self.content, notes
+        done = {one.key: one for one in self.update.answer(context)}
+        images, failed = [], []
+        for image in self.content.images:
+            now = done.get(image.key)
+            if now is not None and now.result is None:
+                failed.append(f"{now.error}.")
+                if image.trains:  # the script needs it
+                    images.append(replace(image, segmentation=None, is_wanted=False))
+                continue
+            if now is not None and now.result is not None and image.is_wanted:
+                image = replace(image, segmentation=now.result.shown)
+            images.append(image)
+        if not any(image.is_wanted for image in images):
+            raise ValueError(" ".join(failed).removesuffix("."))
+        return replace(self.content, images=tuple(images)), notes + failed
+
+
+def export_all(
+    session: Session,
+    folder: str | os.PathLike[str],
+    *,
+    formats: Collection[str] | None = None,
+    all_images: bool = False,
+    replace: bool = False,
+) -> Exported:
+    """Write results into a folder, here and now.
+
+    Parameters
+    ----------
+    session : Session
+    folder : path-like
+        It is made if it is not there.
+    formats : collection of str, optional
+        Names of `FORMATS`; all by default.
+    all_images : bool, optional
+        All, in place of the current one. They are segmented by the present classifier
+        and refined alike first; those that cannot be are left out, and a note says so.
+    replace : bool, optional
+        Whether files that are there may be replaced.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    FileExistsError
+        If files are there that would be replaced.
+    OSError
+        If a file cannot be written.
+    ValueError
+        If there is nothing to export, or `formats` names something else.
+    """
+    export = plan_export(session, folder, formats=formats, all_images=all_images)
+    there = export.existing()
+    if there and not replace:
+        raise FileExistsError(
+            f"folder: {export.folder} has {', '.join(path.name for path in there)} "
+            "already; choose another one, or allow it to be replaced"
+        )
+    exported: Exported = compute(export)
+    return exported
+
+
+def plan_export(
+    session: Session,
+    folder: str | os.PathLike[str],
+    *,
+    formats: Collection[str] | None = None,
+    all_images: bool = False,
+) -> Export:
+    """Return what writes results; arguments and errors as `export_all`."""
+    known = {one.name: one for one in FORMATS}
+    chosen = list(known) if formats is None else list(formats)
+    unknown = sorted(set(chosen) - set(known))
+    if unknown or not chosen:
+        seen = ", ".join(unknown) or "nothing"
+        raise ValueError(f"formats: {seen} is not in {', '.join(known)}")
+    entries = list(session.images.values()) if all_images else [session.current]
+    update = update_of(session, [one for one in entries if one is not None])
+    notes = [update.note] if all_images else []
+    wanted = list(update.images)
+    if not wanted and update.skipped:  # as it is, rather than nothing
+        wanted, notes = [*update.skipped], []
+    if not wanted:
+        raise ValueError(
+            "segmentation: there is none to export yet; compute features and paint two "
+            "classes first"
+        )
+    images = _images(session, wanted)
+    reason = _no_script(session, images, update) if "script" in chosen else ""
+    if reason and set(chosen) == {"script"}:
+        raise ValueError(f"script: {reason}")
+    notes += [f"No script was written: {reason}."] if reason else []
+    has_script = "script" in chosen and not reason
+    content = ExportContent(
+        folder=Path(folder),
+        images=tuple(images),
+        classes=dict(session.classes),
+        provenance=_provenance(session, images) if has_script else None,
+        classifier=_classifier(session, images) if has_script else None,
+        is_loaded=session.is_loaded,
+    )
+    writers = tuple(one for one in FORMATS if one.name in chosen)
+    return Export(content, writers, update.request, tuple(filter(None, notes)))
+
+
+def _no_script(session: Session, images: Sequence[ExportImage], update: Update) -> str:
+    """Return why nobody can say how the results were made, or ""."""
+    classifier = session.classifier
+    if classifier is None:
+        return "there is no classifier any more; paint two classes and segment first"
+    if not classifier.part_options:
+        return "nothing is known of how the features were made; compute them first"
+    if not update.images:
+        return (
+            "the result is of an older classifier, or refined otherwise than the "
+            "settings say; compute the features of this image first"
+        )
+    if not session.is_loaded and not any(image.trains for image in images):
+        return "no image has scribbles that the classifier was trained on"
+    return ""
+
+
+def _images(session: Session, wanted: Sequence[ImageEntry]) -> list[ExportImage]:
+    """Return the images that trained, in that order, and those that are wanted."""
+    trained = [] if session.is_loaded else session.images.usable()
+    if not trained and not session.is_loaded:
+        trained = session.images.painted()
+    found: list[ExportImage] = []
+    for entry in [*trained, *(one for one in wanted if one not in trained)]:
+        is_wanted, trains = entry in wanted, entry in trained
+        counted = entry.strokes if trains else None
+        stem = _free_stem(entry, {image.stem for image in found})
+        found.append(
+            ExportImage(
+                key=entry.key,
+                name=entry.name or stem,
+                stem=stem,
+                image=entry.image,
+                source=entry.source if entry.source and not entry.plane else None,
+                pixel_size=_short_unit(entry.pixel_size),
+                value_range=_value_range(entry, session.classifier),
+                segmentation=_segmentation(entry) if is_wanted else None,
+                scribbles=None if entry.scribbles is None else entry.scribbles.labels,
+                training_scribbles=None if counted is None else counted.labels,
+                exclusion=entry.exclusion,
+                is_wanted=is_wanted,
+                trains=trains,
+            )
+        )
+    return found
+
+
+def _segmentation(entry: ImageEntry) -> NDArray[Any] | None:
+    result = entry.result
+    return None if result is None or not result.fractions else result.shown
+
+
+def _value_range(
+    entry: ImageEntry, classifier: PixelClassifier | None
+) -> tuple[float, float] | None:
+    """Return the grey levels that became 0 and 1 in the features of an image."""
+    features = entry.features
+    if features is None and entry.samples is not None:
+        features = entry.samples.features
+    if features is not None and features.part_options:
+        parts: Sequence[PartOptions] = features.part_options
+        return max(parts, key=lambda part: part.patch_size).value_range
+    return absolute_range(classifier.part_options) if classifier is not None else None
+
+
+def _classifier(
+    session: Session, images: Sequence[ExportImage]
+) -> PixelClassifier | None:
+    """Return a copy of the classifier with class names and colours."""
+    if session.classifier is None:
+        return None
+    return named(light_copy(session.classifier), session.classes, images[0].pixel_size)
+
+
+def _provenance(session: Session, images: Sequence[ExportImage]) -> partial[Provenance]:
+    """Return what was done, but for the images, which are looked at in the worker."""
+    classifier, refinement = session.classifier, session.refinement.settings
+    assert classifier is not None  # else there is no script
+    used = {int(i) for i in classifier.classes}
+    for image in images:
+        used |= set(session.images[image.key].class_ids if image.trains else ())
+    return partial(
+        Provenance,
+        features=FeatureOptions.of(
+            classifier.part_options, weights=session.options_in_use.weights
+        ),
+        weights_hashes=tuple(part.weights_hash for part in classifier.part_options),
+        classes={i: info for i, info in session.classes.items() if i in used},
+        C=classifier.C,
+        balanced=classifier.balanced,
+        self_training=classifier.self_training,
+        classifier_file=CLASSIFIER if session.is_loaded else None,
+        labels_hash=classifier.labels_hash,
+        refinement=None if refinement.is_off else refinement,
+        interval=INTERVAL,
+    )
+
+
+_SHORT = {  # viewers spell units out
+    "picometer": "pm",
+    "angstrom": "Å",
+    "nanometer": "nm",
+    "micrometer": "µm",
+    "micron": "µm",
+    "millimeter": "mm",
+    "centimeter": "cm",
+    "meter": "m",
+}
+
+
+def _short_unit(size: tuple[float, str] | None) -> tuple[float, str] | None:
+    return None if size is None else (size[0], _SHORT.get(size[1], size[1]))
+
+
+def _free_stem(entry: ImageEntry, taken: Collection[str]) -> str:
+    name = Path(entry.source).stem if entry.source else entry.name
+    plane = "".join(f"_{axis}{i}" for axis, i in entry.plane.items())
+    stem = re.sub(r"[^\w-]+", "_", f"{name or 'image'}{plane}").strip("_") or "image"
+    names = (stem if n == 1 else f"{stem}_{n}" for n in range(1, len(taken) + 2))
+    return next(name for name in names if name not in taken)

@@ -1,0 +1,284 @@
+"""The kinds of files that results are exported as.
+
+To add a kind, add one `ExportFormat` to `FORMATS`: the window has a box for it, and
+`export_all` knows its name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_hrdv2.core.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from napari_hrdv2.session.export.content import ExportContent, ExportImage
+
+CLASSIFIER = "classifier.safetensors"
+FRACTIONS, SCRIPT, METHODS = "fractions.csv", "segment.py", "methods.md"
+SCRIBBLES = "_scribbles.tif"
+
+Targets = Callable[["ExportContent"], list[Path]]
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """One kind of file.
+
+    Attributes
+    ----------
+    name : str
+        For `export_all`.
+    title, hint : str
+        For the window.
+    targets : callable
+        Returns the files that would be written of an `ExportContent`.
+    write : callable
+        Writes them, each whole or not at all, and returns those that were written.
+        Raises ImportError, with the name of the extra, where a package is missing.
+    is_default : bool
+        Whether it is ticked at first.
+    """
+
+    name: str
+    title: str
+    hint: str
+    targets: Targets
+    write: Targets
+    is_default: bool = True
+
+
+def image_format(
+    name: str,
+    title: str,
+    hint: str,
+    suffix: str,
+    write: Callable[[Path, ExportImage, ExportContent], bool],
+    *,
+    is_default: bool = True,
+) -> ExportFormat:
+    """Return a format with one file for each image.
+
+    `write` gets the path, the image and all that is exported, and returns False where
+    the image has nothing of the kind.
+    """
+
+    def targets(content: ExportContent) -> list[Path]:
+        return [content.path(image, suffix) for image in content.wanted]
+
+    def write_all(content: ExportContent) -> list[Path]:
+        images = content.each(content.wanted)
+        pairs = ((content.path(image, suffix), image) for image in images)
+        return [path for path, image in pairs if write(path, image, content)]
+
+    return ExportFormat(name, title, hint, targets, write_all, is_default)
+
+
+def _write_labels(path: Path, image: ExportImage, content: ExportContent) -> bool:
+    return _write_label_tiff(path, image.segmentation, image, content)
+
+
+def _write_scribbles(path: Path, image: ExportImage, content: ExportContent) -> bool:
+    painted = image.scribbles is not None and image.scribbles.any()
+    return bool(painted) and _write_label_tiff(path, image.scribbles, image, content)
+
+
+def _write_colors(path: Path, image: ExportImage, content: ExportContent) -> bool:
+    from napari_hrdv2.files import write_color_png
+
+    if image.segmentation is None:
+        return False
+    write_color_png(path, image.segmentation, content.colors)
+    return True
+
+
+def _write_zarr(path: Path, image: ExportImage, content: ExportContent) -> bool:
+    from napari_hrdv2 import files
+
+    if image.segmentation is None:
+        return False
+    size, unit = image.pixel_size or (None, "pixel")
+    labels = {"segmentation": image.segmentation}
+    if image.scribbles is not None and image.scribbles.any():
+        labels["scribbles"] = image.scribbles
+    classes = files.LabelClasses(content.names, content.colors)
+    files.write_ome_zarr(path, np.asarray(image.image), labels, classes, size, unit)
+    return True
+
+
+def _write_label_tiff(
+    path: Path, labels: Any, image: ExportImage, content: ExportContent
+) -> bool:
+    from napari_hrdv2.files import write_labels
+
+    if labels is None:
+        return False
+    size, unit = image.pixel_size or (None, "pixel")
+    write_labels(
+        path,
+        labels,
+        pixel_size=size,
+        unit=unit,
+        class_names=content.names,
+        class_colors=content.colors,
+    )
+    return True
+
+
+# The table of phase fractions.
+
+
+def _write_fractions(content: ExportContent) -> list[Path]:
+    from napari_hrdv2.core.measure import write_fractions_csv
+
+    names = {image.stem: image.name for image in content.images}
+    unique = len(set(names.values())) == len(names)
+    rows = {
+        names[stem] if unique else stem: table
+        for stem, table in content.fractions.items()
+    }
+    path = content.folder / FRACTIONS
+    write_fractions_csv(path, rows, class_names=content.names)
+    return [path]
+
+
+# Script and methods, and what the script reads.
+
+
+def _script_targets(content: ExportContent) -> list[Path]:
+    if content.provenance is None:
+        return []
+    found = [content.folder / SCRIPT, content.folder / METHODS]
+    found += [content.path(i, SCRIBBLES) for i in content.images if i.trains]
+    found += [content.path(i, "_image.tif") for i in content.images]
+    return found + [content.folder / CLASSIFIER] * content.is_loaded
+
+
+def _write_script(content: ExportContent) -> list[Path]:
+    from napari_hrdv2.session.export.methods import methods_paragraph
+    from napari_hrdv2.session.export.script import python_script
+
+    if content.provenance is None:
+        return []
+    paths: list[Path] = []
+    images: list[str | Path] = []
+    scribbles: list[str | None] = []
+    for image in content.each(content.images):
+        file = _readable_image(image, content)
+        is_ours = file.parent == content.folder
+        images.append(file.name if is_ours else file)
+        path = content.path(image, SCRIBBLES)
+        written = image.trains and _write_scribbles(path, image, content)
+        scribbles.append(path.name if image.trains else None)
+        paths += [file] * is_ours + [path] * written
+    if content.is_loaded and content.classifier is not None:
+        paths.append(content.folder / CLASSIFIER)
+        content.classifier.save(paths[-1])
+    record = content.provenance(images=tuple(map(content.record, content.images)))
+    # What the script writes is called as our files are, whatever it reads.
+    called = tuple(
+        replace(one, name=image.stem, path=None)
+        for one, image in zip(record.images, content.images, strict=True)
+    )
+    script = python_script(
+        replace(record, images=called), labels=scribbles, images=images
+    )
+    for name, text in ((SCRIPT, script), (METHODS, methods_paragraph(record))):
+        with atomic_path(content.folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        paths.append(content.folder / name)
+    return paths
+
+
+def _readable_image(image: ExportImage, content: ExportContent) -> Path:
+    """Return a file that reads as the very image; written where there is none."""
+    from napari_hrdv2.files import read_image
+
+    pixels = np.asarray(image.image)
+    if image.source is not None and os.path.exists(image.source):
+        try:
+            if np.array_equal(read_image(image.source).data, pixels):
+                return Path(image.source).absolute()
+        except (OSError, ValueError):
+            pass  # a file of a kind that only the viewer reads
+    path = content.path(image, "_image.tif")
+    write_image(path, pixels, image.pixel_size)
+    return path
+
+
+def write_image(path: Path, image: Any, size: tuple[float, str] | None) -> None:
+    """Write an image so that `files.read_image` gives exactly it, with its size."""
+    import tifffile
+
+    colors = image.ndim == 3
+    length, unit = size or (None, "")
+    unit = {"µm": "um", "μm": "um", "Å": "angstrom"}.get(unit, unit)
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            image.view(np.uint8) if image.dtype.kind == "b" else image,
+            photometric="rgb" if colors else "minisblack",
+            extrasamples=("unassalpha",) if colors and image.shape[-1] == 4 else None,
+            compression="zlib",
+            resolution=None if length is None else (1 / length, 1 / length),
+            resolutionunit="none",
+            description=f"ImageJ=1.54f\nunit={unit}\n" if unit.isascii() else None,
+            metadata=None,
+            maxworkers=1,
+            software="napari-hrdv2",
+        )
+
+
+FORMATS: list[ExportFormat] = [
+    image_format(
+        "labels",
+        "Labels, TIFF",
+        "Label ids with class names, colours and pixel size; ImageJ reads it",
+        "_labels.tif",
+        _write_labels,
+    ),
+    image_format(
+        "colors",
+        "Colours, PNG",
+        "An image to look at, in the colours of the classes",
+        "_colors.png",
+        _write_colors,
+    ),
+    image_format(
+        "zarr",
+        "OME-Zarr",
+        "Image, segmentation and scribbles with names and colours, as one folder",
+        ".zarr",
+        _write_zarr,
+        is_default=False,
+    ),
+    image_format(
+        "scribbles",
+        "Scribbles, TIFF",
+        "What was painted, as label ids",
+        SCRIBBLES,
+        _write_scribbles,
+        is_default=False,
+    ),
+    ExportFormat(
+        "fractions",
+        "Phase fractions, CSV",
+        "The phase fraction of each class with its error, as a table",
+        lambda content: [content.folder / FRACTIONS],
+        _write_fractions,
+    ),
+    ExportFormat(
+        "script",
+        "Script, text",
+        "A Python script that segments the images again, and a paragraph for the "
+        "methods section of a paper",
+        _script_targets,
+        _write_script,
+    ),
+]
+"""What can be exported, in the order of the window."""
