@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.classes import ClassInfo
     from napari_hrdv2.session.export.request import Exported, ExportRequest
     from napari_hrdv2.session.image_entry import ImageEntry
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.session import Session
     from napari_hrdv2.session.tasks.update import Update
 
@@ -64,7 +65,7 @@ class Item:
 
     Attributes
     ----------
-    key : str
+    key : PlaneKey
         Of the picture.
     record : ImageRecord
         But for strokes, what is left out and shares, which are found in the worker.
@@ -84,7 +85,7 @@ class Item:
         Whether the classifier was trained on it.
     """
 
-    key: str
+    key: PlaneKey
     record: ImageRecord
     stem: str
     image: Any
