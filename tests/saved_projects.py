@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.session.classes import ClassInfo
+from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.project.fingerprints import image_fingerprint
 from napari_hrdv2.session.project.format import Project, SavedImage
 
@@ -32,7 +33,7 @@ def entry(key="a", strokes=3, *, image=None, **changes):
     scribbles = np.zeros(shape, np.uint8)
     scribbles.ravel()[:strokes] = 7
     given = {
-        "key": key,
+        "key": PlaneKey.parse(key),
         "name": f"{key}.tif",
         "source": None,
         "plane": {},
@@ -55,6 +56,11 @@ def project(*images, **changes):
         "current": None,
     }
     return Project(images=images, **{**given, **changes})
+
+
+def written(keys):
+    """Return keys by keys as files hold them."""
+    return {str(theirs): str(ours) for theirs, ours in keys.items()}
 
 
 def killed(folder, how):

@@ -117,7 +117,7 @@ def test_relabelling_a_suspect_changes_that_stroke_alone(mislabelled):
     mislabelled.relabelled.connect(heard.append)
     mislabelled.guidance.relabel(label_issue, 1)
     np.testing.assert_array_equal(mislabelled.scribbles.labels, expected)
-    assert heard == ["image"]
+    assert heard == [mislabelled.current.key]
     assert mislabelled.guidance.label_issues == ()
 
 

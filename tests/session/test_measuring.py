@@ -8,7 +8,10 @@ from napari_hrdv2.core.measure import particle_table, phase_fractions_with_error
 from napari_hrdv2.core.postprocess.instances import instances
 from napari_hrdv2.session import Result, Session, TaskContext, compute
 from napari_hrdv2.session.exclusion import mask_of, outline_of, rectangles_of
+from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.tasks.training import shares
+
+A, B = PlaneKey("a"), PlaneKey("b")
 
 
 def add_result(session, key, labels, **about):
@@ -28,7 +31,7 @@ def blocks():
 def test_fractions_of_the_current_picture_are_those_of_the_core(trained):
     measured = trained.measurement.measure()
     expected = phase_fractions_with_error(trained.segmentation, [1, 2])
-    assert measured.images == {"image": expected}
+    assert measured.images == {PlaneKey("image"): expected}
     assert measured.together == expected
     assert trained.measurement.measured is measured
 
@@ -57,8 +60,8 @@ def test_all_pictures_with_a_result_are_measured_together(trained):
     add_result(trained, "b", blocks(), name="alloy")
     trained.images.add(np.zeros((5, 5)), "c")
     measured = trained.measurement.measure(every=True)
-    assert list(measured.images) == ["image", "b"]
-    assert measured.names["b"] == "alloy"
+    assert list(measured.images) == [PlaneKey("image"), B]
+    assert measured.names[B] == "alloy"
     assert measured.together.images == 2
     assert measured.together.pixels == 40 * 48 + 30 * 40
     assert measured.note == ""
@@ -94,7 +97,7 @@ def test_two_images_of_one_name_are_told_apart(trained):
     add_result(trained, "b", blocks(), name="alloy")
     add_result(trained, "c", blocks(), name="alloy")
     names = trained.measurement.measure(every=True).names
-    assert [names["b"], names["c"]] == ["alloy", "alloy (2)"]
+    assert [names[B], names[PlaneKey("c")]] == ["alloy", "alloy (2)"]
 
 
 def test_only_pictures_whose_result_changed_are_measured_again(trained):
@@ -103,7 +106,7 @@ def test_only_pictures_whose_result_changed_are_measured_again(trained):
     trained.current.result = Result(*_flipped(trained.current.result))
     trained.segmentation_changed.emit()
     request = trained.measurement.fractions_request(every=True)
-    assert dict(request.known) == {"b": first.images["b"]}
+    assert dict(request.known) == {B: first.images[B]}
 
 
 def _flipped(result):
@@ -121,7 +124,7 @@ def test_pictures_of_a_former_classifier_are_segmented_anew_first(two, labels):
     expected = two.classifier.predict(two.images["a"].features)
     np.testing.assert_array_equal(now.labels, expected)
     assert (now.labels != before).any()
-    assert measured.images["a"] == phase_fractions_with_error(expected, [1, 2])
+    assert measured.images[A] == phase_fractions_with_error(expected, [1, 2])
     assert measured.together.images == 2
     assert two.measurement.measured.images == measured.images
 
@@ -132,9 +135,7 @@ def test_all_pictures_are_refined_alike_before_they_are_measured(two):
     measured = two.measurement.measure(every=True)
     other = two.images["a"]
     assert other.result.refined is not None
-    assert measured.images["a"] == phase_fractions_with_error(
-        other.result.shown, [1, 2]
-    )
+    assert measured.images[A] == phase_fractions_with_error(other.result.shown, [1, 2])
     assert two.refinement.is_done(other)
     assert two.measurement.fractions_request(every=True).update is None
 
@@ -152,7 +153,7 @@ def test_a_picture_without_features_of_a_former_classifier_is_named(two, labels)
     two.images["a"].evict()
     stroke(two, labels)
     measured = two.measurement.measure(every=True)
-    assert list(measured.images) == ["b"]
+    assert list(measured.images) == [B]
     assert measured.together.images == 1
     assert "older classifier or refined otherwise: first;" in measured.note
 
@@ -163,8 +164,8 @@ def test_the_current_picture_is_measured_though_not_with_the_others(two, labels)
     entry.evict()
     two.set_image(entry.image, "a")
     measured = two.measurement.measure(every=True)
-    assert list(measured.images) == ["a", "b"]
-    assert measured.together == measured.images["b"]
+    assert list(measured.images) == [A, B]
+    assert measured.together == measured.images[B]
     assert "first" in measured.note
 
 

@@ -234,7 +234,7 @@ def test_features_of_a_painted_image_are_made_as_those_of_the_current_one(
 def test_images_of_other_channels_do_not_train_together(trained, image):
     trained.set_image(np.stack([image, 255 - image, image], -1), "colours")
     trained.compute_features()
-    assert [entry.key for entry in trained.images.painted()] == ["image"]
+    assert [str(entry.key) for entry in trained.images.painted()] == ["image"]
     assert trained.images.usable() == []
     assert trained.next_feature_request() is None
 
@@ -268,11 +268,11 @@ def test_merging_two_classes_relabels_the_strokes_of_all_images(trained, image):
     heard = []
     trained.relabelled.connect(heard.append)
     trained.merge_class(3, 1)
-    assert heard == ["another"]
+    assert heard == [trained.current.key]
     assert trained.scribbles.class_ids == (1,)
     assert list(trained.classes) == [1, 2]
     trained.delete_class(2)
-    assert heard == ["another", "image"]
+    assert [str(key) for key in heard] == ["another", "image"]
     assert trained.images["image"].class_ids == (1,)
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 from napari.components import ViewerModel
 
-from napari_hrdv2.session.stacks import plane_index
 from napari_hrdv2.widgets.controller import Controller
 
 WAIT = 15_000  # milliseconds; a machine under load is slow
@@ -56,7 +55,7 @@ class Desk:
     def painted(self):
         """Return the planes with strokes, as the session knows them."""
         images = self.session.images.painted()
-        return sorted(plane_index(one.key) for one in images)
+        return sorted(one.key.plane for one in images)
 
 
 def stack_of(image, count):

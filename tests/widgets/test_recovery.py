@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QMessageBox
 
+from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.project.autosave import AutosaveEntry, AutosaveStore
 from napari_hrdv2.session.project.fingerprints import image_fingerprint
 from napari_hrdv2.session.project.format import load_project, save_project
@@ -235,7 +236,7 @@ def test_work_on_two_images_is_offered_on_each(kept, bench, folder, image, label
     project = load_project(path)
     second = replace(
         project.images[0],
-        key="second",
+        key=PlaneKey("second"),
         image_fingerprint=image_fingerprint(other),
         scribbles=labels[::-1],
     )

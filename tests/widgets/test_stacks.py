@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.session.stacks import plane_index
+from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.tasks import features as feature_work
 from widgets.desk import Desk, stack_of
 
@@ -37,7 +37,7 @@ def test_the_plane_that_is_shown_is_the_picture(stack, image):
 def test_features_of_the_plane_and_its_neighbours_start_by_themselves(stack):
     assert stack.session.features is not None
     ready = {k for k, p in stack.session.images.items() if p.features is not None}
-    assert {(1,), (2,), (3,), (4,)} <= {plane_index(key) for key in ready}
+    assert {(1,), (2,), (3,), (4,)} <= {key.plane for key in ready}
 
 
 def test_strokes_on_several_planes_train_together(stack):
@@ -357,8 +357,9 @@ def test_strokes_of_an_image_that_was_never_shown_get_a_layer(desk, image):
     assert desk.link.scribbles_of(key) == layer != desk.link.scribbles
     assert desk.session.images[key].class_ids == (300,)
     with pytest.raises(ValueError, match="is no image that is open"):
-        desk.link.show_scribbles("nothing", labels)
-    assert desk.link.layer_of("nothing") is desk.link.scribbles_of("nothing") is None
+        desk.link.show_scribbles(PlaneKey("nothing"), labels)
+    assert desk.link.layer_of(PlaneKey("nothing")) is None
+    assert desk.link.scribbles_of(PlaneKey("nothing")) is None
 
 
 def test_planes_that_are_not_there_are_refused(stack):
@@ -388,7 +389,7 @@ def test_the_plane_that_is_shown_does_not_wait_for_one_ahead(stack, monkeypatch)
     real = feature_work.FeatureRequest.answer
 
     def slow(self, context):
-        while plane_index(self.key) == (5,) and not gate.is_set():
+        while self.key.plane == (5,) and not gate.is_set():
             if context.should_stop():
                 raise Cancelled
             gate.wait(0.005)
@@ -397,7 +398,7 @@ def test_the_plane_that_is_shown_does_not_wait_for_one_ahead(stack, monkeypatch)
     monkeypatch.setattr(feature_work.FeatureRequest, "answer", slow)
     stack.viewer.dims.set_current_step(0, 3)
     jobs = stack.controller.feature_jobs
-    stack.wait(lambda: jobs.request and plane_index(jobs.request.key) == (5,))
+    stack.wait(lambda: jobs.request and jobs.request.key.plane == (5,))
     stack.viewer.dims.set_current_step(0, 0)
     stack.wait(lambda: stack.session.current.plane == {"Z": 0})
     stack.wait(lambda: stack.session.features is not None)

@@ -185,4 +185,6 @@ def _digest_of(images: Sequence[ImageEntry]) -> bytes:
 
 def _strokes_of(images: Sequence[ImageEntry]) -> bytes:
     """Return a digest of strokes, whichever features they lie on."""
-    return b"|".join(one.key.encode() + one.scribbles_fingerprint for one in images)
+    return b"|".join(
+        str(one.key).encode() + one.scribbles_fingerprint for one in images
+    )

@@ -11,6 +11,7 @@ from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.session.classes import Classes
 from napari_hrdv2.session.cost import Cost, estimate_cost
 from napari_hrdv2.session.images import Images
+from napari_hrdv2.session.planes import PlaneKey
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -43,7 +44,7 @@ class Desk:
     images_changed: ClassVar[Signal] = Signal()
     features_changed: ClassVar[Signal] = Signal()
     segmentation_changed: ClassVar[Signal] = Signal()
-    relabelled: ClassVar[Signal] = Signal(str)
+    relabelled: ClassVar[Signal] = Signal(PlaneKey)
     """The session itself changed the scribbles of the picture with this key."""
 
     def __init__(self) -> None:
@@ -95,20 +96,22 @@ class Desk:
             or self.current.pending
         )
 
-    def set_trains(self, key: str, trains: bool) -> None:
+    def set_trains(self, key: PlaneKey | str, trains: bool) -> None:
         """Let the strokes of a picture take part in the training, or not."""
         if self.images[key].trains != trains:
             self.images[key].trains = trains
             self.images_changed.emit()
 
-    def set_scribbles(self, labels: ArrayLike | None, key: str | None = None) -> bool:
+    def set_scribbles(
+        self, labels: ArrayLike | None, key: PlaneKey | str | None = None
+    ) -> bool:
         """Take the strokes as they are now; return whether they changed.
 
         Parameters
         ----------
         labels : (H, W) int array or None
             0 where nothing is painted.
-        key : str, optional
+        key : PlaneKey or str, optional
             Of the picture; the current one by default.
 
         Raises
@@ -127,13 +130,15 @@ class Desk:
             self.images_changed.emit()
         return changed
 
-    def set_exclusion(self, mask: ArrayLike | None, key: str | None = None) -> None:
+    def set_exclusion(
+        self, mask: ArrayLike | None, key: PlaneKey | str | None = None
+    ) -> None:
         """Leave a part of a picture out of training, result and shares.
 
         Parameters
         ----------
         mask : (H, W) bool array or None
-        key : str, optional
+        key : PlaneKey or str, optional
             Of the picture; the current one by default.
 
         Raises

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.session.image_entry import ImageEntry
     from napari_hrdv2.session.images import Images
+    from napari_hrdv2.session.planes import PlaneKey
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class FeatureStore:
         self._loaded: LoadedBackbone | None = None
         self._count = 0
         # Who failed, or was called off, is not asked again and again.
-        self._asked: dict[str, FeatureOptions] = {}
+        self._asked: dict[PlaneKey, FeatureOptions] = {}
         self._seen: ImageEntry | None = None
 
     @property
@@ -62,7 +63,7 @@ class FeatureStore:
         return self._request(entry, options)
 
     def next_request(
-        self, ahead: Iterable[str], options: FeatureOptions | None = None
+        self, ahead: Iterable[PlaneKey | str], options: FeatureOptions | None = None
     ) -> FeatureRequest | None:
         """Return a request for features that are wanted though nobody asked, or None.
 
@@ -74,7 +75,8 @@ class FeatureStore:
         current = self._pictures.current
         if current is not self._seen:  # whoever comes back may want to try again
             self._seen = current
-            self._asked.pop(current.key if current else "", None)
+            if current is not None:
+                self._asked.pop(current.key, None)
         if current is None:
             return None
         if current.features is None:
@@ -160,7 +162,7 @@ class FeatureStore:
 
     # Memory.
 
-    def _with_room(self, ahead: Iterable[str]) -> list[ImageEntry]:
+    def _with_room(self, ahead: Iterable[PlaneKey | str]) -> list[ImageEntry]:
         """Return as many of these pictures as can be kept beside the current one."""
         current, found = self._pictures.current, map(self._pictures.find, ahead)
         assert current is not None

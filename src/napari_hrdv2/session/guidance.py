@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from psygnal import Signal
 
+from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.tasks.context import compute
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class UncertaintyMap:
 
     Attributes
     ----------
-    key : str
+    key : PlaneKey
         Of the picture.
     class_id : int or None
         Whose probability it is; None for the uncertainty.
@@ -35,7 +36,7 @@ class UncertaintyMap:
         In 255ths; 0 where the picture is excluded.
     """
 
-    key: str
+    key: PlaneKey
     class_id: int | None
     values: NDArray[np.uint8]
 
@@ -44,7 +45,7 @@ class UncertaintyMap:
 class UncertaintyRequest:
     """A map of the uncertainty, or of the probability of one class."""
 
-    key: str
+    key: PlaneKey
     classifier: PixelClassifier
     features: Any
     exclusion: NDArray[np.bool_] | None
@@ -74,7 +75,7 @@ class UncertaintyRequest:
 class UncertainRegions:
     """Places of a picture where a stroke would help, the best first."""
 
-    key: str
+    key: PlaneKey
     generation: int
     places: tuple[UncertainRegion, ...]
 
@@ -104,7 +105,7 @@ class UncertainRegionsRequest:
 class LabelIssues:
     """The strokes of a picture that all the others contradict, the surest first."""
 
-    key: str
+    key: PlaneKey
     fingerprint: bytes  # of the strokes that were judged
     label_issues: tuple[LabelIssue, ...]
 
@@ -113,7 +114,7 @@ class LabelIssues:
 class LabelIssuesRequest:
     """Which strokes of a picture are likely of the wrong class."""
 
-    key: str
+    key: PlaneKey
     classifier: PixelClassifier
     features: Any
     labels: NDArray[Any]
@@ -173,7 +174,10 @@ class Guidance:
         self._session = session
         self.label_issues: tuple[LabelIssue, ...] = ()
         self.has_checked = False
-        self._checked = ("", b"")  # picture and digest of the strokes of the suspects
+        self._checked = (
+            PlaneKey(""),
+            b"",
+        )  # picture and digest of the strokes of the suspects
         self._is_correcting = False
         self._places: UncertainRegions | None = None
         self._next = 0

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_hrdv2.session.planes import Plane, PlaneKey
 from napari_hrdv2.session.project.fingerprints import image_fingerprint
 from napari_hrdv2.session.scribbles import Scribbles
-from napari_hrdv2.session.stacks import Plane
 from napari_hrdv2.session.tasks.training import Strokes
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class ImageEntry:
 
     Attributes
     ----------
-    key : str
+    key : PlaneKey
         By which the session knows it.
     image : (H, W) or (H, W, 3|4) array
         Of a stack a `Plane`, whose pixels are read when they are first needed.
@@ -106,7 +106,7 @@ class ImageEntry:
         Higher for those that were shown, or got their features, later.
     """
 
-    key: str
+    key: PlaneKey
     image: NDArray[Any] | Plane
     name: str = ""
     pixel_size: tuple[float, str] | None = None

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 from psygnal import Signal
 
 from napari_hrdv2.session.image_entry import ImageEntry
-from napari_hrdv2.session.stacks import Plane, image_id
+from napari_hrdv2.session.planes import Plane, PlaneKey, as_key
 
 
-class Images(Mapping[str, ImageEntry]):
+class Images(Mapping[PlaneKey, ImageEntry]):
     """The pictures by key, in the order in which they came.
 
     Attributes
@@ -25,34 +25,36 @@ class Images(Mapping[str, ImageEntry]):
     changed: ClassVar[Signal] = Signal()
 
     def __init__(self) -> None:
-        self._pictures: dict[str, ImageEntry] = {}
+        self._pictures: dict[PlaneKey, ImageEntry] = {}
         self.current: ImageEntry | None = None
         self._uses = 0
 
-    def __getitem__(self, key: str) -> ImageEntry:
-        return self._pictures[key]
+    def __getitem__(self, key: PlaneKey | str) -> ImageEntry:
+        return self._pictures[as_key(key)]
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[PlaneKey]:
         return iter(self._pictures)
 
     def __len__(self) -> int:
         return len(self._pictures)
 
-    def find(self, key: str | None) -> ImageEntry | None:
+    def find(self, key: PlaneKey | str | None) -> ImageEntry | None:
         """Return the picture with this key; the current one for None."""
-        return self.current if key is None else self._pictures.get(key)
+        return self.current if key is None else self._pictures.get(as_key(key))
 
-    def family(self, key: str) -> list[ImageEntry]:
+    def family(self, key: PlaneKey | str) -> list[ImageEntry]:
         """Return all planes of the stack that a key belongs to, or the one image."""
-        of_image = image_id(key)
-        return [one for name, one in self.items() if image_id(name) == of_image]
+        image = as_key(key).image
+        return [one for one in self.values() if one.key.image == image]
 
     def use(self, entry: ImageEntry) -> None:
         """Note that a picture is in use, so that its features stay for longer."""
         self._uses += 1
         entry.last_used = self._uses
 
-    def add(self, image: ArrayLike | Plane, key: str, **about: Any) -> ImageEntry:
+    def add(
+        self, image: ArrayLike | Plane, key: PlaneKey | str, **about: Any
+    ) -> ImageEntry:
         """Take a picture in; one that had this key goes.
 
         Raises
@@ -61,12 +63,14 @@ class Images(Mapping[str, ImageEntry]):
             If the array is not one grey or colour picture.
         """
         pixels = image if isinstance(image, Plane) else np.asarray(image)
-        entry = ImageEntry(key, pixels, **about)
-        self._pictures[key] = entry
+        entry = ImageEntry(as_key(key), pixels, **about)
+        self._pictures[entry.key] = entry
         self.changed.emit()
         return entry
 
-    def show(self, image: ArrayLike | Plane | None, key: str, **about: Any) -> bool:
+    def show(
+        self, image: ArrayLike | Plane | None, key: PlaneKey | str, **about: Any
+    ) -> bool:
         """Make a picture the current one; return whether it is another image.
 
         With the key of a picture that is there, and the same array, that one is
@@ -74,7 +78,7 @@ class Images(Mapping[str, ImageEntry]):
         """
         former, chosen = self.current, None
         if image is not None:
-            chosen = self._pictures.get(key)
+            chosen = self.find(key)
             if chosen is None or chosen.image is not image:
                 chosen = self.add(image, key, **about)
             for name, value in about.items():
@@ -85,11 +89,11 @@ class Images(Mapping[str, ImageEntry]):
         if former is None or chosen is None or former is chosen:
             return False
         is_plane = bool(former.plane and chosen.plane)
-        return not (is_plane and image_id(former.key) == image_id(chosen.key))
+        return not (is_plane and former.key.image == chosen.key.image)
 
-    def remove(self, key: str) -> None:
+    def remove(self, key: PlaneKey | str) -> None:
         """Give a picture up, with its strokes."""
-        entry = self._pictures.pop(key, None)
+        entry = self._pictures.pop(as_key(key), None)
         if entry is None:
             return
         if entry is self.current:

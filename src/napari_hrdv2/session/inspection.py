@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.session.features import FeatureStore
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.session import Session
     from napari_hrdv2.session.tasks.context import TaskContext
     from napari_hrdv2.session.tasks.features import LoadedBackbone
@@ -27,14 +28,14 @@ class Attention:
 
     Attributes
     ----------
-    key : str
+    key : PlaneKey
         Of the picture.
     backbone : str
     maps : (heads, H, W) float32 array
         Of a network of regions there is one, the attention flow.
     """
 
-    key: str
+    key: PlaneKey
     backbone: str
     maps: NDArray[np.float32]
 
@@ -43,7 +44,7 @@ class Attention:
 class AttentionRequest:
     """Attention of a picture is wanted, with the transforms that the options name."""
 
-    key: str
+    key: PlaneKey
     image: ArrayLike
     options: FeatureOptions
     backbone: Backbone | JoinedBackbone
@@ -86,7 +87,7 @@ class Regions:
 
     Attributes
     ----------
-    key : str
+    key : PlaneKey
         Of the picture.
     labels : (H, W) int32 array
         From 1 on.
@@ -95,7 +96,7 @@ class Regions:
     count : int
     """
 
-    key: str
+    key: PlaneKey
     labels: NDArray[np.int32]
     borders: NDArray[np.bool_]
     count: int
@@ -105,7 +106,7 @@ class Regions:
 class RegionsRequest:
     """The regions of features are wanted."""
 
-    key: str
+    key: PlaneKey
     features: Any
 
     def answer(self, context: TaskContext) -> Regions:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from psygnal import Signal
 
 from napari_hrdv2.core.postprocess.instances import METHODS, Method
+from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.tasks.context import compute
 from napari_hrdv2.session.tasks.measurement import (
     FractionsRequest,
@@ -61,7 +62,7 @@ class Measurement:
         self.is_stale = False
         self._generation = 0
         self._requested: tuple[Seen, ...] = ()
-        self._known: dict[str, tuple[Seen, Fractions]] = {}
+        self._known: dict[PlaneKey, tuple[Seen, Fractions]] = {}
         session.segmentation_changed.connect(self._on_segmentation_changed)
 
     # For scripts: here and now.
@@ -115,7 +116,7 @@ class Measurement:
                 self._requested, classes, self._generation, known=known
             )
         update = update_of(self._session, self._ordered())
-        images, apart = list(update.images), frozenset[str]()
+        images, apart = list(update.images), frozenset[PlaneKey]()
         current = self._session.current
         if current in update.skipped:  # it is measured, but not with the others
             images, apart = [self._current(), *images], frozenset([current.key])
@@ -130,7 +131,7 @@ class Measurement:
             self._still_true(classes, update.keys),
             update.request,
             apart,
-            left_out_note(one.name or one.key for one in update.skipped),
+            left_out_note(one.name or str(one.key) for one in update.skipped),
         )
 
     def objects_request(
@@ -213,8 +214,8 @@ class Measurement:
         return (*listed, *sorted(known - set(listed)))
 
     def _still_true(
-        self, classes: tuple[int, ...], old: frozenset[str]
-    ) -> dict[str, Fractions]:
+        self, classes: tuple[int, ...], old: frozenset[PlaneKey]
+    ) -> dict[PlaneKey, Fractions]:
         """Return what is known of pictures whose results are as they were."""
         true = {}
         for one in self._requested:
@@ -246,7 +247,7 @@ def _seen(entry: ImageEntry, pixel_size: PixelSize | None = None) -> Seen:
     result = entry.result
     return Seen(
         entry.key,
-        entry.name or entry.key,
+        entry.name or str(entry.key),
         result.shown if result is not None and result.fractions else None,
         entry.exclusion,
         pixel_size or entry.pixel_size,

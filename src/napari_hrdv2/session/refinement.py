@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.image_entry import ImageEntry
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.session import Session
 
 __all__ = ["RefineRequest", "Refined", "RefinementState"]
@@ -69,7 +70,7 @@ class RefinementState:
         self.settings = _OFF
         self._former: list[Refinement] = []
         self._undone: list[Refinement] = []
-        self._origins: dict[str, _Origin] = {}
+        self._origins: dict[PlaneKey, _Origin] = {}
         session.segmentation_changed.connect(self._on_segmentation_changed)
         session.images_changed.connect(self._on_images_changed)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.training import Region, TrainRequest, TrainResult
     from napari_hrdv2.session.tasks.update import PlaneDone
 
@@ -100,14 +101,14 @@ class Session(Desk):
         return self._training.is_loaded
 
     def set_image(
-        self, image: ArrayLike | None, key: str = "image", **about: Any
+        self, image: ArrayLike | None, key: PlaneKey | str = "image", **about: Any
     ) -> None:
         """Make a picture the current one; None leaves the session without one.
 
         Parameters
         ----------
         image : (H, W) or (H, W, 3|4) array or None
-        key : str, optional
+        key : PlaneKey or str, optional
             By which it is known. With the key of a picture that is there, and the same
             array, that one is current again with all it had; with another array it
             begins anew.
@@ -127,7 +128,7 @@ class Session(Desk):
         self.segmentation_changed.emit()
         self.say(next_step(self))
 
-    def remove_image(self, key: str) -> None:
+    def remove_image(self, key: PlaneKey | str) -> None:
         """Give a picture up, with its strokes."""
         was_current = self.images.find(key) is self.current
         self.images.remove(key)
@@ -146,17 +147,19 @@ class Session(Desk):
         if self.features is not None:
             self.say(next_step(self))
 
-    def set_exclusion(self, mask: ArrayLike | None, key: str | None = None) -> None:
+    def set_exclusion(
+        self, mask: ArrayLike | None, key: PlaneKey | str | None = None
+    ) -> None:
         """Leave a part of a picture out; see `Desk.set_excluded`."""
         super().set_exclusion(mask, key)
         self._training.drop_answers()  # they show what is left out now
 
-    def feature_request(self, key: str | None = None) -> FeatureRequest:
+    def feature_request(self, key: PlaneKey | str | None = None) -> FeatureRequest:
         """Return the request for features; an older one's answer will be dropped.
 
         Parameters
         ----------
-        key : str, optional
+        key : PlaneKey or str, optional
             Of the picture; the current one by default. The features of another one are
             made as those of the current one were.
 
@@ -174,7 +177,9 @@ class Session(Desk):
         self.say(f"Computing features: {self.cost().text()}.")
         return request
 
-    def next_feature_request(self, ahead: Iterable[str] = ()) -> FeatureRequest | None:
+    def next_feature_request(
+        self, ahead: Iterable[PlaneKey | str] = ()
+    ) -> FeatureRequest | None:
         """Return a request for features that are wanted though nobody asked, or None.
 
         Pictures that were painted on come first, then those with the keys `ahead`,
@@ -185,7 +190,9 @@ class Session(Desk):
             self.say(f"Computing features: {self.cost().text()}.")
         return request
 
-    def drop_request(self, reason: str = "Cancelled.", key: str | None = None) -> None:
+    def drop_request(
+        self, reason: str = "Cancelled.", key: PlaneKey | str | None = None
+    ) -> None:
         """Wait no longer for features of a picture, and say why."""
         entry = self.images.find(key)
         if entry is None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     import napari.components
 
+    from napari_hrdv2.session.planes import PlaneKey
+
 logger = logging.getLogger(__name__)
 
 
@@ -256,7 +258,7 @@ class Controller(QObject):
         self.computing_changed.emit(self.is_computing)
         self._advance()
 
-    def _on_relabelled(self, key: str) -> None:
+    def _on_relabelled(self, key: PlaneKey) -> None:
         self.link.write_scribbles(key)
         self.train()
 

@@ -11,7 +11,7 @@ from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.postprocess.refinement import Refinement
 from napari_hrdv2.session import TaskContext, compute
 from napari_hrdv2.session.batch.apply import ApplyToPlanes, PlaneToDo
-from napari_hrdv2.session.stacks import Plane
+from napari_hrdv2.session.planes import Plane, PlaneKey
 from napari_hrdv2.session.tasks import update as module
 from napari_hrdv2.session.tasks.update import PlaneDone
 
@@ -78,7 +78,7 @@ def test_labels_are_told_plane_by_plane_and_not_kept(request_of):
 
     results = compute(request_of(), partial=hear)
     gc.collect()
-    assert [one.key for one in results] == ["s/0", "s/1"]
+    assert [str(one.key) for one in results] == ["s/0", "s/1"]
     assert [one.result for one in results] == [None, None]
     assert [label() is None for label in labels] == [True, True]
 
@@ -142,7 +142,7 @@ def test_a_result_with_another_mask_is_dropped(trained):
 def test_a_failure_and_a_picture_that_is_gone_change_nothing(trained):
     former = trained.current.result
     assert not trained.take_result(PlaneDone("image", error="no memory"))
-    assert not trained.take_result(made(trained, key="gone"))
+    assert not trained.take_result(made(trained, key=PlaneKey("gone")))
     assert trained.current.result is former
 
 

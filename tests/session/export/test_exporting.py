@@ -113,7 +113,7 @@ def test_the_script_trains_on_all_images_that_were_painted(
         session.set_scribbles(labels if key == "a" else labels[:, ::-1])
         session.compute_features()
         session.train()
-    assert session.current.key == "b"
+    assert str(session.current.key) == "b"
     export_all(session, tmp_path, formats=["script", "labels"])
     assert "note:" not in run(tmp_path)
     again = read_labels(tmp_path / "b_Z1_segmentation.tif")

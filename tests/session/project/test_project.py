@@ -18,6 +18,7 @@ from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.files import read_label_classes, read_labels
 from napari_hrdv2.session.classes import ClassInfo
+from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.project import format as projects_module
 from napari_hrdv2.session.project.format import (
     load_project,
@@ -48,7 +49,7 @@ def described(path, **changes):
 @pytest.fixture
 def path(tmp_path):
     images = entry("a"), entry("b", image=grey((9, 5), seed=1))
-    return save_project(project(*images, current="b"), tmp_path / "alloy")
+    return save_project(project(*images, current=PlaneKey("b")), tmp_path / "alloy")
 
 
 def test_everything_comes_back(tmp_path):
@@ -58,7 +59,7 @@ def test_everything_comes_back(tmp_path):
         entry("a", exclusion=exclusion, trains=False, plane={"Z": 3, "T": 0}),
         options=FeatureOptions("filters", value_range=(0.5, 2), stride=7),
         refinement={"smooth": 2.5, "fill": [1, "all"], "off": None},
-        current="a",
+        current=PlaneKey("a"),
     )
     path = save_project(former, tmp_path / "alloy.hrdv2")
     found = load_project(path)
@@ -258,7 +259,7 @@ def test_the_summary_reads_no_arrays(path):
 
 def test_saving_again_replaces_the_former_whole(path):
     save_project(project(entry("c", 5)), path)
-    assert [p.key for p in load_project(path).images] == ["c"]
+    assert [str(p.key) for p in load_project(path).images] == ["c"]
     assert os.listdir(path.parent) == ["alloy.hrdv2"]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.session.classes import default_color
-from napari_hrdv2.session.stacks import Plane
+from napari_hrdv2.session.planes import Plane, PlaneKey
 from napari_hrdv2.session.tasks.context import TaskContext
 from napari_hrdv2.session.tasks.refinement import refined
 from napari_hrdv2.session.tasks.update import ImageSnapshot, PlaneDone, plane_done
@@ -133,7 +133,7 @@ class ApplyRequest:
 class PlaneToDo:
     """A picture that is to be segmented without being shown."""
 
-    key: str
+    key: PlaneKey
     name: str
     image: ArrayLike
     exclusion: NDArray[np.bool_] | None = None

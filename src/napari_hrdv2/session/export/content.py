@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.measure import Fractions
     from napari_hrdv2.session.classes import ClassInfo
     from napari_hrdv2.session.export.provenance import Provenance
+    from napari_hrdv2.session.planes import PlaneKey
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class ExportImage:
 
     Attributes
     ----------
-    key
+    key : PlaneKey
         Of the image entry.
     name, stem : str
         What it is called, and what its files begin with; no other image's do.
@@ -53,7 +54,7 @@ class ExportImage:
         Whether the classifier was trained on it.
     """
 
-    key: Any
+    key: PlaneKey
     name: str
     stem: str
     image: Any

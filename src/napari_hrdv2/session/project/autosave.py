@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_hrdv2.session.project.fingerprints import image_fingerprint
 from napari_hrdv2.session.project.format import (
@@ -20,6 +21,9 @@ from napari_hrdv2.session.project.format import (
     project_summary,
     save_project,
 )
+
+if TYPE_CHECKING:
+    from napari_hrdv2.session.planes import PlaneKey
 
 __all__ = [
     "FOLDER_VARIABLE",
@@ -207,11 +211,11 @@ class AutosaveStore:
 class _Holding:
     """How much there is in a project."""
 
-    strokes: dict[str, int]
+    strokes: dict[PlaneKey, int]
     classes: frozenset[int]
     exclusion: int
     classifier: bool
-    partitions: frozenset[str]  # keys of the pictures that have one
+    partitions: frozenset[PlaneKey]  # keys of the pictures that have one
 
     @classmethod
     def of(cls, project: Project) -> _Holding:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from napari_hrdv2.core.atomic import atomic_path, remove_leftovers
+from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.project import description as fmt
 from napari_hrdv2.session.project.archive import open_archive, read_array, read_member
 from napari_hrdv2.session.project.writing import write_archive
@@ -38,7 +39,7 @@ class SavedImage:
 
     Attributes
     ----------
-    key : str
+    key : PlaneKey
         By which the project tells its pictures apart.
     name : str
         What the user calls it.
@@ -66,7 +67,7 @@ class SavedImage:
         What the user calls them.
     """
 
-    key: str
+    key: PlaneKey
     name: str
     source: str | None
     plane: dict[str, int]
@@ -100,7 +101,7 @@ class Project:
         One that was not trained is not saved.
     refinement : dict
         Whatever the session knows of refinement, as plain JSON.
-    current : str or None
+    current : PlaneKey or None
         Key of the picture that is worked on.
     problems : tuple of str
         What could not be read of a damaged file, one sentence each.
@@ -111,7 +112,7 @@ class Project:
     options: FeatureOptions
     classifier: PixelClassifier | None
     refinement: dict[str, object] = field(default_factory=dict)
-    current: str | None = None
+    current: PlaneKey | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -207,13 +208,14 @@ def load_project(path: str | os.PathLike[str], *, salvage: bool = False) -> Proj
         images = tuple(_picture(archive, e, folder, part) for e in said.pictures)
         classifier = part(lambda: _classifier(archive, said.classifier))
     keys = [entry.key for entry in images]
+    current = PlaneKey.parse(said.current or "")
     return Project(
         images=images,
         classes=said.classes,
         options=said.options,
         classifier=classifier,
         refinement=said.refinement,
-        current=said.current if said.current in keys else None,
+        current=current if current in keys else None,
         problems=tuple(problems),
     )
 
@@ -263,7 +265,7 @@ def _picture(
         return read_array(archive, found.file, found.shape, found.dtype)
 
     return SavedImage(
-        key=entry.key,
+        key=PlaneKey.parse(entry.key),
         name=entry.name,
         source=fmt.found_source(entry.source, folder),
         plane=entry.plane or {},

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.project.autosave import AutosaveEntry, AutosaveStore
 from napari_hrdv2.session.project.format import load_project, project_summary
 from napari_hrdv2.session.project.snapshot import Fingerprints, open_images
-from napari_hrdv2.session.stacks import plane_index, plane_key
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -31,14 +31,14 @@ class Stack:
 
     Attributes
     ----------
-    image_id : str
+    image : str
     sizes : tuple of int
         How many planes there are along each axis.
     plane : callable
         Returns the `Plane` at an index.
     """
 
-    image_id: str
+    image: str
     sizes: tuple[int, ...]
     plane: Callable[[tuple[int, ...]], Any]
 
@@ -57,9 +57,9 @@ class Reopened:
     ----------
     project : Project
     saved_at : datetime
-    keys : dict of str to str
+    keys : dict of PlaneKey to PlaneKey
         Of pictures that are open, by their keys in the project.
-    images : dict of str to array
+    images : dict of PlaneKey to array
         Pixels of others, by their keys in the project.
     missing : tuple of SavedPicture
         Those that are nowhere.
@@ -69,8 +69,8 @@ class Reopened:
 
     project: Project
     saved_at: datetime
-    keys: dict[str, str]
-    images: dict[str, NDArray[Any]] = field(default_factory=dict)
+    keys: dict[PlaneKey, PlaneKey]
+    images: dict[PlaneKey, NDArray[Any]] = field(default_factory=dict)
     missing: tuple[SavedImage, ...] = ()
     altered: tuple[str, ...] = ()
 
@@ -108,7 +108,7 @@ class ReopenRequest:
         saved_at = project_summary(self.path).saved_at
         project = load_project(self.path, salvage=self.salvage)
         keys = open_images(self.images, project, self.fingerprints)
-        images: dict[str, NDArray[Any]] = {}
+        images: dict[PlaneKey, NDArray[Any]] = {}
         missing: list[SavedImage] = []
         altered: list[str] = []
         for number, saved in enumerate(project.images):
@@ -117,7 +117,7 @@ class ReopenRequest:
             if saved.key in keys:
                 continue
             key = self._open_plane(saved)
-            if key:
+            if key is not None:
                 keys[saved.key] = key
             elif self.reads_images:
                 context.progress(f"Reading {saved.name}", number, len(project.images))
@@ -130,16 +130,16 @@ class ReopenRequest:
                     altered.append(saved.name)
         return Reopened(project, saved_at, keys, images, tuple(missing), tuple(altered))
 
-    def _open_plane(self, saved: SavedImage) -> str:
-        index = plane_index(saved.key)
+    def _open_plane(self, saved: SavedImage) -> PlaneKey | None:
+        index = saved.key.plane
         for stack in self.stacks if index else ():
             if stack.has(index):
-                plane, key = stack.plane(index), plane_key(stack.image_id, index)
+                plane, key = stack.plane(index), PlaneKey(stack.image, index)
                 if tuple(plane.shape[:2]) == saved.shape and (
                     self.fingerprints.of(key, plane) == saved.image_fingerprint
                 ):
                     return key
-        return ""
+        return None
 
     def _image(self, saved: SavedImage) -> tuple[NDArray[Any] | None, bool]:
         """Return the pixels, and whether they are those of then."""
@@ -155,7 +155,7 @@ class ReopenRequest:
 class Look:
     """What was kept of a picture, newest first."""
 
-    key: str
+    key: PlaneKey
     autosaves: tuple[AutosaveEntry, ...]
 
 
@@ -165,7 +165,7 @@ class LookRequest:
 
     Attributes
     ----------
-    key : str
+    key : PlaneKey
         Of the picture.
     image : array or Plane
     digests : Digests
@@ -174,7 +174,7 @@ class LookRequest:
         Those that are of no interest.
     """
 
-    key: str
+    key: PlaneKey
     image: Any
     fingerprints: Fingerprints
     folder: Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,9 @@ import numpy as np
 
 from napari_hrdv2.core.features.options import absolute_range
 from napari_hrdv2.session.fit_history import light_copy
+from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.project.fingerprints import image_fingerprint
 from napari_hrdv2.session.project.format import Project, SavedImage, save_project
-from napari_hrdv2.session.stacks import image_id, plane_index, plane_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.session import Session
     from napari_hrdv2.session.tasks.context import TaskContext
 
-Write = Callable[[str, Any], object]
+Write = Callable[[PlaneKey, Any], object]
 """Called with the key of a picture and its (H, W) strokes."""
 
 
@@ -32,14 +33,14 @@ class Fingerprints:
     """The digests of images, each computed once; any thread may ask."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[weakref.ref[Any], str]] = {}
+        self._known: dict[PlaneKey, tuple[weakref.ref[Any], str]] = {}
 
-    def known(self, key: str, image: Any) -> str:
+    def known(self, key: PlaneKey, image: Any) -> str:
         """Return the digest of a picture's image, "" if it was not computed yet."""
         found = self._known.get(key)
         return found[1] if found is not None and found[0]() is image else ""
 
-    def of(self, key: str, image: Any) -> str:
+    def of(self, key: PlaneKey, image: Any) -> str:
         """Return the digest of a picture's image, computed now if need be."""
         fingerprint = self.known(key, image)
         if not fingerprint:
@@ -152,7 +153,7 @@ def restore(session: Session, project: Project) -> tuple[SavedImage, ...]:
             key = _free_key(key, {*session.images, *theirs})
         session.images.add(saved.image, key, **about(saved))
         keys[saved.key] = key
-    chosen = keys.get(project.current or "")
+    chosen = keys.get(project.current) if project.current else None
     if chosen is not None:
         session.set_image(session.images[chosen].image, chosen)
     take_over(session, project, keys)
@@ -171,19 +172,19 @@ def about(saved: SavedImage) -> dict[str, Any]:
 
 def open_images(
     images: Sequence[ImageEntry], project: Project, fingerprints: Fingerprints
-) -> dict[str, str]:
+) -> dict[PlaneKey, PlaneKey]:
     """Return which of the pictures are in a project: their keys by the project's.
 
     An image may be open twice: a picture goes with the one of its own key, else the
     picture that was current goes with the first of `images` that is alike.
     """
     shapes = {saved.shape for saved in project.images}
-    ours: dict[str, list[str]] = {}
+    ours: dict[str, list[PlaneKey]] = {}
     for entry in images:
         if entry.shape in shapes:
             fingerprint = fingerprints.of(entry.key, entry.image)
             ours.setdefault(fingerprint, []).append(entry.key)
-    keys: dict[str, str] = {}
+    keys: dict[PlaneKey, PlaneKey] = {}
     for saved in sorted(project.images, key=lambda one: _rank(one, project, ours)):
         alike = ours.get(saved.image_fingerprint, [])
         if alike:
@@ -194,7 +195,7 @@ def open_images(
 
 
 def _rank(
-    saved: SavedImage, project: Project, ours: Mapping[str, Sequence[str]]
+    saved: SavedImage, project: Project, ours: Mapping[str, Sequence[PlaneKey]]
 ) -> tuple[bool, bool]:
     """Return what sorts first who has a picture of its own here, then the current."""
     has_own = saved.key in ours.get(saved.image_fingerprint, ())
@@ -204,7 +205,7 @@ def _rank(
 def take_over(
     session: Session,
     project: Project,
-    keys: Mapping[str, str],
+    keys: Mapping[PlaneKey, PlaneKey],
     *,
     write: Write | None = None,
 ) -> tuple[str, ...]:
@@ -220,7 +221,7 @@ def take_over(
     session : Session
         The picture to work on is current already.
     project : Project
-    keys : mapping of str to str
+    keys : mapping of PlaneKey to PlaneKey
         Keys in the session by keys in the project; other pictures are left out.
     write : callable, optional
         How strokes are written; by default into the session alone.
@@ -258,13 +259,15 @@ def take_over(
     return tuple(notes)
 
 
-def is_taken_whole(session: Session, keys: Mapping[str, str]) -> bool:
+def is_taken_whole(session: Session, keys: Mapping[PlaneKey, PlaneKey]) -> bool:
     """Whether no picture but those with these keys has strokes that go on to count."""
     others = [one for key, one in session.images.items() if key not in keys.values()]
     return not any(one.class_ids for one in others)
 
 
-def takes_back(session: Session, project: Project, keys: Mapping[str, str]) -> bool:
+def takes_back(
+    session: Session, project: Project, keys: Mapping[PlaneKey, PlaneKey]
+) -> bool:
     """Whether `take_over` erases what a picture has and the project has not.
 
     What could not be read of a damaged project is not known to have been empty.
@@ -298,13 +301,10 @@ def relabelled(labels: NDArray[Any], ids: Mapping[int, int]) -> NDArray[Any]:
     return np.array(new, kind)[position.reshape(labels.shape)]
 
 
-def _free_key(key: str, taken: Collection[str]) -> str:
+def _free_key(key: PlaneKey, taken: Collection[PlaneKey]) -> PlaneKey:
     """Return a key like this one that is not taken; of the same plane of a stack."""
-    image, index = image_id(key), plane_index(key)
-    number = 2
-    while plane_key(f"{image}-{number}", index) in taken:
-        number += 1
-    return plane_key(f"{image}-{number}", index)
+    renamed = (PlaneKey(f"{key.image}-{number}", key.plane) for number in count(2))
+    return next(one for one in renamed if one not in taken)
 
 
 def _strokes_for(

@@ -29,7 +29,7 @@ def write_archive(
     What says what is in the file comes first and images come last: where a copy was
     cut short, what was painted is in the part that is there.
     """
-    fmt.check_keys([entry.key for entry in project.images])
+    fmt.check_keys([str(entry.key) for entry in project.images])
     for entry in project.images:
         _check_picture(entry)
     described = _described(project, folder, with_images=with_images)
@@ -94,7 +94,7 @@ def _described(project: Project, folder: Path, *, with_images: bool) -> fmt.Desc
         classes=project.classes,
         options=project.options,
         refinement=project.refinement,
-        current=project.current,
+        current=None if project.current is None else str(project.current),
         classifier=fmt.CLASSIFIER if fitted else None,
     )
 
@@ -104,7 +104,7 @@ def _entry(
 ) -> fmt.PictureEntry:
     height, width = (int(size) for size in entry.shape)
     return fmt.PictureEntry(
-        key=entry.key,
+        key=str(entry.key),
         name=entry.name,
         shape=(height, width),
         image_digest=entry.image_fingerprint,

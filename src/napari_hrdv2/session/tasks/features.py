@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.options import FeatureOptions
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.context import TaskContext
 
 
@@ -36,7 +37,7 @@ class LoadedBackbone:
 class FeatureResult:
     """The features, what they were made with, and the backbone for the next request."""
 
-    key: str
+    key: PlaneKey
     generation: int
     features: Any
     options: FeatureOptions
@@ -51,7 +52,7 @@ class FeatureRequest:
     backbone with tokens of regions is to use in place of its own.
     """
 
-    key: str
+    key: PlaneKey
     generation: int
     image: NDArray[Any]
     options: FeatureOptions

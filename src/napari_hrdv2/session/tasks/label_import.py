@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.files import ImportedLabels
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.session import Session
     from napari_hrdv2.session.tasks.context import TaskContext
 
@@ -30,7 +31,7 @@ class ImportRequest:
     Attributes
     ----------
     path : pathlib.Path
-    key : str
+    key : PlaneKey
         Of the picture that they are for.
     shape : (H, W)
     image_name : str
@@ -38,7 +39,7 @@ class ImportRequest:
     """
 
     path: Path
-    key: str
+    key: PlaneKey
     shape: tuple[int, int]
     image_name: str
 
@@ -55,7 +56,7 @@ class ImportRequest:
 
 def strokes_with(
     session: Session,
-    key: str,
+    key: PlaneKey | str,
     labels: NDArray[Any],
     *,
     names: Mapping[int, str] | None = None,
@@ -70,7 +71,7 @@ def strokes_with(
     ----------
     session : Session
         Its classes are added to.
-    key : str
+    key : PlaneKey
         Of the picture.
     labels : (H, W) int array
         0 where nothing is.

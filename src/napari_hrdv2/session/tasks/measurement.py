@@ -18,11 +18,11 @@ from napari_hrdv2.core.measure import (
     phase_fractions_with_error,
 )
 from napari_hrdv2.core.postprocess.instances import Method, instances
-from napari_hrdv2.session.stacks import image_id
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.context import TaskContext
     from napari_hrdv2.session.tasks.update import PlaneDone, UpdateRequest
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Seen:
     """What is measured of one picture: the labels that were shown, None for none."""
 
-    key: str
+    key: PlaneKey
     name: str
     labels: NDArray[np.integer[Any]] | None
     exclusion: NDArray[np.bool_] | None
@@ -44,9 +44,9 @@ class Measured:
 
     Attributes
     ----------
-    images : dict of str to Fractions
+    images : dict of PlaneKey to Fractions
         By the key of the picture.
-    names : dict of str to str
+    names : dict of PlaneKey to str
         What the pictures are called, by key; no name occurs twice.
     together : Fractions
         Of all of them that are of one classifier, and refined alike.
@@ -58,8 +58,8 @@ class Measured:
         Results that were made anew for that.
     """
 
-    images: dict[str, Fractions]
-    names: dict[str, str]
+    images: dict[PlaneKey, Fractions]
+    names: dict[PlaneKey, str]
     together: Fractions
     note: str
     generation: int = 0
@@ -79,7 +79,7 @@ class FractionsRequest:
         What was measured before, by key.
     update : UpdateRequest or None
         What brings pictures up to date first.
-    apart : frozenset of str
+    apart : frozenset of PlaneKey
         Pictures that are measured, but not with the others.
     note : str
     """
@@ -87,9 +87,9 @@ class FractionsRequest:
     seen: tuple[Seen, ...]
     classes: tuple[int, ...]
     generation: int = 0
-    known: Mapping[str, Fractions] = field(default_factory=dict)  # by key
+    known: Mapping[PlaneKey, Fractions] = field(default_factory=dict)  # by key
     update: UpdateRequest | None = None
-    apart: frozenset[str] = frozenset()
+    apart: frozenset[PlaneKey] = frozenset()
     note: str = ""
 
     def answer(self, context: TaskContext) -> Measured:
@@ -127,7 +127,7 @@ class FractionsRequest:
     ) -> tuple[list[float] | None, str]:
         """Return areas to weight by where all are known, and what to mind."""
         notes = []
-        of_one = [image_id(one.key) for one in seen]
+        of_one = [one.key.image for one in seen]
         if len(set(of_one)) < len(of_one):
             notes.append(
                 "Planes of one stack are alike: the error of all together is too small."
@@ -150,7 +150,7 @@ class Objects:
 
     Attributes
     ----------
-    key : str
+    key : PlaneKey
         Of the picture.
     class_id : int
     labels : (H, W) int32 array
@@ -160,7 +160,7 @@ class Objects:
         Of the result that they are in.
     """
 
-    key: str
+    key: PlaneKey
     class_id: int
     labels: NDArray[np.int32]
     table: ParticleTable
@@ -214,9 +214,9 @@ def _area(size: float | tuple[float, float]) -> float:
     return height * width
 
 
-def _names(seen: tuple[Seen, ...]) -> dict[str, str]:
+def _names(seen: tuple[Seen, ...]) -> dict[PlaneKey, str]:
     """Return names by key; those that occur twice are told apart by a number."""
-    names: dict[str, str] = {}
+    names: dict[PlaneKey, str] = {}
     for one in seen:
         name, number = one.name, 2
         while name in names.values():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.image_entry import Result
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.context import ShouldStop, TaskContext
 
 _WORTH_TWO_STEPS = 2**22  # pixels; a smaller picture is there soon as a whole
@@ -75,7 +76,7 @@ class Refined:
 
     Attributes
     ----------
-    key : str
+    key : PlaneKey
         Of the picture.
     result : Result
         The one that was refined.
@@ -85,7 +86,7 @@ class Refined:
         The share of each class in these labels.
     """
 
-    key: str
+    key: PlaneKey
     result: Result
     refinement: Refinement
     labels: NDArray[np.integer[Any]]
@@ -98,7 +99,7 @@ class RefineRequest:
 
     Attributes
     ----------
-    key : str
+    key : PlaneKey
         Of the picture.
     result : Result
         What to refine.
@@ -111,7 +112,7 @@ class RefineRequest:
         What is on the screen, to be smoothed first in a large picture.
     """
 
-    key: str
+    key: PlaneKey
     result: Result
     refinement: Refinement
     image: ArrayLike

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         PixelClassifier,
         SampleCache,
     )
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.context import TaskContext
 
 Region = tuple[slice, slice]
@@ -51,7 +52,7 @@ class Strokes:
 class PartialResult:
     """Label ids of a region, ahead of those of the whole picture."""
 
-    key: str
+    key: PlaneKey
     generation: int
     region: Region
     segmentation: NDArray[np.integer[Any]]
@@ -64,7 +65,7 @@ class TrainResult:
     Where the picture is excluded the label id is 0; the shares are of the rest.
     """
 
-    key: str
+    key: PlaneKey
     generation: int
     fingerprint: bytes
     classifier: PixelClassifier
@@ -78,7 +79,7 @@ class TrainRequest:
 
     Attributes
     ----------
-    key : str
+    key : PlaneKey
         The picture to segment.
     digest : bytes
         Names the strokes that the answer belongs to.
@@ -94,7 +95,7 @@ class TrainRequest:
         What is on the screen, to be answered first.
     """
 
-    key: str
+    key: PlaneKey
     generation: int
     fingerprint: bytes
     features: Any

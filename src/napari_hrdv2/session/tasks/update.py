@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_hrdv2.core.errors import EXPECTED, Cancelled, explained
 from napari_hrdv2.session.image_entry import Result
-from napari_hrdv2.session.stacks import Plane
+from napari_hrdv2.session.planes import Plane, PlaneKey
 from napari_hrdv2.session.tasks.refinement import refined
 from napari_hrdv2.session.tasks.training import shares
 
@@ -30,7 +30,7 @@ class PlaneDone:
 
     Attributes
     ----------
-    key : str
+    key : PlaneKey
     result : Result or None
     error : str
     digest : bytes
@@ -43,7 +43,7 @@ class PlaneDone:
         The share of each class before that.
     """
 
-    key: str
+    key: PlaneKey
     result: Result | None = None
     error: str = ""
     fingerprint: bytes = b""
@@ -58,7 +58,8 @@ class ImageSnapshot:
 
     Attributes
     ----------
-    key, name : str
+    key : PlaneKey
+    name : str
     image : (H, W) or (H, W, 3|4) array, or Plane
     features : Features or None
     exclusion : (H, W) bool array or None
@@ -66,7 +67,7 @@ class ImageSnapshot:
         What the classifier gave, where that is known already.
     """
 
-    key: str
+    key: PlaneKey
     name: str
     image: Any
     features: Any
@@ -139,7 +140,7 @@ class Update:
     skipped: tuple[ImageEntry, ...]
 
     @property
-    def keys(self) -> frozenset[str]:
+    def keys(self) -> frozenset[PlaneKey]:
         """Of the pictures that the request will change."""
         return frozenset(
             one.key for one in (self.request.images if self.request else ())
@@ -148,7 +149,7 @@ class Update:
     @property
     def note(self) -> str:
         """Which pictures are left out, and why, in one sentence; "" for none."""
-        return left_out_note(one.name or one.key for one in self.skipped)
+        return left_out_note(one.name or str(one.key) for one in self.skipped)
 
 
 def left_out_note(names: Iterable[str]) -> str:
@@ -228,7 +229,7 @@ def plane_done(
 
 
 def _old(one: ImageEntry, labels: NDArray[np.integer[Any]] | None) -> ImageSnapshot:
-    name = one.name or one.key
+    name = one.name or str(one.key)
     return ImageSnapshot(one.key, name, one.image, one.features, one.exclusion, labels)
 
 

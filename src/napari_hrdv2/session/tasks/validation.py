@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari_hrdv2.session.stacks import image_id
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.classifier.cross_validation import HeldOut
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.session import Session
     from napari_hrdv2.session.tasks.context import TaskContext
 
@@ -23,7 +22,7 @@ class ValidationResult:
 
     Attributes
     ----------
-    scores : dict of str to HeldOut
+    scores : dict of PlaneKey to HeldOut
         By the key of the picture.
     mean : float
         Mean IoU of those that could be scored; NaN if none could.
@@ -31,7 +30,7 @@ class ValidationResult:
         The same in sentences.
     """
 
-    scores: dict[str, HeldOut]
+    scores: dict[PlaneKey, HeldOut]
     mean: float
     text: str
 
@@ -42,7 +41,8 @@ class ValidationRequest:
 
     Attributes
     ----------
-    keys, names : tuple of str
+    keys : tuple of PlaneKey
+    names : tuple of str
         Of the pictures.
     features : tuple of Features
     labels : tuple of (H, W) int arrays
@@ -52,7 +52,7 @@ class ValidationRequest:
     class_names : dict of int to str
     """
 
-    keys: tuple[str, ...]
+    keys: tuple[PlaneKey, ...]
     names: tuple[str, ...]
     features: tuple[Any, ...]
     labels: tuple[NDArray[Any], ...]
@@ -79,7 +79,7 @@ class ValidationRequest:
         )
         scored = [one.miou for one in results if not np.isnan(one.miou)]
         text = summary(results, names=self.names, class_names=self.class_names)
-        if len({image_id(key) for key in self.keys}) < len(self.keys):
+        if len({key.image for key in self.keys}) < len(self.keys):
             text += (
                 " Planes of one stack resemble each other: do not expect as much of "
                 "another specimen."
@@ -110,7 +110,7 @@ def validation_request(session: Session) -> ValidationRequest:
     parts = [entry.training_part() for entry in usable]
     return ValidationRequest(
         tuple(entry.key for entry in usable),
-        tuple(entry.name or entry.key for entry in usable),
+        tuple(entry.name or str(entry.key) for entry in usable),
         tuple(part.features for part in parts),
         tuple(part.labels for part in parts),
         tuple(part.exclusion for part in parts),

@@ -27,6 +27,7 @@ from napari_hrdv2.widgets.workers.project import ProjectLoader
 
 if TYPE_CHECKING:
     from napari_hrdv2.files import ImportedLabels
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.widgets.controller import Controller
 
 _PROJECT = f"Project (*{SUFFIX})"
@@ -131,7 +132,9 @@ class FilesPanel(QWidget):
         told = f"Strokes taken from {layer.name}."
         self._paint(current.key, labels, told, names=make.class_names_of(layer))
 
-    def _paint(self, key: str, labels: Any, told: str, **about: dict[int, str]) -> None:
+    def _paint(
+        self, key: PlaneKey, labels: Any, told: str, **about: dict[int, str]
+    ) -> None:
         if key not in self._session.images:
             raise ValueError("labels: their image is no longer open")
         self._controller.link.flush()

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import QSignalDebouncer
 
-from napari_hrdv2.session.stacks import AXIS_NAMES
+from napari_hrdv2.session.planes import AXIS_NAMES
 from napari_hrdv2.session.tasks.image_files import OpenRequest
 from napari_hrdv2.session.tasks.validation import validation_request
 from napari_hrdv2.widgets.panels.parts import (
@@ -33,6 +33,7 @@ from napari_hrdv2.widgets.panels.parts import (
 
 if TYPE_CHECKING:
     from napari_hrdv2.session import ImageEntry
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.image_files import OpenedImage
     from napari_hrdv2.session.tasks.validation import ValidationResult
     from napari_hrdv2.widgets.controller import Controller
@@ -49,7 +50,7 @@ _CHOOSE = "choose"
 class _Row:
     """What the list says of one picture."""
 
-    key: str
+    key: PlaneKey
     name: str
     trains: bool | None  # None: nothing is painted on it
     painted: str
@@ -72,7 +73,7 @@ class ImagesPanel(QWidget):
         self._controller, self._session = controller, controller.session
         self._rows: list[_Row] = []
         self._result: ValidationResult | None = None
-        self._scored: dict[str, Any] = {}  # the strokes that there were, by key
+        self._scored: dict[PlaneKey, Any] = {}  # the strokes that there were, by key
         self._axes = QWidget(objectName="stack_axes")
         self._axes.setSizePolicy(
             QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum
@@ -178,7 +179,7 @@ class ImagesPanel(QWidget):
         )
         return _Row(
             entry.key,
-            entry.name or entry.key,
+            entry.name or str(entry.key),
             entry.trains if counts else None,
             _short(sum(counts.values())),
             detail,
@@ -203,7 +204,7 @@ class ImagesPanel(QWidget):
         item.setFont(0, font)
         return item
 
-    def _signatures(self) -> dict[str, Any]:
+    def _signatures(self) -> dict[PlaneKey, Any]:
         painted = self._session.images.painted()
         return {one.key: (one.scribbles_fingerprint, one.options) for one in painted}
 

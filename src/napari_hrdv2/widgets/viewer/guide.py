@@ -8,7 +8,6 @@ import numpy as np
 from napari.layers import Shapes
 from qtpy.QtCore import QObject, Signal
 
-from napari_hrdv2.session.stacks import plane_index
 from napari_hrdv2.widgets.viewer import layers as make
 from napari_hrdv2.widgets.viewer.camera import look_at
 
@@ -162,7 +161,7 @@ class Guide(QObject):
 
     def _point(self, row: float, column: float) -> tuple[float, ...]:
         """Return a pixel of the current picture in the data of its layer."""
-        return (*plane_index(self._session.current.key), row, column)
+        return (*self._session.current.key.plane, row, column)
 
     def _frame(self, label_issue: LabelIssue) -> tuple[float, float, float, float]:
         """Return top, left, bottom and right of the frame around a stroke."""

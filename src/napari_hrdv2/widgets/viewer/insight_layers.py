@@ -8,7 +8,6 @@ import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_hrdv2.session.stacks import plane_index
 from napari_hrdv2.widgets.viewer import layers as make
 from napari_hrdv2.widgets.viewer import planes
 
@@ -32,7 +31,7 @@ def show_attention(
 
     Returns None where the image has gone meanwhile.
     """
-    image, index = link.layer_of(answer.key), plane_index(answer.key)
+    image, index = link.layer_of(answer.key), answer.key.plane
     if image is None:
         return None
     maps = answer.maps if len(answer.maps) > 1 else answer.maps[0]
@@ -55,7 +54,7 @@ def show_regions(
     viewer: napari.components.ViewerModel, link: LayerSync, answer: Regions
 ) -> Labels | None:
     """Show the borders of the regions, and keep the regions ready beneath them."""
-    image, index = link.layer_of(answer.key), plane_index(answer.key)
+    image, index = link.layer_of(answer.key), answer.key.plane
     if image is None:
         return None
     regions = Labels(

@@ -9,7 +9,6 @@ import numpy as np
 from napari.layers import Labels
 from qtpy.QtCore import QObject, Signal
 
-from napari_hrdv2.session.stacks import plane_index
 from napari_hrdv2.widgets.viewer import layers as make
 from napari_hrdv2.widgets.viewer.camera import (
     look_at,
@@ -81,7 +80,7 @@ class InstanceOverlay(QObject):
         self.layer.selected_label = number
         middle = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
         radius = max(np.ptp(rows), np.ptp(columns)) / 2 + 1
-        point = (*plane_index(objects.key), *middle)
+        point = (*objects.key.plane, *middle)
         look_at(self._viewer, image, point, radius)
 
     def show_alone(self, alone: bool) -> None:
@@ -148,7 +147,7 @@ class InstanceOverlay(QObject):
 
     def _shaped(self, objects: Objects) -> NDArray[np.int32]:
         """Return labels with the axes of the image, and one plane along them."""
-        ones = (1,) * len(plane_index(objects.key))
+        ones = (1,) * len(objects.key.plane)
         return objects.labels.reshape(*ones, *objects.labels.shape)
 
     def _mark(self, objects: Objects) -> dict[str, Any]:
@@ -156,7 +155,7 @@ class InstanceOverlay(QObject):
         mark = make.mark_of(ROLE, image)
         mark[make.METADATA_KEY] |= {
             "class": objects.class_id,
-            "plane": plane_index(objects.key),
+            "plane": objects.key.plane,
         }
         return mark
 
@@ -177,7 +176,7 @@ class InstanceOverlay(QObject):
             labels,
             name=f"Instances of {name}",
             metadata=self._mark(objects),
-            **plane_metadata(self._link.image, plane_index(objects.key)),
+            **plane_metadata(self._link.image, objects.key.plane),
         )
         active = layers.selection.active
         position = layers.index(above) if above in layers else len(layers)
@@ -197,7 +196,7 @@ class InstanceOverlay(QObject):
     def _on_moved(self, event: object = None) -> None:
         image = self._link.image
         if self.layer is not None and image is not None and self._asked is not None:
-            place(self.layer, plane_metadata(image, plane_index(self._asked[0])))
+            place(self.layer, plane_metadata(image, self._asked[0].plane))
 
     def _on_layer_removed(self, event: object = None) -> None:
         if self.layer is not None and self.layer not in self._viewer.layers:

@@ -10,7 +10,7 @@ from qtpy.QtCore import Signal
 from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.session.next_step import next_step
-from napari_hrdv2.session.stacks import neighbours, plane_index, plane_key
+from napari_hrdv2.session.planes import PlaneKey, neighbours
 from napari_hrdv2.widgets.viewer import layers as make
 from napari_hrdv2.widgets.viewer import planes
 from napari_hrdv2.widgets.viewer.picture_layers import ImageLayerIndex
@@ -56,7 +56,7 @@ class LayerSync(ImageLayerIndex):
         self.scribbles: Labels | None = None
         self.segmentation: Labels | None = None
         self._travel = (0, 1)  # along which axis and in which direction the user goes
-        self._ahead: list[str] = []
+        self._ahead: list[PlaneKey] = []
         self._arrives = self._is_fresh = False
         self._trouble = ""
         self._named: set[str] = set()  # images whose layers were asked for class names
@@ -103,12 +103,12 @@ class LayerSync(ImageLayerIndex):
             self._show_picture()
         self.images_changed.emit()
 
-    def show_image(self, key: str) -> None:
+    def show_image(self, key: PlaneKey) -> None:
         """Go to a picture: its image, and by the sliders its plane."""
         image = self.layer_of(key)
         if image is None:
             return
-        planes.go_to(self._viewer, image, plane_index(key))
+        planes.go_to(self._viewer, image, key.plane)
         self.select_image(image)
         self.flush()
 
@@ -152,7 +152,7 @@ class LayerSync(ImageLayerIndex):
             return None
         return planes.visible(self.image, entry.shape)
 
-    def keys_ahead(self) -> list[str]:
+    def keys_ahead(self) -> list[PlaneKey]:
         """Return the planes that the user may look at next."""
         image, self._ahead = self.image, []
         if image is None or self._session.current is None or not self.index:
@@ -165,7 +165,7 @@ class LayerSync(ImageLayerIndex):
             return []
         return list(self._ahead)
 
-    def may_wait(self, key: str) -> bool:
+    def may_wait(self, key: PlaneKey) -> bool:
         """Whether a picture's features were begun ahead while others are looked for."""
         current = self._session.current
         if current is None or current.features is not None or current.key == key:
@@ -173,7 +173,7 @@ class LayerSync(ImageLayerIndex):
         entry = self._session.images.find(key)
         return key in self._ahead and (entry is None or not entry.class_ids)
 
-    def show_scribbles(self, key: str, labels: ArrayLike) -> Labels:
+    def show_scribbles(self, key: PlaneKey, labels: ArrayLike) -> Labels:
         """Write the (H, W) strokes of a picture into its layer, made if need be.
 
         Raises
@@ -181,7 +181,7 @@ class LayerSync(ImageLayerIndex):
         ValueError
             If the picture has no image here, or the labels do not fit it.
         """
-        image, index = self.layer_of(key), plane_index(key)
+        image, index = self.layer_of(key), key.plane
         if image is None:
             raise ValueError(f"key: {key} is no image that is open")
         self.add_entry(image, index)
@@ -226,7 +226,7 @@ class LayerSync(ImageLayerIndex):
             self._session.say(self._trouble)
             return
         self.index = planes.shown(self._viewer, image)
-        key = plane_key(self._images.id_of(image), self.index)
+        key = PlaneKey(self._images.id_of(image), self.index)
         known = None if are_new else self._session.images.find(key)
         self.segmentation = self._labels_of(image, "segmentation")
         try:
@@ -244,7 +244,7 @@ class LayerSync(ImageLayerIndex):
             self._show_classes()
             self.prepare_scribbles()
 
-    def _set_pixels(self, pixels: Any, key: str, *, are_new: bool) -> None:
+    def _set_pixels(self, pixels: Any, key: PlaneKey, *, are_new: bool) -> None:
         about, layer = self._about(self.image, self.index), self.segmentation
         about["was_segmented"] = (
             layer is not None and not are_new and bool(np.any(layer.data[self.index]))
@@ -309,7 +309,7 @@ class LayerSync(ImageLayerIndex):
             self.select_image(came[-1])
         for image, known in self._images.ids.items():
             for entry in self._session.images.family(known):
-                entry.name = self._about(image, plane_index(entry.key))["name"]
+                entry.name = self._about(image, entry.key.plane)["name"]
         self.images_changed.emit()
 
     def _on_data_replaced(self, image: Image) -> None:
@@ -335,7 +335,7 @@ class LayerSync(ImageLayerIndex):
 
     def _on_axes_named(self, image: Image) -> None:
         for entry in self._session.images.family(self._images.id_of(image)):
-            about = self._about(image, plane_index(entry.key))
+            about = self._about(image, entry.key.plane)
             entry.plane, entry.name = about["plane"], about["name"]
         self._on_moved(image)
         if image == self.image:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject
 
-from napari_hrdv2.session.stacks import image_id, plane_index, plane_key, text_of
+from napari_hrdv2.session.planes import PlaneKey, text_of
 from napari_hrdv2.widgets.viewer import layers as make
 from napari_hrdv2.widgets.viewer import planes
 from napari_hrdv2.widgets.viewer.image_layers import ImageLayers
@@ -52,24 +52,24 @@ class ImageLayerIndex(QObject):
         """Return the image layers of the viewer, bottom first."""
         return self._images.present()
 
-    def key_of(self, image: Image) -> str:
+    def key_of(self, image: Image) -> PlaneKey:
         """Return the key of an image, of a stack that of the plane shown."""
         index = planes.shown(self._viewer, image)
-        return plane_key(self._images.id_of(image), index)
+        return PlaneKey(self._images.id_of(image), index)
 
-    def layer_of(self, key: str) -> Image | None:
+    def layer_of(self, key: PlaneKey) -> Image | None:
         """Return the image layer that a picture comes from."""
-        return self._images.find(image_id(key))
+        return self._images.find(key.image)
 
-    def scribbles_of(self, key: str) -> Labels | None:
+    def scribbles_of(self, key: PlaneKey) -> Labels | None:
         """Return the layer with the strokes of a picture, of a stack with all its."""
         return self._labels_of(self.layer_of(key), "scribbles")
 
-    def segmentation_of(self, key: str) -> Labels | None:
+    def segmentation_of(self, key: PlaneKey) -> Labels | None:
         """Return the layer with the result of a picture, of a stack with all its."""
         return self._labels_of(self.layer_of(key), "segmentation")
 
-    def add_entry(self, image: Image, index: Index = ()) -> str:
+    def add_entry(self, image: Image, index: Index = ()) -> PlaneKey:
         """Make an image, or a plane of it, a picture of the session; return its key.
 
         Raises
@@ -77,7 +77,7 @@ class ImageLayerIndex(QObject):
         ValueError
             If there is no such plane, or an axis has no name yet.
         """
-        key = plane_key(self._images.id_of(image), index)
+        key = PlaneKey(self._images.id_of(image), index)
         if key not in self._session.images:
             pixels = planes.pixels(image, index)
             self._session.images.add(pixels, key, **self._about(image, index))
@@ -89,7 +89,7 @@ class ImageLayerIndex(QObject):
         layer: Labels | None,
         *,
         everywhere: bool = False,
-        only: Collection[str] = (),
+        only: Collection[PlaneKey] = (),
     ) -> bool:
         """Hand the strokes on an image to the session; return whether any changed.
 
@@ -121,19 +121,19 @@ class ImageLayerIndex(QObject):
             keys &= set(only)
         changed = False
         for key in sorted(keys):
-            labels = None if layer is None else np.asarray(layer.data[plane_index(key)])
+            labels = None if layer is None else np.asarray(layer.data[key.plane])
             known: Any = self._session.images[key].scribbles
             is_known = labels is not None and known is not None
             if not is_known or not np.array_equal(known.labels, labels):
                 changed |= self._session.set_scribbles(labels, key)
         return changed
 
-    def write_scribbles(self, key: str) -> None:
+    def write_scribbles(self, key: PlaneKey) -> None:
         """Write strokes that the session changed into their layer; can be undone."""
         entry, layer = self._session.images[key], self.scribbles_of(key)
         if entry.scribbles is None or layer is None:
             return
-        index, labels = plane_index(key), entry.scribbles.labels
+        index, labels = key.plane, entry.scribbles.labels
         places = np.nonzero(layer.data[index] != labels)
         if places[0].size:
             plane = tuple(np.full(len(places[0]), place) for place in index)
@@ -143,14 +143,14 @@ class ImageLayerIndex(QObject):
         """Return the indices of all planes of a stack; one, (), for an image."""
         return list(np.ndindex(*planes.sizes(image)))
 
-    def write_result(self, key: str) -> None:
+    def write_result(self, key: PlaneKey) -> None:
         """Write the result of a picture, shown or not, into its layer."""
         image, entry = self.layer_of(key), self._session.images.find(key)
         if image is None or entry is None or entry.result is None:
             return
         layer = self.segmentation_of(key)
         layer = layer or self._made_segmentation(image, self.scribbles_of(key))
-        make.write_plane(layer, plane_index(key), entry.result.shown)
+        make.write_plane(layer, key.plane, entry.result.shown)
 
     def unnamed_axes(self) -> list[tuple[int, int]]:
         """Return the axes of the image that must be named first, and their sizes."""

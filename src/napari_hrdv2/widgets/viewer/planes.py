@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.session.stacks import AXIS_NAMES, Plane, axis_names
+from napari_hrdv2.session.planes import AXIS_NAMES, Plane, axis_names
 
 if TYPE_CHECKING:
     import napari.components

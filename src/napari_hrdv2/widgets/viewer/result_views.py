@@ -9,7 +9,6 @@ from napari.layers import Image
 from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtCore import QObject, Signal
 
-from napari_hrdv2.session.stacks import plane_index
 from napari_hrdv2.widgets.viewer import layers as make
 from napari_hrdv2.widgets.viewer.camera import plane_metadata
 
@@ -146,7 +145,7 @@ class ResultViews(QObject):
         ):
             return
         values = answer.values.reshape(
-            *(1 for _ in plane_index(current.key)), *answer.values.shape
+            *(1 for _ in current.key.plane), *answer.values.shape
         )
         layer, is_of_it = self.layer, self._drawn == (current.key, self.shown)
         if layer is not None and is_of_it and layer.data.shape == values.shape:
@@ -190,7 +189,7 @@ class ResultViews(QObject):
     def _make_layer(self, values: NDArray[np.uint8]) -> None:
         """Add the layer beneath the scribbles, which stay selected."""
         image, layers = self._link.image, self._viewer.layers
-        place = plane_metadata(image, plane_index(self._session.current.key))
+        place = plane_metadata(image, self._session.current.key.plane)
         self.layer = Image(
             values,
             colormap=_COLORMAPS[self.shown],

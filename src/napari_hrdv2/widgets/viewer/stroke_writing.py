@@ -9,10 +9,11 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.widgets.controller import Controller
 
 
-def write_strokes(controller: Controller, key: str, labels: NDArray[Any]) -> None:
+def write_strokes(controller: Controller, key: PlaneKey, labels: NDArray[Any]) -> None:
     """Write the (H, W) strokes of a picture into its layer, made if need be.
 
     Raises

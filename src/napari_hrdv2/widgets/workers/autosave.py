@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from napari_hrdv2.session.image_entry import ImageEntry
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.widgets.controller import Controller
 
 KEEP_TIME = 1000  # milliseconds from a change to the write: what a crash can cost
@@ -73,7 +74,7 @@ class Keeper(QObject):
             self._soon.cancel()
             self.keeping.close(timeout=0)
 
-    def note_saved(self, keys: set[str], saved_at: datetime) -> None:
+    def note_saved(self, keys: set[PlaneKey], saved_at: datetime) -> None:
         """Know that what pictures have came from a project: only newer work is news."""
         self._saved_at |= dict.fromkeys(keys, saved_at)
         self.look()

@@ -13,11 +13,11 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_hrdv2.session.project.opening import Reopened, ReopenRequest, Stack
 from napari_hrdv2.session.project.snapshot import Fingerprints, take_over, takes_back
-from napari_hrdv2.session.stacks import image_id
 from napari_hrdv2.widgets.viewer import planes
 from napari_hrdv2.widgets.viewer.stroke_writing import write_strokes
 
 if TYPE_CHECKING:
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.project.format import SavedImage
     from napari_hrdv2.widgets.controller import Controller
 
@@ -92,7 +92,7 @@ class ProjectLoader(QObject):
         link = self._controller.link
         return tuple(
             Stack(
-                image_id(link.key_of(image)),
+                link.key_of(image).image,
                 planes.sizes(image),
                 partial(planes.pixels, image),
             )
@@ -137,16 +137,16 @@ class ProjectLoader(QObject):
             f"{found.saved_at.astimezone():%d %b %Y %H:%M}? Undo brings them back."
         )
 
-    def _open_keys(self, found: Reopened) -> dict[str, str]:
+    def _open_keys(self, found: Reopened) -> dict[PlaneKey, PlaneKey]:
         """Return the keys of images that did not go while the project was read."""
         link, keys = self._controller.link, found.keys
         return {one: key for one, key in keys.items() if link.layer_of(key) is not None}
 
-    def _is_painted(self, key: str) -> bool:
+    def _is_painted(self, key: PlaneKey) -> bool:
         scribbles = self._session.images[key].scribbles
         return scribbles is not None and bool(scribbles.class_ids)
 
-    def _has(self, key: str, saved: SavedImage) -> bool:
+    def _has(self, key: PlaneKey, saved: SavedImage) -> bool:
         scribbles = self._session.images[key].scribbles
         if scribbles is None or saved.scribbles is None:
             return False
@@ -159,7 +159,7 @@ class ProjectLoader(QObject):
         keys |= self._add_images(found)
         write = partial(write_strokes, controller)
         notes = list(take_over(self._session, found.project, keys, write=write))
-        chosen = keys.get(found.project.current or "")
+        chosen = keys.get(found.project.current)
         if chosen is not None:
             link.show_image(chosen)
             # Another image has levels of its own, but here they belong to the project.
@@ -180,7 +180,7 @@ class ProjectLoader(QObject):
         )
         self.changed.emit()
 
-    def _add_images(self, found: Reopened) -> dict[str, str]:
+    def _add_images(self, found: Reopened) -> dict[PlaneKey, PlaneKey]:
         """Open images as layers, and return their keys by those in the project."""
         link, keys = self._controller.link, {}
         for saved in found.project.images:
@@ -201,8 +201,8 @@ class ProjectLoader(QObject):
 
 
 def _pairs(
-    found: Reopened, keys: dict[str, str] | None = None
-) -> list[tuple[SavedImage, str]]:
+    found: Reopened, keys: dict[PlaneKey, PlaneKey] | None = None
+) -> list[tuple[SavedImage, PlaneKey]]:
     keys = found.keys if keys is None else keys
     images = found.project.images
     return [(saved, keys[saved.key]) for saved in images if saved.key in keys]

@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 
 from napari_hrdv2.session import Session, compute
-from napari_hrdv2.session.stacks import (
+from napari_hrdv2.session.planes import (
     Plane,
+    PlaneKey,
     axis_names,
-    image_id,
     neighbours,
-    plane_index,
-    plane_key,
     text_of,
 )
 
@@ -32,15 +30,25 @@ def test_two_axes_cannot_have_one_name():
 
 
 def test_a_key_tells_the_image_and_the_plane():
-    key = plane_key("alloy", (12, 0))
-    assert image_id(key) == "alloy"
-    assert plane_index(key) == (12, 0)
+    key = PlaneKey("alloy", (12, 0))
+    assert str(key) == "alloy/12,0"
+    assert PlaneKey.parse("alloy/12,0") == key
+
+
+def test_planes_lie_in_the_order_of_their_stack():
+    keys = [PlaneKey("alloy", (place,)) for place in (10, 9)]
+    assert sorted(keys) == keys[::-1]
+
+
+def test_a_session_knows_an_image_by_its_key_or_by_what_is_written():
+    session = Session()
+    session.set_image(np.zeros((4, 4)), "alloy/3")
+    assert session.images[PlaneKey("alloy", (3,))] is session.images["alloy/3"]
 
 
 def test_a_key_of_an_image_is_its_own_id():
-    for key in ("image", "a/b", "a/", plane_key("alloy", ())):
-        assert image_id(key) == key
-        assert plane_index(key) == ()
+    for text in ("image", "a/b", "a/", str(PlaneKey("alloy"))):
+        assert PlaneKey.parse(text) == PlaneKey(text)
 
 
 def test_planes_ahead_end_where_the_stack_ends():

@@ -1,10 +1,11 @@
-"""Planes of stacks: their pixels, the names of their axes, and their keys."""
+"""Planes of stacks: their keys, their pixels, and the names of their axes."""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,43 @@ _NO_NAME = re.compile(r"\s*(-?\d+|(axis|dim|dimension)[ _]?-?\d*|[iIqQ?]|)\s*")
 _PLANE_KEY = re.compile(r"(.*)/(\d+(?:,\d+)*)", re.DOTALL)
 
 AHEAD, BEHIND = 2, 1  # planes that a user who scrolls on, or back, sees next
+
+
+@dataclass(frozen=True, order=True)
+class PlaneKey:
+    """Which image entry is meant: the id of an image, and the plane of a stack.
+
+    As text, which is what files hold, ``alloy`` or ``alloy/3,0``.
+
+    Examples
+    --------
+    >>> key = PlaneKey("alloy", (3, 0))
+    >>> str(key), PlaneKey.parse("alloy/3,0") == key, PlaneKey.parse("alloy").plane
+    ('alloy/3,0', True, ())
+    """
+
+    image: str
+    plane: tuple[int, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> PlaneKey:
+        """Return the key that is written so."""
+        found = _PLANE_KEY.fullmatch(text)
+        if found is None:
+            return cls(text)
+        return cls(found[1], tuple(map(int, found[2].split(","))))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.image}/{','.join(map(str, self.plane))}"
+            if self.plane
+            else self.image
+        )
+
+
+def as_key(key: PlaneKey | str) -> PlaneKey:
+    """Return a key that may have been given as text."""
+    return PlaneKey.parse(key) if isinstance(key, str) else key
 
 
 class Plane:
@@ -114,29 +152,6 @@ def axis_names(labels: Sequence[str]) -> tuple[str | None, ...]:
         name = axis_name(label)
         names.append(None if name in names else name)
     return tuple(names)
-
-
-def plane_key(image_id: str, index: Sequence[int]) -> str:
-    """Return the key of a plane; of the image itself for an empty index.
-
-    Examples
-    --------
-    >>> plane_key("alloy", (3, 0)), plane_key("alloy", ())
-    ('alloy/3,0', 'alloy')
-    """
-    return f"{image_id}/{','.join(map(str, index))}" if index else image_id
-
-
-def image_id(key: str) -> str:
-    """Return the key without the plane."""
-    found = _PLANE_KEY.fullmatch(key)
-    return found[1] if found else key
-
-
-def plane_index(key: str) -> tuple[int, ...]:
-    """Return which plane a key means; empty for an image that is no stack."""
-    found = _PLANE_KEY.fullmatch(key)
-    return tuple(map(int, found[2].split(","))) if found else ()
 
 
 def neighbours(
