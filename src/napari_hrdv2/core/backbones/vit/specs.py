@@ -1,4 +1,4 @@
-"""The Vision Transformers that have a name: shapes, repositories, licences.
+"""The Vision Transformers that have a name, and how one is loaded.
 
 Commits of Hub repositories are pinned where they are known for certain; of the others
 the newest is downloaded.
@@ -6,19 +6,87 @@ the newest is downloaded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 import torch
 
-from napari_hrdv2.core.backbones.spec import BackboneSpec
+from napari_hrdv2.core.backbones.base import BackboneSpec, Loader, LoadOptions
+from napari_hrdv2.core.backbones.hub import download_weights
+from napari_hrdv2.core.backbones.vit.backbone import (
+    ViTBackbone,
+    activations_of,
+    channels_of,
+)
 from napari_hrdv2.core.backbones.vit.model import Facet, VisionTransformer, ViTConfig
-from napari_hrdv2.core.features.pace import vit_operations
+from napari_hrdv2.core.backbones.vit.weights import load_weights, random_weights
 
 
-@dataclass(frozen=True)
+def load_vit(spec: ViTSpec, options: LoadOptions) -> ViTBackbone:
+    """Return the Vision Transformer of a row."""
+    if options.weights == "random":
+        weights = random_weights(spec.config)
+    else:
+        file = options.weights
+        weights = load_weights(
+            download_weights(spec, options.progress) if file is None else file,
+            spec.config,
+            known=_family_first(spec.name),
+            teacher=spec.teacher,
+        )
+    return ViTBackbone(
+        spec.name,
+        spec.config,
+        weights,
+        device=options.device,
+        dtype=options.dtype,
+        token_dtype=options.token_dtype,
+        facets=spec.facets,
+    )
+
+
+def _family_first(name: str) -> dict[str, ViTConfig]:
+    """Return the networks to suggest in place of one, those of its family first."""
+
+    def strangeness(other: str) -> bool:
+        return other.split("-")[0] != name.split("-")[0]
+
+    return {
+        other: VIT_SPECS[other].config for other in sorted(VIT_SPECS, key=strangeness)
+    }
+
+
+# --- Facets ---------------------------------------------------------------------------
+_KINDS: Mapping[str, Literal["token", "query", "key", "value", "attention"]] = {
+    "t": "token",
+    "q": "query",
+    "k": "key",
+    "v": "value",
+    "a": "attention",
+}
+
+
+def parse_facets(name: str, text: str) -> tuple[Facet, ...]:
+    """Return the facets that a name asks for: of "dino-small-8@k9,k11" two."""
+    facets = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([tqkva])(\d+)", part)
+        if match is None:
+            raise ValueError(
+                f"backbone: {part!r} in {name!r} is not a facet; write t (tokens), q, "
+                "k, v or a (attention) with the number of a block, 0 for the first, "
+                "such as @k9 or @t8,k11"
+            )
+        facets.append(Facet(_KINDS[match[1]], int(match[2])))
+    return tuple(facets)
+
+
+# --- Rows -----------------------------------------------------------------------------
+@dataclass(frozen=True, kw_only=True)
 class ViTSpec(BackboneSpec):
-    """A Vision Transformer of the registry.
+    """A Vision Transformer; what follows from its shape is filled in.
 
     Attributes
     ----------
@@ -27,36 +95,43 @@ class ViTSpec(BackboneSpec):
         Numbers in the file that features do not need: heads, the mask token.
     teacher : bool
         Which network to take of a file that holds a student and a teacher.
+    facets : tuple of Facet
+        Taken in place of the tokens of the last block.
     """
 
     config: ViTConfig
     unused: int = 0
     teacher: bool = False
-    loader = "vit"
+    facets: tuple[Facet, ...] = ()
+    loader: Loader = load_vit  # type: ignore[assignment]
+    has_attention: bool = True
+    channels: int = field(init=False)
+    patch_size: int = field(init=False)
+    blocks: int = field(init=False)
+    activations: int = field(init=False)
 
-    @property
-    def channels(self) -> int:
-        """Channels of a token."""
-        return self.config.embed_dim
+    def __post_init__(self) -> None:
+        config = self.config
+        for key, value in (
+            ("channels", channels_of(self.facets, config)),
+            ("patch_size", config.patch_size),
+            ("blocks", config.depth),
+            ("activations", activations_of(self.facets, config)),
+        ):
+            object.__setattr__(self, key, value)
 
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        return self.config.patch_size
-
-    @property
-    def blocks(self) -> int:
-        """How many blocks facets can be taken of."""
-        return self.config.depth
-
-    def channels_of(self, facets: tuple[Facet, ...]) -> int:
-        """Return the channels of facets side by side, or of a token without any."""
-        return sum(f.channels(self.config) for f in facets) or self.channels
-
-    def operations(self, *, tokens: int, facets: tuple[Facet, ...] = ()) -> int:
-        """Return the operations of a pass, which ends at the last block needed."""
-        last = max((f.block for f in facets), default=self.config.depth - 1)
-        return vit_operations(self.config, 1 + last, tokens)
+    def with_facets(self, name: str, facets: str) -> Self:
+        """Return the row under a full name, with facets such as "k9,k11" or ""."""
+        if not facets:
+            return replace(self, name=name)
+        taken = parse_facets(name, facets)
+        last = max(facet.block for facet in taken)
+        if last >= self.blocks:
+            raise ValueError(
+                f"backbone: {name!r} asks for block {last}; its blocks are 0 to "
+                f"{self.blocks - 1}"
+            )
+        return replace(self, name=name, facets=taken)
 
     @property
     def download_bytes(self) -> int:
@@ -98,30 +173,26 @@ _DINOV2 = {
 }
 
 
-def _dinov2() -> Iterator[tuple[str, ViTSpec]]:
+def _dinov2() -> Iterator[ViTSpec]:
     for size, (revision, _) in _DINOV2.items():
         config = _SIZES[size]
-        yield (
-            f"dinov2-{size}",
-            ViTSpec(
-                repository=f"facebook/dinov2-{size}",
-                revision=revision,
-                config=config,
-                unused=config.embed_dim,
-            ),
+        yield ViTSpec(
+            name=f"dinov2-{size}",
+            source=f"facebook/dinov2-{size}",
+            revision=revision,
+            config=config,
+            unused=config.embed_dim,
         )
     for size, (_, revision) in _DINOV2.items():
-        config = _SIZES[size]
-        yield (
-            f"dinov2-{size}-reg",
-            ViTSpec(
-                repository=f"facebook/dinov2-with-registers-{size}",
-                revision=revision,
-                config=replace(
-                    config, registers=4, position_offset=0.0, position_antialias=True
-                ),
-                unused=config.embed_dim,
-            ),
+        config = replace(
+            _SIZES[size], registers=4, position_offset=0.0, position_antialias=True
+        )
+        yield ViTSpec(
+            name=f"dinov2-{size}-reg",
+            source=f"facebook/dinov2-with-registers-{size}",
+            revision=revision,
+            config=config,
+            unused=config.embed_dim,
         )
 
 
@@ -132,14 +203,13 @@ def _older(size: str, patch_size: int = 16, image_size: int = 224) -> ViTConfig:
     )
 
 
-def _dino() -> Iterator[tuple[str, ViTSpec]]:
+def _dino() -> Iterator[ViTSpec]:
     for size in ("small", "base"):
         for patch_size in (8, 16):
-            repository = f"facebook/dino-vit{size[0]}{patch_size}"
-            config = _older(size, patch_size)
-            yield (
-                f"dino-{size}-{patch_size}",
-                ViTSpec(repository=repository, config=config),
+            yield ViTSpec(
+                name=f"dino-{size}-{patch_size}",
+                source=f"facebook/dino-vit{size[0]}{patch_size}",
+                config=_older(size, patch_size),
             )
 
 
@@ -159,7 +229,7 @@ _SUPERVISED = (
 _HALF = (0.5, 0.5, 0.5)
 
 
-def _supervised() -> Iterator[tuple[str, ViTSpec]]:
+def _supervised() -> Iterator[ViTSpec]:
     for name, model in _SUPERVISED:
         size = "small" if "small" in name else "base"
         config = replace(
@@ -173,19 +243,17 @@ def _supervised() -> Iterator[tuple[str, ViTSpec]]:
         if ":distilled" in name:  # one token more, with a head and a position
             config = replace(config, registers=1)
             unused = 2 * unused + config.embed_dim
-        yield (
-            name,
-            ViTSpec(
-                repository=f"timm/{model}",
-                config=config,
-                unused=unused,
-                listed=":" not in name,
-            ),
+        yield ViTSpec(
+            name=name,
+            source=f"timm/{model}",
+            config=config,
+            unused=unused,
+            listed=":" not in name,
         )
 
 
 # --- DINOv3 -------------------------------------------------------------------------
-def _dinov3() -> Iterator[tuple[str, ViTSpec]]:
+def _dinov3() -> Iterator[ViTSpec]:
     for name, model in (("small", "s"), ("small-plus", "s"), ("base", "b")):
         plus = name == "small-plus"
         config = replace(
@@ -198,16 +266,14 @@ def _dinov3() -> Iterator[tuple[str, ViTSpec]]:
             feed_forward_ratio=6.0 if plus else 4.0,
         )
         model = f"vit{model}16{'plus' if plus else ''}"
-        yield (
-            f"dinov3-{name}",
-            ViTSpec(
-                repository=f"facebook/dinov3-{model}-pretrain-lvd1689m",
-                licence="DINOv3 License (gated)",
-                gated=True,
-                config=config,
-                # the file has a mask token and no biases of keys
-                unused=config.embed_dim * (1 - config.depth),
-            ),
+        yield ViTSpec(
+            name=f"dinov3-{name}",
+            source=f"facebook/dinov3-{model}-pretrain-lvd1689m",
+            licence="DINOv3 License (gated)",
+            gated=True,
+            config=config,
+            # the file has a mask token and no biases of keys
+            unused=config.embed_dim * (1 - config.depth),
         )
 
 
@@ -225,19 +291,18 @@ _NECO = {
 _NECO_DEFAULT = "dinov2r-xr"
 
 
-def _neco() -> Iterator[tuple[str, ViTSpec]]:
+def _neco() -> Iterator[ViTSpec]:
     for size in ("small", "base"):
-        yield f"neco-{size}", _neco_entry(size, _NECO_DEFAULT, teacher=False)
+        yield _neco_row(f"neco-{size}", size, _NECO_DEFAULT)
         for source, patch_size in _NECO.items():
             if patch_size == 16 and size == "base":
                 continue
-            for teacher in (False, True):
-                name = f"neco-{size}:{source}{'-teacher' if teacher else ''}"
-                entry = _neco_entry(size, source, teacher=teacher)
-                yield name, replace(entry, listed=False)
+            for end in ("", "-teacher"):
+                yield _neco_row(f"neco-{size}:{source}{end}", size, source)
 
 
-def _neco_entry(size: str, source: str, *, teacher: bool) -> ViTSpec:
+def _neco_row(name: str, size: str, source: str) -> ViTSpec:
+    teacher = name.endswith("-teacher")
     patch_size = _NECO[source]
     config = _SIZES[size] if patch_size == 14 else _older(size)
     if source == "dinov2r":
@@ -247,7 +312,8 @@ def _neco_entry(size: str, source: str, *, teacher: bool) -> ViTSpec:
     folder = "dinov2" if patch_size == 14 else "dino"
     which = "teacher" if teacher else "model"
     return ViTSpec(
-        repository="FunAILab/NeCo",
+        name=name,
+        source="FunAILab/NeCo",
         filename=(
             f"vit-{size}/{folder}-architectures/"
             f"neco_on_{source.replace('-', '_')}_vit{patch_size}_{which}.ckpt"
@@ -256,11 +322,12 @@ def _neco_entry(size: str, source: str, *, teacher: bool) -> ViTSpec:
         config=config,
         unused=head + (C if patch_size == 14 else 0),
         teacher=teacher,
+        listed=":" not in name,
     )
 
 
-VIT_SPECS: Mapping[str, ViTSpec] = dict(
-    entry
+VIT_SPECS: Mapping[str, ViTSpec] = {
+    spec.name: spec
     for family in (_dinov2(), _dinov3(), _dino(), _neco(), _supervised())
-    for entry in family
-)
+    for spec in family
+}
