@@ -24,47 +24,22 @@ Tick = Callable[[], None]
 
 # --- Backbones in memory --------------------------------------------------------------
 class GridBackbone(Protocol):
-    """What turns a batch of images into a grid of tokens.
+    """What turns a batch of images into a grid of tokens."""
 
-    Attributes
-    ----------
-    name : str
-        The registry's name, or the Hub id.
-    channels : int
-        Channels of a token; see `channels_for`.
-    patch_size : int
-        Side of the square of pixels that a token stands for.
-    equivariant : bool
-        Whether shifting or flipping the image does the same to the tokens, so that
-        transforms of the image add nothing.
-    default_transforms : str
-        The transform set that "auto" stands for.
-    absolute_levels : bool
-        Whether the tokens change with the brightness and contrast of an image.
-    activations : int
-        Memory that a pass needs, in units of that of its tokens.
-    context_cell : int
-        Side in pixels of the cells whose mean tokens are context features; 0 for none.
-    device, dtype : torch.device, torch.dtype
-        Where the tokens are computed, and the number format they come in.
-    weights_hash : str
-        The fingerprint of the weights; empty where there are none.
-    steps : int
-        How often ``tick`` is called in one call of `tokens`.
-    """
-
-    name: str
-    channels: int
-    patch_size: int
+    name: str  # the registry's, or the Hub id
+    channels: int  # of a token; see `channels_for`
+    patch_size: int  # side of the square of pixels that a token stands for
+    # Whether shifting or flipping the image does the same to the tokens, so that
+    # transforms of the image add nothing.
     equivariant: bool
-    default_transforms: str
-    absolute_levels: bool
-    activations: int
-    context_cell: int
-    device: torch.device
-    dtype: torch.dtype
-    weights_hash: str
-    steps: int
+    default_transforms: str  # the transform set that "auto" stands for
+    absolute_levels: bool  # whether brightness and contrast change the tokens
+    activations: int  # memory that a pass needs, in units of that of its tokens
+    context_cell: int  # side of the cells that context features are means of; 0: none
+    device: torch.device  # where tokens are computed
+    dtype: torch.dtype  # the number format they come in
+    weights_hash: str  # the fingerprint of the weights; empty where there are none
+    steps: int  # how often `tokens` calls ``tick``
 
     def tokens(
         self, images: Tensor, *, stride: int, tick: Tick | None = None
@@ -152,17 +127,11 @@ class FrozenNetwork(ABC):
 
 
 class RegionBackbone(FrozenNetwork):
-    """What divides an image into regions of any shape and gives a token for each.
-
-    Attributes
-    ----------
-    density : float
-        How many regions an image has for each square of `patch_size`, about.
-    """
+    """What divides an image into regions of any shape and gives a token for each."""
 
     has_regions = True
     default_transforms = "identity"
-    density: float
+    density: float  # regions for each square of `patch_size`, about
 
     @abstractmethod
     def tokens(
@@ -172,7 +141,7 @@ class RegionBackbone(FrozenNetwork):
         partition: ArrayLike | Tensor | None = None,
         tick: Tick | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the tokens of one image and the regions that they stand for.
+        """Return the tokens of one image, and which of them each pixel belongs to.
 
         Parameters
         ----------
@@ -186,9 +155,7 @@ class RegionBackbone(FrozenNetwork):
 
         Returns
         -------
-        (n, C) tensor of `dtype`
-        (H, W) int64 tensor
-            Which token each pixel belongs to.
+        (n, C) tensor of `dtype`, (H, W) int64 tensor
         """
 
     @abstractmethod
@@ -266,67 +233,29 @@ Loader = Callable[["BackboneSpec", LoadOptions], Backbone]
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSpec:
-    """A row of the registry: all there is to know of a backbone before it is loaded.
-
-    Attributes
-    ----------
-    name : str
-    loader : callable
-        Called with this row and `LoadOptions`; returns the backbone.
-    channels, patch_size : int
-        Of a token, for a grey image. 0 channels: not known before it is loaded.
-    rgb_channels : int or None
-        For an RGB image where they are not the same.
-    description : str
-        What its channels are, in a few words.
-    licence : str
-        Of the weights.
-    source : str
-        The Hub repository with the weights, or "".
-    revision, filename : str or None
-        The commit it is pinned to, None for the newest; the file in the repository,
-        None for the usual ones.
-    file_bytes : int
-        Size of that file; 0 where it is not known.
-    gated : bool
-        Whether the repository asks to accept its conditions before a download.
-    bundled : bool
-        Whether the package brings along all that it needs.
-    listed : bool
-        Whether lists of backbones show it; of a variant it is False.
-    shape_from_hub : bool
-        Whether its shape is in the config.json of the repository.
-    blocks : int
-        Of how many blocks facets can be taken; 0 where there are no facets.
-    has_attention, has_regions : bool
-        Whether it can show attention, and whether it has one token for each region.
-    density : float
-        Regions for each square of `patch_size`, about.
-    default_transforms, absolute_levels, equivariant, context_cell, activations
-        See `GridBackbone`.
-    half_activations : int or None
-        `activations` of a pass in half precision where they are not the same.
-    """
+    """A row of the registry: all there is to know of a backbone before it is loaded."""
 
     name: str
-    loader: Loader
-    channels: int
+    loader: Loader  # called with this row and `LoadOptions`
+    channels: int  # of a token, for a grey image; 0: not known before it is loaded
     patch_size: int
-    rgb_channels: int | None = None
-    description: str = ""
-    licence: str = "Apache-2.0"
-    source: str = ""
-    revision: str | None = None
-    filename: str | None = None
-    file_bytes: int = 0
-    gated: bool = False
-    bundled: bool = False
-    listed: bool = True
-    shape_from_hub: bool = False
-    blocks: int = 0
-    has_attention: bool = False
-    has_regions: bool = False
-    density: float = 1.0
+    rgb_channels: int | None = None  # for an RGB image, where they are not the same
+    description: str = ""  # what the channels are, in a few words
+    licence: str = "Apache-2.0"  # of the weights
+    source: str = ""  # the Hub repository with the weights, or ""
+    revision: str | None = None  # the commit it is pinned to; None for the newest
+    filename: str | None = None  # in the repository; None for the usual ones
+    file_bytes: int = 0  # size of that file; 0 where it is not known
+    gated: bool = False  # whether conditions must be accepted before a download
+    bundled: bool = False  # whether the package brings along all that it needs
+    listed: bool = True  # whether lists show it; variants of others are not listed
+    shape_from_hub: bool = False  # whether it is in the repository's config.json
+    blocks: int = 0  # of how many blocks facets can be taken; 0: there are no facets
+    has_attention: bool = False  # whether it can show what its class token attends to
+    has_regions: bool = False  # whether it has one token for each region
+    density: float = 1.0  # regions for each square of `patch_size`, about
+    # The rest as in `GridBackbone`; `half_activations` are those of a pass in half
+    # precision, where they are not the same.
     default_transforms: str = "shift:1,2"
     absolute_levels: bool = True
     equivariant: bool = False

@@ -27,23 +27,14 @@ _WRAPPERS = ("state_dict", "model", "teacher")
 
 @dataclass(frozen=True)
 class Weights:
-    """The tensors of a network and their fingerprint.
+    """The tensors of a network and their fingerprint."""
 
-    Attributes
-    ----------
-    state : dict of str to tensor
-        Under the names of our network, on the CPU.
-    hash : str
-        The first 16 hexadecimal digits of a sha256 of the tensors: the same whatever
-        the file was and however it named them.
-    """
-
-    state: dict[str, Tensor]
-    hash: str
+    state: dict[str, Tensor]  # under the names of our network, on the CPU
+    hash: str  # the same whatever the file was and however it named them
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """Return a hash of names, shapes and float32 numbers."""
+    """Return 16 digits of a sha256 of names, shapes and float32 numbers."""
     hashed = hashlib.sha256()
     for name, x in state.items():
         hashed.update(f"{name} {tuple(x.shape)}\n".encode())

@@ -36,24 +36,12 @@ HALO = 144  # features around it that are computed too: as far as the network lo
 
 @dataclass(frozen=True)
 class ConvNetConfig:
-    """The shape of a `ConvNet`.
+    """The shape of a `ConvNet`."""
 
-    Attributes
-    ----------
-    stem : int
-        Channels of the convolution at full resolution.
-    widths : tuple of int
-        Channels at 1/2, 1/4, 1/8 … of the resolution.
-    outputs : int
-        Channels of the features of one scale.
-    scales : int
-        How many copies of the image it is run on, each half as large as the one before.
-    """
-
-    stem: int = 16
-    widths: tuple[int, ...] = (48, 64, 96, 128, 128)
-    outputs: int = 48
-    scales: int = 3
+    stem: int = 16  # channels of the convolution at full resolution
+    widths: tuple[int, ...] = (48, 64, 96, 128, 128)  # at 1/2, 1/4, 1/8 … of it
+    outputs: int = 48  # channels of the features of one scale
+    scales: int = 3  # copies of the image, each half as large as the one before
 
     @property
     def channels(self) -> int:
@@ -72,13 +60,9 @@ class ConvNetConfig:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Return the shape that `to_json` wrote down."""
-        content = json.loads(text)
-        return cls(
-            int(content["stem"]),
-            tuple(content["widths"]),
-            int(content["outputs"]),
-            int(content["scales"]),
-        )
+        shape = json.loads(text)
+        stem, outputs, scales = (int(shape[k]) for k in ("stem", "outputs", "scales"))
+        return cls(stem, tuple(shape["widths"]), outputs, scales)
 
 
 class _Unit(nn.Module):

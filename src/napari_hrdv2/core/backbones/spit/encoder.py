@@ -36,26 +36,14 @@ _ROWS = 512  # of the attention matrix that exist at a time
 
 @dataclass(frozen=True)
 class SpitConfig:
-    """The shape of an encoder and the tokens it was trained on; the default is SPiT-S.
+    """The shape of an encoder and the tokens it was trained on; by default SPiT-S."""
 
-    Attributes
-    ----------
-    embed_dim, depth, heads : int
-        Channels of a token, number of blocks, attention heads of a block.
-    gradients : bool
-        Whether tokens hold a histogram of the image's gradient.
-    sigma : float
-        Width of the histograms' kernel.
-    partition : {"superpixels", "squares", "pca-tree"}
-        How images are divided.
-    """
-
-    embed_dim: int = 384
+    embed_dim: int = 384  # channels of a token
     depth: int = 12
     heads: int = 6
-    gradients: bool = True
-    sigma: float = 0.025
-    partition: str = "superpixels"
+    gradients: bool = True  # whether tokens hold a histogram of the image's gradient
+    sigma: float = 0.025  # width of the histograms' kernel
+    partition: str = "superpixels"  # or "squares", "pca-tree": how images are divided
 
     @property
     def token_dim(self) -> int:

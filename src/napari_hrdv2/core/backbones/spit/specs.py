@@ -157,23 +157,12 @@ def _misfit(have: Shapes, want: Shapes) -> str:
 # --- Rows -----------------------------------------------------------------------------
 @dataclass(frozen=True, kw_only=True)
 class SpitSpec(BackboneSpec):
-    """A network of SPiT's authors. Their files are not on the Hub.
-
-    Attributes
-    ----------
-    config : SpitConfig
-    file : str
-        What the authors call it; "" where they published no weights.
-    md5 : str
-        Of the file, as they give it: the tensors alone don't tell the networks apart.
-    compactness : float
-        See `superpixels`.
-    """
+    """A network of SPiT's authors. Their files are not on the Hub."""
 
     config: SpitConfig
-    file: str = ""
-    md5: str = ""
-    compactness: float = COMPACTNESS
+    file: str = ""  # what the authors call it; "" where they published no weights
+    md5: str = ""  # of it: the tensors alone don't tell the networks apart
+    compactness: float = COMPACTNESS  # see `superpixels`
     loader: Loader = load_spit  # type: ignore[assignment]
     licence: str = "MIT"
     has_attention: bool = True

@@ -109,24 +109,14 @@ def hierarchy(
 # --- One level ------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Regions:
-    """The regions of an image with what they look like and which of them touch.
+    """The regions of an image with what they look like and which of them touch."""
 
-    Attributes
-    ----------
-    features : (4, n) float32 tensor
-    sizes : (n,) int64 tensor
-        Pixels of each.
-    boxes : (4, n) int64 tensor
-        First row, first column, minus the last row, minus the last column: the box of
-        two regions is the smaller of each.
-    edges : (2, m) int64 tensor
-        Neighbouring regions, each pair once.
-    """
-
-    features: Tensor
-    sizes: Tensor
+    features: Tensor  # (4, n) float32
+    sizes: Tensor  # (n,) int64, in pixels
+    # (4, n) int64: first row, first column, minus the last row, minus the last column.
+    # The box of two regions is the smaller of each.
     boxes: Tensor
-    edges: Tensor
+    edges: Tensor  # (2, m) int64: neighbouring regions, each pair once
 
 
 def pixels_as_regions(features: Tensor) -> Regions:

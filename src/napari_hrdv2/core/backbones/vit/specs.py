@@ -86,23 +86,12 @@ def parse_facets(name: str, text: str) -> tuple[Facet, ...]:
 # --- Rows -----------------------------------------------------------------------------
 @dataclass(frozen=True, kw_only=True)
 class ViTSpec(BackboneSpec):
-    """A Vision Transformer; what follows from its shape is filled in.
-
-    Attributes
-    ----------
-    config : ViTConfig
-    unused : int
-        Numbers in the file that features do not need: heads, the mask token.
-    teacher : bool
-        Which network to take of a file that holds a student and a teacher.
-    facets : tuple of Facet
-        Taken in place of the tokens of the last block.
-    """
+    """A Vision Transformer; what follows from its shape is filled in."""
 
     config: ViTConfig
-    unused: int = 0
-    teacher: bool = False
-    facets: tuple[Facet, ...] = ()
+    unused: int = 0  # numbers in the file that features do not need, such as heads
+    teacher: bool = False  # which to take of a file with a student and a teacher
+    facets: tuple[Facet, ...] = ()  # in place of the tokens of the last block
     loader: Loader = load_vit  # type: ignore[assignment]
     has_attention: bool = True
     channels: int = field(init=False)
@@ -232,22 +221,22 @@ _HALF = (0.5, 0.5, 0.5)
 def _supervised() -> Iterator[ViTSpec]:
     for name, model in _SUPERVISED:
         size = "small" if "small" in name else "base"
+        distilled = ":distilled" in name  # one token more, with a head and a position
         config = replace(
             _older(size, image_size=384 if name.endswith("384") else 224),
             position_offset=0.0,
             position_antialias=True,
+            registers=int(distilled),
         )
         if name.startswith("vit"):
             config = replace(config, pixel_mean=_HALF, pixel_deviation=_HALF)
-        unused = 1000 * (config.embed_dim + 1)  # the classes of ImageNet
-        if ":distilled" in name:  # one token more, with a head and a position
-            config = replace(config, registers=1)
-            unused = 2 * unused + config.embed_dim
+        C = config.embed_dim
+        classes = 1000 * (C + 1)  # of ImageNet
         yield ViTSpec(
             name=name,
             source=f"timm/{model}",
             config=config,
-            unused=unused,
+            unused=2 * classes + C if distilled else classes,
             listed=":" not in name,
         )
 
