@@ -29,15 +29,15 @@ import numpy as np
 import torch
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.backbones.loading import (
+from napari_hrdv2.core.backbones import (
     Backbone,
     backbone_info,
     backbone_names,
     backbone_variants,
 )
 from napari_hrdv2.core.backbones.registry import SPECS
-from napari_hrdv2.core.backbones.vit.entries import ViTSpec
 from napari_hrdv2.core.backbones.vit.model import VisionTransformer
+from napari_hrdv2.core.backbones.vit.specs import ViTSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

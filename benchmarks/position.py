@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.backbones.loading import ViTBackbone
+from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones.vit.model import VisionTransformer

@@ -25,7 +25,7 @@ from napari_hrdv2.core.samples.random import draw_scribbles
 from napari_hrdv2.files import read_image, read_labels
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.loading import Backbone
+    from napari_hrdv2.core.backbones import Backbone
 
 COUNTS = (1, 2, 4, 8)
 Array = NDArray[Any]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_hrdv2.core.backbones.embedded.backbone import bank_planes, standardised
-from napari_hrdv2.core.backbones.filters.bank import filter_names
+from napari_hrdv2.core.backbones.filters import filter_names
 from napari_hrdv2.core.samples.random import draw_scribbles, random_micrograph
 
 BANK_CHANNELS = len(filter_names(3))  # grey pictures fill the rest with zeros

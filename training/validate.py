@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.backbones.embedded import EmbeddedBackbone
+from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone
 from napari_hrdv2.core.backbones.embedded.network import STRIDE
 from napari_hrdv2.core.features.context import ContextFeatures
 from napari_hrdv2.core.measure.scores import mean_iou

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .core.backbones.loading import load_backbone
+    from .core.backbones import load_backbone
     from .core.classifier.pixel_classifier import PixelClassifier
     from .core.errors import Cancelled
     from .core.features.compute import compute_features
@@ -35,7 +35,7 @@ _HOME = {
     "HighResFeatures": "core.features.high_resolution",
     "PixelClassifier": "core.classifier.pixel_classifier",
     "compute_features": "core.features.compute",
-    "load_backbone": "core.backbones.loading",
+    "load_backbone": "core.backbones",
 }
 
 

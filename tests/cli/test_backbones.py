@@ -8,11 +8,11 @@ import pytest
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from napari_hrdv2.core.backbones import registry as _registry
-from napari_hrdv2.core.backbones.loading import (
+from napari_hrdv2.core.backbones import (
     backbone_info,
     backbone_names,
     backbone_state,
+    registry,
 )
 from napari_hrdv2.core.backbones.vit.model import ViTConfig
 from napari_hrdv2.core.backbones.vit.weights import random_weights
@@ -42,9 +42,9 @@ def test_the_table_is_aligned(command) -> None:
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
     """Return a cache with a tiny dinov2-small, on a machine without a network."""
-    entries = dict(_registry.SPECS)
+    entries = dict(registry.SPECS)
     entries["dinov2-small"] = replace(entries["dinov2-small"], config=TINY)
-    monkeypatch.setattr(_registry, "SPECS", entries)
+    monkeypatch.setattr(registry, "SPECS", entries)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     info = backbone_info("dinov2-small")

@@ -104,9 +104,7 @@ def test_an_unknown_backbone_is_refused(command, image: Path, labels: Path) -> N
 def test_a_hub_id_without_network_is_refused(
     command, image: Path, labels: Path, monkeypatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(
-        "napari_hrdv2.core.backbones.files.hub._can_reach_hub", lambda: False
-    )
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     complaint = _complaint(
         command("segment", image, "-l", labels, "-b", "nobody/nothing-here")
     )

@@ -129,7 +129,7 @@ import threading
 from qtpy.QtCore import QTimer
 import napari
 from napari_hrdv2.core.backbones import loading as backbones
-from napari_hrdv2.core.backbones.embedded import EmbeddedBackbone
+from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone
 from napari_hrdv2.widgets import demo
 
 pause = threading.Event()

@@ -14,7 +14,7 @@ from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.session.batch.apply import Applied, Job, segment_file
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.postprocess.refinement import Refinement
 
 

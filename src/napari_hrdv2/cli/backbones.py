@@ -30,7 +30,7 @@ def list_backbones(context: typer.Context, as_json: options.Json = False) -> Non
     """
     if context.invoked_subcommand is not None:
         return
-    from napari_hrdv2.core.backbones.loading import (
+    from napari_hrdv2.core.backbones import (
         backbone_info,
         backbone_names,
         backbone_state,
@@ -75,14 +75,14 @@ def list_backbones(context: typer.Context, as_json: options.Json = False) -> Non
 def download(names: Names, as_json: options.Json = False) -> None:
     """Download weights into the Hub's cache; what is there already stays."""
     from napari_hrdv2.cli.features import say_licences
-    from napari_hrdv2.core.backbones.loading import download_files
+    from napari_hrdv2.core.backbones import backbone_info, files_of
 
     report = Report(as_json)
     names = _parts(names)
     say_licences(names, report.say)
     found = {}
     for name in names:
-        files = download_files(name, report.progress(name))
+        files = files_of(backbone_info(name), report.progress(name))
         found[name] = [str(file.path) for file in files]
         for file in files:
             report.say(f"{name}: {file.path}")
@@ -100,7 +100,7 @@ def export_file(
     What is not on this machine is downloaded. `backbones import` reads the file there.
     """
     from napari_hrdv2.cli.features import say_licences
-    from napari_hrdv2.core.backbones.files.archive import export_weights
+    from napari_hrdv2.core.backbones import export_weights
 
     report = Report(as_json)
     names = _parts(names)
@@ -125,7 +125,7 @@ def import_file(
     as_json: options.Json = False,
 ) -> None:
     """Take the weights of an exported file; its checksums are verified first."""
-    from napari_hrdv2.core.backbones.files.archive import import_weights
+    from napari_hrdv2.core.backbones import import_weights
 
     report = Report(as_json)
     done = import_weights(file, to, progress=report.progress("import"))
@@ -145,7 +145,7 @@ def import_file(
 
 def _parts(names: list[str]) -> list[str]:
     """Return the parts of joined names that need weights, each once."""
-    from napari_hrdv2.core.backbones.loading import backbone_state
+    from napari_hrdv2.core.backbones import backbone_state
 
     found: list[str] = []
     for name in names:

@@ -15,7 +15,7 @@ from napari_hrdv2.cli import options as options
 from napari_hrdv2.cli.report import Report
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.options import FeatureOptions
 
 _KEYS = {

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_hrdv2.cli.report import Report
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.high_resolution import Features
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.postprocess.refinement import Refinement
@@ -27,7 +27,7 @@ def load(options: FeatureOptions, report: Report) -> Backbone | JoinedBackbone:
 
 def say_licences(names: list[str], say: Callable[[str], None]) -> None:
     """Say what is about to be downloaded, of whom and under which licence."""
-    from napari_hrdv2.core.backbones.loading import backbone_info, backbone_state
+    from napari_hrdv2.core.backbones import backbone_info, backbone_state
 
     states = {name: backbone_state(name) for name in names}  # all names, before any
     for name, state in states.items():

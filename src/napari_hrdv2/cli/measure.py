@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.backbones.loading import Backbone
+    from napari_hrdv2.core.backbones import Backbone
     from napari_hrdv2.core.features.high_resolution import Features
 
 Say = Callable[[str], None]

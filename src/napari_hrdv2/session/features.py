@@ -197,6 +197,6 @@ class FeatureStore:
 
 def _is_bundled(options: FeatureOptions) -> bool:
     """Whether all parts of the backbone come with the program."""
-    from napari_hrdv2.core.backbones.loading import backbone_info
+    from napari_hrdv2.core.backbones import backbone_info
 
     return all(backbone_info(name).bundled for name in options.backbone.split("+"))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.session.features import FeatureStore
     from napari_hrdv2.session.planes import PlaneKey
@@ -52,7 +52,7 @@ class AttentionRequest:
 
     def answer(self, context: TaskContext) -> Attention:
         """Run the backbone once more, for its attention."""
-        from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
+        from napari_hrdv2.core.backbones import RegionBackbone
         from napari_hrdv2.core.guidance.attention import (
             attention_flow_map,
             attention_maps,
@@ -60,7 +60,7 @@ class AttentionRequest:
 
         options, name = self.options, self.options.backbone
         context.progress("Attention", 0, 0)
-        if isinstance(self.backbone, SpitBackbone):
+        if isinstance(self.backbone, RegionBackbone):
             flow = attention_flow_map(
                 self.image,
                 self.backbone,

@@ -10,11 +10,11 @@ from napari_hrdv2 import (
     compute_features,
     load_backbone,
 )
-from napari_hrdv2.core.backbones.embedded import EmbeddedBackbone, tiles
-from napari_hrdv2.core.backbones.embedded.backbone import standardised
+from napari_hrdv2.core.backbones.embedded import network as network_file
+from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone, standardised
 from napari_hrdv2.core.backbones.embedded.network import ConvNet, ConvNetConfig
 from napari_hrdv2.core.backbones.embedded.weights import BUNDLED
-from napari_hrdv2.core.backbones.filters.bank import filter_bank
+from napari_hrdv2.core.backbones.filters import filter_bank
 from napari_hrdv2.core.classifier.basis import Basis
 from napari_hrdv2.core.classifier.sample_cache import SampleCache
 from napari_hrdv2.core.classifier.self_training import fit_with_self_training
@@ -69,10 +69,10 @@ def test_tiles_equal_the_whole(backbone, monkeypatch, shape) -> None:
     image = noise(1, 1, *shape)
     image[..., shape[0] // 2 :, shape[1] // 2 :] += 3  # an edge to be seen from afar
     whole = backbone.tokens(image, stride=2)
-    monkeypatch.setattr(tiles, "TILE", 32)
+    monkeypatch.setattr(network_file, "TILE", 32)
     tiled = backbone.tokens(image, stride=2)
     torch.testing.assert_close(tiled, whole, atol=1e-3, rtol=1e-3)
-    monkeypatch.setattr(tiles, "HALO", 16)  # too little
+    monkeypatch.setattr(network_file, "HALO", 16)  # too little
     assert not torch.allclose(
         backbone.tokens(image, stride=2), whole, atol=1e-2, rtol=1e-2
     )
@@ -88,7 +88,7 @@ def test_a_tile_sees_as_far_as_the_network_looks() -> None:
     rows, columns = image.grad.abs().sum((0, 1)).nonzero().unbind(1)
     reach = max(768 - int(rows.min()), int(rows.max()) - 769)
     reach = max(reach, 768 - int(columns.min()), int(columns.max()) - 769)
-    assert 200 < reach <= tiles.HALO * 2
+    assert 200 < reach <= network_file.HALO * 2
 
 
 def test_patches_that_overlap(backbone) -> None:
@@ -161,7 +161,7 @@ def test_progress_and_cancel(backbone) -> None:
 
 
 def test_it_is_small_and_is_the_default() -> None:
-    from napari_hrdv2.core.backbones.loading import (
+    from napari_hrdv2.core.backbones import (
         backbone_info,
         backbone_names,
         backbone_state,

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_hrdv2.core.backbones.filters.bank import (
+from napari_hrdv2.core.backbones.filters import (
     FilterBank,
     filter_bank,
     filter_names,

@@ -10,13 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from napari_hrdv2.core.backbones import registry as _registry
-from napari_hrdv2.core.backbones.loading import (
+from napari_hrdv2.core.backbones import (
     backbone_info,
     backbone_variants,
     load_backbone,
+    registry,
 )
 from napari_hrdv2.core.backbones.vit.model import VisionTransformer, ViTConfig
+from napari_hrdv2.core.backbones.vit.specs import VIT_SPECS
 from napari_hrdv2.core.backbones.vit.weights import load_weights
 from napari_hrdv2.core.errors import WeightsError
 
@@ -31,12 +32,11 @@ WITH_REGISTERS = FIXTURES / "neco_tiny_reg_model.safetensors"
 @pytest.fixture
 def tiny(monkeypatch):
     """Make the NeCo networks of the registry tiny."""
-    entries = dict(_registry.SPECS)
-    for name, entry in entries.items():
-        if name.startswith("neco-small") and entry.patch_size == 14:
-            config = REGISTERS if entry.config.registers else PLAIN
-            entries[name] = replace(entry, config=config)
-    monkeypatch.setattr(_registry, "SPECS", entries)
+    for name, spec in list(VIT_SPECS.items()):
+        if name.startswith("neco-small") and spec.patch_size == 14:
+            spec = replace(spec, config=REGISTERS if spec.config.registers else PLAIN)
+            monkeypatch.setitem(registry.SPECS, name, spec)
+            monkeypatch.setitem(VIT_SPECS, name, spec)
 
 
 def load(name: str, weights: Path):
@@ -129,7 +129,7 @@ def test_variants_name_the_file_they_come_from():
     variants = backbone_variants("neco-small")
     assert len(variants) == 12
     assert len(backbone_variants("neco-base")) == 6
-    files = {name: _registry.hub_source(name).filename for name in variants}
+    files = {name: backbone_info(name).filename for name in variants}
     assert len(set(files.values())) == 12
     assert files["neco-small:dinov2r-xr-teacher"] == (
         "vit-small/dinov2-architectures/neco_on_dinov2r_xr_vit14_teacher.ckpt"

@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from napari_hrdv2.core.backbones.loading import load_backbone
-from napari_hrdv2.core.backbones.transformers.backbone import TransformersBackbone
-from napari_hrdv2.core.backbones.transformers.loading import load_transformers
+from napari_hrdv2.core.backbones import LoadOptions, backbone_info, load_backbone
+from napari_hrdv2.core.backbones.transformers import (
+    TransformersBackbone,
+    load_transformers,
+)
 from napari_hrdv2.core.errors import WeightsError
 from napari_hrdv2.core.features.compute import compute_features
 
 transformers = pytest.importorskip("transformers")
 
+HUB_MODEL = backbone_info("lab/model")
 TINY = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -164,7 +167,7 @@ def test_our_own_network_gives_the_same_tokens(kind, size, saved):
     own = load(folder)
     config = folder / "config.json"
     other = load_transformers(
-        "lab/model", config, folder, torch.device("cpu"), "float32", None
+        HUB_MODEL, config, LoadOptions(folder, torch.device("cpu"), "float32")
     )
     assert not isinstance(own, TransformersBackbone)
     images = torch.rand(2, 3, *size)
@@ -186,12 +189,9 @@ def test_random_weights_half_precision_and_ticks(saved):
     images, ticks = torch.rand(1, 1, 24, 16), []
     first, second = (
         load_transformers(
-            "lab/model",
+            HUB_MODEL,
             folder / "config.json",
-            "random",
-            torch.device("cpu"),
-            "bfloat16",
-            None,
+            LoadOptions("random", torch.device("cpu"), "bfloat16"),
         )
         for _ in range(2)
     )

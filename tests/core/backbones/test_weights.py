@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.files.checkpoint import weights_file
-from napari_hrdv2.core.backbones.vit.entries import VIT_SPECS
+from napari_hrdv2.core.backbones.checkpoint import weights_file
 from napari_hrdv2.core.backbones.vit.model import ViTConfig, rotary_periods
+from napari_hrdv2.core.backbones.vit.specs import VIT_SPECS
 from napari_hrdv2.core.backbones.vit.weights import (
     config_from,
     load_weights,

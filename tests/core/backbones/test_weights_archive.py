@@ -14,12 +14,13 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from napari_hrdv2.core.backbones import registry as _registry
-from napari_hrdv2.core.backbones.files.archive import export_weights, import_weights
-from napari_hrdv2.core.backbones.loading import (
+from napari_hrdv2.core.backbones import (
     backbone_info,
     backbone_state,
+    export_weights,
+    import_weights,
     load_backbone,
+    registry,
 )
 from napari_hrdv2.core.backbones.vit.model import ViTConfig
 from napari_hrdv2.core.backbones.vit.weights import random_weights
@@ -39,10 +40,10 @@ COMMIT = "5" * 40
 @pytest.fixture(autouse=True)
 def machine(monkeypatch, tmp_path):
     """Make dinov2-small and neco-small tiny networks, and the Hub out of reach."""
-    entries = dict(_registry.SPECS)
+    entries = dict(registry.SPECS)
     for name in ("dinov2-small", "neco-small"):
         entries[name] = replace(entries[name], config=TINY)
-    monkeypatch.setattr(_registry, "SPECS", entries)
+    monkeypatch.setattr(registry, "SPECS", entries)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.delenv("NAPARI_HRDV2_WEIGHTS", raising=False)
     use_cache(monkeypatch, tmp_path / "here")
@@ -109,8 +110,8 @@ def test_a_machine_without_a_network_gets_the_same_backbones(
 
 
 def test_a_file_in_folders_of_its_repository_travels_too(tmp_path, monkeypatch):
-    source = _registry.hub_source("neco-small")
-    in_cache(tmp_path / "here", source.repository, COMMIT, str(source.filename))
+    info = backbone_info("neco-small")
+    in_cache(tmp_path / "here", info.source, COMMIT, str(info.filename))
     export_weights(["neco-small@k1"], tmp_path / "weights.zip")
     there = use_cache(monkeypatch, tmp_path / "there")
     import_weights(tmp_path / "weights.zip")

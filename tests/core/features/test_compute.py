@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.backbones.loading import JoinedBackbone
+from napari_hrdv2.core.backbones import JoinedBackbone
 from napari_hrdv2.core.features.memory import estimate
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.backbones.loading import ViTBackbone
+from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
 from napari_hrdv2.core.backbones.vit.model import ViTConfig
 from napari_hrdv2.core.backbones.vit.weights import random_weights
 from napari_hrdv2.core.errors import WeightsError
@@ -274,7 +274,6 @@ def test_computed_features_say_which_weights_upsampled_them(installed):
     told = estimate((21, 26), backbone, "identity", interpolation="naf")
     plain = estimate((21, 26), backbone, "identity")
     assert told.token_bytes > plain.token_bytes
-    assert told.operations > plain.operations
 
 
 def test_its_name_may_carry_a_fingerprint():

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.backbones.loading import JoinedBackbone, ViTBackbone
-from napari_hrdv2.core.backbones.spit import SpitBackbone, SpitConfig
-from napari_hrdv2.core.backbones.spit import random_weights as random_spit
+from napari_hrdv2.core.backbones import JoinedBackbone
+from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
+from napari_hrdv2.core.backbones.spit.encoder import SpitConfig
+from napari_hrdv2.core.backbones.spit.specs import random_weights as random_spit
 from napari_hrdv2.core.backbones.superpixels import borders
+from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
 from napari_hrdv2.core.backbones.vit.model import ViTConfig
 from napari_hrdv2.core.backbones.vit.weights import random_weights
 from napari_hrdv2.core.guidance.attention import (

@@ -1,84 +1,60 @@
-"""The backbones that have a name: their sources, licences and state."""
+"""The table of backbones: one row for each, and how names are read."""
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Self
 
-from napari_hrdv2.core.backbones.spit.entries import SPIT_SPECS
-from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
-from napari_hrdv2.core.backbones.vit.entries import VIT_SPECS
-from napari_hrdv2.core.backbones.vit.model import Facet
-
-if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.spec import BackboneSpec
+from napari_hrdv2.core.backbones.base import (
+    Backbone,
+    BackboneSpec,
+    Loader,
+    LoadOptions,
+    Source,
+)
+from napari_hrdv2.core.backbones.embedded.backbone import EMBEDDED
+from napari_hrdv2.core.backbones.filters import FILTERS
+from napari_hrdv2.core.backbones.hub import (
+    cached_weights,
+    fetch_config,
+    fetch_preprocessor,
+)
+from napari_hrdv2.core.backbones.spit.specs import SPIT_SPECS
+from napari_hrdv2.core.backbones.transformers import load_transformers
+from napari_hrdv2.core.backbones.vit.specs import VIT_SPECS, ViTSpec, parse_facets
+from napari_hrdv2.core.backbones.vit.weights import (
+    knows_type,
+    read_config,
+    tells_normalisation,
+)
 
 DEFAULT_BACKBONE = "embedded"
-_BUNDLED = ("embedded", "filters")
 State = Literal["ready", "cached", "download", "gated", "file"]
 STATES: tuple[State, ...] = ("ready", "cached", "download", "gated", "file")
 
-# Other kinds of networks add their entries here and their loaders in `backbones`.
-SPECS: Mapping[str, BackboneSpec] = {**VIT_SPECS, **SPIT_SPECS}
+SPECS: dict[str, BackboneSpec] = {
+    EMBEDDED.name: EMBEDDED,
+    FILTERS.name: FILTERS,
+    **VIT_SPECS,
+    **SPIT_SPECS,
+}
 
 
-@dataclass(frozen=True)
-class BackboneInfo:
-    """What a list of backbones shows of one.
+def register(spec: BackboneSpec) -> None:
+    """Add a backbone: window, command line, projects and scripts then know it.
 
-    Attributes
-    ----------
-    name : str
-    channels : int
-        Channels of a token; of the filter bank, for a grey image.
-    patch_size : int
-        Side in pixels of the square that a token stands for.
-    licence : str
-        Of the weights.
-    source : str
-        The Hub repository the weights come from, or "".
-    download_bytes : int
-        Size of the file to download.
-    revision : str or None
-        The commit of the repository that is downloaded; None for the newest.
-    default_transforms : str
-        The transform set that "auto" stands for.
-    absolute_levels : bool
-        Whether features change with the brightness and contrast of the image.
-    conditions : str
-        What must be done to have the weights, or "".
-    blocks : int
-        Of how many blocks facets can be taken; 0 where there are no facets.
+    Raises
+    ------
+    ValueError
+        If its name is taken, or has a character with a meaning: + @ /
     """
-
-    name: str
-    channels: int
-    patch_size: int
-    licence: str
-    source: str = ""
-    download_bytes: int = 0
-    revision: str | None = None
-    default_transforms: str = ViTBackbone.default_transforms
-    absolute_levels: bool = True
-    conditions: str = ""
-    blocks: int = 0
-
-    @property
-    def bundled(self) -> bool:
-        """Whether the package brings along all that it needs."""
-        return self.name in _BUNDLED
-
-
-class HubSource(NamedTuple):
-    """Where on the Hub weights are; revision and file name None for the usual ones."""
-
-    repository: str
-    revision: str | None = None
-    filename: str | None = None
+    if spec.name in SPECS:
+        raise ValueError(f"name: there is a backbone {spec.name} already")
+    if not spec.name or set(spec.name) & set("+@/"):
+        raise ValueError(f"name: {spec.name!r} is empty or has one of + @ / in it")
+    SPECS[spec.name] = spec
 
 
 def backbone_names() -> tuple[str, ...]:
@@ -86,7 +62,7 @@ def backbone_names() -> tuple[str, ...]:
 
     `load_backbone` knows more: variants of these, after a colon, and facets, after @.
     """
-    return (*_BUNDLED, *(name for name, entry in SPECS.items() if entry.listed))
+    return tuple(name for name, spec in SPECS.items() if spec.listed)
 
 
 def backbone_variants(name: str) -> tuple[str, ...]:
@@ -94,164 +70,34 @@ def backbone_variants(name: str) -> tuple[str, ...]:
     return tuple(other for other in SPECS if other.startswith(f"{name}:"))
 
 
-def backbone_info(name: str) -> BackboneInfo:
+def backbone_info(name: str) -> BackboneSpec:
     """Return what there is to know about a backbone before it is loaded.
 
-    Of a Hub id that the registry does not name, little: no channels, no size, and the
-    patch size of DINOv2.
+    Parameters
+    ----------
+    name : str
+        As `load_backbone` takes it, except joined ones. Of a Hub id that the registry
+        does not name, little is known: no channels, no size, and the patch size of
+        DINOv2.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or its facets are of no such block.
     """
-    base, facets = split_facets(name)
-    if is_unnamed_hub_id(base):
-        return BackboneInfo(name, 0, 14, "see its page on the Hub", source=base)
-    require_known(name)
-    if base in _BUNDLED:
-        return _bundled_info(base)
-    entry = spec_of(base)
-    return BackboneInfo(
-        name=name,
-        channels=entry.channels_of(facets),
-        patch_size=entry.patch_size,
-        licence=entry.licence,
-        source=entry.repository,
-        download_bytes=entry.download_bytes,
-        revision=entry.revision,
-        default_transforms=entry.default_transforms,
-        conditions=entry.conditions,
-        blocks=entry.blocks,
-    )
+    base, at, facets = name.partition("@")
+    if at and not facets:
+        parse_facets(name, facets)  # which refuses it
+    return _row(base).with_facets(name, facets)
 
 
-@cache
-def _bundled_info(name: str) -> BackboneInfo:
-    from napari_hrdv2.core.backbones.embedded import EmbeddedBackbone
-    from napari_hrdv2.core.backbones.filters.bank import FilterBank
-
-    own = EmbeddedBackbone if name == "embedded" else FilterBank
-    return BackboneInfo(
-        name,
-        bundled_channels(name, 1),
-        own.patch_size,
-        "BSD-3-Clause",
-        default_transforms=own.default_transforms,
-        absolute_levels=own.absolute_levels,
-    )
-
-
-def bundled_channels(name: str, image_channels: int) -> int:
-    """Return the channels of a backbone that the package brings along, unloaded."""
-    from napari_hrdv2.core.backbones.embedded.network import ConvNetConfig
-    from napari_hrdv2.core.backbones.filters.bank import filter_names
-
-    learned = ConvNetConfig().channels if name == "embedded" else 0
-    return learned + len(filter_names(image_channels))
-
-
-def backbone_state(name: str) -> State:
-    """Return what a backbone still needs; no network is touched.
-
-    ``"ready"`` needs nothing and ``"cached"`` is on this machine. ``"download"`` is
-    fetched when it is first used, ``"gated"`` likewise, once its owner's conditions are
-    accepted. The weights of ``"file"`` are not on the Hub: a file must be given. A
-    joined name ("a+b") has the state of the part that needs most.
-    """
-    return max((_state(part) for part in name.split("+")), key=STATES.index)
-
-
-def _state(name: str) -> State:
-    require_known(name)
-    if name in _BUNDLED:
-        return "ready"
-    from napari_hrdv2.core.backbones.files.hub import cached_weights
-
-    source = hub_source(name)
-    if not source.repository:  # its files are not on the Hub
-        return "file"
-    cached = cached_weights(
-        source.repository, revision=source.revision, filename=source.filename
-    )
-    if cached is not None:
-        return "cached"
-    base, _ = split_facets(name)
-    gated = not is_unnamed_hub_id(base) and spec_of(base).gated
-    return "gated" if gated else "download"
-
-
-def hub_source(name: str) -> HubSource:
-    """Return where on the Hub the weights of a backbone are."""
-    base, _ = split_facets(name)
-    if is_unnamed_hub_id(base):
-        return HubSource(base)
-    entry = spec_of(base)
-    return HubSource(entry.repository, entry.revision, entry.filename)
-
-
-# --- Names ----------------------------------------------------------------------------
-_FACETS: Mapping[str, Literal["token", "query", "key", "value", "attention"]] = {
-    "t": "token",
-    "q": "query",
-    "k": "key",
-    "v": "value",
-    "a": "attention",
-}
-
-
-def split_facets(name: str) -> tuple[str, tuple[Facet, ...]]:
-    """Return a name without its facets, and those: "dino-small-8@k9,k11" has two."""
-    base, at, text = name.partition("@")
-    facets = []
-    for part in text.split(",") if at else ():
-        match = re.fullmatch(r"([tqkva])(\d+)", part)
-        if match is None:
-            raise ValueError(
-                f"backbone: {part!r} in {name!r} is not a facet; write t (tokens), q, "
-                "k, v or a (attention) with the number of a block, 0 for the first, "
-                "such as @k9 or @t8,k11"
-            )
-        facets.append(Facet(_FACETS[match[1]], int(match[2])))
-    return base, tuple(facets)
-
-
-def spec_of_repository(repository: str) -> BackboneSpec | None:
-    """Return the registry's entry for a Hub repository of one network, or None."""
-    found = (
-        entry
-        for entry in SPECS.values()
-        if entry.repository == repository and entry.filename is None
-    )
-    return next(found, None)
-
-
-def spec_of(name: str) -> BackboneSpec:
-    """Return the registry's entry for a name, without facets, or a Hub id."""
-    entry = spec_of_repository(name)
-    if entry is not None:
-        return entry
-    require_known(name)
-    return SPECS[name]
-
-
-def is_hub_id(name: str) -> bool:
-    """Return whether a name has the form owner/name."""
-    return name.count("/") == 1 and all(name.split("/"))
-
-
-def is_unnamed_hub_id(name: str) -> bool:
-    """Return whether it is the id of a repository that no entry has."""
-    return is_hub_id(name) and spec_of_repository(name) is None
-
-
-def require_known(name: str) -> None:
-    """Raise ValueError with what comes near unless the registry has the name."""
-    base, facets = split_facets(name)
-    if not is_hub_id(base):
-        _require_name(base)
-    if facets and not is_unnamed_hub_id(base):
-        require_blocks(name, facets, 0 if base in _BUNDLED else spec_of(base).blocks)
-
-
-def _require_name(name: str) -> None:
-    if name in _BUNDLED or name in SPECS:
-        return
+def _row(name: str) -> BackboneSpec:
+    """Return the row of a name without facets, or what stands for one of a Hub id."""
+    if name in SPECS:
+        return SPECS[name]
+    if name.count("/") == 1 and all(name.split("/")):
+        rows = (s for s in SPECS.values() if s.source == name and s.filename is None)
+        return next(rows, HubSpec(name=name, source=name))
     family = name.partition(":")[0]
     variants = backbone_variants(family)
     if variants:
@@ -268,10 +114,74 @@ def _require_name(name: str) -> None:
     )
 
 
-def require_blocks(name: str, facets: tuple[Facet, ...], blocks: int) -> None:
-    """Raise ValueError unless a network of so many blocks has the facets."""
-    last = max((facet.block for facet in facets), default=-1)
-    if last < blocks:
-        return
-    has = f"its blocks are 0 to {blocks - 1}" if blocks else "it has no blocks"
-    raise ValueError(f"backbone: {name!r} asks for block {last}; {has}")
+def backbone_state(name: str) -> State:
+    """Return what a backbone still needs; no network is touched.
+
+    ``"ready"`` needs nothing and ``"cached"`` is on this machine. ``"download"`` is
+    fetched when it is first used, ``"gated"`` likewise, once its owner's conditions are
+    accepted. The weights of ``"file"`` are not on the Hub: a file must be given. A
+    joined name ("a+b") has the state of the part that needs most.
+    """
+    return max(
+        (_state(backbone_info(part)) for part in name.split("+")), key=STATES.index
+    )
+
+
+def _state(spec: BackboneSpec) -> State:
+    if spec.bundled:
+        return "ready"
+    if not spec.source:
+        return "file"
+    if cached_weights(spec) is not None:
+        return "cached"
+    return "gated" if spec.gated else "download"
+
+
+# --- Repositories of the Hub that have no row -----------------------------------------
+def load_hub_id(spec: HubSpec, options: LoadOptions) -> Backbone:
+    """Load a repository's model as our own ViT if it is one, else by transformers."""
+    path = _config_file(spec, options.weights)
+    if knows_type(path):
+        vit = ViTSpec(name=spec.name, source=spec.source, config=read_config(path))
+        return vit.with_facets(spec.name, spec.facets).load(options)
+    if spec.facets:
+        raise ValueError(
+            f"backbone: {spec.name!r} asks for facets of a model that napari-hrdv2 "
+            "does not know itself; leave out what follows @"
+        )
+    return load_transformers(spec, path, options)
+
+
+def _config_file(spec: HubSpec, weights: Source) -> Path:
+    """Return the config.json of a Hub id: beside the weights, or of the repository.
+
+    What prepares its images lies beside it wherever the model needs that.
+    """
+    if weights not in (None, "random"):
+        path = Path(weights).expanduser()
+        beside = (path if path.is_dir() else path.parent) / "config.json"
+        if beside.is_file():
+            return beside
+    path = fetch_config(spec)
+    if not tells_normalisation(path):
+        fetch_preprocessor(spec)
+    return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubSpec(BackboneSpec):
+    """A repository of the Hub of which nothing is known yet."""
+
+    loader: Loader = load_hub_id  # type: ignore[assignment]
+    channels: int = 0
+    patch_size: int = 14
+    licence: str = "see its page on the Hub"
+    listed: bool = False
+    shape_from_hub: bool = True
+    facets: str = ""
+
+    def with_facets(self, name: str, facets: str) -> Self:
+        """Return it under a full name; whether it has the blocks is seen later."""
+        if facets:
+            parse_facets(name, facets)
+        return replace(self, name=name, facets=facets)

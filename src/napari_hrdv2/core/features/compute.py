@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
+from napari_hrdv2.core.backbones.base import RegionBackbone
 from napari_hrdv2.core.devices import available_memory
 from napari_hrdv2.core.errors import Cancelled, is_out_of_memory
 from napari_hrdv2.core.features.context import ContextFeatures
@@ -31,7 +30,7 @@ from napari_hrdv2.core.features.high_resolution import (
 from napari_hrdv2.core.features.image import PreparedImage, prepare_image
 from napari_hrdv2.core.features.memory import Plan, make_plans, on_grid, parts_of
 from napari_hrdv2.core.features.options import FeatureOptions, PartOptions
-from napari_hrdv2.core.features.pace import PACES
+from napari_hrdv2.core.features.superpixels import region_features
 from napari_hrdv2.core.features.transforms import (
     BOUNDARIES,
     COMPATS,
@@ -43,7 +42,7 @@ from napari_hrdv2.core.features.upsampling.naf_upsampling import with_fingerprin
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
 
 Progress = Callable[[int, int], None]
 Job = tuple[int, Copy, float]  # number of the shift, copy, share
@@ -240,7 +239,7 @@ class _Run:
         partition: ArrayLike | None = None,
     ) -> None:
         self.partition = partition
-        self.takes_regions = isinstance(backbone, SpitBackbone)
+        self.takes_regions = isinstance(backbone, RegionBackbone)
         self.image, self.backbone, self.plan = image, backbone, plan
         self.boundary, self.interpolation = boundary, interpolation
         known = [
@@ -251,22 +250,9 @@ class _Run:
 
     def features(self, clock: _Clock, batch_size: int | None) -> Features:
         """Run every transform and return the features."""
-        start, before = time.perf_counter(), clock.done
-        features = self._computed(clock, batch_size)
-        if self.backbone.device.type == "cuda":
-            torch.cuda.synchronize(self.backbone.device)  # once, to know the pace
-        passes = (clock.done - before) // max(self.backbone.steps, 1)
-        PACES.record(
-            self.backbone,
-            seconds=time.perf_counter() - start,
-            operations=self.plan.operations_of(passes),
-            tokens=passes * self.plan.tokens,
-        )
-        return features
-
-    def _computed(self, clock: _Clock, batch_size: int | None) -> Features:
-        if isinstance(self.backbone, SpitBackbone):
-            return self.backbone.features(
+        if isinstance(self.backbone, RegionBackbone):
+            return region_features(
+                self.backbone,
                 torch.from_numpy(self.image.pixels),
                 self.plan.transforms,
                 boundary=self.boundary,
@@ -355,7 +341,7 @@ class _Run:
         def tick() -> None:
             clock.tick(len(batch))
 
-        assert not isinstance(self.backbone, SpitBackbone)
+        assert not isinstance(self.backbone, RegionBackbone)
         return self.backbone.tokens(
             torch.stack(images), stride=self.plan.stride, tick=tick
         )
@@ -365,7 +351,7 @@ class _Run:
         plan = self.plan
         if plan.debias == "none":
             return None
-        assert not isinstance(self.backbone, SpitBackbone)
+        assert not isinstance(self.backbone, RegionBackbone)
         height, width = plan.padded[::-1] if turned else plan.padded
         return POSITION_BIASES.get(
             self.backbone,

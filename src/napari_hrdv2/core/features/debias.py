@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.loading import Backbone, GridBackbone
+    from napari_hrdv2.core.backbones import Backbone, GridBackbone
 
 DEBIAS = ("none", "mean", "project")
 NOISE_IMAGES = 8

@@ -82,14 +82,6 @@ def prepare_image(
     return PreparedImage(pixels, (low, high))
 
 
-def check_grey_or_rgb(name: str, image_channels: int) -> None:
-    """Raise ValueError unless a backbone of that name can take so many channels."""
-    if image_channels not in (1, 3):
-        raise ValueError(
-            f"image: {name} takes 1 (grey) or 3 (RGB) channels, not {image_channels}"
-        )
-
-
 def _channels_first(array: NDArray[Any], channel_axis: int | None) -> NDArray[Any]:
     if channel_axis is not None:
         if array.ndim != 3 or not -3 <= channel_axis < 3:

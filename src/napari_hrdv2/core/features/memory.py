@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING
 
-from napari_hrdv2.core.backbones.loading import JoinedBackbone
+from napari_hrdv2.core.backbones.base import JoinedBackbone
 from napari_hrdv2.core.features.context import tokens_per_cell
 from napari_hrdv2.core.features.debias import (
     DEBIAS,
@@ -15,13 +15,11 @@ from napari_hrdv2.core.features.debias import (
     has_positions,
     has_regions,
 )
-from napari_hrdv2.core.features.pace import PACES, operations
 from napari_hrdv2.core.features.transforms import TransformSet, parse_transforms
 from napari_hrdv2.core.features.upsampling.axis import padded_length, token_count
 from napari_hrdv2.core.features.upsampling.featup_upsampling import jbu_cost
 from napari_hrdv2.core.features.upsampling.naf_upsampling import (
     KEPT_BYTES,
-    OPERATIONS,
     WORKING_BYTES,
 )
 from napari_hrdv2.core.features.upsampling.sharpening import (
@@ -33,7 +31,7 @@ from napari_hrdv2.core.features.upsampling.sharpening import (
 )
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.loading import Backbone
+    from napari_hrdv2.core.backbones import Backbone
 
 PLANES = 8  # float32 planes of the padded image that a run works with
 REGION_PLANES = 90  # those that dividing an image into regions works with
@@ -53,18 +51,12 @@ class Estimate:
         Memory that the features keep.
     peak_bytes : int
         Memory needed while they are computed, the kept ones included.
-    operations : int
-        Floating-point operations of all passes; 0 where they are not known.
-    seconds : float or None
-        How long it will take on this machine, about; None where nothing tells.
     """
 
     passes: int
     tokens: int
     token_bytes: int
     peak_bytes: int
-    operations: int
-    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -85,9 +77,6 @@ class Plan:
         Of the noise images whose tokens tell the position bias.
     token_bytes, working_bytes : int
         Memory that is kept, and what comes on top while the backbone runs.
-    operations, once : int
-        Floating-point operations of one pass, 0 where they are not known; and of the
-        upsampling, done once.
     """
 
     transforms: TransformSet
@@ -99,12 +88,6 @@ class Plan:
     noise_shapes: tuple[tuple[int, int], ...]
     token_bytes: int
     working_bytes: int
-    operations: int
-    once: int = 0
-
-    def operations_of(self, passes: int) -> int:
-        """Return the operations of so many passes and of the upsampling."""
-        return passes * self.operations + self.once if self.operations else 0
 
     @property
     def tokens(self) -> int:
@@ -189,14 +172,13 @@ def make_plan(
             for length in image_shape
         )
         token_bytes += kept_maps * cells * channels * backbone.dtype.itemsize
-    learned = 0
     if tokens_are_patches and upsampling.method in (LEARNED, FEATUP):
         pixels = math.prod(padded)
         fine = stride_of_one_grid(shifts, stride)
-        kept, working, learned = (
+        kept, working = (
             jbu_cost(pixels, fine)
             if upsampling.method == FEATUP
-            else (KEPT_BYTES * pixels, WORKING_BYTES * pixels, OPERATIONS * pixels)
+            else (KEPT_BYTES * pixels, WORKING_BYTES * pixels)
         )
         token_bytes += kept
         working_bytes = max(working_bytes, working)
@@ -213,13 +195,6 @@ def make_plan(
         noise_shapes,
         token_bytes,
         working_bytes,
-        operations(
-            backbone,
-            tokens=math.prod(grid),
-            pixels=math.prod(padded),
-            image_channels=image_channels,
-        ),
-        learned,
     )
 
 
@@ -249,7 +224,6 @@ def _plan_of_regions(
             REGION_PLANES * plane_bytes,
             backbone.activations * count * channels * 4 + PLANES * plane_bytes,
         ),
-        operations(backbone, tokens=count, pixels=math.prod(shape)),
     )
 
 
@@ -263,7 +237,7 @@ def estimate(
     interpolation: str = "bilinear",
     debias: str = "none",
 ) -> Estimate:
-    """Return what computing features will take, without computing anything.
+    """Return the passes and the memory of computing features, which it does not do.
 
     Parameters
     ----------
@@ -290,25 +264,11 @@ def estimate(
         debias=debias,
     )
     kept = sum(plan.token_bytes for plan in plans)
-    parts = parts_of(backbone)
-    paces = [
-        PACES.seconds(
-            part,
-            operations=plan.operations_of(plan.passes),
-            tokens=plan.passes * plan.tokens,
-            pixels=plan.passes * math.prod(plan.padded),
-        )
-        for part, plan in zip(parts, plans, strict=True)
-    ]
-    known = [seconds for seconds in paces if seconds is not None]
-    counts = [plan.operations_of(plan.passes) for plan in plans]
     return Estimate(
         passes=sum(plan.passes for plan in plans),
         tokens=max(plan.tokens for plan in plans),
         token_bytes=kept,
         peak_bytes=kept + max(plan.working_bytes for plan in plans),
-        operations=sum(counts) if all(counts) else 0,
-        seconds=sum(known) if len(known) == len(plans) else None,
     )
 
 

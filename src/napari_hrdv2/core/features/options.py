@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone, Progress
-    from napari_hrdv2.core.backbones.registry import BackboneInfo
+    from napari_hrdv2.core.backbones import Backbone, BackboneSpec, JoinedBackbone
+    from napari_hrdv2.core.backbones.base import Progress
 
 # Lists that a window shows before torch is loaded; tests compare them with what the
 # modules know that they belong to.
@@ -221,7 +221,7 @@ class FeatureOptions:
 
     def load(self, progress: Progress | None = None) -> Backbone | JoinedBackbone:
         """Return the backbone; ``progress(done, total)`` hears of a download."""
-        from napari_hrdv2.core.backbones.loading import load_backbone
+        from napari_hrdv2.core.backbones import load_backbone
 
         return load_backbone(
             self.backbone, weights=self.weights, device=self.device, progress=progress
@@ -298,7 +298,7 @@ def updated(former: Any) -> Any:
     return {**former, "stride": pixels}
 
 
-def _info(name: str) -> BackboneInfo:
-    from napari_hrdv2.core.backbones.registry import backbone_info
+def _info(name: str) -> BackboneSpec:
+    from napari_hrdv2.core.backbones import backbone_info
 
     return backbone_info(name)

@@ -11,6 +11,7 @@ A linear readout acts on channels and the look-up on space, so they commute::
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_hrdv2.core.checks import checked_partition
 from napari_hrdv2.core.features.base import Features
 from napari_hrdv2.core.features.high_resolution import check_choice
 from napari_hrdv2.core.features.tiles import Tile, stop_if, tiles_of
@@ -32,11 +34,12 @@ from napari_hrdv2.core.features.upsampling.projection import Needed, projected
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from napari_hrdv2.core.backbones.base import RegionBackbone
     from napari_hrdv2.core.features.options import PartOptions
 
     Arrays = NDArray[Any] | Tensor | Sequence[NDArray[Any] | Tensor]
 
-__all__ = ["SuperpixelFeatures"]
+log = logging.getLogger(__name__)
 
 
 class SuperpixelFeatures(Features):
@@ -235,3 +238,62 @@ def _upright(labels: Tensor, copy: Copy, boundary: str) -> Tensor:
         source = torch.arange(length, device=labels.device) + distance
         labels = labels.index_select(axis, source.clamp(0, length - 1))
     return labels
+
+
+@torch.no_grad()
+def region_features(
+    backbone: RegionBackbone,
+    image: Tensor,
+    transforms: str | TransformSet = "identity",
+    *,
+    boundary: str = "periodic",
+    partition: ArrayLike | None = None,
+    options: PartOptions | None = None,
+    tick: Callable[[], None] | None = None,
+) -> SuperpixelFeatures:
+    """Return the features of an image by a backbone that divides it into regions.
+
+    Parameters
+    ----------
+    backbone : RegionBackbone
+    image : (1 or 3, H, W) float32 tensor
+        Nominally in 0..1, of any size.
+    transforms : str or TransformSet
+        Copies of the image to average over, each divided into regions by itself.
+    boundary : {"periodic", "reflect"}
+        What a shifted image shows at its border.
+    partition : (H, W) array of int, optional
+        Regions to use in place of the backbone's own.
+    options : PartOptions, optional
+        What the features say of how they were made.
+    tick : callable, optional
+        Called ``backbone.steps`` times for each copy. What it raises ends the work.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit.
+    """
+    check_choice("boundary", boundary, BOUNDARIES)
+    chosen = parse_transforms(transforms, backbone.patch_size)
+    given = None
+    if partition is not None:
+        given = torch.from_numpy(checked_partition(partition, image.shape[1:]))
+    tables, maps = [], []
+    for copy in chosen.copies:
+        tokens, labels = backbone.tokens(
+            copy.transform.apply(image, boundary),
+            partition=(
+                None if given is None else copy.transform.apply(given, boundary)
+            ),
+            tick=tick,
+        )
+        tables.append(tokens)
+        maps.append(labels)
+    log.info(
+        "%s: %d regions of %.0f px on average",
+        backbone.name,
+        len(tables[0]),
+        maps[0].numel() / len(tables[0]),
+    )
+    return SuperpixelFeatures(tables, maps, chosen, boundary=boundary, options=options)

@@ -7,17 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_hrdv2.core.backbones.registry import (
-    SPECS,
-    is_hub_id,
-    spec_of_repository,
-    split_facets,
-)
-from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
-from napari_hrdv2.core.backbones.spit.entries import SpitSpec
+from napari_hrdv2.core.backbones.base import RegionBackbone
+from napari_hrdv2.core.backbones.registry import backbone_info
 from napari_hrdv2.core.backbones.superpixels import borders
 from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
-from napari_hrdv2.core.backbones.vit.entries import ViTSpec
 from napari_hrdv2.core.backbones.vit.model import Facet
 from napari_hrdv2.core.features.compute import compute_features
 from napari_hrdv2.core.features.image import prepare_image
@@ -29,30 +22,19 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
-    from napari_hrdv2.core.backbones.spec import BackboneSpec
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.transforms import TransformSet
 
 
 def shows_attention(name: str) -> bool:
     """Whether a backbone of this name can tell what its class token attends to."""
-    return _is_any(name, (ViTSpec, SpitSpec))
+    return any(backbone_info(part).has_attention for part in name.split("+"))
 
 
 def divides_into_regions(name: str) -> bool:
     """Whether a backbone of this name has one token for each region."""
-    return _is_any(name, (SpitSpec,))
-
-
-def _is_any(name: str, kinds: tuple[type[BackboneSpec], ...]) -> bool:
-    """Whether a part is one of these kinds; answered before anything is loaded."""
-    bases = (split_facets(part)[0] for part in name.split("+"))
-    found = (
-        spec_of_repository(base) if is_hub_id(base) else SPECS.get(base)
-        for base in bases
-    )
-    return any(isinstance(entry, kinds) for entry in found)
+    return any(backbone_info(part).has_regions for part in name.split("+"))
 
 
 def attention_maps(
@@ -144,7 +126,8 @@ def attention_flow_map(
     ValueError
         If no part of the backbone divides images into regions.
     """
-    spit = next((p for p in parts_of(backbone) if isinstance(p, SpitBackbone)), None)
+    found = (p for p in parts_of(backbone) if isinstance(p, RegionBackbone))
+    spit = next(found, None)
     if spit is None:
         raise ValueError(
             f"backbone: {backbone.name} does not divide images into regions; choose "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.label_checks import checked_labels, checked_mask
+from napari_hrdv2.core.checks import checked_labels, checked_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.label_checks import checked_labels, checked_mask
+from napari_hrdv2.core.checks import checked_labels, checked_mask
 from napari_hrdv2.core.measure.csv_tables import header, written
 from napari_hrdv2.core.postprocess.instances import touches_border
 

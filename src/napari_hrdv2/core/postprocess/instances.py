@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from napari_hrdv2.core.label_checks import checked_labels, checked_mask
+from napari_hrdv2.core.checks import checked_labels, checked_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from napari_hrdv2.core.checks import checked_labels, checked_mask
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.core.label_checks import checked_labels, checked_mask
 from napari_hrdv2.core.postprocess.small_regions import (
     without_small_holes,
     without_small_objects,

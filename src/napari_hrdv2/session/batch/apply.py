@@ -22,7 +22,7 @@ from napari_hrdv2.session.tasks.update import ImageSnapshot, PlaneDone, plane_do
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.postprocess.refinement import Refinement
     from napari_hrdv2.files import ImageFile

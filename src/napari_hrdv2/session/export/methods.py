@@ -137,7 +137,7 @@ def _features(provenance: Provenance, references: _References) -> Iterable[str]:
         "Each pixel was described by features of the frozen "
         f"backbone{'s' * many} {backbones}, following HR-Dv2{method}."
     )
-    from napari_hrdv2.core.backbones.loading import backbone_info
+    from napari_hrdv2.core.backbones import backbone_info
 
     patches = [backbone_info(part).patch_size for part in parts]
     if max(patches) > 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.backbones.loading import Backbone, JoinedBackbone
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.context import TaskContext

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from napari_hrdv2.core.backbones.loading import (
-    BackboneInfo,
+from napari_hrdv2.core.backbones import (
+    BackboneSpec,
     backbone_info,
     backbone_names,
     backbone_state,
@@ -15,7 +15,6 @@ from napari_hrdv2.core.backbones.loading import (
 from napari_hrdv2.core.devices import device_names
 from napari_hrdv2.session import FeatureOptions, bytes_text
 
-_BUNDLED = {"embedded": "learned and classical", "filters": "classical filters"}
 _JOINED = ("dinov2-small+filters",)
 _ON_THE_HUB = ("download", "gated")
 
@@ -86,10 +85,9 @@ def _detail(name: str, weights: str | None) -> str:
     lines = []
     for info in _infos(name):
         if info.bundled:
-            lines.append(
-                f"{info.channels} channels and their surroundings, "
-                f"{_BUNDLED[info.name]}; no download"
-            )
+            around = " and context features" if info.context_cell else ""
+            kind = f", {info.description}" if info.description else ""
+            lines.append(f"{info.channels} channels{around}{kind}; no download")
             continue
         state = backbone_state(info.name)
         origin = info.source or "the file of its weights is chosen under More choices"
@@ -139,10 +137,10 @@ def _state(name: str) -> str:
     return {"ready": "ready", "cached": "in cache", "file": "from a file"}[state]
 
 
-def _size(info: BackboneInfo) -> str:
+def _size(info: BackboneSpec) -> str:
     return bytes_text(info.download_bytes) if info.download_bytes else "its files"
 
 
 @cache
-def _infos(name: str) -> tuple[BackboneInfo, ...]:
+def _infos(name: str) -> tuple[BackboneSpec, ...]:
     return tuple(backbone_info(part) for part in name.split("+"))

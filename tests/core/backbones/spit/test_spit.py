@@ -11,20 +11,25 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from napari_hrdv2.core.backbones.spit import (
-    SpitBackbone,
+from napari_hrdv2.core.backbones import LoadOptions, load_backbone
+from napari_hrdv2.core.backbones.spit import specs
+from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
+from napari_hrdv2.core.backbones.spit.encoder import (
     SpitConfig,
     SpitEncoder,
     attention_flow,
-    load_weights,
-    loading,
-    random_weights,
     region_tokens,
 )
-from napari_hrdv2.core.backbones.spit.entries import SPIT_SPECS, SpitSpec
-from napari_hrdv2.core.backbones.spit.loading import load_spit
+from napari_hrdv2.core.backbones.spit.specs import (
+    SPIT_SPECS,
+    SpitSpec,
+    load_spit,
+    load_weights,
+    random_weights,
+)
 from napari_hrdv2.core.backbones.superpixels import pixel_features, superpixels
 from napari_hrdv2.core.errors import WeightsError
+from napari_hrdv2.core.features.superpixels import region_features
 
 FIXTURES = Path(__file__).parents[3] / "fixtures" / "spit"
 STORED = np.load(FIXTURES / "spit_io.npz")
@@ -155,7 +160,7 @@ def test_the_fingerprint_tells_weights_apart():
 @pytest.mark.parametrize("spec", ["identity", "shift:1,2", "lattice:2*flip", "rotate"])
 def test_project_is_the_readout_of_the_dense_map(partition, channels, spec):
     backbone = tiny_backbone(partition=partition)
-    features = backbone.features(entry(channels), spec)
+    features = region_features(backbone, entry(channels), spec)
     assert features.shape == (32, 61, 47)
     weight = np.random.default_rng(0).standard_normal((3, 32))
     dense = np.einsum("kc,cyx->kyx", weight, features.materialize())
@@ -165,7 +170,7 @@ def test_project_is_the_readout_of_the_dense_map(partition, channels, spec):
 
 def test_features_are_the_tokens_of_the_superpixels():
     image = entry(3)
-    features = tiny_backbone().features(image)
+    features = region_features(tiny_backbone(), image)
     labels = superpixels(image)
     raw = region_tokens(pixel_features(image), labels, sigma=0.05)
     expected = tiny_encoder()(raw)[1:][labels]
@@ -179,7 +184,7 @@ def test_features_are_the_tokens_of_the_superpixels():
 def test_any_label_map_may_be_the_partition(spec):
     partition = np.zeros((61, 47), np.uint16)
     partition[5:20, 5:20], partition[30:, 30:], partition[50:, :4] = 9, 400, 9
-    features = tiny_backbone().features(entry(), spec, partition=partition)
+    features = region_features(tiny_backbone(), entry(), spec, partition=partition)
     dense = features.materialize()
     assert set(features.counts) == {3}
     for label in (0, 9, 400):
@@ -191,14 +196,14 @@ def test_any_label_map_may_be_the_partition(spec):
 def test_ticks_are_counted_and_may_end_the_run():
     backbone = tiny_backbone()
     calls = []
-    backbone.features(entry(), "flip", tick=lambda: calls.append(1))
+    region_features(backbone, entry(), "flip", tick=lambda: calls.append(1))
     assert len(calls) == 4 * backbone.steps
 
     def stop():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        backbone.features(entry(), tick=stop)
+        region_features(backbone, entry(), tick=stop)
 
 
 def test_tokens_may_be_kept_in_half_precision():
@@ -206,8 +211,8 @@ def test_tokens_may_be_kept_in_half_precision():
     backbone = SpitBackbone(
         "spit-tiny", config, random_weights(config), token_dtype=torch.float16
     )
-    exact = tiny_backbone().features(entry()).materialize()
-    half = backbone.features(entry())
+    exact = region_features(tiny_backbone(), entry()).materialize()
+    half = region_features(backbone, entry())
     assert half.tokens.dtype == torch.float16
     np.testing.assert_allclose(half.materialize(), exact, atol=5e-3)
 
@@ -250,7 +255,7 @@ def test_saliency_is_constant_in_each_region():
 )
 def test_bad_arguments_are_named(image, options, message):
     with pytest.raises(ValueError, match=message):
-        tiny_backbone().features(image, **options)
+        region_features(tiny_backbone(), image, **options)
 
 
 def test_every_entry_names_a_network_of_its_own():
@@ -264,30 +269,31 @@ def test_every_entry_names_a_network_of_its_own():
 
 @pytest.mark.parametrize("name", ["spit-small", "rvit-small", "spit-small:grid"])
 def test_a_name_gives_a_network_with_random_weights(name):
-    backbone = load_spit(name, "random", torch.device("cpu"))
-    features = backbone.features(entry())
+    backbone = load_backbone(name, "random", "cpu")
+    features = region_features(backbone, entry())
     assert features.shape == (384, 61, 47)
     assert features.tokens.isfinite().all()
 
 
 def test_without_a_file_it_says_where_to_find_one():
-    cpu = torch.device("cpu")
     with pytest.raises(WeightsError, match=r"fetch SPiT-B16 \(w. grad.\) by the link"):
-        load_spit("spit-base", None, cpu)
+        load_backbone("spit-base", None, "cpu")
     with pytest.raises(WeightsError, match="rvit-small: no weights of it were pub"):
-        load_spit("rvit-small", None, cpu)
+        load_backbone("rvit-small", None, "cpu")
 
 
 def test_a_file_of_another_network_is_refused_though_its_tensors_fit(monkeypatch):
     fingerprint = hashlib.md5(CHECKPOINT.read_bytes()).hexdigest()
     entries = {
-        "one": SpitSpec(config=TINY, file="One", md5="0"),
-        "two": SpitSpec(config=TINY, file="Two", md5=fingerprint),
+        "one": SpitSpec(name="one", config=TINY, file="One", md5="0"),
+        "two": SpitSpec(name="two", config=TINY, file="Two", md5=fingerprint),
     }
-    monkeypatch.setattr(loading, "SPIT_SPECS", entries)
-    entries["two:loose"] = replace(entries["two"], compactness=0.0)
+    monkeypatch.setattr(specs, "SPIT_SPECS", entries)
+    options = LoadOptions(CHECKPOINT, torch.device("cpu"))
+    loose = replace(entries["two"], name="two:loose", compactness=0.0)
+    entries["two:loose"] = loose
     for name, compactness in (("two", 0.1), ("two:loose", 0.0)):
-        loaded = load_spit(name, CHECKPOINT, torch.device("cpu"))
+        loaded = load_spit(entries[name], options)
         assert (loaded.name, loaded.compactness) == (name, compactness)
     with pytest.raises(WeightsError, match="is Two, not One; load it as two"):
-        load_spit("one", CHECKPOINT, torch.device("cpu"))
+        load_spit(entries["one"], options)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.backbones.loading import backbone_info, backbone_state
+from napari_hrdv2.core.backbones import backbone_info, backbone_state
 from napari_hrdv2.core.features.superpixels import SuperpixelFeatures
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (45, 71), dtype=np.uint8)

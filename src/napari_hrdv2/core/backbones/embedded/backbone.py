@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
 from itertools import product
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.embedded.network import STRIDE, at_every_scale, padded
-from napari_hrdv2.core.backbones.embedded.tiles import tile_count, tiled
+from napari_hrdv2.core.backbones.base import BackboneSpec, LoadOptions, Tick
+from napari_hrdv2.core.backbones.embedded.network import (
+    STRIDE,
+    at_every_scale,
+    padded,
+    tile_count,
+    tiled,
+)
 from napari_hrdv2.core.backbones.embedded.weights import load_weights
-from napari_hrdv2.core.backbones.filters.bank import STEPS as FILTER_STEPS
-from napari_hrdv2.core.backbones.filters.bank import filter_names, filter_planes
+from napari_hrdv2.core.backbones.filters import STEPS as FILTER_STEPS
+from napari_hrdv2.core.backbones.filters import filter_names, filter_planes
 from napari_hrdv2.core.devices import choose_precision
 from napari_hrdv2.core.ticks import evenly
 
@@ -36,7 +41,7 @@ def standardised(images: Tensor) -> Tensor:
 
 
 def bank_planes(
-    images: Tensor, *, stride: int = STRIDE, tick: Callable[[], None] | None = None
+    images: Tensor, *, stride: int = STRIDE, tick: Tick | None = None
 ) -> Tensor:
     """Return the filter bank's means over patches of standardised images."""
     return filter_planes(
@@ -45,7 +50,7 @@ def bank_planes(
 
 
 class EmbeddedBackbone:
-    """A small network and the filter bank as one; see `Backbone` for the attributes.
+    """A small network and the filter bank as one; see `GridBackbone`.
 
     Parameters
     ----------
@@ -91,7 +96,7 @@ class EmbeddedBackbone:
         return self.network.config.channels + len(filter_names(image_channels))
 
     def channel_weights_for(self, image_channels: int) -> Tensor:
-        """Return how much training found each channel, standardised, to be worth."""
+        """Return the weights that training found for the standardised channels."""
         return self._channel_weights[: self.channels_for(image_channels)]
 
     def to(self, device: str | torch.device) -> Self:
@@ -107,23 +112,12 @@ class EmbeddedBackbone:
         images: Tensor,
         *,
         stride: int,
-        tick: Callable[[], None] | None = None,
+        tick: Tick | None = None,
     ) -> Tensor:
-        """Return the features of every patch of 2 × 2 pixels.
+        """Return the features of every patch of 2 × 2 pixels; see `GridBackbone`.
 
-        Parameters
-        ----------
-        images : (B, 1 or 3, H, W) float32 tensor
-            Of any grey levels; each image is brought to mean 0 and deviation 1.
-        stride : int
-            2, or 1 for patches that overlap.
-        tick : callable, optional
-            Called `steps` times. What it raises ends the pass.
-
-        Returns
-        -------
-        (B, h, w, C) float16 tensor
-            h = 1 + (H - 2) // stride, w likewise.
+        Images may have any grey levels: each is brought to mean 0 and deviation 1. The
+        stride is 2, or 1 for patches that overlap.
         """
         learned = self.network.config.channels
         images = standardised(images)
@@ -156,9 +150,7 @@ class EmbeddedBackbone:
                 place.copy_(inside.movedim(1, -1))
         return tokens
 
-    def _step(
-        self, tick: Callable[[], None] | None, shapes: list[torch.Size]
-    ) -> Callable[[], None]:
+    def _step(self, tick: Tick | None, shapes: list[torch.Size]) -> Tick:
         """Return what the network calls after each block of each tile."""
         tiles = sum(
             tile_count(height >> scale, width >> scale)
@@ -166,3 +158,25 @@ class EmbeddedBackbone:
             for scale in range(self.network.config.scales)
         )
         return evenly(tick, tiles * self.network.steps, NETWORK_STEPS)
+
+
+def load_embedded(spec: BackboneSpec, options: LoadOptions) -> EmbeddedBackbone:
+    """Return the embedded backbone, with the weights of the package or of a file."""
+    return EmbeddedBackbone(options.device, options.dtype, options.weights)
+
+
+EMBEDDED = BackboneSpec(
+    name="embedded",
+    loader=load_embedded,
+    channels=226,
+    rgb_channels=241,
+    patch_size=EmbeddedBackbone.patch_size,
+    description="learned and classical",
+    licence="BSD-3-Clause",
+    bundled=True,
+    default_transforms=EmbeddedBackbone.default_transforms,
+    absolute_levels=EmbeddedBackbone.absolute_levels,
+    context_cell=EmbeddedBackbone.context_cell,
+    activations=EmbeddedBackbone.activations,
+    half_activations=2,
+)

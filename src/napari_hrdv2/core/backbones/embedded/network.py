@@ -19,36 +19,29 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 STRIDE = 2  # pixels between features, along each axis
+TILE = 1024  # features along a tile's side
+HALO = 144  # features around it that are computed too: as far as the network looks
+# Tiles must begin where the coarsest grid of the network has a place, so that
+# STRIDE * (TILE - HALO) is a multiple of 32.
 
 
 @dataclass(frozen=True)
 class ConvNetConfig:
-    """The shape of a `ConvNet`.
+    """The shape of a `ConvNet`."""
 
-    Attributes
-    ----------
-    stem : int
-        Channels of the convolution at full resolution.
-    widths : tuple of int
-        Channels at 1/2, 1/4, 1/8 … of the resolution.
-    outputs : int
-        Channels of the features of one scale.
-    scales : int
-        How many copies of the image it is run on, each half as large as the one before.
-    """
-
-    stem: int = 16
-    widths: tuple[int, ...] = (48, 64, 96, 128, 128)
-    outputs: int = 48
-    scales: int = 3
+    stem: int = 16  # channels of the convolution at full resolution
+    widths: tuple[int, ...] = (48, 64, 96, 128, 128)  # at 1/2, 1/4, 1/8 … of it
+    outputs: int = 48  # channels of the features of one scale
+    scales: int = 3  # copies of the image, each half as large as the one before
 
     @property
     def channels(self) -> int:
@@ -67,13 +60,9 @@ class ConvNetConfig:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Return the shape that `to_json` wrote down."""
-        content = json.loads(text)
-        return cls(
-            int(content["stem"]),
-            tuple(content["widths"]),
-            int(content["outputs"]),
-            int(content["scales"]),
-        )
+        shape = json.loads(text)
+        stem, outputs, scales = (int(shape[k]) for k in ("stem", "outputs", "scales"))
+        return cls(stem, tuple(shape["widths"]), outputs, scales)
 
 
 class _Unit(nn.Module):
@@ -119,12 +108,7 @@ class _Block(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """From pixels to features at half the resolution.
-
-    Parameters
-    ----------
-    config : ConvNetConfig
-    """
+    """From pixels to features at half the resolution."""
 
     def __init__(self, config: ConvNetConfig) -> None:
         super().__init__()
@@ -150,7 +134,7 @@ class ConvNet(nn.Module):
     def forward(
         self, images: Tensor, tick: Callable[[], None] = lambda: None
     ) -> Tensor:
-        """Return the features of one scale.
+        """Return the features of one scale, (B, outputs, H / 2, W / 2).
 
         Parameters
         ----------
@@ -158,10 +142,6 @@ class ConvNet(nn.Module):
             Standardised; H and W are even.
         tick : callable, optional
             Called after each block. What it raises ends the pass.
-
-        Returns
-        -------
-        (B, outputs, H / 2, W / 2) tensor
         """
         height, width = (length // STRIDE for length in images.shape[2:])
         planes = self.stem(padded(images, 1 << len(self.down)))
@@ -191,18 +171,8 @@ def at_every_scale(
 ) -> Iterator[Tensor]:
     """Yield the features of an image and of smaller copies of it, on one grid.
 
-    Parameters
-    ----------
-    run : callable
-        A `ConvNet`, or what applies one tile by tile.
-    images : (B, 3, H, W) tensor
-        Standardised; H and W are multiples of ``2**scales``.
-    scales : int
-        How many copies, each half as large as the one before.
-
-    Yields
-    ------
-    (B, outputs, H / 2, W / 2) tensor
+    Each copy is half as large as the one before; H and W of the (B, 3, H, W) image are
+    multiples of ``2**scales``. `run` applies a `ConvNet`, as a whole or tile by tile.
     """
     for factor in (2**scale for scale in range(scales)):
         yield _enlarged(run(functional.avg_pool2d(images, factor)), factor)
@@ -218,3 +188,43 @@ def _enlarged(planes: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return planes
     return functional.interpolate(planes, scale_factor=factor, mode="bilinear")
+
+
+# --- Images of any size, tile by tile -------------------------------------------------
+def tiled(network: ConvNet, images: Tensor, tick: Callable[[], None]) -> Tensor:
+    """Return what the network makes of (B, 3, H, W) images, tile by tile.
+
+    It equals what the network makes of the whole but for rounding.
+    """
+    rows, columns = (list(_spans(length // STRIDE)) for length in images.shape[2:])
+    if len(rows) == len(columns) == 1:
+        whole: Tensor = network(images, tick)
+        return whole
+    shape = len(images), network.config.outputs, rows[-1][1].stop, columns[-1][1].stop
+    features = images.new_empty(shape)
+    for (row, row_kept), (column, column_kept) in product(rows, columns):
+        window = images[..., _in_pixels(row), _in_pixels(column)]
+        tile = network(window.contiguous(memory_format=torch.channels_last), tick)
+        inner = tile[..., _within(row_kept, row), _within(column_kept, column)]
+        features[..., row_kept, column_kept] = inner
+    return features
+
+
+def tile_count(height: int, width: int) -> int:
+    """Return how many tiles an image of so many pixels has."""
+    return len(list(_spans(height // STRIDE))) * len(list(_spans(width // STRIDE)))
+
+
+def _spans(length: int) -> Iterator[tuple[slice, slice]]:
+    """Yield stretches of a grid to look at, and the part of each that is kept."""
+    for start in range(0, length, TILE):
+        end = min(start + TILE, length)
+        yield slice(max(start - HALO, 0), min(end + HALO, length)), slice(start, end)
+
+
+def _in_pixels(span: slice) -> slice:
+    return slice(span.start * STRIDE, span.stop * STRIDE)
+
+
+def _within(kept: slice, seen: slice) -> slice:
+    return slice(kept.start - seen.start, kept.stop - seen.start)

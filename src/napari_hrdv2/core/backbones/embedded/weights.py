@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.core.backbones.checkpoint import fingerprint
 from napari_hrdv2.core.backbones.embedded.network import ConvNet, ConvNetConfig
-from napari_hrdv2.core.backbones.filters.bank import filter_names
-from napari_hrdv2.core.backbones.vit.weights import fingerprint
+from napari_hrdv2.core.backbones.filters import filter_names
 from napari_hrdv2.core.errors import WeightsError
 
 _UNREADABLE = (OSError, SafetensorError)
@@ -24,21 +24,11 @@ BUNDLED = Path(__file__).with_name("embedded.safetensors")
 
 @dataclass(frozen=True)
 class EmbeddedWeights:
-    """What training made.
+    """What training made."""
 
-    Attributes
-    ----------
-    network : ConvNet
-        With the normalisation folded into the convolutions.
-    trust : (C,) float32 tensor
-        Of the network's channels and the filter bank's on RGB images, see `Features`.
-    hash : str
-        The fingerprint of both.
-    """
-
-    network: ConvNet
-    channel_weights: Tensor
-    hash: str
+    network: ConvNet  # with the normalisation folded into the convolutions
+    channel_weights: Tensor  # (C,), of the network and of the filter bank on RGB images
+    hash: str  # the fingerprint of both
 
 
 def save_weights(
@@ -57,17 +47,10 @@ def save_weights(
 
 
 def load_weights(source: str | os.PathLike[str] | None = None) -> EmbeddedWeights:
-    """Return weights ready to compute with.
+    """Return weights ready to compute with, or raise WeightsError.
 
-    Parameters
-    ----------
-    source : path-like or "random", optional
-        A file that ``training/train.py`` wrote; by default the one of the package.
-
-    Raises
-    ------
-    WeightsError
-        If the file is none of this backbone.
+    They are those of the package, of a file that ``training/train.py`` wrote, or
+    ``"random"``.
     """
     if source == "random":
         return _random_weights()

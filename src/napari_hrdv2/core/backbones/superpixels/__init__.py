@@ -1,20 +1,21 @@
 """Dividing an image into regions: superpixels, squares, cells about random points."""
 
-from napari_hrdv2.core.backbones.superpixels.cells import pca_tree, squares
-from napari_hrdv2.core.backbones.superpixels.hierarchy import (
+from napari_hrdv2.core.backbones.superpixels.merging import (
     COMPACTNESS,
     LEVELS,
     hierarchy,
     superpixels,
 )
-from napari_hrdv2.core.backbones.superpixels.label_maps import (
-    borders,
-    boxes_of,
-    numbered,
-)
 from napari_hrdv2.core.backbones.superpixels.pixels import (
     pixel_features,
     vertex_features,
+)
+from napari_hrdv2.core.backbones.superpixels.regions import (
+    borders,
+    boxes_of,
+    numbered,
+    pca_tree,
+    squares,
 )
 
 __all__ = [

@@ -18,8 +18,6 @@ from napari_hrdv2.core.errors import WeightsError
 
 State = Mapping[str, Tensor]
 
-# Under these a training run wraps its dictionaries; the first that is there is taken.
-WRAPPERS = ("state_dict", "model", "teacher")
 # In front of the names. A file with a student and a teacher gives the student, as the
 # evaluation of its authors does, unless the teacher is asked for.
 STUDENTS, TEACHER = ("model.", "student."), "teacher."
@@ -86,19 +84,10 @@ _NAMES = tuple(
 
 
 def original_names(state: State, *, teacher: bool = False) -> dict[str, Tensor]:
-    """Return the tensors under the names of our network, without extras.
+    """Return the tensors of a checkpoint under the names of our network, no extras.
 
-    Parameters
-    ----------
-    state : mapping of str to tensor
-        As a checkpoint names them.
-    teacher : bool
-        Whether the teacher is wanted of a file that has a student and a teacher.
-
-    Raises
-    ------
-    WeightsError
-        If the file has a student alone and the teacher is wanted.
+    Of a file with a student and a teacher it takes the student, or the teacher if that
+    is wanted; WeightsError if there is none.
     """
     bare = _without_prefixes(state, teacher=teacher)
     bare = {name: x for name, x in bare.items() if not _EXTRAS.match(name)}

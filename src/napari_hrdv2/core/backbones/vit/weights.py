@@ -10,19 +10,24 @@ those of their own repositories, only under other names.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.files.checkpoint import read_checkpoint, weights_file
+from napari_hrdv2.core.backbones.checkpoint import (
+    Weights,
+    matched,
+    misfit,
+    read_checkpoint,
+    read_json,
+    weights_file,
+)
 from napari_hrdv2.core.backbones.vit.key_names import original_names
 from napari_hrdv2.core.backbones.vit.model import (
     IMAGENET_DEVIATION,
@@ -35,23 +40,6 @@ from napari_hrdv2.core.backbones.vit.model import (
 from napari_hrdv2.core.errors import WeightsError
 
 _PERIODS = "rope_embed.periods"
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The tensors of a network and their fingerprint.
-
-    Attributes
-    ----------
-    state : dict of str to tensor
-        A state dict for `VisionTransformer`, on the CPU.
-    hash : str
-        The first 16 hexadecimal digits of a sha256 of the tensors: the same whatever
-        the file was and however it named them.
-    """
-
-    state: dict[str, Tensor]
-    hash: str
 
 
 def load_weights(
@@ -68,7 +56,6 @@ def load_weights(
     path : path-like
         A checkpoint, or a folder that holds one.
     config : ViTConfig
-        The network the weights are for.
     known : mapping of str to ViTConfig, optional
         Networks to suggest when the checkpoint fits one of them instead.
     teacher : bool
@@ -86,23 +73,7 @@ def load_weights(
         # Only DINOv3's repository keeps them in its files; others compute them.
         state.setdefault(_PERIODS, rotary_periods(config))
     _require_match(state, config, source=str(file), known=known or {})
-    wanted = {name: state[name].float() for name in _shapes(config)}
-    for name, x in wanted.items():
-        if not torch.isfinite(x).all():
-            raise WeightsError(
-                f"weights: {file} holds NaN or infinite numbers in {name}; fetch it "
-                "again, or take another checkpoint"
-            )
-    return Weights(wanted, fingerprint(wanted))
-
-
-def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """Hash names, shapes and float32 numbers."""
-    fingerprint = hashlib.sha256()
-    for name, x in state.items():
-        fingerprint.update(f"{name} {tuple(x.shape)}\n".encode())
-        fingerprint.update(x.contiguous().numpy().data)
-    return fingerprint.hexdigest()[:16]
+    return matched(state, _shapes(config), file)
 
 
 def random_weights(config: ViTConfig, *, seed: int = 0) -> Weights:
@@ -147,27 +118,10 @@ def _require_match(
     want = _shapes(config)
     if have == want:
         return
-    misshaped = [
-        f"{name} (is {have[name]}, must be {want[name]})"
-        for name in want
-        if name in have and have[name] != want[name]
-    ]
-    problems = [
-        _listing("missing", [name for name in want if name not in have]),
-        _listing("unexpected", [name for name in have if name not in want]),
-        _listing("misshaped", misshaped),
-    ]
     raise WeightsError(
-        f"weights: {source} does not fit: {'; '.join(p for p in problems if p)}"
+        f"weights: {source} does not fit: {misfit(have, want)}"
         f"{_advice(have, config, known)}"
     )
-
-
-def _listing(word: str, names: list[str], show: int = 3) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - show} more" if len(names) > show else ""
-    return f"{word} {', '.join(names[:show])}{more}"
 
 
 def _advice(
@@ -203,9 +157,9 @@ def read_config(path: str | os.PathLike[str]) -> ViTConfig:
     is none, the defaults are those of transformers.
     """
     path = Path(path)
-    content = _read_json(path)
+    content = read_json(path)
     beside = path.parent / "preprocessor_config.json"
-    pixels = _read_json(beside) if beside.is_file() else {}
+    pixels = read_json(beside) if beside.is_file() else {}
     return config_from({**pixels, **content}, source=str(path))
 
 
@@ -216,22 +170,12 @@ def tells_normalisation(path: str | os.PathLike[str]) -> bool:
     nothing is known: their ``preprocessor_config.json`` is needed too.
     """
     supervised = ("vit", "deit")
-    return knows_type(path) and _read_json(Path(path))["model_type"] not in supervised
+    return knows_type(path) and read_json(Path(path))["model_type"] not in supervised
 
 
 def knows_type(path: str | os.PathLike[str]) -> bool:
     """Return whether `read_config` knows the type of model in a ``config.json``."""
-    return _read_json(Path(path)).get("model_type") in _KINDS
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"weights: {path} is not a readable {path.name}") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"weights: {path} is not a readable {path.name}")
-    return content
+    return read_json(Path(path)).get("model_type") in _KINDS
 
 
 def config_from(content: Mapping[str, Any], *, source: str) -> ViTConfig:

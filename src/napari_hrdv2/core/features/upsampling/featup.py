@@ -24,9 +24,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_hrdv2.core.backbones.files.checkpoint import read_checkpoint, weights_file
-from napari_hrdv2.core.backbones.files.hub import SHARED_FOLDER
-from napari_hrdv2.core.backbones.vit.weights import fingerprint
+from napari_hrdv2.core.backbones.checkpoint import (
+    fingerprint,
+    read_checkpoint,
+    weights_file,
+)
+from napari_hrdv2.core.backbones.hub import SHARED_FOLDER
 from napari_hrdv2.core.errors import WeightsError
 
 PATTERN = "*_jbu_stack_cocostuff.ckpt"

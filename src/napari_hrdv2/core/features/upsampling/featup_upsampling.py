@@ -37,10 +37,9 @@ if TYPE_CHECKING:
 FACTOR = 2**STAGES
 _BAND = 8  # values of a coarse map that 7 neighbouring fine ones are interpolated from
 Taps = tuple[Tensor, Tensor]
-# Per pixel of the finest stage: memory that is kept, and what comes on top meanwhile;
-# and floating-point operations, once for an image. The coarser stages add a third.
+# Per pixel of the finest stage: memory that is kept, and what comes on top meanwhile.
+# The coarser stages add a third.
 _KEPT_BYTES, _WORKING_BYTES = 2 * WIDTH**2 * 4 / 3, 1300
-_OPERATIONS = 2 * (3 * 32 + 32 * 32 + 49 * 32 + 52 * 49 + 49 * 49) * 4 / 3
 
 
 class JbuUpsampler:
@@ -221,20 +220,16 @@ def _seen(guide: Tensor, rows: Axis, columns: Axis) -> Tensor:
     return (pixels[:, spans[0], spans[1]] - mean) / deviation
 
 
-def jbu_cost(pixels: int, stride: int) -> tuple[int, int, int]:
+def jbu_cost(pixels: int, stride: int) -> tuple[int, int]:
     """Return what an image of so many pixels takes, before it starts.
 
     Returns
     -------
     kept, working : int
         Bytes of memory that stay, and that come on top while the kernels are computed.
-    operations : int
     """
     finest = pixels * (FACTOR / stride) ** 2
-    kept, working, done = (
-        round(each * finest) for each in (_KEPT_BYTES, _WORKING_BYTES, _OPERATIONS)
-    )
-    return kept, working, done
+    return round(_KEPT_BYTES * finest), round(_WORKING_BYTES * finest)
 
 
 def jbu_upsampler(

@@ -23,10 +23,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_hrdv2.core.backbones.files.checkpoint import read_checkpoint, weights_file
-from napari_hrdv2.core.backbones.files.hub import SHARED_FOLDER
+from napari_hrdv2.core.backbones.checkpoint import (
+    fingerprint,
+    read_checkpoint,
+    weights_file,
+)
+from napari_hrdv2.core.backbones.hub import SHARED_FOLDER
 from napari_hrdv2.core.backbones.vit.model import IMAGENET_DEVIATION, IMAGENET_MEAN
-from napari_hrdv2.core.backbones.vit.weights import fingerprint
 from napari_hrdv2.core.errors import WeightsError
 
 FILE = "naf_release.pth"

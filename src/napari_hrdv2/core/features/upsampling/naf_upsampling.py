@@ -35,10 +35,8 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.upsampling.naf import NafNetwork
 
 REACH = 4  # tokens to each side that a pixel takes from
-# Per pixel of the image: memory that is kept, and what comes on top meanwhile; and
-# floating-point operations, of the network and of its attention.
+# Per pixel of the image: memory that is kept, and what comes on top meanwhile.
 KEPT_BYTES, WORKING_BYTES = 4 * 81 * 2, 1700
-OPERATIONS = 2 * (662_528 + 81 * 256)
 
 
 @dataclass(frozen=True)

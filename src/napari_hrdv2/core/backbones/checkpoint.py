@@ -2,22 +2,87 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
 import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.vit.key_names import WRAPPERS
 from napari_hrdv2.core.errors import WeightsError, is_out_of_memory
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 # How torch.save began its files before it wrote archives: a pickled number.
 _BEFORE_ARCHIVES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
 _PREFERRED = ("model.safetensors", "pytorch_model.bin")
+# Under these a training run wraps its dictionaries; the first that is there is taken.
+_WRAPPERS = ("state_dict", "model", "teacher")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a network and their fingerprint."""
+
+    state: dict[str, Tensor]  # under the names of our network, on the CPU
+    hash: str  # the same whatever the file was and however it named them
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """Return 16 digits of a sha256 of names, shapes and float32 numbers."""
+    hashed = hashlib.sha256()
+    for name, x in state.items():
+        hashed.update(f"{name} {tuple(x.shape)}\n".encode())
+        hashed.update(x.contiguous().numpy().data)
+    return hashed.hexdigest()[:16]
+
+
+def require_finite(state: Mapping[str, Tensor], file: Path) -> None:
+    """Raise WeightsError where a tensor holds NaN or infinite numbers."""
+    for name, x in state.items():
+        if not torch.isfinite(x).all():
+            raise WeightsError(
+                f"weights: {file} holds NaN or infinite numbers in {name}; fetch it "
+                "again, or take another checkpoint"
+            )
+
+
+def matched(state: Mapping[str, Tensor], names: Iterable[str], file: Path) -> Weights:
+    """Return the named tensors in float32, if all of their numbers are finite."""
+    wanted = {name: state[name].float() for name in names}
+    require_finite(wanted, file)
+    return Weights(wanted, fingerprint(wanted))
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def misfit(have: Shapes, want: Shapes) -> str:
+    """Return which tensors are missing, unexpected or misshaped, or ""."""
+    misshaped = [
+        f"{name} (is {have[name]}, must be {want[name]})"
+        for name in want
+        if name in have and have[name] != want[name]
+    ]
+    problems = (
+        listing("missing", [name for name in want if name not in have]),
+        listing("unexpected", [name for name in have if name not in want]),
+        listing("misshaped", misshaped),
+    )
+    return "; ".join(problem for problem in problems if problem)
+
+
+def listing(word: str, names: list[str], show: int = 3) -> str:
+    """Return a word and the first names after it, or "" for none."""
+    if not names:
+        return ""
+    more = f" and {len(names) - show} more" if len(names) > show else ""
+    return f"{word} {', '.join(names[:show])}{more}"
 
 
 def weights_file(path: str | os.PathLike[str]) -> Path:
@@ -38,6 +103,17 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
         f"weights: the folder {path} must hold model.safetensors or a single "
         f"checkpoint ({', '.join(_SUFFIXES)}); it holds {names}"
     )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a file that holds a JSON object, such as a config.json."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"weights: {path} is not a readable {path.name}") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"weights: {path} is not a readable {path.name}")
+    return content
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -121,7 +197,7 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     """Unwrap the dictionaries of a training run until tensors appear."""
     while isinstance(content, dict):
         tensors = {n: x for n, x in content.items() if isinstance(x, Tensor)}
-        inner = [content[w] for w in WRAPPERS if isinstance(content.get(w), dict)]
+        inner = [content[w] for w in _WRAPPERS if isinstance(content.get(w), dict)]
         if tensors and not inner:
             return tensors
         if not inner:

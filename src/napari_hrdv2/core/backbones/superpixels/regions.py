@@ -1,28 +1,59 @@
-"""Regions that don't look at the image: squares, and cells about random points."""
+"""Label maps: which region each pixel belongs to, and regions that ignore the image."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.superpixels.label_maps import numbered
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 
-def squares(shape: tuple[int, int], side: int = 16) -> Tensor:
-    """Return the grid of squares of a plain ViT; the last ones may be cut.
+def numbered(labels: Tensor) -> Tensor:
+    """Return a label map with the labels 0 to n - 1 in the order of their values.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        (H, W).
-    side : int
-
-    Returns
-    -------
-    (H, W) int64 tensor
+    What has one value is one region, be it in several pieces.
     """
+    numbers: Tensor = torch.unique(labels, return_inverse=True)[1]
+    return numbers
+
+
+def borders(labels: ArrayLike) -> NDArray[np.bool_]:
+    """Return where a pixel has another label than the one to its right or below."""
+    labels = np.asarray(labels)
+    edge = np.zeros(labels.shape, bool)
+    edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    edge[:-1] |= labels[:-1] != labels[1:]
+    return edge
+
+
+def boxes_of(labels: Tensor) -> Tensor:
+    """Return the first row and column and the last row and column of every region.
+
+    A (4, n) tensor for an (H, W) label map with 0 to n - 1, none missing.
+    """
+    width = labels.shape[1]
+    flat = labels.flatten()
+    pixels = torch.arange(len(flat), device=flat.device)
+    rows, columns = pixels // width, pixels % width
+    boxes = flat.new_zeros(4, int(flat.max()) + 1)
+    for target, source, how in zip(
+        boxes,
+        (rows, columns, rows, columns),
+        ("amin", "amin", "amax", "amax"),
+        strict=True,
+    ):
+        target.scatter_reduce_(0, flat, source, how, include_self=False)
+    return boxes
+
+
+# --- Squares, and cells about random points -------------------------------------------
+def squares(shape: tuple[int, int], side: int = 16) -> Tensor:
+    """Return the grid of squares of a plain ViT; the last ones may be cut."""
     height, width = shape
     rows, columns = torch.arange(height) // side, torch.arange(width) // side
     return rows[:, None] * int(columns[-1] + 1) + columns
@@ -41,10 +72,6 @@ def pca_tree(
         Rows and columns; by default 1.1 √(H W) of a scrambled Sobol sequence.
     seed : int
         Of the sequence.
-
-    Returns
-    -------
-    (H, W) int64 tensor
 
     Notes
     -----

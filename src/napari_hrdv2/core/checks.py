@@ -1,4 +1,4 @@
-"""What label images and masks must be."""
+"""What images, label images and masks must be."""
 
 from __future__ import annotations
 
@@ -36,3 +36,24 @@ def checked_mask(
             f"{tuple(shape)}"
         )
     return mask if mask.any() else None
+
+
+def check_grey_or_rgb(name: str, image_channels: int) -> None:
+    """Raise ValueError unless a backbone of that name can take so many channels."""
+    if image_channels not in (1, 3):
+        raise ValueError(
+            f"image: {name} takes 1 (grey) or 3 (RGB) channels, not {image_channels}"
+        )
+
+
+def checked_partition(
+    partition: ArrayLike, shape: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Return (H, W) region numbers of an image of that shape, or raise ValueError."""
+    labels = np.asarray(partition)
+    if labels.shape != tuple(shape) or labels.dtype.kind not in "biu":
+        raise ValueError(
+            f"partition: {labels.dtype} of shape {labels.shape} does not fit an image "
+            f"of shape {tuple(shape)}; whole numbers of that shape are needed"
+        )
+    return labels.astype(np.int64)

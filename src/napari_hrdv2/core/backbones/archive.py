@@ -13,46 +13,40 @@ References
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 from napari_hrdv2.core.atomic import atomic_path
-from napari_hrdv2.core.backbones.files.downloads import download_files
-from napari_hrdv2.core.backbones.files.hub import Progress, sha256
-from napari_hrdv2.core.backbones.files.manifest import (
-    MANIFEST,
-    Member,
-    manifest_of,
-    read_manifest,
-    refused,
-)
-from napari_hrdv2.core.backbones.registry import require_known
+from napari_hrdv2.core.backbones.hub import files_of, sha256
+from napari_hrdv2.core.backbones.registry import backbone_info
 from napari_hrdv2.core.errors import WeightsError
 
+if TYPE_CHECKING:
+    from napari_hrdv2.core.backbones.base import Progress
+
 _PIECE_BYTES = 1 << 20
+MANIFEST = "manifest.json"
+_FORMAT = 1
+_LARGEST = 1 << 20  # bytes of a manifest
+_ENCRYPTED = 1  # the flag of a member
+_SUFFIXES = (".safetensors", ".json", ".bin", ".ckpt", ".pth", ".pt")
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"  # of a path; no dot first, so no ..
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What importing did.
+    """What importing did."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        The backbones that can be loaded now.
-    written, present : int
-        Files that were put into the folder, and that had been there already.
-    folder : pathlib.Path
-    """
-
-    names: tuple[str, ...]
-    written: int
-    present: int
+    names: tuple[str, ...]  # of the backbones that can be loaded now
+    written: int  # files that were put into the folder
+    present: int  # files that had been there already
     folder: Path
 
 
@@ -68,30 +62,20 @@ def export_weights(
     ----------
     names : sequence of str
         As `load_backbone` takes them, except joined ones. What is not on this machine
-        is downloaded.
+        is downloaded; names that come with the package are refused.
     path : path-like
         The file to write. One that exists is refused.
     progress : callable, optional
         Called with bytes done and bytes in all, of each download and of the writing.
-
-    Raises
-    ------
-    FileExistsError
-        If the file exists.
-    ValueError
-        If a name is unknown, or comes with the package.
-    WeightsError
-        If weights cannot be had.
     """
     if not names:
         raise ValueError("names: there are none; name at least one backbone")
     if Path(path).exists():
         raise FileExistsError(f"{os.fspath(path)} exists; choose another name")
-    for name in names:
-        require_known(name)
+    specs = [backbone_info(name) for name in names]
     paths: dict[Member, Path] = {}
-    for name in names:
-        for file in download_files(name, progress):
+    for spec in specs:
+        for file in files_of(spec, progress):
             member = Member(
                 repository=file.repository,
                 commit=file.commit,
@@ -131,8 +115,6 @@ def import_weights(
         What `export_weights` wrote.
     folder : path-like, optional
         A folder to share, see NAPARI_HRDV2_WEIGHTS; the Hub's cache by default.
-    progress : callable, optional
-        Called with bytes done and bytes in all.
 
     Raises
     ------
@@ -161,7 +143,7 @@ def import_weights(
             for number, member in enumerate(missing):
                 _extract(archive, member, Path(temporary, str(number)), reported, path)
             for number, member in enumerate(missing):
-                place = target / member.place
+                place = member.place(target)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(Path(temporary, str(number)), place)
     for member in members:
@@ -172,7 +154,7 @@ def import_weights(
 # --- The folder -----------------------------------------------------------------------
 def _is_present(member: Member, folder: Path) -> bool:
     """Return whether the file is there already; raise where another is in its place."""
-    place = folder / member.place
+    place = member.place(folder)
     if not os.path.lexists(place):
         return False
     if place.is_file() and sha256(place) == member.sha256:
@@ -182,12 +164,8 @@ def _is_present(member: Member, folder: Path) -> bool:
     )
 
 
-def _newest(member: Member, folder: Path) -> Path:
-    return folder / member.home / "refs" / "main"
-
-
 def _require_newest(member: Member, folder: Path) -> None:
-    known = _newest(member, folder)
+    known = member.newest_commit(folder)
     if not member.newest or not known.is_file():
         return
     commit = known.read_text(encoding="utf-8").strip()
@@ -199,7 +177,7 @@ def _require_newest(member: Member, folder: Path) -> None:
 
 
 def _point_to_newest(member: Member, folder: Path) -> None:
-    place = _newest(member, folder)
+    place = member.newest_commit(folder)
     if member.newest and not place.is_file():
         place.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(place) as temporary:
@@ -246,3 +224,111 @@ class _Counted:
             self._done += len(piece)
             if self._progress is not None:
                 self._progress(self._done, self._total)
+
+
+# --- The manifest ---------------------------------------------------------------------
+@dataclass(frozen=True)
+class Member:
+    """A file of the archive, as the manifest describes it."""
+
+    repository: str  # "owner/name"
+    commit: str
+    filename: str  # in the repository, with / between folders
+    newest: bool  # whether the newest commit is meant, not this one in particular
+    bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        for key, kind in Member.__annotations__.items():
+            if type(getattr(self, key)).__name__ != kind:
+                raise ValueError(f"its {key} is {getattr(self, key)!r}, not {kind}")
+        for key, pattern in (
+            ("repository", f"(?!.*--){_PART}/{_PART}"),
+            ("commit", "[0-9a-f]{40}"),
+            ("filename", f"{_PART}(/{_PART})*"),
+            ("sha256", "[0-9a-f]{64}"),
+        ):
+            if not re.fullmatch(pattern, getattr(self, key)):
+                raise ValueError(f"its {key} is {getattr(self, key)!r}")
+        if not self.filename.endswith(_SUFFIXES):
+            raise ValueError(f"{self.filename} is not a kind of file for weights")
+
+    @property
+    def name(self) -> str:
+        """The name in the archive."""
+        return f"{self.repository}/{self.commit}/{self.filename}"
+
+    def home(self, cache: Path) -> Path:
+        """Return the folder of its repository."""
+        return cache / f"models--{self.repository.replace('/', '--')}"
+
+    def place(self, cache: Path) -> Path:
+        """Return where in a cache it belongs."""
+        return self.home(cache) / "snapshots" / self.commit / self.filename
+
+    def newest_commit(self, cache: Path) -> Path:
+        """Return the file that tells the newest commit of its repository."""
+        return self.home(cache) / "refs" / "main"
+
+
+def read_manifest(
+    archive: zipfile.ZipFile, path: str | os.PathLike[str]
+) -> tuple[tuple[str, ...], list[Member]]:
+    """Return the names and the files, if an archive holds these and no others."""
+    entries = archive.infolist()
+    if sum(entry.filename == MANIFEST for entry in entries) != 1:
+        raise refused(path, f"it has no {MANIFEST}")
+    if archive.getinfo(MANIFEST).file_size > _LARGEST:
+        raise refused(path, f"its {MANIFEST} is too large")
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
+            raise refused(path, f"{entry.filename} in it is compressed or encrypted")
+    try:
+        names, members = _parsed(json.loads(archive.read(MANIFEST)))
+    except (ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise refused(path, f"its {MANIFEST} is not understood: {error}") from error
+    expected = {member.name: member for member in members}
+    if len(expected) != len(members):
+        raise refused(path, f"its {MANIFEST} has a file twice")
+    found = [entry.filename for entry in entries if entry.filename != MANIFEST]
+    strange = [name for name in found if name not in expected]
+    if strange:
+        raise refused(path, f"it holds {strange[0]!r}, which {MANIFEST} does not name")
+    if len(found) != len(members):
+        raise refused(path, "a file of its manifest is missing or there twice")
+    for member in members:
+        if member.bytes != archive.getinfo(member.name).file_size:
+            raise refused(path, f"{member.name} in it has another size")
+    return names, members
+
+
+def manifest_of(names: Sequence[str], members: Iterable[Member]) -> str:
+    """Return the text of the manifest for backbones and their files."""
+    content = {
+        "format": _FORMAT,
+        "names": list(dict.fromkeys(names)),
+        "files": [asdict(member) for member in members],
+    }
+    return json.dumps(content, indent=1)
+
+
+def _parsed(content: Any) -> tuple[tuple[str, ...], list[Member]]:
+    version = content["format"]
+    if version != _FORMAT:
+        raise ValueError(f"its format is {version!r}; {_FORMAT} can be read")
+    strange = content.keys() - {"format", "names", "files"}
+    if strange:
+        raise ValueError(f"{sorted(strange)[0]!r} is unknown")
+    names = tuple(content["names"])
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"{name!r} is no name")
+        backbone_info(name)
+    return names, [Member(**entry) for entry in content["files"]]
+
+
+def refused(path: str | os.PathLike[str], why: str) -> WeightsError:
+    """Return the error for a file that is not as it must be."""
+    return WeightsError(
+        f"weights: {os.fspath(path)} is not a file of `backbones export`: {why}"
+    )

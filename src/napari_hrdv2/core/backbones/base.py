@@ -1,0 +1,295 @@
+"""What a backbone is, and the row that describes one in the registry."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, Self
+
+import torch
+
+from napari_hrdv2.core.checks import check_grey_or_rgb
+from napari_hrdv2.core.devices import choose_precision
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from torch import Tensor
+
+Source = str | os.PathLike[str] | None
+Progress = Callable[[int, int], None]
+Tick = Callable[[], None]
+
+
+# --- Backbones in memory --------------------------------------------------------------
+class GridBackbone(Protocol):
+    """What turns a batch of images into a grid of tokens."""
+
+    name: str  # the registry's, or the Hub id
+    channels: int  # of a token; see `channels_for`
+    patch_size: int  # side of the square of pixels that a token stands for
+    # Whether shifting or flipping the image does the same to the tokens, so that
+    # transforms of the image add nothing.
+    equivariant: bool
+    default_transforms: str  # the transform set that "auto" stands for
+    absolute_levels: bool  # whether brightness and contrast change the tokens
+    activations: int  # memory that a pass needs, in units of that of its tokens
+    context_cell: int  # side of the cells that context features are means of; 0: none
+    device: torch.device  # where tokens are computed
+    dtype: torch.dtype  # the number format they come in
+    weights_hash: str  # the fingerprint of the weights; empty where there are none
+    steps: int  # how often `tokens` calls ``tick``
+
+    def tokens(
+        self, images: Tensor, *, stride: int, tick: Tick | None = None
+    ) -> Tensor:
+        """Return the tokens of a batch of images.
+
+        Parameters
+        ----------
+        images : (B, 1 or 3, H, W) float32 tensor
+            Nominally in 0..1, on `device`; H and W are `patch_size` plus a whole
+            number of strides.
+        stride : int
+            Pixels between tokens.
+        tick : callable, optional
+            Called `steps` times. What it raises ends the computation.
+
+        Returns
+        -------
+        (B, h, w, C) tensor of `dtype`
+            h = 1 + (H - patch_size) // stride, w likewise.
+        """
+        ...
+
+    def channels_for(self, image_channels: int) -> int:
+        """Return the channels of a token for an image of that many channels."""
+        ...
+
+    def channel_weights_for(self, image_channels: int) -> Tensor | None:
+        """Return the weight of each channel, see `Features`; None for all alike."""
+        ...
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move to a device and return itself; tokens keep their number format."""
+        ...
+
+
+class FrozenNetwork(ABC):
+    """What pretrained networks share: grey or RGB pixels, and half precision."""
+
+    name: str
+    channels: int
+    patch_size: int
+    equivariant = False
+    default_transforms = "shift:1,2"
+    absolute_levels = True
+    # Of one block, in units of its tokens: the residual stream, its norm, q, k, v, the
+    # attention's output and the hidden layer.
+    activations = 14
+    context_cell = 0
+    device: torch.device
+    dtype: torch.dtype
+    weights_hash: str
+    steps: int
+
+    @abstractmethod
+    def _move(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Put the network on a device, to run in a number format."""
+
+    def channels_for(self, image_channels: int) -> int:
+        """Return the channels of a token; grey and RGB images have the same."""
+        check_grey_or_rgb(self.name, image_channels)
+        return self.channels
+
+    def channel_weights_for(self, image_channels: int) -> Tensor | None:
+        """Return None: all channels have the same weight."""
+        return None
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move to a device and return itself.
+
+        Tokens keep their `dtype`. A pass in half precision goes over to the format
+        that is fast on the new device.
+        """
+        device = torch.device(device)
+        half = self.dtype is not torch.float32
+        self._move(device, choose_precision(device) if half else torch.float32)
+        return self
+
+    def _check_batch(self, images: Tensor) -> None:
+        if images.ndim != 4:
+            raise ValueError(
+                f"images: the shape is {tuple(images.shape)}; it must be (B, C, H, W)"
+            )
+        self.channels_for(images.shape[1])
+
+
+class RegionBackbone(FrozenNetwork):
+    """What divides an image into regions of any shape and gives a token for each."""
+
+    has_regions = True
+    default_transforms = "identity"
+    density: float  # regions for each square of `patch_size`, about
+
+    @abstractmethod
+    def tokens(
+        self,
+        image: Tensor,
+        *,
+        partition: ArrayLike | Tensor | None = None,
+        tick: Tick | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the tokens of one image, and which of them each pixel belongs to.
+
+        Parameters
+        ----------
+        image : (1 or 3, H, W) float32 tensor
+            In 0..1, of any size. A grey image serves as red, green and blue.
+        partition : (H, W) array of int, optional
+            Regions to use in place of the backbone's own. Each value is one region, 0
+            as well, and need not hang together.
+        tick : callable, optional
+            Called `steps` times. What it raises ends the computation.
+
+        Returns
+        -------
+        (n, C) tensor of `dtype`, (H, W) int64 tensor
+        """
+
+    @abstractmethod
+    def saliency(self, image: Tensor, *, partition: ArrayLike | None = None) -> Tensor:
+        """Return how much each region counts for the class token, (H, W) in 0..1."""
+
+
+Backbone = GridBackbone | RegionBackbone
+
+
+@dataclass(frozen=True)
+class JoinedBackbone:
+    """Several backbones whose features stand side by side as channels.
+
+    Each has its own grid of tokens, so tokens are asked of the parts.
+    """
+
+    parts: tuple[Backbone, ...]
+
+    @property
+    def name(self) -> str:
+        """The names of the parts, joined by +."""
+        return "+".join(part.name for part in self.parts)
+
+    @property
+    def channels(self) -> int:
+        """The channels of all parts."""
+        return sum(part.channels for part in self.parts)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the first part; all are loaded to the same."""
+        return self.parts[0].device
+
+    @property
+    def weights_hash(self) -> str:
+        """The fingerprints of the parts, joined by +."""
+        return "+".join(part.weights_hash for part in self.parts)
+
+    def channels_for(self, image_channels: int) -> int:
+        """Return the channels of all parts for an image of that many channels."""
+        return sum(part.channels_for(image_channels) for part in self.parts)
+
+    def to(self, device: str | torch.device) -> JoinedBackbone:
+        """Move every part to a device and return itself."""
+        for part in self.parts:
+            part.to(device)
+        return self
+
+
+# --- Backbones in the registry --------------------------------------------------------
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a backbone is to be loaded; see `load_backbone`."""
+
+    weights: Source
+    device: torch.device
+    precision: str = "auto"
+    progress: Progress | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of a pass."""
+        return choose_precision(self.device, self.precision)
+
+    @property
+    def token_dtype(self) -> torch.dtype:
+        """The number format of tokens: half even where passes are faster in float32."""
+        keep_half = self.precision == "auto" and self.dtype is torch.float32
+        return torch.float16 if keep_half else self.dtype
+
+
+Loader = Callable[["BackboneSpec", LoadOptions], Backbone]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSpec:
+    """A row of the registry: all there is to know of a backbone before it is loaded."""
+
+    name: str
+    loader: Loader  # called with this row and `LoadOptions`
+    channels: int  # of a token, for a grey image; 0: not known before it is loaded
+    patch_size: int
+    rgb_channels: int | None = None  # for an RGB image, where they are not the same
+    description: str = ""  # what the channels are, in a few words
+    licence: str = "Apache-2.0"  # of the weights
+    source: str = ""  # the Hub repository with the weights, or ""
+    revision: str | None = None  # the commit it is pinned to; None for the newest
+    filename: str | None = None  # in the repository; None for the usual ones
+    file_bytes: int = 0  # size of that file; 0 where it is not known
+    gated: bool = False  # whether conditions must be accepted before a download
+    bundled: bool = False  # whether the package brings along all that it needs
+    listed: bool = True  # whether lists show it; variants of others are not listed
+    shape_from_hub: bool = False  # whether it is in the repository's config.json
+    blocks: int = 0  # of how many blocks facets can be taken; 0: there are no facets
+    has_attention: bool = False  # whether it can show what its class token attends to
+    has_regions: bool = False  # whether it has one token for each region
+    density: float = 1.0  # regions for each square of `patch_size`, about
+    # The rest as in `GridBackbone`; `half_activations` are those of a pass in half
+    # precision, where they are not the same.
+    default_transforms: str = "shift:1,2"
+    absolute_levels: bool = True
+    equivariant: bool = False
+    context_cell: int = 0
+    activations: int = FrozenNetwork.activations
+    half_activations: int | None = None
+
+    @property
+    def conditions(self) -> str:
+        """What must be done to have the weights, or ""."""
+        if not self.gated:
+            return ""
+        return (
+            f"The weights have terms of their own, the "
+            f"{self.licence.removesuffix(' (gated)')}: read and accept them at "
+            f"https://huggingface.co/{self.source} and log in with `hf auth login`"
+        )
+
+    @property
+    def download_bytes(self) -> int:
+        """Size of the file to download."""
+        return self.file_bytes
+
+    def with_facets(self, name: str, facets: str) -> Self:
+        """Return the row under a full name, with facets such as "k9,k11" or ""."""
+        if facets:
+            raise ValueError(f"backbone: {name!r} asks for {facets}; it has no blocks")
+        return replace(self, name=name)
+
+    def channels_for(self, image_channels: int) -> int:
+        """Return the channels of a token for an image of that many channels."""
+        grey = image_channels == 1 or self.rgb_channels is None
+        return self.channels if grey else int(self.rgb_channels or 0)
+
+    def load(self, options: LoadOptions) -> Backbone:
+        """Return the backbone, ready to compute."""
+        return self.loader(self, options)

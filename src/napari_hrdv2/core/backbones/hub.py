@@ -1,0 +1,286 @@
+"""Files of the Hugging Face Hub: of a shared folder, of its cache, or downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from napari_hrdv2.core.errors import WeightsError
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.backbones.base import BackboneSpec, Progress
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+SHARED_FOLDER = "NAPARI_HRDV2_WEIGHTS"
+
+log = logging.getLogger(__name__)
+
+
+class HubFile(NamedTuple):
+    """A file of a Hub repository and where it is on this machine."""
+
+    repository: str
+    revision: str | None  # the commit it is pinned to; None for the newest
+    filename: str
+    path: Path  # in a folder laid out as the Hub's cache
+
+    @property
+    def commit(self) -> str:
+        """The commit it is of: the folder that the cache keeps it in."""
+        return self.path.parents[self.filename.count("/")].name
+
+
+# --- What a backbone needs ------------------------------------------------------------
+def download_weights(
+    spec: BackboneSpec, progress: Progress | None = None, *, filename: str | None = None
+) -> Path:
+    """Return a local file with the weights of a backbone, downloaded if need be.
+
+    By default it is the file of the registry, or the usual one, safetensors first.
+    Conditions of their owner are logged before a download.
+    """
+    from huggingface_hub.errors import EntryNotFoundError
+
+    if spec.bundled:
+        raise ValueError(
+            f"backbone: {spec.name} comes with the package; there is nothing to "
+            "download"
+        )
+    if not spec.source:
+        raise WeightsError(f"weights: {spec.name}: {spec.conditions}")
+    cached = cached_weights(spec, filename)
+    if cached is not None:
+        return cached
+    if spec.gated:
+        log.warning("%s: %s", spec.name, spec.conditions)
+    names = _names(filename or spec.filename)
+    for name in names:
+        try:
+            return fetch(spec.source, name, spec.revision, progress)
+        except EntryNotFoundError:
+            continue
+    raise WeightsError(
+        f"weights: the Hub repository {spec.source} does not hold {' or '.join(names)}"
+    )
+
+
+def cached_weights(spec: BackboneSpec, filename: str | None = None) -> Path | None:
+    """Return the weights on this machine, or None; no network is touched."""
+    found = (
+        cached_file(spec.source, name, spec.revision)
+        for name in _names(filename or spec.filename)
+    )
+    return next((path for path in found if path is not None), None)
+
+
+def _names(filename: str | None) -> tuple[str, ...]:
+    return _WEIGHTS if filename is None else (filename,)
+
+
+def files_of(spec: BackboneSpec, progress: Progress | None = None) -> list[HubFile]:
+    """Return all files that loading a backbone needs, downloaded if need be."""
+    weights = download_weights(spec, progress)
+    repository, revision = spec.source, spec.revision
+    files = [HubFile(repository, revision, spec.filename or weights.name, weights)]
+    if spec.shape_from_hub:
+        fetch_config(spec)
+        fetch_preprocessor(spec)
+        for filename in ("config.json", *PREPROCESSORS):
+            path = cached_file(repository, filename, revision)
+            if path is not None:
+                files.append(HubFile(repository, revision, filename, path))
+    return files
+
+
+def fetch_config(spec: BackboneSpec) -> Path:
+    """Return a local copy of a repository's config.json."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return fetch(spec.source, "config.json", spec.revision)
+    except EntryNotFoundError as error:
+        raise WeightsError(
+            f"weights: the Hub repository {spec.source} holds no config.json, so the "
+            "shape of its network is unknown"
+        ) from error
+
+
+def fetch_preprocessor(spec: BackboneSpec) -> None:
+    """Put what prepares a repository's images beside its config.json, if it has it."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    for name in PREPROCESSORS:
+        try:
+            fetch(spec.source, name, spec.revision)
+            return
+        except EntryNotFoundError:
+            continue
+
+
+# --- One file -------------------------------------------------------------------------
+def cached_file(repo: str, filename: str, revision: str | None) -> Path | None:
+    """Return where this machine keeps a file of the Hub, or None.
+
+    The folder that the environment variable NAPARI_HRDV2_WEIGHTS names, laid out as
+    the Hub's cache, comes before the cache. No network is touched.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    shared = os.environ.get(SHARED_FOLDER)
+    folders = [shared, None] if shared and _is_there(shared) else [None]
+    for folder in folders:
+        found = try_to_load_from_cache(repo, filename, folder, revision)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _is_there(folder: str) -> bool:
+    exists = Path(folder).is_dir()
+    if not exists:
+        _say_missing(folder)
+    return exists
+
+
+@cache  # once
+def _say_missing(folder: str) -> None:
+    log.warning("%s: there is no folder %s; it is not used", SHARED_FOLDER, folder)
+
+
+def fetch(
+    repo: str, filename: str, revision: str | None, progress: Progress | None = None
+) -> Path:
+    """Return a local copy of a repository's file, downloading it if need be.
+
+    Raises
+    ------
+    WeightsError
+        If the Hub or the repository cannot be reached, or what came does not have the
+        sha256 that the Hub gives.
+    huggingface_hub.errors.EntryNotFoundError
+        If the repository has no such file.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    cached = cached_file(repo, filename, revision)
+    if cached is not None:
+        return cached
+    bar = None if progress is None else _bar_class(progress)
+    try:
+        with _quiet_client():
+            path = hf_hub_download(repo, filename, revision=revision, tqdm_class=bar)
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        raise _no_network(repo, filename) from error
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+        if isinstance(error, errors.EntryNotFoundError):
+            raise
+        why = _refusal(error, repo, filename, revision)
+        raise WeightsError(f"weights: {why}") from error
+    found = Path(path)
+    _require_checksum(found, filename, repo)
+    return found
+
+
+def _refusal(error: Exception, repo: str, filename: str, revision: str | None) -> str:
+    """Return one sentence for what the Hub's client raised."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"the Hub repository {repo} is gated: accept its conditions on its page "
+            "and log in with `hf auth login`, or give weights= a local file"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"the Hub repository {repo} has no revision {revision}"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"there is no Hub repository {repo}, or it is private and needs "
+            "`hf auth login`"
+        )
+    if isinstance(error, errors.HFValidationError):
+        return f"{repo!r} is not a name of the Hub"
+    text = str(getattr(error, "strerror", None) or error)
+    why = (text.splitlines() or [type(error).__name__])[0]
+    return f"{filename} of the Hub repository {repo} was not downloaded: {why}"
+
+
+def _no_network(repo: str, filename: str) -> WeightsError:
+    from huggingface_hub import constants
+
+    offline = constants.HF_HUB_OFFLINE
+    why = "offline mode is on" if offline else "the Hub cannot be reached"
+    return WeightsError(
+        f"weights: {filename} of {repo} is not in the cache and {why}; fetch it on "
+        "another machine and give weights= its path, or take it here with "
+        "`napari-hrdv2 backbones export` there and `backbones import` here"
+    )
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_checksum(path: Path, filename: str, repo: str) -> None:
+    """Raise WeightsError, and remove the file, unless its sha256 is the Hub's.
+
+    The client compares sizes alone, but links to a file of the cache that is named by
+    the Hub's sha256 (small files, kept in git, by another hash), which may be a link in
+    turn. Where a system has no symbolic links the name is lost.
+    """
+    if not path.is_symlink():
+        return
+    kept = path.parent / path.readlink()
+    if not re.fullmatch("[0-9a-f]{64}", kept.name) or sha256(kept) == kept.name:
+        return
+    for damaged in (kept.resolve(), kept, path):
+        damaged.unlink(missing_ok=True)
+    raise WeightsError(
+        f"weights: {filename} of the Hub repository {repo} was damaged on its way "
+        "(its sha256 is not that of the Hub); fetch it again"
+    )
+
+
+@contextmanager
+def _quiet_client() -> Iterator[None]:
+    """Keep quiet about each try of the Hub's client: one error will say it all."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _bar_class(progress: Progress) -> type[Any]:
+    """Return a progress bar that draws nothing and reports to the callback."""
+    from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
+
+    furthest = [0]
+
+    class Bar(tqdm):  # type: ignore[type-arg, misc, unused-ignore]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            options.pop("name", None)
+            options.update(file=io.StringIO(), disable=False)
+            super().__init__(*args, **options)
+
+        def update(self, n: float | None = 1) -> Any:
+            drawn = super().update(n)
+            # A transfer may show two bars, of what is received and what is written.
+            if self.total and self.n > furthest[0]:
+                furthest[0] = int(self.n)
+                progress(furthest[0], int(self.total))
+            return drawn
+
+    return Bar

@@ -1,0 +1,256 @@
+"""The networks of SPiT's authors, and how a file of theirs is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from napari_hrdv2.core.backbones.base import (
+    BackboneSpec,
+    Loader,
+    LoadOptions,
+    RegionBackbone,
+)
+from napari_hrdv2.core.backbones.checkpoint import (
+    Shapes,
+    Weights,
+    matched,
+    misfit,
+    read_checkpoint,
+    weights_file,
+)
+from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
+from napari_hrdv2.core.backbones.spit.encoder import BINS, SpitConfig, SpitEncoder
+from napari_hrdv2.core.backbones.superpixels import COMPACTNESS
+from napari_hrdv2.core.errors import WeightsError
+
+PAGE = "https://github.com/dsb-ifi/SPiT"
+_CLASSES = 1000  # of the classifier in the files
+
+
+# --- Loading --------------------------------------------------------------------------
+def load_spit(spec: SpitSpec, options: LoadOptions) -> SpitBackbone:
+    """Return the network of a row, of the authors' file or with random weights."""
+    if options.weights is None:
+        raise WeightsError(f"weights: {spec.name}: {spec.conditions}")
+    if options.weights == "random":
+        weights = random_weights(spec.config)
+    else:
+        path = weights_file(options.weights)
+        _require_same_network(spec, path)
+        weights = load_weights(path, spec.config)
+    return SpitBackbone(
+        spec.name,
+        spec.config,
+        weights,
+        device=options.device,
+        dtype=options.dtype,
+        token_dtype=options.token_dtype,
+        compactness=spec.compactness,
+    )
+
+
+def _require_same_network(spec: SpitSpec, path: Path) -> None:
+    """Refuse the file of another network, whose tensors have the same shapes."""
+    with open(path, "rb") as file:
+        md5 = hashlib.file_digest(file, "md5").hexdigest()
+    known = [other for other in SPIT_SPECS.values() if other.md5 == md5]
+    if known and spec.name not in [other.name for other in known]:
+        raise WeightsError(
+            f"weights: {path} is {known[0].file}, not {spec.file or spec.name}; load "
+            f"it as {known[0].name}"
+        )
+
+
+# What the checkpoints call the tensors, and what we do.
+_NAMES = (
+    (re.compile(r"^embedder\.cls_token$"), "cls_token"),
+    (re.compile(r"^embedder\.embedder\.linear\."), "embed."),
+    (re.compile(r"\.lambda_$"), ".gamma"),
+    (re.compile(r"\.att\.(qkv|proj)\.linear\."), r".attn.\1."),
+    (re.compile(r"\.mlp\.L([12])\.linear\."), r".mlp.fc\1."),
+)
+_CLASSIFIER = "head."  # of ImageNet's classes; no feature needs it
+
+
+def load_weights(path: str | os.PathLike[str], config: SpitConfig) -> Weights:
+    """Return the weights of a checkpoint, or of the one in a folder.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such file, or it does not hold exactly the tensors of the
+        network, or numbers that are not finite.
+    """
+    file = weights_file(path)
+    state = _our_names(read_checkpoint(file))
+    shapes = shapes_of(config)
+    have = {name: tuple(x.shape) for name, x in state.items()}
+    if have != shapes:
+        raise WeightsError(f"weights: {file} does not fit: {_misfit(have, shapes)}")
+    return matched(state, shapes, file)
+
+
+def random_weights(config: SpitConfig, *, seed: int = 0) -> Weights:
+    """Return seeded random weights, the same on every call."""
+    generator = torch.Generator().manual_seed(seed)
+    state = {
+        name: _random(name, shape, generator)
+        for name, shape in shapes_of(config).items()
+    }
+    return Weights(state, "random" if seed == 0 else f"random-{seed}")
+
+
+def _random(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    if name.endswith("gamma"):
+        return torch.full(shape, 1 / 3)
+    if name.endswith("bias"):
+        return torch.zeros(shape)
+    if name == "cls_token":
+        return 0.2 * torch.randn(shape, generator=generator)
+    if len(shape) == 1:
+        return torch.ones(shape)
+    return torch.randn(shape, generator=generator) / math.sqrt(shape[1])
+
+
+def _our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename; and add the bias that the reference's attention does without."""
+    ours: dict[str, Tensor] = {}
+    for name, x in state.items():
+        if name.startswith(_CLASSIFIER):
+            continue
+        for pattern, replacement in _NAMES:
+            name = pattern.sub(replacement, name)
+        ours[name] = x
+        if name.endswith(".attn.qkv.weight"):
+            ours[name.removesuffix("weight") + "bias"] = torch.zeros(len(x))
+    return ours
+
+
+def shapes_of(config: SpitConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of the network, by name."""
+    with torch.device("meta"):
+        state = SpitEncoder(config).state_dict()
+    return {name: tuple(x.shape) for name, x in state.items()}
+
+
+def _misfit(have: Shapes, want: Shapes) -> str:
+    """Say in a few words what is wrong with the tensors of a file."""
+    if "embed.weight" not in have:
+        return "it is no checkpoint of SPiT, whose tensors include embedder.embedder"
+    columns, wanted = have["embed.weight"][-1], want["embed.weight"][-1]
+    if columns != wanted:
+        return (
+            f"its tokens have {columns} numbers and {wanted} are needed; 1280 are of a "
+            "network with gradient features, 1024 of one without"
+        )
+    return misfit(have, want)
+
+
+# --- Rows -----------------------------------------------------------------------------
+@dataclass(frozen=True, kw_only=True)
+class SpitSpec(BackboneSpec):
+    """A network of SPiT's authors. Their files are not on the Hub."""
+
+    config: SpitConfig
+    file: str = ""  # what the authors call it; "" where they published no weights
+    md5: str = ""  # of it: the tensors alone don't tell the networks apart
+    compactness: float = COMPACTNESS  # see `superpixels`
+    loader: Loader = load_spit  # type: ignore[assignment]
+    licence: str = "MIT"
+    has_attention: bool = True
+    has_regions: bool = True
+    default_transforms: str = RegionBackbone.default_transforms
+    patch_size: int = BINS  # about the side of a region
+    channels: int = field(init=False)
+    density: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", self.config.embed_dim)
+        object.__setattr__(self, "density", self.config.density)
+
+    @property
+    def conditions(self) -> str:
+        """Where the file is to be had."""
+        if not self.file:
+            return "no weights of it were published; give a file of your own"
+        return (
+            f"its weights cannot be downloaded from here; fetch {self.file} by the "
+            f"link at {PAGE} and give the file"
+        )
+
+    @property
+    def download_bytes(self) -> int:
+        """Size of the file, in float32."""
+        width = self.config.embed_dim
+        count = sum(math.prod(shape) for shape in shapes_of(self.config).values())
+        absent = 3 * width * self.config.depth  # biases of the attention
+        return 4 * (count - absent + (width + 1) * _CLASSES)
+
+
+_SMALL = SpitConfig()
+_BASE = SpitConfig(embed_dim=768, heads=12)
+
+# Name, configuration, and the authors' file with its MD5.
+_ROWS: tuple[tuple[str, SpitConfig, str, str], ...] = (
+    (
+        "spit-small",
+        _SMALL,
+        "SPiT-S16 (w. grad.)",
+        "e49be7009c639c0ccda4bd68ed34e5af",
+    ),
+    (
+        "spit-base",
+        replace(_BASE, sigma=0.05),
+        "SPiT-B16 (w. grad.)",
+        "9394072a5d488977b1af05c02aa0d13c",
+    ),
+    ("rvit-small", replace(_SMALL, partition="pca-tree"), "", ""),
+    (
+        "rvit-base",
+        replace(_BASE, partition="pca-tree"),
+        "RViT-B16 (w. grad.)",
+        "50d25403adfd5a12d7cb07f7ebfced97",
+    ),
+    (
+        "spit-small:grid",
+        replace(_SMALL, partition="squares"),
+        "ViT-S16 (w. grad.)",
+        "b8e4f1f219c3baef47fc465eaef9e0d4",
+    ),
+    (
+        "spit-base:grid",
+        replace(_BASE, partition="squares"),
+        "ViT-B16 (w. grad.)",
+        "1caa683ecd885347208b0db58118bf40",
+    ),
+    (
+        "spit-small:no-gradients",
+        replace(_SMALL, gradients=False),
+        "SPiT-S16",
+        "8e899c846a75c51e1c18538db92efddf",
+    ),
+    (
+        "spit-base:no-gradients",
+        replace(_BASE, gradients=False),
+        "SPiT-B16",
+        "9d3483a4c6fdaf603ee6528824d48803",
+    ),
+)
+SPIT_SPECS: dict[str, SpitSpec] = {
+    name: SpitSpec(name=name, config=config, file=file, md5=md5, listed=":" not in name)
+    for name, config, file, md5 in _ROWS
+}
+# The same files, on regions as they were in training: of flat areas few and large ones.
+for _name in ("spit-small", "spit-base"):
+    _loose = f"{_name}:no-compactness"
+    SPIT_SPECS[_loose] = replace(
+        SPIT_SPECS[_name], name=_loose, compactness=0.0, listed=False
+    )

@@ -1,1 +1,0 @@
-"""Vision models of the Hub by the transformers library."""

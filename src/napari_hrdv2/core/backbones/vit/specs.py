@@ -1,0 +1,322 @@
+"""The Vision Transformers that have a name, and how one is loaded.
+
+Commits of Hub repositories are pinned where they are known for certain; of the others
+the newest is downloaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
+
+import torch
+
+from napari_hrdv2.core.backbones.base import BackboneSpec, Loader, LoadOptions
+from napari_hrdv2.core.backbones.hub import download_weights
+from napari_hrdv2.core.backbones.vit.backbone import (
+    ViTBackbone,
+    activations_of,
+    channels_of,
+)
+from napari_hrdv2.core.backbones.vit.model import Facet, VisionTransformer, ViTConfig
+from napari_hrdv2.core.backbones.vit.weights import load_weights, random_weights
+
+
+def load_vit(spec: ViTSpec, options: LoadOptions) -> ViTBackbone:
+    """Return the Vision Transformer of a row."""
+    if options.weights == "random":
+        weights = random_weights(spec.config)
+    else:
+        file = options.weights
+        weights = load_weights(
+            download_weights(spec, options.progress) if file is None else file,
+            spec.config,
+            known=_family_first(spec.name),
+            teacher=spec.teacher,
+        )
+    return ViTBackbone(
+        spec.name,
+        spec.config,
+        weights,
+        device=options.device,
+        dtype=options.dtype,
+        token_dtype=options.token_dtype,
+        facets=spec.facets,
+    )
+
+
+def _family_first(name: str) -> dict[str, ViTConfig]:
+    """Return the networks to suggest in place of one, those of its family first."""
+
+    def strangeness(other: str) -> bool:
+        return other.split("-")[0] != name.split("-")[0]
+
+    return {
+        other: VIT_SPECS[other].config for other in sorted(VIT_SPECS, key=strangeness)
+    }
+
+
+# --- Facets ---------------------------------------------------------------------------
+_KINDS: Mapping[str, Literal["token", "query", "key", "value", "attention"]] = {
+    "t": "token",
+    "q": "query",
+    "k": "key",
+    "v": "value",
+    "a": "attention",
+}
+
+
+def parse_facets(name: str, text: str) -> tuple[Facet, ...]:
+    """Return the facets that a name asks for: of "dino-small-8@k9,k11" two."""
+    facets = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([tqkva])(\d+)", part)
+        if match is None:
+            raise ValueError(
+                f"backbone: {part!r} in {name!r} is not a facet; write t (tokens), q, "
+                "k, v or a (attention) with the number of a block, 0 for the first, "
+                "such as @k9 or @t8,k11"
+            )
+        facets.append(Facet(_KINDS[match[1]], int(match[2])))
+    return tuple(facets)
+
+
+# --- Rows -----------------------------------------------------------------------------
+@dataclass(frozen=True, kw_only=True)
+class ViTSpec(BackboneSpec):
+    """A Vision Transformer; what follows from its shape is filled in."""
+
+    config: ViTConfig
+    unused: int = 0  # numbers in the file that features do not need, such as heads
+    teacher: bool = False  # which to take of a file with a student and a teacher
+    facets: tuple[Facet, ...] = ()  # in place of the tokens of the last block
+    loader: Loader = load_vit  # type: ignore[assignment]
+    has_attention: bool = True
+    channels: int = field(init=False)
+    patch_size: int = field(init=False)
+    blocks: int = field(init=False)
+    activations: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        for key, value in (
+            ("channels", channels_of(self.facets, config)),
+            ("patch_size", config.patch_size),
+            ("blocks", config.depth),
+            ("activations", activations_of(self.facets, config)),
+        ):
+            object.__setattr__(self, key, value)
+
+    def with_facets(self, name: str, facets: str) -> Self:
+        """Return the row under a full name, with facets such as "k9,k11" or ""."""
+        if not facets:
+            return replace(self, name=name)
+        taken = parse_facets(name, facets)
+        last = max(facet.block for facet in taken)
+        if last >= self.blocks:
+            raise ValueError(
+                f"backbone: {name!r} asks for block {last}; its blocks are 0 to "
+                f"{self.blocks - 1}"
+            )
+        return replace(self, name=name, facets=taken)
+
+    @property
+    def download_bytes(self) -> int:
+        """Size of the file, in float32."""
+        with torch.device("meta"):  # one block is enough: all are of one size
+            model = VisionTransformer(replace(self.config, depth=1))
+        count = sum(parameter.numel() for parameter in model.parameters())
+        block = sum(parameter.numel() for parameter in model.blocks.parameters())
+        return 4 * (count + (self.config.depth - 1) * block + self.unused)
+
+
+_SIZES: Mapping[str, ViTConfig] = {
+    "small": ViTConfig(),
+    "base": ViTConfig(embed_dim=768, heads=12),
+    "large": ViTConfig(embed_dim=1024, depth=24, heads=16),
+    "giant": ViTConfig(embed_dim=1536, depth=40, heads=24, feed_forward="swiglu"),
+}
+
+# --- DINOv2 -------------------------------------------------------------------------
+# The commits of the two repositories of each size, without and with registers: every
+# user gets the same numbers.
+_DINOV2 = {
+    "small": (
+        "ed25f3a31f01632728cabb09d1542f84ab7b0056",
+        "0d9846e56b43a21fa46d7f3f5070f0506a5795a9",
+    ),
+    "base": (
+        "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
+        "a1d738ccfa7ae170945f210395d99dde8adb1805",
+    ),
+    "large": (
+        "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c",
+        "e4c89a4e05589de9b3e188688a303d0f3c04d0f3",
+    ),
+    "giant": (
+        "611a9d42f2335e0f921f1e313ad3c1b7178d206d",
+        "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb",
+    ),
+}
+
+
+def _dinov2() -> Iterator[ViTSpec]:
+    for size, (revision, _) in _DINOV2.items():
+        config = _SIZES[size]
+        yield ViTSpec(
+            name=f"dinov2-{size}",
+            source=f"facebook/dinov2-{size}",
+            revision=revision,
+            config=config,
+            unused=config.embed_dim,
+        )
+    for size, (_, revision) in _DINOV2.items():
+        config = replace(
+            _SIZES[size], registers=4, position_offset=0.0, position_antialias=True
+        )
+        yield ViTSpec(
+            name=f"dinov2-{size}-reg",
+            source=f"facebook/dinov2-with-registers-{size}",
+            revision=revision,
+            config=config,
+            unused=config.embed_dim,
+        )
+
+
+# --- DINO, DeiT, ViT ----------------------------------------------------------------
+def _older(size: str, patch_size: int = 16, image_size: int = 224) -> ViTConfig:
+    return replace(
+        _SIZES[size], patch_size=patch_size, image_size=image_size, layer_scale=False
+    )
+
+
+def _dino() -> Iterator[ViTSpec]:
+    for size in ("small", "base"):
+        for patch_size in (8, 16):
+            yield ViTSpec(
+                name=f"dino-{size}-{patch_size}",
+                source=f"facebook/dino-vit{size[0]}{patch_size}",
+                config=_older(size, patch_size),
+            )
+
+
+# Both are at home in timm, which resamples positions to a size, with antialiasing.
+_SUPERVISED = (
+    ("deit-small", "deit_small_patch16_224.fb_in1k"),
+    ("deit-base", "deit_base_patch16_224.fb_in1k"),
+    ("deit-base:384", "deit_base_patch16_384.fb_in1k"),
+    ("deit-small:distilled", "deit_small_distilled_patch16_224.fb_in1k"),
+    ("deit-base:distilled", "deit_base_distilled_patch16_224.fb_in1k"),
+    ("deit-base:distilled-384", "deit_base_distilled_patch16_384.fb_in1k"),
+    ("vit-small", "vit_small_patch16_224.augreg_in21k_ft_in1k"),
+    ("vit-small:384", "vit_small_patch16_384.augreg_in21k_ft_in1k"),
+    ("vit-base", "vit_base_patch16_224.augreg_in21k_ft_in1k"),
+    ("vit-base:384", "vit_base_patch16_384.augreg_in21k_ft_in1k"),
+)
+_HALF = (0.5, 0.5, 0.5)
+
+
+def _supervised() -> Iterator[ViTSpec]:
+    for name, model in _SUPERVISED:
+        size = "small" if "small" in name else "base"
+        distilled = ":distilled" in name  # one token more, with a head and a position
+        config = replace(
+            _older(size, image_size=384 if name.endswith("384") else 224),
+            position_offset=0.0,
+            position_antialias=True,
+            registers=int(distilled),
+        )
+        if name.startswith("vit"):
+            config = replace(config, pixel_mean=_HALF, pixel_deviation=_HALF)
+        C = config.embed_dim
+        classes = 1000 * (C + 1)  # of ImageNet
+        yield ViTSpec(
+            name=name,
+            source=f"timm/{model}",
+            config=config,
+            unused=2 * classes + C if distilled else classes,
+            listed=":" not in name,
+        )
+
+
+# --- DINOv3 -------------------------------------------------------------------------
+def _dinov3() -> Iterator[ViTSpec]:
+    for name, model in (("small", "s"), ("small-plus", "s"), ("base", "b")):
+        plus = name == "small-plus"
+        config = replace(
+            _SIZES[name.removesuffix("-plus")],
+            patch_size=16,
+            registers=4,
+            positions="rotary",
+            epsilon=1e-5,
+            feed_forward="swiglu" if plus else "mlp",
+            feed_forward_ratio=6.0 if plus else 4.0,
+        )
+        model = f"vit{model}16{'plus' if plus else ''}"
+        yield ViTSpec(
+            name=f"dinov3-{name}",
+            source=f"facebook/dinov3-{model}-pretrain-lvd1689m",
+            licence="DINOv3 License (gated)",
+            gated=True,
+            config=config,
+            # the file has a mask token and no biases of keys
+            unused=config.embed_dim * (1 - config.depth),
+        )
+
+
+# --- NeCo ---------------------------------------------------------------------------
+# What it was trained on, and the patch size; XR: DINOv2 with registers, without them.
+# Registers or not, positions are resampled by the rule it was trained with.
+_NECO = {
+    "dinov2": 14,
+    "dinov2r": 14,
+    "dinov2r-xr": 14,
+    "dino": 16,
+    "timetuning": 16,
+    "leopart": 16,
+}
+_NECO_DEFAULT = "dinov2r-xr"
+
+
+def _neco() -> Iterator[ViTSpec]:
+    for size in ("small", "base"):
+        yield _neco_row(f"neco-{size}", size, _NECO_DEFAULT)
+        for source, patch_size in _NECO.items():
+            if patch_size == 16 and size == "base":
+                continue
+            for end in ("", "-teacher"):
+                yield _neco_row(f"neco-{size}:{source}{end}", size, source)
+
+
+def _neco_row(name: str, size: str, source: str) -> ViTSpec:
+    teacher = name.endswith("-teacher")
+    patch_size = _NECO[source]
+    config = _SIZES[size] if patch_size == 14 else _older(size)
+    if source == "dinov2r":
+        config = replace(config, registers=4)
+    C = config.embed_dim
+    head = (C + 1) * 2048 + 2049 * 2048 + 2049 * 256
+    folder = "dinov2" if patch_size == 14 else "dino"
+    which = "teacher" if teacher else "model"
+    return ViTSpec(
+        name=name,
+        source="FunAILab/NeCo",
+        filename=(
+            f"vit-{size}/{folder}-architectures/"
+            f"neco_on_{source.replace('-', '_')}_vit{patch_size}_{which}.ckpt"
+        ),
+        licence="MIT, Apache-2.0",
+        config=config,
+        unused=head + (C if patch_size == 14 else 0),
+        teacher=teacher,
+        listed=":" not in name,
+    )
+
+
+VIT_SPECS: Mapping[str, ViTSpec] = {
+    spec.name: spec
+    for family in (_dinov2(), _dinov3(), _dino(), _neco(), _supervised())
+    for spec in family
+}
