@@ -22,7 +22,7 @@ from napari_hrdv2.core.backbones import (
 from napari_hrdv2.core.features.memory import estimate
 from napari_hrdv2.session import FeatureOptions, Session
 from napari_hrdv2.session.cost import estimate_cost
-from napari_hrdv2.session.export.exporting import export_all
+from napari_hrdv2.session.export import export_all
 from napari_hrdv2.session.project.format import load_project, save_project
 from napari_hrdv2.session.project.snapshot import project_of, restore
 
@@ -100,7 +100,7 @@ def test_a_project_and_its_script_name_it(tmp_path):
     again = Session()
     restore(again, load_project(tmp_path / "two.hrdv2"))
     assert again.options.backbone == "gradient"
-    export_all(session, tmp_path / "out", what=["script"])
+    export_all(session, tmp_path / "out", formats=["script"])
     assert "'name': 'gradient'" in (tmp_path / "out" / "segment.py").read_text()
 
 
