@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier, SampleCache
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.guidance import (
     find_label_issues,
     strokes_of,
@@ -135,10 +135,10 @@ def scores_of_rounds(
     """Return the mIoU before the first and after every round."""
     classes = np.unique(truth).tolist()
     strokes = draw_scribbles(rng, truth, 1, length=(8.0, 16.0))
-    model, cache = PixelClassifier(), SampleCache(features)
+    model = PixelClassifier()
     scores = []
     for number in range(rounds + 1):
-        model.fit(features, strokes, samples=cache)
+        model.fit(features, strokes)
         unseen = strokes == 0
         found = model.predict(features)
         scores.append(mean_iou(truth[unseen], found[unseen], classes))

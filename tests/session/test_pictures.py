@@ -154,7 +154,9 @@ def test_no_more_planes_are_computed_ahead_than_there_is_room_for(filters, image
 def evict(filters, image, labels, monkeypatch):
     """A painted plane whose features had to go, and another one that is current."""
     # Of less than the whole of these small images.
-    monkeypatch.setattr("napari_hrdv2.core.classifier.survey.SURVEY_PIXELS", 100)
+    monkeypatch.setattr(
+        "napari_hrdv2.core.features.sample_cache.BACKGROUND_PIXELS", 100
+    )
     filters.set_scribbles(labels)
     advance(filters)
     filters._feature_store.budget_bytes = 0
@@ -229,7 +231,7 @@ def test_putting_away_lets_the_pixels_of_a_plane_go(image):
 
 
 def test_what_remains_of_features_says_that_there_is_no_map(evict):
-    known = evict.images["stack/0"].samples.features
+    known = evict.images["stack/0"].training_features
     assert known.nbytes > 0
     for use in (known.materialize, lambda: known.sample([0], [0])):
         with pytest.raises(ValueError, match="compute its features again"):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from napari_hrdv2 import PixelClassifier
-from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
-from napari_hrdv2.core.classifier.thinning import training_pixels
+from napari_hrdv2.core.classifier.samples import training_pixels
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.features.stored_pixels import KnownPixels
 from napari_hrdv2.session.tasks.context import compute
@@ -16,12 +15,14 @@ from synthetic import TRUTH, striped_features, strokes
 
 
 @pytest.fixture(autouse=True)
-def small_survey(monkeypatch):
+def small_background_sample(monkeypatch):
     """Of less than the whole of these small images."""
-    monkeypatch.setattr("napari_hrdv2.core.classifier.survey.SURVEY_PIXELS", 100)
+    monkeypatch.setattr(
+        "napari_hrdv2.core.features.sample_cache.BACKGROUND_PIXELS", 100
+    )
 
 
-def test_pixels_that_train_and_a_survey_are_all_that_must_be_kept_of_features():
+def test_training_pixels_and_a_background_sample_are_all_that_must_be_kept():
     features = striped_features()
     kept = KnownPixels(features, training_pixels(TRUTH, 50))
     assert kept.nbytes <= (3 * 50 + 100) * 4 * 4
@@ -43,7 +44,7 @@ def test_a_stroke_that_lets_other_pixels_train_is_not_known():
 @pytest.mark.parametrize("asked_before", [0, 3])
 def test_a_stopped_request_stops_in_the_fit(monkeypatch, asked_before):
     features = striped_features()
-    part = Strokes(features, strokes(3, 70), SampleCache(features))
+    part = Strokes(features, strokes(3, 70))
     request = TrainRequest("a", 1, b"", features, (part,), None)
     monkeypatch.setattr(PixelClassifier, "predict", None)  # not reached
     answers = iter([False] * asked_before)

@@ -229,25 +229,23 @@ class Painter:
 def measure_strokes(features: Features) -> dict[str, float]:
     """Return the median milliseconds of each step from stroke to segmentation."""
     from napari_hrdv2 import PixelClassifier
-    from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
-    from napari_hrdv2.core.classifier.thinning import training_pixels
+    from napari_hrdv2.core.classifier.samples import training_pixels
     from napari_hrdv2.session import LIVE_TOLERANCE
 
     _load_libraries()
     painter = Painter.for_features(features)
     painter.paint(LABELLED)
     resident = reset_peak_memory()
-    cache = SampleCache(features)
     classifier = PixelClassifier(tolerance=LIVE_TOLERANCE)
-    classifier.fit(features, painter.labels, samples=cache).predict(features)
+    classifier.fit(features, painter.labels).predict(features)
     times = []
     for _ in range(STROKES):
         painter.stroke()
         pixels = training_pixels(painter.labels)
         clock = [time.perf_counter()]
-        cache.rows(pixels)
+        features.samples.rows(pixels)
         clock.append(time.perf_counter())
-        classifier.fit(features, painter.labels, samples=cache)
+        classifier.fit(features, painter.labels)
         clock.append(time.perf_counter())
         classifier.predict(features)
         clock.append(time.perf_counter())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +21,7 @@ def named(
     classes: Mapping[int, ClassInfo],
     pixel_size: tuple[float, str] | None,
 ) -> PixelClassifier:
-    """Return the classifier with class names and colours, and the pixel size.
+    """Return a copy with class names and colours, and the pixel size.
 
     Raises
     ------
@@ -33,6 +34,7 @@ def named(
         )
     ids = [int(class_id) for class_id in classifier.classes]
     known = {class_id: classes[class_id] for class_id in ids if class_id in classes}
+    classifier = copy.copy(classifier)
     classifier.class_names = {i: info.name for i, info in known.items()}
     classifier.class_colors = {i: info.color for i, info in known.items()}
     classifier.pixel_size = pixel_size

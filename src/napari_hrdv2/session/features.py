@@ -155,7 +155,7 @@ class FeatureStore:
         if not entry.plane or options.value_range is not None:
             return options
         for one in self._pictures.family(entry.key):
-            known = None if one.samples is None else one.samples.features
+            known = one.training_features
             if one is not entry and known is not None and known.part_options:
                 return replace(options, value_range=known.part_options[0].value_range)
         return options

@@ -31,26 +31,7 @@ class FitHistory:
 
     def put(self, fingerprint: bytes, classifier: PixelClassifier) -> None:
         """Remember a fit; the oldest one goes when there are too many."""
-        self._fits[fingerprint] = light_copy(classifier)
+        self._fits[fingerprint] = classifier.light_copy()
         self._fits.move_to_end(fingerprint)
         while len(self._fits) > self._limit:
             self._fits.popitem(last=False)
-
-
-def light_copy(classifier: PixelClassifier) -> PixelClassifier:
-    """Return what it takes to predict, without what only speeds up the next fit."""
-    copy = type(classifier)(
-        C=classifier.C,
-        balanced=classifier.balanced,
-        tolerance=classifier.tolerance,
-        self_training=classifier.self_training,
-        most_per_class=classifier.most_per_class,
-    )
-    copy.classes = classifier.classes
-    copy.weight, copy.bias = classifier.weight, classifier.bias
-    copy._overview = classifier._overview  # shared, and slow to make anew
-    copy.part_options, copy.labels_hash = (
-        classifier.part_options,
-        classifier.labels_hash,
-    )
-    return copy

@@ -125,7 +125,6 @@ class LabelIssuesRequest:
         """Judge every stroke by the others."""
         from napari_hrdv2.core.guidance import find_label_issues
 
-        # Not with the cache of the training, which may be at work in another thread.
         label_issues = find_label_issues(
             self.features,
             self.labels,

@@ -16,7 +16,6 @@ from napari_hrdv2.session.tasks.training import Strokes
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
     from napari_hrdv2.core.features.options import FeatureOptions
 
 
@@ -95,10 +94,11 @@ class ImageEntry:
         Where it is no material, such as a scale bar.
     partition : Partition or None
         What a backbone with tokens of regions uses in place of its own.
-    features, options, samples
-        The features, their options, and rows of them that were read; or None. Where
-        the features were put away to save memory the other two remain: the strokes
-        still train.
+    features, options
+        The features and their options, or None.
+    training_features
+        The features, or where these were evicted to save memory those of the training
+        pixels: the scribbles still train.
     result : Result or None
     awaited : int
         Number of the feature request that is on its way, 0 without one.
@@ -119,7 +119,7 @@ class ImageEntry:
     partition: Partition | None = None
     features: Any = None
     options: FeatureOptions | None = None
-    samples: SampleCache | None = None
+    training_features: Any = None
     result: Result | None = None
     pending: int = 0
     last_used: int = 0
@@ -228,11 +228,9 @@ class ImageEntry:
 
     def set_features(self, features: Any, options: FeatureOptions | None) -> None:
         """Take other features, or None; the result of the last ones goes."""
-        from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
-
         self._serial = next(_serials)
         self.features, self.options, self.result = features, options, None
-        self.samples = None if features is None else SampleCache(features)
+        self.training_features = features
         if features is not None:
             self.was_segmented = False
 
@@ -243,28 +241,25 @@ class ImageEntry:
 
     def evict(self) -> None:
         """Give the features up, but for those of the strokes; the result stays."""
-        from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
-        from napari_hrdv2.core.classifier.thinning import training_pixels
+        from napari_hrdv2.core.classifier.samples import training_pixels
 
         if self.features is None:
             return
-        features, self.features, self.samples = self.features, None, None
+        features, self.features, self.training_features = self.features, None, None
         self.was_segmented = self.result is not None
         if self._strokes is not None and self._strokes.class_ids:
             from napari_hrdv2.core.features.stored_pixels import KnownPixels
 
             pixels = training_pixels(self._strokes.labels)
-            self.samples = SampleCache(KnownPixels(features, pixels))
+            self.training_features = KnownPixels(features, pixels)
         if isinstance(self.image, Plane):
             self.image.forget()
 
     def training_part(self) -> Strokes:
-        """Return what it adds to the training; it must be painted and have samples."""
+        """Return what it adds to the training; it must be painted and have features."""
         assert self._strokes is not None
-        assert self.samples is not None
-        return Strokes(
-            self.samples.features, self._strokes.labels, self.samples, self.exclusion
-        )
+        assert self.training_features is not None
+        return Strokes(self.training_features, self._strokes.labels, self.exclusion)
 
     def fingerprint(self) -> bytes:
         """Return what tells what it trains from everything else that it could."""
@@ -272,11 +267,11 @@ class ImageEntry:
         return named.encode() + self.scribbles_fingerprint
 
     def _knows_strokes(self) -> bool:
-        from napari_hrdv2.core.classifier.thinning import training_pixels
+        from napari_hrdv2.core.classifier.samples import training_pixels
 
         if self._strokes is None or not self._strokes.class_ids:
             return True
-        known: Any = None if self.samples is None else self.samples.features
+        known = self.training_features
         pixels = training_pixels(self._strokes.labels)
         return known is not None and bool(known.knows(pixels))
 

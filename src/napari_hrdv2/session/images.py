@@ -113,8 +113,8 @@ class Images(Mapping[PlaneKey, ImageEntry]):
         made, current = entry.options, self.current
         if current is None or current.features is None or current.options is None:
             return False
-        if made is None or entry.samples is None:
+        if made is None or entry.training_features is None:
             return False
         alike = made.difference(current.options) is None
-        channels = entry.samples.features.shape[0]
+        channels = entry.training_features.shape[0]
         return alike and bool(channels == current.features.shape[0])

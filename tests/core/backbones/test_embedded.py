@@ -15,8 +15,7 @@ from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone, stan
 from napari_hrdv2.core.backbones.embedded.network import ConvNet, ConvNetConfig
 from napari_hrdv2.core.backbones.embedded.weights import BUNDLED
 from napari_hrdv2.core.backbones.filters import filter_bank
-from napari_hrdv2.core.classifier.basis import Basis
-from napari_hrdv2.core.classifier.sample_cache import SampleCache
+from napari_hrdv2.core.classifier.background import PCACoordinates
 from napari_hrdv2.core.classifier.self_training import fit_with_self_training
 from napari_hrdv2.core.errors import Cancelled, WeightsError
 from napari_hrdv2.core.features.base import JoinedFeatures
@@ -134,14 +133,13 @@ def test_what_training_trusts_reaches_the_classifier(backbone) -> None:
     drawn = draw_scribbles(np.random.default_rng(0), entry.labels, 2)
     found = PixelClassifier(balanced=False, self_training=False).fit(features, drawn)
     there = np.nonzero(drawn)
-    background = torch.from_numpy(SampleCache(features).background(2000))
-    basis = Basis.of(
-        background, features.channel_weights
-    )  # test_basis.py says what that does
+    background = torch.from_numpy(features.samples.background(2000))
+    # test_background.py says what that does.
+    coordinates = PCACoordinates.of(background, features.channel_weights)
     expected = fit_with_self_training(
-        basis.design(torch.from_numpy(features.sample(*there))),
+        coordinates(torch.from_numpy(features.sample(*there))),
         drawn[there].astype(np.int64) - 1,
-        basis=basis,
+        coordinates=coordinates,
         regularisation=found.C,
         sample_weight=np.ones(len(there[0]), np.float32),
         tolerance=found.tolerance,

@@ -7,11 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from napari_hrdv2 import PixelClassifier
-from napari_hrdv2.core.classifier.basis import Basis
-from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
 from napari_hrdv2.core.errors import Cancelled
 from synthetic import PART, SHAPE, TRUTH, striped_features, strokes
 
@@ -75,68 +72,28 @@ def test_a_class_that_is_erased_is_forgotten():
     assert 70 not in classifier.predict(features)
 
 
-def test_the_sample_cache_reads_every_pixel_once(monkeypatch):
-    features = striped_features()
-    cache = SampleCache(features)
-    asked = []
-    sample = features.sample
-
-    def counted(rows, cols):
-        asked.append(len(rows))
-        return sample(rows, cols)
-
-    monkeypatch.setattr(features, "sample", counted)
-    for pixels in ([5, 9], [5, 7, 9, 599], [7], [5, 9]):
-        rows, order = cache.rows(np.array(pixels))
-        assert sorted(order) == pixels
-        np.testing.assert_array_equal(rows, sample(*np.divmod(order, 30)))
-    assert asked == [2, 2]
-
-
-def test_the_sample_cache_brings_every_pixel_into_coordinates_once(monkeypatch):
-    features = striped_features()
-    cache = SampleCache(features)
-    bases = [
-        Basis.of(torch.from_numpy(cache.background(part)), kept=1)
-        for part in (600, 300)
-    ]
-    turned, design = [], Basis.design
+def test_a_second_fit_reads_only_the_pixels_of_the_new_scribble(monkeypatch):
+    features, labels = striped_features(), strokes(3, 70)
+    asked, sample = [], features.sample
     monkeypatch.setattr(
-        Basis,
-        "design",
-        lambda self, rows: turned.append(len(rows)) or design(self, rows),
+        features, "sample", lambda r, c: asked.append(len(r)) or sample(r, c)
     )
-    for basis in bases:
-        for pixels in ([5, 9], [5, 7, 9, 599], [7], [5, 9]):
-            rows, order = cache.rows(np.array(pixels))
-            found = cache.design(order, basis)
-            expected = design(basis, torch.from_numpy(rows))
-            torch.testing.assert_close(found, expected)
-    assert turned == [2, 2, 4]
+    classifier = PixelClassifier().fit(features, labels)
+    assert sum(asked) == 44 + 600  # and the background sample
+    asked.clear()
+    labels[12, 25:28] = 7000
+    warm = classifier.fit(features, labels)
+    assert asked == [3]
+    cold = PixelClassifier().fit(striped_features(), labels)
+    np.testing.assert_allclose(warm.weight, cold.weight, atol=2e-3)
 
 
-def test_pixels_that_another_thread_let_go_are_read_again(monkeypatch):
-    monkeypatch.setattr("napari_hrdv2.core.classifier.sample_cache.SPARE_ROWS", 0)
+def test_what_was_read_before_does_not_change_the_result():
     features = striped_features()
-    cache = SampleCache(features)
-    basis = Basis.of(torch.from_numpy(cache.background(600)))
-    rows, order = cache.rows(np.arange(50))
-    cache.design(order, basis)
-    cache.rows(np.array([7]))  # lets the others go
-    few, one = cache.rows(np.array([7, 3]))
-    for asked, expected in ((order, rows), (one, few)):
-        torch.testing.assert_close(
-            cache.design(asked, basis), basis.design(torch.from_numpy(expected))
-        )
-
-
-def test_the_sample_cache_does_not_change_the_result():
-    features = striped_features()
-    cache = SampleCache(features)
-    cache.rows(np.arange(0, 600, 7))
-    plain = PixelClassifier().fit(features, strokes(3, 70))
-    cached = PixelClassifier().fit(features, strokes(3, 70), samples=cache)
-    np.testing.assert_allclose(plain.weight, cached.weight, atol=1e-3)
+    features.samples.rows(np.arange(0, 600, 7))
+    known = PixelClassifier().fit(features, strokes(3, 70))
+    plain = PixelClassifier().fit(striped_features(), strokes(3, 70))
+    np.testing.assert_allclose(plain.weight, known.weight, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -196,12 +153,6 @@ def test_a_channel_that_never_varies_does_no_harm():
         features.tokens[..., 3] = 5
         classifier = PixelClassifier().fit(features, strokes(3, 70, 7000))
     assert (classifier.predict(features) == TRUTH).mean() > 0.98
-
-
-def test_a_cache_of_other_features_is_refused():
-    cache = SampleCache(striped_features(1))
-    with pytest.raises(ValueError, match="samples: a cache belongs to other features"):
-        PixelClassifier().fit(striped_features(), strokes(3, 70), samples=cache)
 
 
 def test_features_that_are_none_are_refused():
@@ -294,7 +245,7 @@ def test_a_limit_that_is_not_reached_changes_nothing():
 
 
 def test_where_neighbours_are_alike_one_for_all_gives_what_all_give(monkeypatch):
-    monkeypatch.setattr("napari_hrdv2.core.classifier.thinning.THINNED_ABOVE", 10)
+    monkeypatch.setattr("napari_hrdv2.core.classifier.samples.SUBSAMPLED_ABOVE", 10)
     features = striped_features()
     features.tokens = features.tokens[:, ::2, ::2].repeat_interleave(2, 1)
     features.tokens = features.tokens.repeat_interleave(2, 2)

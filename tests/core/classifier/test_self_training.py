@@ -7,7 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from napari_hrdv2 import PixelClassifier
-from napari_hrdv2.core.classifier.basis import Basis
+from napari_hrdv2.core.classifier.background import PCACoordinates
 from napari_hrdv2.core.classifier.self_training import (
     ROUNDS,
     SURE,
@@ -27,12 +27,14 @@ def two_clouds(count=600, seed=0):
 
 
 def fitted(rows, classes, unlabelled, regularisation=0.5, **options):
-    basis = Basis.of(torch.from_numpy(np.concatenate([rows, unlabelled])))
-    others = basis.design(torch.from_numpy(unlabelled))
-    return basis, fit_with_self_training(
-        basis.design(torch.from_numpy(rows)),
+    coordinates = PCACoordinates.of(
+        torch.from_numpy(np.concatenate([rows, unlabelled]))
+    )
+    others = coordinates(torch.from_numpy(unlabelled))
+    return coordinates, fit_with_self_training(
+        coordinates(torch.from_numpy(rows)),
         classes,
-        basis=basis,
+        coordinates=coordinates,
         regularisation=regularisation,
         sample_weight=np.ones(len(rows), np.float32),
         tolerance=1e-6,
@@ -44,12 +46,11 @@ def fitted(rows, classes, unlabelled, regularisation=0.5, **options):
 def test_it_equals_the_slow_way_with_scikit_learn():
     rows, truth = two_clouds()
     few, rest = np.r_[0:12], rows[12:]
-    basis, stages = fitted(rows[few], truth[few], rest)
+    coordinates, rounds = fitted(rows[few], truth[few], rest)
     # For two classes scikit-learn has one row of coefficients, and half the penalty.
     model = LogisticRegression(C=1.0, tol=1e-10, max_iter=10000)
     labelled, others = (
-        basis.design(torch.from_numpy(part))[:-1].T.numpy()
-        for part in (rows[few], rest)
+        coordinates(torch.from_numpy(part))[:-1].T.numpy() for part in (rows[few], rest)
     )
     model.fit(labelled, truth[few])
     for _ in range(ROUNDS):
@@ -62,20 +63,20 @@ def test_it_equals_the_slow_way_with_scikit_learn():
         )
     found, first = (
         torch.from_numpy(rest @ each.weight.T + each.bias).softmax(1).numpy()
-        for each in (stages.result, stages.readouts[0])
+        for each in (rounds.result, rounds.models[0])
     )
     np.testing.assert_allclose(found, model.predict_proba(others), atol=5e-3)
     assert abs(found - first).max() > 0.1
-    assert len(stages.readouts) == 1 + ROUNDS
+    assert len(rounds.models) == 1 + ROUNDS
 
 
 def test_unlabelled_pixels_show_where_classes_end():
     rows, truth = two_clouds()
     few = np.r_[np.flatnonzero(truth == 0)[:2], np.flatnonzero(truth == 1)[:2]]
-    _, stages = fitted(rows[few], truth[few], rows, regularisation=10)
+    _, rounds = fitted(rows[few], truth[few], rows, regularisation=10)
     right = [
         ((rows @ each.weight.T + each.bias).argmax(1) == truth).mean()
-        for each in (stages.readouts[0], stages.result)
+        for each in (rounds.models[0], rounds.result)
     ]
     assert right[1] > right[0]
 
@@ -84,8 +85,8 @@ def test_what_it_is_not_sure_of_does_not_count():
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((40, 3)).astype(np.float32)
     classes = np.arange(40) % 2  # nothing tells them apart
-    _, stages = fitted(rows, classes, 0.01 * rows)
-    first, last = stages.readouts[0], stages.result
+    _, rounds = fitted(rows, classes, 0.01 * rows)
+    first, last = rounds.models[0], rounds.result
     probability = torch.from_numpy(0.01 * rows @ first.weight.T + first.bias).softmax(1)
     assert float(probability.max()) < UNSURE
     np.testing.assert_allclose(last.weight, first.weight, atol=1e-3)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from napari_hrdv2 import Cancelled, HighResFeatures, PixelClassifier
-from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
 from napari_hrdv2.core.guidance import (
     explained_by,
     find_label_issues,
@@ -301,10 +300,9 @@ def test_judging_is_the_same_as_a_fit_without_the_stroke():
 def test_known_rows_and_a_trained_classifier_change_nothing():
     features, painted = striped_features(), many_strokes()
     painted[6, 14:19] = 3
-    cache = SampleCache(features)
-    model = PixelClassifier().fit(features, painted, samples=cache)
+    model = PixelClassifier().fit(features, painted)
     weight = model.weight.copy()
-    one = find_label_issues(features, painted, samples=cache, classifier=model)
+    one = find_label_issues(features, painted, classifier=model)
     other = find_label_issues(features, painted)
     assert [s.pixels.tolist() for s in one] == [s.pixels.tolist() for s in other]
     np.testing.assert_array_equal(model.weight, weight)
@@ -354,10 +352,6 @@ def test_bad_labels_and_features_are_refused():
     features = striped_features()
     with pytest.raises(TypeError, match="labels: dtype float64"):
         find_label_issues(features, TRUTH.astype(float))
-    with pytest.raises(ValueError, match="samples: a cache belongs to other features"):
-        find_label_issues(
-            features, many_strokes(), samples=SampleCache(striped_features(1))
-        )
     features.tokens[0, 2, 3] = float("nan")
     with pytest.raises(ValueError, match="^features: .* labelled pixels have NaN"):
         find_label_issues(features, many_strokes())

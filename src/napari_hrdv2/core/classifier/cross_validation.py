@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.core.classifier.sample_cache import SampleCache, check_labels, matched
-from napari_hrdv2.core.classifier.survey import masks_for
-from napari_hrdv2.core.classifier.thinning import (
+from napari_hrdv2.core.classifier.samples import (
     MOST_PER_CLASS,
     labelled_pixels,
-    thinned,
+    paired,
+    subsampled,
 )
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.measure.scores import iou_per_class
@@ -61,7 +60,6 @@ def leave_one_image_out(
     labels: Sequence[ArrayLike],
     *,
     classifier: PixelClassifier | None = None,
-    samples: Sequence[SampleCache] | None = None,
     exclusion: Sequence[ArrayLike | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -76,8 +74,6 @@ def leave_one_image_out(
     classifier : PixelClassifier, optional
         Its settings are used: `C`, `balanced`, `tolerance`, `self_training`,
         `most_per_class`. It is left as it is.
-    samples : sequence of SampleCache, optional
-        Of these features, so that pixels seen before are not read again.
     exclusion : sequence of (H, W) bool arrays or None, optional
         Where an image shows no material.
     progress : callable, optional
@@ -99,27 +95,15 @@ def leave_one_image_out(
         If labels and features do not fit each other, features are NaN, or fewer than
         two images are painted.
     """
-    many, arrays, caches = matched(features, labels, samples)
-    painted = [
-        check_labels(array, one.shape[1:])
-        for one, array in zip(many, arrays, strict=True)
-    ]
+    many, painted, masks = paired(list(features), labels, exclusion)
     classes = [np.unique(array.ravel()[labelled_pixels(array)]) for array in painted]
     if sum(len(each) > 0 for each in classes) < 2:
         raise ValueError(
             "labels: strokes in two images at least are needed to leave one out, "
             f"{sum(len(each) > 0 for each in classes)} have any"
         )
-    masks = masks_for(len(many), exclusion)
-    settings = classifier or PixelClassifier()
     # One model for all: every fit starts from the last, which differs little.
-    model = PixelClassifier(
-        C=settings.C,
-        balanced=settings.balanced,
-        tolerance=settings.tolerance,
-        self_training=settings.self_training,
-        most_per_class=settings.most_per_class,
-    )
+    model = (classifier or PixelClassifier()).untrained()
     results = []
     for index in range(len(many)):
         if should_stop is not None and should_stop():
@@ -134,12 +118,11 @@ def leave_one_image_out(
             model.fit(
                 [many[i] for i in rest],
                 [painted[i] for i in rest],
-                samples=[caches[i] for i in rest],
                 exclusion=[masks[i] for i in rest],
                 should_stop=should_stop,
             )
             truth = np.where(scored, painted[index], 0)
-            results.append(_scored(index, model, caches[index], truth, missing))
+            results.append(_scored(index, model, many[index], truth, missing))
         if progress is not None:
             progress(index + 1, len(many))
     return results
@@ -148,7 +131,7 @@ def leave_one_image_out(
 def _scored(
     index: int,
     model: PixelClassifier,
-    cache: SampleCache,
+    features: Features,
     truth: NDArray[Any],
     missing: tuple[int, ...],
 ) -> HeldOut:
@@ -156,14 +139,14 @@ def _scored(
 
     On those of them that would train, each of which counts as all that it stands for.
     """
-    model.check_can_read(cache.features)
+    model.check_can_read(features)
     labelled = labelled_pixels(truth)
-    pixels, counts = thinned(truth, labelled, model.most_per_class)
+    pixels, counts = subsampled(truth, labelled, model.most_per_class)
     predicted, true = np.empty((2, len(pixels)), np.int64)
     weights = np.empty(len(pixels))
     for start in range(0, len(pixels), MOST_PER_CLASS):  # not too much at once
         part = slice(start, start + MOST_PER_CLASS)
-        rows, order = cache.rows(pixels[part])
+        rows, order = features.samples.rows(pixels[part])
         logits = rows @ model.weight.T + model.bias
         predicted[part] = model.classes[logits.argmax(axis=1)]
         true[part] = truth.ravel()[order]

@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.core.classifier.thinning import MOST_PER_CLASS
+from napari_hrdv2.core.classifier.samples import MOST_PER_CLASS
 from napari_hrdv2.core.features.options import PartOptions
 
 if TYPE_CHECKING:

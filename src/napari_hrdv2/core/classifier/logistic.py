@@ -37,20 +37,6 @@ LEAST_CURVATURE = 0.02  # samples that are decided now may not stay so
 
 
 @dataclass(frozen=True)
-class LinearModel:
-    """A linear readout of features, ``weight @ features + bias``.
-
-    Attributes
-    ----------
-    weight : (K, C) float32 array
-    bias : (K,) float32 array
-    """
-
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class Preconditioner:
     """A factored approximation of the Hessian for one class, and its size.
 
@@ -93,7 +79,7 @@ def fit_logistic(
     Parameters
     ----------
     design : (k + 1, N) float32 tensor
-        Samples in the coordinates that the penalty means, see `Basis.design`.
+        Samples in the coordinates that the penalty means, see `PCACoordinates`.
     classes : (N,) int64 tensor
         Class indices 0 … K-1; each occurs, or is known to the start.
     weights : (N,) float32 tensor

@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 
-from napari_hrdv2.core.classifier.basis import Overview
+from napari_hrdv2.core.classifier.background import BackgroundSample, LinearModel
 from napari_hrdv2.core.classifier.compatibility import (
     check_part_options,
     other_channels,
 )
-from napari_hrdv2.core.classifier.logistic import LinearModel
-from napari_hrdv2.core.classifier.sample_cache import (
-    SampleCache,
-    check_classes,
-    check_labels,
+from napari_hrdv2.core.classifier.samples import (
+    MOST_PER_CLASS,
+    TrainingSamples,
     fingerprint,
-    matched,
+    labelled_pixels,
+    paired,
 )
 from napari_hrdv2.core.classifier.self_training import (
     SelfTrainingRounds,
     fit_with_self_training,
 )
-from napari_hrdv2.core.classifier.survey import BackgroundSample
-from napari_hrdv2.core.classifier.thinning import MOST_PER_CLASS, labelled_pixels
-from napari_hrdv2.core.classifier.training_samples import TrainingSamples
-from napari_hrdv2.core.features.base import Features
 from napari_hrdv2.core.features.options import PartOptions, alike
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.tiles import Region
-
-
-__all__ = [
-    "PixelClassifier",
-    "SampleCache",
-    "check_part_options",
-]
 
 
 class PixelClassifier:
@@ -53,9 +42,9 @@ class PixelClassifier:
     ----------
     C : float
         Weight of the labelled pixels against the penalty on large coefficients, which
-        act on coordinates of the features, see `Basis`. Far below 1 because the pixels
-        of a stroke are alike: a thousand of them tell as much as a few dozen
-        independent ones.
+        act on coordinates of the features, see `PCACoordinates`. Far below 1
+        because the pixels of a scribble are alike: a thousand of them tell as much as a
+        few dozen independent ones.
     balanced : bool
         Whether all classes count alike however many pixels each was given.
     tolerance : float
@@ -75,7 +64,7 @@ class PixelClassifier:
     classes : (K,) int64 array
         The label ids, ascending.
     weight, bias : (K, C) and (K,) float32 arrays
-        The readout on features as they are.
+        Of features as they are.
     part_options : tuple of PartOptions
         How the features were made that it was trained on.
     class_names, class_colors : dict
@@ -117,8 +106,8 @@ class PixelClassifier:
         self.class_colors: dict[int, str] = {}
         self.pixel_size: tuple[float, str] | None = None
         self.labels_hash = ""
-        self._overview: Overview | None = None
-        self._stages = SelfTrainingRounds()
+        self._background: BackgroundSample | None = None
+        self._rounds = SelfTrainingRounds()
 
     def __repr__(self) -> str:
         made = ", ".join(part.backbone for part in self.part_options)
@@ -134,25 +123,22 @@ class PixelClassifier:
         features: Features | Sequence[Features],
         labels: ArrayLike | Sequence[ArrayLike],
         *,
-        samples: SampleCache | Sequence[SampleCache] | None = None,
         exclusion: ArrayLike | Sequence[ArrayLike | None] | None = None,
         should_stop: Callable[[], bool] | None = None,
         excluded: ArrayLike | Sequence[ArrayLike | None] | None = None,
     ) -> Self:
         """Train on the labelled pixels; start from the last fit if there is one.
 
-        On some of them that stand for all, see `most_per_class`. A survey of the
-        unlabelled pixels tells what else there is in the images.
+        On some of them that stand for all, see `most_per_class`. A background
+        sample tells what else there is in the images.
 
         Parameters
         ----------
         features : Features, or a sequence of them
         labels : (H, W) array of int, or a sequence of them
             0 where a pixel is not labelled, else any positive label id.
-        samples : SampleCache, or a sequence of them
-            Of these features, so that pixels seen before are not read again.
         exclusion : (H, W) bool array, or a sequence of them or None, optional
-            Where an image shows no material: the survey leaves it out.
+            Where an image shows no material: the background sample leaves it out.
         should_stop : callable, optional
             Asked before each image is read and between steps of the fit.
         excluded : optional
@@ -171,51 +157,61 @@ class PixelClassifier:
             If the labels do not fit the features, or fewer than two classes are
             labelled; the classifier is then as it was before.
         """
-        many, arrays, caches = matched(features, labels, samples)
-        checked = [
-            check_labels(array, one.shape[1:])
-            for one, array in zip(many, arrays, strict=True)
-        ]
-        exclusion = excluded if exclusion is None else exclusion
-        masks: Any = [exclusion] if isinstance(features, Features) else exclusion
+        many, arrays, masks = paired(
+            features, labels, excluded if exclusion is None else exclusion
+        )
         _check_same_kind(many)
-        pixels = [labelled_pixels(array) for array in checked]
+        pixels = [labelled_pixels(array) for array in arrays]
         training = TrainingSamples.read(
-            caches,
-            checked,
+            many,
+            arrays,
             pixels,
             self.most_per_class,
             balanced=self.balanced,
             should_stop=should_stop,
         )
-        check_classes(training.classes)
-        background = BackgroundSample.of(caches, checked, masks, should_stop)
-        background = background.with_labelled(training.rows)
-        overview = self._overview
-        if overview is None or not overview.is_of(background.rows):
-            overview = Overview.of(background.rows, many[0].channel_weights)
-        view = overview.knowing(training.rows, training.index)
-        unlabelled = None
-        if self.self_training:
-            free = torch.from_numpy(np.flatnonzero(background.is_free))
-            unlabelled = view.design.index_select(1, free)
-        stages = fit_with_self_training(
-            training.design(caches, view.basis),
+        background = BackgroundSample.of(
+            many,
+            arrays,
+            masks,
+            training.rows,
+            former=self._background,
+            should_stop=should_stop,
+        )
+        view = background.including(training.rows, training.index)
+        rounds = fit_with_self_training(
+            training.transformed(view.coordinates),
             training.index,
-            basis=view.basis,
+            coordinates=view.coordinates,
             regularisation=self.C,
             sample_weight=training.weight,
             tolerance=self.tolerance,
-            unlabelled=unlabelled,
+            unlabelled=view.unlabelled if self.self_training else None,
             start=self._start(training.classes, training.rows.shape[1]),
             should_stop=should_stop,
         )
-        self._overview, self._stages = overview, stages
-        self.classes, readout = training.classes, stages.result
-        self.weight, self.bias = readout.weight, readout.bias
+        self._background, self._rounds = background, rounds
+        self.classes, model = training.classes, rounds.result
+        self.weight, self.bias = model.weight, model.bias
         self.part_options = many[0].part_options
-        self.labels_hash = fingerprint(checked, pixels)
+        self.labels_hash = fingerprint(arrays, pixels)
         return self
+
+    def untrained(self) -> Self:
+        """Return a new classifier with the same options."""
+        return type(self)(
+            C=self.C,
+            balanced=self.balanced,
+            tolerance=self.tolerance,
+            self_training=self.self_training,
+            most_per_class=self.most_per_class,
+        )
+
+    def light_copy(self) -> Self:
+        """Return one that predicts the same, without what only speeds up a fit."""
+        copied = copy.copy(self)
+        copied._rounds = SelfTrainingRounds()
+        return copied
 
     def predict(
         self,
@@ -357,15 +353,15 @@ class PixelClassifier:
         known = np.isin(classes, self.classes)
         former = np.searchsorted(self.classes, classes[known])
 
-        def moved(readout: LinearModel) -> LinearModel:
-            weight = np.zeros((len(classes), readout.weight.shape[1]), np.float32)
-            bias = np.full(len(classes), readout.bias.mean(), np.float32)
-            weight[known], bias[known] = readout.weight[former], readout.bias[former]
+        def moved(model: LinearModel) -> LinearModel:
+            weight = np.zeros((len(classes), model.weight.shape[1]), np.float32)
+            bias = np.full(len(classes), model.bias.mean(), np.float32)
+            weight[known], bias[known] = model.weight[former], model.bias[former]
             return LinearModel(weight, bias)
 
         # What a file or a light copy knows is the result alone.
-        readouts = self._stages.readouts or (LinearModel(self.weight, self.bias),)
-        return replace(self._stages, readouts=tuple(moved(each) for each in readouts))
+        models = self._rounds.models or (LinearModel(self.weight, self.bias),)
+        return replace(self._rounds, models=tuple(moved(each) for each in models))
 
 
 def _checked_limit(most_per_class: int | None) -> int | None:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_hrdv2.core.classifier.basis import Basis
-    from napari_hrdv2.core.classifier.logistic import LinearModel, Preconditioner
+    from napari_hrdv2.core.classifier.background import LinearModel, PCACoordinates
+    from napari_hrdv2.core.classifier.logistic import Preconditioner
 
 ROUNDS = 2
 GUESS_TOLERANCE = 1e-3  # of fits that are only asked what they are sure of
@@ -43,29 +43,30 @@ class SelfTrainingRounds:
 
     Attributes
     ----------
-    basis : Basis or None
+    coordinates : PCACoordinates or None
         The coordinates that they were made in.
-    readouts : tuple of Readout
+    models : tuple of LinearModel
         Of the labelled pixels alone, then of each round; the last one is the result.
     preconditioners : tuple of Preconditioner
-        Of the labelled pixels alone, and of the rounds; of use in this basis only.
+        Of the labelled pixels alone, and of the rounds; of use in these
+        coordinates only.
     """
 
-    basis: Basis | None = None
-    readouts: tuple[LinearModel, ...] = ()
+    coordinates: PCACoordinates | None = None
+    models: tuple[LinearModel, ...] = ()
     preconditioners: tuple[Preconditioner, ...] = ()
 
     @property
     def result(self) -> LinearModel:
         """What the last fit ended with."""
-        return self.readouts[-1]
+        return self.models[-1]
 
 
 def fit_with_self_training(
     design: Tensor,
     classes: NDArray[np.intp],
     *,
-    basis: Basis,
+    coordinates: PCACoordinates,
     regularisation: float,
     sample_weight: NDArray[np.float32],
     tolerance: float,
@@ -73,15 +74,15 @@ def fit_with_self_training(
     start: SelfTrainingRounds | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> SelfTrainingRounds:
-    """Return linear readouts of classes, from labelled and unlabelled pixels.
+    """Return linear models of classes, from labelled and unlabelled pixels.
 
     Parameters
     ----------
     design : (k + 1, N) float32 tensor
-        The labelled pixels in the coordinates of the basis.
+        The labelled pixels in the coordinates of these.
     classes : (N,) array of int
         Class indices 0 … K-1, each of which occurs.
-    basis : Basis
+    coordinates : PCACoordinates
         The coordinates that the penalty means.
     regularisation : float
         Weight of the loss against the penalty, scikit-learn's C.
@@ -91,7 +92,7 @@ def fit_with_self_training(
     unlabelled : (k + 1, M) float32 tensor, optional
         Other pixels likewise; all of them weigh as much as all samples, if
         the classifier is sure of them.
-    start : Stages, optional
+    start : SelfTrainingRounds, optional
         Of an earlier fit to similar samples, of the same classes.
     should_stop : callable, optional
         Asked between evaluations of the objective.
@@ -102,7 +103,7 @@ def fit_with_self_training(
         If `should_stop` said so.
     """
     row = _Row(
-        basis,
+        coordinates,
         start or SelfTrainingRounds(),
         regularisation=regularisation,
         should_stop=should_stop,
@@ -132,19 +133,21 @@ class _Row:
     """Fits in a row; each begins where it ended last time, else where the last did."""
 
     def __init__(
-        self, basis: Basis, former: SelfTrainingRounds, **options: Any
+        self, coordinates: PCACoordinates, former: SelfTrainingRounds, **options: Any
     ) -> None:
-        self._basis, self._options = basis, options
-        self._begin = [basis.solution(readout) for readout in former.readouts]
+        self._coordinates, self._options = coordinates, options
+        self._begin = [coordinates.solution_of(model) for model in former.models]
         self._solutions: list[Tensor] = []
-        is_same = former.basis is basis
+        is_same = former.coordinates is coordinates
         self._preconditioners = list(former.preconditioners) if is_same else []
 
     @property
     def stages(self) -> SelfTrainingRounds:
         """What the fits ended with."""
-        readouts = tuple(self._basis.readout(each) for each in self._solutions)
-        return SelfTrainingRounds(self._basis, readouts, tuple(self._preconditioners))
+        models = tuple(self._coordinates.model_of(each) for each in self._solutions)
+        return SelfTrainingRounds(
+            self._coordinates, models, tuple(self._preconditioners)
+        )
 
     def fit(
         self,

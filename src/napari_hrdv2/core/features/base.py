@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from napari_hrdv2.core.features.sample_cache import SampleCache
 from napari_hrdv2.core.features.tiles import Tile, checked_region, paste
 
 if TYPE_CHECKING:
@@ -44,8 +45,26 @@ class Features(ABC):
 
     @property
     @abstractmethod
+    def own_nbytes(self) -> int:
+        """Bytes of memory that the features take without `samples`."""
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of memory that the features take."""
+        """Bytes of memory that the features and what was read of them take."""
+        cache: SampleCache | None = self.__dict__.get("_samples")
+        return self.own_nbytes + (0 if cache is None else cache.nbytes)
+
+    @property
+    def samples(self) -> SampleCache:
+        """Feature vectors that were read so far: a second fit reads only new ones."""
+        if "_samples" not in self.__dict__:
+            # One cache, also if two threads come here at once.
+            self.__dict__.setdefault("_samples", SampleCache(self))
+        return cast("SampleCache", self.__dict__["_samples"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the cache out: a copy has its own."""
+        return {k: v for k, v in self.__dict__.items() if k != "_samples"}
 
     @abstractmethod
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:
@@ -267,7 +286,7 @@ class JoinedFeatures(Features):
         return f"JoinedFeatures({list(self.parts)})"
 
     @property
-    def nbytes(self) -> int:
+    def own_nbytes(self) -> int:
         """Bytes of memory that the parts take."""
         return sum(part.nbytes for part in self.parts)
 

@@ -224,7 +224,7 @@ class HighResFeatures(Features):
         )
 
     @property
-    def nbytes(self) -> int:
+    def own_nbytes(self) -> int:
         """Bytes of memory that the tokens and what guides them take."""
         tokens = self.tokens.numel() * self.tokens.element_size()
         guide = self._bilateral or self._learned

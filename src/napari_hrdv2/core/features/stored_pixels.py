@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from napari_hrdv2.core.classifier.survey import background_pixels
 from napari_hrdv2.core.features.base import Features
+from napari_hrdv2.core.features.sample_cache import background_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -36,7 +36,7 @@ class KnownPixels(Features):
         self._vectors = features.sample(*np.divmod(self._kept, self.shape[2]))
 
     @property
-    def nbytes(self) -> int:
+    def own_nbytes(self) -> int:
         """Bytes of memory that the rows take."""
         return self._vectors.nbytes
 

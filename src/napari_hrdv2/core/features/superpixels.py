@@ -132,7 +132,7 @@ class SuperpixelFeatures(Features):
         )
 
     @property
-    def nbytes(self) -> int:
+    def own_nbytes(self) -> int:
         """Bytes of memory that tokens and label maps take."""
         both = (self.tokens, self.label_maps)
         return sum(x.numel() * x.element_size() for x in both)

@@ -15,26 +15,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_hrdv2.core.classifier.basis import Basis
+from napari_hrdv2.core.classifier.background import BackgroundSample
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.core.classifier.sample_cache import (
-    SampleCache,
+from napari_hrdv2.core.classifier.samples import (
     check_classes,
     check_labels,
+    labelled_pixels,
 )
 from napari_hrdv2.core.classifier.self_training import (
     SelfTrainingRounds,
     fit_with_self_training,
 )
-from napari_hrdv2.core.classifier.survey import BackgroundSample
-from napari_hrdv2.core.classifier.thinning import labelled_pixels
 from napari_hrdv2.core.errors import Cancelled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
 
-    from napari_hrdv2.core.classifier.logistic import LinearModel
+    from napari_hrdv2.core.classifier.background import LinearModel, PCACoordinates
     from napari_hrdv2.core.features.base import Features
 
     Floats = NDArray[np.float32]
@@ -92,7 +90,6 @@ def find_label_issues(
     features: Features,
     labels: ArrayLike,
     *,
-    samples: SampleCache | None = None,
     classifier: PixelClassifier | None = None,
     exclusion: ArrayLike | None = None,
     most: int = MOST_STROKES,
@@ -107,8 +104,6 @@ def find_label_issues(
     features : Features
     labels : (H, W) array of int
         0 where a pixel is not labelled.
-    samples : SampleCache, optional
-        Of these features, so that pixels seen before are not read again.
     classifier : PixelClassifier, optional
         Its `C`, `balanced` and names are used, and its readout to start from if it
         was trained on the same classes. It is left as it is.
@@ -135,7 +130,6 @@ def find_label_issues(
     judged = judge_strokes(
         features,
         labels,
-        samples=samples,
         classifier=classifier,
         exclusion=exclusion,
         most=most,
@@ -153,7 +147,6 @@ def judge_strokes(
     features: Features,
     labels: ArrayLike,
     *,
-    samples: SampleCache | None = None,
     classifier: PixelClassifier | None = None,
     exclusion: ArrayLike | None = None,
     most: int = MOST_STROKES,
@@ -165,9 +158,6 @@ def judge_strokes(
     """
     array = check_labels(labels, features.shape[1:])
     model = classifier or PixelClassifier()
-    cache = samples if samples is not None else SampleCache(features)
-    if cache.features is not features:
-        raise ValueError("samples: a cache belongs to other features than those given")
     strokes = strokes_of(array)
     classes = np.unique([class_id for class_id, _ in strokes])
     if len(classes) < 2:
@@ -176,7 +166,7 @@ def judge_strokes(
     names = {
         int(each): model.class_names.get(int(each), f"Class {each}") for each in classes
     }
-    problem = _Problem.of(cache, array, exclusion, strokes, classes, model)
+    problem = _Problem.of(features, array, exclusion, strokes, classes, model)
     for stroke in problem.worst_first()[:most]:
         if should_stop is not None and should_stop():
             raise Cancelled("stopped before all strokes were judged")
@@ -230,13 +220,13 @@ class _Problem:
     strokes: list[_Stroke]
     model: PixelClassifier
     design: Tensor  # the table in the coordinates of the basis
-    basis: Basis
+    basis: PCACoordinates
     full: SelfTrainingRounds
 
     @classmethod
     def of(
         cls,
-        cache: SampleCache,
+        features: Features,
         labels: NDArray[np.integer],
         exclusion: ArrayLike | None,
         strokes: list[tuple[int, Pixels]],
@@ -245,7 +235,7 @@ class _Problem:
     ) -> _Problem:
         """Read the features of some pixels of each stroke, and fit them all."""
         kept = [pixels[:: -(-len(pixels) // PIXELS_A_STROKE)] for _, pixels in strokes]
-        rows, order = cache.rows(np.unique(np.concatenate(kept)))
+        rows, order = features.samples.rows(np.unique(np.concatenate(kept)))
         place = np.argsort(order)
         ascending = order[place]
         index = np.empty(len(order), np.intp)
@@ -257,15 +247,9 @@ class _Problem:
         start = None
         if np.array_equal(model.classes, classes):
             start = model._start(model.classes, rows.shape[1])
-        background = BackgroundSample.of([cache], [labels], [exclusion]).with_labelled(
-            rows
-        )
-        basis = Basis.of(
-            torch.from_numpy(background.rows), cache.features.channel_weights
-        )
-        table = torch.from_numpy(rows)
-        basis = basis.knowing(table, torch.from_numpy(index))
-        design = basis.design(table)
+        background = BackgroundSample.of([features], [labels], [exclusion], rows)
+        basis = background.including(rows, index).coordinates
+        design = basis(torch.from_numpy(rows))
         full = _fit(design, index, np.ones(len(rows), bool), model, basis, start)
         return cls(rows, index, made, model, design, basis, full)
 
@@ -293,7 +277,7 @@ def _fit(
     index: NDArray[np.intp],
     used: NDArray[np.bool_],
     model: PixelClassifier,
-    basis: Basis,
+    basis: PCACoordinates,
     start: SelfTrainingRounds | None,
 ) -> SelfTrainingRounds:
     """Fit to the rows in use, and to them alone: what is unlabelled would agree."""
@@ -304,7 +288,7 @@ def _fit(
     return fit_with_self_training(
         design,
         index,
-        basis=basis,
+        coordinates=basis,
         regularisation=model.C,
         sample_weight=weight,
         tolerance=max(TOLERANCE, model.tolerance),

@@ -16,7 +16,6 @@ from napari_hrdv2.session.classifier_files import named
 from napari_hrdv2.session.export.content import ExportContent, ExportImage
 from napari_hrdv2.session.export.formats import CLASSIFIER, FORMATS, ExportFormat
 from napari_hrdv2.session.export.provenance import Provenance
-from napari_hrdv2.session.fit_history import light_copy
 from napari_hrdv2.session.tasks.context import compute
 from napari_hrdv2.session.tasks.update import update_of
 
@@ -266,9 +265,7 @@ def _value_range(
     entry: ImageEntry, classifier: PixelClassifier | None
 ) -> tuple[float, float] | None:
     """Return the grey levels that became 0 and 1 in the features of an image."""
-    features = entry.features
-    if features is None and entry.samples is not None:
-        features = entry.samples.features
+    features = entry.training_features
     if features is not None and features.part_options:
         parts: Sequence[PartOptions] = features.part_options
         return max(parts, key=lambda part: part.patch_size).value_range
@@ -281,7 +278,7 @@ def _classifier(
     """Return a copy of the classifier with class names and colours."""
     if session.classifier is None:
         return None
-    return named(light_copy(session.classifier), session.classes, images[0].pixel_size)
+    return named(session.classifier, session.classes, images[0].pixel_size)
 
 
 def _provenance(session: Session, images: Sequence[ExportImage]) -> partial[Provenance]:

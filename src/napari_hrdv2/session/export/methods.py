@@ -187,7 +187,7 @@ def _classifier(provenance: Provenance) -> Iterable[str]:
             f"{_listed(info.name for info in provenance.classes.values())}."
         )
         return
-    from napari_hrdv2.core.classifier.thinning import MOST_PER_CLASS, THINNED_ABOVE
+    from napari_hrdv2.core.classifier.samples import MOST_PER_CLASS, SUBSAMPLED_ABOVE
 
     painted = [image for image in provenance.images if image.scribble_pixels]
     counts: dict[int, int] = {}
@@ -205,9 +205,9 @@ def _classifier(provenance: Provenance) -> Iterable[str]:
         f"classes {listed}, {_percent(sum(counts.values()) / pixels)} of the pixels in "
         "all."
     )
-    if any(max(image.scribble_pixels.values()) > THINNED_ABOVE for image in painted):
+    if any(max(image.scribble_pixels.values()) > SUBSAMPLED_ABOVE for image in painted):
         yield (
-            f"Of a class with more than {THINNED_ABOVE} painted pixels in an image, "
+            f"Of a class with more than {SUBSAMPLED_ABOVE} painted pixels in an image, "
             "one was used of those in each block of 2 × 2 pixels, and at most "
             f"{MOST_PER_CLASS}, weighted to stand for all of them."
         )
@@ -222,14 +222,14 @@ def _classifier(provenance: Provenance) -> Iterable[str]:
 def _and_others(provenance: Provenance) -> str:
     if not provenance.self_training:
         return ""
+    from napari_hrdv2.core.classifier.background import pixels_per_image
     from napari_hrdv2.core.classifier.self_training import ROUNDS
-    from napari_hrdv2.core.classifier.survey import share_of_survey
 
     painted = sum(bool(image.scribble_pixels) for image in provenance.images)
 
     return (
-        f" and then, {ROUNDS} times, to these and to those of a survey of "
-        f"{share_of_survey(painted)} pixels{' of each image' * (painted > 1)} that "
+        f" and then, {ROUNDS} times, to these and to those of a background sample of "
+        f"{pixels_per_image(painted)} pixels{' of each image' * (painted > 1)} that "
         "were not labelled and that it was sure of (self-training)"
     )
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.features.options import absolute_range
-from napari_hrdv2.session.fit_history import light_copy
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.project.fingerprints import image_fingerprint
 from napari_hrdv2.session.project.format import Project, SavedImage, save_project
@@ -87,7 +86,7 @@ def project_of(
         images=tuple(kept),
         classes=dict(session.classes),
         options=session.options,
-        classifier=light_copy(classifier) if classifier and is_fitted else None,
+        classifier=classifier.light_copy() if classifier and is_fitted else None,
         refinement=session.refinement.to_dict(),
         current=current.key if current is not None else None,
     )

@@ -11,10 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.classifier.pixel_classifier import (
-        PixelClassifier,
-        SampleCache,
-    )
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.context import TaskContext
 
@@ -36,15 +33,12 @@ class Strokes:
     ----------
     labels : (H, W) int array
         A snapshot of the scribbles; 0 is not labelled.
-    samples : SampleCache
-        Rows of pixels that were labelled before.
     exclusion : (H, W) bool array or None
         Where the picture is no material.
     """
 
     features: Any
     labels: NDArray[Any]
-    samples: SampleCache
     exclusion: NDArray[np.bool_] | None = None
 
 
@@ -116,7 +110,6 @@ class TrainRequest:
             classifier.fit(
                 [one.features for one in self.strokes],
                 [one.labels for one in self.strokes],
-                samples=[one.samples for one in self.strokes],
                 exclusion=[one.exclusion for one in self.strokes],
                 should_stop=context.should_stop,
             )

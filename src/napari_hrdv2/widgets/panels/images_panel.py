@@ -307,4 +307,4 @@ def _state(entry: ImageEntry) -> str:
         return "ready"
     if entry.pending:
         return "…"
-    return "strokes" if entry.samples is not None else "none"
+    return "strokes" if entry.training_features is not None else "none"

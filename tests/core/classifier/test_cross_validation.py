@@ -11,8 +11,7 @@ from napari_hrdv2.core.classifier.cross_validation import (
     leave_one_image_out,
     summary,
 )
-from napari_hrdv2.core.classifier.pixel_classifier import SampleCache
-from napari_hrdv2.core.classifier.thinning import training_pixels
+from napari_hrdv2.core.classifier.samples import training_pixels
 from napari_hrdv2.core.features.stored_pixels import KnownPixels
 from napari_hrdv2.core.measure.scores import mean_iou
 from synthetic import SHAPE, TRUTH, halves, striped_features, strokes
@@ -101,19 +100,17 @@ def test_images_without_strokes_or_teachers_have_no_score():
 
 def test_known_rows_settings_and_progress_are_used():
     features, labels = noisy_images(3)
-    caches = [SampleCache(each) for each in features]
     model, told = PixelClassifier(C=1e-6), []
     weak = leave_one_image_out(
         features,
         labels,
         classifier=model,
-        samples=caches,
         progress=lambda done, total: told.append((done, total)),
     )
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert not model.is_fitted
-    assert all(len(cache._pixels) == 60 for cache in caches)
-    usual = leave_one_image_out(features, labels, samples=caches)
+    assert all(len(each.samples._pixels) == 60 for each in features)
+    usual = leave_one_image_out(features, labels)
     assert [held.accuracy for held in weak] != [held.accuracy for held in usual]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.classifier.thinning import thinned, training_pixels
+from napari_hrdv2.core.classifier.samples import subsampled, training_pixels
 
 
 def painted(count=1000, others=30):
@@ -27,8 +27,8 @@ def blocks_of(labels):
 
 @pytest.fixture
 def even_few(monkeypatch):
-    """Classes are thinned however few pixels they have."""
-    monkeypatch.setattr("napari_hrdv2.core.classifier.thinning.THINNED_ABOVE", 0)
+    """Classes are subsampled however few pixels they have."""
+    monkeypatch.setattr("napari_hrdv2.core.classifier.samples.SUBSAMPLED_ABOVE", 0)
 
 
 @pytest.fixture(params=[(41, 53), (1, 30), (30, 1), (8, 8)])
@@ -40,7 +40,7 @@ def scattered(request, even_few):
 
 def test_one_pixel_of_each_class_in_a_block_trains_for_all_of_them(scattered):
     blocks = blocks_of(scattered)
-    chosen, counts = thinned(scattered, np.flatnonzero(scattered), 5000)
+    chosen, counts = subsampled(scattered, np.flatnonzero(scattered), 5000)
     assert (np.diff(chosen) > 0).all()
     assert len(chosen) == len(blocks)
     found = dict(zip(chosen.tolist(), counts.tolist(), strict=True))
@@ -50,7 +50,7 @@ def test_one_pixel_of_each_class_in_a_block_trains_for_all_of_them(scattered):
 
 
 def test_without_a_limit_every_labelled_pixel_trains(scattered):
-    chosen, counts = thinned(scattered, np.flatnonzero(scattered), None)
+    chosen, counts = subsampled(scattered, np.flatnonzero(scattered), None)
     assert np.array_equal(chosen, np.flatnonzero(scattered))
     assert (counts == 1).all()
 
@@ -65,7 +65,7 @@ def test_of_a_class_with_few_pixels_all_train():
 
 
 @pytest.mark.parametrize(("count", "expected"), [(500, 500), (501, 251)])
-def test_more_than_five_hundred_pixels_of_a_class_are_thinned(count, expected):
+def test_more_than_five_hundred_pixels_of_a_class_are_subsampled(count, expected):
     labels = np.zeros((3, 600), np.uint8)
     labels[1, :count] = 4
     assert len(training_pixels(labels)) == expected
@@ -111,7 +111,7 @@ def test_a_stroke_replaces_few_of_the_pixels_that_train():
 def test_those_that_train_count_as_much_as_all_that_are_labelled(even_few):
     labels = painted()
     for most in (None, 5000, 100, 7, 1):
-        chosen, counts = thinned(labels, np.flatnonzero(labels), most)
+        chosen, counts = subsampled(labels, np.flatnonzero(labels), most)
         totals = np.bincount(labels.ravel()[chosen], counts)
         np.testing.assert_allclose(totals[[2, 9]], [1000, 30])
 

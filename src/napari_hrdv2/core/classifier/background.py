@@ -1,0 +1,276 @@
+"""The background sample: pixels from all over the images, and coordinates from them.
+
+Channels of deep features are of very different size, and strongly correlated. What
+counts as large is told by the images, not by the few pixels that were painted: the
+background sample gives the scale of each channel and the principal directions [1]_.
+Directions of little variance are raised a little (they hold fine distinctions), those
+of next to none are left out, which makes fits several times faster. A penalty on
+coefficients in these coordinates is the classifier's prior.
+
+References
+----------
+.. [1] I. T. Jolliffe and J. Cadima, "Principal component analysis: a review and recent
+   developments", Phil. Trans. R. Soc. A 374, 20150202 (2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_hrdv2.core.checks import checked_mask
+from napari_hrdv2.core.features.sample_cache import (
+    BACKGROUND_PIXELS,
+    background_pixels,
+    finite_rows,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_hrdv2.core.features.base import Features
+
+LEAST_PIXELS = 100  # of each of many images
+KEPT_VARIANCE = 0.998  # of the standardised channels
+WHITENING = 0.15  # 0 leaves the variances of directions as they are, 1 makes them equal
+MISSED = 0.3  # of how far a class lies from the others: more must not be left out
+NEGLIGIBLE = 1e-6  # deviation of a channel, against its mean or against 1
+
+
+def pixels_per_image(images: int) -> int:
+    """Return how many pixels of each image are in the background sample.
+
+    Examples
+    --------
+    >>> pixels_per_image(1), pixels_per_image(4), pixels_per_image(1000)
+    (2000, 500, 100)
+    """
+    return max(BACKGROUND_PIXELS // images, LEAST_PIXELS)
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """A linear function of features, ``weight @ features + bias``.
+
+    Attributes
+    ----------
+    weight : (K, C) float32 array
+    bias : (K,) float32 array
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class PCACoordinates:
+    """An affine map from C channels to k ≤ C coordinates, and its way back.
+
+    Attributes
+    ----------
+    mean, scale : (C,) float32 tensors
+        Of the channels; those that never vary have the scale 1.
+    directions : (C, k) float32 tensor
+        Orthonormal, for scaled channels.
+    stretch : (k,) float32 tensor
+        Factors on the directions.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    directions: Tensor
+    stretch: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        table: Tensor,
+        channel_weights: Tensor | None = None,
+        *,
+        kept: float = KEPT_VARIANCE,
+        whitening: float = WHITENING,
+    ) -> Self:
+        """Return coordinates from feature vectors of pixels from all over an image.
+
+        Parameters
+        ----------
+        table : (M, C) float32 tensor
+        channel_weights : (C,) float32 tensor, optional
+            Factors on the standardised channels: the penalty weighs less on those
+            above 1.
+        kept : float
+            Fraction of the variance that the directions hold.
+        whitening : float
+            In 0..1.
+        """
+        mean = table.mean(0)
+        centred = table - mean
+        scale = torch.linalg.vector_norm(centred, dim=0) / len(table) ** 0.5
+        # What hardly varies is rounding, which must not be blown up to weigh like the
+        # rest.
+        scale[scale <= NEGLIGIBLE * mean.abs().clamp_min(1)] = 1
+        if channel_weights is not None:
+            scale = scale / channel_weights
+        centred /= scale
+        covariance = (centred.T @ centred / len(table)).double()
+        variances, directions = torch.linalg.eigh(covariance)
+        variances, directions = variances.flip(0).clamp_min(0), directions.flip(1)
+        held = variances.cumsum(0)
+        count = 1 + int((held < kept * held[-1]).sum())
+        variances, directions = variances[:count], directions[:, :count]
+        if held[-1] > 0:
+            stretch = (variances / variances.mean()).pow(-whitening / 2)
+        else:
+            stretch = torch.ones_like(variances)
+        return cls(mean, scale, directions.float().contiguous(), stretch.float())
+
+    def including(self, table: Tensor, classes: Tensor) -> Self:
+        """Return these coordinates, or more of them if they hide what sets a class off.
+
+        They may if the background sample missed the class because it is rare.
+
+        Parameters
+        ----------
+        table : (N, C) float32 tensor
+        classes : (N,) int64 tensor
+            0 … K - 1, each of which occurs.
+        """
+        members = torch.arange(int(classes.max()) + 1)[:, None] == classes
+        means = (members / members.sum(1, keepdim=True)) @ table / self.scale
+        apart = (means - means.mean(0)).T  # (C, K)
+        rest = apart - self.directions @ (self.directions.T @ apart)
+        if (rest.norm(dim=0) <= MISSED * apart.norm(dim=0)).all():
+            return self
+        new, lengths, _ = torch.linalg.svd(rest, full_matrices=False)
+        new = new[:, lengths > MISSED * lengths.max()]
+        stretch = self.stretch.max().expand(new.shape[1])
+        return replace(
+            self,
+            directions=torch.cat([self.directions, new], 1),
+            stretch=torch.cat([self.stretch, stretch]),
+        )
+
+    def __call__(self, table: Tensor) -> Tensor:
+        """Return the coordinates of (N, C) rows as (k + 1, N), the last of them ones.
+
+        Coordinate by coordinate, which is twice as fast to fit to.
+        """
+        result = torch.empty(len(self.stretch) + 1, len(table))
+        matrix = self._matrix.T
+        origin = -(matrix @ self.mean)[:, None]
+        torch.addmm(origin, matrix, table.T, out=result[:-1])
+        result[-1] = 1
+        return result
+
+    def model_of(self, solution: Tensor) -> LinearModel:
+        """Return what (K, k + 1) coefficients mean for features as they are."""
+        weight = solution[:, :-1] @ self._matrix.T
+        bias = solution[:, -1] - weight @ self.mean
+        return LinearModel(weight.numpy(), bias.numpy())
+
+    def solution_of(self, model: LinearModel) -> Tensor:
+        """Return the coefficients, as near as they come, of a linear model."""
+        weight = torch.from_numpy(model.weight)
+        inner = (weight * self.scale) @ (self.directions / self.stretch)
+        bias = torch.from_numpy(model.bias) + weight @ self.mean
+        return torch.cat([inner, bias[:, None]], 1)
+
+    @cached_property
+    def _matrix(self) -> Tensor:
+        return self.directions * self.stretch / self.scale[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class BackgroundSample:
+    """Pixels from all over one or more images, and the coordinates that they give.
+
+    Attributes
+    ----------
+    rows : (M, C) float32 array
+        Their feature vectors, all of them numbers.
+    is_free : (M,) bool array
+        Whether they are not labelled.
+    coordinates : PCACoordinates
+    transformed : (k + 1, M) float32 tensor
+        The rows in these coordinates.
+    """
+
+    rows: NDArray[np.float32]
+    is_free: NDArray[np.bool_]
+    coordinates: PCACoordinates
+    transformed: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        features: Sequence[Features],
+        labels: Sequence[NDArray[Any]],
+        exclusion: Sequence[ArrayLike | None],
+        training: NDArray[np.float32],
+        *,
+        former: BackgroundSample | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Self:
+        """Return the background sample of some images; they share its pixels.
+
+        Parameters
+        ----------
+        features : sequence of Features
+        labels : sequence of (H, W) arrays of int
+            0 is not labelled.
+        exclusion : sequence of (H, W) bool arrays or None
+            Where an image shows no material: no pixel is taken from there.
+        training : (N, C) float32 array
+            Feature vectors of labelled pixels: they serve, too, where next to nothing
+            else is left.
+        former : BackgroundSample, optional
+            Its coordinates are taken over if the rows are the same.
+        should_stop : callable, optional
+            Asked between blocks of pixels.
+        """
+        parts = []
+        for one, array, mask in zip(features, labels, exclusion, strict=True):
+            pixels = background_pixels(array.shape, pixels_per_image(len(features)))
+            rows = one.samples.background(len(pixels), should_stop)
+            keep = finite_rows(rows)
+            if (excluded := checked_mask(mask, array.shape)) is not None:
+                keep &= ~excluded.ravel()[pixels]
+            if not keep.all():
+                pixels, rows = pixels[keep], rows[keep]
+            parts.append((rows, array.ravel()[pixels] == 0))
+        if sum(len(rows) for rows, _ in parts) < LEAST_PIXELS:
+            parts.append((training, np.zeros(len(training), bool)))
+        rows, is_free = parts[0]
+        if len(parts) > 1:
+            rows, is_free = (np.concatenate(each) for each in zip(*parts, strict=True))
+        if former is not None and (
+            rows is former.rows or np.array_equal(rows, former.rows)
+        ):
+            return cls(former.rows, is_free, former.coordinates, former.transformed)
+        table = torch.from_numpy(rows)
+        coordinates = PCACoordinates.of(table, features[0].channel_weights)
+        return cls(rows, is_free, coordinates, coordinates(table))
+
+    def including(
+        self, training: NDArray[np.float32], classes: NDArray[np.intp]
+    ) -> Self:
+        """Return it with coordinates that hide no class of the training samples."""
+        coordinates = self.coordinates.including(
+            torch.from_numpy(training), torch.from_numpy(classes)
+        )
+        if coordinates is self.coordinates:
+            return self
+        transformed = coordinates(torch.from_numpy(self.rows))
+        return replace(self, coordinates=coordinates, transformed=transformed)
+
+    @property
+    def unlabelled(self) -> Tensor:
+        """The rows that are not labelled in these coordinates, (k + 1, m)."""
+        free = torch.from_numpy(np.flatnonzero(self.is_free))
+        return self.transformed.index_select(1, free)

@@ -1,0 +1,317 @@
+"""From label images to the pixels that train, with their classes and weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_hrdv2.core.errors import stop_fit_if
+from napari_hrdv2.core.features.base import Features
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Pixels = NDArray[np.int64]
+
+MOST_PER_CLASS = 5_000
+"""Pixels of a class in one image that train at most, by default.
+
+A fill has a hundred thousand, alike for the most part, of 2 kB each.
+"""
+
+SUBSAMPLED_ABOVE = 500
+"""Pixels of a class in one image; up to so many all train."""
+
+PIXELS_AT_ONCE = 1 << 15  # that are numbered: what stays in the processor is faster
+
+
+@dataclass(frozen=True)
+class TrainingSamples:
+    """Feature vectors with their classes, and how much each counts.
+
+    Attributes
+    ----------
+    features : tuple of Features
+    orders : tuple of (n,) int64 arrays
+        Of each image, which pixels they are.
+    rows : (N, C) float32 array
+        The feature vectors, image after image.
+    index : (N,) array of int
+        The class of each, by its place in `classes`.
+    weight : (N,) float32 array
+    classes : (K,) int64 array
+        The label ids, ascending.
+    """
+
+    features: tuple[Features, ...]
+    orders: tuple[Pixels, ...]
+    rows: NDArray[np.float32]
+    index: NDArray[np.intp]
+    weight: NDArray[np.float32]
+    classes: Pixels
+
+    @classmethod
+    def read(
+        cls,
+        features: Sequence[Features],
+        labels: Sequence[NDArray[Any]],
+        pixels: Sequence[Pixels],
+        most_per_class: int | None,
+        *,
+        balanced: bool,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Self:
+        """Read what trains of some images.
+
+        Parameters
+        ----------
+        features : sequence of Features
+        labels : sequence of (H, W) arrays of int
+        pixels : sequence of (n,) int64 arrays
+            `labelled_pixels` of each.
+        most_per_class : int or None
+            As for `PixelClassifier`.
+        balanced : bool
+            Whether all classes weigh alike.
+        should_stop : callable, optional
+            Asked before each image is read.
+
+        Raises
+        ------
+        ValueError
+            If fewer than two classes are labelled, or features are NaN.
+        """
+        orders, rows, ids, weights = [], [], [], []
+        for one, array, at in zip(features, labels, pixels, strict=True):
+            stop_fit_if(should_stop)
+            chosen, counts = subsampled(array, at, most_per_class)
+            own, order = one.samples.rows(chosen)
+            orders.append(order)
+            rows.append(own)
+            ids.append(array.ravel()[order].astype(np.int64))
+            weights.append(counts[np.searchsorted(chosen, order)])
+        classes, index = np.unique(np.concatenate(ids), return_inverse=True)
+        check_classes(classes)
+        weight = np.concatenate(weights)
+        if balanced:
+            totals = np.bincount(index, weight)
+            weight *= (totals.sum() / (len(classes) * totals))[index]
+        table = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        return cls(
+            tuple(features),
+            tuple(orders),
+            table,
+            index,
+            weight.astype(np.float32),
+            classes,
+        )
+
+    def transformed(self, transform: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what a transform makes of the rows; see `SampleCache.transformed`."""
+        parts = [
+            one.samples.transformed(order, transform)
+            for one, order in zip(self.features, self.orders, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def labelled_pixels(labels: NDArray[Any]) -> Pixels:
+    """Return the flat indices of the pixels that are not 0, ascending."""
+    # Ten times faster on booleans than on integers.
+    return np.flatnonzero(labels != 0)
+
+
+def training_pixels(
+    labels: NDArray[Any], most_per_class: int | None = MOST_PER_CLASS
+) -> Pixels:
+    """Return the flat indices of the pixels that a classifier trains on, ascending.
+
+    Parameters
+    ----------
+    labels : (H, W) array of int
+        0 is not labelled.
+    most_per_class : int or None
+        As for `PixelClassifier`; None for all that are labelled.
+
+    Returns
+    -------
+    (N,) int64 array
+        Which they are depends on nothing but the labels.
+
+    Examples
+    --------
+    >>> labels = np.repeat([[1, 0, 2]], 1000, axis=1)
+    >>> [len(training_pixels(labels, most)) for most in (None, 5000, 10)]
+    [2000, 1000, 20]
+    """
+    return subsampled(labels, labelled_pixels(labels), most_per_class)[0]
+
+
+def subsampled(
+    labels: NDArray[Any], pixels: Pixels, most_per_class: int | None
+) -> tuple[Pixels, NDArray[np.float64]]:
+    """Return some of the labelled pixels, and how many each stands for.
+
+    Of a class with more than `SUBSAMPLED_ABOVE` pixels one is chosen of those in a
+    block of 2 × 2, which look alike, and of too many blocks some from all over. A
+    scribble changes few of the choices that were made before it.
+
+    Parameters
+    ----------
+    labels : (H, W) array of int
+    pixels : (N,) int64 array
+        Flat indices of all that are labelled, ascending.
+    most_per_class : int or None
+        All are chosen if None.
+
+    Returns
+    -------
+    chosen : (M,) int64 array
+        Ascending.
+    counts : (M,) float64 array
+        Those of a class add up to the number of its labelled pixels.
+    """
+    ids = labels.ravel()[pixels]
+    counts = np.ones(len(pixels))
+    if most_per_class is None or not len(pixels):
+        return pixels, counts
+    is_chosen = np.ones(len(pixels), bool)
+    for label in _distinct(ids):
+        places = np.flatnonzero(ids == label)
+        if len(places) <= min(SUBSAMPLED_ABOVE, most_per_class):
+            continue
+        some, sizes = _blocks(pixels[places], labels.shape[1], most_per_class)
+        is_chosen[places] = False
+        is_chosen[places[some]] = True
+        counts[places[some]] = sizes * (len(places) / sizes.sum())
+    return pixels[is_chosen], counts[is_chosen]
+
+
+def _blocks(
+    pixels: NDArray[np.int64], width: int, most: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the place of one pixel for each block, and how many the block has."""
+    numbers = np.concatenate(
+        [
+            _numbers(pixels[start : start + PIXELS_AT_ONCE], width)
+            for start in range(0, len(pixels), PIXELS_AT_ONCE)
+        ]
+    )
+    order: NDArray[np.intp]
+    if len(pixels) > 4 * most:  # so many have the first blocks at most
+        some = np.argpartition(numbers, 4 * most)[: 4 * most]
+        order = some[np.argsort(numbers[some])]
+    else:
+        order = np.argsort(numbers)
+    blocks = numbers[order] >> np.uint64(2)
+    firsts = np.flatnonzero(np.diff(blocks, prepend=~blocks[:1]))
+    sizes = np.diff(firsts, append=len(blocks)).astype(float)
+    return order[firsts[:most]], sizes[:most]
+
+
+def _numbers(pixels: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
+    """Number pixels so that those of a block follow each other, blocks at random.
+
+    All but the last two bits are those of the block, through the mixer of SplitMix64;
+    the last two are the place in it, counted from another one in each block. So the
+    first n blocks are from all over the image. Every n-th block instead would be other
+    ones after each stroke, all to be read, and could keep in step with a texture, as
+    could the same place in every block.
+    """
+    rows, columns = np.divmod(pixels, width)
+    places = (rows & 1) << 1 | columns & 1
+    mixed = ((rows >> 1) * width + (columns >> 1)).astype(np.uint64)
+    mixed += np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed ^= mixed >> np.uint64(shift)
+        mixed *= np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed ^ places.astype(np.uint64)
+
+
+def _distinct(ids: NDArray[Any]) -> list[int]:
+    """Return the label ids that occur, ascending."""
+    small = ids.dtype == np.uint8  # counting is faster than sorting
+    found = np.flatnonzero(np.bincount(ids)) if small else np.unique(ids)
+    return [int(each) for each in found]
+
+
+def paired(
+    features: Features | Sequence[Features],
+    labels: ArrayLike | Sequence[ArrayLike],
+    exclusion: ArrayLike | Sequence[ArrayLike | None] | None,
+) -> tuple[list[Features], list[NDArray[Any]], list[ArrayLike | None]]:
+    """Return features, checked labels and masks as lists of one length."""
+    is_one = isinstance(features, Features)
+    many = [features] if isinstance(features, Features) else list(features or ())
+    for each in many:
+        if not isinstance(each, Features):
+            raise TypeError(
+                f"features: {type(each).__name__} are no features; give what "
+                "compute_features returns, or a list of that"
+            )
+    arrays: list[Any] = [labels] if is_one else list(cast("Any", labels))
+    if not len(many) == len(arrays) > 0:
+        raise ValueError(
+            f"labels: {len(arrays)} label images for {len(many)} features; one for "
+            "each is needed"
+        )
+    masks: Any = [exclusion] if is_one else exclusion
+    masks = [None] * len(many) if masks is None else list(masks)
+    if len(masks) != len(many):
+        raise ValueError(
+            f"exclusion: {len(masks)} masks for {len(many)} images; one for each is "
+            "needed, or None"
+        )
+    checked = [check_labels(a, f.shape[1:]) for f, a in zip(many, arrays, strict=True)]
+    return many, checked, masks
+
+
+def check_labels(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return labels as an array after checking type, shape and sign."""
+    array = np.asarray(labels)
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"labels: dtype {array.dtype} does not hold label ids; integers are "
+            "needed, 0 where a pixel is not labelled"
+        )
+    if array.shape != tuple(shape):
+        raise ValueError(
+            f"labels: shape {array.shape} does not fit an image of shape {tuple(shape)}"
+        )
+    if array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise ValueError(f"labels: {array.max()} is too large for a label id")
+    if array.dtype.kind == "i" and array.size and array.min() < 0:
+        raise ValueError(
+            f"labels: {array.min()} is not a label id; use 0 for pixels that are not "
+            "labelled and positive numbers for classes"
+        )
+    return array
+
+
+def check_classes(classes: NDArray[Any]) -> None:
+    """Raise ValueError unless there are two classes or more."""
+    if len(classes) == 0:
+        raise ValueError(
+            "labels: no pixel is labelled; paint a scribble in each of two classes"
+        )
+    if len(classes) == 1:
+        raise ValueError(
+            f"labels: only class {classes[0]} is labelled; paint a second class too"
+        )
+
+
+def fingerprint(labels: Iterable[NDArray[Any]], pixels: Iterable[Pixels]) -> str:
+    """Return the SHA-256 of label images, which does not depend on integer types."""
+    total = hashlib.sha256()
+    for array, at in zip(labels, pixels, strict=True):
+        total.update(repr(array.shape).encode())
+        total.update(at.astype("<i8").tobytes())
+        total.update(array.ravel()[at].astype("<i8").tobytes())
+    return total.hexdigest()

@@ -1,0 +1,221 @@
+"""The pixels of one feature map that were read so far, so that none is read twice."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable
+from functools import lru_cache
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from napari_hrdv2.core.errors import stop_fit_if
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+    from torch import Tensor
+
+    Rows = NDArray[np.float32]
+    Pixels = NDArray[np.int64]
+
+BACKGROUND_PIXELS = 2000  # of one image
+PIXELS_AT_ONCE = 50  # of the background: all over the image, more need most tokens
+SPARE_ROWS = 10_000  # kept for an undo, beside twice what is asked for
+
+
+class Readable(Protocol):
+    """What `Features` are, as far as it matters here."""
+
+    shape: tuple[int, int, int]
+
+    def sample(self, rows: ArrayLike, cols: ArrayLike) -> Rows:
+        """Return the feature vectors at some pixels."""
+
+
+class SampleCache:
+    """Feature vectors of training pixels and of the background sample.
+
+    A scribble adds a few pixels to thousands that are known; only those are read. Rows
+    that are no longer asked for go when they are more than those that are. Threads may
+    share it: a fit that was given up can still run when the next begins.
+
+    Parameters
+    ----------
+    features : Features
+        The owner; it is not kept alive.
+    """
+
+    def __init__(self, features: Readable) -> None:
+        self._features = weakref.ref(features)
+        self._lock = Lock()
+        self._background = np.empty((0, features.shape[0]), np.float32)
+        self._pixels = np.empty(0, np.int64)  # flat indices, in the order of the rows
+        self._rows = np.empty((0, features.shape[0]), np.float32)  # with room to grow
+        self._transform: Callable[[Tensor], Tensor] | None = None
+        self._transformed = torch.empty(0, 0)  # the first rows
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that all it keeps takes, with the room to grow."""
+        arrays = (self._rows, self._background, self._transformed)
+        return sum(each.nbytes for each in arrays)
+
+    def rows(self, pixels: Pixels) -> tuple[Rows, Pixels]:
+        """Return the feature vectors of some pixels, in an order of its own.
+
+        Parameters
+        ----------
+        pixels : (N,) array of int
+            Flat indices into (H, W), without repetition.
+
+        Returns
+        -------
+        rows : (N, C) float32 array
+            To be read only: it may be a part of the cache. No later call changes it.
+        order : (N,) int64 array
+            The same pixels in the order of the rows; to be read only, too.
+
+        Raises
+        ------
+        ValueError
+            If a feature vector is not all numbers.
+        """
+        with self._lock:
+            missing = np.setdiff1d(pixels, self._pixels, assume_unique=True)
+            if missing.size:
+                self._append(missing)
+            if len(pixels) == len(self._pixels):
+                return self._rows[: len(pixels)], self._pixels
+            wanted = np.isin(self._pixels, pixels, assume_unique=True)
+            rows, order = self._rows[: len(wanted)][wanted], self._pixels[wanted]
+            if len(wanted) > 2 * len(pixels) + SPARE_ROWS:
+                self._rows, self._pixels, self._transform = rows, order, None
+            return rows, order
+
+    def transformed(
+        self, order: Pixels, transform: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Return what a transform makes of pixels; it is told of each only once.
+
+        Parameters
+        ----------
+        order : (N,) int64 array
+            As `rows` gave it.
+        transform : callable
+            From (n, C) rows to (k, n), each column from its row alone. That of the
+            last call is remembered.
+
+        Returns
+        -------
+        (k, N) float32 tensor
+            To be read only.
+        """
+        with self._lock:
+            if self._transform is not transform:
+                self._transform = transform
+                self._transformed = transform(torch.from_numpy(self._rows[:0]))
+            if (known := self._transformed.shape[1]) < len(self._pixels):
+                new = transform(torch.from_numpy(self._rows[known : len(self._pixels)]))
+                self._transformed = torch.cat([self._transformed, new], 1)
+            if np.array_equal(order, self._pixels):
+                return self._transformed
+            wanted = np.flatnonzero(np.isin(self._pixels, order, assume_unique=True))
+            if np.array_equal(order, self._pixels[wanted]):
+                # Ten times faster than by a mask.
+                return self._transformed.index_select(1, torch.from_numpy(wanted))
+        # Another thread has let some of them go since.
+        return transform(torch.from_numpy(self._read(order)))
+
+    def background(
+        self, count: int, should_stop: Callable[[], bool] | None = None
+    ) -> Rows:
+        """Return the feature vectors of the first of `background_pixels`.
+
+        Parameters
+        ----------
+        count : int
+        should_stop : callable, optional
+            Asked between blocks of pixels.
+
+        Returns
+        -------
+        (M, C) float32 array
+            `count` of them, or all of a small image; NaN where features are.
+
+        Raises
+        ------
+        Cancelled
+            If `should_stop` said so; what was read by then is kept.
+        """
+        features = self._owner()
+        with self._lock:
+            pixels = background_pixels(features.shape[1:], count)
+            while (known := len(self._background)) < len(pixels):
+                stop_fit_if(should_stop)
+                new = self._read(pixels[known : known + PIXELS_AT_ONCE])
+                self._background = np.concatenate([self._background, new])
+            return self._background if known == count else self._background[:count]
+
+    def _append(self, pixels: Pixels) -> None:
+        """Read pixels; rows that were handed out stay where they are, unchanged."""
+        count, sampled = len(self._pixels), self._read(pixels)
+        if bad := len(sampled) - int(finite_rows(sampled).sum()):
+            raise ValueError(
+                f"features: {bad} of {len(sampled)} labelled pixels have NaN or "
+                "infinite features; the backbone's weights may be damaged"
+            )
+        if count + len(sampled) > len(self._rows):
+            room = np.empty((2 * (count + len(sampled)), sampled.shape[1]), np.float32)
+            room[:count] = self._rows[:count]
+            self._rows = room
+        self._rows[count : count + len(sampled)] = sampled
+        self._pixels = np.concatenate([self._pixels, pixels])
+
+    def _read(self, pixels: Pixels) -> Rows:
+        features = self._owner()
+        return features.sample(*np.divmod(pixels, features.shape[2]))
+
+    def _owner(self) -> Readable:
+        features = self._features()
+        assert features is not None, "a cache is asked through its features"
+        return features
+
+
+def finite_rows(table: Rows) -> NDArray[np.bool_]:
+    """Return which of (N, C) rows have a sum that is a number."""
+    sums: Rows = torch.from_numpy(table).sum(1).numpy()
+    return np.isfinite(sums)
+
+
+def background_pixels(shape: tuple[int, ...], count: int | None = None) -> Pixels:
+    """Return the flat indices of some pixels from all over an (H, W) image.
+
+    They depend on the size of the image alone.
+
+    Parameters
+    ----------
+    shape : (int, int)
+    count : int, optional
+        The first ones only, which are from all over, too.
+
+    Examples
+    --------
+    >>> len(background_pixels((30, 20))), len(background_pixels((300, 200)))
+    (600, 2000)
+    """
+    return _background_pixels(math.prod(shape), BACKGROUND_PIXELS)[:count]
+
+
+@lru_cache(maxsize=8)  # asked for again after every scribble
+def _background_pixels(size: int, most: int) -> Pixels:
+    rng = np.random.default_rng(0)
+    if size <= most:
+        pixels = rng.permutation(size)
+    else:  # one of each of as many stretches of the image, in reading order
+        edges = np.linspace(0, size, most + 1).astype(np.int64)
+        pixels = rng.permutation(rng.integers(edges[:-1], edges[1:]))
+    pixels.flags.writeable = False
+    return pixels
