@@ -27,7 +27,7 @@ def grey(shape=(7, 11), dtype=np.uint8, seed=0):
 
 
 def entry(key="a", strokes=3, *, image=None, **changes):
-    """Return a picture with as many labelled pixels, on a random image."""
+    """Return an image entry with as many labelled pixels, on a random image."""
     image = grey() if image is None else image
     shape = changes.pop("shape", image.shape[:2])
     scribbles = np.zeros(shape, np.uint8)

@@ -15,8 +15,8 @@ import tifffile
 import napari_hrdv2 as hr
 from napari_hrdv2.files import read_image, read_labels
 from napari_hrdv2.session import Session
-from napari_hrdv2.session.project.format import load_project
 from napari_hrdv2.session.project.snapshot import restore
+from napari_hrdv2.session.project.store import load_project
 
 FROZEN = Path(__file__).parent / "frozen"
 CLASSIFIERS = json.loads((FROZEN / "classifiers.json").read_text())
@@ -94,7 +94,7 @@ def test_a_project_gives_the_same_segmentation() -> None:
 
 def test_an_autosave_opens() -> None:
     project = load_project(FROZEN / "autosave.hrdv2")
-    assert sum(one.strokes for one in project.images) == 4486
+    assert sum(one.labelled_pixels for one in project.images) == 4486
     assert project.classifier is not None
     assert project.classifier.classes.tolist() == [1, 2, 3]
 

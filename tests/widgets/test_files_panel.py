@@ -5,12 +5,8 @@ from qtpy.QtWidgets import QAbstractButton, QCheckBox, QComboBox
 
 from napari_hrdv2.files import read_labels, write_labels
 from napari_hrdv2.session import Session
-from napari_hrdv2.session.project.format import load_project, save_project
-from napari_hrdv2.session.project.snapshot import (
-    Fingerprints,
-    project_of,
-    with_fingerprints,
-)
+from napari_hrdv2.session.project.snapshot import project_of
+from napari_hrdv2.session.project.store import load_project, save_project
 from napari_hrdv2.widgets.panels.files_panel import FilesPanel
 
 
@@ -121,7 +117,7 @@ def test_strokes_are_replaced_only_if_the_user_agrees(bench, panel, project, ans
     panel.open_project(project)
     bench.wait(lambda: bool(answers["asked"]))
     bench.settle()
-    assert "Image has strokes already" in answers["asked"][0]
+    assert "Image has scribbles already" in answers["asked"][0]
     np.testing.assert_array_equal(bench.scribbles.data, painted)
 
 
@@ -137,7 +133,7 @@ def test_strokes_since_give_way_to_a_project_without_any_after_a_question(
     panel.open_project(tmp_path / "bare.hrdv2")
     bench.wait(lambda: len(answers["asked"]) == 1)
     bench.settle()
-    assert "Image has strokes already" in answers["asked"][0]
+    assert "Image has scribbles already" in answers["asked"][0]
     np.testing.assert_array_equal(bench.scribbles.data, painted)
     answers["yes"] = True
     panel.open_project(tmp_path / "bare.hrdv2")
@@ -165,7 +161,7 @@ def test_a_plane_without_strokes_opens_on_a_stack_that_shows_another(
     session, mask = Session(), np.eye(64, 80, dtype=bool)
     session.set_image(stack[0], "stack/0", plane={"Z": 0})
     session.set_exclusion(mask)
-    project = with_fingerprints(project_of(session), Fingerprints())
+    project = project_of(session)
     save_project(project, tmp_path / "stack", with_images=False)
     bench = make_bench(make_napari_viewer_proxy())
     bench.viewer.add_image(stack, name="again", axis_labels=("z", "y", "x"))
@@ -238,7 +234,7 @@ def test_planes_of_an_open_stack_get_their_strokes(
     first.wait(
         lambda: len([p for p in first.session.images.values() if p.class_ids]) == 2
     )
-    project = with_fingerprints(project_of(first.session), Fingerprints())
+    project = project_of(first.session)
     save_project(project, tmp_path / "stack", with_images=False)
     second = make_bench(make_napari_viewer_proxy())
     second.viewer.add_image(stack, name="again", axis_labels=("z", "y", "x"))

@@ -11,9 +11,13 @@ import pytest
 from qtpy.QtWidgets import QMessageBox
 
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.autosave import AutosaveEntry, AutosaveStore
 from napari_hrdv2.session.project.fingerprints import image_fingerprint
-from napari_hrdv2.session.project.format import load_project, save_project
+from napari_hrdv2.session.project.store import (
+    AutosaveEntry,
+    AutosaveStore,
+    load_project,
+    save_project,
+)
 from napari_hrdv2.widgets.panels.recovery import RecoveryNotice, _time_text
 
 ANSWERS = QMessageBox.StandardButton
@@ -35,15 +39,15 @@ def folder(preferences):
 def kept(folder, image, labels):
     """Work that a program left behind that is no more."""
     from napari_hrdv2.session import Session
-    from napari_hrdv2.session.project.autosaver import Autosaver
+    from napari_hrdv2.session.project.snapshot import Autosaver
 
     session = Session()
-    keeping = Autosaver(session, AutosaveStore(folder))
+    saver = Autosaver(session, AutosaveStore(folder))
     session.set_image(image)
     session.set_scribbles(labels)
     session.classes.rename(2, "pore")
     session.configure(interpolation="nearest")
-    keeping.close()
+    saver.close()
     return labels
 
 
@@ -109,12 +113,12 @@ def test_what_is_declined_is_offered_when_the_image_is_opened_again(kept, bench)
     notice = noticed(bench)
     notice.later.click()
     assert not is_shown(notice)
-    bench.controller.keeper.look()
+    bench.controller.autosave.look()
     bench.settle()
     assert not is_shown(notice)
     fingerprint = image_fingerprint(bench.session.image)
     assert len(
-        AutosaveStore(bench.controller.keeper.keeping.autosave.folder).autosaves(
+        AutosaveStore(bench.controller.autosave.saver.store.folder).find_autosaves(
             fingerprint
         )
     )
@@ -139,7 +143,7 @@ def test_work_that_has_begun_is_replaced_only_if_the_user_agrees(kept, bench, an
     notice.restore.click()
     bench.wait(lambda: bool(asked))
     bench.settle()
-    assert "Image has strokes already" in asked[0]
+    assert "Image has scribbles already" in asked[0]
     assert np.count_nonzero(bench.session.scribbles.labels) >= 10
     assert not np.any(bench.session.scribbles.labels == 1)
     answer(ANSWERS.Yes)
@@ -151,9 +155,9 @@ def test_own_autosaves_are_no_offers(bench, folder):
     notice = noticed(bench)
     bench.paint((30,), range(10, 20), 2)
     bench.settle()
-    assert bench.controller.keeper.keeping.flush()
+    assert bench.controller.autosave.saver.flush()
     assert len(list(folder.iterdir())) == 1
-    bench.controller.keeper.look()
+    bench.controller.autosave.look()
     bench.settle()
     assert not is_shown(notice)
 
@@ -161,9 +165,9 @@ def test_own_autosaves_are_no_offers(bench, folder):
 def test_painting_is_kept_without_being_asked_for(bench, folder):
     bench.paint((30,), range(10, 20), 2)
     fingerprint = image_fingerprint(bench.session.image)
-    bench.wait(lambda: bool(AutosaveStore(folder).autosaves(fingerprint)))
-    (offer,) = AutosaveStore(folder).autosaves(fingerprint)
-    saved = load_project(offer.path).images[0]
+    bench.wait(lambda: bool(AutosaveStore(folder).find_autosaves(fingerprint)))
+    (found,) = AutosaveStore(folder).find_autosaves(fingerprint)
+    saved = load_project(found.path).images[0]
     np.testing.assert_array_equal(saved.scribbles, bench.scribbles.data)
     assert saved.pixel_size == (0.5, "nanometer")
 
@@ -171,9 +175,9 @@ def test_painting_is_kept_without_being_asked_for(bench, folder):
 def test_closing_keeps_what_was_done_last(bench, folder):
     bench.paint((30,), range(10, 20), 2)
     bench.settle()
-    keeping = bench.controller.keeper.keeping
+    saver = bench.controller.autosave.saver
     bench.controller.close()
-    assert keeping._writer.flush()
+    assert saver.store.flush()
     assert len(list(folder.iterdir())) == 1
 
 
@@ -188,7 +192,7 @@ def test_a_full_disk_is_told_once(bench, monkeypatch, folder):
     for row in (30, 34):
         bench.paint((row,), range(10, 20), 2)
         bench.settle()
-        bench.controller.keeper.keeping.flush()
+        bench.controller.autosave.saver.flush()
     bench.wait(lambda: bool(told))
     bench.settle()
     assert len(told) == 1
@@ -200,7 +204,7 @@ def test_work_newer_than_the_project_is_offered(kept, bench, newer):
     since = datetime.now(UTC) + timedelta(hours=-1 if newer else 1)
     bench.paint((30,), range(10, 20), 2)
     bench.settle()
-    bench.controller.keeper.note_saved({bench.session.current.key}, since)
+    bench.controller.autosave.note_saved({bench.session.current.key}, since)
     bench.settle()
     assert is_shown(notice) == newer
 
@@ -210,18 +214,18 @@ def test_several_states_are_listed_newest_first(kept, bench, folder):
     project = load_project(path)
     save_project(project, folder / "other.hrdv2", with_images=False)
     notice = noticed(bench)
-    bench.controller.keeper.look()
+    bench.controller.autosave.look()
     bench.settle()
     assert notice.choice.count() == 2
     assert not notice.choice.isHidden()
-    assert bench.controller.keeper.autosaves[0].path.name == "other.hrdv2"
+    assert bench.controller.autosave.found[0].path.name == "other.hrdv2"
 
 
 def test_the_state_that_was_chosen_is_not_followed_by_later_ones(kept, bench, folder):
     (path,) = folder.iterdir()
     save_project(load_project(path), folder / "later.hrdv2", with_images=False)
     notice = noticed(bench)
-    bench.controller.keeper.look()
+    bench.controller.autosave.look()
     bench.settle()
     notice.choice.setCurrentIndex(1)
     notice.restore.click()
@@ -242,7 +246,7 @@ def test_work_on_two_images_is_offered_on_each(kept, bench, folder, image, label
     )
     save_project(replace(project, images=(*project.images, second)), path)
     notice = noticed(bench)
-    bench.controller.keeper.look()
+    bench.controller.autosave.look()
     bench.settle()
     assert notice.text.text().endswith("(2 classes, 100 pixels, 2 images).")
     notice.restore.click()
@@ -273,16 +277,16 @@ def test_with_autosave_off_nothing_is_kept(
     bench = make_bench(viewer)
     bench.paint((30,), range(10, 20), 2)
     bench.settle()
-    assert bench.controller.keeper.keeping is None
+    assert bench.controller.autosave.saver is None
     bench.controller.close()
     assert not folder.exists()
 
 
 def test_the_time_of_another_day_is_told_with_its_date():
-    offer = AutosaveEntry(
+    entry = AutosaveEntry(
         Path("a"), datetime(2020, 1, 2, 12, tzinfo=UTC), 1, ("a",), ("b",)
     )
-    assert _time_text(offer).startswith("02 Jan 2020, ")
+    assert _time_text(entry).startswith("02 Jan 2020, ")
 
 
 _WINDOW = """

@@ -6,9 +6,13 @@ import colorsys
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from psygnal import Signal
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
@@ -157,3 +161,29 @@ class Classes(Mapping[int, ClassInfo]):
         if list(classes.items()) != list(self._classes.items()):
             self._classes = classes
             self.changed.emit()
+
+
+def matched_classes(
+    classes: Classes, theirs: Mapping[int, ClassInfo]
+) -> dict[int, int]:
+    """Return our label ids by theirs, by the names; classes that are new are added."""
+    ours = {info.name: class_id for class_id, info in classes.items()}
+    ids: dict[int, int] = {}
+    for class_id, info in theirs.items():
+        if info.name not in ours:
+            free = class_id if class_id not in classes else max(classes) + 1
+            classes.ensure((free,), names={free: info.name}, colors={free: info.color})
+            ours[info.name] = free
+        ids[class_id] = ours[info.name]
+    return ids
+
+
+def relabelled(labels: NDArray[Any], ids: Mapping[int, int]) -> NDArray[Any]:
+    """Return labels with other ids; those that are not named stay."""
+    changed = {old: new for old, new in ids.items() if old != new}
+    if not changed or not labels.size:
+        return labels
+    found, position = np.unique(labels, return_inverse=True)
+    new = [changed.get(int(label), int(label)) for label in found]
+    kind = np.promote_types(labels.dtype, np.min_scalar_type(max(new)))
+    return np.array(new, kind)[position.reshape(labels.shape)]

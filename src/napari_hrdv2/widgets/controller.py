@@ -19,7 +19,7 @@ from napari_hrdv2.session import (
 from napari_hrdv2.widgets.panels.backbone_texts import needs_no_download
 from napari_hrdv2.widgets.preferences import read_preferences
 from napari_hrdv2.widgets.viewer.link import LayerSync
-from napari_hrdv2.widgets.workers.autosave import Keeper
+from napari_hrdv2.widgets.workers.autosave import AutosaveWorker
 from napari_hrdv2.widgets.workers.queue import SideWork
 from napari_hrdv2.widgets.workers.worker import JobRunner
 
@@ -66,7 +66,7 @@ class Controller(QObject):
         self.link = LayerSync(viewer, self.session)
         self.feature_jobs, self.live_jobs = JobRunner(), JobRunner()
         self.side = SideWork(self.report)
-        self.viewer, self.keeper = viewer, Keeper(self)
+        self.viewer, self.autosave = viewer, AutosaveWorker(self)
         self.live = self.preferences.live
         self._time_left = TimeLeft()
         self._wants_features = self._wants_training = self._forced = False

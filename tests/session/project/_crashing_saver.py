@@ -16,9 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from napari_hrdv2.session.project.autosave import AutosaveStore
-from napari_hrdv2.session.project.autosave_thread import AutosaveThread
-from napari_hrdv2.session.project.format import load_project, save_project
+from napari_hrdv2.session.project.store import (
+    AutosaveStore,
+    load_project,
+    save_project,
+)
 from saved_projects import entry, grey, project
 
 IMAGE = grey((61, 83))
@@ -43,14 +45,14 @@ class ToAutosave:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.writer = AutosaveThread(AutosaveStore(folder))
+        self.store = AutosaveStore(folder)
 
     def save(self, state) -> None:
-        self.writer.submit(state)
-        self.writer.flush()
+        self.store.submit(state)
+        self.store.flush()
 
     def load(self):
-        autosaves = AutosaveStore(self.folder).autosaves(
+        autosaves = AutosaveStore(self.folder).find_autosaves(
             entry(image=IMAGE).image_fingerprint
         )
         return load_project(autosaves[0].path) if autosaves else None
@@ -97,7 +99,7 @@ def main(how: str, folder: Path, kills: int) -> dict[str, object]:
         certain = max([certain, *reported])
         try:
             found = make(folder).load()
-            strokes = found.images[0].strokes if found else 0
+            strokes = found.images[0].labelled_pixels if found else 0
         except (OSError, ValueError) as error:
             losses.append(f"kill {kill}: {error}")
             continue

@@ -1,1 +1,1 @@
-"""Projects and autosaves on disk."""
+"""Projects and autosaves: all that a user made, in one file that opens elsewhere."""

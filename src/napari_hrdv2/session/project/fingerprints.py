@@ -1,13 +1,16 @@
-"""By what an image is known again, however its file is called."""
+"""Fingerprints of images, which are known by their pixels whatever they are called."""
 
 from __future__ import annotations
 
 import hashlib
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from numpy.typing import ArrayLike, NDArray
 
 _WHOLE_BYTES = 256 * 2**20  # larger images are known by some of their rows
@@ -15,7 +18,7 @@ _BLOCK_BYTES = 4 * 2**20
 
 
 def image_fingerprint(image: ArrayLike) -> str:
-    """Return the BLAKE2b digest of an image's type, shape and pixels.
+    """Return the BLAKE2b hash of an image's type, shape and pixels, as 32 hex digits.
 
     Above 256 MiB only every second, third, … row counts, so that an image of any size
     is known in about half a second.
@@ -23,11 +26,6 @@ def image_fingerprint(image: ArrayLike) -> str:
     Parameters
     ----------
     image : array of any shape and numeric type
-
-    Returns
-    -------
-    str
-        32 hexadecimal digits.
     """
     array = np.asarray(image)
     kind = array.dtype.newbyteorder("<")
@@ -35,6 +33,26 @@ def image_fingerprint(image: ArrayLike) -> str:
     for block in _blocks(array):
         fingerprint.update(np.ascontiguousarray(block, kind).data.cast("B"))
     return fingerprint.hexdigest()
+
+
+class Fingerprints:
+    """The fingerprints of open images, each computed once; any thread may ask."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, tuple[weakref.ref[Any], str]] = {}
+
+    def known(self, key: Hashable, image: Any) -> str:
+        """Return the fingerprint of an image entry, "" if it was not computed yet."""
+        found = self._known.get(key)
+        return found[1] if found is not None and found[0]() is image else ""
+
+    def of(self, key: Hashable, image: Any) -> str:
+        """Return the fingerprint of an image entry, computed now if need be."""
+        fingerprint = self.known(key, image)
+        if not fingerprint:
+            fingerprint = image_fingerprint(image)
+            self._known[key] = weakref.ref(image), fingerprint
+        return fingerprint
 
 
 def _blocks(array: NDArray[Any]) -> list[NDArray[Any]]:

@@ -1,296 +1,291 @@
-"""Projects: everything a user made, in one file that opens elsewhere too."""
+"""A project in memory, and the models of what `project.json` says of it."""
 
 from __future__ import annotations
 
+import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
-from napari_hrdv2.core.atomic import atomic_path, remove_leftovers
-from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project import description as fmt
-from napari_hrdv2.session.project.archive import open_archive, read_array, read_member
-from napari_hrdv2.session.project.writing import write_archive
+from napari_hrdv2.core.features.options import FeatureOptions, updated
 
 if TYPE_CHECKING:
-    import zipfile
-
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.session.classes import ClassInfo
+    from napari_hrdv2.session.planes import PlaneKey
+    from napari_hrdv2.session.project.fingerprints import Fingerprints
 
 SUFFIX = ".hrdv2"
+FORMAT = "napari-hrdv2 project"
+VERSION = 2
 
-_Part = TypeVar("_Part")
+_KEYS_OF_VERSION_1 = {
+    "pictures": "images",
+    "settings": "options",
+    "image_digest": "image_fingerprint",
+    "strokes": "labelled_pixels",
+    "excluded": "exclusion",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class SavedImage:
-    """One picture of a project, and what was painted on it.
-
-    Attributes
-    ----------
-    key : PlaneKey
-        By which the project tells its pictures apart.
-    name : str
-        What the user calls it.
-    source : str or None
-        The file of the image, or its address on the web.
-    plane : dict of str to int
-        Which plane of a stack, for instance ``{"Z": 3}``; empty for a 2-D image.
-    shape : tuple of two int
-        (H, W) in pixels.
-    image_fingerprint : str
-        Of `session.digests.image_digest`: the image is known by it.
-    pixel_size : tuple of float and str, or None
-        Size and unit.
-    scribbles : (H, W) array of int, or None
-        Label ids, 0 where nothing is painted.
-    exclusion : (H, W) array of bool, or None
-        Where the picture is not to be looked at.
-    trains : bool
-        Whether its strokes train the classifier.
-    image : array or None
-        The pixels themselves, (H, W), (H, W, 3|4) or (C, H, W).
-    partition : (H, W) array of int, or None
-        Regions that a backbone with tokens of regions uses in place of its own.
-    partition_name : str
-        What the user calls them.
-    """
+    """One image entry of a project, with what was painted on it."""
 
     key: PlaneKey
-    name: str
-    source: str | None
-    plane: dict[str, int]
-    shape: tuple[int, int]
-    image_fingerprint: str
-    pixel_size: tuple[float, str] | None
-    scribbles: NDArray[Any] | None
-    exclusion: NDArray[np.bool_] | None
-    trains: bool = True
-    image: NDArray[Any] | None = None
-    partition: NDArray[Any] | None = None
+    name: str  # as the user calls it
+    source: str | None  # the file of the image, or its address on the web
+    plane: dict[str, int]  # of a stack, for instance {"Z": 3}; else empty
+    shape: tuple[int, int]  # (H, W)
+    image_fingerprint: str  # "" as long as it is not known
+    pixel_size: tuple[float, str] | None  # size and unit
+    scribbles: NDArray[Any] | None  # (H, W) label ids, 0 where nothing is painted
+    exclusion: NDArray[np.bool_] | None  # (H, W)
+    trains: bool = True  # whether its scribbles train the classifier
+    image: NDArray[Any] | None = None  # (H, W), (H, W, 3|4) or (C, H, W)
+    partition: NDArray[Any] | None = None  # (H, W) superpixels from elsewhere
     partition_name: str = ""
 
     @property
-    def strokes(self) -> int:
-        """The number of labelled pixels."""
+    def labelled_pixels(self) -> int:
+        """The number of pixels that have a label."""
         return 0 if self.scribbles is None else int(np.count_nonzero(self.scribbles))
 
 
 @dataclass(frozen=True, eq=False)
 class Project:
-    """Everything a user made.
-
-    Attributes
-    ----------
-    pictures : tuple of SavedPicture
-    classes : dict of int to ClassInfo
-    options : FeatureOptions
-        For the next features.
-    classifier : PixelClassifier or None
-        One that was not trained is not saved.
-    refinement : dict
-        Whatever the session knows of refinement, as plain JSON.
-    current : PlaneKey or None
-        Key of the picture that is worked on.
-    problems : tuple of str
-        What could not be read of a damaged file, one sentence each.
-    """
+    """Everything a user made."""
 
     images: tuple[SavedImage, ...]
     classes: dict[int, ClassInfo]
     options: FeatureOptions
-    classifier: PixelClassifier | None
-    refinement: dict[str, object] = field(default_factory=dict)
-    current: PlaneKey | None = None
-    problems: tuple[str, ...] = ()
+    classifier: PixelClassifier | None  # one that was not trained is not saved
+    refinement: dict[str, object] = field(default_factory=dict)  # plain JSON
+    current: PlaneKey | None = None  # key of the image entry that is worked on
+    saved_at: datetime | None = None  # None as long as it was not saved
+
+    def completed(self, fingerprints: Fingerprints, *, with_images: bool) -> Project:
+        """Return it with all fingerprints, which may read images, and their pixels."""
+        images = [
+            replace(
+                saved,
+                image_fingerprint=saved.image_fingerprint
+                or fingerprints.of(saved.key, saved.image),
+                image=np.asarray(saved.image)
+                if with_images and saved.image is not None
+                else None,
+            )
+            for saved in self.images
+        ]
+        return replace(self, images=tuple(images))
 
 
-@dataclass(frozen=True)
-class ProjectSummary:
-    """What a project holds, as told without reading any array.
-
-    Attributes
-    ----------
-    saved_at : datetime
-    strokes : dict of str to int
-        Labelled pixels by digest of the image.
-    classes, pictures : tuple of str
-        Their names.
-    has_more : bool
-        Whether there is a classifier, an excluded region or given regions.
-    """
-
-    saved_at: datetime
-    strokes: dict[str, int]
-    classes: tuple[str, ...]
-    images: tuple[str, ...]
-    has_more: bool
+class UnreadableError(Exception):
+    """The file is whole, but not one that this version reads."""
 
 
-def save_project(
-    project: Project, path: str | os.PathLike[str], *, with_images: bool = True
-) -> Path:
-    """Write a project to one file and return its path.
-
-    Parameters
-    ----------
-    project : Project
-    path : path-like
-        The suffix ``.hrdv2`` is added where it is not there.
-    with_images : bool
-        Whether to put in the pixels of the pictures that have them here, so that the
-        project opens on a machine without the image files.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written; one that was there before is untouched.
-    ValueError
-        If something in the project does not fit; the message names it.
-    """
-    path = Path(path)
-    if path.suffix.lower() != SUFFIX:
-        path = path.with_name(path.name + SUFFIX)
-    remove_leftovers(path)
-    with atomic_path(path) as temporary:
-        write_archive(project, temporary, path.parent, with_images=with_images)
-        # A disk that lies must not cost the project that was there.
-        with open_archive(temporary) as archive:
-            fmt.read_description(archive)
-            broken = archive.testzip()
-        if broken:
-            raise OSError(f"{broken} does not read back as it was written")
-    return path
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def load_project(path: str | os.PathLike[str], *, salvage: bool = False) -> Project:
-    """Return the project in a file.
+_Size = Annotated[int, Field(ge=1)]
+_Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-    Parameters
-    ----------
-    path : path-like
-    salvage : bool
-        Whether to leave out what is damaged and list it in `Project.problems`, where
-        it would be an error otherwise.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If it is no project, of a newer format, or damaged: the message names the part.
-    """
-    folder = Path(path).absolute().parent
-    problems: list[str] = []
+class SourceRecord(_Record):
+    """Where an image lies: its path, and the way there from the project file."""
 
-    def part(read: Callable[[], _Part]) -> _Part | None:
-        try:
-            return read()
-        except ValueError as error:
-            if not salvage:
-                raise
-            problems.append(str(error))
+    absolute: str
+    relative: str | None = None
+
+    @classmethod
+    def of(cls, source: str | None, folder: Path) -> SourceRecord | None:
+        """Return how to find an image again from the folder of the project."""
+        if source is None:
             return None
-
-    with _opened(path) as archive:
-        said = fmt.read_description(archive)
-        images = tuple(_picture(archive, e, folder, part) for e in said.pictures)
-        classifier = part(lambda: _classifier(archive, said.classifier))
-    keys = [entry.key for entry in images]
-    current = PlaneKey.parse(said.current or "")
-    return Project(
-        images=images,
-        classes=said.classes,
-        options=said.options,
-        classifier=classifier,
-        refinement=said.refinement,
-        current=current if current in keys else None,
-        problems=tuple(problems),
-    )
-
-
-def project_summary(path: str | os.PathLike[str]) -> ProjectSummary:
-    """Return what a project holds; errors as `load_project`."""
-    with _opened(path) as archive:
-        said = fmt.read_description(archive)
-        saved_at = datetime.fromisoformat(said.saved_at)
-    strokes: dict[str, int] = {}
-    for entry in said.pictures:
-        former = strokes.get(entry.image_digest, 0)
-        strokes[entry.image_digest] = former + entry.strokes
-    return ProjectSummary(
-        saved_at=saved_at if saved_at.tzinfo else saved_at.replace(tzinfo=UTC),
-        strokes=strokes,
-        classes=tuple(info.name for info in said.classes.values()),
-        images=tuple(entry.name for entry in said.pictures),
-        has_more=said.classifier is not None
-        or any(entry.excluded or entry.partition for entry in said.pictures),
-    )
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
-    """An archive; what is wrong in it is told as one sentence that names the file."""
-    with open_archive(path) as archive:
+        if "://" in source:
+            return cls(absolute=source)
+        absolute = os.path.abspath(source)
         try:
-            yield archive
-        except fmt.UnreadableError as error:
-            raise ValueError(f"project: {path} {error}") from None
-        except ValueError as error:
-            raise ValueError(f"project: {path} is damaged: {error}") from error
+            relative = Path(os.path.relpath(absolute, folder)).as_posix()
+        except ValueError:  # another drive
+            return cls(absolute=absolute)
+        return cls(absolute=absolute, relative=relative)
+
+    def found_from(self, folder: Path) -> str:
+        """Return where the image is now, or where it was if it is nowhere.
+
+        It is looked for on the way from the project, where it was, and beside it.
+        """
+        if "://" in self.absolute:
+            return self.absolute
+        name = re.split(r"[\\/]", self.absolute)[-1]
+        for path in (folder / (self.relative or name), self.absolute, folder / name):
+            if os.path.exists(path):
+                return os.path.abspath(path)
+        return self.absolute
 
 
-def _picture(
-    archive: zipfile.ZipFile,
-    entry: fmt.PictureEntry,
-    folder: Path,
-    part: Callable[[Callable[[], Any]], Any],
-) -> SavedImage:
-    def array(found: fmt.ArrayEntry | None) -> Any:
-        if found is None:
-            return None
-        if found.shape != entry.shape and found is not entry.image:
-            raise ValueError(f"{found.file} has not the shape of {entry.name!r}")
-        return read_array(archive, found.file, found.shape, found.dtype)
+class ArrayRecord(_Record):
+    """A TIFF member, and the array that it was."""
 
-    return SavedImage(
-        key=PlaneKey.parse(entry.key),
-        name=entry.name,
-        source=fmt.found_source(entry.source, folder),
-        plane=entry.plane or {},
-        shape=entry.shape,
-        image_fingerprint=entry.image_digest,
-        pixel_size=entry.pixel_size,
-        scribbles=part(lambda: array(entry.scribbles)),
-        exclusion=part(lambda: array(entry.excluded)),
-        trains=entry.trains,
-        image=part(lambda: array(entry.image)),
-        partition=part(lambda: array(entry.partition)),
-        partition_name=entry.partition_name,
-    )
+    file: str
+    dtype: str
+    shape: tuple[_Size, ...]
 
 
-def _classifier(archive: zipfile.ZipFile, name: str | None) -> PixelClassifier | None:
-    if name is None:
-        return None
-    content = read_member(archive, name)
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+class ImageRecord(_Record):
+    """One image entry of the project."""
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / fmt.CLASSIFIER
-        path.write_bytes(content)
+    key: str
+    name: str
+    shape: tuple[_Size, _Size]
+    image_fingerprint: str
+    source: SourceRecord | None = None
+    plane: dict[str, int] = {}
+    pixel_size: tuple[_Length, str] | None = None
+    trains: bool = True
+    labelled_pixels: int = 0
+    scribbles: ArrayRecord | None = None
+    exclusion: ArrayRecord | None = None
+    partition: ArrayRecord | None = None
+    partition_name: str = ""
+    image: ArrayRecord | None = None
+
+
+class ClassRecord(_Record):
+    """One class."""
+
+    name: str
+    color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
+
+
+class ProjectRecord(_Record):
+    """All of `project.json`."""
+
+    format: str = FORMAT
+    version: int = VERSION
+    saved_at: AwareDatetime
+    software: str
+    images: tuple[ImageRecord, ...]
+    classes: dict[int, ClassRecord]
+    options: FeatureOptions
+    refinement: dict[str, Any]
+    current: str | None = None
+    classifier: str | None = None
+
+    @field_validator("images")
+    @classmethod
+    def _check_keys(cls, images: tuple[ImageRecord, ...]) -> tuple[ImageRecord, ...]:
+        for key, count in Counter(one.key for one in images).items():
+            if count > 1:
+                raise ValueError(f"images: the key {key!r} is used twice")
+        return images
+
+    @property
+    def labelled_pixels(self) -> Counter[str]:
+        """How many pixels are labelled, by the fingerprints of the images."""
+        counts: Counter[str] = Counter()
+        for one in self.images:
+            counts[one.image_fingerprint] += one.labelled_pixels
+        return counts
+
+    @property
+    def has_more(self) -> bool:
+        """Whether it holds a classifier, an exclusion mask or given superpixels."""
+        masks = [one.exclusion or one.partition for one in self.images]
+        return self.classifier is not None or any(masks)
+
+    def to_json(self) -> str:
+        """Return the text of `project.json`; ValueError where something has no JSON."""
+        values = self.model_dump(warnings=False)
         try:
-            return PixelClassifier.load(path)
-        except ValueError as error:
-            raise ValueError(str(error).replace(str(path), name)) from error
+            return json.dumps(values, indent=1, ensure_ascii=False, default=_plain)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"project: {error}; refinement takes text, numbers, lists and dicts"
+            ) from error
+
+    @classmethod
+    def parse(cls, found: Mapping[str, Any]) -> ProjectRecord:
+        """Return what a `project.json` of this version or an older one says.
+
+        UnreadableError if it is none; ValueError, in one sentence, if it is damaged.
+        """
+        if found.get("format") != FORMAT:
+            raise UnreadableError("is not a project of napari-hrdv2")
+        version = found.get("version")
+        if isinstance(version, int) and version > VERSION:
+            raise UnreadableError(
+                f"has format {version}; this version of napari-hrdv2 reads up to "
+                f"{VERSION}, a newer one is needed"
+            )
+        return cls.checked(_of_version_1(found) if version == 1 else found)
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any]) -> ProjectRecord:
+        """Return the record; ValueError, in one sentence, where an entry is wrong."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ValueError(sentence(error)) from None
+
+
+def sentence(error: ValidationError) -> str:
+    """Return the first thing that is wrong in one sentence that names the entry."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    loc = [f"[{one}]" if isinstance(one, int) else f".{one}" for one in first["loc"]]
+    where = f"project.json{''.join(loc)}"
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{where} is unknown to version {VERSION} of the format"
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    seen, wanted = repr(first["input"]), re.sub(r"^\w+ should", "should", first["msg"])
+    return f"{where} is {seen if len(seen) <= 60 else f'{seen[:57]}...'}; it {wanted}"
+
+
+def _of_version_1(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the keys of version 1 the names that they have now."""
+
+    def renamed(record: Mapping[str, Any]) -> dict[str, Any]:
+        return {_KEYS_OF_VERSION_1.get(key, key): record[key] for key in record}
+
+    values = {**renamed(found), "version": VERSION}
+    if "options" in values:
+        values["options"] = updated(values["options"])
+    images = values.get("images")
+    if isinstance(images, list):
+        values["images"] = [
+            renamed(one) if isinstance(one, dict) else one for one in images
+        ]
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Return NumPy's numbers, times and paths as what JSON knows."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{value!r} is not plain JSON")

@@ -1,51 +1,30 @@
-"""The session as a project, and a project as the session."""
+"""The session as a project, saved as it changes, and a project as the session."""
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_hrdv2.core.features.options import absolute_range
+from napari_hrdv2.session.classes import matched_classes, relabelled
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.fingerprints import image_fingerprint
-from napari_hrdv2.session.project.format import Project, SavedImage, save_project
+from napari_hrdv2.session.project.fingerprints import Fingerprints
+from napari_hrdv2.session.project.format import Project, SavedImage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from psygnal import SignalInstance
 
-    from napari_hrdv2.session.classes import Classes, ClassInfo
     from napari_hrdv2.session.image_entry import ImageEntry
+    from napari_hrdv2.session.project.store import AutosaveStore
     from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.tasks.context import TaskContext
 
 Write = Callable[[PlaneKey, Any], object]
-"""Called with the key of a picture and its (H, W) strokes."""
-
-
-class Fingerprints:
-    """The digests of images, each computed once; any thread may ask."""
-
-    def __init__(self) -> None:
-        self._known: dict[PlaneKey, tuple[weakref.ref[Any], str]] = {}
-
-    def known(self, key: PlaneKey, image: Any) -> str:
-        """Return the digest of a picture's image, "" if it was not computed yet."""
-        found = self._known.get(key)
-        return found[1] if found is not None and found[0]() is image else ""
-
-    def of(self, key: PlaneKey, image: Any) -> str:
-        """Return the digest of a picture's image, computed now if need be."""
-        fingerprint = self.known(key, image)
-        if not fingerprint:
-            fingerprint = image_fingerprint(np.asarray(image))
-            self._known[key] = weakref.ref(image), fingerprint
-        return fingerprint
+"""Called with the key of an image entry and its (H, W) scribbles."""
 
 
 def project_of(
@@ -57,33 +36,28 @@ def project_of(
     """Return all that a session holds, as it is now.
 
     It shares arrays with the session, which never changes one in place. Images that
-    `fingerprints` does not know have no digest yet: `with_fingerprints` finds it.
+    `fingerprints` does not know have none yet: saving finds it.
 
     Parameters
     ----------
     session : Session
     painted_only : bool, optional
-        Leave out pictures on which nothing was done, and of stacks always do.
-    digests : Digests, optional
-        Of images that are known already.
-
-    Returns
-    -------
-    Project
-        With the images of its pictures.
+        Leave out images on which nothing was done, and of stacks always do.
+    fingerprints : Fingerprints, optional
     """
     known = fingerprints or Fingerprints()
     classifier, current = session.classifier, session.current
     is_fitted = classifier is not None and classifier.is_fitted
-    kept = [
+    images = [
         _saved(entry, known)
         for entry in session.images.values()
-        if _is_worked_on(entry)
+        if entry.has_something_set
+        or (entry.scribbles is not None and entry.scribbles.class_ids)
         or (entry is current and (is_fitted or not painted_only))
         or not (entry.plane or painted_only)
     ]
     return Project(
-        images=tuple(kept),
+        images=tuple(images),
         classes=dict(session.classes),
         options=session.options,
         classifier=classifier.light_copy() if classifier and is_fitted else None,
@@ -92,90 +66,133 @@ def project_of(
     )
 
 
-def with_fingerprints(
-    project: Project, fingerprints: Fingerprints, *, with_images: bool = True
-) -> Project:
-    """Return a project of which every picture has its digest; may read all images."""
-    images = [
-        replace(
-            entry,
-            image_fingerprint=entry.image_fingerprint
-            or fingerprints.of(entry.key, entry.image),
-            image=np.asarray(entry.image) if with_images else None,
-        )
-        for entry in project.images
-    ]
-    return replace(project, images=tuple(images))
+class Autosaver:
+    """Writes an autosave after each change of what a user made.
 
-
-@dataclass(frozen=True, eq=False)
-class SaveRequest:
-    """A project is to be written; the answer is the path of the file."""
-
-    project: Project
-    path: Path
-    fingerprints: Fingerprints
-    with_images: bool = True
-
-    def answer(self, context: TaskContext) -> Path:
-        """Write it, whole or not at all."""
-        context.progress("Saving the project", 0, 1)
-        project = with_fingerprints(
-            self.project, self.fingerprints, with_images=self.with_images
-        )
-        return save_project(project, self.path, with_images=self.with_images)
-
-
-def restore(session: Session, project: Project) -> tuple[SavedImage, ...]:
-    """Take a project over, without a window.
-
-    Pictures that are open already are known by their digests; those with their images
-    in the project are added, under another key where theirs is that of another image.
+    A write that failed is tried again with the next `save`, changed or not.
 
     Parameters
     ----------
     session : Session
-    project : Project
+    store : AutosaveStore
+    soon : callable, optional
+        Called after each change in place of `save`, which it is to call soon: so that
+        many changes cost one write.
+    """
 
-    Returns
-    -------
-    tuple of SavedPicture
-        Those whose images are nowhere: their strokes were not taken over.
+    def __init__(
+        self,
+        session: Session,
+        store: AutosaveStore,
+        *,
+        soon: Callable[[], object] | None = None,
+    ) -> None:
+        self._session, self.store = session, store
+        self._soon = soon or self.save
+        self._saved: tuple[list[Any], list[object]] | None = None
+        for signal in self._signals():
+            signal.connect(self._on_changed)
+
+    def save(self) -> None:
+        """Have everything written as it is now, unless it was given to write before."""
+        known = self.store.fingerprints
+        project = project_of(self._session, painted_only=True, fingerprints=known)
+        if self._saved is None and not project.images:
+            return  # nothing has been done yet
+        state = self._state(project)
+        if self.store.has_failed or not _is_same(state, self._saved):
+            self._saved = state
+            self.store.submit(project)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Save what there is now and wait until it is written, or has failed."""
+        self.save()
+        return self.store.flush(timeout)
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Save what there is and listen no longer; the thread ends by itself."""
+        for signal in self._signals():
+            signal.disconnect(self._on_changed, missing_ok=True)
+        self.save()
+        return self.store.close(timeout)
+
+    def _signals(self) -> list[SignalInstance]:
+        session = self._session
+        return [
+            session.images_changed,
+            session.classes_changed,
+            session.options_changed,
+            session.segmentation_changed,  # with it the classifier
+            session.refinement.changed,
+        ]
+
+    def _on_changed(self) -> None:
+        self._soon()
+
+    def _state(self, project: Project) -> tuple[list[Any], list[object]]:
+        """Return values and objects of which one differs when a project does.
+
+        The objects are never changed in place: another state has others.
+        """
+        entries = [self._session.images[saved.key] for saved in project.images]
+        scribbles = [one.scribbles and one.scribbles.fingerprint for one in entries]
+        images = [(one.key, one.trains) for one in entries]
+        choices = [project.options, project.refinement, project.current]
+        objects = [part for one in entries for part in (one.exclusion, one.partition)]
+        weight = project.classifier.weight if project.classifier else None
+        classes = list(project.classes.items())
+        return [scribbles, images, classes, choices], [weight, *objects]
+
+
+def _is_same(
+    one: tuple[list[Any], list[object]], other: tuple[list[Any], list[object]] | None
+) -> bool:
+    """Whether two states have equal values and the very same objects."""
+    return (
+        other is not None
+        and one[0] == other[0]
+        and all(mine is theirs for mine, theirs in zip(one[1], other[1], strict=True))
+    )
+
+
+def restore(session: Session, project: Project) -> tuple[SavedImage, ...]:
+    """Take a project over, without a window; return the images that are nowhere.
+
+    Images that are open already are known by their fingerprints; those with their
+    pixels in the project are added, under another key where theirs is taken. Of those
+    that are returned nothing was taken over.
     """
     keys = open_images(list(session.images.values()), project, Fingerprints())
+    theirs = [saved.key for saved in project.images]
     for saved in project.images:
         if saved.key in keys or saved.image is None:
             continue
         key = saved.key
         if key in session.images:
-            theirs = [one.key for one in project.images]
             key = _free_key(key, {*session.images, *theirs})
-        session.images.add(saved.image, key, **about(saved))
+        session.images.add(
+            saved.image,
+            key,
+            name=saved.name,
+            source=saved.source,
+            pixel_size=saved.pixel_size,
+            plane=dict(saved.plane),
+        )
         keys[saved.key] = key
     chosen = keys.get(project.current) if project.current else None
     if chosen is not None:
         session.set_image(session.images[chosen].image, chosen)
     take_over(session, project, keys)
-    return tuple(one for one in project.images if one.key not in keys)
-
-
-def about(saved: SavedImage) -> dict[str, Any]:
-    """Return what `session.Picture` is told of a saved picture."""
-    return {
-        "name": saved.name,
-        "source": saved.source,
-        "pixel_size": saved.pixel_size,
-        "plane": dict(saved.plane),
-    }
+    return tuple(saved for saved in project.images if saved.key not in keys)
 
 
 def open_images(
     images: Sequence[ImageEntry], project: Project, fingerprints: Fingerprints
 ) -> dict[PlaneKey, PlaneKey]:
-    """Return which of the pictures are in a project: their keys by the project's.
+    """Return which images are in a project: their keys by the project's.
 
-    An image may be open twice: a picture goes with the one of its own key, else the
-    picture that was current goes with the first of `images` that is alike.
+    An image may be open twice: an entry goes with the one of its own key, else the
+    entry that was current goes with the first of `images` that is alike.
     """
     shapes = {saved.shape for saved in project.images}
     ours: dict[str, list[PlaneKey]] = {}
@@ -183,22 +200,19 @@ def open_images(
         if entry.shape in shapes:
             fingerprint = fingerprints.of(entry.key, entry.image)
             ours.setdefault(fingerprint, []).append(entry.key)
+
+    def rank(saved: SavedImage) -> tuple[bool, bool]:
+        has_own = saved.key in ours.get(saved.image_fingerprint, ())
+        return not has_own, saved.key != project.current
+
     keys: dict[PlaneKey, PlaneKey] = {}
-    for saved in sorted(project.images, key=lambda one: _rank(one, project, ours)):
+    for saved in sorted(project.images, key=rank):
         alike = ours.get(saved.image_fingerprint, [])
         if alike:
             key = saved.key if saved.key in alike else alike[0]
             alike.remove(key)
             keys[saved.key] = key
     return keys
-
-
-def _rank(
-    saved: SavedImage, project: Project, ours: Mapping[str, Sequence[PlaneKey]]
-) -> tuple[bool, bool]:
-    """Return what sorts first who has a picture of its own here, then the current."""
-    has_own = saved.key in ours.get(saved.image_fingerprint, ())
-    return not has_own, saved.key != project.current
 
 
 def take_over(
@@ -208,22 +222,22 @@ def take_over(
     *,
     write: Write | None = None,
 ) -> tuple[str, ...]:
-    """Take over strokes and regions, and all choices if nothing else is open.
+    """Take over scribbles and masks, and all choices if nothing else is open.
 
-    Where other pictures have strokes, those go on to count: the project's classes are
-    matched with those that are there by their names, and settings, refinement and
-    classifier stay. Else its pictures become what they were: what was painted or left
-    out since is taken back too, unless the project is damaged.
+    Where other images have scribbles, those go on to count: the project's classes are
+    matched with those that are there by their names, and options, refinement and
+    classifier stay. Else its images become what they were: what was painted or
+    excluded since is taken back too.
 
     Parameters
     ----------
     session : Session
-        The picture to work on is current already.
+        The image to work on is current already.
     project : Project
     keys : mapping of PlaneKey to PlaneKey
-        Keys in the session by keys in the project; other pictures are left out.
+        Keys in the session by keys in the project; other images are left out.
     write : callable, optional
-        How strokes are written; by default into the session alone.
+        How scribbles are written; by default into the session alone.
 
     Returns
     -------
@@ -232,26 +246,25 @@ def take_over(
     """
     write = write or (lambda key, labels: session.set_scribbles(labels, key))
     is_whole = is_taken_whole(session, keys)
-    notes = list(project.problems)
+    notes: list[str] = []
     ids: dict[int, int] = {}
     if is_whole:
         session.classes.restore(project.classes)
-        notes += _restore_options(session, project)
+        notes += _restore_choices(session, project)
     else:
         ids = matched_classes(session.classes, project.classes)
         notes.append(
-            "Other images here have strokes: classes were matched by their names, and "
-            "settings and classifier stayed."
+            "Other images here have scribbles: classes were matched by their names, "
+            "and options and classifier stayed."
         )
-    erases = takes_back(session, project, keys)
     for saved in project.images:
         if saved.key not in keys:
             continue
         key = keys[saved.key]
-        labels = _strokes_for(session.images.get(key), saved, erases=erases)
+        labels = _scribbles_for(session.images.get(key), saved, erases=is_whole)
         if labels is not None:
             write(key, relabelled(labels, ids))
-        _take_regions(session, session.images[key], saved, erases=erases)
+        _take_masks(session, session.images[key], saved, erases=is_whole)
         session.set_trains(key, saved.trains)
     if is_whole and project.classifier is not None and _fits(project):
         session.adopt_classifier(project.classifier, session.options)
@@ -259,57 +272,24 @@ def take_over(
 
 
 def is_taken_whole(session: Session, keys: Mapping[PlaneKey, PlaneKey]) -> bool:
-    """Whether no picture but those with these keys has strokes that go on to count."""
+    """Whether no image but those with these keys has scribbles that go on to count.
+
+    Then `take_over` also erases what an image has and the project has not.
+    """
     others = [one for key, one in session.images.items() if key not in keys.values()]
     return not any(one.class_ids for one in others)
 
 
-def takes_back(
-    session: Session, project: Project, keys: Mapping[PlaneKey, PlaneKey]
-) -> bool:
-    """Whether `take_over` erases what a picture has and the project has not.
-
-    What could not be read of a damaged project is not known to have been empty.
-    """
-    return is_taken_whole(session, keys) and not project.problems
-
-
-def matched_classes(
-    classes: Classes, theirs: Mapping[int, ClassInfo]
-) -> dict[int, int]:
-    """Return our label ids by theirs, by the names; classes that are new are added."""
-    ours = {info.name: class_id for class_id, info in classes.items()}
-    ids: dict[int, int] = {}
-    for class_id, info in theirs.items():
-        if info.name not in ours:
-            free = class_id if class_id not in classes else max(classes) + 1
-            classes.ensure((free,), names={free: info.name}, colors={free: info.color})
-            ours[info.name] = free
-        ids[class_id] = ours[info.name]
-    return ids
-
-
-def relabelled(labels: NDArray[Any], ids: Mapping[int, int]) -> NDArray[Any]:
-    """Return labels with other ids; those that are not named stay."""
-    changed = {old: new for old, new in ids.items() if old != new}
-    if not changed or not labels.size:
-        return labels
-    found, position = np.unique(labels, return_inverse=True)
-    new = [changed.get(int(label), int(label)) for label in found]
-    kind = np.promote_types(labels.dtype, np.min_scalar_type(max(new)))
-    return np.array(new, kind)[position.reshape(labels.shape)]
-
-
 def _free_key(key: PlaneKey, taken: Collection[PlaneKey]) -> PlaneKey:
     """Return a key like this one that is not taken; of the same plane of a stack."""
-    renamed = (PlaneKey(f"{key.image}-{number}", key.plane) for number in count(2))
-    return next(one for one in renamed if one not in taken)
+    keys = (PlaneKey(f"{key.image}-{number}", key.plane) for number in count(2))
+    return next(one for one in keys if one not in taken)
 
 
-def _strokes_for(
+def _scribbles_for(
     entry: ImageEntry | None, saved: SavedImage, *, erases: bool
 ) -> NDArray[Any] | None:
-    """Return the strokes to write; None where those that are there stay.
+    """Return the scribbles to write; None where those that are there stay.
 
     A plane of a stack may not have been shown yet: writing takes it into the session.
     """
@@ -321,10 +301,10 @@ def _strokes_for(
     return None
 
 
-def _take_regions(
+def _take_masks(
     session: Session, entry: ImageEntry, saved: SavedImage, *, erases: bool
 ) -> None:
-    """Take over what is left out, and the regions for the next features."""
+    """Take over the exclusion mask, and the superpixels for the next features."""
     if saved.exclusion is not None or (erases and entry.exclusion is not None):
         session.set_exclusion(saved.exclusion, entry.key)
     if saved.partition is None and not erases:
@@ -337,24 +317,18 @@ def _take_regions(
         session.images_changed.emit()
 
 
-def _is_worked_on(entry: ImageEntry) -> bool:
-    is_painted = entry.scribbles is not None and entry.scribbles.class_ids
-    return bool(is_painted) or entry.has_something_set
-
-
 def _saved(entry: ImageEntry, fingerprints: Fingerprints) -> SavedImage:
-    scribbles = entry.scribbles
-    painted = scribbles is not None and scribbles.class_ids
-    partition = entry.partition
+    scribbles, partition = entry.scribbles, entry.partition
+    is_painted = scribbles is not None and scribbles.class_ids
     return SavedImage(
         key=entry.key,
-        name=entry.name or "picture",
+        name=entry.name or "image",
         source=entry.source or None,
         plane=dict(entry.plane),
         shape=entry.shape,
         image_fingerprint=fingerprints.known(entry.key, entry.image),
         pixel_size=entry.pixel_size,
-        scribbles=scribbles.labels if scribbles is not None and painted else None,
+        scribbles=scribbles.labels if scribbles is not None and is_painted else None,
         exclusion=entry.exclusion,
         trains=entry.trains,
         image=entry.image,  # type: ignore[arg-type] # a Plane is read when saved
@@ -364,10 +338,10 @@ def _saved(entry: ImageEntry, fingerprints: Fingerprints) -> SavedImage:
 
 
 def _fits(project: Project) -> bool:
-    """Whether the classifier serves all pictures as it did before.
+    """Whether the classifier serves all images as it did before.
 
     One that is taken over asks for the grey levels that it was trained on. Where images
-    have levels of their own, the strokes train a new one, as they did then.
+    have levels of their own, the scribbles train a new one, as they did then.
     """
     assert project.classifier is not None
     trained = (one.scribbles for one in project.images if one.trains)
@@ -378,7 +352,7 @@ def _fits(project: Project) -> bool:
     return absolute_range(project.classifier.part_options) is None
 
 
-def _restore_options(session: Session, project: Project) -> list[str]:
+def _restore_choices(session: Session, project: Project) -> list[str]:
     """Take options and refinement over as far as this machine knows them."""
     notes = []
     try:

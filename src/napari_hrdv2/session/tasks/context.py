@@ -60,17 +60,17 @@ class Request(Protocol):
 
 
 def compute(
-    request: Request,
+    request: Request | Callable[[TaskContext], Any],
     *,
     progress: Progress = _ignore,
     partial: Callable[[Any], None] = _ignore,
     should_stop: ShouldStop = _never,
 ) -> Any:
-    """Return the answer to a request.
+    """Return the answer to a request, or of a function of the context.
 
     Parameters
     ----------
-    request : Request
+    request : Request or callable
     progress, partial, should_stop : callable, optional
         See `TaskContext`; called in the calling thread.
 
@@ -81,4 +81,5 @@ def compute(
     ValueError, OSError
         If the image, the settings or the labels do not allow it, in one sentence.
     """
-    return request.answer(TaskContext(progress, partial, should_stop))
+    context = TaskContext(progress, partial, should_stop)
+    return request(context) if callable(request) else request.answer(context)

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.session.classes import ClassInfo, default_class
-from napari_hrdv2.session.project.snapshot import matched_classes, relabelled
+from napari_hrdv2.session.classes import (
+    ClassInfo,
+    default_class,
+    matched_classes,
+    relabelled,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,7 +17,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_hrdv2.session.project.format import SUFFIX
-from napari_hrdv2.session.project.snapshot import Fingerprints, SaveRequest, project_of
+from napari_hrdv2.session.project.snapshot import project_of
+from napari_hrdv2.session.project.store import save_project
 from napari_hrdv2.session.tasks.label_import import ImportRequest, strokes_with
 from napari_hrdv2.widgets.panels.export_box import ExportBox
 from napari_hrdv2.widgets.panels.parts import combo_box, push_button, row
@@ -28,6 +29,7 @@ from napari_hrdv2.widgets.workers.project import ProjectLoader
 if TYPE_CHECKING:
     from napari_hrdv2.files import ImportedLabels
     from napari_hrdv2.session.planes import PlaneKey
+    from napari_hrdv2.session.tasks.context import TaskContext
     from napari_hrdv2.widgets.controller import Controller
 
 _PROJECT = f"Project (*{SUFFIX})"
@@ -49,8 +51,8 @@ class FilesPanel(QWidget):
     def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._controller, self._session = controller, controller.session
-        self._reopener = ProjectLoader(controller, self.ask)
-        self._reopener.changed.connect(self._show_missing)
+        self._loader = ProjectLoader(controller, self.ask)
+        self._loader.changed.connect(self._show_missing)
         self.export_box = ExportBox(controller, self.ask)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -74,29 +76,31 @@ class FilesPanel(QWidget):
     def save_project(self, path: str | os.PathLike[str]) -> None:
         """Write everything into one file, in the worker thread."""
         self._controller.link.flush()
-        keeping = self._controller.keeper.keeping
-        fingerprints = keeping.fingerprints if keeping is not None else Fingerprints()
         if not self._session.images:
             error = ValueError("image: there is none to save yet; open an image first")
             self._controller.report(error)
             return
-        if keeping is not None:
-            keeping.keep()  # else older than the project, and offered in vain
-        request = SaveRequest(
-            project_of(self._session, fingerprints=fingerprints),
-            Path(path),
-            fingerprints,
-            with_images=self.with_images.isChecked(),
-        )
-        self._controller.side.submit("save project", request, self._on_saved)
+        autosave = self._controller.autosave
+        if autosave.saver is not None:
+            autosave.saver.save()  # else older than the project, and shown in vain
+        known, with_images = autosave.fingerprints, self.with_images.isChecked()
+        project = project_of(self._session, fingerprints=known)
+
+        def run(context: TaskContext) -> Path:
+            context.progress("Saving the project", 0, 1)
+            return save_project(
+                project, path, with_images=with_images, fingerprints=known
+            )
+
+        self._controller.side.submit("save project", run, self._on_saved)
 
     def open_project(self, path: str | os.PathLike[str]) -> None:
         """Open a project beside what is open, in the worker thread."""
-        self._reopener.open(path)
+        self._loader.open(path)
 
     def locate(self, folder: str | os.PathLike[str]) -> None:
         """Look in a folder for the images of the project that were not found."""
-        self._reopener.locate(folder)
+        self._loader.locate(folder)
 
     def import_labels(self, path: str | os.PathLike[str]) -> None:
         """Paint labels from a file over the strokes, read in the worker thread."""
@@ -163,7 +167,7 @@ class FilesPanel(QWidget):
         self.save = push_button(
             "Save project…",
             "save_project",
-            "Write images, strokes, classes, settings and classifier into one file",
+            "Write images, scribbles, classes, settings and classifier into one file",
             self._on_save,
         )
         self.open = push_button(
@@ -228,7 +232,7 @@ class FilesPanel(QWidget):
 
     def _show_missing(self) -> None:
         self.locate_button.setVisible(
-            any(not saved.plane for saved in self._reopener.missing)
+            any(not saved.plane for saved in self._loader.missing)
         )
 
     def _show_classifier(self) -> None:

@@ -1,44 +1,48 @@
-"""Autosaves while the window is open, and what earlier ones have to offer."""
+"""Autosaves while the window is open, and earlier ones of the current image."""
 
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalThrottler
 
-from napari_hrdv2.session.project.autosave import AutosaveEntry, AutosaveStore
-from napari_hrdv2.session.project.autosaver import Autosaver
+from napari_hrdv2.session.project.fingerprints import Fingerprints
 from napari_hrdv2.session.project.format import SUFFIX
-from napari_hrdv2.session.project.opening import Look, LookRequest
+from napari_hrdv2.session.project.snapshot import Autosaver
+from napari_hrdv2.session.project.store import AutosaveEntry, AutosaveStore
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from napari_hrdv2.session.image_entry import ImageEntry
     from napari_hrdv2.session.planes import PlaneKey
+    from napari_hrdv2.session.tasks.context import TaskContext
     from napari_hrdv2.widgets.controller import Controller
 
-KEEP_TIME = 1000  # milliseconds from a change to the write: what a crash can cost
+SAVE_TIME = 1000  # milliseconds from a change to the write: what a crash can cost
 
 
-class Keeper(QObject):
-    """Has the session kept as it changes, and looks for work on images that are opened.
+class AutosaveWorker(QObject):
+    """Saves the session as it changes, and looks for work on images that are opened.
 
     Parameters
     ----------
     controller : Controller
-        Its preferences say whether and where anything is kept.
+        Its preferences say whether and where autosaves go.
 
     Attributes
     ----------
-    keeping : Keeping or None
-        None if nothing is to be kept.
-    offers : tuple of Offer
-        Work on the current image, newest first; those that were declined are gone.
+    saver : Autosaver or None
+        None if nothing is to be saved.
+    fingerprints : Fingerprints
+        Of the images that are open.
+    found : tuple of AutosaveEntry
+        Work on the current image, newest first, without what was declined.
     changed : Signal
-        Emitted when the offers are other ones.
+        Emitted when `found` changed.
     """
 
     changed = Signal()
@@ -47,70 +51,72 @@ class Keeper(QObject):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller, self._session = controller, controller.session
-        self.keeping: Autosaver | None = None
-        self.autosaves: tuple[AutosaveEntry, ...] = ()
-        self._declined: set[tuple[str, AutosaveEntry]] = set()  # with the picture
-        self._saved_at: dict[str, datetime] = {}
+        self.saver: Autosaver | None = None
+        self.fingerprints = Fingerprints()
+        self.found: tuple[AutosaveEntry, ...] = ()
+        self._declined: set[tuple[PlaneKey, AutosaveEntry]] = set()
+        self._saved_at: dict[PlaneKey, datetime] = {}
         self._seen: weakref.ref[ImageEntry] | None = None
         self._told = ""
         if not controller.preferences.autosave:
             return
         self._soon = QSignalThrottler(parent=self)
-        self._soon.setTimeout(KEEP_TIME)
-        self.keeping = Autosaver(
-            self._session,
-            AutosaveStore(controller.preferences.autosave_folder or None),
-            soon=self._soon.throttle,
+        self._soon.setTimeout(SAVE_TIME)
+        store = AutosaveStore(
+            controller.preferences.autosave_folder or None,
+            fingerprints=self.fingerprints,
             on_error=self._failed.emit,  # from another thread
         )
-        self._soon.triggered.connect(self.keeping.keep)
+        self.saver = Autosaver(self._session, store, soon=self._soon.throttle)
+        self._soon.triggered.connect(self.saver.save)
         self._failed.connect(self._on_failed)
         self._session.images_changed.connect(self._on_images_changed)
         controller.closing.connect(self.close)
 
     def close(self) -> None:
-        """Keep what there is now; it is written even if the program ends."""
-        if self.keeping is not None:
+        """Save what there is now; it is written even if the program ends."""
+        if self.saver is not None:
             self._soon.cancel()
-            self.keeping.close(timeout=0)
+            self.saver.close(timeout=0)
 
     def note_saved(self, keys: set[PlaneKey], saved_at: datetime) -> None:
-        """Know that what pictures have came from a project: only newer work is news."""
+        """Know that images came from a project: only newer work is worth showing."""
         self._saved_at |= dict.fromkeys(keys, saved_at)
         self.look()
 
     def look(self) -> None:
-        """Look for work on the current picture."""
+        """Look for work on the current image."""
         current = self._session.current
         self._seen = None if current is None else weakref.ref(current)
         self._show(())
-        if self.keeping is None or current is None:
+        if self.saver is None or current is None:
             return
-        folder = self.keeping.autosave.folder
-        if any(folder.glob(f"*{SUFFIX}")):
-            own = frozenset(self.keeping.written)
-            request = LookRequest(
-                current.key, current.image, self.keeping.fingerprints, folder, own
-            )
-            self._controller.side.submit("autosaves", request, self._on_looked)
+        store, key, image = self.saver.store, current.key, current.image
+        if any(store.folder.glob(f"*{SUFFIX}")):
+
+            def find(context: TaskContext) -> list[AutosaveEntry]:
+                return store.find_autosaves(store.fingerprints.of(key, image))
+
+            hear = partial(self._on_found, key)
+            self._controller.side.submit("autosaves", find, hear)
 
     def decline(self) -> None:
-        """Show these offers no more on this picture, while this window is open."""
+        """Show these no more on this image, while this window is open."""
         current = self._session.current
         if current is not None:
-            self._declined |= {(current.key, offer) for offer in self.autosaves}
+            self._declined |= {(current.key, entry) for entry in self.found}
         self._show(())
 
-    def forget(self, offer: AutosaveEntry) -> None:
+    def discard(self, entry: AutosaveEntry) -> None:
         """Remove an autosave for good."""
-        if self.keeping is None:
+        if self.saver is None:
             return
-        if self._controller.attempt(self.keeping.autosave.discard, offer):
-            self._show(tuple(one for one in self.autosaves if one != offer))
+        if self._controller.attempt(self.saver.store.discard, entry):
+            self._show(tuple(one for one in self.found if one != entry))
 
-    def _show(self, autosaves: tuple[AutosaveEntry, ...]) -> None:
-        if autosaves != self.autosaves:
-            self.autosaves = autosaves
+    def _show(self, found: tuple[AutosaveEntry, ...]) -> None:
+        if found != self.found:
+            self.found = found
             self.changed.emit()
 
     def _on_images_changed(self) -> None:
@@ -118,23 +124,24 @@ class Keeper(QObject):
         if seen is not self._session.current:
             self.look()
 
-    def _on_looked(self, look: Look) -> None:
+    def _on_found(self, key: PlaneKey, found: list[AutosaveEntry]) -> None:
         current = self._session.current
-        if current is None or current.key != look.key:
+        if self.saver is None or current is None or current.key != key:
             return
-        since = self._saved_at.get(current.key)
+        since = self._saved_at.get(key)
         if current.class_ids and since is None:
             return  # work has begun already
         self._show(
             tuple(
-                offer
-                for offer in look.autosaves
-                if (current.key, offer) not in self._declined
-                and (since is None or offer.saved_at > since)
+                entry
+                for entry in found
+                if entry.path not in self.saver.store.own
+                and (key, entry) not in self._declined
+                and (since is None or entry.saved_at > since)
             )
         )
 
     def _on_failed(self, error: Exception) -> None:
-        if str(error) != self._told:  # a full disk is full at each stroke
+        if str(error) != self._told:  # a full disk is full at each change
             self._told = str(error)
             self._controller.report(error)

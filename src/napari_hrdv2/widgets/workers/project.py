@@ -1,4 +1,4 @@
-"""Projects and autosaves brought back into the window: images, strokes, choices."""
+"""Projects and autosaves shown in the window: images, scribbles, choices."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_hrdv2.session.project.opening import Reopened, ReopenRequest, Stack
-from napari_hrdv2.session.project.snapshot import Fingerprints, take_over, takes_back
+from napari_hrdv2.session.project.opening import OpenedProject, Stack, open_project
+from napari_hrdv2.session.project.snapshot import is_taken_whole, take_over
 from napari_hrdv2.widgets.viewer import planes
 from napari_hrdv2.widgets.viewer.stroke_writing import write_strokes
 
 if TYPE_CHECKING:
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.project.format import SavedImage
+    from napari_hrdv2.session.tasks.context import TaskContext
     from napari_hrdv2.widgets.controller import Controller
 
 Ask = Callable[[str], bool]
@@ -31,11 +32,11 @@ class ProjectLoader(QObject):
     ----------
     controller : Controller
     ask : callable
-        Called with a question before strokes here are replaced; returns the answer.
+        Called with a question before scribbles here are replaced; returns the answer.
 
     Attributes
     ----------
-    missing : tuple of SavedPicture
+    missing : tuple of SavedImage
         Of the last project, those whose images were not found.
     changed : Signal
         Emitted when a project was opened.
@@ -62,31 +63,34 @@ class ProjectLoader(QObject):
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Bring an autosave back onto the images that are open."""
-        self._submit(Path(path), self._on_restored, reads_images=False, is_damaged=True)
+        self._submit(Path(path), self._on_restored, reads_images=False)
 
     def _submit(
         self,
         path: Path,
-        hear: Callable[[Reopened], None],
+        hear: Callable[[OpenedProject], None],
         *,
         folder: Path | None = None,
         reads_images: bool = True,
-        is_damaged: bool = False,
     ) -> None:
-        link, keeping = self._controller.link, self._controller.keeper.keeping
-        link.flush()
+        self._controller.link.flush()
         current, images = self._session.current, self._session.images.values()
-        request = ReopenRequest(
-            path,
-            # Where an image is open twice, the work is for the one that is shown.
-            tuple(sorted(images, key=lambda one: one is not current)),
-            self._stacks(),
-            keeping.fingerprints if keeping is not None else Fingerprints(),
-            reads_images=reads_images,
-            folder=folder,
-            salvage=is_damaged,
-        )
-        self._controller.side.submit("project", request, hear)
+        # Where an image is open twice, the work is for the one that is shown.
+        shown_first = tuple(sorted(images, key=lambda one: one is not current))
+        stacks, known = self._stacks(), self._controller.autosave.fingerprints
+
+        def run(context: TaskContext) -> OpenedProject:
+            return open_project(
+                path,
+                shown_first,
+                stacks,
+                known,
+                reads_images=reads_images,
+                folder=folder,
+                context=context,
+            )
+
+        self._controller.side.submit("project", run, hear)
 
     def _stacks(self) -> tuple[Stack, ...]:
         link = self._controller.link
@@ -100,11 +104,11 @@ class ProjectLoader(QObject):
             if planes.sizes(image) and not planes.unnamed(image)
         )
 
-    def _on_opened(self, found: Reopened) -> None:
+    def _on_opened(self, found: OpenedProject) -> None:
         if self._may_replace(found):
             self._controller.attempt(self._show, found)
 
-    def _on_located(self, found: Reopened) -> None:
+    def _on_located(self, found: OpenedProject) -> None:
         """Take only what was missing; the user has gone on with the rest."""
         wanted = {saved.key for saved in self.missing}
         images = tuple(one for one in found.project.images if one.key in wanted)
@@ -112,18 +116,18 @@ class ProjectLoader(QObject):
         keys = {theirs: key for theirs, key in found.keys.items() if theirs in wanted}
         self._on_opened(replace(found, project=project, keys=keys))
 
-    def _on_restored(self, found: Reopened) -> None:
+    def _on_restored(self, found: OpenedProject) -> None:
         if not self._open_keys(found):
             self._controller.report(ValueError("autosave: none of its images is open"))
         elif self._may_replace(found):
-            self._controller.keeper.decline()  # also later states: this one was chosen
+            self._controller.autosave.decline()  # later ones too: this was chosen
             self._controller.attempt(self._show, found)
 
-    def _may_replace(self, found: Reopened) -> bool:
-        """Ask if strokes here would give way to other ones, or to none."""
+    def _may_replace(self, found: OpenedProject) -> bool:
+        """Ask if scribbles here would give way to other ones, or to none."""
         self._controller.link.flush()
         keys = self._open_keys(found)
-        erases = takes_back(self._session, found.project, keys)
+        erases = is_taken_whole(self._session, keys)
         names = [
             self._session.images[key].name
             for saved, key in _pairs(found, keys)
@@ -132,12 +136,13 @@ class ProjectLoader(QObject):
             and self._is_painted(key)
             and not self._has(key, saved)
         ]
+        then = found.project.saved_at.astimezone()
         return not names or self._ask(
-            f"{', '.join(names)} has strokes already. Replace them by those of "
-            f"{found.saved_at.astimezone():%d %b %Y %H:%M}? Undo brings them back."
+            f"{', '.join(names)} has scribbles already. Replace them by those of "
+            f"{then:%d %b %Y %H:%M}? Undo brings them back."
         )
 
-    def _open_keys(self, found: Reopened) -> dict[PlaneKey, PlaneKey]:
+    def _open_keys(self, found: OpenedProject) -> dict[PlaneKey, PlaneKey]:
         """Return the keys of images that did not go while the project was read."""
         link, keys = self._controller.link, found.keys
         return {one: key for one, key in keys.items() if link.layer_of(key) is not None}
@@ -152,7 +157,7 @@ class ProjectLoader(QObject):
             return False
         return bool((scribbles.labels == saved.scribbles).all())
 
-    def _show(self, found: Reopened) -> None:
+    def _show(self, found: OpenedProject) -> None:
         controller, link = self._controller, self._controller.link
         keys = self._open_keys(found)
         gone = [saved.name for saved, _ in _pairs(found) if saved.key not in keys]
@@ -172,15 +177,15 @@ class ProjectLoader(QObject):
             notes.append(f"{', '.join(gone)} was closed meanwhile and left out.")
         if found.altered:
             notes.append(f"{', '.join(found.altered)} holds other pixels than then.")
-        controller.keeper.note_saved(set(keys.values()), found.saved_at)
+        controller.autosave.note_saved(set(keys.values()), found.project.saved_at)
         controller.train()
         count = f"{len(keys)} image{'s' * (len(keys) != 1)}"
         self._session.say(
-            " ".join([f"{count} with strokes and settings opened.", *notes])
+            " ".join([f"{count} with scribbles and settings opened.", *notes])
         )
         self.changed.emit()
 
-    def _add_images(self, found: Reopened) -> dict[PlaneKey, PlaneKey]:
+    def _add_images(self, found: OpenedProject) -> dict[PlaneKey, PlaneKey]:
         """Open images as layers, and return their keys by those in the project."""
         link, keys = self._controller.link, {}
         for saved in found.project.images:
@@ -201,7 +206,7 @@ class ProjectLoader(QObject):
 
 
 def _pairs(
-    found: Reopened, keys: dict[PlaneKey, PlaneKey] | None = None
+    found: OpenedProject, keys: dict[PlaneKey, PlaneKey] | None = None
 ) -> list[tuple[SavedImage, PlaneKey]]:
     keys = found.keys if keys is None else keys
     images = found.project.images

@@ -10,23 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_hrdv2.session import Session, compute
-from napari_hrdv2.session.classes import Classes, ClassInfo
+from napari_hrdv2.session import Session
+from napari_hrdv2.session.classes import Classes, ClassInfo, matched_classes, relabelled
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.autosave import AutosaveStore
-from napari_hrdv2.session.project.autosaver import Autosaver
-from napari_hrdv2.session.project.fingerprints import image_fingerprint
-from napari_hrdv2.session.project.format import load_project, save_project
+from napari_hrdv2.session.project.fingerprints import Fingerprints, image_fingerprint
 from napari_hrdv2.session.project.snapshot import (
-    Fingerprints,
-    SaveRequest,
-    matched_classes,
+    Autosaver,
     open_images,
     project_of,
-    relabelled,
     restore,
     take_over,
-    with_fingerprints,
+)
+from napari_hrdv2.session.project.store import (
+    AutosaveStore,
+    load_project,
+    save_project,
 )
 from saved_projects import written
 
@@ -34,8 +32,11 @@ KEY = PlaneKey("image")
 
 
 def saved(session, path, **options):
-    request = SaveRequest(project_of(session), path, Fingerprints(), **options)
-    return load_project(compute(request))
+    return load_project(save_project(project_of(session), path, **options))
+
+
+def completed(session):
+    return project_of(session).completed(Fingerprints(), with_images=True)
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_an_image_that_is_open_twice_gets_each_stroke_once(image, labels):
     for key in ("a", "b"):
         session.set_image(image.copy(), key)
         session.set_scribbles(labels * (key == "a"))
-    project = with_fingerprints(project_of(session), Fingerprints())
+    project = completed(session)
     images = list(session.images.values())
     keys = open_images(images, project, Fingerprints())
     assert written(keys) == {"a": "a", "b": "b"}
@@ -105,7 +106,7 @@ def test_a_picture_goes_with_its_own_key_else_the_first_with_the_current_one(ima
     session = Session()
     for key in ("a", "b", "c"):
         session.set_image(image.copy(), key)
-    project = with_fingerprints(project_of(session), Fingerprints())
+    project = completed(session)
     other = Session()
     for key in ("b", "x", "y"):
         other.set_image(image.copy(), key)
@@ -123,7 +124,7 @@ def test_strokes_on_other_images_keep_their_classes(trained, tmp_path, image, la
     other.configure(backbone="filters")
     other.images.add(image, "image")
     (note,) = take_over(other, project, {KEY: KEY})
-    assert note.startswith("Other images here have strokes: classes were matched")
+    assert note.startswith("Other images here have scribbles: classes were matched")
     np.testing.assert_array_equal(other.images["other"].scribbles.labels, labels)
     found = other.images["image"].scribbles.labels
     assert other.classes[int(found[5, 4])].name == "pore"
@@ -155,16 +156,6 @@ def test_strokes_stay_where_other_images_have_some(session, tmp_path, labels, im
     np.testing.assert_array_equal(session.images["image"].exclusion, mask)
 
 
-def test_what_could_not_be_read_erases_nothing(session, tmp_path, labels):
-    project = saved(session, tmp_path / "a")
-    mask = np.eye(40, 48, dtype=bool)
-    session.set_scribbles(labels)
-    session.set_exclusion(mask)
-    restore(session, replace(project, problems=("scribbles/1.tif is damaged",)))
-    np.testing.assert_array_equal(session.scribbles.labels, labels)
-    np.testing.assert_array_equal(session.current.exclusion, mask)
-
-
 def test_only_strokes_that_are_there_are_erased(session, tmp_path):
     project = saved(session, tmp_path / "a")
     wrote = []
@@ -194,7 +185,7 @@ def test_a_free_key_is_none_of_the_project_either_and_keeps_the_plane(image, lab
     for number, key in enumerate(("s/3", "s-2/3")):
         session.set_image(image + number, key, plane={"Z": 3})
         session.set_scribbles(np.where(labels, number + 1, 0))
-    project = with_fingerprints(project_of(session), Fingerprints())
+    project = completed(session)
     other = Session()
     other.set_image(image[::-1].copy(), "s/3")
     assert restore(other, project) == ()
@@ -231,13 +222,13 @@ def test_features_of_other_regions_go_and_listeners_hear_of_it(session, tmp_path
 
 
 def test_a_picture_with_given_regions_alone_is_kept(session, tmp_path):
-    keeping = Autosaver(session, AutosaveStore(tmp_path))
+    saver = Autosaver(session, AutosaveStore(tmp_path))
     session.current.set_partition(np.zeros((40, 48), int), "one")
-    assert keeping.flush()
+    assert saver.flush()
     session.current.set_partition(np.ones((40, 48), int), "other")
-    assert keeping.flush()
-    (offer,) = AutosaveStore(tmp_path).autosaves(image_fingerprint(session.image))
-    assert load_project(offer.path).images[0].partition_name == "other"
+    assert saver.flush()
+    (found,) = AutosaveStore(tmp_path).find_autosaves(image_fingerprint(session.image))
+    assert load_project(found.path).images[0].partition_name == "other"
 
 
 def test_settings_that_are_unknown_here_cost_no_stroke(trained, tmp_path, monkeypatch):
@@ -290,43 +281,43 @@ def test_a_digest_is_computed_once_and_anew_for_another_image(image, monkeypatch
 
 
 def test_each_change_is_kept(session, labels, tmp_path):
-    keeping = Autosaver(session, AutosaveStore(tmp_path))
+    saver = Autosaver(session, AutosaveStore(tmp_path))
     fingerprint = image_fingerprint(session.image)
-    assert keeping.flush()
+    assert saver.flush()
     assert list(tmp_path.iterdir()) == []
     session.set_scribbles(labels)
-    assert keeping.flush()
-    (offer,) = AutosaveStore(tmp_path).autosaves(fingerprint)
-    assert offer.strokes == np.count_nonzero(labels)
+    assert saver.flush()
+    (found,) = AutosaveStore(tmp_path).find_autosaves(fingerprint)
+    assert found.labelled_pixels == np.count_nonzero(labels)
     session.classes.rename(1, "pore")
     session.configure(interpolation="nearest")
     session.refinement.change(min_object=3)
-    assert keeping.flush()
-    (offer,) = AutosaveStore(tmp_path).autosaves(fingerprint)
-    found = load_project(offer.path)
-    assert found.classes[1].name == "pore"
-    assert found.options.interpolation == "nearest"
-    assert found.refinement["min_object"] == 3
-    assert keeping.written == {offer.path}
+    assert saver.flush()
+    (found,) = AutosaveStore(tmp_path).find_autosaves(fingerprint)
+    loaded = load_project(found.path)
+    assert loaded.classes[1].name == "pore"
+    assert loaded.options.interpolation == "nearest"
+    assert loaded.refinement["min_object"] == 3
+    assert saver.store.own == [found.path]
 
 
 def test_nothing_is_written_twice(session, labels, tmp_path, monkeypatch):
     written = []
-    keeping = Autosaver(session, AutosaveStore(tmp_path))
-    monkeypatch.setattr(keeping._writer, "submit", written.append)
+    saver = Autosaver(session, AutosaveStore(tmp_path))
+    monkeypatch.setattr(saver.store, "submit", written.append)
     session.set_scribbles(labels)
     session.set_scribbles(labels.copy())
     session.images_changed.emit()
-    keeping.keep()
+    saver.save()
     assert len(written) == 1
     session.set_trains("image", trains=False)
     assert len(written) == 2
 
 
 def test_after_closing_nothing_more_is_kept(session, labels, tmp_path):
-    keeping = Autosaver(session, AutosaveStore(tmp_path))
+    saver = Autosaver(session, AutosaveStore(tmp_path))
     session.set_scribbles(labels)
-    assert keeping.close()
+    assert saver.close()
     (path,) = tmp_path.iterdir()
     session.set_scribbles(np.where(labels == 2, 1, labels))
     assert np.array_equal(load_project(path).images[0].scribbles, labels)
@@ -339,7 +330,7 @@ def test_a_change_in_the_middle_of_a_write_does_not_reach_it(session, labels, tm
     before = project_of(session)
     session.set_scribbles(np.zeros_like(labels))
     session.classes.rename(1, "pore")
-    path = save_project(with_fingerprints(before, Fingerprints()), tmp_path / "a")
+    path = save_project(before, tmp_path / "a")
     assert np.array_equal(load_project(path).images[0].scribbles, labels)
     assert load_project(path).classes[1].name == "Class 1"
 
@@ -347,11 +338,9 @@ def test_a_change_in_the_middle_of_a_write_does_not_reach_it(session, labels, tm
 def test_a_failed_write_is_told(session, labels, tmp_path):
     (tmp_path / "file").write_text("no folder")
     errors = []
-    keeping = Autosaver(
-        session, AutosaveStore(tmp_path / "file"), on_error=errors.append
-    )
+    saver = Autosaver(session, AutosaveStore(tmp_path / "file", on_error=errors.append))
     session.set_scribbles(labels)
-    assert keeping.flush()
+    assert saver.flush()
     assert isinstance(errors[0], OSError)
 
 
@@ -361,14 +350,14 @@ def test_a_failed_write_is_tried_again_without_a_further_change(
 ):
     (tmp_path / "folder").write_text("no folder")
     errors = []
-    keeping = Autosaver(
-        session, AutosaveStore(tmp_path / "folder"), on_error=errors.append
+    saver = Autosaver(
+        session, AutosaveStore(tmp_path / "folder", on_error=errors.append)
     )
     session.set_scribbles(labels)
-    assert keeping.flush()
+    assert saver.flush()
     assert len(errors) == 1
     (tmp_path / "folder").unlink()
-    assert getattr(keeping, again)()
+    assert getattr(saver, again)()
     (path,) = (tmp_path / "folder").iterdir()
     np.testing.assert_array_equal(load_project(path).images[0].scribbles, labels)
 
@@ -376,23 +365,23 @@ def test_a_failed_write_is_tried_again_without_a_further_change(
 def test_a_write_that_failed_is_not_forgotten_where_everything_was_erased_then(
     session, labels, tmp_path, monkeypatch
 ):
-    keeping = Autosaver(session, AutosaveStore(tmp_path), on_error=lambda error: None)
+    saver = Autosaver(session, AutosaveStore(tmp_path, on_error=lambda error: None))
     session.set_scribbles(labels)
-    assert keeping.flush()
+    assert saver.flush()
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", _full_disk)
         session.set_scribbles(np.zeros_like(labels))
-        assert keeping.flush()
-    assert len(keeping.written) == 1
-    assert keeping.flush()
-    assert len(keeping.written) == 2
+        assert saver.flush()
+    assert len(saver.store.own) == 1
+    assert saver.flush()
+    assert len(saver.store.own) == 2
 
 
 def test_a_failure_is_logged_where_nobody_listens(session, labels, tmp_path, caplog):
     (tmp_path / "file").write_text("no folder")
-    keeping = Autosaver(session, AutosaveStore(tmp_path / "file"))
+    saver = Autosaver(session, AutosaveStore(tmp_path / "file"))
     session.set_scribbles(labels)
-    assert keeping.flush()
+    assert saver.flush()
     assert "autosave: " in caplog.text
 
 
@@ -404,15 +393,15 @@ _KILLED = """
 import os, sys
 import numpy as np
 from napari_hrdv2.session import Session
-from napari_hrdv2.session.project.autosave import AutosaveStore
-from napari_hrdv2.session.project.autosaver import Autosaver
+from napari_hrdv2.session.project.snapshot import Autosaver
+from napari_hrdv2.session.project.store import AutosaveStore
 
 session = Session()
-keeping = Autosaver(session, AutosaveStore(sys.argv[1]))
+saver = Autosaver(session, AutosaveStore(sys.argv[1]))
 session.set_image(np.load(sys.argv[2]))
 session.set_scribbles(np.load(sys.argv[3]))
 session.classes.rename(2, "pore")
-keeping.flush()
+saver.flush()
 os.write(1, b"kept")
 while True:
     session.classes.rename(1, os.urandom(4).hex())
@@ -428,16 +417,16 @@ def test_after_a_kill_the_work_is_offered_and_restored(image, labels, tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout.read(4) == b"kept"
         os.kill(process.pid, signal.SIGKILL)
-    (offer,) = AutosaveStore(tmp_path / "kept").autosaves(image_fingerprint(image))
+    (found,) = AutosaveStore(tmp_path / "kept").find_autosaves(image_fingerprint(image))
     session = Session()
     session.set_image(image, "opened again")
-    assert restore(session, load_project(offer.path)) == ()
+    assert restore(session, load_project(found.path)) == ()
     np.testing.assert_array_equal(session.scribbles.labels, labels)
     assert session.classes[2].name == "pore"
 
 
 def test_projects_of_sessions_are_plain_json(worked, tmp_path):
-    path = compute(SaveRequest(project_of(worked), tmp_path / "a", Fingerprints()))
+    path = save_project(project_of(worked), tmp_path / "a")
     with zipfile.ZipFile(path) as archive:
         said = json.loads(archive.read("project.json"))
     assert Path(path).suffix == ".hrdv2"

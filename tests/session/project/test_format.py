@@ -19,13 +19,13 @@ from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.files import read_label_classes, read_labels
 from napari_hrdv2.session.classes import ClassInfo
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project import format as projects_module
-from napari_hrdv2.session.project.format import (
+from napari_hrdv2.session.project import store as store_module
+from napari_hrdv2.session.project.store import (
     load_project,
     project_summary,
     save_project,
 )
-from saved_projects import CLASSES, entry, grey, killed, project
+from saved_projects import entry, grey, killed, project
 from synthetic import striped_features, strokes
 
 
@@ -132,14 +132,14 @@ def test_a_picture_with_nothing_on_it_comes_back(tmp_path):
     found = load_project(save_project(project(bare), tmp_path / "x")).images[0]
     assert found.scribbles is None
     assert found.pixel_size is None
-    assert found.strokes == 0
+    assert found.labelled_pixels == 0
 
 
 def test_pictures_keep_their_order(tmp_path):
     many = [entry(str(n), n % 5, image=grey((3, 4 + n))) for n in range(12)]
     found = load_project(save_project(project(*many), tmp_path / "x"))
     assert [p.key for p in found.images] == [p.key for p in many]
-    assert [p.strokes for p in found.images] == [n % 5 for n in range(12)]
+    assert [p.labelled_pixels for p in found.images] == [n % 5 for n in range(12)]
 
 
 def test_a_person_can_read_the_file_without_us(path, tmp_path):
@@ -148,7 +148,7 @@ def test_a_person_can_read_the_file_without_us(path, tmp_path):
     labels = tmp_path / "by-hand" / "scribbles" / "1.tif"
     assert read_labels(labels)[0, :4].tolist() == [7, 7, 7, 0]
     assert read_label_classes(labels).names == {1: "Grain boundary γ′", 7: "pore"}
-    assert (tifffile.imread(tmp_path / "by-hand/images/1.tif") == grey()).all()
+    assert (tifffile.imread(tmp_path / "by-hand/image/1.tif") == grey()).all()
     said = json.loads((tmp_path / "by-hand/project.json").read_text("utf-8"))
     assert said["classes"]["7"] == {"name": "pore", "color": "#56b4e9"}
 
@@ -158,14 +158,14 @@ def test_what_was_painted_comes_before_the_images(path):
         names = archive.namelist()
     assert names[0] == "project.json"
     assert [name.split("/")[0] for name in names[1:]] == ["scribbles"] * 2 + [
-        "images"
+        "image"
     ] * 2
 
 
 def test_an_excluded_region_is_white_to_the_eye(tmp_path):
     exclusion = np.eye(7, 11, dtype=bool)
     path = save_project(project(entry(exclusion=exclusion)), tmp_path / "x")
-    with zipfile.ZipFile(path) as archive, archive.open("excluded/1.tif") as file:
+    with zipfile.ZipFile(path) as archive, archive.open("exclusion/1.tif") as file:
         assert tifffile.imread(file).max() == 255
 
 
@@ -176,7 +176,7 @@ def test_given_regions_come_back_with_their_name(tmp_path, dtype):
     path = save_project(project(given), tmp_path / "x")
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-    assert names.index("partitions/1.tif") < names.index("images/1.tif")
+    assert names.index("partition/1.tif") < names.index("image/1.tif")
     found = load_project(path).images[0]
     np.testing.assert_array_equal(found.partition, regions)
     assert found.partition.dtype == regions.dtype.newbyteorder("=")
@@ -186,13 +186,13 @@ def test_given_regions_come_back_with_their_name(tmp_path, dtype):
 
 def test_a_project_of_before_there_were_regions_opens(path):
     with zipfile.ZipFile(path) as archive:
-        entries = json.loads(archive.read("project.json"))["pictures"]
+        entries = json.loads(archive.read("project.json"))["images"]
     for one in entries:
         del one["partition"], one["partition_name"]
-    described(path, pictures=entries)
+    described(path, images=entries)
     found = load_project(path).images
     assert [(p.partition, p.partition_name) for p in found] == [(None, "")] * 2
-    assert [p.strokes for p in found] == [3, 3]
+    assert [p.labelled_pixels for p in found] == [3, 3]
 
 
 def test_the_suffix_is_added_but_never_twice(tmp_path):
@@ -226,9 +226,9 @@ def test_a_project_that_moved_alone_finds_the_images_where_they_were(tmp_path):
 def test_an_image_beside_the_project_is_found_whatever_machine_it_is_from(tmp_path):
     path = save_project(project(entry()), tmp_path / "x", with_images=False)
     with zipfile.ZipFile(path) as archive:
-        entries = json.loads(archive.read("project.json"))["pictures"]
+        entries = json.loads(archive.read("project.json"))["images"]
     entries[0]["source"] = {"absolute": "D:\\scans\\a.tif", "relative": "../no/a.tif"}
-    described(path, pictures=entries)
+    described(path, images=entries)
     assert load_project(path).images[0].source == "D:\\scans\\a.tif"
     tifffile.imwrite(tmp_path / "a.tif", grey())
     assert load_project(path).images[0].source == str(tmp_path / "a.tif")
@@ -244,15 +244,15 @@ def test_images_that_are_nowhere_cost_nothing_else(tmp_path):
     found = load_project(path)
     assert [p.source for p in found.images] == [p.source for p in images]
     assert [p.image for p in found.images] == [None, None, None]
-    assert [p.strokes for p in found.images] == [3, 3, 3]
+    assert [p.labelled_pixels for p in found.images] == [3, 3, 3]
 
 
 def test_the_summary_reads_no_arrays(path):
-    rewritten(path, {"scribbles/1.tif": b"", "images/2.tif": None})
+    rewritten(path, {"scribbles/1.tif": b"", "image/2.tif": None})
     found = project_summary(path)
-    assert found.images == ("a.tif", "b.tif")
-    assert found.classes == ("Grain boundary γ′", "pore")
-    assert list(found.strokes.values()) == [3, 3]
+    assert [one.name for one in found.images] == ["a.tif", "b.tif"]
+    assert [one.name for one in found.classes.values()] == ["Grain boundary γ′", "pore"]
+    assert list(found.labelled_pixels.values()) == [3, 3]
     assert found.saved_at.tzinfo is not None
     assert not found.has_more
 
@@ -266,13 +266,13 @@ def test_saving_again_replaces_the_former_whole(path):
 def test_a_file_that_does_not_read_back_never_replaces_one_that_does(path, monkeypatch):
     before = path.read_bytes()
 
-    def write_badly(project, temporary, folder, *, with_images):
+    def write_badly(project, temporary, folder):
         content = bytearray(before)
         at = content.index(b"scribbles/1.tif") + 40
         content[at] ^= 1
         temporary.write_bytes(bytes(content))
 
-    monkeypatch.setattr(projects_module, "write_archive", write_badly)
+    monkeypatch.setattr(store_module, "write_archive", write_badly)
     with pytest.raises(OSError, match="scribbles/1.tif does not read back.*untouched"):
         save_project(project(), path)
     assert path.read_bytes() == before
@@ -284,7 +284,7 @@ def test_a_full_disk_costs_nothing(path, monkeypatch):
     def fill(*args, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(projects_module, "write_archive", fill)
+    monkeypatch.setattr(store_module, "write_archive", fill)
     with pytest.raises(OSError, match=r"alloy.hrdv2 could not be written: No space"):
         save_project(project(), path)
     assert path.read_bytes() == before
@@ -299,7 +299,7 @@ def test_a_full_disk_costs_nothing(path, monkeypatch):
         ({"exclusion": np.zeros((7, 11), int)}, "exclusion: int64"),
         ({"partition": np.zeros((7, 11))}, "partition: float64"),
         ({"partition": np.zeros((3, 3), int)}, r"partition: int64 of shape"),
-        ({"image": np.zeros((7, 0))}, "image: float64 .* is no image"),
+        ({"image": np.zeros((7, 0))}, "image: float64 .* does not fit image"),
     ],
 )
 def test_what_does_not_fit_is_named_and_the_old_file_kept(path, wrong, words):
@@ -345,6 +345,44 @@ def test_other_zip_files_are_refused(tmp_path):
         load_project(tmp_path / "x.hrdv2")
 
 
+@pytest.mark.parametrize(
+    ("shape", "size", "words"),
+    [
+        ([0, 11], 1.0, r"shape\[0\] is 0; it should be greater"),
+        ([7, 11], 0, "pixel_size"),
+    ],
+)
+def test_images_and_pixels_of_no_size_are_refused(path, shape, size, words):
+    with zipfile.ZipFile(path) as archive:
+        entries = json.loads(archive.read("project.json"))["images"]
+    entries[0] |= {"shape": shape, "pixel_size": [size, "nm"]}
+    described(path, images=entries)
+    with pytest.raises(ValueError, match=f"damaged: .*images.0..{words}"):
+        load_project(path)
+
+
+@pytest.mark.parametrize(
+    ("stride", "pixels"), [("auto", None), ("half", 7), ("3", 3), ("odd", None)]
+)
+def test_strides_of_version_1_were_words(path, stride, pixels):
+    options = {"backbone": "dinov2-small", "stride": stride}
+    described(path, version=1, options=options)
+    assert load_project(path).options == FeatureOptions("dinov2-small", stride=pixels)
+
+
+def test_a_file_of_version_1_opens_with_its_keys(path):
+    with zipfile.ZipFile(path) as archive:
+        said = json.loads(archive.read("project.json"))
+    for one in said["images"]:
+        one["image_digest"] = one.pop("image_fingerprint")
+        one["strokes"] = one.pop("labelled_pixels")
+        one["excluded"] = one.pop("exclusion")
+    said["pictures"], said["settings"] = said.pop("images"), said.pop("options")
+    rewritten(path, {"project.json": json.dumps({**said, "version": 1})})
+    assert [p.labelled_pixels for p in load_project(path).images] == [3, 3]
+    assert list(project_summary(path).labelled_pixels.values()) == [3, 3]
+
+
 def test_a_newer_format_is_refused_in_one_sentence(path):
     described(path, version=3, images="of another kind")
     with pytest.raises(ValueError, match="has format 3; .* reads up to 2, a newer one"):
@@ -352,32 +390,24 @@ def test_a_newer_format_is_refused_in_one_sentence(path):
 
 
 @pytest.mark.parametrize(
-    ("stride", "pixels"), [("auto", None), ("half", 7), ("3", 3), ("odd", None)]
-)
-def test_strides_of_the_first_format_were_words(path, stride, pixels):
-    described(path, version=1, settings={"backbone": "dinov2-small", "stride": stride})
-    assert load_project(path).options == FeatureOptions("dinov2-small", stride=pixels)
-
-
-def test_unknown_words_are_ignored_and_logged(path, caplog):
-    described(path, mood="good", options={"backbone": "filters", "speed": 3})
-    found = load_project(path)
-    assert found.options == FeatureOptions("filters")
-    assert "project.json.mood is unknown" in caplog.text
-    assert "project.json.options.speed is unknown" in caplog.text
-
-
-@pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"options": {"stride": "3"}}, "options.stride is '3'; it should be a whole"),
-        ({"options": {"value_range": [1]}}, r"value_range is \[1\]; .* a list of 2"),
-        ({"classes": {"one": {}}}, "key of project.json.classes is 'one'"),
-        ({"classes": {"1": {"name": "x"}}}, r"classes\['1'\] lacks something of color"),
-        ({"classes": {"1": {"name": "x", "color": "red"}}}, "has the colour 'red'"),
-        ({"refinement": []}, r"refinement is \[\]; it should be an object"),
-        ({"version": None}, "version is None; it should be a whole number"),
-        ({"pictures": [{"key": "a"}]}, r"pictures\[0\] lacks something of"),
+        ({"mood": "good"}, "mood is unknown to version 2 of the format"),
+        ({"options": {"speed": 3}}, "options.speed is unknown"),
+        ({"pictures": []}, "pictures is unknown"),
+        ({"cls": 1}, "cls is unknown"),
+        ({"options": {"stride": "half"}}, "stride is 'half'; it should be a valid int"),
+        ({"options": {"value_range": [1]}}, r"options.value_range\[1\] is missing"),
+        ({"classes": {"one": {}}}, "classes.one.* is 'one'; it should be a valid int"),
+        ({"classes": {"1": {"name": "x"}}}, r"classes.1.color is missing"),
+        (
+            {"classes": {"1": {"name": "x", "color": "red"}}},
+            "color is 'red'; it should",
+        ),
+        ({"refinement": []}, r"refinement is \[\]; it should be a valid dict"),
+        ({"version": None}, "version is None; it should be a valid integer"),
+        ({"images": [{"key": "a"}]}, r"images\[0\].name is missing"),
+        ({"saved_at": "soon"}, "saved_at is 'soon'; it should be a valid datetime"),
         ({"classifier": "../secret"}, r"../secret is missing"),
     ],
 )
@@ -392,7 +422,7 @@ def test_a_damaged_description_is_told_by_its_field(path, changes, words):
     [
         ({"scribbles/1.tif": None}, "scribbles/1.tif is missing"),
         ({"scribbles/2.tif": b"II*\x00"}, "scribbles/2.tif is damaged"),
-        ({"images/1.tif": b"nothing"}, "images/1.tif is damaged"),
+        ({"image/1.tif": b"nothing"}, "image/1.tif is damaged"),
         ({"project.json": b"{"}, "project.json is no JSON"),
         ({"project.json": b"\xff{}"}, "project.json is no JSON"),
         ({"project.json": b"[]"}, "project.json is not an object"),
@@ -406,9 +436,9 @@ def test_a_damaged_part_is_told_by_its_name(path, changes, words):
 
 def test_a_flipped_bit_is_noticed(path):
     content = bytearray(path.read_bytes())
-    content[content.index(b"images/1.tif") + 100] ^= 4
+    content[content.index(b"image/1.tif") + 100] ^= 4
     path.write_bytes(bytes(content))
-    with pytest.raises(ValueError, match="images/1.tif is damaged: Bad CRC"):
+    with pytest.raises(ValueError, match="image/1.tif is damaged: Bad CRC"):
         load_project(path)
 
 
@@ -418,17 +448,6 @@ def test_a_damaged_classifier_is_told_without_a_temporary_path(tmp_path):
     rewritten(path, {"classifier.safetensors": b"broken"})
     with pytest.raises(ValueError, match="damaged: classifier: classifier.safetensors"):
         load_project(path)
-
-
-def test_salvage_gives_all_that_can_be_read_and_says_what_cannot(path):
-    rewritten(path, {"scribbles/1.tif": b"broken", "images/2.tif": None})
-    found = load_project(path, salvage=True)
-    assert [p.strokes for p in found.images] == [0, 3]
-    assert found.images[0].image is not None
-    assert found.classes == CLASSES
-    assert len(found.problems) == 2
-    assert "scribbles/1.tif is damaged" in found.problems[0]
-    assert "images/2.tif is missing" in found.problems[1]
 
 
 def test_labels_of_another_size_are_refused_before_they_are_read(path):
@@ -441,10 +460,10 @@ def test_labels_of_another_size_are_refused_before_they_are_read(path):
 
 def test_a_bomb_is_refused_before_it_is_unpacked(path):
     with zipfile.ZipFile(path) as archive:
-        entries = json.loads(archive.read("project.json"))["pictures"]
+        entries = json.loads(archive.read("project.json"))["images"]
     side = 2**20
     entries[0]["shape"] = entries[0]["scribbles"]["shape"] = [side, side]
-    described(path, pictures=entries)
+    described(path, images=entries)
     header = struct.pack("<2sHI", b"II", 42, 8)  # a TIFF of one empty strip
     tags = [(256, side), (257, side), (258, 8), (259, 1), (262, 1), (273, 0)]
     tags += [(277, 1), (278, side), (279, 0)]

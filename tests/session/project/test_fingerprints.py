@@ -12,7 +12,7 @@ from napari_hrdv2.session.project.fingerprints import image_fingerprint
 from saved_projects import grey
 
 
-def test_it_is_the_digest_of_type_shape_and_bytes():
+def test_it_is_the_hash_of_type_shape_and_bytes():
     image = grey((7, 11), "u2")
     plain = hashlib.blake2b(b"<u2 (7, 11)" + image.tobytes(), digest_size=16)
     assert image_fingerprint(image) == plain.hexdigest()

@@ -8,27 +8,33 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
+from platformdirs import macos, unix, windows
 
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.session.project import autosave as autosave_module
-from napari_hrdv2.session.project.autosave import AutosaveStore, default_folder
-from napari_hrdv2.session.project.autosave_thread import AutosaveThread
+from napari_hrdv2.session.project import store as store_module
 from napari_hrdv2.session.project.fingerprints import image_fingerprint
-from napari_hrdv2.session.project.format import load_project
+from napari_hrdv2.session.project.store import (
+    AutosaveStore,
+    default_folder,
+    load_project,
+)
 from saved_projects import CLASSES, entry, grey, killed, project
 from synthetic import striped_features, strokes
 
 DIGEST = entry().image_fingerprint
 OTHER = grey((4, 9), seed=1)
+WINDOWS_VARIABLE = "WIN_PD_OVERRIDE_LOCAL_APPDATA"  # elsewhere it asks Windows
+MAC_FOLDER = "Library/Application Support/napari-hrdv2/autosave"
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A clock for the versions that only goes when it is told to."""
-    start = autosave_module._now()
+    start = store_module._now()
     times = [start]
-    monkeypatch.setattr(autosave_module, "_now", lambda: times[-1])
+    monkeypatch.setattr(store_module, "_now", lambda: times[-1])
     return lambda **step: times.append(times[-1] + timedelta(**step))
 
 
@@ -36,8 +42,11 @@ def files(folder):
     return sorted(path.name for path in Path(folder).iterdir())
 
 
-def strokes_offered(folder, fingerprint=DIGEST):
-    return [offer.strokes for offer in AutosaveStore(folder).autosaves(fingerprint)]
+def pixels_found(folder, fingerprint=DIGEST):
+    return [
+        entry.labelled_pixels
+        for entry in AutosaveStore(folder).find_autosaves(fingerprint)
+    ]
 
 
 def made_old(folder, days):
@@ -49,28 +58,28 @@ def made_old(folder, days):
 def test_what_was_painted_is_offered_for_its_image(tmp_path):
     images = entry("a", 3), entry("b", 4, image=OTHER)
     path = AutosaveStore(tmp_path).write(project(*images))
-    (offer,) = AutosaveStore(tmp_path).autosaves(image_fingerprint(OTHER))
-    assert offer.path == path
-    assert offer.strokes == 7
-    assert offer.classes == ("Grain boundary γ′", "pore")
-    assert offer.images == ("a.tif", "b.tif")
-    found = load_project(offer.path)
-    assert [p.strokes for p in found.images] == [3, 4]
-    assert [p.image for p in found.images] == [None, None]
-    assert found.classes == CLASSES
+    (found,) = AutosaveStore(tmp_path).find_autosaves(image_fingerprint(OTHER))
+    assert found.path == path
+    assert found.labelled_pixels == 7
+    assert found.classes == ("Grain boundary γ′", "pore")
+    assert found.images == ("a.tif", "b.tif")
+    loaded = load_project(found.path)
+    assert [p.labelled_pixels for p in loaded.images] == [3, 4]
+    assert [p.image for p in loaded.images] == [None, None]
+    assert loaded.classes == CLASSES
 
 
 def test_another_image_is_offered_nothing(tmp_path):
     AutosaveStore(tmp_path).write(project(entry()))
-    assert strokes_offered(tmp_path, image_fingerprint(OTHER)) == []
-    assert AutosaveStore(tmp_path / "nowhere").autosaves(DIGEST) == []
+    assert pixels_found(tmp_path, image_fingerprint(OTHER)) == []
+    assert AutosaveStore(tmp_path / "nowhere").find_autosaves(DIGEST) == []
 
 
 def test_growing_work_stays_in_one_file(tmp_path):
-    autosave = AutosaveStore(tmp_path)
-    paths = {autosave.write(project(entry("a", n))) for n in (1, 2, 5)}
+    store = AutosaveStore(tmp_path)
+    paths = {store.write(project(entry("a", n))) for n in (1, 2, 5)}
     assert len(paths) == 1
-    assert strokes_offered(tmp_path) == [5]
+    assert pixels_found(tmp_path) == [5]
 
 
 def test_nothing_is_written_before_there_is_something(tmp_path):
@@ -85,7 +94,7 @@ def test_a_classifier_or_regions_left_out_or_given_are_something(tmp_path):
     AutosaveStore(tmp_path).write(project(entry("a", 0, exclusion=mask)))
     regions = np.zeros((7, 11), int)
     AutosaveStore(tmp_path).write(project(entry("a", 0, partition=regions)))
-    assert strokes_offered(tmp_path) == [0, 0, 0]
+    assert pixels_found(tmp_path) == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -99,51 +108,51 @@ def test_a_classifier_or_regions_left_out_or_given_are_something(tmp_path):
     ids=["strokes gone", "picture gone", "classes gone", "another picture"],
 )
 def test_a_state_that_holds_less_leaves_the_better_one_alone(tmp_path, worse):
-    autosave = AutosaveStore(tmp_path)
-    better = autosave.write(project(entry("a", 3)))
-    assert autosave.write(worse) != better
-    assert load_project(better).images[0].strokes == 3
+    store = AutosaveStore(tmp_path)
+    better = store.write(project(entry("a", 3)))
+    assert store.write(worse) != better
+    assert load_project(better).images[0].labelled_pixels == 3
     assert load_project(better).classes == CLASSES
 
 
 def test_a_state_without_the_given_regions_leaves_that_with_them_alone(tmp_path):
-    autosave = AutosaveStore(tmp_path)
+    store = AutosaveStore(tmp_path)
     regions = np.zeros((7, 11), int)
-    better = autosave.write(project(entry("a", partition=regions)))
-    assert autosave.write(project(entry("a"))) != better
+    better = store.write(project(entry("a", partition=regions)))
+    assert store.write(project(entry("a"))) != better
 
 
 def test_cleared_strokes_are_not_offered_but_those_before_are(tmp_path):
-    autosave = AutosaveStore(tmp_path)
-    autosave.write(project(entry("a", 3)))
-    autosave.write(project(entry("a", 0)))
-    assert strokes_offered(tmp_path) == [3]
+    store = AutosaveStore(tmp_path)
+    store.write(project(entry("a", 3)))
+    store.write(project(entry("a", 0)))
+    assert pixels_found(tmp_path) == [3]
 
 
 def test_every_ten_minutes_a_version_stays(tmp_path, clock):
-    autosave = AutosaveStore(tmp_path)
+    store = AutosaveStore(tmp_path)
     for n in range(1, 5):
-        autosave.write(project(entry("a", n)))
+        store.write(project(entry("a", n)))
         clock(minutes=6)
-    assert strokes_offered(tmp_path) == [4, 2]
+    assert pixels_found(tmp_path) == [4, 2]
 
 
 def test_five_versions_stay_and_the_one_with_the_most_strokes(tmp_path, clock):
-    autosave = AutosaveStore(tmp_path)
+    store = AutosaveStore(tmp_path)
     for n in (3, 9, 1, 2, 3, 4, 5, 6):
-        autosave.write(project(entry("a", n)))
+        store.write(project(entry("a", n)))
         clock(minutes=11)
-    assert strokes_offered(tmp_path) == [6, 5, 4, 3, 2, 9]
+    assert pixels_found(tmp_path) == [6, 5, 4, 3, 2, 9]
 
 
 def test_a_version_stays_for_the_sake_of_one_of_its_pictures(tmp_path, clock):
-    autosave = AutosaveStore(tmp_path)
-    autosave.write(project(entry("a", 3), entry("b", 1, image=OTHER)))
+    store = AutosaveStore(tmp_path)
+    store.write(project(entry("a", 3), entry("b", 1, image=OTHER)))
     for n in range(4, 12):
-        autosave.write(project(entry("a", n)))
+        store.write(project(entry("a", n)))
         clock(minutes=11)
-    assert strokes_offered(tmp_path, image_fingerprint(OTHER)) == [4]
-    assert len(strokes_offered(tmp_path)) == 6
+    assert pixels_found(tmp_path, image_fingerprint(OTHER)) == [4]
+    assert len(pixels_found(tmp_path)) == 6
 
 
 def test_two_programs_on_one_image_write_two_files(tmp_path):
@@ -151,25 +160,25 @@ def test_two_programs_on_one_image_write_two_files(tmp_path):
     one.write(project(entry("a", 8)))
     two.write(project(entry("a", 1)))
     one.write(project(entry("a", 9)))
-    assert strokes_offered(tmp_path) == [9, 1]
+    assert pixels_found(tmp_path) == [9, 1]
 
 
 def test_the_files_of_others_stay_however_often_one_writes(tmp_path, clock):
     AutosaveStore(tmp_path).write(project(entry("a", 1)))
-    autosave = AutosaveStore(tmp_path)
+    store = AutosaveStore(tmp_path)
     for n in range(2, 12):
-        autosave.write(project(entry("a", n)))
+        store.write(project(entry("a", n)))
         clock(minutes=11)
-    assert strokes_offered(tmp_path) == [11, 10, 9, 8, 7, 1]
+    assert pixels_found(tmp_path) == [11, 10, 9, 8, 7, 1]
 
 
 @pytest.mark.parametrize(("newer", "left"), [(4, 1), (5, 0)])
 def test_old_files_go_once_there_are_five_newer(tmp_path, clock, newer, left):
     old = AutosaveStore(tmp_path).write(project(entry("a", 1)))
     made_old(tmp_path, 91)
-    autosave = AutosaveStore(tmp_path)
+    store = AutosaveStore(tmp_path)
     for n in range(newer):
-        autosave.write(project(entry("a", 1 + n)))
+        store.write(project(entry("a", 1 + n)))
         clock(minutes=11)
     assert old.exists() == bool(left)
 
@@ -177,9 +186,9 @@ def test_old_files_go_once_there_are_five_newer(tmp_path, clock, newer, left):
 def test_old_files_with_more_strokes_than_any_newer_one_stay(tmp_path, clock):
     old = AutosaveStore(tmp_path).write(project(entry("a", 50)))
     made_old(tmp_path, 1000)
-    autosave = AutosaveStore(tmp_path)
+    store = AutosaveStore(tmp_path)
     for n in range(1, 9):
-        autosave.write(project(entry("a", n)))
+        store.write(project(entry("a", n)))
         clock(minutes=11)
     assert old.exists()
 
@@ -188,23 +197,23 @@ def test_old_files_with_more_strokes_than_any_newer_one_stay(tmp_path, clock):
 def test_superfluous_files_go_earlier_where_the_folder_is_full(
     tmp_path, clock, monkeypatch, room, left
 ):
-    monkeypatch.setattr(autosave_module, "_ROOM_BYTES", room)
+    monkeypatch.setattr(store_module, "_ROOM_BYTES", room)
     old = AutosaveStore(tmp_path).write(project(entry("a", 1)))
     made_old(tmp_path, 2)
-    autosave = AutosaveStore(tmp_path)
+    store = AutosaveStore(tmp_path)
     for n in range(1, 8):
-        autosave.write(project(entry("a", n)))
+        store.write(project(entry("a", n)))
         clock(minutes=11)
     assert old.exists() == left
 
 
 def test_damaged_files_are_logged_and_left_to_a_person(tmp_path, caplog):
-    autosave = AutosaveStore(tmp_path)
-    autosave.write(project(entry("a", 3)))
+    store = AutosaveStore(tmp_path)
+    store.write(project(entry("a", 3)))
     (tmp_path / "broken.hrdv2").write_bytes(b"PK broken")
     made_old(tmp_path, 1000)
-    autosave.write(project(entry("a", 1)))
-    assert strokes_offered(tmp_path) == [1, 3]
+    store.write(project(entry("a", 1)))
+    assert pixels_found(tmp_path) == [1, 3]
     assert "broken.hrdv2 is not a project" in caplog.text
     assert (tmp_path / "broken.hrdv2").exists()
 
@@ -218,26 +227,26 @@ def test_what_killed_programs_left_is_tidied_after_a_day(tmp_path):
 
 
 def test_a_discarded_offer_is_not_made_again(tmp_path):
-    autosave = AutosaveStore(tmp_path)
-    autosave.write(project(entry("a", 3)))
-    (offer,) = autosave.autosaves(DIGEST)
-    autosave.discard(offer)
-    autosave.discard(offer)
-    assert autosave.autosaves(DIGEST) == []
-    autosave.write(project(entry("a", 4)))
-    assert strokes_offered(tmp_path) == [4]
+    store = AutosaveStore(tmp_path)
+    store.write(project(entry("a", 3)))
+    (found,) = store.find_autosaves(DIGEST)
+    store.discard(found)
+    store.discard(found)
+    assert store.find_autosaves(DIGEST) == []
+    store.write(project(entry("a", 4)))
+    assert pixels_found(tmp_path) == [4]
 
 
 def test_a_failed_write_keeps_the_last_one_and_tries_again(tmp_path, monkeypatch):
-    autosave = AutosaveStore(tmp_path)
-    autosave.write(project(entry("a", 3)))
+    store = AutosaveStore(tmp_path)
+    store.write(project(entry("a", 3)))
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", _full_disk)
         with pytest.raises(OSError, match="No space left"):
-            autosave.write(project(entry("a", 4)))
-    assert strokes_offered(tmp_path) == [3]
-    autosave.write(project(entry("a", 5)))
-    assert strokes_offered(tmp_path) == [5]
+            store.write(project(entry("a", 4)))
+    assert pixels_found(tmp_path) == [3]
+    store.write(project(entry("a", 5)))
+    assert pixels_found(tmp_path) == [5]
 
 
 def test_names_tell_a_person_what_is_in_them(tmp_path):
@@ -245,7 +254,7 @@ def test_names_tell_a_person_what_is_in_them(tmp_path):
     path = AutosaveStore(tmp_path).write(project(odd))
     assert path.name.startswith("Ni-alloy-3-20")
     nameless = AutosaveStore(tmp_path).write(project(entry("a", name="…")))
-    assert nameless.name.startswith("picture-20")
+    assert nameless.name.startswith("image-20")
 
 
 def test_the_folder_is_the_one_the_environment_names(tmp_path, monkeypatch):
@@ -254,23 +263,25 @@ def test_the_folder_is_the_one_the_environment_names(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("platform", "variable", "end"),
+    ("platform", "dirs", "variable", "end"),
     [
-        ("linux", "XDG_DATA_HOME", "data/napari-hrdv2/autosave"),
-        ("win32", "LOCALAPPDATA", "data/napari-hrdv2/autosave"),
-        ("linux", "", ".local/share/napari-hrdv2/autosave"),
-        ("win32", "", "AppData/Local/napari-hrdv2/autosave"),
-        ("darwin", "", "Library/Application Support/napari-hrdv2/autosave"),
+        ("linux", unix.Unix, "XDG_DATA_HOME", "/data/napari-hrdv2/autosave"),
+        ("win32", windows.Windows, WINDOWS_VARIABLE, "/data/napari-hrdv2/autosave"),
+        ("linux", unix.Unix, "", ".local/share/napari-hrdv2/autosave"),
+        ("darwin", macos.MacOS, "", MAC_FOLDER),
+        ("darwin", macos.MacOS, "XDG_DATA_HOME", MAC_FOLDER),
     ],
 )
 def test_the_default_folder_is_where_the_system_wants_data(
-    monkeypatch, platform, variable, end
+    monkeypatch, platform, dirs, variable, end
 ):
-    for name in ("XDG_DATA_HOME", "LOCALAPPDATA", "NAPARI_HRDV2_AUTOSAVE"):
+    for name in ("XDG_DATA_HOME", "NAPARI_HRDV2_AUTOSAVE"):
         monkeypatch.delenv(name, raising=False)
+    drive = "C:" if platform == "win32" else ""
     if variable:
-        monkeypatch.setenv(variable, "data")
-    monkeypatch.setattr(autosave_module.sys, "platform", platform)
+        monkeypatch.setenv(variable, f"{drive}/data")
+    monkeypatch.setattr(platformdirs, "PlatformDirs", dirs)
+    monkeypatch.setattr(store_module.sys, "platform", platform)
     assert default_folder().as_posix().endswith(end)
 
 
@@ -283,56 +294,53 @@ def test_killed_at_fifty_moments_every_autosaved_stroke_is_offered(tmp_path):
     assert found["in_the_middle"] > 10
 
 
-class SlowAutosave:
+class SlowStore(AutosaveStore):
     """Writes when it is let; remembers what it was given."""
 
-    def __init__(self):
+    def __init__(self, folder):
+        super().__init__(folder)
         self.begun, self.may_end = threading.Semaphore(0), threading.Semaphore(0)
         self.given = []
 
-    def write(self, state):
-        self.given.append(state)
+    def write(self, project):
+        self.given.append(project)
         self.begun.release()
         assert self.may_end.acquire(timeout=30)
-        return Path(str(state))
 
 
-def test_of_states_that_wait_only_the_last_is_written():
-    slow = SlowAutosave()
-    writer = AutosaveThread(slow)
-    writer.submit("first")
+def test_of_states_that_wait_only_the_last_is_written(tmp_path):
+    slow = SlowStore(tmp_path)
+    slow.submit("first")
     assert slow.begun.acquire(timeout=30)
     for state in ("second", "third", "fourth"):
-        writer.submit(state)
+        slow.submit(state)
     assert slow.given == ["first"]  # one write at a time
-    assert not writer.flush(timeout=0)
+    assert not slow.flush(timeout=0)
     slow.may_end.release(2)
-    assert writer.flush(timeout=30)
+    assert slow.flush(timeout=30)
     assert slow.given == ["first", "fourth"]
 
 
 def test_after_a_pause_it_writes_again(tmp_path):
-    saved = []
-    writer = AutosaveThread(AutosaveStore(tmp_path), on_saved=saved.append)
+    writer = AutosaveStore(tmp_path)
     for n in (1, 2):
         writer.submit(project(entry("a", n)))
         assert writer.flush(timeout=30)
-    assert strokes_offered(tmp_path) == [2]
-    assert len(saved) == 2
+    assert pixels_found(tmp_path) == [2]
 
 
 def test_closing_writes_what_waits_and_takes_no_more(tmp_path):
-    writer = AutosaveThread(AutosaveStore(tmp_path))
+    writer = AutosaveStore(tmp_path)
     writer.submit(project(entry("a", 3)))
     assert writer.close(timeout=30)
     writer.submit(project(entry("a", 4)))
     assert writer.flush(timeout=30)
-    assert strokes_offered(tmp_path) == [3]
+    assert pixels_found(tmp_path) == [3]
 
 
 def test_errors_are_reported_and_end_nothing(tmp_path, monkeypatch):
     errors = []
-    writer = AutosaveThread(AutosaveStore(tmp_path), on_error=errors.append)
+    writer = AutosaveStore(tmp_path, on_error=errors.append)
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", _full_disk)
         writer.submit(project(entry("a", 3)))
@@ -340,24 +348,24 @@ def test_errors_are_reported_and_end_nothing(tmp_path, monkeypatch):
     assert "No space left" in str(errors[0])
     writer.submit(project(entry("a", 4)))
     assert writer.close(timeout=30)
-    assert strokes_offered(tmp_path) == [4]
+    assert pixels_found(tmp_path) == [4]
 
 
-def test_without_a_callback_errors_are_logged_and_a_bad_callback_too(caplog):
+def test_without_a_callback_errors_are_logged_and_a_bad_callback_too(tmp_path, caplog):
     def fail(_):
         raise RuntimeError("bad callback")
 
     for callback in (None, fail):
-        writer = AutosaveThread(object(), on_error=callback)
-        writer.submit(project())
+        writer = AutosaveStore(tmp_path, on_error=callback)
+        writer.submit("no project")
         assert writer.close(timeout=30)
-    assert "has no attribute 'write'" in caplog.text
+    assert "has no attribute 'images'" in caplog.text
     assert "bad callback" in caplog.text
 
 
 def test_a_thread_that_cannot_start_is_reported_and_tried_again(tmp_path, monkeypatch):
     errors = []
-    writer = AutosaveThread(AutosaveStore(tmp_path), on_error=errors.append)
+    writer = AutosaveStore(tmp_path, on_error=errors.append)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", _no_thread)
         writer.submit(project(entry("a", 3)))
@@ -365,7 +373,7 @@ def test_a_thread_that_cannot_start_is_reported_and_tried_again(tmp_path, monkey
     assert writer.flush(timeout=0)
     writer.submit(project(entry("a", 4)))
     assert writer.close(timeout=30)
-    assert strokes_offered(tmp_path) == [4]
+    assert pixels_found(tmp_path) == [4]
 
 
 def _full_disk(*paths):

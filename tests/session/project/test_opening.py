@@ -3,15 +3,13 @@ import pytest
 import tifffile
 
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.session import Session, compute
+from napari_hrdv2.session import Session
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.format import save_project
-from napari_hrdv2.session.project.opening import ReopenRequest, Stack
-from napari_hrdv2.session.project.snapshot import (
-    Fingerprints,
-    project_of,
-    with_fingerprints,
-)
+from napari_hrdv2.session.project.fingerprints import Fingerprints
+from napari_hrdv2.session.project.opening import Stack, open_project
+from napari_hrdv2.session.project.snapshot import project_of
+from napari_hrdv2.session.project.store import save_project
+from napari_hrdv2.session.tasks.context import TaskContext
 from napari_hrdv2.session.tasks.label_import import strokes_with
 from saved_projects import written
 
@@ -24,59 +22,55 @@ def source(tmp_path, image):
 
 
 @pytest.fixture
-def reopened(session, labels, tmp_path, source):
+def opened(session, labels, tmp_path, source):
     """Return a function that opens a project that has no image in it."""
     session.current.source = str(source)
     session.set_scribbles(labels)
     path = tmp_path / "alloy.hrdv2"
-    project = with_fingerprints(project_of(session), Fingerprints())
+    save_project(project_of(session), path, with_images=False)
 
-    def reopen(images=(), stacks=(), *, changed=project, **options):
-        save_project(changed, path, with_images=False)
-        request = ReopenRequest(path, tuple(images), stacks, Fingerprints(), **options)
-        return compute(request)
+    def opens(images=(), **options):
+        return open_project(path, tuple(images), (), Fingerprints(), **options)
 
-    return reopen
+    return opens
 
 
-def test_the_file_of_an_image_is_read(reopened, image):
-    found = reopened()
+def test_the_file_of_an_image_is_read(opened, image):
+    found = opened()
     np.testing.assert_array_equal(found.images[PlaneKey("image")], image)
     assert (found.keys, found.missing, found.altered) == ({}, (), ())
 
 
-def test_an_image_that_is_open_is_not_read_again(reopened, session):
-    found = reopened(session.images.values())
+def test_an_image_that_is_open_is_not_read_again(opened, session):
+    found = opened(session.images.values())
     assert (written(found.keys), found.images) == ({"image": "image"}, {})
 
 
-def test_a_file_with_other_pixels_is_named(reopened, source, image):
+def test_a_file_with_other_pixels_is_named(opened, source, image):
     tifffile.imwrite(source, image + 1)
-    found = reopened()
-    assert found.altered == ("picture",)
+    found = opened()
+    assert found.altered == ("image",)
     np.testing.assert_array_equal(found.images[PlaneKey("image")], image + 1)
 
 
-def test_a_file_of_another_size_is_missing(reopened, source, image):
+def test_a_file_of_another_size_is_missing(opened, source, image):
     tifffile.imwrite(source, image[:20])
-    assert [str(saved.key) for saved in reopened().missing] == ["image"]
+    assert [str(saved.key) for saved in opened().missing] == ["image"]
 
 
-def test_images_are_found_in_a_folder_by_their_pixels(
-    reopened, source, tmp_path, image
-):
+def test_images_are_found_in_a_folder_by_their_pixels(opened, source, tmp_path, image):
     source.unlink()
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "broken.tif").write_bytes(b"II*\0")
     tifffile.imwrite(tmp_path / "in" / "other.tif", image + 1)
     tifffile.imwrite(tmp_path / "in" / "moved.tif", image)
-    found = reopened(folder=tmp_path / "in")
+    found = opened(folder=tmp_path / "in")
     np.testing.assert_array_equal(found.images[PlaneKey("image")], image)
     assert found.altered == ()
 
 
-def test_autosaves_read_no_images(reopened):
-    found = reopened(reads_images=False)
+def test_autosaves_read_no_images(opened):
+    found = opened(reads_images=False)
     assert (found.images, found.missing) == ({}, ())
 
 
@@ -84,20 +78,17 @@ def test_a_plane_is_found_in_an_open_stack(image, labels, tmp_path):
     session, stack = Session(), np.stack([image, image[::-1]])
     session.set_image(stack[1], "old/1", plane={"Z": 1})
     session.set_scribbles(labels)
-    project = with_fingerprints(project_of(session), Fingerprints())
-    path = save_project(project, tmp_path / "a", with_images=False)
+    path = save_project(project_of(session), tmp_path / "a", with_images=False)
     for data, keys in ((stack, {"old/1": "new/1"}), (stack[::-1], {}), (stack[:1], {})):
         there = Stack("new", (len(data),), lambda index, data=data: data[index])
-        found = compute(ReopenRequest(path, (), (there,), Fingerprints()))
+        found = open_project(path, (), (there,), Fingerprints())
         assert written(found.keys) == keys
         assert len(found.missing) == 1 - len(keys)
 
 
-def test_reopening_can_be_cancelled(reopened, tmp_path):
-    reopened()
-    request = ReopenRequest(tmp_path / "alloy.hrdv2", (), (), Fingerprints())
+def test_opening_can_be_cancelled(opened):
     with pytest.raises(Cancelled):
-        compute(request, should_stop=lambda: True)
+        opened(context=TaskContext(should_stop=lambda: True))
 
 
 def test_labels_without_names_go_by_number_and_leave_strokes_where_they_are_0(
