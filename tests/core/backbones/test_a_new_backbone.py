@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from napari_hrdv2.session.export.exporting import export_all
 
 import napari_hrdv2 as hr
 from napari_hrdv2.cli import main
@@ -22,7 +23,6 @@ from napari_hrdv2.core.backbones import (
 from napari_hrdv2.core.features.memory import estimate
 from napari_hrdv2.session import FeatureOptions, Session
 from napari_hrdv2.session.cost import estimate_cost
-from napari_hrdv2.session.export.exporting import export_all
 from napari_hrdv2.session.project.format import load_project, save_project
 from napari_hrdv2.session.project.snapshot import project_of, restore
 
