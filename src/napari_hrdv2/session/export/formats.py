@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.files.units import ascii_unit
 
 if TYPE_CHECKING:
     from napari_hrdv2.session.export.content import ExportContent, ExportImage
@@ -217,7 +218,7 @@ def write_image(path: Path, image: Any, size: tuple[float, str] | None) -> None:
 
     colors = image.ndim == 3
     length, unit = size or (None, "")
-    unit = {"µm": "um", "μm": "um", "Å": "angstrom"}.get(unit, unit)
+    unit = ascii_unit(unit) if unit else ""
     with atomic_path(path) as temporary:
         tifffile.imwrite(
             temporary,
