@@ -35,7 +35,7 @@ Interpolation = Annotated[
         "-i",
         help="How tokens become pixels: nearest, bilinear, bicubic, interleaved (for "
         "lattices), bilateral (follows the image's edges: better where classes differ "
-        "in grey level, worse where they do not), naf or jbu (learnt, from files); +1 "
+        "in grey level, worse where they do not), jbu (learnt, from a file); +1 "
         "or +2 sharpens, as in bilinear+2.",
         metavar="I",
     ),
