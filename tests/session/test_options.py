@@ -5,11 +5,11 @@ import pytest
 from napari_hrdv2.core import devices
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.features.options import (
-    INTERPOLATION_CHOICES,
     FeatureOptions,
     PartOptions,
     parse_stride,
 )
+from napari_hrdv2.core.features.upsampling import INTERPOLATIONS
 from napari_hrdv2.core.features.upsampling.sharpening import parse_interpolation
 from napari_hrdv2.session import bytes_text, compute
 from napari_hrdv2.session.classifier_files import options_for
@@ -81,7 +81,7 @@ def test_bytes_are_told_in_words(count, text):
 
 
 def test_the_interpolations_offered_are_understood():
-    assert len({parse_interpolation(name) for name in INTERPOLATION_CHOICES}) == 14
+    assert len({parse_interpolation(name) for name in INTERPOLATIONS}) == 14
 
 
 def test_an_interpolation_that_does_not_fit_is_refused():

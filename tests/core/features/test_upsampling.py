@@ -9,8 +9,8 @@ import torch
 import napari_hrdv2 as hr
 from napari_hrdv2.core.backbones import JoinedBackbone
 from napari_hrdv2.core.features.memory import estimate
-from napari_hrdv2.core.features.options import INTERPOLATION_CHOICES
 from napari_hrdv2.core.features.transforms import parse_transforms
+from napari_hrdv2.core.features.upsampling import INTERPOLATIONS
 from napari_hrdv2.core.features.upsampling.separable import padded_length
 from napari_hrdv2.core.features.upsampling.sharpening import (
     lattice_of,
@@ -20,9 +20,7 @@ from napari_hrdv2.core.features.upsampling.sharpening import (
 RNG = np.random.default_rng(0)
 IMAGE = RNG.random((37, 23))
 CHANGED = [
-    name
-    for name in INTERPOLATION_CHOICES[:-1]
-    if parse_interpolation(name).changes_tokens
+    name for name in INTERPOLATIONS[:-1] if parse_interpolation(name).changes_tokens
 ]
 
 

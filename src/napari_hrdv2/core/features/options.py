@@ -15,12 +15,6 @@ TRANSFORM_CHOICES = (
     *("auto", "identity", "shift:1", "shift:1,2", "shift:1,2:neumann", "lattice:2"),
     *("lattice:4", "flip", "shift:1,2*flip", "rotate"),
 )
-SHARPENED = ("bilinear", "bicubic", "interleaved", "bilateral")
-INTERPOLATION_CHOICES = (
-    "nearest",
-    *(f"{method}{more}" for method in SHARPENED for more in ("", "+1", "+2")),
-    "jbu",
-)
 DEBIAS_CHOICES = ("none", "mean", "project")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.features.options import INTERPOLATION_CHOICES, SHARPENED
+from napari_hrdv2.core.features.upsampling import INTERPOLATIONS, SHARPENED
 from napari_hrdv2.core.features.upsampling.separable import KERNELS, Axis
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def parse_interpolation(name: str) -> Upsampling:
     Raises
     ------
     ValueError
-        If it is not one of `INTERPOLATION_CHOICES`, nor "jbu@" and the fingerprint of
+        If it is not one of `INTERPOLATIONS`, nor "jbu@" and the fingerprint of
         the weights that are asked for.
 
     Examples
@@ -66,7 +66,7 @@ def parse_interpolation(name: str) -> Upsampling:
     learned, at, weights_hash = name.partition("@")
     if learned == FEATUP and bool(at) == bool(weights_hash):
         return Upsampling(learned, weights_hash=weights_hash)
-    if name not in INTERPOLATION_CHOICES:
+    if name not in INTERPOLATIONS:
         methods = ", ".join(("nearest", *SHARPENED))
         raise ValueError(
             f"interpolation: {name!r} is unknown; use {methods}, and all "
