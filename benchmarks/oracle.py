@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from napari_hrdv2 import HighResFeatures
 from napari_hrdv2.core.features.transforms import parse_transforms
-from napari_hrdv2.core.features.upsampling.axis import padded_length
+from napari_hrdv2.core.features.upsampling.separable import padded_length
 from napari_hrdv2.core.measure.scores import mean_iou
 from napari_hrdv2.files import read_image, read_labels
 

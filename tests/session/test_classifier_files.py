@@ -158,7 +158,7 @@ def test_where_computing_again_would_not_help_it_is_not_advised(trained, path):
     trained.save_classifier(path)
     trained.load_classifier(path)
     assert trained.status == (
-        f"features: {part.backbone} has surroundings now, and the classifier was "
+        f"features: {part.backbone} has context features now, and the classifier was "
         "trained without; train it again."
     )
 

@@ -195,25 +195,12 @@ def test_regions_that_do_not_fit_are_refused(spit, labels):
     assert spit.current.partition is None
 
 
-def test_missing_weights_of_naf_are_told_in_one_sentence(
-    session, monkeypatch, tmp_path
-):
+def test_a_name_that_leads_to_no_weights_is_told(session, monkeypatch, tmp_path):
     session.configure(backbone="dino-small-16")
-    monkeypatch.setenv("NAPARI_HRDV2_NAF", "")
-    monkeypatch.setattr(
-        "napari_hrdv2.core.features.upsampling.naf._folders", lambda: [tmp_path]
-    )
     assert session.inspection.why_no_upsampler() == ""
-    session.configure(interpolation="naf")
-    assert f"put it into {tmp_path}" in session.inspection.why_no_upsampler()
-    (tmp_path / "naf_release.pth").touch()
-    assert session.inspection.why_no_upsampler() == ""
-
-
-def test_a_name_that_leads_to_no_weights_of_naf_is_told(session, monkeypatch, tmp_path):
-    session.configure(backbone="dino-small-16", interpolation="naf")
-    monkeypatch.setenv("NAPARI_HRDV2_NAF", str(tmp_path / "gone.pth"))
-    assert "gone.pth" in session.inspection.why_no_upsampler()
+    session.configure(interpolation="jbu")
+    monkeypatch.setenv("NAPARI_HRDV2_FEATUP", str(tmp_path / "gone.ckpt"))
+    assert "gone.ckpt" in session.inspection.why_no_upsampler()
 
 
 def test_missing_or_too_many_weights_of_featup_are_told(session, monkeypatch, tmp_path):

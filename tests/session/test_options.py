@@ -4,15 +4,13 @@ import pytest
 
 from napari_hrdv2.core import devices
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.core.features.debias import DEBIAS
 from napari_hrdv2.core.features.options import (
-    DEBIAS_CHOICES,
-    INTERPOLATION_CHOICES,
     FeatureOptions,
     PartOptions,
     parse_stride,
 )
-from napari_hrdv2.core.features.upsampling.sharpening import INTERPOLATIONS
+from napari_hrdv2.core.features.upsampling import INTERPOLATIONS
+from napari_hrdv2.core.features.upsampling.sharpening import parse_interpolation
 from napari_hrdv2.session import bytes_text, compute
 from napari_hrdv2.session.classifier_files import options_for
 
@@ -82,8 +80,8 @@ def test_bytes_are_told_in_words(count, text):
     assert bytes_text(count) == text
 
 
-def test_the_interpolations_offered_are_those_there_are():
-    assert (*INTERPOLATIONS, "naf", "jbu") == INTERPOLATION_CHOICES
+def test_the_interpolations_offered_are_understood():
+    assert len({parse_interpolation(name) for name in INTERPOLATIONS}) == 14
 
 
 def test_an_interpolation_that_does_not_fit_is_refused():
@@ -113,8 +111,7 @@ def test_another_interpolation_is_told_as_a_difference():
     )
 
 
-def test_the_ways_to_debias_offered_are_those_there_are():
-    assert DEBIAS_CHOICES == DEBIAS
+def test_a_way_to_debias_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="debias: 'all' is unknown; choose none, mean"):
         FeatureOptions(debias="all").check()
 

@@ -8,7 +8,7 @@ import pytest
 from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.core.classifier.samples import training_pixels
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.core.features.stored_pixels import KnownPixels
+from napari_hrdv2.core.features.base import KnownPixels
 from napari_hrdv2.session.tasks.context import compute
 from napari_hrdv2.session.tasks.training import Strokes, TrainRequest
 from synthetic import TRUTH, striped_features, strokes

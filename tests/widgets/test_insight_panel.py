@@ -173,13 +173,13 @@ def test_only_layers_that_fit_the_image_are_listed(bench, panel):
     assert panel.partition.currentText() == "the network's own"
 
 
-def test_missing_weights_of_naf_are_told(bench, panel, monkeypatch, tmp_path):
-    monkeypatch.setenv("NAPARI_HRDV2_NAF", "")
+def test_missing_weights_of_featup_are_told(bench, panel, monkeypatch, tmp_path):
+    monkeypatch.delenv("NAPARI_HRDV2_FEATUP", raising=False)
     monkeypatch.setattr(
-        "napari_hrdv2.core.features.upsampling.naf._folders", lambda: [tmp_path]
+        "napari_hrdv2.core.features.upsampling.featup._folders", lambda: [tmp_path]
     )
     assert panel.upsampler.isHidden()
-    bench.session.configure(backbone="dino-small-16", interpolation="naf")
+    bench.session.configure(backbone="dino-small-16", interpolation="jbu")
     assert not panel.upsampler.isHidden()
     assert str(tmp_path) in panel.upsampler.text()
 

@@ -248,7 +248,7 @@ class ImageEntry:
         features, self.features, self.training_features = self.features, None, None
         self.was_segmented = self.result is not None
         if self._strokes is not None and self._strokes.class_ids:
-            from napari_hrdv2.core.features.stored_pixels import KnownPixels
+            from napari_hrdv2.core.features.base import KnownPixels
 
             pixels = training_pixels(self._strokes.labels)
             self.training_features = KnownPixels(features, pixels)

@@ -179,15 +179,13 @@ class Inspection:
 
     def why_no_upsampler(self) -> str:
         """Return what to do for the weights of the chosen interpolation, or ""."""
-        method = self._session.options.interpolation.partition("@")[0]
-        if method not in ("naf", "jbu"):
+        if not self._session.options.interpolation.startswith("jbu"):
             return ""
         from napari_hrdv2.core.errors import WeightsError
         from napari_hrdv2.core.features.upsampling.featup import featup_advice
-        from napari_hrdv2.core.features.upsampling.naf import naf_advice
 
         try:
-            return naf_advice() if method == "naf" else featup_advice()
+            return featup_advice()
         except WeightsError as error:
             return str(error)
 

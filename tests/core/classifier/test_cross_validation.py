@@ -12,7 +12,7 @@ from napari_hrdv2.core.classifier.cross_validation import (
     summary,
 )
 from napari_hrdv2.core.classifier.samples import training_pixels
-from napari_hrdv2.core.features.stored_pixels import KnownPixels
+from napari_hrdv2.core.features.base import KnownPixels
 from napari_hrdv2.core.measure.scores import mean_iou
 from synthetic import SHAPE, TRUTH, halves, striped_features, strokes
 

@@ -162,7 +162,7 @@ def test_the_estimate_tells_passes_and_bytes():
 def test_an_image_that_would_not_fit_is_refused_before_it_starts(monkeypatch):
     backbone = MeanOfPatches()
     monkeypatch.setattr(
-        "napari_hrdv2.core.features.compute.available_memory", lambda device: 99
+        "napari_hrdv2.core.features.memory.available_memory", lambda device: 99
     )
     with pytest.raises(MemoryError, match="features of 13 × 18 px need about"):
         hr.compute_features(IMAGE, backbone)

@@ -10,7 +10,7 @@ from napari_hrdv2.core.errors import WeightsError
 from napari_hrdv2.core.features.high_resolution import HighResFeatures
 from napari_hrdv2.core.features.upsampling import featup
 from napari_hrdv2.core.features.upsampling.featup import load_featup, random_featup
-from napari_hrdv2.core.features.upsampling.featup_upsampling import jbu_cost
+from napari_hrdv2.core.features.upsampling.jbu import jbu_cost
 from napari_hrdv2.core.features.upsampling.sharpening import (
     Upsampling,
     parse_interpolation,
@@ -24,7 +24,7 @@ GENERATOR = np.random.default_rng(0)
 def weights(monkeypatch):
     found = random_featup(CHANNELS)
     monkeypatch.setattr(
-        "napari_hrdv2.core.features.upsampling.featup_upsampling.installed_featup",
+        "napari_hrdv2.core.features.upsampling.jbu.installed_featup",
         lambda: found,
     )
     return found

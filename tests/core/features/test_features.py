@@ -18,7 +18,7 @@ from napari_hrdv2.core.features.transforms import (
     TransformSet,
     parse_transforms,
 )
-from napari_hrdv2.core.features.upsampling.axis import padded_length
+from napari_hrdv2.core.features.upsampling.separable import padded_length
 
 RNG = np.random.default_rng(0)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from napari_hrdv2.core.features.upsampling.axis import KERNELS, Axis, padded_length
+from napari_hrdv2.core.features.upsampling.separable import KERNELS, Axis, padded_length
 
 MODES = {"nearest": "nearest-exact", "bilinear": "linear", "bicubic": "bicubic"}
 

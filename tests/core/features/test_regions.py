@@ -11,9 +11,8 @@ from napari_hrdv2.core.features import tiles as pixel_tiles
 from napari_hrdv2.core.features.high_resolution import JoinedFeatures
 from napari_hrdv2.core.features.superpixels import SuperpixelFeatures
 from napari_hrdv2.core.features.transforms import parse_transforms
-from napari_hrdv2.core.features.upsampling import projection
 from napari_hrdv2.core.features.upsampling import separable as spread
-from napari_hrdv2.core.features.upsampling.axis import padded_length
+from napari_hrdv2.core.features.upsampling.separable import padded_length
 
 RNG = np.random.default_rng(0)
 SHAPE = (83, 121)
@@ -36,8 +35,8 @@ def _small_tiles(monkeypatch):
     monkeypatch.setattr(pixel_tiles, "COLUMNS_PER_TILE", 40)
     monkeypatch.setattr(spread, "COLUMNS_PER_BAND", 24)
     monkeypatch.setattr(spread, "TOKENS_PER_STRIP", 6)
-    monkeypatch.setattr(projection, "COLUMNS_PER_TILE", 8)
-    monkeypatch.setattr(projection, "TILE_BYTES", 4 * 7 * 24)
+    monkeypatch.setattr(pixel_tiles, "TOKEN_COLUMNS_PER_TILE", 8)
+    monkeypatch.setattr(pixel_tiles, "TOKEN_TILE_BYTES", 4 * 7 * 24)
 
 
 def features_of(
@@ -108,13 +107,13 @@ def test_tiles_of_the_whole_make_the_dense_map(kind):
 def test_a_region_projects_few_tokens(kind, monkeypatch):
     features = KINDS[kind]()
     read = []
-    real = projection._in_float32
+    real = pixel_tiles._in_float32
 
     def counted(tile, space):
         read.append(tile.shape[0] * tile.shape[1])
         return real(tile, space)
 
-    monkeypatch.setattr(projection, "_in_float32", counted)
+    monkeypatch.setattr(pixel_tiles, "_in_float32", counted)
     weight, bias = np.eye(7)[:2], np.zeros(2)
     features.argmax(weight, bias)
     whole = sum(read)

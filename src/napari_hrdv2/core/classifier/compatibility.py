@@ -59,8 +59,8 @@ def other_channels(trained: Sequence[PartOptions], given: Sequence[PartOptions])
             break
         if now.channels == 2 * former.channels:
             return (
-                f"features: {now.backbone} has surroundings now, and the classifier "
-                "was trained without; train it again"
+                f"features: {now.backbone} has context features now, and the "
+                "classifier was trained without; train it again"
             )
         if now.channels != former.channels:
             return (

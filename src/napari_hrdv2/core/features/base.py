@@ -1,16 +1,16 @@
-"""What it means to be features: a (C, H, W) map that can be read without existing."""
+"""Features: a (C, H, W) map that can be read without existing."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.features.sample_cache import SampleCache
+from napari_hrdv2.core.features.sample_cache import SampleCache, background_pixels
 from napari_hrdv2.core.features.tiles import Tile, checked_region, paste
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class Features(ABC):
     part_options : tuple of PartOptions
         How each part was made, in the order of the channels; empty if unknown.
     channel_weights : (C,) float32 tensor or None
-        How much each channel, standardised, is to be trusted before anything is
-        labelled: 1 for all if None.
+        What each channel, standardised, counts before anything is labelled: 1 for all
+        if None.
     """
 
     shape: tuple[int, int, int]
@@ -68,16 +68,7 @@ class Features(ABC):
 
     @abstractmethod
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:
-        """Return the feature vectors at some pixels.
-
-        Parameters
-        ----------
-        rows, cols : (N,) arrays of int
-
-        Returns
-        -------
-        (N, C) float32 array
-        """
+        """Return the feature vectors of N pixels, (N, C) float32."""
 
     @abstractmethod
     def materialize(self) -> NDArray[np.float32]:
@@ -103,9 +94,7 @@ class Features(ABC):
 
         Yields
         ------
-        Tile
-        (rows, K, columns) float32 tensor
-            Of the whole tile.
+        Tile and its (rows, K, columns) float32 tensor
         """
 
     def project(
@@ -116,7 +105,7 @@ class Features(ABC):
         region: Region | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[np.float32]:
-        """Return a linear readout of every pixel.
+        """Return a linear readout of every pixel, (K, H, W) float32.
 
         Parameters
         ----------
@@ -127,12 +116,8 @@ class Features(ABC):
             that part of the whole, bit for bit.
         should_stop : callable, optional
             Asked between blocks of work; `Cancelled` is raised when it says so.
-
-        Returns
-        -------
-        (K, H, W) float32 array
         """
-        return self._collected(weight, bias, region, should_stop, _as_they_are)
+        return self._collected(weight, bias, region, should_stop, lambda logits: logits)
 
     def probabilities(
         self,
@@ -143,7 +128,9 @@ class Features(ABC):
         should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[np.float32]:
         """Return the softmax of `project`, which takes the same parameters."""
-        return self._collected(weight, bias, region, should_stop, _shares)
+        return self._collected(
+            weight, bias, region, should_stop, lambda logits: logits.softmax(0)
+        )
 
     def _collected(
         self,
@@ -222,10 +209,8 @@ class Features(ABC):
 
     def _pixels(self, rows: ArrayLike, cols: ArrayLike) -> tuple[Tensor, Tensor]:
         pixels = []
-        for name, values, length in (
-            ("rows", rows, self.shape[1]),
-            ("cols", cols, self.shape[2]),
-        ):
+        both = (("rows", rows, self.shape[1]), ("cols", cols, self.shape[2]))
+        for name, values, length in both:
             index = np.atleast_1d(np.asarray(values))
             if index.size and index.dtype.kind not in "iu":
                 raise TypeError(
@@ -244,14 +229,6 @@ class Features(ABC):
                 f"{tuple(pixels[1].shape)} differ; two (N,) arrays are needed"
             )
         return pixels[0], pixels[1]
-
-
-def _as_they_are(logits: Tensor) -> Tensor:
-    return logits
-
-
-def _shares(logits: Tensor) -> Tensor:
-    return logits.softmax(0)
 
 
 class JoinedFeatures(Features):
@@ -278,9 +255,7 @@ class JoinedFeatures(Features):
                 one for part in self.parts for one in part.part_options
             )
         if any(part.channel_weights is not None for part in self.parts):
-            self.channel_weights = torch.cat(
-                [_channel_weights(part) for part in self.parts]
-            )
+            self.channel_weights = torch.cat([channel_weights(p) for p in self.parts])
 
     def __repr__(self) -> str:
         return f"JoinedFeatures({list(self.parts)})"
@@ -318,12 +293,64 @@ class JoinedFeatures(Features):
         return np.concatenate([part.materialize() for part in self.parts])
 
 
-def _channel_weights(features: Features) -> Tensor:
-    return (
-        torch.ones(features.shape[0])
-        if features.channel_weights is None
-        else features.channel_weights
-    )
+class KnownPixels(Features):
+    """The feature vectors of some pixels, where the rest was given up.
+
+    Parameters
+    ----------
+    features : Features
+        They are read here, and not kept.
+    pixels : (N,) array of int
+        Flat indices into (H, W): those that train. The background sample is kept too.
+    """
+
+    def __init__(self, features: Features, pixels: NDArray[np.int64]) -> None:
+        self.shape, self.part_options = features.shape, features.part_options
+        self.channel_weights = features.channel_weights
+        self._kept = np.union1d(pixels, background_pixels(self.shape[1:]))
+        self._vectors = features.sample(*np.divmod(self._kept, self.shape[2]))
+
+    @property
+    def own_nbytes(self) -> int:
+        """Bytes of memory that the rows take."""
+        return self._vectors.nbytes
+
+    def knows(self, pixels: NDArray[np.int64]) -> bool:
+        """Whether all of these flat indices were kept."""
+        return bool(np.isin(pixels, self._kept).all())
+
+    def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:
+        """Return the feature vectors at some of the pixels that were kept."""
+        wanted = np.asarray(rows, np.int64) * self.shape[2] + np.asarray(cols, np.int64)
+        if not self.knows(wanted):
+            self._refuse()
+        return self._vectors[np.searchsorted(self._kept, wanted)]
+
+    def materialize(self) -> NDArray[np.float32]:
+        """Raise ValueError: there is no map any more."""
+        self._refuse()
+
+    def planes(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        region: Tile | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        """Raise ValueError: there is no map any more."""
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise ValueError(
+            "features: only those of painted pixels were kept of this image; compute "
+            "its features again"
+        )
+
+
+def channel_weights(features: Features) -> Tensor:
+    """Return the weight of each channel, 1 where nothing is said of them."""
+    found = features.channel_weights
+    return torch.ones(features.shape[0]) if found is None else found
 
 
 def _largest(block: Tensor, values: Sequence[int], dtype: torch.dtype) -> Tensor:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import RegionBackbone
-from napari_hrdv2.core.devices import available_memory
 from napari_hrdv2.core.errors import Cancelled, is_out_of_memory
 from napari_hrdv2.core.features.context import ContextFeatures
 from napari_hrdv2.core.features.debias import (
@@ -28,7 +27,15 @@ from napari_hrdv2.core.features.high_resolution import (
     check_choice,
 )
 from napari_hrdv2.core.features.image import PreparedImage, prepare_image
-from napari_hrdv2.core.features.memory import Plan, make_plans, on_grid, parts_of
+from napari_hrdv2.core.features.memory import (
+    Plan,
+    batch_after_running_out,
+    batch_that_fits,
+    check_memory,
+    make_plans,
+    on_grid,
+    parts_of,
+)
 from napari_hrdv2.core.features.options import FeatureOptions, PartOptions
 from napari_hrdv2.core.features.superpixels import region_features
 from napari_hrdv2.core.features.transforms import (
@@ -37,7 +44,7 @@ from napari_hrdv2.core.features.transforms import (
     Copy,
     TransformSet,
 )
-from napari_hrdv2.core.features.upsampling.naf_upsampling import with_fingerprint
+from napari_hrdv2.core.features.upsampling.jbu import with_fingerprint
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -48,7 +55,6 @@ Progress = Callable[[int, int], None]
 Job = tuple[int, Copy, float]  # number of the shift, copy, share
 
 log = logging.getLogger(__name__)
-MAXIMUM_BATCH = 16
 
 
 def compute_features(
@@ -73,31 +79,26 @@ def compute_features(
     Parameters
     ----------
     image : (H, W) or (H, W, 3|4) array, or 3-D with `channel_axis`
-        At least one patch large. Padded by reflection to whole patches, never resized.
+        At least one patch large; padded by reflection to whole patches, never resized.
     backbone : Backbone
         From :func:`load_backbone`.
     transforms : str or TransformSet
         See :func:`~napari_hrdv2.core.features.transforms.parse_transforms`; "auto" is
-        "shift:1,2" for a ViT and "identity" for the embedded backbone, each part of a
-        joined one as it suits it. A backbone whose
-        features move along with the image, such as the filter bank, runs once.
+        what suits each part of the backbone. A backbone whose features move along with
+        the image, such as the filter bank, runs once.
     stride : int, optional
         Distance of neighbouring patches in pixels; the patch size by default.
-    progress : callable, optional
-        Called as ``progress(done, total)``.
-    should_stop : callable, optional
-        Asked often; once it returns True the computation ends.
+    progress, should_stop : callable, optional
+        Called as ``progress(done, total)``; ends the computation by returning True.
     boundary : {"periodic", "reflect"}
         What a shifted image shows at its border.
     interpolation : str, optional
-        How tokens are upsampled, see `HighResFeatures`; for instance "bilinear+2",
-        "bilateral+2" or, with weights of its own, "naf". Bilinear, or nearest under
-        ``compat="reference"``, by default.
+        How tokens are upsampled, see `HighResFeatures`; for instance "bilinear+2".
+        Bilinear, or nearest under ``compat="reference"``, by default.
     debias : {"none", "mean", "project"}
-        What is taken out of tokens that tells where they are rather than what they
-        show: the mean tokens of noise images, and with "project" also the directions
-        along which that map varies most. Of use on even surfaces; a backbone that does
-        not know positions is left as it is.
+        What is taken out of tokens that tells where they are: the mean tokens of noise
+        images, and with "project" also the directions along which that map varies
+        most. A backbone that does not know positions is left as it is.
     compat : {"corrected", "reference"}
         ``"reference"`` reproduces HR-Dv2's published code, see `HighResFeatures`.
     channel_axis, value_range
@@ -110,8 +111,7 @@ def compute_features(
     Returns
     -------
     Features
-        :class:`HighResFeatures`, or :class:`JoinedFeatures` for a joined backbone and
-        for one that has surroundings.
+        :class:`HighResFeatures`, or :class:`JoinedFeatures` of several parts.
 
     Raises
     ------
@@ -122,44 +122,19 @@ def compute_features(
     TypeError, ValueError
         If an argument cannot be used.
     """
-    check_choice("compat", compat, COMPATS)
     if interpolation is None:
         interpolation = "nearest" if compat == "reference" else "bilinear"
-    if any(on_grid(part) for part in parts_of(backbone)):
-        interpolation = with_fingerprint(interpolation)
-    check_choice("boundary", boundary, BOUNDARIES)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size: {batch_size} is not a number of at least 1")
-    prepared = prepare_image(
-        image,
-        channel_axis=channel_axis,
+    options = FeatureOptions(
+        stride=stride,
         value_range=value_range,
-        warn=any(part.absolute_levels for part in parts_of(backbone)),
-    )
-    channels, height, width = prepared.pixels.shape
-    plans = make_plans(
-        (height, width),
-        channels,
-        backbone,
-        transforms,
-        stride,
-        compat=compat,
+        boundary=boundary,
         interpolation=interpolation,
+        compat=compat,
         debias=debias,
     )
-    runs = [
-        _Run(prepared, part, plan, boundary, interpolation, partition)
-        for part, plan in zip(parts_of(backbone), plans, strict=True)
-    ]
-    if partition is not None and not any(run.takes_regions for run in runs):
-        raise ValueError(
-            f"partition: {backbone.name} has no tokens of regions; choose a backbone "
-            "that has, such as spit-small"
-        )
-    _check_memory([run.plan for run in runs], (height, width), runs[0].backbone.device)
-    clock = _Clock(sum(run.ticks for run in runs), progress, should_stop)
-    features = [run.features(clock, batch_size) for run in runs]
-    return features[0] if len(features) == 1 else JoinedFeatures(features)
+    more = {"channel_axis": channel_axis, "batch_size": batch_size}
+    steps = _Steps(progress, should_stop)
+    return _computed(image, backbone, options, transforms, steps, partition, **more)
 
 
 def compute_with(
@@ -171,54 +146,71 @@ def compute_with(
     *,
     partition: ArrayLike | None = None,
 ) -> Features:
-    """Return the features that `options` ask for, by a backbone that was loaded."""
-    return compute_features(
+    """Return the features that `options` ask for, by a backbone that was loaded.
+
+    Its `backbone`, `device` and `weights` are not looked at; the rest is as for
+    `compute_features`.
+    """
+    steps = _Steps(progress, should_stop)
+    return _computed(image, backbone, options, options.transforms, steps, partition)
+
+
+def _computed(
+    image: ArrayLike,
+    backbone: Backbone | JoinedBackbone,
+    options: FeatureOptions,
+    transforms: str | TransformSet,
+    steps: _Steps,
+    partition: ArrayLike | None,
+    *,
+    channel_axis: int | None = None,
+    batch_size: int | None = None,
+) -> Features:
+    check_choice("compat", options.compat, COMPATS)
+    parts = parts_of(backbone)
+    if any(on_grid(part) for part in parts):
+        method = with_fingerprint(options.interpolation)
+        options = replace(options, interpolation=method)
+    check_choice("boundary", options.boundary, BOUNDARIES)
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size: {batch_size} is not a number of at least 1")
+    prepared = prepare_image(
         image,
-        backbone,
-        options.transforms,
-        options.stride,
-        progress,
-        should_stop,
-        boundary=options.boundary,
-        interpolation=options.interpolation,
-        debias=options.debias,
-        compat=options.compat,
+        channel_axis=channel_axis,
         value_range=options.value_range,
-        partition=partition,
+        warn=any(part.absolute_levels for part in parts),
     )
-
-
-def _check_memory(
-    plans: list[Plan], shape: tuple[int, int], device: torch.device
-) -> None:
-    """Raise MemoryError before a run that cannot succeed."""
-    needed = sum(plan.token_bytes for plan in plans)
-    needed += max(plan.working_bytes for plan in plans)
-    available = available_memory(torch.device("cpu"))
-    if device.type == "cuda":
-        available += available_memory(device)
-    if needed > available:
-        raise MemoryError(
-            f"image: features of {shape[0]} × {shape[1]} px need about "
-            f"{needed / 1e9:.1f} GB and {available / 1e9:.1f} GB are free; use fewer "
-            "transforms, a larger stride or a part of the image"
+    channels, *shape = prepared.pixels.shape
+    plans = make_plans((shape[0], shape[1]), channels, backbone, transforms, options)
+    runs = [
+        _Run(prepared, part, plan, options, steps, partition, batch_size)
+        for part, plan in zip(parts, plans, strict=True)
+    ]
+    if partition is not None and not any(run.takes_regions for run in runs):
+        raise ValueError(
+            f"partition: {backbone.name} has no tokens of regions; choose a backbone "
+            "that has, such as spit-small"
         )
+    check_memory(plans, shape, parts[0].device)
+    steps.begin(sum(run.length for run in runs))
+    features = [run.features() for run in runs]
+    return features[0] if len(features) == 1 else JoinedFeatures(features)
 
 
-class _Clock:
+@dataclass
+class _Steps:
     """Counts the steps of all passes, reports them and asks whether to stop."""
 
-    def __init__(
-        self,
-        total: int,
-        progress: Progress | None,
-        should_stop: Callable[[], bool] | None,
-    ) -> None:
-        self.done, self.total = 0, total
-        self.progress, self.should_stop = progress, should_stop
-        self.tick(0)
+    progress: Progress | None
+    should_stop: Callable[[], bool] | None
+    done: int = 0
+    total: int = 0
 
-    def tick(self, steps: int) -> None:
+    def begin(self, total: int) -> None:
+        self.total = total
+        self.count(0)
+
+    def count(self, steps: int = 1) -> None:
         self.done += steps
         if self.should_stop is not None and self.should_stop():
             raise Cancelled("computing features was cancelled")
@@ -226,71 +218,73 @@ class _Clock:
             self.progress(self.done, self.total)
 
 
+@dataclass
 class _Run:
     """One backbone over one image."""
 
-    def __init__(
-        self,
-        image: PreparedImage,
-        backbone: Backbone,
-        plan: Plan,
-        boundary: str,
-        interpolation: str,
-        partition: ArrayLike | None = None,
-    ) -> None:
-        self.partition = partition
-        self.takes_regions = isinstance(backbone, RegionBackbone)
-        self.image, self.backbone, self.plan = image, backbone, plan
-        self.boundary, self.interpolation = boundary, interpolation
-        known = [
-            POSITION_BIASES.has(backbone, (len(image.pixels), *shape), plan.stride)
-            for shape in plan.noise_shapes
-        ]
-        self.ticks = (plan.passes - NOISE_IMAGES * sum(known)) * backbone.steps
+    image: PreparedImage
+    backbone: Backbone
+    plan: Plan
+    options: FeatureOptions
+    steps: _Steps
+    partition: ArrayLike | None = None
+    batch_size: int | None = None
 
-    def features(self, clock: _Clock, batch_size: int | None) -> Features:
+    @property
+    def takes_regions(self) -> bool:
+        return isinstance(self.backbone, RegionBackbone)
+
+    @property
+    def length(self) -> int:
+        """How many steps the backbone takes; noise images that are known cost none."""
+        known = [
+            POSITION_BIASES.has(
+                self.backbone, (len(self.image.pixels), *shape), self.plan.stride
+            )
+            for shape in self.plan.noise_shapes
+        ]
+        return (self.plan.passes - NOISE_IMAGES * sum(known)) * self.backbone.steps
+
+    def features(self) -> Features:
         """Run every transform and return the features."""
         if isinstance(self.backbone, RegionBackbone):
             return region_features(
                 self.backbone,
                 torch.from_numpy(self.image.pixels),
                 self.plan.transforms,
-                boundary=self.boundary,
+                boundary=self.options.boundary,
                 partition=self.partition,
-                options=self._options(),
-                tick=lambda: clock.tick(1),
+                options=self._part_options(),
+                tick=self.steps.count,
             )
-        plan = self.plan
+        plan, device = self.plan, self.backbone.device
         shifts = plan.transforms.shifts()
         jobs = [
             (number, plan.transforms.copies[member], share)
             for number, copy in enumerate(shifts.copies)
             for member, share in plan.transforms.members(copy.shift)
         ]
-        maps = self._maps(jobs, clock, batch_size or self._batch_that_fits())
+        maps = self._maps(jobs, self.batch_size or batch_that_fits(device, plan))
         if len(jobs) == 1:  # the many planes of a filter bank are not copied
             tokens = next(maps)[2].unsqueeze(0)
         else:
             tokens = self._averaged(maps, len(shifts))
-        _, height, width = self.image.pixels.shape
+        channels, height, width = self.image.pixels.shape
         features = HighResFeatures(
             tokens,
             shifts,
             (height, width),
             self.backbone.patch_size,
             plan.stride,
-            self.interpolation,
-            boundary=self.boundary,
-            options=self._options(),
-            channel_weights=self.backbone.channel_weights_for(
-                self.image.pixels.shape[0]
-            ),
+            self.options.interpolation,
+            boundary=self.options.boundary,
+            options=self._part_options(),
+            channel_weights=self.backbone.channel_weights_for(channels),
             guide=self.image.pixels,
         )
-        cell = self.backbone.context_cell
-        if not cell:
-            return features
-        return ContextFeatures(features, cell, tick=lambda: clock.tick(0))
+        if cell := self.backbone.context_cell:
+            return ContextFeatures(features, cell, tick=lambda: self.steps.count(0))
+        return features
 
     def _averaged(
         self, maps: Iterator[tuple[int, float, Tensor]], shifts: int
@@ -309,7 +303,7 @@ class _Run:
         return tokens
 
     def _maps(
-        self, jobs: list[Job], clock: _Clock, batch_size: int
+        self, jobs: list[Job], batch_size: int
     ) -> Iterator[tuple[int, float, Tensor]]:
         """Yield shift number, share and upright tokens of every job, in order."""
         padded = self._padded()
@@ -317,16 +311,16 @@ class _Run:
             turned = [job[1].transform.transpose for job in jobs]
             alike = next((n for n, t in enumerate(turned) if t != turned[0]), len(jobs))
             batch = jobs[: min(batch_size, alike)]
-            done = clock.done
+            done = self.steps.done
             try:
-                bias = self._bias(turned=turned[0], clock=clock)
-                done = clock.done  # the bias is kept, whatever happens to the batch
-                grids = self._tokens(padded, batch, clock)
+                bias = self._bias(turned=turned[0])
+                done = self.steps.done  # the bias is kept whatever happens
+                grids = self._tokens(padded, batch)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                clock.done = done
-                batch_size = self._after_running_out(len(batch))
+                self.steps.done = done
+                batch_size = batch_after_running_out(self.backbone, len(batch))
                 padded = self._padded()
                 continue
             if bias is not None:  # it lies on the grid of the copy, not of the image
@@ -335,18 +329,17 @@ class _Run:
                 yield number, share, copy.inverse.apply_symmetry(grid)
             jobs = jobs[len(batch) :]
 
-    def _tokens(self, padded: Tensor, batch: list[Job], clock: _Clock) -> Tensor:
-        images = [copy.transform.apply(padded, self.boundary) for _, copy, _ in batch]
-
-        def tick() -> None:
-            clock.tick(len(batch))
-
+    def _tokens(self, padded: Tensor, batch: list[Job]) -> Tensor:
+        boundary = self.options.boundary
+        images = [copy.transform.apply(padded, boundary) for _, copy, _ in batch]
         assert not isinstance(self.backbone, RegionBackbone)
         return self.backbone.tokens(
-            torch.stack(images), stride=self.plan.stride, tick=tick
+            torch.stack(images),
+            stride=self.plan.stride,
+            tick=lambda: self.steps.count(len(batch)),
         )
 
-    def _bias(self, *, turned: bool, clock: _Clock) -> PositionBias | None:
+    def _bias(self, *, turned: bool) -> PositionBias | None:
         """Return what the positions add to the tokens of copies, turned or not."""
         plan = self.plan
         if plan.debias == "none":
@@ -358,7 +351,7 @@ class _Run:
             (len(self.image.pixels), height, width),
             plan.stride,
             debias=plan.debias,
-            tick=lambda: clock.tick(1),
+            tick=self.steps.count,
         )
 
     def _padded(self) -> Tensor:
@@ -366,13 +359,6 @@ class _Run:
         _, height, width = pixels.shape
         extra = (0, self.plan.padded[1] - width, 0, self.plan.padded[0] - height)
         return torch.nn.functional.pad(pixels, extra, mode="reflect")
-
-    def _batch_that_fits(self) -> int:
-        device = self.backbone.device
-        if device.type == "cpu":
-            return 1  # larger batches are not faster there
-        free = available_memory(device) - self.plan.token_bytes
-        return max(1, min(MAXIMUM_BATCH, int(free / 2 // self.plan.working_bytes)))
 
     def _empty(self, shape: tuple[int, ...]) -> Tensor:
         device, dtype = self.backbone.device, self.backbone.dtype
@@ -382,41 +368,19 @@ class _Run:
             log.warning("tokens do not fit on %s and are kept in main memory", device)
             return torch.empty(shape, dtype=dtype)
 
-    def _after_running_out(self, batch_size: int) -> int:
-        """Return a smaller batch size, moving to the CPU when even one is too many."""
-        device = self.backbone.device
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        if batch_size > 1:
-            return batch_size // 2
-        if device.type == "cpu":
-            raise MemoryError(
-                "image: the memory ran out while features were computed; use a larger "
-                "stride or a part of the image"
-            )
-        warnings.warn(
-            f"{device} has too little memory for one pass; going on on the CPU",
-            stacklevel=2,
-        )
-        self.backbone.to("cpu")
-        return 1
-
-    @property
-    def _takes_given(self) -> bool:
-        return self.takes_regions and self.partition is not None
-
-    def _options(self) -> PartOptions:
+    def _part_options(self) -> PartOptions:
+        given = self.takes_regions and self.partition is not None
         return PartOptions(
             backbone=self.backbone.name,
             weights_hash=self.backbone.weights_hash,
             transforms=self.plan.transforms.spec,
             stride=self.plan.stride,
             channels=self.plan.channels,
-            boundary=self.boundary,
-            interpolation=self.interpolation,
+            boundary=self.options.boundary,
+            interpolation=self.options.interpolation,
             compat=self.plan.transforms.compat,
             precision=str(self.backbone.dtype).removeprefix("torch."),
             value_range=self.image.value_range,
             debias=self.plan.debias,
-            partition="given" if self._takes_given else "own",
+            partition="given" if given else "own",
         )

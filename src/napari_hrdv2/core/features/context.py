@@ -1,9 +1,7 @@
-"""What lies around a place, as further channels.
+"""Context features: Gaussian means of the features around each pixel.
 
-Beside the features of a place stand the means of the same features over its
-surroundings: Gaussian means, kept on a grid of large cells, so that they cost a
-hundredth of the features themselves. They are linear in the tokens, and the tokens
-that they are kept as are read like any other.
+They are kept on a grid of large cells, so that they cost a hundredth of the features
+themselves. They are linear in the tokens, and are read like any other tokens.
 """
 
 from __future__ import annotations
@@ -16,21 +14,21 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from napari_hrdv2.core.backbones.filters.kernels import correlate, gaussian_taps
-from napari_hrdv2.core.features.base import JoinedFeatures
+from napari_hrdv2.core.features.base import JoinedFeatures, channel_weights
 from napari_hrdv2.core.features.high_resolution import HighResFeatures
-from napari_hrdv2.core.features.upsampling.axis import token_count
+from napari_hrdv2.core.features.upsampling.separable import token_count
 
 WIDTH = 14 / 16  # standard deviation of the Gaussian, in cells
-TRUST = 0.25  # against 1 of the channels of a place itself
+CHANNEL_WEIGHT = 0.25  # against 1 of the features themselves
 
 
 class ContextFeatures(JoinedFeatures):
-    """Features beside their means over the surroundings of each place.
+    """Features, and as many channels again of their Gaussian means.
 
     Parameters
     ----------
     own : HighResFeatures
-        Of C channels; the surroundings have as many.
+        Of C channels.
     cell : int
         Side in pixels of the cells that the means are kept on, a multiple of the
         stride. The means reach about four cells far.
@@ -40,7 +38,7 @@ class ContextFeatures(JoinedFeatures):
     Examples
     --------
     >>> own = HighResFeatures(torch.ones(1, 20, 30, 5), "identity", (40, 60), 2, 2)
-    >>> SurroundedFeatures(own, 16).shape
+    >>> ContextFeatures(own, 16).shape
     (10, 40, 60)
     """
 
@@ -50,13 +48,13 @@ class ContextFeatures(JoinedFeatures):
         cell: int,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__([own, _around(own, cell, tick)])
+        super().__init__([own, _means_of(own, cell, tick)])
         self.part_options = tuple(
             replace(part, channels=self.shape[0]) for part in own.part_options
         )
 
     def __repr__(self) -> str:
-        return f"SurroundedFeatures({self.parts[0]!r})"
+        return f"ContextFeatures({self.parts[0]!r})"
 
 
 def tokens_per_cell(cell: int, stride: int) -> int:
@@ -67,19 +65,10 @@ def tokens_per_cell(cell: int, stride: int) -> int:
 def means_around(
     tokens: Tensor, count: int, tick: Callable[[], None] = lambda: None
 ) -> Tensor:
-    """Return Gaussian means of tokens on a grid of cells of `count` × `count` tokens.
+    """Return Gaussian means of (T, h, w, C) tokens over cells of `count` × `count`.
 
-    Parameters
-    ----------
-    tokens : (T, h, w, C) tensor
-    count : int
-    tick : callable, optional
-        Called for each row of cells.
-
-    Returns
-    -------
-    (T, ⌈h / count⌉, ⌈w / count⌉, C) float32 tensor
-        Mirrored at the borders. The last cells may have fewer tokens, and weigh less.
+    (T, ⌈h / count⌉, ⌈w / count⌉, C) float32, mirrored at the borders. The last cells
+    may have fewer tokens, and weigh less. `tick` is called for each row of cells.
     """
     strips = []
     for strip in torch.split(tokens, count, 1):
@@ -99,10 +88,10 @@ def means_around(
     return (total / weights).movedim(1, -1)
 
 
-def _around(
+def _means_of(
     own: HighResFeatures, cell: int, tick: Callable[[], None]
 ) -> HighResFeatures:
-    """Return the means of the features around each place."""
+    """Return the means, as features on a coarser grid."""
     patch_size, stride = own.rows.patch_size, own.rows.stride
     count = tokens_per_cell(cell, stride)
     # A grid that copies were put onto together may reach beyond the image.
@@ -110,9 +99,6 @@ def _around(
         token_count(length, patch_size, stride) for length in own.shape[1:]
     )
     means = means_around(own.tokens[:, :rows, :columns], count, tick)
-    channel_weights = (
-        torch.ones(own.shape[0]) if own.channel_weights is None else own.channel_weights
-    )
     return HighResFeatures(
         means.to(own.tokens.dtype),
         own.shifts,
@@ -120,5 +106,5 @@ def _around(
         patch_size + (count - 1) * stride,
         count * stride,
         boundary=own.boundary,
-        channel_weights=TRUST * channel_weights,
+        channel_weights=CHANNEL_WEIGHT * channel_weights(own),
     )

@@ -21,7 +21,6 @@ from torch import Tensor
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, GridBackbone
 
-DEBIAS = ("none", "mean", "project")
 NOISE_IMAGES = 8
 # From an even surface to a grainy one: what a position adds depends on the contrast.
 FAINTEST, STRONGEST = 0.02, 0.12  # standard deviations, where white is 1
@@ -62,10 +61,7 @@ def has_regions(backbone: object) -> bool:
 
 
 class PositionBiases:
-    """The mean token maps of noise images, kept for the next image of the same size.
-
-    The `MAPS_KEPT` used last stay in main memory.
-    """
+    """The mean token maps of noise images; the `MAPS_KEPT` used last stay in memory."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[object, ...], PositionBias] = OrderedDict()
@@ -85,29 +81,16 @@ class PositionBiases:
         debias: str,
         tick: Callable[[], None],
     ) -> PositionBias:
-        """Return the bias of a backbone on images of a shape.
+        """Return the bias of a backbone on (channels, H, W) images of whole patches.
 
-        Parameters
-        ----------
-        backbone : Backbone
-        image_shape : tuple of int
-            (channels, H, W), of whole patches.
-        stride : int
-        debias : {"mean", "project"}
-            Whether to subtract the map only, or also to project out the directions
-            along which it varies most.
-        tick : callable
-            Called ``NOISE_IMAGES * backbone.steps`` times unless the map is there. What
-            it raises ends the computation.
-
-        Notes
-        -----
-        The directions are the leading right singular vectors of the map, as in
-        INSID3 [1]_, which takes those of a constant image.
+        With ``debias="project"`` it has the directions along which the map varies most
+        [1]_. `tick` is called ``NOISE_IMAGES * backbone.steps`` times unless the map is
+        there; what it raises ends the computation.
 
         References
         ----------
-        .. [1] "INSID3: training-free in-context segmentation with DINOv3", CVPR 2026.
+        .. [1] "INSID3: training-free in-context segmentation with DINOv3", CVPR 2026,
+           which takes the leading right singular vectors of a constant image's map.
         """
         key = _key(backbone, image_shape, stride)
         if key not in self._kept:

@@ -17,40 +17,42 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from napari_hrdv2.core.features.base import Features, JoinedFeatures
-from napari_hrdv2.core.features.tiles import Tile, overlap, stop_if, tiles_of, within
-from napari_hrdv2.core.features.token_maps import one_map_per_shift
+from napari_hrdv2.core.features.tiles import (
+    Needed,
+    Tile,
+    projected,
+    stop_if,
+    tiles_of,
+)
 from napari_hrdv2.core.features.transforms import (
     BOUNDARIES,
     COMPATS,
     TransformSet,
     parse_transforms,
 )
-from napari_hrdv2.core.features.upsampling.axis import Axis, padded_length
 from napari_hrdv2.core.features.upsampling.bilateral import (
     Bilateral,
     checked_guide,
     guide_from,
 )
-from napari_hrdv2.core.features.upsampling.featup_upsampling import (
+from napari_hrdv2.core.features.upsampling.jbu import (
     JbuUpsampler,
     jbu_upsampler,
 )
-from napari_hrdv2.core.features.upsampling.naf_upsampling import (
-    NafUpsampler,
-    naf_upsampler,
+from napari_hrdv2.core.features.upsampling.separable import (
+    Axis,
+    SeparableUpsampler,
+    padded_length,
 )
-from napari_hrdv2.core.features.upsampling.projection import Needed, gathered, projected
-from napari_hrdv2.core.features.upsampling.separable import SeparableUpsampler
 from napari_hrdv2.core.features.upsampling.sharpening import (
     FEATUP,
-    LEARNED,
     Upsampling,
     back_projected,
     check_upsampling,
@@ -86,10 +88,10 @@ class HighResFeatures(Features):
         Side of a patch and distance of neighbouring patches in pixels.
     interpolation : str
         How tokens are upsampled, about their true centres: "nearest", "bilinear",
-        "bicubic", "interleaved" (for lattices of shifts), "bilateral" (guided by
-        the image), "naf" or "jbu" (the same, with weights that must be on the
-        machine). All but "nearest", "naf" and "jbu" may be followed by "+1" or
-        "+2": steps of back-projection, which sharpen. docs/upsampling.md compares them.
+        "bicubic", "interleaved" (for lattices of shifts), "bilateral" (guided by the
+        image) or "jbu" (the same, with weights that must be on the machine). All but
+        "nearest" and "jbu" may be followed by "+1" or "+2": steps of back-projection,
+        which sharpen. docs/upsampling.md compares them.
     boundary : {"periodic", "reflect"}
         What a shifted image showed at its border.
     compat : {"corrected", "reference"}
@@ -101,7 +103,7 @@ class HighResFeatures(Features):
         See `Features`.
     guide : (H, W) or (channels, H, W) array or tensor, optional
         The image: needed for "bilateral", in any range, which keeps it in 8 bits, and
-        for "naf" and "jbu", in 0..1.
+        for "jbu", in 0..1.
 
     Attributes
     ----------
@@ -157,7 +159,7 @@ class HighResFeatures(Features):
         )
         self.transforms = parse_transforms(transforms, stride, compat=compat)
         self.shifts = self.transforms.shifts()
-        self.tokens = one_map_per_shift(tokens, self.transforms, self.shifts)
+        self.tokens = _one_map_per_shift(tokens, self.transforms, self.shifts)
         height, width = image_shape
         grid = self.tokens.shape[1:3]
         for length, count in zip(image_shape, grid, strict=True):
@@ -185,8 +187,7 @@ class HighResFeatures(Features):
         self.shape = (self.tokens.shape[3], height, width)
         self.part_options = () if options is None else (options,)
         self.channel_weights = channel_weights
-        self._bilateral: Bilateral | None = None
-        self._learned: NafUpsampler | JbuUpsampler | None = None
+        self._guided: Bilateral | JbuUpsampler | None = None
         self._last_needed: tuple[Tile, Needed] | None = None
         if not self._is_pixelwise:
             self._upsample_by(upsampling, guide)
@@ -201,19 +202,17 @@ class HighResFeatures(Features):
                 self.tokens, self.shifts, self.rows, self.columns
             )
             self.shifts = parse_transforms("identity", self.stride)
-        if upsampling.method in (LEARNED, FEATUP):
-            make = naf_upsampler if upsampling.method == LEARNED else jbu_upsampler
-            self._learned = make(
-                upsampling, guide, self.rows, self.columns, self.tokens.device
-            )
+        rows, columns, device = self.rows, self.columns, self.tokens.device
+        if upsampling.method == FEATUP:
+            self._guided = jbu_upsampler(upsampling, guide, rows, columns, device)
         if upsampling.method == "bilateral":
-            levels = checked_guide(guide, self.shape[1:]).to(self.tokens.device)
-            self._bilateral = Bilateral(guide_from(levels), self.rows, self.columns)
+            levels = checked_guide(guide, self.shape[1:]).to(device)
+            self._guided = Bilateral(guide_from(levels), rows, columns)
         if upsampling.steps:
             patch_means = (
-                interpolated_patch_means(self.rows, self.columns)
-                if self._bilateral is None
-                else self._bilateral.patch_means
+                self._guided.patch_means
+                if isinstance(self._guided, Bilateral)
+                else interpolated_patch_means(rows, columns)
             )
             self.tokens = back_projected(self.tokens, patch_means, upsampling.steps)
 
@@ -227,18 +226,11 @@ class HighResFeatures(Features):
     def own_nbytes(self) -> int:
         """Bytes of memory that the tokens and what guides them take."""
         tokens = self.tokens.numel() * self.tokens.element_size()
-        guide = self._bilateral or self._learned
-        return tokens + (guide.nbytes if guide else 0)
+        return tokens + (self._guided.nbytes if self._guided else 0)
 
     @cached_property
-    def _upsampler(
-        self,
-    ) -> SeparableUpsampler | Bilateral | NafUpsampler | JbuUpsampler:
-        if self._learned is not None:
-            return self._learned
-        if self._bilateral is not None:
-            return self._bilateral
-        return SeparableUpsampler(
+    def _upsampler(self) -> SeparableUpsampler | Bilateral | JbuUpsampler:
+        return self._guided or SeparableUpsampler(
             [copy.shift for copy in self.shifts.copies],
             self.shifts.weights,
             self.rows,
@@ -258,10 +250,7 @@ class HighResFeatures(Features):
         for start in range(0, len(output), PIXELS_PER_CHUNK):
             chunk = slice(start, start + PIXELS_PER_CHUNK)
             rows, columns = (axis[chunk] for axis in pixels)
-            if isinstance(self._upsampler, NafUpsampler | JbuUpsampler):
-                found = self._upsampler.sampled(self.tokens, rows, columns)
-            else:
-                found = gathered(self.tokens, *self._upsampler.taps(rows, columns))
+            found = self._upsampler.sampled(self.tokens, rows, columns)
             output[chunk] = found.cpu().numpy()
         return output
 
@@ -275,9 +264,7 @@ class HighResFeatures(Features):
         device = self.tokens.device
         weight, bias = weight.to(device), bias.to(device)
         late: Tensor | None = None
-        if isinstance(self._learned, NafUpsampler):
-            weight, bias = self._learned.by_head(weight, bias)
-        if isinstance(self._learned, JbuUpsampler):  # its weights do not sum to 1
+        if isinstance(self._guided, JbuUpsampler):  # its weights do not sum to 1
             bias, late = torch.zeros_like(bias), bias[:, None]
         _, *shape = self.shape
         area = region or Tile(slice(0, shape[0]), slice(0, shape[1]))
@@ -303,7 +290,7 @@ class HighResFeatures(Features):
         return last[1]
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
-        if self._bilateral is not None or self._learned is not None:
+        if self._guided is not None:
             channels = torch.eye(self.shape[0])
             return self.project(channels, torch.zeros(self.shape[0]))
         tokens = self.tokens.float().cpu()
@@ -333,14 +320,14 @@ class HighResFeatures(Features):
 
 def _as_masks(tile: Tile, region: Tile) -> tuple[Tensor, Tensor]:
     """Return which rows and columns of a tile lie in a region."""
-    masks = []
-    for span, wanted, length in zip(tile, region, tile.shape, strict=True):
-        mask = torch.zeros(length, dtype=torch.bool)
-        common = overlap(span, wanted)
-        if common is not None:
-            mask[within(common, span)] = True
-        masks.append(mask)
-    return masks[0], masks[1]
+    rows, columns = (
+        (pixels >= wanted.start) & (pixels < wanted.stop)
+        for pixels, wanted in (
+            (torch.arange(span.start, span.stop), wanted)
+            for span, wanted in zip(tile, region, strict=True)
+        )
+    )
+    return rows, columns
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -368,3 +355,38 @@ def _checked_geometry(
             "at most the patch size is allowed"
         )
     return (height, width), int(patch_size), int(stride)
+
+
+def _one_map_per_shift(
+    tokens: Any, transforms: TransformSet, shifts: TransformSet
+) -> Tensor:
+    """Undo flips and turns on the grid and average what shares a shift."""
+    if isinstance(tokens, np.ndarray):
+        tokens = torch.from_numpy(tokens)
+    is_one = isinstance(tokens, Tensor)
+    maps: Any = tokens.detach() if is_one else [torch.as_tensor(t) for t in tokens]
+    if len(maps) != len(transforms) or any(grid.ndim != 3 for grid in maps):
+        shapes = sorted({tuple(grid.shape) for grid in maps})
+        raise ValueError(
+            f"tokens: {len(maps)} of shape {', '.join(map(str, shapes))} do not fit "
+            f"{len(transforms)} transforms; ({len(transforms)}, h, w, C) is needed"
+        )
+    if transforms.copies == shifts.copies and is_one:
+        return torch.as_tensor(maps)
+    upright = [
+        copy.inverse.apply_symmetry(grid)
+        for copy, grid in zip(transforms.copies, maps, strict=True)
+    ]
+    if len({grid.shape for grid in upright}) > 1:
+        raise ValueError(
+            f"tokens: grids of {sorted({tuple(grid.shape) for grid in upright})} after "
+            "undoing the transforms differ; where one turns the image, h and w swap"
+        )
+    averaged = []
+    for copy in shifts.copies:
+        members = transforms.members(copy.shift)
+        total = torch.zeros(upright[0].shape, device=upright[0].device)
+        for number, share in members:
+            total += share * upright[number].float()
+        averaged.append(total.to(upright[0].dtype))
+    return torch.stack(averaged)

@@ -17,18 +17,10 @@ MUCH_CLIPPED = 0.05  # share of the grey levels beyond the range that is worth a
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """An image as the backbones take it.
-
-    Attributes
-    ----------
-    pixels : (C, H, W) float32 array
-        Grey levels; ``value_range`` is mapped to 0..1, values beyond it are clipped.
-    value_range : tuple of two float
-        The grey levels of the original image that became 0 and 1.
-    """
+    """An image as the backbones take it: (C, H, W) float32, clipped to 0..1."""
 
     pixels: NDArray[np.float32]
-    value_range: tuple[float, float]
+    value_range: tuple[float, float]  # grey levels that became 0 and 1
 
 
 def prepare_image(
@@ -126,7 +118,7 @@ def _value_range(
     warnings.warn(
         f"{planes.dtype} grey levels are scaled by this image's own range "
         f"{low:g}..{high:g}; give value_range=(low, high) to treat all images alike",
-        stacklevel=5,
+        stacklevel=6,
     )
     return low, high
 
@@ -145,7 +137,7 @@ def _check_clipping(
         warnings.warn(
             f"{outside:.0%} of the grey levels lie outside value_range {value_range} "
             "and are clipped",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import TYPE_CHECKING
 
+import torch
+
 from napari_hrdv2.core.backbones.base import JoinedBackbone
+from napari_hrdv2.core.devices import available_memory
 from napari_hrdv2.core.features.context import tokens_per_cell
 from napari_hrdv2.core.features.debias import (
-    DEBIAS,
     NOISE_IMAGES,
     has_positions,
     has_regions,
 )
+from napari_hrdv2.core.features.options import DEBIAS_CHOICES, FeatureOptions
 from napari_hrdv2.core.features.transforms import TransformSet, parse_transforms
-from napari_hrdv2.core.features.upsampling.axis import padded_length, token_count
-from napari_hrdv2.core.features.upsampling.featup_upsampling import jbu_cost
-from napari_hrdv2.core.features.upsampling.naf_upsampling import (
-    KEPT_BYTES,
-    WORKING_BYTES,
-)
+from napari_hrdv2.core.features.upsampling.jbu import jbu_cost
+from napari_hrdv2.core.features.upsampling.separable import padded_length, token_count
 from napari_hrdv2.core.features.upsampling.sharpening import (
     FEATUP,
-    LEARNED,
+    Upsampling,
     check_upsampling,
     parse_interpolation,
     stride_of_one_grid,
@@ -33,30 +34,19 @@ from napari_hrdv2.core.features.upsampling.sharpening import (
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone
 
+MAXIMUM_BATCH = 16
 PLANES = 8  # float32 planes of the padded image that a run works with
 REGION_PLANES = 90  # those that dividing an image into regions works with
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What computing features will take.
+    """What computing features will take."""
 
-    Attributes
-    ----------
-    passes : int
-        Runs of the backbone, those over noise included that `debias` asks for.
-    tokens : int
-        Tokens of one run.
-    token_bytes : int
-        Memory that the features keep.
-    peak_bytes : int
-        Memory needed while they are computed, the kept ones included.
-    """
-
-    passes: int
-    tokens: int
-    token_bytes: int
-    peak_bytes: int
+    passes: int  # of the backbone, those over noise included that `debias` asks for
+    tokens: int  # of one pass
+    token_bytes: int  # memory that the features keep
+    peak_bytes: int  # needed while they are computed, the kept ones included
 
 
 @dataclass(frozen=True)
@@ -85,9 +75,9 @@ class Plan:
     grid: tuple[int, int]
     channels: int
     debias: str
-    noise_shapes: tuple[tuple[int, int], ...]
-    token_bytes: int
-    working_bytes: int
+    noise_shapes: tuple[tuple[int, int], ...] = ()
+    token_bytes: int = 0
+    working_bytes: int = 0
 
     @property
     def tokens(self) -> int:
@@ -105,97 +95,85 @@ def make_plan(
     image_channels: int,
     backbone: Backbone,
     transforms: str | TransformSet,
-    stride: int | None,
-    *,
-    compat: str = "corrected",
-    interpolation: str = "bilinear",
-    debias: str = "none",
+    options: FeatureOptions,
 ) -> Plan:
-    """Return the plan of a run; raise ValueError if an argument does not fit."""
-    if debias not in DEBIAS:
-        raise ValueError(f"debias: {debias!r} is unknown; use {' or '.join(DEBIAS)}")
-    upsampling = parse_interpolation(interpolation)
+    """Return the plan of a run; raise ValueError if an option does not fit."""
+    debias, compat = options.debias, options.compat
+    if debias not in DEBIAS_CHOICES:
+        known = " or ".join(DEBIAS_CHOICES)
+        raise ValueError(f"debias: {debias!r} is unknown; use {known}")
+    upsampling = parse_interpolation(options.interpolation)
     patch_size = backbone.patch_size
-    tokens_are_patches = on_grid(backbone)
-    stride = _checked_stride(stride, backbone)
+    stride = _checked_stride(options.stride, backbone)
     chosen = parse_transforms(transforms, stride, compat=compat)
     if backbone.equivariant:
         chosen = parse_transforms("identity", stride, compat=compat)
-    shifts = chosen.shifts()
-    if tokens_are_patches:
-        check_upsampling(upsampling, shifts, stride)
+    if on_grid(backbone):
+        check_upsampling(upsampling, chosen.shifts(), stride)
     height, width = image_shape
     if min(image_shape) < patch_size:
         raise ValueError(
             f"image: {height} × {width} px is smaller than one patch of "
             f"{backbone.name}; at least {patch_size} × {patch_size} px are needed"
         )
-    padded = (
-        padded_length(height, patch_size, stride),
-        padded_length(width, patch_size, stride),
-    )
-    grid = (
-        token_count(height, patch_size, stride),
-        token_count(width, patch_size, stride),
-    )
     channels = backbone.channels_for(image_channels)
     if has_regions(backbone):
         return _plan_of_regions(backbone, chosen, image_shape, channels)
+    padded, grid = (
+        (of_length(height, patch_size, stride), of_length(width, patch_size, stride))
+        for of_length in (padded_length, token_count)
+    )
     debias = debias if has_positions(backbone) else "none"
     noise_shapes = _noise_shapes(padded, chosen) if debias != "none" else ()
-    map_bytes = math.prod(grid) * channels * backbone.dtype.itemsize
-    plane_bytes = 4 * math.prod(padded)
-    token_bytes = len(shifts) * map_bytes
-    kept_maps, kept_stride = len(shifts), stride
-    working_bytes = (
-        (map_bytes if len(chosen) > 1 else 0)
-        + backbone.activations * map_bytes
-        + (PLANES + image_channels) * plane_bytes
+    plan = Plan(chosen, stride, padded, grid, channels, debias, noise_shapes)
+    kept, working = _memory_of(plan, backbone, image_shape, image_channels, upsampling)
+    return replace(plan, token_bytes=kept, working_bytes=working)
+
+
+def _memory_of(
+    plan: Plan,
+    backbone: Backbone,
+    image_shape: tuple[int, int],
+    image_channels: int,
+    upsampling: Upsampling,
+) -> tuple[int, int]:
+    """Return the bytes that are kept, and those on top while the backbone runs."""
+    shifts, stride, patch_size = (
+        plan.transforms.shifts(),
+        plan.stride,
+        backbone.patch_size,
     )
-    if tokens_are_patches and upsampling.changes_tokens:
+    token_bytes = plan.channels * backbone.dtype.itemsize  # of one token
+    map_bytes, pixels = plan.tokens * token_bytes, math.prod(plan.padded)
+    kept_bytes, kept_maps, kept_stride = len(shifts) * map_bytes, len(shifts), stride
+    working_bytes = (
+        (map_bytes if len(plan.transforms) > 1 else 0)
+        + backbone.activations * map_bytes
+        + (PLANES + image_channels) * 4 * pixels
+    )
+    fine = stride_of_one_grid(shifts, stride)
+    if on_grid(backbone) and upsampling.changes_tokens:
         # The tokens as they were are there until the new ones are finished.
-        before = token_bytes
+        before = kept_bytes
         if upsampling.needs_one_grid:
-            fine = stride_of_one_grid(shifts, stride)
-            count = math.prod((length - patch_size) // fine + 1 for length in padded)
-            token_bytes = count * channels * backbone.dtype.itemsize
-            kept_maps, kept_stride = 1, fine
-        if upsampling.steps and upsampling.needs_one_grid:
-            before += token_bytes
+            count = math.prod((n - patch_size) // fine + 1 for n in plan.padded)
+            kept_bytes, kept_maps, kept_stride = count * token_bytes, 1, fine
+            before += kept_bytes if upsampling.steps else 0
         if upsampling.method == "bilateral":
-            token_bytes += image_channels * math.prod(padded)
+            kept_bytes += image_channels * pixels
         working_bytes = max(working_bytes, before)
     if backbone.context_cell:
         per_cell = tokens_per_cell(backbone.context_cell, kept_stride)
-        cells = math.prod(
-            -(-token_count(length, patch_size, kept_stride) // per_cell)
-            for length in image_shape
-        )
-        token_bytes += kept_maps * cells * channels * backbone.dtype.itemsize
-    if tokens_are_patches and upsampling.method in (LEARNED, FEATUP):
-        pixels = math.prod(padded)
-        fine = stride_of_one_grid(shifts, stride)
-        kept, working = (
-            jbu_cost(pixels, fine)
-            if upsampling.method == FEATUP
-            else (KEPT_BYTES * pixels, WORKING_BYTES * pixels)
-        )
-        token_bytes += kept
+        counts = [token_count(n, patch_size, kept_stride) for n in image_shape]
+        cells = math.prod(-(-n // per_cell) for n in counts)
+        kept_bytes += kept_maps * cells * token_bytes
+    if on_grid(backbone) and upsampling.method == FEATUP:
+        kernels, working = jbu_cost(pixels, fine)
+        kept_bytes += kernels
         working_bytes = max(working_bytes, working)
     # In float32: the map of each shape, and the sum or the tokens that it is taken off.
-    maps = len(noise_shapes) + 1 if noise_shapes else 0
-    working_bytes += maps * 4 * math.prod(grid) * channels
-    return Plan(
-        chosen,
-        stride,
-        padded,
-        grid,
-        channels,
-        debias,
-        noise_shapes,
-        token_bytes,
-        working_bytes,
-    )
+    maps = len(plan.noise_shapes) + 1 if plan.noise_shapes else 0
+    return kept_bytes, working_bytes + maps * 4 * plan.tokens * plan.channels
 
 
 def on_grid(backbone: Backbone) -> bool:
@@ -239,30 +217,11 @@ def estimate(
 ) -> Estimate:
     """Return the passes and the memory of computing features, which it does not do.
 
-    Parameters
-    ----------
-    image_shape : tuple of int
-        (H, W).
-    backbone, transforms, stride
-        As for :func:`~napari_hrdv2.compute_features`.
-    image_channels : int
-    interpolation, debias : str
-        As for :func:`~napari_hrdv2.compute_features`.
-
-    Raises
-    ------
-    ValueError
-        Where :func:`~napari_hrdv2.compute_features` would.
+    The arguments are those of :func:`~napari_hrdv2.compute_features`, and ValueError is
+    raised where it would raise it.
     """
-    plans = make_plans(
-        image_shape,
-        image_channels,
-        backbone,
-        transforms,
-        stride,
-        interpolation=interpolation,
-        debias=debias,
-    )
+    options = FeatureOptions(stride=stride, interpolation=interpolation, debias=debias)
+    plans = make_plans(image_shape, image_channels, backbone, transforms, options)
     kept = sum(plan.token_bytes for plan in plans)
     return Estimate(
         passes=sum(plan.passes for plan in plans),
@@ -277,15 +236,14 @@ def make_plans(
     image_channels: int,
     backbone: Backbone | JoinedBackbone,
     transforms: str | TransformSet,
-    stride: int | None,
-    **options: str,
+    options: FeatureOptions,
 ) -> list[Plan]:
     """Return the plan of each part of a backbone.
 
     Of a joined backbone, each part takes the transform set that suits it if "auto" is
     asked for, and its own patch size where that is smaller than the stride.
     """
-    parts = parts_of(backbone)
+    parts, stride = parts_of(backbone), options.stride
     if stride is not None:
         _checked_stride(stride, max(parts, key=lambda part: part.patch_size))
     return [
@@ -294,11 +252,53 @@ def make_plans(
             image_channels,
             part,
             part.default_transforms if transforms == "auto" else transforms,
-            stride if stride is None else min(stride, part.patch_size),
-            **options,
+            replace(options, stride=stride and min(stride, part.patch_size)),
         )
         for part in parts
     ]
+
+
+def check_memory(plans: list[Plan], shape: Sequence[int], device: torch.device) -> None:
+    """Raise MemoryError before a run that cannot succeed."""
+    needed = sum(plan.token_bytes for plan in plans)
+    needed += max(plan.working_bytes for plan in plans)
+    available = available_memory(torch.device("cpu"))
+    if device.type == "cuda":
+        available += available_memory(device)
+    if needed > available:
+        raise MemoryError(
+            f"image: features of {shape[0]} × {shape[1]} px need about "
+            f"{needed / 1e9:.1f} GB and {available / 1e9:.1f} GB are free; use fewer "
+            "transforms, a larger stride or a part of the image"
+        )
+
+
+def batch_that_fits(device: torch.device, plan: Plan) -> int:
+    """Return how many copies of an image are run at once."""
+    if device.type == "cpu":
+        return 1  # larger batches are not faster there
+    free = available_memory(device) - plan.token_bytes
+    return max(1, min(MAXIMUM_BATCH, int(free / 2 // plan.working_bytes)))
+
+
+def batch_after_running_out(backbone: Backbone, batch_size: int) -> int:
+    """Return a smaller batch size, moving to the CPU when even one is too many."""
+    device = backbone.device
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    if batch_size > 1:
+        return batch_size // 2
+    if device.type == "cpu":
+        raise MemoryError(
+            "image: the memory ran out while features were computed; use a larger "
+            "stride or a part of the image"
+        )
+    warnings.warn(
+        f"{device} has too little memory for one pass; going on on the CPU",
+        stacklevel=2,
+    )
+    backbone.to("cpu")
+    return 1
 
 
 def parts_of(backbone: Backbone | JoinedBackbone) -> tuple[Backbone, ...]:

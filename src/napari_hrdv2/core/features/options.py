@@ -10,39 +10,12 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, BackboneSpec, JoinedBackbone
     from napari_hrdv2.core.backbones.base import Progress
 
-# Lists that a window shows before torch is loaded; tests compare them with what the
-# modules know that they belong to.
+STRIDE_WORDS = ("auto", "patch", "half")
 TRANSFORM_CHOICES = (
-    "auto",
-    "identity",
-    "shift:1",
-    "shift:1,2",
-    "shift:1,2:neumann",
-    "lattice:2",
-    "lattice:4",
-    "flip",
-    "shift:1,2*flip",
-    "rotate",
-)
-INTERPOLATION_CHOICES = (
-    "nearest",
-    "bilinear",
-    "bilinear+1",
-    "bilinear+2",
-    "bicubic",
-    "bicubic+1",
-    "bicubic+2",
-    "interleaved",
-    "interleaved+1",
-    "interleaved+2",
-    "bilateral",
-    "bilateral+1",
-    "bilateral+2",
-    "naf",
-    "jbu",
+    *("auto", "identity", "shift:1", "shift:1,2", "shift:1,2:neumann", "lattice:2"),
+    *("lattice:4", "flip", "shift:1,2*flip", "rotate"),
 )
 DEBIAS_CHOICES = ("none", "mean", "project")
-STRIDE_WORDS = ("auto", "patch", "half")
 
 
 @dataclass(frozen=True)
@@ -94,10 +67,9 @@ class PartOptions:
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """How features are to be made.
+    """How features are to be made; `compute.compute_with` makes them.
 
-    The window, the command line, projects and `compute_features` all speak of features
-    in these words; `compute.compute_with` makes them.
+    The window, the command line, projects and `compute_features` share these words.
 
     Attributes
     ----------

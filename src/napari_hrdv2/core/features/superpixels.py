@@ -22,14 +22,13 @@ from torch import Tensor
 from napari_hrdv2.core.checks import checked_partition
 from napari_hrdv2.core.features.base import Features
 from napari_hrdv2.core.features.high_resolution import check_choice
-from napari_hrdv2.core.features.tiles import Tile, stop_if, tiles_of
+from napari_hrdv2.core.features.tiles import Needed, Tile, projected, stop_if, tiles_of
 from napari_hrdv2.core.features.transforms import (
     BOUNDARIES,
     Copy,
     TransformSet,
     parse_transforms,
 )
-from napari_hrdv2.core.features.upsampling.projection import Needed, projected
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -58,8 +57,8 @@ class SuperpixelFeatures(Features):
     boundary : {"periodic", "reflect"}
         What a shifted image showed at its border.
     options : PartOptions, optional
-        Where the tokens come from.
-    trust : (C,) tensor, optional
+        How the tokens were made.
+    channel_weights : (C,) tensor, optional
         See `Features`.
 
     Attributes
@@ -70,11 +69,6 @@ class SuperpixelFeatures(Features):
         Of all copies, one after the other.
     counts : tuple of int
         How many tokens each copy has.
-
-    Raises
-    ------
-    ValueError
-        If tokens, label maps and transforms do not fit each other.
 
     Examples
     --------
@@ -103,10 +97,8 @@ class SuperpixelFeatures(Features):
         _check_fit(tables, maps, len(self.transforms))
         self.counts = tuple(len(table) for table in tables)
         self.tokens = torch.cat(tables)
-        upright = [
-            _upright(labels, copy, boundary)
-            for labels, copy in zip(maps, self.transforms.copies, strict=True)
-        ]
+        copies = self.transforms.copies
+        upright = [_upright(*pair, boundary) for pair in zip(maps, copies, strict=True)]
         shapes = sorted({tuple(labels.shape) for labels in upright})
         if len(shapes) > 1:
             raise ValueError(
@@ -255,24 +247,14 @@ def region_features(
 
     Parameters
     ----------
-    backbone : RegionBackbone
     image : (1 or 3, H, W) float32 tensor
         Nominally in 0..1, of any size.
     transforms : str or TransformSet
         Copies of the image to average over, each divided into regions by itself.
-    boundary : {"periodic", "reflect"}
-        What a shifted image shows at its border.
     partition : (H, W) array of int, optional
         Regions to use in place of the backbone's own.
-    options : PartOptions, optional
-        What the features say of how they were made.
     tick : callable, optional
         Called ``backbone.steps`` times for each copy. What it raises ends the work.
-
-    Raises
-    ------
-    ValueError
-        If an argument does not fit.
     """
     check_choice("boundary", boundary, BOUNDARIES)
     chosen = parse_transforms(transforms, backbone.patch_size)

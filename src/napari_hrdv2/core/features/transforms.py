@@ -74,17 +74,10 @@ class Transform:
         )
 
     def apply(self, image: Tensor, boundary: str = "periodic") -> Tensor:
-        """Return the transformed image.
+        """Return the transformed (..., H, W) image, (..., W, H) if it transposes.
 
-        Parameters
-        ----------
-        image : (..., H, W) tensor
-        boundary : {"periodic", "reflect"}
-            What moves in at the border: the other side, or the mirror image.
-
-        Returns
-        -------
-        (..., H, W) tensor, or (..., W, H) if the transform transposes
+        What moves in at the border is the other side ("periodic"), or the mirror image
+        ("reflect").
         """
         if self.shift != (0, 0):
             image = _shifted(image, self.shift, boundary)
@@ -112,15 +105,7 @@ class Transform:
 
 @dataclass(frozen=True)
 class Copy:
-    """One copy of an image that a backbone sees, and how its map is brought back.
-
-    Attributes
-    ----------
-    transform : Transform
-        What makes the copy.
-    inverse : Transform
-        What brings a map of the copy back.
-    """
+    """One copy of an image that a backbone sees, and how its map is brought back."""
 
     transform: Transform
     inverse: Transform

@@ -17,11 +17,11 @@ from qtpy.QtWidgets import (
 
 from napari_hrdv2.core.features.options import (
     DEBIAS_CHOICES,
-    INTERPOLATION_CHOICES,
     STRIDE_WORDS,
     TRANSFORM_CHOICES,
     parse_stride,
 )
+from napari_hrdv2.core.features.upsampling import INTERPOLATIONS
 from napari_hrdv2.widgets.panels import backbone_texts
 from napari_hrdv2.widgets.panels.parts import (
     Fold,
@@ -106,7 +106,7 @@ class FeaturePanel(QWidget):
         self.stride = _typed_combo("stride", _STRIDE_TIP)
         self.stride.addItems((*STRIDE_WORDS, *_FINE_STRIDES))
         self.interpolation = combo_box("interpolation", _INTERPOLATION_TIP)
-        self.interpolation.addItems(INTERPOLATION_CHOICES)
+        self.interpolation.addItems(INTERPOLATIONS)
         self.interpolation_note = note("interpolation_note")
         self.debias = combo_box("debias", _DEBIAS_TIP)
         self.debias.addItems(DEBIAS_CHOICES)

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.features.tiles import Tile, tiles_of
+from napari_hrdv2.core.features.tiles import Needed, Tile, gathered, tiles_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from napari_hrdv2.core.features.upsampling.axis import Axis
+    from napari_hrdv2.core.features.upsampling.separable import Axis
 
 REACH = 1  # cells to each side that a pixel takes from; 2 are no better
 SPACE = 0.6  # standard deviation of the distance, in cells
@@ -63,16 +63,7 @@ def grey_or_rgb_guide(
 
 
 def guide_from(image: Tensor) -> Tensor:
-    """Return what an image guides by: smoothed, stretched to its 1–99 %, 8 bits.
-
-    Parameters
-    ----------
-    image : (channels, H, W) tensor
-
-    Returns
-    -------
-    (channels, H, W) uint8 tensor
-    """
+    """Return a (channels, H, W) image smoothed, stretched to its 1–99 %, in 8 bits."""
     offsets = torch.arange(-2, 3, device=image.device)
     kernel = torch.exp(-0.5 * (offsets / SMOOTHING) ** 2)
     kernel = (kernel / kernel.sum()).outer(kernel / kernel.sum())
@@ -127,18 +118,7 @@ class Bilateral:
         return self.guide.numel()
 
     def blocks(self, planes: Tensor, region: Tile) -> Iterator[tuple[Tile, Tensor]]:
-        """Yield the upsampled planes, in the tiles that a region touches.
-
-        Parameters
-        ----------
-        planes : (1, K, h, w) float32 tensor
-        region : Tile
-
-        Yields
-        ------
-        Tile
-        (rows, K, columns) float32 tensor
-        """
+        """Yield the upsampled planes, as `SeparableUpsampler.blocks`."""
         count, values = planes.shape[1], torch.cat([planes[0], self.cells])
         columns, wide = slice(0, 0), list[Tensor]()
         for tile in tiles_of((self.rows.length, self.columns.length), region):
@@ -152,7 +132,7 @@ class Bilateral:
                     plane.addcmul_(weight, value)
             yield tile, (total / norm).movedim(0, 1)
 
-    def needed(self, region: Tile) -> list[tuple[Tensor, Tensor]]:
+    def needed(self, region: Tile) -> Needed:
         """Return which rows and columns of tokens the pixels of a region take from."""
         masks = []
         for axis, near, span in zip(
@@ -166,6 +146,10 @@ class Bilateral:
             mask[reached.clamp(0, axis.tokens - 1)] = True
             masks.append(mask)
         return [(masks[0], masks[1])]
+
+    def sampled(self, tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return the upsampled tokens at N pixels, (N, C) float32."""
+        return gathered(tokens, *self.taps(rows, columns))
 
     def taps(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tokens of each pixel and their weights, (N, 9) each."""

@@ -1,11 +1,12 @@
-"""FeatUp's learnt joint bilateral upsampler: its network, and its weights.
+"""FeatUp's learned joint bilateral upsampler: its network, and its weights.
 
 The network looks at the image alone: for every pixel of a grid twice as fine it says
-how much to take of each of the 7 × 7 values about it [1]_. Four such stages give a
-token 16 × 16 pixels. What comes after them in the authors' code, a 1 × 1 convolution
-over the channels of the one backbone that the weights were trained with, is a linear
-map of channels. It commutes with all that is done to space and a readout that is
-trained can do it itself, so it is read but not applied: the stages serve any backbone.
+how much to take of each of the 7 × 7 values about it [1]_, after bicubic interpolation.
+Four such stages give a token 16 × 16 pixels.
+
+What comes after the stages in the authors' code, a 1 × 1 convolution over the channels
+of the one backbone that the weights were trained with, commutes with all that is done
+to space. A readout that is trained can do it itself, so it is read but not applied.
 
 References
 ----------
@@ -37,7 +38,7 @@ PAGE = "https://github.com/mhamilton723/FeatUp"
 VARIABLE = "NAPARI_HRDV2_FEATUP"
 STAGES, RADIUS, KEYS = 4, 3, 32
 WIDTH = 2 * RADIUS + 1
-STRIP = 64  # rows whose kernels are computed at a time
+_STRIP = 64  # rows whose kernels are computed at a time
 _NEEDED = "upsampler."
 # The files hold all that was trained together; these parts are not for upsampling.
 _IGNORED = ("model.", "downsampler.", "scale_net.")
@@ -57,14 +58,7 @@ _STAGE_SHAPES: dict[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Featup:
-    """The tensors of the four stages and the channel map, and their fingerprint.
-
-    Attributes
-    ----------
-    state : dict of str to float32 tensor
-        By the authors' names, such as "up1.range_temp".
-    hash : str
-    """
+    """The network's float32 tensors by the authors' names, and their fingerprint."""
 
     state: dict[str, Tensor]
     hash: str
@@ -95,8 +89,8 @@ class Featup:
         padded = functional.pad(keys[None], [RADIUS] * 4, "reflect")[0]
         _, height, width = guide.shape
         output = guide.new_empty((WIDTH**2, height, width), dtype=torch.float16)
-        for start in range(0, height, STRIP):
-            rows = slice(start, min(start + STRIP, height))
+        for start in range(0, height, _STRIP):
+            rows = slice(start, min(start + _STRIP, height))
             around = padded[:, rows.start : rows.stop + 2 * RADIUS]
             output[:, rows] = _strip(part, keys[:, rows], around, guide[:, rows])
         return output
@@ -143,19 +137,11 @@ def shapes(channels: int) -> dict[str, tuple[int, ...]]:
 
 
 def load_featup(path: str | os.PathLike[str]) -> Featup:
-    """Return the weights of a file, matched strictly.
-
-    Raises
-    ------
-    WeightsError
-        If there is no such file, or it does not hold exactly the tensors of the
-        upsampler, or numbers that are not finite.
-    """
+    """Return the weights of a file; WeightsError unless they match strictly."""
     file = weights_file(path)
-    whole = read_checkpoint(file)
     state = {
         name.removeprefix(_NEEDED): x.float()
-        for name, x in whole.items()
+        for name, x in read_checkpoint(file).items()
         if not name.startswith(_IGNORED)
     }
     bias = state.get("fixup_proj.1.bias")
@@ -190,17 +176,12 @@ def random_featup(channels: int = 8, *, seed: int = 0) -> Featup:
     return Featup(state, "random" if seed == 0 else f"random-{seed}")
 
 
-# --- Where the weights are ----------------------------------------------------------
 def featup_file() -> Path | None:
     """Return where this machine keeps the weights, or None.
 
     The file that the environment variable NAPARI_HRDV2_FEATUP names, else the only one
-    of the authors' names in the folder that a lab shares or in the Hub's cache.
-
-    Raises
-    ------
-    WeightsError
-        If there are several: each was trained with a backbone of its own.
+    of the authors' names in the folder that a lab shares or in the Hub's cache;
+    WeightsError if there are several, each trained with a backbone of its own.
     """
     named = os.environ.get(VARIABLE)
     if named:
@@ -240,13 +221,7 @@ def _folders() -> list[Path]:
 
 
 def installed_featup() -> Featup:
-    """Return the weights of this machine; kept once they are loaded.
-
-    Raises
-    ------
-    WeightsError
-        If there are none, or they do not fit.
-    """
+    """Return the weights of this machine; WeightsError if there are none that fit."""
     advice, file = featup_advice(), featup_file()
     if advice or file is None:
         raise WeightsError(f"interpolation: {advice}")

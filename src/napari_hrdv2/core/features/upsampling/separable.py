@@ -1,35 +1,140 @@
-"""Upsampling, un-shifting and averaging over all shifts at once."""
+"""Interpolation from a token grid to pixels, separable into its two axes.
+
+A token with index i has its centre at pixel ``stride * i + (patch_size - 1) / 2``.
+Interpolating at a pixel is a weighted sum of a few tokens ("taps") per axis, and so
+is a whole row of pixels: a banded matrix. Shifting the image only moves the
+positions at which the taps are taken. `SeparableUpsampler` upsamples, undoes the
+shifts and averages over all of them at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from napari_hrdv2.core.features.tiles import (
     ROWS_PER_TILE,
+    Needed,
     Tile,
     column_runs,
+    gathered,
     length_of,
     runs,
     touches,
     within,
 )
 
-if TYPE_CHECKING:
-    from napari_hrdv2.core.features.upsampling.axis import Axis
-
-
+KERNELS = ("nearest", "bilinear", "bicubic")
 # A band's matrix has one entry for each pixel and token of it, most of which are 0. So
 # fine grids take shorter bands.
 COLUMNS_PER_BAND, COLUMN_TOKENS_PER_BAND = 256, 32
 ROW_TOKENS_PER_BAND = 28
 TOKENS_PER_STRIP = 128  # along the columns
 STRIP_BYTES = 64_000_000  # memory that rows upsampled along one axis may take
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a token grid and of the image below it.
+
+    Attributes
+    ----------
+    length : int
+        Pixels of the image, without padding.
+    tokens : int
+        Tokens of the grid, which covers the padded image.
+    patch_size, stride : int
+        Side of a patch and distance of neighbouring patches in pixels.
+    interpolation : {"nearest", "bilinear", "bicubic"}
+    boundary : {"periodic", "reflect"}
+        What a shifted image shows at its border.
+    tiled : bool
+        Whether tokens are taken to tile the image evenly, as in HR-Dv2's published
+        code. With a stride below the patch size this is off by up to half their
+        difference.
+    """
+
+    length: int
+    tokens: int
+    patch_size: int
+    stride: int
+    interpolation: str = "bilinear"
+    boundary: str = "periodic"
+    tiled: bool = False
+
+    @property
+    def padded_length(self) -> int:
+        """Pixels of the padded image that the tokens were computed on."""
+        return self.patch_size + self.stride * (self.tokens - 1)
+
+    def taps(self, pixels: Tensor, shift: int = 0) -> tuple[Tensor, Tensor]:
+        """Return the tokens that each pixel is interpolated from, and their weights.
+
+        Parameters
+        ----------
+        pixels : (N,) tensor
+            Of the image that was not shifted; fractions lie between.
+        shift : int
+            How far the image was moved before the tokens were computed.
+
+        Returns
+        -------
+        (N, taps) int64 and (N, taps) float32 tensors
+            The weights sum to 1 over the taps.
+        """
+        moved = pixels + shift
+        if self.boundary == "periodic":
+            moved = moved.remainder(self.padded_length)
+        else:
+            moved = moved.clamp(0, self.padded_length - 1)
+        if self.tiled:
+            position = (moved.double() + 0.5) * self.tokens / self.padded_length - 0.5
+            if self.interpolation == "nearest":  # torch's nearest-exact goes up
+                index = torch.floor(position + 0.5).long()[:, None]
+                return index, torch.ones_like(index, dtype=torch.float32)
+        else:
+            position = (moved.double() - (self.patch_size - 1) / 2) / self.stride
+        index, weight = _TAPS[self.interpolation](position, self.tokens - 1)
+        return index.clamp(0, self.tokens - 1), weight.float()
+
+    def matrix(self, pixels: Tensor, shift: int = 0) -> Tensor:
+        """Return the dense (N, tokens) float32 matrix of the taps."""
+        index, weight = self.taps(pixels, shift)
+        matrix = torch.zeros(len(pixels), self.tokens, device=pixels.device)
+        return matrix.scatter_add_(1, index, weight)
+
+    def band(self, pixels: Tensor, shift: int) -> tuple[Tensor, Tensor]:
+        """Return the m tokens that N pixels need, and the (N, m) matrix over them."""
+        index, weight = self.taps(pixels, shift)
+        needed, position = torch.unique(index, return_inverse=True)
+        matrix = torch.zeros(len(pixels), len(needed), device=pixels.device)
+        return needed, matrix.scatter_add_(1, position, weight)
+
+    def needed(self, pixels: slice, shift: int) -> Tensor:
+        """Return which tokens a run of pixels is interpolated from, (tokens,) bool."""
+        index, _ = self.taps(torch.arange(pixels.start, pixels.stop), shift)
+        mask = torch.zeros(self.tokens, dtype=torch.bool)
+        mask[index.flatten()] = True
+        return mask
+
+    def unpadded(self) -> Axis:
+        """Return the same axis without the cropping to the image."""
+        return replace(self, length=self.padded_length)
+
+
+def padded_length(length: int, patch_size: int, stride: int) -> int:
+    """Return the smallest length >= `length` that whole patches cover."""
+    steps = max(0, -(-(length - patch_size) // stride))
+    return patch_size + steps * stride
+
+
+def token_count(length: int, patch_size: int, stride: int) -> int:
+    """Return how many tokens cover a length, which is padded to whole patches."""
+    return 1 + (padded_length(length, patch_size, stride) - patch_size) // stride
 
 
 @dataclass(frozen=True)
@@ -58,19 +163,10 @@ class _Strip:
 class SeparableUpsampler:
     """The linear map from token planes to pixel planes for a set of shifts.
 
-    Interpolation is separable, and shifts that move the rows alike can be added after
-    the columns are upsampled. So for each distinct row shift one banded matrix product
-    goes along the columns and sums over all column shifts; a second one goes along the
-    rows and sums over the row shifts.
-
-    Parameters
-    ----------
-    shifts : sequence of (int, int)
-        Row and column shift of each token map.
-    weights : sequence of float
-        Weight of each token map.
-    rows, columns : Axis
-    device : torch.device
+    Each token map has a (row, column) shift and a weight. Interpolation is separable,
+    and shifts that move the rows alike can be added after the columns are upsampled. So
+    for each distinct row shift one banded matrix product goes along the columns and
+    sums over all column shifts; a second one goes along the rows and sums over those.
     """
 
     def __init__(
@@ -92,17 +188,9 @@ class SeparableUpsampler:
         self._strips: dict[tuple[int, int], _Strip] = {}
 
     def blocks(self, planes: Tensor, region: Tile) -> Iterator[tuple[Tile, Tensor]]:
-        """Yield the upsampled average, in the tiles that a region touches.
+        """Yield the upsampled average of (T, K, h, w) planes, by `tiles_of` a region.
 
-        Parameters
-        ----------
-        planes : (T, K, h, w) float32 tensor
-        region : Tile
-
-        Yields
-        ------
-        Tile
-        (rows, K, columns) float32 tensor
+        Each tile comes with its (rows, K, columns) float32 tensor.
         """
         count = planes.shape[1]
         for columns in column_runs(self.columns.length):
@@ -125,7 +213,7 @@ class SeparableUpsampler:
                         )
                     yield tile, block.view(len(block), count, -1)
 
-    def needed(self, region: Tile) -> list[tuple[Tensor, Tensor]]:
+    def needed(self, region: Tile) -> Needed:
         """Return which rows and columns of each token map a region takes from."""
         rows, columns = (
             {shift: axis.needed(span, shift) for shift in distinct}
@@ -138,18 +226,14 @@ class SeparableUpsampler:
         )
         return [(rows[down], columns[right]) for down, right in self.shifts]
 
+    def sampled(self, tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return the upsampled tokens at N pixels, (N, C) float32."""
+        return gathered(tokens, *self.taps(rows, columns))
+
     def taps(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens that pixels are averages of, and their weights.
+        """Return the tokens that N pixels are averages of, and their weights.
 
-        Parameters
-        ----------
-        rows, columns : (N,) int64 tensors
-
-        Returns
-        -------
-        index : (N, taps) int64 tensor
-            Into the tokens of all shifts, flattened.
-        weight : (N, taps) float32 tensor
+        Two (N, taps) tensors; indices are into the tokens of all shifts, flattened.
         """
         indices, weights = [], []
         height, width = self.rows.tokens, self.columns.tokens
@@ -272,3 +356,31 @@ def _as_slice(index: Tensor) -> Tensor | slice:
     first, last = int(index[0]), int(index[-1])
     is_run = last - first == len(index) - 1 and bool((index.diff() == 1).all())
     return slice(first, last + 1) if is_run else index
+
+
+def _nearest(position: Tensor, last: int) -> tuple[Tensor, Tensor]:
+    # Half way between two tokens both count, or a flipped image would pick the other.
+    index = torch.stack([torch.ceil(position - 0.5), torch.floor(position + 0.5)], 1)
+    return index.long(), torch.full_like(index, 0.5)
+
+
+def _bilinear(position: Tensor, last: int) -> tuple[Tensor, Tensor]:
+    position = position.clamp(0, last)
+    first = position.floor()
+    fraction = position - first
+    index = torch.stack([first, first + 1], 1).long()
+    return index, torch.stack([1 - fraction, fraction], 1)
+
+
+def _bicubic(position: Tensor, last: int) -> tuple[Tensor, Tensor]:
+    # Keys' kernel with a = -0.75; indices beyond the border repeat the last token,
+    # as in torch.nn.functional.interpolate.
+    first = position.floor()
+    offsets = torch.arange(-1, 3, device=position.device)
+    distance = (position[:, None] - first[:, None] - offsets).abs()
+    near = (1.25 * distance - 2.25) * distance**2 + 1
+    far = -0.75 * (((distance - 5) * distance + 8) * distance - 4)
+    return (first[:, None] + offsets).long(), torch.where(distance <= 1, near, far)
+
+
+_TAPS = {"nearest": _nearest, "bilinear": _bilinear, "bicubic": _bicubic}

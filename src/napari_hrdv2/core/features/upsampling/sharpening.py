@@ -14,41 +14,24 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.features.upsampling.axis import KERNELS, Axis
+from napari_hrdv2.core.features.upsampling import INTERPOLATIONS, SHARPENED
+from napari_hrdv2.core.features.upsampling.separable import KERNELS, Axis
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.transforms import TransformSet
 
 CHANNELS_PER_CHUNK = 64  # converted to float32 at a time
-METHODS = (*KERNELS, "interleaved", "bilateral")
-INTERPOLATIONS = (
-    "nearest",
-    *(f"{method}{more}" for method in METHODS[1:] for more in ("", "+1", "+2")),
-)
-
-
-LEARNED = "naf"  # has weights of its own, which must be on the machine
-FEATUP = "jbu"  # so has this
+FEATUP = "jbu"  # has weights of its own, which must be on the machine
 _LEAST_STRIDE = 7  # FeatUp divides a stride by 16: finer ones would be all memory
 
 
 @dataclass(frozen=True)
 class Upsampling:
-    """How tokens are upsampled.
-
-    Attributes
-    ----------
-    method : str
-        "nearest", "bilinear", "bicubic", "interleaved", "bilateral", "naf" or "jbu".
-    steps : int
-        Steps of back-projection.
-    weights_hash : str
-        Fingerprint of the weights that a learned method must have; "" for any.
-    """
+    """How tokens are upsampled: what a name such as "bilateral+2" stands for."""
 
     method: str
-    steps: int = 0
-    weights_hash: str = ""
+    steps: int = 0  # of back-projection
+    weights_hash: str = ""  # that a learned method must have; "" for any
 
     @property
     def kernel(self) -> str:
@@ -72,8 +55,8 @@ def parse_interpolation(name: str) -> Upsampling:
     Raises
     ------
     ValueError
-        If it is not one of `INTERPOLATIONS`, nor "naf" or "jbu". After "naf@" and
-        "jbu@" comes the fingerprint of the weights that are asked for.
+        If it is not one of `INTERPOLATIONS`, nor "jbu@" and the fingerprint of
+        the weights that are asked for.
 
     Examples
     --------
@@ -81,13 +64,14 @@ def parse_interpolation(name: str) -> Upsampling:
     Upsampling(method='bilinear', steps=2)
     """
     learned, at, weights_hash = name.partition("@")
-    if learned in (LEARNED, FEATUP) and bool(at) == bool(weights_hash):
+    if learned == FEATUP and bool(at) == bool(weights_hash):
         return Upsampling(learned, weights_hash=weights_hash)
     if name not in INTERPOLATIONS:
+        methods = ", ".join(("nearest", *SHARPENED))
         raise ValueError(
-            f"interpolation: {name!r} is unknown; use {', '.join(METHODS)}, and all "
+            f"interpolation: {name!r} is unknown; use {methods}, and all "
             "but nearest also with +1 or +2 steps of back-projection, as in "
-            "bilinear+2; or naf or jbu"
+            "bilinear+2; or jbu"
         )
     method, _, steps = name.partition("+")
     return Upsampling(method, int(steps or 0))
@@ -106,11 +90,6 @@ def back_projected(
         patch, in the same shape.
     steps : int
         1 or 2; more amplify noise.
-
-    Returns
-    -------
-    (T, h, w, C) tensor
-        Of the same type, a copy.
 
     Notes
     -----
@@ -163,18 +142,7 @@ def on_one_grid(
     Those of another set are averaged at the token centres of the image that was not
     shifted.
 
-    Parameters
-    ----------
-    tokens : (T, h, w, C) tensor
-    shifts : TransformSet
-        T shifts.
-    rows, columns : Axis
-        Of the grid of each shift.
-
-    Returns
-    -------
-    tokens : (1, h', w', C) tensor
-    rows, columns : Axis
+    `rows` and `columns` are those of the (T, h, w, C) tokens of each of T shifts.
     """
     offsets = [copy.shift for copy in shifts.copies]
     if offsets == [(0, 0)]:

@@ -1,10 +1,8 @@
 """FeatUp's four stages as a linear map of the tokens of one image.
 
-A stage enlarges a map twice by bicubic interpolation and then mixes the 7 × 7 values
-about each pixel by kernels that depend on the image alone. The kernels of all stages
-are computed once for an image and kept in half precision. The K planes of a readout go
-through the stages as whole maps; single pixels are read backwards: what they take from
-the stage before is found first, down to the tokens.
+The kernels of all stages are computed once for an image and kept in half precision.
+The planes of a readout go through the stages as whole maps; single pixels are read
+backwards: what they take from the stage before is found first, down to the tokens.
 """
 
 from __future__ import annotations
@@ -18,8 +16,7 @@ from torch.nn import functional
 
 from napari_hrdv2.core.backbones.vit.model import IMAGENET_DEVIATION, IMAGENET_MEAN
 from napari_hrdv2.core.errors import WeightsError
-from napari_hrdv2.core.features.tiles import Tile, tiles_of
-from napari_hrdv2.core.features.upsampling.axis import Axis
+from napari_hrdv2.core.features.tiles import Needed, Tile, tiles_of
 from napari_hrdv2.core.features.upsampling.bilateral import grey_or_rgb_guide
 from napari_hrdv2.core.features.upsampling.featup import (
     RADIUS,
@@ -28,22 +25,25 @@ from napari_hrdv2.core.features.upsampling.featup import (
     Featup,
     installed_featup,
 )
+from napari_hrdv2.core.features.upsampling.separable import Axis
+from napari_hrdv2.core.features.upsampling.sharpening import (
+    FEATUP,
+    Upsampling,
+    parse_interpolation,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from napari_hrdv2.core.features.upsampling.sharpening import Upsampling
-
 FACTOR = 2**STAGES
 _BAND = 8  # values of a coarse map that 7 neighbouring fine ones are interpolated from
-Taps = tuple[Tensor, Tensor]
 # Per pixel of the finest stage: memory that is kept, and what comes on top meanwhile.
 # The coarser stages add a third.
 _KEPT_BYTES, _WORKING_BYTES = 2 * WIDTH**2 * 4 / 3, 1300
 
 
 class JbuUpsampler:
-    """FeatUp on one grid of tokens, guided by an image.
+    """FeatUp on one grid of tokens, at least 2 × 2, guided by an image.
 
     Parameters
     ----------
@@ -51,7 +51,6 @@ class JbuUpsampler:
     guide : (1 or 3, H, W) float32 tensor
         The image, nominally in 0..1, on the device of the tokens.
     rows, columns : Axis
-        Of at least two tokens each.
 
     Attributes
     ----------
@@ -63,22 +62,18 @@ class JbuUpsampler:
     ) -> None:
         self.rows, self.columns = rows, columns
         seen = _seen(guide, rows, columns)
-        self.kernels = [
-            weights.kernels(
-                stage,
-                functional.adaptive_avg_pool2d(
-                    seen, (rows.tokens << stage, columns.tokens << stage)
-                ),
-            )
-            for stage in range(1, STAGES + 1)
-        ]
+        self.kernels = []
+        for stage in range(1, STAGES + 1):
+            size = rows.tokens << stage, columns.tokens << stage
+            small = functional.adaptive_avg_pool2d(seen, size)
+            self.kernels.append(weights.kernels(stage, small))
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory that the kernels take."""
         return sum(k.numel() * k.element_size() for k in self.kernels)
 
-    def needed(self, region: Tile) -> list[tuple[Tensor, Tensor]]:
+    def needed(self, region: Tile) -> Needed:
         """Return which rows and columns of tokens are needed: all of them."""
         rows, columns = (
             torch.ones(axis.tokens, dtype=torch.bool)
@@ -87,18 +82,9 @@ class JbuUpsampler:
         return [(rows, columns)]
 
     def blocks(self, planes: Tensor, region: Tile) -> Iterator[tuple[Tile, Tensor]]:
-        """Yield the upsampled planes, in the tiles that a region touches.
+        """Yield the upsampled planes, as `SeparableUpsampler.blocks`.
 
-        Parameters
-        ----------
-        planes : (1, K, h, w) float32 tensor
-            Without the bias of the readout: the weights of a pixel do not sum to 1.
-        region : Tile
-
-        Yields
-        ------
-        Tile
-        (rows, K, columns) float32 tensor
+        The bias of a readout comes afterwards: the weights of a pixel do not sum to 1.
         """
         maps = planes[0]
         for kernels in self.kernels:
@@ -114,26 +100,25 @@ class JbuUpsampler:
 
     def sampled(self, tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Return the upsampled tokens (1, h, w, C) at N pixels, (N, C) float32."""
-        device = tokens.device
-        down, across = (
-            _pixel_taps(axis, pixels.to(device))
+        (top, down), (left, across) = (
+            _pixel_taps(axis, pixels.to(tokens.device))
             for axis, pixels in ((self.rows, rows), (self.columns, columns))
         )
-        weights = down[1][:, :, None] * across[1][:, None, :]
-        return self._gathered(tokens[0], STAGES, down[0], across[0], weights)
+        weights = down[:, :, None] * across[:, None, :]
+        return self._gathered(tokens[0], STAGES, top, left, weights)
 
     def _at(self, tokens: Tensor, stage: int, rows: Tensor, columns: Tensor) -> Tensor:
         """Return the map after a stage at some of its pixels, (N, C)."""
         if stage == 0:
             return tokens[rows, columns].float()
-        kernels = self.kernels[stage - 1]
-        above, below = (
+        (top, above), (left, below) = (
             _stage_taps(axis.tokens << (stage - 1), pixels)
             for axis, pixels in ((self.rows, rows), (self.columns, columns))
         )
-        own = kernels[:, rows, columns].float().T.view(-1, WIDTH, WIDTH)
-        weights = above[1].transpose(1, 2) @ own @ below[1]  # (N, band, band)
-        return self._gathered(tokens, stage - 1, above[0], below[0], weights)
+        own = self.kernels[stage - 1][:, rows, columns].float().T
+        own = own.view(-1, WIDTH, WIDTH)
+        weights = above.transpose(1, 2) @ own @ below  # (N, band, band)
+        return self._gathered(tokens, stage - 1, top, left, weights)
 
     def _gathered(
         self,
@@ -166,14 +151,10 @@ def _through_stage(maps: Tensor, kernels: Tensor) -> Tensor:
     return total
 
 
-def _stage_taps(coarse: int, pixels: Tensor) -> Taps:
+def _stage_taps(coarse: int, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Return what the 7 fine pixels about some pixels are interpolated from.
 
-    Returns
-    -------
-    (N, band) int64 tensor
-        Pixels of the coarse map.
-    (N, 7, band) float32 tensor
+    (N, band) pixels of the coarse map, and their (N, 7, band) weights.
     """
     last = 2 * coarse - 1
     fine = pixels[:, None] + torch.arange(-RADIUS, RADIUS + 1, device=pixels.device)
@@ -188,7 +169,7 @@ def _stage_taps(coarse: int, pixels: Tensor) -> Taps:
     return start[:, None] + torch.arange(band, device=pixels.device), spread
 
 
-def _pixel_taps(axis: Axis, pixels: Tensor) -> Taps:
+def _pixel_taps(axis: Axis, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Return which of the finest pixels a pixel of the image lies between, (N, 2)."""
     margin = (axis.patch_size - axis.stride) / 2
     last = axis.tokens * FACTOR - 1
@@ -203,12 +184,11 @@ def _pixel_taps(axis: Axis, pixels: Tensor) -> Taps:
 def _seen(guide: Tensor, rows: Axis, columns: Axis) -> Tensor:
     """Return the part of the padded image that the tokens tile, standardised."""
     pixels = guide.float().expand(3, -1, -1)
-    extra = [
+    down, right = (
         max(0, axis.padded_length - length)
         for axis, length in zip((rows, columns), guide.shape[1:], strict=True)
-    ]
-    padding = (0, extra[1], 0, extra[0])
-    pixels = functional.pad(pixels[None], padding, "reflect")[0]
+    )
+    pixels = functional.pad(pixels[None], (0, right, 0, down), "reflect")[0]
     spans = []
     for axis in (rows, columns):
         margin = (axis.patch_size - axis.stride) // 2
@@ -223,10 +203,7 @@ def _seen(guide: Tensor, rows: Axis, columns: Axis) -> Tensor:
 def jbu_cost(pixels: int, stride: int) -> tuple[int, int]:
     """Return what an image of so many pixels takes, before it starts.
 
-    Returns
-    -------
-    kept, working : int
-        Bytes of memory that stay, and that come on top while the kernels are computed.
+    Bytes that stay, and bytes on top while the kernels are computed.
     """
     finest = pixels * (FACTOR / stride) ** 2
     return round(_KEPT_BYTES * finest), round(_WORKING_BYTES * finest)
@@ -246,11 +223,10 @@ def jbu_upsampler(
             f"tokens: interpolation 'jbu' needs 2 × 2 of them and there are "
             f"{rows.tokens} × {columns.tokens}; use a larger image"
         )
-    weights = wanted_featup(upsampling)
-    return JbuUpsampler(weights, levels.to(device), rows, columns)
+    return JbuUpsampler(_wanted(upsampling), levels.to(device), rows, columns)
 
 
-def wanted_featup(upsampling: Upsampling) -> Featup:
+def _wanted(upsampling: Upsampling) -> Featup:
     """Return the weights of this machine, if they are those asked for."""
     featup = installed_featup()
     if upsampling.weights_hash not in ("", featup.hash):
@@ -259,3 +235,11 @@ def wanted_featup(upsampling: Upsampling) -> Featup:
             f"and {upsampling.weights_hash} are asked for; put that file in their place"
         )
     return featup
+
+
+def with_fingerprint(interpolation: str) -> str:
+    """Return "jbu" with the fingerprint of its weights; other methods as they are."""
+    upsampling = parse_interpolation(interpolation)
+    if upsampling.method != FEATUP:
+        return interpolation
+    return f"{FEATUP}@{_wanted(upsampling).hash}"

@@ -102,7 +102,7 @@ def test_a_last_cell_of_one_pixel_counts_for_little():
     assert 0.5 < around.max() / expected.max() < 2
 
 
-def test_surroundings_are_smooth_and_lie_where_they_belong():
+def test_context_features_are_smooth_and_lie_where_they_belong():
     rows, columns = torch.meshgrid(
         torch.arange(150.0), torch.arange(200.0), indexing="ij"
     )
@@ -149,7 +149,7 @@ def test_they_are_trusted_a_quarter_as_much():
     assert ContextFeatures(own, 16).channel_weights.tolist() == [1, 2, 4, 0.25, 0.5, 1]
 
 
-def before_surroundings(classifier):
+def before_context_features(classifier):
     """Make a classifier one that was trained when there were none."""
     half = classifier.weight.shape[1] // 2
     classifier.weight = classifier.weight[:, :half].copy()
@@ -164,11 +164,11 @@ def test_a_classifier_from_before_is_told_to_be_trained_again(name, tmp_path):
     computed = compute_features(image, load_backbone(name, device="cpu"))
     labels = np.zeros((40, 50), int)
     labels[5:9, 5:40], labels[30:34, 5:40] = 1, 2
-    classifier = before_surroundings(PixelClassifier().fit(computed, labels))
+    classifier = before_context_features(PixelClassifier().fit(computed, labels))
     classifier.save(tmp_path / "old.safetensors")
     old = PixelClassifier.load(tmp_path / "old.safetensors")
     with pytest.raises(
-        ValueError, match=f"{name} has surroundings now.*train it again"
+        ValueError, match=f"{name} has context features now.*train it again"
     ):
         old.predict(computed)
     again = old.fit(computed, labels).predict(computed)
