@@ -36,6 +36,7 @@ docs: $(VENV)/.test
 
 bench: $(VENV)/.headless
 	$(BIN)/napari-hrdv2 bench
+	$(BIN)/python benchmarks/measure.py
 
 system:
 	.ci/system-packages $(QT_PACKAGES)

@@ -21,7 +21,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import interpolate
 
-from napari_hrdv2.cli import measure as bench
+import measure
+from napari_hrdv2.cli import bench
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.high_resolution import HighResFeatures
@@ -58,38 +59,43 @@ def naive_stroke(dense: torch.Tensor, labels: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Print the table."""
     warnings.filterwarnings("ignore", category=UserWarning)
-    machine = bench.describe_machine()
+    machine = bench.machine()
     print(
-        f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; "
-        f"{bench.SIZE}² px, ViT-S/14 (random weights), {bench.TRANSFORMS}"
+        f"{machine['system']}, {machine['cores']} cores, torch {machine['torch']}; "
+        f"{measure.SIZE}² px, ViT-S/14 (random weights), {measure.TRANSFORMS}"
     )
     rates = bench.matmul_rates()
-    features, figures = bench.measure_features(rates)
+    features, figures = measure.measure_features(rates)
     tokens = features.nbytes / 1e6
 
-    ours = bench.measure_strokes(features)
-    painter = bench.Painter.for_features(features)
-    painter.paint(bench.LABELLED)
+    truth = measure.separable_truth(features)
+    ours = bench.stroke_milliseconds(features, truth)
+    ours_peak = measure.peak_memory(lambda: bench.stroke_milliseconds(features, truth))
+    labels, rng = np.zeros(truth.shape, np.uint8), np.random.default_rng(0)
+    while np.count_nonzero(labels) < bench.LABELLED:
+        bench.paint(labels, truth, rng)
+    building, seconds = 0.0, []
 
-    resident = bench.reset_peak_memory()
-    begin = time.perf_counter()
-    dense = naive_map(features)
-    building = time.perf_counter() - begin
-    seconds = []
-    for _ in range(NAIVE_STROKES):
-        painter.stroke()
+    def naive_way() -> None:
+        nonlocal building
         begin = time.perf_counter()
-        naive_stroke(dense, painter.labels)
-        seconds.append(time.perf_counter() - begin)
+        dense = naive_map(features)
+        building = time.perf_counter() - begin
+        for _ in range(NAIVE_STROKES):
+            bench.paint(labels, truth, rng)
+            begin = time.perf_counter()
+            naive_stroke(dense, labels)
+            seconds.append(time.perf_counter() - begin)
+
+    naive_peak = measure.peak_memory(naive_way)
     naive = 1e3 * float(np.median(seconds))
-    naive_peak = (bench.peak_memory() - resident) / 1e6
 
     vit = figures["seconds"] * (1 - figures["overhead"])
     outside = figures["seconds"] * figures["overhead"]
     print(f"{'':34}{'ours':>10}{'naive':>10}{'ratio':>8}")
     for name, mine, theirs in (
         ("stroke to segmentation, ms", ours["total"], naive),
-        ("memory on top of the tokens, MB", ours["peak_megabytes"], naive_peak),
+        ("memory on top of the tokens, MB", ours_peak / 1e6, naive_peak / 1e6),
         ("features without the ViT, s", outside, building),
         ("features in all, s", figures["seconds"], vit + building),
     ):

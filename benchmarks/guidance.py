@@ -33,8 +33,8 @@ from napari_hrdv2.core.guidance import (
     uncertainty_of,
 )
 from napari_hrdv2.core.measure.scores import mean_iou
-from napari_hrdv2.core.samples.random import draw_scribbles
 from napari_hrdv2.files import read_image, read_labels
+from samples import draw_scribbles
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.base import Features

@@ -27,10 +27,11 @@ from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_hrdv2.cli import measure
-from napari_hrdv2.core.samples import make_sample
+import measure
+from napari_hrdv2.cli.bench import machine, matmul_rates
 from napari_hrdv2.session import FeatureOptions
 from napari_hrdv2.widgets import SegmentationWidget
+from samples import make_sample
 
 STROKES, LONG_STROKES, LONG_SIZE = 30, 200, 4096
 PAINTED = 5000  # px before the first stroke that counts
@@ -152,7 +153,7 @@ class Truth:
 def strokes() -> None:
     """Time strokes on 1 megapixel with tokens of ViT-S/14."""
     sample = make_sample("grains", (measure.SIZE, measure.SIZE))
-    features, _ = measure.measure_features(measure.matmul_rates())
+    features, _ = measure.measure_features(matmul_rates())
     hand = Hand(sample.image)
     use_features(hand, features)
     time_strokes(hand, Truth(sample.labels, np.random.default_rng(0)), "ViT-S/14")
@@ -280,7 +281,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("strokes", "heartbeat", "long"), nargs="+")
     application = QApplication.instance() or QApplication([])
-    print(measure.describe_machine())
+    print(machine())
     for what in parser.parse_args().what:
         {"strokes": strokes, "heartbeat": heartbeat, "long": long}[what]()
     application.quit()

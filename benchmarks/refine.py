@@ -23,8 +23,8 @@ import numpy as np
 import napari_hrdv2 as hr
 from napari_hrdv2.core.measure.scores import iou_per_class
 from napari_hrdv2.core.postprocess.refinement import Refinement, refine
-from napari_hrdv2.core.samples import make_sample
 from napari_hrdv2.files import read_image, read_labels
+from samples import make_sample
 
 SETTINGS = [
     Refinement(),

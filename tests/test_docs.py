@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_hrdv2.core.samples import make_sample
+from micrographs import make_sample
 
 TOP = Path(__file__).parents[1]
 PAGES = [

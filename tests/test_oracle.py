@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.samples import make_sample
+from micrographs import make_sample
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "oracle.py"
 SPEC = importlib.util.spec_from_file_location("oracle", FILE)

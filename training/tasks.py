@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from micrographs import draw_scribbles, random_micrograph
 from napari_hrdv2.core.backbones.embedded.backbone import bank_planes, standardised
 from napari_hrdv2.core.backbones.filters import filter_names
-from napari_hrdv2.core.samples.random import draw_scribbles, random_micrograph
 
 BANK_CHANNELS = len(filter_names(3))  # grey pictures fill the rest with zeros
 SUPPORT_PER_CLASS, QUERY = 384, 2048

@@ -21,14 +21,14 @@ from collections import deque
 from pathlib import Path
 
 import torch
-from head import RidgeHead, balanced_loss
-from tasks import BANK_CHANNELS, Batch, Pixels, read, stream
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from head import RidgeHead, balanced_loss
 from napari_hrdv2.core.backbones.embedded.network import ConvNet, ConvNetConfig
 from napari_hrdv2.core.backbones.embedded.weights import load_weights, save_weights
 from napari_hrdv2.core.devices import choose_precision
+from tasks import BANK_CHANNELS, Batch, Pixels, read, stream
 
 PEAK_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 1e-2, 300
 WITHOUT_BANK = 0.2  # how often the features must do without the filter bank

@@ -18,11 +18,11 @@ from collections.abc import Iterator
 import numpy as np
 
 import napari_hrdv2 as hr
+from micrographs import draw_scribbles, random_micrograph
 from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone
 from napari_hrdv2.core.backbones.embedded.network import STRIDE
 from napari_hrdv2.core.features.context import ContextFeatures
 from napari_hrdv2.core.measure.scores import mean_iou
-from napari_hrdv2.core.samples.random import draw_scribbles, random_micrograph
 
 FIRST_SEED = 1 << 62  # training draws its seeds below
 STROKES = (1, 2, 4)

@@ -2,6 +2,7 @@
 
 Run with an X server that has nothing else on it::
 
+    export PYTHONPATH=training  # for the made micrographs
     xvfb-run -a -s "-screen 0 1280x800x24" python docs/images/make_backbones.py OUT
 
 The weights are random. Regions do not depend on them; attention does, and is not shown.
@@ -18,7 +19,7 @@ import napari
 from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QApplication, QScrollArea, QToolButton
 
-from napari_hrdv2.core.samples import make_sample
+from micrographs import make_sample
 from napari_hrdv2.widgets import SegmentationWidget
 from napari_hrdv2.widgets.demo import DOCK_NAME
 

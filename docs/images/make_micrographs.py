@@ -1,4 +1,9 @@
-"""Draw micrographs.png: what the generator makes to train on."""
+"""Draw micrographs.png: what the generator makes to train on.
+
+Run with::
+
+    PYTHONPATH=training python docs/images/make_micrographs.py
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from napari_hrdv2.core.samples.random import draw_scribbles, random_micrograph
+from micrographs import draw_scribbles, random_micrograph
 
 ROWS, COLUMNS, SIZE, GAP = 4, 4, 160, 6
 COLORS = np.array(

@@ -2,6 +2,7 @@
 
 Run with an X server that has nothing else on it::
 
+    export PYTHONPATH=training  # for the made micrographs
     xvfb-run -a -s "-screen 0 1280x800x24" python docs/images/make_story.py OUT
     … make_story.py OUT --case ID --cases DIR  # on a micrograph of an evaluation set
 
@@ -27,7 +28,7 @@ import tifffile
 from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QApplication, QScrollArea, QWidget
 
-from napari_hrdv2.core.samples import make_sample
+from micrographs import make_sample
 from napari_hrdv2.files import read_image, read_labels, write_labels
 from napari_hrdv2.widgets import SegmentationWidget
 from napari_hrdv2.widgets.demo import DOCK_NAME

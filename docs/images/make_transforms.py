@@ -1,4 +1,9 @@
-"""Draw transforms.png: what each transform set does to an ideal token map."""
+"""Draw transforms.png: what each transform set does to an ideal token map.
+
+Run with::
+
+    PYTHONPATH=training python docs/images/make_transforms.py
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from micrographs import make_sample
 from napari_hrdv2 import compute_features
 from napari_hrdv2.core.features.transforms import TransformSet, parse_transforms
-from napari_hrdv2.core.samples import make_sample
 
 PATCH = 14
 CASES = (

@@ -124,7 +124,23 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch) -> None:
 
 def test_results_never_hold_numbers_that_json_has_not(command, monkeypatch) -> None:
     monkeypatch.setattr(
-        "napari_hrdv2.cli.measure.run", lambda say: {"share": float("nan")}
+        "napari_hrdv2.cli.bench.measure", lambda: {"machine": {"share": float("nan")}}
     )
     outcome = command("bench", "--json")
     assert (outcome.code, outcome.out) == (1, "")
+
+
+def test_the_bench_prints_rates_memory_and_the_parts_of_a_stroke(
+    command, monkeypatch
+) -> None:
+    from napari_hrdv2.cli import bench
+
+    monkeypatch.setattr(bench, "STROKES", 1)
+    monkeypatch.setattr(bench, "matmul_rates", lambda: {"float32": 2e9})
+    figures = command("bench", "--json").json
+    assert figures["machine"]["cores"] > 0
+    assert figures["matmul_gflops"] == {"float32": 2.0}
+    assert figures["embedded_features"].keys() == {"seconds", "peak_megabytes"}
+    parts = figures["stroke_milliseconds"]
+    assert list(parts) == ["total", "gather", "refit", "predict"]
+    assert all(milliseconds > 0 for milliseconds in parts.values())

@@ -336,6 +336,21 @@ def test_radius_and_strength_repeat_a_window_s_smoothing(
     assert asked == [Refinement("guided", 3, 1.0)] * 2
 
 
+def test_a_download_shows_a_bar_in_a_terminal(
+    command, classifier: Path, image: Path, tmp_path: Path, monkeypatch
+) -> None:
+    def download(name: str, *, progress, **options):
+        progress(1, 2)
+        return load_backbone(name)
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("napari_hrdv2.core.backbones.loading.load_backbone", download)
+    outcome = command("apply", classifier, image, "--out", tmp_path / "o")
+    assert outcome.code == 0, outcome.err
+    assert "downloading embedded" in outcome.err
+    assert " 50%" in outcome.err
+
+
 @pytest.mark.parametrize("option", [["--radius", 0], ["--strength", 2]])
 def test_a_smoothing_that_cannot_be_is_refused(
     command, classifier: Path, image: Path, tmp_path: Path, option

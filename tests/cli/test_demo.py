@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from napari_hrdv2.core.samples import Sample, make_sample
+from micrographs import make_sample
 from napari_hrdv2.files import read_image, read_labels
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.samples import Sample
 
 
 @pytest.fixture
 def small_sample(monkeypatch) -> Sample:
     """The demo's micrograph, made small."""
     sample = make_sample("particles", (80, 96))
-    monkeypatch.setattr("napari_hrdv2.core.samples.make_sample", lambda kind: sample)
+    monkeypatch.setattr("napari_hrdv2.core.samples.example", lambda: sample)
     return sample
 
 
@@ -55,16 +59,16 @@ def test_the_demo_reports_as_json(
     assert all(Path(path).is_file() for path in result["outputs"])
 
 
-def test_an_unknown_kind_is_refused(command, tmp_path: Path) -> None:
-    outcome = command("demo", "--kind", "cheese", "--out", tmp_path / "demo")
-    assert outcome.code == 1
-    assert "'cheese' is not one of" in outcome.err
+def test_the_demo_makes_the_example_and_nothing_else(command) -> None:
+    outcome = command("demo", "--kind", "stain")
+    assert outcome.code == 2
+    assert "--kind" in outcome.err
 
 
 def test_the_picture_shows_strokes_and_truth_in_the_classes_colours(
     tmp_path: Path,
 ) -> None:
-    from napari_hrdv2.cli.figure import write_picture
+    from napari_hrdv2.cli.demo import write_picture
 
     sample = make_sample("particles", (64, 64))
     colors = {1: "#ff0000", 2: "#00ff00"}
@@ -80,10 +84,11 @@ def test_the_picture_shows_strokes_and_truth_in_the_classes_colours(
 
 def test_the_window_s_command_ends_with_json_too(command, monkeypatch) -> None:
     opened = []
-    monkeypatch.setattr("napari_hrdv2.cli.demo_window.launch", opened.append)
-    result = command("demo", "--gui", "--kind", "stain", "--json")
+    monkeypatch.setattr("napari_hrdv2.widgets.launch_demo", lambda: opened.append(1))
+    monkeypatch.setenv("DISPLAY", ":0")
+    result = command("demo", "--gui", "--json")
     assert result.json == {"outputs": []}
-    assert opened == ["stain"]
+    assert opened == [1]
 
 
 def test_a_file_is_no_folder_for_the_pictures(command, tmp_path: Path) -> None:
@@ -91,3 +96,14 @@ def test_a_file_is_no_folder_for_the_pictures(command, tmp_path: Path) -> None:
     outcome = command("demo", "--out", tmp_path / "im.png")
     assert outcome.code == 1
     assert outcome.err.endswith("im.png is a file; give a folder\n")
+
+
+def test_the_demo_without_a_display_is_refused_in_one_sentence(
+    command, monkeypatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    outcome = command("demo", "--gui")
+    assert outcome.code == 1
+    assert "there is no display" in outcome.err

@@ -78,7 +78,7 @@ def _complaint(outcome) -> str:
 
 @pytest.mark.parametrize(
     ("value", "complaint"),
-    [(0, "bad.tif is labelled; draw"), (2, "bad.tif has strokes of class 2 only")],
+    [(0, "bad.tif is labelled; draw"), (2, "bad.tif has scribbles of class 2 only")],
 )
 def test_two_classes_of_strokes_are_needed(
     command, image: Path, value: int, complaint: str

@@ -1,9 +1,6 @@
 """What the feature panel shows."""
 
-import pytest
 from qtpy.QtCore import Qt
-
-from napari_hrdv2.cli import demo_window as _demo_gui
 
 
 def test_the_name_and_state_of_every_backbone_can_be_read(
@@ -122,14 +119,6 @@ def test_grey_levels_of_a_loaded_classifier_are_shown(bench, tmp_path):
     bench.settle()
     bench.paint((30,), (20,), 2)
     bench.wait(lambda: "Grey levels" not in bench.widget.features.cost.text())
-
-
-def test_the_demo_without_a_display_is_refused_in_one_sentence(monkeypatch):
-    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("sys.platform", "linux")
-    with pytest.raises(OSError, match="there is no display"):
-        _demo_gui.launch("grains")
 
 
 def test_a_backbone_from_a_file_says_so(bench):

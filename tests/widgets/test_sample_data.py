@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-MADE = ("grains", "particles", "spinodal", "fibres", "lamellae", "stain")
+MADE = ("grains",)
 BUNDLED = ("immunohistochemistry", "cell", "retina")
 PLUGIN = "napari-hrdv2"
 
@@ -34,18 +34,18 @@ def test_bundled_images_need_no_download(name):
 def test_scribbles_of_a_sample_are_painted_on(make_napari_viewer, make_bench):
     viewer = make_napari_viewer()
     bench = make_bench(viewer)
-    viewer.open_sample(PLUGIN, "stain")
+    viewer.open_sample(PLUGIN, "grains")
     bench.wait(lambda: bench.controller.link.scribbles is not None)
-    assert bench.names == ["stain", "Ground truth", "Scribbles"]
+    assert bench.names == ["grains", "Ground truth", "Scribbles"]
     assert not viewer.layers["Ground truth"].visible
-    assert bench.session.classes[3].name == "nucleus"
+    assert bench.session.classes[3].name == "bainite"
 
 
 def test_a_sample_is_segmented_once_its_features_are_there(
     make_napari_viewer, make_bench
 ):
     viewer = make_napari_viewer()
-    viewer.open_sample(PLUGIN, "particles")
+    viewer.open_sample(PLUGIN, "grains")
     bench = make_bench(viewer)
     bench.compute()
     bench.wait(lambda: "Segmentation" in bench.names)

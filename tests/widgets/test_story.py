@@ -65,7 +65,7 @@ def test_the_story_of_a_segmentation(make_napari_viewer, make_bench):
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(1280, 800)
     bench = make_bench(viewer)
-    viewer.open_sample("napari-hrdv2", "particles")
+    viewer.open_sample("napari-hrdv2", "grains")
     bench.wait(lambda: "Scribbles" in bench.names)
     bench.scribbles.data = np.zeros_like(bench.scribbles.data)
     hand, panel = Hand(bench), bench.widget

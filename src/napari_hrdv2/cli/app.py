@@ -15,6 +15,7 @@ from napari_hrdv2.cli.backbones import backbones
 from napari_hrdv2.cli.bench import bench
 from napari_hrdv2.cli.demo import demo
 from napari_hrdv2.cli.evaluate import evaluate
+from napari_hrdv2.cli.options import expanded
 from napari_hrdv2.cli.segment import segment
 from napari_hrdv2.core.errors import EXPECTED, explained
 
@@ -23,12 +24,12 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     add_completion=False,
-    help="Segment micrographs from a few strokes.",
+    help="Segment micrographs from a few scribbles.",
     epilog="Exit codes: 0 success, 1 bad input, 2 wrong usage, 130 stopped by hand.",
     rich_markup_mode=None,
 )
 for command in (demo, segment, apply, evaluate, bench):
-    app.command()(command)
+    app.command()(expanded(command))
 app.add_typer(backbones, name="backbones")
 
 

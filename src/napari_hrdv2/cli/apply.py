@@ -1,17 +1,22 @@
-"""``apply``: a trained classifier on many micrographs."""
+"""``apply``: a trained classifier on many micrographs, here or on a dask cluster."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_hrdv2.cli import options as options
-from napari_hrdv2.cli.report import Report
+from napari_hrdv2.cli import shared
+from napari_hrdv2.cli.options import Device, Json, RefinementChoices, Weights
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.batch.apply import Applied, ApplyRequest
+    from napari_hrdv2.core.features.options import FeatureOptions
+    from napari_hrdv2.core.postprocess.refinement import Refinement
+    from napari_hrdv2.session.batch.apply import Applied, Job
 
 
 def apply(
@@ -24,52 +29,64 @@ def apply(
     ],
     scheduler: Annotated[
         str | None,
-        typer.Option(help="A dask scheduler that shares the work.", metavar="ADDRESS"),
+        typer.Option(help="A dask scheduler that spreads the work.", metavar="ADDRESS"),
     ] = None,
-    device: options.Device = "auto",
-    weights: options.Weights = None,
-    smoothing: options.Smoothing = "none",
-    radius: options.Radius = 8,
-    strength: options.Strength = 0.5,
-    min_object: options.MinObject = 0,
-    fill_holes: options.FillHoles = 0,
-    as_json: options.Json = False,
+    device: Device = "auto",
+    weights: Weights = None,
+    *,
+    refinement: RefinementChoices,
+    as_json: Json = False,
 ) -> None:
     """Segment micrographs with a classifier, on the features it was trained on."""
-    from napari_hrdv2.cli.features import make_folder, refinement_of
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.files import image_files
-    from napari_hrdv2.session.batch.apply import TABLE, ApplyRequest, jobs_for
+    from napari_hrdv2.session.batch.apply import (
+        TABLE,
+        jobs_for,
+        segment_file,
+        write_table,
+    )
 
-    report = Report(as_json)
-    refinement = refinement_of(smoothing, min_object, fill_holes, radius, strength)
+    report = shared.Report(as_json)
+    refine = refinement.refinement()
     trained = PixelClassifier.load(classifier)
-    FeatureOptions.of(
-        trained.part_options
-    )  # what cannot be used is told before all else
+    options = FeatureOptions.of(trained.part_options, device, weights)
     files = image_files(images)
     if not files:
         raise ValueError(f"{', '.join(map(str, images))}: there are no images in there")
-    make_folder(out)
-    request = ApplyRequest(
-        jobs_for(files, out), out / TABLE, trained, device, weights, refinement
-    )
+    shared.make_folder(out)
+    jobs = jobs_for(files, out)
     if scheduler is None:
-        results = _apply_here(request, report)
+        backbone = shared.load(options, report)
+        results: Iterator[Applied] = (
+            segment_file(job, trained, backbone, options, refinement=refine)
+            for job in jobs
+        )
     else:
-        results = _apply_there(request, report, scheduler, classifier)
-    failed = [result for result in results if result.error]
-    tables = [str(request.table)] if len(failed) < len(results) else []
-    for table in tables:
-        report.say(f"wrote {table}")
+        results = _on_cluster(scheduler, jobs, classifier, options, refine)
+
+    done: list[Applied] = []
+    failed: list[Applied] = []
+    tables: list[str] = []
+    try:
+        for result in results:
+            if result.error:
+                failed.append(result)
+                report.complain(result.error)
+            else:
+                done.append(result)
+                report.say(f"{result.job.file} -> {result.outputs[0]}")
+    finally:  # after Ctrl-C the table has what was done before
+        if done:
+            done.sort(key=lambda result: jobs.index(result.job))
+            write_table(out / TABLE, done, trained)
+            tables = [str(out / TABLE)]
+            report.say(f"wrote {tables[0]}")
     report.finish(
         {
-            "images": [_as_json(result) for result in results if not result.error],
-            "failed": [
-                {"image": str(result.job.file), "error": result.error}
-                for result in failed
-            ],
+            "images": [_as_json(result) for result in done],
+            "failed": [{"image": str(r.job.file), "error": r.error} for r in failed],
             "outputs": tables,
         }
     )
@@ -77,60 +94,71 @@ def apply(
         raise ValueError(f"{len(failed)} of {len(files)} images could not be segmented")
 
 
-def _apply_here(request: ApplyRequest, report: Report) -> list[Applied]:
-    """Answer the request; after Ctrl-C the table has what was done before."""
-    from napari_hrdv2.session.tasks.context import compute
-
-    name = "+".join(part.backbone for part in request.classifier.part_options)
-    draw = report.progress(f"downloading {name}")
-
-    def show(stage: str, done: int, total: int) -> None:
-        if stage == "Loading":
-            draw(done, total)
-
-    def say(result: Applied) -> None:
-        _say(result, report)
-
-    results: list[Applied] = compute(request, progress=show, partial=say)
-    return results
-
-
-def _apply_there(
-    request: ApplyRequest, report: Report, scheduler: str, classifier: Path
-) -> list[Applied]:
-    """Let the workers of a cluster do it; the table is written when all is done."""
-    from napari_hrdv2.cli.apply_cluster import segment_on_cluster
-    from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.session.batch.apply import write_table
-
-    parts = request.classifier.part_options
-    chosen = FeatureOptions.of(parts, request.device, request.weights)
-    refinement = request.refinement
-    assert refinement is not None
-    results = []
-    for result in segment_on_cluster(
-        scheduler, request.jobs, classifier, chosen, refinement
-    ):
-        _say(result, report)
-        results.append(result)
-    results.sort(key=lambda result: request.jobs.index(result.job))
-    done = [result for result in results if not result.error]
-    if done:
-        write_table(request.table, done, request.classifier)
-    return results
-
-
-def _say(result: Applied, report: Report) -> None:
-    if result.error:
-        report.complain(result.error)
-    else:
-        report.say(f"{result.job.file} -> {result.outputs[0]}")
-
-
 def _as_json(result: Applied) -> dict[str, Any]:
     return {
         "image": str(result.job.file),
-        "phase_fractions": {str(i): share for i, share in result.fractions.items()},
+        "phase_fractions": shared.by_id(result.fractions),
         "seconds": round(result.seconds, 3),
         "outputs": [str(path) for path in result.outputs],
     }
+
+
+def _on_cluster(
+    address: str,
+    jobs: Sequence[Job],
+    classifier: Path,
+    options: FeatureOptions,
+    refinement: Refinement,
+) -> Iterator[Applied]:
+    """Yield the results of the workers as they come; all see the same files."""
+    from napari_hrdv2.core.errors import explained
+    from napari_hrdv2.session.batch.apply import Applied, Job
+
+    try:
+        from distributed import Client, as_completed
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "--scheduler: dask.distributed is not installed; install it with "
+            'pip install "napari-hrdv2[distributed]"'
+        ) from error
+    try:
+        client = Client(address, timeout="10s", set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"--scheduler: {address} cannot be reached: {explained(error)}"
+        ) from error
+    with client:
+        pending = {}
+        for job in jobs:
+            there = Job(job.file.resolve(), job.target.resolve())
+            file = str(classifier.resolve())
+            future = client.submit(
+                _on_worker, there, file, options, refinement, pure=False
+            )
+            pending[future] = job
+        for future in as_completed(list(pending), loop=client.loop):
+            job = pending[future]
+            if future.status != "finished":  # a worker died, or has no napari-hrdv2
+                yield Applied(job, error=f"{job.file}: {future.exception()}")
+                continue
+            result = future.result()
+            names = tuple(job.target.with_name(path.name) for path in result.outputs)
+            yield replace(result, job=job, outputs=names)
+
+
+def _on_worker(
+    job: Job, classifier: str, options: FeatureOptions, refinement: Refinement
+) -> Applied:
+    from napari_hrdv2.session.batch.apply import segment_file
+
+    changed = Path(classifier).stat().st_mtime_ns
+    trained, backbone = _loaded(classifier, changed, options)
+    return segment_file(job, trained, backbone, options, refinement=refinement)
+
+
+@lru_cache(maxsize=2)
+def _loaded(classifier: str, changed: int, options: FeatureOptions) -> tuple[Any, Any]:
+    """Classifier and backbone, loaded once by each worker; `changed` is its time."""
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+
+    return PixelClassifier.load(classifier), options.load()

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_hrdv2.cli import options as options
-from napari_hrdv2.cli.report import Report
+from napari_hrdv2.cli.options import Json
+from napari_hrdv2.cli.shared import Report, say_licences
 
 backbones = typer.Typer(rich_markup_mode=None)
 Names = Annotated[
@@ -20,7 +20,7 @@ Names = Annotated[
 
 
 @backbones.callback(invoke_without_command=True)
-def list_backbones(context: typer.Context, as_json: options.Json = False) -> None:
+def list_backbones(context: typer.Context, as_json: Json = False) -> None:
     """List the backbones: channels, patch size, licence, download, source and state.
 
     The state is ready (nothing is needed), cached (on this machine), download, gated
@@ -72,9 +72,8 @@ def list_backbones(context: typer.Context, as_json: options.Json = False) -> Non
 
 
 @backbones.command()
-def download(names: Names, as_json: options.Json = False) -> None:
+def download(names: Names, as_json: Json = False) -> None:
     """Download weights into the Hub's cache; what is there already stays."""
-    from napari_hrdv2.cli.features import say_licences
     from napari_hrdv2.core.backbones import backbone_info, files_of
 
     report = Report(as_json)
@@ -93,13 +92,12 @@ def download(names: Names, as_json: options.Json = False) -> None:
 def export_file(
     names: Names,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")],
-    as_json: options.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Write weights into one file, for a machine without a network.
 
     What is not on this machine is downloaded. `backbones import` reads the file there.
     """
-    from napari_hrdv2.cli.features import say_licences
     from napari_hrdv2.core.backbones import export_weights
 
     report = Report(as_json)
@@ -122,7 +120,7 @@ def import_file(
             metavar="FOLDER",
         ),
     ] = None,
-    as_json: options.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Take the weights of an exported file; its checksums are verified first."""
     from napari_hrdv2.core.backbones import import_weights

@@ -1,127 +1,184 @@
-"""``demo``: a micrograph segmented from its strokes, with nothing to download."""
+"""``demo``: the example micrograph segmented from its scribbles; no download."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_hrdv2.cli import options as options
-from napari_hrdv2.cli.report import Report
+from napari_hrdv2.cli import shared
+from napari_hrdv2.cli.options import FeatureChoices, Json
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_hrdv2.core.samples import Sample
+
+_MARGIN, _GAP, _CAPTION, _LEGEND = 24, 16, 40, 60  # px of the picture
+_PAPER, _INK, _PALE = "#ffffff", "#1f2933", "#66727f"
 
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="The folder for the pictures.")
+        Path, typer.Option("--out", "-o", help="The folder for the results.")
     ] = Path("demo"),
     gui: Annotated[
-        bool,
-        typer.Option(
-            "--gui", help="Show it in napari; of the options, --kind alone counts."
-        ),
+        bool, typer.Option("--gui", help="Show it in napari; no other option counts.")
     ] = False,
-    kind: Annotated[
-        str, typer.Option(help="The micrograph: grains, particles, stain, random, …")
-    ] = "grains",
-    backbone: options.BackboneName = "embedded",
-    transforms: options.Transforms = "auto",
-    stride: options.Stride = None,
-    interpolation: options.Interpolation = "bilinear",
-    debias: options.Debias = "none",
-    device: options.Device = "auto",
-    weights: options.Weights = None,
-    as_json: options.Json = False,
+    *,
+    features: FeatureChoices,
+    as_json: Json = False,
 ) -> None:
-    """Make a sample micrograph, train on its strokes, segment it, show it."""
-    report = Report(as_json)
-    if gui:
-        from napari_hrdv2.cli.demo_window import launch
+    """Segment the example micrograph from its scribbles, and draw the result."""
+    from napari_hrdv2.core.measure.scores import mean_iou, phase_fractions
+    from napari_hrdv2.core.samples import example
 
-        launch(kind)
+    report = shared.Report(as_json)
+    if gui:
+        open_window()
         report.finish({"outputs": []})
         return
-    from napari_hrdv2.cli.features import featurise, load, make_folder
-    from napari_hrdv2.cli.figure import write_picture
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.core.measure.scores import mean_iou, phase_fractions
-    from napari_hrdv2.core.samples import make_sample
-    from napari_hrdv2.files import ImageFile
-    from napari_hrdv2.session.batch.apply import class_colors, write_segmentation
-
-    sample = make_sample(kind)
-    ids = range(1, len(sample.class_names) + 1)
-    names = dict(zip(ids, sample.class_names, strict=True))
-    make_folder(out)
-
+    sample = example()
+    names = dict(enumerate(sample.class_names, start=1))
+    shared.make_folder(out)
     start = time.perf_counter()
-    chosen = FeatureOptions(
-        backbone,
-        transforms,
-        stride,
-        device,
-        weights,
-        interpolation=interpolation,
-        debias=debias,
+    options = features.options()
+    made, classifier = shared.train(
+        sample.image,
+        sample.scribbles,
+        shared.load(options, report),
+        options,
+        report,
     )
-    features = featurise(sample.image, load(chosen, report), chosen, report)
-    classifier = PixelClassifier().fit(features, sample.scribbles)
-    classifier.class_names = names
-    classifier.class_colors = class_colors(classifier)
-    segmentation = classifier.predict(features)
+    segmentation = classifier.predict(made)
     seconds = time.perf_counter() - start
+    classifier.class_names = names
+    outputs = _write(out, sample, segmentation, classifier)
 
     unseen = sample.scribbles == 0
-    miou = mean_iou(sample.labels[unseen], segmentation[unseen], list(ids))
-    fractions, truth = phase_fractions(segmentation), phase_fractions(sample.labels)
-    path = out / "segmentation.tif"
-    outputs = write_segmentation(
-        path, segmentation, classifier, ImageFile(sample.image)
-    )
-    outputs += _write_inputs(out, sample, classifier.class_colors)
-    entry = out / "demo.png"
-    write_picture(entry, sample, segmentation, classifier.class_colors, miou)
-
+    miou = mean_iou(sample.labels[unseen], segmentation[unseen], list(names))
+    picture = out / "demo.png"
+    write_picture(picture, sample, segmentation, classifier.class_colors, miou)
     height, width = sample.labels.shape
     report.say(
-        f"A sample micrograph ({kind}, {width} × {height}), {(~unseen).mean():.1%} of "
-        f"it under strokes, segmented with {backbone} features in {seconds:.1f} s."
+        f"The example micrograph ({sample.kind}, {width} × {height}), "
+        f"{(~unseen).mean():.1%} of it under scribbles, segmented with "
+        f"{options.backbone} features in {seconds:.1f} s."
     )
-    report.say(f"mIoU on the pixels without a stroke: {miou:.3f}")
+    report.say(f"mIoU on the pixels without a scribble: {miou:.3f}")
     report.say("phase fractions (true):")
+    found, true = phase_fractions(segmentation), phase_fractions(sample.labels)
     wide = max(map(len, names.values()))
     for i, name in names.items():
-        report.say(
-            f"  {name:<{wide}}  {fractions.get(i, 0):6.1%}  ({truth.get(i, 0):.1%})"
-        )
-    report.say(f"The picture is {entry}")
+        report.say(f"  {name:<{wide}}  {found.get(i, 0):6.1%}  ({true[i]:.1%})")
+    report.say(f"The picture is {picture}")
     report.finish(
         {
             "miou": miou,
-            "phase_fractions": {str(i): share for i, share in fractions.items()},
-            "class_names": {str(i): name for i, name in names.items()},
+            "phase_fractions": shared.by_id(found),
+            "class_names": shared.by_id(names),
             "seconds": round(seconds, 3),
-            "outputs": [str(entry), *map(str, outputs)],
+            "outputs": [str(picture), *map(str, outputs)],
         }
     )
 
 
-def _write_inputs(out: Path, sample: Sample, colors: dict[int, str]) -> list[Path]:
-    """Write what `segment` needs to do the same again."""
+def open_window() -> None:
+    """Open napari with the plugin and the example; return when it closes."""
+    names = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if sys.platform.startswith("linux") and not any(map(os.environ.get, names)):
+        raise OSError(  # Qt would end the whole process
+            "--gui: there is no display (DISPLAY and WAYLAND_DISPLAY are not set); "
+            "start it in a desktop session, or leave --gui out"
+        )
+    try:
+        from napari_hrdv2.widgets import launch_demo
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"--gui: napari is not complete here ({error.name} is missing); install it "
+            'with pip install "napari-hrdv2[all]"'
+        ) from error
+    launch_demo()
+
+
+def _write(
+    out: Path, sample: Sample, segmentation: NDArray[Any], classifier: Any
+) -> list[Path]:
+    """Write the segmentation, and what `segment` needs to do the same again."""
     import tifffile
 
     from napari_hrdv2.core.atomic import atomic_path
-    from napari_hrdv2.files import write_labels
+    from napari_hrdv2.files import ImageFile, write_labels
+    from napari_hrdv2.session.batch.apply import class_colors, write_segmentation
 
-    names = dict(enumerate(sample.class_names, start=1))
+    names, colors = classifier.class_names, class_colors(classifier)
+    classifier.class_colors = colors
+    source = ImageFile(sample.image)
+    outputs = write_segmentation(
+        out / "segmentation.tif", segmentation, classifier, source
+    )
     image, scribbles = out / "micrograph.tif", out / "scribbles.tif"
-    photometric = "rgb" if sample.image.ndim == 3 else "minisblack"
     with atomic_path(image) as temporary:
-        tifffile.imwrite(temporary, sample.image, photometric=photometric)
+        tifffile.imwrite(temporary, sample.image)
     write_labels(scribbles, sample.scribbles, class_names=names, class_colors=colors)
-    return [image, scribbles]
+    return [*outputs, image, scribbles]
+
+
+def write_picture(
+    path: Path,
+    sample: Sample,
+    segmentation: NDArray[Any],
+    colors: dict[int, str],
+    miou: float,
+) -> None:
+    """Draw micrograph, scribbles, segmentation and truth in a row, with a legend."""
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    from napari_hrdv2.core.atomic import atomic_path
+    from napari_hrdv2.core.measure.scores import phase_fractions
+
+    table = np.zeros((max(colors) + 1, 3), np.uint8)
+    for label, color in colors.items():
+        table[label] = list(bytes.fromhex(color[1:]))
+    grey = np.repeat(sample.image[..., None], 3, axis=-1)
+    light = 0.55 + 0.45 * grey / 255  # how the micrograph shows through the classes
+    pale = 0.75 * grey + 0.25 * 255
+    drawn = sample.scribbles[..., None] > 0
+    panels = {
+        "Micrograph": grey,
+        "Scribbles": np.where(drawn, table[sample.scribbles], pale),
+        f"Segmentation, mIoU {miou:.3f}": table[segmentation] * light,
+        "Truth": table[sample.labels] * light,
+    }
+    height, width = sample.labels.shape
+    size = (
+        2 * _MARGIN + len(panels) * (width + _GAP) - _GAP,
+        _MARGIN + _CAPTION + height + _LEGEND,
+    )
+    picture = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(picture)
+    font, small = ImageFont.load_default(22), ImageFont.load_default(19)
+    left, top = _MARGIN, _MARGIN + _CAPTION
+    for caption, pixels in panels.items():
+        picture.paste(Image.fromarray(pixels.astype(np.uint8)), (left, top))
+        draw.text((left, top - 12), caption, fill=_INK, font=font, anchor="ls")
+        left += width + _GAP
+    left, middle = _MARGIN, size[1] - _LEGEND // 2
+    found, true = phase_fractions(segmentation), phase_fractions(sample.labels)
+    for label, name in enumerate(sample.class_names, start=1):
+        box = (left, middle - 10, left + 20, middle + 10)
+        draw.rounded_rectangle(box, radius=4, fill=colors[label])
+        fraction = f"{found.get(label, 0):.1%}"
+        note = f"(true {true.get(label, 0):.1%})"
+        left += 30
+        for text, ink in ((name, _INK), (fraction, _INK), (note, _PALE)):
+            draw.text((left, middle), text, fill=ink, font=small, anchor="lm")
+            left += round(draw.textlength(text, font=small)) + 10
+        left += 34
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)

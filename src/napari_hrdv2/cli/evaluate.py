@@ -1,22 +1,20 @@
-"""``evaluate``: how well strokes alone segment micrographs whose truth is known."""
+"""``evaluate``: how well scribbles alone segment micrographs of known truth."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_hrdv2.cli import options as options
-from napari_hrdv2.cli.report import Report
+from napari_hrdv2.cli import shared
+from napari_hrdv2.cli.options import FeatureChoices, Json
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
-    from napari_hrdv2.core.features.options import FeatureOptions
+    from numpy.typing import NDArray
 
 _KEYS = {
     "id": str,
@@ -26,62 +24,64 @@ _KEYS = {
     "classes": list,
     "scribbles": dict,
 }
+_KINDS = {str: "a text", list: "a list", dict: "an object"}
 
 
 def evaluate(
     cases_dir: Annotated[Path, typer.Argument(help="A folder with a manifest.json.")],
     scribbles: Annotated[
-        str, typer.Option(help="Which strokes: a, b, lo or hi.", metavar="SET")
+        str, typer.Option(help="Which scribbles: a, b, lo or hi.", metavar="SET")
     ] = "a",
-    backbone: options.BackboneName = "embedded",
-    transforms: options.Transforms = "auto",
-    stride: options.Stride = None,
-    interpolation: options.Interpolation = "bilinear",
-    debias: options.Debias = "none",
-    device: options.Device = "auto",
-    weights: options.Weights = None,
-    as_json: options.Json = False,
+    *,
+    features: FeatureChoices,
+    as_json: Json = False,
 ) -> None:
-    """Train on each case's strokes alone and score all pixels without a stroke."""
-    from napari_hrdv2.cli.features import load
-    from napari_hrdv2.core.features.options import FeatureOptions
+    """Train on each case's scribbles alone and score all other pixels."""
+    import numpy as np
 
-    report = Report(as_json)
-    cases = read_manifest(cases_dir, scribbles)
-    chosen = FeatureOptions(
-        backbone,
-        transforms,
-        stride,
-        device,
-        weights,
-        interpolation=interpolation,
-        debias=debias,
-    )
-    loaded = load(chosen, report)
+    from napari_hrdv2.core.measure.scores import iou_per_class, mean_iou
+
+    report = shared.Report(as_json)
+    cases = _read_manifest(cases_dir, scribbles)
+    options = features.options()
+    backbone = shared.load(options, report)
     wide = max(len(case["id"]) for case in cases)
-    results = []
+    results: list[dict[str, Any]] = []
+    by_source: dict[str, list[float]] = {}
     for case in cases:
-        result = _score(cases_dir, case, scribbles, loaded, chosen, report)
-        results.append(result)
-        ious = " ".join(f"{x:.3f}" if x is not None else "  -  " for x in result["iou"])
-        report.say(
-            f"{case['id']:<{wide}}  {result['miou']:.4f}  {result['seconds']:6.2f} s  "
-            f"[{ious}]"
+        image, truth, drawn = _read_case(cases_dir, case, scribbles)
+        start = time.perf_counter()
+        made, classifier = shared.train(image, drawn, backbone, options, report)
+        segmentation = classifier.predict(made)
+        seconds = time.perf_counter() - start
+        classes, unseen = range(1, len(case["classes"]) + 1), drawn == 0
+        scored = truth[unseen], segmentation[unseen], classes
+        miou, ious = mean_iou(*scored), iou_per_class(*scored).tolist()
+        shown = " ".join("  -  " if np.isnan(iou) else f"{iou:.3f}" for iou in ious)
+        report.say(f"{case['id']:<{wide}}  {miou:.4f}  {seconds:6.2f} s  [{shown}]")
+        results.append(
+            {
+                "id": case["id"],
+                "miou": miou,
+                "iou": [None if np.isnan(iou) else iou for iou in ious],
+                "seconds": round(seconds, 3),
+            }
         )
-    by_source = _by_source(cases, results)
+        by_source.setdefault(case["source"], []).append(miou)
     report.say()
-    for source, miou in by_source.items():
+    means = {source: mean(mious) for source, mious in by_source.items()}
+    for source, miou in means.items():
         report.say(f"{source:<{wide}}  {miou:.4f}")
     overall = mean(result["miou"] for result in results)
     report.say(f"{f'mean of {len(results)} cases':<{wide}}  {overall:.4f}")
     report.finish(
-        {"mean_miou": overall, "mean_miou_by_source": by_source, "cases": results}
+        {"mean_miou": overall, "mean_miou_by_source": means, "cases": results}
     )
 
 
-def read_manifest(cases_dir: Path, scribbles: str) -> list[dict[str, Any]]:
+def _read_manifest(folder: Path, scribbles: str) -> list[dict[str, Any]]:
     """Read the cases and check that they are all there."""
-    path = cases_dir / "manifest.json"
+    path = folder / "manifest.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: there is no such file; give a folder of cases"
@@ -104,10 +104,9 @@ def _check_case(case: Any, where: str, scribbles: str) -> None:
     missing = [key for key in _KEYS if key not in case]
     if missing:
         raise ValueError(f"{where} lacks {', '.join(missing)}")
-    wrong = [key for key, kind in _KEYS.items() if not isinstance(case[key], kind)]
-    if wrong:
-        kind = {str: "a text", list: "a list", dict: "an object"}[_KEYS[wrong[0]]]
-        raise ValueError(f"{where}: {wrong[0]} is {case[wrong[0]]!r}, not {kind}")
+    for key, kind in _KEYS.items():
+        if not isinstance(case[key], kind):
+            raise ValueError(f"{where}: {key} is {case[key]!r}, not {_KINDS[kind]}")
     if not case["classes"]:
         raise ValueError(f"{where}: classes is empty; two or more are needed")
     if scribbles not in case["scribbles"]:
@@ -119,57 +118,28 @@ def _check_case(case: Any, where: str, scribbles: str) -> None:
         raise ValueError(f"{where}: scribbles {scribbles!r} is not the name of a file")
 
 
-def _score(
-    cases_dir: Path,
-    case: dict[str, Any],
-    scribbles: str,
-    backbone: Backbone | JoinedBackbone,
-    chosen: FeatureOptions,
-    report: Report,
-) -> dict[str, Any]:
+def _read_case(
+    folder: Path, case: dict[str, Any], scribbles: str
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return image, truth and scribbles; both have class k of the manifest as k + 1."""
     import numpy as np
 
-    from napari_hrdv2.cli.features import check_scribbles, featurise, size
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.measure.scores import iou_per_class
-    from napari_hrdv2.files import read_image, read_labels
+    from napari_hrdv2.files import read_image, read_labels, size_text
 
-    image = read_image(cases_dir / case["image"]).data
-    label = cases_dir / case["label"]
+    image = read_image(folder / case["image"]).data
+    label, path = folder / case["label"], folder / case["scribbles"][scribbles]
     truth = read_labels(label).astype(np.int64) + 1
     if truth.shape != image.shape[:2]:
         raise ValueError(
-            f"{case['id']}: {label} is {size(truth.shape)} and the image "
-            f"{size(image.shape)} (width × height); it must be this image's truth"
+            f"{case['id']}: {label} is {size_text(truth.shape)} and the image "
+            f"{size_text(image.shape[:2])} (width × height); it must be this image's "
+            "truth"
         )
-    path = cases_dir / case["scribbles"][scribbles]
-    strokes = read_labels(path)
-    check_scribbles(strokes, image, str(path))
-    # Strokes hold class k as k + 1, because 0 means no stroke.
-    classes = range(1, len(case["classes"]) + 1)
-    unseen = strokes == 0
-    if not np.isin(truth[unseen], classes).any():
+    drawn = read_labels(path)
+    shared.check_scribbles(drawn, image.shape, path)
+    if not np.isin(truth[drawn == 0], range(1, len(case["classes"]) + 1)).any():
         raise ValueError(
-            f"{case['id']}: {path} leaves no pixel of a known class without a stroke, "
-            "so there is nothing to score"
+            f"{case['id']}: {path} leaves no pixel of a known class without a "
+            "scribble, so there is nothing to score"
         )
-    start = time.perf_counter()
-    features = featurise(image, backbone, chosen, report)
-    segmentation = PixelClassifier().fit(features, strokes).predict(features)
-    seconds = time.perf_counter() - start
-    scores = iou_per_class(truth[unseen], segmentation[unseen], classes)
-    return {
-        "id": case["id"],
-        "miou": float(np.nanmean(scores)),
-        "iou": [None if np.isnan(score) else float(score) for score in scores],
-        "seconds": round(seconds, 3),
-    }
-
-
-def _by_source(
-    cases: Iterable[dict[str, Any]], results: Iterable[dict[str, Any]]
-) -> dict[str, float]:
-    groups: dict[str, list[float]] = {}
-    for case, result in zip(cases, results, strict=True):
-        groups.setdefault(case["source"], []).append(result["miou"])
-    return {source: mean(mious) for source, mious in groups.items()}
+    return image, truth, drawn

@@ -1,4 +1,4 @@
-"""``segment``: one micrograph from its strokes."""
+"""``segment``: one micrograph from its scribbles."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from napari_hrdv2.cli import options as options
-from napari_hrdv2.cli.report import Report, fractions_table
+from napari_hrdv2.cli import shared
+from napari_hrdv2.cli.options import FeatureChoices, Json, RefinementChoices
 
 
 def segment(
@@ -19,7 +19,7 @@ def segment(
         typer.Option(
             "--labels",
             "-l",
-            help="Strokes: a TIFF or PNG (0 where none, else a class), an ilastik "
+            help="Scribbles: a TIFF or PNG (0 where none, else a class), an ilastik "
             "project, a Labkit labeling, ImageJ regions or an OME-Zarr.",
         ),
     ],
@@ -30,71 +30,45 @@ def segment(
     save_classifier: Annotated[
         Path | None, typer.Option(help="Keep the trained classifier in this file.")
     ] = None,
-    backbone: options.BackboneName = "embedded",
-    transforms: options.Transforms = "auto",
-    stride: options.Stride = None,
-    interpolation: options.Interpolation = "bilinear",
-    debias: options.Debias = "none",
-    device: options.Device = "auto",
-    weights: options.Weights = None,
-    smoothing: options.Smoothing = "none",
-    radius: options.Radius = 8,
-    strength: options.Strength = 0.5,
-    min_object: options.MinObject = 0,
-    fill_holes: options.FillHoles = 0,
-    as_json: options.Json = False,
+    *,
+    features: FeatureChoices,
+    refinement: RefinementChoices,
+    as_json: Json = False,
 ) -> None:
-    """Train on the strokes of a micrograph and segment the whole of it."""
-    from napari_hrdv2.cli.features import (
-        check_outputs,
-        check_scribbles,
-        featurise,
-        load,
-        refinement_of,
-        say_cost,
-    )
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.options import FeatureOptions
+    """Train on the scribbles of a micrograph and segment the whole of it."""
     from napari_hrdv2.core.measure.scores import phase_fractions
     from napari_hrdv2.files import import_labels, read_image
     from napari_hrdv2.session.batch.apply import with_preview, write_segmentation
+    from napari_hrdv2.session.cost import estimate_cost
     from napari_hrdv2.session.tasks.refinement import refined
 
     start = time.perf_counter()
-    report = Report(as_json)
-    refinement = refinement_of(smoothing, min_object, fill_holes, radius, strength)
+    report = shared.Report(as_json)
+    refine = refinement.refinement()
     source = read_image(image)
     imported = import_labels(labels, source.data.shape[:2], image_name=image.name)
-    strokes, classes = imported.labels, imported.classes
-    check_scribbles(strokes, source.data, str(labels))
+    shared.check_scribbles(imported.labels, source.data.shape, labels)
     out = out or image.with_name(f"{image.stem}_segmentation.tif")
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise ValueError(f"--out: {out} is not a TIFF name; end it in .tif")
     planned = {"--out": with_preview(out)}
     if save_classifier is not None:
         planned["--save-classifier"] = [save_classifier]
-    check_outputs(planned, [image, labels])
+    shared.check_outputs(planned, [image, labels])
 
-    chosen = FeatureOptions(
-        backbone,
-        transforms,
-        stride,
-        device,
-        weights,
-        interpolation=interpolation,
-        debias=debias,
+    options = features.options()
+    cost = estimate_cost(source.data.shape, options)
+    report.note(f"features: {cost.text()}")
+    made, classifier = shared.train(
+        source.data, imported.labels, shared.load(options, report), options, report
     )
-    cost = say_cost(source.data.shape, chosen, report)
-    features = featurise(source.data, load(chosen, report), chosen, report)
-    classifier = PixelClassifier().fit(features, strokes)
-    classifier.class_names, classifier.class_colors = classes.names, classes.colors
+    names = imported.classes.names
+    classifier.class_names, classifier.class_colors = names, imported.classes.colors
     if source.pixel_size is not None:
         classifier.pixel_size = (source.pixel_size, source.unit)
-    segmentation = classifier.predict(features)
-    if not refinement.is_off:
-        segmentation = refined(
-            segmentation, classifier, features, source.data, refinement
-        )
+    segmentation = classifier.predict(made)
+    if not refine.is_off:
+        segmentation = refined(segmentation, classifier, made, source.data, refine)
 
     outputs = write_segmentation(out, segmentation, classifier, source)
     if save_classifier is not None:
@@ -103,14 +77,17 @@ def segment(
     fractions = phase_fractions(segmentation)
     seconds = time.perf_counter() - start
     report.say(f"labels: {imported.note}")
-    report.say(fractions_table(fractions, classes.names))
+    shown = {i: names.get(i, f"class {i}") for i in fractions}
+    width = max(map(len, shown.values()), default=0)
+    for i, fraction in fractions.items():
+        report.say(f"  {shown[i]:<{width}}  {fraction:6.1%}")
     for path in outputs:
         report.say(f"wrote {path}")
     report.finish(
         {
-            "phase_fractions": {str(i): share for i, share in fractions.items()},
-            "class_names": {str(i): name for i, name in classes.names.items()},
-            "cost": cost,
+            "phase_fractions": shared.by_id(fractions),
+            "class_names": shared.by_id(names),
+            "cost": cost.as_dict(),
             "seconds": round(seconds, 3),
             "outputs": [str(path) for path in outputs],
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_hrdv2.files.importers.import_labels import LABEL_SUFFIXES, import_labels
-from napari_hrdv2.files.importers.imported import ImportedLabels
+from napari_hrdv2.files.importers.imported import ImportedLabels, size_text
 from napari_hrdv2.files.labels import (
     LabelClasses,
     read_label_classes,
@@ -26,6 +26,7 @@ __all__ = [
     "read_label_classes",
     "read_labels",
     "read_ome_zarr",
+    "size_text",
     "write_color_png",
     "write_labels",
     "write_ome_zarr",

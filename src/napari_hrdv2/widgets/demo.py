@@ -36,10 +36,10 @@ def open_demo(
     """Return the viewer and the widget of the demo, computing features already."""
     import napari
 
-    from napari_hrdv2.core.samples import make_sample
+    from napari_hrdv2.core.samples import example
 
     viewer = napari.Viewer(title="napari-hrdv2 demo")
-    for data, options, kind in sample_layers(sample or make_sample("grains")):
+    for data, options, kind in sample_layers(sample or example()):
         getattr(viewer, f"add_{kind}")(data, **options)
     widget = SegmentationWidget(viewer)
     viewer.window.add_dock_widget(widget, name=DOCK_NAME, area="right")

@@ -1,4 +1,4 @@
-"""Sample data for napari's menu: made by the program, or shipped by scikit-image."""
+"""Sample data for napari's menu: the package's example, and images of scikit-image."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def sample_layers(sample: Sample) -> list[LayerData]:
     ]
 
 
-def made_sample(kind: str) -> list[LayerData]:
-    """Return a micrograph of that kind, with scribbles and ground truth."""
-    from napari_hrdv2.core.samples import make_sample
+def grains() -> list[LayerData]:
+    """Return the example of the package, with scribbles and ground truth."""
+    from napari_hrdv2.core.samples import example
 
-    return sample_layers(make_sample(kind))
+    return sample_layers(example())
 
 
 def bundled_image(name: str) -> list[LayerData]:
@@ -62,12 +62,6 @@ def bundled_image(name: str) -> list[LayerData]:
 
 
 # What the manifest names.
-grains = partial(made_sample, "grains")
-particles = partial(made_sample, "particles")
-spinodal = partial(made_sample, "spinodal")
-fibres = partial(made_sample, "fibres")
-lamellae = partial(made_sample, "lamellae")
-stain = partial(made_sample, "stain")
 immunohistochemistry = partial(bundled_image, "immunohistochemistry")
 cell = partial(bundled_image, "cell")
 retina = partial(bundled_image, "retina")

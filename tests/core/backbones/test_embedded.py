@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from micrographs import draw_scribbles, random_micrograph
 from napari_hrdv2 import (
     HighResFeatures,
     PixelClassifier,
@@ -20,7 +21,6 @@ from napari_hrdv2.core.classifier.self_training import fit_with_self_training
 from napari_hrdv2.core.errors import Cancelled, WeightsError
 from napari_hrdv2.core.features.base import JoinedFeatures
 from napari_hrdv2.core.measure.scores import mean_iou
-from napari_hrdv2.core.samples.random import draw_scribbles, random_micrograph
 
 LEARNED = ConvNetConfig().channels
 

@@ -12,9 +12,9 @@ import pytest
 import tifffile
 
 import napari_hrdv2 as hr
+from micrographs import make_sample
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.refinement import Refinement, refine
-from napari_hrdv2.core.samples import make_sample
 from napari_hrdv2.files import (
     read_image,
     read_label_classes,

@@ -1,36 +1,31 @@
-"""Sample micrographs made by the program, with ground truth and scribbles."""
+"""The example micrograph that the package brings along, with truth and scribbles."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.core.samples.kinds import KINDS
-from napari_hrdv2.core.samples.parts import expose, strokes
-from napari_hrdv2.core.samples.random import draw_scribbles, random_micrograph
-
-SMALLEST = 48
-RANDOM = "random"
+_FILE = Path(__file__).with_name("example.npz")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A micrograph that knows the truth about itself.
+    """A micrograph with its ground truth.
 
     Attributes
     ----------
     image : (H, W) or (H, W, 3) uint8 array
-        What the microscope shows.
     labels : (H, W) uint8 array
         The true class of each pixel, 1..K.
     scribbles : (H, W) uint8 array
-        A person's strokes: 0 where nothing is drawn, else the class.
+        The class of each painted pixel, 0 elsewhere.
     class_names : tuple of K strings
         The name of class k is ``class_names[k - 1]``.
     kind : str
-        What `make_sample` was asked for.
+        What it shows.
     """
 
     image: NDArray[np.uint8]
@@ -40,64 +35,15 @@ class Sample:
     kind: str
 
 
-def make_sample(
-    kind: str, shape: tuple[int, int] = (512, 512), *, seed: int = 0
-) -> Sample:
-    """Return a micrograph of the kind, with its true labels and some scribbles.
-
-    Parameters
-    ----------
-    kind : str
-        One of `sample_kinds`.
-    shape : (int, int)
-        Height and width in pixels, at least 48 each.
-    seed : int
-        The same seed gives the same sample.
-
-    Returns
-    -------
-    Sample
+def example() -> Sample:
+    """Return a made micrograph of steel: 512 × 512 pixels, three phases.
 
     Examples
     --------
-    >>> sample = make_sample("particles", (96, 128))
+    >>> sample = example()
     >>> sample.image.shape, sample.class_names
-    ((96, 128), ('matrix', 'particle'))
+    ((512, 512), ('ferrite', 'pearlite', 'bainite'))
     """
-    if kind not in sample_kinds():
-        raise ValueError(f"kind: {kind!r} is not one of {', '.join(sample_kinds())}")
-    if len(shape) != 2 or min(shape) < SMALLEST:
-        raise ValueError(
-            f"shape: {tuple(shape)} is not two sizes of at least {SMALLEST} pixels"
-        )
-    if kind == RANDOM:
-        return _random_sample((int(shape[0]), int(shape[1])), seed)
-    draw, dose, class_names = KINDS[kind]
-    rng = np.random.default_rng([list(KINDS).index(kind), seed])
-    size = float(np.clip(min(shape) / 512, 0.4, 1.0))
-    signal, labels = draw(rng, (int(shape[0]), int(shape[1])), size)
-    while len(np.unique(labels)) < len(class_names):  # small images may lack one
-        signal, labels = draw(rng, (int(shape[0]), int(shape[1])), size)
-    image = expose(rng, signal, dose=dose)
-    scribbles = np.zeros_like(labels)
-    for label in range(1, len(class_names) + 1):
-        drawn = strokes(rng, labels == label, count=7, length=80 * size)
-        scribbles[drawn] = label
-    if image.ndim == 3:
-        image = np.ascontiguousarray(np.moveaxis(image, 0, -1))
-    return Sample(image, labels, scribbles, class_names, kind)
-
-
-def sample_kinds() -> tuple[str, ...]:
-    """Return the kinds of micrograph that `make_sample` knows."""
-    return (*KINDS, RANDOM)
-
-
-def _random_sample(shape: tuple[int, int], seed: int) -> Sample:
-    """Another kind for each seed."""
-    made = random_micrograph(seed, shape)
-    rng = np.random.default_rng(seed)
-    length = 80 * float(np.clip(min(shape) / 512, 0.4, 1.0))
-    scribbles = draw_scribbles(rng, made.labels, 7, length=(0.4 * length, length))
-    names = tuple(f"class {k}" for k in range(1, int(made.labels.max()) + 1))
-    return Sample(made.image, made.labels, scribbles, names, RANDOM)
+    names = ("ferrite", "pearlite", "bainite")
+    with np.load(_FILE) as file:
+        return Sample(file["image"], file["labels"], file["scribbles"], names, "grains")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_hrdv2.core.samples.random.fields import (
+from micrographs.fields import (
     Labels,
     Plane,
     Rng,
@@ -15,7 +15,7 @@ from napari_hrdv2.core.samples.random.fields import (
     scatter,
     warped_grid,
 )
-from napari_hrdv2.core.samples.random.layouts import (
+from micrographs.layouts import (
     Layout,
     as_labels,
     chance,

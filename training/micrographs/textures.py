@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from napari_hrdv2.core.samples.random import layouts, objects
-from napari_hrdv2.core.samples.random.fields import (
+from micrographs import layouts, objects
+from micrographs.fields import (
     Plane,
     Rng,
     Shape,
@@ -17,7 +17,7 @@ from napari_hrdv2.core.samples.random.fields import (
     scatter,
     worley,
 )
-from napari_hrdv2.core.samples.random.layouts import Layout, log_uniform
+from micrographs.layouts import Layout, log_uniform
 
 
 class _MakeTexture(Protocol):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.samples import make_sample, sample_kinds
+from micrographs import make_sample, sample_kinds
 
 SHAPE = (96, 112)
 # Mean grey, mean label, drawn pixels of each kind at SHAPE: documents quote figures.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.samples.random import compose, random_micrograph
+from micrographs import compose, random_micrograph
 
 
 def test_the_seed_and_the_size_decide_everything() -> None:

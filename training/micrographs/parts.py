@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.core.samples.random.fields import Field, blur, grid, smooth_noise
+from micrographs.fields import Field, blur, grid, smooth_noise
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.core.samples.random.fields import (
+from micrographs.fields import (
     Plane,
     Rng,
     Shape,
@@ -13,7 +13,7 @@ from napari_hrdv2.core.samples.random.fields import (
     blur,
     plane_grid,
 )
-from napari_hrdv2.core.samples.random.layouts import chance, log_uniform, stamp
+from micrographs.layouts import chance, log_uniform, stamp
 
 
 def develop(

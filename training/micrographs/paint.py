@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.core.samples.random.fields import Plane, Rng, band_noise, blur
-from napari_hrdv2.core.samples.random.layouts import Layout, chance, log_uniform
-from napari_hrdv2.core.samples.random.textures import make_texture, pick_texture
+from micrographs.fields import Plane, Rng, band_noise, blur
+from micrographs.layouts import Layout, chance, log_uniform
+from micrographs.textures import make_texture, pick_texture
 
 # Textures that are hard to tell from each other.
 _TWINS = ({"stripes", "brushed"}, {"spots", "dots"}, {"grainy", "mixture"})

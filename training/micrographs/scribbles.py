@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.samples.random.fields import Labels, Rng
+    from micrographs.fields import Labels, Rng
 
 _DEEPEST = 7
 _TURNS = (0.0, 0.2, -0.2, 0.45, -0.45, 0.8, -0.8)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.samples.random import draw_scribbles, random_micrograph
+from micrographs import draw_scribbles, random_micrograph
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.core.samples.random import layouts, objects
-from napari_hrdv2.core.samples.random.layouts import (
+from micrographs import layouts, objects
+from micrographs.layouts import (
     Layout,
     MakeLayout,
     chance,
     log_uniform,
 )
-from napari_hrdv2.core.samples.random.microscope import develop
-from napari_hrdv2.core.samples.random.paint import choose_looks, colour, paint
+from micrographs.microscope import develop
+from micrographs.paint import choose_looks, colour, paint
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.samples.random.fields import Labels, Rng, Shape
+    from micrographs.fields import Labels, Rng, Shape
 
 SMALLEST_SHARE = 0.005
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.core.samples.random.fields import (
+from micrographs.fields import (
     Indices,
     Labels,
     Plane,

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.core.samples.parts import cells
-from napari_hrdv2.core.samples.random.fields import Field, blur, grid, smooth_noise
+from micrographs.fields import Field, blur, grid, smooth_noise
+from micrographs.parts import cells
 
 Drawing = tuple[Field, NDArray[np.uint8]]
 

@@ -1,0 +1,15 @@
+"""Made micrographs with ground truth and scribbles, to train and to measure with."""
+
+from __future__ import annotations
+
+from micrographs.compose import Micrograph, random_micrograph
+from micrographs.samples import make_sample, sample_kinds
+from micrographs.scribbles import draw_scribbles
+
+__all__ = [
+    "Micrograph",
+    "draw_scribbles",
+    "make_sample",
+    "random_micrograph",
+    "sample_kinds",
+]
