@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from napari_hrdv2.files.importers.import_labels import LABEL_SUFFIXES, import_labels
-from napari_hrdv2.files.importers.imported import ImportedLabels, size_text
+from napari_hrdv2.files.images import (
+    ImageFile,
+    image_files,
+    read_image,
+    size_text,
+)
+from napari_hrdv2.files.importers import LABEL_SUFFIXES, import_labels
 from napari_hrdv2.files.labels import (
+    ImportedLabels,
     LabelClasses,
     read_label_classes,
     read_labels,
     write_color_png,
     write_labels,
 )
-from napari_hrdv2.files.ome_zarr import write_ome_zarr
-from napari_hrdv2.files.ome_zarr_read import read_ome_zarr
-from napari_hrdv2.files.read import ImageFile, image_files, read_image
+from napari_hrdv2.files.ome_zarr import read_ome_zarr, write_ome_zarr
 
 __all__ = [
     "LABEL_SUFFIXES",

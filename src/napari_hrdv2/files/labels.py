@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_hrdv2.core.atomic import atomic_path
-from napari_hrdv2.files.read import image_format, open_picture
+from napari_hrdv2.files.images import image_format, open_picture, read_tiff, size_text
+from napari_hrdv2.files.units import NO_UNIT, ascii_unit
 
 _KEY = "napari_hrdv2"
 _SMALLEST = 2.0**-31  # of the numbers that the fractions in TIFF hold
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
-_ASCII_UNITS = {"µm": "um", "μm": "um", "Å": "angstrom"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,24 @@ class LabelClasses:
 
     names: dict[int, str] = field(default_factory=dict)
     colors: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImportedLabels:
+    """Labels as they are painted here: 0 where nothing is, else a class.
+
+    Attributes
+    ----------
+    labels : (H, W) array of uint8, uint16 or uint32
+    classes : LabelClasses
+        Names and colours, as far as the file has them.
+    note : str
+        A sentence on what was read and what was changed or ignored.
+    """
+
+    labels: NDArray[np.unsignedinteger[Any]]
+    classes: LabelClasses
+    note: str
 
 
 def read_labels(path: str | os.PathLike[str]) -> NDArray[np.unsignedinteger[Any]]:
@@ -55,12 +73,7 @@ def read_labels(path: str | os.PathLike[str]) -> NDArray[np.unsignedinteger[Any]
         raise ValueError(
             f"{path} is a JPEG, which alters label ids; save labels as TIFF or PNG"
         )
-    if kind == "TIFF":
-        from napari_hrdv2.files.tiff import read_tiff
-
-        data = read_tiff(path).data
-    else:
-        data = np.asarray(open_picture(path))
+    data = read_tiff(path).data if kind == "TIFF" else np.asarray(open_picture(path))
     if data.ndim != 2:
         raise ValueError(
             f"{path} holds colours (shape {data.shape}); labels need one whole number "
@@ -101,7 +114,7 @@ def write_labels(
     labels: NDArray[np.integer[Any]],
     *,
     pixel_size: float | None = None,
-    unit: str = "pixel",
+    unit: str = NO_UNIT,
     class_names: Mapping[int, str] | None = None,
     class_colors: Mapping[int, str] | None = None,
 ) -> None:
@@ -134,7 +147,7 @@ def write_labels(
     resolution: tuple[float, float] | None = None
     if pixel_size is not None and _SMALLEST < pixel_size < 1 / _SMALLEST:
         resolution = (1 / pixel_size, 1 / pixel_size)
-        description.append(f"unit={_as_ascii(_ASCII_UNITS.get(unit, unit))}")
+        description.append(f"unit={_as_ascii(ascii_unit(unit))}")
     classes = {"class_names": class_names or {}, "class_colors": class_colors or {}}
     description.append(f"{_KEY}={json.dumps(classes)}")
     with atomic_path(path) as temporary:
@@ -230,3 +243,23 @@ def checked_ids(labels: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
     if low < 0 or high > np.iinfo(np.uint32).max:
         raise ValueError(f"labels: {low if low < 0 else high} is not an id from 0 up")
     return data.astype(np.min_scalar_type(int(high)))
+
+
+def check_size(
+    path: Path, found: tuple[int, ...], wanted: tuple[int, int] | None
+) -> None:
+    """Raise ValueError unless labels are of the size of the image."""
+    if wanted is None or tuple(found) == tuple(wanted):
+        return
+    hint = "labels of this very image are needed"
+    if tuple(found) == tuple(wanted)[::-1]:
+        hint = "rows and columns seem to be exchanged"
+    raise ValueError(
+        f"labels: {path} is {size_text(found)} and the image {size_text(wanted)} "
+        f"(width × height); {hint}"
+    )
+
+
+def count_text(count: int, one: str, many: str = "") -> str:
+    """Return "1 class", "2 classes"."""
+    return f"{count} {one if count == 1 else many or one + 's'}"

@@ -1,6 +1,7 @@
-"""Writing OME-Zarr: an image and labels with names, colours and pixel size [1]_.
+"""OME-Zarr in and out: an image and labels with names, colours and pixel size [1]_.
 
-The image and each label image are one array of full resolution, without a pyramid.
+What is written is one array of full resolution for each, without a pyramid; of what is
+read, the full resolution counts.
 
 References
 ----------
@@ -20,26 +21,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.files.importers.imported import optional_module
-from napari_hrdv2.files.labels import LabelClasses, checked_ids, rgb
-from napari_hrdv2.files.ome_zarr_read import is_zarr
+from napari_hrdv2.files.images import damaged, optional_module
+from napari_hrdv2.files.labels import (
+    ImportedLabels,
+    LabelClasses,
+    check_size,
+    checked_ids,
+    count_text,
+    rgb,
+)
+from napari_hrdv2.files.units import NO_UNIT, unit_name, unit_symbol
 
-# Names of the UDUNITS that the standard asks for.
-_UNITS = {
-    "pm": "picometer",
-    "Å": "angstrom",
-    "nm": "nanometer",
-    "µm": "micrometer",
-    "μm": "micrometer",
-    "um": "micrometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-    "inch": "inch",
-}
 _VERSIONS = {"0.4": 2, "0.5": 3}  # of OME-Zarr, and the Zarr beneath
 _CHUNK = 1024
 _CHANNELS = ("FF0000", "00FF00", "0000FF", "FFFFFF")
+_UNREADABLE = (KeyError, TypeError, ValueError, IndexError, OSError)
 
 
 def write_ome_zarr(
@@ -48,7 +44,7 @@ def write_ome_zarr(
     labels: NDArray[np.integer[Any]] | Mapping[str, NDArray[np.integer[Any]]],
     classes: LabelClasses,
     pixel_size: float | None = None,
-    unit: str = "pixel",
+    unit: str = NO_UNIT,
     *,
     version: str = "0.4",
 ) -> None:
@@ -96,17 +92,20 @@ def write_ome_zarr(
                 f"labels: {name} of shape {each.shape} does not fit an image of shape "
                 f"{image.shape[:2]}"
             )
-    scale = _Scale(pixel_size, unit, version)
     target = Path(path)
     temporary = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
     _check_replaceable(target)
+    size = (pixel_size, unit)
     try:
         root = zarr.open_group(temporary, mode="w", zarr_format=_VERSIONS[version])
-        _write_image(root, image, scale, target.stem)
+        channels = _write_image(root, image)
+        _annotate(root, version, channels, target.stem, size)
         group = root.create_group("labels")
-        _annotate(group, {"labels": list(checked)}, version)
+        _annotate(group, version, {"labels": list(checked)})
+        about = _label_metadata(classes, version)
         for name, each in checked.items():
-            _write_labels(group.create_group(name), each, classes, scale, name)
+            _write_array(group.create_group(name), each)
+            _annotate(group[name], version, {"image-label": about}, name, size)
         _replace(target, temporary)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -115,58 +114,28 @@ def write_ome_zarr(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-class _Scale:
-    """Axes and pixel size, in the words of the standard."""
-
-    def __init__(self, pixel_size: float | None, unit: str, version: str) -> None:
-        self.pixel_size = 1.0 if pixel_size is None else float(pixel_size)
-        self.unit = None if pixel_size is None else _UNITS.get(unit, unit)
-        self.version = version
-        if self.unit == "pixel":
-            self.unit = None
-
-    def multiscales(self, name: str, dimensions: int) -> list[dict[str, Any]]:
-        unit = {"unit": self.unit} if self.unit else {}
-        axes: list[dict[str, str]] = [
-            {"name": axis, "type": "space", **unit} for axis in "yx"
-        ]
-        scale = [self.pixel_size] * 2
-        if dimensions == 3:
-            axes.insert(0, {"name": "c", "type": "channel"})
-            scale.insert(0, 1.0)
-        transform = {"type": "scale", "scale": scale}
-        dataset = {"path": "0", "coordinateTransformations": [transform]}
-        image: dict[str, Any] = {"name": name, "axes": axes, "datasets": [dataset]}
-        # Since 0.5 the version stands once, beside the multiscales.
-        return [image | ({"version": "0.4"} if self.version == "0.4" else {})]
-
-
-def _write_image(root: Any, image: NDArray[Any], scale: _Scale, name: str) -> None:
+def _write_image(root: Any, image: NDArray[Any]) -> dict[str, Any]:
+    """Write the image, its channels first, and return what tells their colours."""
     if image.dtype == bool:
         image = image.astype(np.uint8)
-    if image.dtype.kind == "f" and image.dtype.itemsize == 2:
+    if image.dtype == np.float16:
         image = image.astype(np.float32)  # few programs know half precision
-    planes = np.moveaxis(image, -1, 0) if image.ndim == 3 else image
-    _write_array(root, planes)
-    metadata: dict[str, Any] = {"multiscales": scale.multiscales(name, planes.ndim)}
-    if planes.ndim == 3:
-        high = np.iinfo(image.dtype).max if image.dtype.kind in "ui" else 1
-        window = {"min": 0, "max": high, "start": 0, "end": high}
-        metadata["omero"] = {
-            "channels": [
-                {"color": color, "window": window, "active": color != _CHANNELS[-1]}
-                for color in _CHANNELS[: len(planes)]
-            ],
-            "rdefs": {"model": "color"},
-        }
-    _annotate(root, metadata, scale.version)
+    if image.ndim == 2:
+        _write_array(root, image)
+        return {}
+    _write_array(root, np.moveaxis(image, -1, 0))
+    high = np.iinfo(image.dtype).max if image.dtype.kind in "ui" else 1
+    window = {"min": 0, "max": high, "start": 0, "end": high}
+    channels = [
+        {"color": color, "window": window, "active": color != _CHANNELS[-1]}
+        for color in _CHANNELS[: image.shape[-1]]
+    ]
+    return {"omero": {"channels": channels, "rdefs": {"model": "color"}}}
 
 
-def _write_labels(
-    group: Any, labels: NDArray[Any], classes: LabelClasses, scale: _Scale, name: str
-) -> None:
-    _write_array(group, labels)
+def _label_metadata(classes: LabelClasses, version: str) -> dict[str, Any]:
     about: dict[str, Any] = {
+        "version": version if version == "0.4" else None,
         "colors": [
             {"label-value": i, "rgba": [*rgb(i, classes.colors), 255]}
             for i in sorted(classes.colors)
@@ -176,11 +145,7 @@ def _write_labels(
         ],
         "source": {"image": "../../"},
     }
-    about = {key: value for key, value in about.items() if value}
-    if scale.version == "0.4":
-        about["version"] = "0.4"
-    multiscales = scale.multiscales(name, labels.ndim)
-    _annotate(group, {"multiscales": multiscales, "image-label": about}, scale.version)
+    return {key: value for key, value in about.items() if value}
 
 
 def _write_array(group: Any, data: NDArray[Any]) -> None:
@@ -192,11 +157,30 @@ def _write_array(group: Any, data: NDArray[Any]) -> None:
     group.create_array("0", data=np.ascontiguousarray(data), chunks=chunks, **options)
 
 
-def _annotate(group: Any, metadata: dict[str, Any], version: str) -> None:
-    if version == "0.4":
-        group.attrs.update(metadata)
-    else:
-        group.attrs.update({"ome": {"version": version, **metadata}})
+def _annotate(
+    group: Any,
+    version: str,
+    metadata: dict[str, Any],
+    name: str = "",
+    size: tuple[float | None, str] | None = None,
+) -> None:
+    """Write metadata where the version wants it; with a size, that of its array."""
+    if size is not None:
+        length, unit = size
+        known = length is not None and unit_symbol(unit) != NO_UNIT
+        about = {"unit": unit_name(unit)} if known else {}
+        space = [{"name": axis, "type": "space", **about} for axis in "yx"]
+        channels = [{"name": "c", "type": "channel"}] * (group["0"].ndim - 2)
+        scale = [1.0] * len(channels) + [1.0 if length is None else float(length)] * 2
+        transform = {"type": "scale", "scale": scale}
+        dataset = {"path": "0", "coordinateTransformations": [transform]}
+        image = {"name": name, "axes": [*channels, *space], "datasets": [dataset]}
+        # Since 0.5 the version stands once, beside the multiscales.
+        stated = {"version": version} if version == "0.4" else {}
+        metadata = {"multiscales": [image | stated], **metadata}
+    group.attrs.update(
+        metadata if version == "0.4" else {"ome": {"version": version, **metadata}}
+    )
 
 
 def _check_replaceable(target: Path) -> None:
@@ -220,3 +204,124 @@ def _replace(target: Path, complete: Path) -> None:
             os.replace(former, target)
         raise
     shutil.rmtree(former, ignore_errors=True)
+
+
+def read_ome_zarr(
+    path: str | os.PathLike[str],
+    shape: tuple[int, int] | None = None,
+    *,
+    name: str | None = None,
+) -> ImportedLabels:
+    """Return a label image of an OME-Zarr folder, at full resolution.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder of the image, or of one of its label images.
+    shape : (H, W), optional
+        Of the image that the labels are for.
+    name : str, optional
+        Of the label image, where there are several; else the first is taken.
+    """
+    path = Path(path)
+    found, group = _label_group(path, _opened(path), name)
+    try:
+        data, metadata = _array(group)[:], _metadata(group)
+    except _UNREADABLE as error:
+        raise damaged(path, error) from error
+    if any(length > 1 for length in data.shape[:-2]):
+        shown = " × ".join(map(str, data.shape))
+        raise ValueError(f"{path} has labels of a stack ({shown}); one plane is needed")
+    labels = data.reshape(data.shape[-2:])
+    check_size(path, labels.shape, shape)
+    count = len(np.unique(labels[labels > 0]))
+    note = f"OME-Zarr: {count_text(count, 'class', 'classes')} of {found}."
+    classes = _classes(metadata.get("image-label", {}))
+    return ImportedLabels(checked_ids(labels), classes, note)
+
+
+def read_image_and_labels(
+    path: Path,
+) -> tuple[Any, dict[str, ImportedLabels], tuple[float, str] | None]:
+    """Return the array of the image, the label images by name, and the pixel size."""
+    group = _opened(path)
+    try:
+        image = _array(group)
+        names = _metadata(group["labels"])["labels"] if "labels" in group else []
+        size = _pixel_size(_metadata(group))
+    except _UNREADABLE as error:
+        raise damaged(path, error) from error
+    return image, {name: read_ome_zarr(path, name=name) for name in names}, size
+
+
+def _opened(path: Path) -> Any:
+    zarr = optional_module("zarr", f"{path}: reading OME-Zarr")
+    if not is_zarr(path):
+        raise IsADirectoryError(f"{path} is a folder, and no OME-Zarr; give a file")
+    try:
+        return zarr.open_group(path, mode="r")
+    except _UNREADABLE as error:
+        raise damaged(path, error) from error
+
+
+def _label_group(path: Path, group: Any, name: str | None) -> tuple[str, Any]:
+    """The label image of that name, else the first; or the group itself if it is."""
+    if "image-label" in _metadata(group):
+        return path.name, group
+    try:
+        names = _metadata(group["labels"])["labels"] if "labels" in group else []
+        chosen = name if name in names else names[0] if names else None
+        if chosen is not None:
+            return str(chosen), group[f"labels/{chosen}"]
+    except _UNREADABLE as error:
+        raise damaged(path, error) from error
+    raise ValueError(f"{path} has no labels beside its image")
+
+
+def _array(group: Any) -> Any:
+    """The array of full resolution."""
+    return group[_metadata(group)["multiscales"][0]["datasets"][0]["path"]]
+
+
+def _pixel_size(metadata: Mapping[str, Any]) -> tuple[float, str] | None:
+    scale = metadata["multiscales"][0]
+    unit = scale["axes"][-1].get("unit")
+    if unit is None:
+        return None
+    (transform, *_) = scale["datasets"][0]["coordinateTransformations"]
+    return float(transform["scale"][-1]), unit_symbol(unit)
+
+
+def _metadata(group: Any) -> dict[str, Any]:
+    attributes = dict(group.attrs)
+    return dict(attributes.get("ome", attributes))
+
+
+def _classes(about: Mapping[str, Any]) -> LabelClasses:
+    names, colors = {}, {}
+    for entry in about.get("properties") or []:
+        # What a name is called is left to programs by the standard.
+        name = next((entry[k] for k in ("name", "class", "label") if k in entry), None)
+        if name is not None:
+            names[int(entry["label-value"])] = str(name)
+    for entry in about.get("colors") or []:
+        if entry.get("rgba") and entry["label-value"] > 0:
+            red, green, blue = entry["rgba"][:3]
+            colors[int(entry["label-value"])] = f"#{red:02x}{green:02x}{blue:02x}"
+    return LabelClasses(names, colors)
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a group of Zarr, of either version."""
+    return any((path / name).is_file() for name in (".zgroup", "zarr.json"))
+
+
+def is_ome_zarr(path: Path) -> bool:
+    """Whether a folder is an image of OME-Zarr; the package zarr is not needed."""
+    for name in (".zattrs", "zarr.json"):
+        try:
+            if '"multiscales"' in (path / name).read_text(encoding="utf-8"):
+                return True
+        except (OSError, UnicodeDecodeError):
+            continue
+    return False

@@ -1,1 +1,182 @@
-"""Labels from other programs: ilastik, Labkit, ImageJ, images of labels."""
+"""Labels from any of the files that programs keep them in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_hrdv2.files.labels import (
+    ImportedLabels,
+    LabelClasses,
+    check_size,
+    count_text,
+    read_label_classes,
+    read_labels,
+)
+
+_FULL_SCALES = (255, 65535)  # white in 8 and in 16 bit
+
+LABEL_SUFFIXES = (
+    ".tif",
+    ".tiff",
+    ".png",
+    ".bmp",
+    ".ilp",
+    ".labeling",
+    ".roi",
+    ".zip",
+    ".zarr",
+)
+"""Of the files that `import_labels` reads; it goes by their content."""
+
+
+def import_labels(
+    path: str | os.PathLike[str],
+    shape: tuple[int, int] | None = None,
+    *,
+    image_name: str | None = None,
+    grey_levels: bool = True,
+) -> ImportedLabels:
+    """Return labels from a file of ours or of another program.
+
+    Parameters
+    ----------
+    path : path-like
+        A TIFF, PNG or BMP with one whole number per pixel; an ilastik project
+        (``.ilp``); a Labkit labeling (``.labeling``, or a TIFF with ``.labels`` beside
+        it); ImageJ regions (``.roi`` or a ``.zip`` of them); an OME-Zarr folder.
+        What it is, is seen from the content.
+    shape : (H, W), optional
+        Of the image that the labels are for. ImageJ regions need it.
+    image_name : str, optional
+        The image, by its name or file name: an ilastik project has several; and the
+        label image, where an OME-Zarr has several.
+    grey_levels : bool, optional
+        Whether values that are evenly spaced up to white, such as 85, 170 and 255,
+        stand for the classes 1, 2 and 3. Black stays 0. The note says so.
+
+    Returns
+    -------
+    ImportedLabels
+
+    Raises
+    ------
+    ImportError
+        If a package of the extra "interop" is missing, which the message names.
+    OSError
+        If there is no such file, or it cannot be read.
+    ValueError
+        If it holds no labels, or they are of an image of another size.
+
+    See Also
+    --------
+    write_labels, write_ome_zarr
+    """
+    path = Path(path)
+    if path.is_dir():
+        from napari_hrdv2.files.ome_zarr import read_ome_zarr
+
+        return read_ome_zarr(path, shape, name=image_name)
+    start = _start(path)
+    if start.startswith(b"\x89HDF"):
+        from napari_hrdv2.files.importers.ilastik import read_ilastik
+
+        return read_ilastik(path, shape, image_name=image_name)
+    if start.startswith((b"PK\x03\x04", b"Iout")):
+        from napari_hrdv2.files.importers.imagej_rois import read_rois
+
+        return read_rois(path, shape)
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        from napari_hrdv2.files.importers.labkit import read_labkit
+
+        return read_labkit(path, shape)
+    return _from_picture(path, shape, grey_levels)
+
+
+def _from_picture(
+    path: Path, shape: tuple[int, int] | None, grey_levels: bool
+) -> ImportedLabels:
+    from napari_hrdv2.files.importers.labkit import from_label_sets, label_sets
+
+    labels = read_labels(path)
+    check_size(path, labels.shape, shape)
+    sets = label_sets(path)
+    if sets is not None:
+        return from_label_sets(path, labels, sets)
+    classes = read_label_classes(path)
+    ours = classes.names or classes.colors
+    levels = spread_levels(labels) if grey_levels and not ours else None
+    if levels is None:
+        ids = np.unique(labels[labels > 0]).tolist()
+        note = f"{count_text(len(ids), 'class', 'classes')} as in the file."
+        return ImportedLabels(labels, classes, note)
+    shown = ", ".join(map(str, levels.tolist()))
+    many = count_text(len(levels), "class", "classes")
+    return ImportedLabels(
+        to_ids(labels, levels),
+        LabelClasses(),
+        f"{many} from the evenly spaced grey levels {shown}, as 1 to {len(levels)}."
+        if len(levels) > 1
+        else f"{many} from the grey level {shown}, as 1.",
+    )
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(64)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise OSError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def spread_levels(labels: NDArray[Any]) -> NDArray[np.integer[Any]] | None:
+    """Return the grey levels if the ids are 1…K, spread to be seen; else None.
+
+    Parameters
+    ----------
+    labels : (H, W) array of int
+        0 is no class and stays it.
+
+    Returns
+    -------
+    (K,) array of int, or None
+        The ids that occur, ascending, if they are evenly spaced from 0 up to white: i
+        times 255 / K to within rounding, or i times the whole part of that (127, 254);
+        the same with 65535. One level has to be white itself. Ids 1…K are none.
+
+    Examples
+    --------
+    >>> spread_levels(np.array([[0, 85, 170], [255, 255, 0]])).tolist()
+    [85, 170, 255]
+    >>> spread_levels(np.array([[0, 1, 2]])) is None
+    True
+    """
+    levels = np.unique(labels)
+    levels = levels[levels > 0].astype(np.int64)
+    count = len(levels)
+    if not 1 <= count <= 128:  # 255 classes that are 1 apart are ids
+        return None
+    index = np.arange(1, count + 1)
+    for full in _FULL_SCALES:
+        exact = np.abs(levels - index * full / count) <= 1
+        if exact.all() or (count > 1 and (levels == index * (full // count)).all()):
+            return levels
+    return None
+
+
+def to_ids(labels: NDArray[Any], levels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return 1 for the first of the levels, 2 for the second, and 0 elsewhere.
+
+    Examples
+    --------
+    >>> to_ids(np.array([[0, 127, 254]]), np.array([127, 254])).tolist()
+    [[0, 1, 2]]
+    """
+    ids = np.searchsorted(levels, labels).astype(np.uint8) + np.uint8(1)
+    return np.where(labels > 0, ids, np.uint8(0))

@@ -17,16 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.files.importers.imported import (
+from napari_hrdv2.files.images import damaged, optional_module, size_text
+from napari_hrdv2.files.labels import (
     ImportedLabels,
+    LabelClasses,
     check_size,
+    checked_ids,
     count_text,
-    narrow,
-    optional_module,
-    size_text,
 )
-from napari_hrdv2.files.labels import LabelClasses
-from napari_hrdv2.files.read import damaged
 
 _USUAL_AXES = {2: "yx", 3: "yxc", 4: "zyxc", 5: "tzyxc"}
 
@@ -80,7 +78,7 @@ def read_ilastik(
             raise damaged(path, error) from error
     painted = np.unique(labels[labels > 0])
     note = f"{count_text(len(painted), 'class', 'classes')} of {lane.title}"
-    return ImportedLabels(narrow(labels), classes, f"ilastik project: {note}.")
+    return ImportedLabels(checked_ids(labels), classes, f"ilastik project: {note}.")
 
 
 def _lanes(file: Any) -> list[_Lane]:

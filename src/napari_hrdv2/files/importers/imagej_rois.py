@@ -26,15 +26,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.files.importers.imported import (
+from napari_hrdv2.files.images import damaged, optional_module, size_text
+from napari_hrdv2.files.labels import (
     ImportedLabels,
+    LabelClasses,
+    checked_ids,
     count_text,
-    narrow,
-    optional_module,
-    size_text,
 )
-from napari_hrdv2.files.labels import LabelClasses
-from napari_hrdv2.files.read import damaged
 
 _COUNTER = re.compile(r"[\s_\-.#:(]*\d+\)?$")
 _WORD = re.compile(r"[^\W\d_]")
@@ -78,7 +76,7 @@ def read_rois(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
     if ignored:
         note += f"; {ignored} left out (texts, other planes, or in no group)"
     return ImportedLabels(
-        narrow(labels), LabelClasses(names, colors), f"ImageJ: {note}."
+        checked_ids(labels), LabelClasses(names, colors), f"ImageJ: {note}."
     )
 
 

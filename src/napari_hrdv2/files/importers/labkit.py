@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.files.importers.imported import (
+from napari_hrdv2.files.images import damaged
+from napari_hrdv2.files.labels import (
     ImportedLabels,
+    LabelClasses,
     check_size,
+    checked_ids,
     count_text,
-    narrow,
 )
-from napari_hrdv2.files.labels import LabelClasses
-from napari_hrdv2.files.read import damaged
 
 
 def read_labkit(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
@@ -58,7 +58,7 @@ def read_labkit(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
     if not labels.any():
         raise ValueError(f"{path} has no labelled pixel; paint the image in Labkit")
     return ImportedLabels(
-        narrow(labels),
+        checked_ids(labels),
         _classes(list(regions), content.get("colors") or {}),
         f"Labkit: {count_text(len(regions), 'class', 'classes')}{_told(overlaps)}.",
     )
@@ -90,7 +90,7 @@ def from_label_sets(
     table = np.array([max((number[n] for n in each), default=0) for each in sets])
     several = np.array([len(each) > 1 for each in sets])
     return ImportedLabels(
-        narrow(table[values]),
+        checked_ids(table[values]),
         _classes(names, {}),
         f"Labkit: {count_text(len(names), 'class', 'classes')}"
         f"{_told(int(several[values].sum()))}.",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
+from napari_hrdv2.files.units import unit_symbol
 from napari_hrdv2.session.classifier_files import named
 from napari_hrdv2.session.export.content import ExportContent, ExportImage
 from napari_hrdv2.session.export.formats import CLASSIFIER, FORMATS, ExportFormat
@@ -305,20 +306,9 @@ def _provenance(session: Session, images: Sequence[ExportImage]) -> partial[Prov
     )
 
 
-_SHORT = {  # viewers spell units out
-    "picometer": "pm",
-    "angstrom": "Å",
-    "nanometer": "nm",
-    "micrometer": "µm",
-    "micron": "µm",
-    "millimeter": "mm",
-    "centimeter": "cm",
-    "meter": "m",
-}
-
-
 def _short_unit(size: tuple[float, str] | None) -> tuple[float, str] | None:
-    return None if size is None else (size[0], _SHORT.get(size[1], size[1]))
+    """Spell the unit as people do; viewers write it out."""
+    return None if size is None else (size[0], unit_symbol(size[1]))
 
 
 def _free_stem(entry: ImageEntry, taken: Collection[str]) -> str:

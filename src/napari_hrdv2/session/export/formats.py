@@ -17,7 +17,8 @@ import numpy as np
 from napari_hrdv2.core.atomic import atomic_path
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.export.content import ExportContent, ExportImage
+    from napari_hrdv2.files.units import ascii_unit
+from napari_hrdv2.session.export.content import ExportContent, ExportImage
 
 CLASSIFIER = "classifier.safetensors"
 FRACTIONS, SCRIPT, METHODS = "fractions.csv", "segment.py", "methods.md"
@@ -217,7 +218,7 @@ def write_image(path: Path, image: Any, size: tuple[float, str] | None) -> None:
 
     colors = image.ndim == 3
     length, unit = size or (None, "")
-    unit = {"µm": "um", "μm": "um", "Å": "angstrom"}.get(unit, unit)
+    unit = ascii_unit(unit) if unit else ""
     with atomic_path(path) as temporary:
         tifffile.imwrite(
             temporary,

@@ -70,10 +70,11 @@ def on_moved(image: Image, slot: Callable[..., None]) -> Callable[[], None]:
 
 def pixel_size_of(image: Image) -> PixelSize | None:
     """Return height, width and unit of a pixel, or None if nobody said."""
-    if make.pixel_size_of(image) is None:
+    size = make.pixel_size_of(image)
+    if size is None:
         return None
-    height, width = (abs(float(size)) for size in image.scale[-2:])
-    return (height, width), f"{image.units[-1]:~P}"
+    height, width = (abs(float(side)) for side in image.scale[-2:])
+    return (height, width), size[1]
 
 
 def look_at(

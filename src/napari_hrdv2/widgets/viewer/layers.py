@@ -11,6 +11,7 @@ import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 
+from napari_hrdv2.files.units import NO_UNIT, unit_symbol
 from napari_hrdv2.session import default_color
 from napari_hrdv2.session.classes import default_class
 
@@ -34,8 +35,8 @@ _COLORS_PREPARED = 64  # ids a user may type into napari's own label box
 
 def pixel_size_of(layer: Image) -> tuple[float, str] | None:
     """Return the length of a pixel's side and its unit, or None if it has none."""
-    unit = str(layer.units[-1])
-    if unit in ("pixel", "dimensionless"):
+    unit = unit_symbol(str(layer.units[-1]))
+    if unit == NO_UNIT:
         return None
     return float(layer.scale[-1]), unit
 

@@ -1,10 +1,13 @@
-"""TIFF files: one image, and the pixel size as the many programs write it."""
+"""Micrographs from files: TIFF with its pixel size, PNG, JPEG, BMP."""
 
 from __future__ import annotations
 
 import math
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,30 +15,173 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.files.read import damaged, grey_if_grey, open_picture
+from napari_hrdv2.files.units import NO_UNIT, converted, unit_symbol
 
-# What programs call a unit, and what we call it.
-_UNITS = {
-    "um": "µm",
-    "µm": "µm",
-    "μm": "µm",
-    "micron": "µm",
-    "microns": "µm",
-    "micrometer": "µm",
-    "micrometre": "µm",
-    "nm": "nm",
-    "nanometer": "nm",
-    "pm": "pm",
-    "å": "Å",
-    "angstrom": "Å",
-    "mm": "mm",
-    "cm": "cm",
-    "m": "m",
-    "inch": "inch",
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+
+_MAGIC = {
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+    b"II+\x00": "TIFF",
+    b"MM\x00+": "TIFF",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"BM": "BMP",
 }
-_TO_MICROMETRES = {"inch": 25_400.0, "cm": 10_000.0}
+
+
 # Coarser pixels in plain resolution tags are an inkjet printer's, not a microscope's.
 _COARSEST_MICROMETRES = 20.0
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A micrograph as it was in its file.
+
+    Attributes
+    ----------
+    data : (H, W) or (H, W, 3|4) array
+        Grey levels or colours, in the file's own number format.
+    pixel_size : float or None
+        Width of a pixel, None where the file does not say.
+    unit : str
+        Unit of the pixel size, for instance ``"µm"``; ``"pixel"`` without one.
+    """
+
+    data: NDArray[Any]
+    pixel_size: float | None = None
+    unit: str = NO_UNIT
+
+
+def read_image(path: str | os.PathLike[str]) -> ImageFile:
+    """Return the micrograph in a file.
+
+    Parameters
+    ----------
+    path : path-like
+        A TIFF, PNG, JPEG or BMP file of one grey or RGB(A) image; what it is, is seen
+        from its content. Palettes are resolved to the colours they stand for.
+
+    Returns
+    -------
+    ImageFile
+
+    Raises
+    ------
+    OSError
+        If there is no such file, it is a folder or it cannot be read.
+    ValueError
+        If it is no image of these kinds, is damaged or holds more than one image.
+    """
+    path = Path(path)
+    if image_format(path) == "TIFF":
+        page = read_tiff(path)
+        return ImageFile(page.image(), page.pixel_size, page.unit)
+    return ImageFile(_picture(path))
+
+
+def image_files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Return the files named, and for each folder the images in it by name.
+
+    Parameters
+    ----------
+    paths : iterable of path-like
+        Files, whether they exist or not, and folders.
+
+    Returns
+    -------
+    list of pathlib.Path
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = (p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            found += sorted(p for p in inside if p.is_file())
+        else:
+            found.append(path)
+    return found
+
+
+def image_format(path: Path) -> str:
+    """TIFF, PNG, JPEG or BMP, by what the file begins with."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give an image file")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise OSError(f"{path} cannot be read: {error.strerror or error}") from error
+    for magic, name in _MAGIC.items():
+        if start.startswith(magic):
+            return name
+    seen = "is empty" if not start else "is not an image of a kind read here"
+    raise ValueError(f"{path} {seen}; give a TIFF, PNG, JPEG or BMP file")
+
+
+def open_picture(path: Path) -> Any:
+    """PNG, JPEG or BMP (or a TIFF that tifffile cannot decode) as a Pillow image."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as entry:
+            if getattr(entry, "n_frames", 1) > 1:
+                raise ValueError(
+                    f"{path} holds {entry.n_frames} images; save the one to "
+                    "segment in a file of its own"
+                )
+            entry.load()
+            return entry
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{path} holds too many pixels for its format; save it as TIFF"
+        ) from error
+    except (OSError, SyntaxError, EOFError) as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    """Say what no decoder could make sense of."""
+    reason = str(error).split("\n")[0].rstrip(".") or type(error).__name__
+    return ValueError(f"{path} is damaged or cut short and cannot be read: {reason}")
+
+
+def optional_module(name: str, purpose: str) -> Any:
+    """Import a module of the extra "interop", or say how to get it."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"{purpose} needs the package {name}; install it with "
+            'pip install "napari-hrdv2[interop]"'
+        ) from error
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """Return width × height of (H, W)."""
+    return " × ".join(str(length) for length in reversed(shape))
+
+
+def _picture(path: Path) -> NDArray[Any]:
+    entry = open_picture(path)
+    if entry.mode in ("P", "PA"):
+        entry = entry.convert("RGBA" if "transparency" in entry.info else "RGB")
+        return grey_if_grey(np.asarray(entry))
+    if entry.mode == "LA":
+        entry = entry.getchannel("L")
+    elif entry.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX", "La", "RGBa"):
+        entry = entry.convert("RGB")
+    data = np.asarray(entry)
+    if entry.mode == "I" and data.min() >= 0 and data.max() <= np.iinfo("u2").max:
+        data = data.astype(np.uint16)  # how older Pillows give 16-bit PNG files
+    return data
+
+
+def grey_if_grey(colors: NDArray[Any]) -> NDArray[Any]:
+    """One plane where red, green and blue are the same in every pixel."""
+    red = colors[..., :1]
+    return colors[..., 0] if (colors[..., 1:3] == red).all() else colors
 
 
 @dataclass(frozen=True)
@@ -144,7 +290,7 @@ def _pixel_size(tif: Any, page: Any) -> tuple[float | None, str]:
         found = read(tif, page)
         if found is not None and math.isfinite(found[0]) and found[0] > 0:
             return found
-    return None, "pixel"
+    return None, NO_UNIT
 
 
 def _from_ome(tif: Any, page: Any) -> tuple[float, str] | None:
@@ -162,7 +308,7 @@ def _from_imagej(tif: Any, page: Any) -> tuple[float, str] | None:
         return None
     unit = str((tif.imagej_metadata or {}).get("unit", ""))
     resolution = _pixels_per_unit(page)
-    if resolution is None or unit.lower() in ("", "pixel", "pixels"):
+    if resolution is None or _unit(unit) == NO_UNIT:
         return None
     return 1 / resolution, _unit(unit)
 
@@ -185,7 +331,7 @@ def _from_resolution(tif: Any, page: Any) -> tuple[float, str] | None:
     unit = {2: "inch", 3: "cm"}.get(int(page.tags.valueof("ResolutionUnit", 1)))
     if resolution is None or unit is None:
         return None
-    micrometres = _TO_MICROMETRES[unit] / resolution
+    micrometres = converted(1 / resolution, unit, "µm")
     return (micrometres, "µm") if micrometres <= _COARSEST_MICROMETRES else None
 
 
@@ -197,6 +343,7 @@ def _pixels_per_unit(page: Any) -> float | None:
 
 
 def _unit(name: str) -> str:
-    name = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), name)
-    name = re.sub(r"\s", "", name)
-    return _UNITS.get(name.lower(), name)
+    """Return the symbol of a unit in which ImageJ may have escaped characters."""
+    return unit_symbol(
+        re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), name)
+    )

@@ -1,0 +1,63 @@
+"""Units of length: any spelling to one short symbol, and back to names, by pint."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+NO_UNIT = "pixel"
+_NONE = ("", "pixel", "pixels", "px", "dimensionless")
+_SPELLINGS = {"micron": "µm", "microns": "µm", "å": "Å"}
+
+
+@lru_cache
+def unit_symbol(name: str) -> str:
+    """Return the symbol of a unit, "pixel" for none, other words as they are.
+
+    Examples
+    --------
+    >>> [unit_symbol(name) for name in ("um", "Micrometer", "angstrom", "inch", "")]
+    ['µm', 'µm', 'Å', 'inch', 'pixel']
+    """
+    word = "".join(name.split())
+    return NO_UNIT if word.lower() in _NONE else _spelled(word, "~P") or word
+
+
+def unit_name(name: str) -> str:
+    """Return a unit written out, as OME-Zarr has it: "micrometer"."""
+    return _spelled(name, "") or name
+
+
+def ascii_unit(name: str) -> str:
+    """Return a unit as ImageJ has it, where that needs no escapes: "um"."""
+    return {"µm": "um", "Å": "angstrom"}.get(symbol := unit_symbol(name), symbol)
+
+
+def converted(length: float, unit: str, to: str) -> float:
+    """Return a length in another unit.
+
+    Examples
+    --------
+    >>> converted(1, "inch", "µm")
+    25400.0
+    """
+    return float(_registry().Quantity(length, unit).m_as(to))
+
+
+def _spelled(word: str, style: str) -> str | None:
+    """Return a unit of length in a style of pint's, or None for anything else."""
+    registry = _registry()
+    for spelling in (word, word.lower()):
+        try:
+            unit = registry.Unit(_SPELLINGS.get(spelling, spelling))
+        except Exception:  # noqa: BLE001 - words that are no units raise anything
+            continue
+        if unit.dimensionality == {"[length]": 1}:
+            return "inch" if unit == registry.inch else f"{unit:{style}}"
+    return None
+
+
+def _registry() -> Any:
+    import pint
+
+    return pint.application_registry
