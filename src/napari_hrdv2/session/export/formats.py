@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.files.units import ascii_unit
 
 if TYPE_CHECKING:
-    from napari_hrdv2.files.units import ascii_unit
-from napari_hrdv2.session.export.content import ExportContent, ExportImage
+    from napari_hrdv2.session.export.content import ExportContent, ExportImage
 
 CLASSIFIER = "classifier.safetensors"
 FRACTIONS, SCRIPT, METHODS = "fractions.csv", "segment.py", "methods.md"
