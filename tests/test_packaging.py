@@ -80,6 +80,8 @@ def test_the_wheel_holds_the_manifest_and_the_marker_of_its_types(
         assert archive.read(PACKAGED) == (top / "napari.yaml").read_bytes()
         names = archive.namelist()
     assert "napari_hrdv2/py.typed" in names
+    assert "napari_hrdv2/core/samples/example.npz" in names
+    assert not [name for name in names if "micrographs" in name]
     assert not [name for name in names if name.startswith("tests")]
 
 

@@ -39,35 +39,23 @@ def list_backbones(context: typer.Context, as_json: Json = False) -> None:
 
     report = Report(as_json)
     rows: list[dict[str, Any]] = []
+    table: list[tuple[str, ...]] = [
+        ("name", "channels", "patch", "licence", "MB", "source", "state")
+    ]
     for name in backbone_names():
-        info = backbone_info(name)
-        rows.append(
-            {
-                "name": name,
-                "channels": info.channels,
-                "patch_size": info.patch_size,
-                "licence": info.licence,
-                "source": info.source,
-                "download_bytes": info.download_bytes,
-                "state": backbone_state(name),
-                "conditions": info.conditions,
-                "variants": list(backbone_variants(name)),
-            }
-        )
-    wide, legal, far = (
-        max(len(str(row[key])) for row in rows) for key in ("name", "licence", "source")
-    )
-    report.say(
-        f"{'name':<{wide}}  channels  patch  {'licence':<{legal}}  {'MB':>5}  "
-        f"{'source':<{far}}  state"
-    )
-    for row in rows:
-        megabytes = round(row["download_bytes"] / 1e6) or "-"
-        report.say(
-            f"{row['name']:<{wide}}  {row['channels']:>8}  {row['patch_size']:>5}  "
-            f"{row['licence']:<{legal}}  {megabytes:>5}  "
-            f"{row['source'] or '-':<{far}}  {row['state']}"
-        )
+        info, state = backbone_info(name), backbone_state(name)
+        fields = ("channels", "patch_size", "licence", "source", "download_bytes")
+        about = {field: getattr(info, field) for field in (*fields, "conditions")}
+        variants = list(backbone_variants(name))
+        rows.append({"name": name, **about, "state": state, "variants": variants})
+        channels, patch, licence, source, size = (about[field] for field in fields)
+        megabytes = round(size / 1e6) or "-"
+        cells = (name, channels, patch, licence, megabytes, source or "-", state)
+        table.append(tuple(map(str, cells)))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        shown = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        report.say("  ".join(shown).rstrip())
     report.finish({"backbones": rows})
 
 

@@ -63,18 +63,14 @@ def demo(
     miou = mean_iou(sample.labels[unseen], segmentation[unseen], list(names))
     picture = out / "demo.png"
     write_picture(picture, sample, segmentation, classifier.class_colors, miou)
-    height, width = sample.labels.shape
     report.say(
-        f"The example micrograph ({sample.kind}, {width} × {height}), "
-        f"{(~unseen).mean():.1%} of it under scribbles, segmented with "
-        f"{options.backbone} features in {seconds:.1f} s."
+        f"The example ({sample.kind}), {(~unseen).mean():.1%} of it under scribbles, "
+        f"segmented with {options.backbone} features in {seconds:.1f} s."
     )
     report.say(f"mIoU on the pixels without a scribble: {miou:.3f}")
-    report.say("phase fractions (true):")
     found, true = phase_fractions(segmentation), phase_fractions(sample.labels)
-    wide = max(map(len, names.values()))
     for i, name in names.items():
-        report.say(f"  {name:<{wide}}  {found.get(i, 0):6.1%}  ({true[i]:.1%})")
+        report.say(f"  {name}: {found.get(i, 0):.1%} (true: {true[i]:.1%})")
     report.say(f"The picture is {picture}")
     report.finish(
         {

@@ -120,14 +120,10 @@ def check_scribbles(
         )
     classes = np.unique(scribbles[scribbles > 0])
     if len(classes) == 0:
-        raise ValueError(
-            f"labels: no pixel of {path} is labelled; draw scribbles of two classes"
-        )
+        raise ValueError(f"labels: no pixel of {path} is labelled; draw two classes")
     if len(classes) == 1:
-        raise ValueError(
-            f"labels: {path} has scribbles of class {classes[0]} only; draw a second "
-            "class"
-        )
+        seen = f"has scribbles of class {classes[0]} only"
+        raise ValueError(f"labels: {path} {seen}; draw a second class")
 
 
 def make_folder(path: Path) -> None:
@@ -143,14 +139,13 @@ def check_outputs(outputs: Mapping[str, list[Path]], inputs: list[Path]) -> None
     for option, path in ((o, path) for o, paths in outputs.items() for path in paths):
         other = taken.setdefault(path.resolve(), option)
         if not other:
-            raise ValueError(
-                f"{option}: {path} would replace an input; name another file"
-            )
-        if other != option:
-            raise ValueError(
-                f"{option}: {path} is written by {other} already; name another file"
-            )
-        if not path.parent.is_dir():
-            raise ValueError(f"{option}: there is no folder {path.parent}")
-        if path.is_dir():
-            raise ValueError(f"{option}: {path} is a folder; name a file in it")
+            problem = "would replace an input; name another file"
+        elif other != option:
+            problem = f"is written by {other} already; name another file"
+        elif not path.parent.is_dir():
+            problem = f"cannot be written: there is no folder {path.parent}"
+        elif path.is_dir():
+            problem = "is a folder; name a file in it"
+        else:
+            continue
+        raise ValueError(f"{option}: {path} {problem}")

@@ -36,16 +36,9 @@ _COARSEST_MICROMETRES = 20.0
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A micrograph as it was in its file.
+    """A micrograph as it was in its file: (H, W) or (H, W, 3|4), in its number format.
 
-    Attributes
-    ----------
-    data : (H, W) or (H, W, 3|4) array
-        Grey levels or colours, in the file's own number format.
-    pixel_size : float or None
-        Width of a pixel, None where the file does not say.
-    unit : str
-        Unit of the pixel size, for instance ``"µm"``; ``"pixel"`` without one.
+    `pixel_size` is the width of a pixel in `unit`, None where the file does not say.
     """
 
     data: NDArray[Any]
@@ -54,17 +47,10 @@ class ImageFile:
 
 
 def read_image(path: str | os.PathLike[str]) -> ImageFile:
-    """Return the micrograph in a file.
+    """Return the micrograph in a TIFF, PNG, JPEG or BMP file.
 
-    Parameters
-    ----------
-    path : path-like
-        A TIFF, PNG, JPEG or BMP file of one grey or RGB(A) image; what it is, is seen
-        from its content. Palettes are resolved to the colours they stand for.
-
-    Returns
-    -------
-    ImageFile
+    What it is, is seen from its content. Palettes are resolved to the colours they
+    stand for.
 
     Raises
     ------
@@ -81,17 +67,7 @@ def read_image(path: str | os.PathLike[str]) -> ImageFile:
 
 
 def image_files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Return the files named, and for each folder the images in it by name.
-
-    Parameters
-    ----------
-    paths : iterable of path-like
-        Files, whether they exist or not, and folders.
-
-    Returns
-    -------
-    list of pathlib.Path
-    """
+    """Return the files named, and for each folder the images in it by name."""
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():

@@ -32,15 +32,10 @@ class LabelClasses:
 
 @dataclass(frozen=True)
 class ImportedLabels:
-    """Labels as they are painted here: 0 where nothing is, else a class.
+    """Labels of another program: 0 where nothing is, else a class.
 
-    Attributes
-    ----------
-    labels : (H, W) array of uint8, uint16 or uint32
-    classes : LabelClasses
-        Names and colours, as far as the file has them.
-    note : str
-        A sentence on what was read and what was changed or ignored.
+    `classes` has names and colours as far as the file has them; `note` is a sentence on
+    what was read and what was changed or ignored.
     """
 
     labels: NDArray[np.unsignedinteger[Any]]
@@ -49,18 +44,13 @@ class ImportedLabels:
 
 
 def read_labels(path: str | os.PathLike[str]) -> NDArray[np.unsignedinteger[Any]]:
-    """Return the label ids in a file.
+    """Return the label ids in a file, in the narrowest unsigned integers.
 
     Parameters
     ----------
     path : path-like
         A TIFF, PNG or BMP file with one whole number per pixel; the colours of a
         palette are ignored.
-
-    Returns
-    -------
-    (H, W) array of uint8, uint16 or uint32
-        The narrowest that holds them.
 
     Raises
     ------
@@ -83,17 +73,7 @@ def read_labels(path: str | os.PathLike[str]) -> NDArray[np.unsignedinteger[Any]
 
 
 def read_label_classes(path: str | os.PathLike[str]) -> LabelClasses:
-    """Return the class names and colours that `write_labels` put into a TIFF file.
-
-    Parameters
-    ----------
-    path : path-like
-        Any file; one without them gives empty names and colours.
-
-    Returns
-    -------
-    LabelClasses
-    """
+    """Return what `write_labels` said of classes; nothing for any other file."""
     import tifffile
 
     try:
@@ -123,22 +103,18 @@ def write_labels(
     Parameters
     ----------
     path : path-like
-        The file; one that was there is replaced only when the new one is complete.
+        A file that was there is replaced only when the new one is complete.
     labels : (H, W) integer array
         Ids from 0; written as uint8, uint16 or uint32, whichever is enough.
     pixel_size : float, optional
-        Width of a pixel in `unit`; left out where TIFF's 32 bit cannot hold it.
-    unit : str
-        For instance ``"µm"``.
+        Width of a pixel in `unit`; omitted where TIFF's 32 bit cannot hold it.
     class_names, class_colors : mapping of int to str, optional
         What the ids stand for and their ``"#rrggbb"``, kept in the description.
 
     Raises
     ------
-    OSError
-        If the file cannot be written.
-    ValueError
-        If the labels are not (H, W) ids.
+    OSError, ValueError
+        If the file cannot be written, or the labels are not (H, W) ids.
     """
     import tifffile
 
@@ -174,19 +150,10 @@ def write_color_png(
 
     Parameters
     ----------
-    path : path-like
-        The file; one that was there is replaced only when the new one is complete.
-    labels : (H, W) integer array
-        Ids from 0.
+    path, labels
+        As for `write_labels`.
     colors : mapping of int to str
         The ``"#rrggbb"`` of every id that occurs; 0 is black unless given.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
-    ValueError
-        If the labels are not (H, W) ids, or one of them has no colour.
     """
     from PIL import Image
 

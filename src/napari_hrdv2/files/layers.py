@@ -21,13 +21,7 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 
 def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
-    """Return `read_layers` for an OME-Zarr or a label TIFF of ours, else None.
-
-    Parameters
-    ----------
-    path : str or list of str
-        What was dropped; several files are left to other readers.
-    """
+    """Return `read_layers` for an OME-Zarr or a label TIFF of ours, else None."""
     if not isinstance(path, str):
         return None
     if is_ome_zarr(Path(path)):
@@ -37,17 +31,7 @@ def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None
 
 
 def read_layers(path: str) -> list[LayerData]:
-    """Return the layers in an OME-Zarr, or the one of a label TIFF.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    list of tuple
-        Data, keyword arguments and "image" or "labels" of each layer.
-    """
+    """Return napari's tuples for an OME-Zarr or a label TIFF."""
     if Path(path).is_dir():
         return _from_zarr(Path(path))
     found = import_labels(path, grey_levels=False)

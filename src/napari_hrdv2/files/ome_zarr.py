@@ -60,10 +60,6 @@ def write_ome_zarr(
         Ids from 0; several label images by their names, else it is "segmentation".
     classes : LabelClasses
         Names and ``"#rrggbb"`` colours by id, for all of them.
-    pixel_size : float, optional
-        Width of a pixel in `unit`.
-    unit : str
-        For instance ``"µm"``.
     version : {"0.4", "0.5"}
         Of the format; most programs read 0.4.
 
@@ -71,10 +67,8 @@ def write_ome_zarr(
     ------
     ImportError
         If the package zarr is missing.
-    OSError
-        If the folder cannot be written.
-    ValueError
-        If an array is not of these shapes, or the version is unknown.
+    OSError, ValueError
+        If the folder cannot be written, or an array is not of these shapes.
     """
     zarr = optional_module("zarr", "writing OME-Zarr")
     if version not in _VERSIONS:
@@ -214,14 +208,8 @@ def read_ome_zarr(
 ) -> ImportedLabels:
     """Return a label image of an OME-Zarr folder, at full resolution.
 
-    Parameters
-    ----------
-    path : path-like
-        The folder of the image, or of one of its label images.
-    shape : (H, W), optional
-        Of the image that the labels are for.
-    name : str, optional
-        Of the label image, where there are several; else the first is taken.
+    The folder may be that of the image or of one of its label images. Where there are
+    several, the one of that `name` is taken, else the first.
     """
     path = Path(path)
     found, group = _label_group(path, _opened(path), name)

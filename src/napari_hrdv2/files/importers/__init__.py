@@ -13,6 +13,7 @@ from napari_hrdv2.files.labels import (
     ImportedLabels,
     LabelClasses,
     check_size,
+    checked_ids,
     count_text,
     read_label_classes,
     read_labels,
@@ -21,15 +22,8 @@ from napari_hrdv2.files.labels import (
 _FULL_SCALES = (255, 65535)  # white in 8 and in 16 bit
 
 LABEL_SUFFIXES = (
-    ".tif",
-    ".tiff",
-    ".png",
-    ".bmp",
-    ".ilp",
-    ".labeling",
-    ".roi",
-    ".zip",
-    ".zarr",
+    *(".tif", ".tiff", ".png", ".bmp"),
+    *(".ilp", ".labeling", ".roi", ".zip", ".zarr"),
 )
 """Of the files that `import_labels` reads; it goes by their content."""
 
@@ -41,7 +35,7 @@ def import_labels(
     image_name: str | None = None,
     grey_levels: bool = True,
 ) -> ImportedLabels:
-    """Return labels from a file of ours or of another program.
+    """Return labels from a file of ours or of another program, seen from its content.
 
     Parameters
     ----------
@@ -49,32 +43,21 @@ def import_labels(
         A TIFF, PNG or BMP with one whole number per pixel; an ilastik project
         (``.ilp``); a Labkit labeling (``.labeling``, or a TIFF with ``.labels`` beside
         it); ImageJ regions (``.roi`` or a ``.zip`` of them); an OME-Zarr folder.
-        What it is, is seen from the content.
     shape : (H, W), optional
         Of the image that the labels are for. ImageJ regions need it.
     image_name : str, optional
-        The image, by its name or file name: an ilastik project has several; and the
-        label image, where an OME-Zarr has several.
+        The image of an ilastik project, or label image of an OME-Zarr, if there are
+        several.
     grey_levels : bool, optional
         Whether values that are evenly spaced up to white, such as 85, 170 and 255,
         stand for the classes 1, 2 and 3. Black stays 0. The note says so.
-
-    Returns
-    -------
-    ImportedLabels
 
     Raises
     ------
     ImportError
         If a package of the extra "interop" is missing, which the message names.
-    OSError
-        If there is no such file, or it cannot be read.
-    ValueError
-        If it holds no labels, or they are of an image of another size.
-
-    See Also
-    --------
-    write_labels, write_ome_zarr
+    OSError, ValueError
+        If it cannot be read, holds no labels, or those of an image of another size.
     """
     path = Path(path)
     if path.is_dir():
@@ -117,7 +100,7 @@ def _from_picture(
     shown = ", ".join(map(str, levels.tolist()))
     many = count_text(len(levels), "class", "classes")
     return ImportedLabels(
-        to_ids(labels, levels),
+        checked_ids(np.searchsorted([0, *levels], labels)),
         LabelClasses(),
         f"{many} from the evenly spaced grey levels {shown}, as 1 to {len(levels)}."
         if len(levels) > 1
@@ -136,19 +119,11 @@ def _start(path: Path) -> bytes:
 
 
 def spread_levels(labels: NDArray[Any]) -> NDArray[np.integer[Any]] | None:
-    """Return the grey levels if the ids are 1…K, spread to be seen; else None.
+    """Return the (K,) grey levels if the ids are 1…K, spread to be seen; else None.
 
-    Parameters
-    ----------
-    labels : (H, W) array of int
-        0 is no class and stays it.
-
-    Returns
-    -------
-    (K,) array of int, or None
-        The ids that occur, ascending, if they are evenly spaced from 0 up to white: i
-        times 255 / K to within rounding, or i times the whole part of that (127, 254);
-        the same with 65535. One level has to be white itself. Ids 1…K are none.
+    They are evenly spaced from 0 up to white: i times 255 / K to within rounding, or i
+    times the whole part of that (127, 254); the same with 65535. One level has to be
+    white itself. Ids 1…K are none.
 
     Examples
     --------
@@ -168,15 +143,3 @@ def spread_levels(labels: NDArray[Any]) -> NDArray[np.integer[Any]] | None:
         if exact.all() or (count > 1 and (levels == index * (full // count)).all()):
             return levels
     return None
-
-
-def to_ids(labels: NDArray[Any], levels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return 1 for the first of the levels, 2 for the second, and 0 elsewhere.
-
-    Examples
-    --------
-    >>> to_ids(np.array([[0, 127, 254]]), np.array([127, 254])).tolist()
-    [[0, 1, 2]]
-    """
-    ids = np.searchsorted(levels, labels).astype(np.uint8) + np.uint8(1)
-    return np.where(labels > 0, ids, np.uint8(0))

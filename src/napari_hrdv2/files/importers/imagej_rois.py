@@ -34,6 +34,8 @@ from napari_hrdv2.files.labels import (
     count_text,
 )
 
+Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]  # rows and columns
+
 _COUNTER = re.compile(r"[\s_\-.#:(]*\d+\)?$")
 _WORD = re.compile(r"[^\W\d_]")
 _NEARLY = 1e-3  # of a pixel: a line of even width covers as many rows as it is wide
@@ -121,9 +123,7 @@ def _color(roi: Any) -> str | None:
     return None if color is None else str(color)
 
 
-def _pixels(
-    roi: Any, shape: tuple[int, int]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _pixels(roi: Any, shape: tuple[int, int]) -> Pixels:
     """Rows and columns of the pixels that a region covers."""
     kind = roi.roitype.name
     if kind == "OVAL" and not roi.n_coordinates:
@@ -141,9 +141,7 @@ def _pixels(
     return _areas(roi.coordinates(multi=True), shape)
 
 
-def _areas(
-    outlines: list[NDArray[Any]], shape: tuple[int, int]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _areas(outlines: list[NDArray[Any]], shape: tuple[int, int]) -> Pixels:
     """Pixels whose centre lies within an odd number of outlines: the rest are holes."""
     from skimage.draw import polygon
 
@@ -161,20 +159,20 @@ def _areas(
     return rows, columns
 
 
-def _oval(
-    roi: Any, shape: tuple[int, int]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _oval(roi: Any, shape: tuple[int, int]) -> Pixels:
+    from skimage.draw import ellipse
+
     left, top, right, bottom = _bounds(roi)
-    window = _window((top, bottom), (left, right), shape)
-    y = (window[0] + 0.5 - (top + bottom) / 2) / max((bottom - top) / 2, 0.5)
-    x = (window[1] + 0.5 - (left + right) / 2) / max((right - left) / 2, 0.5)
-    inside = y**2 + x**2 <= 1
-    return window[0][inside], window[1][inside]
+    radii = (
+        max(length / 2, 0.5) * (1 + 1e-9) for length in (bottom - top, right - left)
+    )
+    rows, columns = ellipse(
+        (top + bottom - 1) / 2, (left + right - 1) / 2, *radii, shape=shape
+    )
+    return rows, columns
 
 
-def _line(
-    roi: Any, shape: tuple[int, int]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _line(roi: Any, shape: tuple[int, int]) -> Pixels:
     """Pixels within half the stroke width of the line."""
     points = np.asarray(roi.coordinates(), float)
     if roi.subpixelresolution:
@@ -183,9 +181,11 @@ def _line(
     drawn = np.zeros(shape, bool)
     for start, end in pairwise(points):
         (left, top), (right, bottom) = np.minimum(start, end), np.maximum(start, end)
-        rows, columns = _window(
-            (top - reach, bottom + reach), (left - reach, right + reach), shape
+        low = np.maximum(np.floor((top - reach, left - reach)).astype(int), 0)
+        high = np.minimum(
+            np.ceil((bottom + reach, right + reach)).astype(int) + 1, shape
         )
+        rows, columns = np.mgrid[low[0] : high[0], low[1] : high[1]]
         x, y = columns - start[0] + _NEARLY, rows - start[1] + _NEARLY
         dx, dy = end - start
         along = np.clip((x * dx + y * dy) / max(dx * dx + dy * dy, 1e-12), 0, 1)
@@ -193,19 +193,6 @@ def _line(
         drawn[rows[near], columns[near]] = True
     rows, columns = np.nonzero(drawn)
     return rows, columns
-
-
-def _window(
-    rows: tuple[float, float], columns: tuple[float, float], shape: tuple[int, int]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row and column of each pixel of the image between two corners."""
-    low = [max(int(np.floor(span[0])), 0) for span in (rows, columns)]
-    high = [
-        min(int(np.ceil(span[1])) + 1, length)
-        for span, length in zip((rows, columns), shape, strict=True)
-    ]
-    grid = np.mgrid[low[0] : high[0], low[1] : high[1]]
-    return grid[0], grid[1]
 
 
 def _bounds(roi: Any) -> tuple[float, float, float, float]:
