@@ -58,6 +58,18 @@ def test_a_file_of_another_size_is_missing(opened, source, image):
     assert [str(saved.key) for saved in opened().missing] == ["image"]
 
 
+def test_what_is_missing_or_other_is_told_and_a_part_can_be_taken(
+    opened, source, image
+):
+    tifffile.imwrite(source, image + 1)
+    assert opened().notes() == ["image holds other pixels than then."]
+    source.unlink()
+    found = opened()
+    told = f"Not found: {source}; press Locate… to say in which folder to look."
+    assert found.notes() == [told]
+    assert found.only(set()).project.images == ()
+
+
 def test_images_are_found_in_a_folder_by_their_pixels(opened, source, tmp_path, image):
     source.unlink()
     (tmp_path / "in").mkdir()

@@ -18,6 +18,7 @@ from napari_hrdv2.session.project.snapshot import (
     Autosaver,
     open_images,
     project_of,
+    replaced_names,
     restore,
     take_over,
 )
@@ -154,6 +155,21 @@ def test_strokes_stay_where_other_images_have_some(session, tmp_path, labels, im
     restore(session, project)
     np.testing.assert_array_equal(session.images["image"].scribbles.labels, labels)
     np.testing.assert_array_equal(session.images["image"].exclusion, mask)
+
+
+def test_images_whose_scribbles_give_way_are_named(session, tmp_path, labels, image):
+    bare, keys = saved(session, tmp_path / "a"), {KEY: KEY}
+    session.set_scribbles(labels)
+    same = saved(session, tmp_path / "b")
+    assert replaced_names(session, bare, {}) == []
+    assert replaced_names(session, same, keys) == []
+    session.current.name = "alloy"
+    assert replaced_names(session, bare, keys) == ["alloy"]
+    session.set_scribbles(labels[::-1])
+    assert replaced_names(session, same, keys) == ["alloy"]
+    session.images.add(image[::-1].copy(), "other")
+    session.set_scribbles(labels, "other")
+    assert replaced_names(session, bare, keys) == []  # nothing is erased then
 
 
 def test_only_strokes_that_are_there_are_erased(session, tmp_path):

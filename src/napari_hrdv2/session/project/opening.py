@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,26 @@ class OpenedProject:
     images: dict[PlaneKey, NDArray[Any]]  # pixels of others, by keys in the project
     missing: tuple[SavedImage, ...]  # nowhere
     altered: tuple[str, ...]  # names of images whose files hold other pixels now
+
+    def only(self, wanted: Collection[PlaneKey]) -> OpenedProject:
+        """Return the same with some of its image entries, of which none is current."""
+        images = tuple(one for one in self.project.images if one.key in wanted)
+        keys = {theirs: key for theirs, key in self.keys.items() if theirs in wanted}
+        project = replace(self.project, images=images, current=None)
+        return replace(self, project=project, keys=keys)
+
+    def notes(self) -> list[str]:
+        """Return what a user is to know of the images, one sentence each."""
+        notes = []
+        if self.missing:
+            listed = ", ".join(saved.source or saved.name for saved in self.missing)
+            what = "press Locate… to say in which folder to look"
+            if any(saved.plane for saved in self.missing):
+                what = "open the stack, then the project again"
+            notes.append(f"Not found: {listed}; {what}.")
+        if self.altered:
+            notes.append(f"{', '.join(self.altered)} holds other pixels than then.")
+        return notes
 
 
 def open_project(

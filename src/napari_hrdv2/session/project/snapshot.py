@@ -280,6 +280,25 @@ def is_taken_whole(session: Session, keys: Mapping[PlaneKey, PlaneKey]) -> bool:
     return not any(one.class_ids for one in others)
 
 
+def replaced_names(
+    session: Session, project: Project, keys: Mapping[PlaneKey, PlaneKey]
+) -> list[str]:
+    """Return the names of images whose scribbles `take_over` would replace or erase."""
+    erases, names = is_taken_whole(session, keys), []
+    for saved in project.images:
+        entry = session.images.get(keys[saved.key]) if saved.key in keys else None
+        former = None if entry is None else entry.scribbles
+        if entry is None or former is None or not former.class_ids:
+            continue
+        if saved.scribbles is None:
+            is_other = erases
+        else:
+            is_other = not np.array_equal(former.labels, saved.scribbles)
+        if is_other:
+            names.append(entry.name)
+    return names
+
+
 def _free_key(key: PlaneKey, taken: Collection[PlaneKey]) -> PlaneKey:
     """Return a key like this one that is not taken; of the same plane of a stack."""
     keys = (PlaneKey(f"{key.image}-{number}", key.plane) for number in count(2))

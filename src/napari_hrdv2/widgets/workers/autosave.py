@@ -28,21 +28,7 @@ SAVE_TIME = 1000  # milliseconds from a change to the write: what a crash can co
 class AutosaveWorker(QObject):
     """Saves the session as it changes, and looks for work on images that are opened.
 
-    Parameters
-    ----------
-    controller : Controller
-        Its preferences say whether and where autosaves go.
-
-    Attributes
-    ----------
-    saver : Autosaver or None
-        None if nothing is to be saved.
-    fingerprints : Fingerprints
-        Of the images that are open.
-    found : tuple of AutosaveEntry
-        Work on the current image, newest first, without what was declined.
-    changed : Signal
-        Emitted when `found` changed.
+    The preferences say whether and where autosaves go.
     """
 
     changed = Signal()
@@ -51,9 +37,9 @@ class AutosaveWorker(QObject):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller, self._session = controller, controller.session
-        self.saver: Autosaver | None = None
+        self.saver: Autosaver | None = None  # where nothing is to be saved
         self.fingerprints = Fingerprints()
-        self.found: tuple[AutosaveEntry, ...] = ()
+        self.found: tuple[AutosaveEntry, ...] = ()  # on the current image
         self._declined: set[tuple[PlaneKey, AutosaveEntry]] = set()
         self._saved_at: dict[PlaneKey, datetime] = {}
         self._seen: weakref.ref[ImageEntry] | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 
 from napari_hrdv2.session.project.opening import OpenedProject, Stack, open_project
-from napari_hrdv2.session.project.snapshot import is_taken_whole, take_over
+from napari_hrdv2.session.project.snapshot import replaced_names, take_over
 from napari_hrdv2.widgets.viewer import planes
 from napari_hrdv2.widgets.viewer.stroke_writing import write_strokes
 
@@ -110,11 +109,7 @@ class ProjectLoader(QObject):
 
     def _on_located(self, found: OpenedProject) -> None:
         """Take only what was missing; the user has gone on with the rest."""
-        wanted = {saved.key for saved in self.missing}
-        images = tuple(one for one in found.project.images if one.key in wanted)
-        project = replace(found.project, images=images, current=None)
-        keys = {theirs: key for theirs, key in found.keys.items() if theirs in wanted}
-        self._on_opened(replace(found, project=project, keys=keys))
+        self._on_opened(found.only({saved.key for saved in self.missing}))
 
     def _on_restored(self, found: OpenedProject) -> None:
         if not self._open_keys(found):
@@ -127,15 +122,7 @@ class ProjectLoader(QObject):
         """Ask if scribbles here would give way to other ones, or to none."""
         self._controller.link.flush()
         keys = self._open_keys(found)
-        erases = is_taken_whole(self._session, keys)
-        names = [
-            self._session.images[key].name
-            for saved, key in _pairs(found, keys)
-            if key in self._session.images
-            and (erases or saved.scribbles is not None)
-            and self._is_painted(key)
-            and not self._has(key, saved)
-        ]
+        names = replaced_names(self._session, found.project, keys)
         then = found.project.saved_at.astimezone()
         return not names or self._ask(
             f"{', '.join(names)} has scribbles already. Replace them by those of "
@@ -147,20 +134,14 @@ class ProjectLoader(QObject):
         link, keys = self._controller.link, found.keys
         return {one: key for one, key in keys.items() if link.layer_of(key) is not None}
 
-    def _is_painted(self, key: PlaneKey) -> bool:
-        scribbles = self._session.images[key].scribbles
-        return scribbles is not None and bool(scribbles.class_ids)
-
-    def _has(self, key: PlaneKey, saved: SavedImage) -> bool:
-        scribbles = self._session.images[key].scribbles
-        if scribbles is None or saved.scribbles is None:
-            return False
-        return bool((scribbles.labels == saved.scribbles).all())
-
     def _show(self, found: OpenedProject) -> None:
         controller, link = self._controller, self._controller.link
         keys = self._open_keys(found)
-        gone = [saved.name for saved, _ in _pairs(found) if saved.key not in keys]
+        gone = [
+            saved.name
+            for saved in found.project.images
+            if saved.key in found.keys and saved.key not in keys
+        ]
         keys |= self._add_images(found)
         write = partial(write_strokes, controller)
         notes = list(take_over(self._session, found.project, keys, write=write))
@@ -171,12 +152,9 @@ class ProjectLoader(QObject):
             levels = found.project.options.value_range
             self._session.configure(value_range=levels)
         self.missing = found.missing
-        if found.missing:
-            notes.append(_missing_text(found.missing))
         if gone:
             notes.append(f"{', '.join(gone)} was closed meanwhile and left out.")
-        if found.altered:
-            notes.append(f"{', '.join(found.altered)} holds other pixels than then.")
+        notes += found.notes()
         controller.autosave.note_saved(set(keys.values()), found.project.saved_at)
         controller.train()
         count = f"{len(keys)} image{'s' * (len(keys) != 1)}"
@@ -203,18 +181,3 @@ class ProjectLoader(QObject):
             )
             keys[saved.key] = link.add_entry(layer)
         return keys
-
-
-def _pairs(
-    found: OpenedProject, keys: dict[PlaneKey, PlaneKey] | None = None
-) -> list[tuple[SavedImage, PlaneKey]]:
-    keys = found.keys if keys is None else keys
-    images = found.project.images
-    return [(saved, keys[saved.key]) for saved in images if saved.key in keys]
-
-
-def _missing_text(missing: tuple[SavedImage, ...]) -> str:
-    listed = ", ".join(saved.source or saved.name for saved in missing)
-    if any(saved.plane for saved in missing):
-        return f"Not found: {listed}; open the stack, then the project again."
-    return f"Not found: {listed}; press Locate… to say in which folder to look."
