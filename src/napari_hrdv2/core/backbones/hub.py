@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -48,8 +48,6 @@ def download_weights(
     By default it is the file of the registry, or the usual one, safetensors first.
     Conditions of their owner are logged before a download.
     """
-    from huggingface_hub.errors import EntryNotFoundError
-
     if spec.bundled:
         raise ValueError(
             f"backbone: {spec.name} comes with the package; there is nothing to "
@@ -63,14 +61,27 @@ def download_weights(
     if spec.gated:
         log.warning("%s: %s", spec.name, spec.conditions)
     names = _names(filename or spec.filename)
+    found = fetch_first(spec, names, progress)
+    if found is None:
+        raise WeightsError(
+            f"weights: the Hub repository {spec.source} does not hold "
+            f"{' or '.join(names)}"
+        )
+    return found
+
+
+def fetch_first(
+    spec: BackboneSpec, names: Sequence[str], progress: Progress | None = None
+) -> Path | None:
+    """Return a local copy of the first of these files that the repository has."""
+    from huggingface_hub.errors import EntryNotFoundError
+
     for name in names:
         try:
             return fetch(spec.source, name, spec.revision, progress)
         except EntryNotFoundError:
             continue
-    raise WeightsError(
-        f"weights: the Hub repository {spec.source} does not hold {' or '.join(names)}"
-    )
+    return None
 
 
 def cached_weights(spec: BackboneSpec, filename: str | None = None) -> Path | None:
@@ -93,7 +104,7 @@ def files_of(spec: BackboneSpec, progress: Progress | None = None) -> list[HubFi
     files = [HubFile(repository, revision, spec.filename or weights.name, weights)]
     if spec.shape_from_hub:
         fetch_config(spec)
-        fetch_preprocessor(spec)
+        fetch_first(spec, PREPROCESSORS)
         for filename in ("config.json", *PREPROCESSORS):
             path = cached_file(repository, filename, revision)
             if path is not None:
@@ -103,27 +114,13 @@ def files_of(spec: BackboneSpec, progress: Progress | None = None) -> list[HubFi
 
 def fetch_config(spec: BackboneSpec) -> Path:
     """Return a local copy of a repository's config.json."""
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        return fetch(spec.source, "config.json", spec.revision)
-    except EntryNotFoundError as error:
+    found = fetch_first(spec, ["config.json"])
+    if found is None:
         raise WeightsError(
             f"weights: the Hub repository {spec.source} holds no config.json, so the "
             "shape of its network is unknown"
-        ) from error
-
-
-def fetch_preprocessor(spec: BackboneSpec) -> None:
-    """Put what prepares a repository's images beside its config.json, if it has it."""
-    from huggingface_hub.errors import EntryNotFoundError
-
-    for name in PREPROCESSORS:
-        try:
-            fetch(spec.source, name, spec.revision)
-            return
-        except EntryNotFoundError:
-            continue
+        )
+    return found
 
 
 # --- One file -------------------------------------------------------------------------

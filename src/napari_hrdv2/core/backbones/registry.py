@@ -17,9 +17,10 @@ from napari_hrdv2.core.backbones.base import (
 from napari_hrdv2.core.backbones.embedded.backbone import EMBEDDED
 from napari_hrdv2.core.backbones.filters import FILTERS
 from napari_hrdv2.core.backbones.hub import (
+    PREPROCESSORS,
     cached_weights,
     fetch_config,
-    fetch_preprocessor,
+    fetch_first,
 )
 from napari_hrdv2.core.backbones.spit.specs import SPIT_SPECS
 from napari_hrdv2.core.backbones.transformers import load_transformers
@@ -164,7 +165,7 @@ def _config_file(spec: HubSpec, weights: Source) -> Path:
             return beside
     path = fetch_config(spec)
     if not tells_normalisation(path):
-        fetch_preprocessor(spec)
+        fetch_first(spec, PREPROCESSORS)
     return path
 
 

@@ -1,7 +1,7 @@
 """The backbone that the package brings along: nothing to download, good at once.
 
 A small convolutional network, trained on generated micrographs so that a linear
-classifier on a few strokes segments the rest, beside the classical filter bank, as
+classifier on a few scribbles segments the rest, beside the classical filter bank, as
 channels of one grid of half the image's resolution. Both see the image with mean 0 and
 deviation 1, so brightness and contrast don't matter.
 """

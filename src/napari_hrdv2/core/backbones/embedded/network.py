@@ -4,8 +4,8 @@ A U-Net [1]_ over five resolutions, run on the image and on smaller copies of it
 that it knows at every scale what it has learnt at one, and sees farther. The finest
 resolution that it computes on, and puts out, is half that of what it is given, where a
 3 × 3 convolution costs a quarter. Only plain convolutions, which are what CPUs are
-fast at, and nothing that looks at the whole image at once, so that a tile with its
-surroundings gives what the image gives.
+fast at, and nothing that looks at the whole image at once, so that a tile with what is
+around it gives what the image gives.
 
 References
 ----------

@@ -2,7 +2,7 @@
 
 A linear classifier reads these channels, so the nonlinearity it lacks is made here:
 magnitudes and eigenvalues, soft histograms of grey levels, and each grey level's place
-between the darkest and the brightest of its surroundings. Most channels are bounded or
+between the darkest and the brightest around it. Most channels are bounded or
 square roots of energies, because rare huge values mislead a linear classifier.
 """
 
@@ -23,7 +23,7 @@ from napari_hrdv2.core.ticks import evenly
 
 SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)
 _WINDOWS = (2, 4, 8, 16, 32)
-_SURROUNDINGS = (16.0, 64.0)
+_CONTRAST_SCALES = (16.0, 64.0)
 _LEVELS = 9
 _FLOOR = 4 / 255  # contrast below a few grey levels of 8 bits is noise
 STEPS = 96
@@ -184,7 +184,7 @@ def _grey_channels(image: Tensor) -> Iterator[tuple[str, Tensor]]:
     for sigma in SCALES:
         yield from _derivatives(smooth[sigma], sigma)
         yield f"skewness {sigma:g}", _skewness(image - smooth[sigma], sigma)
-    for sigma in _SURROUNDINGS:
+    for sigma in _CONTRAST_SCALES:
         yield from _contrasts(image, {fine: smooth[fine] for fine in (1.0, 4.0)}, sigma)
     for radius in _WINDOWS:
         yield from _morphology(smooth[1.0], radius)
@@ -216,7 +216,7 @@ def _derivatives(smooth: Tensor, sigma: float) -> Iterator[tuple[str, Tensor]]:
 def _contrasts(
     image: Tensor, centres: dict[float, Tensor], sigma: float
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield grey levels against the mean and the spread of their surroundings."""
+    """Yield grey levels against the local mean and deviation."""
     mean = kernels.gaussian(image, sigma)
     variance = kernels.gaussian(image.square(), sigma) - mean.square()
     spread = variance.clamp_min(0).sqrt() + _FLOOR / 2

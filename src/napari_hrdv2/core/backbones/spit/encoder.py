@@ -79,7 +79,7 @@ def region_tokens(
     -------
     (n, 256 * C) float32 tensor
         C = 5, or 4 without gradients. For each of 16 × 16 bins, row by row: red, green
-        and blue where the region's box is sampled there, times the share of the sample
+        and blue where the region's box is sampled there, times the part of the sample
         that is the region's; the histogram of the pixels' positions in the image; that
         of their gradients.
     """
@@ -108,21 +108,21 @@ def _sampled(colours: Tensor, labels: Tensor, box: Tensor) -> Tensor:
         cover = colours.new_zeros(len(region), BINS**2, 1)
         for (row, high), (column, wide) in product(rows, columns):
             pixel = (row[:, :, None] * width + column[:, None, :]).flatten()
-            share = (high[:, :, None] * wide[:, None, :]).view(cover.shape)
+            weight = (high[:, :, None] * wide[:, None, :]).view(cover.shape)
             owner = flat.index_select(0, pixel).view(cover.shape)
-            colour += table.index_select(0, pixel).view(colour.shape) * share
-            cover += (owner == region[:, None, None]) * share
+            colour += table.index_select(0, pixel).view(colour.shape) * weight
+            cover += (owner == region[:, None, None]) * weight
         chunks.append(colour * cover)
     return torch.cat(chunks)
 
 
 def _taps(first: Tensor, last: Tensor, length: int) -> list[tuple[Tensor, Tensor]]:
-    """Return the two pixels about each of 16 positions between ends, with shares."""
+    """Return the two pixels about each of 16 positions between ends, with weights."""
     steps = torch.linspace(0, 1, BINS, device=first.device)
     position = steps * (last - first)[:, None] + first[:, None]  # (n, 16)
     low = position.floor()
-    index, share = low.long(), position - low
-    return [(index, 1 - share), ((index + 1).clamp_max(length - 1), share)]
+    index, weight = low.long(), position - low
+    return [(index, 1 - weight), ((index + 1).clamp_max(length - 1), weight)]
 
 
 class _Members:

@@ -222,7 +222,7 @@ def _attachment(regions: Regions, compactness: float) -> Tensor:
 
 
 def _fill(sizes: Tensor, boxes: Tensor) -> Tensor:
-    """Return the share of a square with the box's circumference that is filled."""
+    """Return the part of a square with the box's circumference that is filled."""
     half: Tensor = 2 - (boxes[0] + boxes[1] + boxes[2] + boxes[3])
     return (4 * sizes / (half * half)).clamp_max(1)
 
