@@ -1,6 +1,7 @@
 # make demo         a sample micrograph segmented from its scribbles, as one picture
 # make demo GUI=1   the same in napari
 # make test         all checks and tests, as in the continuous integration
+# make test-fast    core, files and session, without windows and processes
 # make lint, make docs, make bench, make system, make clean
 
 PYTHON ?= python3
@@ -23,6 +24,10 @@ endif
 
 test: $(VENV)/.test $(VENV)/.system lint
 	@.ci/run-tests $(BIN)/python
+
+test-fast: $(VENV)/.test
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 \
+		-p no:pytest-qt -m "not slow" tests/core tests/files tests/session
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -80,4 +85,4 @@ $(VENV)/.test: $(SETUP) $(VENV)/.torch
 $(VENV)/.system: Makefile .ci/system-packages | $(VENV)/bin/python
 	@if .ci/system-packages $(QT_PACKAGES); then touch $@; fi
 
-.PHONY: demo test lint docs bench system clean
+.PHONY: demo test test-fast lint docs bench system clean

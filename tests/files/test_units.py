@@ -55,6 +55,7 @@ def test_lengths_are_converted() -> None:
     assert converted(0.5, "cm", "µm") == pytest.approx(5_000)
 
 
+@pytest.mark.slow
 def test_pint_is_imported_when_a_unit_is_read() -> None:
     code = "import sys, napari_hrdv2.files; print('pint' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -227,6 +227,7 @@ def test_facets_run_no_more_blocks_than_they_need():
     assert len(calls) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak as Linux tells it")
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
 def test_memory_does_not_grow_with_the_square_of_the_tokens(positions):

@@ -114,6 +114,7 @@ def work(tmp_path: Path) -> Work:
     return Work(tmp_path, "embedded")
 
 
+@pytest.mark.slow
 def test_the_script_runs_on_its_own_and_gives_the_live_segmentation(
     work: Work, tmp_path: Path
 ) -> None:

@@ -485,6 +485,7 @@ def test_class_zero_and_high_ids_come_back(tmp_path):
     assert load_project(path).classes == classes
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_killed_at_fifty_moments_a_project_opens_with_every_saved_stroke(tmp_path):
     found = killed(tmp_path, "project")

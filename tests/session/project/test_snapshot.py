@@ -424,6 +424,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is a signal of Unix")
 def test_after_a_kill_the_work_is_offered_and_restored(image, labels, tmp_path):
     np.save(tmp_path / "image.npy", image)

@@ -285,6 +285,7 @@ def test_the_default_folder_is_where_the_system_wants_data(
     assert default_folder().as_posix().endswith(end)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_killed_at_fifty_moments_every_autosaved_stroke_is_offered(tmp_path):
     found = killed(tmp_path, "autosave")
