@@ -18,19 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from napari_hrdv2.core.classifier.logistic import fit_logistic
+from napari_hrdv2.core.classifier.solver import Preconditioner, fit_logistic
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from napari_hrdv2.core.classifier.background import LinearModel, PCACoordinates
-    from napari_hrdv2.core.classifier.logistic import Preconditioner
 
 ROUNDS = 2
 GUESS_TOLERANCE = 1e-3  # of fits that are only asked what they are sure of
@@ -102,77 +101,49 @@ def fit_with_self_training(
     Cancelled
         If `should_stop` said so.
     """
-    row = _Row(
-        coordinates,
-        start or SelfTrainingRounds(),
-        regularisation=regularisation,
-        should_stop=should_stop,
-    )
-    index, weights = torch.from_numpy(classes), torch.from_numpy(sample_weight)
-    if unlabelled is None or not unlabelled.shape[1]:
-        row.fit(0, design, index, weights, tolerance)
-        return row.stages
-    rough = max(tolerance, GUESS_TOLERANCE)
-    solution = row.fit(0, design, index, weights, rough)
-    both = torch.cat([design, unlabelled], 1)
-    share = weights.sum() / unlabelled.shape[1]
-    for number in range(1, 1 + ROUNDS):
-        surety, guess = (solution @ unlabelled).softmax(0).max(0)
-        counts = ((surety - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
-        solution = row.fit(
-            number,
-            both,
-            torch.cat([index, guess]),
-            torch.cat([weights, counts * share]),
-            rough if number < ROUNDS else tolerance,
-        )
-    return row.stages
-
-
-class _Row:
-    """Fits in a row; each begins where it ended last time, else where the last did."""
-
-    def __init__(
-        self, coordinates: PCACoordinates, former: SelfTrainingRounds, **options: Any
-    ) -> None:
-        self._coordinates, self._options = coordinates, options
-        self._begin = [coordinates.solution_of(model) for model in former.models]
-        self._solutions: list[Tensor] = []
-        is_same = former.coordinates is coordinates
-        self._preconditioners = list(former.preconditioners) if is_same else []
-
-    @property
-    def stages(self) -> SelfTrainingRounds:
-        """What the fits ended with."""
-        models = tuple(self._coordinates.model_of(each) for each in self._solutions)
-        return SelfTrainingRounds(
-            self._coordinates, models, tuple(self._preconditioners)
-        )
+    former = start or SelfTrainingRounds()
+    begin = [coordinates.solution_of(model) for model in former.models]
+    is_same = former.coordinates is coordinates
+    preconditioners = list(former.preconditioners) if is_same else []
+    solutions: list[Tensor] = []
 
     def fit(
-        self,
-        number: int,
-        design: Tensor,
-        classes: Tensor,
-        weights: Tensor,
-        tolerance: float,
+        design: Tensor, classes: Tensor, weights: Tensor, tolerance: float
     ) -> Tensor:
-        """Return the coefficients of a fit, the first of which is number 0."""
+        number = len(solutions)
         kind = min(number, 1)  # the rounds share their preconditioner
+        # Each begins where it ended last time, else where the one before did.
+        known = begin[number : number + 1] or solutions[-1:]
         solution, preconditioner = fit_logistic(
             design,
             classes,
             weights,
+            regularisation=regularisation,
             tolerance=tolerance,
-            start=self._start(number),
-            preconditioner=next(iter(self._preconditioners[kind:]), None),
-            **self._options,
+            start=known[0] if known else None,
+            preconditioner=next(iter(preconditioners[kind:]), None),
+            should_stop=should_stop,
         )
-        self._solutions.append(solution)
-        self._preconditioners[kind : kind + 1] = [preconditioner]
+        solutions.append(solution)
+        preconditioners[kind : kind + 1] = [preconditioner]
         return solution
 
-    def _start(self, number: int) -> Tensor | None:
-        if number < len(self._begin):
-            return self._begin[number]
-        return self._solutions[-1] if self._solutions else None
+    index, weights = torch.from_numpy(classes), torch.from_numpy(sample_weight)
+    if unlabelled is None or not unlabelled.shape[1]:
+        fit(design, index, weights, tolerance)
+    else:
+        rough = max(tolerance, GUESS_TOLERANCE)
+        solution = fit(design, index, weights, rough)
+        both = torch.cat([design, unlabelled], 1)
+        each = weights.sum() / unlabelled.shape[1]
+        for number in range(1, 1 + ROUNDS):
+            surety, guess = (solution @ unlabelled).softmax(0).max(0)
+            counts = ((surety - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
+            solution = fit(
+                both,
+                torch.cat([index, guess]),
+                torch.cat([weights, counts * each]),
+                rough if number < ROUNDS else tolerance,
+            )
+    models = tuple(coordinates.model_of(solution) for solution in solutions)
+    return SelfTrainingRounds(coordinates, models, tuple(preconditioners))
