@@ -75,7 +75,7 @@ class PixelClassifier:
     pixel_size : tuple of float and str, or None
         Size and unit of a pixel of the training image.
     labels_hash : str
-        Digest of the labels that it was given, those that others stood for included.
+        SHA-256 of the labels that it was given, those that others stood for included.
 
     Examples
     --------
@@ -146,11 +146,6 @@ class PixelClassifier:
             Asked before each image is read and between steps of the fit.
         excluded : optional
             The former name of `exclusion`, which scripts of 0.1.0 use.
-
-        Returns
-        -------
-        PixelClassifier
-            Itself.
 
         Raises
         ------
@@ -270,12 +265,7 @@ class PixelClassifier:
         )
 
     def check_can_read(self, features: Features) -> None:
-        """Raise ValueError unless it was trained, on features like these.
-
-        Parameters
-        ----------
-        features : Features
-        """
+        """Raise ValueError unless it was trained, on features like these."""
         if not self.is_fitted:
             raise ValueError(
                 "classifier: it was not trained; call fit, or load a saved one"
@@ -307,10 +297,6 @@ class PixelClassifier:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the classifier to one safetensors file.
 
-        Parameters
-        ----------
-        path : path-like
-
         Raises
         ------
         OSError
@@ -330,10 +316,6 @@ class PixelClassifier:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Return the classifier of a file that :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : path-like
 
         Raises
         ------

@@ -1,16 +1,12 @@
 """Fitting a classifier to a few labelled pixels and to many that are not.
 
 Self-training [1]_ [2]_: what a classifier is sure of, among pixels from all over the
-image, is taken as labelled, and the fit repeated. A few strokes say which of its
+image, is taken as labelled, and the fit repeated. A few scribbles say which of its
 structures an image is to be divided into; the unlabelled pixels say where these
 structures end.
 
-References
-----------
-.. [1] H. J. Scudder, "Probability of error of some adaptive pattern-recognition
-   machines", IEEE Transactions on Information Theory 11, 363-371 (1965).
-.. [2] D.-H. Lee, "Pseudo-label: the simple and efficient semi-supervised learning
-   method for deep neural networks", ICML Workshop on Challenges in Representation
+.. [1] H. J. Scudder, IEEE Transactions on Information Theory 11, 363-371 (1965).
+.. [2] D.-H. Lee, "Pseudo-label", ICML Workshop on Challenges in Representation
    Learning (2013).
 """
 
@@ -43,7 +39,7 @@ class SelfTrainingRounds:
     Attributes
     ----------
     coordinates : PCACoordinates or None
-        The coordinates that they were made in.
+        What they were made in.
     models : tuple of LinearModel
         Of the labelled pixels alone, then of each round; the last one is the result.
     preconditioners : tuple of Preconditioner
@@ -78,28 +74,18 @@ def fit_with_self_training(
     Parameters
     ----------
     design : (k + 1, N) float32 tensor
-        The labelled pixels in the coordinates of these.
+        The labelled pixels in these coordinates.
     classes : (N,) array of int
         Class indices 0 … K-1, each of which occurs.
     coordinates : PCACoordinates
-        The coordinates that the penalty means.
-    regularisation : float
-        Weight of the loss against the penalty, scikit-learn's C.
     sample_weight : (N,) float32 array
-    tolerance : float
-        Where each fit stops; see `fit_logistic`.
+    regularisation, tolerance, should_stop
+        As for `fit_logistic`.
     unlabelled : (k + 1, M) float32 tensor, optional
         Other pixels likewise; all of them weigh as much as all samples, if
         the classifier is sure of them.
     start : SelfTrainingRounds, optional
         Of an earlier fit to similar samples, of the same classes.
-    should_stop : callable, optional
-        Asked between evaluations of the objective.
-
-    Raises
-    ------
-    Cancelled
-        If `should_stop` said so.
     """
     former = start or SelfTrainingRounds()
     begin = [coordinates.solution_of(model) for model in former.models]
