@@ -50,8 +50,7 @@ class Preconditioner(NamedTuple):
         for at in range(0, len(weights), SAMPLES_AT_ONCE):  # no second copy of all
             part = design[:, at : at + SAMPLES_AT_ONCE]
             hessian.addmm_(part * curvature[at : at + SAMPLES_AT_ONCE], part.T)
-        hessian = hessian.double()
-        diagonal = hessian.diagonal()
+        diagonal = (hessian := hessian.double()).diagonal()
         diagonal += penalty + 1e-6 * diagonal.mean()  # positive, if with no penalty
         factor, unit = torch.linalg.cholesky(hessian), torch.eye(len(hessian)).double()
         inverse = torch.linalg.solve_triangular(factor, unit, upper=False)
