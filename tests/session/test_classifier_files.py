@@ -35,6 +35,14 @@ def test_a_saved_classifier_segments_another_session_alike(trained, path, image)
     assert other.classes[2].color == "#123456"
 
 
+def test_saving_leaves_the_live_classifier_as_it_is(trained, tmp_path):
+    trained.classes.ensure((), names={1: "matrix"})
+    live = trained.classifier
+    trained.save_classifier(tmp_path / "saved.safetensors")
+    assert trained.classifier is live
+    assert live.class_names == live.class_colors == {}
+
+
 def test_a_loaded_classifier_waits_for_its_features(path, image):
     other = Session()
     other.set_image(image)

@@ -47,6 +47,12 @@ def test_a_loaded_classifier_can_be_trained_on(trained, tmp_path):
     assert loaded.classes.tolist() == [3, 70, 7000]
 
 
+def test_saving_changes_nothing(trained, tmp_path):
+    before = dict(vars(trained))
+    trained.save(tmp_path / "alloy.safetensors")
+    assert all(vars(trained)[name] is value for name, value in before.items())
+
+
 def test_a_classifier_that_was_not_trained_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="nothing to save"):
         PixelClassifier().save(tmp_path / "alloy.safetensors")
@@ -88,6 +94,8 @@ def rewrite(path, change):
         (lambda d: d.pop("part_options"), "its content is damaged"),
         (lambda d: d["part_options"][0].update(extra=1), "its content is damaged"),
         (lambda d: d.update(class_names=3), "its content is damaged"),
+        (lambda d: d.update(colour="red"), "its content is damaged"),
+        (lambda d: d.update(C=-1), "its content is damaged"),
     ],
 )
 def test_a_newer_or_damaged_file_is_refused(trained, tmp_path, change, message):
@@ -127,14 +135,18 @@ def test_files_of_something_else_are_refused(trained, tmp_path):
         PixelClassifier.load(path)
 
 
-def test_a_file_from_before_debias_says_that_there_was_none(trained, tmp_path):
+def test_a_file_of_the_first_version_is_read_with_what_held_then(trained, tmp_path):
     path = tmp_path / "former.safetensors"
     trained.save(path)
-    with safe_open(path, "numpy") as file:
-        metadata = file.metadata()
-    described = json.loads(metadata["description"])
-    for part in described["part_options"]:
-        del part["debias"]
-    metadata["description"] = json.dumps(described)
-    save_file(load_file(path), path, metadata)
-    assert PixelClassifier.load(path).part_options == trained.part_options
+
+    def as_before(described):
+        described["version"] = 1
+        described["recipes"] = described.pop("part_options")
+        del described["self_training"], described["most_per_class"]
+        for part in described["recipes"]:
+            del part["debias"], part["partition"]
+
+    rewrite(path, as_before)
+    found = PixelClassifier.load(path)
+    assert found.part_options == trained.part_options
+    assert (found.self_training, found.most_per_class) == (False, 5000)

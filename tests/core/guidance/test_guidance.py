@@ -257,7 +257,7 @@ def test_a_stroke_of_the_wrong_class_is_found_and_no_other():
     assert (label_issue.row, label_issue.column) == (6, 16)
     assert label_issue.share == 1
     assert label_issue.reason == (
-        "Painted as Class 3, but without this stroke 100% of its pixels are another "
+        "Painted as Class 3, but without this scribble 100% of its pixels are another "
         "class, mostly Class 70"
     )
 

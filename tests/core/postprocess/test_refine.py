@@ -6,9 +6,13 @@ import torch
 
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.measure.scores import iou_per_class
-from napari_hrdv2.core.postprocess.crf import COLOUR, ITERATIONS, mean_field
-from napari_hrdv2.core.postprocess.guided_filter import guided_filter
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
+from napari_hrdv2.core.postprocess.smoothing import (
+    COLOUR,
+    ITERATIONS,
+    guided_filter,
+    mean_field,
+)
 
 SMOOTHINGS = ("guided", "crf")
 CHECKERED = "12\n21"

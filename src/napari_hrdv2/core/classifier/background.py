@@ -2,15 +2,10 @@
 
 Channels of deep features are of very different size, and strongly correlated. What
 counts as large is told by the images, not by the few pixels that were painted: the
-background sample gives the scale of each channel and the principal directions [1]_.
+background sample gives the scale of each channel and the principal directions.
 Directions of little variance are raised a little (they hold fine distinctions), those
 of next to none are left out, which makes fits several times faster. A penalty on
 coefficients in these coordinates is the classifier's prior.
-
-References
-----------
-.. [1] I. T. Jolliffe and J. Cadima, "Principal component analysis: a review and recent
-   developments", Phil. Trans. R. Soc. A 374, 20150202 (2016).
 """
 
 from __future__ import annotations
@@ -221,11 +216,8 @@ class BackgroundSample:
 
         Parameters
         ----------
-        features : sequence of Features
-        labels : sequence of (H, W) arrays of int
-            0 is not labelled.
-        exclusion : sequence of (H, W) bool arrays or None
-            Where an image shows no material: no pixel is taken from there.
+        features, labels, exclusion : sequences
+            As `paired` returns them; no pixel is taken from what is excluded.
         training : (N, C) float32 array
             Feature vectors of labelled pixels: they serve, too, where next to nothing
             else is left.

@@ -28,7 +28,7 @@ __all__ = ["HeldOut", "leave_one_image_out", "summary"]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How well the strokes of one image are predicted from those of all others.
+    """How well the scribbles of one image are predicted from those of all others.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class HeldOut:
     miou : float
         Mean of `iou`; NaN if there is nothing to score.
     accuracy : float
-        Share of the scored pixels that are right; NaN if there are none.
+        Fraction of the scored pixels that are right; NaN if there are none.
     iou : dict of int to float
         Of each class painted here and elsewhere, over the pixels scored.
     missing : tuple of int
@@ -64,7 +64,7 @@ def leave_one_image_out(
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[HeldOut]:
-    """Return how well each image's strokes are predicted from the other images'.
+    """Return how well each image's scribbles are predicted from the other images'.
 
     Parameters
     ----------
@@ -72,8 +72,7 @@ def leave_one_image_out(
     labels : sequence of (H, W) arrays of int
         0 where a pixel is not labelled.
     classifier : PixelClassifier, optional
-        Its settings are used: `C`, `balanced`, `tolerance`, `self_training`,
-        `most_per_class`. It is left as it is.
+        Its options are used. It is left as it is.
     exclusion : sequence of (H, W) bool arrays or None, optional
         Where an image shows no material.
     progress : callable, optional
@@ -135,22 +134,21 @@ def _scored(
     truth: NDArray[Any],
     missing: tuple[int, ...],
 ) -> HeldOut:
-    """Compare a prediction with the strokes, on their pixels alone.
+    """Compare a prediction with the scribbles, on their pixels alone.
 
     On those of them that would train, each of which counts as all that it stands for.
     """
     model.check_can_read(features)
     labelled = labelled_pixels(truth)
     pixels, counts = subsampled(truth, labelled, model.most_per_class)
-    predicted, true = np.empty((2, len(pixels)), np.int64)
-    weights = np.empty(len(pixels))
+    found, orders = [], []
     for start in range(0, len(pixels), MOST_PER_CLASS):  # not too much at once
-        part = slice(start, start + MOST_PER_CLASS)
-        rows, order = features.samples.rows(pixels[part])
+        rows, order = features.samples.rows(pixels[start : start + MOST_PER_CLASS])
         logits = rows @ model.weight.T + model.bias
-        predicted[part] = model.classes[logits.argmax(axis=1)]
-        true[part] = truth.ravel()[order]
-        weights[part] = counts[np.searchsorted(pixels, order)]
+        found.append(model.classes[logits.argmax(axis=1)])
+        orders.append(order)
+    predicted, order = np.concatenate(found), np.concatenate(orders)
+    true, weights = truth.ravel()[order], counts[np.searchsorted(pixels, order)]
     ids = np.unique(true).tolist()
     scores = iou_per_class(true, predicted, ids, weights)
     return HeldOut(
@@ -171,16 +169,7 @@ def summary(
 ) -> str:
     """Return in a few sentences whether the classifier transfers.
 
-    Parameters
-    ----------
-    results : sequence of HeldOut
-    names : sequence of str, optional
-        Of the images; "image 1", "image 2" … otherwise.
-    class_names : dict, optional
-
-    Returns
-    -------
-    str
+    `names` are those of the images; "image 1", "image 2" … otherwise.
 
     Examples
     --------

@@ -1,147 +1,135 @@
-"""The file of a classifier: arrays and JSON in one safetensors file, no pickle."""
+"""The file of a classifier: arrays and a JSON header in one safetensors file."""
 
 from __future__ import annotations
 
 import json
 import os
 from dataclasses import asdict, fields
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from napari_hrdv2.core.atomic import atomic_path
-from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.classifier.samples import MOST_PER_CLASS
 from napari_hrdv2.core.features.options import PartOptions
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 FORMAT = "napari-hrdv2 classifier"
 VERSION = 2  # 1 was that of napari-hrdv2 0.1.0
 
 
-def save_classifier(classifier: PixelClassifier, path: str | os.PathLike[str]) -> None:
-    """Write a trained classifier; see :meth:`PixelClassifier.save`."""
-    if not classifier.is_fitted:
-        raise ValueError("classifier: it was not trained, so there is nothing to save")
-    tensors: dict[str, NDArray[Any]] = {
-        "weight": np.ascontiguousarray(classifier.weight),
-        "bias": np.ascontiguousarray(classifier.bias),
-        "classes": np.ascontiguousarray(classifier.classes),
-    }
-    content = save(tensors, {"format": FORMAT, "description": _describe(classifier)})
+def _software() -> dict[str, str]:
+    return {name: version(name) for name in ("numpy", "torch")}
+
+
+class Header(BaseModel):
+    """Everything about a classifier but its arrays; see `PixelClassifier`."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    version: int = VERSION
+    C: float = Field(gt=0)
+    balanced: bool
+    tolerance: float
+    self_training: bool
+    most_per_class: int | None = Field(ge=1)
+    part_options: tuple[PartOptions, ...]
+    class_names: dict[int, str]
+    class_colors: dict[int, str]
+    pixel_size: tuple[float, str] | None
+    labels_hash: str
+    software: dict[str, str] = Field(default_factory=_software)
+
+    @field_validator("part_options", mode="before")
+    @classmethod
+    def _are_known(cls, parts: Any) -> Any:
+        known = {field.name for field in fields(PartOptions)}
+        for part in parts:
+            if isinstance(part, dict) and set(part) != known:
+                raise ValueError(f"{sorted(part)} are not {sorted(known)}")
+        return parts
+
+    @classmethod
+    def of(cls, described: dict[str, Any]) -> Header:
+        """Return the header of a file, also of a former version."""
+        if described["version"] < 2:
+            described = {
+                # The first files did not tell.
+                "self_training": False,
+                "most_per_class": MOST_PER_CLASS,
+                **described,
+                "version": VERSION,
+            }
+            described["part_options"] = [
+                {"debias": "none", "partition": "own", **part}
+                for part in described.pop("recipes")
+            ]
+        return cls.model_validate(described)
+
+
+class Arrays(NamedTuple):
+    """What a classifier computes with."""
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    classes: NDArray[np.int64]
+
+    def check(self) -> None:
+        """Raise ValueError unless a classifier can be of these."""
+        weight, bias, classes = self
+        if not (weight.dtype == bias.dtype == np.float32 and classes.dtype == np.int64):
+            raise ValueError("arrays of other types")
+        if weight.ndim != 2 or not bias.shape == classes.shape == weight.shape[:1]:
+            raise ValueError("arrays that do not fit each other")
+        if len(classes) < 2 or classes[0] < 1 or (np.diff(classes) < 1).any():
+            raise ValueError("label ids that are none")
+        if not np.isfinite(weight).all() or not np.isfinite(bias).all():
+            raise ValueError("weights that are no numbers")
+
+
+def write_classifier(
+    path: str | os.PathLike[str], header: Header, arrays: Arrays
+) -> None:
+    """Write a classifier; see `PixelClassifier.save`."""
+    described = header.model_dump()
+    described["part_options"] = [asdict(part) for part in header.part_options]
+    tensors = {k: np.ascontiguousarray(v) for k, v in arrays._asdict().items()}
+    text = json.dumps(described, sort_keys=True)
+    content = save(tensors, {"format": FORMAT, "description": text})
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
-def load_classifier(path: str | os.PathLike[str]) -> PixelClassifier:
-    """Read a classifier; see :meth:`PixelClassifier.load`."""
+def read_classifier(path: str | os.PathLike[str]) -> tuple[Header, Arrays]:
+    """Read a classifier; see `PixelClassifier.load`."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"classifier: there is no file {path}")
+    ours = f"classifier: {path} is not a classifier of napari-hrdv2"
     try:
         with safe_open(str(path), "numpy") as file:
             metadata = file.metadata() or {}
-            names = list(file.keys())
-            tensors = {name: file.get_tensor(name) for name in names}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
-        raise _not_ours(path, "it is no safetensors file, or it is cut off") from error
+        raise ValueError(
+            f"{ours}: it is no safetensors file, or it is cut off"
+        ) from error
     if metadata.get("format") != FORMAT:
-        raise _not_ours(path, "it is a safetensors file of something else")
+        raise ValueError(f"{ours}: it is a safetensors file of something else")
     try:
-        return _restore(tensors, json.loads(metadata["description"]))
-    except _NewerFormatError as error:
-        raise ValueError(f"classifier: {path} {error}") from None
+        described = json.loads(metadata["description"])
+        is_newer = described["version"] > VERSION
+        if not is_newer:
+            arrays = Arrays(*(tensors[name] for name in Arrays._fields))
+            arrays.check()
+            return Header.of(described), arrays
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _not_ours(path, "its content is damaged") from error
-
-
-class _NewerFormatError(Exception):
-    pass
-
-
-def _describe(classifier: PixelClassifier) -> str:
-    """Everything but the arrays, as JSON."""
-    from importlib.metadata import version
-
-    return json.dumps(
-        {
-            "version": VERSION,
-            "C": classifier.C,
-            "balanced": classifier.balanced,
-            "tolerance": classifier.tolerance,
-            "self_training": classifier.self_training,
-            "most_per_class": classifier.most_per_class,
-            "part_options": [asdict(part) for part in classifier.part_options],
-            "class_names": classifier.class_names,
-            "class_colors": classifier.class_colors,
-            "pixel_size": classifier.pixel_size,
-            "labels_hash": classifier.labels_hash,
-            "software": {name: version(name) for name in ("numpy", "torch")},
-        },
-        sort_keys=True,
-    )
-
-
-def _restore(tensors: dict[str, Any], described: dict[str, Any]) -> PixelClassifier:
-    if described["version"] > VERSION:
-        raise _NewerFormatError(
-            f"has format {described['version']}; this version of napari-hrdv2 reads "
-            f"up to {VERSION}, a newer one is needed"
-        )
-    classifier = PixelClassifier(
-        C=described["C"],
-        balanced=described["balanced"],
-        tolerance=described["tolerance"],
-        # The first files did not tell: they were trained without.
-        self_training=described.get("self_training", False),
-        most_per_class=described.get("most_per_class", MOST_PER_CLASS),
-    )
-    weight, bias, classes = (tensors[name] for name in ("weight", "bias", "classes"))
-    _check_arrays(weight, bias, classes)
-    classifier.weight, classifier.bias, classifier.classes = weight, bias, classes
-    parts = described["recipes" if described["version"] < 2 else "part_options"]
-    classifier.part_options = tuple(_part_options(entry) for entry in parts)
-    classifier.class_names = _by_id(described["class_names"])
-    classifier.class_colors = _by_id(described["class_colors"])
-    if described["pixel_size"] is not None:
-        size, unit = described["pixel_size"]
-        classifier.pixel_size = (float(size), str(unit))
-    classifier.labels_hash = described["labels_hash"]
-    return classifier
-
-
-def _check_arrays(
-    weight: NDArray[Any], bias: NDArray[Any], classes: NDArray[Any]
-) -> None:
-    if not (weight.dtype == bias.dtype == np.float32 and classes.dtype == np.int64):
-        raise ValueError("arrays of other types")
-    if weight.ndim != 2 or not bias.shape == classes.shape == weight.shape[:1]:
-        raise ValueError("arrays that do not fit each other")
-    if len(classes) < 2 or classes[0] < 1 or (np.diff(classes) < 1).any():
-        raise ValueError("label ids that are none")
-    if not np.isfinite(weight).all() or not np.isfinite(bias).all():
-        raise ValueError("weights that are no numbers")
-
-
-def _part_options(entry: dict[str, Any]) -> PartOptions:
-    known = {field.name for field in fields(PartOptions)}
-    # The first files did not tell.
-    entry = {"debias": "none", "partition": "own", **entry}
-    if set(entry) != known:
-        raise ValueError(f"fields of part_options {sorted(entry)}")
-    low, high = entry["value_range"]
-    return PartOptions(**{**entry, "value_range": (float(low), float(high))})
-
-
-def _by_id(entries: dict[str, str]) -> dict[int, str]:
-    return {int(label): str(value) for label, value in entries.items()}
-
-
-def _not_ours(path: str | os.PathLike[str], reason: str) -> ValueError:
-    return ValueError(
-        f"classifier: {path} is not a classifier of napari-hrdv2: {reason}"
+        raise ValueError(f"{ours}: its content is damaged") from error
+    raise ValueError(
+        f"classifier: {path} has format {described['version']}; this version of "
+        f"napari-hrdv2 reads up to {VERSION}, a newer one is needed"
     )

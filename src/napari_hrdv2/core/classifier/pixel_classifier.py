@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.tiles import Region
 
+OPTIONS = ("C", "balanced", "tolerance", "self_training", "most_per_class")
+ABOUT = ("part_options", "class_names", "class_colors", "pixel_size", "labels_hash")
+
 
 class PixelClassifier:
     """Logistic regression from feature vectors to classes.
@@ -72,7 +75,7 @@ class PixelClassifier:
     pixel_size : tuple of float and str, or None
         Size and unit of a pixel of the training image.
     labels_hash : str
-        Digest of the labels that it was given, those that others stood for included.
+        SHA-256 of the labels that it was given, those that others stood for included.
 
     Examples
     --------
@@ -144,11 +147,6 @@ class PixelClassifier:
         excluded : optional
             The former name of `exclusion`, which scripts of 0.1.0 use.
 
-        Returns
-        -------
-        PixelClassifier
-            Itself.
-
         Raises
         ------
         Cancelled
@@ -199,13 +197,7 @@ class PixelClassifier:
 
     def untrained(self) -> Self:
         """Return a new classifier with the same options."""
-        return type(self)(
-            C=self.C,
-            balanced=self.balanced,
-            tolerance=self.tolerance,
-            self_training=self.self_training,
-            most_per_class=self.most_per_class,
-        )
+        return type(self)(**{name: getattr(self, name) for name in OPTIONS})
 
     def light_copy(self) -> Self:
         """Return one that predicts the same, without what only speeds up a fit."""
@@ -273,12 +265,7 @@ class PixelClassifier:
         )
 
     def check_can_read(self, features: Features) -> None:
-        """Raise ValueError unless it was trained, on features like these.
-
-        Parameters
-        ----------
-        features : Features
-        """
+        """Raise ValueError unless it was trained, on features like these."""
         if not self.is_fitted:
             raise ValueError(
                 "classifier: it was not trained; call fit, or load a saved one"
@@ -310,10 +297,6 @@ class PixelClassifier:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the classifier to one safetensors file.
 
-        Parameters
-        ----------
-        path : path-like
-
         Raises
         ------
         OSError
@@ -321,17 +304,18 @@ class PixelClassifier:
         ValueError
             If the classifier was not trained.
         """
-        from napari_hrdv2.core.classifier.file import save_classifier
+        from napari_hrdv2.core.classifier.file import Arrays, Header, write_classifier
 
-        save_classifier(self, path)
+        if not self.is_fitted:
+            raise ValueError(
+                "classifier: it was not trained, so there is nothing to save"
+            )
+        header = Header(**{name: getattr(self, name) for name in (*OPTIONS, *ABOUT)})
+        write_classifier(path, header, Arrays(self.weight, self.bias, self.classes))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> PixelClassifier:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """Return the classifier of a file that :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : path-like
 
         Raises
         ------
@@ -340,9 +324,14 @@ class PixelClassifier:
         ValueError
             If it is not a classifier file, or of a newer format.
         """
-        from napari_hrdv2.core.classifier.file import load_classifier
+        from napari_hrdv2.core.classifier.file import read_classifier
 
-        return load_classifier(path)
+        header, (weight, bias, classes) = read_classifier(path)
+        classifier = cls(**{name: getattr(header, name) for name in OPTIONS})
+        classifier.weight, classifier.bias, classifier.classes = weight, bias, classes
+        for name in ABOUT:
+            setattr(classifier, name, getattr(header, name))
+        return classifier
 
     def _start(
         self, classes: NDArray[np.integer[Any]], channels: int

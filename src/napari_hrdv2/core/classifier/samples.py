@@ -69,18 +69,9 @@ class TrainingSamples:
     ) -> Self:
         """Read what trains of some images.
 
-        Parameters
-        ----------
-        features : sequence of Features
-        labels : sequence of (H, W) arrays of int
-        pixels : sequence of (n,) int64 arrays
-            `labelled_pixels` of each.
-        most_per_class : int or None
-            As for `PixelClassifier`.
-        balanced : bool
-            Whether all classes weigh alike.
-        should_stop : callable, optional
-            Asked before each image is read.
+        `pixels` are the `labelled_pixels` of each label image; `most_per_class` and
+        `balanced` are as for `PixelClassifier`; `should_stop` is asked before each
+        image is read.
 
         Raises
         ------
@@ -221,7 +212,7 @@ def _numbers(pixels: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
     All but the last two bits are those of the block, through the mixer of SplitMix64;
     the last two are the place in it, counted from another one in each block. So the
     first n blocks are from all over the image. Every n-th block instead would be other
-    ones after each stroke, all to be read, and could keep in step with a texture, as
+    ones after each scribble, all to be read, and could keep in step with a texture, as
     could the same place in every block.
     """
     rows, columns = np.divmod(pixels, width)

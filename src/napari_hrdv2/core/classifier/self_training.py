@@ -1,16 +1,12 @@
 """Fitting a classifier to a few labelled pixels and to many that are not.
 
 Self-training [1]_ [2]_: what a classifier is sure of, among pixels from all over the
-image, is taken as labelled, and the fit repeated. A few strokes say which of its
+image, is taken as labelled, and the fit repeated. A few scribbles say which of its
 structures an image is to be divided into; the unlabelled pixels say where these
 structures end.
 
-References
-----------
-.. [1] H. J. Scudder, "Probability of error of some adaptive pattern-recognition
-   machines", IEEE Transactions on Information Theory 11, 363-371 (1965).
-.. [2] D.-H. Lee, "Pseudo-label: the simple and efficient semi-supervised learning
-   method for deep neural networks", ICML Workshop on Challenges in Representation
+.. [1] H. J. Scudder, IEEE Transactions on Information Theory 11, 363-371 (1965).
+.. [2] D.-H. Lee, "Pseudo-label", ICML Workshop on Challenges in Representation
    Learning (2013).
 """
 
@@ -18,19 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from napari_hrdv2.core.classifier.logistic import fit_logistic
+from napari_hrdv2.core.classifier.solver import Preconditioner, fit_logistic
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from napari_hrdv2.core.classifier.background import LinearModel, PCACoordinates
-    from napari_hrdv2.core.classifier.logistic import Preconditioner
 
 ROUNDS = 2
 GUESS_TOLERANCE = 1e-3  # of fits that are only asked what they are sure of
@@ -44,7 +39,7 @@ class SelfTrainingRounds:
     Attributes
     ----------
     coordinates : PCACoordinates or None
-        The coordinates that they were made in.
+        What they were made in.
     models : tuple of LinearModel
         Of the labelled pixels alone, then of each round; the last one is the result.
     preconditioners : tuple of Preconditioner
@@ -79,100 +74,62 @@ def fit_with_self_training(
     Parameters
     ----------
     design : (k + 1, N) float32 tensor
-        The labelled pixels in the coordinates of these.
+        The labelled pixels in these coordinates.
     classes : (N,) array of int
         Class indices 0 … K-1, each of which occurs.
     coordinates : PCACoordinates
-        The coordinates that the penalty means.
-    regularisation : float
-        Weight of the loss against the penalty, scikit-learn's C.
     sample_weight : (N,) float32 array
-    tolerance : float
-        Where each fit stops; see `fit_logistic`.
+    regularisation, tolerance, should_stop
+        As for `fit_logistic`.
     unlabelled : (k + 1, M) float32 tensor, optional
         Other pixels likewise; all of them weigh as much as all samples, if
         the classifier is sure of them.
     start : SelfTrainingRounds, optional
         Of an earlier fit to similar samples, of the same classes.
-    should_stop : callable, optional
-        Asked between evaluations of the objective.
-
-    Raises
-    ------
-    Cancelled
-        If `should_stop` said so.
     """
-    row = _Row(
-        coordinates,
-        start or SelfTrainingRounds(),
-        regularisation=regularisation,
-        should_stop=should_stop,
-    )
-    index, weights = torch.from_numpy(classes), torch.from_numpy(sample_weight)
-    if unlabelled is None or not unlabelled.shape[1]:
-        row.fit(0, design, index, weights, tolerance)
-        return row.stages
-    rough = max(tolerance, GUESS_TOLERANCE)
-    solution = row.fit(0, design, index, weights, rough)
-    both = torch.cat([design, unlabelled], 1)
-    share = weights.sum() / unlabelled.shape[1]
-    for number in range(1, 1 + ROUNDS):
-        surety, guess = (solution @ unlabelled).softmax(0).max(0)
-        counts = ((surety - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
-        solution = row.fit(
-            number,
-            both,
-            torch.cat([index, guess]),
-            torch.cat([weights, counts * share]),
-            rough if number < ROUNDS else tolerance,
-        )
-    return row.stages
-
-
-class _Row:
-    """Fits in a row; each begins where it ended last time, else where the last did."""
-
-    def __init__(
-        self, coordinates: PCACoordinates, former: SelfTrainingRounds, **options: Any
-    ) -> None:
-        self._coordinates, self._options = coordinates, options
-        self._begin = [coordinates.solution_of(model) for model in former.models]
-        self._solutions: list[Tensor] = []
-        is_same = former.coordinates is coordinates
-        self._preconditioners = list(former.preconditioners) if is_same else []
-
-    @property
-    def stages(self) -> SelfTrainingRounds:
-        """What the fits ended with."""
-        models = tuple(self._coordinates.model_of(each) for each in self._solutions)
-        return SelfTrainingRounds(
-            self._coordinates, models, tuple(self._preconditioners)
-        )
+    former = start or SelfTrainingRounds()
+    begin = [coordinates.solution_of(model) for model in former.models]
+    is_same = former.coordinates is coordinates
+    preconditioners = list(former.preconditioners) if is_same else []
+    solutions: list[Tensor] = []
 
     def fit(
-        self,
-        number: int,
-        design: Tensor,
-        classes: Tensor,
-        weights: Tensor,
-        tolerance: float,
+        design: Tensor, classes: Tensor, weights: Tensor, tolerance: float
     ) -> Tensor:
-        """Return the coefficients of a fit, the first of which is number 0."""
+        number = len(solutions)
         kind = min(number, 1)  # the rounds share their preconditioner
+        # Each begins where it ended last time, else where the one before did.
+        known = begin[number : number + 1] or solutions[-1:]
         solution, preconditioner = fit_logistic(
             design,
             classes,
             weights,
+            regularisation=regularisation,
             tolerance=tolerance,
-            start=self._start(number),
-            preconditioner=next(iter(self._preconditioners[kind:]), None),
-            **self._options,
+            start=known[0] if known else None,
+            preconditioner=next(iter(preconditioners[kind:]), None),
+            should_stop=should_stop,
         )
-        self._solutions.append(solution)
-        self._preconditioners[kind : kind + 1] = [preconditioner]
+        solutions.append(solution)
+        preconditioners[kind : kind + 1] = [preconditioner]
         return solution
 
-    def _start(self, number: int) -> Tensor | None:
-        if number < len(self._begin):
-            return self._begin[number]
-        return self._solutions[-1] if self._solutions else None
+    index, weights = torch.from_numpy(classes), torch.from_numpy(sample_weight)
+    if unlabelled is None or not unlabelled.shape[1]:
+        fit(design, index, weights, tolerance)
+    else:
+        rough = max(tolerance, GUESS_TOLERANCE)
+        solution = fit(design, index, weights, rough)
+        both = torch.cat([design, unlabelled], 1)
+        each = weights.sum() / unlabelled.shape[1]
+        for number in range(1, 1 + ROUNDS):
+            surety, guess = (solution @ unlabelled).softmax(0).max(0)
+            counts = ((surety - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
+            solution = fit(
+                both,
+                torch.cat([index, guess]),
+                torch.cat([weights, counts * each]),
+                rough if number < ROUNDS else tolerance,
+            )
+    models = tuple(coordinates.model_of(solution) for solution in solutions)
+    return SelfTrainingRounds(coordinates, models, tuple(preconditioners))

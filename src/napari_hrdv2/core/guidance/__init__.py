@@ -1,8 +1,8 @@
-"""Where to paint next, and which strokes to look at again.
+"""Where to paint next, and which scribbles to look at again.
 
 Three questions of a person who paints: where is the classifier undecided
-(`uncertainty_of`, `probability_of`), where would the next stroke tell the most
-(`uncertain_regions`), and which strokes do the others contradict
+(`uncertainty_of`, `probability_of`), where would the next scribble tell the most
+(`uncertain_regions`), and which scribbles do the others contradict
 (`find_label_issues`).
 """
 

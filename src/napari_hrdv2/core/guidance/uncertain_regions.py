@@ -1,7 +1,7 @@
-"""Where a stroke tells the most: doubtful regions, the most doubtful ones first.
+"""Where a scribble tells the most: uncertain regions, the most uncertain first.
 
-A pixel on the border of two classes is always doubtful, and painting there teaches
-little. So doubt is averaged over discs: a border crosses a disc in a thin line, a
+A pixel on the border of two classes is always uncertain, and painting there teaches
+little. So uncertainty is averaged over discs: a border crosses a disc in a thin line, a
 region that the classifier does not know fills it. All of it happens on a grid of cells
 a third of the disc's radius wide, which takes a megapixel to a few thousand cells.
 """
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 RADII_PER_IMAGE = 30  # of the shorter side
 CELLS_PER_RADIUS = 3
-NEAR = 3  # radii from a stroke within which a place is worth less
-LEAST_SCORE = 0.01  # of certain doubt: below, there is nothing to be learnt
-PIXELS_READ = 64  # of a place, for its reason
+NEAR = 3  # radii from a scribble within which a region is worth less
+LEAST_SCORE = 0.01  # of the highest uncertainty: below, there is nothing to be learnt
+PIXELS_READ = 64  # of a region, for its reason
 
 
 @dataclass(frozen=True)
 class UncertainRegion:
-    """A region where a stroke would help.
+    """A region where a scribble would help.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class UncertainRegion:
     radius : int
         In pixels.
     score : float
-        0..1: the mean uncertainty in it, less if strokes are near.
+        0..1: the mean uncertainty in it, less if scribbles are near.
     reason : str
         Why it is proposed, for people.
     """
@@ -61,28 +61,28 @@ def uncertain_regions(
     radius: int | None = None,
     explain: Callable[[int, int, int], str] | None = None,
 ) -> list[UncertainRegion]:
-    """Return regions that are doubtful all over, the best to paint in first.
+    """Return regions that are uncertain all over, the best to paint in first.
 
     Parameters
     ----------
     uncertainty : (H, W) array of uint8, or of float in 0..1
         From `uncertainty_of` or `uncertainty`.
     labelled : (H, W) array of int or bool, optional
-        The strokes so far, 0 where there are none. Places near them count for less, so
-        that the next one is a new one.
+        The scribbles so far, 0 where there are none. Regions near them count for less,
+        so that the next one is a new one.
     exclusion : (H, W) array of bool, optional
         Pixels that are of no interest: they count as certain.
     count : int
-        The most places to return.
+        The most regions to return.
     radius : int, optional
-        Of a place in pixels; by default a thirtieth of the shorter side. Places are
+        Of a region in pixels; by default a thirtieth of the shorter side. Regions are
         two radii apart at least.
     explain : callable, optional
-        Gives the reason from row, column and radius; see `explanation`.
+        Gives the reason from row, column and radius; see `explained_by`.
 
     Returns
     -------
-    list of Place
+    list of UncertainRegion
         The highest score first; empty if nothing is uncertain.
 
     Raises
@@ -92,40 +92,42 @@ def uncertain_regions(
 
     Examples
     --------
-    >>> doubt = np.zeros((90, 120), np.float32)
-    >>> doubt[20:40, 70:90] = 0.8
-    >>> [(place.row, place.column) for place in uncertain_places(doubt, count=1)]
+    >>> values = np.zeros((90, 120), np.float32)
+    >>> values[20:40, 70:90] = 0.8
+    >>> [(one.row, one.column) for one in uncertain_regions(values, count=1)]
     [(29, 79)]
     """
-    doubt = _checked_doubt(uncertainty)
+    values = _checked_uncertainty(uncertainty)
     for name, number in (("count", count), ("radius", radius)):
         if number is not None and number < 1:
             raise ValueError(f"{name}: {number} is too few; at least 1 is needed")
     if exclusion is not None:
-        doubt = np.where(_checked_mask("exclusion", exclusion, doubt.shape), 0, doubt)
+        values = np.where(
+            _checked_mask("exclusion", exclusion, values.shape), 0, values
+        )
     if radius is None:
-        radius = max(1, min(doubt.shape) // RADII_PER_IMAGE)
+        radius = max(1, min(values.shape) // RADII_PER_IMAGE)
     cell = max(1, radius // CELLS_PER_RADIUS)
-    full = float(np.iinfo(doubt.dtype).max) if doubt.dtype.kind == "u" else 1.0
-    score = _disc_means(_cell_means(doubt, cell) / full, radius / cell)
+    full = float(np.iinfo(values.dtype).max) if values.dtype.kind == "u" else 1.0
+    score = _disc_means(_cell_means(values, cell) / full, radius / cell)
     if labelled is not None:
-        strokes = _checked_mask("labelled", labelled, doubt.shape)
-        score = score * _novelty(_cell_means(strokes, cell) > 0, radius / cell)
-    places = []
+        painted = _checked_mask("labelled", labelled, values.shape)
+        score = score * _novelty(_cell_means(painted, cell) > 0, radius / cell)
+    regions = []
     for row, column, value in _peaks(score, 2 * radius / cell, count):
         y, x = (
             min(index * cell + cell // 2, length - 1)
-            for index, length in zip((row, column), doubt.shape, strict=True)
+            for index, length in zip((row, column), values.shape, strict=True)
         )
         reason = f"{value:.0%} uncertain" if explain is None else explain(y, x, radius)
-        places.append(UncertainRegion(y, x, radius, value, reason))
-    return places
+        regions.append(UncertainRegion(y, x, radius, value, reason))
+    return regions
 
 
 def explained_by(
     classifier: PixelClassifier, features: Features
 ) -> Callable[[int, int, int], str]:
-    """Return what tells why a classifier is uncertain about a place.
+    """Return what tells why a classifier is uncertain about a region.
 
     Parameters
     ----------
@@ -137,7 +139,7 @@ def explained_by(
     -------
     callable
         From row, column and radius to a sentence such as "Class 1 or Class 2: 0.52
-        against 0.46". The probabilities are means over pixels of that place.
+        against 0.46". The probabilities are means over pixels of it.
     """
     classifier.check_can_read(features)
     names = [
@@ -175,21 +177,21 @@ def _pixels_of(
     return rows[within], columns[within]
 
 
-def _checked_doubt(uncertainty: ArrayLike) -> NDArray[Any]:
-    doubt = np.asarray(uncertainty)
-    if doubt.ndim != 2 or not doubt.size:
-        raise ValueError(f"uncertainty: shape {doubt.shape} is not (height, width)")
-    if doubt.dtype != np.uint8 and doubt.dtype.kind != "f":
+def _checked_uncertainty(uncertainty: ArrayLike) -> NDArray[Any]:
+    values = np.asarray(uncertainty)
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"uncertainty: shape {values.shape} is not (height, width)")
+    if values.dtype != np.uint8 and values.dtype.kind != "f":
         raise TypeError(
-            f"uncertainty: dtype {doubt.dtype} is not understood; uint8, or float from "
-            "0 to 1, is needed"
+            f"uncertainty: dtype {values.dtype} is not understood; uint8, or float "
+            "from 0 to 1, is needed"
         )
-    if np.isnan(doubt).any():
+    if np.isnan(values).any():
         raise ValueError(
             "uncertainty: some pixels are NaN; numbers are needed everywhere, and "
-            "excluded= for pixels that are of no interest"
+            "exclusion= for pixels that are of no interest"
         )
-    return doubt
+    return values
 
 
 def _checked_mask(name: str, mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -215,7 +217,7 @@ def _cell_means(image: NDArray[Any], cell: int) -> Grid:
 def _disc_means(cells: Grid, radius: float) -> Grid:
     """Return means over discs; what lies outside the image counts as certain.
 
-    A place at the border would be seen in half only, and so counts for less.
+    A region at the border would be seen in half only, and so counts for less.
     """
     from scipy.ndimage import convolve
 
@@ -225,7 +227,7 @@ def _disc_means(cells: Grid, radius: float) -> Grid:
 
 
 def _novelty(painted: NDArray[np.bool_], radius: float) -> Grid:
-    """Return a factor that grows from 0 on a stroke to 1 some radii away."""
+    """Return a factor that grows from 0 on a scribble to 1 some radii away."""
     from scipy.ndimage import distance_transform_edt
 
     if not painted.any():

@@ -120,10 +120,7 @@ def refine(
     tick = _ticker(should_stop)
     tick()
     if refinement.smooths and len(ids) > 1:
-        from napari_hrdv2.core.postprocess.smoothing import (
-            guide_of,
-            smoothed,
-        )
+        from napari_hrdv2.core.postprocess.smoothing import guide_of, smoothed
 
         planes = smoothed(
             planes,

@@ -1,23 +1,33 @@
-"""Smoothing the planes of probabilities with the image as a guide."""
+"""Smoothing planes of probabilities with the image as a guide, in two ways.
+
+The guided filter makes planes follow the edges of the image; in the conditional random
+field neighbours that look alike tend to be of one class.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from napari_hrdv2.core.features.upsampling.bilateral import guide_from
-from napari_hrdv2.core.postprocess.crf import mean_field
-from napari_hrdv2.core.postprocess.guided_filter import guided_filter
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 CONTRAST = 0.03  # of the guided filter: differences of grey, of which there are 0..1
 STRONGEST = 8.0  # of the CRF, in nats: what a strength of 1 stands for
 SMALLEST = 1e-6  # probabilities below are as good as none
+ITERATIONS = 5  # of the CRF: the labels hardly change after
+COLOUR = 0.05  # standard deviation of the guide's differences, of which it has 0..1
+DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))  # and, by symmetry, their opposites
+
+Planes = NDArray[np.float32]
+Slices = tuple[slice, slice]
 
 
 def smoothed(
@@ -33,7 +43,7 @@ def smoothed(
     """Return new planes of probabilities, (K, H, W), smoothed by "guided" or "crf".
 
     In both ways a pixel of which the classifier is sure keeps its class if `strength`
-    is at most 0.5. The guided filter gives a share `strength` of the result and the
+    is at most 0.5. The guided filter gives a fraction `strength` of the result and the
     pixel itself the rest. In the CRF the neighbours can make a class likelier by a
     factor exp(8 · strength) at most.
     """
@@ -86,3 +96,203 @@ def guide_of(
         raise ValueError("image: it holds NaN or infinite values; replace them first")
     guide = guide_from(torch.from_numpy(np.ascontiguousarray(array)))
     return (guide.float() / 255).numpy()
+
+
+def guided_filter(
+    planes: Planes,
+    guide: Planes,
+    *,
+    radius: int,
+    contrast: float,
+    included: NDArray[np.bool_] | None = None,
+    tick: Callable[[], None] | None = None,
+) -> Planes:
+    """Return the planes, smoothed where the guide is smooth.
+
+    In each window of (2 r + 1)² pixels a plane is fitted by a linear function of the
+    guide's channels, a · I + b, with a penalty of contrast² on a; each pixel takes
+    the mean of what the windows about it say [1]_. The cost does not depend on r.
+
+    Parameters
+    ----------
+    planes : (K, H, W) float32 array
+    guide : (1 or 3, H, W) float32 array
+        Grey levels or colours in 0..1.
+    radius : int
+        In pixels.
+    contrast : float
+        Differences of the guide well below this are smoothed over, those well above
+        are edges.
+    included : (H, W) bool array, optional
+        Pixels that count; the others give nothing to their neighbours.
+    tick : callable
+        Called between planes; it may raise.
+
+    Returns
+    -------
+    (K, H, W) float32 array
+
+    References
+    ----------
+    .. [1] K. He, J. Sun and X. Tang, "Guided image filtering", IEEE TPAMI 35 (6),
+       2013; eqs. 5, 6, 8 and, for colour, 19.
+    """
+    mean = _window_mean(radius, included)
+    guide_mean = np.stack([mean(channel) for channel in guide])
+    inverse = _inverse(_covariances(guide, guide_mean, mean), contrast**2)
+    output = np.empty_like(planes)
+    for plane, result in zip(planes, output, strict=True):
+        if tick is not None:
+            tick()
+        plane_mean = mean(plane)
+        with_guide = np.stack([mean(channel * plane) for channel in guide])
+        slope = _apply(inverse, with_guide - guide_mean * plane_mean)
+        offset = plane_mean - (slope * guide_mean).sum(0)
+        result[:] = mean(offset)
+        for part, channel in zip(slope, guide, strict=True):
+            result += mean(part) * channel
+    return output
+
+
+def _window_mean(
+    radius: int, included: NDArray[np.bool_] | None
+) -> Callable[[Planes], Planes]:
+    """Return a function that gives the mean of (H, W) about each pixel."""
+    from scipy.ndimage import uniform_filter
+
+    size = 2 * radius + 1
+
+    def box(plane: Planes) -> Any:
+        return uniform_filter(plane, size, mode="reflect")
+
+    if included is None:
+        return box
+    weight = included.astype(np.float32)
+    share = np.maximum(box(weight), np.float32(0.5 / size**2))
+    return lambda plane: box(plane * weight) / share
+
+
+def _covariances(
+    guide: Planes, guide_mean: Planes, mean: Callable[[Planes], Planes]
+) -> Planes:
+    """Return the covariance matrix of the guide in each window, (C, C, H, W)."""
+    count = len(guide)
+    matrix = np.empty((count, *guide.shape), np.float32)
+    for i in range(count):
+        for j in range(i, count):
+            matrix[i, j] = mean(guide[i] * guide[j]) - guide_mean[i] * guide_mean[j]
+            matrix[j, i] = matrix[i, j]
+    return matrix
+
+
+def _inverse(matrix: Planes, penalty: float) -> Planes:
+    """Return the inverse of matrix + penalty · 1 at each pixel, (C, C, H, W)."""
+    for i in range(len(matrix)):
+        matrix[i, i] += penalty
+    if len(matrix) == 1:
+        return np.reciprocal(matrix)
+    first, second, third = matrix
+    pairs = (second, third), (third, first), (first, second)
+    adjugate: Planes = np.stack([np.cross(a, b, axis=0) for a, b in pairs])
+    determinant: Planes = (first * adjugate[0]).sum(0)
+    return adjugate / determinant
+
+
+def _apply(matrix: Planes, vector: Planes) -> Planes:
+    """Return matrix · vector at each pixel, (C, H, W)."""
+    product: Planes = np.stack([(row * vector).sum(0) for row in matrix])
+    return product
+
+
+def mean_field(
+    log_probabilities: Tensor,
+    guide: Tensor,
+    *,
+    radius: int,
+    strength: float,
+    included: Tensor | None = None,
+    tick: Callable[[], None] | None = None,
+) -> Tensor:
+    """Return the probabilities of a local CRF with a colour term.
+
+    A pixel i listens to pixels j at distances 1, 2, 4, … ≤ radius in eight directions.
+    With the guide I they weigh, and from the probabilities p mean field [1]_ iterates,
+
+        w_ij = exp(−|i − j|² / 2 (r/2)² − |I_i − I_j|² / 2 (0.05)²)
+        Q_i(k) ∝ p_i(k) · exp(strength · Σ_j w_ij Q_j(k) / Σ_j w_ij)
+
+    The sum is divided by the weights, so a class gains at most a factor
+    exp(strength) on another: a pixel that is surer than that keeps its class, whatever
+    its neighbours say. That is what keeps thin phases.
+
+    Parameters
+    ----------
+    log_probabilities : (K, H, W) float32 tensor
+    guide : (C, H, W) float32 tensor
+        In 0..1.
+    radius : int
+        In pixels.
+    strength : float
+        In nats.
+    included : (H, W) bool tensor, optional
+        Pixels that count; the others say nothing to their neighbours.
+    tick : callable
+        Called between iterations; it may raise.
+
+    Returns
+    -------
+    (K, H, W) float32 tensor
+
+    References
+    ----------
+    .. [1] P. Krähenbühl and V. Koltun, "Efficient inference in fully connected CRFs
+       with Gaussian edge potentials", NeurIPS 2011, algorithm 1.
+    """
+    probabilities = log_probabilities.softmax(0)
+    norm = torch.full(guide.shape[1:], 1e-6)
+    for here, there, weight in _pairs(guide, radius, included):
+        norm[here] += weight
+        norm[there] += weight
+    for _ in range(ITERATIONS):
+        if tick is not None:
+            tick()
+        message = torch.zeros_like(probabilities)
+        for here, there, weight in _pairs(guide, radius, included):
+            for heard, said in zip(message, probabilities, strict=True):
+                heard[here].addcmul_(weight, said[there])
+                heard[there].addcmul_(weight, said[here])
+        message.mul_(strength).div_(norm).add_(log_probabilities)
+        probabilities = message.softmax(0)
+    return probabilities
+
+
+def _pairs(
+    guide: Tensor, radius: int, included: Tensor | None
+) -> Iterator[tuple[Slices, Slices, Tensor]]:
+    """Yield two views of the image for each offset, and the weight of each pair.
+
+    The weights are made anew each time: they would take more memory than all else.
+    """
+    height, width = guide.shape[1:]
+    for down, right in DIRECTIONS:
+        distance = 1
+        while distance <= radius:
+            rows, columns = down * distance, right * distance
+            if rows < height and abs(columns) < width:
+                here, there = _shifted(rows, columns, height, width)
+                weight = (guide[:, *here] - guide[:, *there]).square_().sum(0)
+                squared = rows**2 + columns**2
+                weight.mul_(-0.5 / COLOUR**2).sub_(0.5 * squared / (radius / 2) ** 2)
+                weight.exp_()
+                if included is not None:
+                    weight *= included[here] & included[there]
+                yield here, there, weight
+            distance *= 2
+
+
+def _shifted(rows: int, columns: int, height: int, width: int) -> tuple[Slices, Slices]:
+    """Return where pixels with a partner at that offset lie, and where the partners."""
+    left, right = max(0, -columns), width - max(0, columns)
+    here = slice(0, height - rows), slice(left, right)
+    there = slice(rows, height), slice(left + columns, right + columns)
+    return here, there

@@ -1,0 +1,150 @@
+"""Multinomial logistic regression that is fast enough to follow a brush.
+
+The loss is scikit-learn's: weighted cross-entropy and an L2 penalty. L-BFGS [1]_ needs
+hundreds of steps on it because channels of deep features are strongly correlated; where
+an approximate Hessian is the identity it needs a few dozen, and a few after one more
+scribble. The approximation is one Gram matrix, weighted by how undecided the start is.
+By hand for its time after a scribble: scikit-learn's solver takes 1.1 to 1.8 times as
+long, this loss with SciPy's L-BFGS-B 1.1 times.
+
+.. [1] J. Nocedal, Mathematics of Computation 35, 773-782 (1980).
+.. [2] W. W. Hager and H. Zhang, SIAM J. Optimization 16, 170-192 (2005).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_hrdv2.core.errors import stop_fit_if
+
+Vector = NDArray[np.float64]
+
+REUSE_FACTOR = 1.3  # a preconditioner serves until the samples have grown by this
+SAMPLES_AT_ONCE = 1024  # that are copied
+LEAST_CURVATURE = 0.02  # samples that are decided now may not stay so
+MOST_STEPS, MOST_TRIALS, MEMORY = 500, 10, 10  # MEMORY: steps that tell the curvature
+DECREASE, SHORTER = 1e-4, 0.4  # of what the slope promises; the next length to try
+ROUNDING, FLATTER = 1e-6, 0.9  # of values; where it hides a gain, slopes tell [2]_
+
+
+class Preconditioner(NamedTuple):
+    """Cholesky factor of an approximate Hessian for one class, and its inverse."""
+
+    factor: Tensor  # (k + 1, k + 1)
+    inverse: Tensor
+    samples: int
+    classes: int
+
+    @classmethod
+    def of(cls, design: Tensor, start: Tensor, weights: Tensor, penalty: float) -> Self:
+        """Return that at the start of a fit."""
+        odds = (start @ design).softmax(0)
+        curvature = weights * ((odds * (1 - odds)).mean(0) + LEAST_CURVATURE)
+        hessian = torch.zeros(len(design), len(design))
+        for at in range(0, len(weights), SAMPLES_AT_ONCE):  # no second copy of all
+            part = design[:, at : at + SAMPLES_AT_ONCE]
+            hessian.addmm_(part * curvature[at : at + SAMPLES_AT_ONCE], part.T)
+        diagonal = (hessian := hessian.double()).diagonal()
+        diagonal += penalty + 1e-6 * diagonal.mean()  # positive, if with no penalty
+        factor, unit = torch.linalg.cholesky(hessian), torch.eye(len(hessian)).double()
+        inverse = torch.linalg.solve_triangular(factor, unit, upper=False)
+        return cls(factor.float(), inverse.float(), len(weights), len(start))
+
+    def serves(self, design: Tensor, classes: int) -> bool:
+        """Whether it is still close enough to the samples at hand."""
+        is_close = 1 / REUSE_FACTOR <= design.shape[1] / self.samples <= REUSE_FACTOR
+        return is_close and (len(self.factor), self.classes) == (len(design), classes)
+
+
+def fit_logistic(
+    design: Tensor,
+    classes: Tensor,
+    weights: Tensor,
+    *,
+    regularisation: float,
+    tolerance: float,
+    start: Tensor | None = None,
+    preconditioner: Preconditioner | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[Tensor, Preconditioner]:
+    """Return the (K, k + 1) coefficients of the least loss, and a preconditioner.
+
+    `design` is (k + 1, N), samples in `PCACoordinates`; `classes` are 0 … K - 1, each
+    of which occurs or is known to the start; `weights` are of the samples;
+    `regularisation` is scikit-learn's C; `tolerance` the largest component of the
+    preconditioned gradient that counts as zero. `start` and `preconditioner` are what
+    an earlier fit returned; `should_stop` is asked before each evaluation.
+    """
+    # Large products in torch: NumPy's threads would spin on when the fit is over.
+    total, count = float(weights.sum()), int(classes.max()) + 1
+    solution = torch.zeros(count, len(design)) if start is None else start
+    weights, penalty = weights / total, 1 / (regularisation * total)
+    truth = (torch.arange(len(solution))[:, None] == classes).float()  # (K, N)
+
+    def loss_and_gradient(coefficients: Tensor) -> tuple[float, Tensor]:
+        stop_fit_if(should_stop)
+        log_odds = (coefficients @ design).log_softmax(0)  # (K, N)
+        losses = -(log_odds * truth).sum(0)
+        gradient = ((log_odds.exp_() - truth) * weights) @ design.T
+        gradient[:, :-1] += penalty * coefficients[:, :-1]
+        size = 0.5 * penalty * float(coefficients[:, :-1].double().square().sum())
+        return float(weights.double() @ losses.double()) + size, gradient
+
+    def descended(by: Preconditioner, tolerance: float) -> Tensor:
+        def coefficients(point: Vector) -> Tensor:
+            return torch.from_numpy(point).float().view_as(solution) @ by.inverse
+
+        def function(point: Vector) -> tuple[float, Vector]:
+            loss, gradient = loss_and_gradient(coefficients(point))
+            return loss, (gradient @ by.inverse.T).double().numpy().ravel()
+
+        point = (solution @ by.factor).double().numpy().ravel()
+        return coefficients(minimum(function, point, tolerance))
+
+    if preconditioner is None or not preconditioner.serves(design, len(solution)):
+        # What a rough solution is undecided about makes a far better one.
+        rough = Preconditioner.of(design, solution, weights, penalty)
+        solution = descended(rough, max(tolerance, 1e-3))
+        preconditioner = Preconditioner.of(design, solution, weights, penalty)
+    return descended(preconditioner, tolerance), preconditioner
+
+
+def minimum(
+    function: Callable[[Vector], tuple[float, Vector]], start: Vector, tolerance: float
+) -> Vector:
+    """Return where a convex function is smallest; best near `start`, of curvature 1."""
+    point, (value, gradient) = start, function(start)
+    steps: list[tuple[Vector, Vector, float]] = []  # change of gradient, product
+    for _ in range(MOST_STEPS):
+        if np.abs(gradient).max() <= tolerance:
+            break
+        direction, parts = -gradient, []  # where Newton's method would go
+        for step, change, product in reversed(steps):
+            parts.append(step @ direction / product)
+            direction -= parts[-1] * change
+        if steps:
+            direction *= steps[-1][2] / (steps[-1][1] @ steps[-1][1])
+        for (step, change, product), part in zip(steps, parts[::-1], strict=True):
+            direction += (part - change @ direction / product) * step
+        slope, length = float(gradient @ direction), 1.0
+        for _ in range(MOST_TRIALS):
+            new = point + length * direction
+            new_value, new_gradient = function(new)
+            rise, new_slope = new_value - value, abs(new_gradient @ direction)
+            is_hidden = rise <= ROUNDING * abs(value) and new_slope <= FLATTER * -slope
+            if is_hidden or (rise < 0 and rise <= DECREASE * length * slope):
+                break
+            length *= SHORTER
+        else:
+            break  # rounding allows no better place
+        step, change = new - point, new_gradient - gradient
+        if (product := float(step @ change)) > 1e-10 * (change @ change):
+            steps = [*steps[1 - MEMORY :], (step, change, product)]
+        point, value, gradient = new, new_value, new_gradient
+    return point
