@@ -233,10 +233,7 @@ def named(
 ) -> PixelClassifier:
     """Return a copy with class names and colours, and the pixel size.
 
-    Raises
-    ------
-    ValueError
-        If there is none.
+    Raises ValueError if there is none.
     """
     if classifier is None:
         raise ValueError(

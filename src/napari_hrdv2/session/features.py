@@ -93,10 +93,7 @@ class FeatureStore:
 
         Those of another than the current image are made as the current one's were.
 
-        Raises
-        ------
-        ValueError
-            If there is not enough memory.
+        Raises ValueError if there is not enough memory.
         """
         self._asked.clear()
         is_current = entry is self._images.current

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from psygnal import Signal
@@ -111,11 +111,8 @@ class Guidance:
         class_id : int, optional
             Whose probability is wanted; by default it is the uncertainty.
 
-        Raises
-        ------
-        ValueError
-            If there is nothing to tell it by, or the classifier does not know the
-            class.
+        Raises ValueError if there is nothing to tell it by, or the classifier does not
+        know the class.
         """
         entry, classifier = self._ready()
         if class_id is not None and class_id not in classifier.classes.tolist():
@@ -123,56 +120,40 @@ class Guidance:
                 f"{self._name(class_id)} has no scribbles yet; paint it to see its "
                 "probability."
             )
-        return partial(
-            uncertainty_map,
-            key=entry.key,
-            classifier=classifier,
-            features=entry.features,
-            exclusion=entry.exclusion,
-            class_id=class_id,
-        )
+        return partial(uncertainty_map, class_id=class_id, **_inputs(entry, classifier))
 
     def uncertain_regions_request(self) -> partial[UncertainRegions]:
         """Return the request for regions; ValueError as for `uncertainty_request`."""
         entry, classifier = self._ready()
+        labels = None if entry.counted is None else entry.counted.labels
         return partial(
             find_uncertain_regions,
-            key=entry.key,
             version=self._version,
-            classifier=classifier,
-            features=entry.features,
-            exclusion=entry.exclusion,
-            labels=None if entry.counted is None else entry.counted.labels,
+            labels=labels,
+            **_inputs(entry, classifier),
         )
 
     def label_issues_request(self) -> Task:
         """Return the request for likely mislabels.
 
-        Raises
-        ------
-        ValueError
-            If there is no classifier, or nothing is painted on the current image.
+        Raises ValueError if there is no classifier, or nothing is painted on the
+        current image.
         """
         entry, classifier = self._ready()
         if entry.counted is None or not entry.class_ids:
             raise ValueError("There are no scribbles to check on this image.")
         return partial(
             find_label_issues,
-            key=entry.key,
             fingerprint=entry.scribbles_fingerprint,
-            classifier=classifier,
-            features=entry.features,
             labels=entry.counted.labels,
-            exclusion=entry.exclusion,
+            **_inputs(entry, classifier),
         )
 
     def validation_request(self) -> Task:
         """Return the request to score each image by the scribbles on the others.
 
-        Raises
-        ------
-        ValueError
-            If fewer than two images have scribbles and features that go together.
+        Raises ValueError if fewer than two images have scribbles and features that go
+        together.
         """
         usable = self._images.usable()
         if len(usable) < 2:
@@ -314,3 +295,12 @@ class Guidance:
             self._checked = (current.key, current.scribbles_fingerprint)
             self.label_issues = self._still_painted(current)
             self.changed.emit()
+
+
+def _inputs(entry: ImageEntry, classifier: PixelClassifier) -> dict[str, Any]:
+    return {
+        "key": entry.key,
+        "classifier": classifier,
+        "features": entry.features,
+        "exclusion": entry.exclusion,
+    }

@@ -236,10 +236,7 @@ class ImageEntry:
         Features that were made with the former regions go, so that those there are
         always belong to the regions there are.
 
-        Raises
-        ------
-        ValueError
-            If it is not one whole number for each pixel.
+        Raises ValueError if it is not one whole number for each pixel.
         """
         array = None if labels is None else np.array(labels)
         if array is not None and (

@@ -64,10 +64,7 @@ class Images(Mapping[PlaneKey, ImageEntry]):
     ) -> ImageEntry:
         """Take an image in; one that had this key goes.
 
-        Raises
-        ------
-        ValueError
-            If the array is not one grey or colour image.
+        Raises ValueError if the array is not one grey or colour image.
         """
         pixels = image if isinstance(image, Plane) else np.asarray(image)
         entry = ImageEntry(as_key(key), pixels, **about)

@@ -91,10 +91,7 @@ class Inspection:
     def attention_request(self) -> Task:
         """Return the request for the attention on the current image.
 
-        Raises
-        ------
-        ValueError
-            If none can be shown.
+        Raises ValueError if none can be shown.
         """
         reason = self.why_no_attention()
         entry, backbone = self._images.current, self._backbone()
@@ -113,10 +110,7 @@ class Inspection:
     def regions_request(self) -> Task:
         """Return the request for the regions of the current image's features.
 
-        Raises
-        ------
-        ValueError
-            If there are none.
+        Raises ValueError if there are none.
         """
         reason, entry = self.why_no_regions(), self._images.current
         if reason or entry is None:
@@ -136,10 +130,8 @@ class Inspection:
         name : str, optional
             What people call it.
 
-        Raises
-        ------
-        ValueError
-            If there is no image, the backbone has no regions, or the labels do not fit.
+        Raises ValueError if there is no image, the backbone has no regions, or the
+        labels do not fit.
         """
         reason, entry = self.why_no_partition(), self._images.current
         if reason or entry is None:

@@ -117,10 +117,7 @@ class Measurement:
             present classifier and refined alike first; those that cannot be are left
             out, and the note says which.
 
-        Raises
-        ------
-        ValueError
-            If there is no result.
+        Raises ValueError if there is no result.
         """
         if not every:
             target = self._current().snapshot(**self._what_is_known(self._current()))
@@ -168,10 +165,7 @@ class Measurement:
         pixel_size : tuple, optional
             As `core.measure.particle_table` takes it; by default that of the image.
 
-        Raises
-        ------
-        ValueError
-            If there is no result.
+        Raises ValueError if there is no result.
         """
         entry = self._current()
         assert entry.result is not None

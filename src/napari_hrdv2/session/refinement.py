@@ -129,10 +129,7 @@ class RefinementState:
     def from_dict(self, settings: Mapping[str, Any]) -> None:
         """Take settings that were saved; what is missing is as by default.
 
-        Raises
-        ------
-        ValueError
-            If they cannot be used; nothing has changed then.
+        Raises ValueError if they cannot be used; nothing has changed then.
         """
         known = [field.name for field in fields(Refinement)]
         unknown = sorted(set(settings) - set(known))

@@ -220,21 +220,19 @@ class Controller(QObject):
             return
         self._closed = True
         self.closing.emit()
-        for name in (
-            "status",
-            "options",
-            "classes",
-            "images",
-            "features",
-            "segmentation",
-        ):
-            getattr(self.session, f"{name}_changed").disconnect(missing_ok=True)
+        session = self.session
         for signal in (
-            self.session.relabelled,
-            self.session.live.stage_changed,
-            self.session.refinement.changed,
-            self.session.measurement.changed,
-            self.session.measurement.scope_changed,
+            session.status_changed,
+            session.options_changed,
+            session.classes_changed,
+            session.images_changed,
+            session.features_changed,
+            session.segmentation_changed,
+            session.relabelled,
+            session.live.stage_changed,
+            session.refinement.changed,
+            session.measurement.changed,
+            session.measurement.scope_changed,
         ):
             signal.disconnect(missing_ok=True)
         self.stop_work()
@@ -349,19 +347,14 @@ class Controller(QObject):
     def _on_segmentation_changed(self) -> None:
         """Refine and measure a result that did not come from the pipeline."""
         if not self._accepts:
-            self._refines = True
-            self._run_result()
+            self._on_refinement_changed()
 
     def _on_refinement_changed(self) -> None:
-        self._refines = True
-        self._run_result()
-
-    def _on_scope_changed(self) -> None:
-        self._wants_result = True
+        self._drop_run()
+        self._refines = self._wants_result = True
         self._advance()
 
-    def _run_result(self) -> None:
-        self._drop_run()
+    def _on_scope_changed(self) -> None:
         self._wants_result = True
         self._advance()
 
@@ -369,6 +362,8 @@ class Controller(QObject):
         if isinstance(request, FeatureRequest):
             self._stop_waiting(request, "Failed.")
         else:
+            if self.session.live.stage is Stage.REFINEMENT:  # measured as it is
+                self._refines, self._wants_result = False, True
             self.session.live.begin(None)
         current = self.session.current
         if current is not None and request.key == current.key:

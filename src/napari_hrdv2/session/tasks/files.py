@@ -90,10 +90,7 @@ def scribbles_with(
     names, colors : mapping of int to str, optional
         Of the labels.
 
-    Raises
-    ------
-    ValueError
-        If the labels do not fit the image, or are no classes.
+    Raises ValueError if the labels do not fit the image, or are no classes.
     """
     entry, names, colors = images[key], names or {}, colors or {}
     labels = np.asarray(labels)

@@ -64,7 +64,7 @@ class JobRunner(QObject):
     def __init__(self) -> None:
         super().__init__()
         self._job: _Job | None = None
-        self._abandoned: _Job | None = None
+        self._abandoned: threading.Event | None = None  # set when its thread ends
         self._advanced.connect(self._on_advanced)
         self._partly_answered.connect(self._on_partly_answered)
         self._answered.connect(self._on_answered)
@@ -101,9 +101,9 @@ class JobRunner(QObject):
 
         Return False, having done nothing, while the last one does so already.
         """
-        if self._abandoned is not None and not self._abandoned.ended.is_set():
+        if self._abandoned is not None and not self._abandoned.is_set():
             return False
-        self._abandoned = self._job
+        self._abandoned = None if self._job is None else self._job.ended
         self.close(0)
         return True
 
