@@ -315,17 +315,15 @@ def test_radius_and_strength_repeat_a_window_s_smoothing(
     command, classifier: Path, image: Path, labels: Path, tmp_path: Path, monkeypatch
 ) -> None:
     from napari_hrdv2.core.postprocess.refinement import Refinement
-    from napari_hrdv2.session.batch import apply as applying
-    from napari_hrdv2.session.tasks import refinement as refine_work
+    from napari_hrdv2.session import pipeline
 
     asked = []
 
-    def refined(found, classifier, features, image, refinement, *_, **__):
+    def refine_labels(result, snapshot, refinement, *_, **__):
         asked.append(refinement)
-        return found
+        return result.labels
 
-    monkeypatch.setattr(applying, "refined", refined)
-    monkeypatch.setattr(refine_work, "refined", refined)
+    monkeypatch.setattr(pipeline, "refine_labels", refine_labels)
     options = ["--smoothing", "guided", "--radius", 3, "--strength", 1]
     for arguments in (
         ["apply", classifier, image, "--out", tmp_path / "o"],

@@ -1,11 +1,12 @@
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from napari_hrdv2.core.guidance import probability_of, uncertainty_of
 from napari_hrdv2.session import Session, compute
-from napari_hrdv2.session.guidance import LabelIssues
+from napari_hrdv2.session.tasks.guidance import LabelIssues
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_without_a_result_every_question_is_refused_in_a_sentence(session):
 
 def test_the_probability_of_a_class_without_strokes_is_refused(trained):
     trained.classes.ensure((3,), names={3: "pore"})
-    with pytest.raises(ValueError, match="pore has no strokes yet"):
+    with pytest.raises(ValueError, match="pore has no scribbles yet"):
         trained.guidance.probability(3)
 
 
@@ -68,10 +69,10 @@ def test_places_go_round_the_best_first(trained):
 
 def test_places_near_strokes_count_for_less(trained):
     request = trained.guidance.uncertain_regions_request()
-    best = compute(request).places[0]
-    labels = request.labels.copy()
+    best = compute(request).regions[0]
+    labels = request.keywords["labels"].copy()
     labels[best.row, best.column] = 1
-    assert compute(replace(request, labels=labels)).places[0] != best
+    assert compute(partial(request, labels=labels)).regions[0] != best
 
 
 def test_places_are_explained_by_the_names_of_today(trained):
@@ -98,7 +99,7 @@ def test_no_place_is_proposed_where_the_image_is_excluded(trained):
     trained.set_exclusion(mask)
     trained.train(force=True)
     assert len(trained.guidance.find_uncertain_regions()) > 0
-    assert max(place.row for place in trained.guidance.places) < 27
+    assert max(place.row for place in trained.guidance.uncertain_regions) < 27
 
 
 def test_a_stroke_of_the_wrong_class_is_found_with_its_reason(mislabelled):
@@ -147,7 +148,7 @@ def test_other_strokes_take_the_suspicion_back(mislabelled):
 def test_putting_one_suspect_right_keeps_the_others(mislabelled):
     (label_issue,) = mislabelled.guidance.check_scribbles()
     entry = mislabelled.current
-    other = replace(label_issue, pixels=np.flatnonzero(entry.strokes.labels == 2)[:1])
+    other = replace(label_issue, pixels=np.flatnonzero(entry.counted.labels == 2)[:1])
     found = LabelIssues(entry.key, entry.scribbles_fingerprint, (label_issue, other))
     assert other.pixels[0] not in label_issue.pixels
     mislabelled.guidance.accept(found)
@@ -175,5 +176,5 @@ def test_an_image_without_strokes_has_none_to_check(trained, image):
     trained.set_image(image.copy(), "other")
     trained.compute_features()
     trained.train()
-    with pytest.raises(ValueError, match="no strokes to check on this image"):
+    with pytest.raises(ValueError, match="no scribbles to check on this image"):
         trained.guidance.check_scribbles()

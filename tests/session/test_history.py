@@ -1,7 +1,7 @@
 import numpy as np
 
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.session.fit_history import FitHistory
+from napari_hrdv2.session.classifier import FitHistory
 
 
 def fitted(value):

@@ -6,10 +6,10 @@ import pytest
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.measure import particle_table, phase_fractions_with_error
 from napari_hrdv2.core.postprocess.instances import instances
-from napari_hrdv2.session import Result, Session, TaskContext, compute
+from napari_hrdv2.session import Result, Session, Stage, TaskContext, compute
 from napari_hrdv2.session.exclusion import mask_of, outline_of, rectangles_of
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.tasks.training import shares
+from napari_hrdv2.session.snapshots import label_fractions
 
 A, B = PlaneKey("a"), PlaneKey("b")
 
@@ -18,7 +18,7 @@ def add_result(session, key, labels, **about):
     """Make a picture that has been segmented."""
     entry = session.images.add(np.zeros(labels.shape), key, **about)
     fingerprint = session.classifier_fingerprint
-    entry.result = Result(labels, shares(labels, [1, 2]), fingerprint)
+    entry.result = Result(labels, label_fractions(labels), fingerprint)
     return entry
 
 
@@ -53,7 +53,7 @@ def test_a_new_result_makes_what_was_measured_old(trained, labels):
     trained.train()
     assert trained.measurement.measured is None
     assert trained.measurement.is_stale
-    assert not trained.measurement.accept(late)
+    assert not trained.accept(late)
 
 
 def test_all_pictures_with_a_result_are_measured_together(trained):
@@ -106,7 +106,7 @@ def test_only_pictures_whose_result_changed_are_measured_again(trained):
     trained.current.result = Result(*_flipped(trained.current.result))
     trained.segmentation_changed.emit()
     request = trained.measurement.fractions_request(every=True)
-    assert dict(request.known) == {B: first.images[B]}
+    assert [one.measured for one in request.targets] == [None, first.images[B]]
 
 
 def _flipped(result):
@@ -137,7 +137,8 @@ def test_all_pictures_are_refined_alike_before_they_are_measured(two):
     assert other.result.refined is not None
     assert measured.images[A] == phase_fractions_with_error(other.result.shown, [1, 2])
     assert two.refinement.is_done(other)
-    assert two.measurement.fractions_request(every=True).update is None
+    request = two.measurement.fractions_request(every=True)
+    assert request.stages == (Stage.MEASUREMENT,)
 
 
 def test_what_is_left_out_stays_left_out_of_what_is_made_anew(two, labels):
@@ -183,7 +184,7 @@ def test_a_picture_that_cannot_be_made_anew_costs_the_others_nothing(
         return predict(self, features, **options)
 
     monkeypatch.setattr(type(two.classifier), "predict", fail)
-    measured = compute(request)
+    measured = compute(request).measured
     assert measured.together.images == 1
     assert "first: there is not enough memory" in measured.note
 
@@ -194,7 +195,8 @@ def test_a_class_that_left_the_list_stays_in_the_table(trained):
         np.full((9, 9), 5, np.uint8), {5: 1.0}, trained.classifier_fingerprint
     )
     trained.classes.remove(2)
-    assert trained.measurement.fractions_request(every=True).classes == (1, 2, 5)
+    every = trained.measurement.measure(every=True)
+    assert [phase.class_id for phase in every.together.phases] == [1, 2, 5]
     measured = trained.measurement.measure()
     assert [phase.class_id for phase in measured.together.phases] == [1, 2]
     assert sum(p.fraction for p in measured.together.phases) == pytest.approx(1)

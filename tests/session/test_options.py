@@ -12,7 +12,7 @@ from napari_hrdv2.core.features.options import (
 from napari_hrdv2.core.features.upsampling import INTERPOLATIONS
 from napari_hrdv2.core.features.upsampling.sharpening import parse_interpolation
 from napari_hrdv2.session import bytes_text, compute
-from napari_hrdv2.session.classifier_files import options_for
+from napari_hrdv2.session.classifier import options_for
 
 
 def test_a_misspelt_transform_set_changes_nothing(session):

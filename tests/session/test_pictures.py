@@ -5,7 +5,6 @@ import pytest
 
 from napari_hrdv2.session import Session, compute
 from napari_hrdv2.session.planes import Plane
-from napari_hrdv2.session.tasks.validation import validation_request
 
 
 def show(session, image, place):
@@ -130,12 +129,12 @@ def test_strokes_on_all_planes_train_one_classifier(filters, image, labels):
 def test_the_longest_unused_features_go_first_and_never_the_current(filters, image):
     advance(filters)
     size = filters.features.nbytes
-    filters._feature_store.budget_bytes = 2 * size
+    filters._features.budget_bytes = 2 * size
     for place in (1, 2):
         show(filters, image + place, place)
         advance(filters)
     assert [str(key) for key in filters.images] == ["stack/1", "stack/2"]
-    filters._feature_store.budget_bytes = 0
+    filters._features.budget_bytes = 0
     show(filters, image + 3, 3)
     advance(filters)
     assert [str(key) for key in filters.images] == ["stack/3"]
@@ -144,7 +143,7 @@ def test_the_longest_unused_features_go_first_and_never_the_current(filters, ima
 
 def test_no_more_planes_are_computed_ahead_than_there_is_room_for(filters, image):
     advance(filters)
-    filters._feature_store.budget_bytes = 2 * filters.features.nbytes
+    filters._features.budget_bytes = 2 * filters.features.nbytes
     for place in (1, 2):
         filters.images.add(255 - image, f"stack/{place}", plane={"Z": place})
     assert advance(filters, ["stack/1", "stack/2"]) == ["stack/1"]
@@ -159,7 +158,7 @@ def evict(filters, image, labels, monkeypatch):
     )
     filters.set_scribbles(labels)
     advance(filters)
-    filters._feature_store.budget_bytes = 0
+    filters._features.budget_bytes = 0
     show(filters, 255 - image, 1)
     advance(filters)
     return filters
@@ -179,7 +178,7 @@ def test_training_without_the_features_gives_the_same_classifier(image, labels):
     for budget in (None, 0):
         session = Session()
         session.configure(backbone="filters")
-        session._feature_store.budget_bytes = budget
+        session._features.budget_bytes = budget
         show(session, image, 0)
         session.set_scribbles(labels)
         advance(session)
@@ -251,7 +250,7 @@ def test_leaving_one_image_out_scores_each_by_the_others(filters, image, labels)
         show(filters, image + place, place)
         filters.set_scribbles(labels)
         advance(filters)
-    result = compute(validation_request(filters))
+    result = compute(filters.guidance.validation_request())
     assert [str(key) for key in result.scores] == ["stack/0", "stack/1", "stack/2"]
     assert all(score.miou > 0.9 for score in result.scores.values())
     assert result.mean == pytest.approx(
@@ -263,8 +262,8 @@ def test_leaving_one_image_out_scores_each_by_the_others(filters, image, labels)
 def test_one_painted_image_cannot_be_scored(filters, labels):
     filters.set_scribbles(labels)
     advance(filters)
-    with pytest.raises(ValueError, match="paint on another image too"):
-        validation_request(filters)
+    with pytest.raises(ValueError, match="paint on another"):
+        filters.guidance.validation_request()
 
 
 def test_images_without_features_ask_for_them_before_the_score(image, labels):
@@ -273,7 +272,7 @@ def test_images_without_features_ask_for_them_before_the_score(image, labels):
         session.set_image(image.copy(), key)
         session.set_scribbles(labels)
     with pytest.raises(ValueError, match="compute features first"):
-        validation_request(session)
+        session.guidance.validation_request()
 
 
 def test_a_picture_that_does_not_train_is_not_scored(filters, image, labels):
@@ -282,7 +281,8 @@ def test_a_picture_that_does_not_train_is_not_scored(filters, image, labels):
         filters.set_scribbles(labels)
         advance(filters)
     filters.set_trains("stack/1", False)
-    assert [str(key) for key in validation_request(filters).keys] == [
+    images = filters.guidance.validation_request().keywords["images"]
+    assert [str(key) for key in images] == [
         "stack/0",
         "stack/2",
     ]

@@ -5,8 +5,8 @@ import pytest
 
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 from napari_hrdv2.session import Session, TaskContext, compute
-from napari_hrdv2.session.tasks import refinement as module
-from napari_hrdv2.session.tasks.training import shares
+from napari_hrdv2.session import pipeline as module
+from napari_hrdv2.session.snapshots import label_fractions
 
 
 @pytest.fixture
@@ -42,10 +42,10 @@ def test_cleaning_shows_cleaned_labels_and_keeps_the_raw_ones(specks):
 def test_the_fractions_are_those_of_what_is_shown(specks):
     specks.refinement.change(min_object=400)
     specks.refinement.refine()
-    assert specks.phase_fractions() == shares(specks.segmentation, [1, 2])
+    assert specks.phase_fractions() == label_fractions(specks.segmentation)
     specks.refinement.undo()
     specks.refinement.refine()
-    assert specks.phase_fractions() == shares(specks.current.result.labels, [1, 2])
+    assert specks.phase_fractions() == label_fractions(specks.current.result.labels)
 
 
 @pytest.mark.parametrize("smoothing", ["guided", "crf"])
@@ -100,7 +100,7 @@ def test_an_answer_to_a_former_result_is_dropped(specks, labels):
     labels[30:34, 30:40] = 2
     specks.set_scribbles(labels)
     specks.train()
-    assert not specks.refinement.accept(late)
+    assert not specks.accept(late)
     assert specks.current.result.refined is None
 
 
@@ -108,7 +108,7 @@ def test_an_answer_to_former_settings_is_dropped(specks):
     specks.refinement.change(min_object=400)
     late = compute(specks.refinement.request())
     specks.refinement.undo()
-    assert not specks.refinement.accept(late)
+    assert not specks.accept(late)
 
 
 def test_what_is_done_is_not_asked_for_again(specks):
@@ -159,34 +159,37 @@ def test_a_result_is_smoothed_by_the_classifier_that_made_it(specks, labels):
 
 
 def test_of_a_large_picture_the_visible_part_comes_first(specks, monkeypatch):
-    monkeypatch.setattr(module, "_WORTH_TWO_STEPS", 100)
+    monkeypatch.setattr(module, "_REFINED_IN_TWO_STEPS", 100)
     specks.refinement.change(smoothing="guided", radius=2, strength=1.0)
     region, parts = (slice(20, 36), slice(4, 20)), []
     request = specks.refinement.request(visible=region)
     answer = request.answer(TaskContext(partial=parts.append))
-    (part,) = parts
+    part, _ = parts
     assert str(part.key) == "image"
-    assert part.region == region
-    assert part.segmentation.shape == (16, 16)
-    inner = (slice(2, -2), slice(2, -2))
-    assert np.mean(part.segmentation[inner] == answer.labels[region][inner]) > 0.95
+    assert part.window == region
+    assert part.labels.shape == (16, 16)
+    inner, whole = (slice(2, -2), slice(2, -2)), answer.images[0].result.refined
+    assert np.mean(part.labels[inner] == whole[region][inner]) > 0.95
 
 
 def test_a_class_that_smoothing_brings_back_has_a_share(specks):
     specks.refinement.change(smoothing="guided", radius=3)
     request = specks.refinement.request()
-    alone = dataclasses.replace(request.result, fractions={1: 1.0})  # no 2 in the raw
-    answer = compute(dataclasses.replace(request, result=alone))
-    assert answer.fractions == shares(answer.labels, [1, 2])
-    assert sum(answer.fractions.values()) == pytest.approx(1)
+    (target,) = request.targets
+    alone = dataclasses.replace(target.result, fractions={1: 1.0})  # no 2 in the raw
+    target = dataclasses.replace(target, result=alone)
+    (done,) = compute(dataclasses.replace(request, targets=(target,))).images
+    assert done.result.fractions == label_fractions(done.result.refined)
+    assert sum(done.result.fractions.values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("smoothing", ["none", "guided"])
 def test_a_region_is_refined_as_if_it_were_alone(specks, smoothing):
     raw, region = specks.segmentation, (slice(20, 36), slice(4, 20))
     settings = Refinement(smoothing, radius=2, min_object=3)
-    found = module.refined(
-        raw, specks.classifier, specks.features, specks.image, settings, region=region
+    current = specks.current
+    found = module.refine_labels(
+        current.result, current.snapshot(), settings, TaskContext(), window=region
     )
     planes = specks.classifier.predict_proba(specks.features)[:, *region]
     expected = (

@@ -51,7 +51,7 @@ def test_one_class_alone_says_to_paint_another(session, labels):
     session.set_scribbles(np.where(labels == 1, labels, 0))
     session.train()
     assert session.segmentation is None
-    assert session.status.startswith("Only Class 1 has strokes")
+    assert session.status.startswith("Only Class 1 has scribbles")
 
 
 def test_falling_back_to_one_class_clears_the_segmentation(trained, labels):
@@ -77,7 +77,7 @@ def test_undo_brings_exactly_the_former_segmentation_back(trained, labels):
     assert (trained.segmentation != former).any()
     trained.set_scribbles(labels)
     request = trained.train_request()
-    assert request.strokes == ()  # nothing is fitted again
+    assert request.training == ()  # nothing is fitted again
     trained.accept(compute(request))
     np.testing.assert_array_equal(trained.segmentation, former)
 
@@ -94,7 +94,7 @@ def test_a_snapshot_is_not_changed_by_further_painting(session, labels):
     session.set_scribbles(labels)
     request = session.train_request()
     labels[:] = 0
-    assert set(np.unique(request.strokes[0].labels)) == {0, 1, 2}
+    assert set(np.unique(request.training[0].labels)) == {0, 1, 2}
 
 
 def test_features_of_another_image_come_too_late(session, image):
@@ -189,9 +189,10 @@ def test_classes_go_along_to_the_next_image(session, labels, image):
 def test_shares_come_with_the_segmentation(session, labels):
     session.set_scribbles(labels)
     session.compute_features()
-    result = compute(session.train_request())
-    assert result.fractions[1] == np.mean(result.segmentation == 1)
-    session.accept(result)
+    answer = compute(session.train_request())
+    result = answer.images[0].result
+    assert result.fractions[1] == np.mean(result.labels == 1)
+    session.accept(answer)
     assert session.phase_fractions() == result.fractions
 
 
@@ -212,7 +213,7 @@ def test_strokes_on_two_images_train_one_classifier(trained, image):
     trained.compute_features()
     trained.train()
     assert trained.classifier.classes.tolist() == [1, 2, 3]
-    assert "strokes on 2 images" in trained.status
+    assert "scribbles on 2 images" in trained.status
     trained.set_trains("another", False)
     trained.train()
     assert trained.classifier.classes.tolist() == [1, 2]
@@ -244,7 +245,7 @@ def test_what_is_excluded_neither_trains_nor_counts(trained, labels):
     mask[:, 24:] = True
     trained.set_exclusion(mask)
     assert trained.train_request() is None
-    assert trained.status.startswith("Only Class 1 has strokes")
+    assert trained.status.startswith("Only Class 1 has scribbles")
     mask[:30] = False
     trained.set_exclusion(mask)
     trained.train()
@@ -277,13 +278,14 @@ def test_merging_two_classes_relabels_the_strokes_of_all_images(trained, image):
 
 
 def test_a_large_picture_shows_what_is_visible_first(trained, monkeypatch):
-    monkeypatch.setattr("napari_hrdv2.session.tasks.training._WORTH_TWO_STEPS", 0)
+    monkeypatch.setattr("napari_hrdv2.session.pipeline._PREVIEWED", 0)
     visible, parts = (slice(3, 9), slice(20, 40)), []
     request = trained.train_request(force=True, visible=visible)
     result = compute(request, partial=parts.append)
-    (part,) = parts
-    np.testing.assert_array_equal(part.segmentation, result.segmentation[visible])
-    assert part.region == visible
+    part, _ = parts
+    whole = result.images[0].result.labels
+    np.testing.assert_array_equal(part.labels, whole[visible])
+    assert part.window == visible
 
 
 def test_an_image_segmented_earlier_says_what_is_left_of_that(session, image):
@@ -305,7 +307,7 @@ def test_other_pixels_under_the_same_name_are_trained_anew(trained, labels, imag
     trained.set_scribbles(labels)
     trained.compute_features()
     request = trained.train_request()
-    assert len(request.strokes) == 1
+    assert len(request.training) == 1
     trained.accept(compute(request))
     assert (trained.segmentation[:, :20] == former[:, :20]).mean() > 0.9
     assert trained.segmentation[0, 0] == 1

@@ -9,8 +9,13 @@ from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.core.classifier.samples import training_pixels
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.features.base import KnownPixels
-from napari_hrdv2.session.tasks.context import compute
-from napari_hrdv2.session.tasks.training import Strokes, TrainRequest
+from napari_hrdv2.session import (
+    ImageSnapshot,
+    PipelineInput,
+    TrainingImage,
+    compute,
+)
+from napari_hrdv2.session.planes import PlaneKey
 from synthetic import TRUTH, striped_features, strokes
 
 
@@ -44,8 +49,9 @@ def test_a_stroke_that_lets_other_pixels_train_is_not_known():
 @pytest.mark.parametrize("asked_before", [0, 3])
 def test_a_stopped_request_stops_in_the_fit(monkeypatch, asked_before):
     features = striped_features()
-    part = Strokes(features, strokes(3, 70))
-    request = TrainRequest("a", 1, b"", features, (part,), None)
+    part = TrainingImage(features, strokes(3, 70))
+    target = ImageSnapshot(PlaneKey("a"), None, features=features)
+    request = PipelineInput((target,), training=(part,))
     monkeypatch.setattr(PixelClassifier, "predict", None)  # not reached
     answers = iter([False] * asked_before)
     with pytest.raises(Cancelled, match="the fit was cancelled"):

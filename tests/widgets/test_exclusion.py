@@ -45,7 +45,7 @@ def test_a_rectangle_is_left_out_of_training_result_and_fractions(bench):
     leave_out(bench, 60, -5, 99, 200)
     current = bench.session.current
     np.testing.assert_array_equal(current.exclusion, databar((64, 80), 60))
-    assert not current.strokes.labels[60:].any()
+    assert not current.counted.labels[60:].any()
     shown = bench.viewer.layers["Segmentation"].data
     assert not shown[60:].any()
     assert (shown[:60] > 0).all()

@@ -178,7 +178,7 @@ def test_coming_back_to_an_image_shows_what_later_strokes_made_of_it(two_images)
     assert two_images.session.classifier.classes.tolist() == [1, 2, 3]
     choose(two_images, 0)
     result = two_images.session.current.result
-    assert result.fingerprint == two_images.session._training._digest
+    assert result.fingerprint == two_images.session.classifier_fingerprint
 
 
 def test_layers_of_an_image_left_behind_move_with_their_own_image(two_images):

@@ -7,7 +7,8 @@ from qtpy.QtCore import Qt
 
 from napari_hrdv2.core.measure import particle_table, phase_fractions_with_error
 from napari_hrdv2.core.postprocess.instances import instances
-from napari_hrdv2.session.tasks.training import shares
+from napari_hrdv2.session import Stage
+from napari_hrdv2.session.snapshots import label_fractions
 from napari_hrdv2.widgets.panels.histogram import Histogram, nice_ticks
 from napari_hrdv2.widgets.panels.measure_panel import fraction_text
 
@@ -41,7 +42,7 @@ def show_squares(bench):
     """Let the result be exactly the squares: four objects of class 2."""
     current = bench.session.current
     labels = np.where(current.image > 100, 2, 1).astype(np.uint8)
-    fractions = shares(labels, [1, 2])
+    fractions = label_fractions(labels)
     current.result = replace(current.result, labels=labels, fractions=fractions)
     bench.session.segmentation_changed.emit()
     bench.settle()
@@ -228,37 +229,36 @@ def test_the_histogram_draws_its_bars_in_the_colour_of_the_class(qtbot):
 
 
 @pytest.fixture
-def asked(measured, monkeypatch):
-    """The kinds of work that were asked for since."""
-    kinds, submit = [], measured.controller.side.submit
-
-    def listen(kind, *args, **more):
-        kinds.append(kind)
-        submit(kind, *args, **more)
-
-    monkeypatch.setattr(measured.controller.side, "submit", listen)
-    return kinds
+def stages(measured):
+    """The stages of the current image that were computed since."""
+    stages = []
+    measured.session.live.stage_changed.connect(stages.append)
+    return stages
 
 
-def test_a_stroke_that_is_refined_is_measured_once(measured, asked):
+def test_a_scribble_that_is_refined_is_measured_once(measured, stages):
     measured.session.refinement.change(min_object=5)
     measured.settle()
-    asked.clear()
+    stages.clear()
     measured.paint((20, 24), (60, 70), 2)
     measured.settle()
-    assert asked == ["refine", "fractions"]
+    assert stages == [
+        Stage.CLASSIFIER,  # and segmentation, at once
+        Stage.REFINEMENT,
+        Stage.MEASUREMENT,
+        None,
+    ]
     assert measured.session.measurement.measured is not None
 
 
-def test_what_is_not_refined_after_all_is_measured_as_it_is(measured, asked):
+def test_what_is_not_refined_after_all_is_measured_as_it_is(measured, stages):
     measured.session.refinement.change(min_object=5)
     measured.settle()
-    asked.clear()
-    measured.session.segmentation_changed.connect(
-        lambda: measured.controller.side.cancel("refine")
-    )
+    stages.clear()
+    measured.session.segmentation_changed.connect(measured.controller.cancel_refinement)
     measured.paint((20, 24), (60, 70), 2)
     measured.settle()
-    assert asked == ["refine", "fractions"]
+    assert stages[:2] == [Stage.CLASSIFIER, Stage.REFINEMENT]
+    assert stages[-2:] == [Stage.MEASUREMENT, None]
     assert measured.session.refinement.is_pending
     assert measured.session.measurement.measured is not None

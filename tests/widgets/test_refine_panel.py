@@ -4,6 +4,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QShortcut
 
 from napari_hrdv2.core.postprocess.refinement import clean
+from napari_hrdv2.session import Stage
 
 
 @pytest.fixture
@@ -103,10 +104,10 @@ def test_a_stroke_is_refined_too(refined):
 
 
 def test_cancelling_keeps_the_raw_result(refined):
-    panel, side = refined.panel, refined.controller.side
+    panel = refined.panel
     panel.smoothing.setCurrentIndex(1)
     panel.smoothing.activated.emit(1)
-    assert side.kind == "refine"
+    assert refined.session.live.stage is Stage.REFINEMENT
     assert not panel.cancel.isHidden()
     panel.cancel.click()
     refined.settle()

@@ -1,10 +1,12 @@
 """One thing after the other, whatever comes of each."""
 
+import threading
 from dataclasses import dataclass
 
 import pytest
 
 from napari_hrdv2.widgets.workers.queue import SideWork
+from napari_hrdv2.widgets.workers.worker import JobRunner
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,16 @@ def test_what_was_cancelled_is_not_heard(side, qtbot):
     side.cancel("words")
     qtbot.waitUntil(lambda: not side.is_busy)
     assert heard == []
+
+
+def test_an_abandoned_task_is_not_heard_and_the_next_one_runs_beside_it(qtbot):
+    lane, gate, heard = JobRunner(), threading.Event(), []
+    lane.returned.connect(heard.append)
+    lane.start(lambda context: gate.wait(10))
+    assert lane.abandon()
+    lane.start(Say("two"))
+    qtbot.waitUntil(lambda: heard == ["two"])
+    lane.start(lambda context: gate.wait(10))
+    assert not lane.abandon()  # one thread beside another is enough
+    gate.set()
+    qtbot.waitUntil(lambda: heard == ["two", True])

@@ -36,11 +36,12 @@ def segment(
     as_json: Json = False,
 ) -> None:
     """Train on the scribbles of a micrograph and segment the whole of it."""
-    from napari_hrdv2.core.measure.scores import phase_fractions
     from napari_hrdv2.files import import_labels, read_image
     from napari_hrdv2.session.batch.apply import with_preview, write_segmentation
     from napari_hrdv2.session.cost import estimate_cost
-    from napari_hrdv2.session.tasks.refinement import refined
+    from napari_hrdv2.session.pipeline import process_image
+    from napari_hrdv2.session.planes import PlaneKey
+    from napari_hrdv2.session.snapshots import ImageSnapshot
 
     start = time.perf_counter()
     report = shared.Report(as_json)
@@ -66,15 +67,14 @@ def segment(
     classifier.class_names, classifier.class_colors = names, imported.classes.colors
     if source.pixel_size is not None:
         classifier.pixel_size = (source.pixel_size, source.unit)
-    segmentation = classifier.predict(made)
-    if not refine.is_off:
-        segmentation = refined(segmentation, classifier, made, source.data, refine)
+    snapshot = ImageSnapshot(PlaneKey(image.name), source.data, features=made)
+    result = process_image(snapshot, classifier, refine)
 
-    outputs = write_segmentation(out, segmentation, classifier, source)
+    outputs = write_segmentation(out, result.shown, classifier, source)
     if save_classifier is not None:
         classifier.save(save_classifier)
         outputs.append(save_classifier)
-    fractions = phase_fractions(segmentation)
+    fractions = result.fractions
     seconds = time.perf_counter() - start
     report.say(f"labels: {imported.note}")
     shown = {i: names.get(i, f"class {i}") for i in fractions}

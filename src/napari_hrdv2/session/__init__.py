@@ -9,17 +9,30 @@ from napari_hrdv2.session.classes import (
     default_color,
 )
 from napari_hrdv2.session.cost import Cost
-from napari_hrdv2.session.image_entry import ImageEntry, Result
-from napari_hrdv2.session.session import Session
-from napari_hrdv2.session.tasks.context import Request, TaskContext, compute
-from napari_hrdv2.session.tasks.features import FeatureRequest, FeatureResult
-from napari_hrdv2.session.tasks.progress import TimeLeft, bytes_text
-from napari_hrdv2.session.tasks.training import (
+from napari_hrdv2.session.image_entry import ImageEntry
+from napari_hrdv2.session.pipeline import (
     LIVE_TOLERANCE,
-    PartialResult,
-    TrainRequest,
-    TrainResult,
+    PipelineInput,
+    PipelineResult,
+    ProcessedImage,
+    process_image,
 )
+from napari_hrdv2.session.session import Session
+from napari_hrdv2.session.snapshots import (
+    ImageSnapshot,
+    Preview,
+    Result,
+    Stage,
+    TrainingImage,
+)
+from napari_hrdv2.session.tasks.context import (
+    Task,
+    TaskContext,
+    TimeLeft,
+    bytes_text,
+    compute,
+)
+from napari_hrdv2.session.tasks.features import FeatureRequest, FeatureResult
 
 __all__ = [
     "LIVE_TOLERANCE",
@@ -30,17 +43,22 @@ __all__ = [
     "FeatureRequest",
     "FeatureResult",
     "ImageEntry",
-    "PartialResult",
-    "Request",
+    "ImageSnapshot",
+    "PipelineInput",
+    "PipelineResult",
+    "Preview",
+    "ProcessedImage",
     "Result",
     "Session",
+    "Stage",
+    "Task",
     "TaskContext",
     "TimeLeft",
-    "TrainRequest",
-    "TrainResult",
+    "TrainingImage",
     "bytes_text",
     "compute",
     "default_class",
     "default_classes",
     "default_color",
+    "process_image",
 ]

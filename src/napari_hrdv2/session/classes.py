@@ -113,10 +113,7 @@ class Classes(Mapping[int, ClassInfo]):
     def rename(self, class_id: int, name: str) -> None:
         """Give a class another name, which no other class may have.
 
-        Raises
-        ------
-        ValueError
-            If the name is empty or taken.
+        Raises ValueError if the name is empty or taken.
         """
         name = " ".join(name.split())
         if not name:

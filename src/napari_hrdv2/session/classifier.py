@@ -1,66 +1,66 @@
-"""From features and strokes to a classifier, and what was fitted before."""
+"""The classifier of the session: fitted to scribbles, or loaded from a file."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Sequence
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_hrdv2.session.fit_history import FitHistory
-from napari_hrdv2.session.tasks.training import (
-    Region,
-    Strokes,
-    TrainRequest,
-    TrainResult,
-)
+from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
+from napari_hrdv2.session.snapshots import Stage, TrainingImage, Window
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.session.classes import ClassInfo
     from napari_hrdv2.session.image_entry import ImageEntry
 
-_AS_IS = b"as is"  # in place of the strokes' digest: what a loaded classifier gave
+_LOADED = b"as is"  # in place of the scribbles' fingerprint: of a loaded classifier
 
 
 class ClassifierState:
-    """The classifier of the strokes, or of a file, and what was fitted before.
+    """The classifier in force, the loaded one, and what was fitted before.
 
-    A loaded classifier is used while the strokes are those that were there when it was
-    loaded, or do not suffice to train on; undoing all later strokes brings it back.
+    A loaded classifier is used while the scribbles are those that were there when it
+    was loaded, or do not suffice to train on; undoing all later ones brings it back.
 
     Attributes
     ----------
     classifier : PixelClassifier or None
+        The one in force.
     is_loaded : bool
-        Whether the classifier came from a file, not from the strokes.
+        Whether it came from a file, not from the scribbles.
+    fingerprint : bytes
+        Of the scribbles that it was fitted to.
+    version : int
+        Of the last request; answers to older ones are dropped.
+    options : FeatureOptions or None
+        How the features are made that it reads.
     """
 
     def __init__(self) -> None:
         self.classifier: PixelClassifier | None = None
         self.is_loaded = False
+        self.fingerprint = b""
+        self.version = 1
+        self.options: FeatureOptions | None = None
         self._loaded: PixelClassifier | None = None
         self._history = FitHistory()
-        self._digest = b""  # of the strokes that the classifier was fitted to
-        self._strokes_when_loaded: bytes | None = None
-        self._generation = 0
-
-    @property
-    def generation(self) -> int:
-        """Number of the last request; answers to older ones are dropped."""
-        return self._generation
-
-    @property
-    def fingerprint(self) -> bytes:
-        """Names the strokes that the classifier was fitted to."""
-        return self._digest
+        self._scribbles_when_loaded: bytes | None = None
 
     def drop_answers(self) -> None:
         """Want no answer that is still on its way."""
-        self._generation += 1
+        self.version += 1
 
     def adopt(self, classifier: PixelClassifier, painted: Sequence[ImageEntry]) -> None:
-        """Take over a classifier from a file, until other strokes replace it."""
-        self._generation += 1
-        self._strokes_when_loaded = _strokes_of(painted)
+        """Take over a classifier from a file, until other scribbles replace it."""
+        self.version += 1
+        self._scribbles_when_loaded = _scribbles_of(painted)
         self._loaded = classifier
         self._return_to_loaded()
 
@@ -71,15 +71,17 @@ class ClassifierState:
         *,
         force: bool = False,
     ) -> bool:
-        """Whether there are strokes of two classes to train on that are new.
+        """Whether there are scribbles of two classes to train on that are new.
 
-        `usable` are those of the `painted` pictures that have fitting features.
+        `usable` are those of the `painted` images that have fitting features.
         """
         if len({i for one in usable for i in one.class_ids}) < 2:
             return False
-        if force:  # from now on these strokes count, too
-            self._strokes_when_loaded = None
-        return self._loaded is None or _strokes_of(painted) != self._strokes_when_loaded
+        if force:  # from now on these scribbles count, too
+            self._scribbles_when_loaded = None
+        if self._loaded is None:
+            return True
+        return _scribbles_of(painted) != self._scribbles_when_loaded
 
     def request(
         self,
@@ -87,16 +89,16 @@ class ClassifierState:
         target: ImageEntry,
         *,
         force: bool = False,
-        visible: Region | None = None,
-    ) -> TrainRequest | None:
-        """Return what to fit to these strokes and what to segment by it.
+        visible: Window | None = None,
+    ) -> PipelineInput | None:
+        """Return what to fit to these scribbles and what to segment by it.
 
         None if the result is there already. An answer that is still on its way is
         dropped in either case.
         """
-        self._generation += 1
-        fingerprint = _digest_of(usable)
-        fitted = self.classifier if fingerprint == self._digest else None
+        self.version += 1
+        fingerprint = _fingerprint_of(usable)
+        fitted = self.classifier if fingerprint == self.fingerprint else None
         known = None if force else fitted or self._history.get(fingerprint)
         if (
             known
@@ -104,11 +106,24 @@ class ClassifierState:
             and target.result.fingerprint == fingerprint
         ):
             if known is not fitted:
-                self._use(known, fingerprint)
+                self._use(known, fingerprint, target)
             return None
         start = None if self.is_loaded else self.classifier
-        strokes = () if known else tuple(one.training_part() for one in usable)
-        return self._ask(target, fingerprint, strokes, known or start, visible)
+        training = () if known else tuple(one.training_image() for one in usable)
+        return self._ask(target, fingerprint, training, known or start, visible)
+
+    def request_as_loaded(
+        self, target: ImageEntry | None, *, visible: Window | None = None
+    ) -> PipelineInput | None:
+        """Return the request to segment by the loaded classifier, unless it is done."""
+        self.version += 1
+        if self._loaded is None:
+            return None
+        if not self.is_loaded:
+            self._return_to_loaded()
+        if target is None or self.mismatch(target) or self.is_as_loaded(target):
+            return None
+        return self._ask(target, _LOADED, (), self._loaded, visible)
 
     def mismatch(self, target: ImageEntry | None) -> str:
         """Return why the loaded classifier cannot be used on the features, or ""."""
@@ -116,75 +131,170 @@ class ClassifierState:
             return "There are no features yet."
         return self._loaded.mismatch(target.features)
 
-    def request_as_is(
-        self, target: ImageEntry | None, *, visible: Region | None = None
-    ) -> TrainRequest | None:
-        """Return the request to segment by the loaded classifier, unless it is done."""
-        self._generation += 1
-        if self._loaded is None:
-            return None
-        if not self.is_loaded:
-            self._return_to_loaded()
-        if target is None or self.mismatch(target) != "":
-            return None
-        if target.result is not None and target.result.fingerprint == _AS_IS:
-            return None
-        return self._ask(target, _AS_IS, (), self._loaded, visible)
-
     def is_as_loaded(self, entry: ImageEntry) -> bool:
-        """Whether the result of a picture came from the loaded classifier."""
-        return entry.result is not None and entry.result.fingerprint == _AS_IS
+        """Whether the result of an image came from the loaded classifier."""
+        return entry.result is not None and entry.result.fingerprint == _LOADED
 
-    def accept(self, result: TrainResult) -> bool:
-        """Take a result over; return False if it is too old."""
-        if result.generation != self._generation:
+    def can_segment(self, entry: ImageEntry) -> bool:
+        """Whether the classifier in force reads the features of an image."""
+        classifier = self.classifier
+        if classifier is None or entry.features is None or entry.options is None:
             return False
-        self._use(result.classifier, result.fingerprint)
+        if self.is_loaded:
+            return classifier.mismatch(entry.features) == ""
+        same = bool(entry.features.shape[0] == classifier.weight.shape[1])
+        made = self.options or entry.options
+        return same and entry.options.difference(made) is None
+
+    def accept(self, done: ProcessedImage, entry: ImageEntry) -> bool:
+        """Take over what segmented an image; return False if it is not wanted any more.
+
+        What was segmented beside the screen must be by the classifier in force.
+        """
+        assert done.result is not None
+        if not done.version:
+            return done.result.fingerprint == self.fingerprint
+        if done.version != self.version or done.result.classifier is None:
+            return False
+        self._use(done.result.classifier, done.result.fingerprint, entry)
         return True
 
     def give_up_fit(self) -> None:
-        """Let go of a classifier whose strokes are gone."""
-        self._generation += 1
+        """Let go of a classifier whose scribbles are gone."""
+        self.version += 1
         if not self.is_loaded:
-            self.classifier, self._digest = None, b""
+            self.classifier, self.fingerprint = None, b""
 
     def _ask(
         self,
         target: ImageEntry,
         fingerprint: bytes,
-        strokes: tuple[Strokes, ...],
+        training: tuple[TrainingImage, ...],
         classifier: PixelClassifier | None,
-        visible: Region | None,
-    ) -> TrainRequest:
-        return TrainRequest(
-            target.key,
-            self._generation,
-            fingerprint,
-            target.features,
-            strokes,
-            classifier,
-            target.exclusion,
-            visible,
+        visible: Window | None,
+    ) -> PipelineInput:
+        return PipelineInput(
+            (target.snapshot(),),
+            until=Stage.SEGMENTATION,
+            training=training,
+            classifier=classifier,
+            fingerprint=fingerprint,
+            shown=target.key,
+            visible=visible,
+            version=self.version,
         )
 
-    def _use(self, classifier: PixelClassifier, fingerprint: bytes) -> None:
-        self.classifier, self._digest = classifier, fingerprint
-        self.is_loaded = fingerprint == _AS_IS
+    def _use(
+        self, classifier: PixelClassifier, fingerprint: bytes, entry: ImageEntry
+    ) -> None:
+        self.classifier, self.fingerprint = classifier, fingerprint
+        self.options = entry.options
+        self.is_loaded = fingerprint == _LOADED
         if not self.is_loaded:
             self._history.put(fingerprint, classifier)
 
     def _return_to_loaded(self) -> None:
-        self.classifier, self.is_loaded, self._digest = self._loaded, True, _AS_IS
+        self.classifier, self.is_loaded = self._loaded, True
+        self.fingerprint = _LOADED
 
 
-def _digest_of(images: Sequence[ImageEntry]) -> bytes:
-    """Return a digest of strokes and the features that they lie on."""
+class FitHistory:
+    """The last classifiers by the fingerprint of the scribbles they were fitted to.
+
+    A fit that starts from the last one depends, within its tolerance, on the way that
+    led to it: only remembering it can give exactly the same segmentation again.
+
+    Parameters
+    ----------
+    limit : int, optional
+        How many to keep; the default is more than napari's undo goes back.
+    """
+
+    def __init__(self, limit: int = 128) -> None:
+        self._limit = limit
+        self._fits: OrderedDict[bytes, PixelClassifier] = OrderedDict()
+
+    def get(self, fingerprint: bytes) -> PixelClassifier | None:
+        """Return the fit to these scribbles, or None."""
+        return self._fits.get(fingerprint)
+
+    def put(self, fingerprint: bytes, classifier: PixelClassifier) -> None:
+        """Remember a fit; the oldest one goes when there are too many."""
+        self._fits[fingerprint] = classifier.light_copy()
+        self._fits.move_to_end(fingerprint)
+        while len(self._fits) > self._limit:
+            self._fits.popitem(last=False)
+
+
+def named(
+    classifier: PixelClassifier | None,
+    classes: Mapping[int, ClassInfo],
+    pixel_size: tuple[float, str] | None,
+) -> PixelClassifier:
+    """Return a copy with class names and colours, and the pixel size.
+
+    Raises ValueError if there is none.
+    """
+    if classifier is None:
+        raise ValueError(
+            "There is no classifier yet: compute features and paint two classes first."
+        )
+    classifier = copy.copy(classifier)
+    ids = [int(class_id) for class_id in classifier.classes]
+    known = {class_id: classes[class_id] for class_id in ids if class_id in classes}
+    classifier.class_names = {i: info.name for i, info in known.items()}
+    classifier.class_colors = {i: info.color for i, info in known.items()}
+    classifier.pixel_size = pixel_size
+    return classifier
+
+
+def save(classifier: PixelClassifier, path: str | os.PathLike[str]) -> Path:
+    """Write a classifier, and return where it is: a suffix is added if missing."""
+    path = Path(path)
+    if not path.suffix:
+        path = path.with_suffix(".safetensors")
+    classifier.save(path)
+    return path
+
+
+def load(
+    path: str | os.PathLike[str], options: FeatureOptions
+) -> tuple[PixelClassifier, FeatureOptions]:
+    """Return the classifier of a file, and the options changed to what it needs."""
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+
+    classifier = PixelClassifier.load(path)
+    options = options_for(classifier, options)
+    options.check()
+    return classifier, options
+
+
+def options_for(classifier: PixelClassifier, options: FeatureOptions) -> FeatureOptions:
+    """Return the options changed to those that a classifier was trained with.
+
+    The device stays. A local weights file is kept if the backbone stays the same.
+    """
+    if not classifier.part_options:
+        return options
+    wanted = FeatureOptions.of(classifier.part_options, options.device)
+    if wanted.backbone == options.backbone:
+        wanted = replace(wanted, weights=options.weights)
+    if wanted.patch_size > 1:
+        method = wanted.interpolation.partition("@")[0]
+        return replace(wanted, interpolation=method)
+    # It ran once, on every pixel, whatever these say.
+    return replace(
+        wanted, transforms=options.transforms, interpolation=options.interpolation
+    )
+
+
+def _fingerprint_of(images: Sequence[ImageEntry]) -> bytes:
+    """Return a fingerprint of scribbles and the features that they lie on."""
     text = b"|".join(entry.fingerprint() for entry in images)
     return hashlib.blake2b(text, digest_size=16).digest()
 
 
-def _strokes_of(images: Sequence[ImageEntry]) -> bytes:
-    """Return a digest of strokes, whichever features they lie on."""
-    return b"|".join(
-        str(one.key).encode() + one.scribbles_fingerprint for one in images
-    )
+def _scribbles_of(images: Sequence[ImageEntry]) -> bytes:
+    """Return a fingerprint of scribbles, whichever features they lie on."""
+    keys = (str(one.key).encode() + one.scribbles_fingerprint for one in images)
+    return b"|".join(keys)

@@ -1,12 +1,15 @@
-"""Which features are asked for, what becomes of them, and which must go again."""
+"""The features of all images: which are computed, kept, and evicted."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from psygnal import Signal
+
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.session.cost import estimate_cost
 from napari_hrdv2.session.tasks.features import (
     FeatureRequest,
@@ -15,7 +18,6 @@ from napari_hrdv2.session.tasks.features import (
 )
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.session.image_entry import ImageEntry
     from napari_hrdv2.session.images import Images
     from napari_hrdv2.session.planes import PlaneKey
@@ -26,20 +28,32 @@ logger = logging.getLogger(__name__)
 # the viewer and other programs need memory too.
 _SHARE_OF_MEMORY = 4
 
+# Options that come from a loaded classifier alone: another backbone does not want them.
+_OF_A_CLASSIFIER: dict[str, Any] = {
+    "value_range": None,
+    "boundary": FeatureOptions.boundary,
+    "compat": FeatureOptions.compat,
+}
+
 
 class FeatureStore:
-    """Features of the pictures: asked for, awaited, taken over and put away.
+    """Features of the images: requested, pending, taken over and evicted.
 
     Attributes
     ----------
+    options : FeatureOptions
+        For the next features of the current image.
     budget_bytes : int or None
         How much memory features may take together; None for a quarter of what is
-        free. Those of the current picture are kept whatever they take.
+        free. Those of the current image are kept whatever they take.
     """
 
+    options_changed: ClassVar[Signal] = Signal()
+
     def __init__(self, images: Images) -> None:
+        self.options = FeatureOptions()
         self.budget_bytes: int | None = None
-        self._pictures = images
+        self._images = images
         self._loaded: LoadedBackbone | None = None
         self._count = 0
         # Who failed, or was called off, is not asked again and again.
@@ -51,28 +65,49 @@ class FeatureStore:
         """The backbone that made the latest features, still in memory."""
         return self._loaded
 
-    def request(self, entry: ImageEntry, options: FeatureOptions) -> FeatureRequest:
+    def set_options(self, options: FeatureOptions) -> None:
+        """Take options for the next features, and tell listeners of other ones."""
+        if options != self.options:
+            self.options = options
+            self.options_changed.emit()
+
+    def configure(self, **changes: Any) -> bool:
+        """Change fields of the options, checked; return whether they are other ones."""
+        options = replace(self.options, **changes)
+        if options.backbone != self.options.backbone:
+            options = replace(options, **{**_OF_A_CLASSIFIER, **changes})
+        if options == self.options:
+            return False
+        options.check()
+        self.set_options(options)
+        return True
+
+    @property
+    def options_in_use(self) -> FeatureOptions:
+        """The options that the features of the current image were made with."""
+        made = self._images.current.options if self._images.current else None
+        return made or self.options
+
+    def request(self, entry: ImageEntry) -> FeatureRequest:
         """Return the request for features; an older one's answer will be dropped.
 
-        Raises
-        ------
-        ValueError
-            If there is not enough memory.
+        Those of another than the current image are made as the current one's were.
+
+        Raises ValueError if there is not enough memory.
         """
         self._asked.clear()
-        return self._request(entry, options)
+        is_current = entry is self._images.current
+        return self._request(entry, self.options if is_current else self.options_in_use)
 
-    def next_request(
-        self, ahead: Iterable[PlaneKey | str], options: FeatureOptions | None = None
-    ) -> FeatureRequest | None:
+    def next_request(self, ahead: Iterable[PlaneKey | str]) -> FeatureRequest | None:
         """Return a request for features that are wanted though nobody asked, or None.
 
-        First those of the current picture, where `options` were used on another plane
-        of its stack, or cost no download; then those of pictures that were painted on,
-        like the current picture's; then those with the keys `ahead`, as far as there
-        is room.
+        First those of the current image, where the options were used on another plane
+        of its stack, or cost no download; then those of images that were painted on,
+        like the current image's; then those with the keys `ahead`, as far as there is
+        room.
         """
-        current = self._pictures.current
+        current = self._images.current
         if current is not self._seen:  # whoever comes back may want to try again
             self._seen = current
             if current is not None:
@@ -80,12 +115,12 @@ class FeatureStore:
         if current is None:
             return None
         if current.features is None:
-            wanted = self._on_demand(current, options or current.options)
+            wanted = self._on_demand(current, self.options)
             return self._unasked(current, wanted) if wanted else None
         made = current.options
         assert made is not None
-        for entry in (*self._pictures.painted(), *self._with_room(ahead)):
-            if self._pictures.is_usable(entry):
+        for entry in (*self._images.painted(), *self._with_room(ahead)):
+            if self._images.is_usable(entry):
                 continue
             if entry.features is not None and entry.options == made:
                 continue  # colours where the others are grey: nothing will help
@@ -95,17 +130,17 @@ class FeatureStore:
         return None
 
     def accept(self, result: FeatureResult) -> ImageEntry | None:
-        """Take features over; return their picture, or None if none waits for them."""
+        """Take features over; return their image, or None if none waits for them."""
         self._loaded = result.loaded
-        entry = self._pictures.find(result.key)
-        if entry is None or entry.pending != result.generation:
+        entry = self._images.find(result.key)
+        if entry is None or entry.pending != result.version:
             return None
         entry.pending = 0
         entry.set_features(result.features, result.options)
         self._asked.pop(entry.key, None)
-        self._pictures.use(entry)
+        self._images.use(entry)
         self._make_room()
-        self._pictures.changed.emit()
+        self._images.changed.emit()
         return entry
 
     def _request(self, entry: ImageEntry, options: FeatureOptions) -> FeatureRequest:
@@ -137,12 +172,10 @@ class FeatureStore:
             return None
 
     def _on_demand(
-        self, entry: ImageEntry, options: FeatureOptions | None
+        self, entry: ImageEntry, options: FeatureOptions
     ) -> FeatureOptions | None:
-        """Return what to compute for a picture because it is looked at."""
-        if options is None:
-            return None
-        family = self._pictures.family(entry.key)
+        """Return what to compute for an image because it is looked at."""
+        family = self._images.family(entry.key)
         made = (one.options for one in family if one.options is not None)
         if any(one.difference(options) is None for one in made):
             return options
@@ -154,7 +187,7 @@ class FeatureStore:
         """Map the grey levels of all planes alike, else they cannot be compared."""
         if not entry.plane or options.value_range is not None:
             return options
-        for one in self._pictures.family(entry.key):
+        for one in self._images.family(entry.key):
             known = one.training_features
             if one is not entry and known is not None and known.part_options:
                 return replace(options, value_range=known.part_options[0].value_range)
@@ -163,8 +196,8 @@ class FeatureStore:
     # Memory.
 
     def _with_room(self, ahead: Iterable[PlaneKey | str]) -> list[ImageEntry]:
-        """Return as many of these pictures as can be kept beside the current one."""
-        current, found = self._pictures.current, map(self._pictures.find, ahead)
+        """Return as many of these images as can be kept beside the current one."""
+        current, found = self._images.current, map(self._images.find, ahead)
         assert current is not None
         size = current.features.nbytes
         room = int(self._budget() // size) - 1 if size else 0
@@ -172,25 +205,25 @@ class FeatureStore:
         return others[: max(room, 0)]
 
     def _make_room(self) -> None:
-        """Put features away, the longest unused first, until the rest has room."""
-        held = [one for one in self._pictures.values() if one.features is not None]
+        """Evict features, the longest unused first, until the rest has room."""
+        held = [one for one in self._images.values() if one.features is not None]
         total, budget = sum(one.features.nbytes for one in held), self._budget()
         for entry in sorted(held, key=lambda one: one.last_used):
             if total <= budget:
                 return
-            if entry is self._pictures.current:
+            if entry is self._images.current:
                 continue
             total -= entry.features.nbytes
             entry.evict()
             if entry.plane and not entry.has_something_set:
-                self._pictures.remove(entry.key)  # there are thousands in a stack
+                self._images.remove(entry.key)  # there are thousands in a stack
 
     def _budget(self) -> int:
         if self.budget_bytes is not None:
             return self.budget_bytes
         from napari_hrdv2.core.devices import available_memory, choose_device
 
-        held = (one.features for one in self._pictures.values())
+        held = (one.features for one in self._images.values())
         total = sum(int(features.nbytes) for features in held if features is not None)
         return (available_memory(choose_device("cpu")) + total) // _SHARE_OF_MEMORY
 

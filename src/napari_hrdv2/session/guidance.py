@@ -1,153 +1,49 @@
-"""Where to paint next: maps of doubt, places to go to, strokes to look at again."""
+"""Where to paint next: uncertainty, uncertain regions, label issues, validation."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from psygnal import Signal
 
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.tasks.context import compute
+from napari_hrdv2.session.tasks.context import Task, compute
+from napari_hrdv2.session.tasks.guidance import (
+    LabelIssues,
+    UncertainRegions,
+    find_label_issues,
+    find_uncertain_regions,
+    uncertainty_map,
+    validate,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.guidance import LabelIssue, UncertainRegion
+    from napari_hrdv2.session.classes import Classes
+    from napari_hrdv2.session.classifier import ClassifierState
     from napari_hrdv2.session.image_entry import ImageEntry
-    from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.tasks.context import TaskContext
-
-
-@dataclass(frozen=True)
-class UncertaintyMap:
-    """How sure the classifier is at every pixel of a picture.
-
-    Attributes
-    ----------
-    key : PlaneKey
-        Of the picture.
-    class_id : int or None
-        Whose probability it is; None for the uncertainty.
-    values : (H, W) uint8 array
-        In 255ths; 0 where the picture is excluded.
-    """
-
-    key: PlaneKey
-    class_id: int | None
-    values: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class UncertaintyRequest:
-    """A map of the uncertainty, or of the probability of one class."""
-
-    key: PlaneKey
-    classifier: PixelClassifier
-    features: Any
-    exclusion: NDArray[np.bool_] | None
-    class_id: int | None = None
-
-    def answer(self, context: TaskContext) -> UncertaintyMap:
-        """Compute the map."""
-        from napari_hrdv2.core.guidance import probability_of, uncertainty_of
-
-        if self.class_id is None:
-            values = uncertainty_of(
-                self.classifier, self.features, should_stop=context.should_stop
-            )
-        else:
-            values = probability_of(
-                self.classifier,
-                self.features,
-                self.class_id,
-                should_stop=context.should_stop,
-            )
-        if self.exclusion is not None:
-            values[self.exclusion] = 0
-        return UncertaintyMap(self.key, self.class_id, values)
-
-
-@dataclass(frozen=True)
-class UncertainRegions:
-    """Places of a picture where a stroke would help, the best first."""
-
-    key: PlaneKey
-    generation: int
-    places: tuple[UncertainRegion, ...]
-
-
-@dataclass(frozen=True)
-class UncertainRegionsRequest:
-    """Where the classifier is undecided, away from the strokes so far."""
-
-    generation: int
-    doubt: UncertaintyRequest
-    labels: NDArray[Any] | None
-
-    def answer(self, context: TaskContext) -> UncertainRegions:
-        """Compute the uncertainty, and find the places."""
-        from napari_hrdv2.core.guidance import explained_by, uncertain_regions
-
-        asked = self.doubt
-        places = uncertain_regions(
-            asked.answer(context).values,
-            labelled=self.labels,
-            explain=explained_by(asked.classifier, asked.features),
-        )
-        return UncertainRegions(asked.key, self.generation, tuple(places))
-
-
-@dataclass(frozen=True)
-class LabelIssues:
-    """The strokes of a picture that all the others contradict, the surest first."""
-
-    key: PlaneKey
-    fingerprint: bytes  # of the strokes that were judged
-    label_issues: tuple[LabelIssue, ...]
-
-
-@dataclass(frozen=True)
-class LabelIssuesRequest:
-    """Which strokes of a picture are likely of the wrong class."""
-
-    key: PlaneKey
-    classifier: PixelClassifier
-    features: Any
-    labels: NDArray[Any]
-    exclusion: NDArray[np.bool_] | None
-    fingerprint: bytes
-
-    def answer(self, context: TaskContext) -> LabelIssues:
-        """Judge every stroke by the others."""
-        from napari_hrdv2.core.guidance import find_label_issues
-
-        label_issues = find_label_issues(
-            self.features,
-            self.labels,
-            classifier=self.classifier,
-            exclusion=self.exclusion,
-            should_stop=context.should_stop,
-        )
-        return LabelIssues(self.key, self.fingerprint, tuple(label_issues))
+    from napari_hrdv2.session.images import Images
 
 
 class Guidance:
-    """What the session knows of where to paint next on the current picture.
+    """What is known of where to paint next on the current image.
 
     Requests are taken here, answered by `session.compute` in any thread, and handed
     back to `accept`; scripts call `find_uncertain_regions` and `check_scribbles`.
 
     Attributes
     ----------
-    suspects : tuple of Suspect
-        The likely mislabels found last; those that were put right by `relabel` and
-        `erase` are gone, and all are once other strokes change.
+    label_issues : tuple of LabelIssue
+        Those found last; those that were put right by `relabel` and `erase` are gone,
+        and all are once other scribbles change.
     has_checked : bool
-        Whether the strokes of this picture, as they are, have been checked.
+        Whether the scribbles of this image, as they are, have been checked.
 
     Examples
     --------
@@ -161,33 +57,34 @@ class Guidance:
     True
     >>> session.compute_features()
     >>> session.train()
-    >>> guiding = Guiding(session)
-    >>> guiding.uncertainty().shape
+    >>> session.guidance.uncertainty().shape
     (64, 64)
     """
 
     changed: ClassVar[Signal] = Signal()
-    """The suspects are other ones, or places are no longer those to paint at."""
+    """The label issues are other ones, or the regions no longer those to paint at."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(
+        self, images: Images, classes: Classes, classifier: ClassifierState
+    ) -> None:
+        self._images, self._classes, self._classifier = images, classes, classifier
         self.label_issues: tuple[LabelIssue, ...] = ()
         self.has_checked = False
         self._checked = (
             PlaneKey(""),
             b"",
-        )  # picture and digest of the strokes of the suspects
+        )  # key and fingerprint of the scribbles checked
         self._is_correcting = False
-        self._places: UncertainRegions | None = None
+        self._regions: UncertainRegions | None = None
         self._next = 0
-        self._generation = 0
-        session.segmentation_changed.connect(self._on_segmentation_changed)
-        session.images_changed.connect(self._on_images_changed)
+        self._version = 0
+        images.segmentation_changed.connect(self._on_segmentation_changed)
+        images.changed.connect(self._on_images_changed)
 
     # For scripts: here and now.
 
     def uncertainty(self) -> NDArray[np.uint8]:
-        """Return the (H, W) uncertainty of the current picture in 255ths."""
+        """Return the (H, W) uncertainty of the current image in 255ths."""
         return np.asarray(compute(self.uncertainty_request()).values)
 
     def probability(self, class_id: int) -> NDArray[np.uint8]:
@@ -195,79 +92,98 @@ class Guidance:
         return np.asarray(compute(self.uncertainty_request(class_id)).values)
 
     def find_uncertain_regions(self) -> tuple[UncertainRegion, ...]:
-        """Return where to paint next on the current picture, the best first."""
+        """Return where to paint next on the current image, the best first."""
         self.accept(compute(self.uncertain_regions_request()))
-        return self.places
+        return self.uncertain_regions
 
     def check_scribbles(self) -> tuple[LabelIssue, ...]:
-        """Return the strokes of the current picture that the others contradict."""
+        """Return the scribbles of the current image that the others contradict."""
         self.accept(compute(self.label_issues_request()))
         return self.label_issues
 
     # For windows: request, and answer.
 
-    def uncertainty_request(self, class_id: int | None = None) -> UncertaintyRequest:
-        """Return the request for a map of the current picture.
+    def uncertainty_request(self, class_id: int | None = None) -> Task:
+        """Return the request for a map of the current image.
 
         Parameters
         ----------
         class_id : int, optional
             Whose probability is wanted; by default it is the uncertainty.
 
-        Raises
-        ------
-        ValueError
-            If there is nothing to tell it by, or the classifier does not know the
-            class.
+        Raises ValueError if there is nothing to tell it by, or the classifier does not
+        know the class.
         """
         entry, classifier = self._ready()
-        known = classifier.classes.tolist()
-        if class_id is not None and class_id not in known:
+        if class_id is not None and class_id not in classifier.classes.tolist():
             raise ValueError(
-                f"{self._name(class_id)} has no strokes yet; paint it to see its "
+                f"{self._name(class_id)} has no scribbles yet; paint it to see its "
                 "probability."
             )
-        return UncertaintyRequest(
-            entry.key, classifier, entry.features, entry.exclusion, class_id
+        return partial(uncertainty_map, class_id=class_id, **_inputs(entry, classifier))
+
+    def uncertain_regions_request(self) -> partial[UncertainRegions]:
+        """Return the request for regions; ValueError as for `uncertainty_request`."""
+        entry, classifier = self._ready()
+        labels = None if entry.counted is None else entry.counted.labels
+        return partial(
+            find_uncertain_regions,
+            version=self._version,
+            labels=labels,
+            **_inputs(entry, classifier),
         )
 
-    def uncertain_regions_request(self) -> UncertainRegionsRequest:
-        """Return the request for places; ValueError as for `uncertainty_request`."""
-        entry, _ = self._ready()
-        labels = None if entry.strokes is None else entry.strokes.labels
-        return UncertainRegionsRequest(
-            self._generation, self.uncertainty_request(), labels
-        )
-
-    def label_issues_request(self) -> LabelIssuesRequest:
+    def label_issues_request(self) -> Task:
         """Return the request for likely mislabels.
 
-        Raises
-        ------
-        ValueError
-            If there is no classifier, or nothing is painted on the current picture.
+        Raises ValueError if there is no classifier, or nothing is painted on the
+        current image.
         """
         entry, classifier = self._ready()
-        if entry.strokes is None or not entry.class_ids:
-            raise ValueError("There are no strokes to check on this image.")
-        return LabelIssuesRequest(
-            entry.key,
-            classifier,
-            entry.features,
-            entry.strokes.labels,
-            entry.exclusion,
-            entry.scribbles_fingerprint,
+        if entry.counted is None or not entry.class_ids:
+            raise ValueError("There are no scribbles to check on this image.")
+        return partial(
+            find_label_issues,
+            fingerprint=entry.scribbles_fingerprint,
+            labels=entry.counted.labels,
+            **_inputs(entry, classifier),
+        )
+
+    def validation_request(self) -> Task:
+        """Return the request to score each image by the scribbles on the others.
+
+        Raises ValueError if fewer than two images have scribbles and features that go
+        together.
+        """
+        usable = self._images.usable()
+        if len(usable) < 2:
+            waiting = len(self._images.painted()) - len(usable)
+            raise ValueError(
+                f"images: {len(usable)} of them has scribbles and features, two at "
+                "least are needed to leave one out; "
+                + (
+                    "compute features first"
+                    if waiting
+                    else "paint on another image too"
+                )
+            )
+        return partial(
+            validate,
+            images={one.key: one.training_image() for one in usable},
+            names={one.key: one.name or str(one.key) for one in usable},
+            classifier=self._classifier.classifier,
+            class_names={i: info.name for i, info in self._classes.items()},
         )
 
     def accept(self, answer: UncertainRegions | LabelIssues) -> bool:
         """Take an answer over; return False, and change nothing, if it is too old."""
-        current = self._session.current
+        current = self._images.current
         if current is None or answer.key != current.key:
             return False
         if isinstance(answer, UncertainRegions):
-            if answer.generation != self._generation:
+            if answer.version != self._version:
                 return False
-            self._places, self._next = answer, 0
+            self._regions, self._next = answer, 0
         else:
             if answer.fingerprint != current.scribbles_fingerprint:
                 return False
@@ -280,57 +196,59 @@ class Guidance:
 
     @property
     def has_uncertain_regions(self) -> bool:
-        """Whether places were looked for since the last answered stroke."""
-        return self._places is not None
+        """Whether regions were looked for since the last answered scribble."""
+        return self._regions is not None
 
     @property
-    def places(self) -> tuple[UncertainRegion, ...]:
+    def uncertain_regions(self) -> tuple[UncertainRegion, ...]:
         """Where to paint next, the best first; empty if it was not looked for."""
-        return self._places.places if self._places else ()
+        return self._regions.regions if self._regions else ()
 
     def next_uncertain_region(self) -> UncertainRegion | None:
-        """Return one place after the other, round and round; None if there is none."""
-        if not self.places:
+        """Return one region after the other, round and round; None if there is none."""
+        regions = self.uncertain_regions
+        if not regions:
             return None
-        place = self.places[self._next % len(self.places)]
+        region = regions[self._next % len(regions)]
         self._next += 1
-        return place
+        return region
 
     def relabel(self, label_issue: LabelIssue, class_id: int) -> None:
-        """Make a stroke one of another class (0: of none); the layer can undo it."""
-        entry = self._session.images.get(self._checked[0])
+        """Make a scribble one of another class (0: of none); the layer can undo it."""
+        entry = self._images.get(self._checked[0])
         if entry is None or entry.scribbles is None:
             return
         labels = entry.scribbles.labels.copy()
         painted = labels.flat[label_issue.pixels] == label_issue.class_id
         labels.flat[label_issue.pixels[painted]] = class_id
+        if not entry.set_scribbles(labels):
+            return
+        self._classes.ensure(entry.class_ids)
         self._is_correcting = True
         try:
-            has_changed = self._session.set_scribbles(labels, entry.key)
+            self._images.changed.emit()
         finally:
             self._is_correcting = False
-        if has_changed:
-            self._session.relabelled.emit(entry.key)
+        self._images.relabelled.emit(entry.key)
 
     def erase(self, label_issue: LabelIssue) -> None:
-        """Take a stroke away; the layer can undo it."""
+        """Take a scribble away; the layer can undo it."""
         self.relabel(label_issue, 0)
 
     def drop_label_issues(self) -> None:
-        """Forget what the check of the strokes found."""
+        """Forget what the check of the scribbles found."""
         if self.has_checked:
             self.label_issues, self.has_checked = (), False
             self.changed.emit()
 
     def _ready(self) -> tuple[ImageEntry, PixelClassifier]:
-        """Return the current picture and the classifier, with the names of today."""
-        entry, classifier = self._session.current, self._session.classifier
+        """Return the current image and the classifier, with the names of today."""
+        entry, classifier = self._images.current, self._classifier.classifier
         if (
             entry is None
             or entry.features is None
             or classifier is None
-            or entry.result is None  # the classifier may be of other features
-            or not entry.result.fractions
+            or not entry.is_segmented  # the classifier may be of other features
         ):
             raise ValueError(
                 "There is no result yet: compute features and paint two classes first."
@@ -342,29 +260,29 @@ class Guidance:
         return entry, classifier
 
     def _name(self, class_id: int) -> str:
-        info = self._session.classes.get(class_id)
+        info = self._classes.get(class_id)
         return f"Class {class_id}" if info is None else info.name
 
     def _still_painted(self, entry: ImageEntry) -> tuple[LabelIssue, ...]:
-        """Return the suspects that are painted as when they came under suspicion."""
-        strokes = entry.strokes
+        """Return the label issues that are painted as when they were found."""
+        counted = entry.counted
         return tuple(
             label_issue
             for label_issue in self.label_issues
-            if strokes is not None
-            and np.any(strokes.labels.flat[label_issue.pixels] == label_issue.class_id)
+            if counted is not None
+            and np.any(counted.labels.flat[label_issue.pixels] == label_issue.class_id)
         )
 
     def _on_segmentation_changed(self) -> None:
-        """Another classifier, or picture: what was found of the last one is old."""
-        self._generation += 1
-        if self._places is not None:
-            self._places = None
+        """Another classifier, or image: what was found of the last one is old."""
+        self._version += 1
+        if self._regions is not None:
+            self._regions = None
             self.changed.emit()
 
     def _on_images_changed(self) -> None:
-        """Other strokes, or another picture: what was said of the former is old."""
-        current = self._session.current
+        """Other scribbles, or another image: what was said of the former is old."""
+        current = self._images.current
         if not self.has_checked:
             return
         if current is None or current.key != self._checked[0]:
@@ -373,7 +291,16 @@ class Guidance:
             return
         elif not self._is_correcting:
             self.drop_label_issues()
-        else:  # the other suspects are so still
+        else:  # the others are so still
             self._checked = (current.key, current.scribbles_fingerprint)
             self.label_issues = self._still_painted(current)
             self.changed.emit()
+
+
+def _inputs(entry: ImageEntry, classifier: PixelClassifier) -> dict[str, Any]:
+    return {
+        "key": entry.key,
+        "classifier": classifier,
+        "features": entry.features,
+        "exclusion": entry.exclusion,
+    }

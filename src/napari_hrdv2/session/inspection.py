@@ -2,142 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
+
+from psygnal import Signal
+
+from napari_hrdv2.session.tasks.guidance import find_attention, find_regions
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.session.features import FeatureStore
-    from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.tasks.context import TaskContext
-    from napari_hrdv2.session.tasks.features import LoadedBackbone
+    from napari_hrdv2.session.images import Images
+    from napari_hrdv2.session.tasks.context import Task
 
 _NOT_LOADED = "compute features with this backbone first, which loads it"
 _NO_IMAGE = "open an image first"
 
 
-@dataclass(frozen=True)
-class Attention:
-    """How much the class token looks at each pixel.
-
-    Attributes
-    ----------
-    key : PlaneKey
-        Of the picture.
-    backbone : str
-    maps : (heads, H, W) float32 array
-        Of a network of regions there is one, the attention flow.
-    """
-
-    key: PlaneKey
-    backbone: str
-    maps: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class AttentionRequest:
-    """Attention of a picture is wanted, with the transforms that the options name."""
-
-    key: PlaneKey
-    image: ArrayLike
-    options: FeatureOptions
-    backbone: Backbone | JoinedBackbone
-    partition: NDArray[Any] | None = None
-
-    def answer(self, context: TaskContext) -> Attention:
-        """Run the backbone once more, for its attention."""
-        from napari_hrdv2.core.backbones import RegionBackbone
-        from napari_hrdv2.core.guidance.attention import (
-            attention_flow_map,
-            attention_maps,
-        )
-
-        options, name = self.options, self.options.backbone
-        context.progress("Attention", 0, 0)
-        if isinstance(self.backbone, RegionBackbone):
-            flow = attention_flow_map(
-                self.image,
-                self.backbone,
-                partition=self.partition,
-                value_range=options.value_range,
-            )
-            return Attention(self.key, name, flow[None])
-        maps = attention_maps(
-            self.image,
-            self.backbone,
-            options.transforms,
-            options.stride,
-            partial(context.progress, "Attention"),
-            context.should_stop,
-            interpolation=options.interpolation,
-            value_range=options.value_range,
-        )
-        return Attention(self.key, name, maps)
-
-
-@dataclass(frozen=True)
-class Regions:
-    """The regions that the features of a picture stand for.
-
-    Attributes
-    ----------
-    key : PlaneKey
-        Of the picture.
-    labels : (H, W) int32 array
-        From 1 on.
-    borders : (H, W) bool array
-        Where one ends and another begins.
-    count : int
-    """
-
-    key: PlaneKey
-    labels: NDArray[np.int32]
-    borders: NDArray[np.bool_]
-    count: int
-
-
-@dataclass(frozen=True)
-class RegionsRequest:
-    """The regions of features are wanted."""
-
-    key: PlaneKey
-    features: Any
-
-    def answer(self, context: TaskContext) -> Regions:
-        """Read them off the features."""
-        from napari_hrdv2.core.backbones.superpixels import borders
-        from napari_hrdv2.core.guidance.attention import region_labels
-
-        context.progress("Regions", 0, 0)
-        labels = region_labels(self.features)
-        return Regions(self.key, labels, borders(labels), int(labels.max()))
-
-
 class Inspection:
-    """Whether there is anything to see, and the requests for it.
+    """Whether there is anything to see, and the requests for it."""
 
-    Parameters
-    ----------
-    session : Session
-    featuring : Featuring
-        Which has the backbone in memory.
-    """
+    features_dropped: ClassVar[Signal] = Signal()
+    """Those of the current image, because they were made with other regions."""
 
-    def __init__(self, session: Session, feature_store: FeatureStore) -> None:
-        self._session, self._feature_store = session, feature_store
+    def __init__(self, images: Images, features: FeatureStore) -> None:
+        self._images, self._features = images, features
 
     def why_no_attention(self) -> str:
         """Return why no attention can be shown now, or ""."""
         from napari_hrdv2.core.guidance.attention import shows_attention
 
-        name = self._session.options.backbone
-        if self._session.current is None:
+        name = self._features.options.backbone
+        if self._images.current is None:
             return _NO_IMAGE
         if not shows_attention(name):
             return (
@@ -148,20 +47,20 @@ class Inspection:
 
     def why_no_regions(self) -> str:
         """Return why no regions can be shown now, or ""."""
-        entry = self._session.current
+        entry = self._images.current
         if entry is None:
             return _NO_IMAGE
-        made = entry.options or self._session.options
+        made = entry.options or self._features.options
         if not self._divides(made):
             return self._no_regions(made)
         return "" if entry.features is not None else "compute features first"
 
     def region_count(self) -> str:
-        """Return how many regions the current picture's features have, or ""."""
-        entry = self._session.current
+        """Return how many regions the current image's features have, or ""."""
+        entry = self._images.current
         if entry is None or entry.features is None:
             return ""
-        if not self._divides(entry.options or self._session.options):
+        if not self._divides(entry.options or self._features.options):
             return ""
         from napari_hrdv2.core.guidance.attention import region_count
 
@@ -172,14 +71,14 @@ class Inspection:
 
     def why_no_partition(self) -> str:
         """Return why regions from elsewhere would be of no use, or ""."""
-        if self._session.current is None:
+        if self._images.current is None:
             return _NO_IMAGE
-        options = self._session.options
+        options = self._features.options
         return "" if self._divides(options) else self._no_regions(options)
 
     def why_no_upsampler(self) -> str:
         """Return what to do for the weights of the chosen interpolation, or ""."""
-        if not self._session.options.interpolation.startswith("jbu"):
+        if not self._features.options.interpolation.startswith("jbu"):
             return ""
         from napari_hrdv2.core.errors import WeightsError
         from napari_hrdv2.core.features.upsampling.featup import featup_advice
@@ -189,45 +88,40 @@ class Inspection:
         except WeightsError as error:
             return str(error)
 
-    def attention_request(self) -> AttentionRequest:
-        """Return the request for the attention on the current picture.
+    def attention_request(self) -> Task:
+        """Return the request for the attention on the current image.
 
-        Raises
-        ------
-        ValueError
-            If none can be shown.
+        Raises ValueError if none can be shown.
         """
         reason = self.why_no_attention()
-        entry, backbone = self._session.current, self._backbone()
+        entry, backbone = self._images.current, self._backbone()
         if reason or entry is None or backbone is None:
             raise ValueError(f"attention: {reason}")
-        options = self._session.options
-        return AttentionRequest(
-            entry.key,
-            entry.image,
-            options,
-            backbone,
-            entry.partition_for(options),
+        options = self._features.options
+        return partial(
+            find_attention,
+            key=entry.key,
+            image=entry.image,
+            options=options,
+            backbone=backbone,
+            partition=entry.partition_for(options),
         )
 
-    def regions_request(self) -> RegionsRequest:
-        """Return the request for the regions of the current picture's features.
+    def regions_request(self) -> Task:
+        """Return the request for the regions of the current image's features.
 
-        Raises
-        ------
-        ValueError
-            If there are none.
+        Raises ValueError if there are none.
         """
-        reason, entry = self.why_no_regions(), self._session.current
+        reason, entry = self.why_no_regions(), self._images.current
         if reason or entry is None:
             raise ValueError(f"regions: {reason}")
-        return RegionsRequest(entry.key, entry.features)
+        return partial(find_regions, key=entry.key, features=entry.features)
 
     def use_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
-        """Use regions from elsewhere on the current picture; return if they changed.
+        """Use regions from elsewhere on the current image; return if they changed.
 
         Its features go, because they were made with other regions; those of other
-        pictures stay as they are.
+        images stay as they are.
 
         Parameters
         ----------
@@ -236,25 +130,23 @@ class Inspection:
         name : str, optional
             What people call it.
 
-        Raises
-        ------
-        ValueError
-            If there is no image, the backbone has no regions, or the labels do not fit.
+        Raises ValueError if there is no image, the backbone has no regions, or the
+        labels do not fit.
         """
-        reason, entry = self.why_no_partition(), self._session.current
+        reason, entry = self.why_no_partition(), self._images.current
         if reason or entry is None:
             raise ValueError(f"partition: {reason}")
         had_features = entry.features is not None
         changed = entry.set_partition(labels, name)
         if changed and had_features:
-            self._session.set_image(entry.image, entry.key)  # tells that they went
+            self.features_dropped.emit()
         elif changed:
-            self._session.images_changed.emit()
+            self._images.changed.emit()
         return changed
 
     def _backbone(self) -> Backbone | JoinedBackbone | None:
-        loaded: LoadedBackbone | None = self._feature_store.loaded
-        if loaded is None or not loaded.serves(self._session.options):
+        loaded = self._features.loaded
+        if loaded is None or not loaded.serves(self._features.options):
             return None
         return loaded.backbone
 

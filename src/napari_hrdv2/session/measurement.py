@@ -1,82 +1,84 @@
-"""Phase fractions with error bars, objects and their particles, of what is shown."""
+"""Phase fractions with error bars, and the objects of a class, of what is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from psygnal import Signal
 
 from napari_hrdv2.core.postprocess.instances import METHODS, Method
+from napari_hrdv2.session.pipeline import PipelineInput, PipelineResult
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.tasks.context import compute
-from napari_hrdv2.session.tasks.measurement import (
-    FractionsRequest,
-    Measured,
-    Objects,
-    ObjectsRequest,
-    Seen,
-    as_updated,
-)
-from napari_hrdv2.session.tasks.update import left_out_note, update_of
+from napari_hrdv2.session.snapshots import Result, Stage
+from napari_hrdv2.session.tasks.context import Task, compute
+from napari_hrdv2.session.tasks.measurement import Measured, Objects, find_objects
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.measure import Fractions, PixelSize
+    from napari_hrdv2.session.classes import Classes
     from napari_hrdv2.session.image_entry import ImageEntry
-    from napari_hrdv2.session.session import Session
+    from napari_hrdv2.session.images import Images
+    from napari_hrdv2.session.refinement import RefinementState
 
-__all__ = [
-    "METHODS",
-    "FractionsRequest",
-    "Measured",
-    "Measurement",
-    "Objects",
-    "ObjectsRequest",
-    "Seen",
-]
+__all__ = ["METHODS", "Measured", "Measurement", "Objects", "Scope"]
+
+
+class Scope(Enum):
+    """Which images are measured whenever their results change."""
+
+    NONE = "none"
+    CURRENT = "current"
+    EVERY = "every"
 
 
 class Measurement:
     """What was measured of the results that are shown.
 
-    Requests are taken here, answered by `session.compute` in any thread, and handed
-    back to `accept`; scripts have it all at once by `measure` and `split`.
-
     Attributes
     ----------
     measured : Measured or None
-        Fractions of the current picture, or of all; None when results changed.
+        Fractions of the current image, or of all; None when results changed.
+    scope : Scope
+        What a window wants to be measured by itself.
     objects : Objects or None
-        Those that were found last on the current picture.
+        Those that were found last on the current image.
     is_stale : bool
         Whether the objects are of a former result.
     """
 
     changed: ClassVar[Signal] = Signal()
+    scope_changed: ClassVar[Signal] = Signal()
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(
+        self, images: Images, classes: Classes, refinement: RefinementState
+    ) -> None:
+        self._images, self._classes, self._refinement = images, classes, refinement
         self.measured: Measured | None = None
+        self.scope = Scope.NONE
         self.objects: Objects | None = None
         self.is_stale = False
-        self._generation = 0
-        self._requested: tuple[Seen, ...] = ()
-        self._known: dict[PlaneKey, tuple[Seen, Fractions]] = {}
-        session.segmentation_changed.connect(self._on_segmentation_changed)
+        self._is_owed = True
+        self._known: dict[PlaneKey, tuple[Result, Fractions]] = {}
+        images.segmentation_changed.connect(self._on_segmentation_changed)
 
     # For scripts: here and now.
 
     def measure(self, *, every: bool = False) -> Measured:
-        """Return the fractions of the current picture, or of all."""
-        measured: Measured = compute(self.fractions_request(every=every))
-        self.accept(measured)
-        return measured
+        """Return the fractions of the current image, or of all."""
+        answer: PipelineResult = compute(self.fractions_request(every=every))
+        for one in answer.images:
+            self._refinement.accept(one)
+        self.accept(answer)
+        assert answer.measured is not None
+        return answer.measured
 
     def split(
         self, class_id: int, method: Method = "components", min_distance: int = 5
     ) -> Objects:
-        """Return the objects of a class in the current picture."""
+        """Return the objects of a class in the current image."""
         objects: Objects = compute(
             self.objects_request(class_id, method, min_distance=min_distance)
         )
@@ -85,53 +87,63 @@ class Measurement:
 
     # For windows: request, and answer.
 
+    def set_scope(self, scope: Scope) -> None:
+        """Measure these images from now on, whenever their results change."""
+        if scope != self.scope:
+            self.scope = scope
+            self._is_owed = True
+            self.scope_changed.emit()
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether something in the scope is to be measured."""
+        return self.scope is not Scope.NONE and self._is_owed
+
     def segmented(self) -> list[ImageEntry]:
-        """Return the pictures that are measured together, the current one first.
+        """Return the images that are measured together, the current one first.
 
         Each has a result of the present classifier, refined as the settings say, or has
         what is needed for one.
         """
-        return list(update_of(self._session, self._ordered()).images)
+        return list(self._refinement.update_of(self._ordered()).images)
 
-    def fractions_request(self, *, every: bool = False) -> FractionsRequest:
+    def fractions_request(self, *, every: bool = False) -> PipelineInput:
         """Return the request for fractions.
 
         Parameters
         ----------
         every : bool, optional
-            Of all pictures, not of the current one alone. They are segmented by the
+            Of all images, not of the current one alone. They are segmented by the
             present classifier and refined alike first; those that cannot be are left
             out, and the note says which.
 
-        Raises
-        ------
-        ValueError
-            If there is no result.
+        Raises ValueError if there is no result.
         """
         if not every:
-            self._requested = (_seen(self._current()),)
-            classes = self._classes([self._current()])
-            known = self._still_true(classes, frozenset())
-            return FractionsRequest(
-                self._requested, classes, self._generation, known=known
-            )
-        update = update_of(self._session, self._ordered())
-        images, apart = list(update.images), frozenset[PlaneKey]()
-        current = self._session.current
-        if current in update.skipped:  # it is measured, but not with the others
-            images, apart = [self._current(), *images], frozenset([current.key])
-        if not images:
+            target = self._current().snapshot(**self._what_is_known(self._current()))
+            return self._measures(PipelineInput((target,)))
+        update = self._refinement.update_of(self._ordered())
+        entries, apart, current = list(update.images), frozenset[PlaneKey](), None
+        if self._images.current in update.skipped:  # measured, but not with the others
+            current = self._current()
+            entries, apart = [current, *entries], frozenset([current.key])
+        if not entries:
             self._current()
-        self._requested = tuple(_seen(one) for one in images)
-        classes = self._classes([p for p in images if p.key not in update.keys])
-        return FractionsRequest(
-            self._requested,
-            classes,
-            self._generation,
-            self._still_true(classes, update.keys),
-            update.request,
-            apart,
-            left_out_note(one.name or str(one.key) for one in update.skipped),
+        todo = update.targets
+        targets = [
+            todo.get(one.key)
+            or one.snapshot(**self._what_is_known(one), is_final=one is current)
+            for one in entries
+        ]
+        shown = None if self._images.current is None else self._images.current.key
+        return self._measures(
+            replace(
+                update.request or PipelineInput(()),
+                targets=tuple(targets),
+                shown=shown,
+                apart=apart,
+                note=update.note,
+            )
         )
 
     def objects_request(
@@ -141,8 +153,8 @@ class Measurement:
         *,
         min_distance: int = 5,
         pixel_size: PixelSize | None = None,
-    ) -> ObjectsRequest:
-        """Return the request for the objects of a class in the current picture.
+    ) -> Task:
+        """Return the request for the objects of a class in the current image.
 
         Parameters
         ----------
@@ -151,34 +163,34 @@ class Measurement:
         min_distance : int
             Of two objects' middles, in pixels, for the watershed.
         pixel_size : tuple, optional
-            As `core.measure.particle_table` takes it; by default that of the picture.
+            As `core.measure.particle_table` takes it; by default that of the image.
 
-        Raises
-        ------
-        ValueError
-            If there is no result.
+        Raises ValueError if there is no result.
         """
         entry = self._current()
-        seen = _seen(entry, pixel_size)
-        return ObjectsRequest(
-            seen, entry.image, class_id, method, min_distance, self._generation
+        assert entry.result is not None
+        return partial(
+            find_objects,
+            key=entry.key,
+            image=entry.image,
+            labels=entry.result.shown,
+            exclusion=entry.exclusion,
+            pixel_size=pixel_size or entry.pixel_size,
+            class_id=class_id,
+            method=method,
+            min_distance=min_distance,
         )
 
-    def accept(self, answer: Measured | Objects) -> bool:
+    def accept(self, answer: PipelineResult | Objects) -> bool:
         """Take an answer over; return False, and change nothing, if it is too old."""
-        if answer.generation != self._generation:
-            return False
-        if isinstance(answer, Measured):
-            for done in answer.updated:
-                self._session.take_result(done)
-            self.measured = replace(answer, updated=()) if answer.updated else answer
-            self._known |= {
-                one.key: (one, answer.images[one.key])
-                for one in as_updated(self._requested, answer.updated)
-                if one.key in answer.images
-            }
-        else:
+        if isinstance(answer, Objects):
+            current = self._images.current
+            result = current.result if current is not None else None
+            if result is None or result.shown is not answer.source:
+                return False
             self.objects, self.is_stale = answer, False
+        elif answer.measured is None or not self._remember(answer):
+            return False
         self.changed.emit()
         return True
 
@@ -191,8 +203,8 @@ class Measurement:
     # Inside.
 
     def _current(self) -> ImageEntry:
-        entry = self._session.current
-        if entry is None or entry.result is None or not entry.result.fractions:
+        entry = self._images.current
+        if entry is None or not entry.is_segmented:
             raise ValueError(
                 "There is no result to measure yet: compute features and paint two "
                 "classes first."
@@ -200,55 +212,44 @@ class Measurement:
         return entry
 
     def _ordered(self) -> list[ImageEntry]:
-        """Return all pictures, the current one first."""
-        current = self._session.current
-        every = self._session.images.values()
-        return sorted(every, key=lambda one: one is not current)
+        """Return all images, the current one first."""
+        return sorted(
+            self._images.values(), key=lambda one: one is not self._images.current
+        )
 
-    def _classes(self, images: Sequence[ImageEntry]) -> tuple[int, ...]:
-        """Return the classes that there are; those no longer in the list come last."""
-        known = {i for one in images if one.result for i in one.result.fractions}
-        if self._session.classifier is not None:
-            known |= set(self._session.classifier.classes.tolist())
-        listed = [i for i in self._session.classes if i in known]
-        return (*listed, *sorted(known - set(listed)))
+    def _measures(self, request: PipelineInput) -> PipelineInput:
+        return replace(request, until=Stage.MEASUREMENT, classes=tuple(self._classes))
 
-    def _still_true(
-        self, classes: tuple[int, ...], old: frozenset[PlaneKey]
-    ) -> dict[PlaneKey, Fractions]:
-        """Return what is known of pictures whose results are as they were."""
-        true = {}
-        for one in self._requested:
-            if one.key in old:
-                continue
-            former, fractions = self._known.get(one.key, (None, None))
-            if former is None or fractions is None:
-                continue
-            same = former.labels is one.labels and former.exclusion is one.exclusion
-            if same and classes == tuple(p.class_id for p in fractions.phases):
-                true[one.key] = fractions
-        return true
+    def _what_is_known(self, entry: ImageEntry) -> dict[str, object]:
+        """Return the result of an image, and what was measured of that very result."""
+        former, fractions = self._known.get(entry.key, (None, None))
+        is_same = former is not None and former is entry.result
+        return {"result": entry.result, "measured": fractions if is_same else None}
+
+    def _remember(self, answer: PipelineResult) -> bool:
+        """Take fractions over, unless the current image has another result by now."""
+        measured, current = answer.measured, self._images.current
+        results = {one.key: one.result for one in answer.images if one.result}
+        if measured is None:
+            return False
+        if current is None or results.get(current.key) is not current.result:
+            return False
+        self.measured = measured
+        self._is_owed = self.scope is Scope.EVERY and len(answer.images) < len(
+            self.segmented()
+        )
+        for key, fractions in measured.images.items():
+            self._known[key] = results[key], fractions
+        return True
 
     def _on_segmentation_changed(self) -> None:
-        """Fractions are of a former result now; so are objects, of this picture."""
-        current, images = self._session.current, self._session.images
+        """Fractions are of a former result now; so are objects, of this image."""
+        current, images = self._images.current, self._images
         self._known = {k: v for k, v in self._known.items() if k in images}
-        self._generation += 1
-        self.measured = None
+        self.measured, self._is_owed = None, True
         if self.objects is not None:
             if current is None or current.key != self.objects.key:
                 self.objects, self.is_stale = None, False
             else:
                 self.is_stale = True
         self.changed.emit()
-
-
-def _seen(entry: ImageEntry, pixel_size: PixelSize | None = None) -> Seen:
-    result = entry.result
-    return Seen(
-        entry.key,
-        entry.name or str(entry.key),
-        result.shown if result is not None and result.fractions else None,
-        entry.exclusion,
-        pixel_size or entry.pixel_size,
-    )

@@ -1,50 +1,68 @@
-"""What is done after the classifier: settings that can be undone, and the results."""
+"""How results are refined: settings that can be undone, requests, and answers."""
 
 from __future__ import annotations
 
-import weakref
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from psygnal import Signal
 
 from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
 from napari_hrdv2.session.tasks.context import compute
-from napari_hrdv2.session.tasks.refinement import Refined, RefineRequest
-from napari_hrdv2.session.tasks.training import Region, shares
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.session.classifier import ClassifierState
     from napari_hrdv2.session.image_entry import ImageEntry
+    from napari_hrdv2.session.images import Images
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.session import Session
-
-__all__ = ["RefineRequest", "Refined", "RefinementState"]
+    from napari_hrdv2.session.snapshots import ImageSnapshot, Window
 
 _OFF = Refinement()
 _REMEMBERED = 100  # changes that can be undone
 
 
-@dataclass
-class _Origin:
-    """Where the result of a picture came from, and what was made of it."""
+@dataclass(frozen=True, eq=False)
+class Update:
+    """What all images have in common that are measured, or written, together.
 
-    labels: weakref.ref[NDArray[Any]]
-    fractions: dict[int, float]
-    classifier: PixelClassifier | None
-    refinement: Refinement | None  # None where nobody remembers
+    Attributes
+    ----------
+    images : tuple of ImageEntry
+        Those that are up to date, or will be by `request`.
+    request : PipelineInput or None
+        None where there is nothing to do.
+    skipped : tuple of ImageEntry
+        Those with a result of another classifier, or refined in another way, whose
+        features are not there to make it anew.
+    """
+
+    images: tuple[ImageEntry, ...]
+    request: PipelineInput | None
+    skipped: tuple[ImageEntry, ...]
+
+    @property
+    def targets(self) -> dict[PlaneKey, ImageSnapshot]:
+        """What the request will change, by key."""
+        targets = () if self.request is None else self.request.targets
+        return {one.key: one for one in targets}
+
+    @property
+    def note(self) -> str:
+        """Which images are left out, and why, in one sentence; "" for none."""
+        listed = ", ".join(one.name or str(one.key) for one in self.skipped)
+        if not listed:
+            return ""
+        return (
+            f"Left out, because they are of an older classifier or refined otherwise: "
+            f"{listed}; show them to bring them up to date."
+        )
 
 
 class RefinementState:
     """How results are refined; each change can be undone, and none loses the result.
-
-    Requests are taken here, answered by `session.compute` in any thread, and handed
-    back to `accept`; scripts have it all at once by `refine`.
 
     Attributes
     ----------
@@ -55,24 +73,21 @@ class RefinementState:
     --------
     >>> from napari_hrdv2.session import Session
     >>> session = Session()
-    >>> session.refining.change(smoothing="guided", min_object=20)
-    >>> session.refining.change(min_object=50)
-    >>> session.refining.undo()
-    >>> session.refining.settings.min_object
+    >>> session.refinement.change(smoothing="guided", min_object=20)
+    >>> session.refinement.change(min_object=50)
+    >>> session.refinement.undo()
+    >>> session.refinement.settings.min_object
     20
     """
 
     changed: ClassVar[Signal] = Signal()
     """The settings are other ones."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, images: Images, classifier: ClassifierState) -> None:
+        self._images, self._classifier = images, classifier
         self.settings = _OFF
         self._former: list[Refinement] = []
         self._undone: list[Refinement] = []
-        self._origins: dict[PlaneKey, _Origin] = {}
-        session.segmentation_changed.connect(self._on_segmentation_changed)
-        session.images_changed.connect(self._on_images_changed)
 
     # Settings.
 
@@ -114,10 +129,7 @@ class RefinementState:
     def from_dict(self, settings: Mapping[str, Any]) -> None:
         """Take settings that were saved; what is missing is as by default.
 
-        Raises
-        ------
-        ValueError
-            If they cannot be used; nothing has changed then.
+        Raises ValueError if they cannot be used; nothing has changed then.
         """
         known = [field.name for field in fields(Refinement)]
         unknown = sorted(set(settings) - set(known))
@@ -135,89 +147,98 @@ class RefinementState:
         self._undone.clear()
         self._set(restored)
 
-    # Work.
+    # The current image.
 
     @property
     def is_pending(self) -> bool:
         """Whether the result shown is not yet what the settings ask for."""
-        return self._asked_for() is not None
+        return self._pending() is not None
 
-    def request(self, *, visible: Region | None = None) -> RefineRequest | None:
-        """Return what there is to do on the current picture, or None.
+    def request(self, *, visible: Window | None = None) -> PipelineInput | None:
+        """Return what there is to do on the current image, or None.
 
         Where nothing is to be done any more, the result of the classifier is shown
         again at once.
         """
-        entry = self._asked_for()
-        if entry is None:
+        entry = self._pending()
+        if entry is None or entry.result is None:
             return None
-        assert entry.result is not None
-        origin = self._origin_of(entry)
         if self.settings.is_off:
-            origin.refinement = self.settings
-            self._show(entry, None, origin.fractions)
+            entry.result = entry.result.unrefined(entry.exclusion)
+            self._images.segmentation_changed.emit()
             return None
-        return RefineRequest(
-            entry.key,
-            replace(entry.result, refined=None, fractions=origin.fractions),
+        result = replace(entry.result, classifier=self._classifier_of(entry))
+        return PipelineInput(
+            (entry.snapshot(result=result),),
             self.settings,
-            entry.image,
-            entry.features,
-            origin.classifier,
-            entry.exclusion,
-            visible,
+            classifier=result.classifier,
+            fingerprint=result.fingerprint,
+            shown=entry.key,
+            visible=visible,
         )
 
     def refine(self) -> None:
         """Refine the current result here and now, for scripts."""
         request = self.request()
         if request is not None:
-            self.accept(compute(request))
+            for done in compute(request).images:
+                self.accept(done)
 
-    def accept(self, answer: Refined) -> bool:
-        """Take an answer over; return False, and change nothing, if it is too old."""
-        entry = self._session.images.get(answer.key)
-        result = None if entry is None else entry.result
-        if (
-            entry is None
-            or result is None
-            or result.labels is not answer.result.labels
-            or answer.refinement != self.settings
-        ):
+    # All images.
+
+    def update_of(self, entries: Iterable[ImageEntry]) -> Update:
+        """Return how images come to be segmented and refined alike.
+
+        Images without features that have no result are in none of the lists.
+        """
+        state, current = self._classifier, self._images.current
+        fingerprint = state.fingerprint
+        if state.classifier is None and current is not None and current.result:
+            # The others are measured by what is shown.
+            fingerprint = current.result.fingerprint
+        alike, todo, skipped = [], [], []
+        for one in entries:
+            result = one.result if one.is_segmented else None
+            if result is not None and result.fingerprint != fingerprint:
+                result = None
+            if result is not None and result.is_refined_by(self.settings):
+                alike.append(one)
+            elif self._can_be_done(one, is_segmented=result is not None):
+                alike.append(one)
+                todo.append(one.snapshot(result=result))
+            elif one.is_segmented:
+                skipped.append(one)
+        request = PipelineInput(
+            tuple(todo),
+            self.settings,
+            classifier=state.classifier,
+            fingerprint=fingerprint,
+        )
+        return Update(tuple(alike), request if todo else None, tuple(skipped))
+
+    def accept(self, done: ProcessedImage) -> bool:
+        """Take over a result; return False, and change nothing, if it is too old."""
+        entry, result = self._images.get(done.key), done.result
+        if entry is None or result is None or not _is_of(done.snapshot, entry):
             return False
-        self._origin_of(entry).refinement = answer.refinement
-        self._show(entry, answer.labels, answer.fractions)
+        if entry.result is result:
+            return True
+        if entry.result is not None and entry.result.labels is result.labels:
+            is_wanted = result.is_refined_by(self.settings)
+        else:  # what was only refined is not of what is there now
+            is_new = done.snapshot.result is None
+            is_wanted = is_new and self._classifier.accept(done, entry)
+        if not is_wanted:
+            return False
+        entry.result = result
+        if entry is self._images.current:
+            self._images.segmentation_changed.emit()
         return True
 
-    def done_to(self, entry: ImageEntry) -> Refinement | None:
-        """Return what was done to the result of a picture; None if nobody remembers."""
-        return self._origin_of(entry).refinement
-
     def is_done(self, entry: ImageEntry) -> bool:
-        """Whether the result of a picture is as the settings ask for."""
+        """Whether the result of an image is as the settings ask for."""
         assert entry.result is not None
-        is_raw = self.settings.is_off and entry.result.refined is None
-        return is_raw or self.done_to(entry) == self.settings
-
-    def remember(
-        self, entry: ImageEntry, refinement: Refinement | None, raw: dict[int, float]
-    ) -> None:
-        """Note what was done to a result that the classifier in force gave elsewhere.
-
-        Parameters
-        ----------
-        picture : Picture
-        refinement : Refinement or None
-        raw : dict of int to float
-            The share of each class before that.
-        """
-        assert entry.result is not None
-        self._origins[entry.key] = _Origin(
-            weakref.ref(entry.result.labels),
-            raw,
-            self._session.classifier,
-            refinement or _OFF,
-        )
+        return entry.result.is_refined_by(self.settings)
 
     # Inside.
 
@@ -225,53 +246,27 @@ class RefinementState:
         self.settings = settings
         self.changed.emit()
 
-    def _asked_for(self) -> ImageEntry | None:
-        """Return the current picture if its result is not as the settings say."""
-        entry = self._session.current
-        if entry is None or entry.result is None or not entry.result.fractions:
+    def _pending(self) -> ImageEntry | None:
+        """Return the current image if its result is not as the settings say."""
+        entry = self._images.current
+        if entry is None or not entry.is_segmented or self.is_done(entry):
             return None
-        if self.is_done(entry):
-            return None
-        origin = self._origin_of(entry)
-        can_smooth = entry.features is not None and origin.classifier is not None
+        can_smooth = entry.features is not None and self._classifier_of(entry)
         return entry if can_smooth or not self.settings.smooths else None
 
-    def _origin_of(self, entry: ImageEntry) -> _Origin:
-        """Return where a result came from: later classifiers replace its own."""
-        result, origin = entry.result, self._origins.get(entry.key)
-        assert result is not None
-        if origin is None or origin.labels() is not result.labels:
-            fractions = result.fractions
-            refinement: Refinement | None = _OFF
-            if result.refined is not None:
-                classes = np.unique(result.labels[result.labels > 0]).tolist()
-                fractions = shares(result.labels, classes, entry.exclusion)
-                refinement = None
-            origin = self._origins[entry.key] = _Origin(
-                weakref.ref(result.labels),
-                fractions,
-                self._session.classifier,
-                refinement,
-            )
-        return origin
+    def _classifier_of(self, entry: ImageEntry) -> PixelClassifier | None:
+        result = entry.result
+        return (result and result.classifier) or self._classifier.classifier
 
-    def _show(
-        self,
-        entry: ImageEntry,
-        labels: NDArray[np.integer[Any]] | None,
-        fractions: dict[int, float],
-    ) -> None:
-        assert entry.result is not None
-        entry.result = replace(entry.result, refined=labels, fractions=fractions)
-        if entry is self._session.current:
-            self._session.segmentation_changed.emit()
+    def _can_be_done(self, one: ImageEntry, *, is_segmented: bool) -> bool:
+        """Whether all is there to segment, or at least to refine, an image anew."""
+        if is_segmented and not self.settings.smooths:
+            return True
+        return self._classifier.can_segment(one)
 
-    def _on_segmentation_changed(self) -> None:
-        """Note which classifier a result came with, while it is in force."""
-        entry = self._session.current
-        if entry is not None and entry.result is not None:
-            self._origin_of(entry)
 
-    def _on_images_changed(self) -> None:
-        images = self._session.images
-        self._origins = {k: v for k, v in self._origins.items() if k in images}
+def _is_of(snapshot: ImageSnapshot, entry: ImageEntry) -> bool:
+    """Whether an image still has the features and the exclusion mask of a snapshot."""
+    if snapshot.exclusion is not entry.exclusion:
+        return False
+    return snapshot.features is None or snapshot.features is entry.features

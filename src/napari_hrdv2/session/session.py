@@ -1,65 +1,64 @@
-"""The state a user builds up: pictures, strokes, classes, features, result."""
+"""The state a user builds up: images, scribbles, classes, features, results."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
+from psygnal import Signal
 
-from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
-from napari_hrdv2.session import classifier_files
+from napari_hrdv2.session import classifier as classifiers
+from napari_hrdv2.session.classes import Classes
 from napari_hrdv2.session.classifier import ClassifierState
-from napari_hrdv2.session.desk import Desk
+from napari_hrdv2.session.cost import Cost, estimate_cost
 from napari_hrdv2.session.features import FeatureStore
 from napari_hrdv2.session.guidance import Guidance
-from napari_hrdv2.session.image_entry import Result
+from napari_hrdv2.session.images import Images
 from napari_hrdv2.session.inspection import Inspection
+from napari_hrdv2.session.live import LivePipeline
 from napari_hrdv2.session.measurement import Measurement
-from napari_hrdv2.session.next_step import next_step
 from napari_hrdv2.session.refinement import RefinementState
+from napari_hrdv2.session.snapshots import Stage, Window
+from napari_hrdv2.session.status import Status
 from napari_hrdv2.session.tasks.context import compute
 from napari_hrdv2.session.tasks.features import FeatureRequest, FeatureResult
 
 if TYPE_CHECKING:
     import os
 
-    from numpy.typing import ArrayLike
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.options import FeatureOptions
+    from napari_hrdv2.session.image_entry import ImageEntry, Scribbles
+    from napari_hrdv2.session.pipeline import (
+        PipelineInput,
+        PipelineResult,
+        ProcessedImage,
+    )
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks.training import Region, TrainRequest, TrainResult
-    from napari_hrdv2.session.tasks.update import PlaneDone
 
 logger = logging.getLogger(__name__)
 
-# Options that come from a loaded classifier alone: another backbone does not want them.
-_OF_A_CLASSIFIER: dict[str, Any] = {
-    "value_range": None,
-    "boundary": FeatureOptions.boundary,
-    "compat": FeatureOptions.compat,
-}
 
+class Session:
+    """Images on their way from scribbles to segmentations by one classifier.
 
-class Session(Desk):
-    """Pictures on their way from strokes to segmentations by one classifier.
-
-    It knows no window: a script drives it directly; a window shows it and listens to
-    its signals. Long work is split in three, so that a window can do
-    the middle part in another thread: a request is taken (`feature_request`,
-    `train_request`), answered by `session.compute`, and the answer is handed back
-    (`accept`).
+    A script drives it directly; a window shows it and listens to its signals. Long work
+    is split in three, so that a window can do the middle part in another thread: a
+    request is taken (such as `train_request`), answered by `session.compute`, and
+    handed back (`accept`). One image is current.
 
     Attributes
     ----------
-    guiding : Guiding
-        Where to paint next, and which strokes to look at again.
-    refining : Refining
-        What is done after the classifier.
-    measuring : Measuring
-        What is measured on the results.
+    images, classes : Images, Classes
+        Image entries by key; names and colours by label id.
+    guidance, refinement, measurement, inspection, live
+        Where to paint next; what is done after the classifier; what is measured on the
+        results; what the backbone looks at; what the pipeline is at.
 
     Examples
     --------
@@ -76,130 +75,230 @@ class Session(Desk):
     [1, 2]
     """
 
+    progress_changed: ClassVar[Signal] = Signal(str, int, int)
+
     def __init__(self) -> None:
-        super().__init__()
-        self._training = ClassifierState()
-        self._feature_store = FeatureStore(self.images)
-        self.inspection = Inspection(self, self._feature_store)
-        self.guidance = Guidance(self)
-        self.refinement = RefinementState(self)
-        self.measurement = Measurement(self)
+        self.images, self.classes = Images(), Classes()
+        self._classifier = ClassifierState()
+        self._features = FeatureStore(self.images)
+        self._status = Status(
+            self.images, self.classes, self._features, self._classifier
+        )
+        self.inspection = Inspection(self.images, self._features)
+        self.guidance = Guidance(self.images, self.classes, self._classifier)
+        self.refinement = RefinementState(self.images, self._classifier)
+        self.measurement = Measurement(self.images, self.classes, self.refinement)
+        self.live = LivePipeline(
+            self.images,
+            self.classes,
+            self._features,
+            self._classifier,
+            self.refinement,
+            self.measurement,
+            self._status,
+        )
+        self.images_changed = self.images.changed
+        self.features_changed = self.images.features_changed
+        self.segmentation_changed = self.images.segmentation_changed
+        self.relabelled = self.images.relabelled
+        self.classes_changed = self.classes.changed
+        self.options_changed = self._features.options_changed
+        self.status_changed = self._status.changed
+        self.inspection.features_dropped.connect(self._on_features_dropped)
+
+    # What there is.
+
+    @property
+    def current(self) -> ImageEntry | None:
+        """The image that is worked on."""
+        return self.images.current
+
+    @property
+    def image(self) -> Any:
+        """The (H, W) or (H, W, 3|4) array of the current image, or None."""
+        return self.current.image if self.current else None
+
+    @property
+    def scribbles(self) -> Scribbles | None:
+        """What is painted on the current image."""
+        return self.current.scribbles if self.current else None
+
+    @property
+    def features(self) -> Any:
+        """The high-resolution features of the current image, or None."""
+        return self.current.features if self.current else None
+
+    @property
+    def segmentation(self) -> NDArray[np.integer[Any]] | None:
+        """The (H, W) label ids shown; all 0 after the scribbles ceased to suffice."""
+        result = self.current.result if self.current else None
+        return result.shown if result else None
+
+    @property
+    def options(self) -> FeatureOptions:
+        """What the next features are computed with."""
+        return self._features.options
+
+    @property
+    def options_in_use(self) -> FeatureOptions:
+        """The options that the features of the current image were made with."""
+        return self._features.options_in_use
 
     @property
     def classifier(self) -> PixelClassifier | None:
-        """The classifier of the strokes, or of a file."""
-        return self._training.classifier
+        """The classifier of the scribbles, or of a file."""
+        return self._classifier.classifier
 
     @property
     def classifier_fingerprint(self) -> bytes:
-        """Names the strokes that the classifier was fitted to."""
-        return self._training.fingerprint
+        """Of the scribbles that the classifier was fitted to."""
+        return self._classifier.fingerprint
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the classifier came from a file, not from the strokes."""
-        return self._training.is_loaded
+        """Whether the classifier came from a file, not from the scribbles."""
+        return self._classifier.is_loaded
+
+    @property
+    def status(self) -> str:
+        """What is going on and what to do next."""
+        return self._status.text
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing would be lost by going on to another image."""
+        return self.current is None or self.current.is_untouched
+
+    def phase_fractions(self) -> dict[int, float]:
+        """Return the fraction of each class in what is shown; empty without one."""
+        result = self.current.result if self.current else None
+        return dict(result.fractions) if result else {}
+
+    def cost(self) -> Cost:
+        """Return passes and memory of the features that the options ask for."""
+        if self.image is None:
+            raise ValueError("image: there is none yet; open an image first")
+        return estimate_cost(self.image.shape, self.options)
+
+    def next_step(self) -> str:
+        """Return what to do next, in one or two sentences."""
+        return self._status.next_step()
+
+    def say(self, text: str) -> None:
+        """Set the status, and tell listeners."""
+        self._status.say(text)
+
+    # Images, scribbles, classes.
 
     def set_image(
         self, image: ArrayLike | None, key: PlaneKey | str = "image", **about: Any
     ) -> None:
-        """Make a picture the current one; None leaves the session without one.
+        """Make an (H, W) or (H, W, 3|4) image the current one; None for none.
 
-        Parameters
-        ----------
-        image : (H, W) or (H, W, 3|4) array or None
-        key : PlaneKey or str, optional
-            By which it is known. With the key of a picture that is there, and the same
-            array, that one is current again with all it had; with another array it
-            begins anew.
-        **about
-            ``name``, ``pixel_size``, ``source``, ``plane`` and ``was_segmented`` of
-            `Picture`.
-
-        Raises
-        ------
-        ValueError
-            If the array is not one grey or colour picture.
+        With the key of an image that is there, and the same array, that one is current
+        again with all it had; with another array it begins anew. `about` are fields of
+        `ImageEntry`. What is not one grey or colour image raises ValueError.
         """
         if self.images.show(image, key, **about):
-            self._change_options(replace(self.options, value_range=None))
-        self._training.drop_answers()
+            self._features.set_options(replace(self.options, value_range=None))
+        self._classifier.drop_answers()
         self.features_changed.emit()
         self.segmentation_changed.emit()
-        self.say(next_step(self))
+        self._status.say_next_step()
 
     def remove_image(self, key: PlaneKey | str) -> None:
-        """Give a picture up, with its strokes."""
+        """Give an image up, with its scribbles."""
         was_current = self.images.find(key) is self.current
         self.images.remove(key)
         if was_current:
             self.set_image(None)
 
-    def configure(self, **changes: Any) -> None:
-        """Change fields of `options`; a choice that cannot work raises ValueError."""
-        options = replace(self.options, **changes)
-        if options.backbone != self.options.backbone:
-            options = replace(options, **{**_OF_A_CLASSIFIER, **changes})
-        if options == self.options:
-            return
-        options.check()
-        self._change_options(options)
-        if self.features is not None:
-            self.say(next_step(self))
+    def set_trains(self, key: PlaneKey | str, trains: bool) -> None:
+        """Let the scribbles of an image take part in the training, or not."""
+        if self.images[key].trains != trains:
+            self.images[key].trains = trains
+            self.images_changed.emit()
+
+    def set_scribbles(
+        self, labels: ArrayLike | None, key: PlaneKey | str | None = None
+    ) -> bool:
+        """Take the scribbles of an image as they are now; return whether they changed.
+
+        `labels` is an (H, W) int array, 0 where nothing is painted; one that does not
+        fit raises ValueError. None: there is nothing to paint on.
+        """
+        if labels is None and self.images.find(key) is None:
+            return False
+        entry = self._entry("labels", key)
+        changed = entry.set_scribbles(labels)
+        self.classes.ensure(entry.class_ids)
+        if changed:
+            self.images_changed.emit()
+        return changed
 
     def set_exclusion(
         self, mask: ArrayLike | None, key: PlaneKey | str | None = None
     ) -> None:
-        """Leave a part of a picture out; see `Desk.set_excluded`."""
-        super().set_exclusion(mask, key)
-        self._training.drop_answers()  # they show what is left out now
+        """Exclude where an (H, W) mask is set from training, result and fractions.
+
+        A mask that does not fit, or leaves nothing, raises ValueError.
+        """
+        entry = self._entry("exclusion", key)
+        entry.set_exclusion(mask)
+        entry.result = None
+        self.images_changed.emit()
+        self._classifier.drop_answers()  # they show what is excluded now
+
+    def add_class(self) -> int:
+        """Add a class and return its id."""
+        return self.classes.add()
+
+    def delete_class(self, class_id: int) -> None:
+        """Take a class out, and erase its scribbles on all images."""
+        self.merge_class(class_id, 0)
+
+    def merge_class(self, class_id: int, into: int) -> None:
+        """Make the scribbles of a class those of another one (0: of none)."""
+        if class_id not in self.classes:
+            raise ValueError(f"class_id: {class_id} is no class")
+        if into == class_id or (into and into not in self.classes):
+            raise ValueError(f"into: {into} is no other class; 0 erases the scribbles")
+        self.images.merge_class(class_id, into)
+        self.classes.remove(class_id)
+        self.images_changed.emit()
+
+    # Features.
+
+    def configure(self, **changes: Any) -> None:
+        """Change fields of `options`; a choice that cannot work raises ValueError."""
+        if self._features.configure(**changes) and self.features is not None:
+            self._status.say_next_step()
 
     def feature_request(self, key: PlaneKey | str | None = None) -> FeatureRequest:
         """Return the request for features; an older one's answer will be dropped.
 
-        Parameters
-        ----------
-        key : PlaneKey or str, optional
-            Of the picture; the current one by default. The features of another one are
-            made as those of the current one were.
-
-        Raises
-        ------
-        ValueError
-            If there is no image, or not enough memory.
+        Those of another than the current image are made as the current one's were. No
+        image, or not enough memory, raises ValueError.
         """
-        entry = self.images.find(key)
-        if entry is None:
-            raise ValueError("image: there is none yet; open an image first")
-        if entry is not self.current:
-            return self._feature_store.request(entry, self.options_in_use)
-        request = self._feature_store.request(entry, self.options)
-        self.say(f"Computing features: {self.cost().text()}.")
-        return request
+        return self._computing(self._features.request(self._entry("image", key)))
 
     def next_feature_request(
         self, ahead: Iterable[PlaneKey | str] = ()
     ) -> FeatureRequest | None:
-        """Return a request for features that are wanted though nobody asked, or None.
-
-        Pictures that were painted on come first, then those with the keys `ahead`,
-        which the user may look at next.
-        """
-        request = self._feature_store.next_request(ahead, self.options)
-        if request is not None and self.images.find(request.key) is self.current:
-            self.say(f"Computing features: {self.cost().text()}.")
-        return request
+        """Return a request for what nobody asked for: painted images, then `ahead`."""
+        request = self._features.next_request(ahead)
+        return None if request is None else self._computing(request)
 
     def drop_request(
         self, reason: str = "Cancelled.", key: PlaneKey | str | None = None
     ) -> None:
-        """Wait no longer for features of a picture, and say why."""
+        """Wait no longer for features of an image, and say why."""
         entry = self.images.find(key)
         if entry is None:
             return
         entry.pending = 0
         if entry is self.current:
-            self.say(f"{reason} {next_step(self)}")
+            self.say(f"{reason} {self.next_step()}")
 
     def compute_features(self) -> None:
         """Compute the features here and now, for scripts."""
@@ -208,37 +307,23 @@ class Session(Desk):
             self.accept(compute(request, progress=self.progress_changed.emit))
             request = self.next_feature_request()
 
+    # The pipeline: from scribbles to fractions.
+
     def train_request(
-        self, *, force: bool = False, visible: Region | None = None
-    ) -> TrainRequest | None:
-        """Return the next piece of training, or None if there is nothing to do.
+        self,
+        *,
+        force: bool = False,
+        visible: Window | None = None,
+        until: Stage = Stage.SEGMENTATION,
+    ) -> PipelineInput | None:
+        """Return what to fit and segment, or None if there is nothing to do.
 
-        The status then says what is missing. Strokes that were trained on before, as
+        The status then says what is missing. Scribbles that were trained on before, as
         after an undo, bring their former classifier and exactly the former result.
-
-        Parameters
-        ----------
-        force : bool, optional
-            Train again although nothing changed.
-        visible : tuple of two slices, optional
-            The part of the picture to be segmented first.
+        `force` trains again although nothing changed, `visible` is segmented first, and
+        `until` goes on to refine, and to measure, the current image.
         """
-        was_loaded, current = self.is_loaded, self.current
-        painted, usable = self.images.painted(), self.images.usable()
-        if self.features is None and len({i for p in painted for i in p.class_ids}) > 1:
-            self._training.drop_answers()  # the fit is of other pictures, and stays
-            self.say(next_step(self))
-            return None
-        if current is not None and self._training.can_train(
-            painted, usable, force=force
-        ):
-            return self._training.request(usable, current, force=force, visible=visible)
-        request = self._training.request_as_is(current, visible=visible)
-        self._follow_classifier(was_loaded)
-        if request is None:
-            self._clear_result()
-            self.say(next_step(self))
-        return request
+        return self.live.train_request(force=force, visible=visible, until=until)
 
     def train(self, *, force: bool = False) -> None:
         """Train and segment here and now, for scripts."""
@@ -246,78 +331,35 @@ class Session(Desk):
         if request is not None:
             self.accept(compute(request))
 
-    def accept(self, result: FeatureResult | TrainResult) -> bool:
+    def accept(self, answer: FeatureResult | ProcessedImage | PipelineResult) -> bool:
         """Take an answer over; return False, and change nothing, if it is too old."""
-        if isinstance(result, FeatureResult):
-            return self._accept_features(result)
-        was_loaded = self.is_loaded
-        entry = self.images.get(result.key)
-        if entry is None or not self._training.accept(result):
-            logger.debug("dropped a segmentation that came too late")
-            return False
-        entry.result = Result(result.segmentation, result.fractions, result.fingerprint)
-        self._follow_classifier(was_loaded)
-        self.segmentation_changed.emit()
-        self.say(next_step(self))
-        return True
+        if isinstance(answer, FeatureResult):
+            return self.live.accept_features(answer)
+        return self.live.accept(answer)
 
-    def take_result(self, done: PlaneDone) -> bool:
-        """Take over the segmentation of a picture that was made beside the screen.
-
-        Return False, and change nothing, if there is none, or if the classifier or what
-        is left out are other ones by now.
-        """
-        entry = self.images.get(done.key)
-        if entry is None or done.result is None:
-            return False
-        if done.fingerprint != self.classifier_fingerprint:
-            return False
-        if entry.exclusion is not done.exclusion:
-            return False
-        entry.result = done.result
-        self.refinement.remember(entry, done.refinement, done.raw)
-        if entry is self.current:
-            self.segmentation_changed.emit()
-        return True
+    # Classifiers in files.
 
     def named_classifier(self) -> PixelClassifier:
-        """Return the classifier with class names and colours.
-
-        Raises
-        ------
-        ValueError
-            If there is none yet.
-        """
+        """Return the classifier with class names and colours; ValueError for none."""
         pixel_size = self.current.pixel_size if self.current else None
-        return classifier_files.named(self.classifier, self.classes, pixel_size)
+        return classifiers.named(self.classifier, self.classes, pixel_size)
 
     def save_classifier(self, path: str | os.PathLike[str]) -> None:
         """Write the classifier with its class names and colours.
 
-        A path without a suffix gets ``.safetensors``.
-
-        Raises
-        ------
-        ValueError
-            If there is no classifier yet.
-        OSError
-            If the file cannot be written; an older file is then untouched.
+        A path without a suffix gets ``.safetensors``. If the file cannot be written, an
+        older one is untouched.
         """
-        path = classifier_files.save(self.named_classifier(), path)
-        self.say(f"Classifier saved to {path}.")
+        written = classifiers.save(self.named_classifier(), path)
+        self.say(f"Classifier saved to {written}.")
 
     def load_classifier(self, path: str | os.PathLike[str]) -> None:
         """Take the classifier of a file; `train_request` then asks to segment by it.
 
-        If it was trained on features by other options, they change to those.
-
-        Raises
-        ------
-        ValueError, OSError
-            If the file is not a classifier, or needs features that cannot be made
-            here; nothing has changed then.
+        The options change to those that it was trained with. A file that cannot be used
+        here raises ValueError or OSError, and nothing has changed then.
         """
-        self.adopt_classifier(*classifier_files.load(path, self.options))
+        self.adopt_classifier(*classifiers.load(path, self.options))
 
     def adopt_classifier(
         self, classifier: PixelClassifier, options: FeatureOptions
@@ -328,44 +370,30 @@ class Session(Desk):
             names=classifier.class_names,
             colors=classifier.class_colors,
         )
-        self._training.adopt(classifier, self.images.painted())
-        self._change_options(options)
+        self._classifier.adopt(classifier, self.images.painted())
+        self._features.set_options(options)
         if self.loaded_mismatch():
-            self._clear_result()
-        self.say(next_step(self))
+            self.live.clear_result()
+        self._status.say_next_step()
 
     def loaded_mismatch(self) -> str:
         """Return why the loaded classifier cannot be used on the features, or ""."""
-        return self._training.mismatch(self.current)
+        return self._classifier.mismatch(self.current)
 
-    def _accept_features(self, result: FeatureResult) -> bool:
-        entry = self._feature_store.accept(result)
+    # Inside.
+
+    def _entry(self, argument: str, key: PlaneKey | str | None) -> ImageEntry:
+        entry = self.images.find(key)
         if entry is None:
-            return False
-        self._training.drop_answers()
-        if entry is self.current:
-            self.features_changed.emit()
-            self.segmentation_changed.emit()
-            self.say(f"Features are ready. {next_step(self)}")
-        return True
+            raise ValueError(f"{argument}: there is no image yet; open an image first")
+        return entry
 
-    def _clear_result(self) -> None:
-        """Show no result where nothing supports one."""
-        if not self.is_loaded:
-            self._training.give_up_fit()
-        entry = self.current
-        if entry is None or entry.result is None or not entry.result.fractions:
-            return
-        if self._training.is_as_loaded(entry) and not self.loaded_mismatch():
-            return
-        entry.result = Result(np.zeros_like(entry.result.labels), {}, b"")
-        self.segmentation_changed.emit()
+    def _computing(self, request: FeatureRequest) -> FeatureRequest:
+        if self.images.find(request.key) is self.current:
+            self.say(f"Computing features: {self.cost().text()}.")
+        return request
 
-    def _follow_classifier(self, was_loaded: bool) -> None:
-        """Take over the grey levels of a loaded classifier, while it is in force."""
-        classifier = self.classifier
-        if self.is_loaded == was_loaded or classifier is None:
-            return
-        parts = classifier.part_options if self.is_loaded else ()
-        levels = absolute_range(parts)
-        self._change_options(replace(self.options, value_range=levels))
+    def _on_features_dropped(self) -> None:
+        current = self.current
+        if current is not None:
+            self.set_image(current.image, current.key)

@@ -12,9 +12,13 @@ from napari_hrdv2.core.errors import EXPECTED, explained
 from napari_hrdv2.session import (
     FeatureRequest,
     FeatureResult,
+    PipelineInput,
+    PipelineResult,
+    Preview,
+    ProcessedImage,
     Session,
+    Stage,
     TimeLeft,
-    TrainResult,
 )
 from napari_hrdv2.widgets.panels.backbone_texts import needs_no_download
 from napari_hrdv2.widgets.preferences import read_preferences
@@ -34,23 +38,23 @@ logger = logging.getLogger(__name__)
 
 
 class Controller(QObject):
-    """Turns what the user does into requests, and answers into layers.
+    """Turns what the user does into tasks, and answers into layers.
 
     It has no window of its own and outlives the dock widget, so that it can end the
-    workers and let go of the layers when the widget is destroyed. Features are computed
-    in one thread, strokes answered in another, all else in a third (`side`), so that
-    none waits for the other.
+    workers and let go of the layers when the widget is destroyed. Three lanes, so
+    that none waits for the other: features; the pipeline of the current image, from
+    scribbles to fractions (`live_jobs`); and all else (`side`).
 
     Attributes
     ----------
     session : Session
-    link : ViewerLink
+    link : LayerSync
     feature_jobs, live_jobs : JobRunner
     side : SideWork
     preferences : Preferences
         As they were when the controller was made.
     live : bool
-        Whether every stroke is answered; else only `train_anew` trains.
+        Whether every scribble is answered; else only `train_anew` trains.
     """
 
     computing_changed = Signal(bool)
@@ -70,20 +74,24 @@ class Controller(QObject):
         self.live = self.preferences.live
         self._time_left = TimeLeft()
         self._wants_features = self._wants_training = self._forced = False
-        self._closed = False
+        self._wants_result = self._accepts = self._closed = False
+        self._refines = True
         self.link.strokes_changed.connect(self.train)
         self.link.images_changed.connect(self._on_images_changed)
         self.link.refused.connect(self.report)
         self.session.relabelled.connect(self._on_relabelled)
         self.session.features_changed.connect(self._start_by_itself)
         self.session.options_changed.connect(self._start_by_itself)
+        self.session.segmentation_changed.connect(self._on_segmentation_changed)
+        self.session.refinement.changed.connect(self._on_refinement_changed)
+        self.session.measurement.scope_changed.connect(self._on_scope_changed)
+        self.feature_jobs.progressed.connect(self._on_progressed)
         for jobs in (self.feature_jobs, self.live_jobs):
-            jobs.progressed.connect(self._on_progressed)
             jobs.failed.connect(self._on_failed)
             jobs.cancelled.connect(self._on_cancelled)
         self.feature_jobs.returned.connect(self._on_features)
-        self.live_jobs.returned.connect(self._on_trained)
-        self.live_jobs.partly_returned.connect(self.link.show_part)
+        self.live_jobs.returned.connect(self._on_processed)
+        self.live_jobs.partly_returned.connect(self._on_part)
         application = QCoreApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.close)
@@ -151,8 +159,7 @@ class Controller(QObject):
         strokes = self.session.scribbles
         if self.is_computing and strokes is not None and strokes.class_ids:
             self.session.say("Your strokes count when the features are ready.")
-        if self.live_jobs.request is not None:
-            self.live_jobs.cancel()  # it answers older strokes
+        self._drop_run()  # it answers older scribbles
         self._advance()
 
     def train_anew(self) -> None:
@@ -160,6 +167,13 @@ class Controller(QObject):
         self.link.flush()
         self._forced = True
         self.train()
+
+    def cancel_refinement(self) -> None:
+        """Keep the result of the classifier as it is, until the next change."""
+        if self.session.refinement.is_pending:
+            self._drop_run()
+            self._refines = False
+            self._advance()
 
     def save_classifier(self, path: str | os.PathLike[str]) -> bool:
         """Save; on failure say why in one sentence, and change nothing."""
@@ -191,10 +205,11 @@ class Controller(QObject):
 
     def stop_work(self) -> None:
         """Give up what is being computed; its thread ends by itself."""
-        self._wants_features = self._wants_training = False
+        self._wants_features = self._wants_training = self._wants_result = False
         request = self.feature_jobs.request
         for jobs in (self.feature_jobs, self.live_jobs, self.side):
             jobs.close()
+        self.session.live.begin(None)
         if request is not None:
             self.session.drop_request(key=request.key)
             self.computing_changed.emit(False)
@@ -205,16 +220,21 @@ class Controller(QObject):
             return
         self._closed = True
         self.closing.emit()
-        for name in (
-            "status",
-            "options",
-            "classes",
-            "images",
-            "features",
-            "segmentation",
+        session = self.session
+        for signal in (
+            session.status_changed,
+            session.options_changed,
+            session.classes_changed,
+            session.images_changed,
+            session.features_changed,
+            session.segmentation_changed,
+            session.relabelled,
+            session.live.stage_changed,
+            session.refinement.changed,
+            session.measurement.changed,
+            session.measurement.scope_changed,
         ):
-            getattr(self.session, f"{name}_changed").disconnect(missing_ok=True)
-        self.session.relabelled.disconnect(missing_ok=True)
+            signal.disconnect(missing_ok=True)
         self.stop_work()
         self.link.close()
 
@@ -224,15 +244,41 @@ class Controller(QObject):
             return
         if self.feature_jobs.request is None:
             self._advance_features()
-        if self.live_jobs.request is None and self._wants_training:
-            if self.is_computing and self.session.features is None:
-                return  # the strokes wait for the features
-            request = self.session.train_request(
-                force=self._forced, visible=self.link.visible_region()
-            )
-            self._wants_training = self._forced = False
-            if request is not None:
+        if self.live_jobs.request is None:
+            request = self._next_run()
+            if request is not None and self.live_jobs.request is None:
                 self.live_jobs.start(request)
+                self.session.live.begin(request)
+
+    def _next_run(self) -> PipelineInput | None:
+        """Return what the pipeline is to do next for the current image."""
+        session, visible = self.session, self.link.visible_region()
+        waits = self.is_computing and session.features is None  # for the features
+        if self._wants_training and not waits:
+            forced, self._wants_training, self._forced = self._forced, False, False
+            request = session.train_request(
+                force=forced, visible=visible, until=session.live.wanted_stage
+            )
+            if request is not None:
+                self._refines = True
+                return request
+        if self._wants_result:
+            self._wants_result = False
+            return session.live.result_request(visible=visible, refines=self._refines)
+        return None
+
+    def _drop_run(self) -> None:
+        """Want the answer of the pipeline no more; what it was to do is still owed."""
+        if self.live_jobs.request is None:
+            return
+        self._wants_result = True
+        stage = self.session.live.stage
+        if stage is not None and stage <= Stage.SEGMENTATION:
+            self._wants_training = True
+        elif self.live_jobs.abandon():
+            self.session.live.begin(None)
+            return
+        self.live_jobs.cancel()
 
     def _advance_features(self) -> None:
         request = None
@@ -279,13 +325,46 @@ class Controller(QObject):
             self.train()  # which says that live is off
         self._advance()
 
-    def _on_trained(self, result: TrainResult) -> None:
-        self.session.accept(result)
+    def _on_part(self, part: Preview | ProcessedImage) -> None:
+        if isinstance(part, Preview):
+            self.link.show_part(part)
+        else:
+            self._accept(part)
+
+    def _on_processed(self, result: PipelineResult) -> None:
+        self._accept(result)
+        self.session.live.begin(None)
+        self._wants_result = True  # all images may be owed
+        self._advance()
+
+    def _accept(self, answer: ProcessedImage | PipelineResult) -> None:
+        self._accepts = True
+        try:
+            self.session.accept(answer)
+        finally:
+            self._accepts = False
+
+    def _on_segmentation_changed(self) -> None:
+        """Refine and measure a result that did not come from the pipeline."""
+        if not self._accepts:
+            self._on_refinement_changed()
+
+    def _on_refinement_changed(self) -> None:
+        self._drop_run()
+        self._refines = self._wants_result = True
+        self._advance()
+
+    def _on_scope_changed(self) -> None:
+        self._wants_result = True
         self._advance()
 
     def _on_failed(self, request: Any, error: Exception) -> None:
         if isinstance(request, FeatureRequest):
             self._stop_waiting(request, "Failed.")
+        else:
+            if self.session.live.stage is Stage.REFINEMENT:  # measured as it is
+                self._refines, self._wants_result = False, True
+            self.session.live.begin(None)
         current = self.session.current
         if current is not None and request.key == current.key:
             self.report(error)
@@ -296,6 +375,8 @@ class Controller(QObject):
     def _on_cancelled(self, request: Any) -> None:
         if isinstance(request, FeatureRequest):
             self._stop_waiting(request, "Cancelled.")
+        else:
+            self.session.live.begin(None)
         self._advance()
 
     def _stop_waiting(self, request: FeatureRequest, reason: str) -> None:

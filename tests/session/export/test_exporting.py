@@ -281,7 +281,7 @@ def test_no_script_tells_of_a_result_that_is_not_as_the_settings_say(painted, tm
 
 
 def test_without_a_classifier_the_results_are_written_and_no_script(painted, tmp_path):
-    painted._training.give_up_fit()
+    painted._classifier.give_up_fit()
     exported = export_all(painted, tmp_path, formats=["labels", "script"])
     assert [path.name for path in exported.paths] == ["alloy_1_labels.tif"]
     assert "No script was written: there is no classifier" in exported.text

@@ -10,7 +10,7 @@ from napari_hrdv2.session.project.opening import Stack, open_project
 from napari_hrdv2.session.project.snapshot import project_of
 from napari_hrdv2.session.project.store import save_project
 from napari_hrdv2.session.tasks.context import TaskContext
-from napari_hrdv2.session.tasks.label_import import strokes_with
+from napari_hrdv2.session.tasks.files import scribbles_with
 from saved_projects import written
 
 
@@ -109,14 +109,19 @@ def test_labels_without_names_go_by_number_and_leave_strokes_where_they_are_0(
     session.set_scribbles(labels)
     new = np.zeros_like(labels)
     new[0, :3], new[5, 4] = 7, 2
-    strokes = strokes_with(session, "image", new)
+    strokes = scribbles_with(session.images, session.classes, "image", new)
     assert strokes[0, :3].tolist() == [7, 7, 7]
     assert strokes[5, 4:7].tolist() == [2, 1, 1]
 
 
 def test_names_of_labels_are_taken_over_where_nothing_is_painted(session, labels):
-    strokes = strokes_with(
-        session, "image", labels, names={1: "pore"}, colors={1: "#123456"}
+    strokes = scribbles_with(
+        session.images,
+        session.classes,
+        "image",
+        labels,
+        names={1: "pore"},
+        colors={1: "#123456"},
     )
     np.testing.assert_array_equal(strokes, labels)
     assert session.classes[1].name == "pore"
@@ -134,4 +139,4 @@ def test_names_of_labels_are_taken_over_where_nothing_is_painted(session, labels
 )
 def test_labels_that_are_no_strokes_are_refused(session, labels, error):
     with pytest.raises(ValueError, match=error):
-        strokes_with(session, "image", labels)
+        scribbles_with(session.images, session.classes, "image", labels)

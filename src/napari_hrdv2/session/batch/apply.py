@@ -1,4 +1,4 @@
-"""A trained classifier on many micrographs: in the window, and as a command."""
+"""A trained classifier on many files: in the window, and as a command."""
 
 from __future__ import annotations
 
@@ -10,38 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.session.classes import default_color
-from napari_hrdv2.session.planes import Plane, PlaneKey
+from napari_hrdv2.session.pipeline import process_image
+from napari_hrdv2.session.planes import PlaneKey
+from napari_hrdv2.session.snapshots import FeatureSource, ImageSnapshot
 from napari_hrdv2.session.tasks.context import TaskContext
-from napari_hrdv2.session.tasks.refinement import refined
-from napari_hrdv2.session.tasks.update import ImageSnapshot, PlaneDone, plane_done
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.postprocess.refinement import Refinement
     from napari_hrdv2.files import ImageFile
-
-__all__ = [
-    "TABLE",
-    "Applied",
-    "ApplyRequest",
-    "ApplyToPlanes",
-    "Job",
-    "PlaneDone",
-    "PlaneToDo",
-    "class_colors",
-    "jobs_for",
-    "segment_file",
-    "with_preview",
-    "write_segmentation",
-    "write_table",
-]
 
 TABLE = "phase_fractions.csv"
 
@@ -62,7 +44,7 @@ class Applied:
     ----------
     job : Job
     fractions : dict of int to float
-        The share of each class.
+        The fraction of each class.
     outputs : tuple of Path
         The files that were written.
     seconds : float
@@ -106,19 +88,21 @@ class ApplyRequest:
 
     def answer(self, context: TaskContext) -> list[Applied]:
         """Segment one micrograph after the other; errors are collected, not raised."""
-        from napari_hrdv2.core.errors import Cancelled
-
         parts = self.classifier.part_options
         options = FeatureOptions.of(parts, self.device, self.weights)
-        backbone = options.load(context.loading)
+        source = FeatureSource.load(options, context)
         results: list[Applied] = []
         try:
             for number, job in enumerate(self.jobs):
                 context.progress(f"Segmenting {job.file.name}", number, len(self.jobs))
-                if context.should_stop():
-                    raise Cancelled
+                context.stop_if_cancelled()
                 result = segment_file(
-                    job, self.classifier, backbone, options, context, self.refinement
+                    job,
+                    self.classifier,
+                    source.backbone,
+                    options,
+                    context,
+                    self.refinement,
                 )
                 results.append(result)
                 context.partial(result)
@@ -127,74 +111,6 @@ class ApplyRequest:
             if done:
                 write_table(self.table, done, self.classifier)
         return results
-
-
-@dataclass(frozen=True)
-class PlaneToDo:
-    """A picture that is to be segmented without being shown."""
-
-    key: PlaneKey
-    name: str
-    image: ArrayLike
-    exclusion: NDArray[np.bool_] | None = None
-
-
-@dataclass(frozen=True)
-class ApplyToPlanes:
-    """All planes of a stack are to be segmented by one classifier.
-
-    Each is a partial answer as soon as it is there. Neither features nor pixels are
-    kept, and the answer as a whole says no more than which could not be segmented.
-    """
-
-    planes: tuple[PlaneToDo, ...]
-    classifier: PixelClassifier
-    fingerprint: bytes
-    device: str = "auto"
-    weights: str | None = None
-    refinement: Refinement | None = None
-
-    def answer(self, context: TaskContext) -> list[PlaneDone]:
-        """Segment one plane after the other; errors are collected, not raised."""
-        from napari_hrdv2.core.errors import EXPECTED, explained
-
-        parts = self.classifier.part_options
-        options = FeatureOptions.of(parts, self.device, self.weights)
-        backbone = options.load(context.loading)
-        results = []
-        for number, plane in enumerate(self.planes):
-            context.progress(f"Segmenting {plane.name}", number, len(self.planes))
-            try:
-                done = self._segment(plane, backbone, options, context)
-            except EXPECTED as error:
-                done = PlaneDone(plane.key, error=f"{plane.name}: {explained(error)}")
-            finally:
-                if isinstance(plane.image, Plane):
-                    plane.image.forget()  # a stack may be larger than the memory
-            context.partial(done)
-            results.append(PlaneDone(done.key, error=done.error))
-        return results
-
-    def _segment(
-        self,
-        plane: PlaneToDo,
-        backbone: Backbone | JoinedBackbone,
-        options: FeatureOptions,
-        context: TaskContext,
-    ) -> PlaneDone:
-        from napari_hrdv2.core.features.compute import compute_with
-
-        image = np.asarray(plane.image)
-        features = compute_with(
-            options, image, backbone, should_stop=context.should_stop
-        )
-        return plane_done(
-            ImageSnapshot(plane.key, plane.name, image, features, plane.exclusion),
-            self.classifier,
-            self.fingerprint,
-            self.refinement,
-            should_stop=context.should_stop,
-        )
 
 
 def jobs_for(files: Sequence[Path], out: Path) -> tuple[Job, ...]:
@@ -232,38 +148,30 @@ def segment_file(
     Raises
     ------
     Cancelled
-        If ``talk.should_stop()`` said so.
+        If ``context.should_stop()`` said so.
     """
     from napari_hrdv2.core.errors import EXPECTED, explained
-    from napari_hrdv2.core.features.compute import compute_with
-    from napari_hrdv2.core.measure.scores import phase_fractions
     from napari_hrdv2.files import read_image
 
     start = time.perf_counter()
     try:
         if not job.target.parent.is_dir():
             raise ValueError(f"there is no folder {job.target.parent}")
-        source = read_image(job.file)
-        features = compute_with(
-            options, source.data, backbone, should_stop=context.should_stop
+        file = read_image(job.file)
+        result = process_image(
+            ImageSnapshot(PlaneKey(str(job.file)), file.data),
+            classifier,
+            refinement,
+            context=context,
+            source=FeatureSource(options, backbone),
         )
-        labels = classifier.predict(features, should_stop=context.should_stop)
-        if refinement is not None and not refinement.is_off:
-            labels = refined(
-                labels,
-                classifier,
-                features,
-                source.data,
-                refinement,
-                should_stop=context.should_stop,
-            )
-        outputs = write_segmentation(job.target, labels, classifier, source)
+        outputs = write_segmentation(job.target, result.shown, classifier, file)
     except EXPECTED as error:
         text = explained(error)
         named = text if str(job.file) in text else f"{job.file}: {text}"
         return Applied(job, error=named)
     seconds = time.perf_counter() - start
-    return Applied(job, phase_fractions(labels), tuple(outputs), seconds)
+    return Applied(job, result.fractions, tuple(outputs), seconds)
 
 
 def write_segmentation(
@@ -322,8 +230,8 @@ def write_table(
         writer = csv.writer(file)
         writer.writerow(["image", "segmentation", *names])
         for result in done:
-            shares = [result.fractions.get(i, 0.0) for i in ids]
+            fractions = [result.fractions.get(i, 0.0) for i in ids]
             written = result.outputs[0].name
             writer.writerow(
-                [str(result.job.file), written, *(f"{s:.6f}" for s in shares)]
+                [str(result.job.file), written, *(f"{s:.6f}" for s in fractions)]
             )

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
 from napari_hrdv2.files.units import unit_symbol
-from napari_hrdv2.session.classifier_files import named
+from napari_hrdv2.session.classifier import named
 from napari_hrdv2.session.export.content import ExportContent, ExportImage
 from napari_hrdv2.session.export.formats import CLASSIFIER, FORMATS, ExportFormat
 from napari_hrdv2.session.export.provenance import Provenance
 from napari_hrdv2.session.tasks.context import compute
-from napari_hrdv2.session.tasks.update import update_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,9 +25,11 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import PartOptions
     from napari_hrdv2.session.image_entry import ImageEntry
+    from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
+    from napari_hrdv2.session.planes import PlaneKey
+    from napari_hrdv2.session.refinement import Update
     from napari_hrdv2.session.session import Session
     from napari_hrdv2.session.tasks.context import TaskContext
-    from napari_hrdv2.session.tasks.update import Update, UpdateRequest
 
 INTERVAL = "95 % confidence interval"
 
@@ -56,7 +57,7 @@ class Export:
     ----------
     content : ExportContent
     formats : tuple of ExportFormat
-    update : UpdateRequest or None
+    update : PipelineInput or None
         What brings the images up to date first.
     notes : tuple of str
         What is known already not to be written, one sentence each.
@@ -64,7 +65,7 @@ class Export:
 
     content: ExportContent
     formats: tuple[ExportFormat, ...]
-    update: UpdateRequest | None = None
+    update: PipelineInput | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -103,7 +104,12 @@ class Export:
         notes = list(self.notes)
         if self.update is None:
             return self.content, notes
-        done = {one.key: one for one in self.update.answer(context)}
+        done: dict[PlaneKey, ProcessedImage] = {}
+
+        def keep(one: ProcessedImage) -> None:
+            done[one.key] = one
+
+        self.update.answer(replace(context, partial=keep))
         images, failed = [], []
         for image in self.content.images:
             now = done.get(image.key)
@@ -182,7 +188,7 @@ def plan_export(
         seen = ", ".join(unknown) or "nothing"
         raise ValueError(f"formats: {seen} is not in {', '.join(known)}")
     entries = list(session.images.values()) if all_images else [session.current]
-    update = update_of(session, [one for one in entries if one is not None])
+    update = session.refinement.update_of(one for one in entries if one is not None)
     notes = [update.note] if all_images else []
     wanted = list(update.images)
     if not wanted and update.skipped:  # as it is, rather than nothing
@@ -235,7 +241,7 @@ def _images(session: Session, wanted: Sequence[ImageEntry]) -> list[ExportImage]
     found: list[ExportImage] = []
     for entry in [*trained, *(one for one in wanted if one not in trained)]:
         is_wanted, trains = entry in wanted, entry in trained
-        counted = entry.strokes if trains else None
+        counted = entry.counted if trains else None
         stem = _free_stem(entry, {image.stem for image in found})
         found.append(
             ExportImage(

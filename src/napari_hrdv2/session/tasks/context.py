@@ -1,7 +1,8 @@
-"""How long work is asked for, watched and stopped, in whatever thread it runs."""
+"""Long work in any thread: how it is run, watched and stopped."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class TaskContext:
-    """What work says to whoever waits for it, and hears from him.
+    """Progress, partial results and cancellation of a running task.
 
     Attributes
     ----------
@@ -41,45 +42,90 @@ class TaskContext:
     partial: Callable[[Any], None] = _ignore
     should_stop: ShouldStop = _never
 
-    def loading(self, done: int, total: int) -> None:
-        """Tell how much of a backbone is loaded; end that if it is not wanted."""
+    def stop_if_cancelled(self) -> None:
+        """Raise `Cancelled` if the answer is not wanted any more."""
         if self.should_stop():
             raise Cancelled
+
+    def loading(self, done: int, total: int) -> None:
+        """Report how much of a backbone is loaded; stop that if it is not wanted."""
+        self.stop_if_cancelled()
         self.progress("Loading weights", done, total)
 
 
-class Request(Protocol):
-    """A frozen snapshot of all that a piece of work reads: any thread may do it.
+class Snapshot(Protocol):
+    """A frozen copy of all that a task reads, so that any thread may run it.
 
-    Requests carry a number of the state that they were made from, which their answers
-    bring back: an answer that comes too late is dropped.
+    It carries a version of the state it was made from: late answers are dropped.
     """
 
     def answer(self, context: TaskContext) -> Any:
         """Do the work and return its result."""
 
 
+Task = Snapshot | Callable[[TaskContext], Any]
+
+
+def run(task: Task, context: TaskContext) -> Any:
+    """Return the answer of a task: a function of the context, or a snapshot."""
+    return task(context) if callable(task) else task.answer(context)
+
+
 def compute(
-    request: Request | Callable[[TaskContext], Any],
+    task: Task,
     *,
     progress: Progress = _ignore,
     partial: Callable[[Any], None] = _ignore,
     should_stop: ShouldStop = _never,
 ) -> Any:
-    """Return the answer to a request, or of a function of the context.
-
-    Parameters
-    ----------
-    request : Request or callable
-    progress, partial, should_stop : callable, optional
-        See `TaskContext`; called in the calling thread.
+    """Return the answer of a task, in the calling thread.
 
     Raises
     ------
     Cancelled
         If `should_stop` said so.
     ValueError, OSError
-        If the image, the settings or the labels do not allow it, in one sentence.
+        If the image, the options or the labels do not allow it, in one sentence.
     """
-    context = TaskContext(progress, partial, should_stop)
-    return request(context) if callable(request) else request.answer(context)
+    return run(task, TaskContext(progress, partial, should_stop))
+
+
+class TimeLeft:
+    """Tells the time left of one computation from its throughput so far."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._start = 0.0
+
+    def text(
+        self, stage: str, done: int, total: int, *, now: float | None = None
+    ) -> str:
+        """Return ``"about 12 s left"``, or "" while it is unknown.
+
+        A new stage (say, features after the download) starts a new clock.
+        """
+        now = time.monotonic() if now is None else now
+        if stage != self._stage:
+            self._stage, self._start = stage, now
+        elapsed = now - self._start
+        if done <= 0 or total <= 0 or elapsed <= 0.0:
+            return ""
+        return f"about {duration_text(elapsed * (total - done) / done)} left"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration in words: ``"8 s"``, ``"3 min"``, ``"2 h 5 min"``."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def bytes_text(count: float) -> str:
+    """Return a number of bytes in words: ``"88 MB"``, ``"1.4 GB"``."""
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    size, unit = (1e6, "MB") if count >= 5e5 else (1e3, "kB")
+    return f"{max(round(count / size), 1)} {unit}"

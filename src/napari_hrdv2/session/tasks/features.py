@@ -1,4 +1,4 @@
-"""From an image and options to features: request, work and answer."""
+"""From an image and options to features."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ class LoadedBackbone:
     device: str
     backbone: Backbone | JoinedBackbone
 
+    @classmethod
+    def load(cls, options: FeatureOptions, context: TaskContext) -> LoadedBackbone:
+        """Load the backbone that the options name."""
+        context.loading(0, 0)
+        backbone = options.load(context.loading)
+        return cls(options.backbone, options.weights, options.device, backbone)
+
     def serves(self, options: FeatureOptions) -> bool:
         """Whether loading for these options would give the same backbone."""
         return (self.name, self.weights, self.device) == (
@@ -38,7 +45,7 @@ class FeatureResult:
     """The features, what they were made with, and the backbone for the next request."""
 
     key: PlaneKey
-    generation: int
+    version: int
     features: Any
     options: FeatureOptions
     loaded: LoadedBackbone
@@ -48,12 +55,12 @@ class FeatureResult:
 class FeatureRequest:
     """Features of `image`, an (H, W) or (H, W, 3|4) array, are wanted.
 
-    `key` names the picture that it belongs to, `partition` the (H, W) regions that a
-    backbone with tokens of regions is to use in place of its own.
+    `key` names the image entry, `version` the request, `partition` the (H, W) regions
+    that a backbone with tokens of regions is to use in place of its own.
     """
 
     key: PlaneKey
-    generation: int
+    version: int
     image: NDArray[Any]
     options: FeatureOptions
     loaded: LoadedBackbone | None = None
@@ -65,13 +72,7 @@ class FeatureRequest:
 
         options, loaded = self.options, self.loaded
         if loaded is None or not loaded.serves(options):
-            context.loading(0, 0)
-            loaded = LoadedBackbone(
-                options.backbone,
-                options.weights,
-                options.device,
-                options.load(context.loading),
-            )
+            loaded = LoadedBackbone.load(options, context)
         features = compute_with(
             options,
             self.image,
@@ -80,4 +81,4 @@ class FeatureRequest:
             context.should_stop,
             partition=self.partition,
         )
-        return FeatureResult(self.key, self.generation, features, options, loaded)
+        return FeatureResult(self.key, self.version, features, options, loaded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.files import image_files
-from napari_hrdv2.session import TimeLeft
+from napari_hrdv2.session import PipelineInput, PipelineResult, ProcessedImage, TimeLeft
 from napari_hrdv2.session.batch.apply import (
     TABLE,
     Applied,
     ApplyRequest,
-    ApplyToPlanes,
-    PlaneDone,
-    PlaneToDo,
     jobs_for,
 )
 from napari_hrdv2.widgets.panels.parts import note, push_button, row, set_note
@@ -159,13 +158,13 @@ class ApplyPanel(QWidget):
             raise ValueError("image: it is no stack; choose a stack under Features")
         keys = [link.add_entry(link.image, i) for i in link.planes_of(link.image)]
         planes = [session.images[key] for key in keys]
-        request = ApplyToPlanes(
-            tuple(PlaneToDo(p.key, p.name, p.image, p.exclusion) for p in planes),
-            copy.copy(classifier),
-            session.classifier_fingerprint,
-            session.options_in_use.device,
-            session.options_in_use.weights,
+        made, parts = session.options_in_use, classifier.part_options
+        request = PipelineInput(
+            tuple(replace(plane.snapshot(), features=None) for plane in planes),
             session.refinement.settings,
+            classifier=copy.copy(classifier),
+            fingerprint=session.classifier_fingerprint,
+            options=FeatureOptions.of(parts, made.device, made.weights),
         )
         self._time_left, self._done, self._stale = TimeLeft(), 0, 0
         self._controller.side.submit(
@@ -228,16 +227,17 @@ class ApplyPanel(QWidget):
         set_note(self.note, text)
         self._session.say(text)
 
-    def _on_plane(self, done: PlaneDone) -> None:
+    def _on_plane(self, done: ProcessedImage) -> None:
         if done.result is None:
             return
-        if self._session.take_result(done):
+        if self._session.accept(done):
             self._done += 1
             self._controller.link.write_result(done.key)
         else:
             self._stale += 1
 
-    def _on_stack_finished(self, results: list[PlaneDone]) -> None:
+    def _on_stack_finished(self, answer: PipelineResult) -> None:
+        results = answer.images
         failed = [done.error for done in results if done.error]
         text = f"{self._done} of {len(results)} planes segmented."
         if self._stale:

@@ -179,10 +179,10 @@ class ClassTable(QWidget):
         """Return the pixels painted of each class on this picture, and on all."""
         total: Counter[int] = Counter()
         for entry in self._session.images.values():
-            if entry.strokes is not None:
-                total.update(entry.strokes.counts)
+            if entry.counted is not None:
+                total.update(entry.counted.counts)
         current = self._session.current
-        strokes = None if current is None else current.strokes
+        strokes = None if current is None else current.counted
         return {} if strokes is None else strokes.counts, total
 
     def _may_erase(self, class_id: int) -> bool:

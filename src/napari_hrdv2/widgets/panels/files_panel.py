@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from qtpy.QtWidgets import (
 from napari_hrdv2.session.project.format import SUFFIX
 from napari_hrdv2.session.project.snapshot import project_of
 from napari_hrdv2.session.project.store import save_project
-from napari_hrdv2.session.tasks.label_import import ImportRequest, strokes_with
+from napari_hrdv2.session.tasks.files import read_labels, scribbles_with
 from napari_hrdv2.widgets.panels.export_box import ExportBox
 from napari_hrdv2.widgets.panels.parts import combo_box, push_button, row
 from napari_hrdv2.widgets.viewer import layers as make
@@ -110,12 +111,13 @@ class FilesPanel(QWidget):
             self._controller.report(error)
             return
         name = current.source or current.name
-        request = ImportRequest(Path(path), current.key, current.shape, name)
+        key, shape = current.key, current.shape
+        request = partial(read_labels, path=Path(path), shape=shape, image_name=name)
 
         def hear(found: ImportedLabels) -> None:
             about = {"names": found.classes.names, "colors": found.classes.colors}
             self._controller.attempt(
-                self._paint, request.key, found.labels, found.note, **about
+                self._paint, key, found.labels, found.note, **about
             )
 
         self._controller.side.submit("import", request, hear)
@@ -142,7 +144,8 @@ class FilesPanel(QWidget):
         if key not in self._session.images:
             raise ValueError("labels: their image is no longer open")
         self._controller.link.flush()
-        strokes = strokes_with(self._session, key, labels, **about)
+        session = self._session
+        strokes = scribbles_with(session.images, session.classes, key, labels, **about)
         write_strokes(self._controller, key, strokes)
         self._controller.train()
         self._session.say(f"{told} Undo brings the former strokes back.")

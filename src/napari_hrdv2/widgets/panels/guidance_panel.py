@@ -62,8 +62,8 @@ class GuidancePanel(QWidget):
         guidance, place = self._session.guidance, self._guide.place
         text = ""
         if place is not None:
-            number = guidance.places.index(place) + 1
-            text = f"{number} of {len(guidance.places)}: {place.reason}"
+            number = guidance.uncertain_regions.index(place) + 1
+            text = f"{number} of {len(guidance.uncertain_regions)}: {place.reason}"
         set_note(self.place, text)
         self._show_suspects()
         if not guidance.has_checked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSignalBlocker, Qt
@@ -21,8 +22,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.session.planes import AXIS_NAMES
-from napari_hrdv2.session.tasks.image_files import OpenRequest
-from napari_hrdv2.session.tasks.validation import validation_request
+from napari_hrdv2.session.tasks.files import open_images
 from napari_hrdv2.widgets.panels.parts import (
     combo_box,
     note,
@@ -34,8 +34,8 @@ from napari_hrdv2.widgets.panels.parts import (
 if TYPE_CHECKING:
     from napari_hrdv2.session import ImageEntry
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks.image_files import OpenedImage
-    from napari_hrdv2.session.tasks.validation import ValidationResult
+    from napari_hrdv2.session.tasks.files import OpenedImage
+    from napari_hrdv2.session.tasks.guidance import ValidationResult
     from napari_hrdv2.widgets.controller import Controller
 
 _COLUMNS = ("Image", "Painted", "Features", "mIoU")
@@ -171,7 +171,7 @@ class ImagesPanel(QWidget):
         return rows
 
     def _row_of(self, entry: ImageEntry) -> _Row:
-        counts = {} if entry.strokes is None else entry.strokes.counts
+        counts = {} if entry.counted is None else entry.counted.counts
         names = self._session.classes
         detail = ", ".join(
             f"{names[i].name if i in names else i}: {count} px"
@@ -262,7 +262,7 @@ class ImagesPanel(QWidget):
         """Read micrographs, each of which becomes a layer when it is there."""
         self._controller.side.submit(
             _OPENING,
-            OpenRequest(tuple(paths)),
+            partial(open_images, paths=tuple(paths)),
             self._on_opened,
             hear_part=self._on_file,
         )
@@ -285,7 +285,7 @@ class ImagesPanel(QWidget):
         self._controller.attempt(self._submit_score)
 
     def _submit_score(self) -> None:
-        request = validation_request(self._session)
+        request = self._session.guidance.validation_request()
         self._scored = self._signatures()
         set_note(self.summary, "")
         self._controller.side.submit(_SCORING, request, self._on_scored)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Labels
 
-    from napari_hrdv2.session.inspection import Attention, Regions
+    from napari_hrdv2.session.tasks.guidance import Attention, Regions
     from napari_hrdv2.widgets.controller import Controller
 
 _ATTENTION, _REGIONS = _JOBS = ("attention", "regions")  # as the side work calls them

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_hrdv2.core.measure import write_fractions_csv
+from napari_hrdv2.session.measurement import Scope
 from napari_hrdv2.widgets.panels.particle_part import ParticlePart, ask_for_path
 from napari_hrdv2.widgets.panels.parts import (
     note,
@@ -23,15 +24,13 @@ from napari_hrdv2.widgets.panels.parts import (
     set_note,
     swatch,
 )
-from napari_hrdv2.widgets.panels.refine_panel import JOB as REFINING
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QShowEvent
+    from qtpy.QtGui import QHideEvent, QShowEvent
 
     from napari_hrdv2.core.measure import Fractions, PhaseFraction
     from napari_hrdv2.widgets.controller import Controller
 
-JOB = "fractions"  # what the side work calls it
 TOGETHER = "all images"
 _FRAME = 4  # pixels around the rows
 
@@ -63,7 +62,6 @@ class FractionPart(QWidget):
         super().__init__()
         self._controller, self._session = controller, controller.session
         self._measuring = controller.session.measurement
-        self._was_refining = self._is_owed = False
         self.rows = QTreeWidget(objectName="fraction_rows")
         self.rows.setRootIsDecorated(False)
         self.rows.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)
@@ -78,7 +76,7 @@ class FractionPart(QWidget):
         self.every.setToolTip(
             "Also the fractions in all images that have a result, weighted by area"
         )
-        self.every.toggled.connect(self.ask)
+        self.every.toggled.connect(self.set_scope)
         self.save = push_button(
             "Save CSV…",
             "save_fractions",
@@ -93,26 +91,14 @@ class FractionPart(QWidget):
         layout.addWidget(self.rows)
         layout.addWidget(self.note)
         layout.addLayout(row(self.every, self.save))
-        self._measuring.changed.connect(self._on_measured)
+        self._measuring.changed.connect(self.show_fractions)
         self._session.classes_changed.connect(self.show_fractions)
-        controller.side.changed.connect(self._on_work)
-        controller.closing.connect(self._close)
         self.show_fractions()
 
-    def ask(self) -> None:
-        """Measure what is shown, if anybody looks at it."""
-        if not self.isVisible():
-            return
-        side = self._controller.side
-        self._is_owed = self._session.refinement.is_pending and side.has(REFINING)
-        if self._is_owed:
-            return
-        try:
-            request = self._measuring.fractions_request(every=self.every.isChecked())
-        except ValueError:
-            self._controller.side.cancel(JOB)
-            return
-        self._controller.side.submit(JOB, request, self._measuring.accept)
+    def set_scope(self) -> None:
+        """Have measured what is looked at, from now on."""
+        scope = Scope.EVERY if self.every.isChecked() else Scope.CURRENT
+        self._measuring.set_scope(scope if self.isVisible() else Scope.NONE)
 
     def show_fractions(self) -> None:
         """Show what was measured; the last numbers stay until the next are there."""
@@ -140,8 +126,12 @@ class FractionPart(QWidget):
     def showEvent(self, event: QShowEvent) -> None:
         """Measure when the part is unfolded."""
         super().showEvent(event)
-        if self._measuring.measured is None:
-            self.ask()
+        self.set_scope()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Measure no more when nobody looks."""
+        super().hideEvent(event)
+        self.set_scope()
 
     def _item(
         self, one: PhaseFraction, here: Fractions, other: PhaseFraction, all_: Fractions
@@ -155,23 +145,6 @@ class FractionPart(QWidget):
         item.setToolTip(1, _how(one, here))
         item.setToolTip(2, _how(other, all_))
         return item
-
-    def _on_measured(self) -> None:
-        self.show_fractions()
-        if self._measuring.measured is not None:
-            return
-        if self._session.refinement.is_pending:  # its result is measured instead
-            self._is_owed = True
-            self._controller.side.cancel(JOB)
-        else:
-            self.ask()
-
-    def _on_work(self) -> None:
-        """Measure the result as it is if it was not refined after all."""
-        side = self._controller.side
-        was, self._was_refining = self._was_refining, side.has(REFINING)
-        if was and not self._was_refining and self._is_owed:
-            self.ask()
 
     def _on_clicked(self, item: QTreeWidgetItem, column: int) -> None:
         self._session.say(item.toolTip(column))
@@ -196,9 +169,6 @@ class FractionPart(QWidget):
         if done:
             self._session.say(f"Fractions saved to {path}.")
         return done
-
-    def _close(self) -> None:
-        self._measuring.changed.disconnect(self._on_measured)
 
 
 def fraction_text(phase: PhaseFraction) -> str:

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.core.postprocess.refinement import SMOOTHINGS, Refinement
+from napari_hrdv2.session import Stage
 from napari_hrdv2.widgets.panels.parts import (
     combo_box,
     note,
@@ -29,7 +30,6 @@ from napari_hrdv2.widgets.panels.parts import (
 if TYPE_CHECKING:
     from napari_hrdv2.widgets.controller import Controller
 
-JOB = "refine"  # what the side work calls it
 REST_TIME = 250  # milliseconds: values that are passed on the way are no change
 _NARROW = 78  # pixels: two with their texts must fit side by side
 _NAMES = {
@@ -40,7 +40,7 @@ _NAMES = {
 
 
 class RefinePanel(QWidget):
-    """Shows how results are refined, and asks for it as soon as there is one."""
+    """Shows how results are refined, and lets the user change that."""
 
     def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -55,20 +55,11 @@ class RefinePanel(QWidget):
         self._make_controls()
         self._lay_out()
         self._make_keys()
-        self._refining.changed.connect(self._on_settings)
-        self._session.segmentation_changed.connect(self.ask)
-        controller.side.changed.connect(self.show_work)
+        self._refining.changed.connect(self.show_settings)
+        self._session.segmentation_changed.connect(self.show_work)
+        self._session.live.stage_changed.connect(self.show_work)
         controller.closing.connect(self._close)
         self.show_settings()
-
-    def ask(self) -> None:
-        """Have the result refined, if it is there and not as it should be."""
-        link, side = self._controller.link, self._controller.side
-        request = self._refining.request(visible=link.visible_region())
-        if request is None:
-            side.cancel(JOB)
-        else:
-            side.submit(JOB, request, self._refining.accept, hear_part=link.show_part)
 
     def show_settings(self) -> None:
         """Show the settings, and what can be undone."""
@@ -87,7 +78,7 @@ class RefinePanel(QWidget):
 
     def show_work(self) -> None:
         """Show whether the result is being refined."""
-        is_busy = self._controller.side.kind == JOB
+        is_busy = self._session.live.stage is Stage.REFINEMENT
         self.cancel.setVisible(is_busy)
         text = ""
         if is_busy:
@@ -160,7 +151,10 @@ class RefinePanel(QWidget):
         self.state = note("refining")
         self.state.setToolTip("What happens to the result")
         self.cancel = push_button(
-            "Cancel", "cancel_refining", "Keep the result as it is", self._on_cancel
+            "Cancel",
+            "cancel_refining",
+            "Keep the result as it is",
+            self._controller.cancel_refinement,
         )
 
     def _lay_out(self) -> None:
@@ -234,16 +228,8 @@ class RefinePanel(QWidget):
         self._rest.cancel()
         self._refining.change(smoothing="none", min_object=0, fill_holes=0)
 
-    def _on_cancel(self) -> None:
-        self._controller.side.cancel(JOB)
-
-    def _on_settings(self) -> None:
-        self.show_settings()
-        self.ask()
-
     def _close(self) -> None:
         self._rest.cancel()
-        self._refining.changed.disconnect(self._on_settings)
 
 
 def _spin_box(name: str, tool_tip: str, low: int, high: int, suffix: str) -> QSpinBox:

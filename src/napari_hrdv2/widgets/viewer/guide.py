@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.guidance import LabelIssue, UncertainRegion
-    from napari_hrdv2.session.guidance import LabelIssues, UncertainRegions
+    from napari_hrdv2.session.tasks.guidance import LabelIssues, UncertainRegions
     from napari_hrdv2.widgets.controller import Controller
 
 MARKS = "Suspicious strokes"
@@ -140,7 +140,7 @@ class Guide(QObject):
 
     def _on_changed(self) -> None:
         guidance = self._session.guidance
-        if self.place not in guidance.places:
+        if self.place not in guidance.uncertain_regions:
             self.place = None
         if not any(self.chosen is label_issue for label_issue in guidance.label_issues):
             self.chosen = None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import napari.components
     from numpy.typing import NDArray
 
-    from napari_hrdv2.session.inspection import Attention, Regions
+    from napari_hrdv2.session.tasks.guidance import Attention, Regions
     from napari_hrdv2.widgets.viewer.link import LayerSync
     from napari_hrdv2.widgets.viewer.planes import Index
 

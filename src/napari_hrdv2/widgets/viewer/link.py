@@ -9,7 +9,6 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import Signal
 from superqt.utils import QSignalDebouncer
 
-from napari_hrdv2.session.next_step import next_step
 from napari_hrdv2.session.planes import PlaneKey, neighbours
 from napari_hrdv2.widgets.viewer import layers as make
 from napari_hrdv2.widgets.viewer import planes
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     import napari.components
     from numpy.typing import ArrayLike
 
-    from napari_hrdv2.session import PartialResult, Session
+    from napari_hrdv2.session import Preview, Session
     from napari_hrdv2.widgets.viewer.planes import Index
 
 SCROLL_TIME = 100  # milliseconds for which a slider rests before its plane is taken
@@ -194,13 +193,13 @@ class LayerSync(ImageLayerIndex):
             self.strokes_changed.emit()
         return layer
 
-    def show_part(self, part: PartialResult) -> None:
+    def show_part(self, part: Preview) -> None:
         """Show a part of a result that is there before the rest."""
         current, layer = self._session.current, self.segmentation
         if current is None or layer is None or part.key != current.key:
             return
         if self._fits(layer):
-            layer.data[(*self.index, *part.region)] = part.segmentation
+            layer.data[(*self.index, *part.window)] = part.labels
             layer.refresh()
 
     def close(self) -> None:
@@ -278,7 +277,7 @@ class LayerSync(ImageLayerIndex):
         index, scrolled = planes.shown(self._viewer, image), bool(self._session.current)
         if index == self.index and scrolled:
             if former:
-                self._session.say(next_step(self._session))
+                self._session.say(self._session.next_step())
             return
         for axis, (now, before) in enumerate(zip(index, self.index, strict=False)):
             if now != before:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import napari.components
     from numpy.typing import NDArray
 
-    from napari_hrdv2.session.guidance import UncertaintyMap
+    from napari_hrdv2.session.tasks.guidance import UncertaintyMap
     from napari_hrdv2.widgets.controller import Controller
 
 RESULT, PROBABILITY, UNCERTAINTY = VIEWS = ("result", "probability", "uncertainty")

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_hrdv2.widgets.workers.worker import JobRunner
+
+if TYPE_CHECKING:
+    from napari_hrdv2.session import Task
 
 Hear = Callable[[Any], None]
 
 
 @dataclass(frozen=True)
 class _Work:
-    """A request, and who hears what becomes of it."""
+    """A task, and who hears what becomes of it."""
 
     kind: str
-    request: Any
+    task: Task
     hear: Hear
     hear_part: Hear
     hear_failure: Hear | None
 
 
 class SideWork(QObject):
-    """Answers requests of several kinds in one worker thread.
+    """Runs tasks of several kinds in one worker thread.
 
     Parameters
     ----------
@@ -65,19 +68,19 @@ class SideWork(QObject):
     def submit(
         self,
         kind: str,
-        request: Any,
+        task: Task,
         hear: Hear,
         *,
         hear_part: Hear = lambda part: None,
         hear_failure: Hear | None = None,
     ) -> None:
-        """Ask for work; an older request of the same kind is given up.
+        """Ask for work; an older task of the same kind is given up.
 
         Parameters
         ----------
         kind : str
-        request : Request
-            See `session.talk`.
+        task : Task
+            See `session.tasks.context`.
         hear : callable
             Called with the answer, in the main thread; not after `cancel`.
         hear_part : callable, optional
@@ -86,7 +89,7 @@ class SideWork(QObject):
             Called with what went wrong, instead of its being reported.
         """
         self._waiting.pop(kind, None)
-        self._waiting[kind] = _Work(kind, request, hear, hear_part, hear_failure)
+        self._waiting[kind] = _Work(kind, task, hear, hear_part, hear_failure)
         if self.kind == kind:
             self._jobs.cancel()
         self._advance()
@@ -108,7 +111,7 @@ class SideWork(QObject):
     def _advance(self) -> None:
         if self._running is None and self._waiting:
             self._running = self._waiting.pop(next(iter(self._waiting)))
-            self._jobs.start(self._running.request)
+            self._jobs.start(self._running.task)
 
     def _finish(self, hear: Hear | None, told: Any) -> None:
         """Tell how the work ended, and go on with the next whatever comes of it."""

@@ -13,7 +13,7 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.session import compute
+from napari_hrdv2.session import Task, compute
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +24,10 @@ EXIT_TIMEOUT = 10.0  # the same for the process, when no window is there any mor
 
 
 class _Job:
-    """A request on its way, as both threads see it."""
+    """A task on its way, as both threads see it."""
 
-    def __init__(self, request: Any) -> None:
-        self.request = request
+    def __init__(self, task: Task) -> None:
+        self.request = task
         self.stop = threading.Event()
         self.ended = threading.Event()
         self._lock = threading.Lock()
@@ -46,10 +46,10 @@ class _Job:
 
 
 class JobRunner(QObject):
-    """Answers requests of the session in a worker thread, one after the other.
+    """A lane: runs tasks of the session in a worker thread, one after the other.
 
-    The signals are emitted in the thread that made the runner. After `close` none
-    comes any more, even if the thread goes on.
+    The signals are emitted in the thread that made the lane. After `close` none comes
+    any more, even if the thread goes on.
     """
 
     progressed = Signal(str, int, int)
@@ -64,20 +64,21 @@ class JobRunner(QObject):
     def __init__(self) -> None:
         super().__init__()
         self._job: _Job | None = None
+        self._abandoned: threading.Event | None = None  # set when its thread ends
         self._advanced.connect(self._on_advanced)
         self._partly_answered.connect(self._on_partly_answered)
         self._answered.connect(self._on_answered)
 
     @property
     def request(self) -> Any:
-        """The request that is being worked on, or None."""
+        """The task that is being run, or None."""
         return None if self._job is None else self._job.request
 
-    def start(self, request: Any) -> None:
-        """Begin to answer a request; there must be none in work."""
+    def start(self, task: Task) -> None:
+        """Begin to run a task; there must be none running."""
         if self._job is not None:
             raise RuntimeError("a computation is running already")
-        self._job = _Job(request)
+        self._job = _Job(task)
         threading.Thread(
             target=_work,
             args=(
@@ -94,6 +95,17 @@ class JobRunner(QObject):
         """Ask the computation to stop; `cancelled` follows when it has."""
         if self._job is not None:
             self._job.stop.set()
+
+    def abandon(self) -> bool:
+        """Stop at once: the thread ends by itself, beside the next task.
+
+        Return False, having done nothing, while the last one does so already.
+        """
+        if self._abandoned is not None and not self._abandoned.is_set():
+            return False
+        self._abandoned = None if self._job is None else self._job.ended
+        self.close(0)
+        return True
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> bool:
         """Stop for good; return whether the thread has ended within the timeout."""

@@ -1,0 +1,171 @@
+"""What the pipeline is to do next for the current image, and its answers."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from psygnal import Signal
+
+from napari_hrdv2.core.features.options import absolute_range
+from napari_hrdv2.session.measurement import Measurement, Scope
+from napari_hrdv2.session.pipeline import PipelineInput, PipelineResult, ProcessedImage
+from napari_hrdv2.session.snapshots import Result, Stage, Window
+
+if TYPE_CHECKING:
+    from napari_hrdv2.session.classes import Classes
+    from napari_hrdv2.session.classifier import ClassifierState
+    from napari_hrdv2.session.features import FeatureStore
+    from napari_hrdv2.session.images import Images
+    from napari_hrdv2.session.refinement import RefinementState
+    from napari_hrdv2.session.status import Status
+    from napari_hrdv2.session.tasks.features import FeatureResult
+
+logger = logging.getLogger(__name__)
+
+
+class LivePipeline:
+    """From scribbles to fractions of the current image: requests, stages, answers.
+
+    Attributes
+    ----------
+    stage : Stage or None
+        Which is being computed.
+    """
+
+    stage_changed: ClassVar[Signal] = Signal(object)
+
+    def __init__(
+        self,
+        images: Images,
+        classes: Classes,
+        features: FeatureStore,
+        classifier: ClassifierState,
+        refinement: RefinementState,
+        measurement: Measurement,
+        status: Status,
+    ) -> None:
+        self._images, self._classes, self._features = images, classes, features
+        self._classifier, self._status = classifier, status
+        self._refinement, self._measurement = refinement, measurement
+        self.stage: Stage | None = None
+        self._stages: tuple[Stage, ...] = ()
+
+    def train_request(
+        self, *, force: bool, visible: Window | None, until: Stage
+    ) -> PipelineInput | None:
+        """Return what to fit and segment, or None; see `Session.train_request`."""
+        state, current = self._classifier, self._images.current
+        was_loaded = state.is_loaded
+        painted, usable = self._images.painted(), self._images.usable()
+        has_features = current is not None and current.features is not None
+        if not has_features and len({i for p in painted for i in p.class_ids}) > 1:
+            state.drop_answers()  # the fit is of other images, and stays
+            self._status.say_next_step()
+            return None
+        if current is not None and state.can_train(painted, usable, force=force):
+            request = state.request(usable, current, force=force, visible=visible)
+        else:
+            request = state.request_as_loaded(current, visible=visible)
+            self._follow_classifier(was_loaded)
+            if request is None:
+                self.clear_result()
+                self._status.say_next_step()
+        return request and replace(
+            request,
+            until=until,
+            refinement=self._refinement.settings,
+            classes=tuple(self._classes),
+        )
+
+    def result_request(
+        self, *, visible: Window | None = None, refines: bool = True
+    ) -> PipelineInput | None:
+        """Return what there is to refine, if it `refines`, and to measure, or None."""
+        measurement = self._measurement
+        request = self._refinement.request(visible=visible) if refines else None
+        if request is not None:
+            classes = tuple(self._classes)
+            return replace(request, until=self.wanted_stage, classes=classes)
+        if not measurement.is_owed:
+            return None
+        try:
+            return measurement.fractions_request(every=measurement.scope is Scope.EVERY)
+        except ValueError:
+            return None
+
+    @property
+    def wanted_stage(self) -> Stage:
+        """How far the current image is to come after a scribble."""
+        is_measured = self._measurement.scope is Scope.CURRENT
+        return Stage.MEASUREMENT if is_measured else Stage.REFINEMENT
+
+    def begin(self, request: PipelineInput | None) -> None:
+        """Note that a request is being computed, or that none is any more."""
+        self._stages = () if request is None else request.stages
+        self._follow_stage(None)
+
+    def accept(self, answer: ProcessedImage | PipelineResult) -> bool:
+        """Take an answer over; return False, and change nothing, if it is too old."""
+        if isinstance(answer, ProcessedImage):
+            return self._accept_image(answer)
+        taken = [self._accept_image(one) for one in answer.images]
+        if answer.measured is not None:
+            return self._measurement.accept(answer)
+        return bool(taken) and all(taken)
+
+    def accept_features(self, result: FeatureResult) -> bool:
+        """Take features over; return False if they are not wanted any more."""
+        entry = self._features.accept(result)
+        if entry is None:
+            return False
+        self._classifier.drop_answers()
+        if entry is self._images.current:
+            self._images.features_changed.emit()
+            self._images.segmentation_changed.emit()
+            self._status.say(f"Features are ready. {self._status.next_step()}")
+        return True
+
+    def clear_result(self) -> None:
+        """Show no result where nothing supports one."""
+        state, entry = self._classifier, self._images.current
+        if not state.is_loaded:
+            state.give_up_fit()
+        if entry is None or entry.result is None or not entry.is_segmented:
+            return
+        if state.is_as_loaded(entry) and not state.mismatch(entry):
+            return
+        entry.result = Result(np.zeros_like(entry.result.labels), {}, b"")
+        self._images.segmentation_changed.emit()
+
+    def _accept_image(self, done: ProcessedImage) -> bool:
+        entry, was_loaded = self._images.get(done.key), self._classifier.is_loaded
+        former = None if entry is None or entry.result is None else entry.result.labels
+        if entry is self._images.current:
+            self._follow_stage(done.stage)
+        if not self._refinement.accept(done):
+            logger.debug("dropped a segmentation that came too late")
+            return False
+        self._follow_classifier(was_loaded)
+        if done.version and done.result and done.result.labels is not former:
+            self._status.say_next_step()
+        return True
+
+    def _follow_stage(self, done: Stage | None) -> None:
+        """Say which stage comes next after one that is done."""
+        todo = [stage for stage in self._stages if done is None or stage > done]
+        stage = todo[0] if todo else None
+        if stage != self.stage:
+            self.stage = stage
+            self.stage_changed.emit(stage)
+
+    def _follow_classifier(self, was_loaded: bool) -> None:
+        """Take over the grey levels of a loaded classifier, while it is in force."""
+        state = self._classifier
+        if state.is_loaded == was_loaded or state.classifier is None:
+            return
+        parts = state.classifier.part_options if state.is_loaded else ()
+        levels = absolute_range(parts)
+        self._features.set_options(replace(self._features.options, value_range=levels))

@@ -1,0 +1,394 @@
+"""The one way from scribbles to phase fractions: fit, predict, refine, measure.
+
+A frozen `PipelineInput` is run up to a `Stage` in any thread. Live painting, stacks,
+folders of files, exports and the command line all come through `process_image`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_hrdv2.core.errors import EXPECTED, explained
+from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
+from napari_hrdv2.session.planes import Plane, PlaneKey
+from napari_hrdv2.session.snapshots import (
+    FeatureSource,
+    ImageSnapshot,
+    Preview,
+    Result,
+    Stage,
+    TrainingImage,
+    Window,
+    label_fractions,
+)
+from napari_hrdv2.session.tasks.context import TaskContext
+from napari_hrdv2.session.tasks.measurement import Measured
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.options import FeatureOptions
+    from napari_hrdv2.core.measure import Fractions
+
+# A scribble is answered at once rather than to the last digit; about 99 % of pixels
+# come out as after a full fit, where classes are hard to tell apart.
+LIVE_TOLERANCE = 1e-4
+
+# Pixels; a smaller image is there at once, or soon, as a whole.
+_PREVIEWED, _REFINED_IN_TWO_STEPS = 2**21, 2**22
+_WHOLE = slice(None), slice(None)
+
+
+@dataclass(frozen=True, eq=False)
+class PipelineInput:
+    """A snapshot of all that the pipeline reads.
+
+    Attributes
+    ----------
+    refinement : Refinement or None
+        None leaves results as they are.
+    training : tuple of TrainingImage
+        What to fit; empty to use `classifier` as it is, else the fit starts from it.
+    fingerprint : bytes
+        Of the scribbles that the answer belongs to.
+    shown : PlaneKey or None
+        The target whose stages are partial answers one by one, and whose errors are
+        raised. Of the others errors are collected.
+    visible : tuple of two slices, optional
+        What is on the screen, to be answered first in a large image.
+    version : int
+        Of the scribbles; 0 where the classifier is that in force.
+    options : FeatureOptions or None
+        How features are made of targets that have none.
+    classes : tuple of int
+        The order of the phases that are measured.
+    apart : frozenset of PlaneKey
+        Targets that are measured, but not together with the others.
+    note : str
+        What to mind about the measurement.
+    """
+
+    targets: tuple[ImageSnapshot, ...]
+    refinement: Refinement | None = None
+    until: Stage = Stage.REFINEMENT
+    training: tuple[TrainingImage, ...] = ()
+    classifier: PixelClassifier | None = None
+    fingerprint: bytes = b""
+    shown: PlaneKey | None = None
+    visible: Window | None = None
+    version: int = 0
+    options: FeatureOptions | None = None
+    classes: tuple[int, ...] = ()
+    apart: frozenset[PlaneKey] = frozenset()
+    note: str = ""
+
+    @property
+    def key(self) -> PlaneKey | None:
+        """Of the image that it is for, if of one in particular."""
+        return self.shown
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What there is to do, in this order."""
+        todo = [one for one in self.targets if not one.is_final]
+        refines = any(_is_to_refine(one.result, self.refinement) for one in todo)
+        needed = {
+            Stage.CLASSIFIER: bool(self.training),
+            Stage.SEGMENTATION: any(one.result is None for one in todo),
+            Stage.REFINEMENT: refines,
+            Stage.MEASUREMENT: True,
+        }
+        return tuple(s for s in Stage if s <= self.until and needed[s])
+
+    def answer(self, context: TaskContext) -> PipelineResult:
+        """Run the pipeline."""
+        return run_pipeline(self, context)
+
+
+@dataclass(frozen=True, eq=False)
+class ProcessedImage:
+    """An image after a stage, or the error why there is nothing of it.
+
+    `snapshot` is what it was made from, `version` that of the `PipelineInput`.
+    """
+
+    snapshot: ImageSnapshot
+    stage: Stage = Stage.CLASSIFIER
+    result: Result | None = None
+    error: str = ""
+    version: int = 0
+
+    @property
+    def key(self) -> PlaneKey:
+        """Of the image."""
+        return self.snapshot.key
+
+
+@dataclass(frozen=True, eq=False)
+class PipelineResult:
+    """What became of a `PipelineInput`, in the order of its targets.
+
+    The results are there of the shown image and of what was measured; others were
+    partial answers and are not kept.
+    """
+
+    images: tuple[ProcessedImage, ...]
+    classifier: PixelClassifier | None = None
+    measured: Measured | None = None
+
+
+def run_pipeline(given: PipelineInput, context: TaskContext) -> PipelineResult:
+    """Return what becomes of the targets when they are brought up to a stage."""
+    given = replace(given, classifier=_fitted(given, context), training=())
+    source = FeatureSource.load(given.options, context) if given.options else None
+    done = []
+    for number, target in enumerate(given.targets if given.until else ()):
+        if target.result is None and target.key != given.shown:
+            context.progress(f"Segmenting {target.name}", number, len(given.targets))
+        context.stop_if_cancelled()
+        done.append(_processed(target, given, context, source))
+    is_measured = given.until == Stage.MEASUREMENT
+    measured = _measured(given, done, context) if is_measured else None
+    return PipelineResult(tuple(done), given.classifier, measured)
+
+
+def process_image(
+    snapshot: ImageSnapshot,
+    classifier: PixelClassifier | None,
+    refinement: Refinement | None = None,
+    until: Stage = Stage.REFINEMENT,
+    context: TaskContext = TaskContext(),  # noqa: B008 - frozen
+    *,
+    source: FeatureSource | None = None,
+) -> Result:
+    """Return the segmentation of one image: predicted, excluded, refined, counted.
+
+    Raises
+    ------
+    Cancelled
+        If ``context.should_stop()`` said so.
+    """
+    given = PipelineInput((snapshot,), refinement, until, classifier=classifier)
+    return list(_stages(snapshot, given, context, source))[-1][1]
+
+
+def refine_labels(
+    result: Result,
+    snapshot: ImageSnapshot,
+    refinement: Refinement,
+    context: TaskContext,
+    *,
+    window: Window = _WHOLE,
+) -> NDArray[np.integer[Any]]:
+    """Return a segmentation smoothed and cleaned, in a window as if it were alone."""
+    exclusion = None if snapshot.exclusion is None else snapshot.exclusion[window]
+    if not refinement.smooths:
+        return clean(
+            result.labels[window],
+            refinement.min_object,
+            refinement.fill_holes,
+            exclusion=exclusion,
+            should_stop=context.should_stop,
+        )
+    classifier = result.classifier
+    assert classifier is not None
+    return refine(
+        classifier.predict_proba(
+            snapshot.features, region=window, should_stop=context.should_stop
+        ),
+        np.asarray(snapshot.image)[window],
+        classifier.classes,
+        refinement,
+        exclusion=exclusion,
+        should_stop=context.should_stop,
+    )
+
+
+def _fitted(given: PipelineInput, context: TaskContext) -> PixelClassifier | None:
+    """Return the classifier of the training images, or the one that is there."""
+    if not given.training:
+        return given.classifier
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+
+    # A copy, so that the classifier in use never changes under its owner.
+    classifier = copy.copy(given.classifier) or PixelClassifier(
+        tolerance=LIVE_TOLERANCE
+    )
+    return classifier.fit(
+        [one.features for one in given.training],
+        [one.labels for one in given.training],
+        exclusion=[one.exclusion for one in given.training],
+        should_stop=context.should_stop,
+    )
+
+
+def _processed(
+    target: ImageSnapshot,
+    given: PipelineInput,
+    context: TaskContext,
+    source: FeatureSource | None,
+) -> ProcessedImage:
+    """Return one target after its last stage; hand over what is new of it."""
+    is_shown = target.key == given.shown
+    done = ProcessedImage(target, given.until, target.result, version=given.version)
+    try:
+        for stage, result in _stages(target, given, context, source):
+            done = replace(done, stage=stage, result=result)
+            if is_shown and result is not target.result:
+                context.partial(done)
+    except EXPECTED as error:
+        if is_shown:
+            raise
+        text = f"{target.name}: {explained(error)}"
+        done = replace(done, result=None, error=text)
+    finally:
+        reads = source is not None or (given.refinement and given.refinement.smooths)
+        if isinstance(target.image, Plane) and reads and not is_shown:
+            target.image.forget()  # all planes of a stack may not fit into memory
+    if is_shown or given.until == Stage.MEASUREMENT:
+        return done
+    context.partial(done)
+    bare = ImageSnapshot(target.key, None, target.name)
+    return replace(done, snapshot=bare, result=None)
+
+
+def _stages(
+    snapshot: ImageSnapshot,
+    given: PipelineInput,
+    context: TaskContext,
+    source: FeatureSource | None,
+) -> Iterator[tuple[Stage, Result]]:
+    """Yield the result after each stage."""
+    if snapshot.features is None and source is not None:
+        snapshot = source.with_features(snapshot, context)
+    visible = given.visible if snapshot.key == given.shown else None
+    result = snapshot.result or _segmented(snapshot, given, context, visible)
+    yield Stage.SEGMENTATION, result
+    refinement = None if snapshot.is_final else given.refinement
+    if given.until >= Stage.REFINEMENT and _is_to_refine(result, refinement):
+        assert refinement is not None
+        result = replace(result, classifier=result.classifier or given.classifier)
+        yield Stage.REFINEMENT, _refined(result, snapshot, refinement, context, visible)
+
+
+def _segmented(
+    snapshot: ImageSnapshot,
+    given: PipelineInput,
+    context: TaskContext,
+    visible: Window | None,
+) -> Result:
+    classifier = given.classifier
+    assert classifier is not None
+
+    def predict(window: Window) -> NDArray[np.integer[Any]]:
+        labels = classifier.predict(
+            snapshot.features, region=window, should_stop=context.should_stop
+        )
+        if snapshot.exclusion is not None:
+            labels[snapshot.exclusion[window]] = 0
+        return labels
+
+    _, height, width = snapshot.features.shape
+    if visible is not None and height * width > _PREVIEWED:
+        context.partial(Preview(snapshot.key, visible, predict(visible)))
+    labels = predict(_WHOLE)
+    fractions = label_fractions(labels, snapshot.exclusion, classifier)
+    return Result(labels, fractions, given.fingerprint, classifier=classifier)
+
+
+def _is_to_refine(result: Result | None, refinement: Refinement | None) -> bool:
+    if refinement is None or result is None:
+        return refinement is not None and not refinement.is_off
+    return not result.is_refined_by(refinement)
+
+
+def _refined(
+    result: Result,
+    snapshot: ImageSnapshot,
+    refinement: Refinement,
+    context: TaskContext,
+    visible: Window | None,
+) -> Result:
+    if refinement.is_off:
+        return result.unrefined(snapshot.exclusion)
+    is_large = result.labels.size > _REFINED_IN_TWO_STEPS
+    if visible is not None and is_large and refinement.smooths:
+        context.partial(_preview(result, snapshot, refinement, context, visible))
+    labels = refine_labels(result, snapshot, refinement, context)
+    by = result.classifier if refinement.smooths else None
+    fractions = label_fractions(labels, snapshot.exclusion, by)
+    return replace(result, refined=labels, refinement=refinement, fractions=fractions)
+
+
+def _preview(
+    result: Result,
+    snapshot: ImageSnapshot,
+    refinement: Refinement,
+    context: TaskContext,
+    visible: Window,
+) -> Preview:
+    """Smooth what is on the screen; objects may be cut off, so none are removed."""
+    margin = 2 * refinement.radius  # beyond it, hardly anything has a say
+    rows, columns = (
+        slice(max(part.start - margin, 0), min(part.stop + margin, size))
+        for part, size in zip(visible, result.labels.shape, strict=True)
+    )
+    alone = replace(refinement, min_object=0, fill_holes=0)
+    labels = refine_labels(result, snapshot, alone, context, window=(rows, columns))
+    inner = tuple(
+        slice(part.start - around.start, part.stop - around.start)
+        for part, around in zip(visible, (rows, columns), strict=True)
+    )
+    return Preview(snapshot.key, visible, labels[inner])
+
+
+def _measured(
+    given: PipelineInput,
+    done: Sequence[ProcessedImage],
+    context: TaskContext,
+) -> Measured:
+    from napari_hrdv2.core.measure import phase_fractions_with_error
+
+    found = {one.key: one.result for one in done if one.result is not None}
+    classes = _phases(given, found.values())
+    images, snapshots = {}, {one.key: one.snapshot for one in done}
+    for number, (key, result) in enumerate(found.items()):
+        context.progress("Measuring", number, len(found))
+        context.stop_if_cancelled()
+        snapshot = snapshots[key]
+        images[key] = _known(snapshot, result, classes) or phase_fractions_with_error(
+            result.shown, classes, exclusion=snapshot.exclusion
+        )
+    errors = (f"{one.error}." for one in done if one.error)
+    return Measured.of(
+        images,
+        {key: snapshots[key].name for key in found},
+        {key: snapshots[key].pixel_size for key in found},
+        apart=given.apart,
+        note=" ".join(filter(None, (given.note, *errors))),
+    )
+
+
+def _known(
+    snapshot: ImageSnapshot, result: Result, classes: tuple[int, ...]
+) -> Fractions | None:
+    """Return what was measured before, where it is of the same result and classes."""
+    before = snapshot.measured
+    if before is None or result is not snapshot.result:
+        return None
+    return before if classes == tuple(p.class_id for p in before.phases) else None
+
+
+def _phases(given: PipelineInput, results: Iterable[Result]) -> tuple[int, ...]:
+    """Return the classes to measure; those no longer in the list come last."""
+    known = {i for result in results for i in result.fractions}
+    if given.classifier is not None:
+        known |= {int(i) for i in given.classifier.classes}
+    listed = [i for i in given.classes if i in known]
+    return (*listed, *sorted(known - set(listed)))
