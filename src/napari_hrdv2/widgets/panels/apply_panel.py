@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtWidgets import (
     QFileDialog,
     QHeaderView,
@@ -28,6 +29,7 @@ from napari_hrdv2.session.batch.apply import (
     jobs_for,
 )
 from napari_hrdv2.widgets.panels.parts import note, push_button, row, set_note
+from napari_hrdv2.widgets.viewer import planes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,10 +159,13 @@ class ApplyPanel(QWidget):
         classifier = session.named_classifier()
         if link.image is None or not link.index:
             raise ValueError("image: it is no stack; choose a stack under Features")
-        keys = [link.add_entry(link.image, i) for i in link.planes_of(link.image)]
-        planes = [session.images[key] for key in keys]
+        keys = [
+            link.layers.add_entry(link.image, index)
+            for index in np.ndindex(*planes.sizes(link.image))
+        ]
+        entries = [session.images[key] for key in keys]
         request = ApplyToPlanes(
-            tuple(PlaneToDo(p.key, p.name, p.image, p.exclusion) for p in planes),
+            tuple(PlaneToDo(p.key, p.name, p.image, p.exclusion) for p in entries),
             copy.copy(classifier),
             session.classifier_fingerprint,
             session.options_in_use.device,
@@ -233,7 +238,7 @@ class ApplyPanel(QWidget):
             return
         if self._session.take_result(done):
             self._done += 1
-            self._controller.link.write_result(done.key)
+            self._controller.link.layers.write_result(done.key)
         else:
             self._stale += 1
 
