@@ -82,14 +82,9 @@ class RegionOverlay(_MapOverlay):
 
     def show(self, answer: Regions) -> Labels | None:
         """Show the regions over their image; return None where that has gone."""
-        return self._put(
-            Labels,
-            answer.labels,
-            answer.key,
-            name="Regions",
-            opacity=_OPACITY,
-            visible=False,  # its many colours would hide the image
-        )
+        # Their many colours would hide the image.
+        look = {"name": "Regions", "opacity": _OPACITY, "visible": False}
+        return self._put(Labels, answer.labels, answer.key, **look)
 
 
 class BorderOverlay(_MapOverlay):
@@ -99,13 +94,10 @@ class BorderOverlay(_MapOverlay):
 
     def show(self, answer: Regions) -> Labels | None:
         """Show the borders over their image; return None where that has gone."""
-        return self._put(
-            Labels,
-            answer.borders.astype(np.uint8),
-            answer.key,
-            name="Region borders",
-            colormap=DirectLabelColormap(color_dict=_BORDER_COLORS),
-        )
+        values = answer.borders.astype(np.uint8)
+        colors = DirectLabelColormap(color_dict=_BORDER_COLORS)
+        look = {"name": "Region borders", "colormap": colors}
+        return self._put(Labels, values, answer.key, **look)
 
 
 def partitions(

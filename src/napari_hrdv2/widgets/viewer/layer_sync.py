@@ -392,5 +392,5 @@ class LayerSync(QObject):
         layers.write_plane(layer, self.index, result)
 
     def _show_classes(self) -> None:
-        for layer in (self.scribbles, self.segmentation):
+        for layer in (self._listener.layer, self.segmentation):
             layers.show_classes(layer, self.session.classes)
