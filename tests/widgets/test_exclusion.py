@@ -29,7 +29,7 @@ def test_the_button_arms_the_rectangle_tool_on_a_layer_placed_like_the_image(
     bench, exclusion
 ):
     bench.widget.result.leave_out.click()
-    layer, image = bench.viewer.layers["Left out"], bench.viewer.layers["Image"]
+    layer, image = bench.viewer.layers["Exclusion mask"], bench.viewer.layers["Image"]
     assert bench.viewer.layers.selection.active == layer
     assert layer.mode == "add_rectangle"
     np.testing.assert_array_equal(layer.scale, image.scale)
@@ -65,11 +65,11 @@ def test_moving_and_removing_rectangles_brings_pixels_back(bench, exclusion):
     leave_out(bench, 60, 0, 64, 80)
     leave_out(bench, 0, 0, 4, 5)
     exclusion.layer.data = [outline_of((62, 0, 64, 80)), outline_of((0, 0, 4, 5))]
-    bench.wait(lambda: exclusion.share == (2 * 80 + 20) / (64 * 80))
+    bench.wait(lambda: exclusion.fraction == (2 * 80 + 20) / (64 * 80))
     bench.widget.result.take_back.click()
-    bench.wait(lambda: exclusion.share == 2 / 64)
+    bench.wait(lambda: exclusion.fraction == 2 / 64)
     bench.widget.result.take_back.click()
-    bench.wait(lambda: exclusion.share == 0)
+    bench.wait(lambda: exclusion.fraction == 0)
     bench.settle()
     np.testing.assert_array_equal(bench.viewer.layers["Segmentation"].data, former)
     assert not bench.widget.result.take_back.isEnabled()
@@ -78,7 +78,7 @@ def test_moving_and_removing_rectangles_brings_pixels_back(bench, exclusion):
 def test_removing_the_layer_leaves_nothing_out(bench, exclusion):
     bench.segment()
     leave_out(bench, 60, 0, 64, 80)
-    bench.viewer.layers.remove("Left out")
+    bench.viewer.layers.remove("Exclusion mask")
     assert bench.session.current.exclusion is None
     assert exclusion.layer is None
     bench.settle()
@@ -129,13 +129,13 @@ def test_each_image_has_its_own_rectangles(bench, exclusion):
     bench.controller.link.select_image(other)
     bench.settle()
     assert exclusion.layer is None
-    assert exclusion.share == 0
+    assert exclusion.fraction == 0
     leave_out(bench, 0, 0, 5, 60)
-    assert exclusion.share == 0.1
+    assert exclusion.fraction == 0.1
     bench.controller.link.select_image(bench.viewer.layers["Image"])
     bench.settle()
     assert exclusion.layer == first
-    assert exclusion.share == 1 / 16
+    assert exclusion.fraction == 1 / 16
 
 
 def test_what_a_project_left_out_is_shown_as_rectangles(bench, exclusion):
@@ -183,4 +183,4 @@ def test_a_rectangle_that_would_cover_everything_is_taken_back(bench, exclusion)
     leave_out(bench, 60, 0, 64, 80)
     leave_out(bench, -5, -5, 99, 99)
     assert exclusion.layer.nshapes == 1
-    bench.wait(lambda: exclusion.share == 4 / 64)
+    bench.wait(lambda: exclusion.fraction == 4 / 64)

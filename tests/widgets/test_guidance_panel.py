@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_hrdv2.widgets.viewer.guide import MARKS
+from napari_hrdv2.widgets.viewer.guidance_overlay import FRAMES
 
 
 @pytest.fixture
@@ -56,7 +56,8 @@ def test_a_layer_with_more_axes_does_not_lead_astray(bench, guidance, guide):
     guidance.next.click()
     bench.settle()
     np.testing.assert_allclose(
-        camera(bench).center[-2:], (3 + guide.place.row / 2, 4 + guide.place.column / 2)
+        camera(bench).center[-2:],
+        (3 + guide.region.row / 2, 4 + guide.region.column / 2),
     )
 
 
@@ -64,16 +65,16 @@ def test_presses_walk_on_and_a_stroke_begins_anew(bench, guidance, guide):
     bench.segment()
     guidance.next.click()
     bench.settle()
-    first = guide.place
+    first = guide.region
     guidance.next.click()
-    assert guide.place == bench.session.guidance.places[1] != first
+    assert guide.region == bench.session.guidance.places[1] != first
     bench.paint((30, 34), (10, 20, 30), 2)
     bench.settle()
     assert guidance.place.isHidden()
     assert not bench.session.guidance.has_uncertain_regions
     guidance.next.click()
     bench.settle()
-    assert guide.place == bench.session.guidance.places[0]
+    assert guide.region == bench.session.guidance.places[0]
 
 
 def test_a_zoom_that_shows_the_place_is_kept(bench, guidance):
@@ -99,7 +100,7 @@ def test_suspicious_strokes_are_listed_framed_and_visited(mislabelled, guidance)
     bench.settle()
     assert guidance.label_issues.count() == 1
     assert "Painted as Class 2" in guidance.label_issues.item(0).text()
-    marks = bench.viewer.layers[MARKS]
+    marks = bench.viewer.layers[FRAMES]
     rows, columns = marks.data[0].T
     assert (rows.min(), rows.max()) == (26, 35)
     assert (columns.min(), columns.max()) == (16, 31)
@@ -121,7 +122,7 @@ def test_a_suspicious_stroke_is_put_right_and_undo_brings_it_back(
     fingerprint = bench.session.current.result.fingerprint
     getattr(guidance, button).click()
     assert (bench.scribbles.data[30:32, 20:28] == label).all()
-    assert MARKS not in bench.names
+    assert FRAMES not in bench.names
     assert "No stroke contradicts" in guidance.checked.text()
     bench.settle()
     assert bench.session.current.result.fingerprint != fingerprint
@@ -135,12 +136,12 @@ def test_marks_that_the_user_deleted_are_no_trouble(mislabelled, guidance):
     bench = mislabelled
     guidance.check.click()
     bench.settle()
-    bench.viewer.layers.remove(MARKS)
+    bench.viewer.layers.remove(FRAMES)
     guidance.label_issues.setCurrentRow(0)
-    assert MARKS in bench.names
-    bench.viewer.layers.remove(MARKS)
+    assert FRAMES in bench.names
+    bench.viewer.layers.remove(FRAMES)
     guidance.erase.click()
-    assert MARKS not in bench.names
+    assert FRAMES not in bench.names
 
 
 def test_after_closing_the_session_moves_nothing(bench, guide):
@@ -148,7 +149,7 @@ def test_after_closing_the_session_moves_nothing(bench, guide):
     bench.controller.close()
     former = camera(bench).center
     bench.session.guidance.find_uncertain_regions()
-    assert guide.place is None
+    assert guide.region is None
     assert camera(bench).center == former
 
 
@@ -172,7 +173,7 @@ def test_a_stroke_on_a_plane_is_found_framed_and_put_right(
     guidance = bench.widget.paint.guidance
     guidance.check.click()
     bench.settle()
-    assert (bench.viewer.layers[MARKS].data[0][:, 0] == 1).all()
+    assert (bench.viewer.layers[FRAMES].data[0][:, 0] == 1).all()
     guidance.label_issues.setCurrentRow(0)
     np.testing.assert_allclose(camera(bench).center[-2:], (30.5, 23.5))
     guidance.relabel.click()
@@ -187,7 +188,7 @@ def test_other_strokes_take_list_and_frames_away(mislabelled, guidance):
     assert not guidance.clear.isHidden()
     bench.paint((60,), (4, 5), 1)
     bench.settle()
-    assert MARKS not in bench.names
+    assert FRAMES not in bench.names
     assert guidance.label_issues.count() == 0
     assert guidance.clear.isHidden()
 
@@ -197,6 +198,6 @@ def test_list_and_frames_can_be_cleared(mislabelled, guidance):
     guidance.check.click()
     bench.settle()
     guidance.clear.click()
-    assert MARKS not in bench.names
+    assert FRAMES not in bench.names
     assert guidance.checked.isHidden()
     assert guidance.clear.isHidden()

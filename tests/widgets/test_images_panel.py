@@ -25,7 +25,7 @@ def two(desk, image):
     for number, name in enumerate(("one", "two")):
         desk.viewer.add_image(image + number, name=name)
     desk.settle()
-    for layer in desk.link.images():
+    for layer in desk.link.layers.images():
         desk.link.select_image(layer)
         desk.settle()
         desk.controller.compute_features()

@@ -87,7 +87,7 @@ def test_attention_lies_on_the_image_and_is_not_taken_for_one(bench, panel):
         layer.data_to_world((0, 5, 7))[1:], image.data_to_world((5, 7))
     )
     assert layer.units[1:] == image.units
-    assert bench.controller.link.images() == [image]
+    assert bench.controller.link.layers.images() == [image]
     assert bench.names[-1] == "Scribbles"
     assert bench.viewer.layers.selection.active == bench.scribbles
 

@@ -153,7 +153,7 @@ def test_the_map_of_a_plane_lies_on_that_plane(
 def test_a_view_is_no_image_to_segment(bench, views):
     show(bench, views, "uncertainty")
     bench.settle()
-    assert bench.controller.link.images() == [bench.viewer.layers["Image"]]
+    assert bench.controller.link.layers.images() == [bench.viewer.layers["Image"]]
     bench.viewer.layers.remove("Image")
     bench.wait(lambda: bench.controller.link.image is None)
     assert "Uncertainty" not in bench.names

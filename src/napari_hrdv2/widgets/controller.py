@@ -22,7 +22,7 @@ from napari_hrdv2.session import (
 )
 from napari_hrdv2.widgets.panels.backbone_texts import needs_no_download
 from napari_hrdv2.widgets.preferences import read_preferences
-from napari_hrdv2.widgets.viewer.link import LayerSync
+from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
 from napari_hrdv2.widgets.workers.autosave import AutosaveWorker
 from napari_hrdv2.widgets.workers.queue import SideWork
 from napari_hrdv2.widgets.workers.worker import JobRunner

@@ -29,8 +29,7 @@ def sample_layers(sample: Sample) -> list[LayerData]:
     classes = {i: ClassInfo(name, default_color(i)) for i, name in names.items()}
     look = {"colormap": colormap_of(classes), "features": name_table(classes)}
     image_id = new_id()
-    mark = mark_of("scribbles", image_id)
-    mark[METADATA_KEY]["class_names"] = names
+    mark = {METADATA_KEY: mark_of("scribbles", image_id, class_names=names)}
     image_mark = {METADATA_KEY: {"id": image_id}}
     return [
         (sample.image, {"name": sample.kind, "metadata": image_mark}, "image"),

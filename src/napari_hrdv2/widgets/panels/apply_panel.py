@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtWidgets import (
     QFileDialog,
     QHeaderView,
@@ -27,6 +28,7 @@ from napari_hrdv2.session.batch.apply import (
     jobs_for,
 )
 from napari_hrdv2.widgets.panels.parts import note, push_button, row, set_note
+from napari_hrdv2.widgets.viewer import planes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,11 +158,14 @@ class ApplyPanel(QWidget):
         classifier = session.named_classifier()
         if link.image is None or not link.index:
             raise ValueError("image: it is no stack; choose a stack under Features")
-        keys = [link.add_entry(link.image, i) for i in link.planes_of(link.image)]
-        planes = [session.images[key] for key in keys]
+        keys = [
+            link.layers.add_entry(link.image, index)
+            for index in np.ndindex(*planes.sizes(link.image))
+        ]
+        entries = [session.images[key] for key in keys]
         made, parts = session.options_in_use, classifier.part_options
         request = PipelineInput(
-            tuple(replace(plane.snapshot(), features=None) for plane in planes),
+            tuple(replace(one.snapshot(), features=None) for one in entries),
             session.refinement.settings,
             classifier=copy.copy(classifier),
             fingerprint=session.classifier_fingerprint,
@@ -232,7 +237,7 @@ class ApplyPanel(QWidget):
             return
         if self._session.accept(done):
             self._done += 1
-            self._controller.link.write_result(done.key)
+            self._controller.link.layers.write_result(done.key)
         else:
             self._stale += 1
 

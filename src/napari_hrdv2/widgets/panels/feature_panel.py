@@ -180,7 +180,7 @@ class FeaturePanel(QWidget):
     def show_images(self) -> None:
         """List the image layers, and select the one that is worked on."""
         link = self._controller.link
-        images = link.images()
+        images = link.layers.images()
         with QSignalBlocker(self.image):
             self.image.clear()
             self.image.addItems([layer.name for layer in images])
@@ -297,7 +297,7 @@ class FeaturePanel(QWidget):
     # What the user does.
 
     def _on_image(self, row: int) -> None:
-        images = self._controller.link.images()
+        images = self._controller.link.layers.images()
         if 0 <= row < len(images):
             self._controller.link.select_image(images[row])
         self.show_images()

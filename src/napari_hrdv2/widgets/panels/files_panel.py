@@ -23,8 +23,7 @@ from napari_hrdv2.session.project.store import save_project
 from napari_hrdv2.session.tasks.files import read_labels, scribbles_with
 from napari_hrdv2.widgets.panels.export_box import ExportBox
 from napari_hrdv2.widgets.panels.parts import combo_box, push_button, row
-from napari_hrdv2.widgets.viewer import layers as make
-from napari_hrdv2.widgets.viewer.stroke_writing import write_strokes
+from napari_hrdv2.widgets.viewer import layers
 from napari_hrdv2.widgets.workers.project import ProjectLoader
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ class FilesPanel(QWidget):
         index = self._controller.link.index
         labels = data[index] if index and data.ndim == len(index) + 2 else data
         told = f"Strokes taken from {layer.name}."
-        self._paint(current.key, labels, told, names=make.class_names_of(layer))
+        self._paint(current.key, labels, told, names=layers.class_names_of(layer))
 
     def _paint(
         self, key: PlaneKey, labels: Any, told: str, **about: dict[int, str]
@@ -145,8 +144,8 @@ class FilesPanel(QWidget):
             raise ValueError("labels: their image is no longer open")
         self._controller.link.flush()
         session = self._session
-        strokes = scribbles_with(session.images, session.classes, key, labels, **about)
-        write_strokes(self._controller, key, strokes)
+        painted = scribbles_with(session.images, session.classes, key, labels, **about)
+        self._controller.link.write_scribbles(key, painted)
         self._controller.train()
         self._session.say(f"{told} Undo brings the former strokes back.")
 

@@ -25,7 +25,7 @@ from napari_hrdv2.widgets.panels.parts import (
 
 if TYPE_CHECKING:
     from napari_hrdv2.widgets.controller import Controller
-    from napari_hrdv2.widgets.viewer.guide import Guide
+    from napari_hrdv2.widgets.viewer.guidance_overlay import GuidanceOverlay
 
 _LINES_SEEN = 6  # of the list of suspicious strokes
 
@@ -34,7 +34,10 @@ class GuidancePanel(QWidget):
     """A button to the next uncertain place, and the list of suspicious strokes."""
 
     def __init__(
-        self, controller: Controller, guide: Guide, parent: QWidget | None = None
+        self,
+        controller: Controller,
+        guide: GuidanceOverlay,
+        parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self._session, self._guide = controller.session, guide
@@ -59,7 +62,7 @@ class GuidancePanel(QWidget):
 
     def show_guidance(self) -> None:
         """Show the place, the suspicious strokes, and what can be done with them."""
-        guidance, place = self._session.guidance, self._guide.place
+        guidance, place = self._session.guidance, self._guide.region
         text = ""
         if place is not None:
             number = guidance.uncertain_regions.index(place) + 1

@@ -30,6 +30,7 @@ from napari_hrdv2.widgets.panels.parts import (
     row,
     set_note,
 )
+from napari_hrdv2.widgets.viewer import layers
 
 if TYPE_CHECKING:
     from napari_hrdv2.session import ImageEntry
@@ -158,8 +159,8 @@ class ImagesPanel(QWidget):
 
     def _list_rows(self) -> list[_Row]:
         link, images, rows = self._controller.link, self._session.images, []
-        for layer in link.images():
-            own = link.key_of(layer)
+        for layer in link.layers.images():
+            own = link.layers.key_of(layer)
             family = [one for one in images.family(own) if one.class_ids]
             shown = images.find(own)
             if shown is not None and shown not in family:
@@ -269,8 +270,12 @@ class ImagesPanel(QWidget):
 
     def _on_file(self, opened: OpenedImage) -> None:
         image = opened.image
-        self._controller.link.add_image(
-            image.data, opened.path, pixel_size=image.pixel_size, unit=image.unit
+        layers.add_image(
+            self._controller.viewer,
+            image.data,
+            opened.path,
+            pixel_size=image.pixel_size,
+            unit=image.unit,
         )
 
     def _on_opened(self, problems: list[str]) -> None:

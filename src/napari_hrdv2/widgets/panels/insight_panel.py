@@ -14,7 +14,13 @@ from napari_hrdv2.widgets.panels.parts import (
     row,
     set_note,
 )
-from napari_hrdv2.widgets.viewer import insight_layers as show
+from napari_hrdv2.widgets.viewer.inspection_overlay import (
+    AttentionOverlay,
+    BorderOverlay,
+    RegionOverlay,
+    partitions,
+    plane_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +59,10 @@ class InsightPanel(QWidget):
         super().__init__(parent)
         self._controller, self._session = controller, controller.session
         self._viewer, self._insight = controller.viewer, controller.session.inspection
+        self._overlays = tuple(
+            overlay(controller.link, controller.side)
+            for overlay in (AttentionOverlay, RegionOverlay, BorderOverlay)
+        )
         self._make_controls()
         self._lay_out()
         self._connect()
@@ -133,7 +143,7 @@ class InsightPanel(QWidget):
         image, entry = self._controller.link.image, self._session.current
         if image is None or entry is None:
             return []
-        return show.partitions(self._viewer, image, entry.shape)
+        return partitions(self._viewer, image, entry.shape)
 
     def _on_progressed(self, stage: str, done: int, total: int) -> None:
         if self._controller.side.kind in _JOBS:
@@ -165,10 +175,11 @@ class InsightPanel(QWidget):
         self._controller.side.submit(job, request(), hear)
 
     def _on_maps(self, answer: Attention) -> None:
-        show.show_attention(self._viewer, self._controller.link, answer)
+        self._overlays[0].show(answer)
 
     def _on_found(self, answer: Regions) -> None:
-        show.show_regions(self._viewer, self._controller.link, answer)
+        for overlay in self._overlays[1:]:
+            overlay.show(answer)
 
     def _on_use(self) -> None:
         self._controller.attempt(self._use, self.partition.currentIndex() - 1)
@@ -181,7 +192,7 @@ class InsightPanel(QWidget):
         if position >= 0:
             layer = layers[position]
             index = self._controller.link.index
-            labels, name = show.plane_of(layer, index, entry.shape), layer.name
+            labels, name = plane_of(layer, index, entry.shape), layer.name
         if self._insight.use_partition(labels, name):
             self._controller.compute_features()
         else:

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 from napari_hrdv2.widgets.panels.class_table import ClassTable
 from napari_hrdv2.widgets.panels.guidance_panel import GuidancePanel
 from napari_hrdv2.widgets.panels.parts import Fold, combo_box, note, push_button, row
-from napari_hrdv2.widgets.viewer.guide import Guide
+from napari_hrdv2.widgets.viewer.guidance_overlay import GuidanceOverlay
 from napari_hrdv2.widgets.viewer.result_views import VIEWS, ResultViews
 from napari_hrdv2.widgets.viewer.shortcuts import Shortcut, Shortcuts
 
@@ -30,20 +30,20 @@ class PaintPanel(QWidget):
     ----------
     classes : ClassTable
     views : ResultViews
-    guide : Guide
+    guide : GuidanceOverlay
     shortcuts : Shortcuts
     """
 
     def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._controller, self._link = controller, controller.link
-        self._viewer = viewer = controller.link.viewer
-        self.views = ResultViews(viewer, controller)
-        self.guide = Guide(viewer, controller)
+        self._viewer = controller.viewer
+        self.views = ResultViews(controller.link, controller.side)
+        self.guide = GuidanceOverlay(controller.link, controller.side)
         self.classes = ClassTable(controller, self.views)
         self.guidance = GuidancePanel(controller, self.guide)
         self.add = self.classes.add
-        self.shortcuts = Shortcuts(viewer, controller, self._wanted_keys())
+        self.shortcuts = Shortcuts(controller.link, self._wanted_keys())
         self._make_controls()
         self._lay_out()
         self.classes.chosen.connect(self._on_class)

@@ -44,7 +44,7 @@ class ParticlePart(QWidget):
         super().__init__()
         self._controller, self._session = controller, controller.session
         self._measuring = controller.session.measurement
-        self.splitting = InstanceOverlay(controller.link.viewer, controller)
+        self.splitting = InstanceOverlay(controller.link, controller.side)
         self._make_controls()
         self._make_table()
         layout = QVBoxLayout(self)

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_hrdv2.widgets.panels.measure_panel import MeasurePanel
 from napari_hrdv2.widgets.panels.parts import Fold, note, push_button, row
 from napari_hrdv2.widgets.panels.refine_panel import RefinePanel
-from napari_hrdv2.widgets.viewer.exclusion import Exclusion
+from napari_hrdv2.widgets.viewer.exclusion import ExclusionOverlay
 
 if TYPE_CHECKING:
     from napari_hrdv2.widgets.controller import Controller
@@ -21,7 +21,7 @@ class ResultPanel(QWidget):
 
     Attributes
     ----------
-    exclusion : Exclusion
+    exclusion : ExclusionOverlay
     refine : RefinePanel
     measure : MeasurePanel
     """
@@ -31,7 +31,9 @@ class ResultPanel(QWidget):
         self._controller, self._session = controller, controller.session
         self.fractions = note("fractions")
         self.fractions.setToolTip("Share of the image that each class covers")
-        self.exclusion = Exclusion(controller.link.viewer, controller)
+        self.exclusion = ExclusionOverlay(
+            controller.link, controller.side, lambda: controller.is_busy
+        )
         self.leave_out = push_button(
             "Leave out a rectangle",
             "leave_out",
@@ -70,7 +72,7 @@ class ResultPanel(QWidget):
                     f"{escape(info.name)}&nbsp;{fraction:.1%}"
                 )
         text = " &nbsp; ".join(texts) or "No segmentation yet."
-        share = self.exclusion.share
+        share = self.exclusion.fraction
         if share:
             text += f"<br>{share:.1%} of the image is left out."
         self.fractions.setText(text)

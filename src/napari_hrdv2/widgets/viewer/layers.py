@@ -30,6 +30,7 @@ An image has an ``"id"``; scribbles and segmentation have a ``"role"`` and, as
 """
 
 SEGMENTATION_OPACITY = 0.5
+_PLACE_EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units")
 _COLORS_PREPARED = 64  # ids a user may type into napari's own label box
 
 
@@ -54,11 +55,59 @@ def spatial_metadata(layer: Image) -> dict[str, Any]:
     }
 
 
-def place_like(layer: Labels | None, image: Image) -> None:
-    """Move a layer to where the image is now."""
-    if layer is not None and layer.ndim == image.ndim:
-        for name, value in spatial_metadata(image).items():
-            setattr(layer, name, value)
+def plane_metadata(image: Image, index: tuple[int, ...]) -> dict[str, Any]:
+    """Return what places a layer of one plane, with all axes, exactly on its stack."""
+    found = spatial_metadata(image)
+    if index:
+        corner, origin = np.array([*index, 0, 0]), np.zeros(image.ndim)
+        step = np.subtract(image.data_to_world(corner), image.data_to_world(origin))
+        within = np.linalg.solve(image.affine.linear_matrix, step)
+        found["translate"] = np.add(image.translate, within)
+    return found
+
+
+def flat_metadata(image: Image) -> dict[str, Any]:
+    """Return what places a layer of rows and columns on an image, or on all planes."""
+    if image.ndim == 2:
+        return spatial_metadata(image)
+    seen = np.ix_([-3, -2, -1], [-3, -2, -1])
+    return {
+        "affine": _affine(image, np.zeros(image.ndim))[seen],
+        "units": image.units[-2:],
+        "axis_labels": image.axis_labels[-2:],
+    }
+
+
+def heads_metadata(image: Image, index: tuple[int, ...]) -> dict[str, Any]:
+    """Return what places maps with a slider for the heads on one plane."""
+    affine = np.eye(image.ndim + 2)
+    affine[1:, 1:] = _affine(image, np.array([*index, 0, 0]))
+    return {
+        "affine": affine,
+        "units": ("pixel", *image.units),
+        "axis_labels": ("head", *image.axis_labels),
+    }
+
+
+def _affine(image: Image, corner: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the matrix from data to world, with the origin at a corner."""
+    origin = np.array(image.data_to_world(corner))
+    steps = [np.array(image.data_to_world(corner + one)) for one in np.eye(image.ndim)]
+    affine = np.eye(image.ndim + 1)
+    affine[:-1, :-1] = (np.array(steps) - origin).T
+    affine[:-1, -1] = origin
+    return affine
+
+
+def place(layer: Any, metadata: dict[str, Any]) -> None:
+    """Move a layer to where it belongs."""
+    for name, value in metadata.items():
+        setattr(layer, name, value)
+
+
+def place_events(image: Image) -> list[Any]:
+    """Return the events of an image that tell that it was moved."""
+    return [getattr(image.events, name) for name in _PLACE_EVENTS]
 
 
 def colormap_of(classes: Mapping[int, ClassInfo]) -> DirectLabelColormap:
@@ -77,11 +126,6 @@ def name_table(classes: Mapping[int, ClassInfo]) -> dict[str, list[Any]]:
     }
 
 
-def sensible_brush(shape: tuple[int, ...]) -> int:
-    """Return a brush size in pixels that is a stroke on the screen, not a dot."""
-    return int(np.clip(round(min(shape[-2:]) / 80), 3, 40))
-
-
 def new_id() -> str:
     """Return a name that no other image has."""
     return uuid4().hex
@@ -89,11 +133,11 @@ def new_id() -> str:
 
 def id_of(viewer: napari.components.ViewerModel, image: Image) -> str:
     """Return the id of an image; it gets one if it has none of its own."""
-    mark = image.metadata.get(METADATA_KEY, {})
+    mark = mark_on(image)
     for layer in viewer.layers:
         if layer == image:  # not `is`: plugins see layers through proxies
             break
-        other = layer.metadata.get(METADATA_KEY, {})
+        other = mark_on(layer)
         if isinstance(layer, Image) and "id" in mark and other.get("id") == mark["id"]:
             mark = {k: v for k, v in mark.items() if k != "id"}  # a duplicate of that
     if "id" not in mark:
@@ -104,37 +148,24 @@ def id_of(viewer: napari.components.ViewerModel, image: Image) -> str:
 
 def renew_id(image: Image) -> str:
     """Give an image another id, where it has that of the image it was copied from."""
-    mark = {**image.metadata.get(METADATA_KEY, {}), "id": new_id()}
+    mark = {**mark_on(image), "id": new_id()}
     image.metadata = {**image.metadata, METADATA_KEY: mark}
     return str(mark["id"])
 
 
-def mark_of(role: str, image_id: str) -> dict[str, Any]:
-    """Return the metadata of a layer that belongs to an image."""
-    return {METADATA_KEY: {"role": role, "image": image_id}}
+def mark_of(role: str, image_id: str, **more: Any) -> dict[str, Any]:
+    """Return the mark of a layer that belongs to an image."""
+    return {"role": role, "image": image_id, **more}
 
 
-def find_layer(
-    viewer: napari.components.ViewerModel,
-    role: str,
-    image_id: str,
-    shape: tuple[int, ...],
-) -> Labels | None:
-    """Return the layer that has this role for the image with an id, and fits it."""
-    for layer in viewer.layers:  # a duplicate that the user made lies above
-        mark = layer.metadata.get(METADATA_KEY, {})
-        if (
-            isinstance(layer, Labels)
-            and (mark.get("role"), mark.get("image")) == (role, image_id)
-            and layer.data.shape == tuple(shape)
-        ):
-            return layer
-    return None
+def mark_on(layer: Any) -> dict[str, Any]:
+    """Return the mark that a layer has; empty if it is not one of ours."""
+    return dict(layer.metadata.get(METADATA_KEY, {}))
 
 
 def class_names_of(layer: Labels) -> dict[int, str]:
     """Return what a layer calls its labels, in its metadata or its table."""
-    names = dict(layer.metadata.get(METADATA_KEY, {}).get("class_names", {}))
+    names = dict(mark_on(layer).get("class_names", {}))
     table = layer.features
     column = next((name for name in ("class", "name") if name in table), None)
     if names or column is None or "index" not in table:
@@ -155,11 +186,10 @@ def class_colors_of(layer: Labels) -> dict[int, str]:
 def take_classes(classes: Classes, layer: Labels) -> None:
     """Take over the classes of a layer that was painted in before.
 
-    What a sample says of itself holds; the table of a layer says how classes were
-    called, and names only those that nobody has named here.
+    The table of a layer names only classes that nobody has named here.
     """
     names, colors = class_names_of(layer), class_colors_of(layer)
-    if "class_names" not in layer.metadata.get(METADATA_KEY, {}):
+    if "class_names" not in mark_on(layer):
         names = {i: name for i, name in names.items() if _is_unnamed(classes, i, name)}
         colors = {i: color for i, color in colors.items() if i in names}
     classes.ensure(names, names=names, colors=colors)
@@ -179,29 +209,31 @@ def show_classes(layer: Labels | None, classes: Mapping[int, ClassInfo]) -> None
         layer.features = name_table(classes)
 
 
-def make_scribbles(
-    viewer: napari.components.ViewerModel,
+def empty_labels(
     image: Image,
-    image_id: str,
     shape: tuple[int, ...],
+    mark: dict[str, Any],
     classes: Mapping[int, ClassInfo],
 ) -> Labels:
-    """Add an empty layer to paint on, above the image.
+    """Return a layer for the scribbles, or the segmentation, of an image.
 
     Raises
     ------
     ValueError
         If there is no memory for it.
     """
-    return viewer.add_labels(
+    is_result = mark["role"] == "segmentation"
+    layer = Labels(
         _empty(shape),
-        name="Scribbles",
+        name=mark["role"].capitalize(),
         colormap=colormap_of(classes),
         features=name_table(classes),
-        opacity=1.0,
-        metadata=mark_of("scribbles", image_id),
+        opacity=SEGMENTATION_OPACITY if is_result else 1.0,
+        metadata={METADATA_KEY: mark},
         **spatial_metadata(image),
     )
+    layer.editable = not is_result
+    return layer
 
 
 def arm_brush(
@@ -212,49 +244,44 @@ def arm_brush(
     mark = scribbles.metadata.setdefault(METADATA_KEY, {})
     if not mark.get("has_brush"):  # only once: the user may like another size
         mark["has_brush"] = True
-        scribbles.brush_size = sensible_brush(shape)
+        # A stroke on the screen, not a dot.
+        scribbles.brush_size = int(np.clip(round(min(shape[-2:]) / 80), 3, 40))
     scribbles.mode = "paint"
 
 
-def make_segmentation(
-    viewer: napari.components.ViewerModel,
-    image: Image,
-    image_id: str,
-    scribbles: Labels | None,
-    classes: Mapping[int, ClassInfo],
+def insert_beneath(
+    viewer: napari.components.ViewerModel, layer: Any, above: Any | None
+) -> None:
+    """Add a layer beneath another one, or on top; what is selected stays selected."""
+    present, active = viewer.layers, viewer.layers.selection.active
+    position = present.index(above) if above in present else len(present)
+    present.insert(position, layer)
+    if active is None or active in present:
+        present.selection.active = active
+
+
+def write_plane(
+    layer: Labels,
+    index: tuple[int, ...],
+    labels: NDArray[Any],
     *,
-    shape: tuple[int, ...],
-) -> Labels:
-    """Add an empty result beneath the scribbles, which stay selected."""
-    layer = Labels(
-        _empty(shape),
-        name="Segmentation",
-        colormap=colormap_of(classes),
-        features=name_table(classes),
-        opacity=SEGMENTATION_OPACITY,
-        metadata=mark_of("segmentation", image_id),
-        **spatial_metadata(image),
-    )
-    layer.editable = False
-    active = viewer.layers.selection.active
-    above = scribbles if scribbles in viewer.layers else None
-    position = len(viewer.layers) if above is None else viewer.layers.index(above)
-    viewer.layers.insert(position, layer)
-    viewer.layers.selection.active = active
-    return layer
-
-
-def write_plane(layer: Labels, index: tuple[int, ...], labels: NDArray[Any]) -> None:
+    undoable: bool = False,
+) -> None:
     """Write (H, W) labels into a layer; one that is protected stays protected."""
-    if np.can_cast(labels.dtype, layer.data.dtype) or not labels.size:
+    if labels.size and not np.can_cast(labels.dtype, layer.data.dtype):
+        is_editable = layer.editable
+        data = layer.data.astype(np.promote_types(layer.data.dtype, labels.dtype))
+        data[index] = labels
+        layer.data = data
+        layer.editable = is_editable
+    elif undoable:
+        changed = np.nonzero(layer.data[index] != labels)
+        if changed[0].size:
+            plane = (np.full(len(changed[0]), place) for place in index)
+            layer.data_setitem((*plane, *changed), labels[changed])
+    else:
         layer.data[index] = labels
         layer.refresh()
-        return
-    is_editable = layer.editable
-    data = layer.data.astype(np.promote_types(layer.data.dtype, labels.dtype))
-    data[index] = labels
-    layer.data = data
-    layer.editable = is_editable
 
 
 def add_image(
@@ -280,7 +307,7 @@ def add_image(
 
 def path_of(image: Image) -> str | None:
     """Return the file that an image came from."""
-    mark = image.metadata.get(METADATA_KEY, {})
+    mark = mark_on(image)
     return image.source.path or mark.get("path")
 
 

@@ -1,4 +1,4 @@
-"""Image layers as stacks of planes: which one is shown, what its axes are called."""
+"""What the viewer shows: planes of stacks by its sliders, and places by its camera."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from napari_hrdv2.session.planes import AXIS_NAMES, Plane, axis_names
 if TYPE_CHECKING:
     import napari.components
     from napari.layers import Image
+
+_SHARE_OF_VIEW, _MOST_SHARE = 0.25, 0.8  # of the view, that is looked at
+_USUAL_CANVAS = (600, 800)  # of a viewer that does not tell
 
 Index = tuple[int, ...]
 """Of a plane along the axes before rows and columns; () for an image that is flat."""
@@ -128,6 +131,33 @@ def go_to(viewer: napari.components.ViewerModel, layer: Image, index: Index) -> 
     first = viewer.dims.ndim - layer.ndim
     for axis in range(len(index)):
         viewer.dims.set_point(first + axis, float(world[axis]))
+
+
+def look_at(
+    viewer: napari.components.ViewerModel,
+    layer: Image,
+    point: tuple[float, ...],
+    radius: float,
+    *,
+    least_share: float = 0.02,
+) -> None:
+    """Move the view to a point in the data of an image; zoom if it would be lost.
+
+    The zoom is kept where what is seen there, of a radius in pixels, takes from
+    `least_share` to 80 % of the view.
+    """
+    world = np.asarray(layer.data_to_world(point))
+    aside = np.add(point, 2 * radius * np.eye(len(point))[-1])
+    camera = getattr(viewer, "scene", viewer).camera  # moved in napari 0.9
+    canvas = getattr(viewer, "canvas", None)
+    view = min(canvas.size if canvas is not None else _USUAL_CANVAS)
+    length = max(float(np.linalg.norm(layer.data_to_world(aside) - world)), 1e-12)
+    if not least_share <= length * camera.zoom / view <= _MOST_SHARE:
+        camera.zoom = _SHARE_OF_VIEW * view / length
+    # Another layer may have more axes: those of the image are the last ones.
+    world = np.concatenate([np.zeros(viewer.dims.ndim - len(world)), world])
+    seen = list(viewer.dims.displayed)[-2:]
+    camera.center = (*camera.center[:-2], *world[seen])
 
 
 def _data(layer: Image) -> Any:

@@ -7,29 +7,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image
 from napari.utils.colormaps import DirectLabelColormap
-from qtpy.QtCore import QObject, Signal
 
-from napari_hrdv2.widgets.viewer import layers as make
-from napari_hrdv2.widgets.viewer.camera import plane_metadata
+from napari_hrdv2.widgets.viewer import layers
+from napari_hrdv2.widgets.viewer.overlay import Overlay
 
 if TYPE_CHECKING:
-    import napari.components
-    from numpy.typing import NDArray
-
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.guidance import UncertaintyMap
-    from napari_hrdv2.widgets.controller import Controller
+    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
+    from napari_hrdv2.widgets.workers.queue import SideWork
 
 RESULT, PROBABILITY, UNCERTAINTY = VIEWS = ("result", "probability", "uncertainty")
 
 _COLORMAPS = {PROBABILITY: "viridis", UNCERTAINTY: "inferno"}
 _OPACITY = 0.7
-_JOB = "view"  # what the side work calls it
 
 
-class ResultViews(QObject):
-    """Shows one of the views, and leaves single classes out of the result.
+class ResultViews(Overlay):
+    """Shows one of the views, and hides single classes of the result.
 
-    Probability and uncertainty are computed beside the strokes, and only while they
+    Probability and uncertainty are computed beside the scribbles, and only while they
     are shown; their layer goes when they are not.
 
     Attributes
@@ -37,30 +34,24 @@ class ResultViews(QObject):
     shown : str
         One of `VIEWS`.
     hidden : frozenset of int
-        The classes that are left out of the segmentation layer.
-    layer : Image or None
-        Of the probability or the uncertainty.
+        The classes that the segmentation layer does not show.
     """
 
-    changed = Signal()
+    role = "view"
 
-    def __init__(
-        self, viewer: napari.components.ViewerModel, controller: Controller
-    ) -> None:
-        super().__init__(controller)
-        self._viewer, self._controller = viewer, controller
-        self._session, self._link = controller.session, controller.link
+    def __init__(self, sync: LayerSync, side: SideWork) -> None:
+        super().__init__(sync, side)
         self.shown = RESULT
         self.hidden: frozenset[int] = frozenset()
-        self.layer: Image | None = None
-        self._drawn = ("", RESULT)  # the picture and the view that the layer is of
+        self._drawn: tuple[PlaneKey | None, str] = (
+            None,
+            RESULT,
+        )  # what the layer is of
         self._asked: tuple[Any, Any] = (None, None)  # what the last map asked for is of
-        viewer.layers.events.removed.connect(self._on_layer_removed)
         self._session.segmentation_changed.connect(self._on_result)
         self._session.classes_changed.connect(self._show_classes)
-        self._link.label_selected.connect(self._on_label_selected)
-        self._link.images_changed.connect(self._show_classes)
-        controller.closing.connect(self._close)
+        sync.label_selected.connect(self._on_label_selected)
+        sync.images_changed.connect(self._show_classes)
 
     def show(self, view: str) -> bool:
         """Show one of the views; return False, and say why, if it cannot be shown."""
@@ -68,10 +59,10 @@ class ResultViews(QObject):
             return True
         former, self.shown = self.shown, view
         if view == RESULT:
-            self._controller.side.cancel(_JOB)
-            self._remove_layer()
+            self._side.cancel(self.role)
+            self._remove()
             self._show_result(True)
-        elif not self._ask():
+        elif not self._ask_map():
             self.shown = former
         self.changed.emit()
         return self.shown == view
@@ -85,12 +76,12 @@ class ResultViews(QObject):
 
     def toggle(self) -> None:
         """Hide what is shown to see the image, or bring it back."""
-        layer = self._link.segmentation if self.layer is None else self.layer
+        layer = self._sync.segmentation if self.layer is None else self.layer
         if layer is not None:
             layer.visible = not layer.visible
 
     def set_class_visible(self, class_id: int, visible: bool) -> None:
-        """Show a class in the segmentation layer, or leave it out."""
+        """Show a class in the segmentation layer, or hide it."""
         hidden = self.hidden - {class_id} if visible else self.hidden | {class_id}
         if hidden != self.hidden:
             self.hidden = hidden
@@ -99,20 +90,20 @@ class ResultViews(QObject):
 
     # The map is asked for, and comes.
 
-    def _ask(self, *, silent: bool = False) -> bool:
+    def _ask_map(self, *, silent: bool = False) -> bool:
         """Ask for the map that is shown; return False if there can be none."""
-        try:
-            request = self._session.guidance.uncertainty_request(self._class_shown())
-        except ValueError as error:
-            if not silent:
-                self._session.say(str(error))
-            return False
-        current = self._session.current
-        self._asked = (current.result.labels, current.exclusion)
-        self._controller.side.submit(
-            _JOB, request, self._on_map, hear_failure=self._on_failure
+        guidance, current = self._session.guidance, self._session.current
+        class_id = self._class_shown()
+        is_asked = self._ask(
+            self.role,
+            lambda: guidance.uncertainty_request(class_id),
+            self._on_map,
+            hear_failure=self._on_failure,
+            silent=silent,
         )
-        return True
+        if is_asked and current is not None and current.result is not None:
+            self._asked = (current.result.labels, current.exclusion)
+        return is_asked
 
     @property
     def _is_asked(self) -> bool:
@@ -120,41 +111,46 @@ class ResultViews(QObject):
         current = self._session.current
         if current is None or current.result is None:
             return False
-        is_there = self.layer is not None or self._controller.side.has(_JOB)
         labels, exclusion = self._asked
         is_same = current.result.labels is labels and current.exclusion is exclusion
-        return is_there and is_same
+        return is_same and (self.layer is not None or self._side.has(self.role))
 
     def _on_failure(self, error: Exception) -> None:
         """Go back to the result, which there is, and say why."""
         self.show(RESULT)
-        self._controller.report(error)
+        self._sync.refused.emit(error)
 
     def _class_shown(self) -> int | None:
         if self.shown == UNCERTAINTY:
             return None
-        scribbles = self._link.scribbles
+        scribbles = self._sync.scribbles
         return 1 if scribbles is None else int(scribbles.selected_label)
 
     def _on_map(self, answer: UncertaintyMap) -> None:
+        key, image = answer.key, self._sync.image
         current = self._session.current
-        if (
-            self.shown == RESULT
-            or current is None
-            or (answer.key, answer.class_id) != (current.key, self._class_shown())
-        ):
+        if self.shown == RESULT or current is None or image is None:
             return
-        values = answer.values.reshape(
-            *(1 for _ in current.key.plane), *answer.values.shape
-        )
-        layer, is_of_it = self.layer, self._drawn == (current.key, self.shown)
+        if (key, answer.class_id) != (current.key, self._class_shown()):
+            return
+        values = answer.values.reshape(*(1 for _ in key.plane), *answer.values.shape)
+        layer, is_of_it = self.layer, self._drawn == (key, self.shown)
+        self._drawn = (key, self.shown)
         if layer is not None and is_of_it and layer.data.shape == values.shape:
             layer.data = values
         else:  # also where the image was replaced, or the layer edited
-            self._remove_layer()
-            self._make_layer(values)
+            self._remove()
+            layer = Image(
+                values,
+                colormap=_COLORMAPS[self.shown],
+                contrast_limits=(0, 255),
+                blending="translucent",
+                opacity=_OPACITY,
+                metadata=self._mark(image),
+                **self._placement(image),
+            )
+            self._add(layer, image)
             self._show_result(False)
-        self._drawn = (current.key, self.shown)
         self.layer.name = self._title(answer.class_id)
 
     def _title(self, class_id: int | None) -> str:
@@ -164,71 +160,46 @@ class ResultViews(QObject):
         return f"Probability of {f'class {class_id}' if info is None else info.name}"
 
     def _on_result(self) -> None:
-        """Another result, or another picture: the map of the last one is old."""
+        """Another result, or another image entry: the map of the last one is old."""
         self._show_classes()
         if self.shown == RESULT:
             return
         current = self._session.current
         if current is None or current.key != self._drawn[0]:
-            self._remove_layer()
-        if self._is_asked or self._ask(silent=True):
+            self._remove()
+        if self._is_asked or self._ask_map(silent=True):
             if self.layer is not None:
                 self._show_result(False)  # the layer of the result may be a new one
         elif current is None or current.result is not None:
-            self.show(RESULT)  # the strokes ceased to suffice
-        else:  # until there is a result of this picture, too
+            self.show(RESULT)  # the scribbles ceased to suffice
+        else:  # until there is a result of this entry, too
             self._show_result(True)
 
     def _on_label_selected(self, class_id: int) -> None:
-        if self.shown == PROBABILITY and not self._ask() and self.layer is not None:
-            self.layer.data = np.zeros_like(self.layer.data)
-            self.layer.name = "Probability"
+        if self.shown != PROBABILITY or self._ask_map() or self.layer is None:
+            return
+        self.layer.data = np.zeros_like(self.layer.data)
+        self.layer.name = "Probability"
 
     # Layers.
 
-    def _make_layer(self, values: NDArray[np.uint8]) -> None:
-        """Add the layer beneath the scribbles, which stay selected."""
-        image, layers = self._link.image, self._viewer.layers
-        place = plane_metadata(image, self._session.current.key.plane)
-        self.layer = Image(
-            values,
-            colormap=_COLORMAPS[self.shown],
-            contrast_limits=(0, 255),
-            blending="translucent",
-            opacity=_OPACITY,
-            metadata=make.mark_of("view", make.id_of(self._viewer, image)),
-            **place,
-        )
-        above, active = self._link.scribbles, layers.selection.active
-        layers.insert(
-            layers.index(above) if above in layers else len(layers), self.layer
-        )
-        layers.selection.active = active
+    def _placement(self, image: Image) -> dict[str, Any]:
+        key = self._drawn[0]
+        return layers.plane_metadata(image, key.plane if key else ())
 
-    def _remove_layer(self) -> None:
-        layer, self.layer = self.layer, None
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
-
-    def _on_layer_removed(self, event: object = None) -> None:
-        if self.layer is not None and self.layer not in self._viewer.layers:
-            self.layer = None  # by the user
-            self.show(RESULT)
+    def _on_removed(self) -> None:
+        self.show(RESULT)
 
     def _show_classes(self, *, anew: bool = False) -> None:
-        """Make hidden classes transparent in the colours that the link has set."""
-        layer, classes = self._link.segmentation, self._session.classes
+        """Make hidden classes transparent in the colours that `LayerSync` has set."""
+        layer, classes = self._sync.segmentation, self._session.classes
         self.hidden &= frozenset(classes)
         if layer is None or not (self.hidden or anew):
             return
-        colors = dict(make.colormap_of(classes).color_dict)
+        colors = dict(layers.colormap_of(classes).color_dict)
         colors |= dict.fromkeys(self.hidden, np.zeros(4, np.float32))
         layer.colormap = DirectLabelColormap(color_dict=colors)
 
     def _show_result(self, visible: bool) -> None:
-        if self._link.segmentation is not None:
-            self._link.segmentation.visible = visible
-
-    def _close(self) -> None:
-        """Let go of the viewer; its layers stay as they are."""
-        self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        if self._sync.segmentation is not None:
+            self._sync.segmentation.visible = visible

@@ -10,27 +10,17 @@ from napari.utils.key_bindings import coerce_keybinding
 from qtpy.QtCore import QObject, Signal
 
 if TYPE_CHECKING:
-    import napari.components
     from napari.layers import Labels
 
-    from napari_hrdv2.widgets.controller import Controller
+    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A key and what it does.
+    """A key, what it does in words, and what to call.
 
-    Attributes
-    ----------
-    key : str
-        As napari writes it, such as ``"N"``.
-    does : str
-        What it does, for people.
-    do : callable
-        Takes no argument.
-    replaces : bool
-        Whether it comes before a key of napari's own. A key that does not is left
-        alone where napari, or its user, has another use for it.
+    Unless it replaces a key of napari's own, it is left alone where napari, or its
+    user, has another use for it.
     """
 
     key: str
@@ -47,28 +37,21 @@ class Shortcuts(QObject):
 
     Attributes
     ----------
-    shortcuts : tuple of Shortcut
     active : frozenset of str
         The keys that are bound.
-    is_on : bool
     """
 
     changed = Signal()
 
-    def __init__(
-        self,
-        viewer: napari.components.ViewerModel,
-        controller: Controller,
-        shortcuts: Sequence[Shortcut],
-    ) -> None:
-        super().__init__(controller)
-        self._viewer, self._link = viewer, controller.link
+    def __init__(self, sync: LayerSync, shortcuts: Sequence[Shortcut]) -> None:
+        super().__init__(sync)
+        self._sync = sync
         self.shortcuts = tuple(shortcuts)
         self.active: frozenset[str] = frozenset()
         self.is_on = True
         self._layer: Labels | None = None
-        self._link.images_changed.connect(self.renew)
-        controller.closing.connect(self._release)
+        sync.images_changed.connect(self.renew)
+        sync.closing.connect(self._release)
         self.renew()
 
     def set_on(self, on: bool) -> None:
@@ -80,13 +63,13 @@ class Shortcuts(QObject):
 
     def renew(self) -> None:
         """Bind the keys to the layer that is painted on now."""
-        layer = self._link.scribbles if self.is_on else None
-        if layer is self._layer:
+        layer = self._sync.scribbles if self.is_on else None
+        if layer == self._layer:
             return
         self._release()
         self._layer = layer
         if layer is not None:
-            taken = _keys_of(layer) | _keys_of(self._viewer)
+            taken = _keys_of(layer) | _keys_of(self._sync.viewer)
             self.active = frozenset(
                 shortcut.key
                 for shortcut in self.shortcuts

@@ -12,8 +12,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_hrdv2.session.project.opening import OpenedProject, Stack, open_project
 from napari_hrdv2.session.project.snapshot import replaced_names, take_over
-from napari_hrdv2.widgets.viewer import planes
-from napari_hrdv2.widgets.viewer.stroke_writing import write_strokes
+from napari_hrdv2.widgets.viewer import layers, planes
 
 if TYPE_CHECKING:
     from napari_hrdv2.session.planes import PlaneKey
@@ -95,11 +94,11 @@ class ProjectLoader(QObject):
         link = self._controller.link
         return tuple(
             Stack(
-                link.key_of(image).image,
+                link.layers.key_of(image).image,
                 planes.sizes(image),
                 partial(planes.pixels, image),
             )
-            for image in link.images()
+            for image in link.layers.images()
             if planes.sizes(image) and not planes.unnamed(image)
         )
 
@@ -132,7 +131,11 @@ class ProjectLoader(QObject):
     def _open_keys(self, found: OpenedProject) -> dict[PlaneKey, PlaneKey]:
         """Return the keys of images that did not go while the project was read."""
         link, keys = self._controller.link, found.keys
-        return {one: key for one, key in keys.items() if link.layer_of(key) is not None}
+        return {
+            one: key
+            for one, key in keys.items()
+            if link.layers.image_of(key) is not None
+        }
 
     def _show(self, found: OpenedProject) -> None:
         controller, link = self._controller, self._controller.link
@@ -143,8 +146,9 @@ class ProjectLoader(QObject):
             if saved.key in found.keys and saved.key not in keys
         ]
         keys |= self._add_images(found)
-        write = partial(write_strokes, controller)
-        notes = list(take_over(self._session, found.project, keys, write=write))
+        notes = list(
+            take_over(self._session, found.project, keys, write=link.write_scribbles)
+        )
         chosen = keys.get(found.project.current)
         if chosen is not None:
             link.show_image(chosen)
@@ -165,19 +169,20 @@ class ProjectLoader(QObject):
 
     def _add_images(self, found: OpenedProject) -> dict[PlaneKey, PlaneKey]:
         """Open images as layers, and return their keys by those in the project."""
-        link, keys = self._controller.link, {}
+        controller, keys = self._controller, {}
         for saved in found.project.images:
             if saved.key not in found.images:
                 continue
             size, unit = saved.pixel_size or (None, "pixel")
             # A plane that is opened alone is not what its file is.
             path = "" if saved.plane else saved.source or ""
-            layer = link.add_image(
+            layer = layers.add_image(
+                controller.viewer,
                 found.images[saved.key],
                 path,
                 name=saved.name,
                 pixel_size=size,
                 unit=unit,
             )
-            keys[saved.key] = link.add_entry(layer)
+            keys[saved.key] = controller.link.layers.add_entry(layer)
         return keys

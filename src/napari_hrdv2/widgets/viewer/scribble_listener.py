@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalDebouncer
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-    from napari_hrdv2.widgets.viewer.planes import Index
-
 SETTLE_TIME = 30  # milliseconds without a change after which a stroke counts as done
 
 
-class Strokes(QObject):
-    """Listens to one labels layer.
+class ScribbleListener(QObject):
+    """Listens to the layer of scribbles, and says when it is worth reading.
 
     Attributes
     ----------
-    layer : Labels or None
     is_wide : bool
-        Whether other planes than those that were painted before may have strokes.
+        Whether other planes than those that were painted before may have scribbles.
     is_local : bool
         Whether nothing but the plane that is shown was painted.
     settled : Signal
@@ -89,10 +85,3 @@ class Strokes(QObject):
     def _on_label_selected(self, event: object = None) -> None:
         if self.layer is not None:
             self.label_selected.emit(int(self.layer.selected_label))
-
-
-def painted_planes(layer: Labels) -> list[Index]:
-    """Return the planes of a stack that have strokes; looks at every pixel."""
-    data = np.asarray(layer.data)
-    found = np.argwhere(data.any(axis=(-2, -1)))
-    return [tuple(int(place) for place in index) for index in found]

@@ -1,0 +1,130 @@
+"""The base of overlays: layers derived from an answer about an image entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_hrdv2.widgets.viewer import layers
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
+    from napari_hrdv2.widgets.workers.queue import SideWork
+
+
+class Overlay(QObject):
+    """A layer derived from an answer: asked for, marked, placed, and forgotten.
+
+    A subclass asks by `_ask`, adds its layer by `_add`, says by `_placement` where it
+    lies, which it keeps to when the image moves, and does in `_on_removed` what follows
+    when the user removes the layer. It ends with the `LayerSync`; its layer stays then.
+
+    Parameters
+    ----------
+    sync : LayerSync
+    side : SideWork
+        The worker that answers what is asked for.
+
+    Attributes
+    ----------
+    layer : Layer or None
+    """
+
+    changed = Signal()
+    role = ""
+    """What the mark of the layer says it is."""
+
+    def __init__(self, sync: LayerSync, side: SideWork) -> None:
+        super().__init__(sync)
+        self._sync, self._side = sync, side
+        self._session, self._viewer = sync.session, sync.viewer
+        self.layer: Any = None
+        self._image: Image | None = None  # that the layer lies on
+        self._viewer.layers.events.removed.connect(self._on_layer_removed)
+        sync.closing.connect(self._close)
+
+    def _ask(
+        self,
+        kind: str,
+        make_request: Callable[[], Any],
+        hear: Callable[[Any], None],
+        *,
+        hear_failure: Callable[[Exception], None] | None = None,
+        silent: bool = False,
+    ) -> bool:
+        """Ask for an answer; say why, and return False, if there can be none."""
+        try:
+            request = make_request()
+        except ValueError as error:
+            if not silent:
+                self._session.say(str(error))
+            return False
+        self._side.submit(kind, request, hear, hear_failure=hear_failure)
+        return True
+
+    def _mark(self, image: Image, **more: Any) -> dict[str, Any]:
+        """Return the metadata of a layer of this overlay."""
+        mark = layers.mark_of(self.role, self._sync.layers.id_of(image), **more)
+        return {layers.METADATA_KEY: mark}
+
+    def _find(self, kind: type, metadata: dict[str, Any]) -> Any:
+        """Return the layer of a kind that has this mark already, or None."""
+        mark = metadata[layers.METADATA_KEY]
+        found = (
+            layer
+            for layer in self._viewer.layers
+            if isinstance(layer, kind) and layers.mark_on(layer) == mark
+        )
+        return next(found, None)
+
+    def _add(self, layer: Any, image: Image, *, on_top: bool = False) -> None:
+        """Add a layer, beneath the scribbles or on top; what is selected stays so."""
+        above = None if on_top else self._sync.scribbles
+        layers.insert_beneath(self._viewer, layer, above)
+        self._follow(layer, image)
+
+    def _placement(self, image: Image) -> dict[str, Any]:
+        """Return what places the layer on its image."""
+        return layers.spatial_metadata(image)
+
+    def _follow(self, layer: Any, image: Image | None) -> None:
+        """Take this as the layer from now on, and move it with its image."""
+        if self._image is not None:
+            for event in layers.place_events(self._image):
+                event.disconnect(self._on_moved)
+        self.layer, self._image = layer, None if layer is None else image
+        if self._image is not None:
+            for event in layers.place_events(self._image):
+                event.connect(self._on_moved)
+            self._on_moved()
+
+    def _remove(self) -> None:
+        """Take the layer away."""
+        layer = self.layer
+        self._follow(None, None)
+        if layer is not None and layer in self._viewer.layers:
+            active = self._viewer.layers.selection.active
+            self._viewer.layers.remove(layer)
+            if active is not None and active in self._viewer.layers:
+                self._viewer.layers.selection.active = active
+
+    def _on_moved(self, event: object = None) -> None:
+        if self.layer is not None and self._image is not None:
+            layers.place(self.layer, self._placement(self._image))
+
+    def _on_layer_removed(self, event: Any) -> None:
+        if self.layer is not None and self.layer not in self._viewer.layers:
+            self._follow(None, None)
+            self._on_removed()
+
+    def _on_removed(self) -> None:
+        """The user removed the layer."""
+
+    def _close(self) -> None:
+        """Let go of the viewer; its layers stay as they are."""
+        self._follow(None, None)
+        self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
