@@ -137,6 +137,16 @@ def test_choosing_a_row_goes_to_the_particle(measured):
     assert layer.show_selected_label
 
 
+def test_a_particle_that_is_picked_in_the_layer_selects_its_row(measured):
+    part = split(measured)
+    part.table.sortByColumn(1, Qt.SortOrder.DescendingOrder)
+    part.table.chosen.connect(pytest.fail)  # the view stays where it is
+    part.splitting.layer.selected_label = 3
+    assert table_text(part, part.table.currentIndex().row(), 0) == "3"
+    measured.viewer.layers.remove(part.splitting.layer)
+    assert part._layer is None
+
+
 def test_particles_that_are_cut_off_can_be_left_away(measured, tmp_path):
     part = split(measured)
     part.inside.click()

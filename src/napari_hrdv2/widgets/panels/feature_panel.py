@@ -282,7 +282,7 @@ class FeaturePanel(QWidget):
         self._configure(backbone=self.backbone.itemData(position), weights=None)
 
     def _on_choice(self, name: str, text: str = "") -> None:
-        text = self.choices[name].currentText().strip()
+        text = (text or self.choices[name].currentText()).strip()
         if text == _text(self._session.options, name):
             return
         if name == "variant":
