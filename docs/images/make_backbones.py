@@ -17,7 +17,7 @@ from pathlib import Path
 
 import napari
 from qtpy.QtCore import QPoint
-from qtpy.QtWidgets import QApplication, QScrollArea, QToolButton
+from qtpy.QtWidgets import QAbstractButton, QApplication, QScrollArea
 
 from micrographs import make_sample
 from napari_hrdv2.widgets import SegmentationWidget
@@ -100,7 +100,7 @@ def regions(stage: Stage) -> None:
     stage.panel.compute.click()
     stage.wait(lambda: stage.session.features is not None)
     inspection = stage.widget.inspection
-    stage.widget.findChild(QToolButton, "insight_fold").setChecked(True)
+    stage.widget.findChild(QAbstractButton, "insight_fold").setChecked(True)
     stage.settle()
     inspection.regions.click()
     stage.wait(lambda: "Region borders" in stage.viewer.layers)

@@ -4,14 +4,14 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QMenu, QMessageBox
 
-from napari_hrdv2.widgets.panels.class_rows import (
+from napari_hrdv2.widgets.panels.class_table import (
     COLOR,
+    FRACTION,
     NAME,
     PAINTED,
     SEEN,
-    SHARE,
-    short_count,
 )
+from napari_hrdv2.widgets.panels.controls import short_count
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def answer(monkeypatch):
     return give
 
 
-def test_a_row_has_key_name_pixels_and_share(bench, table):
+def test_a_row_has_key_name_pixels_and_fraction(bench, table):
     bench.session.classes.rename(2, "Pore")
     bench.segment()
     painted = np.count_nonzero(bench.scribbles.data == 2)
@@ -45,7 +45,7 @@ def test_a_row_has_key_name_pixels_and_share(bench, table):
     assert cell(table, 2, COLOR) == "2"
     assert cell(table, 2, NAME) == "Pore"
     assert cell(table, 2, PAINTED) == str(painted)
-    assert cell(table, 2, SHARE) == f"{bench.session.phase_fractions()[2]:.1%}"
+    assert cell(table, 2, FRACTION) == f"{bench.session.phase_fractions()[2]:.1%}"
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_a_rectangle_is_left_out_of_training_result_and_fractions(bench):
     assert not shown[60:].any()
     assert (shown[:60] > 0).all()
     assert bench.session.phase_fractions()[1] == np.mean(shown[:60] == 1)
-    assert "6.2% of the image is left out" in bench.widget.result.fractions.text()
+    assert "6.2% of the image is excluded" in bench.widget.result.fractions.text()
 
 
 def test_after_a_rectangle_the_brush_is_back_in_the_hand(bench):

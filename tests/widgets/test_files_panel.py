@@ -91,7 +91,7 @@ def test_a_project_opens_in_an_empty_window(bench, project, another, panel_of):
     another.settle()
     np.testing.assert_array_equal(another.scribbles.data, bench.scribbles.data)
     assert another.session.classes[2].name == "pore"
-    assert another.session.current.pixel_size == (0.5, "nanometer")
+    assert another.session.current.pixel_size == (0.5, "nm")
     another.compute()
     another.wait(lambda: "Segmentation" in another.names)
     another.settle()

@@ -123,7 +123,7 @@ def test_a_suspicious_stroke_is_put_right_and_undo_brings_it_back(
     getattr(guidance, button).click()
     assert (bench.scribbles.data[30:32, 20:28] == label).all()
     assert FRAMES not in bench.names
-    assert "No stroke contradicts" in guidance.checked.text()
+    assert "No scribble contradicts" in guidance.checked.text()
     bench.settle()
     assert bench.session.current.result.fingerprint != fingerprint
     bench.scribbles.undo()

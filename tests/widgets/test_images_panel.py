@@ -6,14 +6,14 @@ from PIL import Image as PillowImage
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QTreeWidget, QWidget
 
-from napari_hrdv2.widgets.panels.images_panel import ImagesPanel
+from napari_hrdv2.widgets.panels.images_panel import PANELS
 from widgets.desk import Desk, stack_of
 
 
 @pytest.fixture
 def desk(qtbot):
     desk = Desk(qtbot)
-    desk.panel = ImagesPanel(desk.controller)
+    desk.panel = PANELS[0].make(desk.controller)
     qtbot.addWidget(desk.panel)
     yield desk
     desk.controller.close()
@@ -31,7 +31,7 @@ def two(desk, image):
         desk.controller.compute_features()
         desk.settle()
         desk.paint_both()
-    desk.panel.show_pictures()
+    desk.panel.show_images()
     return desk
 
 
@@ -97,7 +97,7 @@ def test_a_score_stays_while_another_image_is_looked_at(two, image):
     two.settle()
     two.link.select_image(two.viewer.layers["three"])
     two.settle()
-    two.panel.show_pictures()
+    two.panel.show_images()
     assert [bool(row[3]) for row in rows(two)] == [True, True, False]
 
 
@@ -128,7 +128,7 @@ def test_planes_that_were_painted_are_listed_and_gone_to(desk, image):
     desk.go(1)
     desk.paint_both()
     desk.go(4)
-    desk.panel.show_pictures()
+    desk.panel.show_images()
     assert [row[0] for row in rows(desk)] == ["stack, Z 1", "stack, Z 4"]
     desk.panel.list.itemClicked.emit(item_of(desk, "stack, Z 1"), 0)
     desk.settle()
@@ -137,13 +137,13 @@ def test_planes_that_were_painted_are_listed_and_gone_to(desk, image):
 
 def test_an_unnamed_axis_is_named_in_the_panel(desk, image):
     desk.open_stack(stack_of(image, 5), None)
-    desk.panel.show_pictures()
+    desk.panel.show_images()
     combo = desk.panel.findChild(QComboBox, "axis_0")
     combo.setCurrentText("T")
     combo.textActivated.emit("T")
     desk.settle()
     assert "T" in desk.session.current.plane
-    desk.panel.show_pictures()
+    desk.panel.show_images()
     assert desk.link.unnamed_axes() == []
     assert not desk.panel.findChild(QWidget, "stack_axes").isVisibleTo(desk.panel)
 

@@ -30,7 +30,7 @@ def measured(bench):
     bench.paint((30, 34), (10, 50), 1)
     bench.paint((8, 12, 45, 50), (8, 12), 2)
     bench.wait(lambda: "Segmentation" in bench.names)
-    bench.panel = bench.widget.result.measure
+    bench.panel = bench.widget.measure
     bench.panel.show()
     bench.panel.window().show()
     bench.settle()
@@ -137,11 +137,21 @@ def test_choosing_a_row_goes_to_the_particle(measured):
     assert layer.show_selected_label
 
 
+def test_a_particle_that_is_picked_in_the_layer_selects_its_row(measured):
+    part = split(measured)
+    part.table.sortByColumn(1, Qt.SortOrder.DescendingOrder)
+    part.table.chosen.connect(pytest.fail)  # the view stays where it is
+    part.splitting.layer.selected_label = 3
+    assert table_text(part, part.table.currentIndex().row(), 0) == "3"
+    measured.viewer.layers.remove(part.splitting.layer)
+    assert part._layer is None
+
+
 def test_particles_that_are_cut_off_can_be_left_away(measured, tmp_path):
     part = split(measured)
     part.inside.click()
     assert part.table.model().rowCount() == 3
-    assert "1 at the border left out" in part.note.text()
+    assert "without 1 at the border" in part.note.text()
     assert sum(part.histogram.counts) == 3
     assert part.save_to(tmp_path / "p.csv")
     with open(tmp_path / "p.csv", encoding="utf-8") as file:
@@ -183,7 +193,7 @@ def test_a_watershed_cuts_at_once_by_another_distance(measured):
 
 
 def test_splitting_without_a_result_says_what_to_do(bench):
-    bench.widget.result.measure.particles.split.click()
+    bench.widget.measure.particles.split.click()
     assert "There is no result to measure yet" in bench.widget.status.text()
     assert "Instances of Class 1" not in bench.names
 
@@ -224,7 +234,7 @@ def test_the_histogram_draws_its_bars_in_the_colour_of_the_class(qtbot):
     assert heights[1] == 0
     assert abs(heights[2] - 4 * heights[0]) <= 4
     assert histogram.text_of(2) == "4 from 2 to 3"
-    histogram.clear()
+    histogram.show_counts()
     assert histogram.bar_at(100) is None
 
 

@@ -20,7 +20,7 @@ def image() -> np.ndarray:
 def refined(bench):
     bench.session.configure(transforms="identity")
     bench.segment()
-    bench.panel = bench.widget.result.refine
+    bench.panel = bench.widget.refine
     bench.layer = bench.viewer.layers["Segmentation"]
     bench.raw = bench.layer.data.copy()
     assert (bench.raw[30:33, 15:18] == 2).any()
@@ -28,7 +28,7 @@ def refined(bench):
 
 
 def set_min_object(bench, pixels):
-    bench.panel.min_object.setValue(pixels)
+    bench.panel.numbers["min_object"].setValue(pixels)
     bench.wait(lambda: bench.session.refinement.settings.min_object == pixels)
     bench.settle()
 
@@ -46,7 +46,7 @@ def test_undo_and_redo_are_seen_in_the_layer(refined):
     refined.panel.undo.click()
     refined.settle()
     np.testing.assert_array_equal(refined.layer.data, refined.raw)
-    assert refined.panel.min_object.value() == 0
+    assert refined.panel.numbers["min_object"].value() == 0
     assert not refined.panel.undo.isEnabled()
     refined.panel.redo.click()
     refined.settle()
@@ -66,7 +66,7 @@ def test_undo_and_redo_have_keys_within_the_panel_alone(refined):
 
 def test_values_passed_on_the_way_are_one_change(refined):
     for pixels in (10, 40, 100):
-        refined.panel.min_object.setValue(pixels)
+        refined.panel.numbers["min_object"].setValue(pixels)
     refined.wait(lambda: refined.session.refinement.can_undo)
     refined.panel.undo.click()
     assert refined.session.refinement.settings.is_off
@@ -85,10 +85,10 @@ def test_show_raw_switches_all_off_and_can_be_undone(refined):
 @pytest.mark.parametrize("position", [1, 2])
 def test_smoothing_refines_and_shows_its_settings(refined, position):
     panel = refined.panel
-    assert panel.radius.isHidden()
+    assert panel.numbers["radius"].isHidden()
     panel.smoothing.setCurrentIndex(position)
     panel.smoothing.activated.emit(position)
-    assert not panel.radius.isHidden()
+    assert not panel.numbers["radius"].isHidden()
     refined.settle()
     result = refined.session.current.result
     np.testing.assert_array_equal(refined.layer.data, result.refined)
@@ -119,4 +119,4 @@ def test_cancelling_keeps_the_raw_result(refined):
 def test_a_closed_dock_hears_of_no_settings(refined):
     refined.controller.close()
     refined.session.refinement.change(min_object=5)
-    assert refined.panel.min_object.value() == 0
+    assert refined.panel.numbers["min_object"].value() == 0

@@ -22,18 +22,18 @@ def test_deleting_a_class_with_a_result_is_no_error(bench):
 
 def test_refining_and_measuring_are_folded_away_at_first(bench):
     buttons = {b.objectName(): b for b in bench.widget.findChildren(QAbstractButton)}
-    panel = bench.widget.result
-    for name, part in (("refine", panel.refine), ("measure", panel.measure)):
+    for name in ("refine", "measure"):
+        part = bench.widget.panels[name]
         assert part.isHidden()
         buttons[f"{name}_fold"].click()
         assert not part.isHidden()
 
 
-def test_the_panel_fits_a_narrow_dock(bench):
-    panel = bench.widget.result
-    panel.refine.show()
-    panel.measure.show()
-    panel.refine.smoothing.setCurrentIndex(1)
-    panel.refine.smoothing.activated.emit(1)
-    panel.measure.particles._found.show()
-    assert panel.minimumSizeHint().width() <= 330
+def test_the_panels_fit_a_narrow_dock(bench):
+    panels = bench.widget.panels
+    panels["refine"].smoothing.setCurrentIndex(1)
+    panels["refine"].smoothing.activated.emit(1)
+    panels["measure"].particles._found.show()
+    for name in ("result", "refine", "measure"):
+        panels[name].show()
+        assert panels[name].minimumSizeHint().width() <= 330

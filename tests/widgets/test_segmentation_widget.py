@@ -119,7 +119,7 @@ def test_a_stack_asks_for_the_names_of_its_axes(bench):
     bench.wait(lambda: bench.widget.features.image.count() == 2)
     bench.widget.features.image.activated.emit(1)
     assert bench.widget.status.text().startswith("volume is a stack: choose")
-    assert bench.widget.images_fold.is_open
+    assert bench.widget.sections["images"].isExpanded()
 
 
 def test_an_image_with_nan_is_refused_in_one_sentence(bench):

@@ -109,7 +109,7 @@ def test_a_key_that_the_user_has_bound_is_left_to_him(bench, press):
     assert "N" not in shortcuts.active
     assert "2" not in shortcuts.active
     assert "<s><b>N</b>" in bench.widget.paint.keys.text()
-    assert bench.widget.paint.guidance.next.text() == "Next uncertain place"
+    assert bench.widget.paint.guidance.next.text() == "Next uncertain region"
     press("N")
     press("2")
     assert pressed == ["viewer", "layer"]

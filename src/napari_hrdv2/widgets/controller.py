@@ -20,7 +20,7 @@ from napari_hrdv2.session import (
     Stage,
     TimeLeft,
 )
-from napari_hrdv2.widgets.panels.backbone_texts import needs_no_download
+from napari_hrdv2.widgets.backbone_texts import needs_no_download
 from napari_hrdv2.widgets.preferences import read_preferences
 from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
 from napari_hrdv2.widgets.workers.autosave import AutosaveWorker

@@ -20,7 +20,7 @@ class Preferences:
     backbone : str
         The backbone to begin with.
     autosave : bool
-        Whether strokes, classes and classifier are kept as one works.
+        Whether scribbles, classes and classifier are kept as one works.
     autosave_folder : str
         Where; empty for the user's data folder.
     """

@@ -1,22 +1,16 @@
-"""The dock widget: features, paint, result, and a line that says what is going on."""
+"""The dock widget: sections of panels, and a line that says what is going on."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_hrdv2.widgets.controller import Controller
-from napari_hrdv2.widgets.panels.apply_panel import ApplyPanel
-from napari_hrdv2.widgets.panels.feature_panel import FeaturePanel
-from napari_hrdv2.widgets.panels.files_panel import FilesPanel
-from napari_hrdv2.widgets.panels.images_panel import ImagesPanel
-from napari_hrdv2.widgets.panels.insight_panel import InsightPanel
-from napari_hrdv2.widgets.panels.paint_panel import PaintPanel
-from napari_hrdv2.widgets.panels.parts import ColumnArea, Fold, note, stacked
+from napari_hrdv2.widgets.panels import SECTIONS, panel_specs
+from napari_hrdv2.widgets.panels import controls as ui
 from napari_hrdv2.widgets.panels.recovery import RecoveryNotice
-from napari_hrdv2.widgets.panels.result_panel import ResultPanel
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -34,68 +28,73 @@ class SegmentationWidget(QWidget):
     ----------
     viewer : napari.viewer.Viewer
         Whose images are segmented, and which gets the layers.
+
+    Attributes
+    ----------
+    controller : Controller
+    panels : dict of str to QWidget
+        By their names; they are attributes of the widget, too.
+    sections : dict of str to ui.Section
+        The collapsible sections around panels, by the same names.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.setObjectName("high_resolution_segmentation")
         self.controller = Controller(viewer)
-        self.features = FeaturePanel(self.controller)
-        self.images = ImagesPanel(self.controller)
-        self.inspection = InsightPanel(self.controller)
-        self.paint = PaintPanel(self.controller)
-        self.result = ResultPanel(self.controller)
-        self.files = FilesPanel(self.controller)
-        self.apply = ApplyPanel(self.controller)
+        self.panels: dict[str, QWidget] = {}
+        self.sections: dict[str, ui.Section] = {}
         self.recovery = RecoveryNotice(self.controller)
-        self.status = note("status")
-        self.status.setToolTip("What is going on and what to do next")
-        self._lay_out()
+        self.status = ui.hint("status", "What is going on and what to do next")
+        # The text changes all the time; what stands around it must not jump.
+        line = self.status.fontMetrics().lineSpacing()
+        self.status.setMinimumHeight(_STATUS_LINES * line)
+        self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.recovery)
+        layout.addWidget(ui.ColumnArea(self._column()), 1)
+        layout.addWidget(self.status)
         self.session.status_changed.connect(self._show_status)
-        self.controller.link.images_changed.connect(self._ask_for_axes)
         self.destroyed.connect(self.controller.close)
         self.controller.link.select_first()
         self._show_status(self.session.status)
+
+    def __getattr__(self, name: str) -> Any:
+        panels = self.__dict__.get("panels", {})
+        if name not in panels:
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+        return panels[name]
 
     @property
     def session(self) -> Session:
         """What the widget shows."""
         return self.controller.session
 
-    def _lay_out(self) -> None:
-        panels = QWidget()
-        column = QVBoxLayout(panels)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(4)
-        self.images_fold = Fold("Images and stacks", "images_fold", self.images)
-        inspection = Fold("Look into the backbone", "insight_fold", self.inspection)
-        more = (
-            Fold("Project, import and export", "files_fold", self.files),
-            Fold("Apply to many", "apply_fold", self.apply),
-        )
-        for title, parts in (
-            ("Features", (self.features, self.images_fold, inspection)),
-            ("Paint", (self.paint,)),
-            ("Result", (self.result, *more)),
-        ):
-            name = f"{title.lower()}_fold"
-            section = stacked(*parts)
-            column.addWidget(Fold(title, name, section, is_open=True, is_section=True))
-        column.addStretch(1)
-        area = ColumnArea(panels)
-        # The text changes all the time; what stands around it must not jump.
-        self.status.setMinimumHeight(
-            _STATUS_LINES * self.status.fontMetrics().lineSpacing()
-        )
-        self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
-        layout = QVBoxLayout(self)
-        layout.addWidget(self.recovery)
-        layout.addWidget(area, 1)
-        layout.addWidget(self.status)
-
-    def _ask_for_axes(self) -> None:
-        if self.controller.link.unnamed_axes():
-            self.images_fold.set_open(True)
+    def _column(self) -> QWidget:
+        parts: dict[str, list[QWidget]] = {title: [] for title in SECTIONS}
+        for spec in panel_specs():
+            panel = part = self.panels[spec.name] = spec.make(self.controller)
+            if spec.title:
+                part = ui.Section(spec.title, f"{spec.name}_fold", panel)
+                self.sections[spec.name] = part
+            if hasattr(panel, "asks"):
+                panel.asks.connect(part.expand)
+            if hasattr(panel, "release"):
+                self.controller.closing.connect(panel.release)
+            parts[spec.section].append(part)
+        sections = [
+            ui.Section(
+                title,
+                f"{title.lower()}_fold",
+                ui.fill_column(QWidget(), *inside, spacing=2),
+                is_open=True,
+                is_main=True,
+            )
+            for title, inside in parts.items()
+        ]
+        column = ui.fill_column(QWidget(), *sections)
+        column.layout().addStretch(1)
+        return column
 
     def _show_status(self, text: str) -> None:
         self.status.setText(text)

@@ -45,6 +45,7 @@ def test_the_window_has_a_box_for_it(qtbot, trained):
     from types import SimpleNamespace
 
     from napari_hrdv2.widgets.panels.export_box import ExportBox
+
     from napari_hrdv2.widgets.workers.queue import SideWork
 
     side = SideWork(report=lambda error: None)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtWidgets import (
     QFileDialog,
     QHeaderView,
-    QProgressBar,
     QTableWidget,
     QTableWidgetItem,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -27,86 +25,74 @@ from napari_hrdv2.session.batch.apply import (
     ApplyRequest,
     jobs_for,
 )
-from napari_hrdv2.widgets.panels.parts import note, push_button, row, set_note
+from napari_hrdv2.widgets.panels import Attempt, PanelSpec
+from napari_hrdv2.widgets.panels import controls as ui
 from napari_hrdv2.widgets.viewer import planes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_hrdv2.widgets.controller import Controller
+    from napari_hrdv2.session import Session
+    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
+    from napari_hrdv2.widgets.workers.queue import SideWork
 
 KIND = "apply"
 _ROWS_SHOWN = 5
-_FILTER = "Micrographs (*.tif *.tiff *.png *.jpg *.jpeg *.bmp);;All files (*)"
 
 
 class ApplyPanel(QWidget):
     """Lists micrographs, segments them in the background, and says how each went."""
 
-    def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._controller, self._session = controller, controller.session
+    def __init__(
+        self, session: Session, link: LayerSync, side: SideWork, attempt: Attempt
+    ) -> None:
+        super().__init__()
+        self._session, self._link = session, link
+        self._side, self._attempt = side, attempt
         self._files: list[Path] = []
         self._time_left = TimeLeft()
         self._done = self._stale = 0
-        self._make_controls()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row(self.add_files, self.add_folder, self.clear))
-        layout.addWidget(self.table)
-        layout.addLayout(row(self.run, self.run_stack))
-        layout.addWidget(self.progress)
-        layout.addWidget(self.note)
-        controller.side.progressed.connect(self._on_progressed)
-        controller.side.changed.connect(self.show_state)
-        controller.link.images_changed.connect(self.show_state)
-        self._session.segmentation_changed.connect(self.show_state)
+        self.add_files = ui.push_button("Files…", "apply_files", self._on_files)
+        self.add_folder = ui.push_button("Folder…", "apply_folder", self._on_folder)
+        self.clear = ui.push_button("Clear", "apply_clear", self.empty)
+        self.table = self._make_table()
+        self.run = ui.JobButton("Segment all…", "apply_run", self._on_run, side, KIND)
+        self.run.cancelled.connect(self._on_cancelled)
+        self.run_stack = ui.push_button(
+            "Segment all planes", "apply_stack", self._on_run_stack
+        )
+        tip = "How many micrographs are done"
+        self.progress = ui.JobProgress("apply_progress", tip, side, KIND)
+        self.note = ui.hint("apply_note")
+        ui.fill_column(
+            self,
+            ui.row(self.add_files, self.add_folder, self.clear),
+            self.table,
+            ui.row(self.run, self.run_stack),
+            self.progress,
+            self.note,
+        )
+        side.progressed.connect(self._on_progressed)
+        side.changed.connect(self.show_state)
+        link.images_changed.connect(self.show_state)
+        session.segmentation_changed.connect(self.show_state)
         self.show_files()
 
-    def _make_controls(self) -> None:
-        self.add_files = push_button(
-            "Files…", "apply_files", "Add micrographs to the list", self._on_files
-        )
-        self.add_folder = push_button(
-            "Folder…",
-            "apply_folder",
-            "Add all micrographs of a folder to the list",
-            self._on_folder,
-        )
-        self.clear = push_button(
-            "Clear", "apply_clear", "Empty the list; no file is touched", self.empty
-        )
-        self.table = QTableWidget(0, 2, objectName="apply_table")
-        self.table.setToolTip("The micrographs, and what became of each")
-        self.table.setHorizontalHeaderLabels(["Micrograph", "Result"])
-        self.table.verticalHeader().hide()
-        self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        header = self.table.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-        height = self.table.verticalHeader().defaultSectionSize()
-        self.table.setFixedHeight((_ROWS_SHOWN + 1) * height)
-        self.run = push_button(
-            "Segment all…",
-            "apply_run",
-            "Choose a folder for the results, and segment every micrograph of the list "
-            "by the classifier as it is now, refined as the result on the screen",
-            self._on_run,
-        )
-        self.run_stack = push_button(
-            "Segment all planes",
-            "apply_stack",
-            "Segment every plane of the stack that is shown, into its segmentation "
-            "layer",
-            self._on_run_stack,
-        )
-        self.progress = QProgressBar(objectName="apply_progress")
-        self.progress.setToolTip("How many micrographs are done")
-        self.note = note("apply_note")
+    def _make_table(self) -> QTableWidget:
+        table = QTableWidget(0, 2, objectName="apply_table")
+        table.setToolTip("The micrographs, and what became of each")
+        table.setHorizontalHeaderLabels(["Micrograph", "Result"])
+        table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        table.verticalHeader().hide()
+        height = table.verticalHeader().defaultSectionSize()
+        table.setFixedHeight((_ROWS_SHOWN + 1) * height)
+        return table
 
     @property
     def is_running(self) -> bool:
         """Whether micrographs are being segmented, or wait for it."""
-        return self._controller.side.has(KIND)
+        return self.run.is_running
 
     def add(self, paths: Sequence[Path]) -> None:
         """Add files, or all micrographs of folders, that are not in the list yet."""
@@ -115,7 +101,7 @@ class ApplyPanel(QWidget):
         self.show_files()
 
     def empty(self) -> None:
-        """Take everything off the list."""
+        """Empty the list; no file is touched."""
         self._files = []
         self.show_files()
 
@@ -142,9 +128,7 @@ class ApplyPanel(QWidget):
         )
         self._time_left, self._done, self._stale = TimeLeft(), 0, 0
         self.show_files()
-        self._controller.side.submit(
-            KIND, request, self._on_finished, hear_part=self._on_applied
-        )
+        self._side.submit(KIND, request, self._on_finished, hear_part=self._on_applied)
 
     def start_stack(self) -> None:
         """Segment all planes of the stack that is shown.
@@ -154,25 +138,23 @@ class ApplyPanel(QWidget):
         ValueError
             If there is no classifier yet, or no stack.
         """
-        link, session = self._controller.link, self._session
-        classifier = session.named_classifier()
+        link, session = self._link, self._session
+        classifier, options = session.named_classifier(), session.options_in_use
         if link.image is None or not link.index:
             raise ValueError("image: it is no stack; choose a stack under Features")
-        keys = [
-            link.layers.add_entry(link.image, index)
-            for index in np.ndindex(*planes.sizes(link.image))
-        ]
+        indices = np.ndindex(*planes.sizes(link.image))
+        keys = [link.layers.add_entry(link.image, index) for index in indices]
         entries = [session.images[key] for key in keys]
-        made, parts = session.options_in_use, classifier.part_options
+        parts = classifier.part_options
         request = PipelineInput(
             tuple(replace(one.snapshot(), features=None) for one in entries),
             session.refinement.settings,
             classifier=copy.copy(classifier),
             fingerprint=session.classifier_fingerprint,
-            options=FeatureOptions.of(parts, made.device, made.weights),
+            options=FeatureOptions.of(parts, options.device, options.weights),
         )
         self._time_left, self._done, self._stale = TimeLeft(), 0, 0
-        self._controller.side.submit(
+        self._side.submit(
             KIND, request, self._on_stack_finished, hear_part=self._on_plane
         )
 
@@ -185,21 +167,17 @@ class ApplyPanel(QWidget):
             self._set(number, 0, path.name, str(path))
             self._set(number, 1, "", "")
         self.table.setVisible(bool(self._files))
-        set_note(self.note, "")
+        ui.set_hint(self.note, "")
         self.show_state()
 
     def show_state(self) -> None:
         """Offer what can be done now."""
-        running = self.is_running
-        ready = self._session.classifier is not None and bool(self._files)
-        self.run.setText("Cancel" if running else "Segment all…")
-        self.run.setEnabled(running or ready)
-        is_stack = bool(self._controller.link.index)
-        self.run_stack.setVisible(is_stack)
-        self.run_stack.setEnabled(self._session.classifier is not None and not running)
+        running, ready = self.is_running, self._session.classifier is not None
+        self.run.setEnabled(running or (ready and bool(self._files)))
+        self.run_stack.setVisible(bool(self._link.index))
+        self.run_stack.setEnabled(ready and not running)
         for button in (self.add_files, self.add_folder, self.clear):
             button.setEnabled(not running)
-        self.progress.setVisible(running)
 
     def _set(self, number: int, column: int, text: str, tool_tip: str) -> None:
         item = QTableWidgetItem(text)
@@ -207,83 +185,91 @@ class ApplyPanel(QWidget):
         self.table.setItem(number, column, item)
 
     def _on_progressed(self, stage: str, done: int, total: int) -> None:
-        if self._controller.side.kind != KIND:
-            return
-        self.progress.setRange(0, total)
-        self.progress.setValue(done)
-        left = self._time_left.text("Segmenting", done, total)
-        set_note(self.note, ", ".join(filter(None, (stage, left))))
+        if self._side.kind == KIND:
+            left = self._time_left.text("Segmenting", done, total)
+            ui.set_hint(self.note, ", ".join(filter(None, (stage, left))))
 
     def _on_applied(self, result: Applied) -> None:
         number = self._files.index(result.job.file)
         if result.error:
             self._set(number, 1, "failed", result.error)
         else:
-            self._set(number, 1, self._shares(result), str(result.outputs[0]))
+            self._set(number, 1, self._fractions(result), str(result.outputs[0]))
             self._done += 1
         self.table.scrollToItem(self.table.item(number, 0))
 
     def _on_finished(self, results: list[Applied]) -> None:
-        failed = [result for result in results if result.error]
+        failed = [result.error for result in results if result.error]
         text = f"{len(results) - len(failed)} of {len(results)} segmented; "
         text += f"results and {TABLE} are in {results[0].job.target.parent}."
-        if failed:
-            text += " Failed: " + " ".join(f"{result.error}." for result in failed[:3])
-        set_note(self.note, text)
-        self._session.say(text)
+        self._tell(text, failed)
 
     def _on_plane(self, done: ProcessedImage) -> None:
         if done.result is None:
             return
         if self._session.accept(done):
             self._done += 1
-            self._controller.link.layers.write_result(done.key)
+            self._link.layers.write_result(done.key)
         else:
             self._stale += 1
 
     def _on_stack_finished(self, answer: PipelineResult) -> None:
         results = answer.images
-        failed = [done.error for done in results if done.error]
         text = f"{self._done} of {len(results)} planes segmented."
         if self._stale:
-            text += (
-                f" {self._stale} left as they were: the strokes, or what is left out, "
-                "changed meanwhile."
-            )
+            text += f" {self._stale} left as they were: scribbles or exclusion mask "
+            text += "changed meanwhile."
+        self._tell(text, [done.error for done in results if done.error])
+
+    def _tell(self, text: str, failed: list[str]) -> None:
         if failed:
             text += " Failed: " + " ".join(f"{error}." for error in failed[:3])
-        set_note(self.note, text)
+        ui.set_hint(self.note, text)
         self._session.say(text)
 
-    def _shares(self, result: Applied) -> str:
+    def _fractions(self, result: Applied) -> str:
         classes = self._session.classes
         return ", ".join(
-            f"{classes[i].name if i in classes else i} {share:.1%}"
-            for i, share in result.fractions.items()
+            f"{classes[i].name if i in classes else i} {fraction:.1%}"
+            for i, fraction in result.fractions.items()
         )
 
     # What the user does.
 
     def _on_files(self) -> None:
-        paths, _ = QFileDialog.getOpenFileNames(self, "Micrographs", "", _FILTER)
-        self._controller.attempt(self.add, [Path(path) for path in paths])
+        """Add micrographs to the list."""
+        paths, _ = QFileDialog.getOpenFileNames(self, "Micrographs", "", ui.MICROGRAPHS)
+        self._attempt(self.add, [Path(path) for path in paths])
 
     def _on_folder(self) -> None:
+        """Add all micrographs of a folder to the list."""
         path = QFileDialog.getExistingDirectory(self, "Folder of micrographs")
         if path:
-            self._controller.attempt(self.add, [Path(path)])
+            self._attempt(self.add, [Path(path)])
 
     def _on_run_stack(self) -> None:
-        self._controller.attempt(self.start_stack)
+        """Segment every plane of the stack shown, into its segmentation layer."""
+        self._attempt(self.start_stack)
 
     def _on_run(self) -> None:
-        if self.is_running:
-            self._controller.side.cancel(KIND)
-            set_note(
-                self.note,
-                f"Cancelled; {self._done} are done and kept.",
-            )
-            return
-        path: Any = QFileDialog.getExistingDirectory(self, "Folder for the results")
+        """Choose a folder for the results, and segment every micrograph of the list.
+
+        It is done by the classifier as it is now, refined as the result on the screen.
+        """
+        path = QFileDialog.getExistingDirectory(self, "Folder for the results")
         if path:
-            self._controller.attempt(self.start, Path(path))
+            self._attempt(self.start, Path(path))
+
+    def _on_cancelled(self) -> None:
+        ui.set_hint(self.note, f"Cancelled; {self._done} are done and kept.")
+
+
+PANELS = (
+    PanelSpec(
+        "apply",
+        "Result",
+        40,
+        lambda c: ApplyPanel(c.session, c.link, c.side, c.attempt),
+        "Apply to many",
+    ),
+)

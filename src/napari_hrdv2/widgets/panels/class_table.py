@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QPoint, Signal
+from qtpy.QtCore import QPoint, QSignalBlocker, Qt, Signal
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QColorDialog, QMenu, QMessageBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QColorDialog, QMenu, QTreeWidget, QTreeWidgetItem, QWidget
 
-from napari_hrdv2.widgets.panels.class_rows import ClassRows
-from napari_hrdv2.widgets.panels.parts import push_button, row, swatch
+from napari_hrdv2.widgets.panels import Attempt
+from napari_hrdv2.widgets.panels import controls as ui
 
 if TYPE_CHECKING:
-    from napari_hrdv2.widgets.controller import Controller
+    from qtpy.QtGui import QKeyEvent
+
+    from napari_hrdv2.session import Session
+    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
     from napari_hrdv2.widgets.viewer.result_views import ResultViews
+
+COLOR, NAME, PAINTED, FRACTION, SEEN = range(5)
+_COLUMNS = {  # title: tooltip
+    "Key": "Press this key to paint the class; double-click to change its colour",
+    "Class": "Click to paint the class; double-click to rename it",
+    "Painted": "Pixels painted on this image",
+    "Fraction": "Phase fraction of the result on this image",
+    "See": "Whether the class is seen in the segmentation",
+}
+_FEWEST_SEEN = 3  # rows of room, so that little moves when a class is added
+_ROWS_SEEN = 6
+_KEYS = 9
+_ID = Qt.ItemDataRole.UserRole
 
 
 class ClassTable(QWidget):
@@ -24,46 +40,80 @@ class ClassTable(QWidget):
     """The user wants to paint this class."""
 
     def __init__(
-        self,
-        controller: Controller,
-        views: ResultViews,
-        parent: QWidget | None = None,
+        self, session: Session, link: LayerSync, views: ResultViews, attempt: Attempt
     ) -> None:
-        super().__init__(parent)
-        self._controller, self._session = controller, controller.session
-        self._views = views
+        super().__init__()
+        self._session, self._link = session, link
+        self._views, self._attempt = views, attempt
         self.selected = 1
-        self.rows = ClassRows(self)
+        self.rows = ClassRows()
         self._menu = QMenu(self)
-        self._lay_out()
-        self._session.classes_changed.connect(self.show_classes)
-        self._session.images_changed.connect(self.show_numbers)
-        self._session.segmentation_changed.connect(self.show_numbers)
-        controller.link.label_selected.connect(self.show_selected)
+        self.add = ui.push_button("+", "add_class", self.add_class)
+        self.up = ui.push_button("▲", "class_up", self._on_up)
+        self.down = ui.push_button("▼", "class_down", self._on_down)
+        self.more = ui.push_button("Class…", "class_menu", self._on_more)
+        for button in (self.add, self.up, self.down):
+            button.setMaximumWidth(32)
+        buttons = ui.row(self.add, self.up, self.down, self.more)
+        buttons.addStretch(1)
+        ui.fill_column(self, self.rows, buttons)
+        session.classes_changed.connect(self.show_classes)
+        session.images_changed.connect(self.show_numbers)
+        session.segmentation_changed.connect(self.show_numbers)
+        link.label_selected.connect(self.show_selected)
         views.changed.connect(self.show_classes)
-        self.rows.chosen.connect(self.choose)
-        self.rows.color_wanted.connect(self._on_color_wanted)
-        self.rows.renamed.connect(self._on_renamed)
-        self.rows.seen_changed.connect(views.set_class_visible)
+        self.rows.currentItemChanged.connect(self._on_current)
+        self.rows.itemClicked.connect(self._on_clicked)
+        self.rows.itemDoubleClicked.connect(self._on_double_clicked)
+        self.rows.itemChanged.connect(self._on_item_changed)
         self.rows.customContextMenuRequested.connect(self._on_menu)
         self.show_classes()
 
     # What it shows.
 
     def show_classes(self) -> None:
-        """Show names, colours and order."""
-        self.rows.show_classes(self._session.classes, self._views.hidden)
+        """Show names, colours and order; rows are kept, as one may be being edited."""
+        rows, classes = self.rows, self._session.classes
+        with QSignalBlocker(rows):
+            while rows.topLevelItemCount() > len(classes):
+                rows.takeTopLevelItem(rows.topLevelItemCount() - 1)
+            while rows.topLevelItemCount() < len(classes):
+                rows.addTopLevelItem(_new_item())
+            for position, (class_id, info) in enumerate(classes.items()):
+                item = rows.topLevelItem(position)
+                item.setData(COLOR, _ID, class_id)
+                item.setIcon(COLOR, ui.swatch(info.color))
+                item.setText(COLOR, str(position + 1) if position < _KEYS else "")
+                item.setText(NAME, info.name)
+                tip = f"{info.name}: label {class_id} in the layers and files"
+                item.setToolTip(NAME, tip)
+                hidden = class_id in self._views.hidden
+                state = Qt.CheckState.Unchecked if hidden else Qt.CheckState.Checked
+                item.setCheckState(SEEN, state)
+        rows.fit_height()
         self.show_numbers()
         self.show_selected(self.selected)
 
     def show_numbers(self) -> None:
-        """Show how much of each class is painted, and its share of the result."""
-        self.rows.show_numbers(*self._painted(), self._session.phase_fractions())
+        """Show how much of each class is painted, and its phase fraction."""
+        (here, total), fractions = self._painted(), self._session.phase_fractions()
+        with QSignalBlocker(self.rows):
+            for class_id, item in self.rows.items().items():
+                count, fraction = here.get(class_id, 0), fractions.get(class_id)
+                item.setText(PAINTED, ui.short_count(count))
+                item.setToolTip(
+                    PAINTED,
+                    f"{count:,} pixels painted on this image, "
+                    f"{total.get(class_id, 0):,} on all",
+                )
+                item.setText(FRACTION, "" if fraction is None else f"{fraction:.1%}")
 
     def show_selected(self, class_id: int) -> None:
         """Select the row of the label that the brush holds; none if it has no row."""
         self.selected = class_id
-        self.rows.show_selected(class_id)
+        with QSignalBlocker(self.rows):
+            self.rows.clearSelection()
+            self.rows.setCurrentItem(self.rows.items().get(class_id))
         ids = list(self._session.classes)
         position = ids.index(class_id) if class_id in ids else -1
         self.up.setEnabled(position > 0)
@@ -93,19 +143,18 @@ class ClassTable(QWidget):
 
     def rename(self) -> None:
         """Let the user type another name of the selected class."""
-        self.rows.rename(self.selected)
+        item = self.rows.items().get(self.selected)
+        if item is not None:
+            self.rows.editItem(item, NAME)
 
     def recolor(self) -> None:
         """Let the user pick another colour of the selected class."""
-        class_id = self.selected
-        info = self._session.classes[class_id]
-        color = QColorDialog.getColor(
-            QColor(info.color), self, f"Colour of {info.name}"
-        )
-        if color.isValid() and class_id in self._session.classes:
-            self._controller.attempt(
-                self._session.classes.recolor, class_id, color.name()
-            )
+        class_id, classes = self.selected, self._session.classes
+        info = classes[class_id]
+        title = f"Colour of {info.name}"
+        color = QColorDialog.getColor(QColor(info.color), self, title)
+        if color.isValid() and class_id in classes:
+            self._attempt(classes.recolor, class_id, color.name())
 
     def move(self, by: int) -> None:
         """Put the selected class some rows further down; its key changes too."""
@@ -115,19 +164,23 @@ class ClassTable(QWidget):
             self._session.classes.move(self.selected, target)
 
     def merge(self, into: int) -> None:
-        """Make the strokes of the selected class those of another one."""
-        class_id = self.selected
-        self._controller.link.flush()
-        if self._controller.attempt(self._session.merge_class, class_id, into):
+        """Make the scribbles of the selected class those of another one."""
+        self._link.flush()
+        if self._attempt(self._session.merge_class, self.selected, into):
             self.choose(into)
 
     def delete(self) -> None:
-        """Take the selected class out; ask first if it has strokes."""
+        """Take the selected class out; ask first if it has scribbles."""
         class_id, classes = self.selected, self._session.classes
-        self._controller.link.flush()
-        if not self._may_erase(class_id):
+        self._link.flush()
+        count, name = self._painted()[1].get(class_id, 0), classes[class_id].name
+        question = (
+            f"{name} has {count:,} painted pixels. Erase them and delete the class? "
+            "Undo in the scribble layer brings them back."
+        )
+        if count and not ui.agrees(self, question, f"Delete {name}"):
             return
-        if self._controller.attempt(self._session.delete_class, class_id):
+        if self._attempt(self._session.delete_class, class_id):
             self.choose(next(iter(classes)))
 
     def fill_menu(self, menu: QMenu) -> None:
@@ -142,7 +195,7 @@ class ClassTable(QWidget):
         into = menu.addMenu(f"Merge {name} into")
         for class_id, info in classes.items():
             if class_id != self.selected:
-                action = into.addAction(swatch(info.color), info.name)
+                action = into.addAction(ui.swatch(info.color), info.name)
                 action.setData(class_id)
         into.triggered.connect(self._on_merge)
         into.setEnabled(len(classes) > 1)
@@ -150,33 +203,8 @@ class ClassTable(QWidget):
 
     # Inside.
 
-    def _lay_out(self) -> None:
-        self.add = push_button(
-            "+", "add_class", "Add a class and paint it", self.add_class
-        )
-        self.up = push_button(
-            "▲", "class_up", "Move the class up; its key changes too", self._on_up
-        )
-        self.down = push_button(
-            "▼", "class_down", "Move the class down; its key changes too", self._on_down
-        )
-        self.more = push_button(
-            "Class…",
-            "class_menu",
-            "Rename, recolour, merge or delete the selected class",
-            self._on_more,
-        )
-        for button in (self.add, self.up, self.down):
-            button.setMaximumWidth(32)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.rows)
-        buttons = row(self.add, self.up, self.down, self.more)
-        buttons.addStretch(1)
-        layout.addLayout(buttons)
-
     def _painted(self) -> tuple[dict[int, int], dict[int, int]]:
-        """Return the pixels painted of each class on this picture, and on all."""
+        """Return the pixels painted of each class on this image, and on all."""
         total: Counter[int] = Counter()
         for entry in self._session.images.values():
             if entry.counted is not None:
@@ -185,40 +213,101 @@ class ClassTable(QWidget):
         strokes = None if current is None else current.counted
         return {} if strokes is None else strokes.counts, total
 
-    def _may_erase(self, class_id: int) -> bool:
-        count = self._painted()[1].get(class_id, 0)
-        if not count:
-            return True
-        name = self._session.classes[class_id].name
-        answer = QMessageBox.question(
-            self,
-            f"Delete {name}",
-            f"{name} has {count:,} painted pixels. Erase them and delete the class? "
-            "Undo in the scribble layer brings them back.",
-        )
-        return bool(answer == QMessageBox.StandardButton.Yes)
+    def _on_current(self, item: Any, former: object) -> None:
+        if item is not None and item.data(COLOR, _ID) is not None:
+            self.choose(item.data(COLOR, _ID))
 
-    def _on_renamed(self, class_id: int, name: str) -> None:
-        if not self._controller.attempt(self._session.classes.rename, class_id, name):
+    def _on_clicked(self, item: Any, column: int) -> None:
+        if column != SEEN:  # the row may be selected already, but no brush in hand
+            self.choose(item.data(COLOR, _ID))
+
+    def _on_double_clicked(self, item: Any, column: int) -> None:
+        if column == COLOR:
+            self.show_selected(item.data(COLOR, _ID))
+            self.recolor()
+        elif column == NAME:
+            self.rows.editItem(item, NAME)
+
+    def _on_item_changed(self, item: Any, column: int) -> None:
+        class_id, classes = item.data(COLOR, _ID), self._session.classes
+        if column == SEEN:
+            is_seen = item.checkState(SEEN) == Qt.CheckState.Checked
+            self._views.set_class_visible(class_id, is_seen)
+        elif column == NAME and not self._attempt(
+            classes.rename, class_id, item.text(NAME)
+        ):
             self.show_classes()  # the name it has
-
-    def _on_color_wanted(self, class_id: int) -> None:
-        self.show_selected(class_id)
-        self.recolor()
 
     def _on_menu(self, place: QPoint) -> None:
         self.fill_menu(self._menu)
         self._menu.popup(self.rows.viewport().mapToGlobal(place))
 
     def _on_more(self) -> None:
+        """Rename, recolour, merge or delete the selected class."""
         self.fill_menu(self._menu)
         self._menu.popup(self.more.mapToGlobal(self.more.rect().bottomLeft()))
 
-    def _on_merge(self, action: object) -> None:
+    def _on_merge(self, action: Any) -> None:
         self.merge(action.data())
 
     def _on_up(self) -> None:
+        """Move the class up; its key changes too."""
         self.move(-1)
 
     def _on_down(self) -> None:
+        """Move the class down; its key changes too."""
         self.move(1)
+
+
+class ClassRows(QTreeWidget):
+    """The rows of the table; arrows and F2 work, and napari has all other keys."""
+
+    def __init__(self) -> None:
+        super().__init__(objectName="classes")
+        ui.set_up_tree(self, list(_COLUMNS), NAME)
+        self.setToolTip("The classes: click one to paint it")
+        for column, tip in enumerate(_COLUMNS.values()):
+            self.headerItem().setToolTip(column, tip)
+        self.setEditTriggers(QTreeWidget.EditTrigger.NoEditTriggers)
+        self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+
+    def items(self) -> dict[int, QTreeWidgetItem]:
+        """Return the rows by class, top first."""
+        items = map(self.topLevelItem, range(self.topLevelItemCount()))
+        return {item.data(COLOR, _ID): item for item in items}
+
+    def fit_height(self) -> None:
+        """Take the room of the rows there are, up to a few; then it scrolls."""
+        height = self.sizeHintForRow(0)
+        if height > 0:
+            count = min(self.topLevelItemCount(), _ROWS_SEEN)
+            head = self.header().sizeHint().height()
+            room = max(count, _FEWEST_SEEN) * height
+            self.setFixedHeight(head + room + 2 * self.frameWidth() + 4)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Walk through the rows by arrows, rename by F2."""
+        arrows = (Qt.Key.Key_Up, Qt.Key.Key_Down)
+        if event.key() == Qt.Key.Key_F2 and self.currentItem() is not None:
+            self.editItem(self.currentItem(), NAME)
+        elif event.key() in arrows and not event.modifiers():
+            super().keyPressEvent(event)
+        else:
+            event.ignore()
+
+
+def _new_item() -> QTreeWidgetItem:
+    item, flag = QTreeWidgetItem(), Qt.ItemFlag
+    item.setFlags(
+        flag.ItemIsEnabled
+        | flag.ItemIsSelectable
+        | flag.ItemIsEditable
+        | flag.ItemIsUserCheckable
+    )
+    for column in (PAINTED, FRACTION):
+        item.setTextAlignment(
+            column, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        )
+    for column, tip in enumerate(_COLUMNS.values()):
+        item.setToolTip(column, tip)
+    return item

@@ -3,64 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
+from qtpy.QtCore import QEvent, QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QHelpEvent, QPainter
-from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
+from qtpy.QtWidgets import QToolTip, QWidget
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
     from qtpy.QtGui import QPaintEvent
 
-_HEIGHT = 130  # pixels
-_TICK = 3
-_GAP = 4
+_HEIGHT, _TICK, _GAP = 130, 3, 4  # pixels
 
 
 class Histogram(QWidget):
-    """Bars over an axis with ticks; the tool tip tells what a bar holds.
+    """Bars over an axis with round ticks; the tooltip tells what a bar holds."""
 
-    Attributes
-    ----------
-    counts, edges : list of float
-        N bars, and their N + 1 edges.
-    title : str
-        What is counted, with its unit.
-    """
-
-    def __init__(self, name: str, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setObjectName(name)
+    def __init__(self, name: str) -> None:
+        super().__init__(objectName=name)
         self.setToolTip("How many objects have which value")
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.counts: list[float] = []
-        self.edges: list[float] = []
-        self.title = ""
-        self._color = QColor("gray")
+        self.setFixedHeight(_HEIGHT)
+        self.show_counts()
 
     def show_counts(
-        self, counts: ArrayLike, edges: ArrayLike, *, title: str, color: str
+        self,
+        counts: Iterable[float] = (),
+        edges: Iterable[float] = (),
+        *,
+        title: str = "",
+        color: str = "gray",
     ) -> None:
-        """Show a histogram in a colour."""
-        self.counts = [float(count) for count in counts]
-        self.edges = [float(edge) for edge in edges]
-        self.title, self._color = title, QColor(color)
+        """Show N bars with N + 1 edges; without any, nothing."""
+        self.counts, self.edges = [*map(float, counts)], [*map(float, edges)]
+        self._title, self._color = title, QColor(color)
         self.update()
-
-    def clear(self) -> None:
-        """Show nothing."""
-        self.counts, self.edges, self.title = [], [], ""
-        self.update()
-
-    def sizeHint(self) -> QSize:
-        """Return a size that suits a dock."""
-        return QSize(200, _HEIGHT)
-
-    def minimumSizeHint(self) -> QSize:
-        """Return the least size."""
-        return QSize(120, _HEIGHT)
 
     def bar_at(self, x: float) -> int | None:
         """Return the number of the bar at a place of the widget, from the left."""
@@ -75,65 +51,50 @@ class Histogram(QWidget):
         return f"{self.counts[bar]:g} from {low:.4g} to {high:.4g}"
 
     def event(self, event: QEvent) -> bool:
-        """Show the tool tip of the bar under the mouse."""
+        """Show the tooltip of the bar under the mouse."""
         if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
             bar = self.bar_at(event.pos().x())
             if bar is not None:
                 QToolTip.showText(event.globalPos(), self.text_of(bar), self)
                 return True
-        return super().event(event)
+        return bool(super().event(event))
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Draw bars, ticks and title."""
+        """Draw bars, ticks, the largest count and the title."""
         if not self.counts:
             return
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        area, most = self._area(), max(*self.counts, 1)
-        width = area.width() / len(self.counts)
+        painter, area, most = QPainter(self), self._area(), max(*self.counts, 1)
+        width, bottom = area.width() / len(self.counts), area.bottom()
         for bar, count in enumerate(self.counts):
-            height = area.height() * count / most
-            left, top = area.left() + bar * width, area.bottom() - height
-            painter.fillRect(QRectF(left, top, max(width - 1, 1), height), self._color)
+            height, left = area.height() * count / most, area.left() + bar * width
+            rectangle = QRectF(left, bottom - height, max(width - 1, 1), height)
+            painter.fillRect(rectangle, self._color)
         painter.setPen(self.palette().windowText().color())
         painter.drawLine(area.bottomLeft(), area.bottomRight())
-        self._draw_values(painter, area)
-        self._draw_counts(painter, area, most)
-
-    def _draw_values(self, painter: QPainter, area: QRectF) -> None:
-        metrics, low, high = self.fontMetrics(), self.edges[0], self.edges[-1]
-        line = metrics.height()
-        wanted = max(2, int(area.width() // (6 * metrics.averageCharWidth())))
-        for tick in nice_ticks(low, high, min(wanted, 6)):
-            share = (tick - low) / (high - low)
-            x, text = area.left() + share * area.width(), f"{tick:g}"
-            painter.drawLine(
-                QPointF(x, area.bottom()), QPointF(x, area.bottom() + _TICK)
-            )
-            wide = metrics.horizontalAdvance(text)
-            x = min(max(x - wide / 2, 0), self.width() - wide)
-            painter.drawText(QPointF(x, area.bottom() + _TICK + metrics.ascent()), text)
-        below = QRectF(area.left(), area.bottom() + _TICK + line, area.width(), line)
-        painter.drawText(below, Qt.AlignmentFlag.AlignCenter, self.title)
-
-    def _draw_counts(self, painter: QPainter, area: QRectF, most: float) -> None:
-        metrics = self.fontMetrics()
-        for count in (0.0, most):
-            y = area.bottom() - area.height() * count / most
-            text = f"{count:g}"
-            x = area.left() - _GAP - metrics.horizontalAdvance(text)
-            painter.drawText(QPointF(x, y + metrics.ascent() / 2 - 1), text)
+        line, (low, *_, high) = self.fontMetrics().height(), self.edges
+        right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        for count, y in ((most, area.top()), (0, bottom)):
+            box = QRectF(0, y - line / 2, area.left() - _GAP, line)
+            painter.drawText(box, right, f"{count:g}")
+        for tick in nice_ticks(low, high, 4):
+            x = area.left() + (tick - low) / (high - low) * area.width()
+            painter.drawLine(QPointF(x, bottom), QPointF(x, bottom + _TICK))
+            half = min(area.width() / 8, self.width() - x)
+            box = QRectF(x - half, bottom + _TICK, 2 * half, line)
+            painter.drawText(box, Qt.AlignmentFlag.AlignCenter, f"{tick:g}")
+        below = QRectF(area.left(), bottom + _TICK + line, area.width(), line)
+        painter.drawText(below, Qt.AlignmentFlag.AlignCenter, self._title)
 
     def _area(self) -> QRectF:
         """Return where the bars stand."""
         metrics = self.fontMetrics()
         left = metrics.horizontalAdvance(f"{max(self.counts, default=0):g}") + 2 * _GAP
         bottom = self.height() - 2 * metrics.height() - _TICK - 2
-        top = metrics.ascent() / 2 + 1
+        top = metrics.height() / 2
         return QRectF(left, top, self.width() - left - _GAP, bottom - top)
 
 
-def nice_ticks(low: float, high: float, count: int) -> Sequence[float]:
+def nice_ticks(low: float, high: float, count: int) -> list[float]:
     """Return round values from low to high, about so many and not more.
 
     Examples

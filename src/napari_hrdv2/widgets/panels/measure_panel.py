@@ -1,98 +1,128 @@
-"""Phase fractions with error bars, and beneath them objects and particles."""
+"""What came out: phase fractions, the exclusion mask, error bars and particles."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from html import escape
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QHeaderView,
-    QTreeWidget,
-    QTreeWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem, QWidget
 
 from napari_hrdv2.core.measure import write_fractions_csv
 from napari_hrdv2.session.measurement import Scope
-from napari_hrdv2.widgets.panels.particle_part import ParticlePart, ask_for_path
-from napari_hrdv2.widgets.panels.parts import (
-    note,
-    push_button,
-    row,
-    set_note,
-    swatch,
-)
+from napari_hrdv2.widgets.panels import Attempt, PanelSpec
+from napari_hrdv2.widgets.panels import controls as ui
+from napari_hrdv2.widgets.panels.particle_panel import TABLE, ParticlePanel
+from napari_hrdv2.widgets.viewer.exclusion import ExclusionOverlay
+from napari_hrdv2.widgets.viewer.instances import InstanceOverlay
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QHideEvent, QShowEvent
 
     from napari_hrdv2.core.measure import Fractions, PhaseFraction
+    from napari_hrdv2.session import Session
     from napari_hrdv2.widgets.controller import Controller
 
 TOGETHER = "all images"
 _FRAME = 4  # pixels around the rows
 
 
-class MeasurePanel(QWidget):
-    """Shows what was measured; asks anew while it is seen and the result changes.
+class ResultPanel(QWidget):
+    """Shows the phase fractions, and lets the user exclude parts of the image.
 
     Attributes
     ----------
-    fractions : FractionPart
-    particles : ParticlePart
+    exclusion : ExclusionOverlay
     """
 
-    def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.fractions = FractionPart(controller)
-        self.particles = ParticlePart(controller)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        layout.addWidget(self.fractions)
-        layout.addWidget(self.particles)
-
-
-class FractionPart(QWidget):
-    """The fraction of each class with its error bar, here and in all images."""
-
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, session: Session, exclusion: ExclusionOverlay) -> None:
         super().__init__()
-        self._controller, self._session = controller, controller.session
-        self._measuring = controller.session.measurement
+        self._session, self.exclusion = session, exclusion
+        self.fractions = ui.hint(
+            "fractions", "Fraction of the image that each class has"
+        )
+        self.leave_out = ui.push_button(
+            "Exclude a rectangle", "leave_out", self._on_draw
+        )
+        self.take_back = ui.push_button("Remove", "take_back", self._on_take_back)
+        ui.fill_column(self, self.fractions, ui.row(self.leave_out, self.take_back))
+        session.segmentation_changed.connect(self.show_result)
+        session.classes_changed.connect(self.show_result)
+        exclusion.changed.connect(self.show_result)
+        self.show_result()
+
+    def show_result(self) -> None:
+        """Show the fraction of each class, and how much is excluded."""
+        classes = self._session.classes
+        texts = [
+            f'<span style="color:{classes[i].color}">■</span>&nbsp;'
+            f"{escape(classes[i].name)}&nbsp;{fraction:.1%}"
+            for i, fraction in self._session.phase_fractions().items()
+            if i in classes
+        ]
+        text = " &nbsp; ".join(texts) or "No segmentation yet."
+        if self.exclusion.fraction:
+            text += f"<br>{self.exclusion.fraction:.1%} of the image is excluded."
+        self.fractions.setText(text)
+        layer = self.exclusion.layer
+        self.take_back.setEnabled(layer is not None and layer.nshapes > 0)
+
+    def _on_draw(self) -> None:
+        """Draw a rectangle, as over a databar.
+
+        It is no part of training, result and phase fractions, in a stack on all planes.
+        """
+        self.exclusion.draw()
+
+    def _on_take_back(self) -> None:
+        """Remove the selected rectangle, or the one that was drawn last."""
+        self.exclusion.take_back()
+
+
+class MeasurePanel(QWidget):
+    """Phase fractions, and beneath them the objects of a class.
+
+    Attributes
+    ----------
+    fractions : FractionPanel
+    particles : ParticlePanel
+    """
+
+    def __init__(self, fractions: FractionPanel, particles: ParticlePanel) -> None:
+        super().__init__()
+        self.fractions, self.particles = fractions, particles
+        ui.fill_column(self, fractions, particles)
+
+    def release(self) -> None:
+        """Hear of no measurements any more."""
+        self.fractions.release()
+        self.particles.release()
+
+
+class FractionPanel(QWidget):
+    """The fraction of each class with its error bar, here and in all images.
+
+    It asks anew while it is seen and the result changes.
+    """
+
+    def __init__(self, session: Session, attempt: Attempt) -> None:
+        super().__init__()
+        self._session, self._measuring = session, session.measurement
+        self._attempt = attempt
         self.rows = QTreeWidget(objectName="fraction_rows")
-        self.rows.setRootIsDecorated(False)
+        ui.set_up_tree(self.rows, ["Class", "Here", "All"])
         self.rows.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)
-        self.rows.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.rows.setHeaderLabels(["Class", "Here", "All"])
-        header = self.rows.header()
-        header.setStretchLastSection(False)
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         self.rows.itemClicked.connect(self._on_clicked)
-        self.every = QCheckBox("In all images", objectName="every_image")
-        self.every.setToolTip(
-            "Also the fractions in all images that have a result, weighted by area"
+        self.every = ui.check_box(
+            "In all images",
+            "every_image",
+            "Also the fractions in all images that have a result, weighted by area",
         )
         self.every.toggled.connect(self.set_scope)
-        self.save = push_button(
-            "Save CSV…",
-            "save_fractions",
-            "Write the fractions with their errors to a table",
-            self._on_save,
-        )
-        self.note = note("fractions_note")
-        self.note.setToolTip("What to mind")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        layout.addWidget(self.rows)
-        layout.addWidget(self.note)
-        layout.addLayout(row(self.every, self.save))
+        self.save = ui.push_button("Save CSV…", "save_fractions", self._on_save)
+        self.note = ui.hint("fractions_note", "What to mind")
+        ui.fill_column(self, self.rows, self.note, ui.row(self.every, self.save))
         self._measuring.changed.connect(self.show_fractions)
-        self._session.classes_changed.connect(self.show_fractions)
+        session.classes_changed.connect(self.show_fractions)
         self.show_fractions()
 
     def set_scope(self) -> None:
@@ -109,7 +139,7 @@ class FractionPart(QWidget):
         self.save.setEnabled(measured is not None)
         if count == 0:
             self.rows.clear()
-            set_note(self.note, "No segmentation to measure yet.")
+            ui.set_hint(self.note, "No segmentation to measure yet.")
         if measured is None or current is None or current.key not in measured.images:
             return
         here = measured.images[current.key]
@@ -121,7 +151,7 @@ class FractionPart(QWidget):
             self.rows.addTopLevelItem(self._item(one, here, other, measured.together))
         line, head = self.rows.sizeHintForRow(0), self.rows.header().sizeHint()
         self.rows.setFixedHeight(len(here.phases) * line + head.height() + _FRAME)
-        set_note(self.note, measured.note)
+        ui.set_hint(self.note, measured.note)
 
     def showEvent(self, event: QShowEvent) -> None:
         """Measure when the part is unfolded."""
@@ -133,27 +163,6 @@ class FractionPart(QWidget):
         super().hideEvent(event)
         self.set_scope()
 
-    def _item(
-        self, one: PhaseFraction, here: Fractions, other: PhaseFraction, all_: Fractions
-    ) -> QTreeWidgetItem:
-        info = self._session.classes.get(one.class_id)
-        name = f"Class {one.class_id}" if info is None else info.name
-        item = QTreeWidgetItem([name, fraction_text(one), fraction_text(other)])
-        if info is not None:
-            item.setIcon(0, swatch(info.color))
-        item.setToolTip(0, f"{name}: {one.pixels:,} pixels")
-        item.setToolTip(1, _how(one, here))
-        item.setToolTip(2, _how(other, all_))
-        return item
-
-    def _on_clicked(self, item: QTreeWidgetItem, column: int) -> None:
-        self._session.say(item.toolTip(column))
-
-    def _on_save(self) -> None:
-        path = ask_for_path(self, "Save fractions", "fractions.csv")
-        if path:
-            self.save_to(path)
-
     def save_to(self, path: str) -> bool:
         """Write the table; on failure say why."""
         measured = self._measuring.measured
@@ -163,12 +172,36 @@ class FractionPart(QWidget):
         if len(images) > 1:
             images[TOGETHER] = measured.together
         names = {i: info.name for i, info in self._session.classes.items()}
-        done = self._controller.attempt(
-            write_fractions_csv, path, images, class_names=names
-        )
+        done = self._attempt(write_fractions_csv, path, images, class_names=names)
         if done:
-            self._session.say(f"Fractions saved to {path}.")
+            self._session.say(f"Phase fractions saved to {path}.")
         return done
+
+    def release(self) -> None:
+        """Hear of no measurements any more."""
+        self._measuring.changed.disconnect(self.show_fractions)
+
+    def _item(
+        self, one: PhaseFraction, here: Fractions, other: PhaseFraction, all_: Fractions
+    ) -> QTreeWidgetItem:
+        info = self._session.classes.get(one.class_id)
+        name = f"Class {one.class_id}" if info is None else info.name
+        item = QTreeWidgetItem([name, fraction_text(one), fraction_text(other)])
+        if info is not None:
+            item.setIcon(0, ui.swatch(info.color))
+        item.setToolTip(0, f"{name}: {one.pixels:,} pixels")
+        item.setToolTip(1, _how(one, here))
+        item.setToolTip(2, _how(other, all_))
+        return item
+
+    def _on_clicked(self, item: Any, column: int) -> None:
+        self._session.say(item.toolTip(column))
+
+    def _on_save(self) -> None:
+        """Write the phase fractions with their errors to a table."""
+        path = ui.ask_for_path(self, "Save phase fractions", "fractions.csv", TABLE)
+        if path:
+            self.save_to(path)
 
 
 def fraction_text(phase: PhaseFraction) -> str:
@@ -190,3 +223,24 @@ def _how(phase: PhaseFraction, fractions: Fractions) -> str:
     if phase.error is None:
         return "No error bar: a class that is nowhere or everywhere does not tell one."
     return f"The error is the {fractions.method}."
+
+
+def _result_panel(controller: Controller) -> ResultPanel:
+    overlay = ExclusionOverlay(
+        controller.link, controller.side, lambda: controller.is_busy
+    )
+    return ResultPanel(controller.session, overlay)
+
+
+def _measure_panel(controller: Controller) -> MeasurePanel:
+    session, attempt = controller.session, controller.attempt
+    overlay = InstanceOverlay(controller.link, controller.side)
+    return MeasurePanel(
+        FractionPanel(session, attempt), ParticlePanel(session, overlay, attempt)
+    )
+
+
+PANELS = (
+    PanelSpec("result", "Result", 0, _result_panel),
+    PanelSpec("measure", "Result", 20, _measure_panel, "Measure"),
+)

@@ -6,21 +6,24 @@ from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QListWidget, QListWidgetItem, QSizePolicy, QWidget
 
+from napari_hrdv2.widgets.panels import PanelSpec
+from napari_hrdv2.widgets.panels import controls as ui
 from napari_hrdv2.widgets.panels.class_table import ClassTable
-from napari_hrdv2.widgets.panels.guidance_panel import GuidancePanel
-from napari_hrdv2.widgets.panels.parts import Fold, combo_box, note, push_button, row
 from napari_hrdv2.widgets.viewer.guidance_overlay import GuidanceOverlay
 from napari_hrdv2.widgets.viewer.result_views import VIEWS, ResultViews
 from napari_hrdv2.widgets.viewer.shortcuts import Shortcut, Shortcuts
 
 if TYPE_CHECKING:
+    from napari_hrdv2.session import Session
     from napari_hrdv2.widgets.controller import Controller
 
 TRAIN, TOGGLE, CYCLE, NEXT, POLYGON = "T", "R", "C", "N", "G"
 _CLASS_KEYS = "123456789"
 _DRAWING = ("paint", "polygon", "fill")  # the modes in which a class can be painted
+_LINES_SEEN = 6  # of the list of label issues
 
 
 class PaintPanel(QWidget):
@@ -31,24 +34,24 @@ class PaintPanel(QWidget):
     classes : ClassTable
     views : ResultViews
     guide : GuidanceOverlay
+    guidance : GuidancePanel
     shortcuts : Shortcuts
     """
 
-    def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._controller, self._link = controller, controller.link
-        self._viewer = controller.viewer
-        self.views = ResultViews(controller.link, controller.side)
-        self.guide = GuidanceOverlay(controller.link, controller.side)
-        self.classes = ClassTable(controller, self.views)
-        self.guidance = GuidancePanel(controller, self.guide)
-        self.add = self.classes.add
-        self.shortcuts = Shortcuts(controller.link, self._wanted_keys())
-        self._make_controls()
-        self._lay_out()
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        session, link = controller.session, controller.link
+        self._link, self._viewer = link, link.viewer
+        self._train, self._set_live = controller.train_anew, controller.set_live
+        self.views = ResultViews(link, controller.side)
+        self.guide = GuidanceOverlay(link, controller.side)
+        self.classes = ClassTable(session, link, self.views, controller.attempt)
+        self.guidance = GuidancePanel(session, self.guide)
+        self.shortcuts = Shortcuts(link, self._wanted_keys())
+        self._make_controls(controller.live)
         self.classes.chosen.connect(self._on_class)
         controller.live_changed.connect(self.live.setChecked)
-        self._link.images_changed.connect(self._on_images_changed)
+        link.images_changed.connect(self._on_images_changed)
         self.views.changed.connect(self.show_view)
         self.shortcuts.changed.connect(self.show_keys)
         self.show_keys()
@@ -71,87 +74,55 @@ class PaintPanel(QWidget):
         for button, text, key in (
             (self.train, "Train", TRAIN),
             (self.toggle, "Show/hide", TOGGLE),
-            (self.guidance.next, "Next uncertain place", NEXT),
+            (self.guidance.next, "Next uncertain region", NEXT),
         ):
             button.setText(f"{text} ({key})" if key in active else text)
 
     def _wanted_keys(self) -> list[Shortcut]:
-        keys = [
-            Shortcut(
-                key,
-                "choose the class of that row",
-                partial(self.classes.choose_position, position),
-                replaces=True,
-            )
-            for position, key in enumerate(_CLASS_KEYS)
-        ]
+        choose, does = self.classes.choose_position, "choose the class of that row"
         return [
-            *keys,
+            *(
+                Shortcut(key, does, partial(choose, position), replaces=True)
+                for position, key in enumerate(_CLASS_KEYS)
+            ),
             Shortcut(TOGGLE, "show the image or the result", self.views.toggle),
             Shortcut(CYCLE, "result, probability, uncertainty", self.views.cycle),
-            Shortcut(NEXT, "next uncertain place", self.guide.go_next),
-            Shortcut(TRAIN, "train now", self._controller.train_anew),
+            Shortcut(NEXT, "next uncertain region", self.guide.go_next),
+            Shortcut(TRAIN, "train now", self._train),
             Shortcut(POLYGON, "polygon, which napari has on 3", self._take_polygon),
         ]
 
-    def _make_controls(self) -> None:
-        controller = self._controller
-        self.paint = push_button(
-            "Paint",
-            "paint",
-            "Select the scribble layer and take the brush; makes the layer if needed",
-            self._on_paint,
-        )
-        self.train = push_button(
-            "Train",
-            "train",
-            "Train and segment now; while Live is on it happens after each stroke",
-            controller.train_anew,
-        )
-        self.live = _check_box(
-            "Live", "live", "Train and segment after every stroke, undo and redo"
-        )
-        self.live.setChecked(controller.live)
-        self.live.toggled.connect(controller.set_live)
-        self.view = combo_box(
+    def _make_controls(self, live: bool) -> None:
+        self.paint = ui.push_button("Paint", "paint", self._on_paint)
+        self.train = ui.push_button("Train", "train", self._on_train)
+        tip = "Train and segment after every stroke, undo and redo"
+        self.live = ui.check_box("Live", "live", tip, checked=live)
+        self.live.toggled.connect(self._set_live)
+        self.view = ui.combo_box(
             "view",
             "What is shown over the image: the result, the probability of the "
             "selected class, or where the classifier hesitates",
+            [view.capitalize() for view in VIEWS],
         )
-        self.view.addItems([view.capitalize() for view in VIEWS])
         self.view.activated.connect(self._on_view)
-        self.toggle = push_button(
-            "Show/hide",
-            "toggle_result",
-            "Show the image or the result on it",
-            self.views.toggle,
-        )
-        self.keys = note("keys")
-        self.keys.setToolTip(
+        self.toggle = ui.push_button("Show/hide", "toggle_result", self.views.toggle)
+        self.keys = ui.hint(
+            "keys",
             "They work while the scribble layer is selected. A key that napari, or "
-            "you, use for something else is left alone and struck through here"
+            "you, use for something else is left alone and struck through here",
         )
-        self.use_keys = _check_box(
-            "Use these keys",
-            "use_keys",
-            "While it is off, 1 to 7 choose napari's own tools again",
-        )
-        self.use_keys.setChecked(True)
+        tip = "While it is off, 1 to 7 choose napari's own tools again"
+        self.use_keys = ui.check_box("Use these keys", "use_keys", tip, checked=True)
         self.use_keys.toggled.connect(self.shortcuts.set_on)
-
-    def _lay_out(self) -> None:
-        keys = QWidget()
-        column = QVBoxLayout(keys)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.keys)
-        column.addWidget(self.use_keys)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.classes)
-        layout.addLayout(row(self.paint, self.train, self.live))
-        layout.addLayout(row(self.view, self.toggle))
-        layout.addWidget(self.guidance)
-        layout.addWidget(Fold("Keys", "keys_fold", keys))
+        keys = ui.fill_column(QWidget(), self.keys, self.use_keys)
+        ui.fill_column(
+            self,
+            self.classes,
+            ui.row(self.paint, self.train, self.live),
+            ui.row(self.view, self.toggle),
+            self.guidance,
+            ui.Section("Keys", "keys_fold", keys),
+        )
 
     def _on_class(self, class_id: int) -> None:
         """Put a brush with this class into the user's hand."""
@@ -167,8 +138,13 @@ class PaintPanel(QWidget):
             self.classes.show_selected(int(self._link.scribbles.selected_label))
 
     def _on_paint(self) -> None:
+        """Select the scribble layer and take the brush; makes the layer if needed."""
         self._link.prepare_scribbles()
         self._link.select_label(self.classes.selected)
+
+    def _on_train(self) -> None:
+        """Train and segment now; while Live is on it happens after each stroke."""
+        self._train()
 
     def _on_view(self, position: int) -> None:
         self.views.show(VIEWS[position])
@@ -178,7 +154,92 @@ class PaintPanel(QWidget):
             self._link.scribbles.mode = "polygon"
 
 
-def _check_box(text: str, name: str, tool_tip: str) -> QCheckBox:
-    box = QCheckBox(text, objectName=name)
-    box.setToolTip(tool_tip)
-    return box
+class GuidancePanel(QWidget):
+    """A button to the next uncertain region, and the list of label issues."""
+
+    def __init__(self, session: Session, guide: GuidanceOverlay) -> None:
+        super().__init__()
+        self._session, self._guide = session, guide
+        self.next = ui.push_button("", "next_place", guide.go_next)
+        self.place = ui.hint("place", "Why this region is proposed")
+        self.check = ui.push_button(
+            "Check scribbles", "check_strokes", guide.check_scribbles
+        )
+        self.clear = ui.push_button("Clear", "clear_suspects", guide.clear)
+        self.checked = ui.hint("checked")
+        self.label_issues = self._make_list()
+        self.relabel = ui.push_button("", "relabel_stroke", guide.relabel)
+        self.erase = ui.push_button("Erase", "erase_stroke", guide.erase)
+        # A long name must not make the dock wider.
+        self.relabel.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        checking = ui.fill_column(
+            QWidget(),
+            ui.row(self.check, self.clear, stretched=0),
+            self.checked,
+            self.label_issues,
+            ui.row(self.relabel, self.erase, stretched=0),
+        )
+        fold = ui.Section("Check scribbles", "check_strokes_fold", checking)
+        ui.fill_column(self, self.next, self.place, fold)
+        guide.changed.connect(self.show_guidance)
+        session.classes_changed.connect(self.show_guidance)
+        self.show_guidance()
+
+    def show_guidance(self) -> None:
+        """Show the uncertain region, the label issues, and what can be done."""
+        guidance, region = self._session.guidance, self._guide.region
+        text = ""
+        if region is not None:
+            number = guidance.uncertain_regions.index(region) + 1
+            text = f"{number} of {len(guidance.uncertain_regions)}: {region.reason}"
+        ui.set_hint(self.place, text)
+        self._show_label_issues()
+        count, text = len(guidance.label_issues), ""
+        if guidance.has_checked:
+            text = "No scribble contradicts the others."
+            if count:
+                text = f"{count} to look at; undo brings scribbles back."
+        ui.set_hint(self.checked, text)
+        self.clear.setVisible(guidance.has_checked)
+
+    def _show_label_issues(self) -> None:
+        label_issues, chosen = self._session.guidance.label_issues, self._guide.chosen
+        with QSignalBlocker(self.label_issues):
+            self.label_issues.clear()
+            for label_issue in label_issues:
+                item = QListWidgetItem(label_issue.reason)
+                item.setToolTip(label_issue.reason)
+                info = self._session.classes.get(label_issue.class_id)
+                if info is not None:
+                    item.setIcon(ui.swatch(info.color))
+                self.label_issues.addItem(item)
+                if label_issue is chosen:
+                    self.label_issues.setCurrentItem(item)
+        for widget in (self.label_issues, self.relabel, self.erase):
+            widget.setVisible(bool(label_issues))
+        self._show_buttons()
+
+    def _show_buttons(self) -> None:
+        chosen = self._guide.chosen
+        into = self._session.classes.get(chosen.predicted_id) if chosen else None
+        self.relabel.setText(f"Relabel as {'…' if into is None else into.name}")
+        for button in (self.relabel, self.erase):
+            button.setEnabled(chosen is not None)
+
+    def _make_list(self) -> QListWidget:
+        issues = QListWidget(objectName="suspects")
+        issues.setToolTip("Select a scribble to go there")
+        issues.setWordWrap(True)
+        issues.setVerticalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
+        issues.setMaximumHeight(_LINES_SEEN * issues.fontMetrics().lineSpacing())
+        issues.currentRowChanged.connect(self._on_chosen)
+        return issues
+
+    def _on_chosen(self, position: int) -> None:
+        label_issues = self._session.guidance.label_issues
+        if 0 <= position < len(label_issues):
+            self._guide.choose(label_issues[position])
+            self._show_buttons()
+
+
+PANELS = (PanelSpec("paint", "Paint", 0, PaintPanel),)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QFrame, QMessageBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame
 
-from napari_hrdv2.widgets.panels.parts import combo_box, note, push_button, row
+from napari_hrdv2.widgets.panels import controls as ui
 from napari_hrdv2.widgets.workers.project import ProjectLoader
 
 if TYPE_CHECKING:
@@ -17,68 +16,42 @@ if TYPE_CHECKING:
 
 
 class RecoveryNotice(QFrame):
-    """Says that earlier work on the image was saved, and what to do with it.
+    """Says that earlier work on the image was saved, and what to do with it."""
 
-    Parameters
-    ----------
-    controller : Controller
-    parent : QWidget, optional
-    """
-
-    def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
-        super().__init__(parent, objectName="recovery")
+    def __init__(self, controller: Controller) -> None:
+        super().__init__(objectName="recovery")
         self._autosave = controller.autosave
         self._loader = ProjectLoader(controller, self.ask)
-        self.text = note("recovery_text")
-        self.text.setToolTip("What was saved when the program ended, or before")
-        self.choice = combo_box("recovery_choice", "Which of the states to restore")
+        tip = "What was saved when the program ended, or before"
+        self.text = ui.hint("recovery_text", tip)
+        self.choice = ui.combo_box("recovery_choice", "Which of the states to restore")
         self.choice.currentIndexChanged.connect(self._show_text)
-        self.restore = push_button(
-            "Restore",
-            "recovery_restore",
-            "Bring scribbles, classes, settings and classifier back",
-            self._on_restore,
-        )
-        self.later = push_button(
-            "Not now",
-            "recovery_later",
-            "Go on without; it is shown when the image is opened again",
-            self._autosave.decline,
-        )
-        self.forget = push_button(
-            "Forget",
-            "recovery_forget",
-            "Remove this state for good",
-            self._on_forget,
-        )
+        self.restore = ui.push_button("Restore", "recovery_restore", self._on_restore)
+        self.later = ui.push_button("Not now", "recovery_later", self._on_later)
+        self.forget = ui.push_button("Forget", "recovery_forget", self._on_forget)
         self.setFrameShape(QFrame.Shape.StyledPanel)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(4, 4, 4, 4)
-        layout.addWidget(self.text)
-        layout.addWidget(self.choice)
-        layout.addLayout(row(self.restore, self.later, self.forget))
+        buttons = ui.row(self.restore, self.later, self.forget)
+        ui.fill_column(self, self.text, self.choice, buttons)
+        self.layout().setContentsMargins(4, 4, 4, 4)
         self._autosave.changed.connect(self.show_found)
         self.show_found()
 
     def ask(self, question: str) -> bool:
-        """Ask the user; return whether he agrees."""
-        answer = QMessageBox.question(self, "napari-hrdv2", question)
-        return bool(answer == QMessageBox.StandardButton.Yes)
+        """Ask the user; return whether he ui.agrees."""
+        return ui.agrees(self, question)
 
     def show_found(self) -> None:
         """Show what there is, or nothing at all."""
         found = self._autosave.found
-        with QSignalBlocker(self.choice):
-            self.choice.clear()
-            self.choice.addItems([_row_text(entry) for entry in found])
+        ui.fill(self.choice, [_row_text(entry) for entry in found], "")
         self.choice.setVisible(len(found) > 1)
         self.setVisible(bool(found))
         self._show_text()
 
     @property
     def _chosen(self) -> AutosaveEntry | None:
-        row, found = self.choice.currentIndex(), self._autosave.found
-        return found[row] if 0 <= row < len(found) else None
+        position, found = self.choice.currentIndex(), self._autosave.found
+        return found[position] if 0 <= position < len(found) else None
 
     def _show_text(self) -> None:
         entry = self._chosen
@@ -89,10 +62,16 @@ class RecoveryNotice(QFrame):
             )
 
     def _on_restore(self) -> None:
+        """Bring scribbles, classes, options and classifier back."""
         if self._chosen is not None:
             self._loader.restore(self._chosen.path)
 
+    def _on_later(self) -> None:
+        """Go on without; it is shown when the image is opened again."""
+        self._autosave.decline()
+
     def _on_forget(self) -> None:
+        """Remove this state for good."""
         entry = self._chosen
         if entry is not None and self.ask(
             f"Remove the work from {_time_text(entry)} ({_content(entry)}) for good? "

@@ -6,71 +6,75 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import (
-    QAbstractSpinBox,
-    QDoubleSpinBox,
-    QGridLayout,
-    QLabel,
-    QSpinBox,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 from superqt.utils import QSignalDebouncer
 
-from napari_hrdv2.core.postprocess.refinement import SMOOTHINGS, Refinement
+from napari_hrdv2.core.postprocess.refinement import SMOOTHINGS
 from napari_hrdv2.session import Stage
-from napari_hrdv2.widgets.panels.parts import (
-    combo_box,
-    note,
-    push_button,
-    row,
-    set_note,
-)
+from napari_hrdv2.widgets.panels import Attempt, PanelSpec
+from napari_hrdv2.widgets.panels import controls as ui
 
 if TYPE_CHECKING:
-    from napari_hrdv2.widgets.controller import Controller
+    from collections.abc import Callable
+
+    from napari_hrdv2.session import Session
 
 REST_TIME = 250  # milliseconds: values that are passed on the way are no change
 _NARROW = 78  # pixels: two with their texts must fit side by side
-_NAMES = {
-    "none": "No smoothing",
-    "guided": "Guided filter",
-    "crf": "CRF with colour",
+_NAMES = {"none": "No smoothing", "guided": "Guided filter", "crf": "CRF with colour"}
+_NUMBERS: dict[str, tuple[str, str, float, float]] = {  # label, tooltip, limits
+    "radius": ("Radius", "How far pixels are asked, in pixels", 1, 256),
+    "strength": (
+        "Strength",
+        "How much the neighbours say. Up to 0.5 a pixel of which the classifier is "
+        "sure keeps its class, so thin lines stay",
+        0.0,
+        1.0,
+    ),
+    "min_object": (
+        "Objects",
+        "Objects of fewer pixels go to the class that surrounds them",
+        0,
+        10**7,
+    ),
+    "fill_holes": (
+        "Holes",
+        "What one class encloses takes that class if it has fewer pixels",
+        0,
+        10**7,
+    ),
 }
 
 
 class RefinePanel(QWidget):
     """Shows how results are refined, and lets the user change that."""
 
-    def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._controller = controller
-        self._session, self._refining = (
-            controller.session,
-            controller.session.refinement,
-        )
+    def __init__(
+        self, session: Session, attempt: Attempt, cancel: Callable[[], object]
+    ) -> None:
+        super().__init__()
+        self._refining, self._live = session.refinement, session.live
+        self._attempt, self._stop = attempt, cancel
         self._rest = QSignalDebouncer(parent=self)
         self._rest.setTimeout(REST_TIME)
         self._rest.triggered.connect(self._on_rest)
         self._make_controls()
-        self._lay_out()
         self._make_keys()
         self._refining.changed.connect(self.show_settings)
-        self._session.segmentation_changed.connect(self.show_work)
-        self._session.live.stage_changed.connect(self.show_work)
-        controller.closing.connect(self._close)
+        session.segmentation_changed.connect(self.show_work)
+        session.live.stage_changed.connect(self.show_work)
         self.show_settings()
 
     def show_settings(self) -> None:
         """Show the settings, and what can be undone."""
         settings = self._refining.settings
-        for widget, value in self._values(settings):
-            with QSignalBlocker(widget):
-                widget.setValue(value)
-        with QSignalBlocker(self.smoothing):
-            self.smoothing.setCurrentIndex(SMOOTHINGS.index(settings.smoothing))
-        for widget in self._smoothing_only:
-            widget.setVisible(settings.smoothing != "none")
+        for name, number in self.numbers.items():
+            with QSignalBlocker(number):
+                number.setValue(getattr(settings, name))
+        self.smoothing.setCurrentIndex(SMOOTHINGS.index(settings.smoothing))
+        for name in ("radius", "strength"):
+            for widget in (self.numbers[name], self._labels[name]):
+                widget.setVisible(settings.smoothing != "none")
         self.undo.setEnabled(self._refining.can_undo)
         self.redo.setEnabled(self._refining.can_redo)
         self.off.setEnabled(not settings.is_off)
@@ -78,163 +82,98 @@ class RefinePanel(QWidget):
 
     def show_work(self) -> None:
         """Show whether the result is being refined."""
-        is_busy = self._session.live.stage is Stage.REFINEMENT
+        is_busy = self._live.stage is Stage.REFINEMENT
         self.cancel.setVisible(is_busy)
         text = ""
         if is_busy:
             text = "Refining; the result of the classifier is shown meanwhile."
         elif self._refining.is_pending and not self._refining.settings.is_off:
             text = "Not refined yet: the result of the classifier is shown."
-        set_note(self.state, text)
+        ui.set_hint(self.state, text)
 
-    # Controls.
+    def release(self) -> None:
+        """Hear of no settings any more."""
+        self._rest.cancel()
+        self._refining.changed.disconnect(self.show_settings)
 
     def _make_controls(self) -> None:
-        self.smoothing = combo_box(
+        self.smoothing = ui.combo_box(
             "smoothing",
             "Smooth the result by the grey levels or colours of the image; thin and "
             "rare phases stay",
+            [_NAMES[one] for one in SMOOTHINGS],
         )
-        self.smoothing.addItems([_NAMES[one] for one in SMOOTHINGS])
-        self.smoothing.activated.connect(self._on_smoothing)
-        self.radius = _spin_box(
-            "radius", "How far pixels are asked, in pixels", 1, 256, " px"
-        )
-        self.strength = QDoubleSpinBox(objectName="strength")
-        self.strength.setToolTip(
-            "How much the neighbours say. Up to 0.5 a pixel of which the classifier is "
-            "sure keeps its class, so thin lines stay"
-        )
-        self.strength.setRange(0, 1)
-        self.strength.setSingleStep(0.05)
-        self.min_object = _spin_box(
-            "min_object",
-            "Objects of fewer pixels go to the class that surrounds them",
-            0,
-            10**7,
-            " px",
-        )
-        self.fill_holes = _spin_box(
-            "fill_holes",
-            "What one class encloses takes that class if it has fewer pixels",
-            0,
-            10**7,
-            " px",
-        )
-        for widget in (self.min_object, self.fill_holes):
-            widget.setSpecialValueText("off")
-        for widget, _ in self._values(Refinement()):
-            widget.setKeyboardTracking(False)
-            widget.setMinimumWidth(_NARROW)
-            widget.setStepType(QAbstractSpinBox.StepType.DefaultStepType)
-            widget.valueChanged.connect(self._rest.throttle)
-        self.min_object.setStepType(QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
-        self.fill_holes.setStepType(QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
-        self.undo = push_button(
-            "Undo",
-            "undo_refinement",
-            "Take the last change here back (Ctrl+Z while this part has the focus)",
-            self._refining.undo,
-        )
-        self.redo = push_button(
-            "Redo",
-            "redo_refinement",
-            "Make the change again that was taken back (Ctrl+Shift+Z)",
-            self._refining.redo,
-        )
-        self.off = push_button(
-            "Show raw",
-            "refinement_off",
-            "Switch all of it off and show the result of the classifier; can be undone",
-            self._on_off,
-        )
-        self.state = note("refining")
-        self.state.setToolTip("What happens to the result")
-        self.cancel = push_button(
-            "Cancel",
-            "cancel_refining",
-            "Keep the result as it is",
-            self._controller.cancel_refinement,
-        )
-
-    def _lay_out(self) -> None:
+        self.smoothing.activated.connect(self._on_rest)
         grid = QGridLayout()
-        grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(4)
-        grid.setColumnStretch(1, 1)
-        grid.setColumnStretch(3, 1)
         grid.addWidget(self.smoothing, 0, 0, 1, 4)
-        fields = (
-            ("Radius", self.radius, 1, 0),
-            ("Strength", self.strength, 1, 2),
-            ("Objects", self.min_object, 2, 0),
-            ("Holes", self.fill_holes, 2, 2),
-        )
-        labels = {}
-        for text, widget, line, column in fields:
-            labels[widget] = QLabel(text)
-            labels[widget].setToolTip(widget.toolTip())
-            grid.addWidget(labels[widget], line, column)
-            grid.addWidget(widget, line, column + 1)
-        self._smoothing_only = [
-            self.radius,
-            labels[self.radius],
-            self.strength,
-            labels[self.strength],
-        ]
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        layout.addLayout(grid)
-        layout.addLayout(row(self.undo, self.redo, self.off))
-        layout.addWidget(self.state)
-        layout.addWidget(self.cancel)
+        self.numbers: dict[str, QWidget] = {}
+        self._labels: dict[str, QLabel] = {}
+        for place, (name, (text, tip, low, high)) in enumerate(_NUMBERS.items()):
+            number = self.numbers[name] = ui.number_box(name, tip, low, high)
+            number.setMinimumWidth(_NARROW)
+            number.valueChanged.connect(self._rest.throttle)
+            label = self._labels[name] = QLabel(text)
+            label.setToolTip(tip)
+            line, column = 1 + place // 2, 2 * (place % 2)
+            grid.addWidget(label, line, column)
+            grid.addWidget(number, line, column + 1)
+            grid.setColumnStretch(column + 1, 1)
+        self.undo = ui.push_button("Undo", "undo_refinement", self._on_undo)
+        self.redo = ui.push_button("Redo", "redo_refinement", self._on_redo)
+        self.off = ui.push_button("Show raw", "refinement_off", self._on_off)
+        self.state = ui.hint("refining", "What happens to the result")
+        self.cancel = ui.push_button("Cancel", "cancel_refining", self._on_cancel)
+        buttons = ui.row(self.undo, self.redo, self.off)
+        ui.fill_column(self, grid, buttons, self.state, self.cancel)
 
     def _make_keys(self) -> None:
         for keys, do in (
-            (QKeySequence.StandardKey.Undo, self._refining.undo),
-            (QKeySequence.StandardKey.Redo, self._refining.redo),
+            (QKeySequence.StandardKey.Undo, self._on_undo),
+            (QKeySequence.StandardKey.Redo, self._on_redo),
         ):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(do)
 
-    def _values(self, of: Refinement) -> list[tuple[QAbstractSpinBox, float]]:
-        return [
-            (self.radius, of.radius),
-            (self.strength, of.strength),
-            (self.min_object, of.min_object),
-            (self.fill_holes, of.fill_holes),
-        ]
-
     # What the user does.
 
-    def _on_smoothing(self, position: int) -> None:
-        self._on_rest()
-        self._controller.attempt(self._refining.change, smoothing=SMOOTHINGS[position])
-
     def _on_rest(self) -> None:
-        """Take the numbers over once they rest."""
+        """Take the form over once its values rest."""
         self._rest.cancel()
-        values = {
-            widget.objectName(): widget.value()
-            for widget, _ in self._values(self._refining.settings)
-        }
+        values = {name: number.value() for name, number in self.numbers.items()}
         values["strength"] = round(values["strength"], 2)
-        if not self._controller.attempt(self._refining.change, **values):
+        smoothing = SMOOTHINGS[self.smoothing.currentIndex()]
+        change = self._refining.change
+        if not self._attempt(change, smoothing=smoothing, **values):
             self.show_settings()
 
+    def _on_undo(self) -> None:
+        """Take the last change here back (Ctrl+Z while this part has the focus)."""
+        self._refining.undo()
+
+    def _on_redo(self) -> None:
+        """Make the change again that was taken back (Ctrl+Shift+Z)."""
+        self._refining.redo()
+
     def _on_off(self) -> None:
+        """Switch all of it off and show the result of the classifier; can be undone."""
         self._rest.cancel()
         self._refining.change(smoothing="none", min_object=0, fill_holes=0)
 
-    def _close(self) -> None:
-        self._rest.cancel()
+    def _on_cancel(self) -> None:
+        """Keep the result as it is."""
+        self._stop()
 
 
-def _spin_box(name: str, tool_tip: str, low: int, high: int, suffix: str) -> QSpinBox:
-    box = QSpinBox(objectName=name)
-    box.setToolTip(tool_tip)
-    box.setRange(low, high)
-    box.setSuffix(suffix)
-    return box
+PANELS = (
+    PanelSpec(
+        "refine",
+        "Result",
+        10,
+        lambda controller: RefinePanel(
+            controller.session, controller.attempt, controller.cancel_refinement
+        ),
+        "Refine",
+    ),
+)

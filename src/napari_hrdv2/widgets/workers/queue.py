@@ -13,7 +13,7 @@ from napari_hrdv2.widgets.workers.worker import JobRunner
 if TYPE_CHECKING:
     from napari_hrdv2.session import Task
 
-Hear = Callable[[Any], None]
+Hear = Callable[[Any], object]
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""What the panel says about backbones and devices."""
+"""What the window says about backbones, from the registry alone."""
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_hrdv2.core.backbones import (
     BackboneSpec,
@@ -12,31 +13,33 @@ from napari_hrdv2.core.backbones import (
     backbone_state,
     backbone_variants,
 )
-from napari_hrdv2.core.devices import device_names
-from napari_hrdv2.session import FeatureOptions, bytes_text
+from napari_hrdv2.session import bytes_text
 
-_JOINED = ("dinov2-small+filters",)
+if TYPE_CHECKING:
+    from napari_hrdv2.session import FeatureOptions
+
 _ON_THE_HUB = ("download", "gated")
-
-
-def offered() -> tuple[str, ...]:
-    """Return the names to choose from."""
-    return (*backbone_names(), *_JOINED)
-
-
-def devices() -> tuple[str, ...]:
-    """Return the devices to choose from."""
-    return ("auto", *device_names())
+_STATES = {"ready": "ready", "cached": "in cache", "file": "from a file"}
 
 
 def item_text(name: str) -> str:
     """Return the name with what it takes to have it."""
-    return f"{name} ({_state(name)})"
+    state = backbone_state(name)
+    if state not in _ON_THE_HUB:
+        return f"{name} ({_STATES[state]})"
+    sizes = [info.download_bytes for info in _infos(name) if not info.bundled]
+    size = bytes_text(sum(sizes)) if all(sizes) else "from the Hub"
+    return f"{name} ({size}{', gated' * (state == 'gated')})"
 
 
 def takes_weights(name: str) -> bool:
     """Whether a weights file makes sense for this backbone."""
     return any(not info.bundled for info in _infos(name))
+
+
+def needs_no_download(options: FeatureOptions) -> bool:
+    """Whether all parts of the backbone are in the package."""
+    return not takes_weights(options.backbone)
 
 
 def has_patches(name: str) -> bool:
@@ -62,26 +65,19 @@ def levels(options: FeatureOptions) -> str:
 
 
 def forms(name: str) -> list[str]:
-    """Return a backbone, its variants and, of a ViT, some facets of its last block."""
+    """Return a backbone, its variants, facets of its last block, and joined names."""
     base = name.partition("@")[0].partition(":")[0]
     if "+" in name or base not in backbone_names():
         return [name]
-    blocks = backbone_info(base).blocks
-    facets = [f"{base}@{kind}{blocks - 1}" for kind in "kqva"] if blocks else []
-    return [base, *backbone_variants(base), *facets]
+    info = backbone_info(base)
+    facets = [f"{base}@{kind}{info.blocks - 1}" for kind in "kqva" if info.blocks]
+    others = [n for n in backbone_names() if backbone_info(n).bundled]
+    joined = [f"{base}+{other}" for other in others if not info.bundled]
+    return [base, *backbone_variants(base), *facets, *joined]
 
 
-def detail(options: FeatureOptions) -> str:
+def detail(name: str, weights: str | None = None) -> str:
     """Return channels, patch, licence, and where the weights come from."""
-    return _detail(options.backbone, options.weights)
-
-
-def item_tip(name: str) -> str:
-    """Return the same of a backbone in the list, before it is chosen."""
-    return _detail(name, None)
-
-
-def _detail(name: str, weights: str | None) -> str:
     lines = []
     for info in _infos(name):
         if info.bundled:
@@ -105,10 +101,7 @@ def _detail(name: str, weights: str | None) -> str:
 
 
 def compute_button(options: FeatureOptions) -> tuple[str, str]:
-    """Return what the button says, and its tool tip: what is downloaded, if anything.
-
-    The tool tip names the size, the place and the licence of the weights.
-    """
+    """Return what the button says, and its tooltip: size, place and licence."""
     missing = [
         info
         for info in _infos(options.backbone)
@@ -121,20 +114,6 @@ def compute_button(options: FeatureOptions) -> tuple[str, str]:
         size = bytes_text(sum(info.download_bytes for info in missing))
     origins = "; ".join(f"{info.source}, licence {info.licence}" for info in missing)
     return f"Download {size} and compute", f"{size} from {origins}"
-
-
-def needs_no_download(options: FeatureOptions) -> bool:
-    """Whether all parts of the backbone are in the package."""
-    return all(info.bundled for info in _infos(options.backbone))
-
-
-def _state(name: str) -> str:
-    state = backbone_state(name)
-    if state in _ON_THE_HUB:
-        sizes = [info.download_bytes for info in _infos(name) if not info.bundled]
-        size = bytes_text(sum(sizes)) if all(sizes) else "from the Hub"
-        return f"{size}, gated" if state == "gated" else size
-    return {"ready": "ready", "cached": "in cache", "file": "from a file"}[state]
 
 
 def _size(info: BackboneSpec) -> str:

@@ -8,7 +8,6 @@ from napari_hrdv2.core.backbones.spit.specs import random_weights as random_spit
 from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
 from napari_hrdv2.core.backbones.vit.model import ViTConfig
 from napari_hrdv2.core.backbones.vit.weights import random_weights
-from napari_hrdv2.widgets.panels.insight_panel import InsightPanel
 
 VIT = ViTConfig(embed_dim=32, depth=2, heads=2, patch_size=16, image_size=32)
 SPIT = SpitConfig(embed_dim=32, depth=2, heads=2)
@@ -30,11 +29,8 @@ def small(monkeypatch):
 
 
 @pytest.fixture
-def panel(bench, qtbot):
-    panel = InsightPanel(bench.controller)
-    qtbot.addWidget(panel)
-    panel.show()
-    return panel
+def panel(bench):
+    return bench.widget.insight
 
 
 def choose(bench, backbone):
@@ -185,7 +181,7 @@ def test_missing_weights_of_featup_are_told(bench, panel, monkeypatch, tmp_path)
 
 
 def test_attention_of_a_plane_lies_on_that_plane(
-    make_napari_viewer_proxy, make_bench, image, qtbot
+    make_napari_viewer_proxy, make_bench, image
 ):
     viewer = make_napari_viewer_proxy()
     viewer.add_image(
@@ -195,8 +191,7 @@ def test_attention_of_a_plane_lies_on_that_plane(
         axis_labels=("Z", "Y", "X"),
     )
     bench = make_bench(viewer)
-    panel = InsightPanel(bench.controller)
-    qtbot.addWidget(panel)
+    panel = bench.widget.insight
     bench.controller.link.flush()
     choose(bench, "dino-small-16")
     show(bench, panel.attention)
@@ -209,14 +204,13 @@ def test_attention_of_a_plane_lies_on_that_plane(
 
 
 def test_a_plane_of_a_labels_stack_becomes_its_regions(
-    make_napari_viewer_proxy, make_bench, image, qtbot
+    make_napari_viewer_proxy, make_bench, image
 ):
     viewer = make_napari_viewer_proxy()
     viewer.add_image(np.stack([image, image]), axis_labels=("Z", "Y", "X"))
     viewer.add_labels(np.stack([SQUARES, SQUARES // 2]), name="Cells")
     bench = make_bench(viewer)
-    panel = InsightPanel(bench.controller)
-    qtbot.addWidget(panel)
+    panel = bench.widget.insight
     bench.controller.link.flush()
     (index,) = bench.controller.link.index
     choose(bench, "spit-small")

@@ -1,0 +1,348 @@
+"""The controls that panels are made of; each has an object name and a tooltip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from inspect import getdoc
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QMessageBox,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QSpinBox,
+    QTreeWidget,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+if TYPE_CHECKING:
+    from napari_hrdv2.widgets.workers.queue import SideWork
+
+MICROGRAPHS = "Micrographs (*.tif *.tiff *.png *.jpg *.jpeg *.bmp);;All files (*)"
+_NO_LIMIT = 16_777_215  # Qt's largest height
+_SWATCH = 14  # pixels
+
+
+class ColumnArea(QScrollArea):
+    """A column that scrolls down in a low window, and is never cut at the side."""
+
+    def __init__(self, column: QWidget) -> None:
+        super().__init__(objectName="panels")
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(column)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Ask for more room when the column has come to need it."""
+        if watched is self.widget() and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the least size: as wide as the column with its scroll bar."""
+        width = (
+            self.widget().minimumSizeHint().width()
+            + self.verticalScrollBar().sizeHint().width()
+            + 2 * self.viewport().x()  # a border that the theme may draw
+        )
+        return QSize(width, super().minimumSizeHint().height())
+
+    def sizeHint(self) -> QSize:
+        """Return the size of the whole column."""
+        return super().sizeHint().expandedTo(self.minimumSizeHint())
+
+
+class Section(QCollapsible):
+    """A titled part that folds away; what is folded takes no room and no focus.
+
+    The name is that of the button that folds; the title of a main section is bold.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        name: str,
+        content: QWidget,
+        *,
+        is_open: bool = False,
+        is_main: bool = False,
+    ) -> None:
+        # Icons would keep the colour of the theme that they were made under.
+        super().__init__(title, expandedIcon=QIcon(), collapsedIcon=QIcon())
+        self._title = title
+        self.setDuration(0)
+        self.content().setParent(None)
+        self.setContent(content)
+        self.layout().setContentsMargins(0, 0, 0, 0)
+        self.layout().setSpacing(2)
+        button = self.toggleButton()
+        button.setObjectName(name)
+        button.setToolTip(f"Show or hide: {title}")
+        button.setStyleSheet(
+            "text-align: left; border: none; background: transparent; padding: 2px;"
+            + "font-weight: bold;" * is_main
+        )
+        self.toggled.connect(self._on_toggled)
+        (self.expand if is_open else self.collapse)(animate=False)
+
+    def _on_toggled(self, is_open: bool) -> None:
+        """Let the content grow as it likes, or hide it: it may be costly to show."""
+        self.setText(f"{'▾' if is_open else '▸'}  {self._title}")
+        self.content().setMaximumHeight(_NO_LIMIT)
+        self.content().setVisible(is_open)
+
+
+class JobButton(QPushButton):
+    """A button that starts a job of the side work, and cancels it while it runs."""
+
+    cancelled = Signal()
+
+    def __init__(
+        self,
+        text: str,
+        name: str,
+        start: Callable[[], object],
+        side: SideWork,
+        job: str,
+    ) -> None:
+        super().__init__(text, objectName=name)
+        self._text, self._start, self._side, self._job = text, start, side, job
+        self.setToolTip(tip_of(start))
+        self.clicked.connect(self._on_clicked)
+        side.changed.connect(self._show_state)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the job runs, or waits for it."""
+        return bool(self._side.has(self._job))
+
+    def _show_state(self) -> None:
+        self.setText("Cancel" if self.is_running else self._text)
+
+    def _on_clicked(self) -> None:
+        if self.is_running:
+            self._side.cancel(self._job)
+            self.cancelled.emit()
+        else:
+            self._start()
+
+
+class JobProgress(QProgressBar):
+    """How far jobs of the side work are; seen only while there are any."""
+
+    def __init__(self, name: str, tool_tip: str, side: SideWork, *jobs: str) -> None:
+        super().__init__(objectName=name)
+        self.setToolTip(tool_tip)
+        self._side, self._jobs = side, jobs
+        side.changed.connect(self._show_state)
+        side.progressed.connect(self._on_progressed)
+        self._show_state()
+
+    def _show_state(self) -> None:
+        is_running = any(self._side.has(job) for job in self._jobs)
+        if not is_running:
+            self.setRange(0, 0)
+        self.setVisible(is_running)
+
+    def _on_progressed(self, stage: str, done: int, total: int) -> None:
+        if self._side.kind in self._jobs:
+            self.setRange(0, total)
+            self.setValue(done)
+
+
+def push_button(
+    text: str, name: str, clicked: Callable[..., object], tip: str = ""
+) -> QPushButton:
+    """Return a button; its tooltip is the docstring of what it calls, or the tip."""
+    button = QPushButton(text, objectName=name)
+    button.setToolTip(tip or tip_of(clicked))
+    button.clicked.connect(clicked)
+    return button
+
+
+def tip_of(function: Callable[..., object]) -> str:
+    """Return the docstring of what a button calls, as its tooltip."""
+    return " ".join((getdoc(function) or "").split()).removesuffix(".")
+
+
+def check_box(text: str, name: str, tool_tip: str, *, checked: bool = False) -> Any:
+    """Return a check box."""
+    box = QCheckBox(text, objectName=name)
+    box.setToolTip(tool_tip)
+    box.setChecked(checked)
+    return box
+
+
+def combo_box(
+    name: str,
+    tool_tip: str,
+    choices: Iterable[str] = (),
+    *,
+    typed: bool = False,
+    characters: int = 12,
+) -> QComboBox:
+    """Return a combo box that never makes the dock wider than it is.
+
+    Something else than the choices may be `typed`; there is room for some characters.
+    """
+    combo = QComboBox(objectName=name)
+    combo.setToolTip(tool_tip)
+    combo.addItems(list(choices))
+    combo.setMinimumContentsLength(characters)
+    combo.setSizeAdjustPolicy(
+        QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+    )
+    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    if typed:
+        combo.setEditable(True)
+        combo.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        combo.setCompleter(None)  # which would finish names otherwise than meant
+    return combo
+
+
+def number_box(name: str, tip: str, low: float, high: float) -> QAbstractSpinBox:
+    """Return a box for whole numbers of pixels, or, with float limits, for fractions.
+
+    A number of pixels that may be 0 says "off" there.
+    """
+    is_whole = isinstance(high, int)
+    box = (QSpinBox if is_whole else QDoubleSpinBox)(objectName=name)
+    box.setToolTip(tip)
+    box.setRange(low, high)
+    box.setKeyboardTracking(False)
+    if not is_whole:
+        box.setSingleStep(0.05)
+        return box
+    box.setSuffix(" px")
+    if low == 0:
+        box.setSpecialValueText("off")
+        box.setStepType(QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
+    return box
+
+
+def select_text(combo: QComboBox, text: str) -> None:
+    """Show a text, adding it to the list if it must be there; emits nothing."""
+    if combo.currentText() != text:
+        with QSignalBlocker(combo):
+            if not combo.isEditable() and combo.findText(text) < 0:
+                combo.addItem(text)
+            combo.setCurrentText(text)
+
+
+def fill(combo: QComboBox, texts: Iterable[str], chosen: str | None = None) -> None:
+    """List other texts; the chosen one stays, else the first; emits nothing."""
+    chosen = combo.currentText() if chosen is None else chosen
+    with QSignalBlocker(combo):
+        combo.clear()
+        combo.addItems(list(texts))
+        combo.setCurrentIndex(max(combo.findText(chosen), 0))
+
+
+def hint(name: str, tool_tip: str = "", text: str = "") -> QLabel:
+    """Return a label whose text wraps."""
+    label = QLabel(text, objectName=name)
+    label.setToolTip(tool_tip)
+    label.setWordWrap(True)
+    return label
+
+
+def set_hint(label: QLabel, text: str) -> None:
+    """Set the text of a hint; one that says nothing takes no room."""
+    label.setText(text)
+    label.setVisible(bool(text))
+
+
+def set_up_tree(tree: QTreeWidget, titles: Sequence[str], stretched: int = 0) -> None:
+    """Make a table without branches, as narrow as its texts but for one column."""
+    tree.setColumnCount(len(titles))
+    tree.setHeaderLabels(list(titles))
+    tree.setRootIsDecorated(False)
+    tree.setUniformRowHeights(True)
+    tree.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    header = tree.header()
+    header.setStretchLastSection(False)
+    header.setMinimumSectionSize(20)
+    header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+    header.setSectionResizeMode(stretched, QHeaderView.ResizeMode.Stretch)
+
+
+def short_count(count: int) -> str:
+    """Return a count in at most five characters: 950, 12.3k, 1.2M."""
+    for unit, size in (("M", 1_000_000), ("k", 1_000)):
+        if count >= size:
+            digits = 1 if count < 100 * size else 0
+            return f"{count / size:.{digits}f}{unit}"
+    return str(count)
+
+
+def row(*widgets: QWidget, stretched: int | None = None) -> QHBoxLayout:
+    """Return widgets side by side; one of them may take all the room there is."""
+    layout = QHBoxLayout()
+    for widget in widgets:
+        layout.addWidget(widget)
+    if stretched is not None:
+        layout.setStretch(stretched, 1)
+    return layout
+
+
+def fill_column(column: QWidget, *parts: Any, spacing: int = 4) -> QWidget:
+    """Put widgets and layouts one beneath the other into a widget; return it."""
+    layout = QVBoxLayout(column)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(spacing)
+    for part in parts:
+        (layout.addWidget if isinstance(part, QWidget) else layout.addLayout)(part)
+    return column
+
+
+def form(*rows: tuple[str, QWidget], parent: QWidget | None = None) -> QFormLayout:
+    """Return widgets with their labels; one without a label has the whole width."""
+    layout = QFormLayout(parent)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    for label, widget in rows:
+        layout.addRow(*filter(None, (label,)), widget)
+    return layout
+
+
+def swatch(color: str) -> QIcon:
+    """Return a square of the colour."""
+    pixmap = QPixmap(_SWATCH, _SWATCH)
+    pixmap.fill(QColor(color))
+    return QIcon(pixmap)
+
+
+def ask_for_file(parent: QWidget, title: str, kinds: str) -> str:
+    """Return the file that the user wants to be opened, "" for none."""
+    return str(QFileDialog.getOpenFileName(parent, title, "", kinds)[0])
+
+
+def ask_for_path(parent: QWidget, title: str, name: str, kinds: str) -> str:
+    """Return where a file is to be written, with the ending of the name, or ""."""
+    dialog = QFileDialog(parent, title, name, kinds)
+    dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+    dialog.setDefaultSuffix(name.rpartition(".")[2])
+    return str(dialog.selectedFiles()[0]) if dialog.exec() else ""
+
+
+def agrees(parent: QWidget, question: str, title: str = "napari-hrdv2") -> bool:
+    """Ask the user; return whether he agrees."""
+    answer = QMessageBox.question(parent, title, question)
+    return bool(answer == QMessageBox.StandardButton.Yes)

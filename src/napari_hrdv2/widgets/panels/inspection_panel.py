@@ -1,0 +1,193 @@
+"""What the backbone looks at, shown as layers; and regions that it is to look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QWidget
+
+from napari_hrdv2.widgets.panels import Attempt, Computation, PanelSpec
+from napari_hrdv2.widgets.panels import controls as ui
+from napari_hrdv2.widgets.viewer.inspection_overlay import (
+    AttentionOverlay,
+    BorderOverlay,
+    RegionOverlay,
+    partitions,
+    plane_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import napari.components
+    from napari.layers import Labels
+
+    from napari_hrdv2.session import Session
+    from napari_hrdv2.session.tasks.guidance import Attention, Regions
+    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
+    from napari_hrdv2.widgets.workers.queue import SideWork
+
+_ATTENTION, _REGIONS = "attention", "regions"  # as the side work calls them
+_LIST_EVENTS = ("inserted", "removed", "reordered", "renamed")
+_OWN = "the network's own"
+
+
+class InspectionPanel(QWidget):
+    """Shows attention and regions, and hands a Labels layer over as regions."""
+
+    def __init__(
+        self,
+        session: Session,
+        link: LayerSync,
+        side: SideWork,
+        computation: Computation,
+        attempt: Attempt,
+    ) -> None:
+        super().__init__()
+        self._session, self._inspection = session, session.inspection
+        self._link, self._side = link, side
+        self._computation, self._attempt = computation, attempt
+        self._viewer: napari.components.ViewerModel = link.viewer
+        self._overlays = (
+            AttentionOverlay(link, side),
+            RegionOverlay(link, side),
+            BorderOverlay(link, side),
+        )
+        self.attention = ui.JobButton(
+            "Attention", "show_attention", self._on_attention, side, _ATTENTION
+        )
+        self.regions = ui.push_button("Regions", "show_regions", self._on_regions)
+        self.count = ui.hint("region_count")
+        self.partition = ui.combo_box(
+            "partition",
+            "The regions of this image: the network's own, or a Labels layer, where "
+            "every value is one region, 0 as well",
+        )
+        self.use = ui.push_button("Use", "use_partition", self._on_use)
+        self.upsampler = ui.hint("upsampler_note")
+        self._tips = {
+            control: control.toolTip()
+            for control in (self.attention, self.regions, self.partition, self.use)
+        }
+        ui.fill_column(
+            self,
+            ui.row(self.attention, self.regions),
+            ui.JobProgress(
+                "insight_progress",
+                "How much of the attention is computed",
+                side,
+                _ATTENTION,
+                _REGIONS,
+            ),
+            self.count,
+            ui.row(self.partition, self.use, stretched=0),
+            self.upsampler,
+        )
+        session.options_changed.connect(self.show_inspection)
+        session.features_changed.connect(self.show_layers)
+        link.images_changed.connect(self.show_layers)
+        computation.computing_changed.connect(self.show_inspection)
+        side.changed.connect(self.show_inspection)
+        for name in _LIST_EVENTS:
+            getattr(self._viewer.layers.events, name).connect(self.show_layers)
+        self.show_layers()
+
+    def show_layers(self, event: object = None) -> None:
+        """List the Labels layers that could divide the image; keep the choice."""
+        ui.fill(self.partition, [_OWN, *(layer.name for layer in self._layers())])
+        self.show_inspection()
+
+    def show_inspection(self, event: object = None) -> None:
+        """Enable what the backbone has; a tooltip says why the rest is not there."""
+        inspection = self._inspection
+        is_asked = self.attention.is_running
+        self._enable("" if is_asked else inspection.why_no_attention(), self.attention)
+        self._enable(inspection.why_no_regions(), self.regions)
+        reason = inspection.why_no_partition()
+        if not reason and self._computation.is_computing:
+            reason = "the features are being computed"
+        self._enable(reason, self.partition, self.use)
+        ui.set_hint(self.upsampler, inspection.why_no_upsampler())
+        entry, text = self._session.current, inspection.region_count()
+        if entry is not None and entry.partition is not None:
+            text = f"{text} Regions from {entry.partition.name}.".strip()
+        ui.set_hint(self.count, text)
+
+    def release(self) -> None:
+        """Let go of the viewer; its layers stay as they are."""
+        for name in _LIST_EVENTS:
+            getattr(self._viewer.layers.events, name).disconnect(self.show_layers)
+
+    def _enable(self, reason: str, *controls: QWidget) -> None:
+        """Enable controls, or say why they are not."""
+        for control in controls:
+            control.setEnabled(not reason)
+            capital = reason[:1].upper() + reason[1:]
+            control.setToolTip(f"{capital}." if reason else self._tips[control])
+
+    def _layers(self) -> list[Labels]:
+        image, entry = self._link.image, self._session.current
+        if image is None or entry is None:
+            return []
+        return list(partitions(self._viewer, image, entry.shape))
+
+    def _submit(self, job: str, request: Callable[[], Any], hear: Any) -> None:
+        self._side.submit(job, request(), hear)
+
+    # What the user does, and what comes of it.
+
+    def _on_attention(self) -> None:
+        """Add a layer with how much the class token attends to each pixel.
+
+        There is one map for each head; 1 is as much as to all alike. Of a network of
+        regions there is one map, from 0 to 1.
+        """
+        request = self._inspection.attention_request
+        self._attempt(self._submit, _ATTENTION, request, self._on_maps)
+
+    def _on_regions(self) -> None:
+        """Add the regions that the features stand for.
+
+        They are a Labels layer, hidden, and their borders.
+        """
+        request = self._inspection.regions_request
+        self._attempt(self._submit, _REGIONS, request, self._on_found)
+
+    def _on_maps(self, answer: Attention) -> None:
+        self._overlays[0].show(answer)
+
+    def _on_found(self, answer: Regions) -> None:
+        for overlay in self._overlays[1:]:
+            overlay.show(answer)
+
+    def _on_use(self) -> None:
+        """Compute the features of this image anew with these regions.
+
+        A project or a classifier does not keep regions from a layer.
+        """
+        self._attempt(self._use, self.partition.currentIndex() - 1)
+
+    def _use(self, position: int) -> None:
+        entry, layers = self._session.current, self._layers()
+        if entry is None or position >= len(layers):
+            return
+        labels, name = None, ""
+        if position >= 0:
+            layer = layers[position]
+            labels = plane_of(layer, self._link.index, entry.shape)
+            name = layer.name
+        if self._inspection.use_partition(labels, name):
+            self._computation.compute_features()
+        else:
+            self._session.say("These are the regions of the features already.")
+
+
+PANELS = (
+    PanelSpec(
+        "insight",
+        "Features",
+        20,
+        lambda c: InspectionPanel(c.session, c.link, c.side, c, c.attempt),
+        "Look into the backbone",
+    ),
+)
