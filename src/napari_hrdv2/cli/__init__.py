@@ -14,6 +14,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, optional
         By default those of the process.
     """
-    from napari_hrdv2.cli.app import run
+    from .app import run
 
     sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))

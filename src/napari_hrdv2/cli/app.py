@@ -10,14 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_hrdv2.cli.apply import apply
-from napari_hrdv2.cli.backbones import backbones
-from napari_hrdv2.cli.bench import bench
-from napari_hrdv2.cli.demo import demo
-from napari_hrdv2.cli.evaluate import evaluate
-from napari_hrdv2.cli.options import expanded
-from napari_hrdv2.cli.segment import segment
 from napari_hrdv2.core.errors import EXPECTED, explained
+
+from .apply import apply
+from .backbones import backbones
+from .bench import bench
+from .demo import demo
+from .evaluate import evaluate
+from .options import expanded
+from .segment import segment
 
 # typer has had click beside itself and, later, within; this finds either's class.
 _UsageError: Any = typer.BadParameter.__mro__[1]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_hrdv2.cli import shared
-from napari_hrdv2.cli.options import Device, Json, RefinementChoices, Weights
+from . import shared
+from .options import Device, Json, RefinementChoices, Weights
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.options import FeatureOptions

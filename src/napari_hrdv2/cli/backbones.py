@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_hrdv2.cli.options import Json
-from napari_hrdv2.cli.shared import Report, say_licences
+from .options import Json
+from .shared import Report, say_licences
 
 backbones = typer.Typer(rich_markup_mode=None)
 Names = Annotated[

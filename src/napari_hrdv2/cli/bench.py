@@ -11,8 +11,8 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from napari_hrdv2.cli.options import Json
-from napari_hrdv2.cli.shared import Report
+from .options import Json
+from .shared import Report
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_hrdv2.cli import shared
-from napari_hrdv2.cli.options import FeatureChoices, Json
+from . import shared
+from .options import FeatureChoices, Json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

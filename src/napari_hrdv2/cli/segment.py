@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from napari_hrdv2.cli import shared
-from napari_hrdv2.cli.options import FeatureChoices, Json, RefinementChoices
+from . import shared
+from .options import FeatureChoices, Json, RefinementChoices
 
 
 def segment(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_hrdv2.core.postprocess.refinement import Refinement
-from napari_hrdv2.core.postprocess.refinement import refine as _refine
+from .postprocess.refinement import Refinement
+from .postprocess.refinement import refine as _refine
 
 __all__ = ["Refinement", "refine"]
 

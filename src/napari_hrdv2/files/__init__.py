@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from napari_hrdv2.files.images import (
-    ImageFile,
-    image_files,
-    read_image,
-    size_text,
-)
-from napari_hrdv2.files.importers import LABEL_SUFFIXES, import_labels
-from napari_hrdv2.files.labels import (
+from .images import ImageFile, image_files, read_image, size_text
+from .importers import LABEL_SUFFIXES, import_labels
+from .labels import (
     ImportedLabels,
     LabelClasses,
     read_label_classes,
@@ -17,7 +12,7 @@ from napari_hrdv2.files.labels import (
     write_color_png,
     write_labels,
 )
-from napari_hrdv2.files.ome_zarr import read_ome_zarr, write_ome_zarr
+from .ome_zarr import read_ome_zarr, write_ome_zarr
 
 __all__ = [
     "LABEL_SUFFIXES",

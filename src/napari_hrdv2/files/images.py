@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.files.units import NO_UNIT, converted, unit_symbol
+from .units import NO_UNIT, converted, unit_symbol
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 

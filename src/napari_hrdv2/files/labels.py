@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_hrdv2.core.atomic import atomic_path
-from napari_hrdv2.files.images import image_format, open_picture, read_tiff, size_text
-from napari_hrdv2.files.units import NO_UNIT, ascii_unit
+
+from .images import image_format, open_picture, read_tiff, size_text
+from .units import NO_UNIT, ascii_unit
 
 _KEY = "napari_hrdv2"
 _SMALLEST = 2.0**-31  # of the numbers that the fractions in TIFF hold

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_hrdv2.files.images import read_image
-from napari_hrdv2.files.importers import import_labels
-from napari_hrdv2.files.labels import LabelClasses, read_label_classes
-from napari_hrdv2.files.ome_zarr import is_ome_zarr, read_image_and_labels
+from .images import read_image
+from .importers import import_labels
+from .labels import LabelClasses, read_label_classes
+from .ome_zarr import is_ome_zarr, read_image_and_labels
 
 LayerData = tuple[Any, dict[str, Any], str]
 

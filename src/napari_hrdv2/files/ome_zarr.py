@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.files.images import damaged, optional_module
-from napari_hrdv2.files.labels import (
+from .images import damaged, optional_module
+from .labels import (
     ImportedLabels,
     LabelClasses,
     check_size,
@@ -30,7 +30,7 @@ from napari_hrdv2.files.labels import (
     count_text,
     rgb,
 )
-from napari_hrdv2.files.units import NO_UNIT, unit_name, unit_symbol
+from .units import NO_UNIT, unit_name, unit_symbol
 
 _VERSIONS = {"0.4": 2, "0.5": 3}  # of OME-Zarr, and the Zarr beneath
 _CHUNK = 1024

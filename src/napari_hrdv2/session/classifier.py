@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_hrdv2.core.features.options import FeatureOptions
-from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
-from napari_hrdv2.session.snapshots import Stage, TrainingImage, Window
+
+from .pipeline import PipelineInput, ProcessedImage
+from .snapshots import Stage, TrainingImage, Window
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.session.classes import ClassInfo
-    from napari_hrdv2.session.image_entry import ImageEntry
+
+    from .classes import ClassInfo
+    from .image_entry import ImageEntry
 
 _LOADED = b"as is"  # in place of the scribbles' fingerprint: of a loaded classifier
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_hrdv2.session.tasks.context import bytes_text
+from .tasks.context import bytes_text
 
 if TYPE_CHECKING:
     import torch

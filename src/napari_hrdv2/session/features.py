@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from psygnal import Signal
 
 from napari_hrdv2.core.features.options import FeatureOptions
-from napari_hrdv2.session.cost import estimate_cost
-from napari_hrdv2.session.tasks.features import (
-    FeatureRequest,
-    FeatureResult,
-    LoadedBackbone,
-)
+
+from .cost import estimate_cost
+from .tasks.features import FeatureRequest, FeatureResult, LoadedBackbone
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.image_entry import ImageEntry
-    from napari_hrdv2.session.images import Images
-    from napari_hrdv2.session.planes import PlaneKey
+    from .image_entry import ImageEntry
+    from .images import Images
+    from .planes import PlaneKey
 
 logger = logging.getLogger(__name__)
 

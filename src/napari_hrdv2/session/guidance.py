@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from psygnal import Signal
 
-from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.tasks.context import Task, compute
-from napari_hrdv2.session.tasks.guidance import (
+from .planes import PlaneKey
+from .tasks.context import Task, compute
+from .tasks.guidance import (
     LabelIssues,
     UncertainRegions,
     find_label_issues,
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.guidance import LabelIssue, UncertainRegion
-    from napari_hrdv2.session.classes import Classes
-    from napari_hrdv2.session.classifier import ClassifierState
-    from napari_hrdv2.session.image_entry import ImageEntry
-    from napari_hrdv2.session.images import Images
+
+    from .classes import Classes
+    from .classifier import ClassifierState
+    from .image_entry import ImageEntry
+    from .images import Images
 
 
 class Guidance:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.session.planes import Plane, PlaneKey
-from napari_hrdv2.session.project.fingerprints import image_fingerprint
-from napari_hrdv2.session.snapshots import ImageSnapshot, Result, TrainingImage
+from .planes import Plane, PlaneKey
+from .project.fingerprints import image_fingerprint
+from .snapshots import ImageSnapshot, Result, TrainingImage
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

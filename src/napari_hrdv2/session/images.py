@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from psygnal import Signal
 
-from napari_hrdv2.session.image_entry import ImageEntry
-from napari_hrdv2.session.planes import Plane, PlaneKey, as_key
+from .image_entry import ImageEntry
+from .planes import Plane, PlaneKey, as_key
 
 
 class Images(Mapping[PlaneKey, ImageEntry]):

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 from psygnal import Signal
 
-from napari_hrdv2.session.tasks.guidance import find_attention, find_regions
+from .tasks.guidance import find_attention, find_regions
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.session.features import FeatureStore
-    from napari_hrdv2.session.images import Images
-    from napari_hrdv2.session.tasks.context import Task
+
+    from .features import FeatureStore
+    from .images import Images
+    from .tasks.context import Task
 
 _NOT_LOADED = "compute features with this backbone first, which loads it"
 _NO_IMAGE = "open an image first"

@@ -10,18 +10,19 @@ import numpy as np
 from psygnal import Signal
 
 from napari_hrdv2.core.features.options import absolute_range
-from napari_hrdv2.session.measurement import Measurement, Scope
-from napari_hrdv2.session.pipeline import PipelineInput, PipelineResult, ProcessedImage
-from napari_hrdv2.session.snapshots import Result, Stage, Window
+
+from .measurement import Measurement, Scope
+from .pipeline import PipelineInput, PipelineResult, ProcessedImage
+from .snapshots import Result, Stage, Window
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.classes import Classes
-    from napari_hrdv2.session.classifier import ClassifierState
-    from napari_hrdv2.session.features import FeatureStore
-    from napari_hrdv2.session.images import Images
-    from napari_hrdv2.session.refinement import RefinementState
-    from napari_hrdv2.session.status import Status
-    from napari_hrdv2.session.tasks.features import FeatureResult
+    from .classes import Classes
+    from .classifier import ClassifierState
+    from .features import FeatureStore
+    from .images import Images
+    from .refinement import RefinementState
+    from .status import Status
+    from .tasks.features import FeatureResult
 
 logger = logging.getLogger(__name__)
 

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, ClassVar
 from psygnal import Signal
 
 from napari_hrdv2.core.postprocess.instances import METHODS, Method
-from napari_hrdv2.session.pipeline import PipelineInput, PipelineResult
-from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.snapshots import Result, Stage
-from napari_hrdv2.session.tasks.context import Task, compute
-from napari_hrdv2.session.tasks.measurement import Measured, Objects, find_objects
+
+from .pipeline import PipelineInput, PipelineResult
+from .planes import PlaneKey
+from .snapshots import Result, Stage
+from .tasks.context import Task, compute
+from .tasks.measurement import Measured, Objects, find_objects
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.measure import Fractions, PixelSize
-    from napari_hrdv2.session.classes import Classes
-    from napari_hrdv2.session.image_entry import ImageEntry
-    from napari_hrdv2.session.images import Images
-    from napari_hrdv2.session.refinement import RefinementState
+
+    from .classes import Classes
+    from .image_entry import ImageEntry
+    from .images import Images
+    from .refinement import RefinementState
 
 __all__ = ["METHODS", "Measured", "Measurement", "Objects", "Scope"]
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from napari_hrdv2.core.errors import EXPECTED, explained
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
-from napari_hrdv2.session.planes import Plane, PlaneKey
-from napari_hrdv2.session.snapshots import (
+
+from .planes import Plane, PlaneKey
+from .snapshots import (
     FeatureSource,
     ImageSnapshot,
     Preview,
@@ -26,8 +27,8 @@ from napari_hrdv2.session.snapshots import (
     Window,
     label_fractions,
 )
-from napari_hrdv2.session.tasks.context import TaskContext
-from napari_hrdv2.session.tasks.measurement import Measured
+from .tasks.context import TaskContext
+from .tasks.measurement import Measured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

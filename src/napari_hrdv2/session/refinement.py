@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from psygnal import Signal
 
 from napari_hrdv2.core.postprocess.refinement import Refinement
-from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
-from napari_hrdv2.session.tasks.context import compute
+
+from .pipeline import PipelineInput, ProcessedImage
+from .tasks.context import compute
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.session.classifier import ClassifierState
-    from napari_hrdv2.session.image_entry import ImageEntry
-    from napari_hrdv2.session.images import Images
-    from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.snapshots import ImageSnapshot, Window
+
+    from .classifier import ClassifierState
+    from .image_entry import ImageEntry
+    from .images import Images
+    from .planes import PlaneKey
+    from .snapshots import ImageSnapshot, Window
 
 _OFF = Refinement()
 _REMEMBERED = 100  # changes that can be undone

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 
-from napari_hrdv2.session import classifier as classifiers
-from napari_hrdv2.session.classes import Classes
-from napari_hrdv2.session.classifier import ClassifierState
-from napari_hrdv2.session.cost import Cost, estimate_cost
-from napari_hrdv2.session.features import FeatureStore
-from napari_hrdv2.session.guidance import Guidance
-from napari_hrdv2.session.images import Images
-from napari_hrdv2.session.inspection import Inspection
-from napari_hrdv2.session.live import LivePipeline
-from napari_hrdv2.session.measurement import Measurement
-from napari_hrdv2.session.refinement import RefinementState
-from napari_hrdv2.session.snapshots import Stage, Window
-from napari_hrdv2.session.status import Status
-from napari_hrdv2.session.tasks.context import compute
-from napari_hrdv2.session.tasks.features import FeatureRequest, FeatureResult
+from . import classifier as classifiers
+from .classes import Classes
+from .classifier import ClassifierState
+from .cost import Cost, estimate_cost
+from .features import FeatureStore
+from .guidance import Guidance
+from .images import Images
+from .inspection import Inspection
+from .live import LivePipeline
+from .measurement import Measurement
+from .refinement import RefinementState
+from .snapshots import Stage, Window
+from .status import Status
+from .tasks.context import compute
+from .tasks.features import FeatureRequest, FeatureResult
 
 if TYPE_CHECKING:
     import os
@@ -33,13 +33,10 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.session.image_entry import ImageEntry, Scribbles
-    from napari_hrdv2.session.pipeline import (
-        PipelineInput,
-        PipelineResult,
-        ProcessedImage,
-    )
-    from napari_hrdv2.session.planes import PlaneKey
+
+    from .image_entry import ImageEntry, Scribbles
+    from .pipeline import PipelineInput, PipelineResult, ProcessedImage
+    from .planes import PlaneKey
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.measure import Fractions, PixelSize
     from napari_hrdv2.core.postprocess.refinement import Refinement
-    from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks.context import TaskContext
+
+    from .planes import PlaneKey
+    from .tasks.context import TaskContext
 
 Window = tuple[slice, slice]
 """Rows and columns of an image."""

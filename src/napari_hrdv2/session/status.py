@@ -9,11 +9,11 @@ from psygnal import Signal
 from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.classes import Classes
-    from napari_hrdv2.session.classifier import ClassifierState
-    from napari_hrdv2.session.features import FeatureStore
-    from napari_hrdv2.session.image_entry import ImageEntry
-    from napari_hrdv2.session.images import Images
+    from .classes import Classes
+    from .classifier import ClassifierState
+    from .features import FeatureStore
+    from .image_entry import ImageEntry
+    from .images import Images
 
 
 class Status:

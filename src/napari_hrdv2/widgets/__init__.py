@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_hrdv2.widgets.demo import launch_demo
-    from napari_hrdv2.widgets.widget import SegmentationWidget
+    from .demo import launch_demo
+    from .widget import SegmentationWidget
 
 __all__ = ["SegmentationWidget", "launch_demo"]
 
@@ -14,11 +14,11 @@ __all__ = ["SegmentationWidget", "launch_demo"]
 def __getattr__(name: str) -> Any:
     # Sample data are listed without loading Qt or torch.
     if name == "SegmentationWidget":
-        from napari_hrdv2.widgets.widget import SegmentationWidget
+        from .widget import SegmentationWidget
 
         return SegmentationWidget
     if name == "launch_demo":
-        from napari_hrdv2.widgets.demo import launch_demo
+        from .demo import launch_demo
 
         return launch_demo
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

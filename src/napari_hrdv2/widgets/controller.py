@@ -20,12 +20,13 @@ from napari_hrdv2.session import (
     Stage,
     TimeLeft,
 )
-from napari_hrdv2.widgets.backbone_texts import needs_no_download
-from napari_hrdv2.widgets.preferences import read_preferences
-from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
-from napari_hrdv2.widgets.workers.autosave import AutosaveWorker
-from napari_hrdv2.widgets.workers.queue import SideWork
-from napari_hrdv2.widgets.workers.worker import JobRunner
+
+from .backbone_texts import needs_no_download
+from .preferences import read_preferences
+from .viewer.layer_sync import LayerSync
+from .workers.autosave import AutosaveWorker
+from .workers.queue import SideWork
+from .workers.worker import JobRunner
 
 if TYPE_CHECKING:
     import os

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_hrdv2.widgets.sample_data import sample_layers
-from napari_hrdv2.widgets.widget import SegmentationWidget
+from .sample_data import sample_layers
+from .widget import SegmentationWidget
 
 if TYPE_CHECKING:
     import napari

@@ -17,13 +17,8 @@ def sample_layers(sample: Sample) -> list[LayerData]:
     The scribble layer names its image in its metadata: the dock widget paints on it.
     """
     from napari_hrdv2.session import ClassInfo, default_color
-    from napari_hrdv2.widgets.viewer.layers import (
-        METADATA_KEY,
-        colormap_of,
-        mark_of,
-        name_table,
-        new_id,
-    )
+
+    from .viewer.layers import METADATA_KEY, colormap_of, mark_of, name_table, new_id
 
     names = dict(enumerate(sample.class_names, start=1))
     classes = {i: ClassInfo(name, default_color(i)) for i, name in names.items()}

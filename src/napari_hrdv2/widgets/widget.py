@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_hrdv2.widgets.controller import Controller
-from napari_hrdv2.widgets.panels import SECTIONS, panel_specs
-from napari_hrdv2.widgets.panels import controls as ui
-from napari_hrdv2.widgets.panels.recovery import RecoveryNotice
+from .controller import Controller
+from .panels import SECTIONS, panel_specs
+from .panels import controls as ui
+from .panels.recovery import RecoveryNotice
 
 if TYPE_CHECKING:
     import napari.viewer

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.archive import export_weights, import_weights
-    from napari_hrdv2.core.backbones.base import (
+    from .archive import export_weights, import_weights
+    from .base import (
         Backbone,
         BackboneSpec,
         GridBackbone,
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
         LoadOptions,
         RegionBackbone,
     )
-    from napari_hrdv2.core.backbones.hub import files_of
-    from napari_hrdv2.core.backbones.loading import load_backbone
-    from napari_hrdv2.core.backbones.registry import (
+    from .hub import files_of
+    from .loading import load_backbone
+    from .registry import (
         DEFAULT_BACKBONE,
         backbone_info,
         backbone_names,

@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from napari_hrdv2.core.atomic import atomic_path
-from napari_hrdv2.core.backbones.hub import files_of, sha256
-from napari_hrdv2.core.backbones.registry import backbone_info
 from napari_hrdv2.core.errors import WeightsError
 
+from .hub import files_of, sha256
+from .registry import backbone_info
+
 if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.base import Progress
+    from .base import Progress
 
 _PIECE_BYTES = 1 << 20
 MANIFEST = "manifest.json"

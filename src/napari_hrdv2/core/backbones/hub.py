@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from napari_hrdv2.core.errors import WeightsError
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.base import BackboneSpec, Progress
+    from .base import BackboneSpec, Progress
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")

@@ -5,17 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from napari_hrdv2.core.backbones.base import (
-    Backbone,
-    BackboneSpec,
-    JoinedBackbone,
-    LoadOptions,
-    Progress,
-    Source,
-)
-from napari_hrdv2.core.backbones.registry import backbone_info
 from napari_hrdv2.core.devices import choose_device
 from napari_hrdv2.core.errors import is_out_of_memory
+
+from .base import Backbone, BackboneSpec, JoinedBackbone, LoadOptions, Progress, Source
+from .registry import backbone_info
 
 
 def load_backbone(

@@ -7,29 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
-from napari_hrdv2.core.backbones.base import (
-    Backbone,
-    BackboneSpec,
-    Loader,
-    LoadOptions,
-    Source,
-)
-from napari_hrdv2.core.backbones.embedded.backbone import EMBEDDED
-from napari_hrdv2.core.backbones.filters import FILTERS
-from napari_hrdv2.core.backbones.hub import (
-    PREPROCESSORS,
-    cached_weights,
-    fetch_config,
-    fetch_first,
-)
-from napari_hrdv2.core.backbones.spit.specs import SPIT_SPECS
-from napari_hrdv2.core.backbones.transformers import load_transformers
-from napari_hrdv2.core.backbones.vit.specs import VIT_SPECS, ViTSpec, parse_facets
-from napari_hrdv2.core.backbones.vit.weights import (
-    knows_type,
-    read_config,
-    tells_normalisation,
-)
+from .base import Backbone, BackboneSpec, Loader, LoadOptions, Source
+from .embedded.backbone import EMBEDDED
+from .filters import FILTERS
+from .hub import PREPROCESSORS, cached_weights, fetch_config, fetch_first
+from .spit.specs import SPIT_SPECS
+from .transformers import load_transformers
+from .vit.specs import VIT_SPECS, ViTSpec, parse_facets
+from .vit.weights import knows_type, read_config, tells_normalisation
 
 DEFAULT_BACKBONE = "embedded"
 State = Literal["ready", "cached", "download", "gated", "file"]

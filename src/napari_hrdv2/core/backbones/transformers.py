@@ -16,13 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_hrdv2.core.backbones.base import (
-    BackboneSpec,
-    FrozenNetwork,
-    LoadOptions,
-    Tick,
-)
-from napari_hrdv2.core.backbones.checkpoint import (
+from napari_hrdv2.core.errors import WeightsError, is_out_of_memory
+
+from .base import BackboneSpec, FrozenNetwork, LoadOptions, Tick
+from .checkpoint import (
     fingerprint,
     listing,
     read_checkpoint,
@@ -30,11 +27,10 @@ from napari_hrdv2.core.backbones.checkpoint import (
     require_finite,
     weights_file,
 )
-from napari_hrdv2.core.backbones.hub import PREPROCESSORS, download_weights
-from napari_hrdv2.core.errors import WeightsError, is_out_of_memory
+from .hub import PREPROCESSORS, download_weights
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.vit.model import Colour
+    from .vit.model import Colour
 
 
 class TransformersBackbone(FrozenNetwork):

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.core.classifier.samples import (
-    MOST_PER_CLASS,
-    labelled_pixels,
-    paired,
-    subsampled,
-)
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.measure.scores import iou_per_class
+
+from .pixel_classifier import PixelClassifier
+from .samples import MOST_PER_CLASS, labelled_pixels, paired, subsampled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -16,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from napari_hrdv2.core.atomic import atomic_path
-from napari_hrdv2.core.classifier.samples import MOST_PER_CLASS
 from napari_hrdv2.core.features.options import PartOptions
+
+from .samples import MOST_PER_CLASS
 
 FORMAT = "napari-hrdv2 classifier"
 VERSION = 2  # 1 was that of napari-hrdv2 0.1.0

@@ -10,23 +10,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from napari_hrdv2.core.classifier.background import BackgroundSample, LinearModel
-from napari_hrdv2.core.classifier.compatibility import (
-    check_part_options,
-    other_channels,
-)
-from napari_hrdv2.core.classifier.samples import (
+from napari_hrdv2.core.features.options import PartOptions, alike
+
+from .background import BackgroundSample, LinearModel
+from .compatibility import check_part_options, other_channels
+from .samples import (
     MOST_PER_CLASS,
     TrainingSamples,
     fingerprint,
     labelled_pixels,
     paired,
 )
-from napari_hrdv2.core.classifier.self_training import (
-    SelfTrainingRounds,
-    fit_with_self_training,
-)
-from napari_hrdv2.core.features.options import PartOptions, alike
+from .self_training import SelfTrainingRounds, fit_with_self_training
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -304,7 +299,7 @@ class PixelClassifier:
         ValueError
             If the classifier was not trained.
         """
-        from napari_hrdv2.core.classifier.file import Arrays, Header, write_classifier
+        from .file import Arrays, Header, write_classifier
 
         if not self.is_fitted:
             raise ValueError(
@@ -324,7 +319,7 @@ class PixelClassifier:
         ValueError
             If it is not a classifier file, or of a newer format.
         """
-        from napari_hrdv2.core.classifier.file import read_classifier
+        from .file import read_classifier
 
         header, (weight, bias, classes) = read_classifier(path)
         classifier = cls(**{name: getattr(header, name) for name in OPTIONS})

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.classifier.solver import Preconditioner, fit_logistic
+from .solver import Preconditioner, fit_logistic
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.classifier.background import LinearModel, PCACoordinates
+    from .background import LinearModel, PCACoordinates
 
 ROUNDS = 2
 GUESS_TOLERANCE = 1e-3  # of fits that are only asked what they are sure of

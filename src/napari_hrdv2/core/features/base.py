@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.features.sample_cache import SampleCache, background_pixels
-from napari_hrdv2.core.features.tiles import Tile, checked_region, paste
+from .sample_cache import SampleCache, background_pixels
+from .tiles import Tile, checked_region, paste
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.core.features.options import PartOptions
-    from napari_hrdv2.core.features.tiles import Region
+    from .options import PartOptions
+    from .tiles import Region
 
 
 class Features(ABC):

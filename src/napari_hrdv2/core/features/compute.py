@@ -14,20 +14,12 @@ from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import RegionBackbone
 from napari_hrdv2.core.errors import Cancelled, is_out_of_memory
-from napari_hrdv2.core.features.context import ContextFeatures
-from napari_hrdv2.core.features.debias import (
-    NOISE_IMAGES,
-    POSITION_BIASES,
-    PositionBias,
-)
-from napari_hrdv2.core.features.high_resolution import (
-    Features,
-    HighResFeatures,
-    JoinedFeatures,
-    check_choice,
-)
-from napari_hrdv2.core.features.image import PreparedImage, prepare_image
-from napari_hrdv2.core.features.memory import (
+
+from .context import ContextFeatures
+from .debias import NOISE_IMAGES, POSITION_BIASES, PositionBias
+from .high_resolution import Features, HighResFeatures, JoinedFeatures, check_choice
+from .image import PreparedImage, prepare_image
+from .memory import (
     Plan,
     batch_after_running_out,
     batch_that_fits,
@@ -36,15 +28,10 @@ from napari_hrdv2.core.features.memory import (
     on_grid,
     parts_of,
 )
-from napari_hrdv2.core.features.options import FeatureOptions, PartOptions
-from napari_hrdv2.core.features.superpixels import region_features
-from napari_hrdv2.core.features.transforms import (
-    BOUNDARIES,
-    COMPATS,
-    Copy,
-    TransformSet,
-)
-from napari_hrdv2.core.features.upsampling.jbu import with_fingerprint
+from .options import FeatureOptions, PartOptions
+from .superpixels import region_features
+from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet
+from .upsampling.jbu import with_fingerprint
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from napari_hrdv2.core.backbones.filters.kernels import correlate, gaussian_taps
-from napari_hrdv2.core.features.base import JoinedFeatures, channel_weights
-from napari_hrdv2.core.features.high_resolution import HighResFeatures
-from napari_hrdv2.core.features.upsampling.separable import token_count
+
+from .base import JoinedFeatures, channel_weights
+from .high_resolution import HighResFeatures
+from .upsampling.separable import token_count
 
 WIDTH = 14 / 16  # standard deviation of the Gaussian, in cells
 CHANNEL_WEIGHT = 0.25  # against 1 of the features themselves

@@ -23,35 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.features.base import Features, JoinedFeatures
-from napari_hrdv2.core.features.tiles import (
-    Needed,
-    Tile,
-    projected,
-    stop_if,
-    tiles_of,
-)
-from napari_hrdv2.core.features.transforms import (
-    BOUNDARIES,
-    COMPATS,
-    TransformSet,
-    parse_transforms,
-)
-from napari_hrdv2.core.features.upsampling.bilateral import (
-    Bilateral,
-    checked_guide,
-    guide_from,
-)
-from napari_hrdv2.core.features.upsampling.jbu import (
-    JbuUpsampler,
-    jbu_upsampler,
-)
-from napari_hrdv2.core.features.upsampling.separable import (
-    Axis,
-    SeparableUpsampler,
-    padded_length,
-)
-from napari_hrdv2.core.features.upsampling.sharpening import (
+from .base import Features, JoinedFeatures
+from .tiles import Needed, Tile, projected, stop_if, tiles_of
+from .transforms import BOUNDARIES, COMPATS, TransformSet, parse_transforms
+from .upsampling.bilateral import Bilateral, checked_guide, guide_from
+from .upsampling.jbu import JbuUpsampler, jbu_upsampler
+from .upsampling.separable import Axis, SeparableUpsampler, padded_length
+from .upsampling.sharpening import (
     FEATUP,
     Upsampling,
     back_projected,
@@ -64,7 +42,7 @@ from napari_hrdv2.core.features.upsampling.sharpening import (
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.core.features.options import PartOptions
+    from .options import PartOptions
 
 __all__ = ["Features", "HighResFeatures", "JoinedFeatures"]
 

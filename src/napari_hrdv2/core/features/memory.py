@@ -13,17 +13,14 @@ import torch
 
 from napari_hrdv2.core.backbones.base import JoinedBackbone
 from napari_hrdv2.core.devices import available_memory
-from napari_hrdv2.core.features.context import tokens_per_cell
-from napari_hrdv2.core.features.debias import (
-    NOISE_IMAGES,
-    has_positions,
-    has_regions,
-)
-from napari_hrdv2.core.features.options import DEBIAS_CHOICES, FeatureOptions
-from napari_hrdv2.core.features.transforms import TransformSet, parse_transforms
-from napari_hrdv2.core.features.upsampling.jbu import jbu_cost
-from napari_hrdv2.core.features.upsampling.separable import padded_length, token_count
-from napari_hrdv2.core.features.upsampling.sharpening import (
+
+from .context import tokens_per_cell
+from .debias import NOISE_IMAGES, has_positions, has_regions
+from .options import DEBIAS_CHOICES, FeatureOptions
+from .transforms import TransformSet, parse_transforms
+from .upsampling.jbu import jbu_cost
+from .upsampling.separable import padded_length, token_count
+from .upsampling.sharpening import (
     FEATUP,
     Upsampling,
     check_upsampling,

@@ -159,15 +159,8 @@ class FeatureOptions:
 
     def check(self) -> None:
         """Raise ValueError, in one sentence, for a choice that cannot work."""
-        from napari_hrdv2.core.features.transforms import (
-            BOUNDARIES,
-            COMPATS,
-            parse_transforms,
-        )
-        from napari_hrdv2.core.features.upsampling.sharpening import (
-            check_upsampling,
-            parse_interpolation,
-        )
+        from .transforms import BOUNDARIES, COMPATS, parse_transforms
+        from .upsampling.sharpening import check_upsampling, parse_interpolation
 
         patch = self.patch_size
         if self.stride is not None and not 1 <= self.stride <= patch:

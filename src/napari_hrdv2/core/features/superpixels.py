@@ -20,21 +20,18 @@ import torch
 from torch import Tensor
 
 from napari_hrdv2.core.checks import checked_partition
-from napari_hrdv2.core.features.base import Features
-from napari_hrdv2.core.features.high_resolution import check_choice
-from napari_hrdv2.core.features.tiles import Needed, Tile, projected, stop_if, tiles_of
-from napari_hrdv2.core.features.transforms import (
-    BOUNDARIES,
-    Copy,
-    TransformSet,
-    parse_transforms,
-)
+
+from .base import Features
+from .high_resolution import check_choice
+from .tiles import Needed, Tile, projected, stop_if, tiles_of
+from .transforms import BOUNDARIES, Copy, TransformSet, parse_transforms
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.backbones.base import RegionBackbone
-    from napari_hrdv2.core.features.options import PartOptions
+
+    from .options import PartOptions
 
     Arrays = NDArray[Any] | Tensor | Sequence[NDArray[Any] | Tensor]
 

@@ -8,22 +8,9 @@ Three questions of a person who paints: where is the classifier undecided
 
 from __future__ import annotations
 
-from napari_hrdv2.core.guidance.label_issues import (
-    LabelIssue,
-    find_label_issues,
-    judge_strokes,
-    strokes_of,
-)
-from napari_hrdv2.core.guidance.uncertain_regions import (
-    UncertainRegion,
-    explained_by,
-    uncertain_regions,
-)
-from napari_hrdv2.core.guidance.uncertainty import (
-    probability_of,
-    uncertainty,
-    uncertainty_of,
-)
+from .label_issues import LabelIssue, find_label_issues, judge_strokes, strokes_of
+from .uncertain_regions import UncertainRegion, explained_by, uncertain_regions
+from .uncertainty import probability_of, uncertainty, uncertainty_of
 
 __all__ = [
     "LabelIssue",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from napari_hrdv2.core.measure.csv_tables import written
-from napari_hrdv2.core.measure.fractions import (
+from .csv_tables import written
+from .fractions import (
     Fractions,
     PhaseFraction,
     combined_fractions,
     phase_fractions_with_error,
 )
-from napari_hrdv2.core.measure.particles import ParticleTable, PixelSize, particle_table
+from .particles import ParticleTable, PixelSize, particle_table
 
 __all__ = [
     "Fractions",

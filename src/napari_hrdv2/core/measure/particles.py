@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.checks import checked_labels, checked_mask
-from napari_hrdv2.core.measure.csv_tables import header, written
 from napari_hrdv2.core.postprocess.instances import touches_border
+
+from .csv_tables import header, written
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -10,10 +10,8 @@ import numpy as np
 
 from napari_hrdv2.core.checks import checked_labels, checked_mask
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.core.postprocess.small_regions import (
-    without_small_holes,
-    without_small_objects,
-)
+
+from .small_regions import without_small_holes, without_small_objects
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -120,7 +118,7 @@ def refine(
     tick = _ticker(should_stop)
     tick()
     if refinement.smooths and len(ids) > 1:
-        from napari_hrdv2.core.postprocess.smoothing import guide_of, smoothed
+        from .smoothing import guide_of, smoothed
 
         planes = smoothed(
             planes,

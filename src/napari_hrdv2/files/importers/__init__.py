@@ -66,15 +66,15 @@ def import_labels(
         return read_ome_zarr(path, shape, name=image_name)
     start = _start(path)
     if start.startswith(b"\x89HDF"):
-        from napari_hrdv2.files.importers.ilastik import read_ilastik
+        from .ilastik import read_ilastik
 
         return read_ilastik(path, shape, image_name=image_name)
     if start.startswith((b"PK\x03\x04", b"Iout")):
-        from napari_hrdv2.files.importers.imagej_rois import read_rois
+        from .imagej_rois import read_rois
 
         return read_rois(path, shape)
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-        from napari_hrdv2.files.importers.labkit import read_labkit
+        from .labkit import read_labkit
 
         return read_labkit(path, shape)
     return _from_picture(path, shape, grey_levels)
@@ -83,7 +83,7 @@ def import_labels(
 def _from_picture(
     path: Path, shape: tuple[int, int] | None, grey_levels: bool
 ) -> ImportedLabels:
-    from napari_hrdv2.files.importers.labkit import from_label_sets, label_sets
+    from .labkit import from_label_sets, label_sets
 
     labels = read_labels(path)
     check_size(path, labels.shape, shape)

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.session.exclusion import rectangles_of
-from napari_hrdv2.session.export.provenance import (
-    ImageRecord,
-    PhaseFractionRecord,
-    scribble_pixels,
-)
+
+from .provenance import ImageRecord, PhaseFractionRecord, scribble_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,8 +20,9 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.measure import Fractions
     from napari_hrdv2.session.classes import ClassInfo
-    from napari_hrdv2.session.export.provenance import Provenance
     from napari_hrdv2.session.planes import PlaneKey
+
+    from .provenance import Provenance
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,11 @@ from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
 from napari_hrdv2.files.units import unit_symbol
 from napari_hrdv2.session.classifier import named
-from napari_hrdv2.session.export.content import ExportContent, ExportImage
-from napari_hrdv2.session.export.formats import CLASSIFIER, FORMATS, ExportFormat
-from napari_hrdv2.session.export.provenance import Provenance
 from napari_hrdv2.session.tasks.context import compute
+
+from .content import ExportContent, ExportImage
+from .formats import CLASSIFIER, FORMATS, ExportFormat
+from .provenance import Provenance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,7 +18,7 @@ from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.files.units import ascii_unit
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.export.content import ExportContent, ExportImage
+    from .content import ExportContent, ExportImage
 
 CLASSIFIER = "classifier.safetensors"
 FRACTIONS, SCRIPT, METHODS = "fractions.csv", "segment.py", "methods.md"
@@ -161,8 +161,8 @@ def _script_targets(content: ExportContent) -> list[Path]:
 
 
 def _write_script(content: ExportContent) -> list[Path]:
-    from napari_hrdv2.session.export.methods import methods_paragraph
-    from napari_hrdv2.session.export.script import python_script
+    from .methods import methods_paragraph
+    from .script import python_script
 
     if content.provenance is None:
         return []

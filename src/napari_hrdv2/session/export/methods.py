@@ -7,11 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.export.provenance import (
-        ImageRecord,
-        PhaseFractionRecord,
-        Provenance,
-    )
+    from .provenance import ImageRecord, PhaseFractionRecord, Provenance
 
 _HRDV2 = (
     "R. Docherty, A. Vamvakeros, S. J. Cooper, Upsampling DINOv2 features for "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari_hrdv2.session.classes import ClassInfo, default_class
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.export.provenance import ImageRecord, Provenance
+    from .provenance import ImageRecord, Provenance
 
 PathLike = str | os.PathLike[str]
 

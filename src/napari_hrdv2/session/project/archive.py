@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.format import (
+
+from .format import (
     ArrayRecord,
     ImageRecord,
     Project,

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.classes import ClassInfo
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.project.fingerprints import Fingerprints
+
+    from .fingerprints import Fingerprints
 
 SUFFIX = ".hrdv2"
 FORMAT = "napari-hrdv2 project"

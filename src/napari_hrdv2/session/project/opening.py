@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.fingerprints import image_fingerprint
-from napari_hrdv2.session.project.snapshot import open_images
-from napari_hrdv2.session.project.store import load_project
 from napari_hrdv2.session.tasks.context import TaskContext
+
+from .fingerprints import image_fingerprint
+from .snapshot import open_images
+from .store import load_project
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.session.image_entry import ImageEntry
-    from napari_hrdv2.session.project.fingerprints import Fingerprints
-    from napari_hrdv2.session.project.format import Project, SavedImage
+
+    from .fingerprints import Fingerprints
+    from .format import Project, SavedImage
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,18 @@ import numpy as np
 from napari_hrdv2.core.features.options import absolute_range
 from napari_hrdv2.session.classes import matched_classes, relabelled
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.fingerprints import Fingerprints
-from napari_hrdv2.session.project.format import Project, SavedImage
+
+from .fingerprints import Fingerprints
+from .format import Project, SavedImage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from psygnal import SignalInstance
 
     from napari_hrdv2.session.image_entry import ImageEntry
-    from napari_hrdv2.session.project.store import AutosaveStore
     from napari_hrdv2.session.session import Session
+
+    from .store import AutosaveStore
 
 Write = Callable[[PlaneKey, Any], object]
 """Called with the key of an image entry and its (H, W) scribbles."""

@@ -21,20 +21,21 @@ from platformdirs import user_data_path, user_state_path
 from napari_hrdv2.core.atomic import atomic_path, remove_leftovers
 from napari_hrdv2.session.classes import ClassInfo
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.archive import (
+
+from .archive import (
     open_archive,
     read_classifier,
     read_image,
     read_record,
     write_archive,
 )
-from napari_hrdv2.session.project.fingerprints import Fingerprints
-from napari_hrdv2.session.project.format import SUFFIX, Project
+from .fingerprints import Fingerprints
+from .format import SUFFIX, Project
 
 if TYPE_CHECKING:
     from collections import Counter
 
-    from napari_hrdv2.session.project.format import ProjectRecord
+    from .format import ProjectRecord
 
 FOLDER_VARIABLE = "NAPARI_HRDV2_AUTOSAVE"
 """The environment variable that names another folder for autosaves."""

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks.context import TaskContext
+
+    from .context import TaskContext
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from napari_hrdv2.files import ImageFile, ImportedLabels
     from napari_hrdv2.session.images import Images
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks.context import TaskContext
+
+    from .context import TaskContext
 
 MOST_CLASSES = 64
 """More than these are objects that were numbered, not classes."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.guidance import LabelIssue, UncertainRegion
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.snapshots import TrainingImage
-    from napari_hrdv2.session.tasks.context import TaskContext
+
+    from .context import TaskContext
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks.context import TaskContext
+
+    from .context import TaskContext
 
 
 @dataclass(frozen=True)

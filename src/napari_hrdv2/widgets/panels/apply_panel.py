@@ -19,15 +19,11 @@ from qtpy.QtWidgets import (
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.files import image_files
 from napari_hrdv2.session import PipelineInput, PipelineResult, ProcessedImage, TimeLeft
-from napari_hrdv2.session.batch.apply import (
-    TABLE,
-    Applied,
-    ApplyRequest,
-    jobs_for,
-)
-from napari_hrdv2.widgets.panels import Attempt, PanelSpec
-from napari_hrdv2.widgets.panels import controls as ui
+from napari_hrdv2.session.batch.apply import TABLE, Applied, ApplyRequest, jobs_for
 from napari_hrdv2.widgets.viewer import planes
+
+from . import Attempt, PanelSpec
+from . import controls as ui
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

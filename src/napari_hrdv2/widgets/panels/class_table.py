@@ -9,8 +9,8 @@ from qtpy.QtCore import QPoint, QSignalBlocker, Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QMenu, QTreeWidget, QTreeWidgetItem, QWidget
 
-from napari_hrdv2.widgets.panels import Attempt
-from napari_hrdv2.widgets.panels import controls as ui
+from . import Attempt
+from . import controls as ui
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QKeyEvent

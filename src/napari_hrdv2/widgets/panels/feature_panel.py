@@ -19,8 +19,9 @@ from napari_hrdv2.core.features.options import (
 )
 from napari_hrdv2.core.features.upsampling import INTERPOLATIONS
 from napari_hrdv2.widgets import backbone_texts
-from napari_hrdv2.widgets.panels import Computation, PanelSpec
-from napari_hrdv2.widgets.panels import controls as ui
+
+from . import Computation, PanelSpec
+from . import controls as ui
 
 if TYPE_CHECKING:
     from collections.abc import Callable

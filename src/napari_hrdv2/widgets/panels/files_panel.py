@@ -16,10 +16,11 @@ from napari_hrdv2.session.project.format import SUFFIX
 from napari_hrdv2.session.project.snapshot import project_of
 from napari_hrdv2.session.project.store import save_project
 from napari_hrdv2.session.tasks.files import read_labels, scribbles_with
-from napari_hrdv2.widgets.panels import Attempt, PanelSpec
-from napari_hrdv2.widgets.panels import controls as ui
 from napari_hrdv2.widgets.viewer import layers
 from napari_hrdv2.widgets.workers.project import ProjectLoader
+
+from . import Attempt, PanelSpec
+from . import controls as ui
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,9 +19,10 @@ from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.session.planes import AXIS_NAMES
 from napari_hrdv2.session.tasks.files import open_images
-from napari_hrdv2.widgets.panels import Attempt, PanelSpec
-from napari_hrdv2.widgets.panels import controls as ui
 from napari_hrdv2.widgets.viewer import layers
+
+from . import Attempt, PanelSpec
+from . import controls as ui
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QWidget
 
-from napari_hrdv2.widgets.panels import Attempt, Computation, PanelSpec
-from napari_hrdv2.widgets.panels import controls as ui
 from napari_hrdv2.widgets.viewer.inspection_overlay import (
     AttentionOverlay,
     BorderOverlay,
@@ -15,6 +13,9 @@ from napari_hrdv2.widgets.viewer.inspection_overlay import (
     partitions,
     plane_of,
 )
+
+from . import Attempt, Computation, PanelSpec
+from . import controls as ui
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,11 +9,12 @@ from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem, QWidget
 
 from napari_hrdv2.core.measure import write_fractions_csv
 from napari_hrdv2.session.measurement import Scope
-from napari_hrdv2.widgets.panels import Attempt, PanelSpec
-from napari_hrdv2.widgets.panels import controls as ui
-from napari_hrdv2.widgets.panels.particle_panel import TABLE, ParticlePanel
 from napari_hrdv2.widgets.viewer.exclusion import ExclusionOverlay
 from napari_hrdv2.widgets.viewer.instances import InstanceOverlay
+
+from . import Attempt, PanelSpec
+from . import controls as ui
+from .particle_panel import TABLE, ParticlePanel
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QHideEvent, QShowEvent

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QListWidget, QListWidgetItem, QSizePolicy, QWidget
 
-from napari_hrdv2.widgets.panels import PanelSpec
-from napari_hrdv2.widgets.panels import controls as ui
-from napari_hrdv2.widgets.panels.class_table import ClassTable
 from napari_hrdv2.widgets.viewer.guidance_overlay import GuidanceOverlay
 from napari_hrdv2.widgets.viewer.result_views import VIEWS, ResultViews
 from napari_hrdv2.widgets.viewer.shortcuts import Shortcut, Shortcuts
+
+from . import PanelSpec
+from . import controls as ui
+from .class_table import ClassTable
 
 if TYPE_CHECKING:
     from napari_hrdv2.session import Session

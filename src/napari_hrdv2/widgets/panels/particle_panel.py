@@ -16,9 +16,10 @@ from qtpy.QtCore import (
 from qtpy.QtWidgets import QAbstractButton, QHeaderView, QLabel, QTableView, QWidget
 
 from napari_hrdv2.session.measurement import METHODS
-from napari_hrdv2.widgets.panels import Attempt
-from napari_hrdv2.widgets.panels import controls as ui
-from napari_hrdv2.widgets.panels.histogram import Histogram
+
+from . import Attempt
+from . import controls as ui
+from .histogram import Histogram
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.measure import ParticleTable

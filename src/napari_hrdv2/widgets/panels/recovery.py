@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFrame
 
-from napari_hrdv2.widgets.panels import controls as ui
 from napari_hrdv2.widgets.workers.project import ProjectLoader
+
+from . import controls as ui
 
 if TYPE_CHECKING:
     from napari_hrdv2.session.project.store import AutosaveEntry

@@ -11,8 +11,9 @@ from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.core.postprocess.refinement import SMOOTHINGS
 from napari_hrdv2.session import Stage
-from napari_hrdv2.widgets.panels import Attempt, PanelSpec
-from napari_hrdv2.widgets.panels import controls as ui
+
+from . import Attempt, PanelSpec
+from . import controls as ui
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,15 +11,17 @@ from napari.layers import Image, Shapes
 from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.session.exclusion import mask_of, outline_of, rectangles_of
-from napari_hrdv2.widgets.viewer import layers, planes
-from napari_hrdv2.widgets.viewer.overlay import Overlay
+
+from . import layers, planes
+from .overlay import Overlay
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.session import ImageEntry
-    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
     from napari_hrdv2.widgets.workers.queue import SideWork
+
+    from .layer_sync import LayerSync
 
 NAME = "Exclusion mask"
 REST_TIME = 150  # milliseconds for which a rectangle rests before it counts

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image, Shapes
 
-from napari_hrdv2.widgets.viewer import planes
-from napari_hrdv2.widgets.viewer.overlay import Overlay
+from . import planes
+from .overlay import Overlay
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.guidance import LabelIssue, UncertainRegion
     from napari_hrdv2.session.tasks.guidance import LabelIssues, UncertainRegions
-    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
     from napari_hrdv2.widgets.workers.queue import SideWork
+
+    from .layer_sync import LayerSync
 
 FRAMES = "Label issues"
 

@@ -9,8 +9,8 @@ import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_hrdv2.widgets.viewer import layers, planes
-from napari_hrdv2.widgets.viewer.overlay import Overlay
+from . import layers, planes
+from .overlay import Overlay
 
 if TYPE_CHECKING:
     import napari.components
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.guidance import Attention, Regions
-    from napari_hrdv2.widgets.viewer.planes import Index
+
+    from .planes import Index
 
 _OPACITY = 0.7
 _BORDER_COLORS = {None: "transparent", 0: "transparent", 1: "yellow"}

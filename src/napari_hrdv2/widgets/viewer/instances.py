@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Labels
 
-from napari_hrdv2.widgets.viewer import layers, planes
-from napari_hrdv2.widgets.viewer.overlay import Overlay
+from . import layers, planes
+from .overlay import Overlay
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.postprocess.instances import Method
     from napari_hrdv2.session.measurement import Objects
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
     from napari_hrdv2.widgets.workers.queue import SideWork
+
+    from .layer_sync import LayerSync
 
 JOB = "objects"  # what the side work calls it
 

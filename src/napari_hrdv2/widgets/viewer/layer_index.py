@@ -11,13 +11,15 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.session.planes import PlaneKey, text_of
-from napari_hrdv2.widgets.viewer import layers, planes
+
+from . import layers, planes
 
 if TYPE_CHECKING:
     import napari.components
 
     from napari_hrdv2.session import Session
-    from napari_hrdv2.widgets.viewer.planes import Index
+
+    from .planes import Index
 
 _LIST_EVENTS = ("inserted", "removed", "reordered", "renamed")
 

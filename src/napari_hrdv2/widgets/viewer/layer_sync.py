@@ -10,16 +10,18 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.session.planes import PlaneKey, neighbours
-from napari_hrdv2.widgets.viewer import layers, planes
-from napari_hrdv2.widgets.viewer.layer_index import LayerIndex, fits
-from napari_hrdv2.widgets.viewer.scribble_listener import ScribbleListener
+
+from . import layers, planes
+from .layer_index import LayerIndex, fits
+from .scribble_listener import ScribbleListener
 
 if TYPE_CHECKING:
     import napari.components
     from numpy.typing import ArrayLike
 
     from napari_hrdv2.session import Preview, Session
-    from napari_hrdv2.widgets.viewer.planes import Index
+
+    from .planes import Index
 
 SCROLL_TIME = 100  # milliseconds for which a slider rests before its plane is taken
 _DIMS_EVENTS = ("current_step", "ndisplay", "order")

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_hrdv2.widgets.viewer import layers
+from . import layers
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
     from napari_hrdv2.widgets.workers.queue import SideWork
+
+    from .layer_sync import LayerSync
 
 
 class Overlay(QObject):

@@ -8,14 +8,15 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_hrdv2.widgets.viewer import layers
-from napari_hrdv2.widgets.viewer.overlay import Overlay
+from . import layers
+from .overlay import Overlay
 
 if TYPE_CHECKING:
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.guidance import UncertaintyMap
-    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
     from napari_hrdv2.widgets.workers.queue import SideWork
+
+    from .layer_sync import LayerSync
 
 RESULT, PROBABILITY, UNCERTAINTY = VIEWS = ("result", "probability", "uncertainty")
 

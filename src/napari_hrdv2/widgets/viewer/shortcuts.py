@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Signal
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
+    from .layer_sync import LayerSync
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_hrdv2.widgets.workers.worker import JobRunner
+from .worker import JobRunner
 
 if TYPE_CHECKING:
     from napari_hrdv2.session import Task

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.core.backbones.checkpoint import fingerprint
-from napari_hrdv2.core.backbones.embedded.network import ConvNet, ConvNetConfig
 from napari_hrdv2.core.backbones.filters import filter_names
 from napari_hrdv2.core.errors import WeightsError
+
+from .network import ConvNet, ConvNetConfig
 
 _UNREADABLE = (OSError, SafetensorError)
 _UNFIT = (KeyError, TypeError, ValueError, RuntimeError)

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import BackboneSpec, LoadOptions, Tick
-from napari_hrdv2.core.backbones.filters import kernels as kernels
 from napari_hrdv2.core.checks import check_grey_or_rgb
 from napari_hrdv2.core.ticks import evenly
+
+from . import kernels as kernels
 
 SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)
 _WINDOWS = (2, 4, 8, 16, 32)

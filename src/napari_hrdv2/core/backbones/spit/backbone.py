@@ -8,13 +8,6 @@ import torch
 from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import RegionBackbone, Tick
-from napari_hrdv2.core.backbones.spit.encoder import (
-    BINS,
-    SpitConfig,
-    SpitEncoder,
-    attention_flow,
-    region_tokens,
-)
 from napari_hrdv2.core.backbones.superpixels import (
     COMPACTNESS,
     hierarchy,
@@ -25,6 +18,8 @@ from napari_hrdv2.core.backbones.superpixels import (
     vertex_features,
 )
 from napari_hrdv2.core.checks import checked_partition
+
+from .encoder import BINS, SpitConfig, SpitEncoder, attention_flow, region_tokens
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -26,10 +26,11 @@ from napari_hrdv2.core.backbones.checkpoint import (
     read_checkpoint,
     weights_file,
 )
-from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
-from napari_hrdv2.core.backbones.spit.encoder import BINS, SpitConfig, SpitEncoder
 from napari_hrdv2.core.backbones.superpixels import COMPACTNESS
 from napari_hrdv2.core.errors import WeightsError
+
+from .backbone import SpitBackbone
+from .encoder import BINS, SpitConfig, SpitEncoder
 
 PAGE = "https://github.com/dsb-ifi/SPiT"
 _CLASSES = 1000  # of the classifier in the files

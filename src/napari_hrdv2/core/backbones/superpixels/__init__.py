@@ -1,22 +1,8 @@
 """Dividing an image into regions: superpixels, squares, cells about random points."""
 
-from napari_hrdv2.core.backbones.superpixels.merging import (
-    COMPACTNESS,
-    LEVELS,
-    hierarchy,
-    superpixels,
-)
-from napari_hrdv2.core.backbones.superpixels.pixels import (
-    pixel_features,
-    vertex_features,
-)
-from napari_hrdv2.core.backbones.superpixels.regions import (
-    borders,
-    boxes_of,
-    numbered,
-    pca_tree,
-    squares,
-)
+from .merging import COMPACTNESS, LEVELS, hierarchy, superpixels
+from .pixels import pixel_features, vertex_features
+from .regions import borders, boxes_of, numbered, pca_tree, squares
 
 __all__ = [
     "COMPACTNESS",

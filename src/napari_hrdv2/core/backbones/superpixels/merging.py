@@ -25,10 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.superpixels.pixels import (
-    pixel_features,
-    vertex_features,
-)
+from .pixels import pixel_features, vertex_features
 
 LEVELS = 4
 COMPACTNESS = 0.1

@@ -10,12 +10,8 @@ import torch
 from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import FrozenNetwork, Tick
-from napari_hrdv2.core.backbones.vit.model import (
-    Facet,
-    VisionTransformer,
-    ViTConfig,
-    ViTOutput,
-)
+
+from .model import Facet, VisionTransformer, ViTConfig, ViTOutput
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones.checkpoint import Weights

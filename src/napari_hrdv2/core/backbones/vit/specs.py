@@ -15,13 +15,10 @@ import torch
 
 from napari_hrdv2.core.backbones.base import BackboneSpec, Loader, LoadOptions
 from napari_hrdv2.core.backbones.hub import download_weights
-from napari_hrdv2.core.backbones.vit.backbone import (
-    ViTBackbone,
-    activations_of,
-    channels_of,
-)
-from napari_hrdv2.core.backbones.vit.model import Facet, VisionTransformer, ViTConfig
-from napari_hrdv2.core.backbones.vit.weights import load_weights, random_weights
+
+from .backbone import ViTBackbone, activations_of, channels_of
+from .model import Facet, VisionTransformer, ViTConfig
+from .weights import load_weights, random_weights
 
 
 def load_vit(spec: ViTSpec, options: LoadOptions) -> ViTBackbone:

@@ -28,8 +28,10 @@ from napari_hrdv2.core.backbones.checkpoint import (
     read_json,
     weights_file,
 )
-from napari_hrdv2.core.backbones.vit.key_names import original_names
-from napari_hrdv2.core.backbones.vit.model import (
+from napari_hrdv2.core.errors import WeightsError
+
+from .key_names import original_names
+from .model import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
     Colour,
@@ -37,7 +39,6 @@ from napari_hrdv2.core.backbones.vit.model import (
     ViTConfig,
     rotary_periods,
 )
-from napari_hrdv2.core.errors import WeightsError
 
 _PERIODS = "rope_embed.periods"
 

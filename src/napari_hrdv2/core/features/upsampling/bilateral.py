@@ -15,7 +15,7 @@ from napari_hrdv2.core.features.tiles import Needed, Tile, gathered, tiles_of
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from napari_hrdv2.core.features.upsampling.separable import Axis
+    from .separable import Axis
 
 REACH = 1  # cells to each side that a pixel takes from; 2 are no better
 SPACE = 0.6  # standard deviation of the distance, in cells

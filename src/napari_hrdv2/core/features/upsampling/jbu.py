@@ -17,20 +17,11 @@ from torch.nn import functional
 from napari_hrdv2.core.backbones.vit.model import IMAGENET_DEVIATION, IMAGENET_MEAN
 from napari_hrdv2.core.errors import WeightsError
 from napari_hrdv2.core.features.tiles import Needed, Tile, tiles_of
-from napari_hrdv2.core.features.upsampling.bilateral import grey_or_rgb_guide
-from napari_hrdv2.core.features.upsampling.featup import (
-    RADIUS,
-    STAGES,
-    WIDTH,
-    Featup,
-    installed_featup,
-)
-from napari_hrdv2.core.features.upsampling.separable import Axis
-from napari_hrdv2.core.features.upsampling.sharpening import (
-    FEATUP,
-    Upsampling,
-    parse_interpolation,
-)
+
+from .bilateral import grey_or_rgb_guide
+from .featup import RADIUS, STAGES, WIDTH, Featup, installed_featup
+from .separable import Axis
+from .sharpening import FEATUP, Upsampling, parse_interpolation
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.features.upsampling import INTERPOLATIONS, SHARPENED
-from napari_hrdv2.core.features.upsampling.separable import KERNELS, Axis
+from . import INTERPOLATIONS, SHARPENED
+from .separable import KERNELS, Axis
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.transforms import TransformSet
