@@ -68,7 +68,7 @@ class Stage:
             QApplication.processEvents()
             time.sleep(0.005)
             if time.monotonic() > end:
-                self.entry("stuck")
+                self.screenshot("stuck")
                 raise TimeoutError(f"{what or condition}: {self.session.status}")
 
     def pause(self, seconds: float) -> None:
@@ -82,7 +82,7 @@ class Stage:
         self.wait(lambda: not self.controller.is_busy, "to settle")
         self.pause(0.3)
 
-    def entry(self, name: str) -> None:
+    def screenshot(self, name: str) -> None:
         """Save what is on the screen."""
         self.pause(0.3)
         screen = QApplication.primaryScreen().grabWindow(0)
@@ -154,30 +154,30 @@ class Stage:
 def paint_and_save(stage: Stage, project: Path) -> None:
     """Go from an open image to a saved project, and on until the power fails."""
     stage.open_plugin()
-    stage.entry("01-open")
+    stage.screenshot("01-open")
     stage.wait(lambda: stage.session.features is not None, "features")
-    stage.entry("02-features")
+    stage.screenshot("02-features")
 
     first, second = stage.classes[:2]
     stage.stroke(*stage.inside(first))
     stage.key("2")
     stage.stroke(*stage.inside(second))
     stage.wait(lambda: stage.session.segmentation is not None, "a segmentation")
-    print(f"clicks before the first segmentation, beside strokes: {stage.clicks}")
-    stage.entry("03-two-strokes")
+    print(f"clicks before the first segmentation, beside painting: {stage.clicks}")
+    stage.screenshot("03-two-strokes")
 
     stage.key("1")
     stage.stroke(*stage.inside(first, 1))
     stage.key("2")
     stage.stroke(*stage.inside(second, 1))
-    stage.entry("04-live")
+    stage.screenshot("04-live")
 
     stage.click("add_class")
     if len(stage.classes) > 2:
         stage.stroke(*stage.inside(stage.classes[2]))
         stage.stroke(*stage.inside(stage.classes[2], 1))
     rename(stage, 3, "third phase")
-    stage.entry("05-third-class")
+    stage.screenshot("05-third-class")
 
     before = stage.session.segmentation.copy()
     stage.key("1")
@@ -186,14 +186,14 @@ def paint_and_save(stage: Stage, project: Path) -> None:
     stage.key("ctrl+z")
     stage.settle()
     assert np.array_equal(stage.session.segmentation, before), "undo"
-    stage.entry("06-undo")
+    stage.screenshot("06-undo")
 
     stage.key("c", "c")
     stage.settle()
-    stage.entry("07-uncertainty")
+    stage.screenshot("07-uncertainty")
     stage.key("n")
     stage.settle()
-    stage.entry("08-next-place")
+    stage.screenshot("08-next-region")
     stage.key("c")
     stage.viewer.reset_view()
     stage.settle()
@@ -204,12 +204,12 @@ def paint_and_save(stage: Stage, project: Path) -> None:
 
     stage.widget.files.save_project(project)
     stage.settle()
-    stage.entry("12-project")
+    stage.screenshot("12-project")
     stage.key("2")
     stage.stroke(*stage.inside(second, 5))
     stage.settle()
     wait_for_autosave(stage)
-    print("strokes:", int(np.count_nonzero(stage.session.scribbles.labels)))
+    print("painted pixels:", int(np.count_nonzero(stage.session.scribbles.labels)))
     sys.stdout.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -242,8 +242,8 @@ def find_mislabel(stage: Stage, first: int, second: int) -> None:
     stage.click("check_strokes")
     stage.wait(lambda: stage.session.guidance.has_checked, "strokes checked")
     stage.settle()
-    stage.entry("09-mislabel")
-    print("suspects:", [s.reason for s in stage.session.guidance.label_issues])
+    stage.screenshot("09-mislabel")
+    print("label issues:", [s.reason for s in stage.session.guidance.label_issues])
     stage.key("ctrl+z")
     stage.settle()
     stage.click("check_strokes_fold")
@@ -257,7 +257,7 @@ def smooth(stage: Stage) -> None:
     stage.do("key", "Down", "Return")
     stage.settle()
     assert not stage.session.refinement.settings.is_off
-    stage.entry("10-smoothing")
+    stage.screenshot("10-smoothing")
     stage.click("refine_fold")
 
 
@@ -265,7 +265,7 @@ def measure(stage: Stage) -> None:
     """Measure the phase fractions."""
     stage.click("measure_fold")
     stage.settle()
-    stage.entry("11-fractions")
+    stage.screenshot("11-fractions")
     stage.click("measure_fold")
     stage.click("paint_fold")
 
@@ -279,19 +279,19 @@ def recover_and_apply(stage: Stage, others: list[Path]) -> None:
     """Take the work back in a new window, and apply it to other micrographs."""
     stage.open_plugin()
     stage.wait(lambda: stage.find("recovery_restore").isVisible(), "an offer")
-    stage.entry("13-offer")
+    stage.screenshot("13-autosave")
     stage.click("recovery_restore")
     stage.wait(lambda: stage.session.segmentation is not None, "a segmentation")
     stage.settle()
-    stage.entry("14-recovered")
-    print("strokes:", int(np.count_nonzero(stage.session.scribbles.labels)))
+    stage.screenshot("14-recovered")
+    print("painted pixels:", int(np.count_nonzero(stage.session.scribbles.labels)))
     stage.click("features_fold")
     stage.click("apply_fold")
     stage.widget.apply.add(others)
     stage.widget.apply.start(stage.out / "applied")
     stage.wait(lambda: not stage.widget.apply.is_running, "files applied")
     stage.settle()
-    stage.entry("15-applied")
+    stage.screenshot("15-applied")
     stage.controller.close()
     stage.viewer.close()
 
