@@ -28,7 +28,7 @@ import napari_hrdv2 as hr
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.guidance import (
     find_label_issues,
-    strokes_of,
+    scribbles_of,
     uncertain_regions,
     uncertainty_of,
 )
@@ -48,7 +48,7 @@ BRUSH = 2
 
 def flipped(strokes: Array, rng: np.random.Generator) -> tuple[Array, int] | None:
     """Return the strokes with one of another class, and a pixel of it."""
-    parts = strokes_of(strokes)
+    parts = scribbles_of(strokes)
     classes = [class_id for class_id, _ in parts]
     able = [
         (class_id, pixels)
@@ -77,7 +77,7 @@ class Count:
         self.wrong += at is not None
         self.found += hits
         self.alarms += len(label_issues) - hits
-        self.right += len(strokes_of(strokes)) - (at is not None)
+        self.right += len(scribbles_of(strokes)) - (at is not None)
 
     def row(self) -> str:
         """Return the cells of a table."""
@@ -119,7 +119,7 @@ def stroke_at(truth: Array, row: int, column: int) -> tuple[Array, Array]:
 def by_doubt(model: PixelClassifier, features: Features, strokes: Array) -> Any:
     """Return the first uncertain place."""
     places = uncertain_regions(
-        uncertainty_of(model, features), labelled=strokes, count=1
+        uncertainty_of(model, features), scribbles=strokes, count=1
     )
     return (places[0].row, places[0].column) if places else None
 

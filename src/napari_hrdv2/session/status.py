@@ -95,7 +95,7 @@ def _with_loaded(
         return f"The loaded classifier needs features by {wanted}: press Compute."
     mismatch = state.mismatch(entry)
     if mismatch:
-        from napari_hrdv2.core.classifier.compatibility import other_channels
+        from napari_hrdv2.core.classifier.pixel_classifier import other_channels
 
         trained = state.classifier.part_options if state.classifier else ()
         if other_channels(trained, entry.features.part_options):

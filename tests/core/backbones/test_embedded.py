@@ -17,7 +17,7 @@ from napari_hrdv2.core.backbones.embedded.network import ConvNet, ConvNetConfig
 from napari_hrdv2.core.backbones.embedded.weights import BUNDLED
 from napari_hrdv2.core.backbones.filters import filter_bank
 from napari_hrdv2.core.classifier.background import PCACoordinates
-from napari_hrdv2.core.classifier.self_training import fit_with_self_training
+from napari_hrdv2.core.classifier.fitting import fit_with_self_training
 from napari_hrdv2.core.errors import Cancelled, WeightsError
 from napari_hrdv2.core.features.base import JoinedFeatures
 from napari_hrdv2.core.measure.scores import mean_iou

@@ -126,7 +126,7 @@ def test_constant_images_score_and_do_not_fail():
 @pytest.mark.parametrize("painted", [0, 1])
 def test_two_painted_images_are_needed(painted):
     labels = [strokes(*CLASSES)] * painted + [strokes()] * (3 - painted)
-    with pytest.raises(ValueError, match=f"strokes in two images .* {painted} have"):
+    with pytest.raises(ValueError, match=f"scribbles in two images .* {painted} have"):
         leave_one_image_out([striped_features()] * 3, labels)
 
 
@@ -154,7 +154,7 @@ def test_the_summary_gives_mean_and_lowest_with_names():
     said = summary(results, names=["a", "b", "c"], class_names={4: "Pore"})
     assert said == (
         "Predicted from the other images, 3 images reach a mean IoU of 0.70 on their "
-        "strokes; the lowest is b with 0.40. Pore is painted in c only, so no other "
+        "scribbles; the lowest is b with 0.40. Pore is painted in c only, so no other "
         "image teaches it and it is not scored."
     )
     assert summary([HeldOut(0), HeldOut(1)]) == "No image could be scored."

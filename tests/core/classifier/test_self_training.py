@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.core.classifier.background import PCACoordinates
-from napari_hrdv2.core.classifier.self_training import (
+from napari_hrdv2.core.classifier.fitting import (
     ROUNDS,
     SURE,
     UNSURE,

@@ -10,11 +10,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from napari_hrdv2.core.classifier.background import LinearModel, PCACoordinates
-from napari_hrdv2.core.classifier.self_training import (
+from napari_hrdv2.core.classifier.fitting import (
     SelfTrainingRounds,
     fit_with_self_training,
+    minimum,
 )
-from napari_hrdv2.core.classifier.solver import minimum
 from napari_hrdv2.core.errors import Cancelled
 
 
@@ -301,7 +301,7 @@ def test_the_start_is_kept_where_it_is_good_enough():
 def test_values_never_rise_from_step_to_step(monkeypatch, function, start):
     values = []
     for most in range(12):
-        monkeypatch.setattr("napari_hrdv2.core.classifier.solver.MOST_STEPS", most)
+        monkeypatch.setattr("napari_hrdv2.core.classifier.fitting.MOST_STEPS", most)
         found = minimum(function, start, tolerance=1e-8)
         values.append(function(found)[0])
     assert (np.diff(values) <= 1e-9).all()

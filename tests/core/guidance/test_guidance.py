@@ -1,4 +1,4 @@
-"""Where to paint next: doubt, doubtful regions, and strokes the others contradict."""
+"""Where to paint next: values, uncertain regions, and strokes the others contradict."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from napari_hrdv2 import Cancelled, HighResFeatures, PixelClassifier
 from napari_hrdv2.core.guidance import (
     explained_by,
     find_label_issues,
-    judge_strokes,
     probability_of,
-    strokes_of,
+    scribbles_of,
     uncertain_regions,
     uncertainty,
     uncertainty_of,
@@ -142,83 +141,83 @@ def test_nan_is_refused_in_a_sentence():
 # Places
 
 
-def test_a_doubtful_area_wins_over_borders_that_are_more_doubtful():
-    doubt = np.zeros((150, 211), np.float32)
-    doubt[:, ::25] = doubt[::25] = 1
-    doubt[90:115, 130:150] = 0.5
-    first = uncertain_regions(doubt)[0]
+def test_a_uncertain_area_wins_over_borders_that_are_more_valuesful():
+    values = np.zeros((150, 211), np.float32)
+    values[:, ::25] = values[::25] = 1
+    values[90:115, 130:150] = 0.5
+    first = uncertain_regions(values)[0]
     assert 90 <= first.row < 115
     assert 130 <= first.column < 150
 
 
-def test_places_are_apart_and_the_best_comes_first():
-    doubt = np.random.default_rng(0).random((97, 143))
-    places = uncertain_regions(doubt, radius=6, count=12)
-    scores = [place.score for place in places]
-    assert len(places) == 12
+def test_regions_are_apart_and_the_best_comes_first():
+    values = np.random.default_rng(0).random((97, 143))
+    regions = uncertain_regions(values, radius=6, count=12)
+    scores = [region.score for region in regions]
+    assert len(regions) == 12
     assert scores == pytest.approx(sorted(scores, reverse=True), abs=2e-3)
-    for number, one in enumerate(places):
-        for other in places[:number]:
+    for number, one in enumerate(regions):
+        for other in regions[:number]:
             assert np.hypot(one.row - other.row, one.column - other.column) >= 12
 
 
-def test_the_next_place_is_a_new_one():
-    doubt = np.zeros((90, 90), np.uint8)
-    doubt[10:22, 10:22], doubt[60:72, 60:72] = 255, 200
-    before = uncertain_regions(doubt, radius=6, count=1)[0]
+def test_the_next_region_is_a_new_one():
+    values = np.zeros((90, 90), np.uint8)
+    values[10:22, 10:22], values[60:72, 60:72] = 255, 200
+    before = uncertain_regions(values, radius=6, count=1)[0]
     labelled = np.zeros((90, 90), int)
     labelled[before.row, before.column - 4 : before.column + 4] = 2
-    after = uncertain_regions(doubt, labelled=labelled, radius=6, count=1)[0]
+    after = uncertain_regions(values, scribbles=labelled, radius=6, count=1)[0]
     assert before.row < 30
     assert after.row >= 60
 
 
 def test_excluded_pixels_are_never_proposed():
-    doubt = np.ones((60, 80), np.float32)
+    values = np.ones((60, 80), np.float32)
     exclusion = np.zeros((60, 80), bool)
     exclusion[:, :60] = True
-    places = uncertain_regions(doubt, exclusion=exclusion, radius=3)
-    assert places
-    assert all(place.column >= 57 for place in places[:5])
+    regions = uncertain_regions(values, exclusion=exclusion, radius=3)
+    assert regions
+    assert all(region.column >= 57 for region in regions[:5])
 
 
 def test_the_score_is_a_share_whatever_the_type():
-    doubt = np.zeros((61, 47), np.uint8)
-    doubt[20:50, 10:40] = 255
-    (first,) = uncertain_regions(doubt, count=1)
-    (same,) = uncertain_regions(doubt / 255, count=1)
+    values = np.zeros((61, 47), np.uint8)
+    values[20:50, 10:40] = 255
+    (first,) = uncertain_regions(values, count=1)
+    (same,) = uncertain_regions(values / 255, count=1)
     assert first == same
     assert first.score == pytest.approx(1)
     assert first.reason == "100% uncertain"
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 200), (7, 3), (64, 64)])
-def test_certain_images_have_no_places_and_doubtful_ones_of_any_size_have(shape):
+def test_certain_images_have_no_regions_and_uncertain_ones_of_any_size_have(shape):
     assert uncertain_regions(np.zeros(shape, np.uint8)) == []
-    places = uncertain_regions(np.ones(shape, np.float32))
-    assert places
-    assert all(0 <= p.row < shape[0] and 0 <= p.column < shape[1] for p in places)
+    regions = uncertain_regions(np.ones(shape, np.float32))
+    assert regions
+    assert all(0 <= p.row < shape[0] and 0 <= p.column < shape[1] for p in regions)
 
 
 def test_cells_at_the_far_border_are_means_too():
-    doubt = np.zeros((100, 101), np.float32)
-    doubt[70:, 70:] = 1
-    place = uncertain_regions(doubt, radius=9, count=1)[0]
-    assert place.row >= 70
-    assert place.column >= 70
-    assert place.score == pytest.approx(1)
+    values = np.zeros((100, 101), np.float32)
+    values[70:, 70:] = 1
+    region = uncertain_regions(values, radius=9, count=1)[0]
+    assert region.row >= 70
+    assert region.column >= 70
+    assert region.score == pytest.approx(1)
 
 
-def test_bad_arguments_of_places_are_named():
-    doubt = np.ones((5, 6), np.float32)
+def test_bad_arguments_of_regions_are_named():
+    values = np.ones((5, 6), np.float32)
     with pytest.raises(TypeError, match="uncertainty: dtype int64"):
         uncertain_regions(np.ones((5, 6), np.int64))
     with pytest.raises(ValueError, match=r"uncertainty: shape \(0, 6\)"):
-        uncertain_regions(doubt[:0])
-    with pytest.raises(ValueError, match=r"labelled: shape \(6, 5\) does not fit"):
-        uncertain_regions(doubt, labelled=doubt.T)
+        uncertain_regions(values[:0])
+    with pytest.raises(ValueError, match=r"scribbles: shape \(6, 5\) does not fit"):
+        uncertain_regions(values, scribbles=values.T)
     with pytest.raises(ValueError, match="count: 0 is too few"):
-        uncertain_regions(doubt, count=0)
+        uncertain_regions(values, count=0)
 
 
 def test_the_reason_names_the_two_classes_and_their_probabilities():
@@ -235,40 +234,42 @@ def test_the_reason_names_the_two_classes_and_their_probabilities():
     assert explained_by(model, features)(0, 0, 1).startswith("Class 3 or ")
 
 
-# Strokes
+# Label issues
+
+ALL = {"least_fraction": 0, "least_margin": -1}  # scribbles, issues or not
 
 
-def test_strokes_are_connected_patches_of_one_class():
+def test_scribbles_are_connected_patches_of_one_class():
     labels = np.zeros((6, 9), np.uint16)
     labels[1, 1], labels[2, 2] = 300, 300  # touch by a corner
     labels[3, 3] = 7  # another class
     labels[5, 8] = 300
-    found = [(class_id, pixels.tolist()) for class_id, pixels in strokes_of(labels)]
+    found = [(class_id, pixels.tolist()) for class_id, pixels in scribbles_of(labels)]
     assert found == [(7, [30]), (300, [10, 20]), (300, [53])]
-    assert strokes_of(np.zeros((3, 4), int)) == []
+    assert scribbles_of(np.zeros((3, 4), int)) == []
 
 
-def test_a_stroke_of_the_wrong_class_is_found_and_no_other():
+def test_a_scribble_of_the_wrong_class_is_found_and_no_other():
     painted = many_strokes()
     painted[6, 14:19] = 3
     (label_issue,) = find_label_issues(striped_features(), painted)
     assert (label_issue.class_id, label_issue.predicted_id) == (3, 70)
     assert label_issue.pixels.tolist() == list(range(6 * 30 + 14, 6 * 30 + 19))
     assert (label_issue.row, label_issue.column) == (6, 16)
-    assert label_issue.share == 1
+    assert label_issue.fraction == 1
     assert label_issue.reason == (
         "Painted as Class 3, but without this scribble 100% of its pixels are another "
         "class, mostly Class 70"
     )
 
 
-def test_right_strokes_are_not_suspected():
+def test_right_scribbles_are_no_issues():
     features, painted = striped_features(), many_strokes()
     assert find_label_issues(features, painted) == []
-    assert len(list(judge_strokes(features, painted))) == 18
+    assert len(find_label_issues(features, painted, **ALL)) == 18
 
 
-def test_a_stroke_that_the_classifier_gives_in_to_is_still_found():
+def test_a_scribble_that_the_classifier_gives_in_to_is_still_found():
     features, painted = striped_features(), many_strokes()
     painted[13:20, 23:30] = 3  # by far the largest of its class
     features.tokens[0, 13:20, 23:30, 3] += 3  # and a little different
@@ -279,10 +280,10 @@ def test_a_stroke_that_the_classifier_gives_in_to_is_still_found():
     assert len(label_issue.pixels) == 49
 
 
-def test_judging_is_the_same_as_a_fit_without_the_stroke():
+def test_judging_is_the_same_as_a_fit_without_the_scribble():
     features, painted = striped_features(), many_strokes()
     painted[6, 14:19] = 3
-    for label_issue in judge_strokes(features, painted):
+    for label_issue in find_label_issues(features, painted, **ALL):
         rest = painted.copy()
         rest.ravel()[label_issue.pixels] = 0
         planes = (
@@ -293,7 +294,7 @@ def test_judging_is_the_same_as_a_fit_without_the_stroke():
         mean = planes.reshape(3, -1)[:, label_issue.pixels].mean(axis=1)
         own = CLASSES.index(label_issue.class_id)
         other = CLASSES.index(label_issue.predicted_id)
-        # The left-out rows still take part in the standardisation.
+        # Rows that do not train still take part in the standardisation.
         assert label_issue.margin == pytest.approx(mean[other] - mean[own], abs=0.1)
 
 
@@ -308,26 +309,26 @@ def test_known_rows_and_a_trained_classifier_change_nothing():
     np.testing.assert_array_equal(model.weight, weight)
 
 
-def test_long_strokes_are_read_in_part_but_reported_whole():
+def test_long_scribbles_are_read_in_part_but_reported_whole():
     features = HighResFeatures(
         np.random.default_rng(0).random((1, 60, 60, 2)), "identity", (60, 60), 1, 1
     )
     painted = np.zeros((60, 60), int)
     for row in range(0, 60, 20):
         painted[row : row + 9], painted[row + 10 : row + 19] = 1, 2
-    judged = list(judge_strokes(features, painted))
+    judged = find_label_issues(features, painted, **ALL)
     assert [len(label_issue.pixels) for label_issue in judged] == [540] * 6
 
 
 @pytest.mark.parametrize("classes", [(), (70,)])
-def test_without_two_classes_nothing_is_suspected(classes):
+def test_without_two_classes_nothing_is_an_issue(classes):
     assert find_label_issues(striped_features(), strokes(*classes)) == []
 
 
-def test_a_class_of_few_strokes_is_not_judged():
+def test_a_class_of_few_scribbles_is_not_judged():
     painted = many_strokes(height=4)
     painted[4, 2:7] = 3
-    judged = list(judge_strokes(striped_features(), painted))
+    judged = find_label_issues(striped_features(), painted, **ALL)
     assert {label_issue.class_id for label_issue in judged} == {3}
 
 
@@ -336,10 +337,10 @@ def test_a_constant_image_contradicts_nothing():
     assert find_label_issues(features, many_strokes()) == []
 
 
-def test_only_the_worst_strokes_are_judged_where_few_are_wanted():
+def test_only_the_worst_scribbles_are_judged_where_few_are_wanted():
     painted = many_strokes()
     painted[6, 14:19] = 3
-    (first,) = judge_strokes(striped_features(), painted, most=1)
+    (first,) = find_label_issues(striped_features(), painted, most=1, **ALL)
     assert first.pixels[0] == 6 * 30 + 14
 
 

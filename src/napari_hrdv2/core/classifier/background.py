@@ -51,13 +51,7 @@ def pixels_per_image(images: int) -> int:
 
 @dataclass(frozen=True)
 class LinearModel:
-    """A linear function of features, ``weight @ features + bias``.
-
-    Attributes
-    ----------
-    weight : (K, C) float32 array
-    bias : (K,) float32 array
-    """
+    """A linear function of features, ``weight @ features + bias``, (K, C) and (K,)."""
 
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
@@ -91,18 +85,11 @@ class PCACoordinates:
         kept: float = KEPT_VARIANCE,
         whitening: float = WHITENING,
     ) -> Self:
-        """Return coordinates from feature vectors of pixels from all over an image.
+        """Return coordinates from (M, C) feature vectors from all over an image.
 
-        Parameters
-        ----------
-        table : (M, C) float32 tensor
-        channel_weights : (C,) float32 tensor, optional
-            Factors on the standardised channels: the penalty weighs less on those
-            above 1.
-        kept : float
-            Fraction of the variance that the directions hold.
-        whitening : float
-            In 0..1.
+        `channel_weights` are factors on the standardised channels: the penalty weighs
+        less on those above 1. `kept` is the fraction of the variance that the
+        directions hold.
         """
         mean = table.mean(0)
         centred = table - mean
@@ -128,13 +115,8 @@ class PCACoordinates:
     def including(self, table: Tensor, classes: Tensor) -> Self:
         """Return these coordinates, or more of them if they hide what sets a class off.
 
-        They may if the background sample missed the class because it is rare.
-
-        Parameters
-        ----------
-        table : (N, C) float32 tensor
-        classes : (N,) int64 tensor
-            0 … K - 1, each of which occurs.
+        They may if the background sample missed the class because it is rare. `table`
+        is (N, C); `classes` are 0 … K - 1, each of which occurs.
         """
         members = torch.arange(int(classes.max()) + 1)[:, None] == classes
         means = (members / members.sum(1, keepdim=True)) @ table / self.scale
@@ -214,17 +196,10 @@ class BackgroundSample:
     ) -> Self:
         """Return the background sample of some images; they share its pixels.
 
-        Parameters
-        ----------
-        features, labels, exclusion : sequences
-            As `paired` returns them; no pixel is taken from what is excluded.
-        training : (N, C) float32 array
-            Feature vectors of labelled pixels: they serve, too, where next to nothing
-            else is left.
-        former : BackgroundSample, optional
-            Its coordinates are taken over if the rows are the same.
-        should_stop : callable, optional
-            Asked between blocks of pixels.
+        `features`, `labels` and `exclusion` are as `paired` returns them; no pixel is
+        taken from what is excluded. `training` are feature vectors of labelled pixels:
+        they serve, too, where next to nothing else is left. The coordinates of `former`
+        are taken over if the rows are the same.
         """
         parts = []
         for one, array, mask in zip(features, labels, exclusion, strict=True):

@@ -30,10 +30,9 @@ class HeldOut:
     ----------
     index : int
         Which image, from 0.
-    miou : float
-        Mean of `iou`; NaN if there is nothing to score.
-    accuracy : float
-        Fraction of the scored pixels that are right; NaN if there are none.
+    miou, accuracy : float
+        Mean of `iou`, and the fraction of the scored pixels that are right; NaN if
+        there is nothing to score.
     iou : dict of int to float
         Of each class painted here and elsewhere, over the pixels scored.
     missing : tuple of int
@@ -62,6 +61,9 @@ def leave_one_image_out(
 ) -> list[HeldOut]:
     """Return how well each image's scribbles are predicted from the other images'.
 
+    Without a score where nothing is painted, or where fewer than two classes are
+    painted elsewhere.
+
     Parameters
     ----------
     features : sequence of Features
@@ -75,34 +77,20 @@ def leave_one_image_out(
         Told how many images are done, of how many.
     should_stop : callable, optional
         Asked before every image, and between steps of a fit.
-
-    Returns
-    -------
-    list of HeldOut
-        One for each image, in their order. Without a score where nothing is painted,
-        or where fewer than two classes are painted elsewhere.
-
-    Raises
-    ------
-    Cancelled
-        If should_stop said so.
-    TypeError, ValueError
-        If labels and features do not fit each other, features are NaN, or fewer than
-        two images are painted.
     """
     many, painted, masks = paired(list(features), labels, exclusion)
     classes = [np.unique(array.ravel()[labelled_pixels(array)]) for array in painted]
-    if sum(len(each) > 0 for each in classes) < 2:
+    if (count := sum(len(each) > 0 for each in classes)) < 2:
         raise ValueError(
-            "labels: strokes in two images at least are needed to leave one out, "
-            f"{sum(len(each) > 0 for each in classes)} have any"
+            "labels: scribbles in two images at least are needed to leave one out, "
+            f"{count} have any"
         )
     # One model for all: every fit starts from the last, which differs little.
     model = (classifier or PixelClassifier()).untrained()
     results = []
     for index in range(len(many)):
         if should_stop is not None and should_stop():
-            raise Cancelled("stopped before all images were left out once")
+            raise Cancelled("stopped before each image was predicted once")
         rest = [i for i in range(len(many)) if i != index and len(classes[i])]
         taught = np.unique(np.concatenate([classes[i] for i in rest]))
         missing = tuple(np.setdiff1d(classes[index], taught).tolist())
@@ -185,7 +173,7 @@ def summary(
         count = f"{len(scored)} images reach" if len(scored) > 1 else "1 image reaches"
         sentences = [
             f"Predicted from the other images, {count} a mean IoU of {mean:.2f} on "
-            f"their strokes; the lowest is {name(worst.index)} with {worst.miou:.2f}"
+            f"their scribbles; the lowest is {name(worst.index)} with {worst.miou:.2f}"
         ]
     for each in results:
         for class_id in each.missing:
@@ -194,7 +182,7 @@ def summary(
                 f"{known} is painted in {name(each.index)} only, so no other image "
                 "teaches it and it is not scored"
             )
-    left = [name(each.index) for each in results if np.isnan(each.miou)]
-    if left and scored:
-        sentences.append(f"Not scored at all: {', '.join(left)}")
+    unscored = [name(each.index) for each in results if np.isnan(each.miou)]
+    if unscored and scored:
+        sentences.append(f"Not scored at all: {', '.join(unscored)}")
     return ". ".join(sentences) + "."

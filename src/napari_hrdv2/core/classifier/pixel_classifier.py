@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,7 +14,7 @@ import numpy as np
 from napari_hrdv2.core.features.options import PartOptions, alike
 
 from .background import BackgroundSample, LinearModel
-from .compatibility import check_part_options, other_channels
+from .fitting import SelfTrainingRounds, fit_with_self_training
 from .samples import (
     MOST_PER_CLASS,
     TrainingSamples,
@@ -21,7 +22,6 @@ from .samples import (
     labelled_pixels,
     paired,
 )
-from .self_training import SelfTrainingRounds, fit_with_self_training
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 OPTIONS = ("C", "balanced", "tolerance", "self_training", "most_per_class")
 ABOUT = ("part_options", "class_names", "class_colors", "pixel_size", "labels_hash")
+
+DIFFERENCES = (  # of part options, that a classifier can live with
+    *("transforms", "stride", "boundary", "interpolation"),
+    *("compat", "debias", "partition"),
+)
 
 
 class PixelClassifier:
@@ -127,8 +132,8 @@ class PixelClassifier:
     ) -> Self:
         """Train on the labelled pixels; start from the last fit if there is one.
 
-        On some of them that stand for all, see `most_per_class`. A background
-        sample tells what else there is in the images.
+        On some of them that stand for all, see `most_per_class`. A background sample
+        tells what else there is in the images. If it raises, all is as it was before.
 
         Parameters
         ----------
@@ -136,7 +141,7 @@ class PixelClassifier:
         labels : (H, W) array of int, or a sequence of them
             0 where a pixel is not labelled, else any positive label id.
         exclusion : (H, W) bool array, or a sequence of them or None, optional
-            Where an image shows no material: the background sample leaves it out.
+            Where an image shows no material: the background sample has none of it.
         should_stop : callable, optional
             Asked before each image is read and between steps of the fit.
         excluded : optional
@@ -145,10 +150,10 @@ class PixelClassifier:
         Raises
         ------
         Cancelled
-            If `should_stop` said so; the classifier is then as it was before.
+            If `should_stop` said so.
         TypeError, ValueError
             If the labels do not fit the features, or fewer than two classes are
-            labelled; the classifier is then as it was before.
+            labelled.
         """
         many, arrays, masks = paired(
             features, labels, excluded if exclusion is None else exclusion
@@ -180,7 +185,7 @@ class PixelClassifier:
             sample_weight=training.weight,
             tolerance=self.tolerance,
             unlabelled=view.unlabelled if self.self_training else None,
-            start=self._start(training.classes, training.rows.shape[1]),
+            start=self.warm_start(training.classes, training.rows.shape[1]),
             should_stop=should_stop,
         )
         self._background, self._rounds = background, rounds
@@ -207,25 +212,16 @@ class PixelClassifier:
         region: Region | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[Any]:
-        """Return the label id of every pixel.
+        """Return the label id of every pixel, (H, W), in the smallest unsigned type.
 
         Parameters
         ----------
         features : Features
         region : tuple of two slices, optional
             Rows and columns to segment, as in ``image[region]``; all by default.
-            Equals that part of the whole, bit for bit, and takes its share of the time.
+            Equals that part of the whole, bit for bit, and takes its part of the time.
         should_stop : callable, optional
-            Asked between blocks of work.
-
-        Returns
-        -------
-        (H, W) array of the smallest unsigned integer type that holds the ids
-
-        Raises
-        ------
-        Cancelled
-            If `should_stop` said so.
+            Asked between blocks of work; `Cancelled` is raised if it says so.
         """
         self.check_can_read(features)
         ids = self.classes.tolist()
@@ -241,18 +237,10 @@ class PixelClassifier:
         region: Region | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[np.float32]:
-        """Return the probability of every class at every pixel.
+        """Return the probability of every class at every pixel, (K, H, W) float32.
 
-        Parameters
-        ----------
-        features : Features
-        region, should_stop
-            As for `predict`.
-
-        Returns
-        -------
-        (K, H, W) float32 array
-            In the order of `classes`; sums to 1 over the first axis.
+        In the order of `classes`; sums to 1 over the first axis. Parameters are those
+        of `predict`.
         """
         self.check_can_read(features)
         return features.probabilities(
@@ -276,8 +264,6 @@ class PixelClassifier:
 
     def mismatch(self, features: Features) -> str:
         """Return why it cannot be used on features as it was trained, or ""."""
-        import warnings
-
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # told below
@@ -290,15 +276,7 @@ class PixelClassifier:
         return ""
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the classifier to one safetensors file.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written; one that was there before is untouched.
-        ValueError
-            If the classifier was not trained.
-        """
+        """Write the classifier to one safetensors file, whole or not at all."""
         from .file import Arrays, Header, write_classifier
 
         if not self.is_fitted:
@@ -310,15 +288,7 @@ class PixelClassifier:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Return the classifier of a file that :meth:`save` wrote.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be read.
-        ValueError
-            If it is not a classifier file, or of a newer format.
-        """
+        """Return the classifier of a file that :meth:`save` wrote."""
         from .file import read_classifier
 
         header, (weight, bias, classes) = read_classifier(path)
@@ -328,10 +298,10 @@ class PixelClassifier:
             setattr(classifier, name, getattr(header, name))
         return classifier
 
-    def _start(
+    def warm_start(
         self, classes: NDArray[np.integer[Any]], channels: int
     ) -> SelfTrainingRounds:
-        """The last fit for the classes it knew, zero for new ones."""
+        """Return where a fit begins: at the last one, and at zero for new classes."""
         if self.weight.shape[1:] != (channels,):
             return SelfTrainingRounds()
         known = np.isin(classes, self.classes)
@@ -368,3 +338,60 @@ def _check_same_kind(many: Sequence[Features]) -> None:
                 f"features: {other.shape[0]} and {many[0].shape[0]} channels cannot "
                 "train one classifier"
             )
+
+
+def check_part_options(
+    trained: Sequence[PartOptions], given: Sequence[PartOptions]
+) -> None:
+    """Raise ValueError unless a classifier's features are those that are given.
+
+    Another transform set, stride or way of upsampling makes features that are alike
+    but not the same; that is worth a warning only.
+    """
+    if not trained or not given:
+        return
+    theirs = [(part.backbone, part.weights_hash) for part in trained]
+    ours = [(part.backbone, part.weights_hash) for part in given]
+    if theirs != ours:
+        named = [_named(trained), _named(given)]
+        if named[0] == named[1]:
+            named = [
+                f"{name} (weights {', '.join(h or '-' for _, h in pairs)})"
+                for name, pairs in zip(named, (theirs, ours), strict=True)
+            ]
+        raise ValueError(
+            f"features: the classifier was trained on {named[0]} and cannot read "
+            f"{named[1]}; compute {named[0]} features or train again"
+        )
+    for former, now in zip(trained, given, strict=True):
+        for name in DIFFERENCES:
+            before, after = getattr(former, name), getattr(now, name)
+            if before != after:
+                warnings.warn(
+                    f"the classifier was trained with {name} {before!r}, these "
+                    f"features have {after!r}",
+                    stacklevel=4,
+                )
+
+
+def other_channels(trained: Sequence[PartOptions], given: Sequence[PartOptions]) -> str:
+    """Return why features of the same backbones have other channels, or ""."""
+    for former, now in zip(trained, given, strict=False):
+        if former.backbone != now.backbone:
+            break
+        if now.channels == 2 * former.channels:
+            return (
+                f"features: {now.backbone} has context features now, and the "
+                "classifier was trained without; train it again"
+            )
+        if now.channels != former.channels:
+            return (
+                f"features: {now.backbone} has {now.channels} channels on this image, "
+                f"and {former.channels} where the classifier was trained, as grey and "
+                "RGB images differ; use an image of the same kind or train it again"
+            )
+    return ""
+
+
+def _named(parts: Iterable[PartOptions]) -> str:
+    return "+".join(part.backbone for part in parts)

@@ -37,13 +37,12 @@ class TrainingSamples:
 
     Attributes
     ----------
-    features : tuple of Features
     orders : tuple of (n,) int64 arrays
         Of each image, which pixels they are.
     rows : (N, C) float32 array
         The feature vectors, image after image.
     index : (N,) array of int
-        The class of each, by its place in `classes`.
+        The class of each, by its position in `classes`.
     weight : (N,) float32 array
     classes : (K,) int64 array
         The label ids, ascending.
@@ -67,17 +66,7 @@ class TrainingSamples:
         balanced: bool,
         should_stop: Callable[[], bool] | None = None,
     ) -> Self:
-        """Read what trains of some images.
-
-        `pixels` are the `labelled_pixels` of each label image; `most_per_class` and
-        `balanced` are as for `PixelClassifier`; `should_stop` is asked before each
-        image is read.
-
-        Raises
-        ------
-        ValueError
-            If fewer than two classes are labelled, or features are NaN.
-        """
+        """Read what trains of some images; `pixels` are their `labelled_pixels`."""
         orders, rows, ids, weights = [], [], [], []
         for one, array, at in zip(features, labels, pixels, strict=True):
             stop_fit_if(should_stop)
@@ -123,17 +112,8 @@ def training_pixels(
 ) -> Pixels:
     """Return the flat indices of the pixels that a classifier trains on, ascending.
 
-    Parameters
-    ----------
-    labels : (H, W) array of int
-        0 is not labelled.
-    most_per_class : int or None
-        As for `PixelClassifier`; None for all that are labelled.
-
-    Returns
-    -------
-    (N,) int64 array
-        Which they are depends on nothing but the labels.
+    Which they are depends on nothing but the labels; `most_per_class` is as for
+    `PixelClassifier`.
 
     Examples
     --------
@@ -147,26 +127,12 @@ def training_pixels(
 def subsampled(
     labels: NDArray[Any], pixels: Pixels, most_per_class: int | None
 ) -> tuple[Pixels, NDArray[np.float64]]:
-    """Return some of the labelled pixels, and how many each stands for.
+    """Return some of the labelled pixels, ascending, and how many each stands for.
 
     Of a class with more than `SUBSAMPLED_ABOVE` pixels one is chosen of those in a
     block of 2 × 2, which look alike, and of too many blocks some from all over. A
-    scribble changes few of the choices that were made before it.
-
-    Parameters
-    ----------
-    labels : (H, W) array of int
-    pixels : (N,) int64 array
-        Flat indices of all that are labelled, ascending.
-    most_per_class : int or None
-        All are chosen if None.
-
-    Returns
-    -------
-    chosen : (M,) int64 array
-        Ascending.
-    counts : (M,) float64 array
-        Those of a class add up to the number of its labelled pixels.
+    scribble changes few of the choices that were made before it. The counts of a class
+    add up to the number of its labelled pixels.
     """
     ids = labels.ravel()[pixels]
     counts = np.ones(len(pixels))
@@ -174,20 +140,20 @@ def subsampled(
         return pixels, counts
     is_chosen = np.ones(len(pixels), bool)
     for label in _distinct(ids):
-        places = np.flatnonzero(ids == label)
-        if len(places) <= min(SUBSAMPLED_ABOVE, most_per_class):
+        positions = np.flatnonzero(ids == label)
+        if len(positions) <= min(SUBSAMPLED_ABOVE, most_per_class):
             continue
-        some, sizes = _blocks(pixels[places], labels.shape[1], most_per_class)
-        is_chosen[places] = False
-        is_chosen[places[some]] = True
-        counts[places[some]] = sizes * (len(places) / sizes.sum())
+        some, sizes = _blocks(pixels[positions], labels.shape[1], most_per_class)
+        is_chosen[positions] = False
+        is_chosen[positions[some]] = True
+        counts[positions[some]] = sizes * (len(positions) / sizes.sum())
     return pixels[is_chosen], counts[is_chosen]
 
 
 def _blocks(
     pixels: NDArray[np.int64], width: int, most: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the place of one pixel for each block, and how many the block has."""
+    """Return the position of one pixel for each block, and how many the block has."""
     numbers = np.concatenate(
         [
             _numbers(pixels[start : start + PIXELS_AT_ONCE], width)
@@ -210,20 +176,20 @@ def _numbers(pixels: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
     """Number pixels so that those of a block follow each other, blocks at random.
 
     All but the last two bits are those of the block, through the mixer of SplitMix64;
-    the last two are the place in it, counted from another one in each block. So the
+    the last two are the position in it, counted from another one in each block. So the
     first n blocks are from all over the image. Every n-th block instead would be other
     ones after each scribble, all to be read, and could keep in step with a texture, as
-    could the same place in every block.
+    could the same position in every block.
     """
     rows, columns = np.divmod(pixels, width)
-    places = (rows & 1) << 1 | columns & 1
+    positions = (rows & 1) << 1 | columns & 1
     mixed = ((rows >> 1) * width + (columns >> 1)).astype(np.uint64)
     mixed += np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed ^= mixed >> np.uint64(shift)
         mixed *= np.uint64(factor)
     mixed ^= mixed >> np.uint64(31)
-    return mixed ^ places.astype(np.uint64)
+    return mixed ^ positions.astype(np.uint64)
 
 
 def _distinct(ids: NDArray[Any]) -> list[int]:

@@ -8,18 +8,23 @@ Three questions of a person who paints: where is the classifier undecided
 
 from __future__ import annotations
 
-from .label_issues import LabelIssue, find_label_issues, judge_strokes, strokes_of
-from .uncertain_regions import UncertainRegion, explained_by, uncertain_regions
-from .uncertainty import probability_of, uncertainty, uncertainty_of
+from .label_issues import LabelIssue, find_label_issues, scribbles_of
+from .uncertainty import (
+    UncertainRegion,
+    explained_by,
+    probability_of,
+    uncertain_regions,
+    uncertainty,
+    uncertainty_of,
+)
 
 __all__ = [
     "LabelIssue",
     "UncertainRegion",
     "explained_by",
     "find_label_issues",
-    "judge_strokes",
     "probability_of",
-    "strokes_of",
+    "scribbles_of",
     "uncertain_regions",
     "uncertainty",
     "uncertainty_of",

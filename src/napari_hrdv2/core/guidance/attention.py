@@ -49,7 +49,9 @@ def attention_maps(
     interpolation: str | None = None,
     value_range: tuple[float, float] | None = None,
 ) -> NDArray[np.float32]:
-    """Return how much the class token attends to each pixel, one map for each head.
+    """Return how much the class token attends to each pixel, (heads, H, W).
+
+    1 where it attends as to all tokens alike.
 
     Parameters
     ----------
@@ -60,18 +62,6 @@ def attention_maps(
         As for :func:`~napari_hrdv2.compute_features`.
     block : int
         0 for the first; -1 counts from the last.
-
-    Returns
-    -------
-    (heads, H, W) float32 array
-        1 where the class token attends as to all tokens alike.
-
-    Raises
-    ------
-    Cancelled
-        When `should_stop` returned True.
-    ValueError
-        If no part of the backbone has a class token, or it has no such block.
     """
     vit = next((p for p in parts_of(backbone) if isinstance(p, ViTBackbone)), None)
     if vit is None:
@@ -120,11 +110,6 @@ def attention_flow_map(
     -------
     (H, W) float32 array
         From 0 to 1, on a logarithmic scale; see `attention_flow`.
-
-    Raises
-    ------
-    ValueError
-        If no part of the backbone divides images into regions.
     """
     found = (p for p in parts_of(backbone) if isinstance(p, RegionBackbone))
     spit = next(found, None)
@@ -140,23 +125,7 @@ def attention_flow_map(
 
 
 def region_labels(features: Features) -> NDArray[np.int32]:
-    """Return which region of the image as it is, not of a copy, each pixel is in.
-
-    Parameters
-    ----------
-    features : Features
-        Of a backbone that divides images into regions, or joined with such.
-
-    Returns
-    -------
-    (H, W) int32 array
-        From 1 on, as a Labels layer wants them.
-
-    Raises
-    ------
-    ValueError
-        If the features have no regions.
-    """
+    """Return which region of the image as it is each pixel is in, (H, W) from 1 on."""
     found = _with_regions(features)
     if found is None:
         raise ValueError(

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from napari_hrdv2.core.classifier.background import BackgroundSample
-from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.core.classifier.samples import check_labels, labelled_pixels
-from napari_hrdv2.core.classifier.self_training import (
+from napari_hrdv2.core.classifier.fitting import (
     SelfTrainingRounds,
     fit_with_self_training,
 )
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.classifier.samples import check_labels, labelled_pixels
 from napari_hrdv2.core.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -35,10 +34,10 @@ if TYPE_CHECKING:
 
 LEAST_FRACTION = 0.9  # of a scribble's pixels that the others give to another class
 LEAST_MARGIN = 0.2  # of probability for it; a fit to few scribbles is never sure
-OTHER_STROKES = 2  # that a class must have for one of its scribbles to be judged
-PIXELS_A_STROKE = 400  # more tell nothing new
+OTHER_SCRIBBLES = 2  # that a class must have for one of its scribbles to be judged
+PIXELS_PER_SCRIBBLE = 400  # more tell nothing new
 TOLERANCE = 1e-3  # of the fits without a scribble, which decide nothing by a hair
-MOST_STROKES = 60
+MOST_SCRIBBLES = 60
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class LabelIssue:
     ----------
     class_id, predicted_id : int
         What it was painted as, and what the others say it is.
-    share : float
+    fraction : float
         0..1, of its pixels that they give to another class than its own.
     margin : float
         -1..1, by how much `predicted_id` is more probable than `class_id` on average.
@@ -63,7 +62,7 @@ class LabelIssue:
 
     class_id: int
     predicted_id: int
-    share: float
+    fraction: float
     margin: float
     row: int
     column: int
@@ -77,12 +76,15 @@ def find_label_issues(
     *,
     classifier: PixelClassifier | None = None,
     exclusion: ArrayLike | None = None,
-    most: int = MOST_STROKES,
+    most: int = MOST_SCRIBBLES,
+    least_fraction: float = LEAST_FRACTION,
+    least_margin: float = LEAST_MARGIN,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[LabelIssue]:
     """Return the scribbles that are likely of the wrong class, the surest first.
 
-    A scribble is a connected patch of one class in the label image.
+    A scribble is a connected patch of one class. A class of fewer than three is not
+    judged: without one of them too little is known of it.
 
     Parameters
     ----------
@@ -96,66 +98,41 @@ def find_label_issues(
         Where the image shows no material.
     most : int
         How many scribbles to judge at most, those that fit worst first.
+    least_fraction, least_margin : float
+        Of a `LabelIssue`; less is none.
     should_stop : callable, optional
         Asked before every scribble.
-
-    Returns
-    -------
-    list of LabelIssue
-        Empty for fewer than two classes. A class of fewer than three scribbles is not
-        judged: without one of them too little is known of it.
-
-    Raises
-    ------
-    Cancelled
-        If should_stop said so.
-    TypeError, ValueError
-        If the labels do not fit the features, or features are NaN.
-    """
-    judged = judge_strokes(
-        features,
-        labels,
-        classifier=classifier,
-        exclusion=exclusion,
-        most=most,
-        should_stop=should_stop,
-    )
-    issues = [
-        one
-        for one in judged
-        if one.share >= LEAST_FRACTION and one.margin >= LEAST_MARGIN
-    ]
-    return sorted(issues, key=lambda issue: -issue.margin)
-
-
-def judge_strokes(
-    features: Features,
-    labels: ArrayLike,
-    *,
-    classifier: PixelClassifier | None = None,
-    exclusion: ArrayLike | None = None,
-    most: int = MOST_STROKES,
-    should_stop: Callable[[], bool] | None = None,
-) -> Iterator[LabelIssue]:
-    """Yield what the other scribbles say of each, an issue or not.
-
-    For parameters see `find_label_issues`.
     """
     array = check_labels(labels, features.shape[1:])
     model = classifier or PixelClassifier()
-    strokes = strokes_of(array)
-    owners = np.array([class_id for class_id, _ in strokes])
+    judged = [
+        one
+        for one in _judged(features, array, model, exclusion, most, should_stop)
+        if one.fraction >= least_fraction and one.margin >= least_margin
+    ]
+    return sorted(judged, key=lambda issue: -issue.margin)
+
+
+def _judged(
+    features: Features,
+    array: NDArray[np.integer],
+    model: PixelClassifier,
+    exclusion: ArrayLike | None,
+    most: int,
+    should_stop: Callable[[], bool] | None,
+) -> Iterator[LabelIssue]:
+    """Yield what the other scribbles say of each, those that fit worst first."""
+    scribbles = scribbles_of(array)
+    owners = np.array([class_id for class_id, _ in scribbles])
     classes, own = np.unique(owners, return_inverse=True)
     if len(classes) < 2:
         return
-    kept = [pixels[:: -(-len(pixels) // PIXELS_A_STROKE)] for _, pixels in strokes]
+    kept = [some[:: -(-len(some) // PIXELS_PER_SCRIBBLE)] for _, some in scribbles]
     rows, order = features.samples.rows(np.unique(np.concatenate(kept)))
-    place = np.argsort(order)
-    # Of each stroke, which rows are its pixels.
-    parts = [place[np.searchsorted(order, some, sorter=place)] for some in kept]
-    index = np.empty(len(order), np.intp)
-    for part, class_index in zip(parts, own, strict=True):
-        index[part] = class_index
+    sorter = np.argsort(order)
+    # Of each scribble, which rows are its pixels.
+    parts = [sorter[np.searchsorted(order, some, sorter=sorter)] for some in kept]
+    index = np.searchsorted(classes, array.ravel()[order])
     background = BackgroundSample.of([features], [array], [exclusion], rows)
     coordinates = background.including(rows, index).coordinates
     design = coordinates(torch.from_numpy(rows))
@@ -179,37 +156,47 @@ def judge_strokes(
         )
 
     is_alike = np.array_equal(model.classes, classes)
-    start = model._start(classes, rows.shape[1]) if is_alike else None
+    start = model.warm_start(classes, rows.shape[1]) if is_alike else None
     full = fit(np.ones(len(rows), bool), start)
     odds = np.log(_probabilities(rows, full.result) + 1e-9)
     fits = [odds[part, i].mean() for part, i in zip(parts, own, strict=True)]
-    able = np.bincount(own)[own] > OTHER_STROKES
+    able = np.bincount(own)[own] > OTHER_SCRIBBLES
     worst = [int(one) for one in np.argsort(fits, kind="stable") if able[one]]
     for number in worst[:most]:
         if should_stop is not None and should_stop():
             raise Cancelled("stopped before all scribbles were judged")
-        part, pixels = parts[number], strokes[number][1]
         rest = np.ones(len(rows), bool)
-        rest[part] = False
-        probability = _probabilities(rows[part], fit(rest, full).result)
-        yield _issue(
-            probability, int(own[number]), pixels, array.shape[1], model, classes
+        rest[parts[number]] = False
+        probability = _probabilities(rows[parts[number]], fit(rest, full).result)
+        mean = probability.mean(axis=0)
+        mine = int(own[number])
+        predicted = int(np.where(np.arange(len(mean)) == mine, -1, mean).argmax())
+        fraction = float((probability.argmax(axis=1) != mine).mean())
+        ids = int(classes[mine]), int(classes[predicted])
+        names = [model.class_names.get(each, f"Class {each}") for each in ids]
+        pixels = scribbles[number][1]
+        at = np.divmod(pixels, array.shape[1])
+        middle = np.hypot(*(each - each.mean() for each in at)).argmin()
+        yield LabelIssue(
+            *ids,
+            fraction=fraction,
+            margin=float(mean[predicted] - mean[mine]),
+            row=int(at[0][middle]),
+            column=int(at[1][middle]),
+            pixels=pixels,
+            reason=(
+                f"Painted as {names[0]}, but without this scribble {fraction:.0%} of "
+                f"its pixels are another class, mostly {names[1]}"
+            ),
         )
 
 
-def strokes_of(labels: NDArray[np.integer]) -> list[tuple[int, Pixels]]:
+def scribbles_of(labels: NDArray[np.integer]) -> list[tuple[int, Pixels]]:
     """Return class and flat pixels of every connected patch of one class.
 
-    Parameters
-    ----------
-    labels : (H, W) array of int
-
-    Returns
-    -------
-    list of (int, (N,) int64 array)
-        By class, then from the top; pixels that touch by a corner are connected.
+    By class, then from the top; pixels that touch by a corner are connected.
     """
-    from scipy.ndimage import label
+    from skimage.measure import label
 
     pixels = labelled_pixels(labels)
     if not len(pixels):
@@ -217,46 +204,11 @@ def strokes_of(labels: NDArray[np.integer]) -> list[tuple[int, Pixels]]:
     rows, columns = np.divmod(pixels, labels.shape[1])
     top, left = int(rows.min()), int(columns.min())
     box = labels[top : rows.max() + 1, left : columns.max() + 1]
-    strokes = []
-    for class_id in np.unique(labels.ravel()[pixels]).tolist():
-        patches, count = label(box == class_id, np.ones((3, 3)))
-        numbers = patches[rows - top, columns - left]
-        order = np.argsort(numbers, kind="stable")
-        edges = np.searchsorted(numbers[order], np.arange(1, count + 2))
-        strokes += [
-            (class_id, pixels[order[start:stop]]) for start, stop in pairwise(edges)
-        ]
-    return strokes
-
-
-def _issue(
-    probability: Floats,
-    own: int,
-    pixels: Pixels,
-    width: int,
-    model: PixelClassifier,
-    classes: NDArray[np.integer],
-) -> LabelIssue:
-    """Return what the probabilities by all other scribbles say of one."""
-    mean = probability.mean(axis=0)
-    predicted = int(np.where(np.arange(len(mean)) == own, -1, mean).argmax())
-    share = float((probability.argmax(axis=1) != own).mean())
-    ids = int(classes[own]), int(classes[predicted])
-    names = [model.class_names.get(each, f"Class {each}") for each in ids]
-    rows, columns = np.divmod(pixels, width)
-    middle = np.hypot(rows - rows.mean(), columns - columns.mean()).argmin()
-    return LabelIssue(
-        *ids,
-        share=share,
-        margin=float(mean[predicted] - mean[own]),
-        row=int(rows[middle]),
-        column=int(columns[middle]),
-        pixels=pixels,
-        reason=(
-            f"Painted as {names[0]}, but without this scribble {share:.0%} of its "
-            f"pixels are another class, mostly {names[1]}"
-        ),
-    )
+    numbers = label(box, connectivity=2, background=0)[rows - top, columns - left]
+    order = np.argsort(numbers, kind="stable")
+    parts = np.split(pixels[order], np.flatnonzero(np.diff(numbers[order])) + 1)
+    found = [(int(labels.flat[part[0]]), part) for part in parts]
+    return sorted(found, key=lambda each: (each[0], each[1][0]))
 
 
 def _probabilities(rows: Floats, model: LinearModel) -> Floats:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from napari_hrdv2.core.atomic import atomic_path
 
+if TYPE_CHECKING:
+    from .fractions import Fractions
 
-def header(name: str, unit: str) -> str:
-    """Return the head of a column, such as "area (µm²)"."""
-    return f"{name} ({unit})" if unit else name
+FRACTION_HEADERS = (
+    "image",
+    "class",
+    "name",
+    "fraction",
+    "error (half width, 95 %)",
+    "area (px²)",
+    "area of all classes (px²)",
+    "how the error was made",
+)
 
 
-def written(
+def write_csv(
     path: str | os.PathLike[str],
     headers: Sequence[str],
     rows: Iterable[Sequence[object]],
@@ -27,6 +37,40 @@ def written(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(headers)
         writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def write_fractions_csv(
+    path: str | os.PathLike[str],
+    images: Mapping[str, Fractions],
+    *,
+    class_names: Mapping[int, str] | None = None,
+) -> None:
+    """Write the phase fractions of images, a line for each class of each.
+
+    Parameters
+    ----------
+    path : path-like
+    images : mapping of str to Fractions
+        By what to call the image; what `combined_fractions` gives may be among them.
+    class_names : mapping of int to str, optional
+        By label id.
+    """
+    names = class_names or {}
+    rows = [
+        (
+            image,
+            phase.class_id,
+            names.get(phase.class_id, f"class {phase.class_id}"),
+            phase.fraction,
+            phase.error,
+            phase.pixels,
+            fractions.pixels,
+            fractions.method,
+        )
+        for image, fractions in images.items()
+        for phase in fractions.phases
+    ]
+    write_csv(path, FRACTION_HEADERS, rows)
 
 
 def _cell(value: object) -> object:

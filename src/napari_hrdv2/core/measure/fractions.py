@@ -29,18 +29,15 @@ MANY_IMAGES = (
 
 @dataclass(frozen=True)
 class PhaseFraction:
-    """The share of the area that one class takes.
+    """The fraction of the area that one class takes, in 0..1.
 
     Attributes
     ----------
-    class_id : int
-    fraction : float
-        In 0..1.
     error : float or None
         Half width of the 95 % interval. None where it cannot be told: a class that is
         nowhere or everywhere says nothing about how it is scattered.
     pixels : int
-        How many pixels the class has.
+        How many the class has.
     """
 
     class_id: int
@@ -53,9 +50,8 @@ class PhaseFraction:
         """The interval that the error bar spans, cut to 0..1."""
         if self.error is None:
             return None
-        return max(0.0, self.fraction - self.error), min(
-            1.0, self.fraction + self.error
-        )
+        low, high = self.fraction - self.error, self.fraction + self.error
+        return max(0.0, low), min(1.0, high)
 
 
 @dataclass(frozen=True)
@@ -70,8 +66,6 @@ class Fractions:
         The area that they are fractions of.
     method : str
         How the error bars were made, in words.
-    images : int
-        How many images it is about.
     """
 
     phases: tuple[PhaseFraction, ...]
@@ -96,15 +90,6 @@ def phase_fractions_with_error(
         The ids to report; one that does not occur has the fraction 0.
     exclusion : (H, W) bool array, optional
         Pixels that are no part of the area either.
-
-    Returns
-    -------
-    Fractions
-
-    Raises
-    ------
-    ValueError
-        If an argument cannot be used, or no pixel is left.
 
     Notes
     -----
@@ -152,25 +137,16 @@ def combined_fractions(
 ) -> Fractions:
     """Return the fractions of all images together, weighted by their area.
 
+    From two images on the error bar is made from the scatter between them, as of a
+    ratio estimate. Two images of one field that overlap are not two.
+
     Parameters
     ----------
     images : sequence of Fractions
         Of single images, all of the same classes in the same order.
     areas : sequence of float, optional
-        The area of each image, where their pixels differ in size; by default the
-        number of its pixels.
-
-    Returns
-    -------
-    Fractions
-        That of a single image is returned as it is. From two images on the error bar is
-        made from the scatter between them, as of a ratio estimate. Two images of one
-        field that overlap are not two.
-
-    Raises
-    ------
-    ValueError
-        If there is no image, or they do not have the same classes.
+        Of each image, where their pixels differ in size; by default the number of its
+        pixels.
     """
     if not images:
         raise ValueError("images: there are none; give the fractions of one or more")
@@ -184,17 +160,17 @@ def combined_fractions(
     if len(images) == 1:
         return images[0]
     given = [image.pixels for image in images] if areas is None else areas
-    share = np.asarray(given, np.float64)
-    if share.shape != (len(images),) or not (share > 0).all():
+    weights = np.asarray(given, np.float64)
+    if weights.shape != (len(images),) or not (weights > 0).all():
         raise ValueError(
             f"areas: {list(given)} are not the areas of {len(images)} images; one "
             "number above 0 for each is needed"
         )
-    share = share / share.sum()
+    weights = weights / weights.sum()
     each = np.array([[phase.fraction for phase in image.phases] for image in images])
-    means = share @ each
+    means = weights @ each
     count = len(images)
-    variance = count / (count - 1) * (share**2 @ (each - means) ** 2)
+    variance = count / (count - 1) * (weights**2 @ (each - means) ** 2)
     errors = student(count - 1) * np.sqrt(variance)
     pixels = [
         sum(phase.pixels for phase in column)
@@ -225,10 +201,9 @@ class _Sampling:
         cells = self._cells(area)
         self.total = cells.sum()
         self.pairs = _autocorrelation(cells)
-        rows, columns = (_lags(length) for length in self.pairs.shape)
-        distance = np.hypot(rows[:, None], columns)
-        self.ring = np.rint(distance).astype(np.intp)
-        # Lags of more than half the image are seen in few places.
+        rows, columns = (np.fft.fftfreq(n, 1 / n) for n in self.pairs.shape)
+        self.ring = np.rint(np.hypot(rows[:, None], columns)).astype(np.intp)
+        # Of lags of more than half the image there are few pairs.
         self.farthest = max(1, min(cells.shape) // 2)
         self.per_ring = np.bincount(self.ring.ravel(), self.pairs.ravel())
 
@@ -237,8 +212,7 @@ class _Sampling:
         sums = self._cells(phase) - fraction * self._cells(self.area)
         products = np.bincount(self.ring.ravel(), _autocorrelation(sums).ravel())
         products, pairs = products[: self.farthest], self.per_ring[: self.farthest]
-        negative = np.flatnonzero(products <= 0)
-        end = negative[0] if len(negative) else self.farthest
+        end = np.flatnonzero(np.append(products, 0) <= 0)[0]
         spread = products[:end].sum() / self.total**2
         seen = min(pairs[:end].sum() / self.total**2, 0.5)
         even = fraction * (1 - fraction)
@@ -267,10 +241,6 @@ def _autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:
     power = np.abs(rfft2(values, shape)) ** 2
     result: NDArray[np.float64] = irfft2(power, shape)
     return result
-
-
-def _lags(length: int) -> NDArray[np.float64]:
-    return np.fft.fftfreq(length, 1 / length).astype(np.float64)
 
 
 def _checked_classes(classes: Sequence[int]) -> list[int]:

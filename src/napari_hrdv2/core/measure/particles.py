@@ -1,4 +1,4 @@
-"""A table of particles: size, shape and place of each object."""
+"""A table of particles: size, shape and position of each object."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from napari_hrdv2.core.checks import checked_labels, checked_mask
 from napari_hrdv2.core.postprocess.instances import touches_border
 
-from .csv_tables import header, written
+from .csv_tables import write_csv
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -34,9 +34,9 @@ class ParticleTable:
     Attributes
     ----------
     columns : dict of str to (N,) array
-        Values by name, in the order of the file: label, area, equivalent diameter,
-        major axis, minor axis, aspect ratio, orientation, centroid x, centroid y,
-        touches border and, if there was an image, mean intensity.
+        Label, area, equivalent diameter, major axis, minor axis, aspect ratio,
+        orientation, centroid x, centroid y, touches border and, if there was an image,
+        mean intensity.
     units : dict of str to str
         Of the columns that have one.
     """
@@ -50,12 +50,13 @@ class ParticleTable:
     @property
     def headers(self) -> list[str]:
         """The names of the columns with their units, such as "area (µm²)"."""
-        return [header(name, self.units.get(name, "")) for name in self.columns]
+        return [self.header(name) for name in self.columns]
 
     def header(self, column: str) -> str:
         """Return the name of a column with its unit."""
         self._values(column)
-        return header(column, self.units.get(column, ""))
+        unit = self.units.get(column)
+        return f"{column} ({unit})" if unit else column
 
     def without_border(self) -> ParticleTable:
         """Return the rows of the objects that the image does not cut off."""
@@ -66,24 +67,9 @@ class ParticleTable:
     def histogram(
         self, column: str, bins: int = 20
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the number of objects in each bin, and the edges of the bins.
+        """Return the number of objects in each of (N,) bins, and the N + 1 edges.
 
-        Parameters
-        ----------
-        column : str
-        bins : int
-            How many, from the smallest value to the largest.
-
-        Returns
-        -------
-        (bins,) int64 array and (bins + 1,) float64 array
-            Values that are not numbers do not count. Without any value, the edges are
-            those of 0..1.
-
-        Raises
-        ------
-        ValueError
-            If there is no such column, or the number of bins cannot be used.
+        Values that are not numbers do not count; without any the edges are 0..1.
         """
         if bins < 1:
             raise ValueError(f"bins: {bins!r} is not a whole number from 1")
@@ -92,19 +78,9 @@ class ParticleTable:
         return counts.astype(np.int64), edges.astype(np.float64)
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the table: commas, UTF-8, names with units in the first line.
-
-        Parameters
-        ----------
-        path : path-like
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written; one that was there before is untouched.
-        """
+        """Write the table: commas, UTF-8, names with units in the first line."""
         rows = zip(*(values.tolist() for values in self.columns.values()), strict=True)
-        written(path, self.headers, rows)
+        write_csv(path, self.headers, rows)
 
     def _values(self, column: str) -> NDArray[Any]:
         if column not in self.columns:
@@ -121,7 +97,7 @@ def particle_table(
     image: ArrayLike | None = None,
     exclusion: NDArray[np.bool_] | None = None,
 ) -> ParticleTable:
-    """Return size, shape and place of each object.
+    """Return size, shape and position of each object, by number.
 
     Parameters
     ----------
@@ -135,69 +111,56 @@ def particle_table(
     exclusion : (H, W) bool array, optional
         Objects beside these pixels count as touching the border.
 
-    Returns
-    -------
-    ParticleTable
-        Rows by number; none if there is no object.
-
-    Raises
-    ------
-    ValueError
-        If an argument cannot be used.
-
     Notes
     -----
-    The equivalent diameter is that of the disk of the same area. Major and minor axis
-    are those of the ellipse with the same second moments, a pixel being a rectangle;
-    scikit-image takes it as a point, and so a line of one pixel as 0 wide.
+    Made from scikit-image's `regionprops_table`, but for the axes and the orientation:
+    it takes a pixel as a point, so a line of one pixel as 0 wide, where the axes here
+    are those of the ellipse with the second moments of the pixels as rectangles.
     The orientation is that of the major axis, in degrees from 0 up to 180: 0 is along
-    the rows, 90 along the columns, and it grows counter-clockwise as one sees it, with
-    row 0 on top. It is NaN for objects with no direction, such as a disk or a square.
+    the rows, 90 along the columns, counter-clockwise as one sees it. It is NaN for
+    objects with no direction, such as a disk or a square.
     Centroids count from the centre of the pixel in the upper left, x to the right and
     y down.
     """
+    from skimage.measure import regionprops_table
+
     instances = checked_labels(instances, "instances")
     checked_mask(exclusion, instances.shape)
     (height, width), unit = _checked_pixel_size(pixel_size)
-    rows, columns = np.nonzero(instances)
-    numbers, which, counts = np.unique(
-        instances[rows, columns], return_inverse=True, return_counts=True
+    grey = None if image is None else _checked_image(image, instances.shape)
+    names = ["label", "area", "equivalent_diameter_area", "centroid", "inertia_tensor"]
+    measured = regionprops_table(
+        instances,
+        grey,
+        properties=names if grey is None else [*names, "intensity_mean"],
+        spacing=(height, width),
     )
-    area = counts * (height * width)
-    y, x = rows * np.float64(height), columns * np.float64(width)
     values: dict[str, NDArray[Any]] = {
-        "label": numbers,
-        "area": area,
-        "equivalent diameter": np.sqrt(4 * area / np.pi),
-        **_ellipses(x, y, which, counts, (height, width)),
-        "touches border": touches_border(instances, exclusion=exclusion)[numbers],
+        "label": measured["label"],
+        "area": measured["area"],
+        "equivalent diameter": measured["equivalent_diameter_area"],
+        **_ellipses(
+            measured["inertia_tensor-0-0"] + width**2 / 12,
+            measured["inertia_tensor-1-1"] + height**2 / 12,
+            measured["inertia_tensor-0-1"],
+        ),
+        "centroid x": measured["centroid-1"],
+        "centroid y": measured["centroid-0"],
     }
-    if image is not None:
-        grey = _checked_image(image, instances.shape)[rows, columns]
-        values["mean intensity"] = np.bincount(which, grey, len(counts)) / counts
+    is_cut = touches_border(instances, exclusion=exclusion)
+    values["touches border"] = is_cut[measured["label"]]
+    if grey is not None:
+        values["mean intensity"] = measured["intensity_mean"]
     units = dict.fromkeys(LENGTHS, unit) | {"area": f"{unit}²", "orientation": "°"}
     return ParticleTable(values, units)
 
 
 def _ellipses(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    which: NDArray[np.intp],
-    counts: NDArray[np.intp],
-    pixel: tuple[float, float],
+    xx: NDArray[np.float64], yy: NDArray[np.float64], xy: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return axes, orientation and centroid of each object."""
-
-    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(which, values, len(counts)) / counts
-
-    middle_x, middle_y = mean(x), mean(y)
-    # From each object's own middle, or much would cancel out far from the origin.
-    right, up = x - middle_x[which], middle_y[which] - y
-    xx = mean(right**2) + pixel[1] ** 2 / 12
-    yy = mean(up**2) + pixel[0] ** 2 / 12
-    xy = mean(right * up)
-    xy[np.abs(xy) <= ROUND * (xx + yy)] = 0  # rounding would tell a row from 0 degrees
+    """Return axes and orientation from second moments, x to the right and y up."""
+    # Rounding would tell a row from 0 degrees.
+    xy = np.where(np.abs(xy) <= ROUND * (xx + yy), 0, xy)
     half, gap = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
     major, minor = 4 * np.sqrt(half + gap), 4 * np.sqrt(half - gap)
     angle = np.degrees(np.arctan2(2 * xy, xx - yy) / 2) % 180
@@ -207,8 +170,6 @@ def _ellipses(
         "minor axis": minor,
         "aspect ratio": major / minor,
         "orientation": angle,
-        "centroid x": middle_x,
-        "centroid y": middle_y,
     }
 
 

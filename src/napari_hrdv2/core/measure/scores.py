@@ -14,22 +14,10 @@ def iou_per_class(
     classes: Sequence[int],
     weights: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float64]:
-    """Return intersection over union of each class.
+    """Return intersection over union of each class, NaN for one that is in neither.
 
-    Parameters
-    ----------
-    truth, prediction : (...) integer arrays
-        Class ids, of the same shape. Pixels whose true id is not one of `classes` do
-        not count.
-    classes : sequence of K ints
-        The ids, in the order of the result.
-    weights : (...) array, optional
-        How many pixels each of these stands for; one by default.
-
-    Returns
-    -------
-    (K,) float64 array
-        In 0..1; NaN for a class that is in neither array.
+    Pixels whose true id is not one of `classes` do not count; `weights` say how many
+    pixels each of these stands for, one by default.
     """
     from sklearn.metrics import jaccard_score
 
@@ -60,39 +48,14 @@ def mean_iou(
     prediction: NDArray[np.integer],
     classes: Sequence[int],
 ) -> float:
-    """Return the mean of `iou_per_class` over the classes that occur.
-
-    Parameters
-    ----------
-    truth, prediction : (...) integer arrays
-        Class ids, of the same shape.
-    classes : sequence of K ints
-        The ids to score.
-
-    Returns
-    -------
-    float
-        In 0..1; NaN if none of ``classes`` occurs.
-    """
+    """Return the mean of `iou_per_class` over the classes that occur, NaN for none."""
     scores = iou_per_class(truth, prediction, classes)
     present = scores[~np.isnan(scores)]
     return float(present.mean()) if present.size else float("nan")
 
 
 def phase_fractions(labels: NDArray[np.integer]) -> dict[int, float]:
-    """Return the fraction of the area that each label id takes, by ascending id.
-
-    Parameters
-    ----------
-    labels : (...) integer array
-        Label ids; 0 means no label and does not count.
-
-    Returns
-    -------
-    dict of int to float
-        The fractions of the labelled area; they add up to 1. Empty if nothing is
-        labelled.
-    """
+    """Return the fraction of the labelled area that each label id takes, by id."""
     ids, counts = np.unique(np.asarray(labels), return_counts=True)
     labelled = ids != 0
     ids, counts = ids[labelled], counts[labelled]

@@ -28,7 +28,7 @@ def instances(
     connectivity: int = 1,
     exclusion: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int32]:
-    """Return the objects of one class, numbered from 1.
+    """Return the objects of one class, (H, W) int32, numbered from 1; 0 is no object.
 
     Parameters
     ----------
@@ -44,25 +44,14 @@ def instances(
         Whether pixels touch by their edges only or also by their corners.
     exclusion : (H, W) bool array, optional
         Pixels that belong to no object.
-
-    Returns
-    -------
-    (H, W) int32 array
-        0 where there is no object; all 0 if the class does not occur.
-
-    Raises
-    ------
-    ValueError
-        If an argument cannot be used.
     """
     from skimage.measure import label
 
     labels = checked_labels(labels)
     _check_options(method, min_distance, connectivity)
     mask = labels == class_id
-    exclusion = checked_mask(exclusion, mask.shape)
-    if exclusion is not None:
-        mask &= ~exclusion
+    if (excluded := checked_mask(exclusion, mask.shape)) is not None:
+        mask &= ~excluded
     if not mask.any():
         return np.zeros(mask.shape, np.int32)
     whole: NDArray[np.int32] = label(mask, connectivity=connectivity).astype(np.int32)
@@ -74,28 +63,14 @@ def instances(
 def touches_border(
     instances: NDArray[np.integer[Any]], *, exclusion: NDArray[np.bool_] | None = None
 ) -> NDArray[np.bool_]:
-    """Return which objects the image cuts off, as far as one can see.
+    """Return which objects, by number, the border or an exclusion mask cuts off."""
+    from scipy.ndimage import binary_erosion
 
-    Parameters
-    ----------
-    instances : (H, W) integer array
-        Objects by number; 0 is none.
-    exclusion : (H, W) bool array, optional
-        Pixels whose neighbours count as at the border, too.
-
-    Returns
-    -------
-    (N + 1,) bool array
-        By number, up to the largest, N; False for 0.
-    """
     instances = checked_labels(instances, "instances")
     mask = checked_mask(exclusion, instances.shape)
-    outside = np.zeros(instances.shape, bool) if mask is None else mask
-    outside = np.pad(outside, 1, constant_values=True)
-    beside = outside[2:, 1:-1] | outside[:-2, 1:-1]
-    beside |= outside[1:-1, 2:] | outside[1:-1, :-2]
+    inside = np.ones(instances.shape, bool) if mask is None else ~mask
     touching = np.zeros(int(instances.max(initial=0)) + 1, bool)
-    touching[instances[beside]] = True
+    touching[instances[~binary_erosion(inside)]] = True
     touching[0] = False
     return touching
 

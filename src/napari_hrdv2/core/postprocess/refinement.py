@@ -11,10 +11,10 @@ import numpy as np
 from napari_hrdv2.core.checks import checked_labels, checked_mask
 from napari_hrdv2.core.errors import Cancelled
 
-from .small_regions import without_small_holes, without_small_objects
-
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    Labels = NDArray[np.integer[Any]]
 
 __all__ = ["SMOOTHINGS", "Refinement", "Smoothing", "clean", "refine"]
 
@@ -35,10 +35,9 @@ class Refinement:
     strength : float
         In 0..1. Up to 0.5 a pixel of which the classifier is sure keeps its class
         whatever its neighbours say, so lines of one pixel stay.
-    min_object : int
-        Objects of fewer pixels go to the class that surrounds them; 0 keeps all.
-    fill_holes : int
-        Holes of fewer pixels are filled; 0 fills none.
+    min_object, fill_holes : int
+        Objects of fewer pixels go to the class that surrounds them, holes of fewer
+        are filled; 0 changes nothing.
     """
 
     smoothing: Smoothing = "none"
@@ -82,7 +81,7 @@ def refine(
     *,
     exclusion: NDArray[np.bool_] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> NDArray[np.unsignedinteger[Any]]:
+) -> NDArray[Any]:
     """Return the label id of every pixel; the probabilities are left as they are.
 
     Parameters
@@ -91,7 +90,6 @@ def refine(
         Of each class, as `PixelClassifier.predict_proba` gives them.
     image : (H, W), (H, W, 3) or (H, W, 4) array, or None
         Grey levels or colours that guide the smoothing; an alpha channel is dropped.
-        Without smoothing it is not looked at.
     classes : (K,) ints
         Label ids from 1, in the order of the probabilities.
     refinement : Refinement
@@ -100,17 +98,6 @@ def refine(
         around them depends on them.
     should_stop : callable, optional
         Asked from time to time.
-
-    Returns
-    -------
-    (H, W) array of the smallest unsigned integer type that holds the ids
-
-    Raises
-    ------
-    ValueError
-        If an argument cannot be used, or does not fit the others.
-    Cancelled
-        When `should_stop` returned True.
     """
     refinement.check()
     planes, ids = _checked_planes(probabilities, classes)
@@ -129,11 +116,13 @@ def refine(
             exclusion=exclusion,
             tick=tick,
         )
-    labels = ids[planes.argmax(axis=0)]
-    if exclusion is not None:
-        labels[exclusion] = 0
-    tick()
-    return _cleaned(labels, refinement.min_object, refinement.fill_holes, tick)
+    return clean(
+        ids[planes.argmax(axis=0)],
+        refinement.min_object,
+        refinement.fill_holes,
+        exclusion=exclusion,
+        should_stop=should_stop,
+    )
 
 
 def clean(
@@ -160,17 +149,6 @@ def clean(
         Pixels to treat like 0; they are 0 in the result.
     should_stop : callable, optional
         Asked from time to time.
-
-    Returns
-    -------
-    (H, W) array of the same type
-
-    Raises
-    ------
-    ValueError
-        If an argument cannot be used.
-    Cancelled
-        When `should_stop` returned True.
     """
     _check_size("min_object", min_object)
     _check_size("fill_holes", fill_holes)
@@ -178,7 +156,15 @@ def clean(
     exclusion = checked_mask(exclusion, labels.shape)
     if exclusion is not None:
         labels[exclusion] = 0
-    return _cleaned(labels, min_object, fill_holes, _ticker(should_stop))
+    tick = _ticker(should_stop)
+    tick()
+    # One pixel is the smallest object there is: a limit of 1 spares it.
+    if min_object > 1:
+        labels = without_small_objects(labels, min_object)
+        tick()
+    if fill_holes > 1:
+        labels = without_small_holes(labels, fill_holes, tick)
+    return labels
 
 
 def _checked_planes(
@@ -204,18 +190,6 @@ def _checked_planes(
     return planes, ids.astype(np.min_scalar_type(int(ids.max())))
 
 
-def _cleaned(
-    labels: NDArray[Any], min_object: int, fill_holes: int, tick: Callable[[], None]
-) -> NDArray[Any]:
-    # One pixel is the smallest object there is: a limit of 1 spares it.
-    if min_object > 1:
-        labels = without_small_objects(labels, min_object)
-        tick()
-    if fill_holes > 1:
-        labels = without_small_holes(labels, fill_holes, tick=tick)
-    return labels
-
-
 def _ticker(should_stop: Callable[[], bool] | None) -> Callable[[], None]:
     def tick() -> None:
         if should_stop is not None and should_stop():
@@ -231,3 +205,79 @@ def _is_whole(value: object) -> bool:
 def _check_size(name: str, value: int) -> None:
     if not _is_whole(value) or value < 0:
         raise ValueError(f"{name}: {value!r} is not a whole number of pixels from 0")
+
+
+def without_small_objects(labels: Labels, smallest: int) -> Labels:
+    """Return the labels with each small object given to the class that surrounds it.
+
+    An object is a set of pixels of one class that touch each other, also by corners:
+    a thin oblique line is one object. It takes the class with which it shares most
+    pixel edges (of equals, the lowest). Objects that touch small ones alone follow
+    when these have been given away.
+    """
+    from skimage.measure import label
+
+    objects = label(labels, connectivity=2, background=0)
+    small = np.bincount(objects.ravel(), minlength=1) < smallest
+    small[0] = False
+    if not small.any():
+        return labels
+    ids = np.unique(labels)
+    class_of = np.zeros(len(small), np.intp)  # of each object, as a position in `ids`
+    class_of[objects.ravel()] = np.searchsorted(ids, labels.ravel())
+    pairs = _neighbours(objects, small)
+    while True:
+        inside, outside = pairs
+        ready = small[inside] & ~small[outside]
+        if not ready.any():
+            given_back: Labels = ids[class_of][objects]
+            return given_back
+        given, new = _commonest(inside[ready], class_of[outside[ready]], len(ids))
+        class_of[given] = new
+        small[given] = False
+
+
+def without_small_holes(
+    labels: Labels, largest: int, tick: Callable[[], None]
+) -> Labels:
+    """Return the labels with small holes of each class filled by it.
+
+    A hole is whatever one class encloses: pixels of other classes that touch by their
+    edges, but neither the border of the image nor unlabelled pixels.
+    """
+    from skimage.measure import label
+
+    filled = labels.copy()
+    for one in np.unique(labels[labels != 0]):
+        tick()
+        # All that is unlabelled or beyond the border is one large region.
+        holes = label(np.pad(filled, 1) != one, connectivity=1)
+        sizes = np.bincount(holes.ravel())
+        small = sizes < largest
+        small[0] = False
+        small[np.unique(holes[np.pad(filled, 1) == 0])] = False
+        filled[small[holes[1:-1, 1:-1]]] = one
+    return filled
+
+
+def _neighbours(
+    objects: NDArray[np.integer[Any]], small: NDArray[np.bool_]
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
+    """Return a small object and its neighbour for each pixel edge between them."""
+    found = []
+    for a, b in ((objects[1:], objects[:-1]), (objects[:, 1:], objects[:, :-1])):
+        border = (a != b) & (small[a] | small[b]) & (a != 0) & (b != 0)
+        found += [(a[border], b[border]), (b[border], a[border])]
+    inside, outside = (np.concatenate(part) for part in zip(*found, strict=True))
+    wanted = small[inside]
+    return inside[wanted], outside[wanted]
+
+
+def _commonest(
+    objects: NDArray[np.integer[Any]], classes: NDArray[np.intp], count: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return each object once, with the class that stands beside it most often."""
+    given, position = np.unique(objects, return_inverse=True)
+    votes = np.zeros((len(given), count), np.intp)
+    np.add.at(votes, (position, classes), 1)
+    return given, votes.argmax(1)

@@ -31,15 +31,15 @@ Slices = tuple[slice, slice]
 
 
 def smoothed(
-    planes: NDArray[np.float32],
-    guide: NDArray[np.float32],
+    planes: Planes,
+    guide: Planes,
     smoothing: str,
     *,
     radius: int,
     strength: float,
     exclusion: NDArray[np.bool_] | None = None,
     tick: Callable[[], None] | None = None,
-) -> NDArray[np.float32]:
+) -> Planes:
     """Return new planes of probabilities, (K, H, W), smoothed by "guided" or "crf".
 
     In both ways a pixel of which the classifier is sure keeps its class if `strength`
@@ -75,7 +75,7 @@ def guide_of(
     image: ArrayLike | None,
     shape: tuple[int, ...],
     exclusion: NDArray[np.bool_] | None,
-) -> NDArray[np.float32]:
+) -> Planes:
     """Return the image as (1 or 3, H, W) in 0..1, stretched to its 1–99 %."""
     array = np.asarray(np.nan if image is None else image, np.float32)
     given = array.shape
@@ -107,30 +107,12 @@ def guided_filter(
     included: NDArray[np.bool_] | None = None,
     tick: Callable[[], None] | None = None,
 ) -> Planes:
-    """Return the planes, smoothed where the guide is smooth.
+    """Return the (K, H, W) planes, smoothed where the guide, in 0..1, is smooth.
 
     In each window of (2 r + 1)² pixels a plane is fitted by a linear function of the
     guide's channels, a · I + b, with a penalty of contrast² on a; each pixel takes
     the mean of what the windows about it say [1]_. The cost does not depend on r.
-
-    Parameters
-    ----------
-    planes : (K, H, W) float32 array
-    guide : (1 or 3, H, W) float32 array
-        Grey levels or colours in 0..1.
-    radius : int
-        In pixels.
-    contrast : float
-        Differences of the guide well below this are smoothed over, those well above
-        are edges.
-    included : (H, W) bool array, optional
-        Pixels that count; the others give nothing to their neighbours.
-    tick : callable
-        Called between planes; it may raise.
-
-    Returns
-    -------
-    (K, H, W) float32 array
+    Pixels that are not included give nothing to their neighbours.
 
     References
     ----------
@@ -168,8 +150,8 @@ def _window_mean(
     if included is None:
         return box
     weight = included.astype(np.float32)
-    share = np.maximum(box(weight), np.float32(0.5 / size**2))
-    return lambda plane: box(plane * weight) / share
+    covered = np.maximum(box(weight), np.float32(0.5 / size**2))
+    return lambda plane: box(plane * weight) / covered
 
 
 def _covariances(
@@ -213,7 +195,7 @@ def mean_field(
     included: Tensor | None = None,
     tick: Callable[[], None] | None = None,
 ) -> Tensor:
-    """Return the probabilities of a local CRF with a colour term.
+    """Return the probabilities, (K, H, W), of a local CRF with a colour term.
 
     A pixel i listens to pixels j at distances 1, 2, 4, … ≤ radius in eight directions.
     With the guide I they weigh, and from the probabilities p mean field [1]_ iterates,
@@ -223,25 +205,8 @@ def mean_field(
 
     The sum is divided by the weights, so a class gains at most a factor
     exp(strength) on another: a pixel that is surer than that keeps its class, whatever
-    its neighbours say. That is what keeps thin phases.
-
-    Parameters
-    ----------
-    log_probabilities : (K, H, W) float32 tensor
-    guide : (C, H, W) float32 tensor
-        In 0..1.
-    radius : int
-        In pixels.
-    strength : float
-        In nats.
-    included : (H, W) bool tensor, optional
-        Pixels that count; the others say nothing to their neighbours.
-    tick : callable
-        Called between iterations; it may raise.
-
-    Returns
-    -------
-    (K, H, W) float32 tensor
+    its neighbours say. That is what keeps thin phases. Pixels that are not included
+    say nothing to their neighbours.
 
     References
     ----------

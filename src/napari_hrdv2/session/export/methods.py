@@ -219,7 +219,7 @@ def _and_others(provenance: Provenance) -> str:
     if not provenance.self_training:
         return ""
     from napari_hrdv2.core.classifier.background import pixels_per_image
-    from napari_hrdv2.core.classifier.self_training import ROUNDS
+    from napari_hrdv2.core.classifier.fitting import ROUNDS
 
     painted = sum(bool(image.scribble_pixels) for image in provenance.images)
 

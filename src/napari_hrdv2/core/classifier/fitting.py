@@ -1,20 +1,29 @@
-"""Multinomial logistic regression that is fast enough to follow a brush.
+"""Logistic regression that is fast enough to follow a brush, with self-training.
 
 The loss is scikit-learn's: weighted cross-entropy and an L2 penalty. L-BFGS [1]_ needs
 hundreds of steps on it because channels of deep features are strongly correlated; where
 an approximate Hessian is the identity it needs a few dozen, and a few after one more
 scribble. The approximation is one Gram matrix, weighted by how undecided the start is.
-By hand for its time after a scribble: scikit-learn's solver takes 1.1 to 1.8 times as
-long, this loss with SciPy's L-BFGS-B 1.1 times.
+By hand because SciPy's L-BFGS-B needs 1.0 to 1.3 times the processor time of a warm
+fit, and importing scikit-learn takes 0.7 s.
+
+Self-training [3]_ [4]_: what a classifier is sure of, among pixels from all over the
+image, is taken as labelled, and the fit repeated. A few scribbles say which of its
+structures an image is to be divided into; the unlabelled pixels say where these
+structures end.
 
 .. [1] J. Nocedal, Mathematics of Computation 35, 773-782 (1980).
 .. [2] W. W. Hager and H. Zhang, SIAM J. Optimization 16, 170-192 (2005).
+.. [3] H. J. Scudder, IEEE Transactions on Information Theory 11, 363-371 (1965).
+.. [4] D.-H. Lee, "Pseudo-label", ICML Workshop on Challenges in Representation
+   Learning (2013).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -23,7 +32,14 @@ from torch import Tensor
 
 from napari_hrdv2.core.errors import stop_fit_if
 
+if TYPE_CHECKING:
+    from .background import LinearModel, PCACoordinates
+
 Vector = NDArray[np.float64]
+
+ROUNDS = 2
+GUESS_TOLERANCE = 1e-3  # of fits that are only asked what they are sure of
+UNSURE, SURE = 0.6, 0.9  # probabilities at which an unlabelled pixel begins to count
 
 REUSE_FACTOR = 1.3  # a preconditioner serves until the samples have grown by this
 SAMPLES_AT_ONCE = 1024  # that are copied
@@ -142,9 +158,101 @@ def minimum(
                 break
             length *= SHORTER
         else:
-            break  # rounding allows no better place
+            break  # rounding allows no better point
         step, change = new - point, new_gradient - gradient
         if (product := float(step @ change)) > 1e-10 * (change @ change):
             steps = [*steps[1 - MEMORY :], (step, change, product)]
         point, value, gradient = new, new_value, new_gradient
     return point
+
+
+@dataclass(frozen=True)
+class SelfTrainingRounds:
+    """What each of the fits in a row ended with: the next ones begin there.
+
+    Attributes
+    ----------
+    coordinates : PCACoordinates or None
+        What they were made in.
+    models : tuple of LinearModel
+        Of the labelled pixels alone, then of each round; the last one is the result.
+    preconditioners : tuple of Preconditioner
+        Of the labelled pixels alone, and of the rounds; of use in these coordinates
+        only.
+    """
+
+    coordinates: PCACoordinates | None = None
+    models: tuple[LinearModel, ...] = ()
+    preconditioners: tuple[Preconditioner, ...] = ()
+
+    @property
+    def result(self) -> LinearModel:
+        """What the last fit ended with."""
+        return self.models[-1]
+
+
+def fit_with_self_training(
+    design: Tensor,
+    classes: NDArray[np.intp],
+    *,
+    coordinates: PCACoordinates,
+    regularisation: float,
+    sample_weight: NDArray[np.float32],
+    tolerance: float,
+    unlabelled: Tensor | None = None,
+    start: SelfTrainingRounds | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> SelfTrainingRounds:
+    """Return linear models of classes, from labelled and unlabelled pixels.
+
+    `design` is (k + 1, N), the labelled pixels in these coordinates, `unlabelled` other
+    pixels likewise: all of them weigh as much as all samples, if the classifier is sure
+    of them. `classes` are 0 … K - 1, each of which occurs. `start` is of an earlier fit
+    to similar samples, of the same classes; the rest is as for `fit_logistic`.
+    """
+    former = start or SelfTrainingRounds()
+    begin = [coordinates.solution_of(model) for model in former.models]
+    is_same = former.coordinates is coordinates
+    preconditioners = list(former.preconditioners) if is_same else []
+    solutions: list[Tensor] = []
+
+    def fit(
+        design: Tensor, classes: Tensor, weights: Tensor, tolerance: float
+    ) -> Tensor:
+        number = len(solutions)
+        kind = min(number, 1)  # the rounds share their preconditioner
+        # Each begins where it ended last time, else where the one before did.
+        known = begin[number : number + 1] or solutions[-1:]
+        solution, preconditioner = fit_logistic(
+            design,
+            classes,
+            weights,
+            regularisation=regularisation,
+            tolerance=tolerance,
+            start=known[0] if known else None,
+            preconditioner=next(iter(preconditioners[kind:]), None),
+            should_stop=should_stop,
+        )
+        solutions.append(solution)
+        preconditioners[kind : kind + 1] = [preconditioner]
+        return solution
+
+    index, weights = torch.from_numpy(classes), torch.from_numpy(sample_weight)
+    if unlabelled is None or not unlabelled.shape[1]:
+        fit(design, index, weights, tolerance)
+    else:
+        rough = max(tolerance, GUESS_TOLERANCE)
+        solution = fit(design, index, weights, rough)
+        both = torch.cat([design, unlabelled], 1)
+        each = weights.sum() / unlabelled.shape[1]
+        for number in range(1, 1 + ROUNDS):
+            surety, guess = (solution @ unlabelled).softmax(0).max(0)
+            counts = ((surety - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
+            solution = fit(
+                both,
+                torch.cat([index, guess]),
+                torch.cat([weights, counts * each]),
+                rough if number < ROUNDS else tolerance,
+            )
+    models = tuple(coordinates.model_of(solution) for solution in solutions)
+    return SelfTrainingRounds(coordinates, models, tuple(preconditioners))
