@@ -61,14 +61,9 @@ class LinearModel:
 class PCACoordinates:
     """An affine map from C channels to k ≤ C coordinates, and its way back.
 
-    Attributes
-    ----------
-    mean, scale : (C,) float32 tensors
-        Of the channels; those that never vary have the scale 1.
-    directions : (C, k) float32 tensor
-        Orthonormal, for scaled channels.
-    stretch : (k,) float32 tensor
-        Factors on the directions.
+    Channels are scaled by (C,) `mean` and `scale`, which is 1 for those that never
+    vary; the (C, k) `directions` are orthonormal, and `stretch` are (k,) factors on
+    them.
     """
 
     mean: Tensor
@@ -167,15 +162,8 @@ class PCACoordinates:
 class BackgroundSample:
     """Pixels from all over one or more images, and the coordinates that they give.
 
-    Attributes
-    ----------
-    rows : (M, C) float32 array
-        Their feature vectors, all of them numbers.
-    is_free : (M,) bool array
-        Whether they are not labelled.
-    coordinates : PCACoordinates
-    transformed : (k + 1, M) float32 tensor
-        The rows in these coordinates.
+    `rows` are their (M, C) feature vectors, all of them numbers, and `transformed`
+    these in the coordinates, (k + 1, M); `is_free` says whether they are not labelled.
     """
 
     rows: NDArray[np.float32]

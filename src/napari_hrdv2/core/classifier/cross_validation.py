@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.features.base import Features
 
-__all__ = ["HeldOut", "leave_one_image_out", "summary"]
-
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -28,18 +26,14 @@ class HeldOut:
 
     Attributes
     ----------
-    index : int
-        Which image, from 0.
     miou, accuracy : float
         Mean of `iou`, and the fraction of the scored pixels that are right; NaN if
         there is nothing to score.
     iou : dict of int to float
-        Of each class painted here and elsewhere, over the pixels scored.
+        Of each class painted here and elsewhere, over the scored pixels.
     missing : tuple of int
         Classes that are painted in no other image, so that nothing could teach them;
         their pixels are not scored.
-    pixels : int
-        How many were scored.
     """
 
     index: int

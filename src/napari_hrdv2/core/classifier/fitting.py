@@ -170,15 +170,9 @@ def minimum(
 class SelfTrainingRounds:
     """What each of the fits in a row ended with: the next ones begin there.
 
-    Attributes
-    ----------
-    coordinates : PCACoordinates or None
-        What they were made in.
-    models : tuple of LinearModel
-        Of the labelled pixels alone, then of each round; the last one is the result.
-    preconditioners : tuple of Preconditioner
-        Of the labelled pixels alone, and of the rounds; of use in these coordinates
-        only.
+    `models` are those of the labelled pixels alone, then of each round;
+    `preconditioners` that of the labelled pixels alone and that of the rounds, of use
+    in the `coordinates` that they were made in only.
     """
 
     coordinates: PCACoordinates | None = None

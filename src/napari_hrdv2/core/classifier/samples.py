@@ -35,17 +35,8 @@ PIXELS_AT_ONCE = 1 << 15  # that are numbered: what stays in the processor is fa
 class TrainingSamples:
     """Feature vectors with their classes, and how much each counts.
 
-    Attributes
-    ----------
-    orders : tuple of (n,) int64 arrays
-        Of each image, which pixels they are.
-    rows : (N, C) float32 array
-        The feature vectors, image after image.
-    index : (N,) array of int
-        The class of each, by its position in `classes`.
-    weight : (N,) float32 array
-    classes : (K,) int64 array
-        The label ids, ascending.
+    `orders` tell which pixels of each image they are; `rows` are (N, C), image after
+    image; `index` is the position of the class of each in `classes`, the ascending ids.
     """
 
     features: tuple[Features, ...]

@@ -94,7 +94,9 @@ def attention_flow_map(
     partition: ArrayLike | None = None,
     value_range: tuple[float, float] | None = None,
 ) -> NDArray[np.float32]:
-    """Return how much each region of an image counts for the class token of SPiT.
+    """Return how much each region counts for the class token of SPiT, (H, W) in 0..1.
+
+    On a logarithmic scale; see `attention_flow`.
 
     Parameters
     ----------
@@ -105,14 +107,8 @@ def attention_flow_map(
         Regions to use in place of the backbone's own.
     value_range
         As for :func:`~napari_hrdv2.compute_features`.
-
-    Returns
-    -------
-    (H, W) float32 array
-        From 0 to 1, on a logarithmic scale; see `attention_flow`.
     """
-    found = (p for p in parts_of(backbone) if isinstance(p, RegionBackbone))
-    spit = next(found, None)
+    spit = next((p for p in parts_of(backbone) if isinstance(p, RegionBackbone)), None)
     if spit is None:
         raise ValueError(
             f"backbone: {backbone.name} does not divide images into regions; choose "
@@ -126,33 +122,32 @@ def attention_flow_map(
 
 def region_labels(features: Features) -> NDArray[np.int32]:
     """Return which region of the image as it is each pixel is in, (H, W) from 1 on."""
-    found = _with_regions(features)
+    found = _own_regions(features)
     if found is None:
         raise ValueError(
             "features: they stand for a grid of patches, not for regions; compute them "
             "with a backbone such as spit-small"
         )
-    own = found.label_maps[_plain_copy(found)]
+    superpixels, copy = found
+    own = superpixels.label_maps[copy]
     labels: NDArray[np.int32] = (own - (own.min() - 1)).cpu().numpy()
     return labels
 
 
 def region_count(features: Features) -> int:
     """Return how many regions the image as it is has, 0 for a grid of patches."""
-    found = _with_regions(features)
-    return 0 if found is None else found.counts[_plain_copy(found)]
+    found = _own_regions(features)
+    return 0 if found is None else found[0].counts[found[1]]
 
 
-def _with_regions(features: Features) -> SuperpixelFeatures | None:
-    parts = getattr(features, "parts", (features,))
-    return next((p for p in parts if isinstance(p, SuperpixelFeatures)), None)
-
-
-def _plain_copy(features: SuperpixelFeatures) -> int:
-    """Return which copy is the image as it is, or the first."""
-    copies = features.transforms.copies
-    plain = (n for n, copy in enumerate(copies) if copy.transform == Transform())
-    return next(plain, 0)
+def _own_regions(features: Features) -> tuple[SuperpixelFeatures, int] | None:
+    """Return the part with regions, and which copy is the image as it is, or 0."""
+    for part in getattr(features, "parts", (features,)):
+        if isinstance(part, SuperpixelFeatures):
+            transforms = [copy.transform for copy in part.transforms.copies]
+            plain = Transform()
+            return part, transforms.index(plain) if plain in transforms else 0
+    return None
 
 
 def region_borders(features: Features) -> NDArray[np.bool_]:

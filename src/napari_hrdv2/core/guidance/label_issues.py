@@ -52,12 +52,8 @@ class LabelIssue:
         0..1, of its pixels that they give to another class than its own.
     margin : float
         -1..1, by how much `predicted_id` is more probable than `class_id` on average.
-    row, column : int
-        A pixel of it near its middle.
-    pixels : (N,) int64 array
-        Flat indices of all of it.
-    reason : str
-        Why it is an issue, for people.
+    row, column, pixels
+        A pixel of it near its middle, and the flat indices of all of it.
     """
 
     class_id: int

@@ -144,14 +144,9 @@ def _as_bytes(values: Tensor) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class UncertainRegion:
-    """A region where a scribble would help, a disc.
+    """A disc where a scribble would help, and why, for people.
 
-    Attributes
-    ----------
-    score : float
-        0..1: the mean uncertainty in it, less if scribbles are near.
-    reason : str
-        Why it is proposed, for people.
+    The score, 0..1, is the mean uncertainty in it, less if scribbles are near.
     """
 
     row: int
@@ -231,6 +226,7 @@ def explained_by(
     against 0.46"; the probabilities are means over pixels of the region.
     """
     from scipy.special import softmax
+    from skimage.draw import disk
 
     classifier.check_can_read(features)
     names = [
@@ -239,8 +235,10 @@ def explained_by(
     ]
 
     def explain(row: int, column: int, radius: int) -> str:
-        pixels = _pixels_of(row, column, radius, features.shape[1:])
-        logits = features.sample(*pixels) @ classifier.weight.T + classifier.bias
+        pixels = disk((row, column), radius + 0.5, shape=features.shape[1:])
+        step = -(-len(pixels[0]) // PIXELS_READ)
+        rows = features.sample(pixels[0][::step], pixels[1][::step])
+        logits = rows @ classifier.weight.T + classifier.bias
         mean = softmax(logits, axis=1).mean(axis=0)
         first, second = np.argsort(-mean, kind="stable")[:2]
         return (
@@ -249,22 +247,6 @@ def explained_by(
         )
 
     return explain
-
-
-def _pixels_of(
-    row: int, column: int, radius: int, shape: tuple[int, ...]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return pixels spread evenly over the disc, inside the image."""
-    side = np.linspace(-radius, radius, round(PIXELS_READ**0.5))
-    down, right = (
-        np.rint(offset).astype(np.intp) for offset in np.meshgrid(side, side)
-    )
-    inside = down**2 + right**2 <= radius**2
-    rows, columns = row + down[inside], column + right[inside]
-    within = (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
-    if not within.any():
-        return np.array([row]), np.array([column])
-    return rows[within], columns[within]
 
 
 def _checked_uncertainty(uncertainty: ArrayLike) -> NDArray[Any]:

@@ -31,13 +31,8 @@ MANY_IMAGES = (
 class PhaseFraction:
     """The fraction of the area that one class takes, in 0..1.
 
-    Attributes
-    ----------
-    error : float or None
-        Half width of the 95 % interval. None where it cannot be told: a class that is
-        nowhere or everywhere says nothing about how it is scattered.
-    pixels : int
-        How many the class has.
+    The error is the half width of the 95 % interval. It is None for a class that is
+    nowhere or everywhere: that says nothing about how the class is scattered.
     """
 
     class_id: int
@@ -56,16 +51,9 @@ class PhaseFraction:
 
 @dataclass(frozen=True)
 class Fractions:
-    """The phase fractions of one image, or of some together.
+    """The phase fractions of one image, or of some together, in the order asked for.
 
-    Attributes
-    ----------
-    phases : tuple of PhaseFraction
-        In the order of the classes that were asked for.
-    pixels : int
-        The area that they are fractions of.
-    method : str
-        How the error bars were made, in words.
+    `pixels` is the area that they are fractions of, `method` how the error was made.
     """
 
     phases: tuple[PhaseFraction, ...]

@@ -29,16 +29,11 @@ LENGTHS = (
 
 @dataclass(frozen=True)
 class ParticleTable:
-    """Measurements of objects, one row each.
+    """Measurements of objects, one row each, with the units of columns that have one.
 
-    Attributes
-    ----------
-    columns : dict of str to (N,) array
-        Label, area, equivalent diameter, major axis, minor axis, aspect ratio,
-        orientation, centroid x, centroid y, touches border and, if there was an image,
-        mean intensity.
-    units : dict of str to str
-        Of the columns that have one.
+    The columns are label, area, equivalent diameter, major axis, minor axis, aspect
+    ratio, orientation, centroid x, centroid y, touches border and, if there was an
+    image, mean intensity.
     """
 
     columns: dict[str, NDArray[Any]]

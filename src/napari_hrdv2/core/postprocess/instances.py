@@ -11,8 +11,6 @@ from napari_hrdv2.core.checks import checked_labels, checked_mask
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["METHODS", "Method", "instances", "touches_border"]
-
 Method = Literal["components", "watershed"]
 METHODS: tuple[Method, ...] = get_args(Method)
 SMOOTHING = 1.0  # of distances, in pixels: rough outlines have many tiny maxima
@@ -34,7 +32,6 @@ def instances(
     ----------
     labels : (H, W) integer array
     class_id : int
-        The class whose objects are wanted.
     method : "components" or "watershed"
         Pixels that touch are one object; or such objects are cut at their necks: each
         maximum of the distance to the outline floods its own object.

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     Labels = NDArray[np.integer[Any]]
 
-__all__ = ["SMOOTHINGS", "Refinement", "Smoothing", "clean", "refine"]
-
 Smoothing = Literal["none", "guided", "crf"]
 SMOOTHINGS: tuple[Smoothing, ...] = get_args(Smoothing)
 
