@@ -14,6 +14,7 @@ from napari_hrdv2.core.classifier.background import (
     LinearModel,
     PCACoordinates,
 )
+from napari_hrdv2.core.classifier.samples import labelled_images
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.features.sample_cache import background_pixels
 from synthetic import dots, halves
@@ -131,9 +132,8 @@ def test_coordinates_are_made_anew_only_for_another_background():
 
 def sampled(features, labels, exclusion=None, **options):
     """The background sample with no labelled pixels to fall back to."""
-    masks = exclusion or [None] * len(features)
-    nothing = np.zeros((0, 5), np.float32)
-    return BackgroundSample.of(features, labels, masks, nothing, **options)
+    images = labelled_images(features, labels, exclusion)
+    return BackgroundSample.of(images, np.zeros((0, 5), np.float32), **options)
 
 
 def test_it_is_read_once_a_few_pixels_at_a_time(monkeypatch):

@@ -172,7 +172,7 @@ def test_what_is_excluded_takes_no_part_in_the_fits(monkeypatch):
     seen, fit = [], PixelClassifier.fit
 
     def watched(self, *parts, exclusion, **options):
-        seen.append([int(mask.sum()) for mask in exclusion])
+        seen.append([0 if mask is None else int(mask.sum()) for mask in exclusion])
         return fit(self, *parts, exclusion=exclusion, **options)
 
     monkeypatch.setattr(PixelClassifier, "fit", watched)

@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.checks import checked_mask
 from napari_hrdv2.core.features.sample_cache import (
     BACKGROUND_PIXELS,
     background_pixels,
@@ -27,9 +26,9 @@ from napari_hrdv2.core.features.sample_cache import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
-    from napari_hrdv2.core.features.base import Features
+    from .samples import LabelledImage
 
 LEAST_PIXELS = 100  # of each of many images
 KEPT_VARIANCE = 0.998  # of the standardised channels
@@ -174,9 +173,7 @@ class BackgroundSample:
     @classmethod
     def of(
         cls,
-        features: Sequence[Features],
-        labels: Sequence[NDArray[Any]],
-        exclusion: Sequence[ArrayLike | None],
+        images: Sequence[LabelledImage],
         training: NDArray[np.float32],
         *,
         former: BackgroundSample | None = None,
@@ -184,21 +181,20 @@ class BackgroundSample:
     ) -> Self:
         """Return the background sample of some images; they share its pixels.
 
-        `features`, `labels` and `exclusion` are as `paired` returns them; no pixel is
-        taken from what is excluded. `training` are feature vectors of labelled pixels:
-        they serve, too, where next to nothing else is left. The coordinates of `former`
-        are taken over if the rows are the same.
+        Feature vectors of labelled pixels, `training`, serve too where next to nothing
+        else is left. The coordinates of `former` stay if the rows are the same.
         """
         parts = []
-        for one, array, mask in zip(features, labels, exclusion, strict=True):
-            pixels = background_pixels(array.shape, pixels_per_image(len(features)))
-            rows = one.samples.background(len(pixels), should_stop)
+        count = pixels_per_image(len(images))
+        for image in images:
+            pixels = background_pixels(image.labels.shape, count)
+            rows = image.features.samples.background(len(pixels), should_stop)
             keep = finite_rows(rows)
-            if (excluded := checked_mask(mask, array.shape)) is not None:
-                keep &= ~excluded.ravel()[pixels]
+            if image.exclusion is not None:
+                keep &= ~image.exclusion.ravel()[pixels]
             if not keep.all():
                 pixels, rows = pixels[keep], rows[keep]
-            parts.append((rows, array.ravel()[pixels] == 0))
+            parts.append((rows, image.labels.ravel()[pixels] == 0))
         if sum(len(rows) for rows, _ in parts) < LEAST_PIXELS:
             parts.append((training, np.zeros(len(training), bool)))
         rows, is_free = parts[0]
@@ -209,7 +205,7 @@ class BackgroundSample:
         ):
             return cls(former.rows, is_free, former.coordinates, former.transformed)
         table = torch.from_numpy(rows)
-        coordinates = PCACoordinates.of(table, features[0].channel_weights)
+        coordinates = PCACoordinates.of(table, images[0].features.channel_weights)
         return cls(rows, is_free, coordinates, coordinates(table))
 
     def including(

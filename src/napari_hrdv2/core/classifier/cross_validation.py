@@ -12,7 +12,7 @@ from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.measure.scores import iou_per_class
 
 from .pixel_classifier import PixelClassifier
-from .samples import MOST_PER_CLASS, labelled_pixels, paired, subsampled
+from .samples import MOST_PER_CLASS, labelled_images, labelled_pixels, subsampled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -72,8 +72,8 @@ def leave_one_image_out(
     should_stop : callable, optional
         Asked before every image, and between steps of a fit.
     """
-    many, painted, masks = paired(list(features), labels, exclusion)
-    classes = [np.unique(array.ravel()[labelled_pixels(array)]) for array in painted]
+    images = labelled_images(list(features), labels, exclusion)
+    classes = [np.unique(image.labels.ravel()[image.pixels]) for image in images]
     if (count := sum(len(each) > 0 for each in classes)) < 2:
         raise ValueError(
             "labels: scribbles in two images at least are needed to leave one out, "
@@ -82,26 +82,26 @@ def leave_one_image_out(
     # One model for all: every fit starts from the last, which differs little.
     model = (classifier or PixelClassifier()).untrained()
     results = []
-    for index in range(len(many)):
+    for index, image in enumerate(images):
         if should_stop is not None and should_stop():
             raise Cancelled("stopped before each image was predicted once")
-        rest = [i for i in range(len(many)) if i != index and len(classes[i])]
+        rest = [i for i in range(len(images)) if i != index and len(classes[i])]
         taught = np.unique(np.concatenate([classes[i] for i in rest]))
         missing = tuple(np.setdiff1d(classes[index], taught).tolist())
-        scored = np.isin(painted[index], np.intersect1d(classes[index], taught))
+        scored = np.isin(image.labels, np.intersect1d(classes[index], taught))
         if len(taught) < 2 or not scored.any():
             results.append(HeldOut(index, missing=missing))
         else:
             model.fit(
-                [many[i] for i in rest],
-                [painted[i] for i in rest],
-                exclusion=[masks[i] for i in rest],
+                [images[i].features for i in rest],
+                [images[i].labels for i in rest],
+                exclusion=[images[i].exclusion for i in rest],
                 should_stop=should_stop,
             )
-            truth = np.where(scored, painted[index], 0)
-            results.append(_scored(index, model, many[index], truth, missing))
+            truth = np.where(scored, image.labels, 0)
+            results.append(_scored(index, model, image.features, truth, missing))
         if progress is not None:
-            progress(index + 1, len(many))
+            progress(index + 1, len(images))
     return results
 
 

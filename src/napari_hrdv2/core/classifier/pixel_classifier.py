@@ -15,13 +15,7 @@ from napari_hrdv2.core.features.options import PartOptions, alike
 
 from .background import BackgroundSample, LinearModel
 from .fitting import SelfTrainingRounds, fit_with_self_training
-from .samples import (
-    MOST_PER_CLASS,
-    TrainingSamples,
-    fingerprint,
-    labelled_pixels,
-    paired,
-)
+from .samples import MOST_PER_CLASS, TrainingSamples, fingerprint, labelled_images
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -56,11 +50,10 @@ class PixelClassifier:
         Whether pixels that are not labelled train too, where the classifier is sure of
         them, see `fit_with_self_training`.
     most_per_class : int or None
-        How many pixels of a class train at most, of each image. Of a class with more
-        than 500, one trains of those in a block of 2 × 2 px, which look alike, and
-        counts as much as all of them; of more blocks than this it takes some from all
-        over. They are the same ones for the same labels. None for all that are
-        labelled.
+        How many pixels of a class train at most, of each image; None for all. Of a
+        class with more than 500, one trains of those in a block of 2 × 2 px, which look
+        alike, and counts as much as all of them; of more blocks than this it takes some
+        from all over, the same ones for the same labels.
 
     Attributes
     ----------
@@ -155,26 +148,18 @@ class PixelClassifier:
             If the labels do not fit the features, or fewer than two classes are
             labelled.
         """
-        many, arrays, masks = paired(
+        images = labelled_images(
             features, labels, excluded if exclusion is None else exclusion
         )
-        _check_same_kind(many)
-        pixels = [labelled_pixels(array) for array in arrays]
+        _check_same_kind([image.features for image in images])
         training = TrainingSamples.read(
-            many,
-            arrays,
-            pixels,
+            images,
             self.most_per_class,
             balanced=self.balanced,
             should_stop=should_stop,
         )
         background = BackgroundSample.of(
-            many,
-            arrays,
-            masks,
-            training.rows,
-            former=self._background,
-            should_stop=should_stop,
+            images, training.rows, former=self._background, should_stop=should_stop
         )
         view = background.including(training.rows, training.index)
         rounds = fit_with_self_training(
@@ -191,8 +176,8 @@ class PixelClassifier:
         self._background, self._rounds = background, rounds
         self.classes, model = training.classes, rounds.result
         self.weight, self.bias = model.weight, model.bias
-        self.part_options = many[0].part_options
-        self.labels_hash = fingerprint(arrays, pixels)
+        self.part_options = images[0].features.part_options
+        self.labels_hash = fingerprint(images)
         return self
 
     def untrained(self) -> Self:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from napari_hrdv2.core.checks import checked_mask
 from napari_hrdv2.core.errors import stop_fit_if
 from napari_hrdv2.core.features.base import Features
 
@@ -31,6 +33,20 @@ SUBSAMPLED_ABOVE = 500
 PIXELS_AT_ONCE = 1 << 15  # that are numbered: what stays in the processor is faster
 
 
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """Features of an image, its labels, 0 where there are none, and what to exclude."""
+
+    features: Features
+    labels: NDArray[Any]
+    exclusion: NDArray[np.bool_] | None
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """The flat indices of the labelled pixels, ascending."""
+        return labelled_pixels(self.labels)
+
+
 @dataclass(frozen=True)
 class TrainingSamples:
     """Feature vectors with their classes, and how much each counts.
@@ -49,33 +65,38 @@ class TrainingSamples:
     @classmethod
     def read(
         cls,
-        features: Sequence[Features],
-        labels: Sequence[NDArray[Any]],
-        pixels: Sequence[Pixels],
+        images: Sequence[LabelledImage],
         most_per_class: int | None,
         *,
         balanced: bool,
         should_stop: Callable[[], bool] | None = None,
     ) -> Self:
-        """Read what trains of some images; `pixels` are their `labelled_pixels`."""
+        """Read what trains of some images; the options are as for `PixelClassifier`."""
         orders, rows, ids, weights = [], [], [], []
-        for one, array, at in zip(features, labels, pixels, strict=True):
+        for image in images:
             stop_fit_if(should_stop)
-            chosen, counts = subsampled(array, at, most_per_class)
-            own, order = one.samples.rows(chosen)
+            chosen, counts = subsampled(image.labels, image.pixels, most_per_class)
+            own, order = image.features.samples.rows(chosen)
             orders.append(order)
             rows.append(own)
-            ids.append(array.ravel()[order].astype(np.int64))
+            ids.append(image.labels.ravel()[order].astype(np.int64))
             weights.append(counts[np.searchsorted(chosen, order)])
         classes, index = np.unique(np.concatenate(ids), return_inverse=True)
-        check_classes(classes)
+        if len(classes) == 0:
+            raise ValueError(
+                "labels: no pixel is labelled; paint a scribble in each of two classes"
+            )
+        if len(classes) == 1:
+            raise ValueError(
+                f"labels: only class {classes[0]} is labelled; paint a second class too"
+            )
         weight = np.concatenate(weights)
         if balanced:
             totals = np.bincount(index, weight)
             weight *= (totals.sum() / (len(classes) * totals))[index]
         table = rows[0] if len(rows) == 1 else np.concatenate(rows)
         return cls(
-            tuple(features),
+            tuple(image.features for image in images),
             tuple(orders),
             table,
             index,
@@ -190,12 +211,12 @@ def _distinct(ids: NDArray[Any]) -> list[int]:
     return [int(each) for each in found]
 
 
-def paired(
+def labelled_images(
     features: Features | Sequence[Features],
     labels: ArrayLike | Sequence[ArrayLike],
     exclusion: ArrayLike | Sequence[ArrayLike | None] | None,
-) -> tuple[list[Features], list[NDArray[Any]], list[ArrayLike | None]]:
-    """Return features, checked labels and masks as lists of one length."""
+) -> list[LabelledImage]:
+    """Return features with their labels and masks, all of them checked."""
     is_one = isinstance(features, Features)
     many = [features] if isinstance(features, Features) else list(features or ())
     for each in many:
@@ -217,8 +238,11 @@ def paired(
             f"exclusion: {len(masks)} masks for {len(many)} images; one for each is "
             "needed, or None"
         )
-    checked = [check_labels(a, f.shape[1:]) for f, a in zip(many, arrays, strict=True)]
-    return many, checked, masks
+    return [
+        LabelledImage(each, check_labels(array, shape), checked_mask(mask, shape))
+        for each, array, mask in zip(many, arrays, masks, strict=True)
+        for shape in (each.shape[1:],)
+    ]
 
 
 def check_labels(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -243,23 +267,11 @@ def check_labels(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
     return array
 
 
-def check_classes(classes: NDArray[Any]) -> None:
-    """Raise ValueError unless there are two classes or more."""
-    if len(classes) == 0:
-        raise ValueError(
-            "labels: no pixel is labelled; paint a scribble in each of two classes"
-        )
-    if len(classes) == 1:
-        raise ValueError(
-            f"labels: only class {classes[0]} is labelled; paint a second class too"
-        )
-
-
-def fingerprint(labels: Iterable[NDArray[Any]], pixels: Iterable[Pixels]) -> str:
+def fingerprint(images: Iterable[LabelledImage]) -> str:
     """Return the SHA-256 of label images, which does not depend on integer types."""
     total = hashlib.sha256()
-    for array, at in zip(labels, pixels, strict=True):
-        total.update(repr(array.shape).encode())
-        total.update(at.astype("<i8").tobytes())
-        total.update(array.ravel()[at].astype("<i8").tobytes())
+    for image in images:
+        total.update(repr(image.labels.shape).encode())
+        total.update(image.pixels.astype("<i8").tobytes())
+        total.update(image.labels.ravel()[image.pixels].astype("<i8").tobytes())
     return total.hexdigest()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.transforms import TransformSet
 
 
 def shows_attention(name: str) -> bool:
@@ -40,14 +38,9 @@ def divides_into_regions(name: str) -> bool:
 def attention_maps(
     image: ArrayLike,
     backbone: Backbone | JoinedBackbone,
-    transforms: str | TransformSet = "auto",
-    stride: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
-    *,
+    *arguments: Any,
     block: int = -1,
-    interpolation: str | None = None,
-    value_range: tuple[float, float] | None = None,
+    **options: Any,
 ) -> NDArray[np.float32]:
     """Return how much the class token attends to each pixel, (heads, H, W).
 
@@ -58,10 +51,10 @@ def attention_maps(
     image : (H, W) or (H, W, 3|4) array
     backbone : Backbone
         A Vision Transformer, or a joined backbone with one.
-    transforms, stride, progress, should_stop, interpolation, value_range
-        As for :func:`~napari_hrdv2.compute_features`.
     block : int
         0 for the first; -1 counts from the last.
+    *arguments, **options
+        The other ones of :func:`~napari_hrdv2.compute_features`.
     """
     vit = next((p for p in parts_of(backbone) if isinstance(p, ViTBackbone)), None)
     if vit is None:
@@ -75,16 +68,8 @@ def attention_maps(
             f"block: {block} is none of {vit.name}; its blocks are 0 to {depth - 1}, "
             "or -1 for the last"
         )
-    return compute_features(
-        image,
-        vit.with_facets((Facet("attention", block),)),
-        transforms,
-        stride,
-        progress,
-        should_stop,
-        interpolation=interpolation,
-        value_range=value_range,
-    ).materialize()
+    inner = vit.with_facets((Facet("attention", block),))
+    return compute_features(image, inner, *arguments, **options).materialize()
 
 
 def attention_flow_map(

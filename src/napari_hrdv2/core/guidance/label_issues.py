@@ -20,7 +20,11 @@ from napari_hrdv2.core.classifier.fitting import (
     fit_with_self_training,
 )
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.core.classifier.samples import check_labels, labelled_pixels
+from napari_hrdv2.core.classifier.samples import (
+    LabelledImage,
+    labelled_images,
+    labelled_pixels,
+)
 from napari_hrdv2.core.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -99,37 +103,35 @@ def find_label_issues(
     should_stop : callable, optional
         Asked before every scribble.
     """
-    array = check_labels(labels, features.shape[1:])
+    (image,) = labelled_images(features, labels, exclusion)
     model = classifier or PixelClassifier()
     judged = [
         one
-        for one in _judged(features, array, model, exclusion, most, should_stop)
+        for one in _judged(image, model, most, should_stop)
         if one.fraction >= least_fraction and one.margin >= least_margin
     ]
     return sorted(judged, key=lambda issue: -issue.margin)
 
 
 def _judged(
-    features: Features,
-    array: NDArray[np.integer],
+    image: LabelledImage,
     model: PixelClassifier,
-    exclusion: ArrayLike | None,
     most: int,
     should_stop: Callable[[], bool] | None,
 ) -> Iterator[LabelIssue]:
     """Yield what the other scribbles say of each, those that fit worst first."""
-    scribbles = scribbles_of(array)
+    scribbles = scribbles_of(image.labels)
     owners = np.array([class_id for class_id, _ in scribbles])
     classes, own = np.unique(owners, return_inverse=True)
     if len(classes) < 2:
         return
     kept = [some[:: -(-len(some) // PIXELS_PER_SCRIBBLE)] for _, some in scribbles]
-    rows, order = features.samples.rows(np.unique(np.concatenate(kept)))
+    rows, order = image.features.samples.rows(np.unique(np.concatenate(kept)))
     sorter = np.argsort(order)
     # Of each scribble, which rows are its pixels.
     parts = [sorter[np.searchsorted(order, some, sorter=sorter)] for some in kept]
-    index = np.searchsorted(classes, array.ravel()[order])
-    background = BackgroundSample.of([features], [array], [exclusion], rows)
+    index = np.searchsorted(classes, image.labels.ravel()[order])
+    background = BackgroundSample.of([image], rows)
     coordinates = background.including(rows, index).coordinates
     design = coordinates(torch.from_numpy(rows))
 
@@ -171,7 +173,7 @@ def _judged(
         ids = int(classes[mine]), int(classes[predicted])
         names = [model.class_names.get(each, f"Class {each}") for each in ids]
         pixels = scribbles[number][1]
-        at = np.divmod(pixels, array.shape[1])
+        at = np.divmod(pixels, image.labels.shape[1])
         middle = np.hypot(*(each - each.mean() for each in at)).argmin()
         yield LabelIssue(
             *ids,

@@ -109,9 +109,14 @@ def phase_fractions_with_error(
     total = int(area.sum())
     if not total:
         raise ValueError("labels: no pixel is left to measure; all are 0 or excluded")
+    ids = [int(one) for one in classes]
+    if not ids or min(ids) < 1 or len(set(ids)) < len(ids):
+        raise ValueError(
+            f"classes: {ids} are not different label ids from 1, one or more"
+        )
     sampling = _Sampling(area)
     phases = []
-    for one in _checked_classes(classes):
+    for one in ids:
         phase = area & (labels == one)
         count = int(phase.sum())
         fraction = count / total
@@ -229,12 +234,3 @@ def _autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:
     power = np.abs(rfft2(values, shape)) ** 2
     result: NDArray[np.float64] = irfft2(power, shape)
     return result
-
-
-def _checked_classes(classes: Sequence[int]) -> list[int]:
-    ids = [int(one) for one in classes]
-    if not ids or min(ids) < 1 or len(set(ids)) < len(ids):
-        raise ValueError(
-            f"classes: {ids} are not different label ids from 1, one or more"
-        )
-    return ids

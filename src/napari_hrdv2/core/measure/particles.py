@@ -122,7 +122,12 @@ def particle_table(
     instances = checked_labels(instances, "instances")
     checked_mask(exclusion, instances.shape)
     (height, width), unit = _checked_pixel_size(pixel_size)
-    grey = None if image is None else _checked_image(image, instances.shape)
+    grey = None if image is None else np.asarray(image, np.float64)
+    if grey is not None and grey.shape != instances.shape:
+        raise ValueError(
+            f"image: shape {grey.shape} does not fit objects of shape "
+            f"{instances.shape}; grey levels (H, W) are needed"
+        )
     names = ["label", "area", "equivalent_diameter_area", "centroid", "inertia_tensor"]
     measured = regionprops_table(
         instances,
@@ -182,13 +187,3 @@ def _checked_pixel_size(
             "(0.5, 'µm')"
         )
     return (float(height), float(width)), unit
-
-
-def _checked_image(image: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    array = np.asarray(image, np.float64)
-    if array.shape != shape:
-        raise ValueError(
-            f"image: shape {array.shape} does not fit objects of shape {shape}; grey "
-            "levels (H, W) are needed"
-        )
-    return array

@@ -128,7 +128,9 @@ def guided_filter(
             tick()
         plane_mean = mean(plane)
         with_guide = np.stack([mean(channel * plane) for channel in guide])
-        slope = _apply(inverse, with_guide - guide_mean * plane_mean)
+        slope = np.einsum(
+            "ijhw,jhw->ihw", inverse, with_guide - guide_mean * plane_mean
+        )
         offset = plane_mean - (slope * guide_mean).sum(0)
         result[:] = mean(offset)
         for part, channel in zip(slope, guide, strict=True):
@@ -178,12 +180,6 @@ def _inverse(matrix: Planes, penalty: float) -> Planes:
     adjugate: Planes = np.stack([np.cross(a, b, axis=0) for a, b in pairs])
     determinant: Planes = (first * adjugate[0]).sum(0)
     return adjugate / determinant
-
-
-def _apply(matrix: Planes, vector: Planes) -> Planes:
-    """Return matrix · vector at each pixel, (C, H, W)."""
-    product: Planes = np.stack([(row * vector).sum(0) for row in matrix])
-    return product
 
 
 def mean_field(
@@ -244,7 +240,9 @@ def _pairs(
         while distance <= radius:
             rows, columns = down * distance, right * distance
             if rows < height and abs(columns) < width:
-                here, there = _shifted(rows, columns, height, width)
+                first, last = max(0, -columns), width - max(0, columns)
+                here = slice(0, height - rows), slice(first, last)
+                there = slice(rows, height), slice(first + columns, last + columns)
                 weight = (guide[:, *here] - guide[:, *there]).square_().sum(0)
                 squared = rows**2 + columns**2
                 weight.mul_(-0.5 / COLOUR**2).sub_(0.5 * squared / (radius / 2) ** 2)
@@ -253,11 +251,3 @@ def _pairs(
                     weight *= included[here] & included[there]
                 yield here, there, weight
             distance *= 2
-
-
-def _shifted(rows: int, columns: int, height: int, width: int) -> tuple[Slices, Slices]:
-    """Return where pixels with a partner at that offset lie, and where the partners."""
-    left, right = max(0, -columns), width - max(0, columns)
-    here = slice(0, height - rows), slice(left, right)
-    there = slice(rows, height), slice(left + columns, right + columns)
-    return here, there
