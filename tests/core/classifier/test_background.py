@@ -66,7 +66,7 @@ def test_a_model_says_the_same_in_both_coordinates():
     assert isinstance(model, LinearModel)
 
 
-def test_directions_of_next_to_no_variance_are_left_out():
+def test_directions_of_next_to_no_variance_are_dropped():
     rows = table(channels=3)
     doubled = torch.cat([rows, rows + 1e-3 * table(channels=3, seed=1)], 1)
     assert len(PCACoordinates.of(doubled).stretch) <= 3
@@ -105,7 +105,7 @@ def test_an_image_that_never_varies_has_coordinates(value):
     assert torch.isfinite(coordinates.stretch).all()
 
 
-def test_a_channel_that_never_varies_is_left_out():
+def test_a_channel_that_never_varies_is_dropped():
     rows = table()
     rows[:, 2] = 1e4
     rows[:, 4] = 1e-9 * rows[:, 0]  # rounding, which must not be blown up
@@ -165,7 +165,7 @@ def test_rows_are_those_of_its_pixels_also_when_more_are_asked_for():
     assert np.array_equal(many, features.sample(*np.divmod(pixels, 60)))
 
 
-def test_pixels_without_numbers_are_left_out():
+def test_pixels_without_numbers_are_dropped():
     bad = [(r, c) for r in range(10, 20) for c in range(60)]
     features = halves(bad=bad)
     background = sampled([features], [dots()])
@@ -175,7 +175,7 @@ def test_pixels_without_numbers_are_left_out():
     assert np.isfinite(classifier.weight).all()
 
 
-def test_what_is_no_material_is_left_out():
+def test_what_is_no_material_is_dropped():
     features, labels = halves(), dots()
     features.tokens[0, 35:, :, 1] = 1e3  # a scale bar
     exclusion = np.zeros((40, 60), bool)
@@ -188,7 +188,7 @@ def test_what_is_no_material_is_left_out():
 
 
 @pytest.mark.parametrize("left", [0, 3])
-def test_where_next_to_nothing_is_left_strokes_serve(left):
+def test_where_next_to_nothing_is_left_scribbles_serve(left):
     features, labels = halves(), dots()
     exclusion = np.ones((40, 60), bool)
     exclusion.ravel()[background_pixels((40, 60))[:left]] = False

@@ -86,7 +86,7 @@ def test_a_class_of_one_image_only_is_not_scored_and_named():
     assert "Class 7000 is painted in c.tif only" in said
 
 
-def test_images_without_strokes_or_teachers_have_no_score():
+def test_images_without_scribbles_or_teachers_have_no_score():
     features = [striped_features(seed) for seed in range(3)]
     labels = [strokes(3, 70), strokes(3), np.zeros(SHAPE, int)]
     results = leave_one_image_out(features, labels)

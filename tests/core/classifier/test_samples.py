@@ -101,7 +101,7 @@ def test_no_place_in_a_block_is_preferred():
     assert np.bincount(2 * (rows % 2) + columns % 2).min() > 220  # of 1024
 
 
-def test_a_stroke_replaces_few_of_the_pixels_that_train():
+def test_a_scribble_replaces_few_of_the_pixels_that_train():
     for most, replaced in ((5000, 5), (100, 12)):
         before = training_pixels(painted(1000), most)
         after = training_pixels(painted(1020), most)

@@ -67,7 +67,7 @@ def test_probabilities_equal_those_of_scikit_learn():
     np.testing.assert_allclose(log_probability(model, samples), expected, atol=0.05)
 
 
-def test_trust_is_a_factor_on_the_standardised_channels():
+def test_channel_weights_are_factors_on_the_standardised_channels():
     samples, labels = blobs()
     channel_weights = np.geomspace(0.2, 4, samples.shape[1]).astype(np.float32)
     model = fit(
@@ -139,7 +139,7 @@ def test_a_preconditioner_of_another_coordinates_is_not_used():
 
 
 @pytest.mark.parametrize("constant", [0.0, 1.0, -4e4])
-def test_a_channel_that_does_not_vary_is_left_out(constant):
+def test_a_channel_that_does_not_vary_is_dropped(constant):
     samples, labels = blobs()
     samples[:, 4] = constant
     model = fit(samples, labels).result
@@ -229,13 +229,13 @@ def bowl(size=40, steepest=1e3, seed=0):
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.standard_normal((size, size)))[0]
     matrix = turn @ np.diag(np.geomspace(1, steepest, size)) @ turn.T
-    place = rng.standard_normal(size)
+    lowest = rng.standard_normal(size)
 
     def function(point):
-        gradient = matrix @ (point - place)
-        return float(0.5 * (point - place) @ gradient), gradient
+        gradient = matrix @ (point - lowest)
+        return float(0.5 * (point - lowest) @ gradient), gradient
 
-    return function, place
+    return function, lowest
 
 
 def softplus(size=30, count=200, seed=1):
@@ -270,9 +270,9 @@ class Counted:
 
 @pytest.mark.parametrize("steepest", [1, 10, 300])
 def test_the_minimum_of_a_bowl_is_found(steepest):
-    function, place = bowl(steepest=steepest)
+    function, lowest = bowl(steepest=steepest)
     found = minimum(function, np.zeros(40), tolerance=1e-7)
-    np.testing.assert_allclose(found, place, atol=1e-6)
+    np.testing.assert_allclose(found, lowest, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -288,8 +288,8 @@ def test_it_finds_what_scipy_finds_in_about_as_many_evaluations(function, size):
 
 
 def test_the_start_is_kept_where_it_is_good_enough():
-    function, place = bowl()
-    counted, start = Counted(function), place + 1e-9
+    function, lowest = bowl()
+    counted, start = Counted(function), lowest + 1e-9
     assert minimum(counted, start, tolerance=1e-4) is start
     assert counted.calls == 1
 
@@ -309,15 +309,15 @@ def test_values_never_rise_from_step_to_step(monkeypatch, function, start):
 
 
 def test_it_goes_on_where_rounding_hides_what_a_step_gains():
-    function, place = bowl()
+    function, lowest = bowl()
 
     def rounded(point):  # the value is near 5 wherever it matters
         value, gradient = function(point)
         return float(np.float32(value + 5)), gradient.astype(np.float32).astype(float)
 
     counted = Counted(rounded)
-    found = minimum(counted, place + 0.01, tolerance=1e-5)
-    np.testing.assert_allclose(found, place, atol=1e-4)
+    found = minimum(counted, lowest + 0.01, tolerance=1e-5)
+    np.testing.assert_allclose(found, lowest, atol=1e-4)
     assert counted.calls < 300
 
 

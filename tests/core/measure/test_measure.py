@@ -218,7 +218,7 @@ def test_a_single_pixel_is_a_round_object() -> None:
     assert np.isnan(found["orientation"])
 
 
-def test_objects_at_the_border_can_be_left_out() -> None:
+def test_objects_at_the_border_can_be_dropped() -> None:
     labels = np.zeros((9, 9), int)
     labels[0, 0], labels[3:5, 3:5], labels[7, 4] = 1, 2, 3
     exclusion = np.zeros((9, 9), bool)

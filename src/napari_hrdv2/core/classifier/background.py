@@ -4,7 +4,7 @@ Channels of deep features are of very different size, and strongly correlated. W
 counts as large is told by the images, not by the few pixels that were painted: the
 background sample gives the scale of each channel and the principal directions.
 Directions of little variance are raised a little (they hold fine distinctions), those
-of next to none are left out, which makes fits several times faster. A penalty on
+of next to none are dropped, which makes fits several times faster. A penalty on
 coefficients in these coordinates is the classifier's prior.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LEAST_PIXELS = 100  # of each of many images
 KEPT_VARIANCE = 0.998  # of the standardised channels
 WHITENING = 0.15  # 0 leaves the variances of directions as they are, 1 makes them equal
-MISSED = 0.3  # of how far a class lies from the others: more must not be left out
+MISSED = 0.3  # of how far a class lies from the others: more must not be dropped
 NEGLIGIBLE = 1e-6  # deviation of a channel, against its mean or against 1
 
 

@@ -67,10 +67,6 @@ def leave_one_image_out(
         Its options are used. It is left as it is.
     exclusion : sequence of (H, W) bool arrays or None, optional
         Where an image shows no material.
-    progress : callable, optional
-        Told how many images are done, of how many.
-    should_stop : callable, optional
-        Asked before every image, and between steps of a fit.
     """
     images = labelled_images(list(features), labels, exclusion)
     classes = [np.unique(image.labels.ravel()[image.pixels]) for image in images]

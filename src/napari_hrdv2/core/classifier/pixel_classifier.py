@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -153,10 +153,7 @@ class PixelClassifier:
         )
         _check_same_kind([image.features for image in images])
         training = TrainingSamples.read(
-            images,
-            self.most_per_class,
-            balanced=self.balanced,
-            should_stop=should_stop,
+            images, self.most_per_class, balanced=self.balanced, should_stop=should_stop
         )
         background = BackgroundSample.of(
             images, training.rows, former=self._background, should_stop=should_stop
@@ -328,17 +325,16 @@ def _check_same_kind(many: Sequence[Features]) -> None:
 def check_part_options(
     trained: Sequence[PartOptions], given: Sequence[PartOptions]
 ) -> None:
-    """Raise ValueError unless a classifier's features are those that are given.
+    """Raise ValueError for features of other backbones, warn of other differences.
 
-    Another transform set, stride or way of upsampling makes features that are alike
-    but not the same; that is worth a warning only.
+    Another transform set, stride or upsampling makes features that are nearly alike.
     """
     if not trained or not given:
         return
     theirs = [(part.backbone, part.weights_hash) for part in trained]
     ours = [(part.backbone, part.weights_hash) for part in given]
     if theirs != ours:
-        named = [_named(trained), _named(given)]
+        named = ["+".join(p.backbone for p in parts) for parts in (trained, given)]
         if named[0] == named[1]:
             named = [
                 f"{name} (weights {', '.join(h or '-' for _, h in pairs)})"
@@ -376,7 +372,3 @@ def other_channels(trained: Sequence[PartOptions], given: Sequence[PartOptions])
                 "RGB images differ; use an image of the same kind or train it again"
             )
     return ""
-
-
-def _named(parts: Iterable[PartOptions]) -> str:
-    return "+".join(part.backbone for part in parts)

@@ -21,15 +21,9 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.int64]
 
-MOST_PER_CLASS = 5_000
-"""Pixels of a class in one image that train at most, by default.
-
-A fill has a hundred thousand, alike for the most part, of 2 kB each.
-"""
-
-SUBSAMPLED_ABOVE = 500
-"""Pixels of a class in one image; up to so many all train."""
-
+# Pixels of a class in one image: a fill has a hundred thousand of 2 kB, mostly alike.
+MOST_PER_CLASS = 5_000  # that train, by default
+SUBSAMPLED_ABOVE = 500  # up to so many all train
 PIXELS_AT_ONCE = 1 << 15  # that are numbered: what stays in the processor is faster
 
 
@@ -94,15 +88,10 @@ class TrainingSamples:
         if balanced:
             totals = np.bincount(index, weight)
             weight *= (totals.sum() / (len(classes) * totals))[index]
+        features = tuple(image.features for image in images)
         table = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        return cls(
-            tuple(image.features for image in images),
-            tuple(orders),
-            table,
-            index,
-            weight.astype(np.float32),
-            classes,
-        )
+        single = weight.astype(np.float32)
+        return cls(features, tuple(orders), table, index, single, classes)
 
     def transformed(self, transform: Callable[[Tensor], Tensor]) -> Tensor:
         """Return what a transform makes of the rows; see `SampleCache.transformed`."""
@@ -166,12 +155,8 @@ def _blocks(
     pixels: NDArray[np.int64], width: int, most: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return the position of one pixel for each block, and how many the block has."""
-    numbers = np.concatenate(
-        [
-            _numbers(pixels[start : start + PIXELS_AT_ONCE], width)
-            for start in range(0, len(pixels), PIXELS_AT_ONCE)
-        ]
-    )
+    parts = np.split(pixels, range(PIXELS_AT_ONCE, len(pixels), PIXELS_AT_ONCE))
+    numbers = np.concatenate([_numbers(part, width) for part in parts])
     order: NDArray[np.intp]
     if len(pixels) > 4 * most:  # so many have the first blocks at most
         some = np.argpartition(numbers, 4 * most)[: 4 * most]

@@ -100,8 +100,6 @@ def find_label_issues(
         How many scribbles to judge at most, those that fit worst first.
     least_fraction, least_margin : float
         Of a `LabelIssue`; less is none.
-    should_stop : callable, optional
-        Asked before every scribble.
     """
     (image,) = labelled_images(features, labels, exclusion)
     model = classifier or PixelClassifier()

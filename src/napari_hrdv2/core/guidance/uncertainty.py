@@ -208,10 +208,8 @@ def uncertain_regions(
         score = score * _novelty(_cell_means(painted, cell) > 0, radius / cell)
     regions = []
     for row, column, value in _peaks(score, 2 * radius / cell, count):
-        y, x = (
-            min(index * cell + cell // 2, length - 1)
-            for index, length in zip((row, column), values.shape, strict=True)
-        )
+        y = min(row * cell + cell // 2, values.shape[0] - 1)
+        x = min(column * cell + cell // 2, values.shape[1] - 1)
         reason = f"{value:.0%} uncertain" if explain is None else explain(y, x, radius)
         regions.append(UncertainRegion(y, x, radius, value, reason))
     return regions

@@ -94,8 +94,6 @@ def refine(
     exclusion : (H, W) bool array, optional
         Pixels of no class, for instance of a databar: 0 in the result, and nothing
         around them depends on them.
-    should_stop : callable, optional
-        Asked from time to time.
     """
     refinement.check()
     planes, ids = _checked_planes(probabilities, classes)
@@ -145,8 +143,6 @@ def clean(
         In pixels; 0 changes nothing.
     exclusion : (H, W) bool array, optional
         Pixels to treat like 0; they are 0 in the result.
-    should_stop : callable, optional
-        Asked from time to time.
     """
     _check_size("min_object", min_object)
     _check_size("fill_holes", fill_holes)
