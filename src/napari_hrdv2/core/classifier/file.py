@@ -24,8 +24,7 @@ FORMAT = "napari-hrdv2 classifier"
 VERSION = 2  # 1 was that of napari-hrdv2 0.1.0
 
 
-def _software() -> dict[str, str]:
-    return {name: version(name) for name in ("numpy", "torch")}
+SOFTWARE = ("numpy", "torch")
 
 
 class Header(BaseModel):
@@ -44,7 +43,9 @@ class Header(BaseModel):
     class_colors: dict[int, str]
     pixel_size: tuple[float, str] | None
     labels_hash: str
-    software: dict[str, str] = Field(default_factory=_software)
+    software: dict[str, str] = Field(
+        default_factory=lambda: {name: version(name) for name in SOFTWARE}
+    )
 
     @field_validator("part_options", mode="before")
     @classmethod

@@ -140,7 +140,8 @@ def subsampled(
     if most_per_class is None or not len(pixels):
         return pixels, counts
     is_chosen = np.ones(len(pixels), bool)
-    for label in _distinct(ids):
+    small = ids.dtype == np.uint8  # counting is faster than sorting
+    for label in np.flatnonzero(np.bincount(ids)) if small else np.unique(ids):
         positions = np.flatnonzero(ids == label)
         if len(positions) <= min(SUBSAMPLED_ABOVE, most_per_class):
             continue
@@ -187,13 +188,6 @@ def _numbers(pixels: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
         mixed *= np.uint64(factor)
     mixed ^= mixed >> np.uint64(31)
     return mixed ^ positions.astype(np.uint64)
-
-
-def _distinct(ids: NDArray[Any]) -> list[int]:
-    """Return the label ids that occur, ascending."""
-    small = ids.dtype == np.uint8  # counting is faster than sorting
-    found = np.flatnonzero(np.bincount(ids)) if small else np.unique(ids)
-    return [int(each) for each in found]
 
 
 def labelled_images(

@@ -191,6 +191,8 @@ def uncertain_regions(
     >>> [(one.row, one.column) for one in uncertain_regions(values, count=1)]
     [(29, 79)]
     """
+    from scipy.ndimage import distance_transform_edt
+
     values = _checked_uncertainty(uncertainty)
     for name, number in (("count", count), ("radius", radius)):
         if number is not None and number < 1:
@@ -205,7 +207,9 @@ def uncertain_regions(
     score = _disc_means(_cell_means(values, cell) / full, radius / cell)
     if scribbles is not None:
         painted = _checked_mask("scribbles", scribbles, values.shape)
-        score = score * _novelty(_cell_means(painted, cell) > 0, radius / cell)
+        if painted.any():  # a factor grows from 0 on a scribble to 1 some radii away
+            away = distance_transform_edt(_cell_means(painted, cell) == 0)
+            score = score * np.minimum(1, away / (NEAR * radius / cell))
     regions = []
     for row, column, value in _peaks(score, 2 * radius / cell, count):
         y = min(row * cell + cell // 2, values.shape[0] - 1)
@@ -294,16 +298,6 @@ def _disc_means(cells: Grid, radius: float) -> Grid:
     reach = np.arange(-int(radius), int(radius) + 1)
     disc = (reach[:, None] ** 2 + reach**2 <= radius**2).astype(np.float64)
     return np.asarray(convolve(cells, disc / disc.sum(), mode="constant"), np.float64)
-
-
-def _novelty(painted: NDArray[np.bool_], radius: float) -> Grid:
-    """Return a factor that grows from 0 on a scribble to 1 some radii away."""
-    from scipy.ndimage import distance_transform_edt
-
-    if not painted.any():
-        return np.ones(painted.shape)
-    away = np.asarray(distance_transform_edt(~painted), np.float64)
-    return np.minimum(1, away / (NEAR * radius))
 
 
 def _peaks(score: Grid, apart: float, count: int) -> list[tuple[int, int, float]]:

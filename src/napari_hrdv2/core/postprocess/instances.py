@@ -92,10 +92,6 @@ def _cut(
     forgotten = ~np.isin(whole, whole[tops]) & mask
     markers[forgotten] = whole[forgotten] + markers.max()
     parts = watershed(-distance, markers, mask=mask, connectivity=connectivity)
-    return _in_order(parts)
-
-
-def _in_order(parts: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
     numbers, first = np.unique(parts, return_index=True)
     numbers, first = numbers[numbers > 0], first[numbers > 0]
     new = np.zeros(int(numbers.max()) + 1, np.int32)

@@ -226,8 +226,10 @@ def without_small_objects(labels: Labels, smallest: int) -> Labels:
         if not ready.any():
             given_back: Labels = ids[class_of][objects]
             return given_back
-        given, new = _commonest(inside[ready], class_of[outside[ready]], len(ids))
-        class_of[given] = new
+        given, position = np.unique(inside[ready], return_inverse=True)
+        votes = np.zeros((len(given), len(ids)), np.intp)
+        np.add.at(votes, (position, class_of[outside[ready]]), 1)
+        class_of[given] = votes.argmax(1)
         small[given] = False
 
 
@@ -265,13 +267,3 @@ def _neighbours(
     inside, outside = (np.concatenate(part) for part in zip(*found, strict=True))
     wanted = small[inside]
     return inside[wanted], outside[wanted]
-
-
-def _commonest(
-    objects: NDArray[np.integer[Any]], classes: NDArray[np.intp], count: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return each object once, with the class that stands beside it most often."""
-    given, position = np.unique(objects, return_inverse=True)
-    votes = np.zeros((len(given), count), np.intp)
-    np.add.at(votes, (position, classes), 1)
-    return given, votes.argmax(1)

@@ -121,7 +121,7 @@ def guided_filter(
     """
     mean = _window_mean(radius, included)
     guide_mean = np.stack([mean(channel) for channel in guide])
-    inverse = _inverse(_covariances(guide, guide_mean, mean), contrast**2)
+    inverse = _inverse_covariances(guide, guide_mean, mean, contrast**2)
     output = np.empty_like(planes)
     for plane, result in zip(planes, output, strict=True):
         if tick is not None:
@@ -156,22 +156,15 @@ def _window_mean(
     return lambda plane: box(plane * weight) / covered
 
 
-def _covariances(
-    guide: Planes, guide_mean: Planes, mean: Callable[[Planes], Planes]
+def _inverse_covariances(
+    guide: Planes, guide_mean: Planes, mean: Callable[[Planes], Planes], penalty: float
 ) -> Planes:
-    """Return the covariance matrix of the guide in each window, (C, C, H, W)."""
-    count = len(guide)
-    matrix = np.empty((count, *guide.shape), np.float32)
-    for i in range(count):
-        for j in range(i, count):
+    """Return (covariance of the guide in each window + penalty)⁻¹, (C, C, H, W)."""
+    matrix = np.empty((len(guide), *guide.shape), np.float32)
+    for i in range(len(guide)):
+        for j in range(i, len(guide)):
             matrix[i, j] = mean(guide[i] * guide[j]) - guide_mean[i] * guide_mean[j]
             matrix[j, i] = matrix[i, j]
-    return matrix
-
-
-def _inverse(matrix: Planes, penalty: float) -> Planes:
-    """Return the inverse of matrix + penalty · 1 at each pixel, (C, C, H, W)."""
-    for i in range(len(matrix)):
         matrix[i, i] += penalty
     if len(matrix) == 1:
         return np.reciprocal(matrix)
