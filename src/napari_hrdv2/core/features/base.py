@@ -293,7 +293,7 @@ class JoinedFeatures(Features):
         return np.concatenate([part.materialize() for part in self.parts])
 
 
-class KnownPixels(Features):
+class StoredPixels(Features):
     """The feature vectors of some pixels, where the rest was given up.
 
     Parameters

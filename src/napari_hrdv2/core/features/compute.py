@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import RegionBackbone
+from napari_hrdv2.core.checks import PreparedImage, check_choice, prepare_image
 from napari_hrdv2.core.errors import Cancelled, is_out_of_memory
 
 from .context import ContextFeatures
 from .debias import NOISE_IMAGES, POSITION_BIASES, PositionBias
-from .high_resolution import Features, HighResFeatures, JoinedFeatures, check_choice
-from .image import PreparedImage, prepare_image
+from .high_resolution import Features, HighResFeatures, JoinedFeatures
 from .memory import (
     Plan,
     batch_after_running_out,
@@ -89,7 +89,7 @@ def compute_features(
     compat : {"corrected", "reference"}
         ``"reference"`` reproduces HR-Dv2's published code, see `HighResFeatures`.
     channel_axis, value_range
-        See :func:`~napari_hrdv2.core.features.image.prepare_image`.
+        See :func:`~napari_hrdv2.core.checks.prepare_image`.
     batch_size : int, optional
         Transformed copies run at once; by default what the device's memory allows.
     partition : (H, W) array of int, optional

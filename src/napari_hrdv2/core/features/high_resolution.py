@@ -23,10 +23,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_hrdv2.core.checks import check_choice, guide_from
+
 from .base import Features, JoinedFeatures
 from .tiles import Needed, Tile, projected, stop_if, tiles_of
 from .transforms import BOUNDARIES, COMPATS, TransformSet, parse_transforms
-from .upsampling.bilateral import Bilateral, checked_guide, guide_from
+from .upsampling.bilateral import Bilateral, checked_guide
 from .upsampling.jbu import JbuUpsampler, jbu_upsampler
 from .upsampling.separable import Axis, SeparableUpsampler, padded_length
 from .upsampling.sharpening import (
@@ -306,12 +308,6 @@ def _as_masks(tile: Tile, region: Tile) -> tuple[Tensor, Tensor]:
         )
     )
     return rows, columns
-
-
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise ValueError unless the value is one of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name}: {value!r} is unknown; use {' or '.join(choices)}")
 
 
 def _checked_geometry(

@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.checks import checked_partition
+from napari_hrdv2.core.checks import check_choice, checked_partition
 
 from .base import Features
-from .high_resolution import check_choice
 from .tiles import Needed, Tile, projected, stop_if, tiles_of
 from .transforms import BOUNDARIES, Copy, TransformSet, parse_transforms
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 REACH = 1  # cells to each side that a pixel takes from; 2 are no better
 SPACE = 0.6  # standard deviation of the distance, in cells
 RANGE = 0.08  # standard deviation of the grey levels, of which the guide has 0..1
-SMOOTHING = 0.7  # standard deviation of the guide's smoothing, in pixels
-LEVELS = 500_000  # about as many pixels tell the range of the grey levels
 # Grey levels that differ by more count as equally different, so that pixels like none
 # of the cells are interpolated by distance.
 LOWEST = -20.0  # exponent
@@ -60,20 +58,6 @@ def grey_or_rgb_guide(
             "RGB"
         )
     return levels.float()
-
-
-def guide_from(image: Tensor) -> Tensor:
-    """Return a (channels, H, W) image smoothed, stretched to its 1–99 %, in 8 bits."""
-    offsets = torch.arange(-2, 3, device=image.device)
-    kernel = torch.exp(-0.5 * (offsets / SMOOTHING) ** 2)
-    kernel = (kernel / kernel.sum()).outer(kernel / kernel.sum())
-    padded = torch.nn.functional.pad(image.float()[:, None], (2,) * 4, "replicate")
-    smooth = torch.nn.functional.conv2d(padded, kernel[None, None])[:, 0]
-    levels = smooth.flatten()
-    levels = levels[:: max(1, len(levels) // LEVELS)].sort().values
-    low, high = (levels[int(share * (len(levels) - 1))] for share in (0.01, 0.99))
-    stretched = (smooth - low) / (high - low).clamp(min=1e-9)
-    return (255 * stretched.clamp(0, 1)).round().to(torch.uint8)
 
 
 class Bilateral:

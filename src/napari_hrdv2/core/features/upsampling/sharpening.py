@@ -61,7 +61,7 @@ def parse_interpolation(name: str) -> Upsampling:
     Examples
     --------
     >>> parse_interpolation("bilinear+2")
-    Upsampling(method='bilinear', steps=2)
+    Upsampling(method='bilinear', steps=2, weights_hash='')
     """
     learned, at, weights_hash = name.partition("@")
     if learned == FEATUP and bool(at) == bool(weights_hash):
