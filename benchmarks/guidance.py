@@ -118,9 +118,7 @@ def stroke_at(truth: Array, row: int, column: int) -> tuple[Array, Array]:
 
 def by_doubt(model: PixelClassifier, features: Features, strokes: Array) -> Any:
     """Return the first uncertain place."""
-    places = uncertain_regions(
-        uncertainty_of(model, features), labelled=strokes, count=1
-    )
+    places = uncertain_regions(uncertainty_of(model, features), labels=strokes, count=1)
     return (places[0].row, places[0].column) if places else None
 
 

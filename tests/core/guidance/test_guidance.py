@@ -168,7 +168,7 @@ def test_the_next_place_is_a_new_one():
     before = uncertain_regions(doubt, radius=6, count=1)[0]
     labelled = np.zeros((90, 90), int)
     labelled[before.row, before.column - 4 : before.column + 4] = 2
-    after = uncertain_regions(doubt, labelled=labelled, radius=6, count=1)[0]
+    after = uncertain_regions(doubt, labels=labelled, radius=6, count=1)[0]
     assert before.row < 30
     assert after.row >= 60
 
@@ -215,8 +215,8 @@ def test_bad_arguments_of_places_are_named():
         uncertain_regions(np.ones((5, 6), np.int64))
     with pytest.raises(ValueError, match=r"uncertainty: shape \(0, 6\)"):
         uncertain_regions(doubt[:0])
-    with pytest.raises(ValueError, match=r"labelled: shape \(6, 5\) does not fit"):
-        uncertain_regions(doubt, labelled=doubt.T)
+    with pytest.raises(ValueError, match=r"labels: shape \(6, 5\) does not fit"):
+        uncertain_regions(doubt, labels=doubt.T)
     with pytest.raises(ValueError, match="count: 0 is too few"):
         uncertain_regions(doubt, count=0)
 

@@ -14,7 +14,8 @@ rows; segmenting the image projects the tokens to K planes and upsamples those.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from torch import Tensor
 from napari_hrdv2.core.checks import check_choice, guide_from
 
 from .base import Features, JoinedFeatures
-from .tiles import Needed, Tile, projected, stop_if, tiles_of
+from .tiles import Needed, Readout, Tile, projected, tiles_of
 from .transforms import BOUNDARIES, COMPATS, TransformSet, parse_transforms
 from .upsampling.bilateral import Bilateral, checked_guide
 from .upsampling.jbu import JbuUpsampler, jbu_upsampler
@@ -234,37 +235,28 @@ class HighResFeatures(Features):
             output[chunk] = found.cpu().numpy()
         return output
 
-    def planes(  # noqa: D102 - inherited
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        region: Tile | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> Iterator[tuple[Tile, Tensor]]:
-        device = self.tokens.device
-        weight, bias = weight.to(device), bias.to(device)
-        late: Tensor | None = None
+    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:  # noqa: D102 - inherited
+        readout, late = readout.to(self.tokens.device), None
         if isinstance(self._guided, JbuUpsampler):  # its weights do not sum to 1
-            bias, late = torch.zeros_like(bias), bias[:, None]
-        _, *shape = self.shape
-        area = region or Tile(slice(0, shape[0]), slice(0, shape[1]))
+            late = readout.bias[:, None]
+            readout = replace(readout, bias=torch.zeros_like(readout.bias))
+        area = readout.area(self.shape)
         if not self._is_pixelwise:
             # Interpolation weights sum to 1, so the bias may be added this early.
-            needed = None if region is None else self._needed(region)
-            logits = projected(self.tokens, weight, bias, needed, should_stop)
+            needed = readout.region and self._needed(readout.region)
+            logits = projected(self.tokens, readout, needed)
             for tile, block in self._upsampler.blocks(logits, area):
-                stop_if(should_stop)
+                readout.stop_if_asked()
                 yield tile, block if late is None else block + late
             return
-        for tile in tiles_of((shape[0], shape[1]), area):
+        for tile in tiles_of(self.shape[1:], area):
             tokens = self.tokens[:, tile.rows, tile.columns]
-            needed = [_as_masks(tile, area)]
-            logits = projected(tokens, weight, bias, needed, should_stop)
+            logits = projected(tokens, readout, [_as_masks(tile, area)])
             yield tile, logits[0].movedim(0, 1)
 
     def _needed(self, region: Tile) -> Needed:
         """Return the rows and columns of tokens that a region is interpolated from."""
-        last = self._last_needed  # a viewport stays while strokes are painted
+        last = self._last_needed  # a viewport stays while scribbles are painted
         if last is None or last[0] != region:
             self._last_needed = last = region, self._upsampler.needed(region)
         return last[1]
@@ -302,12 +294,13 @@ def _as_masks(tile: Tile, region: Tile) -> tuple[Tensor, Tensor]:
     """Return which rows and columns of a tile lie in a region."""
     rows, columns = (
         (pixels >= wanted.start) & (pixels < wanted.stop)
-        for pixels, wanted in (
-            (torch.arange(span.start, span.stop), wanted)
-            for span, wanted in zip(tile, region, strict=True)
-        )
+        for pixels, wanted in zip(map(_indices, tile), region, strict=True)
     )
     return rows, columns
+
+
+def _indices(span: slice) -> Tensor:
+    return torch.arange(span.start, span.stop)
 
 
 def _checked_geometry(

@@ -54,10 +54,8 @@ class Plan:
     ----------
     transforms : TransformSet
         The identity alone where the backbone moves along with the image.
-    stride : int
     padded, grid : tuple of int
         (H', W') of the image padded to whole patches, (h, w) of its tokens.
-    channels : int
     debias : str
         "none" where the backbone does not know positions.
     noise_shapes : tuple of (H', W')
@@ -237,8 +235,8 @@ def make_plans(
 ) -> list[Plan]:
     """Return the plan of each part of a backbone.
 
-    Of a joined backbone, each part takes the transform set that suits it if "auto" is
-    asked for, and its own patch size where that is smaller than the stride.
+    Each part of a joined one takes the transform set that suits it if "auto" is asked
+    for, and its own patch size where that is smaller than the stride.
     """
     parts, stride = parts_of(backbone), options.stride
     if stride is not None:

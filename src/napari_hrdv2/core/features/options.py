@@ -28,13 +28,6 @@ class PartOptions:
         Registry name or Hub id.
     weights_hash : str
         Fingerprint of the weights, empty where there are none.
-    transforms : str
-        The transform specification.
-    stride : int
-        Distance of the patches in pixels.
-    channels : int
-        C, the length of a feature vector.
-    boundary, interpolation, compat, precision, debias : str
     value_range : tuple of two float
         Grey levels of the image that were mapped to 0 and 1.
     partition : {"own", "given"}
@@ -69,25 +62,17 @@ class PartOptions:
 class FeatureOptions:
     """How features are to be made; `compute.compute_with` makes them.
 
-    The window, the command line, projects and `compute_features` share these words.
+    The window, the command line, projects and `compute_features`, which explains the
+    others, use these words.
 
     Attributes
     ----------
     backbone : str
         Registry name or Hub id; ``"a+b"`` joins two.
-    transforms : str
-        A specification in the grammar of `core.features.transforms`, or "auto": what
-        suits the backbone.
     stride : int or None
         Distance of the patches in pixels; None is the patch size of each part.
-    device : str
-        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     weights : str or None
         A local file or folder that holds the weights of the backbone.
-    value_range : tuple of two float, or None
-        Grey levels that become 0 and 1.
-    boundary, interpolation, compat, debias : str
-        As for `compute_features`.
     """
 
     backbone: str = "embedded"
@@ -108,13 +93,7 @@ class FeatureOptions:
         device: str = "auto",
         weights: str | None = None,
     ) -> Self:
-        """Return what makes such features again, from a classifier's `part_options`.
-
-        Raises
-        ------
-        ValueError
-            If there is none.
-        """
+        """Return what makes such features again, from a classifier's `part_options`."""
         if not parts:
             raise ValueError(
                 "classifier: its file does not say which features it was trained on; "

@@ -22,7 +22,7 @@ from torch import Tensor
 from napari_hrdv2.core.checks import check_choice, checked_partition
 
 from .base import Features
-from .tiles import Needed, Tile, projected, stop_if, tiles_of
+from .tiles import Needed, Readout, Tile, projected, tiles_of
 from .transforms import BOUNDARIES, Copy, TransformSet, parse_transforms
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class SuperpixelFeatures(Features):
-    """The average of region-wise tokens of transformed copies of one image.
+    """The average of region-wise tokens of T transformed copies of one image.
 
     Parameters
     ----------
@@ -47,15 +47,8 @@ class SuperpixelFeatures(Features):
     label_maps : (H, W) array or tensor of int, or a sequence of T ones
         Which token each pixel of the transformed image shows, 0 to n - 1. Where a
         transform turns the image, H and W are swapped.
-    transforms : str or TransformSet
     stride : int
         The distance in pixels that a lattice of shifts divides.
-    boundary : {"periodic", "reflect"}
-        What a shifted image showed at its border.
-    options : PartOptions, optional
-        How the tokens were made.
-    channel_weights : (C,) tensor, optional
-        See `Features`.
 
     Attributes
     ----------
@@ -102,12 +95,8 @@ class SuperpixelFeatures(Features):
                 "where one turns the image, H and W swap"
             )
         starts = np.cumsum([0, *self.counts[:-1]]).tolist()
-        self.label_maps = torch.stack(
-            [
-                (labels + start).to(self.tokens.device, torch.int32)
-                for labels, start in zip(upright, starts, strict=True)
-            ]
-        )
+        numbered = [x + start for x, start in zip(upright, starts, strict=True)]
+        self.label_maps = torch.stack(numbered).to(self.tokens.device, torch.int32)
         height, width = shapes[0]
         self.shape = (self.tokens.shape[1], height, width)
         self.part_options = () if options is None else (options,)
@@ -122,43 +111,30 @@ class SuperpixelFeatures(Features):
     @property
     def own_nbytes(self) -> int:
         """Bytes of memory that tokens and label maps take."""
-        both = (self.tokens, self.label_maps)
-        return sum(x.numel() * x.element_size() for x in both)
+        return self.tokens.nbytes + self.label_maps.nbytes
 
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
         index = [x.to(self.tokens.device) for x in self._pixels(rows, cols)]
         seen = self.label_maps[:, index[0], index[1]]  # (T, N)
         total = torch.zeros(seen.shape[1], self.shape[0], device=self.tokens.device)
-        for labels, share in zip(seen, self.transforms.weights, strict=True):
-            total += share * self.tokens[labels].float()
+        for labels, weight in zip(seen, self.transforms.weights, strict=True):
+            total += weight * self.tokens[labels].float()
         return total.cpu().numpy()
 
-    def planes(  # noqa: D102 - inherited
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        region: Tile | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> Iterator[tuple[Tile, Tensor]]:
-        device = self.tokens.device
-        weight, bias = weight.to(device), bias.to(device)
-        _, height, width = self.shape
-        area = region or Tile(slice(0, height), slice(0, width))
-        seen = None if region is None else self._seen(region)
-        table = projected(self.tokens[None, None], weight, bias, seen, should_stop)
+    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:  # noqa: D102 - inherited
+        readout = readout.to(self.tokens.device)
+        needed = readout.region and self._needed(readout.region)
+        table = projected(self.tokens[None, None], readout, needed)
         table = table[0, :, 0]  # (K, N)
-        for tile in tiles_of((height, width), area):
-            stop_if(should_stop)
-            total = torch.zeros((), device=device)
-            for labels, share in zip(
-                self.label_maps[:, tile.rows, tile.columns].flatten(1),
-                self.transforms.weights,
-                strict=True,
-            ):
-                total = total + share * table.index_select(1, labels)
+        for tile in tiles_of(self.shape[1:], readout.area(self.shape)):
+            readout.stop_if_asked()
+            total = torch.zeros((), device=table.device)
+            maps = self.label_maps[:, tile.rows, tile.columns].flatten(1)
+            for labels, weight in zip(maps, self.transforms.weights, strict=True):
+                total = total + weight * table.index_select(1, labels)
             yield tile, total.view(len(table), *tile.shape).movedim(0, 1)
 
-    def _seen(self, region: Tile) -> Needed:
+    def _needed(self, region: Tile) -> Needed:
         """Return the tokens that a region shows, as columns of a grid of one row."""
         columns = torch.zeros(len(self.tokens), dtype=torch.bool)
         labels = self.label_maps[:, region.rows, region.columns]
@@ -167,11 +143,9 @@ class SuperpixelFeatures(Features):
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
         total = torch.zeros(*self.shape[1:], self.shape[0])
-        tokens = self.tokens.float().cpu()
-        for labels, share in zip(
-            self.label_maps.cpu(), self.transforms.weights, strict=True
-        ):
-            total += share * tokens[labels]
+        tokens, maps = self.tokens.float().cpu(), self.label_maps.cpu()
+        for labels, weight in zip(maps, self.transforms.weights, strict=True):
+            total += weight * tokens[labels]
         return np.ascontiguousarray(total.movedim(-1, 0).numpy())
 
 
@@ -259,19 +233,12 @@ def region_features(
         given = torch.from_numpy(checked_partition(partition, image.shape[1:]))
     tables, maps = [], []
     for copy in chosen.copies:
-        tokens, labels = backbone.tokens(
-            copy.transform.apply(image, boundary),
-            partition=(
-                None if given is None else copy.transform.apply(given, boundary)
-            ),
-            tick=tick,
-        )
+        seen = copy.transform.apply(image, boundary)
+        regions = None if given is None else copy.transform.apply(given, boundary)
+        tokens, labels = backbone.tokens(seen, partition=regions, tick=tick)
         tables.append(tokens)
         maps.append(labels)
-    log.info(
-        "%s: %d regions of %.0f px on average",
-        backbone.name,
-        len(tables[0]),
-        maps[0].numel() / len(tables[0]),
-    )
+    count = len(tables[0])
+    size = maps[0].numel() / count
+    log.info("%s: %d regions of %.0f px on average", backbone.name, count, size)
     return SuperpixelFeatures(tables, maps, chosen, boundary=boundary, options=options)

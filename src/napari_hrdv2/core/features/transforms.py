@@ -29,15 +29,7 @@ COMPATS = ("corrected", "reference")
 
 @dataclass(frozen=True, order=True)
 class Transform:
-    """A shift by whole pixels, then optionally a transposition, then flips.
-
-    Attributes
-    ----------
-    row_shift, column_shift : int
-        How far the content moves down and to the right.
-    transpose, flip_rows, flip_columns : bool
-        The symmetry applied after the shift, in this order.
-    """
+    """A shift by whole pixels (down, right), then a transposition, then flips."""
 
     row_shift: int = 0
     column_shift: int = 0
@@ -76,7 +68,7 @@ class Transform:
     def apply(self, image: Tensor, boundary: str = "periodic") -> Tensor:
         """Return the transformed (..., H, W) image, (..., W, H) if it transposes.
 
-        What moves in at the border is the other side ("periodic"), or the mirror image
+        At the border the other side moves in ("periodic"), or the mirror image
         ("reflect").
         """
         if self.shift != (0, 0):
@@ -124,14 +116,8 @@ class Copy:
 class TransformSet:
     """Distinct copies of an image with their weights, which sum to 1.
 
-    Attributes
-    ----------
-    spec : str
-        The specification that it was made from, as a user writes it.
-    copies : tuple of Copy
-    weights : tuple of float
-    compat : {"corrected", "reference"}
-        Whether copies are brought back rightly, or as the published code does.
+    `compat` tells whether they are brought back rightly ("corrected"), or as the
+    published code does ("reference").
     """
 
     spec: str
@@ -176,11 +162,6 @@ def parse_transforms(
         ``"reference"`` gives the sets of HR-Dv2's published code: flips are none,
         horizontal, none again and vertical; of the quarter turns, 90° and 270° count
         twice; products are undone in the order in which they were made.
-
-    Raises
-    ------
-    ValueError
-        If the specification does not follow the grammar.
 
     Examples
     --------

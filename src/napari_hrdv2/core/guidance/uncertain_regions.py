@@ -55,7 +55,7 @@ class UncertainRegion:
 def uncertain_regions(
     uncertainty: ArrayLike,
     *,
-    labelled: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
     exclusion: ArrayLike | None = None,
     count: int = 20,
     radius: int | None = None,
@@ -67,7 +67,7 @@ def uncertain_regions(
     ----------
     uncertainty : (H, W) array of uint8, or of float in 0..1
         From `uncertainty_of` or `uncertainty`.
-    labelled : (H, W) array of int or bool, optional
+    labels : (H, W) array of int or bool, optional
         The scribbles so far, 0 where there are none. Regions near them count for less,
         so that the next one is a new one.
     exclusion : (H, W) array of bool, optional
@@ -110,8 +110,8 @@ def uncertain_regions(
     cell = max(1, radius // CELLS_PER_RADIUS)
     full = float(np.iinfo(values.dtype).max) if values.dtype.kind == "u" else 1.0
     score = _disc_means(_cell_means(values, cell) / full, radius / cell)
-    if labelled is not None:
-        painted = _checked_mask("labelled", labelled, values.shape)
+    if labels is not None:
+        painted = _checked_mask("labels", labels, values.shape)
         score = score * _novelty(_cell_means(painted, cell) > 0, radius / cell)
     regions = []
     for row, column, value in _peaks(score, 2 * radius / cell, count):

@@ -159,7 +159,7 @@ def find_uncertain_regions(
     )
     found = uncertain_regions(
         uncertainty.values,
-        labelled=labels,
+        labels=labels,
         explain=explained_by(classifier, features),
     )
     return UncertainRegions(key, version, tuple(found))

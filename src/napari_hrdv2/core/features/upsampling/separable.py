@@ -43,13 +43,12 @@ class Axis:
 
     Attributes
     ----------
-    length : int
-        Pixels of the image, without padding.
-    tokens : int
-        Tokens of the grid, which covers the padded image.
+    length, tokens : int
+        Pixels of the image, without padding; tokens of the grid that covers the padded
+        image.
     patch_size, stride : int
         Side of a patch and distance of neighbouring patches in pixels.
-    interpolation : {"nearest", "bilinear", "bicubic"}
+    interpolation : one of `KERNELS`
     boundary : {"periodic", "reflect"}
         What a shifted image shows at its border.
     tiled : bool
@@ -72,19 +71,10 @@ class Axis:
         return self.patch_size + self.stride * (self.tokens - 1)
 
     def taps(self, pixels: Tensor, shift: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the tokens that each pixel is interpolated from, and their weights.
+        """Return the tokens that N pixels are interpolated from, and their weights.
 
-        Parameters
-        ----------
-        pixels : (N,) tensor
-            Of the image that was not shifted; fractions lie between.
-        shift : int
-            How far the image was moved before the tokens were computed.
-
-        Returns
-        -------
-        (N, taps) int64 and (N, taps) float32 tensors
-            The weights sum to 1 over the taps.
+        Pixels are those of the image before it was moved by `shift`; fractions lie
+        between. Both tensors are (N, taps); weights are float32 and sum to 1.
         """
         moved = pixels + shift
         if self.boundary == "periodic":

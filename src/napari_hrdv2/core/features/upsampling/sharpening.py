@@ -50,16 +50,11 @@ class Upsampling:
 
 
 def parse_interpolation(name: str) -> Upsampling:
-    """Return what a name such as "bilateral+2" stands for.
+    """Return what a name such as "bilateral+2" stands for, or raise ValueError.
 
-    Raises
-    ------
-    ValueError
-        If it is not one of `INTERPOLATIONS`, nor "jbu@" and the fingerprint of
-        the weights that are asked for.
+    It is one of `INTERPOLATIONS`, or "jbu@" and the fingerprint of the weights that
+    are asked for.
 
-    Examples
-    --------
     >>> parse_interpolation("bilinear+2")
     Upsampling(method='bilinear', steps=2, weights_hash='')
     """
@@ -82,14 +77,8 @@ def back_projected(
 ) -> Tensor:
     """Return tokens whose upsampled map has patch means closer to the tokens given.
 
-    Parameters
-    ----------
-    tokens : (T, h, w, C) tensor
-    patch_means : callable
-        Takes (T, h, w, c) float32 tokens, upsamples them and returns the mean of each
-        patch, in the same shape.
-    steps : int
-        1 or 2; more amplify noise.
+    `patch_means` takes (T, h, w, c) float32 tokens, upsamples them and returns the mean
+    of each patch, in the same shape. More than 2 steps amplify noise.
 
     Notes
     -----
@@ -135,14 +124,12 @@ def _means_after_upsampling(axis: Axis) -> Tensor:
 def on_one_grid(
     tokens: Tensor, shifts: TransformSet, rows: Axis, columns: Axis
 ) -> tuple[Tensor, Axis, Axis]:
-    """Return the tokens of all shifts on one grid, and its axes.
+    """Return the (T, h, w, C) tokens of T shifts on one grid, and its axes.
 
     Tokens of a lattice of n × n shifts are sorted into the grid that they sample, n
     times finer (between them it is interpolated where n does not divide the stride).
     Those of another set are averaged at the token centres of the image that was not
     shifted.
-
-    `rows` and `columns` are those of the (T, h, w, C) tokens of each of T shifts.
     """
     offsets = [copy.shift for copy in shifts.copies]
     if offsets == [(0, 0)]:
@@ -211,7 +198,7 @@ def _finer(
 ) -> tuple[Axis, dict[int, Tensor]]:
     """Return the finer axis, and what each shift adds to it, (h', h) each.
 
-    Patches that a shift wrapped around the border are left out.
+    Patches that a shift wrapped around the border do not count.
     """
     last = axis.padded_length - axis.patch_size
     fine = replace(axis, tokens=last // stride + 1, stride=stride, boundary="reflect")
