@@ -31,7 +31,7 @@ from .memory import (
 from .options import FeatureOptions, PartOptions
 from .superpixels import region_features
 from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet
-from .upsampling.jbu import with_fingerprint
+from .upsampling.featup import with_fingerprint
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -30,7 +30,7 @@ from .base import Features, JoinedFeatures
 from .tiles import Needed, Readout, Tile, projected, tiles_of
 from .transforms import BOUNDARIES, COMPATS, TransformSet, parse_transforms
 from .upsampling.bilateral import Bilateral, checked_guide
-from .upsampling.jbu import JbuUpsampler, jbu_upsampler
+from .upsampling.featup import JbuUpsampler, jbu_upsampler
 from .upsampling.separable import Axis, SeparableUpsampler, padded_length
 from .upsampling.sharpening import (
     FEATUP,
@@ -187,7 +187,7 @@ class HighResFeatures(Features):
         if upsampling.method == FEATUP:
             self._guided = jbu_upsampler(upsampling, guide, rows, columns, device)
         if upsampling.method == "bilateral":
-            levels = checked_guide(guide, self.shape[1:]).to(device)
+            levels = checked_guide(guide, self.shape[1:], "bilateral").to(device)
             self._guided = Bilateral(guide_from(levels), rows, columns)
         if upsampling.steps:
             patch_means = (
@@ -206,8 +206,7 @@ class HighResFeatures(Features):
     @property
     def own_nbytes(self) -> int:
         """Bytes of memory that the tokens and what guides them take."""
-        tokens = self.tokens.numel() * self.tokens.element_size()
-        return tokens + (self._guided.nbytes if self._guided else 0)
+        return self.tokens.nbytes + (self._guided.nbytes if self._guided else 0)
 
     @cached_property
     def _upsampler(self) -> SeparableUpsampler | Bilateral | JbuUpsampler:

@@ -18,7 +18,7 @@ from .context import tokens_per_cell
 from .debias import NOISE_IMAGES, has_positions, has_regions
 from .options import DEBIAS_CHOICES, FeatureOptions
 from .transforms import TransformSet, parse_transforms
-from .upsampling.jbu import jbu_cost
+from .upsampling.featup import jbu_cost
 from .upsampling.separable import padded_length, token_count
 from .upsampling.sharpening import (
     FEATUP,

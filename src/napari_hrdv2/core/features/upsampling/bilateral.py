@@ -1,4 +1,4 @@
-"""Joint bilateral upsampling: pixels take from the tokens whose place looks alike."""
+"""Joint bilateral upsampling: pixels take from tokens about them that look alike."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ RANGE = 0.08  # standard deviation of the grey levels, of which the guide has 0.
 LOWEST = -20.0  # exponent
 
 
-def checked_guide(guide: ArrayLike | Tensor | None, shape: tuple[int, ...]) -> Tensor:
+def checked_guide(
+    guide: ArrayLike | Tensor | None, shape: tuple[int, ...], method: str
+) -> Tensor:
     """Return the guide as (channels, H, W), or say what is wrong with it."""
     if guide is None:
         raise ValueError(
-            "guide: interpolation 'bilateral' is guided by the image; give guide=image"
+            f"guide: interpolation {method!r} is guided by the image; give guide=image"
         )
     if not isinstance(guide, Tensor):
         guide = torch.from_numpy(np.array(guide, np.float32))
@@ -42,24 +44,6 @@ def checked_guide(guide: ArrayLike | Tensor | None, shape: tuple[int, ...]) -> T
     return levels
 
 
-def grey_or_rgb_guide(
-    guide: ArrayLike | Tensor | None, shape: tuple[int, ...], method: str
-) -> Tensor:
-    """Return the guide of a learned upsampler, or say what is wrong with it."""
-    if guide is None:
-        raise ValueError(
-            f"guide: interpolation {method!r} is guided by the image; give "
-            "guide=image, with values in 0..1"
-        )
-    levels = checked_guide(guide, shape)
-    if len(levels) not in (1, 3):
-        raise ValueError(
-            f"guide: {len(levels)} channels; interpolation {method!r} takes grey and "
-            "RGB"
-        )
-    return levels.float()
-
-
 class Bilateral:
     """Joint bilateral upsampling of one grid of tokens, guided by an image.
 
@@ -68,13 +52,8 @@ class Bilateral:
 
         exp(−|p − c_j|² / 2 (0.6 s)² − |g(p) − g_j|² / 2 (0.08)²)
 
-    with the distance s of the cells and grey levels g in 0..1 [1]_.
-
-    Parameters
-    ----------
-    guide : (channels, H, W) uint8 tensor
-        From `guide_from`.
-    rows, columns : Axis
+    with the distance s of the cells and grey levels g in 0..1 [1]_. `guide` is the
+    (channels, H, W) uint8 tensor from `guide_from`.
 
     References
     ----------
@@ -118,13 +97,9 @@ class Bilateral:
 
     def needed(self, region: Tile) -> Needed:
         """Return which rows and columns of tokens the pixels of a region take from."""
+        axes = (self.rows, self.near_row), (self.columns, self.near_column)
         masks = []
-        for axis, near, span in zip(
-            (self.rows, self.columns),
-            (self.near_row, self.near_column),
-            region,
-            strict=True,
-        ):
+        for (axis, near), span in zip(axes, region, strict=True):
             mask = torch.zeros(axis.tokens, dtype=torch.bool)
             reached = near[span].cpu()[:, None] + torch.tensor(_OFFSETS)
             mask[reached.clamp(0, axis.tokens - 1)] = True
@@ -166,7 +141,7 @@ class Bilateral:
 
     @cached_property
     def _shares(self) -> dict[tuple[int, int], Tensor]:
-        """Return what each patch mean takes from the token at an offset, (h, w) each.
+        """What each patch mean takes from the token at an offset, (h, w) each.
 
         The pixels of a patch are nearest to one token or, where patches overlap, to
         some. So the mean of a patch is a sum over rectangles of pixels that share
