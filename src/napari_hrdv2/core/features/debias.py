@@ -50,18 +50,8 @@ class PositionBias:
         return (even - (even @ directions) @ directions.T).to(tokens.dtype)
 
 
-def has_positions(backbone: Backbone) -> bool:
-    """Return whether the tokens of a backbone can tell where they are on a grid."""
-    return not (backbone.equivariant or has_regions(backbone))
-
-
-def has_regions(backbone: object) -> bool:
-    """Return whether a backbone divides images by itself, with a token per region."""
-    return bool(getattr(backbone, "has_regions", False))
-
-
 class PositionBiases:
-    """The mean token maps of noise images; the `MAPS_KEPT` used last stay in memory."""
+    """What positions add, by backbone and size; the `MAPS_KEPT` used last stay."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[object, ...], PositionBias] = OrderedDict()

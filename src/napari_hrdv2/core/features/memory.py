@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_hrdv2.core.backbones.base import JoinedBackbone
+from napari_hrdv2.core.backbones.base import JoinedBackbone, RegionBackbone
+from napari_hrdv2.core.checks import check_choice
 from napari_hrdv2.core.devices import available_memory
 
-from .context import tokens_per_cell
-from .debias import NOISE_IMAGES, has_positions, has_regions
+from .debias import NOISE_IMAGES
+from .high_resolution import tokens_per_cell
 from .options import DEBIAS_CHOICES, FeatureOptions
 from .transforms import TransformSet, parse_transforms
 from .upsampling.featup import jbu_cost
@@ -94,9 +95,7 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a run; raise ValueError if an option does not fit."""
     debias, compat = options.debias, options.compat
-    if debias not in DEBIAS_CHOICES:
-        known = " or ".join(DEBIAS_CHOICES)
-        raise ValueError(f"debias: {debias!r} is unknown; use {known}")
+    check_choice("debias", debias, DEBIAS_CHOICES)
     upsampling = parse_interpolation(options.interpolation)
     patch_size = backbone.patch_size
     stride = _checked_stride(options.stride, backbone)
@@ -112,13 +111,14 @@ def make_plan(
             f"{backbone.name}; at least {patch_size} × {patch_size} px are needed"
         )
     channels = backbone.channels_for(image_channels)
-    if has_regions(backbone):
+    if isinstance(backbone, RegionBackbone):
         return _plan_of_regions(backbone, chosen, image_shape, channels)
     padded, grid = (
         (of_length(height, patch_size, stride), of_length(width, patch_size, stride))
         for of_length in (padded_length, token_count)
     )
-    debias = debias if has_positions(backbone) else "none"
+    if backbone.equivariant:  # it does not know positions
+        debias = "none"
     noise_shapes = _noise_shapes(padded, chosen) if debias != "none" else ()
     plan = Plan(chosen, stride, padded, grid, channels, debias, noise_shapes)
     kept, working = _memory_of(plan, backbone, image_shape, image_channels, upsampling)
@@ -133,11 +133,8 @@ def _memory_of(
     upsampling: Upsampling,
 ) -> tuple[int, int]:
     """Return the bytes that are kept, and those on top while the backbone runs."""
-    shifts, stride, patch_size = (
-        plan.transforms.shifts(),
-        plan.stride,
-        backbone.patch_size,
-    )
+    shifts, stride = plan.transforms.shifts(), plan.stride
+    patch_size = backbone.patch_size
     token_bytes = plan.channels * backbone.dtype.itemsize  # of one token
     map_bytes, pixels = plan.tokens * token_bytes, math.prod(plan.padded)
     kept_bytes, kept_maps, kept_stride = len(shifts) * map_bytes, len(shifts), stride
@@ -173,7 +170,7 @@ def _memory_of(
 
 def on_grid(backbone: Backbone) -> bool:
     """Return whether tokens are those of patches, which are upsampled to pixels."""
-    return backbone.patch_size > 1 and not has_regions(backbone)
+    return backbone.patch_size > 1 and not isinstance(backbone, RegionBackbone)
 
 
 def _plan_of_regions(
@@ -316,7 +313,7 @@ def _noise_shapes(
 
 
 def _checked_stride(stride: int | None, backbone: Backbone) -> int:
-    own = backbone.equivariant or has_regions(backbone)
+    own = backbone.equivariant or isinstance(backbone, RegionBackbone)
     if stride is None or own:
         return backbone.patch_size
     whole = isinstance(stride, Integral) and not isinstance(stride, bool)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from napari_hrdv2.core.checks import check_choice
+
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, BackboneSpec, JoinedBackbone
     from napari_hrdv2.core.backbones.base import Progress
@@ -143,19 +145,10 @@ class FeatureOptions:
 
         patch = self.patch_size
         if self.stride is not None and not 1 <= self.stride <= patch:
-            raise ValueError(
-                f"stride: {self.stride} does not fit; choose "
-                f"{', '.join(STRIDE_WORDS)} or 1 to {patch} pixels"
-            )
-        for name, value, choices in (
-            ("debias", self.debias, DEBIAS_CHOICES),
-            ("boundary", self.boundary, BOUNDARIES),
-            ("compat", self.compat, COMPATS),
-        ):
-            if value not in choices:
-                raise ValueError(
-                    f"{name}: {value!r} is unknown; choose {', '.join(choices)}"
-                )
+            raise _bad_stride(self.stride, patch)
+        check_choice("debias", self.debias, DEBIAS_CHOICES)
+        check_choice("boundary", self.boundary, BOUNDARIES)
+        check_choice("compat", self.compat, COMPATS)
         stride = self.stride or patch
         upsampling = parse_interpolation(self.interpolation)
         for spec in self.transform_sets:
@@ -224,9 +217,13 @@ def parse_stride(text: str, backbone: str) -> int | None:
     patch = FeatureOptions(backbone).patch_size
     if text in STRIDE_WORDS:
         return patch if text == "patch" else max(patch // 2, 1)
-    raise ValueError(
-        f"stride: {text!r} does not fit; choose {', '.join(STRIDE_WORDS)} or 1 to "
-        f"{patch} pixels"
+    raise _bad_stride(text, patch)
+
+
+def _bad_stride(stride: int | str, patch: int) -> ValueError:
+    words = ", ".join(STRIDE_WORDS)
+    return ValueError(
+        f"stride: {stride!r} does not fit; choose {words} or 1 to {patch} pixels"
     )
 
 

@@ -23,7 +23,7 @@ from napari_hrdv2.core.checks import check_choice, checked_partition
 
 from .base import Features
 from .tiles import Needed, Readout, Tile, projected, tiles_of
-from .transforms import BOUNDARIES, Copy, TransformSet, parse_transforms
+from .transforms import BOUNDARIES, TransformSet, moved_back, parse_transforms
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -87,7 +87,10 @@ class SuperpixelFeatures(Features):
         self.counts = tuple(len(table) for table in tables)
         self.tokens = torch.cat(tables)
         copies = self.transforms.copies
-        upright = [_upright(*pair, boundary) for pair in zip(maps, copies, strict=True)]
+        upright = [
+            moved_back(copy.inverse.symmetry(labels), copy.shift, boundary)
+            for labels, copy in zip(maps, copies, strict=True)
+        ]
         shapes = sorted({tuple(labels.shape) for labels in upright})
         if len(shapes) > 1:
             raise ValueError(
@@ -186,20 +189,6 @@ def _check_fit(tables: list[Tensor], maps: list[Tensor], copies: int) -> None:
                 f"label_maps: labels {low}..{high} do not fit {len(table)} tokens; "
                 f"0 to {len(table) - 1} are needed"
             )
-
-
-def _upright(labels: Tensor, copy: Copy, boundary: str) -> Tensor:
-    """Bring the label map of a transformed image back onto the image."""
-    labels = copy.inverse.apply_symmetry(labels[..., None])[..., 0]
-    down, right = copy.shift
-    if boundary == "periodic":
-        return torch.roll(labels, (-down, -right), (0, 1))
-    # What was moved out of the image shows what is nearest to it.
-    for axis, distance in enumerate((down, right)):
-        length = labels.shape[axis]
-        source = torch.arange(length, device=labels.device) + distance
-        labels = labels.index_select(axis, source.clamp(0, length - 1))
-    return labels
 
 
 @torch.no_grad()

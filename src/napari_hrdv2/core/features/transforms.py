@@ -15,7 +15,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,7 +54,8 @@ class Transform:
         # other's shift happens behind our symmetry; moved in front of it, the
         # shift vector is seen through the inverse of that symmetry.
         rows, columns = other.shift
-        rows, columns = rows * _sign(self.flip_rows), columns * _sign(self.flip_columns)
+        rows = -rows if self.flip_rows else rows
+        columns = -columns if self.flip_columns else columns
         if self.transpose:
             rows, columns = columns, rows
         flips = (self.flip_rows, self.flip_columns)
@@ -72,10 +76,8 @@ class Transform:
         ("reflect").
         """
         if self.shift != (0, 0):
-            image = _shifted(image, self.shift, boundary)
-        if self.transpose:
-            image = image.transpose(-2, -1)
-        return image.flip(self._flips) if self._flips else image
+            image = _moved(image, self.shift, boundary)
+        return self.symmetry(image)
 
     def inverse(self) -> Transform:
         """Return the transform that undoes this one."""
@@ -85,14 +87,15 @@ class Transform:
         symmetry = Transform(0, 0, self.transpose, *flips)
         return symmetry.then(Transform(-self.row_shift, -self.column_shift))
 
+    def symmetry(self, image: Tensor) -> Tensor:
+        """Return the (..., H, W) image transposed and flipped, not shifted."""
+        if self.transpose:
+            image = image.transpose(-2, -1)
+        return image.flip(self._flips) if self._flips else image
+
     def apply_symmetry(self, tokens: Tensor) -> Tensor:
         """Return a token grid (..., h, w, C) transposed and flipped, not shifted."""
-        tokens = tokens.movedim(-1, 0)
-        if self.transpose:
-            tokens = tokens.transpose(-2, -1)
-        if self._flips:
-            tokens = tokens.flip(self._flips)
-        return tokens.movedim(0, -1)
+        return self.symmetry(tokens.movedim(-1, 0)).movedim(0, -1)
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,8 @@ class TransformSet:
         weights: dict[tuple[int, int], float] = {}
         for copy, weight in zip(self.copies, self.weights, strict=True):
             weights[copy.shift] = weights.get(copy.shift, 0.0) + weight
-        copies = tuple(_copy(Transform(*shift)) for shift in weights)
+        moves = [Transform(*shift) for shift in weights]
+        copies = tuple(Copy(move, move.inverse()) for move in moves)
         return replace(self, copies=copies, weights=tuple(weights.values()))
 
     def members(self, shift: tuple[int, int]) -> list[tuple[int, float]]:
@@ -179,26 +183,20 @@ def parse_transforms(
         _factor(word, spec, stride, symmetries)
         for word in re.sub(r"\s", "", spec).split("*")
     ]
-    counts = Counter(
-        _copy(_chained(parts), wrong_order=parts if compat == "reference" else ())
-        for parts in itertools.product(*factors)
-    )
+    counts: Counter[Copy] = Counter()
+    for parts in itertools.product(*factors):
+        whole = _chained(parts)
+        back = whole.inverse()
+        if compat == "reference":  # in the wrong order
+            back = _chained([part.inverse() for part in parts])
+        counts[Copy(whole, back)] += 1
     total = sum(counts.values())
     weights = tuple(count / total for count in counts.values())
     return TransformSet(spec, tuple(counts), weights, compat)
 
 
-def _copy(transform: Transform, *, wrong_order: Sequence[Transform] = ()) -> Copy:
-    if not wrong_order:
-        return Copy(transform, transform.inverse())
-    return Copy(transform, _chained([part.inverse() for part in wrong_order]))
-
-
 def _chained(transforms: Sequence[Transform]) -> Transform:
-    result = Transform()
-    for transform in transforms:
-        result = result.then(transform)
-    return result
+    return reduce(Transform.then, transforms, Transform())
 
 
 def _factor(
@@ -219,15 +217,11 @@ def _factor(
 
 
 def _neighbourhood(distances: list[int], *, diagonals: bool) -> list[Transform]:
-    directions = [
-        (rows, columns)
-        for rows, columns in itertools.product((-1, 0, 1), repeat=2)
-        if (rows, columns) != (0, 0) and (diagonals or rows == 0 or columns == 0)
-    ]
     shifts = [
         Transform(distance * rows, distance * columns)
         for distance in distances
-        for rows, columns in directions
+        for rows, columns in itertools.product((-1, 0, 1), repeat=2)
+        if (rows, columns) != (0, 0) and (diagonals or 0 in (rows, columns))
     ]
     return [Transform(), *shifts]
 
@@ -239,28 +233,58 @@ def _lattice(count: int, stride: int) -> list[Transform]:
     return [Transform(rows, columns) for rows in offsets for columns in offsets]
 
 
-def _sign(flipped: bool) -> int:
-    return -1 if flipped else 1
+def moved_back(image: Tensor, shift: tuple[int, int], boundary: str) -> Tensor:
+    """Undo a shift of (..., H, W); what was moved out shows what is nearest to it."""
+    back = (-shift[0], -shift[1])
+    return _moved(image, back, "periodic" if boundary == "periodic" else "nearest")
 
 
-def _shifted(image: Tensor, shift: tuple[int, int], boundary: str) -> Tensor:
+def _moved(image: Tensor, shift: tuple[int, int], boundary: str) -> Tensor:
     if boundary == "periodic":
         return torch.roll(image, shift, dims=(-2, -1))
     for axis, distance in zip((-2, -1), shift, strict=True):
-        source = torch.arange(image.shape[axis], device=image.device) - distance
-        image = image.index_select(
-            image.ndim + axis, _reflected(source, image.shape[axis])
-        )
+        last = image.shape[axis] - 1
+        source = torch.arange(last + 1, device=image.device) - distance
+        if boundary == "reflect":
+            source = source.remainder(max(1, 2 * last))
+            source = torch.minimum(source, 2 * last - source)
+        source = source.clamp(0, last)
+        image = image.index_select(image.ndim + axis, source)
     return image
 
 
-def _reflected(index: Tensor, length: int) -> Tensor:
-    """Map any integer index into 0..length-1 by mirroring at both ends."""
-    if length == 1:
-        return torch.zeros_like(index)
-    period = 2 * (length - 1)
-    index = index.remainder(period)
-    return torch.where(index < length, index, period - index)
+def one_map_per_shift(tokens: Any, transforms: TransformSet) -> Tensor:
+    """Undo flips and turns of T (h, w, C) grids and average those of each shift."""
+    shifts = transforms.shifts()
+    if isinstance(tokens, np.ndarray):
+        tokens = torch.from_numpy(tokens)
+    is_one = isinstance(tokens, Tensor)
+    maps: Any = tokens.detach() if is_one else [torch.as_tensor(t) for t in tokens]
+    if len(maps) != len(transforms) or any(grid.ndim != 3 for grid in maps):
+        shapes = sorted({tuple(grid.shape) for grid in maps})
+        raise ValueError(
+            f"tokens: {len(maps)} of shape {', '.join(map(str, shapes))} do not fit "
+            f"{len(transforms)} transforms; ({len(transforms)}, h, w, C) is needed"
+        )
+    if transforms.copies == shifts.copies and is_one:
+        return torch.as_tensor(maps)
+    upright = [
+        copy.inverse.apply_symmetry(grid)
+        for copy, grid in zip(transforms.copies, maps, strict=True)
+    ]
+    if len({grid.shape for grid in upright}) > 1:
+        raise ValueError(
+            f"tokens: grids of {sorted({tuple(grid.shape) for grid in upright})} after "
+            "undoing the transforms differ; where one turns the image, h and w swap"
+        )
+    averaged = []
+    for copy in shifts.copies:
+        members = transforms.members(copy.shift)
+        total = torch.zeros(upright[0].shape, device=upright[0].device)
+        for number, weight in members:
+            total += weight * upright[number].float()
+        averaged.append(total.to(upright[0].dtype))
+    return torch.stack(averaged)
 
 
 _SYMMETRIES = {

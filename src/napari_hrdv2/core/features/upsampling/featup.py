@@ -111,18 +111,14 @@ def _strip(
 ) -> Tensor:
     """Return the kernels of some rows, (49, rows, W)."""
     _, height, width = keys.shape
-    scores = torch.stack(
-        [
-            (around[:, down : down + height, right : right + width] * keys).sum(0)
-            for down in range(WIDTH)
-            for right in range(WIDTH)
-        ]
-    )
+    near = (divmod(number, WIDTH) for number in range(WIDTH**2))
+    seen = (around[:, y : y + height, x : x + width] for y, x in near)
+    scores = torch.stack([(pixels * keys).sum(0) for pixels in seen])
     scores *= part["range_temp"].exp().clamp(1e-4, 1e4)
     steps = torch.linspace(-1, 1, WIDTH, device=keys.device).square()
     distances = (steps[:, None] + steps).flatten()
-    near = torch.exp(-distances / (2 * part["sigma_spatial"].square()))
-    kernels = scores.softmax(0) * near[:, None, None]
+    close = torch.exp(-distances / (2 * part["sigma_spatial"].square()))
+    kernels = scores.softmax(0) * close[:, None, None]
     kernels /= kernels.sum(0).clamp_min(1e-7)
     hidden = functional.gelu(_mixed(part, "fixup_proj.0", torch.cat([kernels, guide])))
     return kernels + 0.1 * _mixed(part, "fixup_proj.3", hidden)
@@ -141,9 +137,8 @@ def shapes(channels: int) -> dict[str, tuple[int, ...]]:
         for stage in range(1, STAGES + 1)
         for name, shape in _STAGE_SHAPES.items()
     }
-    found["fixup_proj.1.weight"] = (channels, channels, 1, 1)
-    found["fixup_proj.1.bias"] = (channels,)
-    return found
+    last = {"weight": (channels, channels, 1, 1), "bias": (channels,)}
+    return found | {f"fixup_proj.1.{name}": shape for name, shape in last.items()}
 
 
 def load_featup(path: str | os.PathLike[str]) -> Featup:
@@ -154,8 +149,7 @@ def load_featup(path: str | os.PathLike[str]) -> Featup:
         for name, x in read_checkpoint(file).items()
         if not name.startswith(_IGNORED)
     }
-    bias = state.get("fixup_proj.1.bias")
-    want = shapes(0 if bias is None else len(bias))
+    want = shapes(len(state.get("fixup_proj.1.bias", ())))
     have = {name: tuple(x.shape) for name, x in state.items()}
     wrong = [name for name in {**want, **have} if have.get(name) != want.get(name)]
     if wrong:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,10 +113,6 @@ class Axis:
         mask[index.flatten()] = True
         return mask
 
-    def unpadded(self) -> Axis:
-        """Return the same axis without the cropping to the image."""
-        return replace(self, length=self.padded_length)
-
 
 def padded_length(length: int, patch_size: int, stride: int) -> int:
     """Return the smallest length >= `length` that whole patches cover."""
@@ -132,8 +130,14 @@ class _Band:
     """Pixels start..stop as a matrix over a selection of sources."""
 
     pixels: slice
-    index: Tensor | slice  # m sources, a slice where they are neighbours
+    index: Any  # m sources: a tensor, or a slice where they are neighbours
     matrix: Tensor  # (pixels, m) float32
+
+    def of(self, index: Tensor) -> _Band:
+        """Return it with other sources, as a slice if each follows the one before."""
+        first, last = int(index[0]), int(index[-1])
+        is_run = last - first == len(index) - 1 and bool((index.diff() == 1).all())
+        return replace(self, index=slice(first, last + 1) if is_run else index)
 
     def sources(self, table: Tensor, axis: int) -> Tensor:
         """Return the sources of a table, which has them along an axis."""
@@ -229,11 +233,11 @@ class SeparableUpsampler:
         height, width = self.rows.tokens, self.columns.tokens
         row_taps, column_taps = cache(self.rows.taps), cache(self.columns.taps)
         pairs = zip(self.shifts, self.weights, strict=True)
-        for number, (shift, share) in enumerate(pairs):
+        for number, (shift, part) in enumerate(pairs):
             row, row_weight = row_taps(rows, shift[0])
             column, column_weight = column_taps(columns, shift[1])
             index = (number * height + row)[:, :, None] * width + column[:, None, :]
-            weight = share * row_weight[:, :, None] * column_weight[:, None, :]
+            weight = part * row_weight[:, :, None] * column_weight[:, None, :]
             indices.append(index.flatten(1))
             weights.append(weight.flatten(1))
         index, weight = torch.cat(indices, 1), torch.cat(weights, 1)
@@ -258,26 +262,14 @@ class SeparableUpsampler:
                 ]
                 for tile in runs(rows.start, rows.stop, ROWS_PER_TILE)
             ]
-            indices = torch.cat([index for bands in tiles for _, index, _ in bands])
+            bands = list(chain.from_iterable(tiles))
+            indices = torch.cat([band.index for band in bands])
             needed, position = torch.unique(indices, return_inverse=True)
-            group = needed // self.rows.tokens
-            places = iter(
-                torch.split(
-                    position, [len(index) for bands in tiles for _, index, _ in bands]
-                )
-            )
+            group, rows_of = needed // self.rows.tokens, needed % self.rows.tokens
+            found = iter(torch.split(position, [len(band.index) for band in bands]))
             self._strips[key] = _Strip(
-                [
-                    [
-                        _Band(pixels, _as_slice(next(places)), matrix)
-                        for pixels, _, matrix in bands
-                    ]
-                    for bands in tiles
-                ],
-                [
-                    needed[group == number] % self.rows.tokens
-                    for number in range(len(self.row_shifts))
-                ],
+                [[band.of(next(found)) for band in bands] for bands in tiles],
+                [rows_of[group == number] for number in range(len(self.row_shifts))],
             )
         return self._strips[key]
 
@@ -293,9 +285,7 @@ class SeparableUpsampler:
                     _joined_band(self.columns, pixels, weighted, self.device)
                     for pixels in runs(columns.start, columns.stop, step)
                 ]
-                of_groups.append(
-                    [_Band(at, _as_slice(index), matrix) for at, index, matrix in bands]
-                )
+                of_groups.append([band.of(band.index) for band in bands])
             # Whole or not at all: other threads may be reading these features too.
             self._column_bands[key] = of_groups
         return self._column_bands[key]
@@ -330,22 +320,16 @@ def _joined_band(
     pixels: slice,
     shifts: Sequence[tuple[int, float]],
     device: torch.device,
-) -> tuple[slice, Tensor, Tensor]:
-    """Return pixels, sources (of several shifts, laid end to end) and their matrix."""
+) -> _Band:
+    """Return a band whose sources are those of several shifts, laid end to end."""
     run = torch.arange(pixels.start, pixels.stop)
     indices, matrices = [], []
     for number, (shift, weight) in enumerate(shifts):
         index, matrix = axis.band(run, shift)
         indices.append(index + number * axis.tokens)
         matrices.append(weight * matrix)
-    return pixels, torch.cat(indices).to(device), torch.cat(matrices, 1).to(device)
-
-
-def _as_slice(index: Tensor) -> Tensor | slice:
-    """Return indices as a slice if each follows the one before."""
-    first, last = int(index[0]), int(index[-1])
-    is_run = last - first == len(index) - 1 and bool((index.diff() == 1).all())
-    return slice(first, last + 1) if is_run else index
+    index, matrix = torch.cat(indices).to(device), torch.cat(matrices, 1).to(device)
+    return _Band(pixels, index, matrix)
 
 
 def _nearest(position: Tensor, last: int) -> tuple[Tensor, Tensor]:

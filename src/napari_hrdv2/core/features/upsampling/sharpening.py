@@ -105,20 +105,18 @@ def back_projected(
 
 def interpolated_patch_means(rows: Axis, columns: Axis) -> Callable[[Tensor], Tensor]:
     """Return `patch_means` of `back_projected` for separable interpolation."""
-    down, across = (_means_after_upsampling(axis) for axis in (rows, columns))
+    down, across = (
+        axis.matrix(torch.arange(axis.padded_length))
+        .unfold(0, axis.patch_size, axis.stride)
+        .mean(-1)  # D U of one axis, (tokens, tokens)
+        for axis in (rows, columns)
+    )
 
     def patch_means(tokens: Tensor) -> Tensor:
-        device = tokens.device
-        return _resampled(tokens, down.to(device), across.to(device))
+        wide = across.to(tokens.device) @ tokens  # (T, h, w, c)
+        return (down.to(tokens.device) @ wide.flatten(2)).reshape(wide.shape)
 
     return patch_means
-
-
-def _means_after_upsampling(axis: Axis) -> Tensor:
-    """Return D U of one axis, (tokens, tokens)."""
-    whole = axis.unpadded()
-    pixels = whole.matrix(torch.arange(whole.length))
-    return pixels.unfold(0, axis.patch_size, axis.stride).mean(-1)
 
 
 def on_one_grid(
@@ -242,9 +240,3 @@ def _summed(
             wide = wide + columns @ tokens[number].float()  # (h, w', c)
         total = total + torch.tensordot(matrix.to(device), wide, 1)
     return total
-
-
-def _resampled(tokens: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """Return (T, h, w, c) tokens multiplied by a matrix along h and one along w."""
-    wide = across @ tokens  # (T, h, w, c)
-    return (down @ wide.flatten(2)).reshape(wide.shape)
