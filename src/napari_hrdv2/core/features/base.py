@@ -142,9 +142,7 @@ class Features(ABC):
         readout = self.readout(weight, bias, region, should_stop)
         values = list(range(len(readout.bias)) if values is None else values)
         if values != sorted(values) or values[0] < 0:
-            raise ValueError(
-                f"values: {values} are not ascending numbers of at least 0"
-            )
+            raise ValueError(f"values: {values} are not ascending from 0 or more")
         dtype = torch.uint8 if values[-1] <= 255 else torch.int64
         area = readout.area(self.shape)
         output = torch.full(area.shape, values[0], dtype=dtype)
@@ -210,14 +208,10 @@ class JoinedFeatures(Features):
         self.parts = tuple(parts)
         sizes = {part.shape[1:] for part in self.parts}
         if len(sizes) != 1:
-            raise ValueError(
-                f"parts: image shapes {sorted(sizes)} differ or are missing"
-            )
+            raise ValueError(f"parts: shapes {sorted(sizes)} differ or are missing")
         self.shape = (sum(part.shape[0] for part in self.parts), *sizes.pop())
         if all(part.part_options for part in self.parts):
-            self.part_options = tuple(
-                one for part in self.parts for one in part.part_options
-            )
+            self.part_options = sum((part.part_options for part in self.parts), ())
         if any(part.channel_weights is not None for part in self.parts):
             self.channel_weights = torch.cat([channel_weights(p) for p in self.parts])
 

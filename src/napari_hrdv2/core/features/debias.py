@@ -30,18 +30,10 @@ MAPS_KEPT = 4
 
 @dataclass(frozen=True)
 class PositionBias:
-    """What the positions of a grid add to its tokens.
+    """What the positions of a grid add to its tokens."""
 
-    Attributes
-    ----------
-    map : (h, w, C) float32 tensor
-        Its mean over the grid is 0.
-    directions : (C, D) float32 tensor
-        Orthonormal: along which the map varies most; D is 0 if none are taken out.
-    """
-
-    map: Tensor
-    directions: Tensor
+    map: Tensor  # (h, w, C) float32, of mean 0
+    directions: Tensor  # (C, D), orthonormal: along which the map varies most, if any
 
     def removed_from(self, tokens: Tensor) -> Tensor:
         """Return (B, h, w, C) tokens without the bias, in the type they have."""

@@ -39,8 +39,8 @@ from .transforms import (
     parse_transforms,
 )
 from .upsampling.bilateral import Bilateral, checked_guide
-from .upsampling.featup import JbuUpsampler, jbu_upsampler
-from .upsampling.separable import Axis, SeparableUpsampler, padded_length, token_count
+from .upsampling.featup import JbuUpsampler
+from .upsampling.separable import Axis, SeparableUpsampler, token_count
 from .upsampling.sharpening import (
     FEATUP,
     Upsampling,
@@ -146,14 +146,12 @@ class HighResFeatures(Features):
         self.tokens = one_map_per_shift(tokens, self.transforms)
         height, width = image_shape
         grid = self.tokens.shape[1:3]
-        for length, count in zip(image_shape, grid, strict=True):
-            expected = padded_length(length, patch_size, stride)
-            if patch_size + stride * (count - 1) != expected:
-                raise ValueError(
-                    f"tokens: a grid of {tuple(grid)} does not fit an image of shape "
-                    f"{tuple(image_shape)} with patches of {patch_size} px every "
-                    f"{stride} px"
-                )
+        if tuple(token_count(n, patch_size, stride) for n in image_shape) != grid:
+            raise ValueError(
+                f"tokens: a grid of {tuple(grid)} does not fit an image of shape "
+                f"{tuple(image_shape)} with patches of {patch_size} px every "
+                f"{stride} px"
+            )
         self.rows, self.columns = (
             Axis(
                 length,
@@ -188,7 +186,7 @@ class HighResFeatures(Features):
             self.shifts = parse_transforms("identity", self.stride)
         rows, columns, device = self.rows, self.columns, self.tokens.device
         if upsampling.method == FEATUP:
-            self._guided = jbu_upsampler(upsampling, guide, rows, columns, device)
+            self._guided = JbuUpsampler(upsampling, guide, rows, columns, device)
         if upsampling.method == "bilateral":
             levels = checked_guide(guide, self.shape[1:], "bilateral").to(device)
             self._guided = Bilateral(guide_from(levels), rows, columns)
@@ -308,15 +306,11 @@ class ContextFeatures(JoinedFeatures):
 
 def _as_masks(tile: Tile, region: Tile) -> tuple[Tensor, Tensor]:
     """Return which rows and columns of a tile lie in a region."""
-    rows, columns = (
-        (pixels >= wanted.start) & (pixels < wanted.stop)
-        for pixels, wanted in zip(map(_indices, tile), region, strict=True)
-    )
-    return rows, columns
-
-
-def _indices(span: slice) -> Tensor:
-    return torch.arange(span.start, span.stop)
+    masks = []
+    for span, wanted in zip(tile, region, strict=True):
+        pixels = torch.arange(span.start, span.stop)
+        masks.append((pixels >= wanted.start) & (pixels < wanted.stop))
+    return masks[0], masks[1]
 
 
 def _checked_geometry(

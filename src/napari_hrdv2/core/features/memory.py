@@ -49,31 +49,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Plan:
-    """One backbone's run over an image.
+    """One backbone's run over an image."""
 
-    Attributes
-    ----------
-    transforms : TransformSet
-        The identity alone where the backbone moves along with the image.
-    padded, grid : tuple of int
-        (H', W') of the image padded to whole patches, (h, w) of its tokens.
-    debias : str
-        "none" where the backbone does not know positions.
-    noise_shapes : tuple of (H', W')
-        Of the noise images whose tokens tell the position bias.
-    token_bytes, working_bytes : int
-        Memory that is kept, and what comes on top while the backbone runs.
-    """
-
-    transforms: TransformSet
+    transforms: TransformSet  # the identity alone where it moves along with the image
     stride: int
-    padded: tuple[int, int]
-    grid: tuple[int, int]
+    padded: tuple[int, int]  # (H', W') of the image, padded to whole patches
+    grid: tuple[int, int]  # (h, w) of its tokens
     channels: int
-    debias: str
-    noise_shapes: tuple[tuple[int, int], ...] = ()
-    token_bytes: int = 0
-    working_bytes: int = 0
+    debias: str  # "none" where the backbone does not know positions
+    noise_shapes: tuple[tuple[int, int], ...] = ()  # of the noise images for debias
+    token_bytes: int = 0  # memory that is kept
+    working_bytes: int = 0  # memory on top while the backbone runs
 
     @property
     def tokens(self) -> int:
@@ -119,7 +105,9 @@ def make_plan(
     )
     if backbone.equivariant:  # it does not know positions
         debias = "none"
-    noise_shapes = _noise_shapes(padded, chosen) if debias != "none" else ()
+    turned = (copy.transform.transpose for copy in chosen.copies)
+    shapes = {padded[::-1] if turn else padded for turn in turned}
+    noise_shapes = () if debias == "none" else tuple(shapes)
     plan = Plan(chosen, stride, padded, grid, channels, debias, noise_shapes)
     kept, working = _memory_of(plan, backbone, image_shape, image_channels, upsampling)
     return replace(plan, token_bytes=kept, working_bytes=working)
@@ -302,14 +290,6 @@ def parts_of(backbone: Backbone | JoinedBackbone) -> tuple[Backbone, ...]:
                 f"backbone: {part!r} is not a backbone; give what load_backbone returns"
             )
     return parts
-
-
-def _noise_shapes(
-    padded: tuple[int, int], transforms: TransformSet
-) -> tuple[tuple[int, int], ...]:
-    """Return the shapes that the copies of an image have, each once."""
-    turned = (copy.transform.transpose for copy in transforms.copies)
-    return tuple(dict.fromkeys(padded[::-1] if t else padded for t in turned))
 
 
 def _checked_stride(stride: int | None, backbone: Backbone) -> int:

@@ -22,22 +22,10 @@ DEBIAS_CHOICES = ("none", "mean", "project")
 
 @dataclass(frozen=True)
 class PartOptions:
-    """How one part of some features was made: by one backbone, all choices resolved.
+    """How one part of some features was made: by one backbone, all choices resolved."""
 
-    Attributes
-    ----------
-    backbone : str
-        Registry name or Hub id.
-    weights_hash : str
-        Fingerprint of the weights, empty where there are none.
-    value_range : tuple of two float
-        Grey levels of the image that were mapped to 0 and 1.
-    partition : {"own", "given"}
-        Whether regions were the backbone's own, or came from elsewhere.
-    """
-
-    backbone: str
-    weights_hash: str
+    backbone: str  # registry name or Hub id
+    weights_hash: str  # fingerprint of the weights, empty where there are none
     transforms: str
     stride: int
     channels: int
@@ -45,9 +33,9 @@ class PartOptions:
     interpolation: str = "bilinear"
     compat: str = "corrected"
     precision: str = "float32"
-    value_range: tuple[float, float] = (0.0, 1.0)
+    value_range: tuple[float, float] = (0.0, 1.0)  # grey levels that became 0 and 1
     debias: str = "none"
-    partition: str = "own"
+    partition: str = "own"  # or "given": regions that are not the backbone's own
 
     @property
     def patch_size(self) -> int:
@@ -66,22 +54,13 @@ class FeatureOptions:
 
     The window, the command line, projects and `compute_features`, which explains the
     others, use these words.
-
-    Attributes
-    ----------
-    backbone : str
-        Registry name or Hub id; ``"a+b"`` joins two.
-    stride : int or None
-        Distance of the patches in pixels; None is the patch size of each part.
-    weights : str or None
-        A local file or folder that holds the weights of the backbone.
     """
 
-    backbone: str = "embedded"
-    transforms: str = "auto"
-    stride: int | None = None
+    backbone: str = "embedded"  # registry name or Hub id; "a+b" joins two
+    transforms: str = "auto"  # what suits the backbone
+    stride: int | None = None  # in pixels; None is the patch size of each part
     device: str = "auto"
-    weights: str | None = None
+    weights: str | None = None  # a local file or folder
     value_range: tuple[float, float] | None = None
     boundary: str = "periodic"
     interpolation: str = "bilinear"

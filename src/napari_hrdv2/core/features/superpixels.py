@@ -40,27 +40,12 @@ log = logging.getLogger(__name__)
 class SuperpixelFeatures(Features):
     """The average of region-wise tokens of T transformed copies of one image.
 
-    Parameters
-    ----------
-    tokens : (n, C) array or tensor, or a sequence of T ones
-        Tokens of the regions of each transformed image; n may differ between them.
-    label_maps : (H, W) array or tensor of int, or a sequence of T ones
-        Which token each pixel of the transformed image shows, 0 to n - 1. Where a
-        transform turns the image, H and W are swapped.
-    stride : int
-        The distance in pixels that a lattice of shifts divides.
+    Of each copy, `tokens` has an (n, C) table and `label_maps` the (H, W) rows of it
+    that the pixels of the transformed image show: (W, H) where the transform turns it.
+    One of each, without a list, will do for the identity. They are kept as one (N, C)
+    table and a (T, H, W) map of the upright image. `stride` is the distance in pixels
+    that a lattice of shifts divides.
 
-    Attributes
-    ----------
-    label_maps : (T, H, W) int32 tensor
-        Of the upright image: which row of `tokens` each pixel shows.
-    tokens : (N, C) tensor
-        Of all copies, one after the other.
-    counts : tuple of int
-        How many tokens each copy has.
-
-    Examples
-    --------
     >>> labels = np.array([[0, 0, 1], [2, 2, 1]])
     >>> features = SuperpixelFeatures(np.eye(3, dtype=np.float32), labels)
     >>> features.shape, features.sample([1], [0]).tolist()

@@ -157,11 +157,9 @@ def parse_transforms(
     spec : str or TransformSet
         Factors joined by ``*``: ``identity``; ``shift:1,2`` (identity and the eight
         directions at each distance in pixels); ``shift:1,2:neumann`` (four
-        directions); ``lattice:4`` (4 × 4 shifts that cover one stride evenly);
-        ``flip`` (none, horizontal, vertical, both); ``rotate`` (quarter turns).
-        A finished set is returned as it is.
-    stride : int
-        Distance of the tokens in pixels, which a lattice divides.
+        directions); ``lattice:4`` (4 × 4 shifts that cover one stride, the distance of
+        the tokens, evenly); ``flip`` (none, horizontal, vertical, both); ``rotate``
+        (quarter turns). A finished set is returned as it is.
     compat : {"corrected", "reference"}
         ``"reference"`` gives the sets of HR-Dv2's published code: flips are none,
         horizontal, none again and vertical; of the quarter turns, 90° and 270° count
@@ -287,27 +285,15 @@ def one_map_per_shift(tokens: Any, transforms: TransformSet) -> Tensor:
     return torch.stack(averaged)
 
 
+_ACROSS, _DOWN = Transform(flip_columns=True), Transform(flip_rows=True)
+_QUARTER = Transform(transpose=True, flip_rows=True)
 _SYMMETRIES = {
     "identity": [Transform()],
-    "flip": [
-        Transform(flip_rows=rows, flip_columns=columns)
-        for rows, columns in itertools.product((False, True), repeat=2)
-    ],
-    "rotate": [
-        Transform(),
-        Transform(transpose=True, flip_rows=True),
-        Transform(flip_rows=True, flip_columns=True),
-        Transform(transpose=True, flip_columns=True),
-    ],
+    "flip": [Transform(), _ACROSS, _DOWN, _DOWN.then(_ACROSS)],
+    "rotate": [Transform(), _QUARTER, _QUARTER.then(_QUARTER), _QUARTER.inverse()],
 }
-_TURNS = _SYMMETRIES["rotate"]
 _REFERENCE = {
-    **_SYMMETRIES,
-    "flip": [
-        Transform(),
-        Transform(flip_columns=True),
-        Transform(),
-        Transform(flip_rows=True),
-    ],
-    "rotate": [*_TURNS, _TURNS[1], _TURNS[3]],
+    "identity": [Transform()],
+    "flip": [Transform(), _ACROSS, Transform(), _DOWN],
+    "rotate": [*_SYMMETRIES["rotate"], _QUARTER, _QUARTER.inverse()],
 }

@@ -2,17 +2,14 @@
 
 The network looks at the image alone: for every pixel of a grid twice as fine it says
 how much to take of each of the 7 × 7 values about it [1]_, after bicubic interpolation.
-Four such stages give a token 16 × 16 pixels. The kernels of all stages are computed
-once for an image and kept in half precision. The planes of a readout go through the
-stages as whole maps; single pixels are read backwards: what they take from the stage
-before is found first, down to the tokens.
+Four such stages give a token 16 × 16 pixels. The kernels are computed once for an image
+and kept in half precision. The planes of a readout go through the stages as whole maps;
+single pixels are read backwards, from the last stage down to the tokens.
 
-What comes after the stages in the authors' code, a 1 × 1 convolution over the channels
-of the one backbone that the weights were trained with, commutes with all that is done
-to space. A readout that is trained can do it itself, so it is read but not applied.
+What comes after the stages in the authors' code, a 1 × 1 convolution over channels, is
+read but not applied: it commutes with all that is done to space, so that a readout that
+is trained can do it itself.
 
-References
-----------
 .. [1] S. Fu, M. Hamilton et al., "FeatUp: A Model-Agnostic Framework for Features at
    Any Resolution", ICLR 2024.
 """
@@ -53,7 +50,6 @@ VARIABLE = "NAPARI_HRDV2_FEATUP"
 STAGES, RADIUS, KEYS = 4, 3, 32
 WIDTH = 2 * RADIUS + 1
 _STRIP = 64  # rows whose kernels are computed at a time
-_NEEDED = "upsampler."
 # The files hold all that was trained together; these parts are not for upsampling.
 _IGNORED = ("model.", "downsampler.", "scale_net.")
 _STAGE_SHAPES: dict[str, tuple[int, ...]] = {
@@ -145,7 +141,7 @@ def load_featup(path: str | os.PathLike[str]) -> Featup:
     """Return the weights of a file; WeightsError unless they match strictly."""
     file = weights_file(path)
     state = {
-        name.removeprefix(_NEEDED): x.float()
+        name.removeprefix("upsampler."): x.float()
         for name, x in read_checkpoint(file).items()
         if not name.startswith(_IGNORED)
     }
@@ -169,9 +165,9 @@ def load_featup(path: str | os.PathLike[str]) -> Featup:
 def featup_file() -> Path | None:
     """Return where this machine keeps the weights, or None.
 
-    What the environment variable NAPARI_HRDV2_FEATUP names, else the only file of the
-    authors' names in the folder that a lab shares or in the Hub's cache. Several are
-    an error, because each was trained with a backbone of its own.
+    It is what NAPARI_HRDV2_FEATUP names, else the only file of the authors' names in
+    the folder that a lab shares or in the Hub's cache. Several are an error, because
+    each was trained with a backbone of its own.
     """
     if named := os.environ.get(VARIABLE):
         return Path(named)
@@ -223,17 +219,33 @@ def _loaded(file: Path, changed: int) -> Featup:
 
 
 class JbuUpsampler:
-    """FeatUp on one grid of tokens, at least 2 × 2, guided by an image.
+    """FeatUp on one grid of tokens, at least 2 × 2, guided by an image in 0..1.
 
-    `guide` is (1 or 3, H, W) in 0..1, on the device of the tokens. The `kernels` of the
-    stages are (49, 2h, 2w) … (49, 16h, 16w) float16 tensors.
+    Its weights are those on this machine. The `kernels` of the stages are
+    (49, 2h, 2w) … (49, 16h, 16w) float16 tensors.
     """
 
     def __init__(
-        self, weights: Featup, guide: Tensor, rows: Axis, columns: Axis
+        self,
+        upsampling: Upsampling,
+        guide: ArrayLike | Tensor | None,
+        rows: Axis,
+        columns: Axis,
+        device: torch.device,
     ) -> None:
         self.rows, self.columns = rows, columns
-        seen = _seen(guide, rows, columns)
+        levels = checked_guide(guide, (rows.length, columns.length), "jbu")
+        if len(levels) not in (1, 3):
+            raise ValueError(
+                f"guide: {len(levels)} channels; interpolation 'jbu' takes grey and RGB"
+            )
+        if min(rows.tokens, columns.tokens) < 2:
+            raise ValueError(
+                f"tokens: interpolation 'jbu' needs 2 × 2 of them and there are "
+                f"{rows.tokens} × {columns.tokens}; use a larger image"
+            )
+        weights = _wanted(upsampling)
+        seen = _seen(levels.to(device), rows, columns)
         self.kernels = []
         for stage in range(1, STAGES + 1):
             size = rows.tokens << stage, columns.tokens << stage
@@ -353,42 +365,20 @@ def _seen(guide: Tensor, rows: Axis, columns: Axis) -> Tensor:
         for axis, length in zip((rows, columns), guide.shape[1:], strict=True)
     )
     pixels = functional.pad(pixels[None], (0, right, 0, down), "reflect")[0]
-    spans = []
-    for axis in (rows, columns):
+    for axis, number in ((rows, 1), (columns, 2)):
         margin = (axis.patch_size - axis.stride) // 2
-        spans.append(slice(margin, margin + axis.tokens * axis.stride))
+        pixels = pixels.narrow(number, margin, axis.tokens * axis.stride)
     mean, deviation = (
         pixels.new_tensor(values).view(3, 1, 1)
         for values in (IMAGENET_MEAN, IMAGENET_DEVIATION)
     )
-    return (pixels[:, spans[0], spans[1]] - mean) / deviation
+    return (pixels - mean) / deviation
 
 
 def jbu_cost(pixels: int, stride: int) -> tuple[int, int]:
     """Return the bytes that stay of so many pixels, and those on top meanwhile."""
     finest = pixels * (FACTOR / stride) ** 2
     return round(_KEPT_BYTES * finest), round(_WORKING_BYTES * finest)
-
-
-def jbu_upsampler(
-    upsampling: Upsampling,
-    guide: ArrayLike | Tensor | None,
-    rows: Axis,
-    columns: Axis,
-    device: torch.device,
-) -> JbuUpsampler:
-    """Return the operator for an image, with the weights that are on this machine."""
-    levels = checked_guide(guide, (rows.length, columns.length), "jbu")
-    if len(levels) not in (1, 3):
-        raise ValueError(
-            f"guide: {len(levels)} channels; interpolation 'jbu' takes grey and RGB"
-        )
-    if min(rows.tokens, columns.tokens) < 2:
-        raise ValueError(
-            f"tokens: interpolation 'jbu' needs 2 × 2 of them and there are "
-            f"{rows.tokens} × {columns.tokens}; use a larger image"
-        )
-    return JbuUpsampler(_wanted(upsampling), levels.float().to(device), rows, columns)
 
 
 def _wanted(upsampling: Upsampling) -> Featup:

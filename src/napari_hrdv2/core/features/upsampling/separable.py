@@ -41,30 +41,16 @@ STRIP_BYTES = 64_000_000  # memory that rows upsampled along one axis may take
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a token grid and of the image below it.
+    """One axis of a token grid and of the image below it."""
 
-    Attributes
-    ----------
-    length, tokens : int
-        Pixels of the image, without padding; tokens of the grid that covers the padded
-        image.
-    patch_size, stride : int
-        Side of a patch and distance of neighbouring patches in pixels.
-    interpolation : one of `KERNELS`
-    boundary : {"periodic", "reflect"}
-        What a shifted image shows at its border.
-    tiled : bool
-        Whether tokens are taken to tile the image evenly, as in HR-Dv2's published
-        code. With a stride below the patch size this is off by up to half their
-        difference.
-    """
-
-    length: int
-    tokens: int
+    length: int  # pixels of the image, without padding
+    tokens: int  # of the grid, which covers the padded image
     patch_size: int
     stride: int
-    interpolation: str = "bilinear"
-    boundary: str = "periodic"
+    interpolation: str = "bilinear"  # one of KERNELS
+    boundary: str = "periodic"  # or "reflect": what a shifted image shows at its border
+    # Whether tokens are taken to tile the image evenly, as in HR-Dv2's published code.
+    # With a stride below the patch size this is off by up to half their difference.
     tiled: bool = False
 
     @property

@@ -134,10 +134,8 @@ def on_one_grid(
         return tokens, rows, columns
     if lattice_of(shifts, rows.stride):
         stride, weights = stride_of_one_grid(shifts, rows.stride), [1.0] * len(offsets)
-        rows, down = _finer(rows, stride, sorted({shift[0] for shift in offsets}))
-        columns, across = _finer(
-            columns, stride, sorted({shift[1] for shift in offsets})
-        )
+        rows, down = _finer(rows, stride, {shift[0] for shift in offsets})
+        columns, across = _finer(columns, stride, {shift[1] for shift in offsets})
     else:
         weights = list(shifts.weights)
         down = {shift[0]: _at_centres(rows, shift[0]) for shift in offsets}
@@ -145,9 +143,8 @@ def on_one_grid(
     output = tokens.new_empty(1, rows.tokens, columns.tokens, tokens.shape[-1])
     for start in range(0, tokens.shape[-1], CHANNELS_PER_CHUNK):
         channels = slice(start, start + CHANNELS_PER_CHUNK)
-        output[0, ..., channels] = _summed(
-            tokens[..., channels], offsets, weights, down, across
-        )
+        part = tokens[..., channels]
+        output[0, ..., channels] = _summed(part, offsets, weights, down, across)
     return output, rows, columns
 
 
@@ -191,14 +188,12 @@ def check_upsampling(upsampling: Upsampling, shifts: TransformSet, stride: int) 
         )
 
 
-def _finer(
-    axis: Axis, stride: int, shifts: Sequence[int]
-) -> tuple[Axis, dict[int, Tensor]]:
+def _finer(axis: Axis, stride: int, moved: set[int]) -> tuple[Axis, dict[int, Tensor]]:
     """Return the finer axis, and what each shift adds to it, (h', h) each.
 
     Patches that a shift wrapped around the border do not count.
     """
-    last = axis.padded_length - axis.patch_size
+    shifts, last = sorted(moved), axis.padded_length - axis.patch_size
     fine = replace(axis, tokens=last // stride + 1, stride=stride, boundary="reflect")
     # First pixels of the patches in the image that was not shifted: (shifts, h)
     starts = axis.stride * torch.arange(axis.tokens) - torch.tensor(shifts)[:, None]
