@@ -1,4 +1,4 @@
-"""Surroundings: Gaussian means of tokens on large cells, read like other tokens."""
+"""Context features: Gaussian means of tokens on large cells, read like other tokens."""
 
 from dataclasses import replace
 
@@ -47,9 +47,9 @@ def means_token_by_token(tokens, count):
     return output
 
 
-def mirrored(place, length):
-    place %= 2 * length
-    return min(place, 2 * length - 1 - place)
+def mirrored(index, length):
+    index %= 2 * length
+    return min(index, 2 * length - 1 - index)
 
 
 @pytest.mark.parametrize("shape", [(1, 24, 40), (2, 25, 13), (1, 3, 50), (1, 1, 1)])

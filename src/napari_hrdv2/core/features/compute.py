@@ -16,13 +16,9 @@ from napari_hrdv2.core.backbones.base import RegionBackbone
 from napari_hrdv2.core.checks import PreparedImage, check_choice, prepare_image
 from napari_hrdv2.core.errors import Cancelled, is_out_of_memory
 
+from .base import Features, JoinedFeatures
 from .debias import NOISE_IMAGES, POSITION_BIASES, PositionBias
-from .high_resolution import (
-    ContextFeatures,
-    Features,
-    HighResFeatures,
-    JoinedFeatures,
-)
+from .high_resolution import ContextFeatures, HighResFeatures
 from .memory import (
     Plan,
     batch_after_running_out,
@@ -177,7 +173,8 @@ def compute_with(
             "that has, such as spit-small"
         )
     check_memory(plans, shape, parts[0].device)
-    steps.begin(sum(run.length for run in runs))
+    steps.total = sum(run.length for run in runs)
+    steps.count(0)
     features = [run.features() for run in runs]
     return features[0] if len(features) == 1 else JoinedFeatures(features)
 
@@ -190,10 +187,6 @@ class _Steps:
     should_stop: Callable[[], bool] | None
     done: int = 0
     total: int = 0
-
-    def begin(self, total: int) -> None:
-        self.total = total
-        self.count(0)
 
     def count(self, steps: int = 1) -> None:
         self.done += steps

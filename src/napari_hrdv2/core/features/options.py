@@ -152,12 +152,8 @@ class FeatureOptions:
             names += ["transforms", "stride", "interpolation", "debias"]
             names += ["boundary", "compat"]
         before, after = (
-            replace(
-                one,
-                transforms=" and ".join(one.transform_sets),
-                stride=one.stride or patch,
-            )
-            for one in (self, wanted)
+            replace(x, stride=x.stride or patch, transforms=" and ".join(sets))
+            for x, sets in ((y, y.transform_sets) for y in (self, wanted))
         )
         differing = [n for n in names if getattr(before, n) != getattr(after, n)]
         if not differing:
@@ -177,14 +173,8 @@ def absolute_range(parts: Sequence[PartOptions]) -> tuple[float, float] | None:
 def alike(parts: Sequence[PartOptions]) -> list[PartOptions]:
     """Return the parts without what changes next to nothing, to be compared."""
     # The number format differs from machine to machine.
-    return [
-        replace(
-            part,
-            precision="",
-            value_range=part.value_range if part.absolute_levels else (0.0, 1.0),
-        )
-        for part in parts
-    ]
+    parts = [replace(part, precision="") for part in parts]
+    return [p if p.absolute_levels else replace(p, value_range=(0, 1)) for p in parts]
 
 
 def parse_stride(text: str, backbone: str) -> int | None:

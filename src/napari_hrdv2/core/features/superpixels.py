@@ -66,15 +66,13 @@ class SuperpixelFeatures(Features):
         check_choice("boundary", boundary, BOUNDARIES)
         self.transforms = parse_transforms(transforms, stride)
         self.boundary = boundary
-        tables = _as_tensors(tokens)
-        maps = _as_tensors(label_maps)
+        tables, maps = _as_tensors(tokens), _as_tensors(label_maps)
         _check_fit(tables, maps, len(self.transforms))
         self.counts = tuple(len(table) for table in tables)
         self.tokens = torch.cat(tables)
-        copies = self.transforms.copies
         upright = [
             moved_back(copy.inverse.symmetry(labels), copy.shift, boundary)
-            for labels, copy in zip(maps, copies, strict=True)
+            for labels, copy in zip(maps, self.transforms.copies, strict=True)
         ]
         shapes = sorted({tuple(labels.shape) for labels in upright})
         if len(shapes) > 1:
@@ -112,8 +110,7 @@ class SuperpixelFeatures(Features):
     def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:  # noqa: D102 - inherited
         readout = readout.to(self.tokens.device)
         needed = readout.region and self._needed(readout.region)
-        table = projected(self.tokens[None, None], readout, needed)
-        table = table[0, :, 0]  # (K, N)
+        table = projected(self.tokens[None, None], readout, needed)[0, :, 0]  # (K, N)
         for tile in tiles_of(self.shape[1:], readout.area(self.shape)):
             readout.stop_if_asked()
             total = torch.zeros((), device=table.device)
@@ -144,10 +141,7 @@ def _as_tensors(
     if isinstance(values, Tensor | np.ndarray):
         values = list(values) if values.ndim == 3 else [values]
     assert isinstance(values, Sequence)
-    return [
-        value.detach() if isinstance(value, Tensor) else torch.as_tensor(value)
-        for value in values
-    ]
+    return [torch.as_tensor(value).detach() for value in values]
 
 
 def _check_fit(tables: list[Tensor], maps: list[Tensor], copies: int) -> None:

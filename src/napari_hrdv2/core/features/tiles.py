@@ -28,7 +28,6 @@ COLUMNS_PER_TILE = 1024
 TOKEN_TILE_BYTES, TOKEN_TILE_BYTES_ON_DEVICE = 4_000_000, 256_000_000
 TOKEN_COLUMNS_PER_TILE = 640  # wider grids are cut across too
 
-
 Needed = Sequence[tuple[Tensor, Tensor]]
 """Of each token map, which of its rows and columns are needed: bool tensors."""
 
@@ -175,7 +174,7 @@ def projected(tokens: Tensor, readout: Readout, needed: Needed | None = None) ->
 
 
 def _in_float32(tile: Tensor, space: Tensor) -> Tensor:
-    """Return (rows, columns, C) tokens as (C, N), converted in a place that is warm."""
+    """Return (rows, columns, C) tokens as (C, N) float32, in `space` if converted."""
     rows, columns, channels = tile.shape
     if tile.stride(2) != 1:  # plane by plane, as filters leave them
         planes = tile.movedim(2, 0)  # (C, rows, columns)

@@ -141,7 +141,7 @@ class TransformSet:
         return replace(self, copies=copies, weights=tuple(weights.values()))
 
     def members(self, shift: tuple[int, int]) -> list[tuple[int, float]]:
-        """Return the numbers of the copies with a shift and shares that sum to 1."""
+        """Return the numbers of the copies with a shift and weights that sum to 1."""
         numbers = [n for n, copy in enumerate(self.copies) if copy.shift == shift]
         total = math.fsum(self.weights[number] for number in numbers)
         return [(number, self.weights[number] / total) for number in numbers]
@@ -177,10 +177,8 @@ def parse_transforms(
     if not isinstance(spec, str):
         raise TypeError(f"transforms: {spec!r} is not a text; give {GRAMMAR}")
     symmetries = _REFERENCE if compat == "reference" else _SYMMETRIES
-    factors = [
-        _factor(word, spec, stride, symmetries)
-        for word in re.sub(r"\s", "", spec).split("*")
-    ]
+    words = re.sub(r"\s", "", spec).split("*")
+    factors = [_factor(word, spec, stride, symmetries) for word in words]
     counts: Counter[Copy] = Counter()
     for parts in itertools.product(*factors):
         whole = _chained(parts)
@@ -204,31 +202,21 @@ def _factor(
     if word.lower() in symmetries:
         return symmetries[word.lower()]
     if name == "lattice" and re.fullmatch(r"[1-9]\d{0,2}", rest):
-        return _lattice(int(rest), stride)
+        # Starting at zero and going both ways keeps the shifts short.
+        steps = [(i + 1) // 2 * (1 if i % 2 else -1) for i in range(int(rest))]
+        offsets = [math.floor(step * stride / int(rest) + 0.5) for step in steps]
+        return [Transform(rows, columns) for rows in offsets for columns in offsets]
     match = re.fullmatch(r"(\d{1,4}(?:,\d{1,4})*)(?::(moore|neumann))?", rest)
     if name == "shift" and match:
-        distances = [int(text) for text in match[1].split(",")]
-        return _neighbourhood(distances, diagonals=match[2] != "neumann")
+        around = itertools.product((-1, 0, 1), repeat=2)
+        directions = [(y, x) for y, x in around if (y, x) != (0, 0)]
+        if match[2] == "neumann":  # no diagonals
+            directions = [(y, x) for y, x in directions if 0 in (y, x)]
+        moves = itertools.product(map(int, match[1].split(",")), directions)
+        return [Transform(), *(Transform(n * y, n * x) for n, (y, x) in moves)]
     raise ValueError(
         f"transforms: {word!r} in {spec!r} is not understood; use {GRAMMAR}"
     )
-
-
-def _neighbourhood(distances: list[int], *, diagonals: bool) -> list[Transform]:
-    shifts = [
-        Transform(distance * rows, distance * columns)
-        for distance in distances
-        for rows, columns in itertools.product((-1, 0, 1), repeat=2)
-        if (rows, columns) != (0, 0) and (diagonals or 0 in (rows, columns))
-    ]
-    return [Transform(), *shifts]
-
-
-def _lattice(count: int, stride: int) -> list[Transform]:
-    # Starting at zero and going both ways keeps the shifts short.
-    steps = [(i + 1) // 2 * (1 if i % 2 else -1) for i in range(count)]
-    offsets = [math.floor(step * stride / count + 0.5) for step in steps]
-    return [Transform(rows, columns) for rows in offsets for columns in offsets]
 
 
 def moved_back(image: Tensor, shift: tuple[int, int], boundary: str) -> Tensor:

@@ -64,9 +64,7 @@ class Bilateral:
     def __init__(self, guide: Tensor, rows: Axis, columns: Axis) -> None:
         self.rows, self.columns = rows, columns
         # The axes may end a little before the image, or go beyond it by the padding.
-        height, width = (
-            max(axis.length, axis.padded_length) for axis in (rows, columns)
-        )
+        height, width = (max(x.length, x.padded_length) for x in (rows, columns))
         extra = (0, height - guide.shape[1]), (0, width - guide.shape[2])
         padded = np.pad(guide.cpu().numpy(), ((0, 0), *extra), mode="reflect")
         self.guide = torch.from_numpy(padded).to(guide.device)

@@ -58,6 +58,11 @@ class Axis:
         """Pixels of the padded image that the tokens were computed on."""
         return self.patch_size + self.stride * (self.tokens - 1)
 
+    @property
+    def centres(self) -> Tensor:
+        """Pixels at which the tokens have their centres."""
+        return self.stride * torch.arange(self.tokens) + (self.patch_size - 1) / 2
+
     def taps(self, pixels: Tensor, shift: int = 0) -> tuple[Tensor, Tensor]:
         """Return the tokens that N pixels are interpolated from, and their weights.
 
@@ -195,15 +200,9 @@ class SeparableUpsampler:
 
     def needed(self, region: Tile) -> Needed:
         """Return which rows and columns of each token map a region takes from."""
-        rows, columns = (
-            {shift: axis.needed(span, shift) for shift in distinct}
-            for axis, span, distinct in zip(
-                (self.rows, self.columns),
-                region,
-                (set(shifts) for shifts in zip(*self.shifts, strict=True)),
-                strict=True,
-            )
-        )
+        across = {right for _, right in self.shifts}
+        rows = {by: self.rows.needed(region.rows, by) for by in self.row_shifts}
+        columns = {by: self.columns.needed(region.columns, by) for by in across}
         return [(rows[down], columns[right]) for down, right in self.shifts]
 
     def sampled(self, tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -242,10 +241,7 @@ class SeparableUpsampler:
             weighted = [(shift, 1.0) for shift in self.row_shifts]
             step = min(ROWS_PER_TILE, ROW_TOKENS_PER_BAND * self.rows.stride)
             tiles = [
-                [
-                    _joined_band(self.rows, pixels, weighted, self.device)
-                    for pixels in runs(tile.start, tile.stop, step)
-                ]
+                _joined_bands(self.rows, tile, step, weighted, self.device)
                 for tile in runs(rows.start, rows.stop, ROWS_PER_TILE)
             ]
             bands = list(chain.from_iterable(tiles))
@@ -267,10 +263,8 @@ class SeparableUpsampler:
             of_groups = []
             for members in self.members:
                 weighted = [(self.shifts[n][1], self.weights[n]) for n in members]
-                bands = [
-                    _joined_band(self.columns, pixels, weighted, self.device)
-                    for pixels in runs(columns.start, columns.stop, step)
-                ]
+                axis, device = self.columns, self.device
+                bands = _joined_bands(axis, columns, step, weighted, device)
                 of_groups.append([band.of(band.index) for band in bands])
             # Whole or not at all: other threads may be reading these features too.
             self._column_bands[key] = of_groups
@@ -301,21 +295,23 @@ class SeparableUpsampler:
         return wide.view(needed, count * length)
 
 
-def _joined_band(
+def _joined_bands(
     axis: Axis,
-    pixels: slice,
+    span: slice,
+    step: int,
     shifts: Sequence[tuple[int, float]],
     device: torch.device,
-) -> _Band:
-    """Return a band whose sources are those of several shifts, laid end to end."""
-    run = torch.arange(pixels.start, pixels.stop)
-    indices, matrices = [], []
-    for number, (shift, weight) in enumerate(shifts):
-        index, matrix = axis.band(run, shift)
-        indices.append(index + number * axis.tokens)
-        matrices.append(weight * matrix)
-    index, matrix = torch.cat(indices).to(device), torch.cat(matrices, 1).to(device)
-    return _Band(pixels, index, matrix)
+) -> list[_Band]:
+    """Return bands whose sources are those of several shifts, laid end to end."""
+    bands = []
+    for pixels in runs(span.start, span.stop, step):
+        run = torch.arange(pixels.start, pixels.stop)
+        found = [axis.band(run, shift) for shift, _ in shifts]
+        index = torch.cat([i + n * axis.tokens for n, (i, _) in enumerate(found)])
+        parts = zip(found, shifts, strict=True)
+        matrix = torch.cat([weight * part for (_, part), (_, weight) in parts], 1)
+        bands.append(_Band(pixels, index.to(device), matrix.to(device)))
+    return bands
 
 
 def _nearest(position: Tensor, last: int) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -138,8 +139,8 @@ def on_one_grid(
         columns, across = _finer(columns, stride, {shift[1] for shift in offsets})
     else:
         weights = list(shifts.weights)
-        down = {shift[0]: _at_centres(rows, shift[0]) for shift in offsets}
-        across = {shift[1]: _at_centres(columns, shift[1]) for shift in offsets}
+        down = {by: rows.matrix(rows.centres, by) for by, _ in offsets}
+        across = {by: columns.matrix(columns.centres, by) for _, by in offsets}
     output = tokens.new_empty(1, rows.tokens, columns.tokens, tokens.shape[-1])
     for start in range(0, tokens.shape[-1], CHANNELS_PER_CHUNK):
         channels = slice(start, start + CHANNELS_PER_CHUNK)
@@ -152,10 +153,7 @@ def lattice_of(shifts: TransformSet, stride: int) -> int | None:
     """Return n if the shifts are n × n that cover one stride evenly, else None."""
     offsets = [copy.shift for copy in shifts.copies]
     rows, columns = (sorted({shift[axis] for shift in offsets}) for axis in (0, 1))
-    gaps = [
-        after - before
-        for before, after in zip(rows, [*rows[1:], rows[0] + stride], strict=True)
-    ]
+    gaps = [after - before for before, after in pairwise([*rows, rows[0] + stride])]
     is_even = rows == columns and max(gaps) - min(gaps) <= 1
     is_full = len(offsets) == len(rows) ** 2 and 0 in rows
     return len(rows) if is_even and is_full else None
@@ -210,12 +208,6 @@ def _finer(axis: Axis, stride: int, moved: set[int]) -> tuple[Axis, dict[int, Te
     matrix.scatter_add_(1, order[before][:, None], 1 - fraction[:, None])
     matrix.scatter_add_(1, order[after][:, None], fraction[:, None])
     return fine, dict(zip(shifts, torch.split(matrix, axis.tokens, 1), strict=True))
-
-
-def _at_centres(axis: Axis, shift: int) -> Tensor:
-    """Return what interpolates a shifted map at the centres of the unshifted one."""
-    centres = axis.stride * torch.arange(axis.tokens) + (axis.patch_size - 1) / 2
-    return axis.matrix(centres, shift)
 
 
 def _summed(
