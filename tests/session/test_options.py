@@ -112,7 +112,7 @@ def test_another_interpolation_is_told_as_a_difference():
 
 
 def test_a_way_to_debias_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="debias: 'all' is unknown; choose none, mean"):
+    with pytest.raises(ValueError, match="debias: 'all' is unknown; use none or mean"):
         FeatureOptions(debias="all").check()
 
 

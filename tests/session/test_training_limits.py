@@ -8,7 +8,7 @@ import pytest
 from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.core.classifier.samples import training_pixels
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.core.features.base import KnownPixels
+from napari_hrdv2.core.features.base import StoredPixels
 from napari_hrdv2.session import (
     ImageSnapshot,
     PipelineInput,
@@ -29,7 +29,7 @@ def small_background_sample(monkeypatch):
 
 def test_training_pixels_and_a_background_sample_are_all_that_must_be_kept():
     features = striped_features()
-    kept = KnownPixels(features, training_pixels(TRUTH, 50))
+    kept = StoredPixels(features, training_pixels(TRUTH, 50))
     assert kept.nbytes <= (3 * 50 + 100) * 4 * 4
     found = [
         PixelClassifier(most_per_class=50).fit(each, TRUTH) for each in (features, kept)
@@ -40,7 +40,7 @@ def test_training_pixels_and_a_background_sample_are_all_that_must_be_kept():
 
 def test_a_stroke_that_lets_other_pixels_train_is_not_known():
     labels = np.where(TRUTH == 3, 3, 0)
-    kept = KnownPixels(striped_features(), training_pixels(labels, 50))
+    kept = StoredPixels(striped_features(), training_pixels(labels, 50))
     assert kept.knows(training_pixels(labels, 50))
     labels[:10] = 0
     assert not kept.knows(training_pixels(labels, 50))

@@ -1,13 +1,22 @@
-"""What images, label images and masks must be."""
+"""What images, label images and masks must be, and the form they are worked on in."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+    from torch import Tensor
+
+
+MUCH_CLIPPED = 0.05  # fraction of grey levels beyond the range that is worth a warning
+SMOOTHING = 0.7  # standard deviation of a guide's smoothing, in pixels
+LEVELS = 500_000  # about as many pixels tell the range of its grey levels
 
 
 def checked_labels(labels: ArrayLike, name: str = "labels") -> NDArray[Any]:
@@ -57,3 +66,156 @@ def checked_partition(
             f"of shape {tuple(shape)}; whole numbers of that shape are needed"
         )
     return labels.astype(np.int64)
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ValueError unless the value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}: {value!r} is unknown; use {' or '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """An image as the backbones take it: (C, H, W) float32, clipped to 0..1."""
+
+    pixels: NDArray[np.float32]
+    value_range: tuple[float, float]  # grey levels that became 0 and 1
+
+
+def prepare_image(
+    image: ArrayLike,
+    *,
+    channel_axis: int | None = None,
+    value_range: tuple[float, float] | None = None,
+    warn: bool = True,
+) -> PreparedImage:
+    """Return the image as (C, H, W) float32 in 0..1 with the range that was mapped.
+
+    Parameters
+    ----------
+    image : (H, W), (H, W, 3), (H, W, 4) or, with `channel_axis`, any 3-D array
+        bool, integer or float grey levels. An alpha channel is dropped.
+    value_range : tuple of two float, optional
+        Grey levels to map to 0 and 1. By default the full range of bool and uint8,
+        and 0..1 for floats that lie in it; else the image's own minimum and maximum,
+        with a warning, because images scaled each by itself cannot be compared.
+    warn : bool
+        False where that makes no difference.
+    """
+    array = np.asarray(image)
+    if array.dtype.kind not in "buif":
+        raise TypeError(
+            f"image: dtype {array.dtype} is not a grey level or colour; "
+            "give bool, integer or float values"
+        )
+    planes = _channels_first(array, channel_axis)
+    if planes.size == 0:
+        raise ValueError(f"image: shape {array.shape} holds no pixels")
+    low, high = _value_range(planes, value_range, warn=warn)
+    # float32 holds 8 and 16 bit exactly; of wider numbers it would drop the contrast.
+    wide = planes.dtype.itemsize > 2 and planes.dtype != np.float32
+    scaled = planes.astype(np.float64 if wide else np.float32)
+    np.subtract(scaled, low, out=scaled)
+    np.divide(scaled, high - low, out=scaled)
+    pixels = scaled.astype(np.float32, copy=False)
+    if value_range is not None:
+        _check_clipping(pixels, (low, high))
+    np.clip(pixels, 0, 1, out=pixels)
+    return PreparedImage(pixels, (low, high))
+
+
+def _channels_first(array: NDArray[Any], channel_axis: int | None) -> NDArray[Any]:
+    if channel_axis is not None:
+        if array.ndim != 3 or not -3 <= channel_axis < 3:
+            raise ValueError(
+                f"channel_axis: {channel_axis} does not fit an image of shape "
+                f"{array.shape}; a 3-D array with one channel axis is needed"
+            )
+        return np.moveaxis(array, channel_axis, 0)
+    if array.ndim == 2:
+        return array[np.newaxis]
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        return np.moveaxis(array[..., :3], 2, 0)
+    raise ValueError(
+        f"image: shape {array.shape} is not one micrograph; give (H, W), (H, W, 3), "
+        "(H, W, 4) or a 3-D array with channel_axis"
+    )
+
+
+def _value_range(
+    planes: NDArray[Any], value_range: tuple[float, float] | None, *, warn: bool
+) -> tuple[float, float]:
+    low, high = float(planes.min()), float(planes.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = int(planes.size - np.isfinite(planes).sum())
+        raise ValueError(
+            f"image: {bad} of {planes.size} values are NaN or infinite; replace them "
+            "first, for instance with numpy.nan_to_num"
+        )
+    if low == high:
+        raise ValueError(
+            f"image: every pixel has the value {low:g}; an image with contrast is "
+            "needed"
+        )
+    if value_range is not None:
+        return _checked_range(value_range)
+    if planes.dtype == np.uint8:
+        return 0.0, 255.0
+    if planes.dtype == np.bool_ or (planes.dtype.kind == "f" and 0 <= low < high <= 1):
+        return 0.0, 1.0
+    if not warn:
+        return low, high
+    warnings.warn(
+        f"{planes.dtype} grey levels are scaled by this image's own range "
+        f"{low:g}..{high:g}; give value_range=(low, high) to treat all images alike",
+        stacklevel=6,
+    )
+    return low, high
+
+
+def _check_clipping(
+    pixels: NDArray[np.float32], value_range: tuple[float, float]
+) -> None:
+    """Say so when much of an image lies outside the range it is mapped from."""
+    outside = float(((pixels < 0) | (pixels > 1)).mean())
+    if outside == 1:
+        raise ValueError(
+            f"value_range: no grey level of the image lies within {value_range}; give "
+            "the range that its own levels span"
+        )
+    if outside > MUCH_CLIPPED:
+        warnings.warn(
+            f"{outside:.0%} of the grey levels lie outside value_range {value_range} "
+            "and are clipped",
+            stacklevel=5,
+        )
+
+
+def _checked_range(value_range: tuple[float, float]) -> tuple[float, float]:
+    try:
+        low, high = (float(value) for value in value_range)
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise ValueError(
+            f"value_range: {value_range} is not a range; give (low, high) with "
+            "low < high"
+        )
+    return low, high
+
+
+def guide_from(image: Tensor) -> Tensor:
+    """Return a (channels, H, W) image smoothed, stretched to its 1–99 %, in 8 bits."""
+    import torch
+    from torch.nn.functional import conv2d, pad
+
+    offsets = torch.arange(-2, 3, device=image.device)
+    kernel = torch.exp(-0.5 * (offsets / SMOOTHING) ** 2)
+    kernel = (kernel / kernel.sum()).outer(kernel / kernel.sum())
+    padded = pad(image.float()[:, None], (2,) * 4, "replicate")
+    smooth = conv2d(padded, kernel[None, None])[:, 0]
+    levels = smooth.flatten()
+    levels = levels[:: max(1, len(levels) // LEVELS)].sort().values
+    low, high = (levels[int(part * (len(levels) - 1))] for part in (0.01, 0.99))
+    stretched = (smooth - low) / (high - low).clamp(min=1e-9)
+    return (255 * stretched.clamp(0, 1)).round().to(torch.uint8)

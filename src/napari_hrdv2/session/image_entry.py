@@ -280,10 +280,10 @@ class ImageEntry:
         features, self.features, self.training_features = self.features, None, None
         self.was_segmented = self.result is not None
         if self._counted is not None and self._counted.class_ids:
-            from napari_hrdv2.core.features.base import KnownPixels
+            from napari_hrdv2.core.features.base import StoredPixels
 
             pixels = training_pixels(self._counted.labels)
-            self.training_features = KnownPixels(features, pixels)
+            self.training_features = StoredPixels(features, pixels)
         if isinstance(self.image, Plane):
             self.image.forget()
 

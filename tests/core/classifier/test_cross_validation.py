@@ -12,7 +12,7 @@ from napari_hrdv2.core.classifier.cross_validation import (
     summary,
 )
 from napari_hrdv2.core.classifier.samples import training_pixels
-from napari_hrdv2.core.features.base import KnownPixels
+from napari_hrdv2.core.features.base import StoredPixels
 from napari_hrdv2.core.measure.scores import mean_iou
 from synthetic import SHAPE, TRUTH, halves, striped_features, strokes
 
@@ -56,7 +56,7 @@ def test_pixels_that_train_are_enough_and_count_for_all_painted_ones():
     features, labels = halves(), np.where(np.arange(60) < 28, 1, 2)
     labels = np.broadcast_to(labels, (40, 60))  # some thousand, 2 of each 30 wrong
     whole = leave_one_image_out([features, features], [labels, labels])
-    kept = KnownPixels(features, training_pixels(labels))
+    kept = StoredPixels(features, training_pixels(labels))
     some = leave_one_image_out([kept, features], [labels, labels])
     assert some == whole
     assert some[0].pixels == 2400

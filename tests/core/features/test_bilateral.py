@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from napari_hrdv2 import HighResFeatures
+from napari_hrdv2.core.checks import guide_from
 from napari_hrdv2.core.features.upsampling import bilateral
-from napari_hrdv2.core.features.upsampling.bilateral import guide_from
 
 RNG = np.random.default_rng(0)
 
@@ -67,7 +67,7 @@ def test_an_edge_between_two_greys_becomes_sharp():
         ).materialize()[0]
         for name in ("bilinear", "bilateral+2")
     )
-    # At the edge the grey levels are blurred a little, so two pixels are left out.
+    # At the edge the grey levels are blurred a little, so two pixels are not compared.
     assert np.abs(guided - image)[:, [*range(15), *range(19, 42)]].max() < 0.06
     assert np.abs(plain - image)[:, [*range(15), *range(19, 42)]].max() > 0.4
 

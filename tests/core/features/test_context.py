@@ -1,4 +1,4 @@
-"""Surroundings: Gaussian means of tokens on large cells, read like other tokens."""
+"""Context features: Gaussian means of tokens on large cells, read like other tokens."""
 
 from dataclasses import replace
 
@@ -8,8 +8,12 @@ import torch
 from scipy import ndimage
 
 from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
-from napari_hrdv2.core.features.context import WIDTH, ContextFeatures, means_around
-from napari_hrdv2.core.features.high_resolution import HighResFeatures
+from napari_hrdv2.core.features.high_resolution import (
+    WIDTH,
+    ContextFeatures,
+    HighResFeatures,
+    means_around,
+)
 from napari_hrdv2.core.features.memory import estimate
 from napari_hrdv2.core.features.options import PartOptions
 
@@ -43,9 +47,9 @@ def means_token_by_token(tokens, count):
     return output
 
 
-def mirrored(place, length):
-    place %= 2 * length
-    return min(place, 2 * length - 1 - place)
+def mirrored(index, length):
+    index %= 2 * length
+    return min(index, 2 * length - 1 - index)
 
 
 @pytest.mark.parametrize("shape", [(1, 24, 40), (2, 25, 13), (1, 3, 50), (1, 1, 1)])

@@ -9,8 +9,13 @@ import napari_hrdv2 as hr
 from napari_hrdv2.core.errors import WeightsError
 from napari_hrdv2.core.features.high_resolution import HighResFeatures
 from napari_hrdv2.core.features.upsampling import featup
-from napari_hrdv2.core.features.upsampling.featup import load_featup, random_featup
-from napari_hrdv2.core.features.upsampling.jbu import jbu_cost
+from napari_hrdv2.core.features.upsampling.featup import (
+    Featup,
+    installed_featup,
+    jbu_cost,
+    load_featup,
+    shapes,
+)
 from napari_hrdv2.core.features.upsampling.sharpening import (
     Upsampling,
     parse_interpolation,
@@ -22,11 +27,14 @@ GENERATOR = np.random.default_rng(0)
 
 @pytest.fixture(autouse=True)
 def weights(monkeypatch):
-    found = random_featup(CHANNELS)
-    monkeypatch.setattr(
-        "napari_hrdv2.core.features.upsampling.jbu.installed_featup",
-        lambda: found,
-    )
+    generator, state = torch.Generator().manual_seed(0), {}
+    for name, shape in shapes(CHANNELS).items():
+        fan = shape[1] if len(shape) == 4 else 9
+        state[name] = torch.randn(shape, generator=generator) / fan**0.5
+        if name.endswith("sigma_spatial"):
+            state[name] = torch.tensor(0.8)
+    found = Featup(state, "random")
+    monkeypatch.setattr(featup, "installed_featup", lambda: found)
     return found
 
 
@@ -255,7 +263,7 @@ def test_missing_weights_are_told_in_one_sentence(monkeypatch, tmp_path):
     monkeypatch.delenv("NAPARI_HRDV2_FEATUP", raising=False)
     monkeypatch.setattr(featup, "_folders", lambda: [tmp_path])
     with pytest.raises(WeightsError, match=f"put it into {tmp_path}"):
-        featup.installed_featup()
+        installed_featup()
     for name in ("dino16", "dinov2"):
         (tmp_path / f"{name}_jbu_stack_cocostuff.ckpt").touch()
         if name == "dino16":

@@ -66,7 +66,7 @@ def test_rows_that_are_no_longer_asked_for_are_let_go(monkeypatch):
     np.testing.assert_array_equal(rows, rows_of(features, order))
 
 
-def test_rows_of_a_stroke_that_was_undone_are_kept(monkeypatch):
+def test_rows_of_a_scribble_that_was_undone_are_kept(monkeypatch):
     features = striped_features()
     cache = features.samples
     cache.rows(np.arange(600))

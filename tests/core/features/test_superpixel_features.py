@@ -104,13 +104,13 @@ def test_a_tall_image_joins_a_grid_of_tokens():
     np.testing.assert_allclose(joined.project(weight, [0, 0]), dense, atol=1e-5)
 
 
-def test_a_classifier_learns_regions_from_one_stroke_each():
+def test_a_classifier_learns_regions_from_one_scribble_each():
     labels = np.repeat(np.arange(6), 40).reshape(6, 40)
     tokens = np.array([[0, 1], [4, 1], [0, 1], [4, 1], [0, 1], [4, 1]], np.float32)
     features = SuperpixelFeatures(tokens, labels)
-    strokes = np.zeros(labels.shape, int)
-    strokes[0, :5], strokes[1, :5] = 1, 2
-    predicted = PixelClassifier().fit(features, strokes).predict(features)
+    scribbles = np.zeros(labels.shape, int)
+    scribbles[0, :5], scribbles[1, :5] = 1, 2
+    predicted = PixelClassifier().fit(features, scribbles).predict(features)
     np.testing.assert_array_equal(predicted, 1 + labels % 2)
 
 

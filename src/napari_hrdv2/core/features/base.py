@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .sample_cache import SampleCache, background_pixels
-from .tiles import Tile, checked_region, paste
+from .tiles import Readout, Tile, checked_region, paste
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -30,8 +31,7 @@ class Features(ABC):
     part_options : tuple of PartOptions
         How each part was made, in the order of the channels; empty if unknown.
     channel_weights : (C,) float32 tensor or None
-        What each channel, standardised, counts before anything is labelled: 1 for all
-        if None.
+        Weight of each standardised channel before anything is labelled; None is 1.
     """
 
     shape: tuple[int, int, int]
@@ -75,26 +75,10 @@ class Features(ABC):
         """Return the (C, H, W) float32 map, the slow obvious way."""
 
     @abstractmethod
-    def planes(
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        region: Tile | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> Iterator[tuple[Tile, Tensor]]:
-        """Yield the readout tile by tile, of `tiles_of` in their order.
+    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:
+        """Yield the readout by `tiles_of`, each with its (rows, K, columns) tensor.
 
-        Parameters
-        ----------
-        weight, bias : (K, C) and (K,) float32 tensors
-        region : Tile, optional
-            Only tiles that touch it; outside of it their values mean nothing.
-        should_stop : callable, optional
-            Asked between blocks of work.
-
-        Yields
-        ------
-        Tile and its (rows, K, columns) float32 tensor
+        Values outside the readout's region mean nothing.
         """
 
     def project(
@@ -109,15 +93,15 @@ class Features(ABC):
 
         Parameters
         ----------
-        weight : (K, C) array
-        bias : (K,) array
+        weight, bias : (K, C) and (K,) arrays
         region : tuple of two slices, optional
             Rows and columns to read, as in ``image[region]``; all by default. Equals
             that part of the whole, bit for bit.
         should_stop : callable, optional
             Asked between blocks of work; `Cancelled` is raised when it says so.
         """
-        return self._collected(weight, bias, region, should_stop, lambda logits: logits)
+        readout = self.readout(weight, bias, region, should_stop)
+        return self._collected(readout, lambda logits: logits)
 
     def probabilities(
         self,
@@ -128,24 +112,16 @@ class Features(ABC):
         should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[np.float32]:
         """Return the softmax of `project`, which takes the same parameters."""
-        return self._collected(
-            weight, bias, region, should_stop, lambda logits: logits.softmax(0)
-        )
+        readout = self.readout(weight, bias, region, should_stop)
+        return self._collected(readout, lambda logits: logits.softmax(0))
 
     def _collected(
-        self,
-        weight: ArrayLike,
-        bias: ArrayLike,
-        region: Region | None,
-        should_stop: Callable[[], bool] | None,
-        finish: Callable[[Tensor], Tensor],
+        self, readout: Readout, finish: Callable[[Tensor], Tensor]
     ) -> NDArray[np.float32]:
         """Return what `finish` makes of (K, rows, columns) tiles of the readout."""
-        weight, bias = self._readout(weight, bias)
-        area = checked_region(region, self.shape[1:])
-        output = np.empty((len(bias), *area.shape), np.float32)
-        part = None if region is None else area
-        for tile, block in self.planes(weight, bias, part, should_stop):
+        area = readout.area(self.shape)
+        output = np.empty((len(readout.bias), *area.shape), np.float32)
+        for tile, block in self.planes(readout):
             paste(output, tile, finish(block.movedim(1, 0)).cpu().numpy(), area)
         return output
 
@@ -158,41 +134,31 @@ class Features(ABC):
         region: Region | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[Any]:
-        """Return which readout is the largest at every pixel.
+        """Return which readout is the largest at every pixel, the first among equals.
 
-        Parameters
-        ----------
-        weight : (K, C) array
-        bias : (K,) array
-        values : sequence of K int, optional
-            What stands for each readout, 0 … K - 1 by default. Ascending, none below 0.
-        region, should_stop
-            As for `project`.
-
-        Returns
-        -------
-        (H, W) array, uint8 if the values fit, else int64
-            The first among equals.
+        `values` stand for the readouts, 0 … K - 1 by default: ascending, none below 0.
+        The rest is as for `project`. The (H, W) array is uint8 if they fit, else int64.
         """
-        weight, bias = self._readout(weight, bias)
-        values = list(range(len(bias)) if values is None else values)
+        readout = self.readout(weight, bias, region, should_stop)
+        values = list(range(len(readout.bias)) if values is None else values)
         if values != sorted(values) or values[0] < 0:
-            raise ValueError(
-                f"values: {values} are not ascending numbers of at least 0"
-            )
+            raise ValueError(f"values: {values} are not ascending from 0 or more")
         dtype = torch.uint8 if values[-1] <= 255 else torch.int64
-        area = checked_region(region, self.shape[1:])
+        area = readout.area(self.shape)
         output = torch.full(area.shape, values[0], dtype=dtype)
-        if len(values) == 1:
-            return output.numpy()
-        # Only differences matter: to the first readout, which then is 0 everywhere.
-        weight, bias = weight[1:] - weight[0], bias[1:] - bias[0]
-        part = None if region is None else area
-        for tile, block in self.planes(weight, bias, part, should_stop):
-            paste(output, tile, _largest(block, values, dtype), area)
+        if len(values) > 1:
+            for tile, block in self.planes(readout.against(0)):
+                paste(output, tile, _largest(block, values, dtype), area)
         return output.numpy()
 
-    def _readout(self, weight: ArrayLike, bias: ArrayLike) -> tuple[Tensor, Tensor]:
+    def readout(
+        self,
+        weight: ArrayLike,
+        bias: ArrayLike,
+        region: Region | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Readout:
+        """Return the readout, or raise ValueError if it does not fit the channels."""
         weight = torch.as_tensor(np.asarray(weight, np.float32))
         bias = torch.as_tensor(np.asarray(bias, np.float32))
         if weight.ndim != 2 or weight.shape[1] != self.shape[0]:
@@ -205,7 +171,8 @@ class Features(ABC):
                 f"bias: shape {tuple(bias.shape)} does not fit a weight of shape "
                 f"{tuple(weight.shape)}; ({weight.shape[0]},) is needed"
             )
-        return weight, bias
+        tile = None if region is None else checked_region(region, self.shape[1:])
+        return Readout(weight, bias, tile, should_stop)
 
     def _pixels(self, rows: ArrayLike, cols: ArrayLike) -> tuple[Tensor, Tensor]:
         pixels = []
@@ -232,28 +199,19 @@ class Features(ABC):
 
 
 class JoinedFeatures(Features):
-    """Feature maps of one image side by side: channels are concatenated.
+    """Feature maps of one image, of one (H, W), side by side: channels are joined.
 
     A linear readout of it is the sum of the readouts of its parts.
-
-    Parameters
-    ----------
-    parts : sequence of Features
-        At least one, all of one (H, W).
     """
 
     def __init__(self, parts: Sequence[Features]) -> None:
         self.parts = tuple(parts)
         sizes = {part.shape[1:] for part in self.parts}
         if len(sizes) != 1:
-            raise ValueError(
-                f"parts: image shapes {sorted(sizes)} differ or are missing"
-            )
+            raise ValueError(f"parts: shapes {sorted(sizes)} differ or are missing")
         self.shape = (sum(part.shape[0] for part in self.parts), *sizes.pop())
         if all(part.part_options for part in self.parts):
-            self.part_options = tuple(
-                one for part in self.parts for one in part.part_options
-            )
+            self.part_options = sum((part.part_options for part in self.parts), ())
         if any(part.channel_weights is not None for part in self.parts):
             self.channel_weights = torch.cat([channel_weights(p) for p in self.parts])
 
@@ -268,20 +226,12 @@ class JoinedFeatures(Features):
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
         return np.concatenate([part.sample(rows, cols) for part in self.parts], 1)
 
-    def planes(  # noqa: D102 - inherited
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        region: Tile | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> Iterator[tuple[Tile, Tensor]]:
-        weights = torch.split(weight, [part.shape[0] for part in self.parts], 1)
-        zero = torch.zeros_like(bias)
+    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:  # noqa: D102 - inherited
+        weights = torch.split(readout.weight, [p.shape[0] for p in self.parts], 1)
+        biases = [readout.bias, *[torch.zeros_like(readout.bias)] * len(weights[1:])]
         streams = [
-            part.planes(part_weight, bias if number == 0 else zero, region, should_stop)
-            for number, (part, part_weight) in enumerate(
-                zip(self.parts, weights, strict=True)
-            )
+            part.planes(replace(readout, weight=weight, bias=bias))
+            for part, weight, bias in zip(self.parts, weights, biases, strict=True)
         ]
         for blocks in zip(*streams, strict=True):
             total = blocks[0][1]
@@ -293,22 +243,17 @@ class JoinedFeatures(Features):
         return np.concatenate([part.materialize() for part in self.parts])
 
 
-class KnownPixels(Features):
-    """The feature vectors of some pixels, where the rest was given up.
+class StoredPixels(Features):
+    """The feature vectors of training pixels and of the background sample, no others.
 
-    Parameters
-    ----------
-    features : Features
-        They are read here, and not kept.
-    pixels : (N,) array of int
-        Flat indices into (H, W): those that train. The background sample is kept too.
+    `pixels` are flat indices into (H, W). The features they are read from are not kept.
     """
 
     def __init__(self, features: Features, pixels: NDArray[np.int64]) -> None:
         self.shape, self.part_options = features.shape, features.part_options
         self.channel_weights = features.channel_weights
-        self._kept = np.union1d(pixels, background_pixels(self.shape[1:]))
-        self._vectors = features.sample(*np.divmod(self._kept, self.shape[2]))
+        self._stored = np.union1d(pixels, background_pixels(self.shape[1:]))
+        self._vectors = features.sample(*np.divmod(self._stored, self.shape[2]))
 
     @property
     def own_nbytes(self) -> int:
@@ -316,27 +261,21 @@ class KnownPixels(Features):
         return self._vectors.nbytes
 
     def knows(self, pixels: NDArray[np.int64]) -> bool:
-        """Whether all of these flat indices were kept."""
-        return bool(np.isin(pixels, self._kept).all())
+        """Whether all of these flat indices are stored."""
+        return bool(np.isin(pixels, self._stored).all())
 
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:
-        """Return the feature vectors at some of the pixels that were kept."""
+        """Return the feature vectors at some of the pixels that are stored."""
         wanted = np.asarray(rows, np.int64) * self.shape[2] + np.asarray(cols, np.int64)
         if not self.knows(wanted):
             self._refuse()
-        return self._vectors[np.searchsorted(self._kept, wanted)]
+        return self._vectors[np.searchsorted(self._stored, wanted)]
 
     def materialize(self) -> NDArray[np.float32]:
         """Raise ValueError: there is no map any more."""
         self._refuse()
 
-    def planes(
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        region: Tile | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> Iterator[tuple[Tile, Tensor]]:
+    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:
         """Raise ValueError: there is no map any more."""
         self._refuse()
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import RegionBackbone
+from napari_hrdv2.core.checks import PreparedImage, check_choice, prepare_image
 from napari_hrdv2.core.errors import Cancelled, is_out_of_memory
 
-from .context import ContextFeatures
+from .base import Features, JoinedFeatures
 from .debias import NOISE_IMAGES, POSITION_BIASES, PositionBias
-from .high_resolution import Features, HighResFeatures, JoinedFeatures, check_choice
-from .image import PreparedImage, prepare_image
+from .high_resolution import ContextFeatures, HighResFeatures
 from .memory import (
     Plan,
     batch_after_running_out,
@@ -31,7 +31,7 @@ from .memory import (
 from .options import FeatureOptions, PartOptions
 from .superpixels import region_features
 from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet
-from .upsampling.jbu import with_fingerprint
+from .upsampling.featup import with_fingerprint
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
 
 Progress = Callable[[int, int], None]
-Job = tuple[int, Copy, float]  # number of the shift, copy, share
+Job = tuple[int, Copy, float]  # number of the shift, copy, weight
 
 log = logging.getLogger(__name__)
 
@@ -89,16 +89,11 @@ def compute_features(
     compat : {"corrected", "reference"}
         ``"reference"`` reproduces HR-Dv2's published code, see `HighResFeatures`.
     channel_axis, value_range
-        See :func:`~napari_hrdv2.core.features.image.prepare_image`.
+        See :func:`~napari_hrdv2.core.checks.prepare_image`.
     batch_size : int, optional
         Transformed copies run at once; by default what the device's memory allows.
     partition : (H, W) array of int, optional
         Regions for a backbone that has one token per region, in place of its own.
-
-    Returns
-    -------
-    Features
-        :class:`HighResFeatures`, or :class:`JoinedFeatures` of several parts.
 
     Raises
     ------
@@ -106,8 +101,6 @@ def compute_features(
         When `should_stop` returned True.
     MemoryError
         If the features would not fit into memory.
-    TypeError, ValueError
-        If an argument cannot be used.
     """
     if interpolation is None:
         interpolation = "nearest" if compat == "reference" else "bilinear"
@@ -119,9 +112,17 @@ def compute_features(
         compat=compat,
         debias=debias,
     )
-    more = {"channel_axis": channel_axis, "batch_size": batch_size}
-    steps = _Steps(progress, should_stop)
-    return _computed(image, backbone, options, transforms, steps, partition, **more)
+    return compute_with(
+        options,
+        image,
+        backbone,
+        progress,
+        should_stop,
+        transforms=transforms,
+        channel_axis=channel_axis,
+        batch_size=batch_size,
+        partition=partition,
+    )
 
 
 def compute_with(
@@ -131,33 +132,23 @@ def compute_with(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
     *,
+    transforms: str | TransformSet | None = None,
+    channel_axis: int | None = None,
+    batch_size: int | None = None,
     partition: ArrayLike | None = None,
 ) -> Features:
     """Return the features that `options` ask for, by a backbone that was loaded.
 
-    Its `backbone`, `device` and `weights` are not looked at; the rest is as for
-    `compute_features`.
+    Its `backbone`, `device` and `weights` are not looked at; nor are its `transforms`
+    if others are given. The rest is as for `compute_features`.
     """
-    steps = _Steps(progress, should_stop)
-    return _computed(image, backbone, options, options.transforms, steps, partition)
-
-
-def _computed(
-    image: ArrayLike,
-    backbone: Backbone | JoinedBackbone,
-    options: FeatureOptions,
-    transforms: str | TransformSet,
-    steps: _Steps,
-    partition: ArrayLike | None,
-    *,
-    channel_axis: int | None = None,
-    batch_size: int | None = None,
-) -> Features:
+    transforms = options.transforms if transforms is None else transforms
     check_choice("compat", options.compat, COMPATS)
     parts = parts_of(backbone)
     if any(on_grid(part) for part in parts):
-        method = with_fingerprint(options.interpolation)
-        options = replace(options, interpolation=method)
+        options = replace(
+            options, interpolation=with_fingerprint(options.interpolation)
+        )
     check_choice("boundary", options.boundary, BOUNDARIES)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size: {batch_size} is not a number of at least 1")
@@ -169,17 +160,21 @@ def _computed(
     )
     channels, *shape = prepared.pixels.shape
     plans = make_plans((shape[0], shape[1]), channels, backbone, transforms, options)
+    steps = _Steps(progress, should_stop)
     runs = [
         _Run(prepared, part, plan, options, steps, partition, batch_size)
         for part, plan in zip(parts, plans, strict=True)
     ]
-    if partition is not None and not any(run.takes_regions for run in runs):
+    if partition is not None and not any(
+        isinstance(part, RegionBackbone) for part in parts
+    ):
         raise ValueError(
             f"partition: {backbone.name} has no tokens of regions; choose a backbone "
             "that has, such as spit-small"
         )
     check_memory(plans, shape, parts[0].device)
-    steps.begin(sum(run.length for run in runs))
+    steps.total = sum(run.length for run in runs)
+    steps.count(0)
     features = [run.features() for run in runs]
     return features[0] if len(features) == 1 else JoinedFeatures(features)
 
@@ -192,10 +187,6 @@ class _Steps:
     should_stop: Callable[[], bool] | None
     done: int = 0
     total: int = 0
-
-    def begin(self, total: int) -> None:
-        self.total = total
-        self.count(0)
 
     def count(self, steps: int = 1) -> None:
         self.done += steps
@@ -218,19 +209,14 @@ class _Run:
     batch_size: int | None = None
 
     @property
-    def takes_regions(self) -> bool:
-        return isinstance(self.backbone, RegionBackbone)
-
-    @property
     def length(self) -> int:
         """How many steps the backbone takes; noise images that are known cost none."""
-        known = [
-            POSITION_BIASES.has(
-                self.backbone, (len(self.image.pixels), *shape), self.plan.stride
-            )
+        channels, stride = len(self.image.pixels), self.plan.stride
+        known = sum(
+            POSITION_BIASES.has(self.backbone, (channels, *shape), stride)
             for shape in self.plan.noise_shapes
-        ]
-        return (self.plan.passes - NOISE_IMAGES * sum(known)) * self.backbone.steps
+        )
+        return (self.plan.passes - NOISE_IMAGES * known) * self.backbone.steps
 
     def features(self) -> Features:
         """Run every transform and return the features."""
@@ -247,9 +233,9 @@ class _Run:
         plan, device = self.plan, self.backbone.device
         shifts = plan.transforms.shifts()
         jobs = [
-            (number, plan.transforms.copies[member], share)
+            (number, plan.transforms.copies[member], weight)
             for number, copy in enumerate(shifts.copies)
-            for member, share in plan.transforms.members(copy.shift)
+            for member, weight in plan.transforms.members(copy.shift)
         ]
         maps = self._maps(jobs, self.batch_size or batch_that_fits(device, plan))
         if len(jobs) == 1:  # the many planes of a filter bank are not copied
@@ -280,10 +266,10 @@ class _Run:
         tokens = self._empty((shifts, *self.plan.grid, self.plan.channels))
         for number, same_shift in groupby(maps, key=itemgetter(0)):
             total: Tensor | None = None
-            for _, share, grid in same_shift:
+            for _, weight, grid in same_shift:
                 upright = grid.to(tokens.device)
-                if share < 1:  # sums of half precision numbers are made in float32
-                    upright = share * upright.float()
+                if weight < 1:  # sums of half precision numbers are made in float32
+                    upright = weight * upright.float()
                 total = upright if total is None else total.add_(upright)
             assert total is not None
             tokens[number] = total
@@ -292,7 +278,7 @@ class _Run:
     def _maps(
         self, jobs: list[Job], batch_size: int
     ) -> Iterator[tuple[int, float, Tensor]]:
-        """Yield shift number, share and upright tokens of every job, in order."""
+        """Yield shift number, weight and upright tokens of every job, in order."""
         padded = self._padded()
         while jobs:
             turned = [job[1].transform.transpose for job in jobs]
@@ -312,8 +298,8 @@ class _Run:
                 continue
             if bias is not None:  # it lies on the grid of the copy, not of the image
                 grids = bias.removed_from(grids)
-            for (number, copy, share), grid in zip(batch, grids, strict=True):
-                yield number, share, copy.inverse.apply_symmetry(grid)
+            for (number, copy, weight), grid in zip(batch, grids, strict=True):
+                yield number, weight, copy.inverse.apply_symmetry(grid)
             jobs = jobs[len(batch) :]
 
     def _tokens(self, padded: Tensor, batch: list[Job]) -> Tensor:
@@ -356,7 +342,7 @@ class _Run:
             return torch.empty(shape, dtype=dtype)
 
     def _part_options(self) -> PartOptions:
-        given = self.takes_regions and self.partition is not None
+        own = self.partition is None or not isinstance(self.backbone, RegionBackbone)
         return PartOptions(
             backbone=self.backbone.name,
             weights_hash=self.backbone.weights_hash,
@@ -369,5 +355,5 @@ class _Run:
             precision=str(self.backbone.dtype).removeprefix("torch."),
             value_range=self.image.value_range,
             debias=self.plan.debias,
-            partition="given" if given else "own",
+            partition="own" if own else "given",
         )

@@ -30,18 +30,10 @@ MAPS_KEPT = 4
 
 @dataclass(frozen=True)
 class PositionBias:
-    """What the positions of a grid add to its tokens.
+    """What the positions of a grid add to its tokens."""
 
-    Attributes
-    ----------
-    map : (h, w, C) float32 tensor
-        Its mean over the grid is 0.
-    directions : (C, D) float32 tensor
-        Orthonormal: along which the map varies most; D is 0 if none are taken out.
-    """
-
-    map: Tensor
-    directions: Tensor
+    map: Tensor  # (h, w, C) float32, of mean 0
+    directions: Tensor  # (C, D), orthonormal: along which the map varies most, if any
 
     def removed_from(self, tokens: Tensor) -> Tensor:
         """Return (B, h, w, C) tokens without the bias, in the type they have."""
@@ -50,18 +42,8 @@ class PositionBias:
         return (even - (even @ directions) @ directions.T).to(tokens.dtype)
 
 
-def has_positions(backbone: Backbone) -> bool:
-    """Return whether the tokens of a backbone can tell where they are on a grid."""
-    return not (backbone.equivariant or has_regions(backbone))
-
-
-def has_regions(backbone: object) -> bool:
-    """Return whether a backbone divides images by itself, with a token per region."""
-    return bool(getattr(backbone, "has_regions", False))
-
-
 class PositionBiases:
-    """The mean token maps of noise images; the `MAPS_KEPT` used last stay in memory."""
+    """What positions add, by backbone and size; the `MAPS_KEPT` used last stay."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[object, ...], PositionBias] = OrderedDict()

@@ -15,20 +15,32 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
-from .base import Features, JoinedFeatures
-from .tiles import Needed, Tile, projected, stop_if, tiles_of
-from .transforms import BOUNDARIES, COMPATS, TransformSet, parse_transforms
-from .upsampling.bilateral import Bilateral, checked_guide, guide_from
-from .upsampling.jbu import JbuUpsampler, jbu_upsampler
-from .upsampling.separable import Axis, SeparableUpsampler, padded_length
+from napari_hrdv2.core.backbones.filters.kernels import correlate, gaussian_taps
+from napari_hrdv2.core.checks import check_choice, guide_from
+
+from .base import Features, JoinedFeatures, channel_weights
+from .tiles import Needed, Readout, Tile, projected, tiles_of
+from .transforms import (
+    BOUNDARIES,
+    COMPATS,
+    TransformSet,
+    moved_back,
+    one_map_per_shift,
+    parse_transforms,
+)
+from .upsampling.bilateral import Bilateral, checked_guide
+from .upsampling.featup import JbuUpsampler
+from .upsampling.separable import Axis, SeparableUpsampler, token_count
 from .upsampling.sharpening import (
     FEATUP,
     Upsampling,
@@ -47,6 +59,9 @@ if TYPE_CHECKING:
 __all__ = ["Features", "HighResFeatures", "JoinedFeatures"]
 
 PIXELS_PER_CHUNK = 4096
+# Of context features: the Gaussian's standard deviation in cells, and the weight of
+# their channels against 1 of the features themselves.
+WIDTH, CHANNEL_WEIGHT = 14 / 16, 0.25
 
 
 class HighResFeatures(Features):
@@ -75,10 +90,6 @@ class HighResFeatures(Features):
     compat : {"corrected", "reference"}
         ``"reference"`` reproduces HR-Dv2's published code, see Notes. It ships with
         ``interpolation="nearest"``.
-    options : PartOptions, optional
-        How the tokens were made.
-    channel_weights : (C,) tensor, optional
-        See `Features`.
     guide : (H, W) or (channels, H, W) array or tensor, optional
         The image: needed for "bilateral", in any range, which keeps it in 8 bits, and
         for "jbu", in 0..1.
@@ -88,11 +99,6 @@ class HighResFeatures(Features):
     tokens : (T, h, w, C) tensor
         One map for each of `shifts`; corrected by back-projection if there is any,
         and of a single, finer grid if the interpolation asks for one.
-
-    Raises
-    ------
-    ValueError
-        If the tokens do not fit the transforms or the image.
 
     Notes
     -----
@@ -137,17 +143,15 @@ class HighResFeatures(Features):
         )
         self.transforms = parse_transforms(transforms, stride, compat=compat)
         self.shifts = self.transforms.shifts()
-        self.tokens = _one_map_per_shift(tokens, self.transforms, self.shifts)
+        self.tokens = one_map_per_shift(tokens, self.transforms)
         height, width = image_shape
         grid = self.tokens.shape[1:3]
-        for length, count in zip(image_shape, grid, strict=True):
-            expected = padded_length(length, patch_size, stride)
-            if patch_size + stride * (count - 1) != expected:
-                raise ValueError(
-                    f"tokens: a grid of {tuple(grid)} does not fit an image of shape "
-                    f"{tuple(image_shape)} with patches of {patch_size} px every "
-                    f"{stride} px"
-                )
+        if tuple(token_count(n, patch_size, stride) for n in image_shape) != grid:
+            raise ValueError(
+                f"tokens: a grid of {tuple(grid)} does not fit an image of shape "
+                f"{tuple(image_shape)} with patches of {patch_size} px every "
+                f"{stride} px"
+            )
         self.rows, self.columns = (
             Axis(
                 length,
@@ -182,9 +186,9 @@ class HighResFeatures(Features):
             self.shifts = parse_transforms("identity", self.stride)
         rows, columns, device = self.rows, self.columns, self.tokens.device
         if upsampling.method == FEATUP:
-            self._guided = jbu_upsampler(upsampling, guide, rows, columns, device)
+            self._guided = JbuUpsampler(upsampling, guide, rows, columns, device)
         if upsampling.method == "bilateral":
-            levels = checked_guide(guide, self.shape[1:]).to(device)
+            levels = checked_guide(guide, self.shape[1:], "bilateral").to(device)
             self._guided = Bilateral(guide_from(levels), rows, columns)
         if upsampling.steps:
             patch_means = (
@@ -203,8 +207,7 @@ class HighResFeatures(Features):
     @property
     def own_nbytes(self) -> int:
         """Bytes of memory that the tokens and what guides them take."""
-        tokens = self.tokens.numel() * self.tokens.element_size()
-        return tokens + (self._guided.nbytes if self._guided else 0)
+        return self.tokens.nbytes + (self._guided.nbytes if self._guided else 0)
 
     @cached_property
     def _upsampler(self) -> SeparableUpsampler | Bilateral | JbuUpsampler:
@@ -232,37 +235,28 @@ class HighResFeatures(Features):
             output[chunk] = found.cpu().numpy()
         return output
 
-    def planes(  # noqa: D102 - inherited
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        region: Tile | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> Iterator[tuple[Tile, Tensor]]:
-        device = self.tokens.device
-        weight, bias = weight.to(device), bias.to(device)
-        late: Tensor | None = None
+    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:  # noqa: D102 - inherited
+        readout, late = readout.to(self.tokens.device), None
         if isinstance(self._guided, JbuUpsampler):  # its weights do not sum to 1
-            bias, late = torch.zeros_like(bias), bias[:, None]
-        _, *shape = self.shape
-        area = region or Tile(slice(0, shape[0]), slice(0, shape[1]))
+            late = readout.bias[:, None]
+            readout = replace(readout, bias=torch.zeros_like(readout.bias))
+        area = readout.area(self.shape)
         if not self._is_pixelwise:
             # Interpolation weights sum to 1, so the bias may be added this early.
-            needed = None if region is None else self._needed(region)
-            logits = projected(self.tokens, weight, bias, needed, should_stop)
+            needed = readout.region and self._needed(readout.region)
+            logits = projected(self.tokens, readout, needed)
             for tile, block in self._upsampler.blocks(logits, area):
-                stop_if(should_stop)
+                readout.stop_if_asked()
                 yield tile, block if late is None else block + late
             return
-        for tile in tiles_of((shape[0], shape[1]), area):
+        for tile in tiles_of(self.shape[1:], area):
             tokens = self.tokens[:, tile.rows, tile.columns]
-            needed = [_as_masks(tile, area)]
-            logits = projected(tokens, weight, bias, needed, should_stop)
+            logits = projected(tokens, readout, [_as_masks(tile, area)])
             yield tile, logits[0].movedim(0, 1)
 
     def _needed(self, region: Tile) -> Needed:
         """Return the rows and columns of tokens that a region is interpolated from."""
-        last = self._last_needed  # a viewport stays while strokes are painted
+        last = self._last_needed  # a viewport stays while scribbles are painted
         if last is None or last[0] != region:
             self._last_needed = last = region, self._upsampler.needed(region)
         return last[1]
@@ -272,46 +266,51 @@ class HighResFeatures(Features):
             channels = torch.eye(self.shape[0])
             return self.project(channels, torch.zeros(self.shape[0]))
         tokens = self.tokens.float().cpu()
-        rows, columns = self.rows.unpadded(), self.columns.unpadded()
+        down, across = (  # of the padded image, which may end a little before the image
+            axis.matrix(torch.arange(max(axis.length, axis.padded_length)))
+            for axis in (self.rows, self.columns)
+        )
         total = torch.zeros(self.shape)
         pairs = zip(self.shifts.copies, self.shifts.weights, strict=True)
-        for grid, (copy, share) in zip(tokens, pairs, strict=True):
-            upsampled = torch.einsum(
-                "yi,ijc,xj->cyx",
-                rows.matrix(torch.arange(rows.length)),
-                grid,
-                columns.matrix(torch.arange(columns.length)),
-            )
-            total += share * self._unshifted(upsampled, *copy.shift)
+        for grid, (copy, weight) in zip(tokens, pairs, strict=True):
+            upsampled = torch.einsum("yi,ijc,xj->cyx", down, grid, across)
+            upright = moved_back(upsampled, copy.shift, self.rows.boundary)
+            total += weight * upright[:, : self.shape[1], : self.shape[2]]
         return total.numpy()
 
-    def _unshifted(self, image: Tensor, down: int, right: int) -> Tensor:
-        """Undo the shift of a (C, H', W') map of the padded image, and crop."""
-        _, height, width = self.shape
-        if self.rows.boundary == "periodic":
-            back = torch.roll(image, (-down, -right), (1, 2))
-            return back[:, :height, :width]
-        rows = (torch.arange(height) + down).clamp(0, image.shape[1] - 1)
-        columns = (torch.arange(width) + right).clamp(0, image.shape[2] - 1)
-        return image[:, rows][:, :, columns]
+
+class ContextFeatures(JoinedFeatures):
+    """Features, and as many channels again of their Gaussian means around each pixel.
+
+    The means are kept on cells of `cell` px, a multiple of the stride, and reach about
+    four cells far, so they cost a hundredth of the features themselves. They are linear
+    in the tokens, and are read like any other tokens. `tick` is called for each row of
+    cells; what it raises ends the computation.
+
+    >>> own = HighResFeatures(torch.ones(1, 20, 30, 5), "identity", (40, 60), 2, 2)
+    >>> ContextFeatures(own, 16).shape
+    (10, 40, 60)
+    """
+
+    def __init__(
+        self, own: HighResFeatures, cell: int, tick: Callable[[], None] = lambda: None
+    ) -> None:
+        super().__init__([own, _means_of(own, cell, tick)])
+        self.part_options = tuple(
+            replace(part, channels=self.shape[0]) for part in own.part_options
+        )
+
+    def __repr__(self) -> str:
+        return f"ContextFeatures({self.parts[0]!r})"
 
 
 def _as_masks(tile: Tile, region: Tile) -> tuple[Tensor, Tensor]:
     """Return which rows and columns of a tile lie in a region."""
-    rows, columns = (
-        (pixels >= wanted.start) & (pixels < wanted.stop)
-        for pixels, wanted in (
-            (torch.arange(span.start, span.stop), wanted)
-            for span, wanted in zip(tile, region, strict=True)
-        )
-    )
-    return rows, columns
-
-
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise ValueError unless the value is one of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name}: {value!r} is unknown; use {' or '.join(choices)}")
+    masks = []
+    for span, wanted in zip(tile, region, strict=True):
+        pixels = torch.arange(span.start, span.stop)
+        masks.append((pixels >= wanted.start) & (pixels < wanted.stop))
+    return masks[0], masks[1]
 
 
 def _checked_geometry(
@@ -335,36 +334,54 @@ def _checked_geometry(
     return (height, width), int(patch_size), int(stride)
 
 
-def _one_map_per_shift(
-    tokens: Any, transforms: TransformSet, shifts: TransformSet
+def tokens_per_cell(cell: int, stride: int) -> int:
+    """Return how many tokens a cell of so many pixels has along a side."""
+    return max(cell // stride, 1)
+
+
+def means_around(
+    tokens: Tensor, count: int, tick: Callable[[], None] = lambda: None
 ) -> Tensor:
-    """Undo flips and turns on the grid and average what shares a shift."""
-    if isinstance(tokens, np.ndarray):
-        tokens = torch.from_numpy(tokens)
-    is_one = isinstance(tokens, Tensor)
-    maps: Any = tokens.detach() if is_one else [torch.as_tensor(t) for t in tokens]
-    if len(maps) != len(transforms) or any(grid.ndim != 3 for grid in maps):
-        shapes = sorted({tuple(grid.shape) for grid in maps})
-        raise ValueError(
-            f"tokens: {len(maps)} of shape {', '.join(map(str, shapes))} do not fit "
-            f"{len(transforms)} transforms; ({len(transforms)}, h, w, C) is needed"
-        )
-    if transforms.copies == shifts.copies and is_one:
-        return torch.as_tensor(maps)
-    upright = [
-        copy.inverse.apply_symmetry(grid)
-        for copy, grid in zip(transforms.copies, maps, strict=True)
-    ]
-    if len({grid.shape for grid in upright}) > 1:
-        raise ValueError(
-            f"tokens: grids of {sorted({tuple(grid.shape) for grid in upright})} after "
-            "undoing the transforms differ; where one turns the image, h and w swap"
-        )
-    averaged = []
-    for copy in shifts.copies:
-        members = transforms.members(copy.shift)
-        total = torch.zeros(upright[0].shape, device=upright[0].device)
-        for number, share in members:
-            total += share * upright[number].float()
-        averaged.append(total.to(upright[0].dtype))
-    return torch.stack(averaged)
+    """Return Gaussian means of (T, h, w, C) tokens over cells of `count` × `count`.
+
+    (T, ⌈h / count⌉, ⌈w / count⌉, C) float32, mirrored at the borders. The last cells
+    may have fewer tokens, and weigh less. `tick` is called for each row of cells.
+    """
+    strips = []
+    for strip in torch.split(tokens, count, 1):
+        tick()
+        planes = strip.movedim(-1, 1).float()
+        strips.append(avg_pool2d(planes, (strip.shape[1], count), ceil_mode=True))
+    cells = torch.cat(strips, 2)
+    weight = torch.ones_like(cells[:1, :1])
+    for axis, length in ((2, tokens.shape[1]), (3, tokens.shape[2])):
+        if rest := length % count:
+            weight.narrow(axis, -1, 1).mul_(rest / count)
+    taps = gaussian_taps(WIDTH)
+    total, weights = (
+        correlate(correlate(planes, taps, 2), taps, 3)
+        for planes in (cells * weight, weight)
+    )
+    return (total / weights).movedim(1, -1)
+
+
+def _means_of(
+    own: HighResFeatures, cell: int, tick: Callable[[], None]
+) -> HighResFeatures:
+    """Return the means, as features on a coarser grid."""
+    patch_size, stride = own.rows.patch_size, own.rows.stride
+    count = tokens_per_cell(cell, stride)
+    # A grid that copies were put onto together may reach beyond the image.
+    rows, columns = (
+        token_count(length, patch_size, stride) for length in own.shape[1:]
+    )
+    means = means_around(own.tokens[:, :rows, :columns], count, tick)
+    return HighResFeatures(
+        means.to(own.tokens.dtype),
+        own.shifts,
+        own.shape[1:],
+        patch_size + (count - 1) * stride,
+        count * stride,
+        boundary=own.boundary,
+        channel_weights=CHANNEL_WEIGHT * channel_weights(own),
+    )

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_hrdv2.core.backbones.base import JoinedBackbone
+from napari_hrdv2.core.backbones.base import JoinedBackbone, RegionBackbone
+from napari_hrdv2.core.checks import check_choice
 from napari_hrdv2.core.devices import available_memory
 
-from .context import tokens_per_cell
-from .debias import NOISE_IMAGES, has_positions, has_regions
+from .debias import NOISE_IMAGES
+from .high_resolution import tokens_per_cell
 from .options import DEBIAS_CHOICES, FeatureOptions
 from .transforms import TransformSet, parse_transforms
-from .upsampling.jbu import jbu_cost
+from .upsampling.featup import jbu_cost
 from .upsampling.separable import padded_length, token_count
 from .upsampling.sharpening import (
     FEATUP,
@@ -48,33 +49,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Plan:
-    """One backbone's run over an image.
+    """One backbone's run over an image."""
 
-    Attributes
-    ----------
-    transforms : TransformSet
-        The identity alone where the backbone moves along with the image.
-    stride : int
-    padded, grid : tuple of int
-        (H', W') of the image padded to whole patches, (h, w) of its tokens.
-    channels : int
-    debias : str
-        "none" where the backbone does not know positions.
-    noise_shapes : tuple of (H', W')
-        Of the noise images whose tokens tell the position bias.
-    token_bytes, working_bytes : int
-        Memory that is kept, and what comes on top while the backbone runs.
-    """
-
-    transforms: TransformSet
+    transforms: TransformSet  # the identity alone where it moves along with the image
     stride: int
-    padded: tuple[int, int]
-    grid: tuple[int, int]
+    padded: tuple[int, int]  # (H', W') of the image, padded to whole patches
+    grid: tuple[int, int]  # (h, w) of its tokens
     channels: int
-    debias: str
-    noise_shapes: tuple[tuple[int, int], ...] = ()
-    token_bytes: int = 0
-    working_bytes: int = 0
+    debias: str  # "none" where the backbone does not know positions
+    noise_shapes: tuple[tuple[int, int], ...] = ()  # of the noise images for debias
+    token_bytes: int = 0  # memory that is kept
+    working_bytes: int = 0  # memory on top while the backbone runs
 
     @property
     def tokens(self) -> int:
@@ -96,9 +81,7 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a run; raise ValueError if an option does not fit."""
     debias, compat = options.debias, options.compat
-    if debias not in DEBIAS_CHOICES:
-        known = " or ".join(DEBIAS_CHOICES)
-        raise ValueError(f"debias: {debias!r} is unknown; use {known}")
+    check_choice("debias", debias, DEBIAS_CHOICES)
     upsampling = parse_interpolation(options.interpolation)
     patch_size = backbone.patch_size
     stride = _checked_stride(options.stride, backbone)
@@ -114,14 +97,17 @@ def make_plan(
             f"{backbone.name}; at least {patch_size} × {patch_size} px are needed"
         )
     channels = backbone.channels_for(image_channels)
-    if has_regions(backbone):
+    if isinstance(backbone, RegionBackbone):
         return _plan_of_regions(backbone, chosen, image_shape, channels)
     padded, grid = (
         (of_length(height, patch_size, stride), of_length(width, patch_size, stride))
         for of_length in (padded_length, token_count)
     )
-    debias = debias if has_positions(backbone) else "none"
-    noise_shapes = _noise_shapes(padded, chosen) if debias != "none" else ()
+    if backbone.equivariant:  # it does not know positions
+        debias = "none"
+    turned = (copy.transform.transpose for copy in chosen.copies)
+    shapes = {padded[::-1] if turn else padded for turn in turned}
+    noise_shapes = () if debias == "none" else tuple(shapes)
     plan = Plan(chosen, stride, padded, grid, channels, debias, noise_shapes)
     kept, working = _memory_of(plan, backbone, image_shape, image_channels, upsampling)
     return replace(plan, token_bytes=kept, working_bytes=working)
@@ -135,11 +121,8 @@ def _memory_of(
     upsampling: Upsampling,
 ) -> tuple[int, int]:
     """Return the bytes that are kept, and those on top while the backbone runs."""
-    shifts, stride, patch_size = (
-        plan.transforms.shifts(),
-        plan.stride,
-        backbone.patch_size,
-    )
+    shifts, stride = plan.transforms.shifts(), plan.stride
+    patch_size = backbone.patch_size
     token_bytes = plan.channels * backbone.dtype.itemsize  # of one token
     map_bytes, pixels = plan.tokens * token_bytes, math.prod(plan.padded)
     kept_bytes, kept_maps, kept_stride = len(shifts) * map_bytes, len(shifts), stride
@@ -175,7 +158,7 @@ def _memory_of(
 
 def on_grid(backbone: Backbone) -> bool:
     """Return whether tokens are those of patches, which are upsampled to pixels."""
-    return backbone.patch_size > 1 and not has_regions(backbone)
+    return backbone.patch_size > 1 and not isinstance(backbone, RegionBackbone)
 
 
 def _plan_of_regions(
@@ -237,8 +220,8 @@ def make_plans(
 ) -> list[Plan]:
     """Return the plan of each part of a backbone.
 
-    Of a joined backbone, each part takes the transform set that suits it if "auto" is
-    asked for, and its own patch size where that is smaller than the stride.
+    Each part of a joined one takes the transform set that suits it if "auto" is asked
+    for, and its own patch size where that is smaller than the stride.
     """
     parts, stride = parts_of(backbone), options.stride
     if stride is not None:
@@ -309,16 +292,8 @@ def parts_of(backbone: Backbone | JoinedBackbone) -> tuple[Backbone, ...]:
     return parts
 
 
-def _noise_shapes(
-    padded: tuple[int, int], transforms: TransformSet
-) -> tuple[tuple[int, int], ...]:
-    """Return the shapes that the copies of an image have, each once."""
-    turned = (copy.transform.transpose for copy in transforms.copies)
-    return tuple(dict.fromkeys(padded[::-1] if t else padded for t in turned))
-
-
 def _checked_stride(stride: int | None, backbone: Backbone) -> int:
-    own = backbone.equivariant or has_regions(backbone)
+    own = backbone.equivariant or isinstance(backbone, RegionBackbone)
     if stride is None or own:
         return backbone.patch_size
     whole = isinstance(stride, Integral) and not isinstance(stride, bool)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from napari_hrdv2.core.checks import check_choice
+
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, BackboneSpec, JoinedBackbone
     from napari_hrdv2.core.backbones.base import Progress
@@ -20,29 +22,10 @@ DEBIAS_CHOICES = ("none", "mean", "project")
 
 @dataclass(frozen=True)
 class PartOptions:
-    """How one part of some features was made: by one backbone, all choices resolved.
+    """How one part of some features was made: by one backbone, all choices resolved."""
 
-    Attributes
-    ----------
-    backbone : str
-        Registry name or Hub id.
-    weights_hash : str
-        Fingerprint of the weights, empty where there are none.
-    transforms : str
-        The transform specification.
-    stride : int
-        Distance of the patches in pixels.
-    channels : int
-        C, the length of a feature vector.
-    boundary, interpolation, compat, precision, debias : str
-    value_range : tuple of two float
-        Grey levels of the image that were mapped to 0 and 1.
-    partition : {"own", "given"}
-        Whether regions were the backbone's own, or came from elsewhere.
-    """
-
-    backbone: str
-    weights_hash: str
+    backbone: str  # registry name or Hub id
+    weights_hash: str  # fingerprint of the weights, empty where there are none
     transforms: str
     stride: int
     channels: int
@@ -50,9 +33,9 @@ class PartOptions:
     interpolation: str = "bilinear"
     compat: str = "corrected"
     precision: str = "float32"
-    value_range: tuple[float, float] = (0.0, 1.0)
+    value_range: tuple[float, float] = (0.0, 1.0)  # grey levels that became 0 and 1
     debias: str = "none"
-    partition: str = "own"
+    partition: str = "own"  # or "given": regions that are not the backbone's own
 
     @property
     def patch_size(self) -> int:
@@ -69,32 +52,15 @@ class PartOptions:
 class FeatureOptions:
     """How features are to be made; `compute.compute_with` makes them.
 
-    The window, the command line, projects and `compute_features` share these words.
-
-    Attributes
-    ----------
-    backbone : str
-        Registry name or Hub id; ``"a+b"`` joins two.
-    transforms : str
-        A specification in the grammar of `core.features.transforms`, or "auto": what
-        suits the backbone.
-    stride : int or None
-        Distance of the patches in pixels; None is the patch size of each part.
-    device : str
-        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
-    weights : str or None
-        A local file or folder that holds the weights of the backbone.
-    value_range : tuple of two float, or None
-        Grey levels that become 0 and 1.
-    boundary, interpolation, compat, debias : str
-        As for `compute_features`.
+    The window, the command line, projects and `compute_features`, which explains the
+    others, use these words.
     """
 
-    backbone: str = "embedded"
-    transforms: str = "auto"
-    stride: int | None = None
+    backbone: str = "embedded"  # registry name or Hub id; "a+b" joins two
+    transforms: str = "auto"  # what suits the backbone
+    stride: int | None = None  # in pixels; None is the patch size of each part
     device: str = "auto"
-    weights: str | None = None
+    weights: str | None = None  # a local file or folder
     value_range: tuple[float, float] | None = None
     boundary: str = "periodic"
     interpolation: str = "bilinear"
@@ -108,13 +74,7 @@ class FeatureOptions:
         device: str = "auto",
         weights: str | None = None,
     ) -> Self:
-        """Return what makes such features again, from a classifier's `part_options`.
-
-        Raises
-        ------
-        ValueError
-            If there is none.
-        """
+        """Return what makes such features again, from a classifier's `part_options`."""
         if not parts:
             raise ValueError(
                 "classifier: its file does not say which features it was trained on; "
@@ -164,19 +124,10 @@ class FeatureOptions:
 
         patch = self.patch_size
         if self.stride is not None and not 1 <= self.stride <= patch:
-            raise ValueError(
-                f"stride: {self.stride} does not fit; choose "
-                f"{', '.join(STRIDE_WORDS)} or 1 to {patch} pixels"
-            )
-        for name, value, choices in (
-            ("debias", self.debias, DEBIAS_CHOICES),
-            ("boundary", self.boundary, BOUNDARIES),
-            ("compat", self.compat, COMPATS),
-        ):
-            if value not in choices:
-                raise ValueError(
-                    f"{name}: {value!r} is unknown; choose {', '.join(choices)}"
-                )
+            raise _bad_stride(self.stride, patch)
+        check_choice("debias", self.debias, DEBIAS_CHOICES)
+        check_choice("boundary", self.boundary, BOUNDARIES)
+        check_choice("compat", self.compat, COMPATS)
         stride = self.stride or patch
         upsampling = parse_interpolation(self.interpolation)
         for spec in self.transform_sets:
@@ -201,12 +152,8 @@ class FeatureOptions:
             names += ["transforms", "stride", "interpolation", "debias"]
             names += ["boundary", "compat"]
         before, after = (
-            replace(
-                one,
-                transforms=" and ".join(one.transform_sets),
-                stride=one.stride or patch,
-            )
-            for one in (self, wanted)
+            replace(x, stride=x.stride or patch, transforms=" and ".join(sets))
+            for x, sets in ((y, y.transform_sets) for y in (self, wanted))
         )
         differing = [n for n in names if getattr(before, n) != getattr(after, n)]
         if not differing:
@@ -226,14 +173,8 @@ def absolute_range(parts: Sequence[PartOptions]) -> tuple[float, float] | None:
 def alike(parts: Sequence[PartOptions]) -> list[PartOptions]:
     """Return the parts without what changes next to nothing, to be compared."""
     # The number format differs from machine to machine.
-    return [
-        replace(
-            part,
-            precision="",
-            value_range=part.value_range if part.absolute_levels else (0.0, 1.0),
-        )
-        for part in parts
-    ]
+    parts = [replace(part, precision="") for part in parts]
+    return [p if p.absolute_levels else replace(p, value_range=(0, 1)) for p in parts]
 
 
 def parse_stride(text: str, backbone: str) -> int | None:
@@ -245,9 +186,13 @@ def parse_stride(text: str, backbone: str) -> int | None:
     patch = FeatureOptions(backbone).patch_size
     if text in STRIDE_WORDS:
         return patch if text == "patch" else max(patch // 2, 1)
-    raise ValueError(
-        f"stride: {text!r} does not fit; choose {', '.join(STRIDE_WORDS)} or 1 to "
-        f"{patch} pixels"
+    raise _bad_stride(text, patch)
+
+
+def _bad_stride(stride: int | str, patch: int) -> ValueError:
+    words = ", ".join(STRIDE_WORDS)
+    return ValueError(
+        f"stride: {stride!r} does not fit; choose {words} or 1 to {patch} pixels"
     )
 
 

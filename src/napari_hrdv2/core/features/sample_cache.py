@@ -40,12 +40,8 @@ class SampleCache:
 
     A scribble adds a few pixels to thousands that are known; only those are read. Rows
     that are no longer asked for go when they are more than those that are. Threads may
-    share it: a fit that was given up can still run when the next begins.
-
-    Parameters
-    ----------
-    features : Features
-        The owner; it is not kept alive.
+    share it: a fit that was given up can still run when the next begins. The features
+    that own it are not kept alive.
     """
 
     def __init__(self, features: Readable) -> None:
@@ -60,28 +56,13 @@ class SampleCache:
     @property
     def nbytes(self) -> int:
         """Bytes of memory that all it keeps takes, with the room to grow."""
-        arrays = (self._rows, self._background, self._transformed)
-        return sum(each.nbytes for each in arrays)
+        return self._rows.nbytes + self._background.nbytes + self._transformed.nbytes
 
     def rows(self, pixels: Pixels) -> tuple[Rows, Pixels]:
-        """Return the feature vectors of some pixels, in an order of its own.
+        """Return the (N, C) feature vectors of pixels, and the pixels in their order.
 
-        Parameters
-        ----------
-        pixels : (N,) array of int
-            Flat indices into (H, W), without repetition.
-
-        Returns
-        -------
-        rows : (N, C) float32 array
-            To be read only: it may be a part of the cache. No later call changes it.
-        order : (N,) int64 array
-            The same pixels in the order of the rows; to be read only, too.
-
-        Raises
-        ------
-        ValueError
-            If a feature vector is not all numbers.
+        `pixels` are flat indices into (H, W), without repetition. Both results are to
+        be read only: they may be parts of the cache, and no later call changes them.
         """
         with self._lock:
             missing = np.setdiff1d(pixels, self._pixels, assume_unique=True)
@@ -98,20 +79,11 @@ class SampleCache:
     def transformed(
         self, order: Pixels, transform: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Return what a transform makes of pixels; it is told of each only once.
+        """Return what a transform makes of pixels, (k, N); to be read only.
 
-        Parameters
-        ----------
-        order : (N,) int64 array
-            As `rows` gave it.
-        transform : callable
-            From (n, C) rows to (k, n), each column from its row alone. That of the
-            last call is remembered.
-
-        Returns
-        -------
-        (k, N) float32 tensor
-            To be read only.
+        `order` is what `rows` gave. The transform takes (n, C) rows to (k, n), each
+        column from its row alone; it is told of each pixel only once, as long as it is
+        the one of the last call.
         """
         with self._lock:
             if self._transform is not transform:
@@ -132,23 +104,9 @@ class SampleCache:
     def background(
         self, count: int, should_stop: Callable[[], bool] | None = None
     ) -> Rows:
-        """Return the feature vectors of the first of `background_pixels`.
+        """Return the vectors of the first `count` of `background_pixels`, NaN included.
 
-        Parameters
-        ----------
-        count : int
-        should_stop : callable, optional
-            Asked between blocks of pixels.
-
-        Returns
-        -------
-        (M, C) float32 array
-            `count` of them, or all of a small image; NaN where features are.
-
-        Raises
-        ------
-        Cancelled
-            If `should_stop` said so; what was read by then is kept.
+        If `should_stop` ends it, what was read by then is kept.
         """
         features = self._owner()
         with self._lock:
@@ -193,16 +151,8 @@ def finite_rows(table: Rows) -> NDArray[np.bool_]:
 def background_pixels(shape: tuple[int, ...], count: int | None = None) -> Pixels:
     """Return the flat indices of some pixels from all over an (H, W) image.
 
-    They depend on the size of the image alone.
+    They depend on its size alone. The first `count` are from all over, too.
 
-    Parameters
-    ----------
-    shape : (int, int)
-    count : int, optional
-        The first ones only, which are from all over, too.
-
-    Examples
-    --------
     >>> len(background_pixels((30, 20))), len(background_pixels((300, 200)))
     (600, 2000)
     """

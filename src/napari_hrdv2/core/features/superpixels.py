@@ -19,12 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.checks import checked_partition
+from napari_hrdv2.core.checks import check_choice, checked_partition
 
 from .base import Features
-from .high_resolution import check_choice
-from .tiles import Needed, Tile, projected, stop_if, tiles_of
-from .transforms import BOUNDARIES, Copy, TransformSet, parse_transforms
+from .tiles import Needed, Readout, Tile, projected, tiles_of
+from .transforms import BOUNDARIES, TransformSet, moved_back, parse_transforms
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -39,36 +38,14 @@ log = logging.getLogger(__name__)
 
 
 class SuperpixelFeatures(Features):
-    """The average of region-wise tokens of transformed copies of one image.
+    """The average of region-wise tokens of T transformed copies of one image.
 
-    Parameters
-    ----------
-    tokens : (n, C) array or tensor, or a sequence of T ones
-        Tokens of the regions of each transformed image; n may differ between them.
-    label_maps : (H, W) array or tensor of int, or a sequence of T ones
-        Which token each pixel of the transformed image shows, 0 to n - 1. Where a
-        transform turns the image, H and W are swapped.
-    transforms : str or TransformSet
-    stride : int
-        The distance in pixels that a lattice of shifts divides.
-    boundary : {"periodic", "reflect"}
-        What a shifted image showed at its border.
-    options : PartOptions, optional
-        How the tokens were made.
-    channel_weights : (C,) tensor, optional
-        See `Features`.
+    Of each copy, `tokens` has an (n, C) table and `label_maps` the (H, W) rows of it
+    that the pixels of the transformed image show: (W, H) where the transform turns it.
+    One of each, without a list, will do for the identity. They are kept as one (N, C)
+    table and a (T, H, W) map of the upright image. `stride` is the distance in pixels
+    that a lattice of shifts divides.
 
-    Attributes
-    ----------
-    label_maps : (T, H, W) int32 tensor
-        Of the upright image: which row of `tokens` each pixel shows.
-    tokens : (N, C) tensor
-        Of all copies, one after the other.
-    counts : tuple of int
-        How many tokens each copy has.
-
-    Examples
-    --------
     >>> labels = np.array([[0, 0, 1], [2, 2, 1]])
     >>> features = SuperpixelFeatures(np.eye(3, dtype=np.float32), labels)
     >>> features.shape, features.sample([1], [0]).tolist()
@@ -89,13 +66,14 @@ class SuperpixelFeatures(Features):
         check_choice("boundary", boundary, BOUNDARIES)
         self.transforms = parse_transforms(transforms, stride)
         self.boundary = boundary
-        tables = _as_tensors(tokens)
-        maps = _as_tensors(label_maps)
+        tables, maps = _as_tensors(tokens), _as_tensors(label_maps)
         _check_fit(tables, maps, len(self.transforms))
         self.counts = tuple(len(table) for table in tables)
         self.tokens = torch.cat(tables)
-        copies = self.transforms.copies
-        upright = [_upright(*pair, boundary) for pair in zip(maps, copies, strict=True)]
+        upright = [
+            moved_back(copy.inverse.symmetry(labels), copy.shift, boundary)
+            for labels, copy in zip(maps, self.transforms.copies, strict=True)
+        ]
         shapes = sorted({tuple(labels.shape) for labels in upright})
         if len(shapes) > 1:
             raise ValueError(
@@ -103,12 +81,8 @@ class SuperpixelFeatures(Features):
                 "where one turns the image, H and W swap"
             )
         starts = np.cumsum([0, *self.counts[:-1]]).tolist()
-        self.label_maps = torch.stack(
-            [
-                (labels + start).to(self.tokens.device, torch.int32)
-                for labels, start in zip(upright, starts, strict=True)
-            ]
-        )
+        numbered = [x + start for x, start in zip(upright, starts, strict=True)]
+        self.label_maps = torch.stack(numbered).to(self.tokens.device, torch.int32)
         height, width = shapes[0]
         self.shape = (self.tokens.shape[1], height, width)
         self.part_options = () if options is None else (options,)
@@ -123,43 +97,29 @@ class SuperpixelFeatures(Features):
     @property
     def own_nbytes(self) -> int:
         """Bytes of memory that tokens and label maps take."""
-        both = (self.tokens, self.label_maps)
-        return sum(x.numel() * x.element_size() for x in both)
+        return self.tokens.nbytes + self.label_maps.nbytes
 
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
         index = [x.to(self.tokens.device) for x in self._pixels(rows, cols)]
         seen = self.label_maps[:, index[0], index[1]]  # (T, N)
         total = torch.zeros(seen.shape[1], self.shape[0], device=self.tokens.device)
-        for labels, share in zip(seen, self.transforms.weights, strict=True):
-            total += share * self.tokens[labels].float()
+        for labels, weight in zip(seen, self.transforms.weights, strict=True):
+            total += weight * self.tokens[labels].float()
         return total.cpu().numpy()
 
-    def planes(  # noqa: D102 - inherited
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        region: Tile | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> Iterator[tuple[Tile, Tensor]]:
-        device = self.tokens.device
-        weight, bias = weight.to(device), bias.to(device)
-        _, height, width = self.shape
-        area = region or Tile(slice(0, height), slice(0, width))
-        seen = None if region is None else self._seen(region)
-        table = projected(self.tokens[None, None], weight, bias, seen, should_stop)
-        table = table[0, :, 0]  # (K, N)
-        for tile in tiles_of((height, width), area):
-            stop_if(should_stop)
-            total = torch.zeros((), device=device)
-            for labels, share in zip(
-                self.label_maps[:, tile.rows, tile.columns].flatten(1),
-                self.transforms.weights,
-                strict=True,
-            ):
-                total = total + share * table.index_select(1, labels)
+    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:  # noqa: D102 - inherited
+        readout = readout.to(self.tokens.device)
+        needed = readout.region and self._needed(readout.region)
+        table = projected(self.tokens[None, None], readout, needed)[0, :, 0]  # (K, N)
+        for tile in tiles_of(self.shape[1:], readout.area(self.shape)):
+            readout.stop_if_asked()
+            total = torch.zeros((), device=table.device)
+            maps = self.label_maps[:, tile.rows, tile.columns].flatten(1)
+            for labels, weight in zip(maps, self.transforms.weights, strict=True):
+                total = total + weight * table.index_select(1, labels)
             yield tile, total.view(len(table), *tile.shape).movedim(0, 1)
 
-    def _seen(self, region: Tile) -> Needed:
+    def _needed(self, region: Tile) -> Needed:
         """Return the tokens that a region shows, as columns of a grid of one row."""
         columns = torch.zeros(len(self.tokens), dtype=torch.bool)
         labels = self.label_maps[:, region.rows, region.columns]
@@ -168,11 +128,9 @@ class SuperpixelFeatures(Features):
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
         total = torch.zeros(*self.shape[1:], self.shape[0])
-        tokens = self.tokens.float().cpu()
-        for labels, share in zip(
-            self.label_maps.cpu(), self.transforms.weights, strict=True
-        ):
-            total += share * tokens[labels]
+        tokens, maps = self.tokens.float().cpu(), self.label_maps.cpu()
+        for labels, weight in zip(maps, self.transforms.weights, strict=True):
+            total += weight * tokens[labels]
         return np.ascontiguousarray(total.movedim(-1, 0).numpy())
 
 
@@ -183,10 +141,7 @@ def _as_tensors(
     if isinstance(values, Tensor | np.ndarray):
         values = list(values) if values.ndim == 3 else [values]
     assert isinstance(values, Sequence)
-    return [
-        value.detach() if isinstance(value, Tensor) else torch.as_tensor(value)
-        for value in values
-    ]
+    return [torch.as_tensor(value).detach() for value in values]
 
 
 def _check_fit(tables: list[Tensor], maps: list[Tensor], copies: int) -> None:
@@ -213,20 +168,6 @@ def _check_fit(tables: list[Tensor], maps: list[Tensor], copies: int) -> None:
                 f"label_maps: labels {low}..{high} do not fit {len(table)} tokens; "
                 f"0 to {len(table) - 1} are needed"
             )
-
-
-def _upright(labels: Tensor, copy: Copy, boundary: str) -> Tensor:
-    """Bring the label map of a transformed image back onto the image."""
-    labels = copy.inverse.apply_symmetry(labels[..., None])[..., 0]
-    down, right = copy.shift
-    if boundary == "periodic":
-        return torch.roll(labels, (-down, -right), (0, 1))
-    # What was moved out of the image shows what is nearest to it.
-    for axis, distance in enumerate((down, right)):
-        length = labels.shape[axis]
-        source = torch.arange(length, device=labels.device) + distance
-        labels = labels.index_select(axis, source.clamp(0, length - 1))
-    return labels
 
 
 @torch.no_grad()
@@ -260,19 +201,12 @@ def region_features(
         given = torch.from_numpy(checked_partition(partition, image.shape[1:]))
     tables, maps = [], []
     for copy in chosen.copies:
-        tokens, labels = backbone.tokens(
-            copy.transform.apply(image, boundary),
-            partition=(
-                None if given is None else copy.transform.apply(given, boundary)
-            ),
-            tick=tick,
-        )
+        seen = copy.transform.apply(image, boundary)
+        regions = None if given is None else copy.transform.apply(given, boundary)
+        tokens, labels = backbone.tokens(seen, partition=regions, tick=tick)
         tables.append(tokens)
         maps.append(labels)
-    log.info(
-        "%s: %d regions of %.0f px on average",
-        backbone.name,
-        len(tables[0]),
-        maps[0].numel() / len(tables[0]),
-    )
+    count = len(tables[0])
+    size = maps[0].numel() / count
+    log.info("%s: %d regions of %.0f px on average", backbone.name, count, size)
     return SuperpixelFeatures(tables, maps, chosen, boundary=boundary, options=options)

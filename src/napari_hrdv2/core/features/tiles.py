@@ -9,6 +9,7 @@ with the pixels of an image, and with the tokens that are projected for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +28,6 @@ COLUMNS_PER_TILE = 1024
 TOKEN_TILE_BYTES, TOKEN_TILE_BYTES_ON_DEVICE = 4_000_000, 256_000_000
 TOKEN_COLUMNS_PER_TILE = 640  # wider grids are cut across too
 
-
 Needed = Sequence[tuple[Tensor, Tensor]]
 """Of each token map, which of its rows and columns are needed: bool tensors."""
 
@@ -44,14 +44,38 @@ class Tile(NamedTuple):
         return length_of(self.rows), length_of(self.columns)
 
 
-def checked_region(region: Region | None, shape: tuple[int, int]) -> Tile:
-    """Return the pixels that ``array[region]`` would be of an (H, W) array.
+@dataclass(frozen=True)
+class Readout:
+    """K linear functions of the channels, and the pixels at which they are read."""
 
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not two slices, or one of them has a step.
-    """
+    weight: Tensor  # (K, C) float32
+    bias: Tensor  # (K,) float32
+    region: Tile | None = None  # all pixels if None
+    should_stop: Callable[[], bool] | None = None  # asked between blocks of work
+
+    def area(self, shape: tuple[int, ...]) -> Tile:
+        """Return the region of a (C, H, W) map that is read."""
+        _, height, width = shape
+        return self.region or Tile(slice(0, height), slice(0, width))
+
+    def against(self, chosen: int) -> Readout:
+        """Return the readout of all others minus the chosen one, which becomes 0."""
+        others = [index for index in range(len(self.bias)) if index != chosen]
+        weight = self.weight[others] - self.weight[chosen]
+        return replace(self, weight=weight, bias=self.bias[others] - self.bias[chosen])
+
+    def to(self, device: torch.device) -> Readout:
+        """Return it with weight and bias on a device."""
+        return replace(self, weight=self.weight.to(device), bias=self.bias.to(device))
+
+    def stop_if_asked(self) -> None:
+        """Raise `Cancelled` if the caller wants no more."""
+        if self.should_stop is not None and self.should_stop():
+            raise Cancelled("the prediction was cancelled")
+
+
+def checked_region(region: Region | None, shape: tuple[int, int]) -> Tile:
+    """Return the pixels that ``array[region]`` would be of an (H, W) array."""
     if region is None:
         return Tile(slice(0, shape[0]), slice(0, shape[1]))
     is_pair = isinstance(region, tuple) and len(region) == 2
@@ -82,10 +106,7 @@ def column_runs(width: int) -> list[slice]:
     """Return how the columns of an image are divided; a narrow rest joins the last."""
     count = max(1, round(width / COLUMNS_PER_TILE))
     starts = [number * COLUMNS_PER_TILE for number in range(count)]
-    return [
-        slice(start, stop)
-        for start, stop in zip(starts, [*starts[1:], width], strict=True)
-    ]
+    return list(map(slice, starts, [*starts[1:], width]))
 
 
 def runs(start: int, stop: int, step: int) -> list[slice]:
@@ -95,7 +116,7 @@ def runs(start: int, stop: int, step: int) -> list[slice]:
 
 def touches(tile: Tile, region: Tile) -> bool:
     """Return whether two rectangles have a pixel in common."""
-    return all(overlap(a, b) is not None for a, b in zip(tile, region, strict=True))
+    return all(overlap(a, b) for a, b in zip(tile, region, strict=True))
 
 
 def overlap(one: slice, other: slice) -> slice | None:
@@ -116,13 +137,7 @@ def length_of(span: slice) -> int:
 
 
 def paste(output: Any, tile: Tile, block: Any, region: Tile) -> None:
-    """Write what a tile (…, rows, columns) and a region share into the region's array.
-
-    Parameters
-    ----------
-    output : (…, rows, columns) array or tensor
-        Of the region.
-    """
+    """Write the part of a tile that lies in a region into the region's array."""
     rows, columns = (overlap(a, b) for a, b in zip(tile, region, strict=True))
     assert rows is not None  # the tile touches the region
     assert columns is not None
@@ -131,35 +146,12 @@ def paste(output: Any, tile: Tile, block: Any, region: Tile) -> None:
     output[(..., *target)] = inside
 
 
-def stop_if(should_stop: Callable[[], bool] | None) -> None:
-    """Raise `Cancelled` if the caller wants no more."""
-    if should_stop is not None and should_stop():
-        raise Cancelled("the prediction was cancelled")
+def projected(tokens: Tensor, readout: Readout, needed: Needed | None = None) -> Tensor:
+    """Return the readout of (T, h, w, C) tokens, (T, K, h, w) float32.
 
-
-def projected(
-    tokens: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    needed: Needed | None = None,
-    should_stop: Callable[[], bool] | None = None,
-) -> Tensor:
-    """Return ``tokens · weightᵀ + bias``.
-
-    Parameters
-    ----------
-    tokens : (T, h, w, C) tensor
-    weight, bias : (K, C) and (K,) float32 tensors
-    needed : sequence of T pairs of (h,) and (w,) bool tensors, optional
-        Rows and columns of the tokens that matter of each map; all by default.
-    should_stop : callable, optional
-        Asked before each tile.
-
-    Returns
-    -------
-    (T, K, h, w) float32 tensor
-        Without a meaning in tiles without a token that is needed, but finite.
+    Without a meaning in tiles that no token of `needed` lies in, but finite.
     """
+    weight = readout.weight
     maps, height, width, channels = tokens.shape
     row_runs, column_runs = _grid_of_tiles(tokens)
     output = torch.zeros(maps, len(weight), height, width, device=tokens.device)
@@ -170,19 +162,19 @@ def projected(
             needed[number][0][rows].any() and needed[number][1][columns].any()
         ):
             continue
-        stop_if(should_stop)
+        readout.stop_if_asked()
         tile, logits = tokens[number, rows], output[number, :, rows]
         if len(column_runs) == 1:
             torch.mm(weight, _in_float32(tile, space), out=logits.flatten(1))
             continue
         part = torch.mm(weight, _in_float32(tile[:, columns], space))
         logits[..., columns] = part.view(len(weight), -1, length_of(columns))
-    output[:, :, _rows_between(needed)] += bias[:, None, None]
+    output[:, :, _rows_between(needed)] += readout.bias[:, None, None]
     return output
 
 
 def _in_float32(tile: Tensor, space: Tensor) -> Tensor:
-    """Return (rows, columns, C) tokens as (C, N), converted in a place that is warm."""
+    """Return (rows, columns, C) tokens as (C, N) float32, in `space` if converted."""
     rows, columns, channels = tile.shape
     if tile.stride(2) != 1:  # plane by plane, as filters leave them
         planes = tile.movedim(2, 0)  # (C, rows, columns)
@@ -199,20 +191,16 @@ def _rows_between(needed: Needed | None) -> slice:
     """Return the rows from the first that is needed of any map to the last."""
     if needed is None:
         return slice(None)
-    any_map = torch.stack([rows for rows, _ in needed]).any(0).nonzero()
-    return (
-        slice(int(any_map.min()), int(any_map.max()) + 1) if len(any_map) else slice(0)
-    )
+    found = torch.stack([rows for rows, _ in needed]).any(0).nonzero()
+    return slice(int(found.min()), int(found.max()) + 1) if len(found) else slice(0)
 
 
 def _grid_of_tiles(tokens: Tensor) -> tuple[list[slice], list[slice]]:
     """Return how the rows and the columns of (T, h, w, C) tokens are cut up."""
     _, height, width, channels = tokens.shape
     on_cpu = tokens.device.type == "cpu"
-    count = max(
-        1,
-        (TOKEN_TILE_BYTES if on_cpu else TOKEN_TILE_BYTES_ON_DEVICE) // (4 * channels),
-    )
+    most = TOKEN_TILE_BYTES if on_cpu else TOKEN_TILE_BYTES_ON_DEVICE
+    count = max(1, most // (4 * channels))
     columns = -(-width // -(-width // min(width, count, TOKEN_COLUMNS_PER_TILE)))
     return runs(0, height, max(1, count // columns)), runs(0, width, columns)
 

@@ -15,7 +15,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,15 +32,7 @@ COMPATS = ("corrected", "reference")
 
 @dataclass(frozen=True, order=True)
 class Transform:
-    """A shift by whole pixels, then optionally a transposition, then flips.
-
-    Attributes
-    ----------
-    row_shift, column_shift : int
-        How far the content moves down and to the right.
-    transpose, flip_rows, flip_columns : bool
-        The symmetry applied after the shift, in this order.
-    """
+    """A shift by whole pixels (down, right), then a transposition, then flips."""
 
     row_shift: int = 0
     column_shift: int = 0
@@ -59,7 +54,8 @@ class Transform:
         # other's shift happens behind our symmetry; moved in front of it, the
         # shift vector is seen through the inverse of that symmetry.
         rows, columns = other.shift
-        rows, columns = rows * _sign(self.flip_rows), columns * _sign(self.flip_columns)
+        rows = -rows if self.flip_rows else rows
+        columns = -columns if self.flip_columns else columns
         if self.transpose:
             rows, columns = columns, rows
         flips = (self.flip_rows, self.flip_columns)
@@ -76,14 +72,12 @@ class Transform:
     def apply(self, image: Tensor, boundary: str = "periodic") -> Tensor:
         """Return the transformed (..., H, W) image, (..., W, H) if it transposes.
 
-        What moves in at the border is the other side ("periodic"), or the mirror image
+        At the border the other side moves in ("periodic"), or the mirror image
         ("reflect").
         """
         if self.shift != (0, 0):
-            image = _shifted(image, self.shift, boundary)
-        if self.transpose:
-            image = image.transpose(-2, -1)
-        return image.flip(self._flips) if self._flips else image
+            image = _moved(image, self.shift, boundary)
+        return self.symmetry(image)
 
     def inverse(self) -> Transform:
         """Return the transform that undoes this one."""
@@ -93,14 +87,15 @@ class Transform:
         symmetry = Transform(0, 0, self.transpose, *flips)
         return symmetry.then(Transform(-self.row_shift, -self.column_shift))
 
+    def symmetry(self, image: Tensor) -> Tensor:
+        """Return the (..., H, W) image transposed and flipped, not shifted."""
+        if self.transpose:
+            image = image.transpose(-2, -1)
+        return image.flip(self._flips) if self._flips else image
+
     def apply_symmetry(self, tokens: Tensor) -> Tensor:
         """Return a token grid (..., h, w, C) transposed and flipped, not shifted."""
-        tokens = tokens.movedim(-1, 0)
-        if self.transpose:
-            tokens = tokens.transpose(-2, -1)
-        if self._flips:
-            tokens = tokens.flip(self._flips)
-        return tokens.movedim(0, -1)
+        return self.symmetry(tokens.movedim(-1, 0)).movedim(0, -1)
 
 
 @dataclass(frozen=True)
@@ -124,14 +119,8 @@ class Copy:
 class TransformSet:
     """Distinct copies of an image with their weights, which sum to 1.
 
-    Attributes
-    ----------
-    spec : str
-        The specification that it was made from, as a user writes it.
-    copies : tuple of Copy
-    weights : tuple of float
-    compat : {"corrected", "reference"}
-        Whether copies are brought back rightly, or as the published code does.
+    `compat` tells whether they are brought back rightly ("corrected"), or as the
+    published code does ("reference").
     """
 
     spec: str
@@ -147,11 +136,12 @@ class TransformSet:
         weights: dict[tuple[int, int], float] = {}
         for copy, weight in zip(self.copies, self.weights, strict=True):
             weights[copy.shift] = weights.get(copy.shift, 0.0) + weight
-        copies = tuple(_copy(Transform(*shift)) for shift in weights)
+        moves = [Transform(*shift) for shift in weights]
+        copies = tuple(Copy(move, move.inverse()) for move in moves)
         return replace(self, copies=copies, weights=tuple(weights.values()))
 
     def members(self, shift: tuple[int, int]) -> list[tuple[int, float]]:
-        """Return the numbers of the copies with a shift and shares that sum to 1."""
+        """Return the numbers of the copies with a shift and weights that sum to 1."""
         numbers = [n for n, copy in enumerate(self.copies) if copy.shift == shift]
         total = math.fsum(self.weights[number] for number in numbers)
         return [(number, self.weights[number] / total) for number in numbers]
@@ -167,20 +157,13 @@ def parse_transforms(
     spec : str or TransformSet
         Factors joined by ``*``: ``identity``; ``shift:1,2`` (identity and the eight
         directions at each distance in pixels); ``shift:1,2:neumann`` (four
-        directions); ``lattice:4`` (4 × 4 shifts that cover one stride evenly);
-        ``flip`` (none, horizontal, vertical, both); ``rotate`` (quarter turns).
-        A finished set is returned as it is.
-    stride : int
-        Distance of the tokens in pixels, which a lattice divides.
+        directions); ``lattice:4`` (4 × 4 shifts that cover one stride, the distance of
+        the tokens, evenly); ``flip`` (none, horizontal, vertical, both); ``rotate``
+        (quarter turns). A finished set is returned as it is.
     compat : {"corrected", "reference"}
         ``"reference"`` gives the sets of HR-Dv2's published code: flips are none,
         horizontal, none again and vertical; of the quarter turns, 90° and 270° count
         twice; products are undone in the order in which they were made.
-
-    Raises
-    ------
-    ValueError
-        If the specification does not follow the grammar.
 
     Examples
     --------
@@ -194,30 +177,22 @@ def parse_transforms(
     if not isinstance(spec, str):
         raise TypeError(f"transforms: {spec!r} is not a text; give {GRAMMAR}")
     symmetries = _REFERENCE if compat == "reference" else _SYMMETRIES
-    factors = [
-        _factor(word, spec, stride, symmetries)
-        for word in re.sub(r"\s", "", spec).split("*")
-    ]
-    counts = Counter(
-        _copy(_chained(parts), wrong_order=parts if compat == "reference" else ())
-        for parts in itertools.product(*factors)
-    )
+    words = re.sub(r"\s", "", spec).split("*")
+    factors = [_factor(word, spec, stride, symmetries) for word in words]
+    counts: Counter[Copy] = Counter()
+    for parts in itertools.product(*factors):
+        whole = _chained(parts)
+        back = whole.inverse()
+        if compat == "reference":  # in the wrong order
+            back = _chained([part.inverse() for part in parts])
+        counts[Copy(whole, back)] += 1
     total = sum(counts.values())
     weights = tuple(count / total for count in counts.values())
     return TransformSet(spec, tuple(counts), weights, compat)
 
 
-def _copy(transform: Transform, *, wrong_order: Sequence[Transform] = ()) -> Copy:
-    if not wrong_order:
-        return Copy(transform, transform.inverse())
-    return Copy(transform, _chained([part.inverse() for part in wrong_order]))
-
-
 def _chained(transforms: Sequence[Transform]) -> Transform:
-    result = Transform()
-    for transform in transforms:
-        result = result.then(transform)
-    return result
+    return reduce(Transform.then, transforms, Transform())
 
 
 def _factor(
@@ -227,82 +202,86 @@ def _factor(
     if word.lower() in symmetries:
         return symmetries[word.lower()]
     if name == "lattice" and re.fullmatch(r"[1-9]\d{0,2}", rest):
-        return _lattice(int(rest), stride)
+        # Starting at zero and going both ways keeps the shifts short.
+        steps = [(i + 1) // 2 * (1 if i % 2 else -1) for i in range(int(rest))]
+        offsets = [math.floor(step * stride / int(rest) + 0.5) for step in steps]
+        return [Transform(rows, columns) for rows in offsets for columns in offsets]
     match = re.fullmatch(r"(\d{1,4}(?:,\d{1,4})*)(?::(moore|neumann))?", rest)
     if name == "shift" and match:
-        distances = [int(text) for text in match[1].split(",")]
-        return _neighbourhood(distances, diagonals=match[2] != "neumann")
+        around = itertools.product((-1, 0, 1), repeat=2)
+        directions = [(y, x) for y, x in around if (y, x) != (0, 0)]
+        if match[2] == "neumann":  # no diagonals
+            directions = [(y, x) for y, x in directions if 0 in (y, x)]
+        moves = itertools.product(map(int, match[1].split(",")), directions)
+        return [Transform(), *(Transform(n * y, n * x) for n, (y, x) in moves)]
     raise ValueError(
         f"transforms: {word!r} in {spec!r} is not understood; use {GRAMMAR}"
     )
 
 
-def _neighbourhood(distances: list[int], *, diagonals: bool) -> list[Transform]:
-    directions = [
-        (rows, columns)
-        for rows, columns in itertools.product((-1, 0, 1), repeat=2)
-        if (rows, columns) != (0, 0) and (diagonals or rows == 0 or columns == 0)
-    ]
-    shifts = [
-        Transform(distance * rows, distance * columns)
-        for distance in distances
-        for rows, columns in directions
-    ]
-    return [Transform(), *shifts]
+def moved_back(image: Tensor, shift: tuple[int, int], boundary: str) -> Tensor:
+    """Undo a shift of (..., H, W); what was moved out shows what is nearest to it."""
+    back = (-shift[0], -shift[1])
+    return _moved(image, back, "periodic" if boundary == "periodic" else "nearest")
 
 
-def _lattice(count: int, stride: int) -> list[Transform]:
-    # Starting at zero and going both ways keeps the shifts short.
-    steps = [(i + 1) // 2 * (1 if i % 2 else -1) for i in range(count)]
-    offsets = [math.floor(step * stride / count + 0.5) for step in steps]
-    return [Transform(rows, columns) for rows in offsets for columns in offsets]
-
-
-def _sign(flipped: bool) -> int:
-    return -1 if flipped else 1
-
-
-def _shifted(image: Tensor, shift: tuple[int, int], boundary: str) -> Tensor:
+def _moved(image: Tensor, shift: tuple[int, int], boundary: str) -> Tensor:
     if boundary == "periodic":
         return torch.roll(image, shift, dims=(-2, -1))
     for axis, distance in zip((-2, -1), shift, strict=True):
-        source = torch.arange(image.shape[axis], device=image.device) - distance
-        image = image.index_select(
-            image.ndim + axis, _reflected(source, image.shape[axis])
-        )
+        last = image.shape[axis] - 1
+        source = torch.arange(last + 1, device=image.device) - distance
+        if boundary == "reflect":
+            source = source.remainder(max(1, 2 * last))
+            source = torch.minimum(source, 2 * last - source)
+        source = source.clamp(0, last)
+        image = image.index_select(image.ndim + axis, source)
     return image
 
 
-def _reflected(index: Tensor, length: int) -> Tensor:
-    """Map any integer index into 0..length-1 by mirroring at both ends."""
-    if length == 1:
-        return torch.zeros_like(index)
-    period = 2 * (length - 1)
-    index = index.remainder(period)
-    return torch.where(index < length, index, period - index)
+def one_map_per_shift(tokens: Any, transforms: TransformSet) -> Tensor:
+    """Undo flips and turns of T (h, w, C) grids and average those of each shift."""
+    shifts = transforms.shifts()
+    if isinstance(tokens, np.ndarray):
+        tokens = torch.from_numpy(tokens)
+    is_one = isinstance(tokens, Tensor)
+    maps: Any = tokens.detach() if is_one else [torch.as_tensor(t) for t in tokens]
+    if len(maps) != len(transforms) or any(grid.ndim != 3 for grid in maps):
+        shapes = sorted({tuple(grid.shape) for grid in maps})
+        raise ValueError(
+            f"tokens: {len(maps)} of shape {', '.join(map(str, shapes))} do not fit "
+            f"{len(transforms)} transforms; ({len(transforms)}, h, w, C) is needed"
+        )
+    if transforms.copies == shifts.copies and is_one:
+        return torch.as_tensor(maps)
+    upright = [
+        copy.inverse.apply_symmetry(grid)
+        for copy, grid in zip(transforms.copies, maps, strict=True)
+    ]
+    if len({grid.shape for grid in upright}) > 1:
+        raise ValueError(
+            f"tokens: grids of {sorted({tuple(grid.shape) for grid in upright})} after "
+            "undoing the transforms differ; where one turns the image, h and w swap"
+        )
+    averaged = []
+    for copy in shifts.copies:
+        members = transforms.members(copy.shift)
+        total = torch.zeros(upright[0].shape, device=upright[0].device)
+        for number, weight in members:
+            total += weight * upright[number].float()
+        averaged.append(total.to(upright[0].dtype))
+    return torch.stack(averaged)
 
 
+_ACROSS, _DOWN = Transform(flip_columns=True), Transform(flip_rows=True)
+_QUARTER = Transform(transpose=True, flip_rows=True)
 _SYMMETRIES = {
     "identity": [Transform()],
-    "flip": [
-        Transform(flip_rows=rows, flip_columns=columns)
-        for rows, columns in itertools.product((False, True), repeat=2)
-    ],
-    "rotate": [
-        Transform(),
-        Transform(transpose=True, flip_rows=True),
-        Transform(flip_rows=True, flip_columns=True),
-        Transform(transpose=True, flip_columns=True),
-    ],
+    "flip": [Transform(), _ACROSS, _DOWN, _DOWN.then(_ACROSS)],
+    "rotate": [Transform(), _QUARTER, _QUARTER.then(_QUARTER), _QUARTER.inverse()],
 }
-_TURNS = _SYMMETRIES["rotate"]
 _REFERENCE = {
-    **_SYMMETRIES,
-    "flip": [
-        Transform(),
-        Transform(flip_columns=True),
-        Transform(),
-        Transform(flip_rows=True),
-    ],
-    "rotate": [*_TURNS, _TURNS[1], _TURNS[3]],
+    "identity": [Transform()],
+    "flip": [Transform(), _ACROSS, Transform(), _DOWN],
+    "rotate": [*_SYMMETRIES["rotate"], _QUARTER, _QUARTER.inverse()],
 }

@@ -11,8 +11,8 @@ from napari_hrdv2.core.backbones.registry import backbone_info
 from napari_hrdv2.core.backbones.superpixels import borders
 from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
 from napari_hrdv2.core.backbones.vit.model import Facet
+from napari_hrdv2.core.checks import prepare_image
 from napari_hrdv2.core.features.compute import compute_features
-from napari_hrdv2.core.features.image import prepare_image
 from napari_hrdv2.core.features.memory import parts_of
 from napari_hrdv2.core.features.superpixels import SuperpixelFeatures
 from napari_hrdv2.core.features.transforms import Transform

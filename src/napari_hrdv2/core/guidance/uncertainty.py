@@ -126,10 +126,8 @@ def _against(
 ) -> Iterator[tuple[Tile, Tensor]]:
     """Yield blocks of the other classes' logits minus those of the chosen one."""
     classifier.check_can_read(features)
-    weight, bias = features._readout(classifier.weight, classifier.bias)
-    others = [index for index in range(len(bias)) if index != chosen]
-    differences = weight[others] - weight[chosen], bias[others] - bias[chosen]
-    yield from features.planes(*differences, area, should_stop)
+    readout = features.readout(classifier.weight, classifier.bias, area, should_stop)
+    yield from features.planes(readout.against(chosen))
 
 
 def _as_bytes(values: Tensor) -> NDArray[np.uint8]:

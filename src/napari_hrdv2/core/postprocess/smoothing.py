@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_hrdv2.core.features.upsampling.bilateral import guide_from
+from napari_hrdv2.core.checks import guide_from
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -1,4 +1,4 @@
-"""Joint bilateral upsampling: pixels take from the tokens whose place looks alike."""
+"""Joint bilateral upsampling: pixels take from tokens about them that look alike."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 REACH = 1  # cells to each side that a pixel takes from; 2 are no better
 SPACE = 0.6  # standard deviation of the distance, in cells
 RANGE = 0.08  # standard deviation of the grey levels, of which the guide has 0..1
-SMOOTHING = 0.7  # standard deviation of the guide's smoothing, in pixels
-LEVELS = 500_000  # about as many pixels tell the range of the grey levels
 # Grey levels that differ by more count as equally different, so that pixels like none
 # of the cells are interpolated by distance.
 LOWEST = -20.0  # exponent
 
 
-def checked_guide(guide: ArrayLike | Tensor | None, shape: tuple[int, ...]) -> Tensor:
+def checked_guide(
+    guide: ArrayLike | Tensor | None, shape: tuple[int, ...], method: str
+) -> Tensor:
     """Return the guide as (channels, H, W), or say what is wrong with it."""
     if guide is None:
         raise ValueError(
-            "guide: interpolation 'bilateral' is guided by the image; give guide=image"
+            f"guide: interpolation {method!r} is guided by the image; give guide=image"
         )
     if not isinstance(guide, Tensor):
         guide = torch.from_numpy(np.array(guide, np.float32))
@@ -44,38 +44,6 @@ def checked_guide(guide: ArrayLike | Tensor | None, shape: tuple[int, ...]) -> T
     return levels
 
 
-def grey_or_rgb_guide(
-    guide: ArrayLike | Tensor | None, shape: tuple[int, ...], method: str
-) -> Tensor:
-    """Return the guide of a learned upsampler, or say what is wrong with it."""
-    if guide is None:
-        raise ValueError(
-            f"guide: interpolation {method!r} is guided by the image; give "
-            "guide=image, with values in 0..1"
-        )
-    levels = checked_guide(guide, shape)
-    if len(levels) not in (1, 3):
-        raise ValueError(
-            f"guide: {len(levels)} channels; interpolation {method!r} takes grey and "
-            "RGB"
-        )
-    return levels.float()
-
-
-def guide_from(image: Tensor) -> Tensor:
-    """Return a (channels, H, W) image smoothed, stretched to its 1–99 %, in 8 bits."""
-    offsets = torch.arange(-2, 3, device=image.device)
-    kernel = torch.exp(-0.5 * (offsets / SMOOTHING) ** 2)
-    kernel = (kernel / kernel.sum()).outer(kernel / kernel.sum())
-    padded = torch.nn.functional.pad(image.float()[:, None], (2,) * 4, "replicate")
-    smooth = torch.nn.functional.conv2d(padded, kernel[None, None])[:, 0]
-    levels = smooth.flatten()
-    levels = levels[:: max(1, len(levels) // LEVELS)].sort().values
-    low, high = (levels[int(share * (len(levels) - 1))] for share in (0.01, 0.99))
-    stretched = (smooth - low) / (high - low).clamp(min=1e-9)
-    return (255 * stretched.clamp(0, 1)).round().to(torch.uint8)
-
-
 class Bilateral:
     """Joint bilateral upsampling of one grid of tokens, guided by an image.
 
@@ -84,13 +52,8 @@ class Bilateral:
 
         exp(−|p − c_j|² / 2 (0.6 s)² − |g(p) − g_j|² / 2 (0.08)²)
 
-    with the distance s of the cells and grey levels g in 0..1 [1]_.
-
-    Parameters
-    ----------
-    guide : (channels, H, W) uint8 tensor
-        From `guide_from`.
-    rows, columns : Axis
+    with the distance s of the cells and grey levels g in 0..1 [1]_. `guide` is the
+    (channels, H, W) uint8 tensor from `guide_from`.
 
     References
     ----------
@@ -101,9 +64,7 @@ class Bilateral:
     def __init__(self, guide: Tensor, rows: Axis, columns: Axis) -> None:
         self.rows, self.columns = rows, columns
         # The axes may end a little before the image, or go beyond it by the padding.
-        height, width = (
-            max(axis.length, axis.padded_length) for axis in (rows, columns)
-        )
+        height, width = (max(x.length, x.padded_length) for x in (rows, columns))
         extra = (0, height - guide.shape[1]), (0, width - guide.shape[2])
         padded = np.pad(guide.cpu().numpy(), ((0, 0), *extra), mode="reflect")
         self.guide = torch.from_numpy(padded).to(guide.device)
@@ -134,13 +95,9 @@ class Bilateral:
 
     def needed(self, region: Tile) -> Needed:
         """Return which rows and columns of tokens the pixels of a region take from."""
+        axes = (self.rows, self.near_row), (self.columns, self.near_column)
         masks = []
-        for axis, near, span in zip(
-            (self.rows, self.columns),
-            (self.near_row, self.near_column),
-            region,
-            strict=True,
-        ):
+        for (axis, near), span in zip(axes, region, strict=True):
             mask = torch.zeros(axis.tokens, dtype=torch.bool)
             reached = near[span].cpu()[:, None] + torch.tensor(_OFFSETS)
             mask[reached.clamp(0, axis.tokens - 1)] = True
@@ -182,7 +139,7 @@ class Bilateral:
 
     @cached_property
     def _shares(self) -> dict[tuple[int, int], Tensor]:
-        """Return what each patch mean takes from the token at an offset, (h, w) each.
+        """What each patch mean takes from the token at an offset, (h, w) each.
 
         The pixels of a patch are nearest to one token or, where patches overlap, to
         some. So the mean of a patch is a sum over rectangles of pixels that share

@@ -1,15 +1,15 @@
-"""FeatUp's learned joint bilateral upsampler: its network, and its weights.
+"""FeatUp's learned joint bilateral upsampler: its network, its weights, its use.
 
 The network looks at the image alone: for every pixel of a grid twice as fine it says
 how much to take of each of the 7 × 7 values about it [1]_, after bicubic interpolation.
-Four such stages give a token 16 × 16 pixels.
+Four such stages give a token 16 × 16 pixels. The kernels are computed once for an image
+and kept in half precision. The planes of a readout go through the stages as whole maps;
+single pixels are read backwards, from the last stage down to the tokens.
 
-What comes after the stages in the authors' code, a 1 × 1 convolution over the channels
-of the one backbone that the weights were trained with, commutes with all that is done
-to space. A readout that is trained can do it itself, so it is read but not applied.
+What comes after the stages in the authors' code, a 1 × 1 convolution over channels, is
+read but not applied: it commutes with all that is done to space, so that a readout that
+is trained can do it itself.
 
-References
-----------
 .. [1] S. Fu, M. Hamilton et al., "FeatUp: A Model-Agnostic Framework for Features at
    Any Resolution", ICLR 2024.
 """
@@ -17,9 +17,11 @@ References
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -31,7 +33,16 @@ from napari_hrdv2.core.backbones.checkpoint import (
     weights_file,
 )
 from napari_hrdv2.core.backbones.hub import SHARED_FOLDER
+from napari_hrdv2.core.backbones.vit.model import IMAGENET_DEVIATION, IMAGENET_MEAN
 from napari_hrdv2.core.errors import WeightsError
+from napari_hrdv2.core.features.tiles import Needed, Tile, tiles_of
+
+from .bilateral import checked_guide
+from .separable import Axis
+from .sharpening import FEATUP, Upsampling, parse_interpolation
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 PATTERN = "*_jbu_stack_cocostuff.ckpt"
 PAGE = "https://github.com/mhamilton723/FeatUp"
@@ -39,7 +50,6 @@ VARIABLE = "NAPARI_HRDV2_FEATUP"
 STAGES, RADIUS, KEYS = 4, 3, 32
 WIDTH = 2 * RADIUS + 1
 _STRIP = 64  # rows whose kernels are computed at a time
-_NEEDED = "upsampler."
 # The files hold all that was trained together; these parts are not for upsampling.
 _IGNORED = ("model.", "downsampler.", "scale_net.")
 _STAGE_SHAPES: dict[str, tuple[int, ...]] = {
@@ -54,6 +64,11 @@ _STAGE_SHAPES: dict[str, tuple[int, ...]] = {
     "fixup_proj.3.bias": (WIDTH**2,),
     "sigma_spatial": (),
 }
+FACTOR = 2**STAGES
+_BAND = 8  # values of a coarse map that 7 neighbouring fine ones are interpolated from
+# Per pixel of the finest stage: memory that is kept, and what comes on top meanwhile.
+# The coarser stages add a third.
+_KEPT_BYTES, _WORKING_BYTES = 2 * WIDTH**2 * 4 / 3, 1300
 
 
 @dataclass(frozen=True)
@@ -65,20 +80,11 @@ class Featup:
 
     @torch.no_grad()
     def kernels(self, stage: int, guide: Tensor) -> Tensor:
-        """Return how much each pixel takes of those about it.
+        """Return how much each pixel takes of those about it, (49, H, W) float16.
 
-        Parameters
-        ----------
-        stage : int
-            From 1 to 4, the coarsest first.
-        guide : (3, H, W) float32 tensor
-            The image, standardised by ImageNet's mean and deviation, with the pixels
-            of this stage. Both sides must be above 3.
-
-        Returns
-        -------
-        (49, H, W) float16 tensor
-            Row by row. Their sum is not exactly 1.
+        Stages are 1 to 4, the coarsest first; their sum is not exactly 1. `guide` is
+        the (3, H, W) image, standardised by ImageNet's mean and deviation, with the
+        pixels of this stage: more than 3 along both sides.
         """
         part = {
             name: self.state[f"up{stage}.{name}"].to(guide.device)
@@ -101,18 +107,14 @@ def _strip(
 ) -> Tensor:
     """Return the kernels of some rows, (49, rows, W)."""
     _, height, width = keys.shape
-    scores = torch.stack(
-        [
-            (around[:, down : down + height, right : right + width] * keys).sum(0)
-            for down in range(WIDTH)
-            for right in range(WIDTH)
-        ]
-    )
+    near = (divmod(number, WIDTH) for number in range(WIDTH**2))
+    seen = (around[:, y : y + height, x : x + width] for y, x in near)
+    scores = torch.stack([(pixels * keys).sum(0) for pixels in seen])
     scores *= part["range_temp"].exp().clamp(1e-4, 1e4)
     steps = torch.linspace(-1, 1, WIDTH, device=keys.device).square()
     distances = (steps[:, None] + steps).flatten()
-    near = torch.exp(-distances / (2 * part["sigma_spatial"].square()))
-    kernels = scores.softmax(0) * near[:, None, None]
+    close = torch.exp(-distances / (2 * part["sigma_spatial"].square()))
+    kernels = scores.softmax(0) * close[:, None, None]
     kernels /= kernels.sum(0).clamp_min(1e-7)
     hidden = functional.gelu(_mixed(part, "fixup_proj.0", torch.cat([kernels, guide])))
     return kernels + 0.1 * _mixed(part, "fixup_proj.3", hidden)
@@ -131,21 +133,19 @@ def shapes(channels: int) -> dict[str, tuple[int, ...]]:
         for stage in range(1, STAGES + 1)
         for name, shape in _STAGE_SHAPES.items()
     }
-    found["fixup_proj.1.weight"] = (channels, channels, 1, 1)
-    found["fixup_proj.1.bias"] = (channels,)
-    return found
+    last = {"weight": (channels, channels, 1, 1), "bias": (channels,)}
+    return found | {f"fixup_proj.1.{name}": shape for name, shape in last.items()}
 
 
 def load_featup(path: str | os.PathLike[str]) -> Featup:
     """Return the weights of a file; WeightsError unless they match strictly."""
     file = weights_file(path)
     state = {
-        name.removeprefix(_NEEDED): x.float()
+        name.removeprefix("upsampler."): x.float()
         for name, x in read_checkpoint(file).items()
         if not name.startswith(_IGNORED)
     }
-    bias = state.get("fixup_proj.1.bias")
-    want = shapes(0 if bias is None else len(bias))
+    want = shapes(len(state.get("fixup_proj.1.bias", ())))
     have = {name: tuple(x.shape) for name, x in state.items()}
     wrong = [name for name in {**want, **have} if have.get(name) != want.get(name)]
     if wrong:
@@ -162,29 +162,14 @@ def load_featup(path: str | os.PathLike[str]) -> Featup:
     return Featup(state, fingerprint(state))
 
 
-def random_featup(channels: int = 8, *, seed: int = 0) -> Featup:
-    """Return seeded random weights, for tests and benchmarks."""
-    generator = torch.Generator().manual_seed(seed)
-    state = {}
-    for name, shape in shapes(channels).items():
-        noise = torch.randn(shape, generator=generator)
-        if name.endswith("sigma_spatial"):
-            state[name] = torch.tensor(0.8)
-        else:
-            fan = shape[1] if len(shape) == 4 else 9
-            state[name] = noise / fan**0.5
-    return Featup(state, "random" if seed == 0 else f"random-{seed}")
-
-
 def featup_file() -> Path | None:
     """Return where this machine keeps the weights, or None.
 
-    The file that the environment variable NAPARI_HRDV2_FEATUP names, else the only one
-    of the authors' names in the folder that a lab shares or in the Hub's cache;
-    WeightsError if there are several, each trained with a backbone of its own.
+    It is what NAPARI_HRDV2_FEATUP names, else the only file of the authors' names in
+    the folder that a lab shares or in the Hub's cache. Several are an error, because
+    each was trained with a backbone of its own.
     """
-    named = os.environ.get(VARIABLE)
-    if named:
+    if named := os.environ.get(VARIABLE):
         return Path(named)
     for folder in _folders():
         found = sorted(folder.glob(PATTERN))
@@ -231,3 +216,185 @@ def installed_featup() -> Featup:
 @cache
 def _loaded(file: Path, changed: int) -> Featup:
     return load_featup(file)
+
+
+class JbuUpsampler:
+    """FeatUp on one grid of tokens, at least 2 × 2, guided by an image in 0..1.
+
+    Its weights are those on this machine. The `kernels` of the stages are
+    (49, 2h, 2w) … (49, 16h, 16w) float16 tensors.
+    """
+
+    def __init__(
+        self,
+        upsampling: Upsampling,
+        guide: ArrayLike | Tensor | None,
+        rows: Axis,
+        columns: Axis,
+        device: torch.device,
+    ) -> None:
+        self.rows, self.columns = rows, columns
+        levels = checked_guide(guide, (rows.length, columns.length), "jbu")
+        if len(levels) not in (1, 3):
+            raise ValueError(
+                f"guide: {len(levels)} channels; interpolation 'jbu' takes grey and RGB"
+            )
+        if min(rows.tokens, columns.tokens) < 2:
+            raise ValueError(
+                f"tokens: interpolation 'jbu' needs 2 × 2 of them and there are "
+                f"{rows.tokens} × {columns.tokens}; use a larger image"
+            )
+        weights = _wanted(upsampling)
+        seen = _seen(levels.to(device), rows, columns)
+        self.kernels = []
+        for stage in range(1, STAGES + 1):
+            size = rows.tokens << stage, columns.tokens << stage
+            small = functional.adaptive_avg_pool2d(seen, size)
+            self.kernels.append(weights.kernels(stage, small))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the kernels take."""
+        return sum(kernels.nbytes for kernels in self.kernels)
+
+    def needed(self, region: Tile) -> Needed:
+        """Return which rows and columns of tokens are needed: all of them."""
+        rows, columns = self.rows.tokens, self.columns.tokens
+        return [(torch.ones(rows) > 0, torch.ones(columns) > 0)]
+
+    def blocks(self, planes: Tensor, region: Tile) -> Iterator[tuple[Tile, Tensor]]:
+        """Yield the upsampled planes, as `SeparableUpsampler.blocks`.
+
+        The bias of a readout comes afterwards: the weights of a pixel do not sum to 1.
+        """
+        maps = planes[0]
+        for kernels in self.kernels:
+            maps = _through_stage(maps, kernels)
+        for tile in tiles_of((self.rows.length, self.columns.length), region):
+            (top, down), (left, across) = (
+                _pixel_taps(axis, torch.arange(span.start, span.stop).to(maps.device))
+                for axis, span in zip((self.rows, self.columns), tile, strict=True)
+            )
+            tall = (maps[:, top] * down[..., None]).sum(2)  # (K, rows, 16 w)
+            block = (tall[..., left] * across).sum(3)
+            yield tile, block.movedim(0, 1)
+
+    def sampled(self, tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return the upsampled tokens (1, h, w, C) at N pixels, (N, C) float32."""
+        (top, down), (left, across) = (
+            _pixel_taps(axis, pixels.to(tokens.device))
+            for axis, pixels in ((self.rows, rows), (self.columns, columns))
+        )
+        weights = down[:, :, None] * across[:, None, :]
+        return self._gathered(tokens[0], STAGES, top, left, weights)
+
+    def _at(self, tokens: Tensor, stage: int, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return the map after a stage at some of its pixels, (N, C)."""
+        if stage == 0:
+            return tokens[rows, columns].float()
+        (top, above), (left, below) = (
+            _stage_taps(axis.tokens << (stage - 1), pixels)
+            for axis, pixels in ((self.rows, rows), (self.columns, columns))
+        )
+        own = self.kernels[stage - 1][:, rows, columns].float().T
+        own = own.view(-1, WIDTH, WIDTH)
+        weights = above.transpose(1, 2) @ own @ below  # (N, band, band)
+        return self._gathered(tokens, stage - 1, top, left, weights)
+
+    def _gathered(
+        self, tokens: Tensor, stage: int, rows: Tensor, columns: Tensor, weights: Tensor
+    ) -> Tensor:
+        """Return sums over windows of the map after a stage, (N, C)."""
+        width = self.columns.tokens << stage
+        index = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
+        found, index = torch.unique(index, return_inverse=True)
+        values = self._at(tokens, stage, found // width, found % width)
+        return functional.embedding_bag(
+            index, values, per_sample_weights=weights.flatten(1), mode="sum"
+        )
+
+
+def _through_stage(maps: Tensor, kernels: Tensor) -> Tensor:
+    """Return (K, h, w) maps after a stage, (K, 2h, 2w)."""
+    _, height, width = kernels.shape
+    fine = functional.interpolate(maps[None], (height, width), mode="bicubic")
+    fine = functional.pad(fine, [RADIUS] * 4, "reflect")[0]
+    total = maps.new_zeros(len(maps), height, width)
+    for number, kernel in enumerate(kernels):
+        down, right = divmod(number, WIDTH)
+        near = fine[:, down : down + height, right : right + width]
+        total.addcmul_(near, kernel.float())
+    return total
+
+
+def _stage_taps(coarse: int, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the 7 fine pixels about some pixels are interpolated from.
+
+    (N, band) pixels of the coarse map, and their (N, 7, band) weights.
+    """
+    last = 2 * coarse - 1
+    fine = pixels[:, None] + torch.arange(-RADIUS, RADIUS + 1, device=pixels.device)
+    fine = last - (last - fine.abs()).abs()  # mirrored
+    axis = Axis(2 * coarse, coarse, 2, 2, "bicubic", "reflect")
+    index, weight = axis.taps(fine.flatten())
+    index, weight = index.view(*fine.shape, -1), weight.view(*fine.shape, -1)
+    band = min(_BAND, coarse)
+    start = index.flatten(1).amin(1).clamp(max=coarse - band)
+    spread = weight.new_zeros(*fine.shape, band)
+    spread.scatter_add_(2, index - start[:, None, None], weight)
+    return start[:, None] + torch.arange(band, device=pixels.device), spread
+
+
+def _pixel_taps(axis: Axis, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which of the finest pixels a pixel of the image lies between, (N, 2)."""
+    margin = (axis.patch_size - axis.stride) / 2
+    last = axis.tokens * FACTOR - 1
+    position = (pixels.double() - margin + 0.5) * FACTOR / axis.stride - 0.5
+    position = position.clamp(0, last)
+    first = position.floor()
+    fraction = (position - first).float()
+    index = torch.stack([first, (first + 1).clamp(max=last)], 1).long()
+    return index, torch.stack([1 - fraction, fraction], 1)
+
+
+def _seen(guide: Tensor, rows: Axis, columns: Axis) -> Tensor:
+    """Return the part of the padded image that the tokens tile, standardised."""
+    pixels = guide.float().expand(3, -1, -1)
+    down, right = (
+        max(0, axis.padded_length - length)
+        for axis, length in zip((rows, columns), guide.shape[1:], strict=True)
+    )
+    pixels = functional.pad(pixels[None], (0, right, 0, down), "reflect")[0]
+    for axis, number in ((rows, 1), (columns, 2)):
+        margin = (axis.patch_size - axis.stride) // 2
+        pixels = pixels.narrow(number, margin, axis.tokens * axis.stride)
+    mean, deviation = (
+        pixels.new_tensor(values).view(3, 1, 1)
+        for values in (IMAGENET_MEAN, IMAGENET_DEVIATION)
+    )
+    return (pixels - mean) / deviation
+
+
+def jbu_cost(pixels: int, stride: int) -> tuple[int, int]:
+    """Return the bytes that stay of so many pixels, and those on top meanwhile."""
+    finest = pixels * (FACTOR / stride) ** 2
+    return round(_KEPT_BYTES * finest), round(_WORKING_BYTES * finest)
+
+
+def _wanted(upsampling: Upsampling) -> Featup:
+    """Return the weights of this machine, if they are those asked for."""
+    featup = installed_featup()
+    if upsampling.weights_hash not in ("", featup.hash):
+        raise WeightsError(
+            f"interpolation: the weights of 'jbu' on this machine are {featup.hash} "
+            f"and {upsampling.weights_hash} are asked for; put that file in their place"
+        )
+    return featup
+
+
+def with_fingerprint(interpolation: str) -> str:
+    """Return "jbu" with the fingerprint of its weights; other methods as they are."""
+    upsampling = parse_interpolation(interpolation)
+    if upsampling.method != FEATUP:
+        return interpolation
+    return f"{FEATUP}@{_wanted(upsampling).hash}"

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,31 +41,16 @@ STRIP_BYTES = 64_000_000  # memory that rows upsampled along one axis may take
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a token grid and of the image below it.
+    """One axis of a token grid and of the image below it."""
 
-    Attributes
-    ----------
-    length : int
-        Pixels of the image, without padding.
-    tokens : int
-        Tokens of the grid, which covers the padded image.
-    patch_size, stride : int
-        Side of a patch and distance of neighbouring patches in pixels.
-    interpolation : {"nearest", "bilinear", "bicubic"}
-    boundary : {"periodic", "reflect"}
-        What a shifted image shows at its border.
-    tiled : bool
-        Whether tokens are taken to tile the image evenly, as in HR-Dv2's published
-        code. With a stride below the patch size this is off by up to half their
-        difference.
-    """
-
-    length: int
-    tokens: int
+    length: int  # pixels of the image, without padding
+    tokens: int  # of the grid, which covers the padded image
     patch_size: int
     stride: int
-    interpolation: str = "bilinear"
-    boundary: str = "periodic"
+    interpolation: str = "bilinear"  # one of KERNELS
+    boundary: str = "periodic"  # or "reflect": what a shifted image shows at its border
+    # Whether tokens are taken to tile the image evenly, as in HR-Dv2's published code.
+    # With a stride below the patch size this is off by up to half their difference.
     tiled: bool = False
 
     @property
@@ -71,20 +58,16 @@ class Axis:
         """Pixels of the padded image that the tokens were computed on."""
         return self.patch_size + self.stride * (self.tokens - 1)
 
+    @property
+    def centres(self) -> Tensor:
+        """Pixels at which the tokens have their centres."""
+        return self.stride * torch.arange(self.tokens) + (self.patch_size - 1) / 2
+
     def taps(self, pixels: Tensor, shift: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the tokens that each pixel is interpolated from, and their weights.
+        """Return the tokens that N pixels are interpolated from, and their weights.
 
-        Parameters
-        ----------
-        pixels : (N,) tensor
-            Of the image that was not shifted; fractions lie between.
-        shift : int
-            How far the image was moved before the tokens were computed.
-
-        Returns
-        -------
-        (N, taps) int64 and (N, taps) float32 tensors
-            The weights sum to 1 over the taps.
+        Pixels are those of the image before it was moved by `shift`; fractions lie
+        between. Both tensors are (N, taps); weights are float32 and sum to 1.
         """
         moved = pixels + shift
         if self.boundary == "periodic":
@@ -121,10 +104,6 @@ class Axis:
         mask[index.flatten()] = True
         return mask
 
-    def unpadded(self) -> Axis:
-        """Return the same axis without the cropping to the image."""
-        return replace(self, length=self.padded_length)
-
 
 def padded_length(length: int, patch_size: int, stride: int) -> int:
     """Return the smallest length >= `length` that whole patches cover."""
@@ -142,8 +121,14 @@ class _Band:
     """Pixels start..stop as a matrix over a selection of sources."""
 
     pixels: slice
-    index: Tensor | slice  # m sources, a slice where they are neighbours
+    index: Any  # m sources: a tensor, or a slice where they are neighbours
     matrix: Tensor  # (pixels, m) float32
+
+    def of(self, index: Tensor) -> _Band:
+        """Return it with other sources, as a slice if each follows the one before."""
+        first, last = int(index[0]), int(index[-1])
+        is_run = last - first == len(index) - 1 and bool((index.diff() == 1).all())
+        return replace(self, index=slice(first, last + 1) if is_run else index)
 
     def sources(self, table: Tensor, axis: int) -> Tensor:
         """Return the sources of a table, which has them along an axis."""
@@ -215,15 +200,9 @@ class SeparableUpsampler:
 
     def needed(self, region: Tile) -> Needed:
         """Return which rows and columns of each token map a region takes from."""
-        rows, columns = (
-            {shift: axis.needed(span, shift) for shift in distinct}
-            for axis, span, distinct in zip(
-                (self.rows, self.columns),
-                region,
-                (set(shifts) for shifts in zip(*self.shifts, strict=True)),
-                strict=True,
-            )
-        )
+        across = {right for _, right in self.shifts}
+        rows = {by: self.rows.needed(region.rows, by) for by in self.row_shifts}
+        columns = {by: self.columns.needed(region.columns, by) for by in across}
         return [(rows[down], columns[right]) for down, right in self.shifts]
 
     def sampled(self, tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -239,11 +218,11 @@ class SeparableUpsampler:
         height, width = self.rows.tokens, self.columns.tokens
         row_taps, column_taps = cache(self.rows.taps), cache(self.columns.taps)
         pairs = zip(self.shifts, self.weights, strict=True)
-        for number, (shift, share) in enumerate(pairs):
+        for number, (shift, part) in enumerate(pairs):
             row, row_weight = row_taps(rows, shift[0])
             column, column_weight = column_taps(columns, shift[1])
             index = (number * height + row)[:, :, None] * width + column[:, None, :]
-            weight = share * row_weight[:, :, None] * column_weight[:, None, :]
+            weight = part * row_weight[:, :, None] * column_weight[:, None, :]
             indices.append(index.flatten(1))
             weights.append(weight.flatten(1))
         index, weight = torch.cat(indices, 1), torch.cat(weights, 1)
@@ -262,32 +241,17 @@ class SeparableUpsampler:
             weighted = [(shift, 1.0) for shift in self.row_shifts]
             step = min(ROWS_PER_TILE, ROW_TOKENS_PER_BAND * self.rows.stride)
             tiles = [
-                [
-                    _joined_band(self.rows, pixels, weighted, self.device)
-                    for pixels in runs(tile.start, tile.stop, step)
-                ]
+                _joined_bands(self.rows, tile, step, weighted, self.device)
                 for tile in runs(rows.start, rows.stop, ROWS_PER_TILE)
             ]
-            indices = torch.cat([index for bands in tiles for _, index, _ in bands])
+            bands = list(chain.from_iterable(tiles))
+            indices = torch.cat([band.index for band in bands])
             needed, position = torch.unique(indices, return_inverse=True)
-            group = needed // self.rows.tokens
-            places = iter(
-                torch.split(
-                    position, [len(index) for bands in tiles for _, index, _ in bands]
-                )
-            )
+            group, rows_of = needed // self.rows.tokens, needed % self.rows.tokens
+            found = iter(torch.split(position, [len(band.index) for band in bands]))
             self._strips[key] = _Strip(
-                [
-                    [
-                        _Band(pixels, _as_slice(next(places)), matrix)
-                        for pixels, _, matrix in bands
-                    ]
-                    for bands in tiles
-                ],
-                [
-                    needed[group == number] % self.rows.tokens
-                    for number in range(len(self.row_shifts))
-                ],
+                [[band.of(next(found)) for band in bands] for bands in tiles],
+                [rows_of[group == number] for number in range(len(self.row_shifts))],
             )
         return self._strips[key]
 
@@ -299,13 +263,9 @@ class SeparableUpsampler:
             of_groups = []
             for members in self.members:
                 weighted = [(self.shifts[n][1], self.weights[n]) for n in members]
-                bands = [
-                    _joined_band(self.columns, pixels, weighted, self.device)
-                    for pixels in runs(columns.start, columns.stop, step)
-                ]
-                of_groups.append(
-                    [_Band(at, _as_slice(index), matrix) for at, index, matrix in bands]
-                )
+                axis, device = self.columns, self.device
+                bands = _joined_bands(axis, columns, step, weighted, device)
+                of_groups.append([band.of(band.index) for band in bands])
             # Whole or not at all: other threads may be reading these features too.
             self._column_bands[key] = of_groups
         return self._column_bands[key]
@@ -335,27 +295,23 @@ class SeparableUpsampler:
         return wide.view(needed, count * length)
 
 
-def _joined_band(
+def _joined_bands(
     axis: Axis,
-    pixels: slice,
+    span: slice,
+    step: int,
     shifts: Sequence[tuple[int, float]],
     device: torch.device,
-) -> tuple[slice, Tensor, Tensor]:
-    """Return pixels, sources (of several shifts, laid end to end) and their matrix."""
-    run = torch.arange(pixels.start, pixels.stop)
-    indices, matrices = [], []
-    for number, (shift, weight) in enumerate(shifts):
-        index, matrix = axis.band(run, shift)
-        indices.append(index + number * axis.tokens)
-        matrices.append(weight * matrix)
-    return pixels, torch.cat(indices).to(device), torch.cat(matrices, 1).to(device)
-
-
-def _as_slice(index: Tensor) -> Tensor | slice:
-    """Return indices as a slice if each follows the one before."""
-    first, last = int(index[0]), int(index[-1])
-    is_run = last - first == len(index) - 1 and bool((index.diff() == 1).all())
-    return slice(first, last + 1) if is_run else index
+) -> list[_Band]:
+    """Return bands whose sources are those of several shifts, laid end to end."""
+    bands = []
+    for pixels in runs(span.start, span.stop, step):
+        run = torch.arange(pixels.start, pixels.stop)
+        found = [axis.band(run, shift) for shift, _ in shifts]
+        index = torch.cat([i + n * axis.tokens for n, (i, _) in enumerate(found)])
+        parts = zip(found, shifts, strict=True)
+        matrix = torch.cat([weight * part for (_, part), (_, weight) in parts], 1)
+        bands.append(_Band(pixels, index.to(device), matrix.to(device)))
+    return bands
 
 
 def _nearest(position: Tensor, last: int) -> tuple[Tensor, Tensor]:

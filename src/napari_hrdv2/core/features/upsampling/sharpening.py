@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,18 +51,13 @@ class Upsampling:
 
 
 def parse_interpolation(name: str) -> Upsampling:
-    """Return what a name such as "bilateral+2" stands for.
+    """Return what a name such as "bilateral+2" stands for, or raise ValueError.
 
-    Raises
-    ------
-    ValueError
-        If it is not one of `INTERPOLATIONS`, nor "jbu@" and the fingerprint of
-        the weights that are asked for.
+    It is one of `INTERPOLATIONS`, or "jbu@" and the fingerprint of the weights that
+    are asked for.
 
-    Examples
-    --------
     >>> parse_interpolation("bilinear+2")
-    Upsampling(method='bilinear', steps=2)
+    Upsampling(method='bilinear', steps=2, weights_hash='')
     """
     learned, at, weights_hash = name.partition("@")
     if learned == FEATUP and bool(at) == bool(weights_hash):
@@ -82,14 +78,8 @@ def back_projected(
 ) -> Tensor:
     """Return tokens whose upsampled map has patch means closer to the tokens given.
 
-    Parameters
-    ----------
-    tokens : (T, h, w, C) tensor
-    patch_means : callable
-        Takes (T, h, w, c) float32 tokens, upsamples them and returns the mean of each
-        patch, in the same shape.
-    steps : int
-        1 or 2; more amplify noise.
+    `patch_means` takes (T, h, w, c) float32 tokens, upsamples them and returns the mean
+    of each patch, in the same shape. More than 2 steps amplify noise.
 
     Notes
     -----
@@ -116,53 +106,46 @@ def back_projected(
 
 def interpolated_patch_means(rows: Axis, columns: Axis) -> Callable[[Tensor], Tensor]:
     """Return `patch_means` of `back_projected` for separable interpolation."""
-    down, across = (_means_after_upsampling(axis) for axis in (rows, columns))
+    down, across = (
+        axis.matrix(torch.arange(axis.padded_length))
+        .unfold(0, axis.patch_size, axis.stride)
+        .mean(-1)  # D U of one axis, (tokens, tokens)
+        for axis in (rows, columns)
+    )
 
     def patch_means(tokens: Tensor) -> Tensor:
-        device = tokens.device
-        return _resampled(tokens, down.to(device), across.to(device))
+        wide = across.to(tokens.device) @ tokens  # (T, h, w, c)
+        return (down.to(tokens.device) @ wide.flatten(2)).reshape(wide.shape)
 
     return patch_means
-
-
-def _means_after_upsampling(axis: Axis) -> Tensor:
-    """Return D U of one axis, (tokens, tokens)."""
-    whole = axis.unpadded()
-    pixels = whole.matrix(torch.arange(whole.length))
-    return pixels.unfold(0, axis.patch_size, axis.stride).mean(-1)
 
 
 def on_one_grid(
     tokens: Tensor, shifts: TransformSet, rows: Axis, columns: Axis
 ) -> tuple[Tensor, Axis, Axis]:
-    """Return the tokens of all shifts on one grid, and its axes.
+    """Return the (T, h, w, C) tokens of T shifts on one grid, and its axes.
 
     Tokens of a lattice of n × n shifts are sorted into the grid that they sample, n
     times finer (between them it is interpolated where n does not divide the stride).
     Those of another set are averaged at the token centres of the image that was not
     shifted.
-
-    `rows` and `columns` are those of the (T, h, w, C) tokens of each of T shifts.
     """
     offsets = [copy.shift for copy in shifts.copies]
     if offsets == [(0, 0)]:
         return tokens, rows, columns
     if lattice_of(shifts, rows.stride):
         stride, weights = stride_of_one_grid(shifts, rows.stride), [1.0] * len(offsets)
-        rows, down = _finer(rows, stride, sorted({shift[0] for shift in offsets}))
-        columns, across = _finer(
-            columns, stride, sorted({shift[1] for shift in offsets})
-        )
+        rows, down = _finer(rows, stride, {shift[0] for shift in offsets})
+        columns, across = _finer(columns, stride, {shift[1] for shift in offsets})
     else:
         weights = list(shifts.weights)
-        down = {shift[0]: _at_centres(rows, shift[0]) for shift in offsets}
-        across = {shift[1]: _at_centres(columns, shift[1]) for shift in offsets}
+        down = {by: rows.matrix(rows.centres, by) for by, _ in offsets}
+        across = {by: columns.matrix(columns.centres, by) for _, by in offsets}
     output = tokens.new_empty(1, rows.tokens, columns.tokens, tokens.shape[-1])
     for start in range(0, tokens.shape[-1], CHANNELS_PER_CHUNK):
         channels = slice(start, start + CHANNELS_PER_CHUNK)
-        output[0, ..., channels] = _summed(
-            tokens[..., channels], offsets, weights, down, across
-        )
+        part = tokens[..., channels]
+        output[0, ..., channels] = _summed(part, offsets, weights, down, across)
     return output, rows, columns
 
 
@@ -170,10 +153,7 @@ def lattice_of(shifts: TransformSet, stride: int) -> int | None:
     """Return n if the shifts are n × n that cover one stride evenly, else None."""
     offsets = [copy.shift for copy in shifts.copies]
     rows, columns = (sorted({shift[axis] for shift in offsets}) for axis in (0, 1))
-    gaps = [
-        after - before
-        for before, after in zip(rows, [*rows[1:], rows[0] + stride], strict=True)
-    ]
+    gaps = [after - before for before, after in pairwise([*rows, rows[0] + stride])]
     is_even = rows == columns and max(gaps) - min(gaps) <= 1
     is_full = len(offsets) == len(rows) ** 2 and 0 in rows
     return len(rows) if is_even and is_full else None
@@ -206,14 +186,12 @@ def check_upsampling(upsampling: Upsampling, shifts: TransformSet, stride: int) 
         )
 
 
-def _finer(
-    axis: Axis, stride: int, shifts: Sequence[int]
-) -> tuple[Axis, dict[int, Tensor]]:
+def _finer(axis: Axis, stride: int, moved: set[int]) -> tuple[Axis, dict[int, Tensor]]:
     """Return the finer axis, and what each shift adds to it, (h', h) each.
 
-    Patches that a shift wrapped around the border are left out.
+    Patches that a shift wrapped around the border do not count.
     """
-    last = axis.padded_length - axis.patch_size
+    shifts, last = sorted(moved), axis.padded_length - axis.patch_size
     fine = replace(axis, tokens=last // stride + 1, stride=stride, boundary="reflect")
     # First pixels of the patches in the image that was not shifted: (shifts, h)
     starts = axis.stride * torch.arange(axis.tokens) - torch.tensor(shifts)[:, None]
@@ -230,12 +208,6 @@ def _finer(
     matrix.scatter_add_(1, order[before][:, None], 1 - fraction[:, None])
     matrix.scatter_add_(1, order[after][:, None], fraction[:, None])
     return fine, dict(zip(shifts, torch.split(matrix, axis.tokens, 1), strict=True))
-
-
-def _at_centres(axis: Axis, shift: int) -> Tensor:
-    """Return what interpolates a shifted map at the centres of the unshifted one."""
-    centres = axis.stride * torch.arange(axis.tokens) + (axis.patch_size - 1) / 2
-    return axis.matrix(centres, shift)
 
 
 def _summed(
@@ -255,9 +227,3 @@ def _summed(
             wide = wide + columns @ tokens[number].float()  # (h, w', c)
         total = total + torch.tensordot(matrix.to(device), wide, 1)
     return total
-
-
-def _resampled(tokens: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """Return (T, h, w, c) tokens multiplied by a matrix along h and one along w."""
-    wide = across @ tokens  # (T, h, w, c)
-    return (down @ wide.flatten(2)).reshape(wide.shape)

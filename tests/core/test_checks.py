@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.features.image import prepare_image
+from napari_hrdv2.core.checks import prepare_image
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
