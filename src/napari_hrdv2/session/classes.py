@@ -92,15 +92,7 @@ class Classes(Mapping[int, ClassInfo]):
         names: Mapping[int, str] | None = None,
         colors: Mapping[int, str] | None = None,
     ) -> None:
-        """Add the classes that are missing, and take over names and colours.
-
-        Parameters
-        ----------
-        ids : iterable of int
-            Label ids that must be among the classes.
-        names, colors : mapping of int to str, optional
-            Names and ``"#rrggbb"`` colours that win over those there are.
-        """
+        """Add the classes that are missing, and take over names and colours."""
         names, colors = names or {}, colors or {}
         classes = dict(self._classes)
         for class_id in sorted({int(i) for i in (*ids, *names, *colors) if i > 0}):
@@ -111,10 +103,7 @@ class Classes(Mapping[int, ClassInfo]):
         self._become(classes)
 
     def rename(self, class_id: int, name: str) -> None:
-        """Give a class another name, which no other class may have.
-
-        Raises ValueError if the name is empty or taken.
-        """
+        """Give a class another name, which no other class may have."""
         name = " ".join(name.split())
         if not name:
             raise ValueError("name: a class needs a name; it was empty")

@@ -30,19 +30,6 @@ class ClassifierState:
 
     A loaded classifier is used while the scribbles are those that were there when it
     was loaded, or do not suffice to train on; undoing all later ones brings it back.
-
-    Attributes
-    ----------
-    classifier : PixelClassifier or None
-        The one in force.
-    is_loaded : bool
-        Whether it came from a file, not from the scribbles.
-    fingerprint : bytes
-        Of the scribbles that it was fitted to.
-    version : int
-        Of the last request; answers to older ones are dropped.
-    options : FeatureOptions or None
-        How the features are made that it reads.
     """
 
     def __init__(self) -> None:
@@ -73,10 +60,7 @@ class ClassifierState:
         *,
         force: bool = False,
     ) -> bool:
-        """Whether there are scribbles of two classes to train on that are new.
-
-        `usable` are those of the `painted` images that have fitting features.
-        """
+        """Whether there are scribbles of two classes to train on that are new."""
         if len({i for one in usable for i in one.class_ids}) < 2:
             return False
         if force:  # from now on these scribbles count, too
@@ -93,11 +77,7 @@ class ClassifierState:
         force: bool = False,
         visible: Window | None = None,
     ) -> PipelineInput | None:
-        """Return what to fit to these scribbles and what to segment by it.
-
-        None if the result is there already. An answer that is still on its way is
-        dropped in either case.
-        """
+        """Return what to fit to these scribbles and what to segment by it."""
         self.version += 1
         fingerprint = _fingerprint_of(usable)
         fitted = self.classifier if fingerprint == self.fingerprint else None
@@ -149,10 +129,7 @@ class ClassifierState:
         return same and entry.options.difference(made) is None
 
     def accept(self, done: ProcessedImage, entry: ImageEntry) -> bool:
-        """Take over what segmented an image; return False if it is not wanted any more.
-
-        What was segmented beside the screen must be by the classifier in force.
-        """
+        """Take over what segmented an image; return False if it is too old."""
         assert done.result is not None
         if not done.version:
             return done.result.fingerprint == self.fingerprint
@@ -205,11 +182,6 @@ class FitHistory:
 
     A fit that starts from the last one depends, within its tolerance, on the way that
     led to it: only remembering it can give exactly the same segmentation again.
-
-    Parameters
-    ----------
-    limit : int, optional
-        How many to keep; the default is more than napari's undo goes back.
     """
 
     def __init__(self, limit: int = 128) -> None:
@@ -233,10 +205,7 @@ def named(
     classes: Mapping[int, ClassInfo],
     pixel_size: tuple[float, str] | None,
 ) -> PixelClassifier:
-    """Return a copy with class names and colours, and the pixel size.
-
-    Raises ValueError if there is none.
-    """
+    """Return a copy with class names and colours, and the pixel size."""
     if classifier is None:
         raise ValueError(
             "There is no classifier yet: compute features and paint two classes first."
@@ -272,10 +241,7 @@ def load(
 
 
 def options_for(classifier: PixelClassifier, options: FeatureOptions) -> FeatureOptions:
-    """Return the options changed to those that a classifier was trained with.
-
-    The device stays. A local weights file is kept if the backbone stays the same.
-    """
+    """Return the options changed to those that a classifier was trained with."""
     if not classifier.part_options:
         return options
     wanted = FeatureOptions.of(classifier.part_options, options.device)

@@ -18,15 +18,7 @@ _SUPPOSED_CHANNELS = 768  # of a Hub id, of which nothing is known yet: a ViT-B'
 
 @dataclass(frozen=True)
 class Cost:
-    """What computing the features takes.
-
-    Attributes
-    ----------
-    passes : int
-        How often the backbone sees the image.
-    kept_bytes, peak_bytes, available_bytes : int
-        Memory kept afterwards, needed meanwhile, and there on this machine.
-    """
+    """What computing the features takes."""
 
     passes: int
     kept_bytes: int

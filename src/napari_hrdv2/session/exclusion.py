@@ -14,17 +14,6 @@ Rectangle = tuple[int, int, int, int]
 def mask_of(outlines: Iterable[ArrayLike], shape: Sequence[int]) -> NDArray[np.bool_]:
     """Return where pixels have their centre in one of the outlines.
 
-    Parameters
-    ----------
-    outlines : iterable of (N, 2) arrays
-        Corners, as rows and columns; whole numbers are the centres of pixels. They may
-        be turned, and reach beyond the picture.
-    shape : (H, W)
-
-    Returns
-    -------
-    (H, W) bool array
-
     Examples
     --------
     >>> mask_of([[(0.5, 1), (0.5, 9), (2, 9), (2, 1)]], (3, 4)).astype(int)

@@ -34,16 +34,7 @@ _OF_A_CLASSIFIER: dict[str, Any] = {
 
 
 class FeatureStore:
-    """Features of the images: requested, pending, taken over and evicted.
-
-    Attributes
-    ----------
-    options : FeatureOptions
-        For the next features of the current image.
-    budget_bytes : int or None
-        How much memory features may take together; None for a quarter of what is
-        free. Those of the current image are kept whatever they take.
-    """
+    """Features of the images: requested, pending, taken over and evicted."""
 
     options_changed: ClassVar[Signal] = Signal()
 
@@ -86,12 +77,7 @@ class FeatureStore:
         return made or self.options
 
     def request(self, entry: ImageEntry) -> FeatureRequest:
-        """Return the request for features; an older one's answer will be dropped.
-
-        Those of another than the current image are made as the current one's were.
-
-        Raises ValueError if there is not enough memory.
-        """
+        """Return the request for features; an older one's answer will be dropped."""
         self._asked.clear()
         is_current = entry is self._images.current
         return self._request(entry, self.options if is_current else self.options_in_use)

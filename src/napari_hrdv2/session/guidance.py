@@ -38,14 +38,6 @@ class Guidance:
     Requests are taken here, answered by `session.compute` in any thread, and handed
     back to `accept`; scripts call `find_uncertain_regions` and `check_scribbles`.
 
-    Attributes
-    ----------
-    label_issues : tuple of LabelIssue
-        Those found last; those that were put right by `relabel` and `erase` are gone,
-        and all are once other scribbles change.
-    has_checked : bool
-        Whether the scribbles of this image, as they are, have been checked.
-
     Examples
     --------
     >>> from napari_hrdv2.session import Session
@@ -105,16 +97,7 @@ class Guidance:
     # For windows: request, and answer.
 
     def uncertainty_request(self, class_id: int | None = None) -> Task:
-        """Return the request for a map of the current image.
-
-        Parameters
-        ----------
-        class_id : int, optional
-            Whose probability is wanted; by default it is the uncertainty.
-
-        Raises ValueError if there is nothing to tell it by, or the classifier does not
-        know the class.
-        """
+        """Return the request for a map of the current image."""
         entry, classifier = self._ready()
         if class_id is not None and class_id not in classifier.classes.tolist():
             raise ValueError(
@@ -135,11 +118,7 @@ class Guidance:
         )
 
     def label_issues_request(self) -> Task:
-        """Return the request for likely mislabels.
-
-        Raises ValueError if there is no classifier, or nothing is painted on the
-        current image.
-        """
+        """Return the request for likely mislabels."""
         entry, classifier = self._ready()
         if entry.counted is None or not entry.class_ids:
             raise ValueError("There are no scribbles to check on this image.")
@@ -151,11 +130,7 @@ class Guidance:
         )
 
     def validation_request(self) -> Task:
-        """Return the request to score each image by the scribbles on the others.
-
-        Raises ValueError if fewer than two images have scribbles and features that go
-        together.
-        """
+        """Return the request to score each image by the scribbles on the others."""
         usable = self._images.usable()
         if len(usable) < 2:
             waiting = len(self._images.painted()) - len(usable)

@@ -231,13 +231,7 @@ class ImageEntry:
         self._count_scribbles()
 
     def set_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
-        """Take regions for the next features; return whether they are other ones.
-
-        Features that were made with the former regions go, so that those there are
-        always belong to the regions there are.
-
-        Raises ValueError if it is not one whole number for each pixel.
-        """
+        """Take regions for the next features; return whether they are other ones."""
         array = None if labels is None else np.array(labels)
         if array is not None and (
             array.shape != self.shape or array.dtype.kind not in "biu"

@@ -14,13 +14,7 @@ from .planes import Plane, PlaneKey, as_key
 
 
 class Images(Mapping[PlaneKey, ImageEntry]):
-    """The image entries by key, in the order in which they came.
-
-    Attributes
-    ----------
-    current : ImageEntry or None
-        The one that is worked on.
-    """
+    """The image entries by key, in the order in which they came."""
 
     changed: ClassVar[Signal] = Signal()
     """Images came or went, or their scribbles, exclusion masks or features did."""
@@ -62,10 +56,7 @@ class Images(Mapping[PlaneKey, ImageEntry]):
     def add(
         self, image: ArrayLike | Plane, key: PlaneKey | str, **about: Any
     ) -> ImageEntry:
-        """Take an image in; one that had this key goes.
-
-        Raises ValueError if the array is not one grey or colour image.
-        """
+        """Take an image in; one that had this key goes."""
         pixels = image if isinstance(image, Plane) else np.asarray(image)
         entry = ImageEntry(as_key(key), pixels, **about)
         self._entries[entry.key] = entry
@@ -75,11 +66,7 @@ class Images(Mapping[PlaneKey, ImageEntry]):
     def show(
         self, image: ArrayLike | Plane | None, key: PlaneKey | str, **about: Any
     ) -> bool:
-        """Make an image the current one; return whether it is another image.
-
-        With the key of one that is there, and the same array, that one is current again
-        with all it had. Planes of one stack are one image.
-        """
+        """Make an image the current one; return whether it is another image."""
         former, chosen = self.current, None
         if image is not None:
             chosen = self.find(key)

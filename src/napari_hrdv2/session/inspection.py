@@ -90,10 +90,7 @@ class Inspection:
             return str(error)
 
     def attention_request(self) -> Task:
-        """Return the request for the attention on the current image.
-
-        Raises ValueError if none can be shown.
-        """
+        """Return the request for the attention on the current image."""
         reason = self.why_no_attention()
         entry, backbone = self._images.current, self._backbone()
         if reason or entry is None or backbone is None:
@@ -109,31 +106,14 @@ class Inspection:
         )
 
     def regions_request(self) -> Task:
-        """Return the request for the regions of the current image's features.
-
-        Raises ValueError if there are none.
-        """
+        """Return the request for the regions of the current image's features."""
         reason, entry = self.why_no_regions(), self._images.current
         if reason or entry is None:
             raise ValueError(f"regions: {reason}")
         return partial(find_regions, key=entry.key, features=entry.features)
 
     def use_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
-        """Use regions from elsewhere on the current image; return if they changed.
-
-        Its features go, because they were made with other regions; those of other
-        images stay as they are.
-
-        Parameters
-        ----------
-        labels : (H, W) int array or None
-            None for the backbone's own.
-        name : str, optional
-            What people call it.
-
-        Raises ValueError if there is no image, the backbone has no regions, or the
-        labels do not fit.
-        """
+        """Use regions from elsewhere on the current image; return if they changed."""
         reason, entry = self.why_no_partition(), self._images.current
         if reason or entry is None:
             raise ValueError(f"partition: {reason}")

@@ -28,13 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class LivePipeline:
-    """From scribbles to fractions of the current image: requests, stages, answers.
-
-    Attributes
-    ----------
-    stage : Stage or None
-        Which is being computed.
-    """
+    """From scribbles to fractions of the current image: requests, stages, answers."""
 
     stage_changed: ClassVar[Signal] = Signal(object)
 

@@ -37,19 +37,7 @@ class Scope(Enum):
 
 
 class Measurement:
-    """What was measured of the results that are shown.
-
-    Attributes
-    ----------
-    measured : Measured or None
-        Fractions of the current image, or of all; None when results changed.
-    scope : Scope
-        What a window wants to be measured by itself.
-    objects : Objects or None
-        Those that were found last on the current image.
-    is_stale : bool
-        Whether the objects are of a former result.
-    """
+    """What was measured of the results that are shown."""
 
     changed: ClassVar[Signal] = Signal()
     scope_changed: ClassVar[Signal] = Signal()
@@ -102,25 +90,11 @@ class Measurement:
         return self.scope is not Scope.NONE and self._is_owed
 
     def segmented(self) -> list[ImageEntry]:
-        """Return the images that are measured together, the current one first.
-
-        Each has a result of the present classifier, refined as the settings say, or has
-        what is needed for one.
-        """
+        """Return the images that are measured together, the current one first."""
         return list(self._refinement.update_of(self._ordered()).images)
 
     def fractions_request(self, *, every: bool = False) -> PipelineInput:
-        """Return the request for fractions.
-
-        Parameters
-        ----------
-        every : bool, optional
-            Of all images, not of the current one alone. They are segmented by the
-            present classifier and refined alike first; those that cannot be are left
-            out, and the note says which.
-
-        Raises ValueError if there is no result.
-        """
+        """Return the request for fractions."""
         if not every:
             target = self._current().snapshot(**self._what_is_known(self._current()))
             return self._measures(PipelineInput((target,)))
@@ -156,19 +130,7 @@ class Measurement:
         min_distance: int = 5,
         pixel_size: PixelSize | None = None,
     ) -> Task:
-        """Return the request for the objects of a class in the current image.
-
-        Parameters
-        ----------
-        class_id : int
-        method : "components" or "watershed"
-        min_distance : int
-            Of two objects' middles, in pixels, for the watershed.
-        pixel_size : tuple, optional
-            As `core.measure.particle_table` takes it; by default that of the image.
-
-        Raises ValueError if there is no result.
-        """
+        """Return the request for the objects of a class in the current image."""
         entry = self._current()
         assert entry.result is not None
         return partial(

@@ -168,13 +168,7 @@ def process_image(
     *,
     source: FeatureSource | None = None,
 ) -> Result:
-    """Return the segmentation of one image: predicted, excluded, refined, counted.
-
-    Raises
-    ------
-    Cancelled
-        If ``context.should_stop()`` said so.
-    """
+    """Return the segmentation of one image: predicted, excluded, refined, counted."""
     given = PipelineInput((snapshot,), refinement, until, classifier=classifier)
     return list(_stages(snapshot, given, context, source))[-1][1]
 

@@ -73,14 +73,6 @@ class Plane:
     Stacks may lie on a disk or be computed: whoever needs the pixels waits for them,
     in the thread where he needs them, and nobody else does.
 
-    Parameters
-    ----------
-    read : callable
-        Returns the pixels.
-    shape : tuple of int
-        (H, W) or (H, W, 3|4).
-    dtype : numpy.dtype
-
     Examples
     --------
     >>> stack = np.arange(24).reshape(2, 3, 4)
@@ -158,15 +150,6 @@ def neighbours(
     index: Sequence[int], sizes: Sequence[int], *, axis: int = 0, step: int = 1
 ) -> list[tuple[int, ...]]:
     """Return the planes that come next: two in the direction of travel, one behind.
-
-    Parameters
-    ----------
-    index, sizes : sequence of int
-        The plane, and how many there are along each axis.
-    axis : int
-        Along which the user travels.
-    step : {1, -1}
-        In which direction.
 
     Examples
     --------

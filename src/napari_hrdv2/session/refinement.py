@@ -28,18 +28,7 @@ _REMEMBERED = 100  # changes that can be undone
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """What all images have in common that are measured, or written, together.
-
-    Attributes
-    ----------
-    images : tuple of ImageEntry
-        Those that are up to date, or will be by `request`.
-    request : PipelineInput or None
-        None where there is nothing to do.
-    skipped : tuple of ImageEntry
-        Those with a result of another classifier, or refined in another way, whose
-        features are not there to make it anew.
-    """
+    """What all images have in common that are measured, or written, together."""
 
     images: tuple[ImageEntry, ...]
     request: PipelineInput | None
@@ -65,11 +54,6 @@ class Update:
 
 class RefinementState:
     """How results are refined; each change can be undone, and none loses the result.
-
-    Attributes
-    ----------
-    settings : Refinement
-        By default off.
 
     Examples
     --------
@@ -129,10 +113,7 @@ class RefinementState:
         return asdict(self.settings)
 
     def from_dict(self, settings: Mapping[str, Any]) -> None:
-        """Take settings that were saved; what is missing is as by default.
-
-        Raises ValueError if they cannot be used; nothing has changed then.
-        """
+        """Take settings that were saved; what is missing is as by default."""
         known = [field.name for field in fields(Refinement)]
         unknown = sorted(set(settings) - set(known))
         if unknown:
@@ -157,11 +138,7 @@ class RefinementState:
         return self._pending() is not None
 
     def request(self, *, visible: Window | None = None) -> PipelineInput | None:
-        """Return what there is to do on the current image, or None.
-
-        Where nothing is to be done any more, the result of the classifier is shown
-        again at once.
-        """
+        """Return what there is to do on the current image, or None."""
         entry = self._pending()
         if entry is None or entry.result is None:
             return None
@@ -189,10 +166,7 @@ class RefinementState:
     # All images.
 
     def update_of(self, entries: Iterable[ImageEntry]) -> Update:
-        """Return how images come to be segmented and refined alike.
-
-        Images without features that have no result are in none of the lists.
-        """
+        """Return how images come to be segmented and refined alike."""
         state, current = self._classifier, self._images.current
         fingerprint = state.fingerprint
         if state.classifier is None and current is not None and current.result:

@@ -158,10 +158,7 @@ def label_fractions(
     exclusion: NDArray[np.bool_] | None = None,
     classifier: PixelClassifier | None = None,
 ) -> dict[int, float]:
-    """Return the fraction of each class that occurs, of the pixels not excluded.
-
-    The classes are those of the classifier, where there is one.
-    """
+    """Return the fraction of each class that occurs, of the pixels not excluded."""
     found = np.unique(labels) if classifier is None else classifier.classes
     total = labels.size - (0 if exclusion is None else int(exclusion.sum()))
     counts = {int(i): int(np.count_nonzero(labels == i)) for i in found if i}

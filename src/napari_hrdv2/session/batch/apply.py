@@ -38,19 +38,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Applied:
-    """What became of one micrograph.
-
-    Attributes
-    ----------
-    job : Job
-    fractions : dict of int to float
-        The fraction of each class.
-    outputs : tuple of Path
-        The files that were written.
-    seconds : float
-    error : str
-        What went wrong, in one sentence; empty if nothing did.
-    """
+    """What became of one micrograph."""
 
     job: Job
     fractions: dict[int, float] = field(default_factory=dict)
@@ -65,18 +53,6 @@ class ApplyRequest:
 
     What becomes of each is told as a partial answer; the table of phase fractions holds
     those that were done, also when the rest is cancelled.
-
-    Attributes
-    ----------
-    jobs : tuple of Job
-    table : Path
-        Where the phase fractions go, as CSV.
-    classifier : PixelClassifier
-    device : str
-    weights : str or None
-        A local file for the backbone.
-    refinement : Refinement or None
-        What to do with the segmentation before it is written.
     """
 
     jobs: tuple[Job, ...]
@@ -114,10 +90,7 @@ class ApplyRequest:
 
 
 def jobs_for(files: Sequence[Path], out: Path) -> tuple[Job, ...]:
-    """Return a target in the folder `out` for each file.
-
-    A number tells apart what would be the same file; none replaces an input.
-    """
+    """Return a target in the folder `out` for each file."""
     taken = {path.resolve() for path in files}
     stems = {file.stem for file in files}
     jobs = []
@@ -143,13 +116,7 @@ def segment_file(
     context: TaskContext = TaskContext(),  # noqa: B008 - frozen
     refinement: Refinement | None = None,
 ) -> Applied:
-    """Segment one micrograph; what went wrong with it is returned, not raised.
-
-    Raises
-    ------
-    Cancelled
-        If ``context.should_stop()`` said so.
-    """
+    """Segment one micrograph; what went wrong with it is returned, not raised."""
     from napari_hrdv2.core.errors import EXPECTED, explained
     from napari_hrdv2.files import read_image
 
@@ -213,12 +180,7 @@ def class_colors(classifier: PixelClassifier) -> dict[int, str]:
 def write_table(
     path: Path, done: Iterable[Applied], classifier: PixelClassifier
 ) -> None:
-    """Write the phase fractions of many micrographs as CSV, a line for each.
-
-    That is for many files: each line names the file and its segmentation, and each
-    class has a column. `core.measure.write_fractions_csv` has a line for each class of
-    each image, with its error bar.
-    """
+    """Write the phase fractions of many micrographs as CSV, a line for each."""
     from napari_hrdv2.core.atomic import atomic_path
 
     ids = [int(i) for i in classifier.classes]

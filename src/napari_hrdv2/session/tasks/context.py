@@ -26,17 +26,7 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class TaskContext:
-    """Progress, partial results and cancellation of a running task.
-
-    Attributes
-    ----------
-    progress : callable
-        See `Progress`.
-    partial : callable
-        Called with a part of the answer that is worth showing already.
-    should_stop : callable
-        See `ShouldStop`.
-    """
+    """Progress, partial results and cancellation of a running task."""
 
     progress: Progress = _ignore
     partial: Callable[[Any], None] = _ignore
@@ -78,15 +68,7 @@ def compute(
     partial: Callable[[Any], None] = _ignore,
     should_stop: ShouldStop = _never,
 ) -> Any:
-    """Return the answer of a task, in the calling thread.
-
-    Raises
-    ------
-    Cancelled
-        If `should_stop` said so.
-    ValueError, OSError
-        If the image, the options or the labels do not allow it, in one sentence.
-    """
+    """Return the answer of a task, in the calling thread."""
     return run(task, TaskContext(progress, partial, should_stop))
 
 
@@ -100,10 +82,7 @@ class TimeLeft:
     def text(
         self, stage: str, done: int, total: int, *, now: float | None = None
     ) -> str:
-        """Return ``"about 12 s left"``, or "" while it is unknown.
-
-        A new stage (say, features after the download) starts a new clock.
-        """
+        """Return ``"about 12 s left"``, or "" while it is unknown."""
         now = time.monotonic() if now is None else now
         if stage != self._stage:
             self._stage, self._start = stage, now

@@ -75,24 +75,7 @@ def scribbles_with(
     names: Mapping[int, str] | None = None,
     colors: Mapping[int, str] | None = None,
 ) -> NDArray[Any]:
-    """Return the scribbles of an image with labels painted over them.
-
-    Classes with names are matched by name with those of the session, or added; others
-    by number.
-
-    Parameters
-    ----------
-    images, classes
-        Of the session; classes are added.
-    key : PlaneKey
-        Of the image.
-    labels : (H, W) int array
-        0 where nothing is.
-    names, colors : mapping of int to str, optional
-        Of the labels.
-
-    Raises ValueError if the labels do not fit the image, or are no classes.
-    """
+    """Return the scribbles of an image with labels painted over them."""
     entry, names, colors = images[key], names or {}, colors or {}
     labels = np.asarray(labels)
     if labels.shape != entry.shape:

@@ -24,17 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UncertaintyMap:
-    """How sure the classifier is at every pixel of an image.
-
-    Attributes
-    ----------
-    key : PlaneKey
-        Of the image.
-    class_id : int or None
-        Whose probability it is; None for the uncertainty.
-    values : (H, W) uint8 array
-        In 255ths; 0 where the image is excluded.
-    """
+    """How sure the classifier is at every pixel of an image."""
 
     key: PlaneKey
     class_id: int | None
@@ -64,17 +54,7 @@ class LabelIssues:
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """How well each image is predicted from the scribbles on all others.
-
-    Attributes
-    ----------
-    scores : dict of PlaneKey to HeldOut
-        By the key of the image.
-    mean : float
-        Mean IoU of those that could be scored; NaN if none could.
-    text : str
-        The same in sentences.
-    """
+    """How well each image is predicted from the scribbles on all others."""
 
     scores: dict[PlaneKey, HeldOut]
     mean: float
@@ -96,18 +76,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions that the features of an image stand for.
-
-    Attributes
-    ----------
-    key : PlaneKey
-        Of the image.
-    labels : (H, W) int32 array
-        From 1 on.
-    borders : (H, W) bool array
-        Where one ends and another begins.
-    count : int
-    """
+    """The regions that the features of an image stand for."""
 
     key: PlaneKey
     labels: NDArray[np.int32]
@@ -196,18 +165,7 @@ def validate(
     classifier: PixelClassifier | None,
     class_names: dict[int, str],
 ) -> ValidationResult:
-    """Predict each image from the scribbles on the others, and score it.
-
-    Parameters
-    ----------
-    context : TaskContext
-    images : dict of PlaneKey to TrainingImage
-    names : dict of PlaneKey to str
-        Of the images, by key as well.
-    classifier : PixelClassifier or None
-        How to fit; it is not changed.
-    class_names : dict of int to str
-    """
+    """Predict each image from the scribbles on the others, and score it."""
     from napari_hrdv2.core.classifier.cross_validation import (
         leave_one_image_out,
         summary,

@@ -27,19 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """Phase fractions of images.
-
-    Attributes
-    ----------
-    images : dict of PlaneKey to Fractions
-        By the key of the image.
-    names : dict of PlaneKey to str
-        What the images are called, by key; no name occurs twice.
-    together : Fractions
-        Of all of them that are of one classifier, and refined alike.
-    note : str
-        What to mind about the images together, "" if nothing.
-    """
+    """Phase fractions of images."""
 
     images: dict[PlaneKey, Fractions]
     names: dict[PlaneKey, str]
@@ -75,19 +63,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Objects:
-    """The single objects of a class.
-
-    Attributes
-    ----------
-    key : PlaneKey
-        Of the image.
-    class_id : int
-    labels : (H, W) int32 array
-        Objects by number from 1.
-    table : ParticleTable
-    source : (H, W) int array
-        The labels that they are in.
-    """
+    """The single objects of a class."""
 
     key: PlaneKey
     class_id: int
