@@ -5,9 +5,9 @@ import pytest
 
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.measure import particle_table, phase_fractions_with_error
+from napari_hrdv2.core.postprocess.exclusion import mask_of, outline_of, rectangles_of
 from napari_hrdv2.core.postprocess.instances import instances
 from napari_hrdv2.session import Result, Session, Stage, TaskContext, compute
-from napari_hrdv2.session.exclusion import mask_of, outline_of, rectangles_of
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.snapshots import label_fractions
 

@@ -16,7 +16,7 @@ from .options import Device, Json, RefinementChoices, Weights
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.postprocess.refinement import Refinement
-    from napari_hrdv2.session.batch.apply import Applied, Job
+    from napari_hrdv2.session.tasks.files import Applied, Job
 
 
 def apply(
@@ -41,7 +41,7 @@ def apply(
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.files import image_files
-    from napari_hrdv2.session.batch.apply import (
+    from napari_hrdv2.session.tasks.files import (
         TABLE,
         jobs_for,
         segment_file,
@@ -112,7 +112,7 @@ def _on_cluster(
 ) -> Iterator[Applied]:
     """Yield the results of the workers as they come; all see the same files."""
     from napari_hrdv2.core.errors import explained
-    from napari_hrdv2.session.batch.apply import Applied, Job
+    from napari_hrdv2.session.tasks.files import Applied, Job
 
     try:
         from distributed import Client, as_completed
@@ -149,7 +149,7 @@ def _on_cluster(
 def _on_worker(
     job: Job, classifier: str, options: FeatureOptions, refinement: Refinement
 ) -> Applied:
-    from napari_hrdv2.session.batch.apply import segment_file
+    from napari_hrdv2.session.tasks.files import segment_file
 
     changed = Path(classifier).stat().st_mtime_ns
     trained, backbone = _loaded(classifier, changed, options)

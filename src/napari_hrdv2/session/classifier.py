@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 
     from .classes import ClassInfo
-    from .image_entry import ImageEntry
+    from .images import ImageEntry
 
 _LOADED = b"as is"  # in place of the scribbles' fingerprint: of a loaded classifier
 

@@ -11,12 +11,10 @@ from psygnal import Signal
 
 from napari_hrdv2.core.features.options import FeatureOptions
 
-from .cost import estimate_cost
-from .tasks.features import FeatureRequest, FeatureResult, LoadedBackbone
+from .tasks.features import FeatureRequest, FeatureResult, LoadedBackbone, estimate_cost
 
 if TYPE_CHECKING:
-    from .image_entry import ImageEntry
-    from .images import Images
+    from .images import ImageEntry, Images
     from .planes import PlaneKey
 
 logger = logging.getLogger(__name__)

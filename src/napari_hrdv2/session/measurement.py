@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.measure import Fractions, PixelSize
 
     from .classes import Classes
-    from .image_entry import ImageEntry
-    from .images import Images
+    from .images import ImageEntry, Images
     from .refinement import RefinementState
 
 __all__ = ["METHODS", "Measured", "Measurement", "Objects", "Scope"]

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 
     from .classifier import ClassifierState
-    from .image_entry import ImageEntry
-    from .images import Images
+    from .images import ImageEntry, Images
     from .planes import PlaneKey
     from .snapshots import ImageSnapshot, Window
 
