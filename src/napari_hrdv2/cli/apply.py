@@ -41,6 +41,7 @@ def apply(
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.files import image_files
+    from napari_hrdv2.session.tasks.features import FeatureSource
     from napari_hrdv2.session.tasks.files import (
         TABLE,
         jobs_for,
@@ -58,10 +59,9 @@ def apply(
     shared.make_folder(out)
     jobs = jobs_for(files, out)
     if scheduler is None:
-        backbone = shared.load(options, report)
+        source = FeatureSource(options, shared.load(options, report))
         results: Iterator[Applied] = (
-            segment_file(job, trained, backbone, options, refinement=refine)
-            for job in jobs
+            segment_file(job, trained, source, refine) for job in jobs
         )
     else:
         results = _on_cluster(scheduler, jobs, classifier, options, refine)
@@ -152,13 +152,14 @@ def _on_worker(
     from napari_hrdv2.session.tasks.files import segment_file
 
     changed = Path(classifier).stat().st_mtime_ns
-    trained, backbone = _loaded(classifier, changed, options)
-    return segment_file(job, trained, backbone, options, refinement=refinement)
+    trained, source = _loaded(classifier, changed, options)
+    return segment_file(job, trained, source, refinement)
 
 
 @lru_cache(maxsize=2)
 def _loaded(classifier: str, changed: int, options: FeatureOptions) -> tuple[Any, Any]:
     """Classifier and backbone, loaded once by each worker; `changed` is its time."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.session.tasks.features import FeatureSource
 
-    return PixelClassifier.load(classifier), options.load()
+    return PixelClassifier.load(classifier), FeatureSource(options, options.load())

@@ -2,7 +2,7 @@
 
 from napari_hrdv2.core.features.options import FeatureOptions
 
-from .classes import Classes, ClassInfo, default_class, default_classes, default_color
+from .classes import Classes, ClassInfo, default_color
 from .images import ImageEntry
 from .pipeline import (
     LIVE_TOLERANCE,
@@ -39,8 +39,6 @@ __all__ = [
     "TrainingImage",
     "bytes_text",
     "compute",
-    "default_class",
-    "default_classes",
     "default_color",
     "process_image",
 ]

@@ -52,11 +52,6 @@ def default_class(class_id: int) -> ClassInfo:
     return ClassInfo(f"Class {class_id}", default_color(class_id))
 
 
-def default_classes(count: int = 2) -> dict[int, ClassInfo]:
-    """Return the classes 1 to `count`, with default names and colours."""
-    return {class_id: default_class(class_id) for class_id in range(1, count + 1)}
-
-
 class Classes(Mapping[int, ClassInfo]):
     """The classes in the order of the table, by label id.
 
@@ -67,8 +62,9 @@ class Classes(Mapping[int, ClassInfo]):
     changed: ClassVar[Signal] = Signal()
 
     def __init__(self, classes: Mapping[int, ClassInfo] | None = None) -> None:
-        self._classes = dict(default_classes() if classes is None else classes)
-        self._removed: dict[int, ClassInfo] = {}  # undo may bring their strokes back
+        two = {class_id: default_class(class_id) for class_id in (1, 2)}
+        self._classes = dict(two if classes is None else classes)
+        self._removed: dict[int, ClassInfo] = {}  # undo may bring their scribbles back
 
     def __getitem__(self, class_id: int) -> ClassInfo:
         return self._classes[class_id]

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from napari_hrdv2.core.features.options import FeatureOptions
 
 from .pipeline import PipelineInput, ProcessedImage
-from .snapshots import Stage, TrainingImage, Window
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 
     from .classes import ClassInfo
     from .images import ImageEntry
+    from .snapshots import TrainingImage
 
 _LOADED = b"as is"  # in place of the scribbles' fingerprint: of a loaded classifier
 
@@ -35,9 +35,9 @@ class ClassifierState:
     def __init__(self) -> None:
         self.classifier: PixelClassifier | None = None
         self.is_loaded = False
-        self.fingerprint = b""
-        self.version = 1
-        self.options: FeatureOptions | None = None
+        self.fingerprint = b""  # of the scribbles that it was fitted to
+        self.version = 1  # of the last request; answers to older ones are dropped
+        self.options: FeatureOptions | None = None  # of the features that it reads
         self._loaded: PixelClassifier | None = None
         self._history = FitHistory()
         self._scribbles_when_loaded: bytes | None = None
@@ -75,28 +75,22 @@ class ClassifierState:
         target: ImageEntry,
         *,
         force: bool = False,
-        visible: Window | None = None,
     ) -> PipelineInput | None:
         """Return what to fit to these scribbles and what to segment by it."""
         self.version += 1
         fingerprint = _fingerprint_of(usable)
         fitted = self.classifier if fingerprint == self.fingerprint else None
         known = None if force else fitted or self._history.get(fingerprint)
-        if (
-            known
-            and target.result is not None
-            and target.result.fingerprint == fingerprint
-        ):
+        is_done = target.result and target.result.fingerprint == fingerprint
+        if known and is_done:
             if known is not fitted:
                 self._use(known, fingerprint, target)
             return None
         start = None if self.is_loaded else self.classifier
         training = () if known else tuple(one.training_image() for one in usable)
-        return self._ask(target, fingerprint, training, known or start, visible)
+        return self._ask(target, fingerprint, known or start, training)
 
-    def request_as_loaded(
-        self, target: ImageEntry | None, *, visible: Window | None = None
-    ) -> PipelineInput | None:
+    def request_as_loaded(self, target: ImageEntry | None) -> PipelineInput | None:
         """Return the request to segment by the loaded classifier, unless it is done."""
         self.version += 1
         if self._loaded is None:
@@ -105,7 +99,7 @@ class ClassifierState:
             self._return_to_loaded()
         if target is None or self.mismatch(target) or self.is_as_loaded(target):
             return None
-        return self._ask(target, _LOADED, (), self._loaded, visible)
+        return self._ask(target, _LOADED, self._loaded)
 
     def mismatch(self, target: ImageEntry | None) -> str:
         """Return why the loaded classifier cannot be used on the features, or ""."""
@@ -124,9 +118,8 @@ class ClassifierState:
             return False
         if self.is_loaded:
             return classifier.mismatch(entry.features) == ""
-        same = bool(entry.features.shape[0] == classifier.weight.shape[1])
-        made = self.options or entry.options
-        return same and entry.options.difference(made) is None
+        is_alike = entry.options.difference(self.options or entry.options) is None
+        return is_alike and bool(entry.features.shape[0] == classifier.weight.shape[1])
 
     def accept(self, done: ProcessedImage, entry: ImageEntry) -> bool:
         """Take over what segmented an image; return False if it is too old."""
@@ -148,18 +141,15 @@ class ClassifierState:
         self,
         target: ImageEntry,
         fingerprint: bytes,
-        training: tuple[TrainingImage, ...],
         classifier: PixelClassifier | None,
-        visible: Window | None,
+        training: tuple[TrainingImage, ...] = (),
     ) -> PipelineInput:
         return PipelineInput(
             (target.snapshot(),),
-            until=Stage.SEGMENTATION,
             training=training,
             classifier=classifier,
             fingerprint=fingerprint,
             shown=target.key,
-            visible=visible,
             version=self.version,
         )
 
@@ -184,7 +174,7 @@ class FitHistory:
     led to it: only remembering it can give exactly the same segmentation again.
     """
 
-    def __init__(self, limit: int = 128) -> None:
+    def __init__(self, limit: int = 128) -> None:  # more than napari's undo keeps
         self._limit = limit
         self._fits: OrderedDict[bytes, PixelClassifier] = OrderedDict()
 

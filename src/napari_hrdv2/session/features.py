@@ -11,7 +11,7 @@ from psygnal import Signal
 
 from napari_hrdv2.core.features.options import FeatureOptions
 
-from .tasks.features import FeatureRequest, FeatureResult, LoadedBackbone, estimate_cost
+from .tasks.features import FeatureRequest, FeatureResult, FeatureSource, estimate_cost
 
 if TYPE_CHECKING:
     from .images import ImageEntry, Images
@@ -40,16 +40,11 @@ class FeatureStore:
         self.options = FeatureOptions()
         self.budget_bytes: int | None = None
         self._images = images
-        self._loaded: LoadedBackbone | None = None
+        self.loaded: FeatureSource | None = None  # made the latest features
         self._count = 0
         # Who failed, or was called off, is not asked again and again.
         self._asked: dict[PlaneKey, FeatureOptions] = {}
         self._seen: ImageEntry | None = None
-
-    @property
-    def loaded(self) -> LoadedBackbone | None:
-        """The backbone that made the latest features, still in memory."""
-        return self._loaded
 
     def set_options(self, options: FeatureOptions) -> None:
         """Take options for the next features, and tell listeners of other ones."""
@@ -112,12 +107,12 @@ class FeatureStore:
 
     def accept(self, result: FeatureResult) -> ImageEntry | None:
         """Take features over; return their image, or None if none waits for them."""
-        self._loaded = result.loaded
+        self.loaded = result.source
         entry = self._images.find(result.key)
         if entry is None or entry.pending != result.version:
             return None
         entry.pending = 0
-        entry.set_features(result.features, result.options)
+        entry.set_features(result.features, result.source.options)
         self._asked.pop(entry.key, None)
         self._images.use(entry)
         self._make_room()
@@ -135,7 +130,7 @@ class FeatureStore:
             self._count,
             entry.image,  # type: ignore[arg-type]  # of a plane read while computing
             self._on_levels_of_stack(entry, options),
-            self._loaded,
+            self.loaded,
             entry.partition_for(options),
         )
 

@@ -36,21 +36,6 @@ class Guidance:
 
     Requests are taken here, answered by `session.compute` in any thread, and handed
     back to `accept`; scripts call `find_uncertain_regions` and `check_scribbles`.
-
-    Examples
-    --------
-    >>> from napari_hrdv2.session import Session
-    >>> session = Session()
-    >>> rows, columns = np.mgrid[:64, :64]
-    >>> session.set_image(np.where(columns < 32, 0.2, 0.6) + rows % 2 * 0.1)
-    >>> labels = np.zeros((64, 64), np.uint8)
-    >>> labels[4:8, 4:8], labels[4:8, 54:58] = 1, 2
-    >>> session.set_scribbles(labels)
-    True
-    >>> session.compute_features()
-    >>> session.train()
-    >>> session.guidance.uncertainty().shape
-    (64, 64)
     """
 
     changed: ClassVar[Signal] = Signal()

@@ -127,15 +127,16 @@ class LivePipeline:
             self.say_next_step()
             return None
         if current is not None and state.can_train(painted, usable, force=force):
-            request = state.request(usable, current, force=force, visible=visible)
+            request = state.request(usable, current, force=force)
         else:
-            request = state.request_as_loaded(current, visible=visible)
+            request = state.request_as_loaded(current)
             self._follow_classifier(was_loaded)
             if request is None:
                 self.clear_result()
                 self.say_next_step()
         return request and replace(
             request,
+            visible=visible,
             until=until,
             refinement=self._refinement.settings,
             classes=tuple(self._classes),

@@ -68,9 +68,8 @@ class Measurement:
         self, class_id: int, method: Method = "components", min_distance: int = 5
     ) -> Objects:
         """Return the objects of a class in the current image."""
-        objects: Objects = compute(
-            self.objects_request(class_id, method, min_distance=min_distance)
-        )
+        request = self.objects_request(class_id, method, min_distance=min_distance)
+        objects: Objects = compute(request)
         self.accept(objects)
         return objects
 

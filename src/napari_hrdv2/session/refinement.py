@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .planes import PlaneKey
     from .snapshots import ImageSnapshot, Window
 
-_OFF = Refinement()
 _REMEMBERED = 100  # changes that can be undone
 
 
@@ -29,9 +28,9 @@ _REMEMBERED = 100  # changes that can be undone
 class Update:
     """What all images have in common that are measured, or written, together."""
 
-    images: tuple[ImageEntry, ...]
-    request: PipelineInput | None
-    skipped: tuple[ImageEntry, ...]
+    images: tuple[ImageEntry, ...]  # up to date, or will be by the request
+    request: PipelineInput | None  # none where there is nothing to do
+    skipped: tuple[ImageEntry, ...]  # outdated, without the features to change that
 
     @property
     def targets(self) -> dict[PlaneKey, ImageSnapshot]:
@@ -41,11 +40,9 @@ class Update:
 
     @property
     def note(self) -> str:
-        """Which images are left out, and why, in one sentence; "" for none."""
+        """Which images are skipped, and why, in one sentence; "" for none."""
         listed = ", ".join(one.name or str(one.key) for one in self.skipped)
-        if not listed:
-            return ""
-        return (
+        return listed and (
             f"Left out, because they are of an older classifier or refined otherwise: "
             f"{listed}; show them to bring them up to date."
         )
@@ -70,7 +67,7 @@ class RefinementState:
 
     def __init__(self, images: Images, classifier: ClassifierState) -> None:
         self._images, self._classifier = images, classifier
-        self.settings = _OFF
+        self.settings = Refinement()  # off
         self._former: list[Refinement] = []
         self._undone: list[Refinement] = []
 
@@ -97,15 +94,11 @@ class RefinementState:
 
     def undo(self) -> None:
         """Take the last change of the settings back."""
-        if self._former:
-            self._undone.append(self.settings)
-            self._set(self._former.pop())
+        self._step(self._former, self._undone)
 
     def redo(self) -> None:
         """Make the change again that was taken back last."""
-        if self._undone:
-            self._former.append(self.settings)
-            self._set(self._undone.pop())
+        self._step(self._undone, self._former)
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings as plain JSON values."""
@@ -178,7 +171,7 @@ class RefinementState:
                 result = None
             if result is not None and result.is_refined_by(self.settings):
                 alike.append(one)
-            elif self._can_be_done(one, is_segmented=result is not None):
+            elif (result and not self.settings.smooths) or state.can_segment(one):
                 alike.append(one)
                 todo.append(one.snapshot(result=result))
             elif one.is_segmented:
@@ -194,7 +187,10 @@ class RefinementState:
     def accept(self, done: ProcessedImage) -> bool:
         """Take over a result; return False, and change nothing, if it is too old."""
         entry, result = self._images.get(done.key), done.result
-        if entry is None or result is None or not _is_of(done.snapshot, entry):
+        made_of = done.snapshot.features, done.snapshot.exclusion
+        if entry is None or result is None or made_of[1] is not entry.exclusion:
+            return False
+        if made_of[0] is not None and made_of[0] is not entry.features:
             return False
         if entry.result is result:
             return True
@@ -217,6 +213,11 @@ class RefinementState:
 
     # Inside.
 
+    def _step(self, source: list[Refinement], target: list[Refinement]) -> None:
+        if source:
+            target.append(self.settings)
+            self._set(source.pop())
+
     def _set(self, settings: Refinement) -> None:
         self.settings = settings
         self.changed.emit()
@@ -232,16 +233,3 @@ class RefinementState:
     def _classifier_of(self, entry: ImageEntry) -> PixelClassifier | None:
         result = entry.result
         return (result and result.classifier) or self._classifier.classifier
-
-    def _can_be_done(self, one: ImageEntry, *, is_segmented: bool) -> bool:
-        """Whether all is there to segment, or at least to refine, an image anew."""
-        if is_segmented and not self.settings.smooths:
-            return True
-        return self._classifier.can_segment(one)
-
-
-def _is_of(snapshot: ImageSnapshot, entry: ImageEntry) -> bool:
-    """Whether an image still has the features and the exclusion mask of a snapshot."""
-    if snapshot.exclusion is not entry.exclusion:
-        return False
-    return snapshot.features is None or snapshot.features is entry.features

@@ -53,10 +53,11 @@ class Session:
         Image entries by key; names and colours by label id.
     guidance, refinement, measurement, inspection, live
         Where to paint next; what is done after the classifier; what is measured on the
-        results; what the backbone looks at; what the pipeline is at.
+        results; what the backbone looks at; what the session is at.
 
     Examples
     --------
+    >>> import numpy as np
     >>> session = Session()
     >>> rows, columns = np.mgrid[:32, :32]
     >>> session.set_image((columns >= 16) * 0.5 + (rows % 2) * 0.1)
@@ -363,13 +364,9 @@ class Session:
         )
         self._classifier.adopt(classifier, self.images.painted())
         self._features.set_options(options)
-        if self.loaded_mismatch():
+        if self._classifier.mismatch(self.current):
             self.live.clear_result()
         self.live.say_next_step()
-
-    def loaded_mismatch(self) -> str:
-        """Return why the loaded classifier cannot be used on the features, or ""."""
-        return self._classifier.mismatch(self.current)
 
     # Inside.
 

@@ -1,4 +1,4 @@
-"""Parts of a picture that are left out, as outlines and as masks."""
+"""Exclusion masks, and the outlines that they are drawn by."""
 
 from __future__ import annotations
 

@@ -56,11 +56,6 @@ class Snapshot(Protocol):
 Task = Snapshot | Callable[[TaskContext], Any]
 
 
-def run(task: Task, context: TaskContext) -> Any:
-    """Return the answer of a task: a function of the context, or a snapshot."""
-    return task(context) if callable(task) else task.answer(context)
-
-
 def compute(
     task: Task,
     *,
@@ -69,7 +64,8 @@ def compute(
     should_stop: ShouldStop = _never,
 ) -> Any:
     """Return the answer of a task, in the calling thread."""
-    return run(task, TaskContext(progress, partial, should_stop))
+    context = TaskContext(progress, partial, should_stop)
+    return task(context) if callable(task) else task.answer(context)
 
 
 class TimeLeft:

@@ -23,19 +23,20 @@ from napari_hrdv2.session.classes import (
 )
 from napari_hrdv2.session.pipeline import process_image
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.snapshots import FeatureSource, ImageSnapshot
+from napari_hrdv2.session.snapshots import ImageSnapshot
 
 from .context import TaskContext
+from .features import FeatureSource
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.postprocess.refinement import Refinement
     from napari_hrdv2.files import ImageFile, ImportedLabels
     from napari_hrdv2.session.images import Images
 
+TABLE = "phase_fractions.csv"
 MOST_CLASSES = 64
 """More than these are objects that were numbered, not classes."""
 
@@ -114,9 +115,6 @@ def scribbles_with(
     return np.where(labels == 0, entry.scribbles.labels, labels)
 
 
-TABLE = "phase_fractions.csv"
-
-
 @dataclass(frozen=True)
 class Job:
     """A micrograph, and the label TIFF to be made of it."""
@@ -131,9 +129,9 @@ class Applied:
 
     job: Job
     fractions: dict[int, float] = field(default_factory=dict)
-    outputs: tuple[Path, ...] = ()
+    outputs: tuple[Path, ...] = ()  # the files that were written
     seconds: float = 0.0
-    error: str = ""
+    error: str = ""  # what went wrong, in one sentence
 
 
 @dataclass(frozen=True)
@@ -161,16 +159,10 @@ class ApplyRequest:
             for number, job in enumerate(self.jobs):
                 context.progress(f"Segmenting {job.file.name}", number, len(self.jobs))
                 context.stop_if_cancelled()
-                result = segment_file(
-                    job,
-                    self.classifier,
-                    source.backbone,
-                    options,
-                    context,
-                    self.refinement,
+                results.append(
+                    segment_file(job, self.classifier, source, self.refinement, context)
                 )
-                results.append(result)
-                context.partial(result)
+                context.partial(results[-1])
         finally:
             done = [result for result in results if not result.error]
             if done:
@@ -200,10 +192,9 @@ def jobs_for(files: Sequence[Path], out: Path) -> tuple[Job, ...]:
 def segment_file(
     job: Job,
     classifier: PixelClassifier,
-    backbone: Backbone | JoinedBackbone,
-    options: FeatureOptions,
-    context: TaskContext = TaskContext(),  # noqa: B008 - frozen
+    source: FeatureSource,
     refinement: Refinement | None = None,
+    context: TaskContext = TaskContext(),  # noqa: B008 - frozen
 ) -> Applied:
     """Segment one micrograph; what went wrong with it is returned, not raised."""
     from napari_hrdv2.core.errors import EXPECTED, explained
@@ -219,7 +210,7 @@ def segment_file(
             classifier,
             refinement,
             context=context,
-            source=FeatureSource(options, backbone),
+            source=source,
         )
         outputs = write_segmentation(job.target, result.shown, classifier, file)
     except EXPECTED as error:
@@ -248,8 +239,8 @@ def write_segmentation(
         class_names=classifier.class_names,
         class_colors=colors,
     )
-    _, entry = outputs = with_preview(path)
-    write_color_png(entry, segmentation, colors)
+    _, preview = outputs = with_preview(path)
+    write_color_png(preview, segmentation, colors)
     return outputs
 
 
@@ -282,7 +273,5 @@ def write_table(
         writer.writerow(["image", "segmentation", *names])
         for result in done:
             fractions = [result.fractions.get(i, 0.0) for i in ids]
-            written = result.outputs[0].name
-            writer.writerow(
-                [str(result.job.file), written, *(f"{s:.6f}" for s in fractions)]
-            )
+            row = str(result.job.file), result.outputs[0].name
+            writer.writerow([*row, *(f"{one:.6f}" for one in fractions)])
