@@ -130,13 +130,9 @@ class Measurement:
     ) -> Task:
         """Return the request for the objects of a class in the current image."""
         entry = self._current()
-        assert entry.result is not None
         return partial(
             find_objects,
-            key=entry.key,
-            image=entry.image,
-            labels=entry.result.shown,
-            exclusion=entry.exclusion,
+            image=entry.snapshot(result=entry.result),
             pixel_size=pixel_size or entry.pixel_size,
             class_id=class_id,
             method=method,
@@ -151,7 +147,7 @@ class Measurement:
             if result is None or result.shown is not answer.source:
                 return False
             self.objects, self.is_stale = answer, False
-        elif answer.measured is None or not self._remember(answer):
+        elif not self._remember(answer):
             return False
         self.changed.emit()
         return True
@@ -175,9 +171,8 @@ class Measurement:
 
     def _ordered(self) -> list[ImageEntry]:
         """Return all images, the current one first."""
-        return sorted(
-            self._images.values(), key=lambda one: one is not self._images.current
-        )
+        current = self._images.current
+        return sorted(self._images.values(), key=lambda one: one is not current)
 
     def _measures(self, request: PipelineInput) -> PipelineInput:
         return replace(request, until=Stage.MEASUREMENT, classes=tuple(self._classes))
@@ -192,14 +187,13 @@ class Measurement:
         """Take fractions over, unless the current image has another result by now."""
         measured, current = answer.measured, self._images.current
         results = {one.key: one.result for one in answer.images if one.result}
-        if measured is None:
+        if measured is None or current is None:
             return False
-        if current is None or results.get(current.key) is not current.result:
+        if results.get(current.key) is not current.result:
             return False
         self.measured = measured
-        self._is_owed = self.scope is Scope.EVERY and len(answer.images) < len(
-            self.segmented()
-        )
+        is_every = self.scope is Scope.EVERY
+        self._is_owed = is_every and len(answer.images) < len(self.segmented())
         for key, fractions in measured.images.items():
             self._known[key] = results[key], fractions
         return True
