@@ -54,11 +54,7 @@ class ClassifierState:
         self._return_to_loaded()
 
     def can_train(
-        self,
-        painted: Sequence[ImageEntry],
-        usable: Sequence[ImageEntry],
-        *,
-        force: bool = False,
+        self, painted: Sequence[ImageEntry], usable: Sequence[ImageEntry], force: bool
     ) -> bool:
         """Whether there are scribbles of two classes to train on that are new."""
         if len({i for one in usable for i in one.class_ids}) < 2:
@@ -70,11 +66,7 @@ class ClassifierState:
         return _scribbles_of(painted) != self._scribbles_when_loaded
 
     def request(
-        self,
-        usable: Sequence[ImageEntry],
-        target: ImageEntry,
-        *,
-        force: bool = False,
+        self, usable: Sequence[ImageEntry], target: ImageEntry, force: bool
     ) -> PipelineInput | None:
         """Return what to fit to these scribbles and what to segment by it."""
         self.version += 1
@@ -163,8 +155,7 @@ class ClassifierState:
             self._history.put(fingerprint, classifier)
 
     def _return_to_loaded(self) -> None:
-        self.classifier, self.is_loaded = self._loaded, True
-        self.fingerprint = _LOADED
+        self.classifier, self.is_loaded, self.fingerprint = self._loaded, True, _LOADED
 
 
 class FitHistory:

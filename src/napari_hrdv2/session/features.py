@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 # The next features are computed in what is free, and need up to twice what they leave;
 # the viewer and other programs need memory too.
-_SHARE_OF_MEMORY = 4
+_PART_OF_MEMORY = 4
 
 # Options that come from a loaded classifier alone: another backbone does not want them.
 _OF_A_CLASSIFIER: dict[str, Any] = {
@@ -91,8 +91,8 @@ class FeatureStore:
         if current is None:
             return None
         if current.features is None:
-            wanted = self._on_demand(current, self.options)
-            return self._unasked(current, wanted) if wanted else None
+            is_wanted = self._is_on_demand(current)
+            return self._unasked(current, self.options) if is_wanted else None
         made = current.options
         assert made is not None
         for entry in (*self._images.painted(), *self._with_room(ahead)):
@@ -147,15 +147,16 @@ class FeatureStore:
             logger.info("no features of %s: %s", entry.name, error)
             return None
 
-    def _on_demand(
-        self, entry: ImageEntry, options: FeatureOptions
-    ) -> FeatureOptions | None:
-        """Return what to compute for an image because it is looked at."""
+    def _is_on_demand(self, entry: ImageEntry) -> bool:
+        """Whether to compute the features of an image because it is looked at."""
+        from napari_hrdv2.core.backbones import backbone_info
+
         family = self._images.family(entry.key)
         made = (one.options for one in family if one.options is not None)
-        if any(one.difference(options) is None for one in made):
-            return options
-        return options if entry.plane and _is_bundled(options) else None
+        if any(one.difference(self.options) is None for one in made):
+            return True
+        names = self.options.backbone.split("+") if entry.plane else ()
+        return bool(names) and all(backbone_info(name).bundled for name in names)
 
     def _on_levels_of_stack(
         self, entry: ImageEntry, options: FeatureOptions
@@ -201,11 +202,4 @@ class FeatureStore:
 
         held = (one.features for one in self._images.values())
         total = sum(int(features.nbytes) for features in held if features is not None)
-        return (available_memory(choose_device("cpu")) + total) // _SHARE_OF_MEMORY
-
-
-def _is_bundled(options: FeatureOptions) -> bool:
-    """Whether all parts of the backbone come with the program."""
-    from napari_hrdv2.core.backbones import backbone_info
-
-    return all(backbone_info(name).bundled for name in options.backbone.split("+"))
+        return (available_memory(choose_device("cpu")) + total) // _PART_OF_MEMORY

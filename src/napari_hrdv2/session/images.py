@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 from psygnal import Signal
 
 from .planes import Plane, PlaneKey, as_key
@@ -31,9 +30,9 @@ class Scribbles:
 
     def __init__(self, labels: NDArray[Any], image_shape: tuple[int, ...]) -> None:
         if labels.shape != tuple(image_shape):
+            wanted = tuple(image_shape)
             raise ValueError(
-                f"labels: shape {labels.shape} is not that of the image, "
-                f"{tuple(image_shape)}"
+                f"labels: shape {labels.shape} is not that of the image, {wanted}"
             )
         if labels.dtype.kind not in "bui":
             raise ValueError(f"labels: dtype {labels.dtype} is not an integer")
@@ -185,19 +184,17 @@ class ImageEntry:
     def set_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
         """Take regions for the next features; return whether they are other ones."""
         array = None if labels is None else np.array(labels)
-        if array is not None and (
-            array.shape != self.shape or array.dtype.kind not in "biu"
-        ):
+        fits = array is None or array.shape == self.shape
+        if array is not None and not (fits and array.dtype.kind in "biu"):
             raise ValueError(
                 f"partition: {array.dtype} of shape {array.shape} does not fit the "
                 f"image; whole numbers of shape {self.shape} are needed"
             )
-        former = None if self.partition is None else self.partition.labels
+        former = self.partition
         self.partition = None if array is None else Partition(array, name)
-        if former is None or array is None:
-            is_same = former is array
-        else:
-            is_same = np.array_equal(former, array)
+        is_same = former is None and array is None
+        if former is not None and array is not None:
+            is_same = np.array_equal(former.labels, array)
         if not is_same and (self.options is None or has_regions(self.options)):
             self.pending = 0  # what is on its way is of the former regions
             self.set_features(None, None)
@@ -220,14 +217,13 @@ class ImageEntry:
     def evict(self) -> None:
         """Give the features up, but for those of the scribbles; the result stays."""
         from napari_hrdv2.core.classifier.samples import training_pixels
+        from napari_hrdv2.core.features.base import KnownPixels
 
         if self.features is None:
             return
         features, self.features, self.training_features = self.features, None, None
         self.was_segmented = self.result is not None
-        if self.counted is not None and self.counted.class_ids:
-            from napari_hrdv2.core.features.base import KnownPixels
-
+        if self.counted is not None and self.class_ids:
             pixels = training_pixels(self.counted.labels)
             self.training_features = KnownPixels(features, pixels)
         if isinstance(self.image, Plane):
@@ -235,11 +231,10 @@ class ImageEntry:
 
     def training_image(self) -> TrainingImage:
         """Return what it adds to the training; it must be painted and have features."""
-        assert self.counted is not None
-        assert self.training_features is not None
-        return TrainingImage(
-            self.training_features, self.counted.labels, self.exclusion
-        )
+        features, counted = self.training_features, self.counted
+        assert counted is not None
+        assert features is not None
+        return TrainingImage(features, counted.labels, self.exclusion)
 
     def snapshot(self, **about: Any) -> ImageSnapshot:
         """Return it as the pipeline takes it; `about` are further fields."""

@@ -126,8 +126,8 @@ class LivePipeline:
             state.drop_answers()  # the fit is of other images, and stays
             self.say_next_step()
             return None
-        if current is not None and state.can_train(painted, usable, force=force):
-            request = state.request(usable, current, force=force)
+        if current is not None and state.can_train(painted, usable, force):
+            request = state.request(usable, current, force)
         else:
             request = state.request_as_loaded(current)
             self._follow_classifier(was_loaded)
