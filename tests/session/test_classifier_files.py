@@ -63,14 +63,14 @@ def test_others_options_sets_the_choice_and_says_so(path, image):
     assert "needs features by embedded" in session.status
 
 
-def test_strokes_painted_before_do_not_replace_a_loaded_classifier(trained, path):
+def test_scribbles_painted_before_do_not_replace_a_loaded_classifier(trained, path):
     loaded = PixelClassifier.load(path)
     trained.load_classifier(path)
     trained.train()
     np.testing.assert_array_equal(trained.classifier.weight, loaded.weight)
 
 
-def test_new_strokes_replace_a_loaded_classifier(trained, path, labels):
+def test_new_scribbles_replace_a_loaded_classifier(trained, path, labels):
     trained.load_classifier(path)
     trained.train()
     labels[30:36, 4:20] = 3
@@ -128,7 +128,7 @@ def test_training_by_hand_replaces_a_loaded_classifier_for_good(trained, path):
     assert not trained.is_loaded
 
 
-def test_strokes_and_undo_switch_the_grey_levels_of_a_loaded_classifier(
+def test_scribbles_and_undo_switch_the_grey_levels_of_a_loaded_classifier(
     trained, path_with_levels, labels
 ):
     trained.load_classifier(path_with_levels)

@@ -11,7 +11,7 @@ def fitted(value):
     return classifier
 
 
-def test_fits_are_found_by_their_strokes():
+def test_fits_are_found_by_their_scribbles():
     history = FitHistory()
     history.put(b"one", fitted(1))
     history.put(b"two", fitted(2))

@@ -120,7 +120,8 @@ def test_features_are_made_with_the_debias_that_was_set(session):
     session.configure(debias="mean")
     result = compute(session.feature_request())
     assert result.features.part_options[0].debias == "mean"
-    before, after = result.options.difference(replace(result.options, debias="none"))
+    made = result.source.options
+    before, after = made.difference(replace(made, debias="none"))
     assert (before, after) == ("embedded with debias mean", "debias none")
 
 

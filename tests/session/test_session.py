@@ -22,7 +22,7 @@ def test_an_rgb_image_is_segmented_too(image, labels):
 
 
 @pytest.mark.parametrize("shape", [(40,), (4, 40, 48), (2, 2, 40, 48)])
-def test_what_is_no_picture_is_refused(shape):
+def test_what_is_no_image_is_refused(shape):
     session = Session()
     with pytest.raises(ValueError, match="is not one micrograph"):
         session.set_image(np.zeros(shape))
@@ -40,7 +40,7 @@ def test_labels_without_an_image_are_refused(labels):
         Session().set_scribbles(labels)
 
 
-def test_strokes_before_the_features_wait_for_them(session, labels):
+def test_scribbles_before_the_features_wait_for_them(session, labels):
     session.set_scribbles(labels)
     assert session.train_request() is None
     assert "Compute features" in session.status
@@ -62,7 +62,7 @@ def test_falling_back_to_one_class_clears_the_segmentation(trained, labels):
     assert trained.classifier is None
 
 
-def test_the_same_strokes_are_not_trained_twice(trained, labels):
+def test_the_same_scribbles_are_not_trained_twice(trained, labels):
     assert not trained.set_scribbles(labels.copy())
     assert trained.train_request() is None
     assert trained.train_request(force=True) is not None
@@ -104,7 +104,7 @@ def test_features_of_another_image_come_too_late(session, image):
     assert session.features is None
 
 
-def test_a_segmentation_of_older_strokes_comes_too_late(trained, labels):
+def test_a_segmentation_of_older_scribbles_comes_too_late(trained, labels):
     more = labels.copy()
     more[30:36, 4:20] = 2
     trained.set_scribbles(more)
@@ -186,7 +186,7 @@ def test_classes_go_along_to_the_next_image(session, labels, image):
     assert session.classes[4].name == "pore"
 
 
-def test_shares_come_with_the_segmentation(session, labels):
+def test_fractions_come_with_the_segmentation(session, labels):
     session.set_scribbles(labels)
     session.compute_features()
     answer = compute(session.train_request())
@@ -205,7 +205,7 @@ def test_coming_back_to_an_image_finds_all_as_it_was(trained, image):
     assert trained.status.startswith("Segmented.")
 
 
-def test_strokes_on_two_images_train_one_classifier(trained, image):
+def test_scribbles_on_two_images_train_one_classifier(trained, image):
     labels = np.zeros((40, 48), np.uint8)
     labels[30:36, 4:12] = 3
     trained.set_image(255 - image, "another")
@@ -261,7 +261,7 @@ def test_nothing_can_be_left_of_an_image(trained):
         trained.set_exclusion(np.ones((4, 4), bool))
 
 
-def test_merging_two_classes_relabels_the_strokes_of_all_images(trained, image):
+def test_merging_two_classes_relabels_the_scribbles_of_all_images(trained, image):
     labels = np.zeros((40, 48), np.uint8)
     labels[30:36, 4:12] = 3
     trained.set_image(255 - image, "another")
@@ -277,7 +277,7 @@ def test_merging_two_classes_relabels_the_strokes_of_all_images(trained, image):
     assert trained.images["image"].class_ids == (1,)
 
 
-def test_a_large_picture_shows_what_is_visible_first(trained, monkeypatch):
+def test_a_large_image_shows_what_is_visible_first(trained, monkeypatch):
     monkeypatch.setattr("napari_hrdv2.session.pipeline._PREVIEWED", 0)
     visible, parts = (slice(3, 9), slice(20, 40)), []
     request = trained.train_request(force=True, visible=visible)
@@ -340,7 +340,7 @@ def test_a_class_merges_into_another_one_only(trained):
     assert list(trained.classes) == [1, 2]
 
 
-def test_the_former_classifier_gives_no_doubt_about_new_features(trained):
+def test_the_former_classifier_gives_no_uncertainty_about_new_features(trained):
     trained.configure(backbone="filters")
     trained.compute_features()
     with pytest.raises(ValueError, match="There is no result yet"):

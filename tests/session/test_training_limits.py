@@ -38,7 +38,7 @@ def test_training_pixels_and_a_background_sample_are_all_that_must_be_kept():
     assert found[0].labels_hash == found[1].labels_hash
 
 
-def test_a_stroke_that_lets_other_pixels_train_is_not_known():
+def test_a_scribble_that_lets_other_pixels_train_is_not_known():
     labels = np.where(TRUTH == 3, 3, 0)
     kept = StoredPixels(striped_features(), training_pixels(labels, 50))
     assert kept.knows(training_pixels(labels, 50))

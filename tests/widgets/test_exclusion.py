@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from napari.layers import Shapes
 
-from napari_hrdv2.session.exclusion import outline_of
+from napari_hrdv2.core.postprocess.exclusion import outline_of
 
 
 @pytest.fixture

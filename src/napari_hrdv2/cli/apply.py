@@ -16,7 +16,7 @@ from .options import Device, Json, RefinementChoices, Weights
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.postprocess.refinement import Refinement
-    from napari_hrdv2.session.batch.apply import Applied, Job
+    from napari_hrdv2.session.tasks.files import Applied, Job
 
 
 def apply(
@@ -41,7 +41,8 @@ def apply(
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.files import image_files
-    from napari_hrdv2.session.batch.apply import (
+    from napari_hrdv2.session.tasks.features import FeatureSource
+    from napari_hrdv2.session.tasks.files import (
         TABLE,
         jobs_for,
         segment_file,
@@ -58,10 +59,9 @@ def apply(
     shared.make_folder(out)
     jobs = jobs_for(files, out)
     if scheduler is None:
-        backbone = shared.load(options, report)
+        source = FeatureSource(options, shared.load(options, report))
         results: Iterator[Applied] = (
-            segment_file(job, trained, backbone, options, refinement=refine)
-            for job in jobs
+            segment_file(job, trained, source, refine) for job in jobs
         )
     else:
         results = _on_cluster(scheduler, jobs, classifier, options, refine)
@@ -112,7 +112,7 @@ def _on_cluster(
 ) -> Iterator[Applied]:
     """Yield the results of the workers as they come; all see the same files."""
     from napari_hrdv2.core.errors import explained
-    from napari_hrdv2.session.batch.apply import Applied, Job
+    from napari_hrdv2.session.tasks.files import Applied, Job
 
     try:
         from distributed import Client, as_completed
@@ -149,16 +149,17 @@ def _on_cluster(
 def _on_worker(
     job: Job, classifier: str, options: FeatureOptions, refinement: Refinement
 ) -> Applied:
-    from napari_hrdv2.session.batch.apply import segment_file
+    from napari_hrdv2.session.tasks.files import segment_file
 
     changed = Path(classifier).stat().st_mtime_ns
-    trained, backbone = _loaded(classifier, changed, options)
-    return segment_file(job, trained, backbone, options, refinement=refinement)
+    trained, source = _loaded(classifier, changed, options)
+    return segment_file(job, trained, source, refinement)
 
 
 @lru_cache(maxsize=2)
 def _loaded(classifier: str, changed: int, options: FeatureOptions) -> tuple[Any, Any]:
     """Classifier and backbone, loaded once by each worker; `changed` is its time."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.session.tasks.features import FeatureSource
 
-    return PixelClassifier.load(classifier), options.load()
+    return PixelClassifier.load(classifier), FeatureSource(options, options.load())

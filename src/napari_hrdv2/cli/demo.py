@@ -109,7 +109,7 @@ def _write(
 
     from napari_hrdv2.core.atomic import atomic_path
     from napari_hrdv2.files import ImageFile, write_labels
-    from napari_hrdv2.session.batch.apply import class_colors, write_segmentation
+    from napari_hrdv2.session.tasks.files import class_colors, write_segmentation
 
     names, colors = classifier.class_names, class_colors(classifier)
     classifier.class_colors = colors

@@ -2,9 +2,8 @@
 
 from napari_hrdv2.core.features.options import FeatureOptions
 
-from .classes import Classes, ClassInfo, default_class, default_classes, default_color
-from .cost import Cost
-from .image_entry import ImageEntry
+from .classes import Classes, ClassInfo, default_color
+from .images import ImageEntry
 from .pipeline import (
     LIVE_TOLERANCE,
     PipelineInput,
@@ -15,7 +14,7 @@ from .pipeline import (
 from .session import Session
 from .snapshots import ImageSnapshot, Preview, Result, Stage, TrainingImage
 from .tasks.context import Task, TaskContext, TimeLeft, bytes_text, compute
-from .tasks.features import FeatureRequest, FeatureResult
+from .tasks.features import Cost, FeatureRequest, FeatureResult
 
 __all__ = [
     "LIVE_TOLERANCE",
@@ -40,8 +39,6 @@ __all__ = [
     "TrainingImage",
     "bytes_text",
     "compute",
-    "default_class",
-    "default_classes",
     "default_color",
     "process_image",
 ]

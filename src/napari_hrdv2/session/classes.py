@@ -52,11 +52,6 @@ def default_class(class_id: int) -> ClassInfo:
     return ClassInfo(f"Class {class_id}", default_color(class_id))
 
 
-def default_classes(count: int = 2) -> dict[int, ClassInfo]:
-    """Return the classes 1 to `count`, with default names and colours."""
-    return {class_id: default_class(class_id) for class_id in range(1, count + 1)}
-
-
 class Classes(Mapping[int, ClassInfo]):
     """The classes in the order of the table, by label id.
 
@@ -67,8 +62,9 @@ class Classes(Mapping[int, ClassInfo]):
     changed: ClassVar[Signal] = Signal()
 
     def __init__(self, classes: Mapping[int, ClassInfo] | None = None) -> None:
-        self._classes = dict(default_classes() if classes is None else classes)
-        self._removed: dict[int, ClassInfo] = {}  # undo may bring their strokes back
+        two = {class_id: default_class(class_id) for class_id in (1, 2)}
+        self._classes = dict(two if classes is None else classes)
+        self._removed: dict[int, ClassInfo] = {}  # undo may bring their scribbles back
 
     def __getitem__(self, class_id: int) -> ClassInfo:
         return self._classes[class_id]
@@ -92,15 +88,7 @@ class Classes(Mapping[int, ClassInfo]):
         names: Mapping[int, str] | None = None,
         colors: Mapping[int, str] | None = None,
     ) -> None:
-        """Add the classes that are missing, and take over names and colours.
-
-        Parameters
-        ----------
-        ids : iterable of int
-            Label ids that must be among the classes.
-        names, colors : mapping of int to str, optional
-            Names and ``"#rrggbb"`` colours that win over those there are.
-        """
+        """Add the classes that are missing, and take over names and colours."""
         names, colors = names or {}, colors or {}
         classes = dict(self._classes)
         for class_id in sorted({int(i) for i in (*ids, *names, *colors) if i > 0}):
@@ -111,10 +99,7 @@ class Classes(Mapping[int, ClassInfo]):
         self._become(classes)
 
     def rename(self, class_id: int, name: str) -> None:
-        """Give a class another name, which no other class may have.
-
-        Raises ValueError if the name is empty or taken.
-        """
+        """Give a class another name, which no other class may have."""
         name = " ".join(name.split())
         if not name:
             raise ValueError("name: a class needs a name; it was empty")

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from napari_hrdv2.core.features.options import FeatureOptions
 
 from .pipeline import PipelineInput, ProcessedImage
-from .snapshots import Stage, TrainingImage, Window
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 
     from .classes import ClassInfo
-    from .image_entry import ImageEntry
+    from .images import ImageEntry
+    from .snapshots import TrainingImage
 
 _LOADED = b"as is"  # in place of the scribbles' fingerprint: of a loaded classifier
 
@@ -30,27 +30,14 @@ class ClassifierState:
 
     A loaded classifier is used while the scribbles are those that were there when it
     was loaded, or do not suffice to train on; undoing all later ones brings it back.
-
-    Attributes
-    ----------
-    classifier : PixelClassifier or None
-        The one in force.
-    is_loaded : bool
-        Whether it came from a file, not from the scribbles.
-    fingerprint : bytes
-        Of the scribbles that it was fitted to.
-    version : int
-        Of the last request; answers to older ones are dropped.
-    options : FeatureOptions or None
-        How the features are made that it reads.
     """
 
     def __init__(self) -> None:
         self.classifier: PixelClassifier | None = None
         self.is_loaded = False
-        self.fingerprint = b""
-        self.version = 1
-        self.options: FeatureOptions | None = None
+        self.fingerprint = b""  # of the scribbles that it was fitted to
+        self.version = 1  # of the last request; answers to older ones are dropped
+        self.options: FeatureOptions | None = None  # of the features that it reads
         self._loaded: PixelClassifier | None = None
         self._history = FitHistory()
         self._scribbles_when_loaded: bytes | None = None
@@ -67,16 +54,9 @@ class ClassifierState:
         self._return_to_loaded()
 
     def can_train(
-        self,
-        painted: Sequence[ImageEntry],
-        usable: Sequence[ImageEntry],
-        *,
-        force: bool = False,
+        self, painted: Sequence[ImageEntry], usable: Sequence[ImageEntry], force: bool
     ) -> bool:
-        """Whether there are scribbles of two classes to train on that are new.
-
-        `usable` are those of the `painted` images that have fitting features.
-        """
+        """Whether there are scribbles of two classes to train on that are new."""
         if len({i for one in usable for i in one.class_ids}) < 2:
             return False
         if force:  # from now on these scribbles count, too
@@ -86,37 +66,23 @@ class ClassifierState:
         return _scribbles_of(painted) != self._scribbles_when_loaded
 
     def request(
-        self,
-        usable: Sequence[ImageEntry],
-        target: ImageEntry,
-        *,
-        force: bool = False,
-        visible: Window | None = None,
+        self, usable: Sequence[ImageEntry], target: ImageEntry, force: bool
     ) -> PipelineInput | None:
-        """Return what to fit to these scribbles and what to segment by it.
-
-        None if the result is there already. An answer that is still on its way is
-        dropped in either case.
-        """
+        """Return what to fit to these scribbles and what to segment by it."""
         self.version += 1
         fingerprint = _fingerprint_of(usable)
         fitted = self.classifier if fingerprint == self.fingerprint else None
         known = None if force else fitted or self._history.get(fingerprint)
-        if (
-            known
-            and target.result is not None
-            and target.result.fingerprint == fingerprint
-        ):
+        is_done = target.result and target.result.fingerprint == fingerprint
+        if known and is_done:
             if known is not fitted:
                 self._use(known, fingerprint, target)
             return None
         start = None if self.is_loaded else self.classifier
         training = () if known else tuple(one.training_image() for one in usable)
-        return self._ask(target, fingerprint, training, known or start, visible)
+        return self._ask(target, fingerprint, known or start, training)
 
-    def request_as_loaded(
-        self, target: ImageEntry | None, *, visible: Window | None = None
-    ) -> PipelineInput | None:
+    def request_as_loaded(self, target: ImageEntry | None) -> PipelineInput | None:
         """Return the request to segment by the loaded classifier, unless it is done."""
         self.version += 1
         if self._loaded is None:
@@ -125,7 +91,7 @@ class ClassifierState:
             self._return_to_loaded()
         if target is None or self.mismatch(target) or self.is_as_loaded(target):
             return None
-        return self._ask(target, _LOADED, (), self._loaded, visible)
+        return self._ask(target, _LOADED, self._loaded)
 
     def mismatch(self, target: ImageEntry | None) -> str:
         """Return why the loaded classifier cannot be used on the features, or ""."""
@@ -144,15 +110,11 @@ class ClassifierState:
             return False
         if self.is_loaded:
             return classifier.mismatch(entry.features) == ""
-        same = bool(entry.features.shape[0] == classifier.weight.shape[1])
-        made = self.options or entry.options
-        return same and entry.options.difference(made) is None
+        is_alike = entry.options.difference(self.options or entry.options) is None
+        return is_alike and bool(entry.features.shape[0] == classifier.weight.shape[1])
 
     def accept(self, done: ProcessedImage, entry: ImageEntry) -> bool:
-        """Take over what segmented an image; return False if it is not wanted any more.
-
-        What was segmented beside the screen must be by the classifier in force.
-        """
+        """Take over what segmented an image; return False if it is too old."""
         assert done.result is not None
         if not done.version:
             return done.result.fingerprint == self.fingerprint
@@ -171,18 +133,15 @@ class ClassifierState:
         self,
         target: ImageEntry,
         fingerprint: bytes,
-        training: tuple[TrainingImage, ...],
         classifier: PixelClassifier | None,
-        visible: Window | None,
+        training: tuple[TrainingImage, ...] = (),
     ) -> PipelineInput:
         return PipelineInput(
             (target.snapshot(),),
-            until=Stage.SEGMENTATION,
             training=training,
             classifier=classifier,
             fingerprint=fingerprint,
             shown=target.key,
-            visible=visible,
             version=self.version,
         )
 
@@ -196,8 +155,7 @@ class ClassifierState:
             self._history.put(fingerprint, classifier)
 
     def _return_to_loaded(self) -> None:
-        self.classifier, self.is_loaded = self._loaded, True
-        self.fingerprint = _LOADED
+        self.classifier, self.is_loaded, self.fingerprint = self._loaded, True, _LOADED
 
 
 class FitHistory:
@@ -205,14 +163,9 @@ class FitHistory:
 
     A fit that starts from the last one depends, within its tolerance, on the way that
     led to it: only remembering it can give exactly the same segmentation again.
-
-    Parameters
-    ----------
-    limit : int, optional
-        How many to keep; the default is more than napari's undo goes back.
     """
 
-    def __init__(self, limit: int = 128) -> None:
+    def __init__(self, limit: int = 128) -> None:  # more than napari's undo keeps
         self._limit = limit
         self._fits: OrderedDict[bytes, PixelClassifier] = OrderedDict()
 
@@ -233,10 +186,7 @@ def named(
     classes: Mapping[int, ClassInfo],
     pixel_size: tuple[float, str] | None,
 ) -> PixelClassifier:
-    """Return a copy with class names and colours, and the pixel size.
-
-    Raises ValueError if there is none.
-    """
+    """Return a copy with class names and colours, and the pixel size."""
     if classifier is None:
         raise ValueError(
             "There is no classifier yet: compute features and paint two classes first."
@@ -272,10 +222,7 @@ def load(
 
 
 def options_for(classifier: PixelClassifier, options: FeatureOptions) -> FeatureOptions:
-    """Return the options changed to those that a classifier was trained with.
-
-    The device stays. A local weights file is kept if the backbone stays the same.
-    """
+    """Return the options changed to those that a classifier was trained with."""
     if not classifier.part_options:
         return options
     wanted = FeatureOptions.of(classifier.part_options, options.device)

@@ -11,19 +11,17 @@ from psygnal import Signal
 
 from napari_hrdv2.core.features.options import FeatureOptions
 
-from .cost import estimate_cost
-from .tasks.features import FeatureRequest, FeatureResult, LoadedBackbone
+from .tasks.features import FeatureRequest, FeatureResult, FeatureSource, estimate_cost
 
 if TYPE_CHECKING:
-    from .image_entry import ImageEntry
-    from .images import Images
+    from .images import ImageEntry, Images
     from .planes import PlaneKey
 
 logger = logging.getLogger(__name__)
 
 # The next features are computed in what is free, and need up to twice what they leave;
 # the viewer and other programs need memory too.
-_SHARE_OF_MEMORY = 4
+_PART_OF_MEMORY = 4
 
 # Options that come from a loaded classifier alone: another backbone does not want them.
 _OF_A_CLASSIFIER: dict[str, Any] = {
@@ -34,16 +32,7 @@ _OF_A_CLASSIFIER: dict[str, Any] = {
 
 
 class FeatureStore:
-    """Features of the images: requested, pending, taken over and evicted.
-
-    Attributes
-    ----------
-    options : FeatureOptions
-        For the next features of the current image.
-    budget_bytes : int or None
-        How much memory features may take together; None for a quarter of what is
-        free. Those of the current image are kept whatever they take.
-    """
+    """Features of the images: requested, pending, taken over and evicted."""
 
     options_changed: ClassVar[Signal] = Signal()
 
@@ -51,16 +40,11 @@ class FeatureStore:
         self.options = FeatureOptions()
         self.budget_bytes: int | None = None
         self._images = images
-        self._loaded: LoadedBackbone | None = None
+        self.loaded: FeatureSource | None = None  # made the latest features
         self._count = 0
         # Who failed, or was called off, is not asked again and again.
         self._asked: dict[PlaneKey, FeatureOptions] = {}
         self._seen: ImageEntry | None = None
-
-    @property
-    def loaded(self) -> LoadedBackbone | None:
-        """The backbone that made the latest features, still in memory."""
-        return self._loaded
 
     def set_options(self, options: FeatureOptions) -> None:
         """Take options for the next features, and tell listeners of other ones."""
@@ -86,12 +70,7 @@ class FeatureStore:
         return made or self.options
 
     def request(self, entry: ImageEntry) -> FeatureRequest:
-        """Return the request for features; an older one's answer will be dropped.
-
-        Those of another than the current image are made as the current one's were.
-
-        Raises ValueError if there is not enough memory.
-        """
+        """Return the request for features; an older one's answer will be dropped."""
         self._asked.clear()
         is_current = entry is self._images.current
         return self._request(entry, self.options if is_current else self.options_in_use)
@@ -112,8 +91,8 @@ class FeatureStore:
         if current is None:
             return None
         if current.features is None:
-            wanted = self._on_demand(current, self.options)
-            return self._unasked(current, wanted) if wanted else None
+            is_wanted = self._is_on_demand(current)
+            return self._unasked(current, self.options) if is_wanted else None
         made = current.options
         assert made is not None
         for entry in (*self._images.painted(), *self._with_room(ahead)):
@@ -128,12 +107,12 @@ class FeatureStore:
 
     def accept(self, result: FeatureResult) -> ImageEntry | None:
         """Take features over; return their image, or None if none waits for them."""
-        self._loaded = result.loaded
+        self.loaded = result.source
         entry = self._images.find(result.key)
         if entry is None or entry.pending != result.version:
             return None
         entry.pending = 0
-        entry.set_features(result.features, result.options)
+        entry.set_features(result.features, result.source.options)
         self._asked.pop(entry.key, None)
         self._images.use(entry)
         self._make_room()
@@ -151,7 +130,7 @@ class FeatureStore:
             self._count,
             entry.image,  # type: ignore[arg-type]  # of a plane read while computing
             self._on_levels_of_stack(entry, options),
-            self._loaded,
+            self.loaded,
             entry.partition_for(options),
         )
 
@@ -168,15 +147,16 @@ class FeatureStore:
             logger.info("no features of %s: %s", entry.name, error)
             return None
 
-    def _on_demand(
-        self, entry: ImageEntry, options: FeatureOptions
-    ) -> FeatureOptions | None:
-        """Return what to compute for an image because it is looked at."""
+    def _is_on_demand(self, entry: ImageEntry) -> bool:
+        """Whether to compute the features of an image because it is looked at."""
+        from napari_hrdv2.core.backbones import backbone_info
+
         family = self._images.family(entry.key)
         made = (one.options for one in family if one.options is not None)
-        if any(one.difference(options) is None for one in made):
-            return options
-        return options if entry.plane and _is_bundled(options) else None
+        if any(one.difference(self.options) is None for one in made):
+            return True
+        names = self.options.backbone.split("+") if entry.plane else ()
+        return bool(names) and all(backbone_info(name).bundled for name in names)
 
     def _on_levels_of_stack(
         self, entry: ImageEntry, options: FeatureOptions
@@ -222,11 +202,4 @@ class FeatureStore:
 
         held = (one.features for one in self._images.values())
         total = sum(int(features.nbytes) for features in held if features is not None)
-        return (available_memory(choose_device("cpu")) + total) // _SHARE_OF_MEMORY
-
-
-def _is_bundled(options: FeatureOptions) -> bool:
-    """Whether all parts of the backbone come with the program."""
-    from napari_hrdv2.core.backbones import backbone_info
-
-    return all(backbone_info(name).bundled for name in options.backbone.split("+"))
+        return (available_memory(choose_device("cpu")) + total) // _PART_OF_MEMORY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from psygnal import Signal
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
     from .classes import Classes
     from .classifier import ClassifierState
-    from .image_entry import ImageEntry
-    from .images import Images
+    from .images import ImageEntry, Images
 
 
 class Guidance:
@@ -37,33 +36,10 @@ class Guidance:
 
     Requests are taken here, answered by `session.compute` in any thread, and handed
     back to `accept`; scripts call `find_uncertain_regions` and `check_scribbles`.
-
-    Attributes
-    ----------
-    label_issues : tuple of LabelIssue
-        Those found last; those that were put right by `relabel` and `erase` are gone,
-        and all are once other scribbles change.
-    has_checked : bool
-        Whether the scribbles of this image, as they are, have been checked.
-
-    Examples
-    --------
-    >>> from napari_hrdv2.session import Session
-    >>> session = Session()
-    >>> rows, columns = np.mgrid[:64, :64]
-    >>> session.set_image(np.where(columns < 32, 0.2, 0.6) + rows % 2 * 0.1)
-    >>> labels = np.zeros((64, 64), np.uint8)
-    >>> labels[4:8, 4:8], labels[4:8, 54:58] = 1, 2
-    >>> session.set_scribbles(labels)
-    True
-    >>> session.compute_features()
-    >>> session.train()
-    >>> session.guidance.uncertainty().shape
-    (64, 64)
     """
 
     changed: ClassVar[Signal] = Signal()
-    """The label issues are other ones, or the regions no longer those to paint at."""
+    """The label issues are other ones, or the uncertain regions are."""
 
     def __init__(
         self, images: Images, classes: Classes, classifier: ClassifierState
@@ -71,10 +47,7 @@ class Guidance:
         self._images, self._classes, self._classifier = images, classes, classifier
         self.label_issues: tuple[LabelIssue, ...] = ()
         self.has_checked = False
-        self._checked = (
-            PlaneKey(""),
-            b"",
-        )  # key and fingerprint of the scribbles checked
+        self._checked = PlaneKey(""), b""  # key and fingerprint of the scribbles
         self._is_correcting = False
         self._regions: UncertainRegions | None = None
         self._next = 0
@@ -105,68 +78,53 @@ class Guidance:
     # For windows: request, and answer.
 
     def uncertainty_request(self, class_id: int | None = None) -> Task:
-        """Return the request for a map of the current image.
-
-        Parameters
-        ----------
-        class_id : int, optional
-            Whose probability is wanted; by default it is the uncertainty.
-
-        Raises ValueError if there is nothing to tell it by, or the classifier does not
-        know the class.
-        """
+        """Return the request for a map of the current image."""
         entry, classifier = self._ready()
         if class_id is not None and class_id not in classifier.classes.tolist():
             raise ValueError(
                 f"{self._name(class_id)} has no scribbles yet; paint it to see its "
                 "probability."
             )
-        return partial(uncertainty_map, class_id=class_id, **_inputs(entry, classifier))
+        return partial(
+            uncertainty_map,
+            image=entry.snapshot(),
+            classifier=classifier,
+            class_id=class_id,
+        )
 
     def uncertain_regions_request(self) -> partial[UncertainRegions]:
         """Return the request for regions; ValueError as for `uncertainty_request`."""
         entry, classifier = self._ready()
-        labels = None if entry.counted is None else entry.counted.labels
         return partial(
             find_uncertain_regions,
+            image=entry.snapshot(),
+            classifier=classifier,
+            labels=None if entry.counted is None else entry.counted.labels,
             version=self._version,
-            labels=labels,
-            **_inputs(entry, classifier),
         )
 
     def label_issues_request(self) -> Task:
-        """Return the request for likely mislabels.
-
-        Raises ValueError if there is no classifier, or nothing is painted on the
-        current image.
-        """
+        """Return the request for likely mislabels."""
         entry, classifier = self._ready()
         if entry.counted is None or not entry.class_ids:
             raise ValueError("There are no scribbles to check on this image.")
         return partial(
             find_label_issues,
-            fingerprint=entry.scribbles_fingerprint,
+            image=entry.snapshot(),
+            classifier=classifier,
             labels=entry.counted.labels,
-            **_inputs(entry, classifier),
+            fingerprint=entry.scribbles_fingerprint,
         )
 
     def validation_request(self) -> Task:
-        """Return the request to score each image by the scribbles on the others.
-
-        Raises ValueError if fewer than two images have scribbles and features that go
-        together.
-        """
+        """Return the request to score each image by the scribbles on the others."""
         usable = self._images.usable()
         if len(usable) < 2:
-            waiting = len(self._images.painted()) - len(usable)
+            waits = len(self._images.painted()) > len(usable)
+            todo = "compute features first" if waits else "paint on another image too"
             raise ValueError(
                 f"images: {len(usable)} of them has scribbles and features, two at "
-                "least are needed to leave one out; "
-                + (
-                    "compute features first"
-                    if waiting
-                    else "paint on another image too"
-                )
+                f"least are needed to leave one out; {todo}"
             )
         return partial(
             validate,
@@ -207,12 +165,8 @@ class Guidance:
 
     def next_uncertain_region(self) -> UncertainRegion | None:
         """Return one region after the other, round and round; None if there is none."""
-        regions = self.uncertain_regions
-        if not regions:
-            return None
-        region = regions[self._next % len(regions)]
-        self._next += 1
-        return region
+        regions, self._next = self.uncertain_regions, self._next + 1
+        return regions[(self._next - 1) % len(regions)] if regions else None
 
     def relabel(self, label_issue: LabelIssue, class_id: int) -> None:
         """Make a scribble one of another class (0: of none); the layer can undo it."""
@@ -245,18 +199,15 @@ class Guidance:
     def _ready(self) -> tuple[ImageEntry, PixelClassifier]:
         """Return the current image and the classifier, with the names of today."""
         entry, classifier = self._images.current, self._classifier.classifier
-        if (
-            entry is None
-            or entry.features is None
-            or classifier is None
-            or not entry.is_segmented  # the classifier may be of other features
-        ):
+        # Without a result, the classifier may be of other features.
+        is_ready = entry and entry.features is not None and entry.is_segmented
+        if entry is None or classifier is None or not is_ready:
             raise ValueError(
                 "There is no result yet: compute features and paint two classes first."
             )
         classifier = copy.copy(classifier)
         classifier.class_names = {
-            int(class_id): self._name(int(class_id)) for class_id in classifier.classes
+            int(i): self._name(int(i)) for i in classifier.classes
         }
         return entry, classifier
 
@@ -266,12 +217,13 @@ class Guidance:
 
     def _still_painted(self, entry: ImageEntry) -> tuple[LabelIssue, ...]:
         """Return the label issues that are painted as when they were found."""
-        counted = entry.counted
+        if entry.counted is None:
+            return ()
+        labels = entry.counted.labels.flat
         return tuple(
-            label_issue
-            for label_issue in self.label_issues
-            if counted is not None
-            and np.any(counted.labels.flat[label_issue.pixels] == label_issue.class_id)
+            one
+            for one in self.label_issues
+            if np.any(labels[one.pixels] == one.class_id)
         )
 
     def _on_segmentation_changed(self) -> None:
@@ -284,24 +236,16 @@ class Guidance:
     def _on_images_changed(self) -> None:
         """Other scribbles, or another image: what was said of the former is old."""
         current = self._images.current
-        if not self.has_checked:
+        now = current and (current.key, current.scribbles_fingerprint)
+        if not self.has_checked or now == self._checked:
             return
-        if current is None or current.key != self._checked[0]:
-            self.drop_label_issues()
-        elif current.scribbles_fingerprint == self._checked[1]:
-            return
-        elif not self._is_correcting:
+        if (
+            current is None
+            or current.key != self._checked[0]
+            or not self._is_correcting
+        ):
             self.drop_label_issues()
         else:  # the others are so still
-            self._checked = (current.key, current.scribbles_fingerprint)
+            self._checked = current.key, current.scribbles_fingerprint
             self.label_issues = self._still_painted(current)
             self.changed.emit()
-
-
-def _inputs(entry: ImageEntry, classifier: PixelClassifier) -> dict[str, Any]:
-    return {
-        "key": entry.key,
-        "classifier": classifier,
-        "features": entry.features,
-        "exclusion": entry.exclusion,
-    }

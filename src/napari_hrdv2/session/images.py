@@ -1,26 +1,288 @@
-"""The images of a session: which there are, which is current, which train."""
+"""The images of a session: what belongs to each, which is current, which train."""
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 from psygnal import Signal
 
-from .image_entry import ImageEntry
 from .planes import Plane, PlaneKey, as_key
+from .project.fingerprints import image_fingerprint
+from .snapshots import ImageSnapshot, Result, TrainingImage
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_hrdv2.core.features.options import FeatureOptions
 
 
-class Images(Mapping[PlaneKey, ImageEntry]):
-    """The image entries by key, in the order in which they came.
+_versions = itertools.count(1)  # a fit on other features is another one
+
+
+class Scribbles:
+    """The scribbles on one image at one moment: label ids, 0 where there are none."""
+
+    def __init__(self, labels: NDArray[Any], image_shape: tuple[int, ...]) -> None:
+        if labels.shape != tuple(image_shape):
+            wanted = tuple(image_shape)
+            raise ValueError(
+                f"labels: shape {labels.shape} is not that of the image, {wanted}"
+            )
+        if labels.dtype.kind not in "bui":
+            raise ValueError(f"labels: dtype {labels.dtype} is not an integer")
+        self.labels = labels.copy()  # a layer goes on being painted
+        painted = np.flatnonzero(self.labels != 0)  # much faster on booleans
+        values = self.labels.ravel()[painted]
+        if values.size and values.min() < 0:
+            raise ValueError(
+                f"labels: {values.min()} is negative; classes are numbered from 1, and "
+                "0 is not labelled"
+            )
+        self._describe(painted)
+
+    def without(self, mask: NDArray[np.bool_]) -> Scribbles:
+        """Return the scribbles outside of an (H, W) mask; itself if all are."""
+        hidden = mask.ravel()[self._painted]
+        if not hidden.any():
+            return self
+        rest = copy.copy(self)
+        rest.labels = self.labels.copy()
+        rest.labels.ravel()[self._painted[hidden]] = 0
+        rest._describe(self._painted[~hidden])
+        return rest
+
+    def _describe(self, painted: NDArray[np.int64]) -> None:
+        values = self.labels.ravel()[painted]
+        self._painted = painted
+        ids, counts = np.unique(values, return_counts=True)
+        self.class_ids: tuple[int, ...] = tuple(ids.tolist())  # ascending
+        self.counts = dict(zip(self.class_ids, counts.tolist(), strict=True))
+        fingerprint = hashlib.blake2b(painted.tobytes(), digest_size=16)
+        fingerprint.update(values.astype(np.int64).tobytes())
+        self.fingerprint = fingerprint.digest() if values.size else b""
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Regions of an image that come from elsewhere, not from the backbone.
+
+    `labels` is an (H, W) int array, each value of which is one region, 0 as well.
+    """
+
+    labels: NDArray[np.integer[Any]]
+    name: str
+
+
+@dataclass(eq=False)
+class ImageEntry:
+    """One (H, W) or (H, W, 3|4) image of the session.
 
     Attributes
     ----------
-    current : ImageEntry or None
-        The one that is worked on.
+    training_features
+        The features, or where these were evicted to save memory those of the training
+        pixels: the scribbles still train.
     """
+
+    key: PlaneKey
+    image: NDArray[Any] | Plane  # of a stack a plane, read when it is first needed
+    name: str = ""
+    pixel_size: tuple[float, str] | None = None
+    source: str | None = None  # the file it came from
+    plane: dict[str, int] = field(default_factory=dict)  # of a stack, by axis names
+    trains: bool = True  # its scribbles take part in the training
+    was_segmented: bool = False  # a segmentation is left from an earlier visit
+    scribbles: Scribbles | None = None  # as painted
+    counted: Scribbles | None = None  # those outside of the exclusion mask
+    exclusion: NDArray[np.bool_] | None = None  # no material, such as a scale bar
+    partition: Partition | None = None
+    features: Any = None
+    options: FeatureOptions | None = None  # of the features
+    training_features: Any = None
+    result: Result | None = None
+    pending: int = 0  # version of the feature request that is on its way
+    last_used: int = 0
+    _version: int = 0  # of the features: fits on other ones are not the same
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.image, Plane):
+            self.image = np.asarray(self.image)
+        shape = self.image.shape
+        if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))):
+            raise ValueError(
+                f"image: shape {shape} is not one micrograph; choose a 2-D grey or RGB "
+                "image"
+            )
+        self._exclusion_fingerprint = _fingerprint(self.exclusion)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        """The classes that have scribbles that count."""
+        return () if self.counted is None else self.counted.class_ids
+
+    @property
+    def scribbles_fingerprint(self) -> bytes:
+        """Equal for equal scribbles that count; empty if there are none."""
+        return b"" if self.counted is None else self.counted.fingerprint
+
+    @property
+    def is_segmented(self) -> bool:
+        """Whether there is a result that shows a class."""
+        return self.result is not None and bool(self.result.fractions)
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether there are neither features, nor pending ones, nor scribbles."""
+        return self.features is None and not (self.class_ids or self.pending)
+
+    @property
+    def is_evicted(self) -> bool:
+        """Whether its features were given up for the memory that they took."""
+        return self.features is None and self.options is not None
+
+    @property
+    def has_something_set(self) -> bool:
+        """Whether anything was set by hand that would be lost with the image."""
+        return bool(self.class_ids or self.exclusion is not None or self.partition)
+
+    def set_scribbles(self, labels: ArrayLike | None) -> bool:
+        """Take the scribbles as they are now; return whether those that count changed.
+
+        That there are none is not the same as that there is nothing to paint on.
+        """
+        former = self.counted and self.counted.fingerprint
+        self.scribbles = self.counted = None
+        if labels is not None:
+            self.scribbles = Scribbles(np.asarray(labels), self.shape)
+        self._count_scribbles()
+        return former != (self.counted and self.counted.fingerprint)
+
+    def set_exclusion(self, mask: ArrayLike | None) -> None:
+        """Exclude where an (H, W) mask is set; None excludes nothing."""
+        array = None if mask is None else np.array(mask, bool)
+        if array is not None and array.shape != self.shape:
+            raise ValueError(
+                f"exclusion: shape {array.shape} is not that of the image, {self.shape}"
+            )
+        if array is not None and array.all():
+            raise ValueError("exclusion: this would leave nothing of the image")
+        self.exclusion = None if array is None or not array.any() else array
+        self._exclusion_fingerprint = _fingerprint(self.exclusion)
+        self._count_scribbles()
+
+    def set_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
+        """Take regions for the next features; return whether they are other ones."""
+        array = None if labels is None else np.array(labels)
+        fits = array is None or array.shape == self.shape
+        if array is not None and not (fits and array.dtype.kind in "biu"):
+            raise ValueError(
+                f"partition: {array.dtype} of shape {array.shape} does not fit the "
+                f"image; whole numbers of shape {self.shape} are needed"
+            )
+        former = self.partition
+        self.partition = None if array is None else Partition(array, name)
+        is_same = former is None and array is None
+        if former is not None and array is not None:
+            is_same = np.array_equal(former.labels, array)
+        if not is_same and (self.options is None or has_regions(self.options)):
+            self.pending = 0  # what is on its way is of the former regions
+            self.set_features(None, None)
+        return not is_same
+
+    def partition_for(self, options: FeatureOptions) -> NDArray[Any] | None:
+        """Return the regions to compute features with; None for the backbone's own."""
+        if self.partition is None or not has_regions(options):
+            return None
+        return self.partition.labels
+
+    def set_features(self, features: Any, options: FeatureOptions | None) -> None:
+        """Take other features, or None; the result of the last ones goes."""
+        self._version = next(_versions)
+        self.features, self.options, self.result = features, options, None
+        self.training_features = features
+        if features is not None:
+            self.was_segmented = False
+
+    def evict(self) -> None:
+        """Give the features up, but for those of the scribbles; the result stays."""
+        from napari_hrdv2.core.classifier.samples import training_pixels
+        from napari_hrdv2.core.features.base import StoredPixels
+
+        if self.features is None:
+            return
+        features, self.features, self.training_features = self.features, None, None
+        self.was_segmented = self.result is not None
+        if self.counted is not None and self.class_ids:
+            pixels = training_pixels(self.counted.labels)
+            self.training_features = StoredPixels(features, pixels)
+        if isinstance(self.image, Plane):
+            self.image.forget()
+
+    def training_image(self) -> TrainingImage:
+        """Return what it adds to the training; it must be painted and have features."""
+        features, counted = self.training_features, self.counted
+        assert counted is not None
+        assert features is not None
+        return TrainingImage(features, counted.labels, self.exclusion)
+
+    def snapshot(self, **about: Any) -> ImageSnapshot:
+        """Return it as the pipeline takes it; `about` are further fields."""
+        return ImageSnapshot(
+            self.key,
+            self.image,
+            self.name or str(self.key),
+            self.features,
+            self.exclusion,
+            self.pixel_size,
+            **about,
+        )
+
+    def fingerprint(self) -> bytes:
+        """Return what tells what it trains from everything else that it could."""
+        named = f"{self.key}/{self._version}/{self._exclusion_fingerprint}/"
+        return named.encode() + self.scribbles_fingerprint
+
+    def _knows_scribbles(self) -> bool:
+        from napari_hrdv2.core.classifier.samples import training_pixels
+
+        if self.counted is None or not self.counted.class_ids:
+            return True
+        known = self.training_features
+        pixels = training_pixels(self.counted.labels)
+        return known is not None and bool(known.knows(pixels))
+
+    def _count_scribbles(self) -> None:
+        self.counted = self.scribbles
+        if self.scribbles is not None and self.exclusion is not None:
+            self.counted = self.scribbles.without(self.exclusion)
+        if self.is_evicted and not self._knows_scribbles():
+            self.set_features(None, None)  # they must be read anew
+
+
+def _fingerprint(mask: NDArray[np.bool_] | None) -> str:
+    return "" if mask is None else image_fingerprint(mask)
+
+
+def has_regions(options: FeatureOptions) -> bool:
+    """Whether the tokens of the backbone stand for regions, not for patches."""
+    from napari_hrdv2.core.guidance.attention import divides_into_regions
+
+    return divides_into_regions(options.backbone)
+
+
+class Images(Mapping[PlaneKey, ImageEntry]):
+    """The image entries by key, in the order in which they came."""
 
     changed: ClassVar[Signal] = Signal()
     """Images came or went, or their scribbles, exclusion masks or features did."""
@@ -62,10 +324,7 @@ class Images(Mapping[PlaneKey, ImageEntry]):
     def add(
         self, image: ArrayLike | Plane, key: PlaneKey | str, **about: Any
     ) -> ImageEntry:
-        """Take an image in; one that had this key goes.
-
-        Raises ValueError if the array is not one grey or colour image.
-        """
+        """Take an image in; one that had this key goes."""
         pixels = image if isinstance(image, Plane) else np.asarray(image)
         entry = ImageEntry(as_key(key), pixels, **about)
         self._entries[entry.key] = entry
@@ -75,11 +334,7 @@ class Images(Mapping[PlaneKey, ImageEntry]):
     def show(
         self, image: ArrayLike | Plane | None, key: PlaneKey | str, **about: Any
     ) -> bool:
-        """Make an image the current one; return whether it is another image.
-
-        With the key of one that is there, and the same array, that one is current again
-        with all it had. Planes of one stack are one image.
-        """
+        """Make an image the current one; return whether it is another image."""
         former, chosen = self.current, None
         if image is not None:
             chosen = self.find(key)
@@ -98,11 +353,9 @@ class Images(Mapping[PlaneKey, ImageEntry]):
     def remove(self, key: PlaneKey | str) -> None:
         """Give an image up, with its scribbles."""
         entry = self._entries.pop(as_key(key), None)
-        if entry is None:
-            return
-        if entry is self.current:
-            self.current = None
-        self.changed.emit()
+        if entry is not None:
+            self.current = None if entry is self.current else self.current
+            self.changed.emit()
 
     def merge_class(self, class_id: int, into: int) -> None:
         """Make the scribbles of a class those of another one on all images."""

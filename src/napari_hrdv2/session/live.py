@@ -1,4 +1,4 @@
-"""What the pipeline is to do next for the current image, and its answers."""
+"""What the session is at: the pipeline of the current image, and the next step."""
 
 from __future__ import annotations
 
@@ -19,24 +19,18 @@ if TYPE_CHECKING:
     from .classes import Classes
     from .classifier import ClassifierState
     from .features import FeatureStore
-    from .images import Images
+    from .images import ImageEntry, Images
     from .refinement import RefinementState
-    from .status import Status
     from .tasks.features import FeatureResult
 
 logger = logging.getLogger(__name__)
 
 
 class LivePipeline:
-    """From scribbles to fractions of the current image: requests, stages, answers.
-
-    Attributes
-    ----------
-    stage : Stage or None
-        Which is being computed.
-    """
+    """From scribbles to fractions of the current image: requests, stages, status."""
 
     stage_changed: ClassVar[Signal] = Signal(object)
+    status_changed: ClassVar[Signal] = Signal(str)
 
     def __init__(
         self,
@@ -46,13 +40,79 @@ class LivePipeline:
         classifier: ClassifierState,
         refinement: RefinementState,
         measurement: Measurement,
-        status: Status,
     ) -> None:
         self._images, self._classes, self._features = images, classes, features
-        self._classifier, self._status = classifier, status
+        self._classifier = classifier
         self._refinement, self._measurement = refinement, measurement
-        self.stage: Stage | None = None
+        self.stage: Stage | None = None  # that is being computed
+        self.status = "Open an image to begin."
         self._stages: tuple[Stage, ...] = ()
+
+    def say(self, text: str) -> None:
+        """Set the status, and tell listeners."""
+        self.status = text
+        self.status_changed.emit(text)
+
+    def say_next_step(self) -> None:
+        """Say what to do next."""
+        self.say(self.next_step())
+
+    def next_step(self) -> str:
+        """Return what to do next, in one or two sentences."""
+        entry, options = self._images.current, self._features.options
+        if entry is None:
+            return "Open an image to begin."
+        if self._classifier.is_loaded:
+            return self._with_loaded(entry)
+        if entry.features is None and entry.was_segmented:
+            return (
+                "The features of this image were given up when you left it; its last "
+                "segmentation is shown. Press Compute features to go on."
+            )
+        if entry.features is None and entry.scribbles is None:
+            return "Press Compute features. Press Paint to make a scribble layer."
+        if entry.features is None:
+            return "Press Compute features; you can paint meanwhile."
+        outdated = (entry.options or options).difference(options)
+        if outdated:
+            made, wanted = outdated
+            what = "Features" if entry.result is None else "Result"
+            return f"{what} from {made}; press Compute features to use {wanted}."
+        if entry.scribbles is None:
+            return "Press Paint to make a scribble layer."
+        return self._paint(entry)
+
+    def _paint(self, entry: ImageEntry) -> str:
+        usable = self._images.usable()
+        painted = sorted({i for one in usable for i in one.class_ids})
+        if not painted:
+            return "Paint a few scribbles of each class."
+        if len(painted) == 1:
+            name = self._classes[painted[0]].name
+            return f"Only {name} has scribbles: choose another class and paint it too."
+        if entry.result is None:
+            return "Segmenting."
+        others = [one for one in usable if one is not entry]
+        where = "another image" if len(usable) == 1 else f"{len(usable)} images"
+        scribbles = f", by the scribbles on {where}" if others else ""
+        return f"Segmented{scribbles}. Paint where it is wrong, or save the classifier."
+
+    def _with_loaded(self, entry: ImageEntry) -> str:
+        options, state = self._features.options, self._classifier
+        wanted = f"{options.backbone} with {' and '.join(options.transform_sets)}"
+        if entry.features is None:
+            return f"The loaded classifier needs features by {wanted}: press Compute."
+        mismatch = state.mismatch(entry)
+        if not mismatch:
+            return "Segmented by the loaded classifier. Painting trains a new one."
+        from napari_hrdv2.core.classifier.pixel_classifier import other_channels
+
+        trained = state.classifier.part_options if state.classifier else ()
+        if other_channels(trained, entry.features.part_options):
+            return mismatch  # computing again would not help
+        if options.value_range != absolute_range(trained):
+            return f"{mismatch} Load it again to take over its grey levels."
+        return f"{mismatch} Press Compute features to have them by {wanted}."
 
     def train_request(
         self, *, force: bool, visible: Window | None, until: Stage
@@ -64,18 +124,19 @@ class LivePipeline:
         has_features = current is not None and current.features is not None
         if not has_features and len({i for p in painted for i in p.class_ids}) > 1:
             state.drop_answers()  # the fit is of other images, and stays
-            self._status.say_next_step()
+            self.say_next_step()
             return None
-        if current is not None and state.can_train(painted, usable, force=force):
-            request = state.request(usable, current, force=force, visible=visible)
+        if current is not None and state.can_train(painted, usable, force):
+            request = state.request(usable, current, force)
         else:
-            request = state.request_as_loaded(current, visible=visible)
+            request = state.request_as_loaded(current)
             self._follow_classifier(was_loaded)
             if request is None:
                 self.clear_result()
-                self._status.say_next_step()
+                self.say_next_step()
         return request and replace(
             request,
+            visible=visible,
             until=until,
             refinement=self._refinement.settings,
             classes=tuple(self._classes),
@@ -126,7 +187,7 @@ class LivePipeline:
         if entry is self._images.current:
             self._images.features_changed.emit()
             self._images.segmentation_changed.emit()
-            self._status.say(f"Features are ready. {self._status.next_step()}")
+            self.say(f"Features are ready. {self.next_step()}")
         return True
 
     def clear_result(self) -> None:
@@ -151,7 +212,7 @@ class LivePipeline:
             return False
         self._follow_classifier(was_loaded)
         if done.version and done.result and done.result.labels is not former:
-            self._status.say_next_step()
+            self.say_next_step()
         return True
 
     def _follow_stage(self, done: Stage | None) -> None:

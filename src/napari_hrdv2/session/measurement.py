@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.measure import Fractions, PixelSize
 
     from .classes import Classes
-    from .image_entry import ImageEntry
-    from .images import Images
+    from .images import ImageEntry, Images
     from .refinement import RefinementState
 
 __all__ = ["METHODS", "Measured", "Measurement", "Objects", "Scope"]
@@ -37,19 +36,7 @@ class Scope(Enum):
 
 
 class Measurement:
-    """What was measured of the results that are shown.
-
-    Attributes
-    ----------
-    measured : Measured or None
-        Fractions of the current image, or of all; None when results changed.
-    scope : Scope
-        What a window wants to be measured by itself.
-    objects : Objects or None
-        Those that were found last on the current image.
-    is_stale : bool
-        Whether the objects are of a former result.
-    """
+    """What was measured of the results that are shown."""
 
     changed: ClassVar[Signal] = Signal()
     scope_changed: ClassVar[Signal] = Signal()
@@ -81,9 +68,8 @@ class Measurement:
         self, class_id: int, method: Method = "components", min_distance: int = 5
     ) -> Objects:
         """Return the objects of a class in the current image."""
-        objects: Objects = compute(
-            self.objects_request(class_id, method, min_distance=min_distance)
-        )
+        request = self.objects_request(class_id, method, min_distance=min_distance)
+        objects: Objects = compute(request)
         self.accept(objects)
         return objects
 
@@ -102,25 +88,11 @@ class Measurement:
         return self.scope is not Scope.NONE and self._is_owed
 
     def segmented(self) -> list[ImageEntry]:
-        """Return the images that are measured together, the current one first.
-
-        Each has a result of the present classifier, refined as the settings say, or has
-        what is needed for one.
-        """
+        """Return the images that are measured together, the current one first."""
         return list(self._refinement.update_of(self._ordered()).images)
 
     def fractions_request(self, *, every: bool = False) -> PipelineInput:
-        """Return the request for fractions.
-
-        Parameters
-        ----------
-        every : bool, optional
-            Of all images, not of the current one alone. They are segmented by the
-            present classifier and refined alike first; those that cannot be are left
-            out, and the note says which.
-
-        Raises ValueError if there is no result.
-        """
+        """Return the request for fractions."""
         if not every:
             target = self._current().snapshot(**self._what_is_known(self._current()))
             return self._measures(PipelineInput((target,)))
@@ -156,27 +128,11 @@ class Measurement:
         min_distance: int = 5,
         pixel_size: PixelSize | None = None,
     ) -> Task:
-        """Return the request for the objects of a class in the current image.
-
-        Parameters
-        ----------
-        class_id : int
-        method : "components" or "watershed"
-        min_distance : int
-            Of two objects' middles, in pixels, for the watershed.
-        pixel_size : tuple, optional
-            As `core.measure.particle_table` takes it; by default that of the image.
-
-        Raises ValueError if there is no result.
-        """
+        """Return the request for the objects of a class in the current image."""
         entry = self._current()
-        assert entry.result is not None
         return partial(
             find_objects,
-            key=entry.key,
-            image=entry.image,
-            labels=entry.result.shown,
-            exclusion=entry.exclusion,
+            image=entry.snapshot(result=entry.result),
             pixel_size=pixel_size or entry.pixel_size,
             class_id=class_id,
             method=method,
@@ -191,7 +147,7 @@ class Measurement:
             if result is None or result.shown is not answer.source:
                 return False
             self.objects, self.is_stale = answer, False
-        elif answer.measured is None or not self._remember(answer):
+        elif not self._remember(answer):
             return False
         self.changed.emit()
         return True
@@ -215,9 +171,8 @@ class Measurement:
 
     def _ordered(self) -> list[ImageEntry]:
         """Return all images, the current one first."""
-        return sorted(
-            self._images.values(), key=lambda one: one is not self._images.current
-        )
+        current = self._images.current
+        return sorted(self._images.values(), key=lambda one: one is not current)
 
     def _measures(self, request: PipelineInput) -> PipelineInput:
         return replace(request, until=Stage.MEASUREMENT, classes=tuple(self._classes))
@@ -232,14 +187,13 @@ class Measurement:
         """Take fractions over, unless the current image has another result by now."""
         measured, current = answer.measured, self._images.current
         results = {one.key: one.result for one in answer.images if one.result}
-        if measured is None:
+        if measured is None or current is None:
             return False
-        if current is None or results.get(current.key) is not current.result:
+        if results.get(current.key) is not current.result:
             return False
         self.measured = measured
-        self._is_owed = self.scope is Scope.EVERY and len(answer.images) < len(
-            self.segmented()
-        )
+        is_every = self.scope is Scope.EVERY
+        self._is_owed = is_every and len(answer.images) < len(self.segmented())
         for key, fractions in measured.images.items():
             self._known[key] = results[key], fractions
         return True

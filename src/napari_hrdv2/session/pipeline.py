@@ -18,7 +18,6 @@ from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 
 from .planes import Plane, PlaneKey
 from .snapshots import (
-    FeatureSource,
     ImageSnapshot,
     Preview,
     Result,
@@ -28,6 +27,7 @@ from .snapshots import (
     label_fractions,
 )
 from .tasks.context import TaskContext
+from .tasks.features import FeatureSource
 from .tasks.measurement import Measured
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.core.measure import Fractions
 
 # A scribble is answered at once rather than to the last digit; about 99 % of pixels
 # come out as after a full fit, where classes are hard to tell apart.
@@ -50,44 +49,23 @@ _WHOLE = slice(None), slice(None)
 class PipelineInput:
     """A snapshot of all that the pipeline reads.
 
-    Attributes
-    ----------
-    refinement : Refinement or None
-        None leaves results as they are.
-    training : tuple of TrainingImage
-        What to fit; empty to use `classifier` as it is, else the fit starts from it.
-    fingerprint : bytes
-        Of the scribbles that the answer belongs to.
-    shown : PlaneKey or None
-        The target whose stages are partial answers one by one, and whose errors are
-        raised. Of the others errors are collected.
-    visible : tuple of two slices, optional
-        What is on the screen, to be answered first in a large image.
-    version : int
-        Of the scribbles; 0 where the classifier is that in force.
-    options : FeatureOptions or None
-        How features are made of targets that have none.
-    classes : tuple of int
-        The order of the phases that are measured.
-    apart : frozenset of PlaneKey
-        Targets that are measured, but not together with the others.
-    note : str
-        What to mind about the measurement.
+    The stages of the target `shown` are partial answers one by one, and its errors are
+    raised; errors of the others are collected.
     """
 
     targets: tuple[ImageSnapshot, ...]
-    refinement: Refinement | None = None
+    refinement: Refinement | None = None  # none leaves results as they are
     until: Stage = Stage.REFINEMENT
-    training: tuple[TrainingImage, ...] = ()
-    classifier: PixelClassifier | None = None
-    fingerprint: bytes = b""
+    training: tuple[TrainingImage, ...] = ()  # empty: the classifier is used as it is
+    classifier: PixelClassifier | None = None  # or where the fit starts
+    fingerprint: bytes = b""  # of the scribbles that the answer belongs to
     shown: PlaneKey | None = None
-    visible: Window | None = None
-    version: int = 0
-    options: FeatureOptions | None = None
-    classes: tuple[int, ...] = ()
-    apart: frozenset[PlaneKey] = frozenset()
-    note: str = ""
+    visible: Window | None = None  # on the screen: answered first in a large image
+    version: int = 0  # of the scribbles; 0 where the classifier is that in force
+    options: FeatureOptions | None = None  # of the features of targets without any
+    classes: tuple[int, ...] = ()  # the order of the phases that are measured
+    apart: frozenset[PlaneKey] = frozenset()  # not measured together with the others
+    note: str = ""  # what to mind about the measurement
 
     @property
     def key(self) -> PlaneKey | None:
@@ -148,14 +126,13 @@ def run_pipeline(given: PipelineInput, context: TaskContext) -> PipelineResult:
     """Return what becomes of the targets when they are brought up to a stage."""
     given = replace(given, classifier=_fitted(given, context), training=())
     source = FeatureSource.load(given.options, context) if given.options else None
-    done = []
+    run, done = _Run(given, context, source), []
     for number, target in enumerate(given.targets if given.until else ()):
         if target.result is None and target.key != given.shown:
             context.progress(f"Segmenting {target.name}", number, len(given.targets))
         context.stop_if_cancelled()
-        done.append(_processed(target, given, context, source))
-    is_measured = given.until == Stage.MEASUREMENT
-    measured = _measured(given, done, context) if is_measured else None
+        done.append(run.processed(target))
+    measured = run.measured(done) if given.until == Stage.MEASUREMENT else None
     return PipelineResult(tuple(done), given.classifier, measured)
 
 
@@ -168,15 +145,9 @@ def process_image(
     *,
     source: FeatureSource | None = None,
 ) -> Result:
-    """Return the segmentation of one image: predicted, excluded, refined, counted.
-
-    Raises
-    ------
-    Cancelled
-        If ``context.should_stop()`` said so.
-    """
+    """Return the segmentation of one image: predicted, excluded, refined, counted."""
     given = PipelineInput((snapshot,), refinement, until, classifier=classifier)
-    return list(_stages(snapshot, given, context, source))[-1][1]
+    return list(_Run(given, context, source).stages(snapshot))[-1][1]
 
 
 def refine_labels(
@@ -197,18 +168,128 @@ def refine_labels(
             exclusion=exclusion,
             should_stop=context.should_stop,
         )
-    classifier = result.classifier
+    classifier, stop = result.classifier, context.should_stop
     assert classifier is not None
     return refine(
-        classifier.predict_proba(
-            snapshot.features, region=window, should_stop=context.should_stop
-        ),
+        classifier.predict_proba(snapshot.features, region=window, should_stop=stop),
         np.asarray(snapshot.image)[window],
         classifier.classes,
         refinement,
         exclusion=exclusion,
-        should_stop=context.should_stop,
+        should_stop=stop,
     )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of the pipeline."""
+
+    given: PipelineInput
+    context: TaskContext
+    source: FeatureSource | None
+
+    def processed(self, target: ImageSnapshot) -> ProcessedImage:
+        """Return one target after its last stage; hand over what is new of it."""
+        given, context = self.given, self.context
+        is_shown = target.key == given.shown
+        done = ProcessedImage(target, given.until, target.result, version=given.version)
+        try:
+            for stage, result in self.stages(target):
+                done = replace(done, stage=stage, result=result)
+                if is_shown and result is not target.result:
+                    context.partial(done)
+        except EXPECTED as error:
+            if is_shown:
+                raise
+            text = f"{target.name}: {explained(error)}"
+            done = replace(done, result=None, error=text)
+        finally:
+            reads = self.source or (given.refinement and given.refinement.smooths)
+            if isinstance(target.image, Plane) and reads and not is_shown:
+                target.image.forget()  # all planes of a stack may not fit into memory
+        if is_shown or given.until == Stage.MEASUREMENT:
+            return done
+        context.partial(done)
+        bare = ImageSnapshot(target.key, None, target.name)
+        return replace(done, snapshot=bare, result=None)
+
+    def stages(self, snapshot: ImageSnapshot) -> Iterator[tuple[Stage, Result]]:
+        """Yield the result after each stage."""
+        given = self.given
+        if snapshot.features is None and self.source is not None:
+            image = np.asarray(snapshot.image)
+            features = self.source.features(image, self.context, reports=False)
+            snapshot = replace(snapshot, image=image, features=features)
+        visible = given.visible if snapshot.key == given.shown else None
+        result = snapshot.result or self._segmented(snapshot, visible)
+        yield Stage.SEGMENTATION, result
+        refinement = None if snapshot.is_final else given.refinement
+        if given.until >= Stage.REFINEMENT and _is_to_refine(result, refinement):
+            assert refinement is not None
+            result = replace(result, classifier=result.classifier or given.classifier)
+            result = self._refined(result, snapshot, refinement, visible)
+            yield Stage.REFINEMENT, result
+
+    def _segmented(self, snapshot: ImageSnapshot, visible: Window | None) -> Result:
+        classifier, stop = self.given.classifier, self.context.should_stop
+        assert classifier is not None
+
+        def predict(window: Window) -> NDArray[np.integer[Any]]:
+            features = snapshot.features
+            labels = classifier.predict(features, region=window, should_stop=stop)
+            if snapshot.exclusion is not None:
+                labels[snapshot.exclusion[window]] = 0
+            return labels
+
+        _, height, width = snapshot.features.shape
+        if visible is not None and height * width > _PREVIEWED:
+            self.context.partial(Preview(snapshot.key, visible, predict(visible)))
+        labels = predict(_WHOLE)
+        fractions = label_fractions(labels, snapshot.exclusion, classifier)
+        return Result(labels, fractions, self.given.fingerprint, classifier=classifier)
+
+    def _refined(
+        self,
+        result: Result,
+        snapshot: ImageSnapshot,
+        refinement: Refinement,
+        visible: Window | None,
+    ) -> Result:
+        if refinement.is_off:
+            return result.unrefined(snapshot.exclusion)
+        is_large = result.labels.size > _REFINED_IN_TWO_STEPS
+        if visible is not None and is_large and refinement.smooths:
+            preview = _preview(result, snapshot, refinement, self.context, visible)
+            self.context.partial(preview)
+        labels = refine_labels(result, snapshot, refinement, self.context)
+        by = result.classifier if refinement.smooths else None
+        counted = label_fractions(labels, snapshot.exclusion, by)
+        return replace(result, refined=labels, refinement=refinement, fractions=counted)
+
+    def measured(self, done: Sequence[ProcessedImage]) -> Measured:
+        """Return the fractions of all that have a result."""
+        from napari_hrdv2.core.measure import phase_fractions_with_error
+
+        found = [(one.snapshot, one.result) for one in done if one.result is not None]
+        classes = _phases(self.given, (result for _, result in found))
+        images = {}
+        for number, (snapshot, result) in enumerate(found):
+            self.context.progress("Measuring", number, len(found))
+            self.context.stop_if_cancelled()
+            fractions = snapshot.measured if result is snapshot.result else None
+            if not fractions or classes != tuple(p.class_id for p in fractions.phases):
+                fractions = phase_fractions_with_error(
+                    result.shown, classes, exclusion=snapshot.exclusion
+                )
+            images[snapshot.key] = fractions
+        errors = (f"{one.error}." for one in done if one.error)
+        return Measured.of(
+            images,
+            {snapshot.key: snapshot.name for snapshot, _ in found},
+            {snapshot.key: snapshot.pixel_size for snapshot, _ in found},
+            apart=self.given.apart,
+            note=" ".join(filter(None, (self.given.note, *errors))),
+        )
 
 
 def _fitted(given: PipelineInput, context: TaskContext) -> PixelClassifier | None:
@@ -218,10 +299,8 @@ def _fitted(given: PipelineInput, context: TaskContext) -> PixelClassifier | Non
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 
     # A copy, so that the classifier in use never changes under its owner.
-    classifier = copy.copy(given.classifier) or PixelClassifier(
-        tolerance=LIVE_TOLERANCE
-    )
-    return classifier.fit(
+    start = copy.copy(given.classifier) or PixelClassifier(tolerance=LIVE_TOLERANCE)
+    return start.fit(
         [one.features for one in given.training],
         [one.labels for one in given.training],
         exclusion=[one.exclusion for one in given.training],
@@ -229,102 +308,10 @@ def _fitted(given: PipelineInput, context: TaskContext) -> PixelClassifier | Non
     )
 
 
-def _processed(
-    target: ImageSnapshot,
-    given: PipelineInput,
-    context: TaskContext,
-    source: FeatureSource | None,
-) -> ProcessedImage:
-    """Return one target after its last stage; hand over what is new of it."""
-    is_shown = target.key == given.shown
-    done = ProcessedImage(target, given.until, target.result, version=given.version)
-    try:
-        for stage, result in _stages(target, given, context, source):
-            done = replace(done, stage=stage, result=result)
-            if is_shown and result is not target.result:
-                context.partial(done)
-    except EXPECTED as error:
-        if is_shown:
-            raise
-        text = f"{target.name}: {explained(error)}"
-        done = replace(done, result=None, error=text)
-    finally:
-        reads = source is not None or (given.refinement and given.refinement.smooths)
-        if isinstance(target.image, Plane) and reads and not is_shown:
-            target.image.forget()  # all planes of a stack may not fit into memory
-    if is_shown or given.until == Stage.MEASUREMENT:
-        return done
-    context.partial(done)
-    bare = ImageSnapshot(target.key, None, target.name)
-    return replace(done, snapshot=bare, result=None)
-
-
-def _stages(
-    snapshot: ImageSnapshot,
-    given: PipelineInput,
-    context: TaskContext,
-    source: FeatureSource | None,
-) -> Iterator[tuple[Stage, Result]]:
-    """Yield the result after each stage."""
-    if snapshot.features is None and source is not None:
-        snapshot = source.with_features(snapshot, context)
-    visible = given.visible if snapshot.key == given.shown else None
-    result = snapshot.result or _segmented(snapshot, given, context, visible)
-    yield Stage.SEGMENTATION, result
-    refinement = None if snapshot.is_final else given.refinement
-    if given.until >= Stage.REFINEMENT and _is_to_refine(result, refinement):
-        assert refinement is not None
-        result = replace(result, classifier=result.classifier or given.classifier)
-        yield Stage.REFINEMENT, _refined(result, snapshot, refinement, context, visible)
-
-
-def _segmented(
-    snapshot: ImageSnapshot,
-    given: PipelineInput,
-    context: TaskContext,
-    visible: Window | None,
-) -> Result:
-    classifier = given.classifier
-    assert classifier is not None
-
-    def predict(window: Window) -> NDArray[np.integer[Any]]:
-        labels = classifier.predict(
-            snapshot.features, region=window, should_stop=context.should_stop
-        )
-        if snapshot.exclusion is not None:
-            labels[snapshot.exclusion[window]] = 0
-        return labels
-
-    _, height, width = snapshot.features.shape
-    if visible is not None and height * width > _PREVIEWED:
-        context.partial(Preview(snapshot.key, visible, predict(visible)))
-    labels = predict(_WHOLE)
-    fractions = label_fractions(labels, snapshot.exclusion, classifier)
-    return Result(labels, fractions, given.fingerprint, classifier=classifier)
-
-
 def _is_to_refine(result: Result | None, refinement: Refinement | None) -> bool:
     if refinement is None or result is None:
         return refinement is not None and not refinement.is_off
     return not result.is_refined_by(refinement)
-
-
-def _refined(
-    result: Result,
-    snapshot: ImageSnapshot,
-    refinement: Refinement,
-    context: TaskContext,
-    visible: Window | None,
-) -> Result:
-    if refinement.is_off:
-        return result.unrefined(snapshot.exclusion)
-    is_large = result.labels.size > _REFINED_IN_TWO_STEPS
-    if visible is not None and is_large and refinement.smooths:
-        context.partial(_preview(result, snapshot, refinement, context, visible))
-    labels = refine_labels(result, snapshot, refinement, context)
-    by = result.classifier if refinement.smooths else None
-    fractions = label_fractions(labels, snapshot.exclusion, by)
-    return replace(result, refined=labels, refinement=refinement, fractions=fractions)
 
 
 def _preview(
@@ -347,43 +334,6 @@ def _preview(
         for part, around in zip(visible, (rows, columns), strict=True)
     )
     return Preview(snapshot.key, visible, labels[inner])
-
-
-def _measured(
-    given: PipelineInput,
-    done: Sequence[ProcessedImage],
-    context: TaskContext,
-) -> Measured:
-    from napari_hrdv2.core.measure import phase_fractions_with_error
-
-    found = {one.key: one.result for one in done if one.result is not None}
-    classes = _phases(given, found.values())
-    images, snapshots = {}, {one.key: one.snapshot for one in done}
-    for number, (key, result) in enumerate(found.items()):
-        context.progress("Measuring", number, len(found))
-        context.stop_if_cancelled()
-        snapshot = snapshots[key]
-        images[key] = _known(snapshot, result, classes) or phase_fractions_with_error(
-            result.shown, classes, exclusion=snapshot.exclusion
-        )
-    errors = (f"{one.error}." for one in done if one.error)
-    return Measured.of(
-        images,
-        {key: snapshots[key].name for key in found},
-        {key: snapshots[key].pixel_size for key in found},
-        apart=given.apart,
-        note=" ".join(filter(None, (given.note, *errors))),
-    )
-
-
-def _known(
-    snapshot: ImageSnapshot, result: Result, classes: tuple[int, ...]
-) -> Fractions | None:
-    """Return what was measured before, where it is of the same result and classes."""
-    before = snapshot.measured
-    if before is None or result is not snapshot.result:
-        return None
-    return before if classes == tuple(p.class_id for p in before.phases) else None
 
 
 def _phases(given: PipelineInput, results: Iterable[Result]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -14,15 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 AXIS_NAMES = ("Z", "T", "channel")
 """What an axis that the file does not name can be called."""
 
-_SPELLINGS = {
-    "z": "Z",
-    "depth": "Z",
-    "t": "T",
-    "time": "T",
-    "c": "channel",
-    "ch": "channel",
-    "channels": "channel",
-}
+_SPELLINGS = {"z": "Z", "depth": "Z", "t": "T", "time": "T"} | dict.fromkeys(
+    ("c", "ch", "channels"), "channel"
+)
 # Viewers count axes that have no name; tifffile writes I and Q for "some sequence".
 _NO_NAME = re.compile(r"\s*(-?\d+|(axis|dim|dimension)[ _]?-?\d*|[iIqQ?]|)\s*")
 _PLANE_KEY = re.compile(r"(.*)/(\d+(?:,\d+)*)", re.DOTALL)
@@ -55,11 +50,8 @@ class PlaneKey:
         return cls(found[1], tuple(map(int, found[2].split(","))))
 
     def __str__(self) -> str:
-        return (
-            f"{self.image}/{','.join(map(str, self.plane))}"
-            if self.plane
-            else self.image
-        )
+        plane = ",".join(map(str, self.plane))
+        return f"{self.image}/{plane}" if plane else self.image
 
 
 def as_key(key: PlaneKey | str) -> PlaneKey:
@@ -71,15 +63,7 @@ class Plane:
     """One plane of a stack, as an array that is read when it is first needed.
 
     Stacks may lie on a disk or be computed: whoever needs the pixels waits for them,
-    in the thread where he needs them, and nobody else does.
-
-    Parameters
-    ----------
-    read : callable
-        Returns the pixels.
-    shape : tuple of int
-        (H, W) or (H, W, 3|4).
-    dtype : numpy.dtype
+    in the thread where they are needed, and nobody else does.
 
     Examples
     --------
@@ -93,20 +77,11 @@ class Plane:
         self, read: Callable[[], ArrayLike], shape: Sequence[int], dtype: Any
     ) -> None:
         self.shape = tuple(int(size) for size in shape)
+        self.ndim, self.size = len(self.shape), math.prod(self.shape)
         self.dtype = np.dtype(dtype)
         self._read = read
         self._pixels: NDArray[Any] | None = None
         self._lock = threading.Lock()
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """The number of values."""
-        return int(np.prod(self.shape))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         with self._lock:
@@ -159,15 +134,6 @@ def neighbours(
 ) -> list[tuple[int, ...]]:
     """Return the planes that come next: two in the direction of travel, one behind.
 
-    Parameters
-    ----------
-    index, sizes : sequence of int
-        The plane, and how many there are along each axis.
-    axis : int
-        Along which the user travels.
-    step : {1, -1}
-        In which direction.
-
     Examples
     --------
     >>> neighbours((3, 0), (6, 2), step=1)
@@ -177,14 +143,12 @@ def neighbours(
     """
     if not index:
         return []
-    near = []
-    for distance in (*range(1, AHEAD + 1), *range(-1, -BEHIND - 1, -1)):
-        place = index[axis] + step * distance
-        if 0 <= place < sizes[axis]:
-            near.append((*index[:axis], place, *index[axis + 1 :]))
-    return near
+    distances = (*range(1, AHEAD + 1), *range(-1, -BEHIND - 1, -1))
+    near = (index[axis] + step * distance for distance in distances)
+    before, after = index[:axis], index[axis + 1 :]
+    return [(*before, i, *after) for i in near if 0 <= i < sizes[axis]]
 
 
 def text_of(plane: dict[str, int]) -> str:
     """Return a plane in words: ``"Z 3, T 0"``."""
-    return ", ".join(f"{name} {place}" for name, place in plane.items())
+    return ", ".join(f"{name} {number}" for name, number in plane.items())

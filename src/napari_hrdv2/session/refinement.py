@@ -17,33 +17,20 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 
     from .classifier import ClassifierState
-    from .image_entry import ImageEntry
-    from .images import Images
+    from .images import ImageEntry, Images
     from .planes import PlaneKey
     from .snapshots import ImageSnapshot, Window
 
-_OFF = Refinement()
 _REMEMBERED = 100  # changes that can be undone
 
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """What all images have in common that are measured, or written, together.
+    """What all images have in common that are measured, or written, together."""
 
-    Attributes
-    ----------
-    images : tuple of ImageEntry
-        Those that are up to date, or will be by `request`.
-    request : PipelineInput or None
-        None where there is nothing to do.
-    skipped : tuple of ImageEntry
-        Those with a result of another classifier, or refined in another way, whose
-        features are not there to make it anew.
-    """
-
-    images: tuple[ImageEntry, ...]
-    request: PipelineInput | None
-    skipped: tuple[ImageEntry, ...]
+    images: tuple[ImageEntry, ...]  # up to date, or will be by the request
+    request: PipelineInput | None  # none where there is nothing to do
+    skipped: tuple[ImageEntry, ...]  # outdated, without the features to change that
 
     @property
     def targets(self) -> dict[PlaneKey, ImageSnapshot]:
@@ -53,11 +40,9 @@ class Update:
 
     @property
     def note(self) -> str:
-        """Which images are left out, and why, in one sentence; "" for none."""
+        """Which images are skipped, and why, in one sentence; "" for none."""
         listed = ", ".join(one.name or str(one.key) for one in self.skipped)
-        if not listed:
-            return ""
-        return (
+        return listed and (
             f"Left out, because they are of an older classifier or refined otherwise: "
             f"{listed}; show them to bring them up to date."
         )
@@ -65,11 +50,6 @@ class Update:
 
 class RefinementState:
     """How results are refined; each change can be undone, and none loses the result.
-
-    Attributes
-    ----------
-    settings : Refinement
-        By default off.
 
     Examples
     --------
@@ -87,7 +67,7 @@ class RefinementState:
 
     def __init__(self, images: Images, classifier: ClassifierState) -> None:
         self._images, self._classifier = images, classifier
-        self.settings = _OFF
+        self.settings = Refinement()  # off
         self._former: list[Refinement] = []
         self._undone: list[Refinement] = []
 
@@ -114,25 +94,18 @@ class RefinementState:
 
     def undo(self) -> None:
         """Take the last change of the settings back."""
-        if self._former:
-            self._undone.append(self.settings)
-            self._set(self._former.pop())
+        self._step(self._former, self._undone)
 
     def redo(self) -> None:
         """Make the change again that was taken back last."""
-        if self._undone:
-            self._former.append(self.settings)
-            self._set(self._undone.pop())
+        self._step(self._undone, self._former)
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings as plain JSON values."""
         return asdict(self.settings)
 
     def from_dict(self, settings: Mapping[str, Any]) -> None:
-        """Take settings that were saved; what is missing is as by default.
-
-        Raises ValueError if they cannot be used; nothing has changed then.
-        """
+        """Take settings that were saved; what is missing is as by default."""
         known = [field.name for field in fields(Refinement)]
         unknown = sorted(set(settings) - set(known))
         if unknown:
@@ -157,11 +130,7 @@ class RefinementState:
         return self._pending() is not None
 
     def request(self, *, visible: Window | None = None) -> PipelineInput | None:
-        """Return what there is to do on the current image, or None.
-
-        Where nothing is to be done any more, the result of the classifier is shown
-        again at once.
-        """
+        """Return what there is to do on the current image, or None."""
         entry = self._pending()
         if entry is None or entry.result is None:
             return None
@@ -189,10 +158,7 @@ class RefinementState:
     # All images.
 
     def update_of(self, entries: Iterable[ImageEntry]) -> Update:
-        """Return how images come to be segmented and refined alike.
-
-        Images without features that have no result are in none of the lists.
-        """
+        """Return how images come to be segmented and refined alike."""
         state, current = self._classifier, self._images.current
         fingerprint = state.fingerprint
         if state.classifier is None and current is not None and current.result:
@@ -205,7 +171,7 @@ class RefinementState:
                 result = None
             if result is not None and result.is_refined_by(self.settings):
                 alike.append(one)
-            elif self._can_be_done(one, is_segmented=result is not None):
+            elif (result and not self.settings.smooths) or state.can_segment(one):
                 alike.append(one)
                 todo.append(one.snapshot(result=result))
             elif one.is_segmented:
@@ -221,7 +187,10 @@ class RefinementState:
     def accept(self, done: ProcessedImage) -> bool:
         """Take over a result; return False, and change nothing, if it is too old."""
         entry, result = self._images.get(done.key), done.result
-        if entry is None or result is None or not _is_of(done.snapshot, entry):
+        made_of = done.snapshot.features, done.snapshot.exclusion
+        if entry is None or result is None or made_of[1] is not entry.exclusion:
+            return False
+        if made_of[0] is not None and made_of[0] is not entry.features:
             return False
         if entry.result is result:
             return True
@@ -244,6 +213,11 @@ class RefinementState:
 
     # Inside.
 
+    def _step(self, source: list[Refinement], target: list[Refinement]) -> None:
+        if source:
+            target.append(self.settings)
+            self._set(source.pop())
+
     def _set(self, settings: Refinement) -> None:
         self.settings = settings
         self.changed.emit()
@@ -259,16 +233,3 @@ class RefinementState:
     def _classifier_of(self, entry: ImageEntry) -> PixelClassifier | None:
         result = entry.result
         return (result and result.classifier) or self._classifier.classifier
-
-    def _can_be_done(self, one: ImageEntry, *, is_segmented: bool) -> bool:
-        """Whether all is there to segment, or at least to refine, an image anew."""
-        if is_segmented and not self.settings.smooths:
-            return True
-        return self._classifier.can_segment(one)
-
-
-def _is_of(snapshot: ImageSnapshot, entry: ImageEntry) -> bool:
-    """Whether an image still has the features and the exclusion mask of a snapshot."""
-    if snapshot.exclusion is not entry.exclusion:
-        return False
-    return snapshot.features is None or snapshot.features is entry.features

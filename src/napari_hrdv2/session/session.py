@@ -12,18 +12,16 @@ from psygnal import Signal
 from . import classifier as classifiers
 from .classes import Classes
 from .classifier import ClassifierState
-from .cost import Cost, estimate_cost
 from .features import FeatureStore
 from .guidance import Guidance
 from .images import Images
-from .inspection import Inspection
 from .live import LivePipeline
 from .measurement import Measurement
 from .refinement import RefinementState
 from .snapshots import Stage, Window
-from .status import Status
 from .tasks.context import compute
-from .tasks.features import FeatureRequest, FeatureResult
+from .tasks.features import Cost, FeatureRequest, FeatureResult, estimate_cost
+from .tasks.inspection import Inspection
 
 if TYPE_CHECKING:
     import os
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import FeatureOptions
 
-    from .image_entry import ImageEntry, Scribbles
+    from .images import ImageEntry, Scribbles
     from .pipeline import PipelineInput, PipelineResult, ProcessedImage
     from .planes import PlaneKey
 
@@ -55,10 +53,11 @@ class Session:
         Image entries by key; names and colours by label id.
     guidance, refinement, measurement, inspection, live
         Where to paint next; what is done after the classifier; what is measured on the
-        results; what the backbone looks at; what the pipeline is at.
+        results; what the backbone looks at; what the session is at.
 
     Examples
     --------
+    >>> import numpy as np
     >>> session = Session()
     >>> rows, columns = np.mgrid[:32, :32]
     >>> session.set_image((columns >= 16) * 0.5 + (rows % 2) * 0.1)
@@ -78,9 +77,6 @@ class Session:
         self.images, self.classes = Images(), Classes()
         self._classifier = ClassifierState()
         self._features = FeatureStore(self.images)
-        self._status = Status(
-            self.images, self.classes, self._features, self._classifier
-        )
         self.inspection = Inspection(self.images, self._features)
         self.guidance = Guidance(self.images, self.classes, self._classifier)
         self.refinement = RefinementState(self.images, self._classifier)
@@ -92,7 +88,6 @@ class Session:
             self._classifier,
             self.refinement,
             self.measurement,
-            self._status,
         )
         self.images_changed = self.images.changed
         self.features_changed = self.images.features_changed
@@ -100,7 +95,7 @@ class Session:
         self.relabelled = self.images.relabelled
         self.classes_changed = self.classes.changed
         self.options_changed = self._features.options_changed
-        self.status_changed = self._status.changed
+        self.status_changed = self.live.status_changed
         self.inspection.features_dropped.connect(self._on_features_dropped)
 
     # What there is.
@@ -159,7 +154,7 @@ class Session:
     @property
     def status(self) -> str:
         """What is going on and what to do next."""
-        return self._status.text
+        return self.live.status
 
     @property
     def is_idle(self) -> bool:
@@ -179,11 +174,11 @@ class Session:
 
     def next_step(self) -> str:
         """Return what to do next, in one or two sentences."""
-        return self._status.next_step()
+        return self.live.next_step()
 
     def say(self, text: str) -> None:
         """Set the status, and tell listeners."""
-        self._status.say(text)
+        self.live.say(text)
 
     # Images, scribbles, classes.
 
@@ -201,7 +196,7 @@ class Session:
         self._classifier.drop_answers()
         self.features_changed.emit()
         self.segmentation_changed.emit()
-        self._status.say_next_step()
+        self.live.say_next_step()
 
     def remove_image(self, key: PlaneKey | str) -> None:
         """Give an image up, with its scribbles."""
@@ -269,7 +264,7 @@ class Session:
     def configure(self, **changes: Any) -> None:
         """Change fields of `options`; a choice that cannot work raises ValueError."""
         if self._features.configure(**changes) and self.features is not None:
-            self._status.say_next_step()
+            self.live.say_next_step()
 
     def feature_request(self, key: PlaneKey | str | None = None) -> FeatureRequest:
         """Return the request for features; an older one's answer will be dropped.
@@ -369,13 +364,9 @@ class Session:
         )
         self._classifier.adopt(classifier, self.images.painted())
         self._features.set_options(options)
-        if self.loaded_mismatch():
+        if self._classifier.mismatch(self.current):
             self.live.clear_result()
-        self._status.say_next_step()
-
-    def loaded_mismatch(self) -> str:
-        """Return why the loaded classifier cannot be used on the features, or ""."""
-        return self._classifier.mismatch(self.current)
+        self.live.say_next_step()
 
     # Inside.
 

@@ -11,14 +11,11 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.measure import Fractions, PixelSize
     from napari_hrdv2.core.postprocess.refinement import Refinement
 
     from .planes import PlaneKey
-    from .tasks.context import TaskContext
 
 Window = tuple[slice, slice]
 """Rows and columns of an image."""
@@ -37,29 +34,16 @@ class Stage(IntEnum):
 class Result:
     """A segmentation of an image.
 
-    Attributes
-    ----------
-    labels : (H, W) int array
-        Label ids as the classifier gave them; 0 where the image is excluded, and
-        everywhere once the scribbles ceased to suffice.
-    fractions : dict of int to float
-        The phase fractions of what is shown.
-    fingerprint : bytes
-        Of the scribbles that it belongs to.
-    refined : (H, W) int array or None
-        The same after smoothing and cleaning, where that is wanted.
-    refinement : Refinement or None
-        What led from `labels` to `refined`; None where it is not known.
-    classifier : PixelClassifier or None
-        Which gave the labels; None where it is not known.
+    `labels` are the ids as the classifier gave them: 0 where the image is excluded, and
+    everywhere once the scribbles ceased to suffice.
     """
 
     labels: NDArray[np.integer[Any]]
-    fractions: dict[int, float]
-    fingerprint: bytes
-    refined: NDArray[np.integer[Any]] | None = None
-    refinement: Refinement | None = None
-    classifier: PixelClassifier | None = None
+    fractions: dict[int, float]  # of what is shown
+    fingerprint: bytes  # of the scribbles that it belongs to
+    refined: NDArray[np.integer[Any]] | None = None  # where that is wanted
+    refinement: Refinement | None = None  # what led to `refined`, where known
+    classifier: PixelClassifier | None = None  # which gave the labels, where known
 
     @property
     def shown(self) -> NDArray[np.integer[Any]]:
@@ -89,34 +73,17 @@ class TrainingImage:
 
 @dataclass(frozen=True, eq=False)
 class ImageSnapshot:
-    """An image that is to be segmented, refined or measured.
-
-    Attributes
-    ----------
-    key : PlaneKey
-    name : str
-    image : (H, W) or (H, W, 3|4) array, or Plane
-    features : Features or None
-        None to compute them on the way, and forget them.
-    exclusion : (H, W) bool array or None
-    pixel_size : tuple or None
-    result : Result or None
-        By the classifier in force, where that is known already.
-    measured : Fractions or None
-        Those of that result.
-    is_final : bool
-        Whether the result is measured as it is, whatever the refinement.
-    """
+    """An image that is to be segmented, refined or measured."""
 
     key: PlaneKey
     image: Any
     name: str = ""
-    features: Any = None
+    features: Any = None  # none to compute them on the way, and forget them
     exclusion: NDArray[np.bool_] | None = None
     pixel_size: PixelSize | None = None
-    result: Result | None = None
-    measured: Fractions | None = None
-    is_final: bool = False
+    result: Result | None = None  # by the classifier in force, where known already
+    measured: Fractions | None = None  # those of that result
+    is_final: bool = False  # measured as it is, whatever the refinement
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,40 +95,12 @@ class Preview:
     labels: NDArray[np.integer[Any]]
 
 
-@dataclass(frozen=True)
-class FeatureSource:
-    """Computes features on the way, of images that have none."""
-
-    options: FeatureOptions
-    backbone: Backbone | JoinedBackbone
-
-    @classmethod
-    def load(cls, options: FeatureOptions, context: TaskContext) -> FeatureSource:
-        """Load the backbone."""
-        return cls(options, options.load(context.loading))
-
-    def with_features(
-        self, snapshot: ImageSnapshot, context: TaskContext
-    ) -> ImageSnapshot:
-        """Return an image with its features."""
-        from napari_hrdv2.core.features.compute import compute_with
-
-        image = np.asarray(snapshot.image)
-        features = compute_with(
-            self.options, image, self.backbone, should_stop=context.should_stop
-        )
-        return replace(snapshot, image=image, features=features)
-
-
 def label_fractions(
     labels: NDArray[np.integer[Any]],
     exclusion: NDArray[np.bool_] | None = None,
     classifier: PixelClassifier | None = None,
 ) -> dict[int, float]:
-    """Return the fraction of each class that occurs, of the pixels not excluded.
-
-    The classes are those of the classifier, where there is one.
-    """
+    """Return the fraction of each class that occurs, of the pixels not excluded."""
     found = np.unique(labels) if classifier is None else classifier.classes
     total = labels.size - (0 if exclusion is None else int(exclusion.sum()))
     counts = {int(i): int(np.count_nonzero(labels == i)) for i in found if i}

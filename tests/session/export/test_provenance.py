@@ -14,6 +14,7 @@ import tifffile
 import napari_hrdv2 as hr
 from micrographs import make_sample
 from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.postprocess.exclusion import rectangles_of
 from napari_hrdv2.core.postprocess.refinement import Refinement, refine
 from napari_hrdv2.files import (
     read_image,
@@ -22,7 +23,6 @@ from napari_hrdv2.files import (
     write_labels,
 )
 from napari_hrdv2.session.classes import ClassInfo
-from napari_hrdv2.session.exclusion import rectangles_of
 from napari_hrdv2.session.export.methods import methods_paragraph
 from napari_hrdv2.session.export.provenance import (
     ImageRecord,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.session.exclusion import rectangles_of
+from napari_hrdv2.core.postprocess.exclusion import rectangles_of
 
 from .provenance import ImageRecord, PhaseFractionRecord, scribble_pixels
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import PartOptions
-    from napari_hrdv2.session.image_entry import ImageEntry
+    from napari_hrdv2.session.images import ImageEntry
     from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.refinement import Update

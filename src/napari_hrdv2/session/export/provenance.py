@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.features.options import FeatureOptions
+    from napari_hrdv2.core.postprocess.exclusion import Rectangle
     from napari_hrdv2.core.postprocess.refinement import Refinement
     from napari_hrdv2.session.classes import ClassInfo
-    from napari_hrdv2.session.exclusion import Rectangle
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from .store import load_project
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.session.image_entry import ImageEntry
+    from napari_hrdv2.session.images import ImageEntry
 
     from .fingerprints import Fingerprints
     from .format import Project, SavedImage

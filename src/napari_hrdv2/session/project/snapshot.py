@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from psygnal import SignalInstance
 
-    from napari_hrdv2.session.image_entry import ImageEntry
+    from napari_hrdv2.session.images import ImageEntry
     from napari_hrdv2.session.session import Session
 
     from .store import AutosaveStore

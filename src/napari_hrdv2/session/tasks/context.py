@@ -26,17 +26,7 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class TaskContext:
-    """Progress, partial results and cancellation of a running task.
-
-    Attributes
-    ----------
-    progress : callable
-        See `Progress`.
-    partial : callable
-        Called with a part of the answer that is worth showing already.
-    should_stop : callable
-        See `ShouldStop`.
-    """
+    """Progress, partial results and cancellation of a running task."""
 
     progress: Progress = _ignore
     partial: Callable[[Any], None] = _ignore
@@ -66,11 +56,6 @@ class Snapshot(Protocol):
 Task = Snapshot | Callable[[TaskContext], Any]
 
 
-def run(task: Task, context: TaskContext) -> Any:
-    """Return the answer of a task: a function of the context, or a snapshot."""
-    return task(context) if callable(task) else task.answer(context)
-
-
 def compute(
     task: Task,
     *,
@@ -78,16 +63,9 @@ def compute(
     partial: Callable[[Any], None] = _ignore,
     should_stop: ShouldStop = _never,
 ) -> Any:
-    """Return the answer of a task, in the calling thread.
-
-    Raises
-    ------
-    Cancelled
-        If `should_stop` said so.
-    ValueError, OSError
-        If the image, the options or the labels do not allow it, in one sentence.
-    """
-    return run(task, TaskContext(progress, partial, should_stop))
+    """Return the answer of a task, in the calling thread."""
+    context = TaskContext(progress, partial, should_stop)
+    return task(context) if callable(task) else task.answer(context)
 
 
 class TimeLeft:
@@ -100,10 +78,7 @@ class TimeLeft:
     def text(
         self, stage: str, done: int, total: int, *, now: float | None = None
     ) -> str:
-        """Return ``"about 12 s left"``, or "" while it is unknown.
-
-        A new stage (say, features after the download) starts a new clock.
-        """
+        """Return ``"about 12 s left"``, or "" while it is unknown."""
         now = time.monotonic() if now is None else now
         if stage != self._stage:
             self._stage, self._start = stage, now

@@ -1,4 +1,4 @@
-"""Uncertainty, label issues, validation, attention and regions: work in any thread."""
+"""Uncertainty, uncertain regions, label issues and validation: work in any thread."""
 
 from __future__ import annotations
 
@@ -9,36 +9,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
-    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.classifier.cross_validation import HeldOut
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.guidance import LabelIssue, UncertainRegion
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.snapshots import TrainingImage
+    from napari_hrdv2.session.snapshots import ImageSnapshot, TrainingImage
 
     from .context import TaskContext
 
 
 @dataclass(frozen=True)
 class UncertaintyMap:
-    """How sure the classifier is at every pixel of an image.
-
-    Attributes
-    ----------
-    key : PlaneKey
-        Of the image.
-    class_id : int or None
-        Whose probability it is; None for the uncertainty.
-    values : (H, W) uint8 array
-        In 255ths; 0 where the image is excluded.
-    """
+    """How sure the classifier is at every pixel of an image."""
 
     key: PlaneKey
-    class_id: int | None
-    values: NDArray[np.uint8]
+    class_id: int | None  # whose probability it is; None for the uncertainty
+    values: NDArray[np.uint8]  # in 255ths; 0 where the image is excluded
 
 
 @dataclass(frozen=True)
@@ -52,140 +40,80 @@ class UncertainRegions:
 
 @dataclass(frozen=True)
 class LabelIssues:
-    """The scribbles of an image that all the others contradict, the surest first.
-
-    `fingerprint` is of the scribbles that were judged.
-    """
+    """The scribbles of an image that all the others contradict, the surest first."""
 
     key: PlaneKey
-    fingerprint: bytes
+    fingerprint: bytes  # of the scribbles that were judged
     label_issues: tuple[LabelIssue, ...]
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """How well each image is predicted from the scribbles on all others.
-
-    Attributes
-    ----------
-    scores : dict of PlaneKey to HeldOut
-        By the key of the image.
-    mean : float
-        Mean IoU of those that could be scored; NaN if none could.
-    text : str
-        The same in sentences.
-    """
+    """How well each image is predicted from the scribbles on all others."""
 
     scores: dict[PlaneKey, HeldOut]
-    mean: float
+    mean: float  # IoU of those that could be scored; NaN if none could
     text: str
-
-
-@dataclass(frozen=True)
-class Attention:
-    """How much the class token looks at each pixel.
-
-    `maps` is a (heads, H, W) float32 array; of a network of regions there is one, the
-    attention flow.
-    """
-
-    key: PlaneKey
-    backbone: str
-    maps: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Regions:
-    """The regions that the features of an image stand for.
-
-    Attributes
-    ----------
-    key : PlaneKey
-        Of the image.
-    labels : (H, W) int32 array
-        From 1 on.
-    borders : (H, W) bool array
-        Where one ends and another begins.
-    count : int
-    """
-
-    key: PlaneKey
-    labels: NDArray[np.int32]
-    borders: NDArray[np.bool_]
-    count: int
 
 
 def uncertainty_map(
     context: TaskContext,
     *,
-    key: PlaneKey,
+    image: ImageSnapshot,
     classifier: PixelClassifier,
-    features: Any,
-    exclusion: NDArray[np.bool_] | None,
     class_id: int | None = None,
 ) -> UncertaintyMap:
     """Return the uncertainty, or the probability of one class."""
     from napari_hrdv2.core.guidance import probability_of, uncertainty_of
 
-    stop = context.should_stop
+    features, stop = image.features, context.should_stop
     if class_id is None:
         values = uncertainty_of(classifier, features, should_stop=stop)
     else:
         values = probability_of(classifier, features, class_id, should_stop=stop)
-    if exclusion is not None:
-        values[exclusion] = 0
-    return UncertaintyMap(key, class_id, values)
+    if image.exclusion is not None:
+        values[image.exclusion] = 0
+    return UncertaintyMap(image.key, class_id, values)
 
 
 def find_uncertain_regions(
     context: TaskContext,
     *,
-    key: PlaneKey,
-    version: int,
+    image: ImageSnapshot,
     classifier: PixelClassifier,
-    features: Any,
-    exclusion: NDArray[np.bool_] | None,
     labels: NDArray[Any] | None,
+    version: int,
 ) -> UncertainRegions:
     """Return where the classifier is undecided, away from the scribbles so far."""
     from napari_hrdv2.core.guidance import explained_by, uncertain_regions
 
-    uncertainty = uncertainty_map(
-        context,
-        key=key,
-        classifier=classifier,
-        features=features,
-        exclusion=exclusion,
-    )
     found = uncertain_regions(
-        uncertainty.values,
+        uncertainty_map(context, image=image, classifier=classifier).values,
         scribbles=labels,
-        explain=explained_by(classifier, features),
+        explain=explained_by(classifier, image.features),
     )
-    return UncertainRegions(key, version, tuple(found))
+    return UncertainRegions(image.key, version, tuple(found))
 
 
 def find_label_issues(
     context: TaskContext,
     *,
-    key: PlaneKey,
-    fingerprint: bytes,
+    image: ImageSnapshot,
     classifier: PixelClassifier,
-    features: Any,
     labels: NDArray[Any],
-    exclusion: NDArray[np.bool_] | None,
+    fingerprint: bytes,
 ) -> LabelIssues:
     """Return which scribbles of an image are likely of the wrong class."""
     from napari_hrdv2.core import guidance
 
     found = guidance.find_label_issues(
-        features,
+        image.features,
         labels,
         classifier=classifier,
-        exclusion=exclusion,
+        exclusion=image.exclusion,
         should_stop=context.should_stop,
     )
-    return LabelIssues(key, fingerprint, tuple(found))
+    return LabelIssues(image.key, fingerprint, tuple(found))
 
 
 def validate(
@@ -196,18 +124,7 @@ def validate(
     classifier: PixelClassifier | None,
     class_names: dict[int, str],
 ) -> ValidationResult:
-    """Predict each image from the scribbles on the others, and score it.
-
-    Parameters
-    ----------
-    context : TaskContext
-    images : dict of PlaneKey to TrainingImage
-    names : dict of PlaneKey to str
-        Of the images, by key as well.
-    classifier : PixelClassifier or None
-        How to fit; it is not changed.
-    class_names : dict of int to str
-    """
+    """Predict each image from the scribbles on the others, and score it."""
     from napari_hrdv2.core.classifier.cross_validation import (
         leave_one_image_out,
         summary,
@@ -230,45 +147,3 @@ def validate(
         )
     mean = float(np.mean(scored)) if scored else float("nan")
     return ValidationResult(dict(zip(images, results, strict=True)), mean, text)
-
-
-def find_attention(
-    context: TaskContext,
-    *,
-    key: PlaneKey,
-    image: ArrayLike,
-    options: FeatureOptions,
-    backbone: Backbone | JoinedBackbone,
-    partition: NDArray[Any] | None,
-) -> Attention:
-    """Run the backbone once more, for its attention, with the chosen transforms."""
-    from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
-    from napari_hrdv2.core.guidance.attention import attention_flow_map, attention_maps
-
-    context.progress("Attention", 0, 0)
-    if isinstance(backbone, SpitBackbone):
-        flow = attention_flow_map(
-            image, backbone, partition=partition, value_range=options.value_range
-        )
-        return Attention(key, options.backbone, flow[None])
-    maps = attention_maps(
-        image,
-        backbone,
-        options.transforms,
-        options.stride,
-        partial(context.progress, "Attention"),
-        context.should_stop,
-        interpolation=options.interpolation,
-        value_range=options.value_range,
-    )
-    return Attention(key, options.backbone, maps)
-
-
-def find_regions(context: TaskContext, *, key: PlaneKey, features: Any) -> Regions:
-    """Read the regions off features that have any."""
-    from napari_hrdv2.core.backbones.superpixels import borders
-    from napari_hrdv2.core.guidance.attention import region_labels
-
-    context.progress("Regions", 0, 0)
-    labels = region_labels(features)
-    return Regions(key, labels, borders(labels), int(labels.max()))

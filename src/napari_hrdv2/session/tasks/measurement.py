@@ -18,33 +18,22 @@ from napari_hrdv2.core.measure import (
 from napari_hrdv2.core.postprocess.instances import Method, instances
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from napari_hrdv2.session.planes import PlaneKey
+    from napari_hrdv2.session.snapshots import ImageSnapshot
 
     from .context import TaskContext
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Phase fractions of images.
-
-    Attributes
-    ----------
-    images : dict of PlaneKey to Fractions
-        By the key of the image.
-    names : dict of PlaneKey to str
-        What the images are called, by key; no name occurs twice.
-    together : Fractions
-        Of all of them that are of one classifier, and refined alike.
-    note : str
-        What to mind about the images together, "" if nothing.
-    """
+    """Phase fractions of images."""
 
     images: dict[PlaneKey, Fractions]
-    names: dict[PlaneKey, str]
-    together: Fractions
-    note: str
+    names: dict[PlaneKey, str]  # none occurs twice
+    together: Fractions  # of all that are of one classifier, and refined alike
+    note: str  # what to mind about the images together
 
     @classmethod
     def of(
@@ -75,41 +64,28 @@ class Measured:
 
 @dataclass(frozen=True)
 class Objects:
-    """The single objects of a class.
-
-    Attributes
-    ----------
-    key : PlaneKey
-        Of the image.
-    class_id : int
-    labels : (H, W) int32 array
-        Objects by number from 1.
-    table : ParticleTable
-    source : (H, W) int array
-        The labels that they are in.
-    """
+    """The single objects of a class."""
 
     key: PlaneKey
     class_id: int
-    labels: NDArray[np.int32]
+    labels: NDArray[np.int32]  # objects by number from 1
     table: ParticleTable
-    source: NDArray[np.integer[Any]]
+    source: NDArray[np.integer[Any]]  # the labels that they are in
 
 
 def find_objects(
     context: TaskContext,
     *,
-    key: PlaneKey,
-    image: ArrayLike,
-    labels: NDArray[np.integer[Any]],
-    exclusion: NDArray[np.bool_] | None,
+    image: ImageSnapshot,
     pixel_size: PixelSize | None,
     class_id: int,
     method: Method,
     min_distance: int,
 ) -> Objects:
     """Return the objects of one class in one image, and their particle table."""
+    assert image.result is not None
     context.progress("Splitting", 0, 2)
+    labels, exclusion = image.result.shown, image.exclusion
     found = instances(
         labels,
         class_id,
@@ -118,14 +94,14 @@ def find_objects(
         exclusion=exclusion,
     )
     context.progress("Measuring", 1, 2)
-    pixels = np.asarray(image)
+    pixels = np.asarray(image.image)
     table = particle_table(
         found,
         pixel_size=pixel_size,
         image=pixels if pixels.ndim == 2 else None,  # colours have no mean
         exclusion=exclusion,
     )
-    return Objects(key, class_id, found, table, labels)
+    return Objects(image.key, class_id, found, table, labels)
 
 
 def _areas(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_hrdv2.session import Session
-    from napari_hrdv2.session.tasks.guidance import Attention, Regions
+    from napari_hrdv2.session.tasks.inspection import Attention, Regions
     from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
     from napari_hrdv2.widgets.workers.queue import SideWork
 

@@ -10,7 +10,7 @@ import numpy as np
 from napari.layers import Image, Shapes
 from superqt.utils import QSignalDebouncer
 
-from napari_hrdv2.session.exclusion import mask_of, outline_of, rectangles_of
+from napari_hrdv2.core.postprocess.exclusion import mask_of, outline_of, rectangles_of
 
 from . import layers, planes
 from .overlay import Overlay

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks.guidance import Attention, Regions
+    from napari_hrdv2.session.tasks.inspection import Attention, Regions
 
     from .planes import Index
 

@@ -17,7 +17,7 @@ from napari_hrdv2.session.project.store import AutosaveEntry, AutosaveStore
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from napari_hrdv2.session.image_entry import ImageEntry
+    from napari_hrdv2.session.images import ImageEntry
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.context import TaskContext
     from napari_hrdv2.widgets.controller import Controller

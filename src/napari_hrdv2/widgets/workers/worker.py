@@ -23,6 +23,8 @@ CLOSE_TIMEOUT = 1.0  # seconds for which a window that closes waits for its thre
 EXIT_TIMEOUT = 10.0  # the same for the process, when no window is there any more
 
 
+# Not superqt's `create_worker`: its partial results are what a generator yields (ours
+# are told deep inside the work), and a thread of its pool is waited for when Qt ends.
 class _Job:
     """A task on its way, as both threads see it."""
 

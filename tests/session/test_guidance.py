@@ -53,7 +53,7 @@ def test_without_a_result_every_question_is_refused_in_a_sentence(session):
             ask()
 
 
-def test_the_probability_of_a_class_without_strokes_is_refused(trained):
+def test_the_probability_of_a_class_without_scribbles_is_refused(trained):
     trained.classes.ensure((3,), names={3: "pore"})
     with pytest.raises(ValueError, match="pore has no scribbles yet"):
         trained.guidance.probability(3)
@@ -67,7 +67,7 @@ def test_places_go_round_the_best_first(trained):
     assert walked == [*places, places[0]]
 
 
-def test_places_near_strokes_count_for_less(trained):
+def test_places_near_scribbles_count_for_less(trained):
     request = trained.guidance.uncertain_regions_request()
     best = compute(request).regions[0]
     labels = request.keywords["labels"].copy()
@@ -82,7 +82,7 @@ def test_places_are_explained_by_the_names_of_today(trained):
     assert "Class 1" not in reason
 
 
-def test_a_new_stroke_makes_places_old(trained, labels):
+def test_a_new_scribble_makes_places_old(trained, labels):
     trained.guidance.find_uncertain_regions()
     late = trained.guidance.uncertain_regions_request()
     labels[30:34, 4:12] = 1
@@ -102,7 +102,7 @@ def test_no_place_is_proposed_where_the_image_is_excluded(trained):
     assert max(place.row for place in trained.guidance.uncertain_regions) < 27
 
 
-def test_a_stroke_of_the_wrong_class_is_found_with_its_reason(mislabelled):
+def test_a_scribble_of_the_wrong_class_is_found_with_its_reason(mislabelled):
     (label_issue,) = mislabelled.guidance.check_scribbles()
     assert (label_issue.class_id, label_issue.predicted_id) == (2, 1)
     assert label_issue.row in (18, 19)
@@ -110,7 +110,7 @@ def test_a_stroke_of_the_wrong_class_is_found_with_its_reason(mislabelled):
     assert "Painted as Class 2" in label_issue.reason
 
 
-def test_relabelling_a_suspect_changes_that_stroke_alone(mislabelled):
+def test_relabelling_a_label_issue_changes_that_scribble_alone(mislabelled):
     (label_issue,) = mislabelled.guidance.check_scribbles()
     expected = mislabelled.scribbles.labels.copy()
     expected[18:20, 12:18] = 1
@@ -122,7 +122,7 @@ def test_relabelling_a_suspect_changes_that_stroke_alone(mislabelled):
     assert mislabelled.guidance.label_issues == ()
 
 
-def test_erasing_a_suspect_leaves_what_was_painted_over_it(mislabelled):
+def test_erasing_a_label_issue_leaves_what_was_painted_over_it(mislabelled):
     (label_issue,) = mislabelled.guidance.check_scribbles()
     labels = mislabelled.scribbles.labels.copy()
     labels[18, 12:18] = 1
@@ -132,7 +132,7 @@ def test_erasing_a_suspect_leaves_what_was_painted_over_it(mislabelled):
     assert not mislabelled.scribbles.labels[19, 12:18].any()
 
 
-def test_other_strokes_take_the_suspicion_back(mislabelled):
+def test_other_scribbles_take_the_suspicion_back(mislabelled):
     (label_issue,) = mislabelled.guidance.check_scribbles()
     late = mislabelled.guidance.label_issues_request()
     mislabelled.set_scribbles(mislabelled.scribbles.labels.copy())
@@ -145,7 +145,7 @@ def test_other_strokes_take_the_suspicion_back(mislabelled):
     assert not mislabelled.guidance.accept(compute(late))
 
 
-def test_putting_one_suspect_right_keeps_the_others(mislabelled):
+def test_putting_one_label_issue_right_keeps_the_others(mislabelled):
     (label_issue,) = mislabelled.guidance.check_scribbles()
     entry = mislabelled.current
     other = replace(label_issue, pixels=np.flatnonzero(entry.counted.labels == 2)[:1])
@@ -156,14 +156,14 @@ def test_putting_one_suspect_right_keeps_the_others(mislabelled):
     assert mislabelled.guidance.label_issues == (other,)
 
 
-def test_suspects_can_be_dropped(mislabelled):
+def test_label_issues_can_be_dropped(mislabelled):
     mislabelled.guidance.check_scribbles()
     mislabelled.guidance.drop_label_issues()
     assert mislabelled.guidance.label_issues == ()
     assert not mislabelled.guidance.has_checked
 
 
-def test_suspects_of_another_image_are_forgotten(mislabelled, image):
+def test_label_issues_of_another_image_are_forgotten(mislabelled, image):
     mislabelled.guidance.check_scribbles()
     late = mislabelled.guidance.label_issues_request()
     mislabelled.set_image(image.copy(), "other")
@@ -172,7 +172,7 @@ def test_suspects_of_another_image_are_forgotten(mislabelled, image):
     assert not mislabelled.guidance.accept(compute(late))
 
 
-def test_an_image_without_strokes_has_none_to_check(trained, image):
+def test_an_image_without_scribbles_has_none_to_check(trained, image):
     trained.set_image(image.copy(), "other")
     trained.compute_features()
     trained.train()

@@ -148,7 +148,7 @@ def test_a_result_with_another_mask_is_dropped(trained):
     assert not trained.accept(done)
 
 
-def test_a_failure_and_a_picture_that_is_gone_change_nothing(trained):
+def test_a_failure_and_a_image_that_is_gone_change_nothing(trained):
     former = trained.current.result
     assert not trained.accept(
         ProcessedImage(ImageSnapshot(PlaneKey("image"), None), error="no memory")

@@ -7,7 +7,6 @@ from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.measure import particle_table, phase_fractions_with_error
 from napari_hrdv2.core.postprocess.instances import instances
 from napari_hrdv2.session import Result, Session, Stage, TaskContext, compute
-from napari_hrdv2.session.exclusion import mask_of, outline_of, rectangles_of
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.snapshots import label_fractions
 
@@ -15,7 +14,7 @@ A, B = PlaneKey("a"), PlaneKey("b")
 
 
 def add_result(session, key, labels, **about):
-    """Make a picture that has been segmented."""
+    """Make an image entry that has been segmented."""
     entry = session.images.add(np.zeros(labels.shape), key, **about)
     fingerprint = session.classifier_fingerprint
     entry.result = Result(labels, label_fractions(labels), fingerprint)
@@ -28,7 +27,7 @@ def blocks():
     return labels
 
 
-def test_fractions_of_the_current_picture_are_those_of_the_core(trained):
+def test_fractions_of_the_current_image_are_those_of_the_core(trained):
     measured = trained.measurement.measure()
     expected = phase_fractions_with_error(trained.segmentation, [1, 2])
     assert measured.images == {PlaneKey("image"): expected}
@@ -56,7 +55,7 @@ def test_a_new_result_makes_what_was_measured_old(trained, labels):
     assert not trained.accept(late)
 
 
-def test_all_pictures_with_a_result_are_measured_together(trained):
+def test_all_images_with_a_result_are_measured_together(trained):
     add_result(trained, "b", blocks(), name="alloy")
     trained.images.add(np.zeros((5, 5)), "c")
     measured = trained.measurement.measure(every=True)
@@ -100,7 +99,7 @@ def test_two_images_of_one_name_are_told_apart(trained):
     assert [names[B], names[PlaneKey("c")]] == ["alloy", "alloy (2)"]
 
 
-def test_only_pictures_whose_result_changed_are_measured_again(trained):
+def test_only_images_whose_result_changed_are_measured_again(trained):
     add_result(trained, "b", blocks())
     first = trained.measurement.measure(every=True)
     trained.current.result = Result(*_flipped(trained.current.result))
@@ -113,7 +112,7 @@ def _flipped(result):
     return result.labels[:, ::-1].copy(), result.fractions, result.fingerprint
 
 
-def test_pictures_of_a_former_classifier_are_segmented_anew_first(two, labels):
+def test_images_of_a_former_classifier_are_segmented_anew_first(two, labels):
     entry = two.images["a"]
     before = entry.result.labels[:, ::-1] % 2 + 1  # as if much had changed
     entry.result = replace(entry.result, labels=before)
@@ -129,7 +128,7 @@ def test_pictures_of_a_former_classifier_are_segmented_anew_first(two, labels):
     assert two.measurement.measured.images == measured.images
 
 
-def test_all_pictures_are_refined_alike_before_they_are_measured(two):
+def test_all_images_are_refined_alike_before_they_are_measured(two):
     two.refinement.change(smoothing="guided", radius=3, min_object=30)
     two.refinement.refine()
     measured = two.measurement.measure(every=True)
@@ -141,7 +140,7 @@ def test_all_pictures_are_refined_alike_before_they_are_measured(two):
     assert request.stages == (Stage.MEASUREMENT,)
 
 
-def test_what_is_left_out_stays_left_out_of_what_is_made_anew(two, labels):
+def test_what_is_excluded_stays_excluded_of_what_is_made_anew(two, labels):
     mask = np.zeros((40, 48), bool)
     mask[30:] = True
     two.set_exclusion(mask, "a")
@@ -150,7 +149,7 @@ def test_what_is_left_out_stays_left_out_of_what_is_made_anew(two, labels):
     assert not two.images["a"].result.labels[mask].any()
 
 
-def test_a_picture_without_features_of_a_former_classifier_is_named(two, labels):
+def test_a_image_without_features_of_a_former_classifier_is_named(two, labels):
     two.images["a"].evict()
     stroke(two, labels)
     measured = two.measurement.measure(every=True)
@@ -159,7 +158,7 @@ def test_a_picture_without_features_of_a_former_classifier_is_named(two, labels)
     assert "older classifier or refined otherwise: first;" in measured.note
 
 
-def test_the_current_picture_is_measured_though_not_with_the_others(two, labels):
+def test_the_current_image_is_measured_though_not_with_the_others(two, labels):
     stroke(two, labels)
     entry = two.images["a"]
     entry.evict()
@@ -170,7 +169,7 @@ def test_the_current_picture_is_measured_though_not_with_the_others(two, labels)
     assert "first" in measured.note
 
 
-def test_a_picture_that_cannot_be_made_anew_costs_the_others_nothing(
+def test_a_image_that_cannot_be_made_anew_costs_the_others_nothing(
     two, labels, monkeypatch
 ):
     stroke(two, labels)
@@ -228,7 +227,7 @@ def stroke(session, labels):
     session.train()
 
 
-def test_measuring_many_pictures_can_be_stopped(trained):
+def test_measuring_many_images_can_be_stopped(trained):
     request = trained.measurement.fractions_request()
     with pytest.raises(Cancelled):
         request.answer(TaskContext(should_stop=lambda: True))
@@ -262,41 +261,9 @@ def test_a_colour_image_has_no_mean_intensity(session):
     assert "mean intensity" not in session.measurement.split(2).table.columns
 
 
-def test_objects_of_another_picture_are_forgotten(session):
+def test_objects_of_another_image_are_forgotten(session):
     session.set_image(np.zeros((30, 40)), "b")
     session.current.result = Result(blocks(), {1: 0.8, 2: 0.2}, b"x")
     session.measurement.split(2)
     session.set_image(np.zeros((9, 9)), "c")
     assert session.measurement.objects is None
-
-
-def test_a_turned_outline_covers_the_pixels_within():
-    corners = np.array([(8, 2), (2, 9), (9, 15), (15, 8)], float)
-    mask = mask_of([corners], (18, 19))
-    for row in range(18):
-        for column in range(19):
-            along, to = np.roll(corners, -1, 0) - corners, (row, column) - corners
-            crossed = along[:, 0] * to[:, 1] - along[:, 1] * to[:, 0]
-            if np.abs(crossed).min() > 1e-9:  # not on an edge
-                assert mask[row, column] == (np.ptp(np.sign(crossed)) == 0)
-
-
-def test_outlines_may_overlap_and_reach_beyond_the_picture():
-    outlines = [outline_of((-3, -2, 2, 99)), outline_of((1, 3, 4, 5))]
-    expected = np.zeros((6, 7), bool)
-    expected[:2] = expected[1:4, 3:5] = True
-    np.testing.assert_array_equal(mask_of(outlines, (6, 7)), expected)
-    assert not mask_of([outline_of((9, 9, 12, 12))], (6, 7)).any()
-    assert not mask_of([], (6, 7)).any()
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_rectangles_cover_exactly_the_pixels_of_a_mask(seed):
-    mask = np.random.default_rng(seed).random((9, 11)) < 0.6
-    found = rectangles_of(mask)
-    count = np.zeros(mask.shape, int)
-    for top, left, bottom, right in found:
-        count[top:bottom, left:right] += 1
-    np.testing.assert_array_equal(count, mask.astype(int))
-    np.testing.assert_array_equal(mask_of(map(outline_of, found), mask.shape), mask)
-    assert rectangles_of(np.zeros((3, 4), bool)) == []

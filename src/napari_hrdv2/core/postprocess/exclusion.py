@@ -1,4 +1,4 @@
-"""Parts of a picture that are left out, as outlines and as masks."""
+"""Exclusion masks, and the outlines that they are drawn by."""
 
 from __future__ import annotations
 
@@ -13,17 +13,6 @@ Rectangle = tuple[int, int, int, int]
 
 def mask_of(outlines: Iterable[ArrayLike], shape: Sequence[int]) -> NDArray[np.bool_]:
     """Return where pixels have their centre in one of the outlines.
-
-    Parameters
-    ----------
-    outlines : iterable of (N, 2) arrays
-        Corners, as rows and columns; whole numbers are the centres of pixels. They may
-        be turned, and reach beyond the picture.
-    shape : (H, W)
-
-    Returns
-    -------
-    (H, W) bool array
 
     Examples
     --------

@@ -118,7 +118,7 @@ def test_what_is_done_is_not_asked_for_again(specks):
     assert specks.refinement.request() is None
 
 
-def test_after_another_stroke_the_new_result_is_to_be_refined(specks, labels):
+def test_after_another_scribble_the_new_result_is_to_be_refined(specks, labels):
     specks.refinement.change(min_object=400)
     specks.refinement.refine()
     labels[30:34, 30:40] = 2
@@ -158,7 +158,7 @@ def test_a_result_is_smoothed_by_the_classifier_that_made_it(specks, labels):
     assert specks.refinement.request().classifier is first
 
 
-def test_of_a_large_picture_the_visible_part_comes_first(specks, monkeypatch):
+def test_of_a_large_image_the_visible_part_comes_first(specks, monkeypatch):
     monkeypatch.setattr(module, "_REFINED_IN_TWO_STEPS", 100)
     specks.refinement.change(smoothing="guided", radius=2, strength=1.0)
     region, parts = (slice(20, 36), slice(4, 20)), []

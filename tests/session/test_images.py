@@ -115,7 +115,7 @@ def test_all_planes_of_a_stack_map_their_grey_levels_alike(image):
     assert first.value_range == second.value_range == (600.0, 1840.0)
 
 
-def test_strokes_on_all_planes_train_one_classifier(filters, image, labels):
+def test_scribbles_on_all_planes_train_one_classifier(filters, image, labels):
     filters.set_scribbles(np.where(labels == 1, 1, 0))
     advance(filters)
     show(filters, image, 1)
@@ -190,14 +190,14 @@ def test_training_without_the_features_gives_the_same_classifier(image, labels):
     np.testing.assert_array_equal(*weights)
 
 
-def test_more_strokes_on_a_picture_put_away_need_its_features_again(evict, labels):
+def test_more_scribbles_on_a_image_put_away_need_its_features_again(evict, labels):
     more = labels.copy()
     more[30:33, 4:9] = 2
     evict.set_scribbles(more, "stack/0")
     assert str(evict.next_feature_request().key) == "stack/0"
 
 
-def test_fewer_strokes_on_a_picture_put_away_do_not(evict, labels):
+def test_fewer_scribbles_on_a_image_put_away_do_not(evict, labels):
     fewer = labels.copy()
     fewer[5, :] = 0
     evict.set_scribbles(fewer, "stack/0")
@@ -206,7 +206,7 @@ def test_fewer_strokes_on_a_picture_put_away_do_not(evict, labels):
     assert evict.classifier.classes.tolist() == [1, 2]
 
 
-def test_visiting_a_picture_put_away_computes_its_features(evict):
+def test_visiting_a_image_put_away_computes_its_features(evict):
     show(evict, None, 0)
     assert advance(evict) == ["stack/0"]
     evict.train()
@@ -275,7 +275,7 @@ def test_images_without_features_ask_for_them_before_the_score(image, labels):
         session.guidance.validation_request()
 
 
-def test_a_picture_that_does_not_train_is_not_scored(filters, image, labels):
+def test_a_image_that_does_not_train_is_not_scored(filters, image, labels):
     for place in (0, 1, 2):
         show(filters, image + place, place)
         filters.set_scribbles(labels)

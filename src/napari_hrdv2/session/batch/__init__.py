@@ -1,1 +1,0 @@
-"""One classifier on many images."""

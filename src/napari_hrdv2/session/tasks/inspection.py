@@ -1,0 +1,199 @@
+"""What the backbone looks at: attention, its regions, and regions from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from psygnal import Signal
+
+from napari_hrdv2.session.images import has_regions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+    from napari_hrdv2.core.features.options import FeatureOptions
+    from napari_hrdv2.session.features import FeatureStore
+    from napari_hrdv2.session.images import ImageEntry, Images
+    from napari_hrdv2.session.planes import PlaneKey
+    from napari_hrdv2.session.snapshots import ImageSnapshot
+
+    from .context import Task, TaskContext
+
+_NOT_LOADED = "compute features with this backbone first, which loads it"
+_NO_IMAGE = "open an image first"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """How much the class token looks at each pixel."""
+
+    key: PlaneKey
+    backbone: str
+    maps: NDArray[np.float32]  # (heads, H, W); of a network of regions one, the flow
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions that the features of an image stand for."""
+
+    key: PlaneKey
+    labels: NDArray[np.int32]  # from 1 on
+    borders: NDArray[np.bool_]  # where one ends and another begins
+    count: int
+
+
+class Inspection:
+    """Whether there is anything to see, and the requests for it."""
+
+    features_dropped: ClassVar[Signal] = Signal()
+    """Those of the current image, because they were made with other regions."""
+
+    def __init__(self, images: Images, features: FeatureStore) -> None:
+        self._images, self._features = images, features
+
+    def why_no_attention(self) -> str:
+        """Return why no attention can be shown now, or ""."""
+        from napari_hrdv2.core.guidance.attention import shows_attention
+
+        name = self._features.options.backbone
+        if self._images.current is None:
+            return _NO_IMAGE
+        if not shows_attention(name):
+            return (
+                f"{name} has no class token; choose a Vision Transformer such as "
+                "dino-small-8, or a network of regions such as spit-small"
+            )
+        return "" if self._backbone() is not None else _NOT_LOADED
+
+    def why_no_regions(self) -> str:
+        """Return why no regions can be shown now, or ""."""
+        entry = self._images.current
+        if entry is None:
+            return _NO_IMAGE
+        made = entry.options or self._features.options
+        return _why_no_regions(made) or (
+            "" if entry.features is not None else "compute features first"
+        )
+
+    def region_count(self) -> str:
+        """Return how many regions the current image's features have, or ""."""
+        entry = self._images.current
+        if entry is None or self.why_no_regions():
+            return ""
+        from napari_hrdv2.core.guidance.attention import region_count
+
+        count = region_count(entry.features)
+        each = entry.shape[0] * entry.shape[1] / count
+        return f"{count} regions, {each:.0f} px each on average."
+
+    def why_no_partition(self) -> str:
+        """Return why regions from elsewhere would be of no use, or ""."""
+        if self._images.current is None:
+            return _NO_IMAGE
+        return _why_no_regions(self._features.options)
+
+    def why_no_upsampler(self) -> str:
+        """Return what to do for the weights of the chosen interpolation, or ""."""
+        if not self._features.options.interpolation.startswith("jbu"):
+            return ""
+        from napari_hrdv2.core.errors import WeightsError
+        from napari_hrdv2.core.features.upsampling.featup import featup_advice
+
+        try:
+            return featup_advice()
+        except WeightsError as error:
+            return str(error)
+
+    def attention_request(self) -> Task:
+        """Return the request for the attention on the current image."""
+        entry = self._entry("attention", self.why_no_attention())
+        options, backbone = self._features.options, self._backbone()
+        assert backbone is not None  # else there is a reason
+        return partial(
+            find_attention,
+            image=entry.snapshot(),
+            options=options,
+            backbone=backbone,
+            partition=entry.partition_for(options),
+        )
+
+    def regions_request(self) -> Task:
+        """Return the request for the regions of the current image's features."""
+        entry = self._entry("regions", self.why_no_regions())
+        return partial(find_regions, image=entry.snapshot())
+
+    def use_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
+        """Use regions from elsewhere on the current image; return if they changed."""
+        entry = self._entry("partition", self.why_no_partition())
+        had_features = entry.features is not None
+        changed = entry.set_partition(labels, name)
+        if changed and had_features:
+            self.features_dropped.emit()
+        elif changed:
+            self._images.changed.emit()
+        return changed
+
+    def _entry(self, wanted: str, reason: str) -> ImageEntry:
+        entry = self._images.current
+        if reason or entry is None:
+            raise ValueError(f"{wanted}: {reason}")
+        return entry
+
+    def _backbone(self) -> Backbone | JoinedBackbone | None:
+        loaded, options = self._features.loaded, self._features.options
+        return loaded.backbone if loaded and loaded.serves(options) else None
+
+
+def find_attention(
+    context: TaskContext,
+    *,
+    image: ImageSnapshot,
+    options: FeatureOptions,
+    backbone: Backbone | JoinedBackbone,
+    partition: NDArray[Any] | None,
+) -> Attention:
+    """Run the backbone once more, for its attention, with the chosen transforms."""
+    from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
+    from napari_hrdv2.core.guidance.attention import attention_flow_map, attention_maps
+
+    context.progress("Attention", 0, 0)
+    levels = options.value_range
+    if isinstance(backbone, SpitBackbone):
+        flow = attention_flow_map(
+            image.image, backbone, partition=partition, value_range=levels
+        )
+        return Attention(image.key, options.backbone, flow[None])
+    maps = attention_maps(
+        image.image,
+        backbone,
+        options.transforms,
+        options.stride,
+        partial(context.progress, "Attention"),
+        context.should_stop,
+        interpolation=options.interpolation,
+        value_range=levels,
+    )
+    return Attention(image.key, options.backbone, maps)
+
+
+def find_regions(context: TaskContext, *, image: ImageSnapshot) -> Regions:
+    """Read the regions off features that have any."""
+    from napari_hrdv2.core.backbones.superpixels import borders
+    from napari_hrdv2.core.guidance.attention import region_labels
+
+    context.progress("Regions", 0, 0)
+    labels = region_labels(image.features)
+    return Regions(image.key, labels, borders(labels), int(labels.max()))
+
+
+def _why_no_regions(options: FeatureOptions) -> str:
+    if has_regions(options):
+        return ""
+    return (
+        f"{options.backbone} sees square patches, not regions; choose a network such "
+        "as spit-small"
+    )
