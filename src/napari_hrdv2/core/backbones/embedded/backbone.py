@@ -16,14 +16,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.base import BackboneSpec, LoadOptions, Tick
+from napari_hrdv2.core.backbones.base import BackboneSpec, LoadOptions, Tick, evenly
 from napari_hrdv2.core.backbones.filters import STEPS as FILTER_STEPS
 from napari_hrdv2.core.backbones.filters import filter_names, filter_planes
 from napari_hrdv2.core.devices import choose_precision
-from napari_hrdv2.core.ticks import evenly
 
-from .network import STRIDE, at_every_scale, padded, tile_count, tiled
-from .weights import load_weights
+from .network import STRIDE, at_every_scale, load_weights, padded, tile_count, tiled
 
 BANK_SPAN = 5.0  # deviations of an image that the filter bank sees as 0..1
 NETWORK_STEPS = 256  # so that large images can be given up soon

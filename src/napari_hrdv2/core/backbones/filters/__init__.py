@@ -16,9 +16,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.base import BackboneSpec, LoadOptions, Tick
+from napari_hrdv2.core.backbones.base import BackboneSpec, LoadOptions, Tick, evenly
 from napari_hrdv2.core.checks import check_grey_or_rgb
-from napari_hrdv2.core.ticks import evenly
 
 from . import kernels as kernels
 
