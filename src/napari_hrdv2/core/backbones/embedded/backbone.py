@@ -45,13 +45,7 @@ def bank_planes(
 class EmbeddedBackbone:
     """A small network and the filter bank as one; see `GridBackbone`.
 
-    Parameters
-    ----------
-    device : torch.device
-    dtype : torch.dtype
-        The number format of the network's pass. Features are kept in float16.
-    weights : path-like or "random", optional
-        Another file than the one that the package brings along.
+    The dtype is that of the network's pass. Features are kept in float16.
     """
 
     name = "embedded"
@@ -158,18 +152,13 @@ def load_embedded(spec: BackboneSpec, options: LoadOptions) -> EmbeddedBackbone:
     return EmbeddedBackbone(options.device, options.dtype, options.weights)
 
 
-EMBEDDED = BackboneSpec(
-    name="embedded",
+EMBEDDED = BackboneSpec.of(
+    EmbeddedBackbone,
     loader=load_embedded,
     channels=226,
     rgb_channels=241,
-    patch_size=EmbeddedBackbone.patch_size,
     description="learned and classical",
     licence="BSD-3-Clause",
     bundled=True,
-    default_transforms=EmbeddedBackbone.default_transforms,
-    absolute_levels=EmbeddedBackbone.absolute_levels,
-    context_cell=EmbeddedBackbone.context_cell,
-    activations=EmbeddedBackbone.activations,
     half_activations=2,
 )

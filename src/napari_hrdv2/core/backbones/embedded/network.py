@@ -144,15 +144,7 @@ class ConvNet(nn.Module):
     def forward(
         self, images: Tensor, tick: Callable[[], None] = lambda: None
     ) -> Tensor:
-        """Return the features of one scale, (B, outputs, H / 2, W / 2).
-
-        Parameters
-        ----------
-        images : (B, 3, H, W) tensor
-            Standardised; H and W are even.
-        tick : callable, optional
-            Called after each block. What it raises ends the pass.
-        """
+        """Return the features of one scale of standardised images of even sides."""
         height, width = (length // STRIDE for length in images.shape[2:])
         planes = self.stem(padded(images, 1 << len(self.down)))
         levels = []
@@ -202,10 +194,7 @@ def _enlarged(planes: Tensor, factor: int) -> Tensor:
 
 # --- Images of any size, tile by tile -------------------------------------------------
 def tiled(network: ConvNet, images: Tensor, tick: Callable[[], None]) -> Tensor:
-    """Return what the network makes of (B, 3, H, W) images, tile by tile.
-
-    It equals what the network makes of the whole but for rounding.
-    """
+    """Return what the network makes of images, tile by tile, as of the whole."""
     rows, columns = (list(_spans(length // STRIDE)) for length in images.shape[2:])
     if len(rows) == len(columns) == 1:
         whole: Tensor = network(images, tick)

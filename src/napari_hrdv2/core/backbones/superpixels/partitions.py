@@ -2,9 +2,10 @@
 
 SPiT's superpixels [1]_ are neighbours that look alike, merged level by level: every
 region picks the neighbour most like it, and regions that picked one another, directly
-or by way of others, become one. Which region is picked must not depend on threads, on the device or on chance: scores
-are whole numbers with a rule for ties; sums are of whole numbers, whose order does not
-matter; merged regions are numbered by the region that each grew from.
+or by way of others, become one. Which one is picked must not depend on threads, on the
+device or on chance: scores are whole numbers with a rule for ties; sums are of whole
+numbers, whose order does not matter; merged regions are numbered by the region that
+each grew from.
 
 In the reference the neighbour with the larger label wins a tie. In a flat area, where
 all scores are equal, every pixel then picks the one below it, and the area is one
