@@ -123,7 +123,7 @@ def import_weights(
     """
     from huggingface_hub import constants
 
-    target = Path(constants.HF_HUB_CACHE if folder is None else folder).expanduser()
+    cache = Path(constants.HF_HUB_CACHE if folder is None else folder).expanduser()
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
@@ -131,33 +131,33 @@ def import_weights(
     with archive:
         manifest = read_manifest(archive, path)
         members = manifest.files
-        missing = [member for member in members if not _is_present(member, target)]
+        missing = [member for member in members if not _is_present(member, cache)]
         for member in members:
-            _require_newest(member, target)
-        target.mkdir(parents=True, exist_ok=True)
+            _require_newest(member, cache)
+        cache.mkdir(parents=True, exist_ok=True)
         reported = _Counted(sum(member.bytes for member in missing), progress)
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=target) as temporary:
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=cache) as temporary:
             for number, member in enumerate(missing):
                 _extract(archive, member, Path(temporary, str(number)), reported)
             for number, member in enumerate(missing):
-                place = member.target(target)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(Path(temporary, str(number)), place)
+                target = member.target(cache)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(Path(temporary, str(number)), target)
     for member in members:
-        _point_to_newest(member, target)
-    return Imported(manifest.names, len(missing), len(members) - len(missing), target)
+        _point_to_newest(member, cache)
+    return Imported(manifest.names, len(missing), len(members) - len(missing), cache)
 
 
 # --- The folder -----------------------------------------------------------------------
 def _is_present(member: Member, folder: Path) -> bool:
     """Return whether the file is there already; raise where another is in its place."""
-    place = member.target(folder)
-    if not os.path.lexists(place):
+    path = member.target(folder)
+    if not os.path.lexists(path):
         return False
-    if place.is_file() and sha256(place) == member.sha256:
+    if path.is_file() and sha256(path) == member.sha256:
         return True
     raise FileExistsError(
-        f"{place} exists and is another file; remove it, or import into another folder"
+        f"{path} exists and is another file; remove it, or import into another folder"
     )
 
 
@@ -182,13 +182,13 @@ def _point_to_newest(member: Member, folder: Path) -> None:
 
 
 def _extract(
-    archive: zipfile.ZipFile, member: Member, place: Path, reported: _Counted
+    archive: zipfile.ZipFile, member: Member, path: Path, reported: _Counted
 ) -> None:
     hashed = hashlib.sha256()
     with (
         suppress(zipfile.BadZipFile, EOFError),  # the hash differs then
         archive.open(member.name) as source,
-        open(place, "wb") as file,
+        open(path, "wb") as file,
     ):
         for piece in reported.pieces(source):
             hashed.update(piece)

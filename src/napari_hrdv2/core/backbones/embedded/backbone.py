@@ -115,7 +115,7 @@ class EmbeddedBackbone:
         tokens[..., learned:] = bank.movedim(1, -1)
         del bank
         pixels = images.expand(-1, 3, -1, -1).to(self.precision)
-        # Patches may overlap: the network runs once for each place they can start at.
+        # Patches may overlap: the network runs once for each pixel they can start at.
         starts = range(0, self.patch_size, stride)
         parts = [
             (
@@ -132,9 +132,9 @@ class EmbeddedBackbone:
                 self.network.config.scales,
             )
             channels = torch.split(part, self.network.config.outputs, dim=-1)
-            for place, features in zip(channels, scales, strict=True):
+            for target, features in zip(channels, scales, strict=True):
                 inside = features[..., : part.shape[1], : part.shape[2]]
-                place.copy_(inside.movedim(1, -1))
+                target.copy_(inside.movedim(1, -1))
         return tokens
 
     def _step(self, tick: Tick | None, shapes: list[torch.Size]) -> Tick:

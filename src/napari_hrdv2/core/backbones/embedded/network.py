@@ -40,7 +40,7 @@ BUNDLED = Path(__file__).with_name("embedded.safetensors")
 STRIDE = 2  # pixels between features, along each axis
 TILE = 1024  # features along a tile's side
 HALO = 144  # features around it that are computed too: as far as the network looks
-# Tiles must begin where the coarsest grid of the network has a place, so that
+# Tiles must begin on the coarsest grid of the network, so that
 # STRIDE * (TILE - HALO) is a multiple of 32.
 
 

@@ -1,7 +1,7 @@
 """The classical multi-scale filter bank as a backbone: features without weights.
 
 A linear classifier reads these channels, so the nonlinearity it lacks is made here:
-magnitudes and eigenvalues, soft histograms of grey levels, and each grey level's place
+magnitudes and eigenvalues, soft histograms of grey levels, and each grey level's rank
 between the darkest and the brightest around it. Most channels are bounded or
 square roots of energies, because rare huge values mislead a linear classifier.
 """
@@ -206,7 +206,7 @@ def _skewness(deviation: Tensor, sigma: float) -> Tensor:
 
 
 def _morphology(smooth: Tensor, radius: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield top-hats and the place of each grey level within those around it.
+    """Yield top-hats and the rank of each grey level within those around it.
 
     Opening and closing remove what is brighter or darker than its surroundings and
     narrower than the window, whatever its shape and however sharp its edge.

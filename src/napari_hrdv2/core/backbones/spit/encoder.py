@@ -119,12 +119,12 @@ class _Members:
         self.pieces = (self.sizes + _PIECE - 1) // _PIECE
         self.order = torch.argsort(labels, stable=True)
         starts = self.sizes.cumsum(0) - self.sizes
-        places = (self.pieces.cumsum(0) - self.pieces) * _PIECE - starts
+        shifts = (self.pieces.cumsum(0) - self.pieces) * _PIECE - starts
         ranks = torch.arange(len(labels), device=labels.device)
-        self.slots = ranks + places.repeat_interleave(self.sizes)
+        self.slots = ranks + shifts.repeat_interleave(self.sizes)
 
     def cut(self, values: Tensor) -> Tensor:
-        """Return (pieces, 64) values; a place that no pixel fills is far away."""
+        """Return (pieces, 64) values; a slot that no pixel fills is far away."""
         cut = values.new_full((int(self.pieces.sum()) * _PIECE,), _NOWHERE)
         cut[self.slots] = values[self.order]
         return cut.view(-1, _PIECE)

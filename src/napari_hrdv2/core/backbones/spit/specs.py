@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -170,41 +171,14 @@ class SpitSpec(BackboneSpec):
         return 4 * (count - absent + (width + 1) * _CLASSES)
 
 
-_SMALL = SpitConfig()
-_BASE = SpitConfig(embed_dim=768, heads=12)
-
-# The configuration, and the MD5 of the authors' file; "" where they published none.
-_ROWS: dict[str, tuple[SpitConfig, str]] = {
-    "spit-small": (_SMALL, "e49be7009c639c0ccda4bd68ed34e5af"),
-    "spit-base": (replace(_BASE, sigma=0.05), "9394072a5d488977b1af05c02aa0d13c"),
-    "rvit-small": (replace(_SMALL, partition="pca-tree"), ""),
-    "rvit-base": (
-        replace(_BASE, partition="pca-tree"),
-        "50d25403adfd5a12d7cb07f7ebfced97",
-    ),
-    "spit-small:grid": (
-        replace(_SMALL, partition="squares"),
-        "b8e4f1f219c3baef47fc465eaef9e0d4",
-    ),
-    "spit-base:grid": (
-        replace(_BASE, partition="squares"),
-        "1caa683ecd885347208b0db58118bf40",
-    ),
-    "spit-small:no-gradients": (
-        replace(_SMALL, gradients=False),
-        "8e899c846a75c51e1c18538db92efddf",
-    ),
-    "spit-base:no-gradients": (
-        replace(_BASE, gradients=False),
-        "9d3483a4c6fdaf603ee6528824d48803",
-    ),
-}
 _FILES = {"superpixels": "SPiT", "pca-tree": "RViT", "squares": "ViT"}
 
 
-def _row(name: str, config: SpitConfig, md5: str) -> SpitSpec:
-    """Return a row; the authors' names of files say what their networks are."""
-    size = "S" if config.embed_dim == _SMALL.embed_dim else "B"
+def _row(name: str, md5: str, **shape: Any) -> SpitSpec:
+    """Return the row of a network, which the authors' name of its file describes."""
+    size = "S" if "small" in name else "B"
+    width, heads = (384, 6) if size == "S" else (768, 12)
+    config = SpitConfig(embed_dim=width, heads=heads, **shape)
     file = f"{_FILES[config.partition]}-{size}16{' (w. grad.)' * config.gradients}"
     return SpitSpec(
         name=name,
@@ -215,12 +189,20 @@ def _row(name: str, config: SpitConfig, md5: str) -> SpitSpec:
     )
 
 
-SPIT_SPECS: dict[str, SpitSpec] = {
-    name: _row(name, *row) for name, row in _ROWS.items()
-}
+_ROWS = (
+    _row("spit-small", "e49be7009c639c0ccda4bd68ed34e5af"),
+    _row("spit-base", "9394072a5d488977b1af05c02aa0d13c", sigma=0.05),
+    _row("rvit-small", "", partition="pca-tree"),  # of which there are no weights
+    _row("rvit-base", "50d25403adfd5a12d7cb07f7ebfced97", partition="pca-tree"),
+    _row("spit-small:grid", "b8e4f1f219c3baef47fc465eaef9e0d4", partition="squares"),
+    _row("spit-base:grid", "1caa683ecd885347208b0db58118bf40", partition="squares"),
+    _row(
+        "spit-small:no-gradients", "8e899c846a75c51e1c18538db92efddf", gradients=False
+    ),
+    _row("spit-base:no-gradients", "9d3483a4c6fdaf603ee6528824d48803", gradients=False),
+)
+SPIT_SPECS = {spec.name: spec for spec in _ROWS}
 # The same files, on regions as they were in training: of flat areas few and large ones.
-for _name in ("spit-small", "spit-base"):
-    _loose = f"{_name}:no-compactness"
-    SPIT_SPECS[_loose] = replace(
-        SPIT_SPECS[_name], name=_loose, compactness=0.0, listed=False
-    )
+for _spec in _ROWS[:2]:
+    _loose = f"{_spec.name}:no-compactness"
+    SPIT_SPECS[_loose] = replace(_spec, name=_loose, compactness=0.0, listed=False)
