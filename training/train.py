@@ -25,8 +25,12 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from head import RidgeHead, balanced_loss
-from napari_hrdv2.core.backbones.embedded.network import ConvNet, ConvNetConfig
-from napari_hrdv2.core.backbones.embedded.weights import load_weights, save_weights
+from napari_hrdv2.core.backbones.embedded.network import (
+    ConvNet,
+    ConvNetConfig,
+    load_weights,
+    save_weights,
+)
 from napari_hrdv2.core.devices import choose_precision
 from tasks import BANK_CHANNELS, Batch, Pixels, read, stream
 

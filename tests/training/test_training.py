@@ -11,7 +11,7 @@ from safetensors import safe_open
 from sklearn.linear_model import Ridge
 
 from napari_hrdv2 import compute_features, load_backbone
-from napari_hrdv2.core.backbones.embedded.weights import BUNDLED, load_weights
+from napari_hrdv2.core.backbones.embedded.network import BUNDLED, load_weights
 
 
 def test_the_head_is_balanced_ridge_regression_on_standardised_features() -> None:

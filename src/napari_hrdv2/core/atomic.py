@@ -15,25 +15,10 @@ _STALE_SECONDS = 24 * 3600  # no file takes a day to write
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path that becomes ``path`` when the block succeeds.
+    """Yield a temporary path beside ``path`` that becomes it when the block succeeds.
 
     The content is on the disk before the name changes, and the name before this
-    returns: a power cut leaves the old file or the new one.
-
-    Parameters
-    ----------
-    path : path-like
-        The file to write. Its folder must exist.
-
-    Yields
-    ------
-    pathlib.Path
-        A file with the same suffix in the same folder.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written. A file that was there before is untouched.
+    returns: a power cut or an OSError leaves the old file or the new one.
     """
     target = Path(path)
     try:
@@ -54,11 +39,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
     """Remove what writers of ``path`` that were killed left beside it.
 
-    Parameters
-    ----------
-    path : path-like
-        A file that `atomic_path` writes. Files younger than a day are kept: another
-        program may be writing them.
+    Files younger than a day are kept: another program may be writing them.
     """
     target = Path(path)
     left = re.compile(

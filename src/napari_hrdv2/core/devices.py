@@ -13,36 +13,19 @@ _DTYPES = {
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; ``"auto"`` prefers CUDA, then MPS, then the CPU.
-
-    Parameters
-    ----------
-    name : str
-        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown or this machine has no such device.
-    """
+    """Return the device of a name; ``"auto"`` prefers CUDA, then MPS, then the CPU."""
     present = device_names()
     if name == "auto":
         return torch.device(present[-1])
+    choose = f"choose one of auto, {', '.join(present)}"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(
-            f"device: {name!r} is not a device; choose one of auto, "
-            f"{', '.join(present)}"
-        ) from error
-    too_high = device.type == "cuda" and (device.index or 0) >= (
-        torch.cuda.device_count()
-    )
+        raise ValueError(f"device: {name!r} is not a device; {choose}") from error
+    cuda = device.type == "cuda"
+    too_high = cuda and (device.index or 0) >= torch.cuda.device_count()
     if device.type not in present or too_high:
-        raise ValueError(
-            f"device: this machine has no {name!r}; choose one of auto, "
-            f"{', '.join(present)}"
-        )
+        raise ValueError(f"device: this machine has no {name!r}; {choose}")
     return device
 
 

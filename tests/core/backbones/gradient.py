@@ -55,6 +55,7 @@ GRADIENT = BackboneSpec(
     patch_size=1,
     description="grey level and its derivatives",
     licence="BSD-3-Clause",
+    references=("I. Sobel, An isotropic 3x3 image gradient operator (1990).",),
     bundled=True,
     default_transforms="identity",
     activations=2,

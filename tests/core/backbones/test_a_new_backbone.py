@@ -102,6 +102,9 @@ def test_a_project_and_its_script_name_it(tmp_path):
     assert again.options.backbone == "gradient"
     export_all(session, tmp_path / "out", formats=["script"])
     assert "'name': 'gradient'" in (tmp_path / "out" / "segment.py").read_text()
+    methods = (tmp_path / "out" / "methods.md").read_text()
+    assert "gradient [1], following HR-Dv2 [2]" in methods
+    assert "[1] I. Sobel" in methods
 
 
 def run(capsys, *arguments: object) -> dict:
@@ -124,11 +127,11 @@ def test_the_command_line_lists_it_and_segments_with_it(tmp_path, capsys):
 
 
 def test_the_window_offers_it():
-    from napari_hrdv2.widgets.panels import backbone_texts
+    from napari_hrdv2.widgets import backbone_texts
 
-    assert "gradient" in backbone_texts.offered()
+    assert backbone_texts.forms("gradient") == ["gradient"]
     assert backbone_texts.item_text("gradient") == "gradient (ready)"
-    assert backbone_texts.item_tip("gradient") == (
+    assert backbone_texts.detail("gradient") == (
         "3 channels, grey level and its derivatives; no download"
     )
     assert not backbone_texts.takes_weights("gradient")

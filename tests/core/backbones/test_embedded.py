@@ -13,8 +13,7 @@ from napari_hrdv2 import (
 )
 from napari_hrdv2.core.backbones.embedded import network as network_file
 from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone, standardised
-from napari_hrdv2.core.backbones.embedded.network import ConvNet, ConvNetConfig
-from napari_hrdv2.core.backbones.embedded.weights import BUNDLED
+from napari_hrdv2.core.backbones.embedded.network import BUNDLED, ConvNet, ConvNetConfig
 from napari_hrdv2.core.backbones.filters import filter_bank
 from napari_hrdv2.core.classifier.background import PCACoordinates
 from napari_hrdv2.core.classifier.fitting import fit_with_self_training

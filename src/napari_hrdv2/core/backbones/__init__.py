@@ -20,13 +20,13 @@ if TYPE_CHECKING:
         RegionBackbone,
     )
     from .hub import files_of
-    from .loading import load_backbone
     from .registry import (
         DEFAULT_BACKBONE,
         backbone_info,
         backbone_names,
         backbone_state,
         backbone_variants,
+        load_backbone,
         register,
     )
 
@@ -52,7 +52,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        for home in ("base", "registry", "loading", "hub", "archive"):
+        for home in ("base", "registry", "hub", "archive"):
             module = import_module(f"{__name__}.{home}")
             if hasattr(module, name):
                 return getattr(module, name)

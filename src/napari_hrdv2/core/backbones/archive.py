@@ -13,15 +13,22 @@ References
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 
 from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.core.errors import WeightsError
@@ -34,10 +41,9 @@ if TYPE_CHECKING:
 
 _PIECE_BYTES = 1 << 20
 MANIFEST = "manifest.json"
-_FORMAT = 1
 _LARGEST = 1 << 20  # bytes of a manifest
 _ENCRYPTED = 1  # the flag of a member
-_SUFFIXES = (".safetensors", ".json", ".bin", ".ckpt", ".pth", ".pt")
+_SUFFIX = r"\.(safetensors|json|bin|ckpt|pth|pt)"
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"  # of a path; no dot first, so no ..
 
 
@@ -57,25 +63,18 @@ def export_weights(
     *,
     progress: Progress | None = None,
 ) -> int:
-    """Write the weights of backbones into one file and return its size in bytes.
+    """Write the weights of backbones into a new file and return its size in bytes.
 
-    Parameters
-    ----------
-    names : sequence of str
-        As `load_backbone` takes them, except joined ones. What is not on this machine
-        is downloaded; names that come with the package are refused.
-    path : path-like
-        The file to write. One that exists is refused.
-    progress : callable, optional
-        Called with bytes done and bytes in all, of each download and of the writing.
+    Names are as for `load_backbone`, except joined ones and what comes with the
+    package. Weights that are not on this machine are downloaded; `progress` is called
+    with bytes done and bytes in all, of each download and of the writing.
     """
     if not names:
         raise ValueError("names: there are none; name at least one backbone")
     if Path(path).exists():
         raise FileExistsError(f"{os.fspath(path)} exists; choose another name")
-    specs = [backbone_info(name) for name in names]
     paths: dict[Member, Path] = {}
-    for spec in specs:
+    for spec in [backbone_info(name) for name in names]:
         for file in files_of(spec, progress):
             member = Member(
                 repository=file.repository,
@@ -89,7 +88,10 @@ def export_weights(
     reported = _Counted(sum(member.bytes for member in paths), progress)
     with atomic_path(path) as temporary:
         with zipfile.ZipFile(temporary, "w") as archive:
-            archive.writestr(MANIFEST, manifest_of(names, paths))
+            manifest = Manifest(
+                format=1, names=tuple(dict.fromkeys(names)), files=tuple(paths)
+            )
+            archive.writestr(MANIFEST, manifest.model_dump_json(indent=1))
             for member, source in paths.items():
                 info = zipfile.ZipInfo(member.name)
                 info.file_size = member.bytes  # tells whether the format must be zip64
@@ -108,14 +110,8 @@ def import_weights(
     """Put the weights of an exported file where `load_backbone` finds them.
 
     Either all files get into the folder or, where one is refused, none. The checksums
-    tell damage; a file made to deceive has checksums that fit.
-
-    Parameters
-    ----------
-    path : path-like
-        What `export_weights` wrote.
-    folder : path-like, optional
-        A folder to share, see NAPARI_HRDV2_WEIGHTS; the Hub's cache by default.
+    tell damage; a file made to deceive has checksums that fit. The folder is one to
+    share, see NAPARI_HRDV2_WEIGHTS, or by default the Hub's cache.
 
     Raises
     ------
@@ -127,41 +123,41 @@ def import_weights(
     """
     from huggingface_hub import constants
 
-    target = Path(constants.HF_HUB_CACHE if folder is None else folder).expanduser()
+    cache = Path(constants.HF_HUB_CACHE if folder is None else folder).expanduser()
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise refused(path, "it is no archive, or its end is missing") from error
     with archive:
-        names, members = read_manifest(archive, path)
-        missing = [member for member in members if not _is_present(member, target)]
+        manifest = read_manifest(archive, path)
+        members = manifest.files
+        missing = [member for member in members if not _is_present(member, cache)]
         for member in members:
-            _require_newest(member, target)
-        target.mkdir(parents=True, exist_ok=True)
-        total = sum(member.bytes for member in missing)
-        reported = _Counted(total, progress)
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=target) as temporary:
+            _require_newest(member, cache)
+        cache.mkdir(parents=True, exist_ok=True)
+        reported = _Counted(sum(member.bytes for member in missing), progress)
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=cache) as temporary:
             for number, member in enumerate(missing):
-                _extract(archive, member, Path(temporary, str(number)), reported, path)
+                _extract(archive, member, Path(temporary, str(number)), reported)
             for number, member in enumerate(missing):
-                place = member.place(target)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(Path(temporary, str(number)), place)
+                target = member.target(cache)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(Path(temporary, str(number)), target)
     for member in members:
-        _point_to_newest(member, target)
-    return Imported(names, len(missing), len(members) - len(missing), target)
+        _point_to_newest(member, cache)
+    return Imported(manifest.names, len(missing), len(members) - len(missing), cache)
 
 
 # --- The folder -----------------------------------------------------------------------
 def _is_present(member: Member, folder: Path) -> bool:
     """Return whether the file is there already; raise where another is in its place."""
-    place = member.place(folder)
-    if not os.path.lexists(place):
+    path = member.target(folder)
+    if not os.path.lexists(path):
         return False
-    if place.is_file() and sha256(place) == member.sha256:
+    if path.is_file() and sha256(path) == member.sha256:
         return True
     raise FileExistsError(
-        f"{place} exists and is another file; remove it, or import into another folder"
+        f"{path} exists and is another file; remove it, or import into another folder"
     )
 
 
@@ -178,39 +174,32 @@ def _require_newest(member: Member, folder: Path) -> None:
 
 
 def _point_to_newest(member: Member, folder: Path) -> None:
-    place = member.newest_commit(folder)
-    if member.newest and not place.is_file():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(place) as temporary:
+    known = member.newest_commit(folder)
+    if member.newest and not known.is_file():
+        known.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(known) as temporary:
             temporary.write_text(member.commit, encoding="utf-8")
 
 
 def _extract(
-    archive: zipfile.ZipFile,
-    member: Member,
-    place: Path,
-    reported: _Counted,
-    path: str | os.PathLike[str],
+    archive: zipfile.ZipFile, member: Member, path: Path, reported: _Counted
 ) -> None:
-    fingerprint = hashlib.sha256()
-    try:
-        with archive.open(member.name) as source, open(place, "wb") as file:
-            for piece in reported.pieces(source):
-                fingerprint.update(piece)
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise _damaged(member, path) from error
-    if fingerprint.hexdigest() != member.sha256:
-        raise _damaged(member, path)
-
-
-def _damaged(member: Member, path: str | os.PathLike[str]) -> WeightsError:
-    return WeightsError(
-        f"weights: {member.filename} of {member.repository} in {os.fspath(path)} is "
-        "damaged (its sha256 is not that of the manifest); copy the file again"
-    )
+    hashed = hashlib.sha256()
+    with (
+        suppress(zipfile.BadZipFile, EOFError),  # the hash differs then
+        archive.open(member.name) as source,
+        open(path, "wb") as file,
+    ):
+        for piece in reported.pieces(source):
+            hashed.update(piece)
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    if hashed.hexdigest() != member.sha256:
+        raise WeightsError(
+            f"weights: {member.filename} of {member.repository} in {archive.filename} "
+            "is damaged (its sha256 is not that of the manifest); copy the file again"
+        )
 
 
 class _Counted:
@@ -228,31 +217,27 @@ class _Counted:
 
 
 # --- The manifest ---------------------------------------------------------------------
-@dataclass(frozen=True)
-class Member:
+class _Checked(BaseModel):
+    # Rust's regular expressions, the default, have no look-ahead.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, regex_engine="python-re"
+    )
+
+
+def _text(pattern: str) -> StringConstraints:
+    return StringConstraints(pattern=rf"\A{pattern}\Z")
+
+
+class Member(_Checked):
     """A file of the archive, as the manifest describes it."""
 
-    repository: str  # "owner/name"
-    commit: str
-    filename: str  # in the repository, with / between folders
+    repository: Annotated[str, _text(f"(?!.*--){_PART}/{_PART}")]  # "owner/name"
+    commit: Annotated[str, _text("[0-9a-f]{40}")]
+    # In the repository, with / between folders.
+    filename: Annotated[str, _text(f"{_PART}(/{_PART})*{_SUFFIX}")]
     newest: bool  # whether the newest commit is meant, not this one in particular
     bytes: int
-    sha256: str
-
-    def __post_init__(self) -> None:
-        for key, kind in Member.__annotations__.items():
-            if type(getattr(self, key)).__name__ != kind:
-                raise ValueError(f"its {key} is {getattr(self, key)!r}, not {kind}")
-        for key, pattern in (
-            ("repository", f"(?!.*--){_PART}/{_PART}"),
-            ("commit", "[0-9a-f]{40}"),
-            ("filename", f"{_PART}(/{_PART})*"),
-            ("sha256", "[0-9a-f]{64}"),
-        ):
-            if not re.fullmatch(pattern, getattr(self, key)):
-                raise ValueError(f"its {key} is {getattr(self, key)!r}")
-        if not self.filename.endswith(_SUFFIXES):
-            raise ValueError(f"{self.filename} is not a kind of file for weights")
+    sha256: Annotated[str, _text("[0-9a-f]{64}")]
 
     @property
     def name(self) -> str:
@@ -263,7 +248,7 @@ class Member:
         """Return the folder of its repository."""
         return cache / f"models--{self.repository.replace('/', '--')}"
 
-    def place(self, cache: Path) -> Path:
+    def target(self, cache: Path) -> Path:
         """Return where in a cache it belongs."""
         return self.home(cache) / "snapshots" / self.commit / self.filename
 
@@ -272,10 +257,30 @@ class Member:
         return self.home(cache) / "refs" / "main"
 
 
-def read_manifest(
-    archive: zipfile.ZipFile, path: str | os.PathLike[str]
-) -> tuple[tuple[str, ...], list[Member]]:
-    """Return the names and the files, if an archive holds these and no others."""
+class Manifest(_Checked):
+    """What an archive holds."""
+
+    format: Literal[1]
+    names: tuple[str, ...]  # of the backbones
+    files: tuple[Member, ...]
+
+    @field_validator("names")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            backbone_info(name)
+        return names
+
+    @field_validator("files")
+    @classmethod
+    def _different(cls, files: tuple[Member, ...]) -> tuple[Member, ...]:
+        if len({member.name for member in files}) != len(files):
+            raise ValueError("a file twice")
+        return files
+
+
+def read_manifest(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> Manifest:
+    """Return the manifest, if an archive holds its files and no others."""
     entries = archive.infolist()
     if sum(entry.filename == MANIFEST for entry in entries) != 1:
         raise refused(path, f"it has no {MANIFEST}")
@@ -285,51 +290,29 @@ def read_manifest(
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
             raise refused(path, f"{entry.filename} in it is compressed or encrypted")
     try:
-        names, members = _parsed(json.loads(archive.read(MANIFEST)))
-    except (ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        raise refused(path, f"its {MANIFEST} is not understood: {error}") from error
-    expected = {member.name: member for member in members}
-    if len(expected) != len(members):
-        raise refused(path, f"its {MANIFEST} has a file twice")
+        manifest = Manifest.model_validate_json(archive.read(MANIFEST))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        why = f"{where} is {first['input']!r:.60} ({first['msg']})"
+        raise refused(path, f"its {MANIFEST} is not understood: {why}") from error
+    except zipfile.BadZipFile as error:
+        raise refused(path, f"its {MANIFEST} is damaged") from error
+    expected = {member.name for member in manifest.files}
     found = [entry.filename for entry in entries if entry.filename != MANIFEST]
     strange = [name for name in found if name not in expected]
     if strange:
         raise refused(path, f"it holds {strange[0]!r}, which {MANIFEST} does not name")
-    if len(found) != len(members):
+    if len(found) != len(expected):
         raise refused(path, "a file of its manifest is missing or there twice")
-    for member in members:
+    for member in manifest.files:
         if member.bytes != archive.getinfo(member.name).file_size:
             raise refused(path, f"{member.name} in it has another size")
-    return names, members
-
-
-def manifest_of(names: Sequence[str], members: Iterable[Member]) -> str:
-    """Return the text of the manifest for backbones and their files."""
-    content = {
-        "format": _FORMAT,
-        "names": list(dict.fromkeys(names)),
-        "files": [asdict(member) for member in members],
-    }
-    return json.dumps(content, indent=1)
-
-
-def _parsed(content: Any) -> tuple[tuple[str, ...], list[Member]]:
-    version = content["format"]
-    if version != _FORMAT:
-        raise ValueError(f"its format is {version!r}; {_FORMAT} can be read")
-    strange = content.keys() - {"format", "names", "files"}
-    if strange:
-        raise ValueError(f"{sorted(strange)[0]!r} is unknown")
-    names = tuple(content["names"])
-    for name in names:
-        if not isinstance(name, str):
-            raise ValueError(f"{name!r} is no name")
-        backbone_info(name)
-    return names, [Member(**entry) for entry in content["files"]]
+    return manifest
 
 
 def refused(path: str | os.PathLike[str], why: str) -> WeightsError:
-    """Return the error for a file that is not as it must be."""
+    """Return the error for what is no such file."""
     return WeightsError(
         f"weights: {os.fspath(path)} is not a file of `backbones export`: {why}"
     )

@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
 
@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 Source = str | os.PathLike[str] | None
 Progress = Callable[[int, int], None]
 Tick = Callable[[], None]
+
+
+def evenly(tick: Tick | None, calls: int, ticks: int) -> Tick:
+    """Return what calls `tick` so often in all when it is called `calls` times."""
+    done = 0
+
+    def called() -> None:
+        nonlocal done
+        done += 1
+        if tick is not None:
+            for _ in range(done * ticks // calls - (done - 1) * ticks // calls):
+                tick()
+
+    return called
 
 
 # --- Backbones in memory --------------------------------------------------------------
@@ -44,22 +58,11 @@ class GridBackbone(Protocol):
     def tokens(
         self, images: Tensor, *, stride: int, tick: Tick | None = None
     ) -> Tensor:
-        """Return the tokens of a batch of images.
+        """Return the (B, h, w, C) tokens of (B, 1 or 3, H, W) float32 images in 0..1.
 
-        Parameters
-        ----------
-        images : (B, 1 or 3, H, W) float32 tensor
-            Nominally in 0..1, on `device`; H and W are `patch_size` plus a whole
-            number of strides.
-        stride : int
-            Pixels between tokens.
-        tick : callable, optional
-            Called `steps` times. What it raises ends the computation.
-
-        Returns
-        -------
-        (B, h, w, C) tensor of `dtype`
-            h = 1 + (H - patch_size) // stride, w likewise.
+        H and W are `patch_size` plus a whole number of strides, the pixels between
+        tokens: h = 1 + (H - patch_size) // stride. `tick` is called `steps` times; what
+        it raises ends the computation.
         """
         ...
 
@@ -108,11 +111,7 @@ class FrozenNetwork(ABC):
         return None
 
     def to(self, device: str | torch.device) -> Self:
-        """Move to a device and return itself.
-
-        Tokens keep their `dtype`. A pass in half precision goes over to the format
-        that is fast on the new device.
-        """
+        """Move to a device; half precision becomes the format that is fast there."""
         device = torch.device(device)
         half = self.dtype is not torch.float32
         self._move(device, choose_precision(device) if half else torch.float32)
@@ -141,21 +140,11 @@ class RegionBackbone(FrozenNetwork):
         partition: ArrayLike | Tensor | None = None,
         tick: Tick | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the tokens of one image, and which of them each pixel belongs to.
+        """Return the (n, C) tokens of a (1 or 3, H, W) image, and each pixel's, (H, W).
 
-        Parameters
-        ----------
-        image : (1 or 3, H, W) float32 tensor
-            In 0..1, of any size. A grey image serves as red, green and blue.
-        partition : (H, W) array of int, optional
-            Regions to use in place of the backbone's own. Each value is one region, 0
-            as well, and need not hang together.
-        tick : callable, optional
-            Called `steps` times. What it raises ends the computation.
-
-        Returns
-        -------
-        (n, C) tensor of `dtype`, (H, W) int64 tensor
+        The image is in 0..1, of any size. Each value of a partition, (H, W) whole
+        numbers, is one region, 0 as well, and need not hang together; by default
+        regions are the backbone's own. `tick` is as for `GridBackbone`.
         """
 
     @abstractmethod
@@ -227,8 +216,21 @@ class LoadOptions:
         keep_half = self.precision == "auto" and self.dtype is torch.float32
         return torch.float16 if keep_half else self.dtype
 
+    @property
+    def formats(self) -> dict[str, Any]:
+        """The device and number formats, as arguments of a `FrozenNetwork`."""
+        return {
+            "device": self.device,
+            "dtype": self.dtype,
+            "token_dtype": self.token_dtype,
+        }
+
 
 Loader = Callable[["BackboneSpec", LoadOptions], Backbone]
+_OF_THE_CLASS = (
+    *("patch_size", "equivariant", "default_transforms", "absolute_levels"),
+    *("context_cell", "activations"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +250,7 @@ class BackboneSpec:
     file_bytes: int = 0  # size of that file; 0 where it is not known
     gated: bool = False  # whether conditions must be accepted before a download
     bundled: bool = False  # whether the package brings along all that it needs
+    references: tuple[str, ...] = ()  # what a paper that uses it cites
     listed: bool = True  # whether lists show it; variants of others are not listed
     shape_from_hub: bool = False  # whether it is in the repository's config.json
     blocks: int = 0  # of how many blocks facets can be taken; 0: there are no facets
@@ -262,6 +265,12 @@ class BackboneSpec:
     context_cell: int = 0
     activations: int = FrozenNetwork.activations
     half_activations: int | None = None
+
+    @classmethod
+    def of(cls, kind: type[GridBackbone], **others: Any) -> Self:
+        """Return the row of a kind of backbone, with what its class says of it."""
+        known = {key: getattr(kind, key) for key in _OF_THE_CLASS}
+        return cls(name=kind.name, **known, **others)
 
     @property
     def conditions(self) -> str:

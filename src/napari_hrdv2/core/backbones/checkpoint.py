@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_hrdv2.core.errors import WeightsError, is_out_of_memory
 
@@ -23,6 +24,8 @@ _BEFORE_ARCHIVES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
 _PREFERRED = ("model.safetensors", "pytorch_model.bin")
 # Under these a training run wraps its dictionaries; the first that is there is taken.
 _WRAPPERS = ("state_dict", "model", "teacher")
+_TOKENS = ("cls_token", "register_tokens", "pos_embed")
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,52 @@ def require_finite(state: Mapping[str, Tensor], file: Path) -> None:
             )
 
 
-def matched(state: Mapping[str, Tensor], names: Iterable[str], file: Path) -> Weights:
-    """Return the named tensors in float32, if all of their numbers are finite."""
-    wanted = {name: state[name].float() for name in names}
+# --- What a network wants -------------------------------------------------------------
+def shapes_of(network: Callable[[], nn.Module]) -> Shapes:
+    """Return the shape of every tensor of a network, which takes no memory."""
+    with torch.device("meta"):
+        state = network().state_dict()
+    return {name: tuple(x.shape) for name, x in state.items()}
+
+
+def random_state(
+    shapes: Shapes, seed: int, known: Mapping[str, Tensor] | None = None
+) -> Weights:
+    """Return seeded random weights, the same on every call.
+
+    Each layer keeps the variance of what it is given, and branches are added at a
+    third, so that activations stay near 1 in every number format.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    state = dict(known or {})
+    for name, shape in shapes.items():
+        if name in state:
+            continue
+        if name.endswith("gamma"):
+            state[name] = torch.full(shape, 1 / 3)
+        elif name.endswith("bias"):
+            state[name] = torch.zeros(shape)
+        elif len(shape) == 1 and name not in _TOKENS:
+            state[name] = torch.ones(shape)
+        else:
+            scale = 0.2 if name in _TOKENS else 1 / math.sqrt(math.prod(shape[1:]))
+            state[name] = scale * torch.randn(shape, generator=generator)
+    return Weights(state, "random" if seed == 0 else f"random-{seed}")
+
+
+def matched(
+    state: Mapping[str, Tensor],
+    want: Shapes,
+    file: Path,
+    explain: Callable[[Shapes], str],
+) -> Weights:
+    """Return the tensors in float32, if they are those wanted, of finite numbers."""
+    have = {name: tuple(x.shape) for name, x in state.items()}
+    if have != want:
+        raise WeightsError(f"weights: {file} does not fit: {explain(have)}")
+    wanted = {name: state[name].float() for name in want}
     require_finite(wanted, file)
     return Weights(wanted, fingerprint(wanted))
-
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def misfit(have: Shapes, want: Shapes) -> str:
@@ -74,7 +115,7 @@ def misfit(have: Shapes, want: Shapes) -> str:
         listing("unexpected", [name for name in have if name not in want]),
         listing("misshaped", misshaped),
     )
-    return "; ".join(problem for problem in problems if problem)
+    return "; ".join(filter(None, problems))
 
 
 def listing(word: str, names: list[str], show: int = 3) -> str:
@@ -85,6 +126,7 @@ def listing(word: str, names: list[str], show: int = 3) -> str:
     return f"{word} {', '.join(names[:show])}{more}"
 
 
+# --- Files ----------------------------------------------------------------------------
 def weights_file(path: str | os.PathLike[str]) -> Path:
     """Return the checkpoint at a path: the file itself, or the one in the folder."""
     path = Path(path).expanduser()
@@ -109,10 +151,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the content of a file that holds a JSON object, such as a config.json."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it is no object")
     except (OSError, ValueError) as error:
         raise WeightsError(f"weights: {path} is not a readable {path.name}") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"weights: {path} is not a readable {path.name}")
     return content
 
 
@@ -129,47 +171,44 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise WeightsError(
             f"weights: {path} cannot be read: {error.strerror}"
         ) from error
-    if start[8:9] == b"{":
-        return _read_safetensors(path)
-    if start.startswith(b"PK\x03\x04"):
-        _require_torch_archive(path)
-        return _tensors(_read_torch(path), path)
-    if start == _BEFORE_ARCHIVES:
-        return _tensors(_read_torch(path), path)
+    try:
+        if start[8:9] == b"{":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if start.startswith(b"PK\x03\x04"):
+            _require_torch_archive(path)
+        elif start != _BEFORE_ARCHIVES:
+            raise _not_a_checkpoint(start, path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise _pickled(path) from error
+    except Exception as error:  # damaged files raise anything
+        if is_out_of_memory(error):
+            raise
+        raise WeightsError(
+            f"weights: {path} is damaged or was not downloaded to its end; fetch it "
+            "again"
+        ) from error
+    return _tensors(content, path)
+
+
+def _not_a_checkpoint(start: bytes, path: Path) -> WeightsError:
     if start[:1] == b"\x80":
-        raise _pickled(path)
+        return _pickled(path)
     seen = "it is empty" if not start else f"it begins with {start[:4]!r}"
-    raise WeightsError(
+    return WeightsError(
         f"weights: {path} is not a checkpoint: {seen}; a safetensors file or a PyTorch "
         "state dict is needed"
     )
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except Exception as error:  # damaged files raise anything
-        raise _unreadable(path, error) from error
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _pickled(path) from error
-    except Exception as error:  # damaged files raise anything
-        raise _unreadable(path, error) from error
-
-
 def _require_torch_archive(path: Path) -> None:
-    # The directory of an archive is at its end: without it, the end is missing.
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {Path(name).name for name in archive.namelist()}
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    # The directory of an archive is at its end: without it, this raises.
+    with zipfile.ZipFile(path) as archive:
+        members = {Path(name).name for name in archive.namelist()}
     if "data.pkl" not in members or "constants.pkl" in members:
         raise WeightsError(
             f"weights: {path} is an archive but not one of a PyTorch state dict"
@@ -181,15 +220,6 @@ def _pickled(path: Path) -> WeightsError:
         f"weights: {path} holds Python objects beside tensors and was not loaded, "
         "because unpickling them can run code; save its state dict alone, as "
         "safetensors"
-    )
-
-
-def _unreadable(path: Path, error: Exception) -> Exception:
-    """Return the error itself where memory ran out; else that the file is damaged."""
-    if is_out_of_memory(error):
-        return error
-    return WeightsError(
-        f"weights: {path} is damaged or was not downloaded to its end; fetch it again"
     )
 
 

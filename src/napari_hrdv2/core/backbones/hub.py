@@ -46,7 +46,6 @@ def download_weights(
     """Return a local file with the weights of a backbone, downloaded if need be.
 
     By default it is the file of the registry, or the usual one, safetensors first.
-    Conditions of their owner are logged before a download.
     """
     if spec.bundled:
         raise ValueError(
@@ -141,16 +140,12 @@ def cached_file(repo: str, filename: str, revision: str | None) -> Path | None:
     return None
 
 
+@cache  # so that it is said once
 def _is_there(folder: str) -> bool:
     exists = Path(folder).is_dir()
     if not exists:
-        _say_missing(folder)
+        log.warning("%s: there is no folder %s; it is not used", SHARED_FOLDER, folder)
     return exists
-
-
-@cache  # once
-def _say_missing(folder: str) -> None:
-    log.warning("%s: there is no folder %s; it is not used", SHARED_FOLDER, folder)
 
 
 def fetch(
@@ -175,10 +170,9 @@ def fetch(
     try:
         with _quiet_client():
             path = hf_hub_download(repo, filename, revision=revision, tqdm_class=bar)
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise _no_network(repo, filename) from error
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
-        if isinstance(error, errors.EntryNotFoundError):
+        is_local = isinstance(error, errors.LocalEntryNotFoundError)
+        if isinstance(error, errors.EntryNotFoundError) and not is_local:
             raise
         why = _refusal(error, repo, filename, revision)
         raise WeightsError(f"weights: {why}") from error
@@ -189,37 +183,35 @@ def fetch(
 
 def _refusal(error: Exception, repo: str, filename: str, revision: str | None) -> str:
     """Return one sentence for what the Hub's client raised."""
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
-    if isinstance(error, errors.GatedRepoError):
-        return (
+    offline = constants.HF_HUB_OFFLINE
+    unreachable = "offline mode is on" if offline else "the Hub cannot be reached"
+    sentences: dict[Any, str] = {
+        (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled): (
+            f"{filename} of {repo} is not in the cache and {unreachable}; fetch it on "
+            "another machine and give weights= its path, or take it here with "
+            "`napari-hrdv2 backbones export` there and `backbones import` here"
+        ),
+        errors.GatedRepoError: (
             f"the Hub repository {repo} is gated: accept its conditions on its page "
             "and log in with `hf auth login`, or give weights= a local file"
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"the Hub repository {repo} has no revision {revision}"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return (
+        ),
+        errors.RevisionNotFoundError: (
+            f"the Hub repository {repo} has no revision {revision}"
+        ),
+        errors.RepositoryNotFoundError: (
             f"there is no Hub repository {repo}, or it is private and needs "
             "`hf auth login`"
-        )
-    if isinstance(error, errors.HFValidationError):
-        return f"{repo!r} is not a name of the Hub"
+        ),
+        errors.HFValidationError: f"{repo!r} is not a name of the Hub",
+    }
+    for kind, sentence in sentences.items():
+        if isinstance(error, kind):
+            return sentence
     text = str(getattr(error, "strerror", None) or error)
     why = (text.splitlines() or [type(error).__name__])[0]
     return f"{filename} of the Hub repository {repo} was not downloaded: {why}"
-
-
-def _no_network(repo: str, filename: str) -> WeightsError:
-    from huggingface_hub import constants
-
-    offline = constants.HF_HUB_OFFLINE
-    why = "offline mode is on" if offline else "the Hub cannot be reached"
-    return WeightsError(
-        f"weights: {filename} of {repo} is not in the cache and {why}; fetch it on "
-        "another machine and give weights= its path, or take it here with "
-        "`napari-hrdv2 backbones export` there and `backbones import` here"
-    )
 
 
 def sha256(path: Path) -> str:

@@ -1,13 +1,26 @@
-"""The table of backbones: one row for each, and how names are read."""
+"""The table of backbones: one row for each, how names are read, and loading by name."""
 
 from __future__ import annotations
 
 import difflib
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
-from .base import Backbone, BackboneSpec, Loader, LoadOptions, Source
+from napari_hrdv2.core.devices import choose_device
+from napari_hrdv2.core.errors import is_out_of_memory
+
+from .base import (
+    Backbone,
+    BackboneSpec,
+    JoinedBackbone,
+    Loader,
+    LoadOptions,
+    Progress,
+    Source,
+)
 from .embedded.backbone import EMBEDDED
 from .filters import FILTERS
 from .hub import PREPROCESSORS, cached_weights, fetch_config, fetch_first
@@ -29,13 +42,7 @@ SPECS: dict[str, BackboneSpec] = {
 
 
 def register(spec: BackboneSpec) -> None:
-    """Add a backbone: window, command line, projects and scripts then know it.
-
-    Raises
-    ------
-    ValueError
-        If its name is taken, or has a character with a meaning: + @ /
-    """
+    """Add a backbone: window, command line, projects and scripts then know it."""
     if spec.name in SPECS:
         raise ValueError(f"name: there is a backbone {spec.name} already")
     if not spec.name or set(spec.name) & set("+@/"):
@@ -57,19 +64,10 @@ def backbone_variants(name: str) -> tuple[str, ...]:
 
 
 def backbone_info(name: str) -> BackboneSpec:
-    """Return what there is to know about a backbone before it is loaded.
+    """Return what there is to know of a name, not a joined one, before it is loaded.
 
-    Parameters
-    ----------
-    name : str
-        As `load_backbone` takes it, except joined ones. Of a Hub id that the registry
-        does not name, little is known: no channels, no size, and the patch size of
-        DINOv2.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown, or its facets are of no such block.
+    Of a Hub id that the registry does not name, little is known: no channels, no size,
+    and the patch size of DINOv2.
     """
     base, at, facets = name.partition("@")
     if at and not facets:
@@ -123,6 +121,96 @@ def _state(spec: BackboneSpec) -> State:
     return "gated" if spec.gated else "download"
 
 
+# --- Loading --------------------------------------------------------------------------
+def load_backbone(
+    name: str,
+    weights: Source | Mapping[str, Source] = None,
+    device: str = "auto",
+    *,
+    precision: str = "auto",
+    progress: Progress | None = None,
+) -> Backbone | JoinedBackbone:
+    """Return the backbone of that name, ready to compute.
+
+    Parameters
+    ----------
+    name : str
+        A name of `backbone_names` or `backbone_variants`, a Hub id ("owner/name"), or
+        several joined by "+". After @ come facets of a ViT in place of the tokens of
+        its last block, side by side as channels: "dino-small-8@k9,k11" are the keys of
+        blocks 9 and 11, t the tokens, q the queries, v the values and a the attention
+        of the class token.
+    weights : path-like or mapping of str to path-like, optional
+        A local checkpoint or a folder with one; ``"random"`` for seeded random
+        weights, for tests and benchmarks. By default the Hub's cache, or a download.
+        A mapping gives each part of a joined name its own.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+    precision : str
+        ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    progress : callable, optional
+        Called with bytes done and bytes in all while weights are downloaded. What it
+        raises ends the download.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or its facets are of no such block; as WeightsError if
+        the weights cannot be had or do not fit.
+    MemoryError
+        If they do not fit into the memory of the device.
+    """
+    for argument, value in (("name", name), ("device", device)):
+        if not isinstance(value, str):
+            raise TypeError(f"{argument}: {value!r} is not a string; give a name")
+    # Before anything is downloaded: a misspelt second part should not cost the first.
+    specs = [backbone_info(part) for part in name.split("+")]
+    sources = _sources(specs, weights)
+    chosen = choose_device(device)
+    parts = tuple(
+        _load(spec, LoadOptions(source, chosen, precision, progress))
+        for spec, source in zip(specs, sources, strict=True)
+    )
+    return parts[0] if len(parts) == 1 else JoinedBackbone(parts)
+
+
+def _sources(
+    specs: list[BackboneSpec], weights: Source | Mapping[str, Source]
+) -> list[Source]:
+    """Return where the weights of each part come from."""
+    names = [spec.name for spec in specs]
+    if isinstance(weights, Mapping):
+        strange = [key for key in weights if key not in names]
+        if strange:
+            raise ValueError(
+                f"weights: {', '.join(map(repr, strange))} is no part of "
+                f"{'+'.join(names)}"
+            )
+        sources = [weights.get(name) for name in names]
+    else:
+        joined = len(specs) > 1  # then bundled parts have what they need
+        sources = [None if joined and spec.bundled else weights for spec in specs]
+    for name, source in zip(names, sources, strict=True):
+        if source is not None and not isinstance(source, str | os.PathLike):
+            raise TypeError(
+                f"weights: {source!r} for {name} is not a path; give a file, a folder "
+                'or "random"'
+            )
+    return sources
+
+
+def _load(spec: BackboneSpec, options: LoadOptions) -> Backbone:
+    try:
+        return spec.load(options)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"backbone: the weights of {spec.name} do not fit into the memory there is "
+            f"for {options.device}; choose a smaller backbone or another device"
+        ) from error
+
+
 # --- Repositories of the Hub that have no row -----------------------------------------
 def load_hub_id(spec: HubSpec, options: LoadOptions) -> Backbone:
     """Load a repository's model as our own ViT if it is one, else by transformers."""
@@ -139,17 +227,14 @@ def load_hub_id(spec: HubSpec, options: LoadOptions) -> Backbone:
 
 
 def _config_file(spec: HubSpec, weights: Source) -> Path:
-    """Return the config.json of a Hub id: beside the weights, or of the repository.
-
-    What prepares its images lies beside it wherever the model needs that.
-    """
+    """Return the config.json of a Hub id: beside the weights, or of the repository."""
     if weights not in (None, "random"):
         path = Path(weights).expanduser()
         beside = (path if path.is_dir() else path.parent) / "config.json"
         if beside.is_file():
             return beside
     path = fetch_config(spec)
-    if not tells_normalisation(path):
+    if not tells_normalisation(path):  # then it is in a file beside
         fetch_first(spec, PREPROCESSORS)
     return path
 

@@ -36,18 +36,8 @@ if TYPE_CHECKING:
 class TransformersBackbone(FrozenNetwork):
     """A frozen model of the package transformers; see `GridBackbone`.
 
-    Its patches lie side by side: the stride is the patch size.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        It gives tokens, see `token_maps`.
-    prefix : int
-        How many tokens come before those of the patches.
-    pixels : pair of tuple of float
-        Mean and deviation by which red, green and blue in 0..1 are normalised.
-    name, weights_hash, device, dtype, token_dtype
-        As for `ViTBackbone`.
+    Its patches lie side by side: the stride is the patch size. `prefix` tokens come
+    before those of the patches; pixels are normalised by a mean and a deviation.
     """
 
     steps = 1
@@ -88,11 +78,7 @@ class TransformersBackbone(FrozenNetwork):
     def tokens(
         self, images: Tensor, *, stride: int, tick: Tick | None = None
     ) -> Tensor:
-        """Return the patch tokens that the model hands out last; see `GridBackbone`.
-
-        Images are whole patches, and the stride is the patch size. A grey image serves
-        as red, green and blue.
-        """
+        """Return the patch tokens that the model hands out last; see `GridBackbone`."""
         self._check_batch(images)
         if stride != self.patch_size:
             raise ValueError(
@@ -156,10 +142,7 @@ def _fit_sam(encoder: Any, height: int, width: int) -> None:
 def load_transformers(
     spec: BackboneSpec, config_file: Path, options: LoadOptions
 ) -> TransformersBackbone:
-    """Return a model of the package transformers as a backbone.
-
-    Its shape is in the config.json, and how pixels are normalised in the file beside.
-    """
+    """Return the model of the package transformers that a config.json describes."""
     name = spec.name
     content = read_json(config_file)
     kind = content.get("model_type")
@@ -194,9 +177,7 @@ def load_transformers(
         prefix=prefix,
         pixels=pixels,
         weights_hash=weights_hash,
-        device=options.device,
-        dtype=options.dtype,
-        token_dtype=options.token_dtype,
+        **options.formats,
     )
 
 

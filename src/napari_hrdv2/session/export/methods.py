@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -14,43 +13,6 @@ _HRDV2 = (
     "unsupervised vision tasks and weakly supervised materials segmentation, "
     "arXiv:2410.19836 (2024)."
 )
-_DINOV2 = (
-    "M. Oquab et al., DINOv2: Learning robust visual features without supervision, "
-    "arXiv:2304.07193 (2023)."
-)
-_REGISTERS = (
-    "T. Darcet et al., Vision transformers need registers, arXiv:2309.16588 (2023)."
-)
-_SPIT = (
-    "M. Aasan et al., A spitting image: Modular superpixel tokenization in vision "
-    "transformers, arXiv:2408.07680 (2024)."
-)
-# By the beginning of a backbone's name; what the name holds after it adds more.
-_REFERENCES: dict[str, tuple[str, ...]] = {
-    "dinov2": (_DINOV2,),
-    "dinov3": ("O. Siméoni et al., DINOv3, arXiv:2508.10104 (2025).",),
-    "dino-": (
-        "M. Caron et al., Emerging properties in self-supervised vision transformers, "
-        "arXiv:2104.14294 (2021).",
-    ),
-    "deit": (
-        "H. Touvron et al., Training data-efficient image transformers & distillation "
-        "through attention, arXiv:2012.12877 (2020).",
-    ),
-    "vit": (
-        "A. Dosovitskiy et al., An image is worth 16x16 words: Transformers for image "
-        "recognition at scale, arXiv:2010.11929 (2020).",
-        "A. Steiner et al., How to train your ViT? Data, augmentation, and "
-        "regularization in vision transformers, arXiv:2106.10270 (2021).",
-    ),
-    "neco": (
-        "V. Pariza et al., Near, far: Patch-ordering enhances vision foundation "
-        "models' scene understanding, arXiv:2408.11054 (2024).",
-        _DINOV2,
-    ),
-    "spit": (_SPIT,),
-    "rvit": (_SPIT,),
-}
 _SMOOTHINGS = {
     "guided": "a guided filter",
     "crf": "a conditional random field with a colour term",
@@ -119,13 +81,16 @@ def _described(image: ImageRecord) -> str:
 
 
 def _features(provenance: Provenance, references: _References) -> Iterable[str]:
+    from napari_hrdv2.core.backbones import backbone_info
+
     made = provenance.features
     parts = made.backbone.split("+")
+    specs = [backbone_info(part) for part in parts]
     hashes = provenance.weights_hashes or ("",) * len(parts)
     backbones = _listed(
         f"{part}{f' (weights {fingerprint})' * bool(fingerprint)}"
-        f"{references.cite(*_papers(part))}"
-        for part, fingerprint in zip(parts, hashes, strict=True)
+        f"{references.cite(*spec.references)}"
+        for part, spec, fingerprint in zip(parts, specs, hashes, strict=True)
     )
     many = len(parts) > 1
     method = references.cite(_HRDV2)
@@ -133,9 +98,7 @@ def _features(provenance: Provenance, references: _References) -> Iterable[str]:
         "Each pixel was described by features of the frozen "
         f"backbone{'s' * many} {backbones}, following HR-Dv2{method}."
     )
-    from napari_hrdv2.core.backbones import backbone_info
-
-    patches = [backbone_info(part).patch_size for part in parts]
+    patches = [spec.patch_size for spec in specs]
     if max(patches) > 1:
         apart = "one patch" if made.stride is None else f"{made.stride} pixels"
         upsampled = f"upsampled to pixels ({made.interpolation} interpolation)"
@@ -166,13 +129,6 @@ def _copies(transforms: str, stride: int) -> str:
         return "on transformed copies of the image"
     count = len(parse_transforms(transforms, stride))
     return f"on {count} transformed copies of the image ({transforms})"
-
-
-def _papers(part: str) -> tuple[str, ...]:
-    found = next((v for k, v in _REFERENCES.items() if part.startswith(k)), ())
-    if re.search(r"-reg\b|dinov2r", part):
-        found = (*found, _REGISTERS)
-    return found
 
 
 def _classifier(provenance: Provenance) -> Iterable[str]:

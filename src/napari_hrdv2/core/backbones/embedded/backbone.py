@@ -16,14 +16,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.base import BackboneSpec, LoadOptions, Tick
+from napari_hrdv2.core.backbones.base import BackboneSpec, LoadOptions, Tick, evenly
 from napari_hrdv2.core.backbones.filters import STEPS as FILTER_STEPS
 from napari_hrdv2.core.backbones.filters import filter_names, filter_planes
 from napari_hrdv2.core.devices import choose_precision
-from napari_hrdv2.core.ticks import evenly
 
-from .network import STRIDE, at_every_scale, padded, tile_count, tiled
-from .weights import load_weights
+from .network import STRIDE, at_every_scale, load_weights, padded, tile_count, tiled
 
 BANK_SPAN = 5.0  # deviations of an image that the filter bank sees as 0..1
 NETWORK_STEPS = 256  # so that large images can be given up soon
@@ -47,13 +45,7 @@ def bank_planes(
 class EmbeddedBackbone:
     """A small network and the filter bank as one; see `GridBackbone`.
 
-    Parameters
-    ----------
-    device : torch.device
-    dtype : torch.dtype
-        The number format of the network's pass. Features are kept in float16.
-    weights : path-like or "random", optional
-        Another file than the one that the package brings along.
+    The dtype is that of the network's pass. Features are kept in float16.
     """
 
     name = "embedded"
@@ -123,7 +115,7 @@ class EmbeddedBackbone:
         tokens[..., learned:] = bank.movedim(1, -1)
         del bank
         pixels = images.expand(-1, 3, -1, -1).to(self.precision)
-        # Patches may overlap: the network runs once for each place they can start at.
+        # Patches may overlap: the network runs once for each pixel they can start at.
         starts = range(0, self.patch_size, stride)
         parts = [
             (
@@ -140,9 +132,9 @@ class EmbeddedBackbone:
                 self.network.config.scales,
             )
             channels = torch.split(part, self.network.config.outputs, dim=-1)
-            for place, features in zip(channels, scales, strict=True):
+            for target, features in zip(channels, scales, strict=True):
                 inside = features[..., : part.shape[1], : part.shape[2]]
-                place.copy_(inside.movedim(1, -1))
+                target.copy_(inside.movedim(1, -1))
         return tokens
 
     def _step(self, tick: Tick | None, shapes: list[torch.Size]) -> Tick:
@@ -160,18 +152,13 @@ def load_embedded(spec: BackboneSpec, options: LoadOptions) -> EmbeddedBackbone:
     return EmbeddedBackbone(options.device, options.dtype, options.weights)
 
 
-EMBEDDED = BackboneSpec(
-    name="embedded",
+EMBEDDED = BackboneSpec.of(
+    EmbeddedBackbone,
     loader=load_embedded,
     channels=226,
     rgb_channels=241,
-    patch_size=EmbeddedBackbone.patch_size,
     description="learned and classical",
     licence="BSD-3-Clause",
     bundled=True,
-    default_transforms=EmbeddedBackbone.default_transforms,
-    absolute_levels=EmbeddedBackbone.absolute_levels,
-    context_cell=EmbeddedBackbone.context_cell,
-    activations=EmbeddedBackbone.activations,
     half_activations=2,
 )

@@ -17,20 +17,30 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise, product
+from pathlib import Path
 from typing import Self
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.core.backbones.checkpoint import fingerprint
+from napari_hrdv2.core.backbones.filters import filter_names
+from napari_hrdv2.core.errors import WeightsError
+
+BUNDLED = Path(__file__).with_name("embedded.safetensors")
 STRIDE = 2  # pixels between features, along each axis
 TILE = 1024  # features along a tile's side
 HALO = 144  # features around it that are computed too: as far as the network looks
-# Tiles must begin where the coarsest grid of the network has a place, so that
+# Tiles must begin on the coarsest grid of the network, so that
 # STRIDE * (TILE - HALO) is a multiple of 32.
 
 
@@ -134,15 +144,7 @@ class ConvNet(nn.Module):
     def forward(
         self, images: Tensor, tick: Callable[[], None] = lambda: None
     ) -> Tensor:
-        """Return the features of one scale, (B, outputs, H / 2, W / 2).
-
-        Parameters
-        ----------
-        images : (B, 3, H, W) tensor
-            Standardised; H and W are even.
-        tick : callable, optional
-            Called after each block. What it raises ends the pass.
-        """
+        """Return the features of one scale of standardised images of even sides."""
         height, width = (length // STRIDE for length in images.shape[2:])
         planes = self.stem(padded(images, 1 << len(self.down)))
         levels = []
@@ -192,10 +194,7 @@ def _enlarged(planes: Tensor, factor: int) -> Tensor:
 
 # --- Images of any size, tile by tile -------------------------------------------------
 def tiled(network: ConvNet, images: Tensor, tick: Callable[[], None]) -> Tensor:
-    """Return what the network makes of (B, 3, H, W) images, tile by tile.
-
-    It equals what the network makes of the whole but for rounding.
-    """
+    """Return what the network makes of images, tile by tile, as of the whole."""
     rows, columns = (list(_spans(length // STRIDE)) for length in images.shape[2:])
     if len(rows) == len(columns) == 1:
         whole: Tensor = network(images, tick)
@@ -228,3 +227,70 @@ def _in_pixels(span: slice) -> slice:
 
 def _within(kept: slice, seen: slice) -> slice:
     return slice(kept.start - seen.start, kept.stop - seen.start)
+
+
+# --- The file -------------------------------------------------------------------------
+_UNFIT = (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class EmbeddedWeights:
+    """What training made."""
+
+    network: ConvNet  # with the normalisation folded into the convolutions
+    channel_weights: Tensor  # (C,), of the network and of the filter bank on RGB images
+    hash: str  # the fingerprint of both
+
+
+def save_weights(
+    network: ConvNet,
+    channel_weights: Tensor,
+    path: str | os.PathLike[str],
+    *,
+    trained: str,
+) -> None:
+    """Write a network that was trained, in float16, with a word on how."""
+    state = network.folded().half().state_dict() | {"trust": channel_weights.half()}
+    tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+    metadata = {"config": network.config.to_json(), "trained": trained}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def load_weights(source: str | os.PathLike[str] | None = None) -> EmbeddedWeights:
+    """Return weights ready to compute with, or raise WeightsError.
+
+    They are those of the package, of a file that ``training/train.py`` wrote, or
+    ``"random"``.
+    """
+    if source == "random":
+        return _random_weights()
+    path = BUNDLED if source is None else Path(source).expanduser()
+    try:
+        with safe_open(path, framework="pt") as file:
+            config = ConvNetConfig.from_json((file.metadata() or {})["config"])
+            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - it has no other way
+        network = ConvNet(config).folded()
+        weights_hash, channel_weights = fingerprint(state), state.pop("trust")
+        network.load_state_dict(state)
+        fits = channel_weights.shape == (_channels(config),)
+        if not fits or not (channel_weights > 0).all():
+            raise ValueError("it is not one positive weight for each channel")
+    except _UNFIT as error:
+        raise WeightsError(
+            f"weights: {path} is not a file of the embedded backbone, which "
+            "training/train.py writes"
+        ) from error
+    return EmbeddedWeights(network.requires_grad_(False), channel_weights, weights_hash)
+
+
+def _random_weights() -> EmbeddedWeights:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = ConvNet(ConvNetConfig()).folded()
+    channel_weights = torch.ones(_channels(network.config))
+    return EmbeddedWeights(network.requires_grad_(False), channel_weights, "random")
+
+
+def _channels(config: ConvNetConfig) -> int:
+    return config.channels + len(filter_names(3))

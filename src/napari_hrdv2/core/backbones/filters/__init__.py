@@ -1,7 +1,7 @@
 """The classical multi-scale filter bank as a backbone: features without weights.
 
 A linear classifier reads these channels, so the nonlinearity it lacks is made here:
-magnitudes and eigenvalues, soft histograms of grey levels, and each grey level's place
+magnitudes and eigenvalues, soft histograms of grey levels, and each grey level's rank
 between the darkest and the brightest around it. Most channels are bounded or
 square roots of energies, because rare huge values mislead a linear classifier.
 """
@@ -16,9 +16,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.base import BackboneSpec, LoadOptions, Tick
+from napari_hrdv2.core.backbones.base import (
+    BackboneSpec,
+    FrozenNetwork,
+    LoadOptions,
+    Tick,
+    evenly,
+)
 from napari_hrdv2.core.checks import check_grey_or_rgb
-from napari_hrdv2.core.ticks import evenly
 
 from . import kernels as kernels
 
@@ -46,18 +51,9 @@ def filter_planes(
     stride: int = 1,
     tick: Tick | None = None,
 ) -> Tensor:
-    """Return the filter channels of images, averaged over patches, (B, N, h, w).
+    """Return the filter channels of images in 0..1, means over patches, (B, N, h, w).
 
-    Parameters
-    ----------
-    images : (B, 1 or 3, H, W) float32 tensor
-        Grey or RGB, nominally in 0..1.
-    dtype : torch.dtype
-        What is returned; sums are always made in float32.
-    patch_size, stride : int
-        Side of the patches and their distance in pixels.
-    tick : callable, optional
-        Called ``STEPS`` times; may raise to stop the work.
+    Sums are always made in float32. `tick` is called ``STEPS`` times.
     """
     batch, image_channels, height, width = images.shape
     check_grey_or_rgb("the filter bank", image_channels)
@@ -78,22 +74,13 @@ def filter_names(image_channels: int) -> tuple[str, ...]:
     return tuple(name for name, _ in _channels(pixel))
 
 
-class FilterBank:
-    """The filter bank as a backbone: one token per pixel, nothing to load.
-
-    Parameters
-    ----------
-    device : torch.device
-        Where images come from and tokens stay.
-    dtype : torch.dtype
-        What tokens are stored in; sums are always made in float32.
-    """
+class FilterBank(FrozenNetwork):
+    """The filter bank as a backbone: one token per pixel, nothing to load."""
 
     name = "filters"
     patch_size = 1
     equivariant = True
     default_transforms = "identity"
-    absolute_levels = True
     activations = 0  # it works on planes of the image
     context_cell = 16
     weights_hash = ""
@@ -113,24 +100,15 @@ class FilterBank:
         check_grey_or_rgb("the filter bank", image_channels)
         return len(filter_names(image_channels))
 
-    def channel_weights_for(self, image_channels: int) -> None:
-        """Return None: all channels have the same weight."""
-        return
-
-    def to(self, device: torch.device | str) -> FilterBank:
-        """Move to a device and return itself."""
-        self.device = torch.device(device)
-        return self
+    def _move(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.device = device
 
     def tokens(
         self, images: Tensor, *, stride: int, tick: Tick | None = None
     ) -> Tensor:
-        """Return the filter channels of (B, 1 or 3, H, W) images, (B, h, w, N).
-
-        A view of planes (B, N, h, w), so each channel is contiguous.
-        """
+        """Return the filter channels of images; see `GridBackbone`."""
         planes = filter_planes(images, self.dtype, stride=stride, tick=tick)
-        return planes.permute(0, 2, 3, 1)
+        return planes.permute(0, 2, 3, 1)  # a view: each channel is contiguous
 
 
 def load_filters(spec: BackboneSpec, options: LoadOptions) -> FilterBank:
@@ -144,19 +122,14 @@ def load_filters(spec: BackboneSpec, options: LoadOptions) -> FilterBank:
     return FilterBank(options.device, torch.float16 if half else options.dtype)
 
 
-FILTERS = BackboneSpec(
-    name="filters",
+FILTERS = BackboneSpec.of(
+    FilterBank,
     loader=load_filters,
     channels=82,
     rgb_channels=97,
-    patch_size=FilterBank.patch_size,
     description="classical filters",
     licence="BSD-3-Clause",
     bundled=True,
-    equivariant=FilterBank.equivariant,
-    default_transforms=FilterBank.default_transforms,
-    context_cell=FilterBank.context_cell,
-    activations=FilterBank.activations,
 )
 
 
@@ -233,7 +206,7 @@ def _skewness(deviation: Tensor, sigma: float) -> Tensor:
 
 
 def _morphology(smooth: Tensor, radius: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield top-hats and the place of each grey level within those around it.
+    """Yield top-hats and the rank of each grey level within those around it.
 
     Opening and closing remove what is brighter or darker than its surroundings and
     narrower than the window, whatever its shape and however sharp its edge.

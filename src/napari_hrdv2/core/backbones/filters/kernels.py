@@ -24,9 +24,9 @@ def mirror(planes: Tensor, radius: int, axis: int) -> Tensor:
         before = planes.narrow(axis, 0, radius).flip(axis)
         after = planes.narrow(axis, size - radius, radius).flip(axis)
         return torch.cat((before, planes, after), dim=axis)
-    places = torch.arange(-radius, size + radius, device=planes.device)
-    places = places.remainder(2 * size)  # the mirrored image repeats after 2 sizes
-    return planes.index_select(axis, torch.minimum(places, 2 * size - 1 - places))
+    index = torch.arange(-radius, size + radius, device=planes.device)
+    index = index.remainder(2 * size)  # the mirrored image repeats after 2 sizes
+    return planes.index_select(axis, torch.minimum(index, 2 * size - 1 - index))
 
 
 def correlate(planes: Tensor, taps: list[float], axis: int) -> Tensor:

@@ -28,17 +28,11 @@ if TYPE_CHECKING:
 
 
 class SpitBackbone(RegionBackbone):
-    """A frozen encoder of regions; see `RegionBackbone` for the attributes.
+    """A frozen encoder of regions; see `RegionBackbone`.
 
-    Parameters
-    ----------
-    name, config, weights, device, token_dtype
-        As for `ViTBackbone`.
-    dtype : torch.dtype
-        The number format of the encoder's pass; regions are always found in float32.
-    compactness : float
-        See `superpixels`. The networks with gradient features were trained at 0, where
-        areas of little contrast, as micrographs have, become a few large regions.
+    Regions are always found in float32. The networks with gradient features were
+    trained at compactness 0, where areas of little contrast, as micrographs have,
+    become a few large regions.
     """
 
     patch_size = BINS  # about the side of a region

@@ -52,11 +52,9 @@ class SpitConfig:
 
     @property
     def density(self) -> float:
-        """How many regions an image has for each square of 16 px, about.
-
-        Superpixels are as many as the image needs: 1.5 for each square of a micrograph,
-        up to 3 of plain noise, fewer of flat areas.
-        """
+        """How many regions an image has for each square of 16 px, about."""
+        # Superpixels are as many as the image needs: up to 3 of plain noise, fewer of
+        # flat areas.
         return 1.5 if self.partition == "superpixels" else 1.0
 
 
@@ -64,24 +62,12 @@ class SpitConfig:
 def region_tokens(
     features: Tensor, labels: Tensor, *, sigma: float, gradients: bool = True
 ) -> Tensor:
-    """Return the raw token of every region.
+    """Return the raw token of every region, (n, 256 * 5), or 4 without gradients.
 
-    Parameters
-    ----------
-    features : (7, H, W) float32 tensor
-        From `pixel_features`.
-    labels : (H, W) int64 tensor
-        Regions 0 to n - 1, none of them empty.
-    sigma, gradients
-        See `SpitConfig`.
-
-    Returns
-    -------
-    (n, 256 * C) float32 tensor
-        C = 5, or 4 without gradients. For each of 16 × 16 bins, row by row: red, green
-        and blue where the region's box is sampled there, times the part of the sample
-        that is the region's; the histogram of the pixels' positions in the image; that
-        of their gradients.
+    For each of 16 × 16 bins, row by row: red, green and blue where the region's box is
+    sampled there, times the part of the sample that is the region's; the histogram of
+    the pixels' positions in the image; that of their gradients. Features are those of
+    `pixel_features`; regions are 0 to n - 1, none of them empty.
     """
     box = boxes_of(labels)
     parts = [_sampled(features[:3], labels, box)]
@@ -133,23 +119,21 @@ class _Members:
         self.pieces = (self.sizes + _PIECE - 1) // _PIECE
         self.order = torch.argsort(labels, stable=True)
         starts = self.sizes.cumsum(0) - self.sizes
-        places = (self.pieces.cumsum(0) - self.pieces) * _PIECE - starts
+        shifts = (self.pieces.cumsum(0) - self.pieces) * _PIECE - starts
         ranks = torch.arange(len(labels), device=labels.device)
-        self.slots = ranks + places.repeat_interleave(self.sizes)
+        self.slots = ranks + shifts.repeat_interleave(self.sizes)
 
     def cut(self, values: Tensor) -> Tensor:
-        """Return (pieces, 64) values; a place that no pixel fills is far away."""
+        """Return (pieces, 64) values; a slot that no pixel fills is far away."""
         cut = values.new_full((int(self.pieces.sum()) * _PIECE,), _NOWHERE)
         cut[self.slots] = values[self.order]
         return cut.view(-1, _PIECE)
 
 
 def _histograms(pair: Tensor, members: _Members, sigma: float) -> Tensor:
-    """Return every region's joint histogram of two values, (n, 256).
-
-    The kernel is a product of one factor per value, so a histogram is a product of two
-    small matrices.
-    """
+    """Return every region's joint histogram of two values, (n, 256)."""
+    # The kernel is a product of one factor per value, so a histogram is a product of
+    # two small matrices.
     first, second = (members.cut(values) for values in pair)
     sums = [
         (_kernel(left, sigma).transpose(1, 2) @ _kernel(right, sigma)).flatten(1)
@@ -174,10 +158,7 @@ def _kernel(values: Tensor, sigma: float) -> Tensor:
 
 # --- The network ---------------------------------------------------------------------
 class SpitEncoder(nn.Module):
-    """A Vision Transformer on a set of tokens.
-
-    Build it under ``torch.device("meta")`` when a checkpoint follows.
-    """
+    """A Vision Transformer on a set of tokens."""
 
     def __init__(self, config: SpitConfig) -> None:
         super().__init__()
@@ -193,15 +174,7 @@ class SpitEncoder(nn.Module):
     def forward(
         self, tokens: Tensor, *, tick: Callable[[], None] | None = None
     ) -> Tensor:
-        """Return the normalised output of every token, the class token first.
-
-        Parameters
-        ----------
-        tokens : (n, token_dim) tensor
-            From `region_tokens`, in the dtype of the weights.
-        tick : callable, optional
-            Called after each block. What it raises ends the pass.
-        """
+        """Return the output of every one of `region_tokens`, the class token first."""
         x = self.start(tokens)
         for block in self.blocks:
             x = block(x)  # (1, n + 1, D)
@@ -219,13 +192,9 @@ class SpitEncoder(nn.Module):
 def attention_flow(encoder: SpitEncoder, tokens: Tensor) -> Tensor:
     """Return how much of the class token flowed in from each of n tokens, 0 to 1.
 
-    The largest of the heads, on a logarithmic scale.
-
-    Notes
-    -----
     The row of the class token in the product over all blocks of .9 A + .1 I, where A is
-    the attention matrix of one head [1]_. Going from the last block to the first, only
-    that row is ever needed.
+    the attention matrix of one head [1]_: the largest of the heads, on a logarithmic
+    scale. Going from the last block to the first, only that row is ever needed.
     """
     x = encoder.start(tokens)
     queries_and_keys = []

@@ -7,7 +7,9 @@ import math
 import os
 import re
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +25,9 @@ from napari_hrdv2.core.backbones.checkpoint import (
     Weights,
     matched,
     misfit,
+    random_state,
     read_checkpoint,
+    shapes_of,
     weights_file,
 )
 from napari_hrdv2.core.backbones.superpixels import COMPACTNESS
@@ -51,10 +55,8 @@ def load_spit(spec: SpitSpec, options: LoadOptions) -> SpitBackbone:
         spec.name,
         spec.config,
         weights,
-        device=options.device,
-        dtype=options.dtype,
-        token_dtype=options.token_dtype,
         compactness=spec.compactness,
+        **options.formats,
     )
 
 
@@ -82,43 +84,15 @@ _CLASSIFIER = "head."  # of ImageNet's classes; no feature needs it
 
 
 def load_weights(path: str | os.PathLike[str], config: SpitConfig) -> Weights:
-    """Return the weights of a checkpoint, or of the one in a folder.
-
-    Raises
-    ------
-    WeightsError
-        If there is no such file, or it does not hold exactly the tensors of the
-        network, or numbers that are not finite.
-    """
-    file = weights_file(path)
+    """Return the weights of a checkpoint, or of the one in a folder."""
+    file, want = weights_file(path), _shapes(config)
     state = _our_names(read_checkpoint(file))
-    shapes = shapes_of(config)
-    have = {name: tuple(x.shape) for name, x in state.items()}
-    if have != shapes:
-        raise WeightsError(f"weights: {file} does not fit: {_misfit(have, shapes)}")
-    return matched(state, shapes, file)
+    return matched(state, want, file, lambda have: _misfit(have, want))
 
 
 def random_weights(config: SpitConfig, *, seed: int = 0) -> Weights:
-    """Return seeded random weights, the same on every call."""
-    generator = torch.Generator().manual_seed(seed)
-    state = {
-        name: _random(name, shape, generator)
-        for name, shape in shapes_of(config).items()
-    }
-    return Weights(state, "random" if seed == 0 else f"random-{seed}")
-
-
-def _random(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    if name.endswith("gamma"):
-        return torch.full(shape, 1 / 3)
-    if name.endswith("bias"):
-        return torch.zeros(shape)
-    if name == "cls_token":
-        return 0.2 * torch.randn(shape, generator=generator)
-    if len(shape) == 1:
-        return torch.ones(shape)
-    return torch.randn(shape, generator=generator) / math.sqrt(shape[1])
+    """Return seeded random weights; see `random_state`."""
+    return random_state(_shapes(config), seed)
 
 
 def _our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -135,11 +109,8 @@ def _our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return ours
 
 
-def shapes_of(config: SpitConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of the network, by name."""
-    with torch.device("meta"):
-        state = SpitEncoder(config).state_dict()
-    return {name: tuple(x.shape) for name, x in state.items()}
+def _shapes(config: SpitConfig) -> Shapes:
+    return shapes_of(partial(SpitEncoder, config))
 
 
 def _misfit(have: Shapes, want: Shapes) -> str:
@@ -166,6 +137,10 @@ class SpitSpec(BackboneSpec):
     compactness: float = COMPACTNESS  # see `superpixels`
     loader: Loader = load_spit  # type: ignore[assignment]
     licence: str = "MIT"
+    references: tuple[str, ...] = (
+        "M. Aasan et al., A spitting image: Modular superpixel tokenization in vision "
+        "transformers, arXiv:2408.07680 (2024).",
+    )
     has_attention: bool = True
     has_regions: bool = True
     default_transforms: str = RegionBackbone.default_transforms
@@ -191,67 +166,43 @@ class SpitSpec(BackboneSpec):
     def download_bytes(self) -> int:
         """Size of the file, in float32."""
         width = self.config.embed_dim
-        count = sum(math.prod(shape) for shape in shapes_of(self.config).values())
+        count = sum(math.prod(shape) for shape in _shapes(self.config).values())
         absent = 3 * width * self.config.depth  # biases of the attention
         return 4 * (count - absent + (width + 1) * _CLASSES)
 
 
-_SMALL = SpitConfig()
-_BASE = SpitConfig(embed_dim=768, heads=12)
+_FILES = {"superpixels": "SPiT", "pca-tree": "RViT", "squares": "ViT"}
 
-# Name, configuration, and the authors' file with its MD5.
-_ROWS: tuple[tuple[str, SpitConfig, str, str], ...] = (
-    (
-        "spit-small",
-        _SMALL,
-        "SPiT-S16 (w. grad.)",
-        "e49be7009c639c0ccda4bd68ed34e5af",
-    ),
-    (
-        "spit-base",
-        replace(_BASE, sigma=0.05),
-        "SPiT-B16 (w. grad.)",
-        "9394072a5d488977b1af05c02aa0d13c",
-    ),
-    ("rvit-small", replace(_SMALL, partition="pca-tree"), "", ""),
-    (
-        "rvit-base",
-        replace(_BASE, partition="pca-tree"),
-        "RViT-B16 (w. grad.)",
-        "50d25403adfd5a12d7cb07f7ebfced97",
-    ),
-    (
-        "spit-small:grid",
-        replace(_SMALL, partition="squares"),
-        "ViT-S16 (w. grad.)",
-        "b8e4f1f219c3baef47fc465eaef9e0d4",
-    ),
-    (
-        "spit-base:grid",
-        replace(_BASE, partition="squares"),
-        "ViT-B16 (w. grad.)",
-        "1caa683ecd885347208b0db58118bf40",
-    ),
-    (
-        "spit-small:no-gradients",
-        replace(_SMALL, gradients=False),
-        "SPiT-S16",
-        "8e899c846a75c51e1c18538db92efddf",
-    ),
-    (
-        "spit-base:no-gradients",
-        replace(_BASE, gradients=False),
-        "SPiT-B16",
-        "9d3483a4c6fdaf603ee6528824d48803",
-    ),
-)
-SPIT_SPECS: dict[str, SpitSpec] = {
-    name: SpitSpec(name=name, config=config, file=file, md5=md5, listed=":" not in name)
-    for name, config, file, md5 in _ROWS
-}
-# The same files, on regions as they were in training: of flat areas few and large ones.
-for _name in ("spit-small", "spit-base"):
-    _loose = f"{_name}:no-compactness"
-    SPIT_SPECS[_loose] = replace(
-        SPIT_SPECS[_name], name=_loose, compactness=0.0, listed=False
+
+def _row(name: str, md5: str, **shape: Any) -> SpitSpec:
+    """Return the row of a network, which the authors' name of its file describes."""
+    size = "S" if "small" in name else "B"
+    width, heads = (384, 6) if size == "S" else (768, 12)
+    config = SpitConfig(embed_dim=width, heads=heads, **shape)
+    file = f"{_FILES[config.partition]}-{size}16{' (w. grad.)' * config.gradients}"
+    return SpitSpec(
+        name=name,
+        config=config,
+        file=file if md5 else "",
+        md5=md5,
+        listed=":" not in name,
     )
+
+
+_ROWS = (
+    _row("spit-small", "e49be7009c639c0ccda4bd68ed34e5af"),
+    _row("spit-base", "9394072a5d488977b1af05c02aa0d13c", sigma=0.05),
+    _row("rvit-small", "", partition="pca-tree"),  # of which there are no weights
+    _row("rvit-base", "50d25403adfd5a12d7cb07f7ebfced97", partition="pca-tree"),
+    _row("spit-small:grid", "b8e4f1f219c3baef47fc465eaef9e0d4", partition="squares"),
+    _row("spit-base:grid", "1caa683ecd885347208b0db58118bf40", partition="squares"),
+    _row(
+        "spit-small:no-gradients", "8e899c846a75c51e1c18538db92efddf", gradients=False
+    ),
+    _row("spit-base:no-gradients", "9d3483a4c6fdaf603ee6528824d48803", gradients=False),
+)
+SPIT_SPECS = {spec.name: spec for spec in _ROWS}
+# The same files, on regions as they were in training: of flat areas few and large ones.
+for _spec in _ROWS[:2]:
+    _loose = f"{_spec.name}:no-compactness"
+    SPIT_SPECS[_loose] = replace(_spec, name=_loose, compactness=0.0, listed=False)

@@ -29,18 +29,11 @@ _BLOCK = 16384
 
 
 def pixel_features(image: Tensor) -> Tensor:
-    """Return colour, position and gradient of every pixel.
+    """Return colour, position and gradient of every pixel of an RGB image in 0..1.
 
-    Parameters
-    ----------
-    image : (3, H, W) float32 tensor
-        In 0..1; not changed.
-
-    Returns
-    -------
-    (7, H, W) float32 tensor
-        Red, green and blue after a contrast curve, in -1..1; row and column, where the
-        longer side reaches from -1 to 1; derivatives along rows and along columns.
+    The (7, H, W) planes are red, green and blue after a contrast curve, in -1..1; row
+    and column, where the longer side reaches from -1 to 1; derivatives along rows and
+    along columns.
 
     Notes
     -----
@@ -62,28 +55,17 @@ def pixel_features(image: Tensor) -> Tensor:
         torch.arange(length, device=image.device, dtype=image.dtype) * step - 1
         for length in (height, width)
     )
-    position = [
-        rows[:, None].expand(height, width),
-        columns[None, :].expand(height, width),
-    ]
+    position = torch.meshgrid(rows, columns, indexing="ij")
     grey = (image[0] + image[1] + image[2]) / 3
     derivatives = [_asinh_contrast(d, _GRADIENT_CONTRAST) for d in _scharr(grey)]
     return torch.stack([*colours, *position, *derivatives])
 
 
 def vertex_features(features: Tensor) -> Tensor:
-    """Return what the similarity of neighbouring regions is measured on.
+    """Return what the similarity of neighbouring regions is measured on, (4, H, W).
 
-    Parameters
-    ----------
-    features : (7, H, W) float32 tensor
-        From `pixel_features`.
-
-    Returns
-    -------
-    (4, H, W) float32 tensor
-        Luminance and two differences of colour, saturated and smoothed within edges;
-        the magnitude of the gradient. In -1..1.
+    Of `pixel_features` luminance and two differences of colour, saturated and smoothed
+    within edges [1]_, and the magnitude of the gradient, all in -1..1.
 
     References
     ----------
@@ -96,14 +78,9 @@ def vertex_features(features: Tensor) -> Tensor:
         _fused(plane - grey, _single(_SATURATION) - 1, plane).clamp(0, 1)
         for plane in (red, green, blue)
     )
-    luminance = _luminance(red, green, blue)
-    planes = torch.stack(
-        [
-            luminance,
-            (blue - luminance) * 0.564 + 0.5,
-            (red - luminance) * 0.713 + 0.5,
-        ]
-    )
+    luminance = _LUMINANCE[0] * red + _LUMINANCE[1] * green + _LUMINANCE[2] * blue
+    differences = (blue - luminance) * 0.564 + 0.5, (red - luminance) * 0.713 + 0.5
+    planes = torch.stack([luminance, *differences])
     colours = _diffused(_asinh_contrast(2 * planes - 1, _COLOUR_CONTRAST)).clamp(-1, 1)
     down, right = features[5:]
     largest = math.sqrt(2) * math.asinh(_GRADIENT_CONTRAST * _LARGEST_DERIVATIVE)
@@ -120,10 +97,6 @@ def _kumaraswamy(x: Tensor, mean: float, a: float) -> Tensor:
 
 def _asinh_contrast(x: Tensor, strength: float) -> Tensor:
     return _in_blocks(torch.asinh, x * strength) / math.asinh(strength)
-
-
-def _luminance(red: Tensor, green: Tensor, blue: Tensor) -> Tensor:
-    return _LUMINANCE[0] * red + _LUMINANCE[1] * green + _LUMINANCE[2] * blue
 
 
 def _fused(x: Tensor, factor: float, added: Tensor) -> Tensor:

@@ -18,23 +18,11 @@ if TYPE_CHECKING:
 
 
 class ViTBackbone(FrozenNetwork):
-    """A frozen Vision Transformer; see `GridBackbone` for the attributes.
+    """A frozen Vision Transformer; see `GridBackbone`.
 
-    Parameters
-    ----------
-    name : str
-        What it was loaded as.
-    config : ViTConfig
-    weights : Weights
-        A state dict that fits the configuration, with its fingerprint.
-    device : torch.device
-    dtype : torch.dtype
-        The number format of the pass.
-    token_dtype : torch.dtype, optional
-        The number format in which tokens are handed out; that of the pass by default.
-    facets : tuple of Facet, optional
-        What to take of the blocks, side by side as channels; by default the tokens
-        after the last.
+    The dtype is that of its pass, and that of its tokens unless they have another.
+    Facets are taken of the blocks, side by side as channels, in place of the tokens
+    after the last.
     """
 
     def __init__(
@@ -66,10 +54,7 @@ class ViTBackbone(FrozenNetwork):
         self.steps = 1 + max((f.block for f in facets), default=config.depth - 1)
 
     def with_facets(self, facets: tuple[Facet, ...]) -> Self:
-        """Return this backbone with other facets, on the same weights in memory.
-
-        They are of blocks that it has; -1 is the last.
-        """
+        """Return this backbone with other facets, on the same weights in memory."""
         config = self.model.config
         blocks = range(config.depth)
         facets = tuple(f._replace(block=blocks[f.block]) for f in facets)
@@ -93,10 +78,7 @@ class ViTBackbone(FrozenNetwork):
     def tokens(
         self, images: Tensor, *, stride: int, tick: Tick | None = None
     ) -> Tensor:
-        """Return the normalised patch tokens of the last block, or the facets.
-
-        See `GridBackbone`. A grey image serves as red, green and blue.
-        """
+        """Return the tokens of the last block, or facets; see `GridBackbone`."""
         self._check_batch(images)
         pixels = (images - self._mean) / self._deviation  # (B, 3, H, W), grey or not
         pixels = pixels.to(self.model.norm.weight.dtype)

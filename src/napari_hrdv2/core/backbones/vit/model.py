@@ -43,50 +43,30 @@ IMAGENET_DEVIATION: Colour = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """The shape of a Vision Transformer; the defaults are DINOv2 S/14.
+    """The shape of a Vision Transformer; the defaults are DINOv2 S/14."""
 
-    Attributes
-    ----------
-    embed_dim, depth, heads : int
-        Channels of a token, number of blocks, attention heads of a block.
-    patch_size, image_size : int
-        Side of a patch, and of the image whose patch grid the position embedding
-        was trained on. Without meaning for rotary positions.
-    registers : int
-        Extra tokens between the class token and the patches [3]_.
-    feed_forward : {"mlp", "swiglu"}
-        The second half of a block; DINOv2 g/14 and DINOv3 S+/16 have ``"swiglu"``.
-    feed_forward_ratio : float
-        Its hidden channels per channel of a token; of a SwiGLU two thirds of that.
-    layer_scale : bool
-        Whether each branch is scaled per channel before it is added.
-    positions : {"learned", "rotary"}
-        An embedding that is added to the patches, or queries and keys turned by angles
-        that say where the patch is in the image (DINOv3).
-    position_offset, position_antialias : float, bool
-        The rule by which the position embedding is resampled to another grid. DINOv2
-        without registers adds .1 to the grid before it takes the scale factor and does
-        not antialias; with registers it asks for the size and antialiases. Features
-        change by some per cent when the rules are mixed up.
-    epsilon : float
-        What the LayerNorms add to the variance.
-    pixel_mean, pixel_deviation : tuple of float
-        Red, green and blue in 0..1 are normalised by these before the first layer.
-    """
-
-    embed_dim: int = 384
-    depth: int = 12
-    heads: int = 6
+    embed_dim: int = 384  # channels of a token
+    depth: int = 12  # blocks
+    heads: int = 6  # of the attention of a block
     patch_size: int = 14
-    image_size: int = 518
-    registers: int = 0
+    image_size: int = 518  # whose grid of patches the position embedding was trained on
+    registers: int = 0  # extra tokens between the class token and the patches [3]
+    # The second half of a block; DINOv2 g/14 and DINOv3 S+/16 have "swiglu". Its hidden
+    # channels per channel of a token; of a SwiGLU two thirds of that.
     feed_forward: Literal["mlp", "swiglu"] = "mlp"
     feed_forward_ratio: float = 4.0
-    layer_scale: bool = True
+    layer_scale: bool = True  # whether each branch is scaled before it is added
+    # An embedding that is added to the patches, or queries and keys turned by angles
+    # that say where the patch is in the image (DINOv3).
     positions: Literal["learned", "rotary"] = "learned"
+    # The rule by which the position embedding is resampled to another grid. DINOv2
+    # without registers adds .1 to the grid before it takes the scale factor and does
+    # not antialias; with registers it asks for the size and antialiases. Features
+    # change by some per cent when the rules are mixed up.
     position_offset: float = 0.1
     position_antialias: bool = False
-    epsilon: float = 1e-6
+    epsilon: float = 1e-6  # what the LayerNorms add to the variance
+    # Red, green and blue in 0..1 are normalised by these before the first layer.
     pixel_mean: Colour = IMAGENET_MEAN
     pixel_deviation: Colour = IMAGENET_DEVIATION
 
@@ -105,21 +85,14 @@ class ViTConfig:
 
 
 class Facet(NamedTuple):
-    """One thing to take from a block as features [4]_.
+    """One thing to take from a block as features [4]_."""
 
-    Attributes
-    ----------
-    kind : {"token", "query", "key", "value", "attention"}
-        The tokens after the block, normalised by the final LayerNorm; what the
-        block's attention makes of its input, all heads side by side, before rotary
-        positions turn it; or how much the class token attends to the patch, one
-        channel for each head, 1 if it attended to all tokens alike.
-    block : int
-        0 for the first; -1 counts from the last.
-    """
-
+    # The tokens after the block, normalised by the final LayerNorm; what the block's
+    # attention makes of its input, all heads side by side, before rotary positions turn
+    # it; or how much the class token attends to the patch, one channel for each head,
+    # 1 if it attended to all tokens alike.
     kind: Literal["token", "query", "key", "value", "attention"]
-    block: int
+    block: int  # 0 for the first; -1 counts from the last
 
     def channels(self, config: ViTConfig) -> int:
         """Return how many channels it has."""
@@ -127,19 +100,11 @@ class Facet(NamedTuple):
 
 
 class ViTOutput(NamedTuple):
-    """What one pass gives; all of it is normalised by the final LayerNorm.
+    """What one pass gives; all of it is normalised by the final LayerNorm."""
 
-    Attributes
-    ----------
-    tokens : (B, h, w, C) tensor
-        The patch tokens.
-    class_token : (B, C) tensor
-    register_tokens : (B, registers, C) tensor
-    """
-
-    tokens: Tensor
-    class_token: Tensor
-    register_tokens: Tensor
+    tokens: Tensor  # of the patches, (B, h, w, C)
+    class_token: Tensor  # (B, C)
+    register_tokens: Tensor  # (B, registers, C)
 
 
 class PatchEmbed(nn.Module):
@@ -178,21 +143,10 @@ class RotaryPositions(nn.Module):
         return self
 
     def forward(self, height: int, width: int, spacing: float, prefix: int) -> Rotation:
-        """Return the cosines and sines of a grid of patches.
+        """Return cosines and sines of a grid, each (prefix + height * width, dim).
 
-        Parameters
-        ----------
-        height, width : int
-            Rows and columns of patches.
-        spacing : float
-            Distance between neighbouring patches in units of a patch.
-        prefix : int
-            Tokens in front of the patches, which are not turned.
-
-        Returns
-        -------
-        two (prefix + height * width, dim) tensors
-            For each token and each channel of a head.
+        Neighbouring patches are `spacing` patches apart; `prefix` tokens in front of
+        them are not turned.
         """
         rows, columns = (
             self._centres(count, spacing)[:, None] / self.periods
@@ -338,12 +292,6 @@ def _add(x: Tensor, branch: Tensor, scale: LayerScale | None) -> Tensor:
 class VisionTransformer(nn.Module):
     """A Vision Transformer that gives one token per patch position.
 
-    Parameters
-    ----------
-    config : ViTConfig
-
-    Notes
-    -----
     Build it under ``torch.device("meta")`` when a checkpoint follows: no memory is
     taken and no random number drawn before ``load_state_dict(..., assign=True)``.
     """
@@ -373,21 +321,11 @@ class VisionTransformer(nn.Module):
     ) -> ViTOutput:
         """Return the normalised tokens of a batch of images.
 
-        Parameters
-        ----------
-        images : (B, 3, H, W) tensor
-            Normalised as in training, in the dtype of the weights. H and W must be a
-            patch plus a whole number of strides.
-        stride : int, optional
-            Pixels between patches; the patch size if not given. The token of row i is
-            centred at ``(patch_size - 1) / 2 + stride * i``.
-        tick : callable, optional
-            Called after each block. What it raises ends the pass.
-
-        Returns
-        -------
-        ViTOutput
-            h = 1 + (H - patch_size) // stride rows of tokens, w likewise.
+        Images are (B, 3, H, W), normalised as in training, in the dtype of the weights.
+        H and W are a patch plus a whole number of strides, by default patches, so there
+        are h = 1 + (H - patch_size) // stride rows of tokens, that of row i centred at
+        ``(patch_size - 1) / 2 + stride * i``. `tick` is called after each block; what
+        it raises ends the pass.
         """
         grid, x, rotation = self._start(images, stride or self.config.patch_size)
         for block in self.blocks:
@@ -409,19 +347,7 @@ class VisionTransformer(nn.Module):
         stride: int | None = None,
         tick: Callable[[], None] | None = None,
     ) -> tuple[Tensor, ...]:
-        """Return what was asked for of the blocks, running no more of them than needed.
-
-        Parameters
-        ----------
-        images, stride, tick
-            As in a pass.
-        wanted : sequence of Facet
-
-        Returns
-        -------
-        tuple of (B, h, w, channels) tensors
-            In the order of `wanted`.
-        """
+        """Return (B, h, w, channels) facets, running no more blocks than needed."""
         wanted = [f._replace(block=range(self.config.depth)[f.block]) for f in wanted]
         last = max(facet.block for facet in wanted)
         grid, x, rotation = self._start(images, stride or self.config.patch_size)
@@ -441,18 +367,9 @@ class VisionTransformer(nn.Module):
         return tuple(found[facet] for facet in wanted)
 
     def positions(self, height: int, width: int) -> Tensor:
-        """Return the position embedding for a grid of patches.
+        """Return the position embedding for a grid, (1, 1 + height * width, C).
 
-        Parameters
-        ----------
-        height, width : int
-            Rows and columns of patches.
-
-        Returns
-        -------
-        (1, 1 + height * width, C) tensor
-            That of the class token first, in the dtype and on the device of the
-            weights. The latest grid is remembered.
+        That of the class token comes first. The latest grid is remembered.
         """
         source = self.pos_embed
         key = (height, width, source.device, source.dtype, source.data_ptr())
@@ -529,19 +446,10 @@ def _resample(positions: Tensor, config: ViTConfig, height: int, width: int) -> 
 
 
 def flop(config: ViTConfig, tokens: int) -> int:
-    """Return the floating-point operations of one pass over one image.
+    """Return the floating-point operations of one pass over so many patch tokens.
 
-    Parameters
-    ----------
-    config : ViTConfig
-    tokens : int
-        Patch tokens, h * w.
-
-    Returns
-    -------
-    int
-        Two for each multiply-add of the matrix products. Norms, softmax and
-        activations are not counted, as in the figures quoted for matrix products.
+    Two for each multiply-add of the matrix products; norms, softmax and activations
+    are not counted.
     """
     C = config.embed_dim
     count = tokens + 1 + config.registers

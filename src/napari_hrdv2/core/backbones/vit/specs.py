@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import torch
 
@@ -30,39 +30,28 @@ def load_vit(spec: ViTSpec, options: LoadOptions) -> ViTBackbone:
         weights = load_weights(
             download_weights(spec, options.progress) if file is None else file,
             spec.config,
-            known=_family_first(spec.name),
+            known=_known_networks(spec.name),
             teacher=spec.teacher,
         )
     return ViTBackbone(
         spec.name,
         spec.config,
         weights,
-        device=options.device,
-        dtype=options.dtype,
-        token_dtype=options.token_dtype,
         facets=spec.facets,
+        **options.formats,
     )
 
 
-def _family_first(name: str) -> dict[str, ViTConfig]:
+def _known_networks(name: str) -> dict[str, ViTConfig]:
     """Return the networks to suggest in place of one, those of its family first."""
-
-    def strangeness(other: str) -> bool:
-        return other.split("-")[0] != name.split("-")[0]
-
-    return {
-        other: VIT_SPECS[other].config for other in sorted(VIT_SPECS, key=strangeness)
-    }
+    family = name.split("-")[0]
+    names = sorted(VIT_SPECS, key=lambda other: other.split("-")[0] != family)
+    return {other: VIT_SPECS[other].config for other in names}
 
 
 # --- Facets ---------------------------------------------------------------------------
-_KINDS: Mapping[str, Literal["token", "query", "key", "value", "attention"]] = {
-    "t": "token",
-    "q": "query",
-    "k": "key",
-    "v": "value",
-    "a": "attention",
-}
+_Kind = Literal["token", "query", "key", "value", "attention"]
+_KINDS: Mapping[str, _Kind] = {kind[0]: kind for kind in get_args(_Kind)}
 
 
 def parse_facets(name: str, text: str) -> tuple[Facet, ...]:
@@ -136,47 +125,65 @@ _SIZES: Mapping[str, ViTConfig] = {
     "giant": ViTConfig(embed_dim=1536, depth=40, heads=24, feed_forward="swiglu"),
 }
 
-# --- DINOv2 -------------------------------------------------------------------------
-# The commits of the two repositories of each size, without and with registers: every
-# user gets the same numbers.
-_DINOV2 = {
-    "small": (
-        "ed25f3a31f01632728cabb09d1542f84ab7b0056",
-        "0d9846e56b43a21fa46d7f3f5070f0506a5795a9",
+_DINOV2_PAPER = (
+    "M. Oquab et al., DINOv2: Learning robust visual features without supervision, "
+    "arXiv:2304.07193 (2023)."
+)
+_REGISTERS = (
+    "T. Darcet et al., Vision transformers need registers, arXiv:2309.16588 (2023).",
+)
+_PAPERS: Mapping[str, tuple[str, ...]] = {
+    "dinov2": (_DINOV2_PAPER,),
+    "dinov3": ("O. Siméoni et al., DINOv3, arXiv:2508.10104 (2025).",),
+    "dino": (
+        "M. Caron et al., Emerging properties in self-supervised vision transformers, "
+        "arXiv:2104.14294 (2021).",
     ),
-    "base": (
-        "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
-        "a1d738ccfa7ae170945f210395d99dde8adb1805",
+    "deit": (
+        "H. Touvron et al., Training data-efficient image transformers & distillation "
+        "through attention, arXiv:2012.12877 (2020).",
     ),
-    "large": (
-        "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c",
-        "e4c89a4e05589de9b3e188688a303d0f3c04d0f3",
+    "vit": (
+        "A. Dosovitskiy et al., An image is worth 16x16 words: Transformers for image "
+        "recognition at scale, arXiv:2010.11929 (2020).",
+        "A. Steiner et al., How to train your ViT? Data, augmentation, and "
+        "regularization in vision transformers, arXiv:2106.10270 (2021).",
     ),
-    "giant": (
-        "611a9d42f2335e0f921f1e313ad3c1b7178d206d",
-        "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb",
+    "neco": (
+        "V. Pariza et al., Near, far: Patch-ordering enhances vision foundation "
+        "models' scene understanding, arXiv:2408.11054 (2024).",
+        _DINOV2_PAPER,
     ),
 }
 
 
+# --- DINOv2 -------------------------------------------------------------------------
+# The commits of the repositories: every user gets the same numbers.
+_DINOV2 = {
+    "small": "ed25f3a31f01632728cabb09d1542f84ab7b0056",
+    "base": "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
+    "large": "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c",
+    "giant": "611a9d42f2335e0f921f1e313ad3c1b7178d206d",
+    "small-reg": "0d9846e56b43a21fa46d7f3f5070f0506a5795a9",
+    "base-reg": "a1d738ccfa7ae170945f210395d99dde8adb1805",
+    "large-reg": "e4c89a4e05589de9b3e188688a303d0f3c04d0f3",
+    "giant-reg": "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb",
+}
+
+
 def _dinov2() -> Iterator[ViTSpec]:
-    for size, (revision, _) in _DINOV2.items():
+    for name, revision in _DINOV2.items():
+        size, _, registers = name.partition("-")
         config = _SIZES[size]
+        if registers:
+            config = replace(
+                config, registers=4, position_offset=0.0, position_antialias=True
+            )
         yield ViTSpec(
-            name=f"dinov2-{size}",
-            source=f"facebook/dinov2-{size}",
+            name=f"dinov2-{name}",
+            source=f"facebook/dinov2-{'with-registers-' * bool(registers)}{size}",
             revision=revision,
-            config=config,
-            unused=config.embed_dim,
-        )
-    for size, (_, revision) in _DINOV2.items():
-        config = replace(
-            _SIZES[size], registers=4, position_offset=0.0, position_antialias=True
-        )
-        yield ViTSpec(
-            name=f"dinov2-{size}-reg",
-            source=f"facebook/dinov2-with-registers-{size}",
-            revision=revision,
+            references=_PAPERS["dinov2"] + _REGISTERS * bool(registers),
             config=config,
             unused=config.embed_dim,
         )
@@ -195,6 +202,7 @@ def _dino() -> Iterator[ViTSpec]:
             yield ViTSpec(
                 name=f"dino-{size}-{patch_size}",
                 source=f"facebook/dino-vit{size[0]}{patch_size}",
+                references=_PAPERS["dino"],
                 config=_older(size, patch_size),
             )
 
@@ -232,6 +240,7 @@ def _supervised() -> Iterator[ViTSpec]:
         yield ViTSpec(
             name=name,
             source=f"timm/{model}",
+            references=_PAPERS[name.partition("-")[0]],
             config=config,
             unused=2 * classes + C if distilled else classes,
             listed=":" not in name,
@@ -257,6 +266,7 @@ def _dinov3() -> Iterator[ViTSpec]:
             source=f"facebook/dinov3-{model}-pretrain-lvd1689m",
             licence="DINOv3 License (gated)",
             gated=True,
+            references=_PAPERS["dinov3"],
             config=config,
             # the file has a mask token and no biases of keys
             unused=config.embed_dim * (1 - config.depth),
@@ -305,6 +315,7 @@ def _neco_row(name: str, size: str, source: str) -> ViTSpec:
             f"neco_on_{source.replace('-', '_')}_vit{patch_size}_{which}.ckpt"
         ),
         licence="MIT, Apache-2.0",
+        references=_PAPERS["neco"] + _REGISTERS * ("dinov2r" in name),
         config=config,
         unused=head + (C if patch_size == 14 else 0),
         teacher=teacher,

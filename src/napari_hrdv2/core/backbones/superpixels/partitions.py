@@ -1,11 +1,11 @@
-"""SPiT's superpixels: neighbours that look alike are merged, level by level.
+"""Dividing an image into regions: superpixels, squares, cells about random points.
 
-A level of SPiT's hierarchy [1]_: every region picks the neighbour most like it, and
-regions that picked one another, directly or by way of others, become one.
-
-Which region is picked must not depend on threads, on the device or on chance: scores
-are whole numbers with a rule for ties; sums are of whole numbers, whose order does not
-matter; merged regions are numbered by the region that each grew from.
+SPiT's superpixels [1]_ are neighbours that look alike, merged level by level: every
+region picks the neighbour most like it, and regions that picked one another, directly
+or by way of others, become one. Which one is picked must not depend on threads, on the
+device or on chance: scores are whole numbers with a rule for ties; sums are of whole
+numbers, whose order does not matter; merged regions are numbered by the region that
+each grew from.
 
 In the reference the neighbour with the larger label wins a tie. In a flat area, where
 all scores are equal, every pixel then picks the one below it, and the area is one
@@ -20,12 +20,18 @@ References
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .pixels import pixel_features, vertex_features
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 LEVELS = 4
 COMPACTNESS = 0.1
@@ -75,18 +81,10 @@ def hierarchy(
     levels: int = LEVELS,
     shuffle_ties: bool = True,
 ) -> list[Tensor]:
-    """Return the label map after each level of merging.
+    """Return the label map of (4, H, W) `vertex_features` after each level of merging.
 
-    Parameters
-    ----------
-    features : (4, H, W) float32 tensor
-        From `vertex_features`.
-    compactness, levels
-        As for `superpixels`.
-    shuffle_ties : bool
-        Among neighbours that are alike to the same degree, whether a hash decides; if
-        not, the larger label does, as in the reference, and flat areas become one
-        region whatever the compactness.
+    Without shuffling, ties go to the larger label, as in the reference, and flat areas
+    become one region whatever the compactness.
     """
     if not 0 <= compactness <= 1:
         raise ValueError(f"compactness: {compactness} is not a number from 0 to 1")
@@ -121,13 +119,12 @@ def pixels_as_regions(features: Tensor) -> Regions:
     _, height, width = features.shape
     labels = torch.arange(height * width, device=features.device)
     grid = labels.view(height, width)
-    rows, columns = labels // width, labels % width
     beside = torch.stack([grid[:, :-1].flatten(), grid[:, 1:].flatten()])
     below = torch.stack([grid[:-1].flatten(), grid[1:].flatten()])
     return Regions(
         features=features.flatten(1),
         sizes=torch.ones_like(labels),
-        boxes=torch.stack([rows, columns, -rows, -columns]),
+        boxes=_edges(labels, width),
         edges=torch.cat([beside, below], 1),
     )
 
@@ -135,11 +132,7 @@ def pixels_as_regions(features: Tensor) -> Regions:
 def merged(
     regions: Regions, *, compactness: float, shuffle_ties: bool
 ) -> tuple[Tensor, Regions]:
-    """Return the new label of every region, and the regions of the next level.
-
-    Compactness is the part of the score that goes to how well two regions fill their
-    common box.
-    """
+    """Return the new label of every region, and the regions of the next level."""
     labels = _components(_picks(regions, compactness, shuffle_ties))
     count = int(labels.max()) + 1
     pairs = labels[regions.edges]
@@ -148,8 +141,8 @@ def merged(
     codes = torch.unique(low * count + high)
     return labels, Regions(
         features=_means(regions.features, labels, count),
-        sizes=_sums(regions.sizes, labels, count),
-        boxes=_minima(regions.boxes, labels, count),
+        sizes=regions.sizes.new_zeros(count).index_add_(0, labels, regions.sizes),
+        boxes=_least(regions.boxes, labels),
         edges=torch.stack([codes // count, codes % count]),
     )
 
@@ -201,10 +194,7 @@ def _similarity(regions: Regions, compactness: float) -> Tensor:
 
 
 def _attachment(regions: Regions, compactness: float) -> Tensor:
-    """Return how much each region wants to stay as it is, (n,) in 0..1.
-
-    The larger, the more. Single pixels don't.
-    """
+    """Return how much each region wants to stay as it is, (n,); single pixels don't."""
     sizes = regions.sizes
     count, total = len(sizes), int(sizes.sum())
     if total == count:
@@ -239,20 +229,113 @@ def _components(picks: Tensor) -> Tensor:
     return numbers[roots]
 
 
-def _sums(values: Tensor, labels: Tensor, count: int) -> Tensor:
-    return values.new_zeros(count).index_add_(0, labels, values)
-
-
 def _means(features: Tensor, labels: Tensor, count: int) -> Tensor:
     """Return the plain mean of the members' features, (C, count)."""
     members = torch.bincount(labels, minlength=count)
     whole = (features.double() * _FIXED_POINT).round().long()
-    sums = torch.stack([_sums(channel, labels, count) for channel in whole])
+    sums = whole.new_zeros(len(whole), count).index_add_(1, labels, whole)
     return (sums.double() / (members * _FIXED_POINT)).float()
 
 
-def _minima(boxes: Tensor, labels: Tensor, count: int) -> Tensor:
-    smallest = boxes.new_zeros(4, count)
-    for target, source in zip(smallest, boxes, strict=True):
+def _least(values: Tensor, labels: Tensor) -> Tensor:
+    """Return the least of the members' values in each row, (rows, n)."""
+    least = values.new_zeros(len(values), int(labels.max()) + 1)
+    for target, source in zip(least, values, strict=True):
         target.scatter_reduce_(0, labels, source, "amin", include_self=False)
-    return smallest
+    return least
+
+
+# --- Label maps -----------------------------------------------------------------------
+def numbered(labels: Tensor) -> Tensor:
+    """Return a label map with its values numbered from 0, in their order."""
+    numbers: Tensor = torch.unique(labels, return_inverse=True)[1]
+    return numbers
+
+
+def borders(labels: ArrayLike) -> NDArray[np.bool_]:
+    """Return where a pixel has another label than the one to its right or below."""
+    labels = np.asarray(labels)
+    edge = np.zeros(labels.shape, bool)
+    edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    edge[:-1] |= labels[:-1] != labels[1:]
+    return edge
+
+
+def boxes_of(labels: Tensor) -> Tensor:
+    """Return the first row and column and the last ones of every region, (4, n)."""
+    height, width = labels.shape
+    pixels = torch.arange(height * width, device=labels.device)
+    first_and_last = _least(_edges(pixels, width), labels.flatten())
+    return torch.cat([first_and_last[:2], -first_and_last[2:]])
+
+
+def _edges(pixels: Tensor, width: int) -> Tensor:
+    """Return the boxes of single pixels; see `Regions`."""
+    rows, columns = pixels // width, pixels % width
+    return torch.stack([rows, columns, -rows, -columns])
+
+
+def squares(shape: tuple[int, int], side: int = 16) -> Tensor:
+    """Return the grid of squares of a plain ViT; the last ones may be cut."""
+    height, width = shape
+    rows, columns = torch.arange(height) // side, torch.arange(width) // side
+    return rows[:, None] * int(columns[-1] + 1) + columns
+
+
+def pca_tree(
+    shape: tuple[int, int], points: Tensor | None = None, *, seed: int = 0
+) -> Tensor:
+    """Return cells that resemble those of a Voronoi diagram of random points.
+
+    Points are (n, 2) rows and columns; by default 1.1 √(H W) of a scrambled Sobol
+    sequence with that seed.
+
+    Notes
+    -----
+    The points are split into halves across the direction in which they spread most,
+    again and again [1]_, until there are at least as many cells as points.
+
+    References
+    ----------
+    .. [1] R. Sproull, "Refinements to nearest-neighbor searching in k-dimensional
+       trees", Algorithmica 6 (1991), 579-589.
+    """
+    points = (_sobol(shape, seed) if points is None else points).float()
+    height, width = shape
+    grid = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    pixels = torch.stack(grid, 2).view(-1, 2).float()
+    cells = torch.zeros(len(points), dtype=torch.int64)
+    labels = torch.zeros(len(pixels), dtype=torch.int64)
+    for level in range(math.ceil(math.log2(len(points)))):
+        centre, direction = _principal_axes(points, cells, 2**level)
+        labels = 2 * labels + _beyond(pixels, labels, centre, direction)
+        cells = 2 * cells + _beyond(points, cells, centre, direction)
+    return numbered(labels).view(shape)
+
+
+def _sobol(shape: tuple[int, int], seed: int) -> Tensor:
+    count = max(1, round(1.1 * math.sqrt(math.prod(shape))))
+    engine = torch.quasirandom.SobolEngine(2, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
+    points: Tensor = engine.draw(count) * torch.tensor(shape)
+    return points.round()
+
+
+def _principal_axes(points: Tensor, cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the centre of each cell's points and where they spread most, (count, 2).
+
+    One point alone spreads along rows, and an empty cell lies at the origin.
+    """
+    members = torch.bincount(cells, minlength=count).clamp_min(1)[:, None]
+    empty = points.new_zeros(count, 2)
+    centre = empty.index_add(0, cells, points) / members
+    row, column = (points - centre[cells]).unbind(1)
+    moments = torch.stack([row * row - column * column, 2 * row * column], 1)
+    spread, mixed = empty.index_add(0, cells, moments).unbind(1)
+    angle = torch.atan2(mixed, spread) / 2
+    return centre, torch.stack([angle.cos(), angle.sin()], 1)
+
+
+def _beyond(points: Tensor, cells: Tensor, centre: Tensor, direction: Tensor) -> Tensor:
+    offset = points - centre[cells]
+    axis = direction[cells]
+    return (offset[:, 0] * axis[:, 0] + offset[:, 1] * axis[:, 1] >= 0).long()
