@@ -105,10 +105,8 @@ def _write(
     out: Path, sample: Sample, segmentation: NDArray[Any], classifier: Any
 ) -> list[Path]:
     """Write the segmentation, and what `segment` needs to do the same again."""
-    import tifffile
-
     from napari_hrdv2.core.atomic import atomic_path
-    from napari_hrdv2.files import ImageFile, write_labels
+    from napari_hrdv2.files import ImageFile, write_image, write_labels
     from napari_hrdv2.session.batch.apply import class_colors, write_segmentation
 
     names, colors = classifier.class_names, class_colors(classifier)
@@ -119,7 +117,7 @@ def _write(
     )
     image, scribbles = out / "micrograph.tif", out / "scribbles.tif"
     with atomic_path(image) as temporary:
-        tifffile.imwrite(temporary, sample.image)
+        write_image(temporary, sample.image)
     write_labels(scribbles, sample.scribbles, class_names=names, class_colors=colors)
     return [*outputs, image, scribbles]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .planes import Plane, PlaneKey
-from .project.fingerprints import image_fingerprint
+from .project.format import image_fingerprint
 from .snapshots import ImageSnapshot, Result, TrainingImage
 
 if TYPE_CHECKING:

@@ -56,7 +56,7 @@ def test_everything_is_written_with_names_colours_and_size(painted, tmp_path):
     np.testing.assert_array_equal(strokes, painted.scribbles.labels)
 
 
-def test_the_table_holds_the_shares(painted, tmp_path):
+def test_the_table_holds_the_phase_fractions(painted, tmp_path):
     export_all(painted, tmp_path, formats=["fractions"])
     with open(tmp_path / "fractions.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -64,8 +64,8 @@ def test_the_table_holds_the_shares(painted, tmp_path):
         ("alloy 1", "Class 1"),
         ("alloy 1", "pore"),
     ]
-    for row, share in zip(rows, painted.phase_fractions().values(), strict=True):
-        assert float(row["fraction"]) == pytest.approx(share)
+    for row, fraction in zip(rows, painted.phase_fractions().values(), strict=True):
+        assert float(row["fraction"]) == pytest.approx(fraction)
 
 
 def test_ome_zarr_holds_segmentation_and_strokes(painted, tmp_path):
@@ -164,10 +164,10 @@ def test_the_refined_result_is_exported(painted, tmp_path, run):
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
 @pytest.mark.parametrize("shape", [(40, 48), (40, 48, 3), (40, 48, 4)])
 def test_images_are_written_so_that_they_read_the_same(tmp_path, dtype, shape):
-    from napari_hrdv2.session.export.formats import write_image
+    from napari_hrdv2.files import write_image
 
     image = (np.random.default_rng(0).random(shape) * 200).astype(dtype)
-    write_image(tmp_path / "a.tif", image, (0.5, "nm"))
+    write_image(tmp_path / "a.tif", image, pixel_size=0.5, unit="nm")
     found = read_image(tmp_path / "a.tif")
     np.testing.assert_array_equal(found.data, image)
     assert (found.pixel_size, found.unit) == (0.5, "nm")
@@ -287,23 +287,23 @@ def test_without_a_classifier_the_results_are_written_and_no_script(painted, tmp
     assert "No script was written: there is no classifier" in exported.text
 
 
-def test_strokes_and_what_is_left_out_are_looked_at_in_the_worker(
-    painted, tmp_path, monkeypatch
-):
+def test_the_exclusion_mask_is_looked_at_in_the_worker(painted, tmp_path, monkeypatch):
     from napari_hrdv2.session.export import content
 
-    counted = []
-    count = content.scribble_pixels
+    painted.set_exclusion(np.arange(40)[:, None] * np.ones(48) > 36)
+    painted.train(force=True)
+    masks = []
+    rectangles_of = content.rectangles_of
     monkeypatch.setattr(
-        content, "scribble_pixels", lambda *a: counted.append(1) or count(*a)
+        content, "rectangles_of", lambda mask: masks.append(mask) or rectangles_of(mask)
     )
     request = plan_export(painted, tmp_path, formats=["script"])
-    assert counted == []
+    assert masks == []
     compute(request)
-    assert counted == [1]
+    assert len(masks) == 1
 
 
-def test_a_class_that_left_the_list_has_its_share_in_the_table(painted, tmp_path):
+def test_a_class_that_left_the_list_has_its_fraction_in_the_table(painted, tmp_path):
     painted.classes.remove(2)
     export_all(painted, tmp_path, formats=["fractions"])
     with open(tmp_path / "fractions.csv", newline="", encoding="utf-8") as file:

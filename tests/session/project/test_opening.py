@@ -5,7 +5,7 @@ import tifffile
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.session import Session
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.fingerprints import Fingerprints
+from napari_hrdv2.session.project.format import Fingerprints
 from napari_hrdv2.session.project.opening import Stack, open_project
 from napari_hrdv2.session.project.snapshot import project_of
 from napari_hrdv2.session.project.store import save_project

@@ -13,7 +13,7 @@ import pytest
 from napari_hrdv2.session import Session
 from napari_hrdv2.session.classes import Classes, ClassInfo, matched_classes, relabelled
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.fingerprints import Fingerprints, image_fingerprint
+from napari_hrdv2.session.project.format import Fingerprints, image_fingerprint
 from napari_hrdv2.session.project.snapshot import (
     Autosaver,
     open_images,

@@ -14,7 +14,7 @@ from platformdirs import macos, unix, windows
 
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.session.project import store as store_module
-from napari_hrdv2.session.project.fingerprints import image_fingerprint
+from napari_hrdv2.session.project.format import image_fingerprint
 from napari_hrdv2.session.project.store import (
     AutosaveStore,
     default_folder,
