@@ -68,11 +68,11 @@ def test_the_demo_makes_the_example_and_nothing_else(command) -> None:
 def test_the_picture_shows_strokes_and_truth_in_the_classes_colours(
     tmp_path: Path,
 ) -> None:
-    from napari_hrdv2.cli.demo import write_picture
+    from napari_hrdv2.cli.demo import draw_panels
 
     sample = make_sample("particles", (64, 64))
     colors = {1: "#ff0000", 2: "#00ff00"}
-    write_picture(tmp_path / "p.png", sample, sample.labels, colors, 1.0)
+    draw_panels(tmp_path / "p.png", sample, sample.labels, colors, 1.0)
     pixels = np.asarray(Image.open(tmp_path / "p.png")).astype(int)
     strokes = pixels[64 : 64 + 64, 24 + 80 : 24 + 80 + 64]
     assert (strokes[sample.scribbles == 1] == [255, 0, 0]).all()

@@ -109,7 +109,7 @@ def test_groups_are_classes_and_the_rest_is_left_out(tmp_path: Path) -> None:
     assert found.labels[8, 8] == 0
     assert found.classes.names == {1: "Group 1", 3: "pore"}
     assert found.classes.colors == {3: "#ff0000"}
-    assert "3 regions, classes by group; 1 left out" in found.note
+    assert "3 regions, classes by group; 1 ignored" in found.note
 
 
 def test_names_that_differ_by_a_number_are_one_class(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_regions_of_other_planes_and_texts_are_left_out(tmp_path: Path) -> None:
     )
     found = import_labels(path, SHAPE)
     assert found.labels[0, [0, 4, 8]].tolist() == [1, 0, 0]
-    assert "1 region, classes by name; 2 left out" in found.note
+    assert "1 region, classes by name; 2 ignored" in found.note
 
 
 def test_regions_of_another_image_are_refused(tmp_path: Path) -> None:

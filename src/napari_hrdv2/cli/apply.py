@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import shared
-from .options import Device, Json, RefinementChoices, Weights
+from .shared import Device, Json, RefinementChoices, Weights
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.options import FeatureOptions

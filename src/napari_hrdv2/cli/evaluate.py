@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import shared
-from .options import FeatureChoices, Json
+from .shared import FeatureChoices, Json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

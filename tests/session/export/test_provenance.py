@@ -305,8 +305,8 @@ def test_the_paragraph_says_what_was_done() -> None:
         "pixels and then, 2 times, to these and to those of a background sample of "
         "2000 pixels that were not labelled and that it was sure of (self-training) "
         "and assigned every pixel to a class. "
-        "Regions that show no material (10.00 % of alloy.tif) were left out of "
-        "training, segmentation and measurement. The class "
+        "Regions that show no material (10.00 % of alloy.tif) were excluded "
+        "from training, segmentation and measurement. The class "
         "probabilities were smoothed along the edges of the image by a guided filter "
         "(radius 5 pixels, strength 0.4). Objects of fewer than 12 pixels were given "
         "to the class around them and holes of fewer than 7 pixels were filled. The "
@@ -357,7 +357,7 @@ def test_what_was_not_done_is_not_said() -> None:
     options = FeatureOptions("embedded", transforms="identity")
     made = Provenance(options, CLASSES, balanced=False, versions={})
     paragraph = methods_paragraph(made, [_image("a", (20, 30), {1: 1, 2: 5})], {})
-    for absent in ("smoothed", "left out", "fractions", "pixel size", "Grey", "["):
+    for absent in ("smoothed", "excluded", "fractions", "pixel size", "Grey", "["):
         assert absent not in paragraph.replace("HR-Dv2 [1]", "").split("\n\n")[0]
     assert "matrix (1 pixel)" in paragraph
     assert "on the image as it is and upsampled to pixels (bilinear" in paragraph

@@ -236,8 +236,8 @@ def _excluded(images: Sequence[ExportImage]) -> Iterable[str]:
     ]
     if listed:
         yield (
-            f"Regions that show no material ({_listed(listed)}) were left out of "
-            "training, segmentation and measurement."
+            f"Regions that show no material ({_listed(listed)}) were excluded "
+            "from training, segmentation and measurement."
         )
 
 

@@ -316,7 +316,6 @@ def _take_masks(
 
 def _saved(entry: ImageEntry, fingerprints: Fingerprints) -> SavedImage:
     scribbles, partition = entry.scribbles, entry.partition
-    is_painted = scribbles is not None and scribbles.class_ids
     return SavedImage(
         key=entry.key,
         name=entry.name or "image",
@@ -325,7 +324,7 @@ def _saved(entry: ImageEntry, fingerprints: Fingerprints) -> SavedImage:
         shape=entry.shape,
         image_fingerprint=fingerprints.known(entry.key, entry.image),
         pixel_size=entry.pixel_size,
-        scribbles=scribbles.labels if scribbles is not None and is_painted else None,
+        scribbles=scribbles.labels if scribbles and scribbles.class_ids else None,
         exclusion=entry.exclusion,
         trains=entry.trains,
         image=entry.image,  # type: ignore[arg-type] # a Plane is read when saved
