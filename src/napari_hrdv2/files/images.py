@@ -236,13 +236,11 @@ def read_tiff(path: Path) -> TiffImage:
             series = tif.series[0]
             _require_one_image(path, tif)
             page = series.keyframe
-            size, unit = _pixel_size(tif, page)
             return TiffImage(
-                data=_samples(path, series),
-                palette=_palette(tif, page),
-                white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
-                pixel_size=size,
-                unit=unit,
+                _samples(path, series),
+                _palette(tif, page),
+                page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+                *_pixel_size(tif, page),
             )
     except _NotOneImage as error:
         raise ValueError(str(error)) from error

@@ -110,11 +110,6 @@ def write_labels(
         Width of a pixel in `unit`; omitted where TIFF's 32 bit cannot hold it.
     class_names, class_colors : mapping of int to str, optional
         What the ids stand for and their ``"#rrggbb"``, kept in the description.
-
-    Raises
-    ------
-    OSError, ValueError
-        If the file cannot be written, or the labels are not (H, W) ids.
     """
     about = {"class_names": class_names or {}, "class_colors": class_colors or {}}
     note, data = f"{_KEY}={json.dumps(about)}", checked_ids(labels)

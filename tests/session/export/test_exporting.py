@@ -52,8 +52,8 @@ def test_everything_is_written_with_names_colours_and_size(painted, tmp_path):
     assert read_label_classes(path).names[2] == "pore"
     # An export spells the unit as people do.
     assert (read_image(path).pixel_size, read_image(path).unit) == (0.25, "µm")
-    strokes = read_labels(tmp_path / "new" / "alloy_1_scribbles.tif")
-    np.testing.assert_array_equal(strokes, painted.scribbles.labels)
+    scribbles = read_labels(tmp_path / "new" / "alloy_1_scribbles.tif")
+    np.testing.assert_array_equal(scribbles, painted.scribbles.labels)
 
 
 def test_the_table_holds_the_phase_fractions(painted, tmp_path):
@@ -68,7 +68,7 @@ def test_the_table_holds_the_phase_fractions(painted, tmp_path):
         assert float(row["fraction"]) == pytest.approx(fraction)
 
 
-def test_ome_zarr_holds_segmentation_and_strokes(painted, tmp_path):
+def test_ome_zarr_holds_segmentation_and_scribbles(painted, tmp_path):
     pytest.importorskip("zarr")
     from napari_hrdv2.files import read_ome_zarr
 
@@ -76,8 +76,8 @@ def test_ome_zarr_holds_segmentation_and_strokes(painted, tmp_path):
     found = read_ome_zarr(path, name="segmentation")
     np.testing.assert_array_equal(found.labels, painted.segmentation)
     assert found.classes.names[2] == "pore"
-    strokes = read_ome_zarr(path, name="scribbles").labels
-    np.testing.assert_array_equal(strokes, painted.scribbles.labels)
+    scribbles = read_ome_zarr(path, name="scribbles").labels
+    np.testing.assert_array_equal(scribbles, painted.scribbles.labels)
 
 
 def test_a_missing_extra_costs_the_other_files_nothing(painted, tmp_path, monkeypatch):
@@ -173,7 +173,7 @@ def test_images_are_written_so_that_they_read_the_same(tmp_path, dtype, shape):
     assert (found.pixel_size, found.unit) == (0.5, "nm")
 
 
-def test_pictures_of_one_name_get_files_of_their_own(image, labels, tmp_path):
+def test_images_of_one_name_get_files_of_their_own(image, labels, tmp_path):
     session = Session()
     for key in ("a", "b"):
         session.set_image(image.copy(), key, name="same")
@@ -221,7 +221,7 @@ def test_an_export_can_be_cancelled(painted, tmp_path):
 
 @pytest.fixture
 def two(image, labels):
-    """The first picture is of a former classifier; strokes are on the second."""
+    """The first image is of a former classifier; scribbles are on the second."""
     session = Session()
     for key in ("a", "b"):
         session.set_image(image.copy(), key, name=key)
@@ -231,10 +231,10 @@ def two(image, labels):
     return session
 
 
-def test_all_pictures_are_written_by_the_present_classifier(two, tmp_path):
+def test_all_images_are_written_by_the_present_classifier(two, tmp_path):
     old = two.images["a"].result
     assert old.fingerprint != two.classifier_fingerprint
-    flipped = old.labels[:, ::-1].copy()  # as if strokes had changed very much
+    flipped = old.labels[:, ::-1].copy()  # as if scribbles had changed very much
     two.images["a"].result = Result(flipped, old.fractions, old.fingerprint)
     two.refinement.change(smoothing="guided", radius=3, min_object=30)
     export_all(two, tmp_path, formats=["labels", "script"], all_images=True)
@@ -249,7 +249,7 @@ def test_all_pictures_are_written_by_the_present_classifier(two, tmp_path):
     assert "guided filter" in (tmp_path / "methods.md").read_text(encoding="utf-8")
 
 
-def test_pictures_of_a_former_classifier_without_features_are_named(two, tmp_path):
+def test_images_of_a_former_classifier_without_features_are_named(two, tmp_path):
     two.images["a"].evict()
     exported = export_all(two, tmp_path, formats=["labels"], all_images=True)
     assert [path.name for path in exported.paths] == ["b_labels.tif"]

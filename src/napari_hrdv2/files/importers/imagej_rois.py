@@ -163,12 +163,9 @@ def _oval(roi: Any, shape: tuple[int, int]) -> Pixels:
     from skimage.draw import ellipse
 
     left, top, right, bottom = _bounds(roi)
-    radii = (
-        max(length / 2, 0.5) * (1 + 1e-9) for length in (bottom - top, right - left)
-    )
-    rows, columns = ellipse(
-        (top + bottom - 1) / 2, (left + right - 1) / 2, *radii, shape=shape
-    )
+    center = (top + bottom - 1) / 2, (left + right - 1) / 2
+    height, width = (max(n / 2, 0.5) * (1 + 1e-9) for n in (bottom - top, right - left))
+    rows, columns = ellipse(*center, height, width, shape=shape)
     return rows, columns
 
 
