@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
 from napari_hrdv2.files.units import unit_symbol
 from napari_hrdv2.session.classifier import named
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.options import PartOptions
     from napari_hrdv2.session.image_entry import ImageEntry
     from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
-    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.refinement import Update
     from napari_hrdv2.session.session import Session
     from napari_hrdv2.session.tasks.context import TaskContext
@@ -69,17 +67,12 @@ class Export:
         """Write one file after the other, each whole or not at all."""
         content, notes = self._up_to_date(context)
         count = len(content.images)
-
-        def step() -> None:
-            if context.should_stop():
-                raise Cancelled
-
-        content = replace(content, step=step)
+        content = replace(content, step=context.stop_if_cancelled)
         content.folder.mkdir(parents=True, exist_ok=True)
         paths: list[Path] = []
         for number, one in enumerate(self.formats):
             context.progress("Exporting", number * count, len(self.formats) * count)
-            step()
+            content.step()
             try:
                 paths += one.write(content)
             except ImportError as error:  # an extra that was not installed
@@ -91,22 +84,20 @@ class Export:
         notes = list(self.notes)
         if self.update is None:
             return self.content, notes
-        done: dict[PlaneKey, ProcessedImage] = {}
-
-        def keep(one: ProcessedImage) -> None:
-            done[one.key] = one
-
-        self.update.answer(replace(context, partial=keep))
+        done: list[ProcessedImage] = []
+        self.update.answer(replace(context, partial=done.append))
+        by_key = {one.key: one for one in done}
         images, failed = [], []
         for image in self.content.images:
-            now = done.get(image.key)
-            if now is not None and now.result is None:
-                failed.append(f"{now.error}.")
-                if image.trains:  # the script needs it
-                    images.append(replace(image, segmentation=None, is_wanted=False))
-                continue
+            now = by_key.get(image.key)
             if now is not None and now.result is not None and image.is_wanted:
                 image = replace(image, segmentation=now.result.shown)
+            elif now is not None and now.result is None:
+                failed.append(f"{now.error}.")
+                if not image.trains:
+                    continue
+                # The script needs it.
+                image = replace(image, segmentation=None, is_wanted=False)
             images.append(image)
         if not any(image.is_wanted for image in images):
             raise ValueError(" ".join(failed).removesuffix("."))

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.tasks.context import TaskContext
 
@@ -94,8 +93,7 @@ def open_project(
     missing: list[SavedImage] = []
     altered: list[str] = []
     for number, saved in enumerate(project.images):
-        if context.should_stop():
-            raise Cancelled
+        context.stop_if_cancelled()
         if saved.key in keys:
             continue
         key = _open_plane(saved, stacks, fingerprints)
