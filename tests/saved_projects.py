@@ -12,8 +12,7 @@ import numpy as np
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.session.classes import ClassInfo
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.fingerprints import image_fingerprint
-from napari_hrdv2.session.project.format import Project, SavedImage
+from napari_hrdv2.session.project.format import Project, SavedImage, image_fingerprint
 
 CLASSES = {
     1: ClassInfo("Grain boundary γ′", "#e8590c"),

@@ -77,9 +77,9 @@ def another_image() -> Callable[..., Path]:
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
     """Some pixels of each phase, with names."""
-    # Scattered dots: on so small an image strokes would say little of large scales.
+    # Scattered dots: on so small an image scribbles would say little of large scales.
     dotted = np.random.default_rng(1).random(TRUTH.shape) < 0.15
-    strokes = np.where(dotted, TRUTH, 0)
-    path = tmp_path / "strokes.tif"
-    write_labels(path, strokes, class_names={1: "dark", 3: "light"})
+    scribbles = np.where(dotted, TRUTH, 0)
+    path = tmp_path / "scribbles.tif"
+    write_labels(path, scribbles, class_names={1: "dark", 3: "light"})
     return path

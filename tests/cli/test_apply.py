@@ -119,7 +119,7 @@ def test_one_bad_file_does_not_cost_the_others(
     command, classifier: Path, image: Path, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.png"
-    bad.write_text("no picture")
+    bad.write_text("no image")
     outcome = command(
         "apply", classifier, bad, image, "--out", tmp_path / "o", "--json"
     )
@@ -175,7 +175,7 @@ def test_a_cluster_gives_the_same(
 ) -> None:
     distributed = pytest.importorskip("distributed")
     bad = tmp_path / "bad.png"
-    bad.write_text("no picture")
+    bad.write_text("no image")
     files = [image, another_image(tmp_path / "b.tif", seed=2), bad]
     command("apply", classifier, *files, "--out", tmp_path / "here")
     with distributed.LocalCluster(

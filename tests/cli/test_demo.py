@@ -41,8 +41,8 @@ def test_the_demo_s_files_are_what_segment_takes(
     assert np.array_equal(
         read_image(tmp_path / "micrograph.tif").data, small_sample.image
     )
-    image, strokes = tmp_path / "micrograph.tif", tmp_path / "scribbles.tif"
-    again = command("segment", image, "--labels", strokes, "--json")
+    image, scribbles = tmp_path / "micrograph.tif", tmp_path / "scribbles.tif"
+    again = command("segment", image, "--labels", scribbles, "--json")
     assert again.json["phase_fractions"] == outcome.json["phase_fractions"]
     assert np.array_equal(
         read_labels(tmp_path / "micrograph_segmentation.tif"),
@@ -65,18 +65,18 @@ def test_the_demo_makes_the_example_and_nothing_else(command) -> None:
     assert "--kind" in outcome.err
 
 
-def test_the_picture_shows_strokes_and_truth_in_the_classes_colours(
+def test_the_image_shows_scribbles_and_truth_in_the_classes_colours(
     tmp_path: Path,
 ) -> None:
-    from napari_hrdv2.cli.demo import write_picture
+    from napari_hrdv2.cli.demo import draw_panels
 
     sample = make_sample("particles", (64, 64))
     colors = {1: "#ff0000", 2: "#00ff00"}
-    write_picture(tmp_path / "p.png", sample, sample.labels, colors, 1.0)
+    draw_panels(tmp_path / "p.png", sample, sample.labels, colors, 1.0)
     pixels = np.asarray(Image.open(tmp_path / "p.png")).astype(int)
-    strokes = pixels[64 : 64 + 64, 24 + 80 : 24 + 80 + 64]
-    assert (strokes[sample.scribbles == 1] == [255, 0, 0]).all()
-    assert (strokes[sample.scribbles == 2] == [0, 255, 0]).all()
+    scribbles = pixels[64 : 64 + 64, 24 + 80 : 24 + 80 + 64]
+    assert (scribbles[sample.scribbles == 1] == [255, 0, 0]).all()
+    assert (scribbles[sample.scribbles == 2] == [0, 255, 0]).all()
     truth = pixels[64 : 64 + 64, 24 + 240 : 24 + 240 + 64]
     greener = truth[..., 1] > truth[..., 0]
     assert np.array_equal(greener, sample.labels == 2)
@@ -91,7 +91,7 @@ def test_the_window_s_command_ends_with_json_too(command, monkeypatch) -> None:
     assert opened == [1]
 
 
-def test_a_file_is_no_folder_for_the_pictures(command, tmp_path: Path) -> None:
+def test_a_file_is_no_folder_for_the_images(command, tmp_path: Path) -> None:
     (tmp_path / "im.png").touch()
     outcome = command("demo", "--out", tmp_path / "im.png")
     assert outcome.code == 1

@@ -10,17 +10,17 @@ from PIL import Image
 
 @pytest.fixture
 def cases(tmp_path: Path) -> Path:
-    """Two sources with one easy case each; class k is stroke value k + 1."""
+    """Two sources with one easy case each; class k is scribble value k + 1."""
     entries = []
     for seed, source in enumerate(["alloy", "tissue"]):
         rng = np.random.default_rng(seed)
         truth = np.zeros((36, 44), np.uint8)
         truth[:, 20:] = 1
         grey = np.clip(70 + 90 * truth + rng.normal(0, 9, truth.shape), 0, 255)
-        strokes = np.zeros_like(truth)
-        strokes[5:8, 3:16], strokes[20:23, 25:40] = 1, 2
+        scribbles = np.zeros_like(truth)
+        scribbles[5:8, 3:16], scribbles[20:23, 25:40] = 1, 2
         image = np.repeat(grey[..., None], 3, -1) if seed else grey
-        for name, data in (("", image), ("_label", truth), ("_a", strokes)):
+        for name, data in (("", image), ("_label", truth), ("_a", scribbles)):
             Image.fromarray(data.astype(np.uint8)).save(
                 tmp_path / f"{source}{name}.png"
             )
@@ -51,17 +51,17 @@ def test_every_case_is_scored_and_averaged(command, cases: Path) -> None:
     assert result["cases"][0]["seconds"] > 0
 
 
-def test_pixels_under_strokes_do_not_count(command, cases: Path) -> None:
+def test_pixels_under_scribbles_do_not_count(command, cases: Path) -> None:
     truth = np.asarray(Image.open(cases / "alloy_label.png")).copy()
-    strokes = np.asarray(Image.open(cases / "alloy_a.png"))
+    scribbles = np.asarray(Image.open(cases / "alloy_a.png"))
     before = command("evaluate", cases, "--json").json["cases"][0]["iou"]
-    truth[strokes > 0] = 1 - truth[strokes > 0]
+    truth[scribbles > 0] = 1 - truth[scribbles > 0]
     Image.fromarray(truth).save(cases / "alloy_label.png")
     after = command("evaluate", cases, "--json").json["cases"][0]["iou"]
     assert before == after
 
 
-def test_an_unknown_set_of_strokes_is_refused(command, cases: Path) -> None:
+def test_an_unknown_set_of_scribbles_is_refused(command, cases: Path) -> None:
     outcome = command("evaluate", cases, "--scribbles", "hi")
     assert outcome.code == 1
     assert "alloy/1 has no set 'hi'; it has a" in outcome.err
@@ -119,9 +119,9 @@ def test_a_truth_of_another_size_is_refused(command, cases: Path) -> None:
     assert len(outcome.err.splitlines()) == 1
 
 
-def test_a_case_all_under_strokes_is_refused(command, cases: Path) -> None:
-    strokes = np.asarray(Image.open(cases / "alloy_label.png")) + 1
-    Image.fromarray(strokes.astype(np.uint8)).save(cases / "alloy_a.png")
+def test_a_case_all_under_scribbles_is_refused(command, cases: Path) -> None:
+    scribbles = np.asarray(Image.open(cases / "alloy_label.png")) + 1
+    Image.fromarray(scribbles.astype(np.uint8)).save(cases / "alloy_a.png")
     outcome = command("evaluate", cases, "--json")
     assert (outcome.code, outcome.out) == (1, "")
     assert "alloy/1: " in outcome.err

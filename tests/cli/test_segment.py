@@ -17,7 +17,7 @@ from napari_hrdv2.files import (
 )
 
 
-def test_a_micrograph_is_segmented_from_its_strokes(
+def test_a_micrograph_is_segmented_from_its_scribbles(
     command, image: Path, labels: Path, truth: np.ndarray
 ) -> None:
     outcome = command("segment", image, "--labels", labels, "--json")
@@ -80,7 +80,7 @@ def _complaint(outcome) -> str:
     ("value", "complaint"),
     [(0, "bad.tif is labelled; draw"), (2, "bad.tif has scribbles of class 2 only")],
 )
-def test_two_classes_of_strokes_are_needed(
+def test_two_classes_of_scribbles_are_needed(
     command, image: Path, value: int, complaint: str
 ) -> None:
     bad = image.with_name("bad.tif")

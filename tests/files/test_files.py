@@ -321,7 +321,7 @@ def test_any_unit_is_written_and_comes_back(tmp_path: Path, unit: str) -> None:
 
 
 @pytest.mark.parametrize(("size", "kept"), [(1e-9, 1e-9), (1e-12, None), (1e12, None)])
-def test_a_pixel_size_that_tiff_cannot_hold_is_left_out(
+def test_a_pixel_size_that_tiff_cannot_hold_is_ignored(
     tmp_path: Path, size: float, kept: float | None
 ) -> None:
     write_labels(tmp_path / "l.tif", GREY, pixel_size=size, unit="m")

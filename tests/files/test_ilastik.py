@@ -80,7 +80,7 @@ def test_labels_of_an_image_of_another_size_are_refused(tmp_path: Path) -> None:
         import_labels(path, (30, 20))
 
 
-def test_a_lane_without_strokes_is_said_to_be_empty(tmp_path: Path) -> None:
+def test_a_lane_without_scribbles_is_said_to_be_empty(tmp_path: Path) -> None:
     path = tmp_path / "p.ilp"
     write_ilastik(path, {"one.tif": (LABELS * 0, "yxc")})
     with pytest.raises(ValueError, match=r"no labels on one\.tif"):

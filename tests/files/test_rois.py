@@ -95,7 +95,7 @@ def test_regions_that_reach_beyond_the_image_are_cut_off(tmp_path: Path) -> None
     assert _pixels(tmp_path, wide) == _block(range(18, 20), range(27, 30))
 
 
-def test_groups_are_classes_and_the_rest_is_left_out(tmp_path: Path) -> None:
+def test_groups_are_classes_and_the_rest_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "r.zip"
     write_rois(
         path,
@@ -109,7 +109,7 @@ def test_groups_are_classes_and_the_rest_is_left_out(tmp_path: Path) -> None:
     assert found.labels[8, 8] == 0
     assert found.classes.names == {1: "Group 1", 3: "pore"}
     assert found.classes.colors == {3: "#ff0000"}
-    assert "3 regions, classes by group; 1 left out" in found.note
+    assert "3 regions, classes by group; 1 ignored" in found.note
 
 
 def test_names_that_differ_by_a_number_are_one_class(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_regions_that_nothing_tells_apart_are_one_class(tmp_path: Path) -> None:
     assert "all one class" in found.note
 
 
-def test_regions_of_other_planes_and_texts_are_left_out(tmp_path: Path) -> None:
+def test_regions_of_other_planes_and_texts_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "r.zip"
     text = region("RECT", box=(8, 0, 9, 2), name="scale bar")
     text.subtype = roifile.ROI_SUBTYPE.TEXT
@@ -166,7 +166,7 @@ def test_regions_of_other_planes_and_texts_are_left_out(tmp_path: Path) -> None:
     )
     found = import_labels(path, SHAPE)
     assert found.labels[0, [0, 4, 8]].tolist() == [1, 0, 0]
-    assert "1 region, classes by name; 2 left out" in found.note
+    assert "1 region, classes by name; 2 ignored" in found.note
 
 
 def test_regions_of_another_image_are_refused(tmp_path: Path) -> None:

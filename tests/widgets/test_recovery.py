@@ -11,7 +11,7 @@ import pytest
 from qtpy.QtWidgets import QMessageBox
 
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.fingerprints import image_fingerprint
+from napari_hrdv2.session.project.format import image_fingerprint
 from napari_hrdv2.session.project.store import (
     AutosaveEntry,
     AutosaveStore,

@@ -9,10 +9,7 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 on success, 1 for bad input, 2 for wrong usage.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        By default those of the process.
+    `arguments` are by default those of the process.
     """
     from .app import run
 

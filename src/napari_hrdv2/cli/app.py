@@ -17,8 +17,8 @@ from .backbones import backbones
 from .bench import bench
 from .demo import demo
 from .evaluate import evaluate
-from .options import expanded
 from .segment import segment
+from .shared import expanded
 
 # typer has had click beside itself and, later, within; this finds either's class.
 _UsageError: Any = typer.BadParameter.__mro__[1]

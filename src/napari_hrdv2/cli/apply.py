@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import shared
-from .options import Device, Json, RefinementChoices, Weights
+from .shared import Device, Json, RefinementChoices, Weights
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.options import FeatureOptions
@@ -129,13 +129,11 @@ def _on_cluster(
         ) from error
     with client:
         pending = {}
+        file = str(classifier.resolve())
         for job in jobs:
             there = Job(job.file.resolve(), job.target.resolve())
-            file = str(classifier.resolve())
-            future = client.submit(
-                _on_worker, there, file, options, refinement, pure=False
-            )
-            pending[future] = job
+            work = there, file, options, refinement
+            pending[client.submit(_on_worker, *work, pure=False)] = job
         for future in as_completed(list(pending), loop=client.loop):
             job = pending[future]
             if future.status != "finished":  # a worker died, or has no napari-hrdv2

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Json
-from .shared import Report, say_licences
+from .shared import Json, Report, say_licences
 
 backbones = typer.Typer(rich_markup_mode=None)
 Names = Annotated[
@@ -119,14 +118,8 @@ def import_file(
     report.say(
         f"{', '.join(done.names)}: {done.written} files into {done.folder}{already}"
     )
-    report.finish(
-        {
-            "names": list(done.names),
-            "written": done.written,
-            "present": done.present,
-            "folder": str(done.folder),
-        }
-    )
+    about = {"names": list(done.names), "folder": str(done.folder)}
+    report.finish({**about, "written": done.written, "present": done.present})
 
 
 def _parts(names: list[str]) -> list[str]:

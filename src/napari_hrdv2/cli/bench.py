@@ -11,8 +11,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from .options import Json
-from .shared import Report
+from .shared import Json, Report
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import shared
-from .options import FeatureChoices, Json
+from .shared import FeatureChoices, Json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.samples import Sample
 
-_MARGIN, _GAP, _CAPTION, _LEGEND = 24, 16, 40, 60  # px of the picture
+_MARGIN, _GAP, _CAPTION, _LEGEND = 24, 16, 40, 60  # px of the drawing
 _PAPER, _INK, _PALE = "#ffffff", "#1f2933", "#66727f"
 
 
@@ -47,12 +47,9 @@ def demo(
     shared.make_folder(out)
     start = time.perf_counter()
     options = features.options()
+    backbone = shared.load(options, report)
     made, classifier = shared.train(
-        sample.image,
-        sample.scribbles,
-        shared.load(options, report),
-        options,
-        report,
+        sample.image, sample.scribbles, backbone, options, report
     )
     segmentation = classifier.predict(made)
     seconds = time.perf_counter() - start
@@ -61,8 +58,8 @@ def demo(
 
     unseen = sample.scribbles == 0
     miou = mean_iou(sample.labels[unseen], segmentation[unseen], list(names))
-    picture = out / "demo.png"
-    write_picture(picture, sample, segmentation, classifier.class_colors, miou)
+    drawing = out / "demo.png"
+    draw_panels(drawing, sample, segmentation, classifier.class_colors, miou)
     report.say(
         f"The example ({sample.kind}), {(~unseen).mean():.1%} of it under scribbles, "
         f"segmented with {options.backbone} features in {seconds:.1f} s."
@@ -71,14 +68,14 @@ def demo(
     found, true = phase_fractions(segmentation), phase_fractions(sample.labels)
     for i, name in names.items():
         report.say(f"  {name}: {found.get(i, 0):.1%} (true: {true[i]:.1%})")
-    report.say(f"The picture is {picture}")
+    report.say(f"The drawing is {drawing}")
     report.finish(
         {
             "miou": miou,
             "phase_fractions": shared.by_id(found),
             "class_names": shared.by_id(names),
             "seconds": round(seconds, 3),
-            "outputs": [str(picture), *map(str, outputs)],
+            "outputs": [str(drawing), *map(str, outputs)],
         }
     )
 
@@ -105,10 +102,8 @@ def _write(
     out: Path, sample: Sample, segmentation: NDArray[Any], classifier: Any
 ) -> list[Path]:
     """Write the segmentation, and what `segment` needs to do the same again."""
-    import tifffile
-
     from napari_hrdv2.core.atomic import atomic_path
-    from napari_hrdv2.files import ImageFile, write_labels
+    from napari_hrdv2.files import ImageFile, write_image, write_labels
     from napari_hrdv2.session.tasks.files import class_colors, write_segmentation
 
     names, colors = classifier.class_names, class_colors(classifier)
@@ -119,12 +114,12 @@ def _write(
     )
     image, scribbles = out / "micrograph.tif", out / "scribbles.tif"
     with atomic_path(image) as temporary:
-        tifffile.imwrite(temporary, sample.image)
+        write_image(temporary, sample.image)
     write_labels(scribbles, sample.scribbles, class_names=names, class_colors=colors)
     return [*outputs, image, scribbles]
 
 
-def write_picture(
+def draw_panels(
     path: Path,
     sample: Sample,
     segmentation: NDArray[Any],
@@ -156,12 +151,12 @@ def write_picture(
         2 * _MARGIN + len(panels) * (width + _GAP) - _GAP,
         _MARGIN + _CAPTION + height + _LEGEND,
     )
-    picture = Image.new("RGB", size, _PAPER)
-    draw = ImageDraw.Draw(picture)
+    sheet = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(sheet)
     font, small = ImageFont.load_default(22), ImageFont.load_default(19)
     left, top = _MARGIN, _MARGIN + _CAPTION
     for caption, pixels in panels.items():
-        picture.paste(Image.fromarray(pixels.astype(np.uint8)), (left, top))
+        sheet.paste(Image.fromarray(pixels.astype(np.uint8)), (left, top))
         draw.text((left, top - 12), caption, fill=_INK, font=font, anchor="ls")
         left += width + _GAP
     left, middle = _MARGIN, size[1] - _LEGEND // 2
@@ -177,4 +172,4 @@ def write_picture(
             left += round(draw.textlength(text, font=small)) + 10
         left += 34
     with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=True)
+        sheet.save(temporary, format="PNG", optimize=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import shared
-from .options import FeatureChoices, Json
+from .shared import FeatureChoices, Json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,14 +59,9 @@ def evaluate(
         miou, ious = mean_iou(*scored), iou_per_class(*scored).tolist()
         shown = " ".join("  -  " if np.isnan(iou) else f"{iou:.3f}" for iou in ious)
         report.say(f"{case['id']:<{wide}}  {miou:.4f}  {seconds:6.2f} s  [{shown}]")
-        results.append(
-            {
-                "id": case["id"],
-                "miou": miou,
-                "iou": [None if np.isnan(iou) else iou for iou in ious],
-                "seconds": round(seconds, 3),
-            }
-        )
+        about = {"id": case["id"], "miou": miou, "seconds": round(seconds, 3)}
+        about["iou"] = [None if np.isnan(iou) else iou for iou in ious]
+        results.append(about)
         by_source.setdefault(case["source"], []).append(miou)
     report.say()
     means = {source: mean(mious) for source, mious in by_source.items()}

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import shared
-from .options import FeatureChoices, Json, RefinementChoices
+from .shared import FeatureChoices, Json, RefinementChoices
 
 
 def segment(

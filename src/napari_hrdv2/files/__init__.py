@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .images import ImageFile, image_files, read_image, size_text
+from .images import ImageFile, image_files, read_image, size_text, write_image
 from .importers import LABEL_SUFFIXES, import_labels
 from .labels import (
     ImportedLabels,
@@ -27,6 +27,7 @@ __all__ = [
     "read_ome_zarr",
     "size_text",
     "write_color_png",
+    "write_image",
     "write_labels",
     "write_ome_zarr",
 ]

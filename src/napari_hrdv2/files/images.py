@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .units import NO_UNIT, converted, unit_symbol
+from .units import NO_UNIT, ascii_unit, converted, unit_symbol
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 
@@ -28,8 +28,7 @@ _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"BM": "BMP",
 }
-
-
+_SMALLEST = 2.0**-31  # of the numbers that the fractions in TIFF hold
 # Coarser pixels in plain resolution tags are an inkjet printer's, not a microscope's.
 _COARSEST_MICROMETRES = 20.0
 
@@ -60,10 +59,52 @@ def read_image(path: str | os.PathLike[str]) -> ImageFile:
         If it is no image of these kinds, is damaged or holds more than one image.
     """
     path = Path(path)
-    if image_format(path) == "TIFF":
-        page = read_tiff(path)
-        return ImageFile(page.image(), page.pixel_size, page.unit)
-    return ImageFile(_picture(path))
+    if image_format(path) != "TIFF":
+        return ImageFile(_plain_colors(open_image(path)))
+    page = read_tiff(path)
+    return ImageFile(page.image(), page.pixel_size, page.unit)
+
+
+def write_image(
+    file: str | os.PathLike[str] | BinaryIO,
+    image: NDArray[Any],
+    *,
+    pixel_size: float | None = None,
+    unit: str = NO_UNIT,
+    note: str = "",
+) -> None:
+    """Write a compressed TIFF of which `read_image` gives exactly image and size.
+
+    ImageJ and napari read it; `note` is a line of its description.
+    """
+    import tifffile
+
+    colors = image.ndim == 3 and image.shape[-1] in (3, 4)
+    lines, resolution = [], None
+    if pixel_size is not None and _SMALLEST < pixel_size < 1 / _SMALLEST:
+        resolution = (1 / pixel_size, 1 / pixel_size)
+        lines = [f"unit={_escaped(ascii_unit(unit))}"]
+    lines += [note] if note else []
+    tifffile.imwrite(
+        file,
+        np.ascontiguousarray(image.view(np.uint8) if image.dtype == bool else image),
+        photometric="rgb" if colors else "minisblack",
+        extrasamples=("unassalpha",) if colors and image.shape[-1] == 4 else None,
+        compression="zlib",
+        compressionargs={"level": 1},  # micrographs are noise: 6 gains little
+        maxworkers=1,  # works in a thread that outlives the main one
+        resolution=resolution,
+        resolutionunit="none",
+        description="\n".join(["ImageJ=1.54f", *lines, ""]) if lines else None,
+        metadata=None,
+        software="napari-hrdv2",
+    )
+
+
+def _escaped(unit: str) -> str:
+    """Escape as ImageJ does; the TIFF standard wants descriptions in ASCII."""
+    plain = " ".join(unit.split())
+    return "".join(c if c.isascii() else f"\\u{ord(c):04x}" for c in plain)
 
 
 def image_files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -78,17 +119,22 @@ def image_files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return found
 
 
-def image_format(path: Path) -> str:
-    """TIFF, PNG, JPEG or BMP, by what the file begins with."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; give an image file")
+def file_start(path: Path, count: int) -> bytes:
+    """Return the first bytes of a file; OSError in one sentence."""
     try:
         with open(path, "rb") as file:
-            start = file.read(4)
+            return file.read(count)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: there is no such file") from error
     except OSError as error:
         raise OSError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def image_format(path: Path) -> str:
+    """TIFF, PNG, JPEG or BMP, by what the file begins with."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give an image file")
+    start = file_start(path, 4)
     for magic, name in _MAGIC.items():
         if start.startswith(magic):
             return name
@@ -96,7 +142,7 @@ def image_format(path: Path) -> str:
     raise ValueError(f"{path} {seen}; give a TIFF, PNG, JPEG or BMP file")
 
 
-def open_picture(path: Path) -> Any:
+def open_image(path: Path) -> Any:
     """PNG, JPEG or BMP (or a TIFF that tifffile cannot decode) as a Pillow image."""
     from PIL import Image
 
@@ -139,8 +185,8 @@ def size_text(shape: tuple[int, ...]) -> str:
     return " × ".join(str(length) for length in reversed(shape))
 
 
-def _picture(path: Path) -> NDArray[Any]:
-    entry = open_picture(path)
+def _plain_colors(entry: Any) -> NDArray[Any]:
+    """Return a Pillow image as grey levels or RGB(A)."""
     if entry.mode in ("P", "PA"):
         entry = entry.convert("RGBA" if "transparency" in entry.info else "RGB")
         return grey_if_grey(np.asarray(entry))
@@ -190,13 +236,11 @@ def read_tiff(path: Path) -> TiffImage:
             series = tif.series[0]
             _require_one_image(path, tif)
             page = series.keyframe
-            size, unit = _pixel_size(tif, page)
             return TiffImage(
-                data=_samples(path, series),
-                palette=_palette(tif, page),
-                white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
-                pixel_size=size,
-                unit=unit,
+                _samples(path, series),
+                _palette(tif, page),
+                page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+                *_pixel_size(tif, page),
             )
     except _NotOneImage as error:
         raise ValueError(str(error)) from error
@@ -240,7 +284,7 @@ def _samples(path: Path, series: Any) -> NDArray[Any]:
         if "imagecodecs" not in str(error):
             raise
         # A compression that tifffile leaves to an optional package; Pillow knows it.
-        return np.asarray(open_picture(path))
+        return np.asarray(open_image(path))
     axes = series.axes
     if "S" in axes:
         data, axes = np.moveaxis(data, axes.index("S"), -1), axes.replace("S", "") + "S"

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from napari_hrdv2.core.atomic import atomic_path
 
-from .images import image_format, open_picture, read_tiff, size_text
-from .units import NO_UNIT, ascii_unit
+from .images import image_format, open_image, read_tiff, size_text, write_image
+from .units import NO_UNIT
 
 _KEY = "napari_hrdv2"
-_SMALLEST = 2.0**-31  # of the numbers that the fractions in TIFF hold
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -64,7 +63,7 @@ def read_labels(path: str | os.PathLike[str]) -> NDArray[np.unsignedinteger[Any]
         raise ValueError(
             f"{path} is a JPEG, which alters label ids; save labels as TIFF or PNG"
         )
-    data = read_tiff(path).data if kind == "TIFF" else np.asarray(open_picture(path))
+    data = read_tiff(path).data if kind == "TIFF" else np.asarray(open_image(path))
     if data.ndim != 2:
         raise ValueError(
             f"{path} holds colours (shape {data.shape}); labels need one whole number "
@@ -111,35 +110,11 @@ def write_labels(
         Width of a pixel in `unit`; omitted where TIFF's 32 bit cannot hold it.
     class_names, class_colors : mapping of int to str, optional
         What the ids stand for and their ``"#rrggbb"``, kept in the description.
-
-    Raises
-    ------
-    OSError, ValueError
-        If the file cannot be written, or the labels are not (H, W) ids.
     """
-    import tifffile
-
-    data = checked_ids(labels)
-    description = ["ImageJ=1.54f"]
-    resolution: tuple[float, float] | None = None
-    if pixel_size is not None and _SMALLEST < pixel_size < 1 / _SMALLEST:
-        resolution = (1 / pixel_size, 1 / pixel_size)
-        description.append(f"unit={_as_ascii(ascii_unit(unit))}")
-    classes = {"class_names": class_names or {}, "class_colors": class_colors or {}}
-    description.append(f"{_KEY}={json.dumps(classes)}")
+    about = {"class_names": class_names or {}, "class_colors": class_colors or {}}
+    note, data = f"{_KEY}={json.dumps(about)}", checked_ids(labels)
     with atomic_path(path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            data,
-            compression="zlib",
-            maxworkers=1,  # also works while the interpreter ends
-            photometric="minisblack",
-            resolution=resolution,
-            resolutionunit="none",
-            description="\n".join(description) + "\n",
-            metadata=None,
-            software="napari-hrdv2",
-        )
+        write_image(temporary, data, pixel_size=pixel_size, unit=unit, note=note)
 
 
 def write_color_png(
@@ -172,12 +147,6 @@ def write_color_png(
         entry = Image.fromarray(table[position.reshape(data.shape)])
     with atomic_path(path) as temporary:
         entry.save(temporary, format="PNG", optimize=True)
-
-
-def _as_ascii(unit: str) -> str:
-    """Escape as ImageJ does; the TIFF standard wants descriptions in ASCII."""
-    plain = " ".join(unit.split())
-    return "".join(c if c.isascii() else f"\\u{ord(c):04x}" for c in plain)
 
 
 def rgb(label: int, colors: Mapping[int, str]) -> tuple[int, ...]:

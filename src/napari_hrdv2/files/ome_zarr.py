@@ -53,8 +53,8 @@ def write_ome_zarr(
     Parameters
     ----------
     path : path-like
-        The folder, by custom ending in ``.zarr``. An OME-Zarr that was there is
-        replaced once the new one is complete; any other folder is left alone.
+        An OME-Zarr that was there is replaced once the new one is complete; any other
+        folder is left alone.
     image : (H, W) or (H, W, 3|4) array
     labels : (H, W) integer array, or mapping of str to such arrays
         Ids from 0; several label images by their names, else it is "segmentation".
@@ -62,13 +62,6 @@ def write_ome_zarr(
         Names and ``"#rrggbb"`` colours by id, for all of them.
     version : {"0.4", "0.5"}
         Of the format; most programs read 0.4.
-
-    Raises
-    ------
-    ImportError
-        If the package zarr is missing.
-    OSError, ValueError
-        If the folder cannot be written, or an array is not of these shapes.
     """
     zarr = optional_module("zarr", "writing OME-Zarr")
     if version not in _VERSIONS:
@@ -128,7 +121,7 @@ def _write_image(root: Any, image: NDArray[Any]) -> dict[str, Any]:
 
 
 def _label_metadata(classes: LabelClasses, version: str) -> dict[str, Any]:
-    about: dict[str, Any] = {
+    about = {
         "version": version if version == "0.4" else None,
         "colors": [
             {"label-value": i, "rgba": [*rgb(i, classes.colors), 255]}
@@ -187,7 +180,7 @@ def _check_replaceable(target: Path) -> None:
 
 
 def _replace(target: Path, complete: Path) -> None:
-    """Put a folder in the place of another, which only goes when that has worked."""
+    """Replace a folder by another; it only goes when that has worked."""
     former = target.with_name(f"{complete.name}-former")
     if target.exists():
         os.replace(target, former)

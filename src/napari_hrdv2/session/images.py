@@ -13,7 +13,7 @@ import numpy as np
 from psygnal import Signal
 
 from .planes import Plane, PlaneKey, as_key
-from .project.fingerprints import image_fingerprint
+from .project.format import image_fingerprint
 from .snapshots import ImageSnapshot, Result, TrainingImage
 
 if TYPE_CHECKING:

@@ -52,11 +52,11 @@ def test_everything_is_written_with_names_colours_and_size(painted, tmp_path):
     assert read_label_classes(path).names[2] == "pore"
     # An export spells the unit as people do.
     assert (read_image(path).pixel_size, read_image(path).unit) == (0.25, "µm")
-    strokes = read_labels(tmp_path / "new" / "alloy_1_scribbles.tif")
-    np.testing.assert_array_equal(strokes, painted.scribbles.labels)
+    scribbles = read_labels(tmp_path / "new" / "alloy_1_scribbles.tif")
+    np.testing.assert_array_equal(scribbles, painted.scribbles.labels)
 
 
-def test_the_table_holds_the_shares(painted, tmp_path):
+def test_the_table_holds_the_phase_fractions(painted, tmp_path):
     export_all(painted, tmp_path, formats=["fractions"])
     with open(tmp_path / "fractions.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -64,11 +64,11 @@ def test_the_table_holds_the_shares(painted, tmp_path):
         ("alloy 1", "Class 1"),
         ("alloy 1", "pore"),
     ]
-    for row, share in zip(rows, painted.phase_fractions().values(), strict=True):
-        assert float(row["fraction"]) == pytest.approx(share)
+    for row, fraction in zip(rows, painted.phase_fractions().values(), strict=True):
+        assert float(row["fraction"]) == pytest.approx(fraction)
 
 
-def test_ome_zarr_holds_segmentation_and_strokes(painted, tmp_path):
+def test_ome_zarr_holds_segmentation_and_scribbles(painted, tmp_path):
     pytest.importorskip("zarr")
     from napari_hrdv2.files import read_ome_zarr
 
@@ -76,8 +76,8 @@ def test_ome_zarr_holds_segmentation_and_strokes(painted, tmp_path):
     found = read_ome_zarr(path, name="segmentation")
     np.testing.assert_array_equal(found.labels, painted.segmentation)
     assert found.classes.names[2] == "pore"
-    strokes = read_ome_zarr(path, name="scribbles").labels
-    np.testing.assert_array_equal(strokes, painted.scribbles.labels)
+    scribbles = read_ome_zarr(path, name="scribbles").labels
+    np.testing.assert_array_equal(scribbles, painted.scribbles.labels)
 
 
 def test_a_missing_extra_costs_the_other_files_nothing(painted, tmp_path, monkeypatch):
@@ -164,16 +164,16 @@ def test_the_refined_result_is_exported(painted, tmp_path, run):
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
 @pytest.mark.parametrize("shape", [(40, 48), (40, 48, 3), (40, 48, 4)])
 def test_images_are_written_so_that_they_read_the_same(tmp_path, dtype, shape):
-    from napari_hrdv2.session.export.formats import write_image
+    from napari_hrdv2.files import write_image
 
     image = (np.random.default_rng(0).random(shape) * 200).astype(dtype)
-    write_image(tmp_path / "a.tif", image, (0.5, "nm"))
+    write_image(tmp_path / "a.tif", image, pixel_size=0.5, unit="nm")
     found = read_image(tmp_path / "a.tif")
     np.testing.assert_array_equal(found.data, image)
     assert (found.pixel_size, found.unit) == (0.5, "nm")
 
 
-def test_pictures_of_one_name_get_files_of_their_own(image, labels, tmp_path):
+def test_images_of_one_name_get_files_of_their_own(image, labels, tmp_path):
     session = Session()
     for key in ("a", "b"):
         session.set_image(image.copy(), key, name="same")
@@ -221,7 +221,7 @@ def test_an_export_can_be_cancelled(painted, tmp_path):
 
 @pytest.fixture
 def two(image, labels):
-    """The first picture is of a former classifier; strokes are on the second."""
+    """The first image is of a former classifier; scribbles are on the second."""
     session = Session()
     for key in ("a", "b"):
         session.set_image(image.copy(), key, name=key)
@@ -231,10 +231,10 @@ def two(image, labels):
     return session
 
 
-def test_all_pictures_are_written_by_the_present_classifier(two, tmp_path):
+def test_all_images_are_written_by_the_present_classifier(two, tmp_path):
     old = two.images["a"].result
     assert old.fingerprint != two.classifier_fingerprint
-    flipped = old.labels[:, ::-1].copy()  # as if strokes had changed very much
+    flipped = old.labels[:, ::-1].copy()  # as if scribbles had changed very much
     two.images["a"].result = Result(flipped, old.fractions, old.fingerprint)
     two.refinement.change(smoothing="guided", radius=3, min_object=30)
     export_all(two, tmp_path, formats=["labels", "script"], all_images=True)
@@ -249,7 +249,7 @@ def test_all_pictures_are_written_by_the_present_classifier(two, tmp_path):
     assert "guided filter" in (tmp_path / "methods.md").read_text(encoding="utf-8")
 
 
-def test_pictures_of_a_former_classifier_without_features_are_named(two, tmp_path):
+def test_images_of_a_former_classifier_without_features_are_named(two, tmp_path):
     two.images["a"].evict()
     exported = export_all(two, tmp_path, formats=["labels"], all_images=True)
     assert [path.name for path in exported.paths] == ["b_labels.tif"]
@@ -287,23 +287,23 @@ def test_without_a_classifier_the_results_are_written_and_no_script(painted, tmp
     assert "No script was written: there is no classifier" in exported.text
 
 
-def test_strokes_and_what_is_left_out_are_looked_at_in_the_worker(
-    painted, tmp_path, monkeypatch
-):
+def test_the_exclusion_mask_is_looked_at_in_the_worker(painted, tmp_path, monkeypatch):
     from napari_hrdv2.session.export import content
 
-    counted = []
-    count = content.scribble_pixels
+    painted.set_exclusion(np.arange(40)[:, None] * np.ones(48) > 36)
+    painted.train(force=True)
+    masks = []
+    rectangles_of = content.rectangles_of
     monkeypatch.setattr(
-        content, "scribble_pixels", lambda *a: counted.append(1) or count(*a)
+        content, "rectangles_of", lambda mask: masks.append(mask) or rectangles_of(mask)
     )
     request = plan_export(painted, tmp_path, formats=["script"])
-    assert counted == []
+    assert masks == []
     compute(request)
-    assert counted == [1]
+    assert len(masks) == 1
 
 
-def test_a_class_that_left_the_list_has_its_share_in_the_table(painted, tmp_path):
+def test_a_class_that_left_the_list_has_its_fraction_in_the_table(painted, tmp_path):
     painted.classes.remove(2)
     export_all(painted, tmp_path, formats=["fractions"])
     with open(tmp_path / "fractions.csv", newline="", encoding="utf-8") as file:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import tifffile
 import napari_hrdv2 as hr
 from micrographs import make_sample
 from napari_hrdv2.core.features.options import FeatureOptions
-from napari_hrdv2.core.postprocess.exclusion import rectangles_of
+from napari_hrdv2.core.measure import Fractions, PhaseFraction
 from napari_hrdv2.core.postprocess.refinement import Refinement, refine
 from napari_hrdv2.files import (
     read_image,
@@ -23,18 +24,14 @@ from napari_hrdv2.files import (
     write_labels,
 )
 from napari_hrdv2.session.classes import ClassInfo
+from napari_hrdv2.session.export.content import ExportImage, Provenance
 from napari_hrdv2.session.export.methods import methods_paragraph
-from napari_hrdv2.session.export.provenance import (
-    ImageRecord,
-    PhaseFractionRecord,
-    Provenance,
-    scribble_pixels,
-)
 from napari_hrdv2.session.export.script import python_script
+from napari_hrdv2.session.planes import PlaneKey
 
 CLASSES = {1: ClassInfo("matrix", "#ff0000"), 2: ClassInfo("γ′ “phase”", "#0000ff")}
 VERSIONS = {"Python": "3.11.7", "napari-hrdv2": "0.1.0", "NumPy": "2.4.6"}
-LIVE = 1e-4  # the tolerance with which strokes are answered in the window
+LIVE = 1e-4  # the tolerance with which scribbles are answered in the window
 
 
 class Work:
@@ -47,7 +44,7 @@ class Work:
         self.exclusion = np.zeros((64, 80), bool)
         self.exclusion[56:] = True
         self.image_path = folder / "alloy 1.tif"
-        self.labels_path = folder / "strokes.tif"
+        self.labels_path = folder / "scribbles.tif"
         tifffile.imwrite(
             self.image_path,
             self.image,
@@ -80,18 +77,21 @@ class Work:
         segmentation[self.exclusion] = 0
         return segmentation
 
-    def record(self, **changes: object) -> Provenance:
-        image = ImageRecord(
+    @property
+    def entry(self) -> ExportImage:
+        return ExportImage(
+            PlaneKey("alloy"),
             "alloy 1",
-            (64, 80),
-            path=str(self.image_path),
+            "alloy 1",
+            self.image,
             pixel_size=(0.5, "µm"),
             value_range=self.features.part_options[0].value_range,
-            scribble_pixels=scribble_pixels(self.labels, self.exclusion),
-            exclusion=tuple(rectangles_of(self.exclusion)),
+            scribble_pixels={1: 1, 2: 1},
+            exclusion=self.exclusion,
         )
-        record = Provenance(
-            (image,),
+
+    def made(self, **changes: object) -> Provenance:
+        made = Provenance(
             FeatureOptions.of(self.features.part_options),
             CLASSES,
             weights_hashes=tuple(
@@ -101,7 +101,11 @@ class Work:
             versions=VERSIONS,
             date="2026-11-21",
         )
-        return replace(record, **changes)
+        return replace(made, **changes)
+
+    def script(self, **changes: object) -> str:
+        files = [(str(self.image_path), str(self.labels_path))]
+        return python_script(self.made(**changes), [self.entry], files)
 
 
 def _run(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +122,7 @@ def work(tmp_path: Path) -> Work:
 def test_the_script_runs_on_its_own_and_gives_the_live_segmentation(
     work: Work, tmp_path: Path
 ) -> None:
-    script = python_script(work.record(), labels=[work.labels_path])
+    script = work.script()
     (tmp_path / "again.py").write_text(script, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-W", "error", "again.py"],
@@ -150,7 +154,7 @@ def test_the_script_is_exact_against_a_fit_from_scratch(
     work.classifier = hr.PixelClassifier().fit(
         work.features, kept, exclusion=work.exclusion
     )
-    script = python_script(work.record(), labels=[work.labels_path])
+    script = work.script()
     _run(script, tmp_path, monkeypatch)
     found = read_labels(tmp_path / "alloy 1_segmentation.tif")
     assert np.array_equal(found, work.segmentation)
@@ -171,8 +175,7 @@ def test_the_script_refines_as_it_was_done(
         refinement,
         exclusion=work.exclusion,
     )
-    record = work.record(refinement=refinement)
-    _run(python_script(record, labels=[work.labels_path]), tmp_path, monkeypatch)
+    _run(work.script(refinement=refinement), tmp_path, monkeypatch)
     found = read_labels(tmp_path / "alloy 1_segmentation.tif")
     assert np.array_equal(found, expected)
     assert not np.array_equal(found, work.segmentation)
@@ -181,10 +184,11 @@ def test_the_script_refines_as_it_was_done(
 def test_the_script_trains_on_painted_images_and_segments_all(
     work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (painted,) = work.record().images
-    other = replace(painted, scribble_pixels={}, exclusion=())
-    record = work.record(images=(other, painted))
-    script = python_script(record, labels=[None, work.labels_path])
+    painted = replace(work.entry, stem="alloy 1_2")
+    other = replace(work.entry, scribble_pixels={}, exclusion=None)
+    path, labels_path = str(work.image_path), str(work.labels_path)
+    files = [(path, None), (path, labels_path)]
+    script = python_script(work.made(), [other, painted], files)
     _run(script, tmp_path, monkeypatch)
     first = read_labels(tmp_path / "alloy 1_segmentation.tif")
     second = read_labels(tmp_path / "alloy 1_2_segmentation.tif")
@@ -197,57 +201,47 @@ def test_the_script_uses_a_saved_classifier_as_it_is(
 ) -> None:
     path = tmp_path / "alloy.safetensors"
     work.classifier.save(path)
-    (image,) = work.record().images
-    record = work.record(
-        images=(replace(image, scribble_pixels={}),), classifier_file=str(path)
-    )
-    _run(python_script(record, labels=[None]), tmp_path, monkeypatch)
+    image = replace(work.entry, scribble_pixels={})
+    made = work.made(classifier_file=str(path))
+    script = python_script(made, [image], [(str(work.image_path), None)])
+    _run(script, tmp_path, monkeypatch)
     found = read_labels(tmp_path / "alloy 1_segmentation.tif")
     assert np.array_equal(found, work.segmentation)
 
 
-def test_the_script_says_when_strokes_or_weights_are_others(
+def test_the_script_says_when_scribbles_or_weights_are_others(
     work: Work,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    record = work.record(labels_hash="another", weights_hashes=("0123",))
-    _run(python_script(record, labels=[work.labels_path]), tmp_path, monkeypatch)
+    script = work.script(labels_hash="another", weights_hashes=("0123",))
+    _run(script, tmp_path, monkeypatch)
     said = capsys.readouterr().out
     assert "note: the scribbles are not those of then" in said
     assert "note: the weights of the backbone are not those of then" in said
 
 
+def _image(name: str, shape=(4, 5), pixels=MappingProxyType({1: 3, 2: 4}), **about):
+    image = np.zeros(shape, np.uint8)
+    return ExportImage(
+        PlaneKey(name), name, name, image, scribble_pixels=pixels, **about
+    )
+
+
 def test_painted_classes_without_a_name_get_the_usual_one() -> None:
-    image = ImageRecord("a", (4, 5), path="a.tif", scribble_pixels={1: 3, 9: 4})
-    record = Provenance((image,), FeatureOptions("embedded"), CLASSES)
-    script = python_script(record, labels=["l.tif"])
+    made = Provenance(FeatureOptions("embedded"), CLASSES)
+    image = _image("a", pixels={1: 3, 9: 4})
+    script = python_script(made, [image], [("a.tif", "l.tif")])
     assert "9: 'Class 9'" in script
     assert "2: 'γ′ “phase”'" in script
 
 
-def test_files_that_are_missing_are_named() -> None:
-    image = ImageRecord("layer", (4, 5), scribble_pixels={1: 3, 2: 4})
-    record = Provenance((image,), FeatureOptions("embedded"), CLASSES)
-    with pytest.raises(ValueError, match="images: layer has no file"):
-        python_script(record, labels=["l.tif"])
-    with pytest.raises(ValueError, match="labels: layer was painted"):
-        python_script(record, labels=[None], images=["i.tif"])
-    with pytest.raises(ValueError, match="labels: 2 files for 1 images"):
-        python_script(record, labels=[None, None])
-    with pytest.raises(ValueError, match="images: none has scribbles"):
-        Provenance((ImageRecord("a", (4, 5)),), FeatureOptions("embedded"), CLASSES)
-    with pytest.raises(ValueError, match="images: there is none"):
-        Provenance((), FeatureOptions("embedded"), CLASSES)
-
-
 @pytest.mark.parametrize("name", ["a\"b'c\\d.tif", "a\nb.tif", '""" + 1/0 + """'])
 def test_any_name_of_a_file_or_class_is_quoted(name: str) -> None:
-    image = ImageRecord(name, (4, 5), path=name, scribble_pixels={1: 3, 2: 4})
     classes = {1: ClassInfo(name, "#000000"), 2: ClassInfo("b", "#ffffff")}
-    record = Provenance((image,), FeatureOptions("embedded"), classes)
-    script = python_script(record, labels=[name])
+    made = Provenance(FeatureOptions("embedded"), classes)
+    script = python_script(made, [_image(name)], [(name, name)])
     names: dict = {}
     head = script[script.index("IMAGES =") : script.index("BACKBONE =")]
     exec(compile(head, "head", "exec"), names)
@@ -256,30 +250,21 @@ def test_any_name_of_a_file_or_class_is_quoted(name: str) -> None:
     compile(script, "script", "exec")
 
 
-def test_strokes_are_counted_outside_of_what_is_excluded() -> None:
-    labels = np.array([[0, 1, 1], [2, 2, 1]])
-    assert scribble_pixels(labels) == {1: 3, 2: 2}
-    mask = np.array([[False, False, False], [True, True, True]])
-    assert scribble_pixels(labels, mask) == {1: 2}
+EXCLUSION = np.arange(200)[:, None] * np.ones(300) >= 180
+PAPER_IMAGE = _image(
+    "alloy.tif",
+    (200, 300),
+    {1: 200, 2: 100},
+    pixel_size=(0.25, "µm"),
+    value_range=(0.0, 255.0),
+    exclusion=EXCLUSION,
+)
 
 
-def _paper_record(backbone: str = "dinov2-small", **changes: object) -> Provenance:
-    image = ImageRecord(
-        "alloy.tif",
-        (200, 300),
-        pixel_size=(0.25, "µm"),
-        value_range=(0.0, 255.0),
-        scribble_pixels={1: 200, 2: 100},
-        exclusion=((180, 0, 200, 300),),
-        fractions={
-            1: PhaseFractionRecord(0.7, 0.65, 0.75),
-            2: PhaseFractionRecord(0.3, 0.25, 0.35),
-        },
-    )
-    features = FeatureOptions(backbone, transforms="shift:1,2")
-    record = Provenance(
-        (image,),
-        features,
+def _paragraph(*images: ExportImage, backbone="dinov2-small", **changes) -> str:
+    """Return the paragraph of images in which 70 % are matrix."""
+    made = Provenance(
+        FeatureOptions(backbone, transforms="shift:1,2"),
         CLASSES,
         weights_hashes=("c0ffee",),
         refinement=Refinement(
@@ -289,13 +274,15 @@ def _paper_record(backbone: str = "dinov2-small", **changes: object) -> Provenan
         versions=VERSIONS,
         date="2026-11-21",
     )
-    return replace(record, **changes)
+    phases = PhaseFraction(1, 0.7, 0.05, 700), PhaseFraction(2, 0.3, 0.05, 300)
+    images = images or (PAPER_IMAGE,)
+    fractions = {image.stem: Fractions(phases, 1000, "") for image in images}
+    return methods_paragraph(replace(made, **changes), images, fractions)
 
 
 @pytest.mark.parametrize(("count", "is_said"), [(500, False), (501, True)])
 def test_the_paragraph_says_that_of_many_pixels_some_were_used(count, is_said) -> None:
-    image = replace(_paper_record().images[0], scribble_pixels={1: count, 2: 100})
-    paragraph = methods_paragraph(_paper_record(images=(image,)))
+    paragraph = _paragraph(replace(PAPER_IMAGE, scribble_pixels={1: count, 2: 100}))
     sentence = (
         "Of a class with more than 500 painted pixels in an image, one was used of "
         "those in each block of 2 × 2 pixels, and at most 5000, weighted to stand for "
@@ -305,7 +292,7 @@ def test_the_paragraph_says_that_of_many_pixels_some_were_used(count, is_said) -
 
 
 def test_the_paragraph_says_what_was_done() -> None:
-    assert methods_paragraph(_paper_record()) == (
+    assert _paragraph() == (
         "The micrograph alloy.tif (300 × 200 pixels, pixel size 0.25 µm) was segmented "
         "with napari-hrdv2 0.1.0. Each pixel was described by features of the frozen "
         "backbone dinov2-small (weights c0ffee) [1], following HR-Dv2 [2]. Tokens one "
@@ -318,8 +305,8 @@ def test_the_paragraph_says_what_was_done() -> None:
         "pixels and then, 2 times, to these and to those of a background sample of "
         "2000 pixels that were not labelled and that it was sure of (self-training) "
         "and assigned every pixel to a class. "
-        "Regions that show no material (10.00 % of alloy.tif) were left out of "
-        "training, segmentation and measurement. The class "
+        "Regions that show no material (10.00 % of alloy.tif) were excluded "
+        "from training, segmentation and measurement. The class "
         "probabilities were smoothed along the edges of the image by a guided filter "
         "(radius 5 pixels, strength 0.4). Objects of fewer than 12 pixels were given "
         "to the class around them and holes of fewer than 7 pixels were filled. The "
@@ -355,25 +342,22 @@ def test_the_paragraph_says_what_was_done() -> None:
 def test_the_paragraph_cites_the_backbone_that_was_used(
     backbone: str, cited: list[str]
 ) -> None:
-    paragraph = methods_paragraph(_paper_record(backbone))
+    paragraph = _paragraph(backbone=backbone)
     found = re.findall(r"^\[\d\].*arXiv:(\S+)", paragraph, re.MULTILINE)
     assert found == [*cited, "2410.19836"]
 
 
 def test_joined_backbones_are_cited_one_by_one() -> None:
-    features = FeatureOptions("dinov2-small+filters")
-    hashes = ("c0ffee", "")
-    record = _paper_record(features=features, weights_hashes=hashes)
-    paragraph = methods_paragraph(record)
+    joined = "dinov2-small+filters"
+    paragraph = _paragraph(backbone=joined, weights_hashes=("c0ffee", ""))
     assert "backbones dinov2-small (weights c0ffee) [1] and filters, " in paragraph
 
 
 def test_what_was_not_done_is_not_said() -> None:
-    image = ImageRecord("a", (20, 30), scribble_pixels={1: 1, 2: 5})
-    features = FeatureOptions("embedded", transforms="identity")
-    record = Provenance((image,), features, CLASSES, balanced=False, versions={})
-    paragraph = methods_paragraph(record)
-    for absent in ("smoothed", "left out", "fractions", "pixel size", "Grey", "["):
+    options = FeatureOptions("embedded", transforms="identity")
+    made = Provenance(options, CLASSES, balanced=False, versions={})
+    paragraph = methods_paragraph(made, [_image("a", (20, 30), {1: 1, 2: 5})], {})
+    for absent in ("smoothed", "excluded", "fractions", "pixel size", "Grey", "["):
         assert absent not in paragraph.replace("HR-Dv2 [1]", "").split("\n\n")[0]
     assert "matrix (1 pixel)" in paragraph
     assert "on the image as it is and upsampled to pixels (bilinear" in paragraph
@@ -381,9 +365,8 @@ def test_what_was_not_done_is_not_said() -> None:
 
 
 def test_several_images_are_told_apart() -> None:
-    (first,) = _paper_record().images
-    second = replace(first, name="b.tif", scribble_pixels={}, exclusion=())
-    paragraph = methods_paragraph(_paper_record(images=(first, second)))
+    other = _image("b.tif", (200, 300), {})
+    paragraph = _paragraph(PAPER_IMAGE, other)
     assert "The micrographs alloy.tif (" in paragraph
     assert "Scribbles were painted by hand on alloy.tif for" in paragraph
     assert "0.50 % of the pixels" in paragraph
@@ -391,6 +374,6 @@ def test_several_images_are_told_apart() -> None:
 
 
 def test_a_classifier_from_a_file_is_named() -> None:
-    paragraph = methods_paragraph(_paper_record(classifier_file="alloy.safetensors"))
+    paragraph = _paragraph(classifier_file="alloy.safetensors")
     assert "had been trained before (alloy.safetensors)" in paragraph
-    assert "Strokes" not in paragraph
+    assert "Scribbles" not in paragraph

@@ -60,9 +60,9 @@ class ToAutosave:
 
 def save_for_ever(make, folder: Path, begun: int, report: int) -> None:
     place = make(folder)
-    for strokes in range(begun + 1, IMAGE.size):
-        place.save(project(entry("a", strokes, image=IMAGE)))
-        os.write(report, strokes.to_bytes(4, "little"))
+    for count in range(begun + 1, IMAGE.size):
+        place.save(project(entry("a", count, image=IMAGE)))
+        os.write(report, count.to_bytes(4, "little"))
 
 
 def killed_saver(make, folder: Path, begun: int, rng: random.Random) -> list[int]:
@@ -99,13 +99,13 @@ def main(how: str, folder: Path, kills: int) -> dict[str, object]:
         certain = max([certain, *reported])
         try:
             found = make(folder).load()
-            strokes = found.images[0].labelled_pixels if found else 0
+            count = found.images[0].labelled_pixels if found else 0
         except (OSError, ValueError) as error:
             losses.append(f"kill {kill}: {error}")
             continue
-        if not certain <= strokes <= certain + 1:
-            losses.append(f"kill {kill}: {strokes} strokes, {certain} were saved")
-        certain = max(certain, strokes)
+        if not certain <= count <= certain + 1:
+            losses.append(f"kill {kill}: {count} labelled pixels, {certain} were saved")
+        certain = max(certain, count)
     left = [path for path in folder.iterdir() if path.name.startswith(".")]
     return {
         "kills": kills,

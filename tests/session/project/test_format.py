@@ -120,14 +120,14 @@ def test_a_trained_classifier_predicts_the_same_after_it(tmp_path):
     np.testing.assert_array_equal(found.predict(features), classifier.predict(features))
 
 
-def test_an_untrained_classifier_and_no_pictures_are_a_project_too(tmp_path):
+def test_an_untrained_classifier_and_no_images_are_a_project_too(tmp_path):
     path = save_project(project(classifier=PixelClassifier()), tmp_path / "x")
     found = load_project(path)
     assert found.classifier is None
     assert found.images == ()
 
 
-def test_a_picture_with_nothing_on_it_comes_back(tmp_path):
+def test_an_image_with_nothing_on_it_comes_back(tmp_path):
     bare = entry(scribbles=None, image=grey(), pixel_size=None)
     found = load_project(save_project(project(bare), tmp_path / "x")).images[0]
     assert found.scribbles is None
@@ -135,7 +135,7 @@ def test_a_picture_with_nothing_on_it_comes_back(tmp_path):
     assert found.labelled_pixels == 0
 
 
-def test_pictures_keep_their_order(tmp_path):
+def test_images_keep_their_order(tmp_path):
     many = [entry(str(n), n % 5, image=grey((3, 4 + n))) for n in range(12)]
     found = load_project(save_project(project(*many), tmp_path / "x"))
     assert [p.key for p in found.images] == [p.key for p in many]
@@ -474,7 +474,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(path):
         load_project(path)
 
 
-def test_a_current_picture_that_is_not_there_is_none(path):
+def test_a_current_image_that_is_not_there_is_none(path):
     described(path, current="z")
     assert load_project(path).current is None
 
@@ -487,7 +487,7 @@ def test_class_zero_and_high_ids_come_back(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
-def test_killed_at_fifty_moments_a_project_opens_with_every_saved_stroke(tmp_path):
+def test_killed_at_fifty_moments_a_project_opens_with_every_saved_scribble(tmp_path):
     found = killed(tmp_path, "project")
     assert found["losses"] == []
     assert found["kills"] == 50

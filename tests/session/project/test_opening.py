@@ -5,7 +5,7 @@ import tifffile
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.session import Session
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.fingerprints import Fingerprints
+from napari_hrdv2.session.project.format import Fingerprints
 from napari_hrdv2.session.project.opening import Stack, open_project
 from napari_hrdv2.session.project.snapshot import project_of
 from napari_hrdv2.session.project.store import save_project
@@ -103,19 +103,19 @@ def test_opening_can_be_cancelled(opened):
         opened(context=TaskContext(should_stop=lambda: True))
 
 
-def test_labels_without_names_go_by_number_and_leave_strokes_where_they_are_0(
+def test_labels_without_names_go_by_number_and_leave_scribbles_where_they_are_0(
     session, labels
 ):
     session.set_scribbles(labels)
     new = np.zeros_like(labels)
     new[0, :3], new[5, 4] = 7, 2
-    strokes = scribbles_with(session.images, session.classes, "image", new)
-    assert strokes[0, :3].tolist() == [7, 7, 7]
-    assert strokes[5, 4:7].tolist() == [2, 1, 1]
+    scribbles = scribbles_with(session.images, session.classes, "image", new)
+    assert scribbles[0, :3].tolist() == [7, 7, 7]
+    assert scribbles[5, 4:7].tolist() == [2, 1, 1]
 
 
 def test_names_of_labels_are_taken_over_where_nothing_is_painted(session, labels):
-    strokes = scribbles_with(
+    scribbles = scribbles_with(
         session.images,
         session.classes,
         "image",
@@ -123,7 +123,7 @@ def test_names_of_labels_are_taken_over_where_nothing_is_painted(session, labels
         names={1: "pore"},
         colors={1: "#123456"},
     )
-    np.testing.assert_array_equal(strokes, labels)
+    np.testing.assert_array_equal(scribbles, labels)
     assert session.classes[1].name == "pore"
     assert session.classes[1].color == "#123456"
 
@@ -137,6 +137,6 @@ def test_names_of_labels_are_taken_over_where_nothing_is_painted(session, labels
         (np.full((40, 48), -1), "objects rather than classes"),
     ],
 )
-def test_labels_that_are_no_strokes_are_refused(session, labels, error):
+def test_labels_that_are_no_scribbles_are_refused(session, labels, error):
     with pytest.raises(ValueError, match=error):
         scribbles_with(session.images, session.classes, "image", labels)

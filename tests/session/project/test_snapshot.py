@@ -13,7 +13,7 @@ import pytest
 from napari_hrdv2.session import Session
 from napari_hrdv2.session.classes import Classes, ClassInfo, matched_classes, relabelled
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.fingerprints import Fingerprints, image_fingerprint
+from napari_hrdv2.session.project.format import Fingerprints, image_fingerprint
 from napari_hrdv2.session.project.snapshot import (
     Autosaver,
     open_images,
@@ -92,7 +92,7 @@ def test_an_open_image_is_known_by_its_pixels(trained, tmp_path, image):
     assert other.current.class_ids == (1, 2)
 
 
-def test_an_image_that_is_open_twice_gets_each_stroke_once(image, labels):
+def test_an_image_that_is_open_twice_gets_each_scribble_once(image, labels):
     session = Session()
     for key in ("a", "b"):
         session.set_image(image.copy(), key)
@@ -103,7 +103,7 @@ def test_an_image_that_is_open_twice_gets_each_stroke_once(image, labels):
     assert written(keys) == {"a": "a", "b": "b"}
 
 
-def test_a_picture_goes_with_its_own_key_else_the_first_with_the_current_one(image):
+def test_an_image_goes_with_its_own_key_else_the_first_with_the_current_one(image):
     session = Session()
     for key in ("a", "b", "c"):
         session.set_image(image.copy(), key)
@@ -115,7 +115,7 @@ def test_a_picture_goes_with_its_own_key_else_the_first_with_the_current_one(ima
     assert written(keys) == {"b": "b", "c": "x", "a": "y"}
 
 
-def test_strokes_on_other_images_keep_their_classes(trained, tmp_path, image, labels):
+def test_scribbles_on_other_images_keep_their_classes(trained, tmp_path, image, labels):
     trained.classes.rename(1, "pore")
     project = saved(trained, tmp_path / "a")
     other = Session()
@@ -145,7 +145,7 @@ def test_a_project_that_is_opened_whole_takes_back_what_was_done_since(
     assert session.current.exclusion is None
 
 
-def test_strokes_stay_where_other_images_have_some(session, tmp_path, labels, image):
+def test_scribbles_stay_where_other_images_have_some(session, tmp_path, labels, image):
     project = saved(session, tmp_path / "a")
     mask = np.eye(40, 48, dtype=bool)
     session.set_scribbles(labels)
@@ -172,14 +172,14 @@ def test_images_whose_scribbles_give_way_are_named(session, tmp_path, labels, im
     assert replaced_names(session, bare, keys) == []  # nothing is erased then
 
 
-def test_only_strokes_that_are_there_are_erased(session, tmp_path):
+def test_only_scribbles_that_are_there_are_erased(session, tmp_path):
     project = saved(session, tmp_path / "a")
     wrote = []
     take_over(session, project, {KEY: KEY}, write=lambda *a: wrote.append(a))
     assert wrote == []
 
 
-def test_another_image_with_the_same_key_stays_with_its_strokes(
+def test_another_image_with_the_same_key_stays_with_its_scribbles(
     trained, tmp_path, image, labels
 ):
     project = saved(trained, tmp_path / "a")
@@ -237,7 +237,7 @@ def test_features_of_other_regions_go_and_listeners_hear_of_it(session, tmp_path
     assert heard[-1] is None
 
 
-def test_a_picture_with_given_regions_alone_is_kept(session, tmp_path):
+def test_an_image_with_given_regions_alone_is_kept(session, tmp_path):
     saver = Autosaver(session, AutosaveStore(tmp_path))
     session.current.set_partition(np.zeros((40, 48), int), "one")
     assert saver.flush()
@@ -247,7 +247,9 @@ def test_a_picture_with_given_regions_alone_is_kept(session, tmp_path):
     assert load_project(found.path).images[0].partition_name == "other"
 
 
-def test_settings_that_are_unknown_here_cost_no_stroke(trained, tmp_path, monkeypatch):
+def test_settings_that_are_unknown_here_cost_no_scribble(
+    trained, tmp_path, monkeypatch
+):
     project = saved(trained, tmp_path / "a")
     object.__setattr__(project.options, "backbone", "of-the-future")
     project.refinement["new"] = 1
@@ -288,7 +290,7 @@ def test_only_what_was_worked_on_is_autosaved(session, image, labels):
     assert len(project_of(session).images) == 2
 
 
-def test_a_digest_is_computed_once_and_anew_for_another_image(image, monkeypatch):
+def test_a_fingerprint_is_computed_once_and_anew_for_another_image(image, monkeypatch):
     fingerprints = Fingerprints()
     assert fingerprints.known("a", image) == ""
     assert fingerprints.of("a", image) == image_fingerprint(image)

@@ -14,7 +14,7 @@ from platformdirs import macos, unix, windows
 
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.session.project import store as store_module
-from napari_hrdv2.session.project.fingerprints import image_fingerprint
+from napari_hrdv2.session.project.format import image_fingerprint
 from napari_hrdv2.session.project.store import (
     AutosaveStore,
     default_folder,
@@ -87,7 +87,7 @@ def test_nothing_is_written_before_there_is_something(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_classifier_or_regions_left_out_or_given_are_something(tmp_path):
+def test_a_classifier_or_regions_excluded_or_given_are_something(tmp_path):
     classifier = PixelClassifier().fit(striped_features(), strokes(3, 70))
     mask = np.eye(7, 11, dtype=bool)
     AutosaveStore(tmp_path).write(project(entry("a", 0), classifier=classifier))
@@ -105,7 +105,7 @@ def test_a_classifier_or_regions_left_out_or_given_are_something(tmp_path):
         project(entry("a", 3), classes={}),
         project(entry("b", 9, image=OTHER)),
     ],
-    ids=["strokes gone", "picture gone", "classes gone", "another picture"],
+    ids=["scribbles gone", "image gone", "classes gone", "another image"],
 )
 def test_a_state_that_holds_less_leaves_the_better_one_alone(tmp_path, worse):
     store = AutosaveStore(tmp_path)
@@ -122,7 +122,7 @@ def test_a_state_without_the_given_regions_leaves_that_with_them_alone(tmp_path)
     assert store.write(project(entry("a"))) != better
 
 
-def test_cleared_strokes_are_not_offered_but_those_before_are(tmp_path):
+def test_cleared_scribbles_are_not_offered_but_those_before_are(tmp_path):
     store = AutosaveStore(tmp_path)
     store.write(project(entry("a", 3)))
     store.write(project(entry("a", 0)))
@@ -137,7 +137,7 @@ def test_every_ten_minutes_a_version_stays(tmp_path, clock):
     assert pixels_found(tmp_path) == [4, 2]
 
 
-def test_five_versions_stay_and_the_one_with_the_most_strokes(tmp_path, clock):
+def test_five_versions_stay_and_the_one_with_the_most_scribbles(tmp_path, clock):
     store = AutosaveStore(tmp_path)
     for n in (3, 9, 1, 2, 3, 4, 5, 6):
         store.write(project(entry("a", n)))
@@ -145,7 +145,7 @@ def test_five_versions_stay_and_the_one_with_the_most_strokes(tmp_path, clock):
     assert pixels_found(tmp_path) == [6, 5, 4, 3, 2, 9]
 
 
-def test_a_version_stays_for_the_sake_of_one_of_its_pictures(tmp_path, clock):
+def test_a_version_stays_for_the_sake_of_one_of_its_images(tmp_path, clock):
     store = AutosaveStore(tmp_path)
     store.write(project(entry("a", 3), entry("b", 1, image=OTHER)))
     for n in range(4, 12):
@@ -183,7 +183,7 @@ def test_old_files_go_once_there_are_five_newer(tmp_path, clock, newer, left):
     assert old.exists() == bool(left)
 
 
-def test_old_files_with_more_strokes_than_any_newer_one_stay(tmp_path, clock):
+def test_old_files_with_more_scribbles_than_any_newer_one_stay(tmp_path, clock):
     old = AutosaveStore(tmp_path).write(project(entry("a", 50)))
     made_old(tmp_path, 1000)
     store = AutosaveStore(tmp_path)
@@ -287,7 +287,7 @@ def test_the_default_folder_is_where_the_system_wants_data(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
-def test_killed_at_fifty_moments_every_autosaved_stroke_is_offered(tmp_path):
+def test_killed_at_fifty_moments_every_autosaved_scribble_is_offered(tmp_path):
     found = killed(tmp_path, "autosave")
     assert found["losses"] == []
     assert found["kills"] == 50

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_hrdv2.files.images import file_start
 from napari_hrdv2.files.labels import (
     ImportedLabels,
     LabelClasses,
@@ -64,7 +65,7 @@ def import_labels(
         from napari_hrdv2.files.ome_zarr import read_ome_zarr
 
         return read_ome_zarr(path, shape, name=image_name)
-    start = _start(path)
+    start = file_start(path, 64)
     if start.startswith(b"\x89HDF"):
         from .ilastik import read_ilastik
 
@@ -77,10 +78,10 @@ def import_labels(
         from .labkit import read_labkit
 
         return read_labkit(path, shape)
-    return _from_picture(path, shape, grey_levels)
+    return _from_image(path, shape, grey_levels)
 
 
-def _from_picture(
+def _from_image(
     path: Path, shape: tuple[int, int] | None, grey_levels: bool
 ) -> ImportedLabels:
     from .labkit import from_label_sets, label_sets
@@ -106,16 +107,6 @@ def _from_picture(
         if len(levels) > 1
         else f"{many} from the grey level {shown}, as 1.",
     )
-
-
-def _start(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(64)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: there is no such file") from error
-    except OSError as error:
-        raise OSError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def spread_levels(labels: NDArray[Any]) -> NDArray[np.integer[Any]] | None:

@@ -72,7 +72,9 @@ def read_ilastik(
             )
         try:
             lane = _chosen(path, _lanes(file), shape, image_name)
-            labels = _labels(path, _label_set(group, lane.index), lane, shape)
+            sets = group["LabelSets"]
+            key = next((key for key in sets if _number(key) == lane.index), None)
+            labels = _labels(path, sets[key] if key else {}, lane, shape)
             classes = _classes(group)
         except (KeyError, TypeError, AttributeError, OSError) as error:
             raise damaged(path, error) from error
@@ -137,12 +139,6 @@ def _chosen(
     )
 
 
-def _label_set(group: Any, index: int) -> Any:
-    sets = group["LabelSets"]
-    keys = [key for key in sets if _number(key) == index]
-    return sets[keys[0]] if keys else {}
-
-
 def _labels(
     path: Path, blocks: Any, lane: _Lane, shape: tuple[int, int] | None
 ) -> NDArray[Any]:
@@ -168,29 +164,26 @@ def _block(path: Path, node: Any, lane: _Lane) -> tuple[slice, slice, NDArray[An
     """Rows, columns and (rows, columns) ids of a block, whatever its axes."""
     attributes = dict(node.attrs)
     data = node["data"][()] if hasattr(node, "keys") else node[()]  # a masked one
-    places = re.findall(r"(\d+):(\d+)", _decoded(attributes["blockSlice"]))
+    spans = re.findall(r"(\d+):(\d+)", _decoded(attributes["blockSlice"]))
     axes = _axes(_decoded(attributes.get("axistags", ""))) or lane.axes
     if len(axes) == data.ndim - 1 and "c" not in axes:
         axes += "c"
     if len(axes) != data.ndim:
         axes = _USUAL_AXES.get(data.ndim, "")
-    if not {"y", "x"} <= set(axes) or len(places) != data.ndim:
+    if not {"y", "x"} <= set(axes) or len(spans) != data.ndim:
         raise damaged(path, ValueError(f"a block of labels has the axes {axes!r}"))
-    at = {
-        axis: slice(int(a), int(b)) for axis, (a, b) in zip(axes, places, strict=True)
-    }
+    at = {axis: slice(int(a), int(b)) for axis, (a, b) in zip(axes, spans, strict=True)}
     row, column = axes.index("y"), axes.index("x")
     moved = np.moveaxis(data, (row, column), (-2, -1))
     return at["y"], at["x"], moved.reshape(-1, *moved.shape[-2:])[0]
 
 
 def _classes(group: Any) -> LabelClasses:
-    names = _rows(group, "LabelNames")
-    colors = _rows(group, "LabelColors")
+    names, colors = _rows(group, "LabelNames"), _rows(group, "LabelColors")
     return LabelClasses(
         {i: _decoded(name) for i, name in enumerate(names, 1)},
         {
-            i: "#{:02x}{:02x}{:02x}".format(*(int(part) for part in rgb[:3]))
+            i: "#{:02x}{:02x}{:02x}".format(*map(int, rgb[:3]))
             for i, rgb in enumerate(colors, 1)
         },
     )

@@ -6,7 +6,7 @@ filled, lines are drawn as wide as their stroke, of a point one pixel is taken.
 Which class a region belongs to, by the first rule that applies:
 
 1. If regions have groups, the class id is the number of the group; those without a
-   group are left out.
+   group are ignored.
 2. If every region has a name of words, as in "matrix-1" and "matrix-2", names that
    differ only by a number at their end are one class.
 3. If regions have several stroke colours, each colour is a class.
@@ -76,7 +76,7 @@ def read_rois(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
     ignored = len(every) - sum(class_id > 0 for class_id in ids)
     note = f"{count_text(len(ids) - ids.count(0), 'region')}, {rule}"
     if ignored:
-        note += f"; {ignored} left out (texts, other planes, or in no group)"
+        note += f"; {ignored} ignored (texts, other planes, or in no group)"
     return ImportedLabels(
         checked_ids(labels), LabelClasses(names, colors), f"ImageJ: {note}."
     )
@@ -87,7 +87,7 @@ def _is_region(roi: Any) -> bool:
 
 
 def _of_another_plane(roi: Any) -> bool:
-    return any(place > 1 for place in (roi.position, roi.z_position, roi.t_position))
+    return any(index > 1 for index in (roi.position, roi.z_position, roi.t_position))
 
 
 def _classes(rois: list[Any]) -> tuple[list[int], dict[int, str], str]:
@@ -163,12 +163,9 @@ def _oval(roi: Any, shape: tuple[int, int]) -> Pixels:
     from skimage.draw import ellipse
 
     left, top, right, bottom = _bounds(roi)
-    radii = (
-        max(length / 2, 0.5) * (1 + 1e-9) for length in (bottom - top, right - left)
-    )
-    rows, columns = ellipse(
-        (top + bottom - 1) / 2, (left + right - 1) / 2, *radii, shape=shape
-    )
+    center = (top + bottom - 1) / 2, (left + right - 1) / 2
+    height, width = (max(n / 2, 0.5) * (1 + 1e-9) for n in (bottom - top, right - left))
+    rows, columns = ellipse(*center, height, width, shape=shape)
     return rows, columns
 
 

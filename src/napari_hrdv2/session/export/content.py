@@ -1,10 +1,13 @@
-"""What is exported: images with their results, and how they were made."""
+"""What is exported: images with their results, and how these were made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,59 +15,83 @@ import numpy as np
 
 from napari_hrdv2.core.postprocess.exclusion import rectangles_of
 
-from .provenance import ImageRecord, PhaseFractionRecord, scribble_pixels
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.measure import Fractions
+    from napari_hrdv2.core.postprocess.exclusion import Rectangle
+    from napari_hrdv2.core.postprocess.refinement import Refinement
     from napari_hrdv2.session.classes import ClassInfo
     from napari_hrdv2.session.planes import PlaneKey
-
-    from .provenance import Provenance
 
 
 @dataclass(frozen=True, eq=False)
 class ExportImage:
-    """One image as it is exported.
-
-    Attributes
-    ----------
-    key : PlaneKey
-        Of the image entry.
-    name, stem : str
-        What it is called, and what its files begin with; no other image's do.
-    image : array or Plane
-    source : str or None
-        Its file, where that holds this image and nothing else.
-    pixel_size : tuple of float and str, or None
-    value_range : tuple of two float, or None
-        The grey levels that became 0 and 1.
-    segmentation : (H, W) int array or None
-        What is shown; None where results of it are not wanted.
-    scribbles, training_scribbles : (H, W) int array or None
-        As painted, and those that were trained on.
-    exclusion : (H, W) bool array or None
-    is_wanted : bool
-        Whether results are written; else it is there because it trained.
-    trains : bool
-        Whether the classifier was trained on it.
-    """
+    """One image, what was painted on it, and what became of it."""
 
     key: PlaneKey
-    name: str
-    stem: str
-    image: Any
-    source: str | None
-    pixel_size: tuple[float, str] | None
-    value_range: tuple[float, float] | None
-    segmentation: NDArray[Any] | None
-    scribbles: NDArray[Any] | None
-    training_scribbles: NDArray[Any] | None
-    exclusion: NDArray[Any] | None
-    is_wanted: bool
-    trains: bool
+    name: str  # what it is called
+    stem: str  # what its files begin with; no other image's do
+    image: Any  # (H, W) or (H, W, 3|4), or a Plane
+    source: str | None = None  # its file, if that holds nothing else
+    pixel_size: tuple[float, str] | None = None
+    value_range: tuple[float, float] | None = None  # grey levels that became 0 and 1
+    segmentation: NDArray[Any] | None = None  # (H, W), as it is shown
+    scribbles: NDArray[Any] | None = None  # (H, W), as painted
+    scribble_pixels: Mapping[int, int] = field(default_factory=dict)  # trained on
+    exclusion: NDArray[np.bool_] | None = None  # (H, W)
+    is_wanted: bool = True  # else it is there because it trained
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        height, width = self.image.shape[:2]
+        return height, width
+
+    @property
+    def trains(self) -> bool:
+        """Whether the classifier was trained on it."""
+        return bool(self.scribble_pixels)
+
+    @cached_property
+    def rectangles(self) -> list[Rectangle]:
+        """The exclusion mask as rectangles."""
+        return [] if self.exclusion is None else rectangles_of(self.exclusion)
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions at work here, by name."""
+    found = {"napari-hrdv2": "napari-hrdv2", "PyTorch": "torch", "NumPy": "numpy"}
+    versions = {"Python": platform.python_version()}
+    for name, package in found.items():
+        try:
+            versions[name] = version(package)
+        except PackageNotFoundError:  # a source tree that was never installed
+            versions[name] = "unknown"
+    return versions
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How segmentations were made, from features to refinement.
+
+    `C`, `balanced`, `self_training` and `labels_hash` are those of the classifier.
+    """
+
+    options: FeatureOptions
+    classes: Mapping[int, ClassInfo]  # those that were trained or painted
+    C: float = 0.03
+    balanced: bool = True
+    self_training: bool = True
+    classifier_file: str | None = None  # of one that was used as it was loaded
+    labels_hash: str = ""
+    refinement: Refinement | None = None
+    weights_hashes: tuple[str, ...] = ()  # of each part of the backbone
+    interval: str = ""  # what error bars are, as "95 % confidence interval"
+    versions: Mapping[str, str] = field(default_factory=software_versions)
+    date: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +104,10 @@ class ExportContent:
     images : tuple of ExportImage
         Those that trained, in that order, then the others.
     classes : dict of int to ClassInfo
-    provenance : callable or None
-        Makes the `Provenance` of images; None where nobody can say how the results
-        were made.
+    provenance : Provenance or None
+        None where nobody can say how the results were made.
     classifier : PixelClassifier or None
-    is_loaded : bool
-        Whether the classifier was used as it was loaded, so that a script needs it.
+        One that was used as it was loaded, so that a script needs it.
     step : callable
         Called before each image of each format; ends the work if it is cancelled.
     """
@@ -90,9 +115,8 @@ class ExportContent:
     folder: Path
     images: tuple[ExportImage, ...]
     classes: dict[int, ClassInfo]
-    provenance: Callable[..., Provenance] | None = None
+    provenance: Provenance | None = None
     classifier: PixelClassifier | None = None
-    is_loaded: bool = False
     step: Callable[[], None] = field(default=lambda: None)
 
     @property
@@ -136,23 +160,3 @@ class ExportContent:
                 image.segmentation, ids, exclusion=image.exclusion
             )
         return measured
-
-    def record(self, image: ExportImage) -> ImageRecord:
-        """Return what script and methods say of an image."""
-        found = self.fractions.get(image.stem)
-        painted, exclusion = image.training_scribbles, image.exclusion
-        return ImageRecord(
-            name=image.name,
-            shape=image.image.shape[:2],
-            path=image.source,
-            pixel_size=image.pixel_size,
-            value_range=image.value_range,
-            scribble_pixels={} if painted is None else scribble_pixels(painted),
-            exclusion=() if exclusion is None else tuple(rectangles_of(exclusion)),
-            fractions={
-                phase.class_id: PhaseFractionRecord(
-                    phase.fraction, *(phase.interval or (None, None))
-                )
-                for phase in (found.phases if found else ())
-            },
-        )

@@ -6,28 +6,22 @@ import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
 from napari_hrdv2.files.units import unit_symbol
 from napari_hrdv2.session.classifier import named
 from napari_hrdv2.session.tasks.context import compute
 
-from .content import ExportContent, ExportImage
+from .content import ExportContent, ExportImage, Provenance
 from .formats import CLASSIFIER, FORMATS, ExportFormat
-from .provenance import Provenance
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import PartOptions
     from napari_hrdv2.session.images import ImageEntry
     from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
-    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.refinement import Update
     from napari_hrdv2.session.session import Session
     from napari_hrdv2.session.tasks.context import TaskContext
@@ -52,22 +46,12 @@ class Exported:
 
 @dataclass(frozen=True, eq=False)
 class Export:
-    """Results that are to be written in some formats.
-
-    Attributes
-    ----------
-    content : ExportContent
-    formats : tuple of ExportFormat
-    update : PipelineInput or None
-        What brings the images up to date first.
-    notes : tuple of str
-        What is known already not to be written, one sentence each.
-    """
+    """Results that are to be written in some formats."""
 
     content: ExportContent
     formats: tuple[ExportFormat, ...]
-    update: PipelineInput | None = None
-    notes: tuple[str, ...] = ()
+    update: PipelineInput | None = None  # what brings the images up to date first
+    notes: tuple[str, ...] = ()  # what is known already not to be written
 
     @property
     def folder(self) -> Path:
@@ -83,17 +67,12 @@ class Export:
         """Write one file after the other, each whole or not at all."""
         content, notes = self._up_to_date(context)
         count = len(content.images)
-
-        def step() -> None:
-            if context.should_stop():
-                raise Cancelled
-
-        content = replace(content, step=step)
+        content = replace(content, step=context.stop_if_cancelled)
         content.folder.mkdir(parents=True, exist_ok=True)
         paths: list[Path] = []
         for number, one in enumerate(self.formats):
             context.progress("Exporting", number * count, len(self.formats) * count)
-            step()
+            content.step()
             try:
                 paths += one.write(content)
             except ImportError as error:  # an extra that was not installed
@@ -105,22 +84,20 @@ class Export:
         notes = list(self.notes)
         if self.update is None:
             return self.content, notes
-        done: dict[PlaneKey, ProcessedImage] = {}
-
-        def keep(one: ProcessedImage) -> None:
-            done[one.key] = one
-
-        self.update.answer(replace(context, partial=keep))
+        done: list[ProcessedImage] = []
+        self.update.answer(replace(context, partial=done.append))
+        by_key = {one.key: one for one in done}
         images, failed = [], []
         for image in self.content.images:
-            now = done.get(image.key)
-            if now is not None and now.result is None:
-                failed.append(f"{now.error}.")
-                if image.trains:  # the script needs it
-                    images.append(replace(image, segmentation=None, is_wanted=False))
-                continue
+            now = by_key.get(image.key)
             if now is not None and now.result is not None and image.is_wanted:
                 image = replace(image, segmentation=now.result.shown)
+            elif now is not None and now.result is None:
+                failed.append(f"{now.error}.")
+                if not image.trains:
+                    continue
+                # The script needs it.
+                image = replace(image, segmentation=None, is_wanted=False)
             images.append(image)
         if not any(image.is_wanted for image in images):
             raise ValueError(" ".join(failed).removesuffix("."))
@@ -146,13 +123,9 @@ def export_all(
         Names of `FORMATS`; all by default.
     all_images : bool, optional
         All, in place of the current one. They are segmented by the present classifier
-        and refined alike first; those that cannot be are left out, and a note says so.
+        and refined alike first; a note names those that cannot be.
     replace : bool, optional
         Whether files that are there may be replaced.
-
-    Returns
-    -------
-    Exported
 
     Raises
     ------
@@ -210,8 +183,9 @@ def plan_export(
         images=tuple(images),
         classes=dict(session.classes),
         provenance=_provenance(session, images) if has_script else None,
-        classifier=_classifier(session, images) if has_script else None,
-        is_loaded=session.is_loaded,
+        classifier=named(session.classifier, session.classes, images[0].pixel_size)
+        if has_script and session.is_loaded
+        else None,
     )
     writers = tuple(one for one in FORMATS if one.name in chosen)
     return Export(content, writers, update.request, tuple(filter(None, notes)))
@@ -226,8 +200,8 @@ def _no_script(session: Session, images: Sequence[ExportImage], update: Update) 
         return "nothing is known of how the features were made; compute them first"
     if not update.images:
         return (
-            "the result is of an older classifier, or refined otherwise than the "
-            "settings say; compute the features of this image first"
+            "the result is of an older classifier, or refined otherwise than "
+            "Refine says; compute the features of this image first"
         )
     if not session.is_loaded and not any(image.trains for image in images):
         return "no image has scribbles that the classifier was trained on"
@@ -241,32 +215,28 @@ def _images(session: Session, wanted: Sequence[ImageEntry]) -> list[ExportImage]
         trained = session.images.painted()
     found: list[ExportImage] = []
     for entry in [*trained, *(one for one in wanted if one not in trained)]:
-        is_wanted, trains = entry in wanted, entry in trained
-        counted = entry.counted if trains else None
+        is_wanted = entry in wanted
+        counted = entry.counted if entry in trained else None
+        result = entry.result if is_wanted and entry.is_segmented else None
+        size, painted = entry.pixel_size, entry.scribbles
         stem = _free_stem(entry, {image.stem for image in found})
         found.append(
             ExportImage(
-                key=entry.key,
                 name=entry.name or stem,
                 stem=stem,
                 image=entry.image,
+                key=entry.key,
                 source=entry.source if entry.source and not entry.plane else None,
-                pixel_size=_short_unit(entry.pixel_size),
+                pixel_size=None if size is None else (size[0], unit_symbol(size[1])),
                 value_range=_value_range(entry, session.classifier),
-                segmentation=_segmentation(entry) if is_wanted else None,
-                scribbles=None if entry.scribbles is None else entry.scribbles.labels,
-                training_scribbles=None if counted is None else counted.labels,
+                segmentation=None if result is None else result.shown,
+                scribbles=painted.labels if painted and painted.class_ids else None,
+                scribble_pixels={} if counted is None else counted.counts,
                 exclusion=entry.exclusion,
                 is_wanted=is_wanted,
-                trains=trains,
             )
         )
     return found
-
-
-def _segmentation(entry: ImageEntry) -> NDArray[Any] | None:
-    result = entry.result
-    return None if result is None or not result.fractions else result.shown
 
 
 def _value_range(
@@ -280,25 +250,15 @@ def _value_range(
     return absolute_range(classifier.part_options) if classifier is not None else None
 
 
-def _classifier(
-    session: Session, images: Sequence[ExportImage]
-) -> PixelClassifier | None:
-    """Return a copy of the classifier with class names and colours."""
-    if session.classifier is None:
-        return None
-    return named(session.classifier, session.classes, images[0].pixel_size)
-
-
-def _provenance(session: Session, images: Sequence[ExportImage]) -> partial[Provenance]:
-    """Return what was done, but for the images, which are looked at in the worker."""
+def _provenance(session: Session, images: Sequence[ExportImage]) -> Provenance:
+    """Return how the results were made."""
     classifier, refinement = session.classifier, session.refinement.settings
     assert classifier is not None  # else there is no script
-    used = {int(i) for i in classifier.classes}
-    for image in images:
-        used |= set(session.images[image.key].class_ids if image.trains else ())
-    return partial(
-        Provenance,
-        features=FeatureOptions.of(
+    used = {int(i) for i in classifier.classes}.union(
+        *(image.scribble_pixels for image in images)
+    )
+    return Provenance(
+        options=FeatureOptions.of(
             classifier.part_options, weights=session.options_in_use.weights
         ),
         weights_hashes=tuple(part.weights_hash for part in classifier.part_options),
@@ -311,11 +271,6 @@ def _provenance(session: Session, images: Sequence[ExportImage]) -> partial[Prov
         refinement=None if refinement.is_off else refinement,
         interval=INTERVAL,
     )
-
-
-def _short_unit(size: tuple[float, str] | None) -> tuple[float, str] | None:
-    """Spell the unit as people do; viewers write it out."""
-    return None if size is None else (size[0], unit_symbol(size[1]))
 
 
 def _free_stem(entry: ImageEntry, taken: Collection[str]) -> str:

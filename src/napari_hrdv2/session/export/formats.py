@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_hrdv2.core.atomic import atomic_path
-from napari_hrdv2.files.units import ascii_unit
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .content import ExportContent, ExportImage
 
 CLASSIFIER = "classifier.safetensors"
@@ -31,27 +32,16 @@ Targets = Callable[["ExportContent"], list[Path]]
 class ExportFormat:
     """One kind of file.
 
-    Attributes
-    ----------
-    name : str
-        For `export_all`.
-    title, hint : str
-        For the window.
-    targets : callable
-        Returns the files that would be written of an `ExportContent`.
-    write : callable
-        Writes them, each whole or not at all, and returns those that were written.
-        Raises ImportError, with the name of the extra, where a package is missing.
-    is_default : bool
-        Whether it is ticked at first.
+    `write` writes each file whole or not at all and returns those that were written; it
+    raises ImportError, with the name of the extra, where a package is missing.
     """
 
-    name: str
-    title: str
+    name: str  # for `export_all`
+    title: str  # for the window, as the hint
     hint: str
-    targets: Targets
+    targets: Targets  # returns the files that would be written
     write: Targets
-    is_default: bool = True
+    is_default: bool = True  # whether it is ticked at first
 
 
 def image_format(
@@ -85,8 +75,26 @@ def _write_labels(path: Path, image: ExportImage, content: ExportContent) -> boo
 
 
 def _write_scribbles(path: Path, image: ExportImage, content: ExportContent) -> bool:
-    painted = image.scribbles is not None and image.scribbles.any()
-    return bool(painted) and _write_label_tiff(path, image.scribbles, image, content)
+    return _write_label_tiff(path, image.scribbles, image, content)
+
+
+def _write_label_tiff(
+    path: Path, labels: NDArray[Any] | None, image: ExportImage, content: ExportContent
+) -> bool:
+    from napari_hrdv2.files import write_labels
+
+    if labels is None:
+        return False
+    size, unit = image.pixel_size or (None, "pixel")
+    write_labels(
+        path,
+        labels,
+        pixel_size=size,
+        unit=unit,
+        class_names=content.names,
+        class_colors=content.colors,
+    )
+    return True
 
 
 def _write_colors(path: Path, image: ExportImage, content: ExportContent) -> bool:
@@ -105,33 +113,11 @@ def _write_zarr(path: Path, image: ExportImage, content: ExportContent) -> bool:
         return False
     size, unit = image.pixel_size or (None, "pixel")
     labels = {"segmentation": image.segmentation}
-    if image.scribbles is not None and image.scribbles.any():
+    if image.scribbles is not None:
         labels["scribbles"] = image.scribbles
     classes = files.LabelClasses(content.names, content.colors)
     files.write_ome_zarr(path, np.asarray(image.image), labels, classes, size, unit)
     return True
-
-
-def _write_label_tiff(
-    path: Path, labels: Any, image: ExportImage, content: ExportContent
-) -> bool:
-    from napari_hrdv2.files import write_labels
-
-    if labels is None:
-        return False
-    size, unit = image.pixel_size or (None, "pixel")
-    write_labels(
-        path,
-        labels,
-        pixel_size=size,
-        unit=unit,
-        class_names=content.names,
-        class_colors=content.colors,
-    )
-    return True
-
-
-# The table of phase fractions.
 
 
 def _write_fractions(content: ExportContent) -> list[Path]:
@@ -148,48 +134,46 @@ def _write_fractions(content: ExportContent) -> list[Path]:
     return [path]
 
 
-# Script and methods, and what the script reads.
-
-
 def _script_targets(content: ExportContent) -> list[Path]:
     if content.provenance is None:
         return []
     found = [content.folder / SCRIPT, content.folder / METHODS]
     found += [content.path(i, SCRIBBLES) for i in content.images if i.trains]
     found += [content.path(i, "_image.tif") for i in content.images]
-    return found + [content.folder / CLASSIFIER] * content.is_loaded
+    return found + [content.folder / CLASSIFIER] * (content.classifier is not None)
 
 
 def _write_script(content: ExportContent) -> list[Path]:
+    """Write the script, the methods paragraph, and what the script reads."""
     from .methods import methods_paragraph
     from .script import python_script
 
     if content.provenance is None:
         return []
     paths: list[Path] = []
-    images: list[str | Path] = []
-    scribbles: list[str | None] = []
+    files: list[tuple[str, str | None]] = []
     for image in content.each(content.images):
-        file = _readable_image(image, content)
+        file, scribbles = (
+            _readable_image(image, content),
+            content.path(image, SCRIBBLES),
+        )
         is_ours = file.parent == content.folder
-        images.append(file.name if is_ours else file)
-        path = content.path(image, SCRIBBLES)
-        written = image.trains and _write_scribbles(path, image, content)
-        scribbles.append(path.name if image.trains else None)
-        paths += [file] * is_ours + [path] * written
-    if content.is_loaded and content.classifier is not None:
+        paths += [file] * is_ours
+        if image.trains and _write_scribbles(scribbles, image, content):
+            paths.append(scribbles)
+        files.append(
+            (
+                file.name if is_ours else str(file),
+                scribbles.name if image.trains else None,
+            )
+        )
+    if content.classifier is not None:
         paths.append(content.folder / CLASSIFIER)
         content.classifier.save(paths[-1])
-    record = content.provenance(images=tuple(map(content.record, content.images)))
-    # What the script writes is called as our files are, whatever it reads.
-    called = tuple(
-        replace(one, name=image.stem, path=None)
-        for one, image in zip(record.images, content.images, strict=True)
-    )
-    script = python_script(
-        replace(record, images=called), labels=scribbles, images=images
-    )
-    for name, text in ((SCRIPT, script), (METHODS, methods_paragraph(record))):
+    made, images = content.provenance, content.images
+    script = python_script(made, images, files)
+    methods = methods_paragraph(made, images, content.fractions)
+    for name, text in ((SCRIPT, script), (METHODS, methods)):
         with atomic_path(content.folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
         paths.append(content.folder / name)
@@ -198,7 +182,7 @@ def _write_script(content: ExportContent) -> list[Path]:
 
 def _readable_image(image: ExportImage, content: ExportContent) -> Path:
     """Return a file that reads as the very image; written where there is none."""
-    from napari_hrdv2.files import read_image
+    from napari_hrdv2.files import read_image, write_image
 
     pixels = np.asarray(image.image)
     if image.source is not None and os.path.exists(image.source):
@@ -208,31 +192,10 @@ def _readable_image(image: ExportImage, content: ExportContent) -> Path:
         except (OSError, ValueError):
             pass  # a file of a kind that only the viewer reads
     path = content.path(image, "_image.tif")
-    write_image(path, pixels, image.pixel_size)
-    return path
-
-
-def write_image(path: Path, image: Any, size: tuple[float, str] | None) -> None:
-    """Write an image so that `files.read_image` gives exactly it, with its size."""
-    import tifffile
-
-    colors = image.ndim == 3
-    length, unit = size or (None, "")
-    unit = ascii_unit(unit) if unit else ""
+    size, unit = image.pixel_size or (None, "pixel")
     with atomic_path(path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            image.view(np.uint8) if image.dtype.kind == "b" else image,
-            photometric="rgb" if colors else "minisblack",
-            extrasamples=("unassalpha",) if colors and image.shape[-1] == 4 else None,
-            compression="zlib",
-            resolution=None if length is None else (1 / length, 1 / length),
-            resolutionunit="none",
-            description=f"ImageJ=1.54f\nunit={unit}\n" if unit.isascii() else None,
-            metadata=None,
-            maxworkers=1,
-            software="napari-hrdv2",
-        )
+        write_image(temporary, pixels, pixel_size=size, unit=unit)
+    return path
 
 
 FORMATS: list[ExportFormat] = [

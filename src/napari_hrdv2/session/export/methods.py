@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .provenance import ImageRecord, PhaseFractionRecord, Provenance
+    from napari_hrdv2.core.measure import Fractions
+    from napari_hrdv2.core.postprocess.refinement import Refinement
+
+    from .content import ExportImage, Provenance
 
 _HRDV2 = (
     "R. Docherty, A. Vamvakeros, S. J. Cooper, Upsampling DINOv2 features for "
@@ -19,27 +23,24 @@ _SMOOTHINGS = {
 }
 
 
-def methods_paragraph(provenance: Provenance) -> str:
-    """Return what was done, in prose with numbered references.
+def methods_paragraph(
+    made: Provenance,
+    images: Sequence[ExportImage],
+    fractions: Mapping[str, Fractions],
+) -> str:
+    """Return what was done in one paragraph, and below it the references.
 
-    Parameters
-    ----------
-    provenance : Provenance
-
-    Returns
-    -------
-    str
-        A paragraph, and below it the references. Each number in it is of the record.
+    `fractions` are by the stems of the images; each number is of this segmentation.
     """
     references = _References()
     sentences = [
-        _opening(provenance),
-        *_features(provenance, references),
-        *_classifier(provenance),
-        *_excluded(provenance),
-        *_refinement(provenance),
-        *_fractions(provenance),
-        _software(provenance),
+        _opening(made, images),
+        *_features(made, images, references),
+        *_classifier(made, images),
+        *_excluded(images),
+        *_refinement(made.refinement),
+        *_fractions(made, images, fractions),
+        _software(made),
     ]
     return f"{' '.join(sentences)}\n\n{references}"
 
@@ -61,17 +62,17 @@ class _References:
         return "\n".join(lines) + "\n"
 
 
-def _opening(provenance: Provenance) -> str:
-    version = provenance.versions.get("napari-hrdv2", "")
-    many = len(provenance.images) > 1
-    listed = _listed(map(_described, provenance.images))
+def _opening(made: Provenance, images: Sequence[ExportImage]) -> str:
+    version = made.versions.get("napari-hrdv2", "")
+    many = len(images) > 1
     return (
-        f"The micrograph{'s' * many} {listed} {'were' if many else 'was'} segmented "
-        f"with napari-hrdv2{f' {version}' * bool(version)}."
+        f"The micrograph{'s' * many} {_listed(map(_described, images))} "
+        f"{'were' if many else 'was'} segmented with "
+        f"napari-hrdv2{f' {version}' * bool(version)}."
     )
 
 
-def _described(image: ImageRecord) -> str:
+def _described(image: ExportImage) -> str:
     height, width = image.shape
     size = f"{width} × {height} pixels"
     if image.pixel_size is not None:
@@ -80,13 +81,15 @@ def _described(image: ImageRecord) -> str:
     return f"{image.name} ({size})"
 
 
-def _features(provenance: Provenance, references: _References) -> Iterable[str]:
+def _features(
+    made: Provenance, images: Sequence[ExportImage], references: _References
+) -> Iterable[str]:
     from napari_hrdv2.core.backbones import backbone_info
 
-    made = provenance.features
-    parts = made.backbone.split("+")
+    options = made.options
+    parts = options.backbone.split("+")
     specs = [backbone_info(part) for part in parts]
-    hashes = provenance.weights_hashes or ("",) * len(parts)
+    hashes = made.weights_hashes or ("",) * len(parts)
     backbones = _listed(
         f"{part}{f' (weights {fingerprint})' * bool(fingerprint)}"
         f"{references.cite(*spec.references)}"
@@ -100,21 +103,21 @@ def _features(provenance: Provenance, references: _References) -> Iterable[str]:
     )
     patches = [spec.patch_size for spec in specs]
     if max(patches) > 1:
-        apart = "one patch" if made.stride is None else f"{made.stride} pixels"
-        upsampled = f"upsampled to pixels ({made.interpolation} interpolation)"
+        apart = "one patch" if options.stride is None else f"{options.stride} pixels"
+        upsampled = f"upsampled to pixels ({options.interpolation} interpolation)"
         end = (
             f" and {upsampled}"
-            if made.transforms == "identity"
+            if options.transforms == "identity"
             else f", {upsampled} and averaged"
         )
-        copies = _copies(made.transforms, made.stride or max(patches))
+        copies = _copies(options.transforms, options.stride or max(patches))
         yield f"Tokens {apart} apart were computed {copies}{end}."
-    if made.debias != "none":
+    if options.debias != "none":
         yield (
             "What the features of noise images tell of position was taken out of them "
-            f"(debias {made.debias})."
+            f"(debias {options.debias})."
         )
-    ranges = {image.value_range for image in provenance.images if image.value_range}
+    ranges = {image.value_range for image in images if image.value_range}
     if ranges:
         told = _listed(f"{low:g}–{high:g}" for low, high in sorted(ranges))
         yield f"Grey levels of {told} were scaled to 0–1."
@@ -131,30 +134,28 @@ def _copies(transforms: str, stride: int) -> str:
     return f"on {count} transformed copies of the image ({transforms})"
 
 
-def _classifier(provenance: Provenance) -> Iterable[str]:
-    if provenance.classifier_file is not None:
+def _classifier(made: Provenance, images: Sequence[ExportImage]) -> Iterable[str]:
+    if made.classifier_file is not None:
+        names = _listed(info.name for info in made.classes.values())
         yield (
-            "A classifier that had been trained before "
-            f"({provenance.classifier_file}) assigned each pixel to one of the classes "
-            f"{_listed(info.name for info in provenance.classes.values())}."
+            f"A classifier that had been trained before ({made.classifier_file}) "
+            f"assigned each pixel to one of the classes {names}."
         )
         return
     from napari_hrdv2.core.classifier.samples import MOST_PER_CLASS, SUBSAMPLED_ABOVE
 
-    painted = [image for image in provenance.images if image.scribble_pixels]
-    counts: dict[int, int] = {}
+    painted = [image for image in images if image.trains]
+    counts: Counter[int] = Counter()
     for image in painted:
-        for class_id, count in image.scribble_pixels.items():
-            counts[class_id] = counts.get(class_id, 0) + count
+        counts.update(image.scribble_pixels)
     listed = _listed(
-        f"{_name(provenance, i)} ({_plural(counts[i], 'pixel')})"
-        for i in sorted(counts)
+        f"{_name(made, i)} ({_plural(counts[i], 'pixel')})" for i in sorted(counts)
     )
     pixels = sum(image.shape[0] * image.shape[1] for image in painted)
     where = f" on {', '.join(image.name for image in painted)}"
     yield (
-        f"Scribbles were painted by hand{where * (len(provenance.images) > 1)} for the "
-        f"classes {listed}, {_percent(sum(counts.values()) / pixels)} of the pixels in "
+        f"Scribbles were painted by hand{where * (len(images) > 1)} for the "
+        f"classes {listed}, {_percent(counts.total() / pixels)} of the pixels in "
         "all."
     )
     if any(max(image.scribble_pixels.values()) > SUBSAMPLED_ABOVE for image in painted):
@@ -163,21 +164,18 @@ def _classifier(provenance: Provenance) -> Iterable[str]:
             "one was used of those in each block of 2 × 2 pixels, and at most "
             f"{MOST_PER_CLASS}, weighted to stand for all of them."
         )
-    weights = "all classes weighted alike" if provenance.balanced else "unweighted"
+    weights = "all classes weighted alike" if made.balanced else "unweighted"
     yield (
         "A multinomial logistic regression with L2 penalty on standardised, slightly "
-        f"whitened features (C = {provenance.C:g}, {weights}) was fitted to these "
-        f"pixels{_and_others(provenance)} and assigned every pixel to a class."
+        f"whitened features (C = {made.C:g}, {weights}) was fitted to these "
+        f"pixels{_and_others(len(painted)) * made.self_training} and assigned every "
+        "pixel to a class."
     )
 
 
-def _and_others(provenance: Provenance) -> str:
-    if not provenance.self_training:
-        return ""
+def _and_others(painted: int) -> str:
     from napari_hrdv2.core.classifier.background import pixels_per_image
     from napari_hrdv2.core.classifier.fitting import ROUNDS
-
-    painted = sum(bool(image.scribble_pixels) for image in provenance.images)
 
     return (
         f" and then, {ROUNDS} times, to these and to those of a background sample of "
@@ -186,22 +184,20 @@ def _and_others(provenance: Provenance) -> str:
     )
 
 
-def _excluded(provenance: Provenance) -> Iterable[str]:
-    exclusion = [
-        f"{_percent(image.excluded_pixels / (image.shape[0] * image.shape[1]))} "
-        f"of {image.name}"
-        for image in provenance.images
-        if image.exclusion
+def _excluded(images: Sequence[ExportImage]) -> Iterable[str]:
+    listed = [
+        f"{_percent(image.exclusion.mean())} of {image.name}"
+        for image in images
+        if image.exclusion is not None and image.exclusion.any()
     ]
-    if exclusion:
+    if listed:
         yield (
-            f"Regions that show no material ({_listed(exclusion)}) were left out of "
-            "training, segmentation and measurement."
+            f"Regions that show no material ({_listed(listed)}) were excluded "
+            "from training, segmentation and measurement."
         )
 
 
-def _refinement(provenance: Provenance) -> Iterable[str]:
-    refinement = provenance.refinement
+def _refinement(refinement: Refinement | None) -> Iterable[str]:
     if refinement is None:
         return
     if refinement.smoothing != "none":
@@ -225,44 +221,32 @@ def _refinement(provenance: Provenance) -> Iterable[str]:
         yield f"{text[0].upper()}{text[1:]}."
 
 
-def _fractions(provenance: Provenance) -> Iterable[str]:
-    measured = [image for image in provenance.images if image.fractions]
-    has_bars = any(
-        fraction.low is not None
-        for image in measured
-        for fraction in image.fractions.values()
-    )
-    bars = f" ({provenance.interval} in brackets)" * bool(
-        has_bars and provenance.interval
-    )
-    for image in measured:
-        listed = _listed(
-            f"{_name(provenance, i)} {_measured(image.fractions[i])}"
-            for i in sorted(image.fractions)
-        )
-        where = f" of {image.name}" * (len(provenance.images) > 1)
-        yield f"The area fractions{where} were{bars}: {listed}."
+def _fractions(
+    made: Provenance, images: Sequence[ExportImage], fractions: Mapping[str, Fractions]
+) -> Iterable[str]:
+    phases = [phase for found in fractions.values() for phase in found.phases]
+    has_bars = made.interval and any(phase.interval for phase in phases)
+    bars = f" ({made.interval} in brackets)" * bool(has_bars)
+    for image in images:
+        found = fractions.get(image.stem)
+        listed = []
+        for phase in sorted(found.phases if found else (), key=lambda p: p.class_id):
+            ends = " to ".join(map(_percent, phase.interval or ()))
+            told = f"{_name(made, phase.class_id)} {_percent(phase.fraction)}"
+            listed.append(told + f" [{ends}]" * bool(ends))
+        if listed:
+            where = f" of {image.name}" * (len(images) > 1)
+            yield f"The area fractions{where} were{bars}: {_listed(listed)}."
 
 
-def _measured(fraction: PhaseFractionRecord) -> str:
-    if fraction.low is None or fraction.high is None:
-        return _percent(fraction.value)
-    ends = f"{_percent(fraction.low)} to {_percent(fraction.high)}"
-    return f"{_percent(fraction.value)} [{ends}]"
-
-
-def _software(provenance: Provenance) -> str:
-    others = [
-        f"{name} {number}"
-        for name, number in provenance.versions.items()
-        if name != "napari-hrdv2"
-    ]
+def _software(made: Provenance) -> str:
+    others = [f"{k} {v}" for k, v in made.versions.items() if k != "napari-hrdv2"]
     used = f" with {_listed(others)}" if others else ""
-    return f"The computation ran on {provenance.date}{used}."
+    return f"The computation ran on {made.date}{used}."
 
 
-def _name(provenance: Provenance, class_id: int) -> str:
-    info = provenance.classes.get(class_id)
+def _name(made: Provenance, class_id: int) -> str:
+    info = made.classes.get(class_id)
     return info.name if info else f"class {class_id}"
 
 

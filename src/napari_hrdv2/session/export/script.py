@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_hrdv2.session.classes import ClassInfo, default_class
+from napari_hrdv2.session.classes import default_class
 
 if TYPE_CHECKING:
-    from .provenance import ImageRecord, Provenance
+    from napari_hrdv2.core.postprocess.refinement import Refinement
 
-PathLike = str | os.PathLike[str]
+    from .content import ExportImage, Provenance
+
+_OPTIONS = (  # those of `compute_features`
+    *("transforms", "stride", "boundary", "interpolation", "compat", "debias"),
+)
 
 _HEAD = '''\
 """Segment micrographs as it was done with napari-hrdv2 {version} on {date}.
@@ -126,87 +128,43 @@ _WRITE = """\
 
 
 def python_script(
-    provenance: Provenance,
-    *,
-    labels: Sequence[PathLike | None],
-    images: Sequence[PathLike | None] = (),
+    made: Provenance,
+    images: Sequence[ExportImage],
+    files: Sequence[tuple[str, str | None]],
 ) -> str:
     """Return a Python script that makes the segmentations again.
 
-    Parameters
-    ----------
-    provenance : Provenance
-    labels : sequence of path-like or None
-        For each image the file of its scribbles, as `files.write_labels` writes them;
-        None for those that were not painted.
-    images : sequence of path-like or None, optional
-        For each image its file where the record has none, or another one.
-
-    Returns
-    -------
-    str
-        It writes ``<image>_segmentation.tif`` and ``.png`` into the working folder for
-        each image and prints the phase fraction of each class.
-
-    Raises
-    ------
-    ValueError
-        If a file is missing for an image or for scribbles.
+    It writes ``<stem>_segmentation.tif`` and ``.png`` into the working folder for each
+    image and prints the phase fraction of each class. `files` are, of each image, its
+    file and that of its scribbles (None for those that did not train), as
+    `files.write_labels` writes them.
     """
-    given = list(images) or [None] * len(provenance.images)
-    for name, paths in (("labels", labels), ("images", given)):
-        if len(paths) != len(provenance.images):
-            raise ValueError(
-                f"{name}: {len(paths)} files for {len(provenance.images)} images; one "
-                "for each is needed, or None"
-            )
-    refined = _refinement(provenance)
-    trains = provenance.classifier_file is None
-    entries = _entries(provenance, labels if trains else [None] * len(labels), given)
-    classes = sorted(_all_classes(provenance).items())
-    made = provenance.features
+    refined, trains = _refinement(made.refinement), made.classifier_file is None
+    painted = {i for image in images for i in image.scribble_pixels}
+    classes = {i: default_class(i) for i in painted} | dict(made.classes)
+    options = made.options
     parts = [
         _HEAD.format(
-            version=provenance.versions.get("napari-hrdv2", "of then"),
-            date=provenance.date,
+            version=made.versions.get("napari-hrdv2", "of then"),
+            date=made.date,
             imports=_imports(refined=bool(refined), trains=trains),
-            images=entries,
-            names=_table({i: info.name for i, info in classes}),
-            colors=_table({i: info.color for i, info in classes}),
-            backbone=_table({"name": made.backbone, "weights": made.weights}),
-            features=_table(
-                {
-                    "transforms": made.transforms,
-                    "stride": made.stride,
-                    "boundary": made.boundary,
-                    "interpolation": made.interpolation,
-                    "compat": made.compat,
-                    "debias": made.debias,
-                }
-            ),
+            images="\n".join(map(_entry, images, files)),
+            names=_table({i: classes[i].name for i in sorted(classes)}),
+            colors=_table({i: classes[i].color for i in sorted(classes)}),
+            backbone=_table({"name": options.backbone, "weights": options.weights}),
+            features=_table({name: getattr(options, name) for name in _OPTIONS}),
         ),
-        _FUNCTIONS.format(hashes=provenance.weights_hashes),
-        (_TRAIN if trains else _LOAD).format(
-            C=provenance.C,
-            balanced=provenance.balanced,
-            self_training=provenance.self_training,
-            classifier_file=provenance.classifier_file,
-        ),
+        _FUNCTIONS.format(hashes=made.weights_hashes),
+        (_TRAIN if trains else _LOAD).format(**vars(made)),
     ]
-    if trains and provenance.labels_hash:
-        parts.append(_CHECK.format(labels_hash=provenance.labels_hash))
+    if trains and made.labels_hash:
+        parts.append(_CHECK.format(labels_hash=made.labels_hash))
     parts += [
         _SEGMENT,
         _REFINE.format(refinement=refined) if refined else _PREDICT,
         _WRITE,
     ]
     return "".join(parts)
-
-
-def _all_classes(provenance: Provenance) -> dict[int, ClassInfo]:
-    """With a name and a colour for each class that was painted."""
-    painted = {i for image in provenance.images for i in image.scribble_pixels}
-    return {i: default_class(i) for i in painted} | dict(provenance.classes)
 
 
 def _imports(*, refined: bool, trains: bool) -> str:
@@ -221,57 +179,17 @@ def _imports(*, refined: bool, trains: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _refinement(provenance: Provenance) -> str:
+def _refinement(refinement: Refinement | None) -> str:
     """Its fields as arguments; empty where it changes nothing."""
-    if provenance.refinement is None:
+    if refinement is None or refinement == type(refinement)():
         return ""
-    fields = asdict(provenance.refinement)
-    if fields == asdict(type(provenance.refinement)()):
-        return ""
-    return ", ".join(f"{name}={value!r}" for name, value in fields.items())
+    return ", ".join(f"{name}={value!r}" for name, value in asdict(refinement).items())
 
 
-def _entries(
-    provenance: Provenance,
-    labels: Sequence[PathLike | None],
-    images: Sequence[PathLike | None],
-) -> str:
-    lines, taken = [], set[str]()
-    trains = provenance.classifier_file is None
-    for record, scribbles, given in zip(provenance.images, labels, images, strict=True):
-        path = record.path if given is None else given
-        if path is None:
-            raise ValueError(
-                f"images: {record.name} has no file; save it as TIFF and give its path"
-            )
-        if trains and record.scribble_pixels and scribbles is None:
-            raise ValueError(
-                f"labels: {record.name} was painted; save its scribbles, give the path"
-            )
-        entry = (
-            os.fspath(path),
-            None
-            if scribbles is None or not record.scribble_pixels
-            else os.fspath(scribbles),
-            _free_name(record, taken),
-            record.value_range,
-            list(record.exclusion),
-        )
-        lines.append("    (\n" + "".join(f"        {v!r},\n" for v in entry) + "    ),")
-    return "\n".join(lines)
-
-
-def _free_name(record: ImageRecord, taken: set[str]) -> str:
-    """A file to write: two images may have the same name."""
-    stem = Path(record.path or record.name).stem or "image"
-    name = next(
-        name
-        for number in range(1, len(taken) + 2)
-        if (name := f"{stem}{f'_{number}' * (number > 1)}_segmentation.tif")
-        not in taken
-    )
-    taken.add(name)
-    return name
+def _entry(image: ExportImage, files: tuple[str, str | None]) -> str:
+    out = f"{image.stem}_segmentation.tif"
+    entry = (*files, out, image.value_range, image.rectangles)
+    return "    (\n" + "".join(f"        {value!r},\n" for value in entry) + "    ),"
 
 
 def _table(entries: Mapping[Any, Any]) -> str:

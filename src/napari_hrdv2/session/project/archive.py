@@ -47,15 +47,7 @@ _KINDS = {"scribbles": "bui", "exclusion": "b", "partition": "bui", "image": "bu
 
 @contextmanager
 def open_archive(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
-    """Open a project for reading; what is wrong with it is told in one sentence.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If it is no project, of a newer format, or damaged: the message names the part.
-    """
+    """Open a project for reading; errors say in one sentence what is wrong with it."""
     try:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError as error:
@@ -77,7 +69,7 @@ def open_archive(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
 
 
 def read_record(archive: zipfile.ZipFile) -> ProjectRecord:
-    """Return what an archive says of itself; errors as `ProjectRecord.parse`."""
+    """Return what an archive says of itself."""
     if _RECORD not in archive.namelist():
         return ProjectRecord.parse({})
     if archive.getinfo(_RECORD).file_size > _JSON_BYTES:
@@ -128,11 +120,6 @@ def write_archive(project: Project, path: Path, folder: Path) -> None:
 
     The record comes first and images come last: where a copy was cut short, what was
     painted is in the part that is there.
-
-    Raises
-    ------
-    ValueError
-        If something in the project does not fit; the message names it.
     """
     record = _record_of(project, folder)
     text = record.to_json()
@@ -151,12 +138,12 @@ def write_archive(project: Project, path: Path, folder: Path) -> None:
                 archive.write(Path(room, "labels.tif"), one.scribbles.file)
             if one.exclusion and saved.exclusion is not None:
                 white = np.where(saved.exclusion, np.uint8(255), np.uint8(0))
-                archive.writestr(one.exclusion.file, _tiff_bytes(white))
+                _write_array(archive, one.exclusion, white)
             if one.partition and saved.partition is not None:
-                archive.writestr(one.partition.file, _tiff_bytes(saved.partition))
+                _write_array(archive, one.partition, saved.partition)
         for one, saved in pairs:
             if one.image and saved.image is not None:
-                archive.writestr(one.image.file, _tiff_bytes(saved.image))
+                _write_array(archive, one.image, saved.image)
 
 
 def _record_of(project: Project, folder: Path) -> ProjectRecord:
@@ -220,6 +207,16 @@ def _write_scribbles(path: Path, saved: SavedImage, project: Project) -> None:
     )
 
 
+def _write_array(
+    archive: zipfile.ZipFile, record: ArrayRecord, array: NDArray[Any]
+) -> None:
+    from napari_hrdv2.files import write_image
+
+    content = io.BytesIO()
+    write_image(content, array)
+    archive.writestr(record.file, content.getvalue())
+
+
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     """Return a member, unpacked in memory; ValueError if it is missing or damaged."""
     try:
@@ -266,24 +263,3 @@ def _read_array(archive: zipfile.ZipFile, record: ArrayRecord) -> NDArray[Any]:
         reason = str(error).split("\n")[0] or type(error).__name__
         raise ValueError(f"{record.file} is damaged: {reason}") from error
     return np.asarray(data, kind).reshape(record.shape)
-
-
-def _tiff_bytes(array: NDArray[Any]) -> bytes:
-    """Return an image as the bytes of a TIFF file that other programs show."""
-    import tifffile
-
-    colors = array.ndim == 3 and array.shape[-1] in (3, 4)
-    plain = array.view(np.uint8) if array.dtype.kind == "b" else array
-    content = io.BytesIO()
-    tifffile.imwrite(
-        content,
-        np.ascontiguousarray(plain),
-        photometric="rgb" if colors else "minisblack",
-        extrasamples=("unassalpha",) if colors and array.shape[-1] == 4 else None,
-        compression="zlib",
-        compressionargs={"level": 1},  # micrographs are noise: 6 gains little
-        maxworkers=1,  # works in a thread that outlives the main one
-        metadata=None,
-        software="napari-hrdv2",
-    )
-    return content.getvalue()

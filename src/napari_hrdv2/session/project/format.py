@@ -1,12 +1,14 @@
-"""A project in memory, and the models of what `project.json` says of it."""
+"""A project in memory, fingerprints of images, and the models of `project.json`."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import weakref
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,13 +27,11 @@ from pydantic import (
 from napari_hrdv2.core.features.options import FeatureOptions, updated
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.classes import ClassInfo
     from napari_hrdv2.session.planes import PlaneKey
-
-    from .fingerprints import Fingerprints
 
 SUFFIX = ".hrdv2"
 FORMAT = "napari-hrdv2 project"
@@ -44,6 +44,55 @@ _KEYS_OF_VERSION_1 = {
     "strokes": "labelled_pixels",
     "excluded": "exclusion",
 }
+_WHOLE_BYTES = 256 * 2**20  # larger images are known by some of their rows
+_BLOCK_BYTES = 4 * 2**20
+
+
+def image_fingerprint(image: ArrayLike) -> str:
+    """Return the BLAKE2b hash of an image's type, shape and pixels, as 32 hex digits.
+
+    Above 256 MiB only every second, third, … row counts, so that an image of any size
+    is known in about half a second.
+    """
+    array = np.asarray(image)
+    kind = array.dtype.newbyteorder("<")
+    fingerprint = hashlib.blake2b(f"{kind.str} {array.shape}".encode(), digest_size=16)
+    for block in _blocks(array):
+        fingerprint.update(np.ascontiguousarray(block, kind).data.cast("B"))
+    return fingerprint.hexdigest()
+
+
+class Fingerprints:
+    """The fingerprints of open images, each computed once; any thread may ask."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, tuple[weakref.ref[Any], str]] = {}
+
+    def known(self, key: Hashable, image: Any) -> str:
+        """Return the fingerprint of an image entry, "" if it was not computed yet."""
+        found = self._known.get(key)
+        return found[1] if found is not None and found[0]() is image else ""
+
+    def of(self, key: Hashable, image: Any) -> str:
+        """Return the fingerprint of an image entry, computed now if need be."""
+        fingerprint = self.known(key, image)
+        if not fingerprint:
+            fingerprint = image_fingerprint(image)
+            self._known[key] = weakref.ref(image), fingerprint
+        return fingerprint
+
+
+def _blocks(array: NDArray[Any]) -> list[NDArray[Any]]:
+    """Views that cover the array, or enough of it, so that copies stay small."""
+    if array.size == 0:
+        return []
+    if array.ndim == 0:
+        return [array.reshape(1)]
+    step = -(-array.nbytes // _WHOLE_BYTES)
+    axis = int(np.argmax(array.shape)) if step > 1 else 0
+    rows = np.moveaxis(array, axis, 0)[::step]
+    count = max(_BLOCK_BYTES // max(rows[0].nbytes, 1), 1)
+    return [rows[start : start + count] for start in range(0, len(rows), count)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +180,7 @@ class SourceRecord(_Record):
         return cls(absolute=absolute, relative=relative)
 
     def found_from(self, folder: Path) -> str:
-        """Return where the image is now, or where it was if it is nowhere.
-
-        It is looked for on the way from the project, where it was, and beside it.
-        """
+        """Return where the image is now: on the way, where it was, or beside it."""
         if "://" in self.absolute:
             return self.absolute
         name = re.split(r"[\\/]", self.absolute)[-1]
@@ -226,10 +272,7 @@ class ProjectRecord(_Record):
 
     @classmethod
     def parse(cls, found: Mapping[str, Any]) -> ProjectRecord:
-        """Return what a `project.json` of this version or an older one says.
-
-        UnreadableError if it is none; ValueError, in one sentence, if it is damaged.
-        """
+        """Return what a `project.json` of this version or an older one says."""
         if found.get("format") != FORMAT:
             raise UnreadableError("is not a project of napari-hrdv2")
         version = found.get("version")

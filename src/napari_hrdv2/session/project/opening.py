@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.tasks.context import TaskContext
 
-from .fingerprints import image_fingerprint
+from .format import image_fingerprint
 from .snapshot import open_images
 from .store import load_project
 
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.session.images import ImageEntry
 
-    from .fingerprints import Fingerprints
-    from .format import Project, SavedImage
+    from .format import Fingerprints, Project, SavedImage
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Stack:
     def has(self, index: tuple[int, ...]) -> bool:
         """Whether there is such a plane."""
         return len(index) == len(self.sizes) and all(
-            place < size for place, size in zip(index, self.sizes, strict=True)
+            number < size for number, size in zip(index, self.sizes, strict=True)
         )
 
 
@@ -46,9 +44,7 @@ class OpenedProject:
     """A project, and where its images are."""
 
     project: Project
-    keys: dict[
-        PlaneKey, PlaneKey
-    ]  # of image entries that are open, by those in the project
+    keys: dict[PlaneKey, PlaneKey]  # of open image entries, by those in the project
     images: dict[PlaneKey, NDArray[Any]]  # pixels of others, by keys in the project
     missing: tuple[SavedImage, ...]  # nowhere
     altered: tuple[str, ...]  # names of images whose files hold other pixels now
@@ -86,23 +82,8 @@ def open_project(
 ) -> OpenedProject:
     """Read a project, then look for one of its images after the other.
 
-    Parameters
-    ----------
-    path : path-like
-    images, stacks : sequence of ImageEntry and of Stack
-        Those that are open.
-    fingerprints : Fingerprints
-        Of those.
-    reads_images : bool
-        Whether images that are not open are read from the project or their files.
-    folder : pathlib.Path, optional
-        Where to look for files that are not where they were.
-    context : TaskContext, optional
-
-    Raises
-    ------
-    Cancelled, ValueError, OSError
-        If the context says so; else as `load_project`.
+    `images` and `stacks` are those that are open. Images that are not are read, if
+    `reads_images`, from the project, their files or a `folder`.
     """
     context = context or TaskContext()
     context.progress("Reading the project", 0, 1)
@@ -112,8 +93,7 @@ def open_project(
     missing: list[SavedImage] = []
     altered: list[str] = []
     for number, saved in enumerate(project.images):
-        if context.should_stop():
-            raise Cancelled
+        context.stop_if_cancelled()
         if saved.key in keys:
             continue
         key = _open_plane(saved, stacks, fingerprints)

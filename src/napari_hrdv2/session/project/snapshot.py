@@ -13,8 +13,7 @@ from napari_hrdv2.core.features.options import absolute_range
 from napari_hrdv2.session.classes import matched_classes, relabelled
 from napari_hrdv2.session.planes import PlaneKey
 
-from .fingerprints import Fingerprints
-from .format import Project, SavedImage
+from .format import Fingerprints, Project, SavedImage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,14 +37,8 @@ def project_of(
     """Return all that a session holds, as it is now.
 
     It shares arrays with the session, which never changes one in place. Images that
-    `fingerprints` does not know have none yet: saving finds it.
-
-    Parameters
-    ----------
-    session : Session
-    painted_only : bool, optional
-        Leave out images on which nothing was done, and of stacks always do.
-    fingerprints : Fingerprints, optional
+    `fingerprints` does not know have none yet: saving finds it. With `painted_only`
+    it has no images on which nothing was done; of stacks it never has.
     """
     known = fingerprints or Fingerprints()
     classifier, current = session.classifier, session.current
@@ -71,15 +64,9 @@ def project_of(
 class Autosaver:
     """Writes an autosave after each change of what a user made.
 
-    A write that failed is tried again with the next `save`, changed or not.
-
-    Parameters
-    ----------
-    session : Session
-    store : AutosaveStore
-    soon : callable, optional
-        Called after each change in place of `save`, which it is to call soon: so that
-        many changes cost one write.
+    A write that failed is tried again with the next `save`, changed or not. `soon` is
+    called after each change in place of `save`, which it is to call a little later: so
+    that many changes cost one write.
     """
 
     def __init__(
@@ -231,20 +218,9 @@ def take_over(
     classifier stay. Else its images become what they were: what was painted or
     excluded since is taken back too.
 
-    Parameters
-    ----------
-    session : Session
-        The image to work on is current already.
-    project : Project
-    keys : mapping of PlaneKey to PlaneKey
-        Keys in the session by keys in the project; other images are left out.
-    write : callable, optional
-        How scribbles are written; by default into the session alone.
-
-    Returns
-    -------
-    tuple of str
-        What of it was left as it is here, one sentence each.
+    `keys` are those in the session by those in the project; other images are not taken.
+    `write` writes scribbles, by default into the session alone. What stayed as it is
+    here is returned, one sentence each.
     """
     write = write or (lambda key, labels: session.set_scribbles(labels, key))
     is_whole = is_taken_whole(session, keys)
@@ -340,7 +316,6 @@ def _take_masks(
 
 def _saved(entry: ImageEntry, fingerprints: Fingerprints) -> SavedImage:
     scribbles, partition = entry.scribbles, entry.partition
-    is_painted = scribbles is not None and scribbles.class_ids
     return SavedImage(
         key=entry.key,
         name=entry.name or "image",
@@ -349,7 +324,7 @@ def _saved(entry: ImageEntry, fingerprints: Fingerprints) -> SavedImage:
         shape=entry.shape,
         image_fingerprint=fingerprints.known(entry.key, entry.image),
         pixel_size=entry.pixel_size,
-        scribbles=scribbles.labels if scribbles is not None and is_painted else None,
+        scribbles=scribbles.labels if scribbles and scribbles.class_ids else None,
         exclusion=entry.exclusion,
         trains=entry.trains,
         image=entry.image,  # type: ignore[arg-type] # a Plane is read when saved

@@ -29,8 +29,7 @@ from .archive import (
     read_record,
     write_archive,
 )
-from .fingerprints import Fingerprints
-from .format import SUFFIX, Project
+from .format import SUFFIX, Fingerprints, Project
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -58,21 +57,8 @@ def save_project(
 ) -> Path:
     """Write a project to one file, whole or not at all, and return its path.
 
-    Parameters
-    ----------
-    project : Project
-    path : path-like
-        The suffix ``.hrdv2`` is added where it is not there.
-    with_images : bool
-        Whether to put in the pixels of the images, so that the project opens on a
-        machine without the image files.
-    fingerprints : Fingerprints, optional
-        Of images that are known already.
-
-    Raises
-    ------
-    OSError, ValueError
-        If the file cannot be written, or something does not fit; the message names it.
+    The suffix ``.hrdv2`` is added where it is not there. With its images a project
+    opens on a machine that does not have their files.
     """
     path = Path(path)
     if path.suffix.lower() != SUFFIX:
@@ -118,10 +104,7 @@ def load_project(path: str | os.PathLike[str]) -> Project:
 
 
 def project_summary(path: str | os.PathLike[str]) -> ProjectRecord:
-    """Return what a project says of itself, without reading any array.
-
-    Errors are those of `load_project`.
-    """
+    """Return what a project says of itself, without reading any array."""
     with open_archive(path) as archive:
         return read_record(archive)
 
@@ -143,16 +126,8 @@ class AutosaveStore:
     A state replaces the last one in its file, but begins a new file where it holds
     less than that or the file was begun ten minutes ago. Every object writes files of
     its own, so that programs that run at once are not in each other's way. A thread
-    writes what is submitted; of states that wait for it only the latest.
-
-    Parameters
-    ----------
-    folder : path-like, optional
-        Where; the default is that of `default_folder`.
-    fingerprints : Fingerprints, optional
-        Of images that are known already.
-    on_error : callable, optional
-        Called with what went wrong in the thread, and there; the default logs it.
+    writes what is submitted; of states that wait for it only the latest. `on_error` is
+    called in that thread with what went wrong there; the default logs it.
     """
 
     def __init__(

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalThrottler
 
-from napari_hrdv2.session.project.fingerprints import Fingerprints
-from napari_hrdv2.session.project.format import SUFFIX
+from napari_hrdv2.session.project.format import SUFFIX, Fingerprints
 from napari_hrdv2.session.project.snapshot import Autosaver
 from napari_hrdv2.session.project.store import AutosaveEntry, AutosaveStore
 
