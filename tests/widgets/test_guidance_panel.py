@@ -38,7 +38,7 @@ def test_the_next_place_is_in_the_middle_of_the_view(bench, guidance):
     bench.viewer.layers.selection.active = bench.viewer.layers["Image"]
     guidance.next.click()
     bench.settle()
-    place = bench.session.guidance.places[0]
+    place = bench.session.guidance.uncertain_regions[0]
     # The image lies at (3, 4) and its pixels are half a nanometre wide.
     np.testing.assert_allclose(
         camera(bench).center[-2:], (3 + place.row / 2, 4 + place.column / 2)
@@ -67,14 +67,14 @@ def test_presses_walk_on_and_a_stroke_begins_anew(bench, guidance, guide):
     bench.settle()
     first = guide.region
     guidance.next.click()
-    assert guide.region == bench.session.guidance.places[1] != first
+    assert guide.region == bench.session.guidance.uncertain_regions[1] != first
     bench.paint((30, 34), (10, 20, 30), 2)
     bench.settle()
     assert guidance.place.isHidden()
     assert not bench.session.guidance.has_uncertain_regions
     guidance.next.click()
     bench.settle()
-    assert guide.region == bench.session.guidance.places[0]
+    assert guide.region == bench.session.guidance.uncertain_regions[0]
 
 
 def test_a_zoom_that_shows_the_place_is_kept(bench, guidance):

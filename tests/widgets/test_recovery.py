@@ -169,7 +169,7 @@ def test_painting_is_kept_without_being_asked_for(bench, folder):
     (found,) = AutosaveStore(folder).find_autosaves(fingerprint)
     saved = load_project(found.path).images[0]
     np.testing.assert_array_equal(saved.scribbles, bench.scribbles.data)
-    assert saved.pixel_size == (0.5, "nanometer")
+    assert saved.pixel_size == (0.5, "nm")
 
 
 def test_closing_keeps_what_was_done_last(bench, folder):

@@ -382,6 +382,8 @@ class Controller(QObject):
 
     def _stop_waiting(self, request: FeatureRequest, reason: str) -> None:
         self._time_left = TimeLeft()
+        # Scribbles that were read later would say the next step over the reason.
+        self.link.flush()
         self.session.drop_request(reason, request.key)
         if self.session.features is None:
             self._wants_training = False  # there is nothing to train on
