@@ -14,7 +14,7 @@ from .overlay import Overlay
 if TYPE_CHECKING:
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.guidance import UncertaintyMap
-    from napari_hrdv2.widgets.workers.queue import SideWork
+    from napari_hrdv2.widgets.jobs import SideWork
 
     from .layer_sync import LayerSync
 
@@ -25,17 +25,10 @@ _OPACITY = 0.7
 
 
 class ResultViews(Overlay):
-    """Shows one of the views, and hides single classes of the result.
+    """Shows one of the `VIEWS`, and hides single classes of the result.
 
-    Probability and uncertainty are computed beside the scribbles, and only while they
-    are shown; their layer goes when they are not.
-
-    Attributes
-    ----------
-    shown : str
-        One of `VIEWS`.
-    hidden : frozenset of int
-        The classes that the segmentation layer does not show.
+    Probability and uncertainty are computed only while they are shown; their layer goes
+    when they are not.
     """
 
     role = "view"
@@ -44,10 +37,7 @@ class ResultViews(Overlay):
         super().__init__(sync, side)
         self.shown = RESULT
         self.hidden: frozenset[int] = frozenset()
-        self._drawn: tuple[PlaneKey | None, str] = (
-            None,
-            RESULT,
-        )  # what the layer is of
+        self._drawn: tuple[PlaneKey | None, str] = (None, RESULT)  # by the layer
         self._asked: tuple[Any, Any] = (None, None)  # what the last map asked for is of
         self._session.segmentation_changed.connect(self._on_result)
         self._session.classes_changed.connect(self._show_classes)
