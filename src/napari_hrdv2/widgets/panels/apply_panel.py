@@ -140,8 +140,6 @@ class ApplyPanel(QWidget):
         self._time_left, self._done, self._stale = TimeLeft(), 0, 0
         self._side.submit(KIND, request, hear, hear_part=hear_part)
 
-    # What there is to see.
-
     def show_files(self) -> None:
         """List the micrographs, none of them segmented yet."""
         self.table.setRowCount(len(self._files))
@@ -215,8 +213,6 @@ class ApplyPanel(QWidget):
             f"{classes[i].name if i in classes else i} {fraction:.1%}"
             for i, fraction in result.fractions.items()
         )
-
-    # What the user does.
 
     def _on_files(self) -> None:
         """Add micrographs to the list."""

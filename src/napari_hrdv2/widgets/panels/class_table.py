@@ -70,8 +70,6 @@ class ClassTable(QWidget):
         self.rows.customContextMenuRequested.connect(self._on_menu)
         self.show_classes()
 
-    # What it shows.
-
     def show_classes(self) -> None:
         """Show names, colours and order; rows are kept, as one may be being edited."""
         rows, classes = self.rows, self._session.classes
@@ -120,8 +118,6 @@ class ClassTable(QWidget):
         self.up.setEnabled(position > 0)
         self.down.setEnabled(0 <= position < len(ids) - 1)
         self.more.setEnabled(position >= 0)
-
-    # What it does.
 
     def choose_position(self, position: int) -> None:
         """Paint the class in this row, counted from 0, as its key does."""
@@ -201,8 +197,6 @@ class ClassTable(QWidget):
         into.triggered.connect(self._on_merge)
         into.setEnabled(len(classes) > 1)
         menu.addAction(f"Delete {name}…", self.delete).setEnabled(len(classes) > 1)
-
-    # Inside.
 
     def _painted(self) -> tuple[dict[int, int], dict[int, int]]:
         """Return the pixels painted of each class on this image, and on all."""

@@ -178,8 +178,6 @@ class FeaturePanel(QWidget):
         position = self.backbone.count() - 1
         self.backbone.setItemData(position, backbone_texts.detail(name), _TIP_ROLE)
 
-    # What the session says.
-
     def show_images(self) -> None:
         """List the image layers, and select the one that is worked on."""
         images, shown = self._link.layers.images(), self._link.image
@@ -273,8 +271,6 @@ class FeaturePanel(QWidget):
             return ""
         count = self._session.inspection.region_count()
         return f". {count}" if count else ""
-
-    # What the user does.
 
     def _on_image(self, position: int) -> None:
         images = self._link.layers.images()

@@ -79,8 +79,6 @@ class FilesPanel(QWidget):
         """Ask the user; return whether he agrees."""
         return ui.agrees(self, question)
 
-    # What can be done, also without a dialog.
-
     def save_project(self, path: str | os.PathLike[str]) -> None:
         """Write everything into one file, in the worker thread."""
         self.loader.save(path, with_images=self.with_images.isChecked())
@@ -105,8 +103,6 @@ class FilesPanel(QWidget):
     def take_layer(self, layer: Labels) -> None:
         """Paint a labels layer over the scribbles of the current image."""
         self._reporter.attempt(self._take_layer, layer)
-
-    # Inside.
 
     def _take_layer(self, layer: Labels) -> None:
         current = self._session.current

@@ -87,8 +87,8 @@ class ImagesPanel(QWidget):
         self._later.triggered.connect(self.show_images)
         link.images_changed.connect(self._later.throttle)
         link.images_changed.connect(self._ask_for_axes)
-        session.images_changed.connect(self._on_changed)
-        session.classes_changed.connect(self._on_changed)
+        session.images_changed.connect(self._later.throttle)
+        session.classes_changed.connect(self._later.throttle)
         self.show_images()
 
     def _make_list(self) -> QTreeWidget:
@@ -107,8 +107,6 @@ class ImagesPanel(QWidget):
         tree.itemChanged.connect(self._on_ticked)
         tree.itemClicked.connect(self._on_clicked)
         return tree
-
-    # What there is.
 
     def show_images(self) -> None:
         """Show the list as it is now."""
@@ -186,11 +184,6 @@ class ImagesPanel(QWidget):
         combo = self.sender()
         if combo is not None and name != _CHOOSE:
             self._link.name_axis(int(combo.property("axis")), name)
-
-    # What the user does.
-
-    def _on_changed(self) -> None:
-        self._later.throttle()
 
     def _on_ticked(self, item: QTreeWidgetItem, column: int) -> None:
         key = item.data(0, _KEY)

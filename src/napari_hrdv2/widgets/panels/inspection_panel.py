@@ -134,8 +134,6 @@ class InspectionPanel(QWidget):
     def _submit(self, job: str, request: Callable[[], Any], hear: Any) -> None:
         self._side.submit(job, request(), hear)
 
-    # What the user does, and what comes of it.
-
     def _on_attention(self) -> None:
         """Add a layer with how much the class token attends to each pixel.
 

@@ -141,8 +141,6 @@ class RefinePanel(QWidget):
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(do)
 
-    # What the user does.
-
     def _on_rest(self) -> None:
         """Take the form over once its values rest."""
         self._rest.cancel()

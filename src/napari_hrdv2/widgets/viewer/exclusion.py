@@ -125,8 +125,6 @@ class ExclusionOverlay(Overlay):
                     self._give(entry, self._covered(entry))
         self.changed.emit()
 
-    # The session.
-
     def _family(self) -> list[ImageEntry]:
         """Return all planes of the stack that is shown, or the one image."""
         current = self._session.current
@@ -151,8 +149,6 @@ class ExclusionOverlay(Overlay):
                 self._is_giving = False
         self._seen[entry] = entry.exclusion
         return entry.exclusion is not former
-
-    # The layer.
 
     def _covered(self, entry: ImageEntry) -> NDArray[np.bool_]:
         """Return what the layer covers of an image entry."""

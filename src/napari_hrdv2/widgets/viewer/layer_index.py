@@ -56,8 +56,6 @@ class LayerIndex(QObject):
         for name in _LIST_EVENTS:
             getattr(viewer.layers.events, name).connect(self.look)
 
-    # What there is.
-
     def images(self) -> list[Image]:
         """Return the image layers that are not of our making, bottom first."""
         return [
@@ -114,8 +112,6 @@ class LayerIndex(QObject):
         else:
             self._viewer.layers.append(layer)
         return layer
-
-    # What the session is told of it.
 
     def add_entry(self, image: Image, index: Index = ()) -> PlaneKey:
         """Make an image, or a plane of it, an entry of the session; return its key."""

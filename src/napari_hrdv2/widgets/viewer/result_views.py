@@ -79,8 +79,6 @@ class ResultViews(Overlay):
             self._show_classes(anew=True)
             self.changed.emit()
 
-    # The map is asked for, and comes.
-
     def _ask_map(self, *, silent: bool = False) -> bool:
         """Ask for the map that is shown; return False if there can be none."""
         guidance, current = self._session.guidance, self._session.current
@@ -171,8 +169,6 @@ class ResultViews(Overlay):
             return
         self.layer.data = np.zeros_like(self.layer.data)
         self.layer.name = "Probability"
-
-    # Layers.
 
     def _placement(self, image: Image) -> dict[str, Any]:
         key = self._drawn[0]
