@@ -184,7 +184,7 @@ def test_closing_keeps_what_was_done_last(bench, folder):
 
 def test_a_full_disk_is_told_once(bench, monkeypatch, folder):
     told = []
-    monkeypatch.setattr(bench.controller, "report", told.append)
+    monkeypatch.setattr(bench.controller.reporter, "report", told.append)
 
     def refuse(self, project):
         raise OSError("autosave: no space left")
