@@ -21,7 +21,7 @@ from qtpy.QtWidgets import QAbstractButton, QApplication, QScrollArea
 
 from micrographs import make_sample
 from napari_hrdv2.widgets import SegmentationWidget
-from napari_hrdv2.widgets.demo import DOCK_NAME
+from napari_hrdv2.widgets.sample_data import DOCK_NAME
 
 PATIENCE = 120.0  # s
 

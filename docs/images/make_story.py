@@ -31,7 +31,7 @@ from qtpy.QtWidgets import QApplication, QScrollArea, QWidget
 from micrographs import make_sample
 from napari_hrdv2.files import read_image, read_labels, write_labels
 from napari_hrdv2.widgets import SegmentationWidget
-from napari_hrdv2.widgets.demo import DOCK_NAME
+from napari_hrdv2.widgets.sample_data import DOCK_NAME
 
 PATIENCE = 120.0  # s
 MORE = 3  # micrographs that the classifier is applied to
@@ -106,10 +106,10 @@ class Stage:
 
     def stroke(self, *pixels: tuple[int, int]) -> None:
         """Paint along pixels with the left button down."""
-        self.do("mousemove", *self.place(*pixels[0]))
+        self.do("mousemove", *self.region_note(*pixels[0]))
         self.do("mousedown", 1)
         for pixel in pixels:
-            self.do("mousemove", *self.place(*pixel))
+            self.do("mousemove", *self.region_note(*pixel))
         self.do("mouseup", 1)
         self.settle()
 
@@ -238,15 +238,15 @@ def find_mislabel(stage: Stage, first: int, second: int) -> None:
         stage.stroke(*stage.inside(second, number))
     stage.key("1")
     stage.stroke(*stage.inside(second, 11))
-    stage.click("check_strokes_fold")
-    stage.click("check_strokes")
+    stage.click("check_scribbles_fold")
+    stage.click("check_scribbles")
     stage.wait(lambda: stage.session.guidance.has_checked, "strokes checked")
     stage.settle()
     stage.screenshot("09-mislabel")
     print("label issues:", [s.reason for s in stage.session.guidance.label_issues])
     stage.key("ctrl+z")
     stage.settle()
-    stage.click("check_strokes_fold")
+    stage.click("check_scribbles_fold")
 
 
 def smooth(stage: Stage) -> None:

@@ -69,7 +69,7 @@ class Bench:
         self.settle()
 
     def settle(self):
-        """Wait until strokes are read and nothing is being computed."""
+        """Wait until scribbles are read and nothing is being computed."""
         self.controller.link.flush()
         self.wait(lambda: not self.controller.is_busy)
 

@@ -23,7 +23,7 @@ class Desk:
         self.qtbot.waitUntil(condition, timeout=WAIT)
 
     def settle(self):
-        """Wait until layers and strokes are read and nothing is being computed."""
+        """Wait until layers and scribbles are read and nothing is being computed."""
         self.qtbot.wait(20)
         self.link.flush()
         self.wait(lambda: not self.controller.is_busy)
@@ -53,7 +53,7 @@ class Desk:
         self.paint((10, 50), (60, 70), 2)
 
     def painted(self):
-        """Return the planes with strokes, as the session knows them."""
+        """Return the planes with scribbles, as the session knows them."""
         images = self.session.images.painted()
         return sorted(one.key.plane for one in images)
 

@@ -137,7 +137,7 @@ def test_a_hidden_class_is_transparent_in_the_segmentation_alone(bench, table):
     assert segmentation.colormap.map(label)[0, 3] == 1
 
 
-def test_merging_makes_the_strokes_those_of_the_other_class(bench, table):
+def test_merging_makes_the_scribbles_those_of_the_other_class(bench, table):
     table.add.click()
     bench.segment()
     bench.paint((30,), (10, 20), 3)
@@ -164,7 +164,7 @@ def test_the_menu_offers_the_other_classes_to_merge_into(bench, table):
     assert table.selected == 2
 
 
-def test_deleting_asks_before_strokes_are_erased(bench, table, answer):
+def test_deleting_asks_before_scribbles_are_erased(bench, table, answer):
     bench.segment()
     former = bench.scribbles.data.copy()
     table.choose(2)
@@ -192,7 +192,7 @@ def test_an_empty_class_is_deleted_without_asking(bench, table, answer):
     assert table.selected == 1
 
 
-def test_strokes_of_all_images_are_counted_before_a_class_goes(bench, table, answer):
+def test_scribbles_of_all_images_are_counted_before_a_class_goes(bench, table, answer):
     bench.segment()
     bench.session.images.add(np.ones((8, 8)), "other")
     labels = np.zeros((8, 8), np.uint8)

@@ -10,7 +10,7 @@ def exclusion(bench):
     return bench.widget.result.exclusion
 
 
-def leave_out(bench, *rectangle):
+def exclude(bench, *rectangle):
     """Draw a rectangle as napari's tool does once the mouse is let go."""
     exclusion = bench.widget.result.exclusion
     exclusion.draw()
@@ -28,7 +28,7 @@ def databar(shape, row):
 def test_the_button_arms_the_rectangle_tool_on_a_layer_placed_like_the_image(
     bench, exclusion
 ):
-    bench.widget.result.leave_out.click()
+    bench.widget.result.exclude.click()
     layer, image = bench.viewer.layers["Exclusion mask"], bench.viewer.layers["Image"]
     assert bench.viewer.layers.selection.active == layer
     assert layer.mode == "add_rectangle"
@@ -42,7 +42,7 @@ def test_a_rectangle_is_left_out_of_training_result_and_fractions(bench):
     bench.segment()
     bench.paint((62,), (10, 20), 2)  # on the databar, where class 1 is
     bench.settle()
-    leave_out(bench, 60, -5, 99, 200)
+    exclude(bench, 60, -5, 99, 200)
     current = bench.session.current
     np.testing.assert_array_equal(current.exclusion, databar((64, 80), 60))
     assert not current.counted.labels[60:].any()
@@ -54,7 +54,7 @@ def test_a_rectangle_is_left_out_of_training_result_and_fractions(bench):
 
 
 def test_after_a_rectangle_the_brush_is_back_in_the_hand(bench):
-    leave_out(bench, 60, 0, 64, 80)
+    exclude(bench, 60, 0, 64, 80)
     assert bench.viewer.layers.selection.active == bench.scribbles
     assert bench.scribbles.mode == "paint"
 
@@ -62,8 +62,8 @@ def test_after_a_rectangle_the_brush_is_back_in_the_hand(bench):
 def test_moving_and_removing_rectangles_brings_pixels_back(bench, exclusion):
     bench.segment()
     former = bench.viewer.layers["Segmentation"].data.copy()
-    leave_out(bench, 60, 0, 64, 80)
-    leave_out(bench, 0, 0, 4, 5)
+    exclude(bench, 60, 0, 64, 80)
+    exclude(bench, 0, 0, 4, 5)
     exclusion.layer.data = [outline_of((62, 0, 64, 80)), outline_of((0, 0, 4, 5))]
     bench.wait(lambda: exclusion.fraction == (2 * 80 + 20) / (64 * 80))
     bench.widget.result.take_back.click()
@@ -77,13 +77,13 @@ def test_moving_and_removing_rectangles_brings_pixels_back(bench, exclusion):
 
 def test_removing_the_layer_leaves_nothing_out(bench, exclusion):
     bench.segment()
-    leave_out(bench, 60, 0, 64, 80)
+    exclude(bench, 60, 0, 64, 80)
     bench.viewer.layers.remove("Exclusion mask")
     assert bench.session.current.exclusion is None
     assert exclusion.layer is None
     bench.settle()
     assert (bench.viewer.layers["Segmentation"].data > 0).all()
-    leave_out(bench, 61, 0, 64, 80)
+    exclude(bench, 61, 0, 64, 80)
     np.testing.assert_array_equal(
         bench.session.current.exclusion, databar((64, 80), 61)
     )
@@ -91,17 +91,17 @@ def test_removing_the_layer_leaves_nothing_out(bench, exclusion):
 
 def test_leaving_everything_out_is_refused_and_changes_nothing(bench, monkeypatch):
     told = []
-    monkeypatch.setattr("napari_hrdv2.widgets.controller.show_error", told.append)
+    monkeypatch.setattr("napari_hrdv2.widgets.reporting.show_error", told.append)
     bench.segment()
-    leave_out(bench, -1, -1, 99, 99)
+    exclude(bench, -1, -1, 99, 99)
     assert told == ["exclusion: this would leave nothing of the image"]
     assert bench.session.current.exclusion is None
     assert bench.session.segmentation is not None
 
 
-def test_strokes_that_are_all_left_out_leave_no_result(bench):
+def test_scribbles_that_are_all_excluded_leave_no_result(bench):
     bench.segment()
-    leave_out(bench, 0, 40, 64, 80)
+    exclude(bench, 0, 40, 64, 80)
     assert not bench.viewer.layers["Segmentation"].data.any()
     assert "Only Class 1" in bench.widget.status.text()
 
@@ -109,7 +109,7 @@ def test_strokes_that_are_all_left_out_leave_no_result(bench):
 def test_a_turned_image_has_its_rectangles_in_its_own_pixels(bench, exclusion):
     image = bench.viewer.layers["Image"]
     image.rotate = 30
-    leave_out(bench, 60, 0, 64, 80)
+    exclude(bench, 60, 0, 64, 80)
     np.testing.assert_array_equal(
         bench.session.current.exclusion, databar((64, 80), 60)
     )
@@ -123,14 +123,14 @@ def test_a_turned_image_has_its_rectangles_in_its_own_pixels(bench, exclusion):
 
 
 def test_each_image_has_its_own_rectangles(bench, exclusion):
-    leave_out(bench, 60, 0, 64, 80)
+    exclude(bench, 60, 0, 64, 80)
     first = exclusion.layer
     other = bench.viewer.add_image(np.random.default_rng(0).random((50, 60)), name="B")
     bench.controller.link.select_image(other)
     bench.settle()
     assert exclusion.layer is None
     assert exclusion.fraction == 0
-    leave_out(bench, 0, 0, 5, 60)
+    exclude(bench, 0, 0, 5, 60)
     assert exclusion.fraction == 0.1
     bench.controller.link.select_image(bench.viewer.layers["Image"])
     bench.settle()
@@ -157,7 +157,7 @@ def test_a_databar_is_left_out_of_every_plane(make_napari_viewer_proxy, make_ben
     bench = make_bench(viewer)
     link = bench.controller.link
     bench.settle()
-    leave_out(bench, 36, 0, 40, 50)
+    exclude(bench, 36, 0, 40, 50)
     layer = bench.widget.result.exclusion.layer
     assert layer.ndim == 2
     np.testing.assert_allclose(
@@ -171,7 +171,7 @@ def test_a_databar_is_left_out_of_every_plane(make_napari_viewer_proxy, make_ben
 
 
 def test_a_closed_dock_leaves_the_layer_alone(bench, exclusion):
-    leave_out(bench, 60, 0, 64, 80)
+    exclude(bench, 60, 0, 64, 80)
     layer = exclusion.layer
     bench.controller.close()
     layer.data = []
@@ -180,7 +180,7 @@ def test_a_closed_dock_leaves_the_layer_alone(bench, exclusion):
 
 
 def test_a_rectangle_that_would_cover_everything_is_taken_back(bench, exclusion):
-    leave_out(bench, 60, 0, 64, 80)
-    leave_out(bench, -5, -5, 99, 99)
+    exclude(bench, 60, 0, 64, 80)
+    exclude(bench, -5, -5, 99, 99)
     assert exclusion.layer.nshapes == 1
     bench.wait(lambda: exclusion.fraction == 4 / 64)

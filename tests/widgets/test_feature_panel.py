@@ -113,7 +113,7 @@ def test_the_list_tells_size_licence_source_and_state(bench):
 def test_grey_levels_of_a_loaded_classifier_are_shown(bench, tmp_path):
     bench.session.configure(backbone="filters")  # which knows absolute levels
     bench.segment()
-    bench.controller.save_classifier(tmp_path / "a.safetensors")
+    bench.controller.attempt(bench.session.save_classifier, tmp_path / "a.safetensors")
     bench.controller.load_classifier(tmp_path / "a.safetensors")
     assert "Grey levels 0 to 255" in bench.widget.features.cost.text()
     bench.settle()

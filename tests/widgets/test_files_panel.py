@@ -7,7 +7,7 @@ from napari_hrdv2.files import read_labels, write_labels
 from napari_hrdv2.session import Session
 from napari_hrdv2.session.project.snapshot import project_of
 from napari_hrdv2.session.project.store import load_project, save_project
-from napari_hrdv2.widgets.panels.files_panel import FilesPanel
+from napari_hrdv2.widgets.panels.files_panel import FilesPanel, make_files_panel
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def panel_of(qtbot, monkeypatch, answers):
     monkeypatch.setattr(FilesPanel, "ask", ask)
 
     def make(bench):
-        panel = FilesPanel(bench.controller)
+        panel = make_files_panel(bench.controller)
         qtbot.addWidget(panel)
         bench.settle()
         return panel
@@ -86,7 +86,7 @@ def test_a_project_that_cannot_be_written_is_told(bench, panel, tmp_path):
 
 
 def test_a_project_opens_in_an_empty_window(bench, project, another, panel_of):
-    panel_of(another).open_project(project)
+    panel_of(another).loader.open(project)
     another.wait(lambda: "Scribbles" in another.names)
     another.settle()
     np.testing.assert_array_equal(another.scribbles.data, bench.scribbles.data)
@@ -103,25 +103,25 @@ def test_a_project_whose_images_are_open_makes_no_new_layers(bench, panel, proje
     bench.settle()
     names = bench.names
     former = load_project(project).images[0].scribbles
-    panel.open_project(project)
+    panel.loader.open(project)
     bench.wait(lambda: np.array_equal(bench.scribbles.data, former))
     bench.settle()
     assert bench.names == names
 
 
-def test_strokes_are_replaced_only_if_the_user_agrees(bench, panel, project, answers):
+def test_scribbles_are_replaced_only_if_the_user_agrees(bench, panel, project, answers):
     bench.paint((30,), range(10, 20), 2)
     bench.settle()
     painted = bench.scribbles.data.copy()
     answers["yes"] = False
-    panel.open_project(project)
+    panel.loader.open(project)
     bench.wait(lambda: bool(answers["asked"]))
     bench.settle()
     assert "Image has scribbles already" in answers["asked"][0]
     np.testing.assert_array_equal(bench.scribbles.data, painted)
 
 
-def test_strokes_since_give_way_to_a_project_without_any_after_a_question(
+def test_scribbles_since_give_way_to_a_project_without_any_after_a_question(
     bench, panel, tmp_path, answers
 ):
     panel.save_project(tmp_path / "bare")
@@ -130,13 +130,13 @@ def test_strokes_since_give_way_to_a_project_without_any_after_a_question(
     bench.settle()
     painted = bench.scribbles.data.copy()
     answers["yes"] = False
-    panel.open_project(tmp_path / "bare.hrdv2")
+    panel.loader.open(tmp_path / "bare.hrdv2")
     bench.wait(lambda: len(answers["asked"]) == 1)
     bench.settle()
     assert "Image has scribbles already" in answers["asked"][0]
     np.testing.assert_array_equal(bench.scribbles.data, painted)
     answers["yes"] = True
-    panel.open_project(tmp_path / "bare.hrdv2")
+    panel.loader.open(tmp_path / "bare.hrdv2")
     bench.wait(lambda: not bench.scribbles.data.any())
     bench.settle()
     assert bench.session.current.class_ids == ()
@@ -148,13 +148,13 @@ def test_strokes_since_give_way_to_a_project_without_any_after_a_question(
 def test_what_was_left_out_since_counts_again_after_opening(bench, panel, project):
     bench.session.set_exclusion(np.eye(64, 80, dtype=bool))
     bench.settle()
-    panel.open_project(project)
+    panel.loader.open(project)
     bench.wait(lambda: bench.session.current.exclusion is None)
     bench.settle()
     assert bench.session.current.exclusion is None
 
 
-def test_a_plane_without_strokes_opens_on_a_stack_that_shows_another(
+def test_a_plane_without_scribbles_opens_on_a_stack_that_shows_another(
     make_napari_viewer_proxy, make_bench, panel_of, tmp_path, image
 ):
     stack = np.stack([image + number for number in range(9)])
@@ -166,17 +166,17 @@ def test_a_plane_without_strokes_opens_on_a_stack_that_shows_another(
     bench = make_bench(make_napari_viewer_proxy())
     bench.viewer.add_image(stack, name="again", axis_labels=("z", "y", "x"))
     bench.wait(lambda: "Scribbles" in bench.names)
-    panel_of(bench).open_project(tmp_path / "stack.hrdv2")
+    panel_of(bench).loader.open(tmp_path / "stack.hrdv2")
     bench.wait(lambda: bench.controller.link.index == (0,))
     bench.settle()
     np.testing.assert_array_equal(bench.session.current.exclusion, mask)
 
 
-def test_opening_over_strokes_can_be_undone(bench, panel, project):
+def test_opening_over_scribbles_can_be_undone(bench, panel, project):
     bench.paint((30,), range(10, 20), 2)
     bench.settle()
     painted = bench.scribbles.data.copy()
-    panel.open_project(project)
+    panel.loader.open(project)
     bench.wait(lambda: not np.array_equal(bench.scribbles.data, painted))
     bench.settle()
     bench.scribbles.undo()
@@ -189,11 +189,11 @@ def test_a_project_opens_beside_other_work(project, another, panel_of, image):
     another.wait(lambda: "Scribbles" in another.names)
     another.paint((30,), range(10, 20), 2)
     another.settle()
-    panel_of(another).open_project(project)
+    panel_of(another).loader.open(project)
     another.wait(lambda: "Image" in another.names)
     another.settle()
-    strokes = {p.name: p.class_ids for p in another.session.images.values()}
-    assert strokes == {"other": (2,), "Image": (1, 3)}
+    scribbles = {p.name: p.class_ids for p in another.session.images.values()}
+    assert scribbles == {"other": (2,), "Image": (1, 3)}
     assert another.session.classes[2].name == "Class 2"
     assert another.session.classes[3].name == "pore"
 
@@ -206,20 +206,20 @@ def test_missing_images_are_told_and_located(
     object.__setattr__(saved.images[0], "source", source)
     save_project(saved, project, with_images=False)
     panel = panel_of(another)
-    panel.open_project(project)
+    panel.loader.open(project)
     another.settle()
     assert f"Not found: {source}; press Locate…" in another.widget.status.text()
     assert not panel.locate_button.isHidden()
     (tmp_path / "here").mkdir()
     tifffile.imwrite(tmp_path / "here" / "renamed.tif", image)
-    panel.locate(tmp_path / "here")
+    panel.loader.locate(tmp_path / "here")
     another.wait(lambda: "Scribbles" in another.names)
     another.settle()
     np.testing.assert_array_equal(another.scribbles.data, bench.scribbles.data)
     assert panel.locate_button.isHidden()
 
 
-def test_planes_of_an_open_stack_get_their_strokes(
+def test_planes_of_an_open_stack_get_their_scribbles(
     make_napari_viewer_proxy, make_bench, panel_of, tmp_path, image
 ):
     stack = np.stack([image, image[::-1], image[:, ::-1]])
@@ -239,7 +239,7 @@ def test_planes_of_an_open_stack_get_their_strokes(
     second = make_bench(make_napari_viewer_proxy())
     second.viewer.add_image(stack, name="again", axis_labels=("z", "y", "x"))
     second.wait(lambda: "Scribbles" in second.names)
-    panel_of(second).open_project(tmp_path / "stack.hrdv2")
+    panel_of(second).loader.open(tmp_path / "stack.hrdv2")
     second.wait(lambda: np.array_equal(second.scribbles.data, first.scribbles.data))
     second.settle()
     assert second.controller.link.index == (2,)
@@ -247,12 +247,12 @@ def test_planes_of_an_open_stack_get_their_strokes(
 
 def test_something_else_than_a_project_is_refused(bench, panel, tmp_path):
     (tmp_path / "a.hrdv2").write_text("nothing")
-    panel.open_project(tmp_path / "a.hrdv2")
+    panel.loader.open(tmp_path / "a.hrdv2")
     bench.settle()
     assert bench.widget.status.text().startswith("project: ")
 
 
-def test_imported_labels_are_painted_over_the_strokes(bench, panel, tmp_path, labels):
+def test_imported_labels_are_painted_over_the_scribbles(bench, panel, tmp_path, labels):
     names = {1: "grain", 2: "Class 1"}
     write_labels(tmp_path / "a.tif", labels, class_names=names)
     bench.paint((30,), range(10, 20), 1)
@@ -288,7 +288,7 @@ def test_labels_of_another_image_are_refused(bench, panel, tmp_path):
     assert "is 4 × 3 and the image 80 × 64" in bench.widget.status.text()
 
 
-def test_a_labels_layer_becomes_strokes(bench, panel, labels):
+def test_a_labels_layer_becomes_scribbles(bench, panel, labels):
     bench.viewer.add_labels(
         labels, name="mine", features={"index": [1, 2], "name": ["grain", "pore"]}
     )
@@ -372,7 +372,7 @@ def test_an_image_that_goes_while_the_project_is_read_is_named(
     bench.settle()
     said = []
     bench.session.status_changed.connect(said.append)
-    panel.open_project(project)
+    panel.loader.open(project)
     bench.viewer.layers.remove("Image")
     bench.settle()
     assert any("Image was closed meanwhile and left out." in text for text in said)

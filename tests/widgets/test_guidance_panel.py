@@ -33,20 +33,22 @@ def camera(bench):
     return getattr(bench.viewer, "scene", bench.viewer).camera
 
 
-def test_the_next_place_is_in_the_middle_of_the_view(bench, guidance):
+def test_the_next_uncertain_region_is_in_the_middle_of_the_view(bench, guidance):
     bench.segment()
     bench.viewer.layers.selection.active = bench.viewer.layers["Image"]
     guidance.next.click()
     bench.settle()
-    place = bench.session.guidance.uncertain_regions[0]
+    region = bench.session.guidance.uncertain_regions[0]
     # The image lies at (3, 4) and its pixels are half a nanometre wide.
     np.testing.assert_allclose(
-        camera(bench).center[-2:], (3 + place.row / 2, 4 + place.column / 2)
+        camera(bench).center[-2:], (3 + region.row / 2, 4 + region.column / 2)
     )
-    share = 2 * place.radius * 0.5 * camera(bench).zoom / min(bench.viewer.canvas.size)
-    assert 0.1 <= share <= 0.8
-    assert place.reason in bench.session.status
-    assert guidance.place.text().startswith("1 of ")
+    fraction = (
+        2 * region.radius * 0.5 * camera(bench).zoom / min(bench.viewer.canvas.size)
+    )
+    assert 0.1 <= fraction <= 0.8
+    assert region.reason in bench.session.status
+    assert guidance.region_note.text().startswith("1 of ")
     assert bench.viewer.layers.selection.active == bench.scribbles
 
 
@@ -61,7 +63,7 @@ def test_a_layer_with_more_axes_does_not_lead_astray(bench, guidance, guide):
     )
 
 
-def test_presses_walk_on_and_a_stroke_begins_anew(bench, guidance, guide):
+def test_presses_walk_on_and_a_scribble_begins_anew(bench, guidance, guide):
     bench.segment()
     guidance.next.click()
     bench.settle()
@@ -70,14 +72,14 @@ def test_presses_walk_on_and_a_stroke_begins_anew(bench, guidance, guide):
     assert guide.region == bench.session.guidance.uncertain_regions[1] != first
     bench.paint((30, 34), (10, 20, 30), 2)
     bench.settle()
-    assert guidance.place.isHidden()
+    assert guidance.region_note.isHidden()
     assert not bench.session.guidance.has_uncertain_regions
     guidance.next.click()
     bench.settle()
     assert guide.region == bench.session.guidance.uncertain_regions[0]
 
 
-def test_a_zoom_that_shows_the_place_is_kept(bench, guidance):
+def test_a_zoom_that_shows_the_region_is_kept(bench, guidance):
     bench.segment()
     guidance.next.click()
     bench.settle()
@@ -94,7 +96,7 @@ def test_without_a_result_there_is_nowhere_to_go_and_nothing_to_check(bench, gui
         assert "There is no result yet" in bench.session.status
 
 
-def test_suspicious_strokes_are_listed_framed_and_visited(mislabelled, guidance):
+def test_suspicious_scribbles_are_listed_framed_and_visited(mislabelled, guidance):
     bench = mislabelled
     guidance.check.click()
     bench.settle()
@@ -112,7 +114,7 @@ def test_suspicious_strokes_are_listed_framed_and_visited(mislabelled, guidance)
 
 
 @pytest.mark.parametrize(("button", "label"), [("relabel", 1), ("erase", 0)])
-def test_a_suspicious_stroke_is_put_right_and_undo_brings_it_back(
+def test_a_suspicious_scribble_is_put_right_and_undo_brings_it_back(
     mislabelled, guidance, button, label
 ):
     bench = mislabelled
@@ -153,7 +155,7 @@ def test_after_closing_the_session_moves_nothing(bench, guide):
     assert camera(bench).center == former
 
 
-def test_a_stroke_on_a_plane_is_found_framed_and_put_right(
+def test_a_scribble_on_a_plane_is_found_framed_and_put_right(
     make_napari_viewer_proxy, make_bench, image
 ):
     viewer = make_napari_viewer_proxy()
@@ -181,7 +183,7 @@ def test_a_stroke_on_a_plane_is_found_framed_and_put_right(
     np.testing.assert_array_equal(bench.scribbles.data, labels)
 
 
-def test_other_strokes_take_list_and_frames_away(mislabelled, guidance):
+def test_other_scribbles_take_list_and_frames_away(mislabelled, guidance):
     bench = mislabelled
     guidance.check.click()
     bench.settle()

@@ -21,7 +21,7 @@ def desk(qtbot):
 
 @pytest.fixture
 def two(desk, image):
-    """Two images with strokes of two classes each, and their features."""
+    """Two images with scribbles of two classes each, and their features."""
     for number, name in enumerate(("one", "two")):
         desk.viewer.add_image(image + number, name=name)
     desk.settle()
@@ -82,7 +82,7 @@ def test_the_score_is_shown_for_each_image_and_in_words(two):
     assert two.panel.score.text() == "Score: leave one image out"
 
 
-def test_a_score_of_former_strokes_is_not_shown_any_more(two):
+def test_a_score_of_former_scribbles_is_not_shown_any_more(two):
     two.panel.score.click()
     two.wait(lambda: two.panel.summary.text() != "")
     two.paint((30,), (10,), 1)

@@ -88,7 +88,7 @@ def test_attention_lies_on_the_image_and_is_not_taken_for_one(bench, panel):
     assert bench.viewer.layers.selection.active == bench.scribbles
 
 
-def test_strokes_are_still_painted_and_answered_beside_the_attention(bench, panel):
+def test_scribbles_are_still_painted_and_answered_beside_the_attention(bench, panel):
     choose(bench, "dino-small-16")
     show(bench, panel.attention)
     bench.paint((10, 50), (10, 20), 1)

@@ -92,7 +92,7 @@ def test_a_reopened_dock_finds_its_layers(bench):
     bench.widget.deleteLater()
 
 
-def test_replaced_pixels_give_the_features_up_and_keep_the_strokes(bench, image):
+def test_replaced_pixels_give_the_features_up_and_keep_the_scribbles(bench, image):
     bench.segment()
     bench.viewer.layers["Image"].data = 255 - image
     assert bench.session.features is None
@@ -162,7 +162,7 @@ def test_layers_of_an_image_left_behind_do_not_move_with_it(two_images):
     assert two_images.controller.link.scribbles.scale[0] != 9
 
 
-def test_a_stroke_just_before_another_image_is_chosen_counts(two_images):
+def test_a_scribble_just_before_another_image_is_chosen_counts(two_images):
     choose(two_images, 0)
     two_images.paint((30,), (30,), 3)
     two_images.widget.features.image.activated.emit(1)
@@ -170,7 +170,7 @@ def test_a_stroke_just_before_another_image_is_chosen_counts(two_images):
     assert painted == [(1, 2, 3)]
 
 
-def test_coming_back_to_an_image_shows_what_later_strokes_made_of_it(two_images):
+def test_coming_back_to_an_image_shows_what_later_scribbles_made_of_it(two_images):
     two_images.compute()
     two_images.controller.link.scribbles.data[30, 10:20] = 3
     two_images.controller.link.scribbles.refresh()

@@ -4,7 +4,7 @@ import threading
 import numpy as np
 import pytest
 
-from napari_hrdv2.widgets.workers.worker import THREAD_NAME
+from napari_hrdv2.widgets.jobs import THREAD_NAME
 
 
 def threads():
@@ -97,7 +97,7 @@ def test_a_removed_scribble_layer_can_be_made_again(bench):
     bench.wait(lambda: bench.viewer.layers["Segmentation"].data.any())
 
 
-def test_a_removed_segmentation_layer_comes_back_with_the_next_stroke(bench):
+def test_a_removed_segmentation_layer_comes_back_with_the_next_scribble(bench):
     bench.segment()
     bench.viewer.layers.remove("Segmentation")
     bench.qtbot.wait(50)
@@ -117,7 +117,7 @@ def test_renamed_and_reordered_layers_stay_what_they_are(bench):
 def test_an_answer_after_the_close_reaches_nobody(bench, monkeypatch, qtbot):
     gate, told = threading.Event(), []
     monkeypatch.setattr(
-        "napari_hrdv2.widgets.workers.worker.compute", lambda *_, **__: gate.wait(10)
+        "napari_hrdv2.widgets.jobs.compute", lambda *_, **__: gate.wait(10)
     )
     jobs = bench.controller.feature_jobs
     jobs.returned.disconnect()
@@ -139,16 +139,16 @@ def test_a_failed_training_is_not_called_cancelled(bench, monkeypatch):
 
     said = []
     bench.session.status_changed.connect(said.append)
-    monkeypatch.setattr("napari_hrdv2.widgets.workers.worker.compute", fail)
+    monkeypatch.setattr("napari_hrdv2.widgets.jobs.compute", fail)
     bench.paint((30,), (20,), 2)
     bench.wait(lambda: "no way" in said)
     assert not [text for text in said if "Cancelled" in text]
 
 
-def test_strokes_during_the_computation_are_told_to_count(bench, endless):
+def test_scribbles_during_the_computation_are_told_to_count(bench, endless):
     start(bench, endless)
     bench.paint((10,), (10,), 1)
-    bench.wait(lambda: "Your strokes count" in bench.widget.status.text())
+    bench.wait(lambda: "Your scribbles count" in bench.widget.status.text())
     bench.widget.features.compute.click()
     bench.wait(lambda: not bench.controller.is_computing)
     assert bench.widget.status.text().startswith("Cancelled.")

@@ -162,7 +162,7 @@ def test_particles_that_are_cut_off_can_be_left_away(measured, tmp_path):
 
 def test_a_file_that_cannot_be_written_is_told(measured, tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr("napari_hrdv2.widgets.controller.show_error", told.append)
+    monkeypatch.setattr("napari_hrdv2.widgets.reporting.show_error", told.append)
     assert not split(measured).save_to(tmp_path / "missing" / "p.csv")
     assert len(told) == 1
 

@@ -13,7 +13,7 @@ def segmented(bench):
 
 
 def retrained(bench):
-    """Wait until the strokes are answered; return whether the result is another."""
+    """Wait until the scribbles are answered; return whether the result is another."""
     bench.settle()
     current = bench.session.current
     fingerprint, bench.fingerprint = bench.fingerprint, current.result.fingerprint
@@ -33,7 +33,7 @@ def test_a_fill_trains(segmented):
     assert retrained(segmented)
 
 
-def test_an_erased_stroke_no_longer_trains(segmented):
+def test_an_erased_scribble_no_longer_trains(segmented):
     segmented.paint((30, 34), (10, 20, 30), 2)
     assert retrained(segmented)
     segmented.paint((30, 34), (10, 20, 30), 0)  # what the eraser does

@@ -18,7 +18,7 @@ from napari_hrdv2.session.project.store import (
     load_project,
     save_project,
 )
-from napari_hrdv2.widgets.panels.recovery import RecoveryNotice, _time_text
+from napari_hrdv2.widgets.widget import RecoveryNotice, _time_text
 
 ANSWERS = QMessageBox.StandardButton
 
@@ -68,7 +68,8 @@ def answer(monkeypatch):
 
 
 def noticed(bench):
-    notice = RecoveryNotice(bench.controller)
+    controller = bench.controller
+    notice = RecoveryNotice(controller.autosave, controller.project_loader())
     bench.qtbot.addWidget(notice)
     bench.settle()
     return notice
@@ -92,7 +93,7 @@ def test_work_that_was_kept_is_offered_and_restored(kept, bench):
     assert not is_shown(notice)
 
 
-def test_restored_strokes_are_segmented_and_undone_like_any(kept, bench):
+def test_restored_scribbles_are_segmented_and_undone_like_any(kept, bench):
     notice = noticed(bench)
     bench.compute()
     notice.restore.click()
@@ -169,7 +170,7 @@ def test_painting_is_kept_without_being_asked_for(bench, folder):
     (found,) = AutosaveStore(folder).find_autosaves(fingerprint)
     saved = load_project(found.path).images[0]
     np.testing.assert_array_equal(saved.scribbles, bench.scribbles.data)
-    assert saved.pixel_size == (0.5, "nanometer")
+    assert saved.pixel_size == (0.5, "nm")
 
 
 def test_closing_keeps_what_was_done_last(bench, folder):
@@ -183,7 +184,7 @@ def test_closing_keeps_what_was_done_last(bench, folder):
 
 def test_a_full_disk_is_told_once(bench, monkeypatch, folder):
     told = []
-    monkeypatch.setattr(bench.controller, "report", told.append)
+    monkeypatch.setattr(bench.controller.reporter, "report", told.append)
 
     def refuse(self, project):
         raise OSError("autosave: no space left")
@@ -257,8 +258,8 @@ def test_work_on_two_images_is_offered_on_each(kept, bench, folder, image, label
     bench.settle()
     bench.wait(lambda: is_shown(notice))
     notice.restore.click()
-    strokes = bench.controller.link.scribbles
-    bench.wait(lambda: np.array_equal(strokes.data, labels[::-1]))
+    scribbles = bench.controller.link.scribbles
+    bench.wait(lambda: np.array_equal(scribbles.data, labels[::-1]))
 
 
 def test_with_autosave_off_nothing_is_kept(
@@ -323,13 +324,13 @@ while True:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is a signal of Unix")
-def test_strokes_of_a_window_that_was_killed_come_back(
+def test_scribbles_of_a_window_that_was_killed_come_back(
     tmp_path, folder, image, make_napari_viewer_proxy, make_bench
 ):
     np.save(tmp_path / "image.npy", image)
     command = [sys.executable, "-c", _WINDOW, str(folder), str(tmp_path / "image.npy")]
     with subprocess.Popen(
-        [*command, str(tmp_path / "strokes.npy")], stdout=subprocess.PIPE
+        [*command, str(tmp_path / "scribbles.npy")], stdout=subprocess.PIPE
     ) as process:
         assert process.stdout.read(4) == b"kept"
         os.kill(process.pid, signal.SIGKILL)
@@ -339,9 +340,9 @@ def test_strokes_of_a_window_that_was_killed_come_back(
     notice = noticed(bench)
     bench.wait(lambda: is_shown(notice))
     notice.restore.click()
-    strokes = np.load(tmp_path / "strokes.npy")
-    assert strokes.any()
-    bench.wait(lambda: np.array_equal(bench.scribbles.data, strokes))
+    scribbles = np.load(tmp_path / "scribbles.npy")
+    assert scribbles.any()
+    bench.wait(lambda: np.array_equal(bench.scribbles.data, scribbles))
 
 
 def test_work_on_an_image_that_is_open_twice_comes_to_the_one_that_is_shown(

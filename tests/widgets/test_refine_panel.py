@@ -94,7 +94,7 @@ def test_smoothing_refines_and_shows_its_settings(refined, position):
     np.testing.assert_array_equal(refined.layer.data, result.refined)
 
 
-def test_a_stroke_is_refined_too(refined):
+def test_a_scribble_is_refined_too(refined):
     set_min_object(refined, 100)
     refined.paint((20,), (30, 34), 1)
     refined.settle()

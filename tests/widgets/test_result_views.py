@@ -14,7 +14,7 @@ def show(bench, views, view):
     return views.layer
 
 
-def test_the_uncertainty_lies_on_the_image_beneath_the_strokes(bench, views):
+def test_the_uncertainty_lies_on_the_image_beneath_the_scribbles(bench, views):
     layer = show(bench, views, "uncertainty")
     np.testing.assert_array_equal(layer.data, bench.session.guidance.uncertainty())
     image = bench.viewer.layers["Image"]
@@ -36,7 +36,7 @@ def test_the_probability_follows_the_selected_class(bench, views):
     assert views.layer.data[:, :20].mean() < 55
 
 
-def test_a_class_without_strokes_is_probable_nowhere(bench, views):
+def test_a_class_without_scribbles_is_probable_nowhere(bench, views):
     show(bench, views, "probability")
     bench.widget.paint.classes.add_class()
     bench.settle()
@@ -61,7 +61,7 @@ def test_the_round_leaves_out_a_probability_that_there_is_not(bench, views):
     assert views.shown == "uncertainty"
 
 
-def test_what_is_shown_follows_each_stroke(bench, views):
+def test_what_is_shown_follows_each_scribble(bench, views):
     layer = show(bench, views, "uncertainty")
     former = layer.data.copy()
     bench.paint((30, 34), (10, 20, 30), 2)
@@ -101,7 +101,7 @@ def test_a_view_that_the_user_deletes_gives_way_to_the_result(bench, views):
     assert "Uncertainty" not in bench.names
 
 
-def test_strokes_that_no_longer_suffice_end_the_view(bench, views):
+def test_scribbles_that_no_longer_suffice_end_the_view(bench, views):
     show(bench, views, "uncertainty")
     bench.scribbles.data = np.zeros_like(bench.scribbles.data)
     bench.settle()

@@ -145,9 +145,13 @@ def test_a_weights_file_that_is_none_is_refused_in_one_sentence(bench, tmp_path)
 
 def test_a_failed_save_is_one_sentence_in_the_status(bench, tmp_path):
     bench.segment()
-    assert not bench.controller.save_classifier(tmp_path / "missing" / "a.safetensors")
+    assert not bench.controller.attempt(
+        bench.session.save_classifier, tmp_path / "missing" / "a.safetensors"
+    )
     assert "could not be written" in bench.widget.status.text()
-    assert bench.controller.save_classifier(tmp_path / "a.safetensors")
+    assert bench.controller.attempt(
+        bench.session.save_classifier, tmp_path / "a.safetensors"
+    )
     assert bench.controller.load_classifier(tmp_path / "a.safetensors")
     bench.settle()
     assert "Segmented by the loaded classifier" in bench.widget.status.text()

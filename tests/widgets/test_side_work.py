@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from napari_hrdv2.widgets.workers.queue import SideWork
-from napari_hrdv2.widgets.workers.worker import JobRunner
+from napari_hrdv2.widgets.jobs import JobRunner, SideWork
 
 
 @dataclass(frozen=True)

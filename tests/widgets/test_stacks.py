@@ -40,7 +40,7 @@ def test_features_of_the_plane_and_its_neighbours_start_by_themselves(stack):
     assert {(1,), (2,), (3,), (4,)} <= {key.plane for key in ready}
 
 
-def test_strokes_on_several_planes_train_together(stack):
+def test_scribbles_on_several_planes_train_together(stack):
     stack.paint((10, 50), (10, 20), 1)
     stack.go(4)
     assert not stack.session.current.class_ids
@@ -53,14 +53,14 @@ def test_strokes_on_several_planes_train_together(stack):
     assert np.mean(result[4][:, 60:] == 2) > 0.9
 
 
-def test_a_plane_that_is_visited_is_segmented_by_the_strokes_elsewhere(stack):
+def test_a_plane_that_is_visited_is_segmented_by_the_scribbles_elsewhere(stack):
     stack.paint_both()
     stack.go(5)
     assert np.mean(stack.link.segmentation.data[5][:, 60:] == 2) > 0.9
     assert not stack.link.segmentation.data[0].any()
 
 
-def test_coming_back_shows_what_later_strokes_made_of_a_plane(stack):
+def test_coming_back_shows_what_later_scribbles_made_of_a_plane(stack):
     stack.paint_both()
     stack.go(3)
     stack.paint((30, 31), (5, 6, 7, 8), 3)
@@ -71,7 +71,7 @@ def test_coming_back_shows_what_later_strokes_made_of_a_plane(stack):
     )
 
 
-def test_undo_of_a_stroke_on_a_plane_left_behind_is_seen(stack):
+def test_undo_of_a_scribble_on_a_plane_left_behind_is_seen(stack):
     stack.paint_both()
     stack.go(4)
     stack.link.scribbles.undo()
@@ -80,7 +80,7 @@ def test_undo_of_a_stroke_on_a_plane_left_behind_is_seen(stack):
     assert entry.class_ids == (1,)
 
 
-def test_a_stroke_just_before_the_slider_moves_counts(stack):
+def test_a_scribble_just_before_the_slider_moves_counts(stack):
     stack.link.scribbles.paint((2, 10, 10), 1)
     stack.viewer.dims.set_current_step(0, 5)
     stack.settle()
@@ -96,7 +96,7 @@ def test_redo_on_a_plane_left_behind_is_seen(stack):
     assert stack.painted() == [(2,)]
 
 
-def test_strokes_through_several_planes_are_all_seen(stack):
+def test_scribbles_through_several_planes_are_all_seen(stack):
     stack.link.scribbles.n_edit_dimensions = 3
     stack.link.scribbles.brush_size = 3
     stack.paint((10,), (10,), 1)
@@ -117,7 +117,7 @@ def test_labels_of_another_shape_are_refused_in_one_sentence(stack):
     assert "shape (3, 64, 80) is not that of the image" in str(stack.errors[-1])
 
 
-def test_strokes_that_the_session_changes_reach_their_plane(stack):
+def test_scribbles_that_the_session_changes_reach_their_plane(stack):
     stack.paint_both()
     stack.go(4)
     stack.session.delete_class(2)
@@ -224,7 +224,7 @@ def test_a_renamed_stack_renames_its_planes(stack):
     assert stack.session.current.name == "alloy, Z 2"
 
 
-def test_other_data_of_the_same_shape_keep_the_strokes(stack, image):
+def test_other_data_of_the_same_shape_keep_the_scribbles(stack, image):
     stack.paint_both()
     stack.layer.data = 255 - stack_of(image, 6)
     stack.settle()
@@ -306,7 +306,7 @@ def test_a_duplicate_is_a_stack_of_its_own(stack, image):
     assert stack.painted() == [(2,)]
 
 
-def test_a_deleted_scribble_layer_takes_the_strokes_of_all_planes(stack):
+def test_a_deleted_scribble_layer_takes_the_scribbles_of_all_planes(stack):
     stack.paint_both()
     stack.go(4)
     stack.viewer.layers.remove(stack.link.scribbles)
@@ -347,7 +347,7 @@ def test_layers_that_the_project_asks_for_are_made_and_found(stack):
     assert stack.viewer.dims.current_step[0] == 5
 
 
-def test_strokes_of_an_image_that_was_never_shown_get_a_layer(desk, image):
+def test_scribbles_of_an_image_that_was_never_shown_get_a_layer(desk, image):
     for name in ("one", "two"):
         desk.viewer.add_image(image, name=name)
     desk.settle()
@@ -379,7 +379,7 @@ def test_a_closed_link_hears_nothing_any_more(stack, image):
     assert stack.session.current is current
 
 
-def test_features_start_by_themselves_though_strokes_are_not_answered(stack):
+def test_features_start_by_themselves_though_scribbles_are_not_answered(stack):
     stack.controller.set_live(False)
     stack.go(0)
     assert stack.session.features is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .demo import launch_demo
+    from .sample_data import launch_demo
     from .widget import SegmentationWidget
 
 __all__ = ["SegmentationWidget", "launch_demo"]
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
 
         return SegmentationWidget
     if name == "launch_demo":
-        from .demo import launch_demo
+        from .sample_data import launch_demo
 
         return launch_demo
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QCoreApplication, QObject, Signal
 
-from napari_hrdv2.core.errors import EXPECTED, explained
 from napari_hrdv2.session import (
     FeatureRequest,
     FeatureResult,
@@ -22,11 +20,11 @@ from napari_hrdv2.session import (
 )
 
 from .backbone_texts import needs_no_download
+from .jobs import JobRunner, SideWork
 from .preferences import read_preferences
+from .projects import AutosaveWorker, ProjectLoader
+from .reporting import Reporter
 from .viewer.layer_sync import LayerSync
-from .workers.autosave import AutosaveWorker
-from .workers.queue import SideWork
-from .workers.worker import JobRunner
 
 if TYPE_CHECKING:
     import os
@@ -42,20 +40,10 @@ class Controller(QObject):
     """Turns what the user does into tasks, and answers into layers.
 
     It has no window of its own and outlives the dock widget, so that it can end the
-    workers and let go of the layers when the widget is destroyed. Three lanes, so
-    that none waits for the other: features; the pipeline of the current image, from
-    scribbles to fractions (`live_jobs`); and all else (`side`).
-
-    Attributes
-    ----------
-    session : Session
-    link : LayerSync
-    feature_jobs, live_jobs : JobRunner
-    side : SideWork
-    preferences : Preferences
-        As they were when the controller was made.
-    live : bool
-        Whether every scribble is answered; else only `train_anew` trains.
+    workers and let go of the layers when the widget is destroyed. Three workers, so
+    that none waits for the other: `feature_jobs`; `live_jobs`, the pipeline of the
+    current image from scribbles to fractions; and `side`, all else. While `live` is
+    False, scribbles are answered by `train_anew` only.
     """
 
     computing_changed = Signal(bool)
@@ -70,14 +58,18 @@ class Controller(QObject):
         self._prefer_backbone()
         self.link = LayerSync(viewer, self.session)
         self.feature_jobs, self.live_jobs = JobRunner(), JobRunner()
+        reporter = self.reporter = Reporter(self.session)
+        self.attempt, self.report = reporter.attempt, reporter.report
         self.side = SideWork(self.report)
-        self.viewer, self.autosave = viewer, AutosaveWorker(self)
+        self.autosave = AutosaveWorker(
+            self.session, self.side, reporter, self.preferences
+        )
         self.live = self.preferences.live
         self._time_left = TimeLeft()
         self._wants_features = self._wants_training = self._forced = False
         self._wants_result = self._accepts = self._closed = False
         self._refines = True
-        self.link.strokes_changed.connect(self.train)
+        self.link.scribbles_changed.connect(self.train)
         self.link.images_changed.connect(self._on_images_changed)
         self.link.refused.connect(self.report)
         self.session.relabelled.connect(self._on_relabelled)
@@ -99,7 +91,7 @@ class Controller(QObject):
 
     @property
     def is_computing(self) -> bool:
-        """Whether features of the current picture are being computed."""
+        """Whether features of the current image are being computed."""
         request, current = self.feature_jobs.request, self.session.current
         return (
             request is not None and current is not None and (request.key == current.key)
@@ -112,10 +104,10 @@ class Controller(QObject):
         return any(jobs.request is not None for jobs in runners) or self.side.is_busy
 
     def compute_features(self) -> None:
-        """Compute features as the options say, then segment if there are strokes."""
+        """Compute features as the options say, then segment if there are scribbles."""
         self._wants_features = True
         if self.feature_jobs.request is not None and not self.is_computing:
-            self.feature_jobs.cancel()  # those of another picture can wait
+            self.feature_jobs.cancel()  # those of another image can wait
         self._advance()
 
     def _start_by_itself(self) -> None:
@@ -144,22 +136,22 @@ class Controller(QObject):
             self.feature_jobs.cancel()
 
     def set_live(self, live: bool) -> None:
-        """Answer every stroke from now on, or only when asked to."""
+        """Answer every scribble from now on, or only when asked to."""
         if live != self.live:
             self.live = live
             self.live_changed.emit(live)
             self.train()
 
     def train(self) -> None:
-        """Train and segment if the strokes have changed, and answers are live."""
+        """Train and segment if the scribbles have changed, and answers are live."""
         if not self.live and not self._forced:
             if self.session.features is not None:
                 self.session.say("Live is off: train by hand to see the result.")
             return
         self._wants_training = True
-        strokes = self.session.scribbles
-        if self.is_computing and strokes is not None and strokes.class_ids:
-            self.session.say("Your strokes count when the features are ready.")
+        scribbles = self.session.scribbles
+        if self.is_computing and scribbles is not None and scribbles.class_ids:
+            self.session.say("Your scribbles count when the features are ready.")
         self._drop_run()  # it answers older scribbles
         self._advance()
 
@@ -176,10 +168,6 @@ class Controller(QObject):
             self._refines = False
             self._advance()
 
-    def save_classifier(self, path: str | os.PathLike[str]) -> bool:
-        """Save; on failure say why in one sentence, and change nothing."""
-        return self.attempt(self.session.save_classifier, path)
-
     def load_classifier(self, path: str | os.PathLike[str]) -> bool:
         """Load and segment by it; on failure say why, and change nothing."""
         if not self.attempt(self.session.load_classifier, path):
@@ -188,21 +176,11 @@ class Controller(QObject):
         self._advance()
         return True
 
-    def attempt(self, do: Any, *values: Any, **options: Any) -> bool:
-        """Do something that may be refused; say why if it is, and return False."""
-        try:
-            do(*values, **options)
-        except Exception as error:  # noqa: BLE001 - told to the user
-            self.report(error)
-            return False
-        return True
-
-    def report(self, error: Exception) -> None:
-        """Show an error as one sentence, with the trace in the log."""
-        sentence = _sentence(error)
-        logger.info("%s", sentence, exc_info=error)
-        self.session.say(sentence)
-        show_error(sentence)
+    def project_loader(self) -> ProjectLoader:
+        """Return a loader of projects for a panel."""
+        return ProjectLoader(
+            self.link, self.side, self.reporter, self.autosave, self.train
+        )
 
     def stop_work(self) -> None:
         """Give up what is being computed; its thread ends by itself."""
@@ -221,6 +199,7 @@ class Controller(QObject):
             return
         self._closed = True
         self.closing.emit()
+        self.autosave.close()
         session = self.session
         for signal in (
             session.status_changed,
@@ -382,18 +361,9 @@ class Controller(QObject):
 
     def _stop_waiting(self, request: FeatureRequest, reason: str) -> None:
         self._time_left = TimeLeft()
+        # Scribbles that were read later would say the next step over the reason.
+        self.link.flush()
         self.session.drop_request(reason, request.key)
         if self.session.features is None:
             self._wants_training = False  # there is nothing to train on
         self.computing_changed.emit(False)
-
-
-def _sentence(error: Exception) -> str:
-    try:
-        return explained(error) if isinstance(error, EXPECTED) else _unexpected(error)
-    except RuntimeError:
-        return _unexpected(error)
-
-
-def _unexpected(error: Exception) -> str:
-    return f"Unexpected error: {error!r}"

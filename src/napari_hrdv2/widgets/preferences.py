@@ -9,21 +9,7 @@ PLUGIN = "napari-hrdv2"
 
 @dataclass(frozen=True)
 class Preferences:
-    """Settings that hold for every session; the manifest describes each of them.
-
-    Attributes
-    ----------
-    start_features : bool
-        Whether features that need no download are computed without being asked for.
-    live : bool
-        Whether every stroke is answered.
-    backbone : str
-        The backbone to begin with.
-    autosave : bool
-        Whether scribbles, classes and classifier are kept as one works.
-    autosave_folder : str
-        Where; empty for the user's data folder.
-    """
+    """Settings that hold for every session; the manifest describes each of them."""
 
     start_features: bool = True
     live: bool = True

@@ -1,4 +1,4 @@
-"""Sample data for napari's menu: the package's example, and images of scikit-image."""
+"""Sample data for napari's menu, and the demo that opens one with the dock widget."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import napari
+
     from napari_hrdv2.core.samples import Sample
 
+    from .widget import SegmentationWidget
+
+DOCK_NAME = "High-resolution segmentation"
 LayerData = tuple[Any, dict[str, Any], str]
 
 
 def sample_layers(sample: Sample) -> list[LayerData]:
-    """Return image, scribbles and the hidden ground truth as napari layer data.
-
-    The scribble layer names its image in its metadata: the dock widget paints on it.
-    """
+    """Return image, scribbles and the hidden ground truth as napari layer data."""
     from napari_hrdv2.session import ClassInfo, default_color
 
     from .viewer.layers import METADATA_KEY, colormap_of, mark_of, name_table, new_id
@@ -59,3 +61,30 @@ def bundled_image(name: str) -> list[LayerData]:
 immunohistochemistry = partial(bundled_image, "immunohistochemistry")
 cell = partial(bundled_image, "cell")
 retina = partial(bundled_image, "retina")
+
+
+def launch_demo(sample: Sample | None = None) -> None:
+    """Open napari with a sample micrograph; return when the window closes."""
+    import napari
+
+    open_demo(sample)
+    napari.run()
+
+
+def open_demo(
+    sample: Sample | None = None,
+) -> tuple[napari.Viewer, SegmentationWidget]:
+    """Return the viewer and the widget of the demo, computing features already."""
+    import napari
+
+    from napari_hrdv2.core.samples import example
+
+    from .widget import SegmentationWidget
+
+    viewer = napari.Viewer(title="napari-hrdv2 demo")
+    for data, options, kind in sample_layers(sample or example()):
+        getattr(viewer, f"add_{kind}")(data, **options)
+    widget = SegmentationWidget(viewer)
+    viewer.window.add_dock_widget(widget, name=DOCK_NAME, area="right")
+    widget.controller.compute_features()
+    return viewer, widget

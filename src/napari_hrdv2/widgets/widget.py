@@ -1,22 +1,25 @@
-"""The dock widget: sections of panels, and a line that says what is going on."""
+"""The dock widget: sections of panels, a status line, and a notice of saved work."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QVBoxLayout, QWidget
 
 from .controller import Controller
 from .panels import SECTIONS, panel_specs
 from .panels import controls as ui
-from .panels.recovery import RecoveryNotice
 
 if TYPE_CHECKING:
     import napari.viewer
     from qtpy.QtGui import QHideEvent
 
     from napari_hrdv2.session import Session
+    from napari_hrdv2.session.project.store import AutosaveEntry
+
+    from .projects import AutosaveWorker, ProjectLoader
 
 _STATUS_LINES = 3
 
@@ -24,18 +27,8 @@ _STATUS_LINES = 3
 class SegmentationWidget(QWidget):
     """High-resolution segmentation of the image that is open in the viewer.
 
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-        Whose images are segmented, and which gets the layers.
-
-    Attributes
-    ----------
-    controller : Controller
-    panels : dict of str to QWidget
-        By their names; they are attributes of the widget, too.
-    sections : dict of str to ui.Section
-        The collapsible sections around panels, by the same names.
+    Its `panels`, by their names, are also attributes of the widget; `sections` are the
+    collapsible sections around them, by the same names.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -44,7 +37,9 @@ class SegmentationWidget(QWidget):
         self.controller = Controller(viewer)
         self.panels: dict[str, QWidget] = {}
         self.sections: dict[str, ui.Section] = {}
-        self.recovery = RecoveryNotice(self.controller)
+        self.recovery = RecoveryNotice(
+            self.controller.autosave, self.controller.project_loader()
+        )
         self.status = ui.hint("status", "What is going on and what to do next")
         # The text changes all the time; what stands around it must not jump.
         line = self.status.fontMetrics().lineSpacing()
@@ -115,3 +110,84 @@ class SegmentationWidget(QWidget):
         """Let go of everything when we are closed as a window of our own."""
         self.controller.close()
         super().closeEvent(event)
+
+
+class RecoveryNotice(QFrame):
+    """Says that earlier work on the image was saved, and what to do with it."""
+
+    def __init__(self, autosave: AutosaveWorker, loader: ProjectLoader) -> None:
+        super().__init__(objectName="recovery")
+        self._autosave, self._loader = autosave, loader
+        loader.ask = self.ask
+        tip = "What was saved when the program ended, or before"
+        self.text = ui.hint("recovery_text", tip)
+        self.choice = ui.combo_box("recovery_choice", "Which of the states to restore")
+        self.choice.currentIndexChanged.connect(self._show_text)
+        self.restore = ui.push_button("Restore", "recovery_restore", self._on_restore)
+        tip = "Go on without; it is shown when the image is opened again"
+        self.later = ui.push_button("Not now", "recovery_later", autosave.decline, tip)
+        self.forget = ui.push_button("Forget", "recovery_forget", self._on_forget)
+        self.setFrameShape(QFrame.Shape.StyledPanel)
+        buttons = ui.row(self.restore, self.later, self.forget)
+        ui.fill_column(self, self.text, self.choice, buttons)
+        self.layout().setContentsMargins(4, 4, 4, 4)
+        self._autosave.changed.connect(self.show_found)
+        self.show_found()
+
+    def ask(self, question: str) -> bool:
+        """Ask the user; return whether he agrees."""
+        return ui.agrees(self, question)
+
+    def show_found(self) -> None:
+        """Show what there is, or nothing at all."""
+        found = self._autosave.found
+        ui.fill(self.choice, [_row_text(entry) for entry in found], "")
+        self.choice.setVisible(len(found) > 1)
+        self.setVisible(bool(found))
+        self._show_text()
+
+    @property
+    def _chosen(self) -> AutosaveEntry | None:
+        position, found = self.choice.currentIndex(), self._autosave.found
+        return found[position] if 0 <= position < len(found) else None
+
+    def _show_text(self) -> None:
+        entry = self._chosen
+        if entry is not None:
+            self.text.setText(
+                f"Work on this image from {_time_text(entry)} was found "
+                f"({_content(entry)})."
+            )
+
+    def _on_restore(self) -> None:
+        """Bring scribbles, classes, options and classifier back."""
+        if self._chosen is not None:
+            self._loader.restore(self._chosen.path)
+
+    def _on_forget(self) -> None:
+        """Remove this state for good."""
+        entry = self._chosen
+        if entry is not None and self.ask(
+            f"Remove the work from {_time_text(entry)} ({_content(entry)}) for good? "
+            "It cannot be had back."
+        ):
+            self._autosave.discard(entry)
+
+
+def _time_text(entry: AutosaveEntry) -> str:
+    """Return the time of day, with the date if it was another day."""
+    then = entry.saved_at.astimezone()
+    today = datetime.now().astimezone().date()
+    return f"{then:%H:%M}" if then.date() == today else f"{then:%d %b %Y, %H:%M}"
+
+
+def _content(entry: AutosaveEntry) -> str:
+    many = f"{entry.labelled_pixels:,}".replace(",", "\N{NO-BREAK SPACE}")
+    texts = [f"{len(entry.classes)} classes", f"{many} pixels"]
+    if len(entry.images) > 1:
+        texts.append(f"{len(entry.images)} images")
+    return ", ".join(texts)
+
+
+def _row_text(entry: AutosaveEntry) -> str:
+    return f"{_time_text(entry)}: {_content(entry)}"

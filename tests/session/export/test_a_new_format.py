@@ -42,11 +42,14 @@ def test_it_does_not_replace_a_file_unasked(trained, tmp_path):
 
 
 def test_the_window_has_a_box_for_it(qtbot, trained):
+    from types import SimpleNamespace
+
+    from napari_hrdv2.widgets.jobs import SideWork
     from napari_hrdv2.widgets.panels.files_panel import ExportBox
-    from napari_hrdv2.widgets.workers.queue import SideWork
 
     side = SideWork(report=lambda error: None)
-    box = ExportBox(trained, None, side, attempt=None, ask=lambda text: True)
+    link = SimpleNamespace(session=trained)
+    box = ExportBox(link, side, reporter=None, ask=lambda text: True)
     qtbot.addWidget(box)
     assert box.boxes["text"].text() == "Numbers, text"
     assert box.boxes["text"].toolTip() == "Label ids as text"

@@ -22,27 +22,29 @@ Attempt = Callable[..., bool]
 class PanelSpec:
     """A panel of the dock widget: where it stands, and how it is made.
 
-    Attributes
-    ----------
-    name : str
-        Its key in `SegmentationWidget.panels`.
-    section : str
-        One of `SECTIONS`.
-    order : int
-        Panels of a section stand in this order, the lowest on top.
-    make : callable
-        Takes the controller, and hands the parts that are used to the panel. The
-        panel may have a method ``release``, called when the dock is closed, and a
-        signal ``asks``, which opens its collapsible section.
-    title : str
-        Of the collapsible section around it; without one it is always seen.
+    `make` takes the controller and hands the parts that are used to the panel. The
+    panel may have a method ``release``, called when the dock is closed, and a signal
+    ``asks``, which opens the collapsible section that a `title` puts around it.
     """
 
     name: str
-    section: str
-    order: int
+    section: str  # one of `SECTIONS`
+    order: int  # in its section, the lowest on top
     make: Callable[[Controller], QWidget]
     title: str = ""
+
+
+class Training(Protocol):
+    """What trains the classifier: the part of the controller that panels call."""
+
+    live: bool
+    live_changed: Any
+
+    def set_live(self, live: bool) -> None:
+        """Answer every scribble from now on, or only when asked to."""
+
+    def train_anew(self) -> None:
+        """Train and segment although nothing may have changed."""
 
 
 class Computation(Protocol):

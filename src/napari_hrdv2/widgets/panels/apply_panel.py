@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtWidgets import (
@@ -28,9 +28,8 @@ from . import controls as ui
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_hrdv2.session import Session
+    from napari_hrdv2.widgets.jobs import SideWork
     from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
-    from napari_hrdv2.widgets.workers.queue import SideWork
 
 KIND = "apply"
 _ROWS_SHOWN = 5
@@ -39,17 +38,16 @@ _ROWS_SHOWN = 5
 class ApplyPanel(QWidget):
     """Lists micrographs, segments them in the background, and says how each went."""
 
-    def __init__(
-        self, session: Session, link: LayerSync, side: SideWork, attempt: Attempt
-    ) -> None:
+    def __init__(self, link: LayerSync, side: SideWork, attempt: Attempt) -> None:
         super().__init__()
-        self._session, self._link = session, link
-        self._side, self._attempt = side, attempt
+        session = self._session = link.session
+        self._link, self._side, self._attempt = link, side, attempt
         self._files: list[Path] = []
         self._time_left = TimeLeft()
         self._done = self._stale = 0
         self.add_files = ui.push_button("Files…", "apply_files", self._on_files)
-        self.add_folder = ui.push_button("Folder…", "apply_folder", self._on_folder)
+        tip = "Add all micrographs of a folder to the list"
+        self.add_folder = ui.PathButton("Folder…", "apply_folder", tip, self._on_folder)
         self.clear = ui.push_button("Clear", "apply_clear", self.empty)
         self.table = self._make_table()
         self.run = ui.JobButton("Segment all…", "apply_run", self._on_run, side, KIND)
@@ -102,13 +100,7 @@ class ApplyPanel(QWidget):
         self.show_files()
 
     def start(self, out: Path) -> None:
-        """Segment the micrographs of the list, with the results in a folder.
-
-        Raises
-        ------
-        ValueError, OSError
-            If there is no classifier yet, or the folder cannot be made.
-        """
+        """Segment the micrographs of the list, with the results in a folder."""
         classifier = self._session.named_classifier()
         if out.exists() and not out.is_dir():
             raise ValueError(f"out: {out} is a file; choose a folder")
@@ -122,18 +114,11 @@ class ApplyPanel(QWidget):
             options.weights,
             self._session.refinement.settings,
         )
-        self._time_left, self._done, self._stale = TimeLeft(), 0, 0
         self.show_files()
-        self._side.submit(KIND, request, self._on_finished, hear_part=self._on_applied)
+        self._submit(request, self._on_finished, self._on_applied)
 
     def start_stack(self) -> None:
-        """Segment all planes of the stack that is shown.
-
-        Raises
-        ------
-        ValueError
-            If there is no classifier yet, or no stack.
-        """
+        """Segment all planes of the stack that is shown."""
         link, session = self._link, self._session
         classifier, options = session.named_classifier(), session.options_in_use
         if link.image is None or not link.index:
@@ -149,12 +134,11 @@ class ApplyPanel(QWidget):
             fingerprint=session.classifier_fingerprint,
             options=FeatureOptions.of(parts, options.device, options.weights),
         )
-        self._time_left, self._done, self._stale = TimeLeft(), 0, 0
-        self._side.submit(
-            KIND, request, self._on_stack_finished, hear_part=self._on_plane
-        )
+        self._submit(request, self._on_stack_finished, self._on_plane)
 
-    # What there is to see.
+    def _submit(self, request: Any, hear: Any, hear_part: Any) -> None:
+        self._time_left, self._done, self._stale = TimeLeft(), 0, 0
+        self._side.submit(KIND, request, hear, hear_part=hear_part)
 
     def show_files(self) -> None:
         """List the micrographs, none of them segmented yet."""
@@ -230,18 +214,13 @@ class ApplyPanel(QWidget):
             for i, fraction in result.fractions.items()
         )
 
-    # What the user does.
-
     def _on_files(self) -> None:
         """Add micrographs to the list."""
         paths, _ = QFileDialog.getOpenFileNames(self, "Micrographs", "", ui.MICROGRAPHS)
         self._attempt(self.add, [Path(path) for path in paths])
 
-    def _on_folder(self) -> None:
-        """Add all micrographs of a folder to the list."""
-        path = QFileDialog.getExistingDirectory(self, "Folder of micrographs")
-        if path:
-            self._attempt(self.add, [Path(path)])
+    def _on_folder(self, path: str) -> None:
+        self._attempt(self.add, [Path(path)])
 
     def _on_run_stack(self) -> None:
         """Segment every plane of the stack shown, into its segmentation layer."""
@@ -265,7 +244,7 @@ PANELS = (
         "apply",
         "Result",
         40,
-        lambda c: ApplyPanel(c.session, c.link, c.side, c.attempt),
+        lambda c: ApplyPanel(c.link, c.side, c.attempt),
         "Apply to many",
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QPoint, QSignalBlocker, Qt, Signal
@@ -15,7 +16,6 @@ from . import controls as ui
 if TYPE_CHECKING:
     from qtpy.QtGui import QKeyEvent
 
-    from napari_hrdv2.session import Session
     from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
     from napari_hrdv2.widgets.viewer.result_views import ResultViews
 
@@ -39,18 +39,19 @@ class ClassTable(QWidget):
     chosen = Signal(int)
     """The user wants to paint this class."""
 
-    def __init__(
-        self, session: Session, link: LayerSync, views: ResultViews, attempt: Attempt
-    ) -> None:
+    def __init__(self, link: LayerSync, views: ResultViews, attempt: Attempt) -> None:
         super().__init__()
-        self._session, self._link = session, link
+        session = self._session = link.session
+        self._link = link
         self._views, self._attempt = views, attempt
         self.selected = 1
         self.rows = ClassRows()
         self._menu = QMenu(self)
         self.add = ui.push_button("+", "add_class", self.add_class)
-        self.up = ui.push_button("▲", "class_up", self._on_up)
-        self.down = ui.push_button("▼", "class_down", self._on_down)
+        tip = "Move the class {}; its key changes too"
+        up, down = partial(self.move, -1), partial(self.move, 1)
+        self.up = ui.push_button("▲", "class_up", up, tip.format("up"))
+        self.down = ui.push_button("▼", "class_down", down, tip.format("down"))
         self.more = ui.push_button("Class…", "class_menu", self._on_more)
         for button in (self.add, self.up, self.down):
             button.setMaximumWidth(32)
@@ -68,8 +69,6 @@ class ClassTable(QWidget):
         self.rows.itemChanged.connect(self._on_item_changed)
         self.rows.customContextMenuRequested.connect(self._on_menu)
         self.show_classes()
-
-    # What it shows.
 
     def show_classes(self) -> None:
         """Show names, colours and order; rows are kept, as one may be being edited."""
@@ -120,8 +119,6 @@ class ClassTable(QWidget):
         self.down.setEnabled(0 <= position < len(ids) - 1)
         self.more.setEnabled(position >= 0)
 
-    # What it does.
-
     def choose_position(self, position: int) -> None:
         """Paint the class in this row, counted from 0, as its key does."""
         ids = list(self._session.classes)
@@ -156,7 +153,7 @@ class ClassTable(QWidget):
         if color.isValid() and class_id in classes:
             self._attempt(classes.recolor, class_id, color.name())
 
-    def move(self, by: int) -> None:
+    def move(self, by: int, *_: object) -> None:
         """Put the selected class some rows further down; its key changes too."""
         ids = list(self._session.classes)
         target = ids.index(self.selected) + by
@@ -201,8 +198,6 @@ class ClassTable(QWidget):
         into.setEnabled(len(classes) > 1)
         menu.addAction(f"Delete {name}…", self.delete).setEnabled(len(classes) > 1)
 
-    # Inside.
-
     def _painted(self) -> tuple[dict[int, int], dict[int, int]]:
         """Return the pixels painted of each class on this image, and on all."""
         total: Counter[int] = Counter()
@@ -210,8 +205,8 @@ class ClassTable(QWidget):
             if entry.counted is not None:
                 total.update(entry.counted.counts)
         current = self._session.current
-        strokes = None if current is None else current.counted
-        return {} if strokes is None else strokes.counts, total
+        counted = None if current is None else current.counted
+        return {} if counted is None else counted.counts, total
 
     def _on_current(self, item: Any, former: object) -> None:
         if item is not None and item.data(COLOR, _ID) is not None:
@@ -249,14 +244,6 @@ class ClassTable(QWidget):
 
     def _on_merge(self, action: Any) -> None:
         self.merge(action.data())
-
-    def _on_up(self) -> None:
-        """Move the class up; its key changes too."""
-        self.move(-1)
-
-    def _on_down(self) -> None:
-        """Move the class down; its key changes too."""
-        self.move(1)
 
 
 class ClassRows(QTreeWidget):

@@ -32,7 +32,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 if TYPE_CHECKING:
-    from napari_hrdv2.widgets.workers.queue import SideWork
+    from napari_hrdv2.widgets.jobs import SideWork
 
 MICROGRAPHS = "Micrographs (*.tif *.tiff *.png *.jpg *.jpeg *.bmp);;All files (*)"
 _NO_LIMIT = 16_777_215  # Qt's largest height
@@ -70,10 +70,7 @@ class ColumnArea(QScrollArea):
 
 
 class Section(QCollapsible):
-    """A titled part that folds away; what is folded takes no room and no focus.
-
-    The name is that of the button that folds; the title of a main section is bold.
-    """
+    """A titled part that folds away; the name is that of the button that folds it."""
 
     def __init__(
         self,
@@ -144,6 +141,41 @@ class JobButton(QPushButton):
             self._start()
 
 
+class PathButton(QPushButton):
+    """A button that asks for a folder, or a file of some kinds, and hands it on.
+
+    With `save_as` it is a file to be written, which gets the ending of that name.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        name: str,
+        tip: str,
+        take: Callable[[str], object],
+        kinds: str = "",
+        save_as: str = "",
+    ) -> None:
+        super().__init__(text, objectName=name)
+        self.setToolTip(tip)
+        self._take, self._kinds, self._save_as = take, kinds, save_as
+        self.clicked.connect(self._on_clicked)
+
+    def _on_clicked(self) -> None:
+        path, title = "", self.text().removesuffix("…")
+        if self._save_as:
+            dialog = QFileDialog(self, title, self._save_as, self._kinds)
+            dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+            dialog.setDefaultSuffix(self._save_as.rpartition(".")[2])
+            path = dialog.selectedFiles()[0] if dialog.exec() else ""
+        elif self._kinds:
+            path = QFileDialog.getOpenFileName(self, title, "", self._kinds)[0]
+        else:
+            path = QFileDialog.getExistingDirectory(self, title)
+        if path:
+            self._take(str(path))
+
+
 class JobProgress(QProgressBar):
     """How far jobs of the side work are; seen only while there are any."""
 
@@ -198,10 +230,7 @@ def combo_box(
     typed: bool = False,
     characters: int = 12,
 ) -> QComboBox:
-    """Return a combo box that never makes the dock wider than it is.
-
-    Something else than the choices may be `typed`; there is room for some characters.
-    """
+    """Return a combo box that never makes the dock wider; texts may be `typed`."""
     combo = QComboBox(objectName=name)
     combo.setToolTip(tool_tip)
     combo.addItems(list(choices))
@@ -218,10 +247,7 @@ def combo_box(
 
 
 def number_box(name: str, tip: str, low: float, high: float) -> QAbstractSpinBox:
-    """Return a box for whole numbers of pixels, or, with float limits, for fractions.
-
-    A number of pixels that may be 0 says "off" there.
-    """
+    """Return a box for whole pixels (0 is "off"), or by float limits for fractions."""
     is_whole = isinstance(high, int)
     box = (QSpinBox if is_whole else QDoubleSpinBox)(objectName=name)
     box.setToolTip(tip)
@@ -327,19 +353,6 @@ def swatch(color: str) -> QIcon:
     pixmap = QPixmap(_SWATCH, _SWATCH)
     pixmap.fill(QColor(color))
     return QIcon(pixmap)
-
-
-def ask_for_file(parent: QWidget, title: str, kinds: str) -> str:
-    """Return the file that the user wants to be opened, "" for none."""
-    return str(QFileDialog.getOpenFileName(parent, title, "", kinds)[0])
-
-
-def ask_for_path(parent: QWidget, title: str, name: str, kinds: str) -> str:
-    """Return where a file is to be written, with the ending of the name, or ""."""
-    dialog = QFileDialog(parent, title, name, kinds)
-    dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-    dialog.setDefaultSuffix(name.rpartition(".")[2])
-    return str(dialog.selectedFiles()[0]) if dialog.exec() else ""
 
 
 def agrees(parent: QWidget, question: str, title: str = "napari-hrdv2") -> bool:

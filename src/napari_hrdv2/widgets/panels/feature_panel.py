@@ -26,7 +26,7 @@ from . import controls as ui
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_hrdv2.session import FeatureOptions, Session
+    from napari_hrdv2.session import FeatureOptions
     from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
 
 
@@ -102,13 +102,13 @@ class FeaturePanel(QWidget):
 
     def __init__(
         self,
-        session: Session,
         link: LayerSync,
         computation: Computation,
         report: Callable[[Exception], None],
     ) -> None:
         super().__init__()
-        self._session, self._link = session, link
+        session = self._session = link.session
+        self._link = link
         self._computation, self._report = computation, report
         self._make_controls()
         self._lay_out()
@@ -133,7 +133,10 @@ class FeaturePanel(QWidget):
         self.variant, self.transforms, self.stride = list(self.choices.values())[:3]
         self.interpolation, self.debias = list(self.choices.values())[3:5]
         self.transforms.editTextChanged.connect(self._on_transforms)
-        self.weights = ui.push_button("Weights file…", "weights", self._on_weights)
+        tip = "Use a file for the weights; choose the backbone again to go back"
+        self.weights = ui.PathButton(
+            "Weights file…", "weights", tip, self._on_weights, _WEIGHTS
+        )
         self.backbone_note, self.transforms_note, self.interpolation_note = (
             ui.hint(f"{name}_note")
             for name in ("backbone", "transforms", "interpolation")
@@ -174,8 +177,6 @@ class FeaturePanel(QWidget):
         self.backbone.addItem(backbone_texts.item_text(name), name)
         position = self.backbone.count() - 1
         self.backbone.setItemData(position, backbone_texts.detail(name), _TIP_ROLE)
-
-    # What the session says.
 
     def show_images(self) -> None:
         """List the image layers, and select the one that is worked on."""
@@ -271,8 +272,6 @@ class FeaturePanel(QWidget):
         count = self._session.inspection.region_count()
         return f". {count}" if count else ""
 
-    # What the user does.
-
     def _on_image(self, position: int) -> None:
         images = self._link.layers.images()
         if 0 <= position < len(images):
@@ -300,14 +299,8 @@ class FeaturePanel(QWidget):
             ui.set_hint(self.transforms_note, str(error))
         self._show_cost()
 
-    def _on_weights(self) -> None:
-        """Use a file of this machine for the weights instead of the download.
-
-        Choose the backbone again to go back.
-        """
-        path = ui.ask_for_file(self, "Weights of the backbone", _WEIGHTS)
-        if path:
-            self._configure(weights=path)
+    def _on_weights(self, path: str) -> None:
+        self._configure(weights=path)
 
     def _configure(self, **changes: str | None) -> None:
         """Change options; what the stride says in words depends on the backbone."""
@@ -338,8 +331,6 @@ PANELS = (
         "features",
         "Features",
         0,
-        lambda controller: FeaturePanel(
-            controller.session, controller.link, controller, controller.report
-        ),
+        lambda controller: FeaturePanel(controller.link, controller, controller.report),
     ),
 )

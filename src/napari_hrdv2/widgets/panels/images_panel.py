@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
     from napari.layers import Image
 
-    from napari_hrdv2.session import ImageEntry, Session
+    from napari_hrdv2.session import ImageEntry
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.files import OpenedImage
     from napari_hrdv2.session.tasks.guidance import ValidationResult
+    from napari_hrdv2.widgets.jobs import SideWork
     from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
-    from napari_hrdv2.widgets.workers.queue import SideWork
 
 _KEY = Qt.ItemDataRole.UserRole
 _ROWS_SHOWN = 6
@@ -50,14 +50,14 @@ class ImagesPanel(QWidget):
 
     def __init__(
         self,
-        session: Session,
         link: LayerSync,
         side: SideWork,
         attempt: Attempt,
         train: Callable[[], None],
     ) -> None:
         super().__init__()
-        self._session, self._link, self._side = session, link, side
+        session = self._session = link.session
+        self._link, self._side = link, side
         self._attempt, self._train = attempt, train
         self._result: ValidationResult | None = None
         self._scored: dict[PlaneKey, Any] = {}  # the scribbles that there were, by key
@@ -81,18 +81,18 @@ class ImagesPanel(QWidget):
         ui.fill_column(
             self, self._axes, self.list, ui.row(self.add, self.score), self.summary
         )
-        # Strokes come one after the other; a list that is late by this does no harm.
+        # Scribbles come one after the other; a list that is late by this does no harm.
         self._later = QSignalDebouncer(parent=self)
         self._later.setTimeout(50)
         self._later.triggered.connect(self.show_images)
         link.images_changed.connect(self._later.throttle)
         link.images_changed.connect(self._ask_for_axes)
-        session.images_changed.connect(self._on_changed)
-        session.classes_changed.connect(self._on_changed)
+        session.images_changed.connect(self._later.throttle)
+        session.classes_changed.connect(self._later.throttle)
         self.show_images()
 
     def _make_list(self) -> QTreeWidget:
-        tree = QTreeWidget(objectName="pictures")
+        tree = QTreeWidget(objectName="images")
         ui.set_up_tree(tree, ("Image", "Painted", "Features", "mIoU"))
         tree.setToolTip(
             "The ticked images train together; click one to go to it. Painted: pixels "
@@ -107,8 +107,6 @@ class ImagesPanel(QWidget):
         tree.itemChanged.connect(self._on_ticked)
         tree.itemClicked.connect(self._on_clicked)
         return tree
-
-    # What there is.
 
     def show_images(self) -> None:
         """Show the list as it is now."""
@@ -186,11 +184,6 @@ class ImagesPanel(QWidget):
         combo = self.sender()
         if combo is not None and name != _CHOOSE:
             self._link.name_axis(int(combo.property("axis")), name)
-
-    # What the user does.
-
-    def _on_changed(self) -> None:
-        self._later.throttle()
 
     def _on_ticked(self, item: QTreeWidgetItem, column: int) -> None:
         key = item.data(0, _KEY)
@@ -274,7 +267,7 @@ PANELS = (
         "images",
         "Features",
         10,
-        lambda c: ImagesPanel(c.session, c.link, c.side, c.attempt, c.train),
+        lambda c: ImagesPanel(c.link, c.side, c.attempt, c.train),
         "Images and stacks",
     ),
 )

@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     import napari.components
     from napari.layers import Labels
 
-    from napari_hrdv2.session import Session
     from napari_hrdv2.session.tasks.inspection import Attention, Regions
+    from napari_hrdv2.widgets.jobs import SideWork
     from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
-    from napari_hrdv2.widgets.workers.queue import SideWork
 
 _ATTENTION, _REGIONS = "attention", "regions"  # as the side work calls them
 _LIST_EVENTS = ("inserted", "removed", "reordered", "renamed")
@@ -38,14 +37,14 @@ class InspectionPanel(QWidget):
 
     def __init__(
         self,
-        session: Session,
         link: LayerSync,
         side: SideWork,
         computation: Computation,
         attempt: Attempt,
     ) -> None:
         super().__init__()
-        self._session, self._inspection = session, session.inspection
+        session = self._session = link.session
+        self._inspection = session.inspection
         self._link, self._side = link, side
         self._computation, self._attempt = computation, attempt
         self._viewer: napari.components.ViewerModel = link.viewer
@@ -135,8 +134,6 @@ class InspectionPanel(QWidget):
     def _submit(self, job: str, request: Callable[[], Any], hear: Any) -> None:
         self._side.submit(job, request(), hear)
 
-    # What the user does, and what comes of it.
-
     def _on_attention(self) -> None:
         """Add a layer with how much the class token attends to each pixel.
 
@@ -188,7 +185,7 @@ PANELS = (
         "insight",
         "Features",
         20,
-        lambda c: InspectionPanel(c.session, c.link, c.side, c, c.attempt),
+        lambda c: InspectionPanel(c.link, c.side, c, c.attempt),
         "Look into the backbone",
     ),
 )

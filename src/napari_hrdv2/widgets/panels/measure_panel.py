@@ -28,12 +28,7 @@ _FRAME = 4  # pixels around the rows
 
 
 class ResultPanel(QWidget):
-    """Shows the phase fractions, and lets the user exclude parts of the image.
-
-    Attributes
-    ----------
-    exclusion : ExclusionOverlay
-    """
+    """Shows the phase fractions, and lets the user exclude parts of the image."""
 
     def __init__(self, session: Session, exclusion: ExclusionOverlay) -> None:
         super().__init__()
@@ -41,11 +36,16 @@ class ResultPanel(QWidget):
         self.fractions = ui.hint(
             "fractions", "Fraction of the image that each class has"
         )
-        self.leave_out = ui.push_button(
-            "Exclude a rectangle", "leave_out", self._on_draw
+        tip = (
+            "Draw a rectangle, as over a databar: it is no part of training, result "
+            "and phase fractions, in a stack on all planes"
         )
-        self.take_back = ui.push_button("Remove", "take_back", self._on_take_back)
-        ui.fill_column(self, self.fractions, ui.row(self.leave_out, self.take_back))
+        self.exclude = ui.push_button(
+            "Exclude a rectangle", "exclude", exclusion.draw, tip
+        )
+        tip = "Remove the selected rectangle, or the one that was drawn last"
+        self.take_back = ui.push_button("Remove", "take_back", exclusion.take_back, tip)
+        ui.fill_column(self, self.fractions, ui.row(self.exclude, self.take_back))
         session.segmentation_changed.connect(self.show_result)
         session.classes_changed.connect(self.show_result)
         exclusion.changed.connect(self.show_result)
@@ -67,43 +67,18 @@ class ResultPanel(QWidget):
         layer = self.exclusion.layer
         self.take_back.setEnabled(layer is not None and layer.nshapes > 0)
 
-    def _on_draw(self) -> None:
-        """Draw a rectangle, as over a databar.
-
-        It is no part of training, result and phase fractions, in a stack on all planes.
-        """
-        self.exclusion.draw()
-
-    def _on_take_back(self) -> None:
-        """Remove the selected rectangle, or the one that was drawn last."""
-        self.exclusion.take_back()
-
 
 class MeasurePanel(QWidget):
-    """Phase fractions, and beneath them the objects of a class.
-
-    Attributes
-    ----------
-    fractions : FractionPanel
-    particles : ParticlePanel
-    """
+    """Phase fractions, and beneath them the objects of a class."""
 
     def __init__(self, fractions: FractionPanel, particles: ParticlePanel) -> None:
         super().__init__()
         self.fractions, self.particles = fractions, particles
         ui.fill_column(self, fractions, particles)
 
-    def release(self) -> None:
-        """Hear of no measurements any more."""
-        self.fractions.release()
-        self.particles.release()
-
 
 class FractionPanel(QWidget):
-    """The fraction of each class with its error bar, here and in all images.
-
-    It asks anew while it is seen and the result changes.
-    """
+    """Phase fractions with error bars, here and in all images, while it is seen."""
 
     def __init__(self, session: Session, attempt: Attempt) -> None:
         super().__init__()
@@ -119,7 +94,10 @@ class FractionPanel(QWidget):
             "Also the fractions in all images that have a result, weighted by area",
         )
         self.every.toggled.connect(self.set_scope)
-        self.save = ui.push_button("Save CSV…", "save_fractions", self._on_save)
+        tip = "Write the phase fractions with their errors to a table"
+        self.save = ui.PathButton(
+            "Save CSV…", "save_fractions", tip, self.save_to, TABLE, "fractions.csv"
+        )
         self.note = ui.hint("fractions_note", "What to mind")
         ui.fill_column(self, self.rows, self.note, ui.row(self.every, self.save))
         self._measuring.changed.connect(self.show_fractions)
@@ -178,10 +156,6 @@ class FractionPanel(QWidget):
             self._session.say(f"Phase fractions saved to {path}.")
         return done
 
-    def release(self) -> None:
-        """Hear of no measurements any more."""
-        self._measuring.changed.disconnect(self.show_fractions)
-
     def _item(
         self, one: PhaseFraction, here: Fractions, other: PhaseFraction, all_: Fractions
     ) -> QTreeWidgetItem:
@@ -197,12 +171,6 @@ class FractionPanel(QWidget):
 
     def _on_clicked(self, item: Any, column: int) -> None:
         self._session.say(item.toolTip(column))
-
-    def _on_save(self) -> None:
-        """Write the phase fractions with their errors to a table."""
-        path = ui.ask_for_path(self, "Save phase fractions", "fractions.csv", TABLE)
-        if path:
-            self.save_to(path)
 
 
 def fraction_text(phase: PhaseFraction) -> str:

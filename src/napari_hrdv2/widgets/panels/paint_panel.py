@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSignalBlocker
+from napari.utils.key_bindings import coerce_keybinding
+from qtpy.QtCore import QObject, QSignalBlocker, Signal
 from qtpy.QtWidgets import QListWidget, QListWidgetItem, QSizePolicy, QWidget
 
 from napari_hrdv2.widgets.viewer.guidance_overlay import GuidanceOverlay
 from napari_hrdv2.widgets.viewer.result_views import VIEWS, ResultViews
-from napari_hrdv2.widgets.viewer.shortcuts import Shortcut, Shortcuts
 
-from . import PanelSpec
+from . import Attempt, PanelSpec, Training
 from . import controls as ui
 from .class_table import ClassTable
 
 if TYPE_CHECKING:
+    from napari.layers import Labels
+
     from napari_hrdv2.session import Session
-    from napari_hrdv2.widgets.controller import Controller
+    from napari_hrdv2.widgets.jobs import SideWork
+    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
 
 TRAIN, TOGGLE, CYCLE, NEXT, POLYGON = "T", "R", "C", "N", "G"
 _CLASS_KEYS = "123456789"
@@ -28,30 +33,21 @@ _LINES_SEEN = 6  # of the list of label issues
 
 
 class PaintPanel(QWidget):
-    """Hands classes to the brush, and says when, what and where.
+    """Hands classes to the brush, and says when, what and where."""
 
-    Attributes
-    ----------
-    classes : ClassTable
-    views : ResultViews
-    guide : GuidanceOverlay
-    guidance : GuidancePanel
-    shortcuts : Shortcuts
-    """
-
-    def __init__(self, controller: Controller) -> None:
+    def __init__(
+        self, link: LayerSync, side: SideWork, training: Training, attempt: Attempt
+    ) -> None:
         super().__init__()
-        session, link = controller.session, controller.link
-        self._link, self._viewer = link, link.viewer
-        self._train, self._set_live = controller.train_anew, controller.set_live
-        self.views = ResultViews(link, controller.side)
-        self.guide = GuidanceOverlay(link, controller.side)
-        self.classes = ClassTable(session, link, self.views, controller.attempt)
-        self.guidance = GuidancePanel(session, self.guide)
+        self._link, self._viewer, self._training = link, link.viewer, training
+        self.views = ResultViews(link, side)
+        self.guide = GuidanceOverlay(link, side)
+        self.classes = ClassTable(link, self.views, attempt)
+        self.guidance = GuidancePanel(link.session, self.guide)
         self.shortcuts = Shortcuts(link, self._wanted_keys())
-        self._make_controls(controller.live)
+        self._make_controls()
         self.classes.chosen.connect(self._on_class)
-        controller.live_changed.connect(self.live.setChecked)
+        training.live_changed.connect(self.live.setChecked)
         link.images_changed.connect(self._on_images_changed)
         self.views.changed.connect(self.show_view)
         self.shortcuts.changed.connect(self.show_keys)
@@ -89,16 +85,18 @@ class PaintPanel(QWidget):
             Shortcut(TOGGLE, "show the image or the result", self.views.toggle),
             Shortcut(CYCLE, "result, probability, uncertainty", self.views.cycle),
             Shortcut(NEXT, "next uncertain region", self.guide.go_next),
-            Shortcut(TRAIN, "train now", self._train),
+            Shortcut(TRAIN, "train now", self._training.train_anew),
             Shortcut(POLYGON, "polygon, which napari has on 3", self._take_polygon),
         ]
 
-    def _make_controls(self, live: bool) -> None:
+    def _make_controls(self) -> None:
+        training = self._training
         self.paint = ui.push_button("Paint", "paint", self._on_paint)
-        self.train = ui.push_button("Train", "train", self._on_train)
-        tip = "Train and segment after every stroke, undo and redo"
-        self.live = ui.check_box("Live", "live", tip, checked=live)
-        self.live.toggled.connect(self._set_live)
+        tip = "Train and segment now; while Live is on it happens after each scribble"
+        self.train = ui.push_button("Train", "train", training.train_anew, tip)
+        tip = "Train and segment after every scribble, undo and redo"
+        self.live = ui.check_box("Live", "live", tip, checked=training.live)
+        self.live.toggled.connect(training.set_live)
         self.view = ui.combo_box(
             "view",
             "What is shown over the image: the result, the probability of the "
@@ -143,10 +141,6 @@ class PaintPanel(QWidget):
         self._link.prepare_scribbles()
         self._link.select_label(self.classes.selected)
 
-    def _on_train(self) -> None:
-        """Train and segment now; while Live is on it happens after each stroke."""
-        self._train()
-
     def _on_view(self, position: int) -> None:
         self.views.show(VIEWS[position])
 
@@ -161,16 +155,16 @@ class GuidancePanel(QWidget):
     def __init__(self, session: Session, guide: GuidanceOverlay) -> None:
         super().__init__()
         self._session, self._guide = session, guide
-        self.next = ui.push_button("", "next_place", guide.go_next)
-        self.place = ui.hint("place", "Why this region is proposed")
+        self.next = ui.push_button("", "next_uncertain_region", guide.go_next)
+        self.region_note = ui.hint("region_note", "Why this region is proposed")
         self.check = ui.push_button(
-            "Check scribbles", "check_strokes", guide.check_scribbles
+            "Check scribbles", "check_scribbles", guide.check_scribbles
         )
-        self.clear = ui.push_button("Clear", "clear_suspects", guide.clear)
+        self.clear = ui.push_button("Clear", "clear_label_issues", guide.clear)
         self.checked = ui.hint("checked")
         self.label_issues = self._make_list()
-        self.relabel = ui.push_button("", "relabel_stroke", guide.relabel)
-        self.erase = ui.push_button("Erase", "erase_stroke", guide.erase)
+        self.relabel = ui.push_button("", "relabel_scribble", guide.relabel)
+        self.erase = ui.push_button("Erase", "erase_scribble", guide.erase)
         # A long name must not make the dock wider.
         self.relabel.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         checking = ui.fill_column(
@@ -180,8 +174,8 @@ class GuidancePanel(QWidget):
             self.label_issues,
             ui.row(self.relabel, self.erase, stretched=0),
         )
-        fold = ui.Section("Check scribbles", "check_strokes_fold", checking)
-        ui.fill_column(self, self.next, self.place, fold)
+        fold = ui.Section("Check scribbles", "check_scribbles_fold", checking)
+        ui.fill_column(self, self.next, self.region_note, fold)
         guide.changed.connect(self.show_guidance)
         session.classes_changed.connect(self.show_guidance)
         self.show_guidance()
@@ -193,7 +187,7 @@ class GuidancePanel(QWidget):
         if region is not None:
             number = guidance.uncertain_regions.index(region) + 1
             text = f"{number} of {len(guidance.uncertain_regions)}: {region.reason}"
-        ui.set_hint(self.place, text)
+        ui.set_hint(self.region_note, text)
         self._show_label_issues()
         count, text = len(guidance.label_issues), ""
         if guidance.has_checked:
@@ -228,7 +222,7 @@ class GuidancePanel(QWidget):
             button.setEnabled(chosen is not None)
 
     def _make_list(self) -> QListWidget:
-        issues = QListWidget(objectName="suspects")
+        issues = QListWidget(objectName="label_issues")
         issues.setToolTip("Select a scribble to go there")
         issues.setWordWrap(True)
         issues.setVerticalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
@@ -243,4 +237,93 @@ class GuidancePanel(QWidget):
             self._show_buttons()
 
 
-PANELS = (PanelSpec("paint", "Paint", 0, PaintPanel),)
+@dataclass(frozen=True)
+class Shortcut:
+    """A key and what it does; unless it `replaces`, it yields to another use."""
+
+    key: str
+    does: str
+    do: Callable[[], object]
+    replaces: bool = False
+
+
+class Shortcuts(QObject):
+    """Binds keys to the layer that is painted on; `active` are those that are bound.
+
+    napari asks the selected layer first, and its own keys before those of its class.
+    """
+
+    changed = Signal()
+
+    def __init__(self, sync: LayerSync, shortcuts: Sequence[Shortcut]) -> None:
+        super().__init__(sync)
+        self._sync = sync
+        self.shortcuts = tuple(shortcuts)
+        self.active: frozenset[str] = frozenset()
+        self.is_on = True
+        self._layer: Labels | None = None
+        sync.images_changed.connect(self.renew)
+        sync.closing.connect(self._release)
+        self.renew()
+
+    def set_on(self, on: bool) -> None:
+        """Bind the keys, or leave all of them to napari."""
+        if on != self.is_on:
+            self.is_on = on
+            self._release()
+            self.renew()
+
+    def renew(self) -> None:
+        """Bind the keys to the layer that is painted on now."""
+        layer = self._sync.scribbles if self.is_on else None
+        if layer == self._layer:
+            return
+        self._release()
+        self._layer = layer
+        if layer is not None:
+            taken = _keys_of(layer) | _keys_of(self._sync.viewer)
+            self.active = frozenset(
+                shortcut.key
+                for shortcut in self.shortcuts
+                if _bind(layer, shortcut, taken)
+            )
+        self.changed.emit()
+
+    def _release(self) -> None:
+        layer, self._layer = self._layer, None
+        if layer is not None:
+            for key in self.active:
+                layer.bind_key(key, None)
+        self.active = frozenset()
+
+
+def _keys_of(provider: Any) -> set[Any]:
+    """Return the keys that napari and its user have bound for a layer or a viewer."""
+    kinds = provider.__class__.__mro__  # not type(): plugins see them through proxies
+    keymaps = [getattr(kind, "class_keymap", {}) for kind in kinds]
+    return set().union(provider.keymap, *keymaps)
+
+
+def _bind(layer: Labels, shortcut: Shortcut, taken: set[Any]) -> bool:
+    """Bind a key unless something else has it; return whether it is bound."""
+    key = coerce_keybinding(shortcut.key)
+    if key in layer.keymap or (key in taken and not shortcut.replaces):
+        return False
+    layer.bind_key(shortcut.key, _press(shortcut))
+    return True
+
+
+def _press(shortcut: Shortcut) -> Callable[[object], None]:
+    """Return what napari calls: a true function, as it asks for its name."""
+
+    def press(layer: object) -> None:
+        # Nothing is returned: napari would call that when the key is let go.
+        shortcut.do()
+
+    press.__doc__ = shortcut.does
+    return press
+
+
+PANELS = (
+    PanelSpec("paint", "Paint", 0, lambda c: PaintPanel(c.link, c.side, c, c.attempt)),
+)

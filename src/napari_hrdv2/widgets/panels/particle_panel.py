@@ -125,10 +125,6 @@ class ParticlePanel(QWidget):
             self._session.say(f"Particles saved to {path}.")
         return done
 
-    def release(self) -> None:
-        """Hear of no objects any more."""
-        self._measuring.changed.disconnect(self.show_objects)
-
     def _make_controls(self) -> None:
         self.class_id = ui.combo_box(
             "split_class",
@@ -173,7 +169,10 @@ class ParticlePanel(QWidget):
             self.column.addItem(name.capitalize(), name)
         self.column.activated.connect(self.show_histogram)
         self.histogram = Histogram("histogram")
-        self.save = ui.push_button("Save CSV…", "save_particles", self._on_save)
+        tip = "Write all columns of the particle table to a file"
+        self.save = ui.PathButton(
+            "Save CSV…", "save_particles", tip, self.save_to, TABLE, "particles.csv"
+        )
         self._found = ui.fill_column(
             QWidget(),
             self.table,
@@ -223,12 +222,6 @@ class ParticlePanel(QWidget):
     def _on_chosen(self, number: int) -> None:
         self.splitting.go_to(number)
         self.splitting.show_alone(self.alone.isChecked())
-
-    def _on_save(self) -> None:
-        """Write all columns of the particle table to a file."""
-        path = ui.ask_for_path(self, "Save particles", "particles.csv", TABLE)
-        if path:
-            self.save_to(path)
 
 
 class _ParticleModel(QAbstractTableModel):

@@ -55,11 +55,11 @@ class RefinePanel(QWidget):
     ) -> None:
         super().__init__()
         self._refining, self._live = session.refinement, session.live
-        self._attempt, self._stop = attempt, cancel
+        self._attempt = attempt
         self._rest = QSignalDebouncer(parent=self)
         self._rest.setTimeout(REST_TIME)
         self._rest.triggered.connect(self._on_rest)
-        self._make_controls()
+        self._make_controls(cancel)
         self._make_keys()
         self._refining.changed.connect(self.show_settings)
         session.segmentation_changed.connect(self.show_work)
@@ -93,11 +93,10 @@ class RefinePanel(QWidget):
         ui.set_hint(self.state, text)
 
     def release(self) -> None:
-        """Hear of no settings any more."""
+        """Take no more values over."""
         self._rest.cancel()
-        self._refining.changed.disconnect(self.show_settings)
 
-    def _make_controls(self) -> None:
+    def _make_controls(self, cancel: Callable[[], object]) -> None:
         self.smoothing = ui.combo_box(
             "smoothing",
             "Smooth the result by the grey levels or colours of the image; thin and "
@@ -120,24 +119,27 @@ class RefinePanel(QWidget):
             grid.addWidget(label, line, column)
             grid.addWidget(number, line, column + 1)
             grid.setColumnStretch(column + 1, 1)
-        self.undo = ui.push_button("Undo", "undo_refinement", self._on_undo)
-        self.redo = ui.push_button("Redo", "redo_refinement", self._on_redo)
+        refining = self._refining
+        tip = "Take the last change here back (Ctrl+Z while this part has the focus)"
+        self.undo = ui.push_button("Undo", "undo_refinement", refining.undo, tip)
+        tip = "Make the change again that was taken back (Ctrl+Shift+Z)"
+        self.redo = ui.push_button("Redo", "redo_refinement", refining.redo, tip)
         self.off = ui.push_button("Show raw", "refinement_off", self._on_off)
         self.state = ui.hint("refining", "What happens to the result")
-        self.cancel = ui.push_button("Cancel", "cancel_refining", self._on_cancel)
+        self.cancel = ui.push_button(
+            "Cancel", "cancel_refining", cancel, "Keep the result as it is"
+        )
         buttons = ui.row(self.undo, self.redo, self.off)
         ui.fill_column(self, grid, buttons, self.state, self.cancel)
 
     def _make_keys(self) -> None:
         for keys, do in (
-            (QKeySequence.StandardKey.Undo, self._on_undo),
-            (QKeySequence.StandardKey.Redo, self._on_redo),
+            (QKeySequence.StandardKey.Undo, self._refining.undo),
+            (QKeySequence.StandardKey.Redo, self._refining.redo),
         ):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(do)
-
-    # What the user does.
 
     def _on_rest(self) -> None:
         """Take the form over once its values rest."""
@@ -149,22 +151,10 @@ class RefinePanel(QWidget):
         if not self._attempt(change, smoothing=smoothing, **values):
             self.show_settings()
 
-    def _on_undo(self) -> None:
-        """Take the last change here back (Ctrl+Z while this part has the focus)."""
-        self._refining.undo()
-
-    def _on_redo(self) -> None:
-        """Make the change again that was taken back (Ctrl+Shift+Z)."""
-        self._refining.redo()
-
     def _on_off(self) -> None:
         """Switch all of it off and show the result of the classifier; can be undone."""
         self._rest.cancel()
         self._refining.change(smoothing="none", min_object=0, fill_holes=0)
-
-    def _on_cancel(self) -> None:
-        """Keep the result as it is."""
-        self._stop()
 
 
 PANELS = (

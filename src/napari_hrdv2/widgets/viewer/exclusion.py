@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.session import ImageEntry
-    from napari_hrdv2.widgets.workers.queue import SideWork
+    from napari_hrdv2.widgets.jobs import SideWork
 
     from .layer_sync import LayerSync
 
@@ -32,16 +32,9 @@ _FACE, _EDGE = "#00000099", "#ffffff"
 class ExclusionOverlay(Overlay):
     """Shows the exclusion mask of the session as rectangles, and lets people draw it.
 
-    The session holds the mask; the layer is a view of it, in which what is drawn is
-    handed over, or shown as it was where the session refuses it. A rectangle holds for
-    all planes of a stack: a databar is on each. Without the layer nothing is excluded.
-
-    Parameters
-    ----------
-    sync : LayerSync
-    side : SideWork
-    is_busy : callable
-        Whether a result is on its way, so that the former one need not be cleared.
+    The session holds the mask; what is drawn is handed over, or shown as it was where
+    the session refuses it. A rectangle holds for all planes of a stack: a databar is on
+    each. `is_busy` says whether a result is on its way, so that the former may stay.
     """
 
     role = "exclusion"
@@ -132,8 +125,6 @@ class ExclusionOverlay(Overlay):
                     self._give(entry, self._covered(entry))
         self.changed.emit()
 
-    # The session.
-
     def _family(self) -> list[ImageEntry]:
         """Return all planes of the stack that is shown, or the one image."""
         current = self._session.current
@@ -143,7 +134,7 @@ class ExclusionOverlay(Overlay):
         """Exclude this of all planes; answer the scribbles anew where it is news."""
         changes = [self._give(entry, mask) for entry in family]
         if any(changes) and self._session.current in family:
-            self._sync.strokes_changed.emit()
+            self._sync.scribbles_changed.emit()
             if not self._is_busy() and self._session.segmentation is None:
                 self._session.segmentation_changed.emit()  # there can be no result
 
@@ -158,8 +149,6 @@ class ExclusionOverlay(Overlay):
                 self._is_giving = False
         self._seen[entry] = entry.exclusion
         return entry.exclusion is not former
-
-    # The layer.
 
     def _covered(self, entry: ImageEntry) -> NDArray[np.bool_]:
         """Return what the layer covers of an image entry."""

@@ -15,29 +15,22 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.guidance import LabelIssue, UncertainRegion
     from napari_hrdv2.session.tasks.guidance import LabelIssues, UncertainRegions
-    from napari_hrdv2.widgets.workers.queue import SideWork
+    from napari_hrdv2.widgets.jobs import SideWork
 
     from .layer_sync import LayerSync
 
 FRAMES = "Label issues"
 
 _REGIONS, _ISSUES = "uncertain regions", "label issues"  # what the side work calls them
-_LEAST_SHARE = 0.1  # of the view: where a region takes less, it is zoomed in
+_LEAST_OF_VIEW = 0.1  # of the view: where a region takes less, it is zoomed in
 _EDGE, _EDGE_CHOSEN = "#ff4fd8", "#ffffff"
 _MARGIN = 4  # pixels between a scribble and its frame
 
 
 class GuidanceOverlay(Overlay):
-    """Asks the session where to paint next, and goes there; frames label issues.
+    """Goes to uncertain regions, and frames label issues.
 
-    Attributes
-    ----------
-    region : UncertainRegion or None
-        Where the view was taken last, unless a scribble has been answered since.
-    chosen : LabelIssue or None
-        The label issue that is looked at.
-    layer : Shapes or None
-        The frames of the label issues.
+    `region` is where the view was taken last, `chosen` the label issue looked at.
     """
 
     role = _ISSUES
@@ -139,7 +132,9 @@ class GuidanceOverlay(Overlay):
         image, scribbles = self._sync.image, self._sync.scribbles
         if image is not None:
             point = (*self._sync.index, row, column)
-            planes.look_at(self._viewer, image, point, radius, least_share=_LEAST_SHARE)
+            planes.look_at(
+                self._viewer, image, point, radius, least_of_view=_LEAST_OF_VIEW
+            )
         if scribbles is not None:
             self._viewer.layers.selection.active = scribbles
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.postprocess.instances import Method
     from napari_hrdv2.session.measurement import Objects
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.widgets.workers.queue import SideWork
+    from napari_hrdv2.widgets.jobs import SideWork
 
     from .layer_sync import LayerSync
 

@@ -12,8 +12,7 @@ from superqt.utils import QSignalDebouncer
 from napari_hrdv2.session.planes import PlaneKey, neighbours
 
 from . import layers, planes
-from .layer_index import LayerIndex, fits
-from .scribble_listener import ScribbleListener
+from .layer_index import LayerIndex, ScribbleListener, fits
 
 if TYPE_CHECKING:
     import napari.components
@@ -30,20 +29,13 @@ _DIMS_EVENTS = ("current_step", "ndisplay", "order")
 class LayerSync(QObject):
     """Finds the image, makes the layer to paint on, and shows the result.
 
-    It lives beside the dock widget, so that it can still disconnect when the widget is
-    gone. Only the main thread calls it. An image entry of the session is a flat image,
-    or the plane of a stack that the sliders point at; the scribbles on all planes of a
-    stack lie in one layer.
-
-    Attributes
-    ----------
-    image : Image or None
-        The layer that is being segmented. The session has no image while that has no
-        plane to work on: in a 3-D view, or until an axis has a name.
+    It outlives the dock widget, to disconnect after it. `image` is the layer that is
+    segmented; the session has no image while that has no plane to work on: in a 3-D
+    view, or until an axis has a name. All planes of a stack share one scribble layer.
     """
 
     images_changed = Signal()
-    strokes_changed = Signal()
+    scribbles_changed = Signal()
     label_selected = Signal(int)
     refused = Signal(object)
     closing = Signal()
@@ -341,14 +333,10 @@ class LayerSync(QObject):
         # Scribbles elsewhere may have changed what its result should be.
         if changed or self._is_fresh:
             self._is_fresh = False
-            self.strokes_changed.emit()
+            self.scribbles_changed.emit()
 
     def write_scribbles(self, key: PlaneKey, labels: ArrayLike | None = None) -> None:
-        """Write scribbles, by default those of the session, into the layer of an entry.
-
-        Undo brings the former ones back, unless the layer, or the entry, is a new one.
-        Labels that do not fit, or an entry that has no image here, raise ValueError.
-        """
+        """Write scribbles, or those of the session, into their layer; can be undone."""
         session, layer = self.session, self.layers.scribbles_of(key)
         is_known, changed = layer is not None and key in session.images, False
         if labels is not None:
@@ -365,7 +353,7 @@ class LayerSync(QObject):
         if layer == self.scribbles and self._listener.layer is None:
             self.prepare_scribbles()
         if changed and not is_known:
-            self.strokes_changed.emit()
+            self.scribbles_changed.emit()
 
     # The session has something to show.
 

@@ -140,10 +140,7 @@ def id_of(viewer: napari.components.ViewerModel, image: Image) -> str:
         other = mark_on(layer)
         if isinstance(layer, Image) and "id" in mark and other.get("id") == mark["id"]:
             mark = {k: v for k, v in mark.items() if k != "id"}  # a duplicate of that
-    if "id" not in mark:
-        mark = {**mark, "id": new_id()}
-        image.metadata = {**image.metadata, METADATA_KEY: mark}
-    return str(mark["id"])
+    return str(mark["id"]) if "id" in mark else renew_id(image)
 
 
 def renew_id(image: Image) -> str:
@@ -184,10 +181,7 @@ def class_colors_of(layer: Labels) -> dict[int, str]:
 
 
 def take_classes(classes: Classes, layer: Labels) -> None:
-    """Take over the classes of a layer that was painted in before.
-
-    The table of a layer names only classes that nobody has named here.
-    """
+    """Take over the classes of a layer; its table names only those without a name."""
     names, colors = class_names_of(layer), class_colors_of(layer)
     if "class_names" not in mark_on(layer):
         names = {i: name for i, name in names.items() if _is_unnamed(classes, i, name)}
@@ -215,13 +209,7 @@ def empty_labels(
     mark: dict[str, Any],
     classes: Mapping[int, ClassInfo],
 ) -> Labels:
-    """Return a layer for the scribbles, or the segmentation, of an image.
-
-    Raises
-    ------
-    ValueError
-        If there is no memory for it.
-    """
+    """Return a layer for the scribbles, or the segmentation, of an image."""
     is_result = mark["role"] == "segmentation"
     layer = Labels(
         _empty(shape),

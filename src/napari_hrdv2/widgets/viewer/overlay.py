@@ -12,27 +12,17 @@ from . import layers
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from napari_hrdv2.widgets.workers.queue import SideWork
+    from napari_hrdv2.widgets.jobs import SideWork
 
     from .layer_sync import LayerSync
 
 
 class Overlay(QObject):
-    """A layer derived from an answer: asked for, marked, placed, and forgotten.
+    """A layer derived from an answer of `side`: asked for, marked, placed, forgotten.
 
     A subclass asks by `_ask`, adds its layer by `_add`, says by `_placement` where it
-    lies, which it keeps to when the image moves, and does in `_on_removed` what follows
-    when the user removes the layer. It ends with the `LayerSync`; its layer stays then.
-
-    Parameters
-    ----------
-    sync : LayerSync
-    side : SideWork
-        The worker that answers what is asked for.
-
-    Attributes
-    ----------
-    layer : Layer or None
+    lies, and does in `_on_removed` what follows when the user removes the layer. It
+    ends with the `LayerSync`; its layer stays then.
     """
 
     changed = Signal()

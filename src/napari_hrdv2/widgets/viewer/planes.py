@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import napari.components
     from napari.layers import Image
 
-_SHARE_OF_VIEW, _MOST_SHARE = 0.25, 0.8  # of the view, that is looked at
+_PART_OF_VIEW, _MOST_OF_VIEW = 0.25, 0.8  # of the view, that is looked at
 _USUAL_CANVAS = (600, 800)  # of a viewer that does not tell
 
 Index = tuple[int, ...]
@@ -53,13 +53,7 @@ def place(layer: Image, index: Index) -> dict[str, int]:
 
 
 def pixels(layer: Image, index: Index) -> Any:
-    """Return an image, or a plane of a stack; a `Plane` where reading takes time.
-
-    Raises
-    ------
-    ValueError
-        If there is no such plane, or an axis has no name yet.
-    """
+    """Return an image, or a plane of a stack; a `Plane` where reading takes time."""
     data, there = _data(layer), sizes(layer)
     if unnamed(layer):
         raise ValueError(how_to_name(layer))
@@ -139,12 +133,12 @@ def look_at(
     point: tuple[float, ...],
     radius: float,
     *,
-    least_share: float = 0.02,
+    least_of_view: float = 0.02,
 ) -> None:
     """Move the view to a point in the data of an image; zoom if it would be lost.
 
     The zoom is kept where what is seen there, of a radius in pixels, takes from
-    `least_share` to 80 % of the view.
+    `least_of_view` to 80 % of the view.
     """
     world = np.asarray(layer.data_to_world(point))
     aside = np.add(point, 2 * radius * np.eye(len(point))[-1])
@@ -152,8 +146,8 @@ def look_at(
     canvas = getattr(viewer, "canvas", None)
     view = min(canvas.size if canvas is not None else _USUAL_CANVAS)
     length = max(float(np.linalg.norm(layer.data_to_world(aside) - world)), 1e-12)
-    if not least_share <= length * camera.zoom / view <= _MOST_SHARE:
-        camera.zoom = _SHARE_OF_VIEW * view / length
+    if not least_of_view <= length * camera.zoom / view <= _MOST_OF_VIEW:
+        camera.zoom = _PART_OF_VIEW * view / length
     # Another layer may have more axes: those of the image are the last ones.
     world = np.concatenate([np.zeros(viewer.dims.ndim - len(world)), world])
     seen = list(viewer.dims.displayed)[-2:]

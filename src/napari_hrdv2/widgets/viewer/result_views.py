@@ -14,7 +14,7 @@ from .overlay import Overlay
 if TYPE_CHECKING:
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks.guidance import UncertaintyMap
-    from napari_hrdv2.widgets.workers.queue import SideWork
+    from napari_hrdv2.widgets.jobs import SideWork
 
     from .layer_sync import LayerSync
 
@@ -25,17 +25,10 @@ _OPACITY = 0.7
 
 
 class ResultViews(Overlay):
-    """Shows one of the views, and hides single classes of the result.
+    """Shows one of the `VIEWS`, and hides single classes of the result.
 
-    Probability and uncertainty are computed beside the scribbles, and only while they
-    are shown; their layer goes when they are not.
-
-    Attributes
-    ----------
-    shown : str
-        One of `VIEWS`.
-    hidden : frozenset of int
-        The classes that the segmentation layer does not show.
+    Probability and uncertainty are computed only while they are shown; their layer goes
+    when they are not.
     """
 
     role = "view"
@@ -44,10 +37,7 @@ class ResultViews(Overlay):
         super().__init__(sync, side)
         self.shown = RESULT
         self.hidden: frozenset[int] = frozenset()
-        self._drawn: tuple[PlaneKey | None, str] = (
-            None,
-            RESULT,
-        )  # what the layer is of
+        self._drawn: tuple[PlaneKey | None, str] = (None, RESULT)  # by the layer
         self._asked: tuple[Any, Any] = (None, None)  # what the last map asked for is of
         self._session.segmentation_changed.connect(self._on_result)
         self._session.classes_changed.connect(self._show_classes)
@@ -88,8 +78,6 @@ class ResultViews(Overlay):
             self.hidden = hidden
             self._show_classes(anew=True)
             self.changed.emit()
-
-    # The map is asked for, and comes.
 
     def _ask_map(self, *, silent: bool = False) -> bool:
         """Ask for the map that is shown; return False if there can be none."""
@@ -181,8 +169,6 @@ class ResultViews(Overlay):
             return
         self.layer.data = np.zeros_like(self.layer.data)
         self.layer.name = "Probability"
-
-    # Layers.
 
     def _placement(self, image: Image) -> dict[str, Any]:
         key = self._drawn[0]
