@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_hrdv2.core.backbones.base import JoinedBackbone, RegionBackbone
+from napari_hrdv2.core.backbones.base import JoinedBackbone
 from napari_hrdv2.core.checks import check_choice
 from napari_hrdv2.core.devices import available_memory
 
@@ -97,7 +97,7 @@ def make_plan(
             f"{backbone.name}; at least {patch_size} × {patch_size} px are needed"
         )
     channels = backbone.channels_for(image_channels)
-    if isinstance(backbone, RegionBackbone):
+    if _has_regions(backbone):
         return _plan_of_regions(backbone, chosen, image_shape, channels)
     padded, grid = (
         (of_length(height, patch_size, stride), of_length(width, patch_size, stride))
@@ -158,7 +158,11 @@ def _memory_of(
 
 def on_grid(backbone: Backbone) -> bool:
     """Return whether tokens are those of patches, which are upsampled to pixels."""
-    return backbone.patch_size > 1 and not isinstance(backbone, RegionBackbone)
+    return backbone.patch_size > 1 and not _has_regions(backbone)
+
+
+def _has_regions(backbone: Backbone) -> bool:
+    return getattr(backbone, "has_regions", False)  # also of one that is not loaded
 
 
 def _plan_of_regions(
@@ -197,8 +201,7 @@ def estimate(
 ) -> Estimate:
     """Return the passes and the memory of computing features, which it does not do.
 
-    The arguments are those of :func:`~napari_hrdv2.compute_features`, and ValueError is
-    raised where it would raise it.
+    The arguments and the errors are those of :func:`~napari_hrdv2.compute_features`.
     """
     options = FeatureOptions(stride=stride, interpolation=interpolation, debias=debias)
     plans = make_plans(image_shape, image_channels, backbone, transforms, options)
@@ -220,8 +223,8 @@ def make_plans(
 ) -> list[Plan]:
     """Return the plan of each part of a backbone.
 
-    Each part of a joined one takes the transform set that suits it if "auto" is asked
-    for, and its own patch size where that is smaller than the stride.
+    Each takes the transform set that suits it if "auto" is asked for, and its own patch
+    size where that is smaller than the stride.
     """
     parts, stride = parts_of(backbone), options.stride
     if stride is not None:
@@ -293,8 +296,7 @@ def parts_of(backbone: Backbone | JoinedBackbone) -> tuple[Backbone, ...]:
 
 
 def _checked_stride(stride: int | None, backbone: Backbone) -> int:
-    own = backbone.equivariant or isinstance(backbone, RegionBackbone)
-    if stride is None or own:
+    if stride is None or backbone.equivariant or _has_regions(backbone):
         return backbone.patch_size
     whole = isinstance(stride, Integral) and not isinstance(stride, bool)
     if not whole or not 1 <= stride <= backbone.patch_size:

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 ROWS_PER_TILE = 112  # so that a tile stays in the cache
 COLUMNS_PER_TILE = 1024
-# Tokens are converted to float32 in tiles that stay in the cache; smaller ones take as
-# long to call for as to compute.
+# Tokens are converted to float32 in tiles that stay in the cache, but are not tiny.
 TOKEN_TILE_BYTES, TOKEN_TILE_BYTES_ON_DEVICE = 4_000_000, 256_000_000
 TOKEN_COLUMNS_PER_TILE = 640  # wider grids are cut across too
 
