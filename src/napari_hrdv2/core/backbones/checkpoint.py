@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ _PREFERRED = ("model.safetensors", "pytorch_model.bin")
 _WRAPPERS = ("state_dict", "model", "teacher")
 _TOKENS = ("cls_token", "register_tokens", "pos_embed")
 Shapes = Mapping[str, tuple[int, ...]]
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,14 @@ def shapes_of(network: Callable[[], nn.Module]) -> Shapes:
     with torch.device("meta"):
         state = network().state_dict()
     return {name: tuple(x.shape) for name, x in state.items()}
+
+
+def frozen(network: Callable[[], M], weights: Weights) -> M:
+    """Return a network with these weights, to compute features with."""
+    with torch.device("meta"):
+        made = network()
+    made.load_state_dict(weights.state, assign=True)
+    return made.eval().requires_grad_(False)
 
 
 def random_state(

@@ -40,13 +40,8 @@ class HubFile(NamedTuple):
 
 
 # --- What a backbone needs ------------------------------------------------------------
-def download_weights(
-    spec: BackboneSpec, progress: Progress | None = None, *, filename: str | None = None
-) -> Path:
-    """Return a local file with the weights of a backbone, downloaded if need be.
-
-    By default it is the file of the registry, or the usual one, safetensors first.
-    """
+def download_weights(spec: BackboneSpec, progress: Progress | None = None) -> Path:
+    """Return a local file with the weights of a backbone, downloaded if need be."""
     if spec.bundled:
         raise ValueError(
             f"backbone: {spec.name} comes with the package; there is nothing to "
@@ -54,12 +49,12 @@ def download_weights(
         )
     if not spec.source:
         raise WeightsError(f"weights: {spec.name}: {spec.conditions}")
-    cached = cached_weights(spec, filename)
+    cached = cached_weights(spec)
     if cached is not None:
         return cached
     if spec.gated:
         log.warning("%s: %s", spec.name, spec.conditions)
-    names = _names(filename or spec.filename)
+    names = _names(spec)
     found = fetch_first(spec, names, progress)
     if found is None:
         raise WeightsError(
@@ -83,17 +78,14 @@ def fetch_first(
     return None
 
 
-def cached_weights(spec: BackboneSpec, filename: str | None = None) -> Path | None:
+def cached_weights(spec: BackboneSpec) -> Path | None:
     """Return the weights on this machine, or None; no network is touched."""
-    found = (
-        cached_file(spec.source, name, spec.revision)
-        for name in _names(filename or spec.filename)
-    )
+    found = (cached_file(spec.source, n, spec.revision) for n in _names(spec))
     return next((path for path in found if path is not None), None)
 
 
-def _names(filename: str | None) -> tuple[str, ...]:
-    return _WEIGHTS if filename is None else (filename,)
+def _names(spec: BackboneSpec) -> tuple[str, ...]:
+    return _WEIGHTS if spec.filename is None else (spec.filename,)
 
 
 def files_of(spec: BackboneSpec, progress: Progress | None = None) -> list[HubFile]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,7 +219,8 @@ def _model(
             torch.manual_seed(0)
             return kind(config), "random"
     if options.weights is None:
-        file = download_weights(spec, options.progress, filename="model.safetensors")
+        only = replace(spec, filename="model.safetensors")
+        file = download_weights(only, options.progress)
     else:
         file = weights_file(options.weights)
     if file.suffix != ".safetensors":

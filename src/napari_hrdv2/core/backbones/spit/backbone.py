@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import RegionBackbone, Tick
+from napari_hrdv2.core.backbones.checkpoint import Weights, frozen
 from napari_hrdv2.core.backbones.superpixels import (
     COMPACTNESS,
     hierarchy,
@@ -23,8 +25,6 @@ from .encoder import BINS, SpitConfig, SpitEncoder, attention_flow, region_token
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-    from napari_hrdv2.core.backbones.checkpoint import Weights
 
 
 class SpitBackbone(RegionBackbone):
@@ -54,10 +54,7 @@ class SpitBackbone(RegionBackbone):
         self.weights_hash = weights.hash
         self.dtype = token_dtype or dtype
         self.compactness = compactness
-        with torch.device("meta"):
-            self.encoder = SpitEncoder(config)
-        self.encoder.load_state_dict(weights.state, assign=True)
-        self.encoder.eval().requires_grad_(False)
+        self.encoder = frozen(partial(SpitEncoder, config), weights)
         self._move(torch.device(device), dtype)
 
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import FrozenNetwork, Tick
+from napari_hrdv2.core.backbones.checkpoint import Weights, frozen
 
 from .model import Facet, VisionTransformer, ViTConfig, ViTOutput
-
-if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.checkpoint import Weights
 
 
 class ViTBackbone(FrozenNetwork):
@@ -41,10 +40,7 @@ class ViTBackbone(FrozenNetwork):
         self._take(facets, config)
         self.weights_hash = weights.hash
         self.dtype = token_dtype or dtype
-        with torch.device("meta"):
-            self.model = VisionTransformer(config)
-        self.model.load_state_dict(weights.state, assign=True)
-        self.model.eval().requires_grad_(False)
+        self.model = frozen(partial(VisionTransformer, config), weights)
         self._move(device, dtype)
 
     def _take(self, facets: tuple[Facet, ...], config: ViTConfig) -> None:
