@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 
@@ -97,7 +97,7 @@ def make_plan(
             f"{backbone.name}; at least {patch_size} × {patch_size} px are needed"
         )
     channels = backbone.channels_for(image_channels)
-    if isinstance(backbone, RegionBackbone):
+    if _has_regions(backbone):
         return _plan_of_regions(backbone, chosen, image_shape, channels)
     padded, grid = (
         (of_length(height, patch_size, stride), of_length(width, patch_size, stride))
@@ -158,7 +158,12 @@ def _memory_of(
 
 def on_grid(backbone: Backbone) -> bool:
     """Return whether tokens are those of patches, which are upsampled to pixels."""
-    return backbone.patch_size > 1 and not isinstance(backbone, RegionBackbone)
+    return backbone.patch_size > 1 and not _has_regions(backbone)
+
+
+def _has_regions(backbone: Backbone) -> TypeGuard[RegionBackbone]:
+    """Whether there is a token for each region; of a backbone's outline, too."""
+    return getattr(backbone, "has_regions", False)
 
 
 def _plan_of_regions(
@@ -293,7 +298,7 @@ def parts_of(backbone: Backbone | JoinedBackbone) -> tuple[Backbone, ...]:
 
 
 def _checked_stride(stride: int | None, backbone: Backbone) -> int:
-    own = backbone.equivariant or isinstance(backbone, RegionBackbone)
+    own = backbone.equivariant or _has_regions(backbone)
     if stride is None or own:
         return backbone.patch_size
     whole = isinstance(stride, Integral) and not isinstance(stride, bool)
