@@ -69,8 +69,10 @@ def main() -> None:
     tokens = features.nbytes / 1e6
 
     truth = measure.separable_truth(features)
-    ours = bench.stroke_milliseconds(features, truth)
-    ours_peak = measure.peak_memory(lambda: bench.stroke_milliseconds(features, truth))
+    ours = bench.scribble_milliseconds(features, truth)
+    ours_peak = measure.peak_memory(
+        lambda: bench.scribble_milliseconds(features, truth)
+    )
     labels, rng = np.zeros(truth.shape, np.uint8), np.random.default_rng(0)
     while np.count_nonzero(labels) < bench.LABELLED:
         bench.paint(labels, truth, rng)

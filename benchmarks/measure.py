@@ -25,7 +25,7 @@ from napari_hrdv2.cli.bench import (
     LABELLED,
     machine,
     matmul_rates,
-    stroke_milliseconds,
+    scribble_milliseconds,
 )
 from napari_hrdv2.core.backbones.vit.model import ViTConfig, flop
 from napari_hrdv2.core.devices import choose_precision
@@ -64,13 +64,13 @@ def main() -> None:
         f"{OVERHEAD_TARGET:.0%})"
     )
     truth = separable_truth(features)
-    stroke = stroke_milliseconds(features, truth)
+    stroke = scribble_milliseconds(features, truth)
     parts = ", ".join(f"{name} {value:.1f}" for name, value in stroke.items())
     print(
         f"  stroke to segmentation, 3 classes, {LABELLED} labelled pixels, median ms "
         f"(to reach: {STROKE_TARGET:.0f}): {parts}"
     )
-    peak = peak_memory(lambda: stroke_milliseconds(features, truth)) / 1e6
+    peak = peak_memory(lambda: scribble_milliseconds(features, truth)) / 1e6
     print(f"  memory on top of the tokens: {peak:.0f} MB")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import importlib
 import re
 from pathlib import Path
 
@@ -82,3 +83,22 @@ def test_examples_with_prompts_give_what_they_show(page: Path) -> None:
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False)
     runner.run(test, out=report.append)
     assert runner.failures == 0, "".join(report)
+
+
+def _source_modules() -> list[str]:
+    """Modules of the package with examples, but for those that need Qt."""
+    package = TOP / "src" / "napari_hrdv2"
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        if ">>>" in path.read_text(encoding="utf-8") and parts[1] != "widgets":
+            found.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return found
+
+
+@pytest.mark.parametrize("name", _source_modules())
+def test_examples_in_docstrings_give_what_they_show(name: str) -> None:
+    module = importlib.import_module(name)
+    failures, tried = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert tried > 0
+    assert failures == 0

@@ -19,7 +19,7 @@ def test_a_device_without_a_target_of_its_own_is_held_to_the_cpu_s(
     monkeypatch.setattr(measure, "matmul_rates", dict)
     monkeypatch.setattr(measure, "measure_features", lambda rates: (None, figures))
     monkeypatch.setattr(measure, "separable_truth", lambda features: None)
-    monkeypatch.setattr(measure, "stroke_milliseconds", lambda *_: {"total": 1.0})
+    monkeypatch.setattr(measure, "scribble_milliseconds", lambda *_: {"total": 1.0})
     measure.main()
     said = capsys.readouterr().out.splitlines()
     assert "  inside the ViT: 50% of the matmul rate (to reach: 60%)" in said

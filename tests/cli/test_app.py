@@ -141,6 +141,6 @@ def test_the_bench_prints_rates_memory_and_the_parts_of_a_stroke(
     assert figures["machine"]["cores"] > 0
     assert figures["matmul_gflops"] == {"float32": 2.0}
     assert figures["embedded_features"].keys() == {"seconds", "peak_megabytes"}
-    parts = figures["stroke_milliseconds"]
+    parts = figures["scribble_milliseconds"]
     assert list(parts) == ["total", "gather", "refit", "predict"]
     assert all(milliseconds > 0 for milliseconds in parts.values())

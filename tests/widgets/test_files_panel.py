@@ -375,5 +375,6 @@ def test_an_image_that_goes_while_the_project_is_read_is_named(
     panel.loader.open(project)
     bench.viewer.layers.remove("Image")
     bench.settle()
-    assert any("Image was closed meanwhile and left out." in text for text in said)
+    told = "Image was closed meanwhile and is not included."
+    assert any(told in text for text in said)
     assert bench.session.classes[2].name == "pore"

@@ -128,9 +128,9 @@ CLOSED_IN_THE_MIDDLE = """
 import threading
 from qtpy.QtCore import QTimer
 import napari
-from napari_hrdv2.core.backbones import loading as backbones
+from napari_hrdv2.core.backbones import registry as backbones
 from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone
-from napari_hrdv2.widgets import demo
+from napari_hrdv2.widgets import sample_data as demo
 
 pause = threading.Event()
 
@@ -158,8 +158,8 @@ CLOSED_WHILE_LOADING = """
 import threading, time
 from qtpy.QtCore import QTimer
 import napari
-from napari_hrdv2.core.backbones import loading as backbones
-from napari_hrdv2.widgets import demo
+from napari_hrdv2.core.backbones import registry as backbones
+from napari_hrdv2.widgets import sample_data as demo
 
 began = threading.Event()
 

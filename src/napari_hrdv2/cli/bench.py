@@ -23,7 +23,7 @@ LABELLED, STROKES = 5000, 30  # px; brush strokes that are timed
 
 
 def bench(as_json: Json = False) -> None:
-    """Measure matrix products, embedded features, and stroke to segmentation."""
+    """Measure matrix products, embedded features, and scribble to segmentation."""
     report, figures = Report(as_json), measure()
     for title, group in figures.items():
         report.say(title.replace("_", " "))
@@ -46,12 +46,12 @@ def measure() -> dict[str, dict[str, Any]]:
     before, _ = _memory()
     seconds = timed(lambda: compute_features(image, backbone), repeats=3)
     peak = (_memory()[1] - before) / 1e6
-    strokes = stroke_milliseconds(compute_features(image, backbone), truth)
+    scribble = scribble_milliseconds(compute_features(image, backbone), truth)
     return {
         "machine": machine(),
         "matmul_gflops": {name: rate / 1e9 for name, rate in matmul_rates().items()},
         "embedded_features": {"seconds": seconds, "peak_megabytes": peak},
-        "stroke_milliseconds": strokes,
+        "scribble_milliseconds": scribble,
     }
 
 
@@ -87,8 +87,8 @@ def matmul_rates(size: int = 3072) -> dict[str, float]:
     return rates
 
 
-def stroke_milliseconds(features: Features, truth: NDArray[Any]) -> dict[str, float]:
-    """Return the median time from a stroke to the segmentation, and of its parts."""
+def scribble_milliseconds(features: Features, truth: NDArray[Any]) -> dict[str, float]:
+    """Return the median time from a scribble to the segmentation, and of its parts."""
     import numpy as np
 
     from napari_hrdv2 import PixelClassifier

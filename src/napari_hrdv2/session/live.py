@@ -18,7 +18,7 @@ from .snapshots import Result, Stage, Window
 if TYPE_CHECKING:
     from .classes import Classes
     from .classifier import ClassifierState
-    from .features import FeatureStore
+    from .feature_store import FeatureStore
     from .images import ImageEntry, Images
     from .refinement import RefinementState
     from .tasks.features import FeatureResult

@@ -43,8 +43,8 @@ class Update:
         """Which images are skipped, and why, in one sentence; "" for none."""
         listed = ", ".join(one.name or str(one.key) for one in self.skipped)
         return listed and (
-            f"Left out, because they are of an older classifier or refined otherwise: "
-            f"{listed}; show them to bring them up to date."
+            "Not included, because they are of an older classifier or refined "
+            f"otherwise: {listed}; show them to bring them up to date."
         )
 
 

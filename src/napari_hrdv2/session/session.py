@@ -12,7 +12,7 @@ from psygnal import Signal
 from . import classifier as classifiers
 from .classes import Classes
 from .classifier import ClassifierState
-from .features import FeatureStore
+from .feature_store import FeatureStore
 from .guidance import Guidance
 from .images import Images
 from .live import LivePipeline

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalThrottler
 
+from napari_hrdv2.session.project.autosave import AutosaveEntry, AutosaveStore
 from napari_hrdv2.session.project.format import SUFFIX, Fingerprints
 from napari_hrdv2.session.project.opening import OpenedProject, Stack, open_project
 from napari_hrdv2.session.project.snapshot import (
@@ -20,11 +21,7 @@ from napari_hrdv2.session.project.snapshot import (
     replaced_names,
     take_over,
 )
-from napari_hrdv2.session.project.store import (
-    AutosaveEntry,
-    AutosaveStore,
-    save_project,
-)
+from napari_hrdv2.session.project.store import save_project
 
 from .viewer import layers, planes
 
@@ -305,7 +302,7 @@ class ProjectLoader(QObject):
             self._session.configure(value_range=levels)
         self.missing = found.missing
         if gone:
-            notes.append(f"{', '.join(gone)} was closed meanwhile and left out.")
+            notes.append(f"{', '.join(gone)} was closed meanwhile and is not included.")
         notes += found.notes()
         self._autosave.note_saved(set(keys.values()), _saved_at(found))
         self._train()

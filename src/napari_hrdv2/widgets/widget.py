@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QHideEvent
 
     from napari_hrdv2.session import Session
-    from napari_hrdv2.session.project.store import AutosaveEntry
+    from napari_hrdv2.session.project.autosave import AutosaveEntry
 
     from .projects import AutosaveWorker, ProjectLoader
 

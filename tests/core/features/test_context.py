@@ -8,12 +8,8 @@ import torch
 from scipy import ndimage
 
 from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
-from napari_hrdv2.core.features.high_resolution import (
-    WIDTH,
-    ContextFeatures,
-    HighResFeatures,
-    means_around,
-)
+from napari_hrdv2.core.features.context import WIDTH, ContextFeatures, means_around
+from napari_hrdv2.core.features.high_resolution import HighResFeatures
 from napari_hrdv2.core.features.memory import estimate
 from napari_hrdv2.core.features.options import PartOptions
 

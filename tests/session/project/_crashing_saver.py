@@ -16,11 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from napari_hrdv2.session.project.store import (
-    AutosaveStore,
-    load_project,
-    save_project,
-)
+from napari_hrdv2.session.project.autosave import AutosaveStore
+from napari_hrdv2.session.project.store import load_project, save_project
 from saved_projects import entry, grey, project
 
 IMAGE = grey((61, 83))

@@ -13,6 +13,7 @@ import pytest
 from napari_hrdv2.session import Session
 from napari_hrdv2.session.classes import Classes, ClassInfo, matched_classes, relabelled
 from napari_hrdv2.session.planes import PlaneKey
+from napari_hrdv2.session.project.autosave import AutosaveStore
 from napari_hrdv2.session.project.format import Fingerprints, image_fingerprint
 from napari_hrdv2.session.project.snapshot import (
     Autosaver,
@@ -22,11 +23,7 @@ from napari_hrdv2.session.project.snapshot import (
     restore,
     take_over,
 )
-from napari_hrdv2.session.project.store import (
-    AutosaveStore,
-    load_project,
-    save_project,
-)
+from napari_hrdv2.session.project.store import load_project, save_project
 from saved_projects import written
 
 KEY = PlaneKey("image")
@@ -412,7 +409,7 @@ import os, sys
 import numpy as np
 from napari_hrdv2.session import Session
 from napari_hrdv2.session.project.snapshot import Autosaver
-from napari_hrdv2.session.project.store import AutosaveStore
+from napari_hrdv2.session.project.autosave import AutosaveStore
 
 session = Session()
 saver = Autosaver(session, AutosaveStore(sys.argv[1]))

@@ -17,8 +17,9 @@ from napari_hrdv2.core.checks import PreparedImage, check_choice, prepare_image
 from napari_hrdv2.core.errors import Cancelled, is_out_of_memory
 
 from .base import Features, JoinedFeatures
+from .context import ContextFeatures
 from .debias import NOISE_IMAGES, POSITION_BIASES, PositionBias
-from .high_resolution import ContextFeatures, HighResFeatures
+from .high_resolution import HighResFeatures
 from .memory import (
     Plan,
     batch_after_running_out,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.images import ImageEntry
     from napari_hrdv2.session.session import Session
 
-    from .store import AutosaveStore
+    from .autosave import AutosaveStore
 
 Write = Callable[[PlaneKey, Any], object]
 """Called with the key of an image entry and its (H, W) scribbles."""

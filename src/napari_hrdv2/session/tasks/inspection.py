@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.session.features import FeatureStore
+    from napari_hrdv2.session.feature_store import FeatureStore
     from napari_hrdv2.session.images import ImageEntry, Images
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.snapshots import ImageSnapshot

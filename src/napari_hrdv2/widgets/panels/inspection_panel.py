@@ -161,7 +161,7 @@ class InspectionPanel(QWidget):
     def _on_use(self) -> None:
         """Compute the features of this image anew with these regions.
 
-        A project or a classifier does not keep regions from a layer.
+        A classifier does not keep these regions.
         """
         self._attempt(self._use, self.partition.currentIndex() - 1)
 

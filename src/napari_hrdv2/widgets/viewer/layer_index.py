@@ -1,4 +1,4 @@
-"""Layers found by their marks, and the layer of scribbles listened to."""
+"""Which layers belong to an image: found by their marks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from .planes import Index
 
-SETTLE_TIME = (
-    30  # milliseconds without a change after which a brush stroke counts as done
-)
 _LIST_EVENTS = ("inserted", "removed", "reordered", "renamed")
 
 
@@ -233,76 +230,6 @@ class LayerIndex(QObject):
         image = next((one for one in self.ids if one == event.source), None)
         if image is not None:
             hear(image)
-
-
-class ScribbleListener(QObject):
-    """Listens to the layer of scribbles, and says when it is worth reading.
-
-    Attributes
-    ----------
-    is_wide : bool
-        Whether other planes than those that were painted before may have scribbles.
-    is_local : bool
-        Whether nothing but the plane that is shown was painted.
-    """
-
-    settled = Signal()  # the hand rests after painting
-    label_selected = Signal(int)  # the brush holds it
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer: Labels | None = None
-        self.is_wide = self.is_local = False
-        self._timer = QSignalDebouncer(parent=self)
-        self._timer.setTimeout(SETTLE_TIME)
-        self._timer.triggered.connect(self.settled)
-
-    def listen(self, layer: Labels | None) -> None:
-        """Listen to this layer from now on, and to no other one."""
-        if self.layer is not None:
-            for events, slot in self._connections(self.layer):
-                events.disconnect(slot)
-        self.layer, self.is_local = layer, False
-        if layer is not None:
-            self.is_wide = True  # it may have been painted long ago
-            for events, slot in self._connections(layer):
-                events.connect(slot)
-
-    def wait(self) -> None:
-        """Emit `settled` when nothing more has happened for a while."""
-        self._timer.throttle()
-
-    def stop_waiting(self) -> None:
-        """Do not emit `settled` for what has happened so far."""
-        self._timer.cancel()
-
-    def _connections(self, layer: Labels) -> list[tuple[Any, Any]]:
-        events = layer.events
-        return [
-            (events.paint, self._on_painted),
-            (events.set_data, self._on_shown_anew),
-            (events.data, self._on_replaced),
-            (events.selected_label, self._on_label_selected),
-        ]
-
-    def _on_painted(self, event: object = None) -> None:
-        # Some of these events come before the array is written: read it later.
-        if self.layer is not None and self.layer.n_edit_dimensions > 2:
-            self.is_wide = True
-        self.is_local = True
-        self.wait()
-
-    def _on_shown_anew(self, event: object = None) -> None:
-        # Without an event of painting this may be an undo, on whatever plane.
-        self.wait()
-
-    def _on_replaced(self, event: object = None) -> None:
-        self.is_wide = True
-        self.wait()
-
-    def _on_label_selected(self, event: object = None) -> None:
-        if self.layer is not None:
-            self.label_selected.emit(int(self.layer.selected_label))
 
 
 def fits(layer: Labels, image: Image) -> bool:

@@ -12,7 +12,8 @@ from superqt.utils import QSignalDebouncer
 from napari_hrdv2.session.planes import PlaneKey, neighbours
 
 from . import layers, planes
-from .layer_index import LayerIndex, ScribbleListener, fits
+from .layer_index import LayerIndex, fits
+from .scribble_listener import ScribbleListener
 
 if TYPE_CHECKING:
     import napari.components

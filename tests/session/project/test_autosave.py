@@ -13,13 +13,10 @@ import pytest
 from platformdirs import macos, unix, windows
 
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.session.project import store as store_module
+from napari_hrdv2.session.project import autosave as store_module
+from napari_hrdv2.session.project.autosave import AutosaveStore, default_folder
 from napari_hrdv2.session.project.format import image_fingerprint
-from napari_hrdv2.session.project.store import (
-    AutosaveStore,
-    default_folder,
-    load_project,
-)
+from napari_hrdv2.session.project.store import load_project
 from saved_projects import CLASSES, entry, grey, killed, project
 from synthetic import striped_features, strokes
 
