@@ -335,13 +335,14 @@ class Controller(QObject):
     def _on_refinement_changed(self) -> None:
         self._drop_run()
         self._refines = self._wants_result = True
+        self._was_refused = False
         self._advance()
 
     def _on_scope_changed(self) -> None:
         request = self.live_jobs.request
-        if request is not None and request.until is Stage.MEASUREMENT:
-            if len(request.targets) > 1:
-                self._drop_run()
+        is_measuring = request is not None and request.until is Stage.MEASUREMENT
+        if is_measuring and len(request.targets) > 1:  # of all images
+            self._drop_run()
         self._wants_result = True
         self._advance()
 
