@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt
 from napari_hrdv2.core.measure import particle_table, phase_fractions_with_error
 from napari_hrdv2.core.postprocess.instances import instances
 from napari_hrdv2.session import Result, Stage
+from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.snapshots import label_fractions
 from napari_hrdv2.widgets.panels.histogram import Histogram, nice_ticks
 from napari_hrdv2.widgets.panels.measure_panel import fraction_text
@@ -304,12 +305,14 @@ def test_all_images_are_measured_once_while_the_current_one_shows_nothing(
     blank = np.zeros_like(current.result.labels)
     current.result, current.features = Result(blank, {}, b""), None
     both.session.segmentation_changed.emit()
-    both.settle()
-    assert len(requests) == 1
+    both.settle()  # features come back by themselves meanwhile
+    asked = [[image.key for image in one.targets] for one in requests]
+    assert asked.count([PlaneKey("b")]) == 1
 
 
 def test_a_refinement_is_cancelled_while_all_images_are_measured(both, requests):
     session = both.session
+    session.segmentation_changed.emit()
     session.refinement.change(min_object=100)
     assert session.live.stage is Stage.REFINEMENT
     both.controller.cancel_refinement()
@@ -317,7 +320,8 @@ def test_a_refinement_is_cancelled_while_all_images_are_measured(both, requests)
     assert session.current.result.refined is None
     assert session.refinement.is_pending
     assert session.measurement.measured is not None
-    assert len(requests) == 2
+    assert [len(one.targets) for one in requests] == [2, 1, 2]
+    assert requests[-1].targets[0].is_final
 
 
 def test_a_refinement_that_fails_is_told_once(both, requests, monkeypatch):
@@ -328,11 +332,13 @@ def test_a_refinement_that_fails_is_told_once(both, requests, monkeypatch):
         raise ValueError("no refinement")
 
     monkeypatch.setattr("napari_hrdv2.session.pipeline.refine_labels", fail)
+    both.session.segmentation_changed.emit()
     both.session.refinement.change(min_object=100)
     both.settle()
     assert len(told) == 1
     assert both.session.measurement.measured is not None
-    assert len(requests) == 2
+    assert [len(one.targets) for one in requests] == [2, 1, 2]
+    assert requests[-1].targets[0].is_final
 
 
 def test_all_images_are_measured_no_more_once_only_one_is_wanted(both, requests):
