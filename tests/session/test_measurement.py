@@ -7,6 +7,7 @@ from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.measure import particle_table, phase_fractions_with_error
 from napari_hrdv2.core.postprocess.instances import instances
 from napari_hrdv2.session import Result, Session, Stage, TaskContext, compute
+from napari_hrdv2.session.measurement import Scope
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.snapshots import label_fractions
 
@@ -267,3 +268,53 @@ def test_objects_of_another_image_are_forgotten(session):
     session.measurement.split(2)
     session.set_image(np.zeros((9, 9)), "c")
     assert session.measurement.objects is None
+
+
+def test_all_images_are_measured_once_though_the_current_one_shows_nothing(two):
+    blank = np.zeros_like(two.current.result.labels)
+    two.current.result, two.current.features = Result(blank, {}, b""), None
+    two.measurement.set_scope(Scope.EVERY)
+    request = two.live.result_request()
+    assert [one.key for one in request.targets] == [A]
+    assert two.accept(compute(request))
+    assert not two.measurement.is_owed
+    assert two.live.result_request() is None
+
+
+def test_what_is_not_refined_after_all_is_measured_with_all_images(two):
+    two.measurement.set_scope(Scope.EVERY)
+    two.refinement.change(min_object=30)
+    raw = two.current.result
+    request = two.live.result_request(refines=False)
+    assert {one.key: one.is_final for one in request.targets} == {A: False, B: True}
+    assert two.accept(compute(request))
+    assert two.current.result is raw
+    assert two.refinement.is_pending
+    assert two.live.result_request(refines=False) is None
+
+
+def test_an_answer_for_all_images_is_not_shown_once_only_one_is_wanted(two):
+    two.measurement.set_scope(Scope.EVERY)
+    answer = compute(two.live.result_request())
+    two.measurement.set_scope(Scope.CURRENT)
+    two.accept(answer)
+    assert two.measurement.measured is None
+    two.accept(compute(two.live.result_request()))
+    assert list(two.measurement.measured.images) == [B]
+    assert two.live.result_request() is None
+
+
+def test_side_work_on_the_current_image_does_not_tell_the_stage(two, labels):
+    more = labels.copy()
+    more[:, 14:20] = 2
+    two.set_scribbles(more)
+    begun = two.train_request()
+    two.live.begin(begun)
+    assert two.live.stage is Stage.CLASSIFIER
+    target = two.current.snapshot()
+    side = replace(begun, targets=(target,), training=(), version=0)
+    for done in compute(side).images:
+        two.accept(done)
+    assert two.live.stage is Stage.CLASSIFIER
+    two.accept(compute(begun))
+    assert two.live.stage is None

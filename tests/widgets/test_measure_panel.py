@@ -7,7 +7,8 @@ from qtpy.QtCore import Qt
 
 from napari_hrdv2.core.measure import particle_table, phase_fractions_with_error
 from napari_hrdv2.core.postprocess.instances import instances
-from napari_hrdv2.session import Stage
+from napari_hrdv2.session import Result, Stage
+from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.snapshots import label_fractions
 from napari_hrdv2.widgets.panels.histogram import Histogram, nice_ticks
 from napari_hrdv2.widgets.panels.measure_panel import fraction_text
@@ -272,3 +273,98 @@ def test_what_is_not_refined_after_all_is_measured_as_it_is(measured, stages):
     assert stages[-2:] == [Stage.MEASUREMENT, None]
     assert measured.session.refinement.is_pending
     assert measured.session.measurement.measured is not None
+
+
+@pytest.fixture
+def both(measured):
+    """A second image of the same classifier, and both of them are measured."""
+    session, current = measured.session, measured.session.current
+    other = session.images.add(current.image, "b", name="other")
+    other.set_features(current.features, current.options)
+    other.result = current.result
+    measured.panel.fractions.show_fractions()
+    measured.panel.fractions.every.click()
+    measured.settle()
+    assert len(session.measurement.measured.images) == 2
+    return measured
+
+
+@pytest.fixture
+def requests(both, monkeypatch):
+    """What the pipeline was asked for since."""
+    requests, jobs = [], both.controller.live_jobs
+    start = jobs.start
+    monkeypatch.setattr(jobs, "start", lambda one: (requests.append(one), start(one)))
+    return requests
+
+
+def test_all_images_are_measured_once_while_the_current_one_shows_nothing(
+    both, requests
+):
+    current = both.session.current
+    blank = np.zeros_like(current.result.labels)
+    current.result, current.features = Result(blank, {}, b""), None
+    both.session.segmentation_changed.emit()
+    both.settle()  # features come back by themselves meanwhile
+    asked = [[image.key for image in one.targets] for one in requests]
+    assert asked.count([PlaneKey("b")]) == 1
+
+
+def test_a_refinement_is_cancelled_while_all_images_are_measured(both, requests):
+    session = both.session
+    session.segmentation_changed.emit()
+    session.refinement.change(min_object=100)
+    assert session.live.stage is Stage.REFINEMENT
+    both.controller.cancel_refinement()
+    both.settle()
+    assert session.current.result.refined is None
+    assert session.refinement.is_pending
+    assert session.measurement.measured is not None
+    assert [len(one.targets) for one in requests] == [2, 1, 2]
+    assert requests[-1].targets[0].is_final
+
+
+def test_a_refinement_that_fails_is_told_once(both, requests, monkeypatch):
+    told = []
+    monkeypatch.setattr("napari_hrdv2.widgets.reporting.show_error", told.append)
+
+    def fail(*_, **__):
+        raise ValueError("no refinement")
+
+    monkeypatch.setattr("napari_hrdv2.session.pipeline.refine_labels", fail)
+    both.session.segmentation_changed.emit()
+    both.session.refinement.change(min_object=100)
+    both.settle()
+    assert len(told) == 1
+    assert both.session.measurement.measured is not None
+    assert [len(one.targets) for one in requests] == [2, 1, 2]
+    assert requests[-1].targets[0].is_final
+
+
+def test_all_images_are_measured_no_more_once_only_one_is_wanted(both, requests):
+    both.session.segmentation_changed.emit()
+    assert len(requests[-1].targets) == 2
+    both.panel.fractions.every.click()
+    both.settle()
+    assert [len(one.targets) for one in requests] == [2, 1]
+    assert len(both.session.measurement.measured.images) == 1
+    assert both.panel.fractions.rows.isColumnHidden(2)
+
+
+def test_a_image_that_is_finished_is_not_said_to_be_refined(both):
+    both.session.live.stage = Stage.REFINEMENT  # of another image
+    both.widget.refine.show_work()
+    assert both.widget.refine.cancel.isHidden()
+    assert both.widget.refine.state.text() == ""
+
+
+def test_what_trains_nothing_is_dropped_without_training(both, requests):
+    both.controller.set_live(False)
+    both.session.images["b"].result = None  # is to be segmented first
+    both.session.segmentation_changed.emit()
+    assert both.session.live.stage is Stage.SEGMENTATION
+    both.paint((20, 24), (60, 70), 2)
+    both.controller.link.flush()
+    both.session.refinement.change(min_object=5)
+    both.settle()
+    assert not any(one.version for one in requests)

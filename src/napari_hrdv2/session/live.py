@@ -13,7 +13,7 @@ from napari_hrdv2.core.features.options import absolute_range
 
 from .measurement import Measurement, Scope
 from .pipeline import PipelineInput, PipelineResult, ProcessedImage
-from .snapshots import Result, Stage, Window
+from .snapshots import ImageSnapshot, Result, Stage, Window
 
 if TYPE_CHECKING:
     from .classes import Classes
@@ -47,6 +47,7 @@ class LivePipeline:
         self.stage: Stage | None = None  # that is being computed
         self.status = "Open an image to begin."
         self._stages: tuple[Stage, ...] = ()
+        self._targets: tuple[ImageSnapshot, ...] = ()  # of what is being computed
 
     def say(self, text: str) -> None:
         """Set the status, and tell listeners."""
@@ -154,7 +155,8 @@ class LivePipeline:
         if not measurement.is_owed:
             return None
         try:
-            return measurement.fractions_request(every=measurement.scope is Scope.EVERY)
+            every = measurement.scope is Scope.EVERY
+            return measurement.fractions_request(every=every, refines=refines)
         except ValueError:
             return None
 
@@ -167,6 +169,7 @@ class LivePipeline:
     def begin(self, request: PipelineInput | None) -> None:
         """Note that a request is being computed, or that none is any more."""
         self._stages = () if request is None else request.stages
+        self._targets = () if request is None else request.targets
         self._follow_stage(None)
 
     def accept(self, answer: ProcessedImage | PipelineResult) -> bool:
@@ -205,7 +208,8 @@ class LivePipeline:
     def _accept_image(self, done: ProcessedImage) -> bool:
         entry, was_loaded = self._images.get(done.key), self._classifier.is_loaded
         former = None if entry is None or entry.result is None else entry.result.labels
-        if entry is self._images.current:
+        is_begun = any(done.snapshot is one for one in self._targets)  # no side work
+        if is_begun and entry is self._images.current:
             self._follow_stage(done.stage)
         if not self._refinement.accept(done):
             logger.debug("dropped a segmentation that came too late")

@@ -91,8 +91,10 @@ class Measurement:
         """Return the images that are measured together, the current one first."""
         return list(self._refinement.update_of(self._ordered()).images)
 
-    def fractions_request(self, *, every: bool = False) -> PipelineInput:
-        """Return the request for fractions."""
+    def fractions_request(
+        self, *, every: bool = False, refines: bool = True
+    ) -> PipelineInput:
+        """Return the request for fractions; the current image may stay unrefined."""
         if not every:
             target = self._current().snapshot(**self._what_is_known(self._current()))
             return self._measures(PipelineInput((target,)))
@@ -104,6 +106,10 @@ class Measurement:
         if not entries:
             self._current()
         todo = update.targets
+        if not refines and self._images.current is not None:
+            key = self._images.current.key
+            if key in todo:
+                todo[key] = replace(todo[key], is_final=True)
         targets = [
             todo.get(one.key)
             or one.snapshot(**self._what_is_known(one), is_final=one is current)
@@ -189,11 +195,15 @@ class Measurement:
         results = {one.key: one.result for one in answer.images if one.result}
         if measured is None or current is None:
             return False
-        if results.get(current.key) is not current.result:
+        is_there = current.key in results or current.is_segmented
+        if is_there and results.get(current.key) is not current.result:
             return False
-        self.measured = measured
-        is_every = self.scope is Scope.EVERY
-        self._is_owed = is_every and len(answer.images) < len(self.segmented())
+        if self.scope is Scope.CURRENT and set(results) != {current.key}:
+            self._is_owed = True  # all were wanted when it was asked for
+        else:
+            self.measured = measured
+            is_every = self.scope is Scope.EVERY
+            self._is_owed = is_every and len(answer.images) < len(self.segmented())
         for key, fractions in measured.images.items():
             self._known[key] = results[key], fractions
         return True

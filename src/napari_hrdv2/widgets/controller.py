@@ -68,7 +68,7 @@ class Controller(QObject):
         self._time_left = TimeLeft()
         self._wants_features = self._wants_training = self._forced = False
         self._wants_result = self._accepts = self._closed = False
-        self._refines = True
+        self._refines, self._was_refused = True, False
         self.link.scribbles_changed.connect(self.train)
         self.link.images_changed.connect(self._on_images_changed)
         self.link.refused.connect(self.report)
@@ -249,12 +249,13 @@ class Controller(QObject):
 
     def _drop_run(self) -> None:
         """Want the answer of the pipeline no more; what it was to do is still owed."""
-        if self.live_jobs.request is None:
+        request, stage = self.live_jobs.request, self.session.live.stage
+        if request is None:
             return
         self._wants_result = True
-        stage = self.session.live.stage
         if stage is not None and stage <= Stage.SEGMENTATION:
-            self._wants_training = True
+            if request.version:  # it was to answer scribbles, or a loaded classifier
+                self._wants_training = True
         elif self.live_jobs.abandon():
             self.session.live.begin(None)
             return
@@ -312,15 +313,17 @@ class Controller(QObject):
             self._accept(part)
 
     def _on_processed(self, result: PipelineResult) -> None:
-        self._accept(result)
+        is_refused = not self._accept(result) and result.measured is not None
         self.session.live.begin(None)
-        self._wants_result = True  # all images may be owed
+        if not (is_refused and self._was_refused):  # else it would be for ever
+            self._wants_result = True  # all images may be owed
+        self._was_refused = is_refused
         self._advance()
 
-    def _accept(self, answer: ProcessedImage | PipelineResult) -> None:
+    def _accept(self, answer: ProcessedImage | PipelineResult) -> bool:
         self._accepts = True
         try:
-            self.session.accept(answer)
+            return self.session.accept(answer)
         finally:
             self._accepts = False
 
@@ -332,9 +335,14 @@ class Controller(QObject):
     def _on_refinement_changed(self) -> None:
         self._drop_run()
         self._refines = self._wants_result = True
+        self._was_refused = False
         self._advance()
 
     def _on_scope_changed(self) -> None:
+        request = self.live_jobs.request
+        is_measuring = request is not None and request.until is Stage.MEASUREMENT
+        if is_measuring and len(request.targets) > 1:  # of all images
+            self._drop_run()
         self._wants_result = True
         self._advance()
 

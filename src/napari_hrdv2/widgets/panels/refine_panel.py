@@ -83,12 +83,13 @@ class RefinePanel(QWidget):
 
     def show_work(self) -> None:
         """Show whether the result is being refined."""
-        is_busy = self._live.stage is Stage.REFINEMENT
+        is_pending = self._refining.is_pending  # others may be refined meanwhile
+        is_busy = is_pending and self._live.stage is Stage.REFINEMENT
         self.cancel.setVisible(is_busy)
         text = ""
         if is_busy:
             text = "Refining; the result of the classifier is shown meanwhile."
-        elif self._refining.is_pending and not self._refining.settings.is_off:
+        elif is_pending and not self._refining.settings.is_off:
             text = "Not refined yet: the result of the classifier is shown."
         ui.set_hint(self.state, text)
 
