@@ -106,10 +106,10 @@ class Stage:
 
     def stroke(self, *pixels: tuple[int, int]) -> None:
         """Paint along pixels with the left button down."""
-        self.do("mousemove", *self.region_note(*pixels[0]))
+        self.do("mousemove", *self.place(*pixels[0]))
         self.do("mousedown", 1)
         for pixel in pixels:
-            self.do("mousemove", *self.region_note(*pixel))
+            self.do("mousemove", *self.place(*pixel))
         self.do("mouseup", 1)
         self.settle()
 
