@@ -54,7 +54,7 @@ class Stage:
         end = time.monotonic() + 1
         self.wait(lambda: time.monotonic() > end and not self.widget.controller.is_busy)
 
-    def entry(self, name: str, *, panel_only: bool = False) -> None:
+    def screenshot(self, name: str, *, panel_only: bool = False) -> None:
         """Save what is on the screen."""
         self.settle()
         screen = QApplication.primaryScreen().grabWindow(0)
@@ -73,7 +73,7 @@ def choices(stage: Stage) -> None:
     """Show the list, then the choices that a backbone offers."""
     stage.session.configure(backbone="neco-small")
     stage.panel.backbone.showPopup()
-    stage.entry("backbones", panel_only=True)
+    stage.screenshot("backbones", panel_only=True)
     stage.panel.backbone.hidePopup()
     stage.session.configure(
         backbone="neco-small:dinov2r",
@@ -82,9 +82,10 @@ def choices(stage: Stage) -> None:
         interpolation="bilateral+2",
         debias="project",
     )
-    stage.panel.more.set_open(True)
-    stage.entry("choices", panel_only=True)
-    stage.panel.more.set_open(False)
+    more = stage.widget.findChild(QAbstractButton, "more_features")
+    more.setChecked(True)
+    stage.screenshot("choices", panel_only=True)
+    more.setChecked(False)
 
 
 def regions(stage: Stage) -> None:
@@ -99,14 +100,14 @@ def regions(stage: Stage) -> None:
     )
     stage.panel.compute.click()
     stage.wait(lambda: stage.session.features is not None)
-    inspection = stage.widget.inspection
+    inspection = stage.widget.insight
     stage.widget.findChild(QAbstractButton, "insight_fold").setChecked(True)
     stage.settle()
     inspection.regions.click()
     stage.wait(lambda: "Region borders" in stage.viewer.layers)
     stage.scroll_to(inspection.use)
     getattr(stage.viewer, "scene", stage.viewer).camera.zoom *= 2
-    stage.entry("regions")
+    stage.screenshot("regions")
 
 
 def main() -> None:

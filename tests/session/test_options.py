@@ -11,7 +11,7 @@ from napari_hrdv2.core.features.options import (
 )
 from napari_hrdv2.core.features.upsampling import INTERPOLATIONS
 from napari_hrdv2.core.features.upsampling.sharpening import parse_interpolation
-from napari_hrdv2.session import bytes_text, compute
+from napari_hrdv2.session import Session, bytes_text, compute
 from napari_hrdv2.session.classifier import options_for
 
 
@@ -141,3 +141,13 @@ def test_a_classifier_asks_for_the_debias_it_was_trained_with(session):
     classifier.part_options = (filters, network)
     chosen = options_for(classifier, session.options)
     assert (chosen.backbone, chosen.debias) == ("filters+dinov2-small", "project")
+
+
+def test_a_session_takes_strides_in_words_and_refuses_what_is_none():
+    session = Session()
+    session.configure(backbone="dinov2-small", stride="half")
+    assert session.options.stride == 7
+    session.configure(stride="auto")
+    assert session.options.stride is None
+    with pytest.raises(ValueError, match="stride: 'wide' does not fit"):
+        session.configure(stride="wide")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 
-from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.features.options import FeatureOptions, parse_stride
 
 from .tasks.features import FeatureRequest, FeatureResult, FeatureSource, estimate_cost
 
@@ -54,6 +54,9 @@ class FeatureStore:
 
     def configure(self, **changes: Any) -> bool:
         """Change fields of the options, checked; return whether they are other ones."""
+        if isinstance(stride := changes.get("stride"), str):  # "half", "7"
+            backbone = changes.get("backbone", self.options.backbone)
+            changes["stride"] = parse_stride(stride, backbone)
         options = replace(self.options, **changes)
         if options.backbone != self.options.backbone:
             options = replace(options, **{**_OF_A_CLASSIFIER, **changes})
