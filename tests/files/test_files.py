@@ -313,7 +313,7 @@ def test_folders_stand_for_the_images_in_them(tmp_path: Path) -> None:
     assert [p.name for p in found] == ["a.tif", "b.PNG", "elsewhere.jpg"]
 
 
-@pytest.mark.parametrize("unit", ["Ω", "pixel\n", "μm²", "år"])
+@pytest.mark.parametrize("unit", ["Ω", "pixel\n", "μm²", "ångström", "år"])
 def test_any_unit_is_written_and_comes_back(tmp_path: Path, unit: str) -> None:
     write_labels(tmp_path / "l.tif", GREY, pixel_size=0.5, unit=f"k{unit}")
     found = read_image(tmp_path / "l.tif")

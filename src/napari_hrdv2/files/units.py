@@ -47,12 +47,16 @@ def converted(length: float, unit: str, to: str) -> float:
 def _spelled(word: str, style: str) -> str | None:
     """Return a unit of length in a style of pint's, or None for anything else."""
     registry = _registry()
-    for spelling in (word, word.lower()):
+    for text in (word, word.lower()):
+        spelling = _SPELLINGS.get(text, text)
         try:
-            unit = registry.Unit(_SPELLINGS.get(spelling, spelling))
+            unit = registry.Unit(spelling)
+            prefix = registry.parse_unit_name(spelling)[0][0]
         except Exception:  # noqa: BLE001 - words that are no units raise anything
             continue
-        if unit.dimensionality == {"[length]": 1}:
+        # "kångström" is no spelling: a symbol's prefix before a name.
+        is_mixed = len(spelling) > 3 and not spelling.startswith(prefix)
+        if unit.dimensionality == {"[length]": 1} and not is_mixed:
             return "inch" if unit == registry.inch else f"{unit:{style}}"
     return None
 
