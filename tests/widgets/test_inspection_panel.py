@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
+from napari_hrdv2.core.backbones.spit.backbone import random_weights as random_spit
 from napari_hrdv2.core.backbones.spit.encoder import SpitConfig
-from napari_hrdv2.core.backbones.spit.specs import random_weights as random_spit
 from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
 from napari_hrdv2.core.backbones.vit.model import ViTConfig
 from napari_hrdv2.core.backbones.vit.weights import random_weights

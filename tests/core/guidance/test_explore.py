@@ -7,8 +7,8 @@ import torch
 import napari_hrdv2 as hr
 from napari_hrdv2.core.backbones import JoinedBackbone
 from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
+from napari_hrdv2.core.backbones.spit.backbone import random_weights as random_spit
 from napari_hrdv2.core.backbones.spit.encoder import SpitConfig
-from napari_hrdv2.core.backbones.spit.specs import random_weights as random_spit
 from napari_hrdv2.core.backbones.superpixels import borders
 from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
 from napari_hrdv2.core.backbones.vit.model import ViTConfig

@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -37,81 +37,44 @@ def evenly(tick: Tick | None, calls: int, ticks: int) -> Tick:
 
 
 # --- Backbones in memory --------------------------------------------------------------
-class GridBackbone(Protocol):
-    """What turns a batch of images into a grid of tokens."""
+class BackboneBase(ABC):
+    """What there is to know of a loaded backbone, and what most of them do alike."""
 
     name: str  # the registry's, or the Hub id
     channels: int  # of a token; see `channels_for`
     patch_size: int  # side of the square of pixels that a token stands for
     # Whether shifting or flipping the image does the same to the tokens, so that
     # transforms of the image add nothing.
-    equivariant: bool
-    default_transforms: str  # the transform set that "auto" stands for
-    absolute_levels: bool  # whether brightness and contrast change the tokens
-    activations: int  # memory that a pass needs, in units of that of its tokens
-    context_cell: int  # side of the cells that context features are means of; 0: none
+    equivariant: bool = False
+    default_transforms: str = "shift:1,2"  # the transform set that "auto" stands for
+    absolute_levels: bool = True  # whether brightness and contrast change the tokens
+    # Memory that a pass needs, in units of that of its tokens. In a block of a ViT: the
+    # residual stream, its norm, q, k, v, the attention's output and the hidden layer.
+    activations: int = 14
+    context_cell: int = 0  # side of the cells that context features are means of
     device: torch.device  # where tokens are computed
     dtype: torch.dtype  # the number format they come in
     weights_hash: str  # the fingerprint of the weights; empty where there are none
     steps: int  # how often `tokens` calls ``tick``
-
-    def tokens(
-        self, images: Tensor, *, stride: int, tick: Tick | None = None
-    ) -> Tensor:
-        """Return the (B, h, w, C) tokens of (B, 1 or 3, H, W) float32 images in 0..1.
-
-        H and W are `patch_size` plus a whole number of strides, the pixels between
-        tokens: h = 1 + (H - patch_size) // stride. `tick` is called `steps` times; what
-        it raises ends the computation.
-        """
-        ...
-
-    def channels_for(self, image_channels: int) -> int:
-        """Return the channels of a token for an image of that many channels."""
-        ...
-
-    def channel_weights_for(self, image_channels: int) -> Tensor | None:
-        """Return the weight of each channel, see `Features`; None for all alike."""
-        ...
-
-    def to(self, device: str | torch.device) -> Self:
-        """Move to a device and return itself; tokens keep their number format."""
-        ...
-
-
-class FrozenNetwork(ABC):
-    """What pretrained networks share: grey or RGB pixels, and half precision."""
-
-    name: str
-    channels: int
-    patch_size: int
-    equivariant = False
-    default_transforms = "shift:1,2"
-    absolute_levels = True
-    # Of one block, in units of its tokens: the residual stream, its norm, q, k, v, the
-    # attention's output and the hidden layer.
-    activations = 14
-    context_cell = 0
-    device: torch.device
-    dtype: torch.dtype
-    weights_hash: str
-    steps: int
 
     @abstractmethod
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
         """Put the network on a device, to run in a number format."""
 
     def channels_for(self, image_channels: int) -> int:
-        """Return the channels of a token; grey and RGB images have the same."""
+        """Return the channels of a token for an image of that many channels."""
         check_grey_or_rgb(self.name, image_channels)
         return self.channels
 
     def channel_weights_for(self, image_channels: int) -> Tensor | None:
-        """Return None: all channels have the same weight."""
+        """Return the weight of each channel, see `Features`; None for all alike."""
         return None
 
     def to(self, device: str | torch.device) -> Self:
-        """Move to a device; half precision becomes the format that is fast there."""
+        """Move to a device and return itself; tokens keep their number format.
+
+        A pass in half precision goes on in the format that is fast there.
+        """
         device = torch.device(device)
         half = self.dtype is not torch.float32
         self._move(device, choose_precision(device) if half else torch.float32)
@@ -125,7 +88,25 @@ class FrozenNetwork(ABC):
         self.channels_for(images.shape[1])
 
 
-class RegionBackbone(FrozenNetwork):
+class GridBackbone(BackboneBase):
+    """What turns a batch of images into a grid of tokens.
+
+    Whatever has the same attributes and methods will do.
+    """
+
+    @abstractmethod
+    def tokens(
+        self, images: Tensor, *, stride: int, tick: Tick | None = None
+    ) -> Tensor:
+        """Return the (B, h, w, C) tokens of (B, 1 or 3, H, W) float32 images in 0..1.
+
+        H and W are `patch_size` plus a whole number of strides, the pixels between
+        tokens: h = 1 + (H - patch_size) // stride. `tick` is called `steps` times; what
+        it raises ends the computation.
+        """
+
+
+class RegionBackbone(BackboneBase):
     """What divides an image into regions of any shape and gives a token for each."""
 
     has_regions = True
@@ -218,7 +199,7 @@ class LoadOptions:
 
     @property
     def formats(self) -> dict[str, Any]:
-        """The device and number formats, as arguments of a `FrozenNetwork`."""
+        """The device and number formats, as arguments of a network."""
         return {
             "device": self.device,
             "dtype": self.dtype,
@@ -247,7 +228,7 @@ class BackboneSpec:
     source: str = ""  # the Hub repository with the weights, or ""
     revision: str | None = None  # the commit it is pinned to; None for the newest
     filename: str | None = None  # in the repository; None for the usual ones
-    file_bytes: int = 0  # size of that file; 0 where it is not known
+    download_bytes: int = 0  # size of that file; 0 where it is not known
     gated: bool = False  # whether conditions must be accepted before a download
     bundled: bool = False  # whether the package brings along all that it needs
     references: tuple[str, ...] = ()  # what a paper that uses it cites
@@ -263,7 +244,7 @@ class BackboneSpec:
     absolute_levels: bool = True
     equivariant: bool = False
     context_cell: int = 0
-    activations: int = FrozenNetwork.activations
+    activations: int = BackboneBase.activations
     half_activations: int | None = None
 
     @classmethod
@@ -282,11 +263,6 @@ class BackboneSpec:
             f"{self.licence.removesuffix(' (gated)')}: read and accept them at "
             f"https://huggingface.co/{self.source} and log in with `hf auth login`"
         )
-
-    @property
-    def download_bytes(self) -> int:
-        """Size of the file to download."""
-        return self.file_bytes
 
     def with_facets(self, name: str, facets: str) -> Self:
         """Return the row under a full name, with facets such as "k9,k11" or ""."""

@@ -24,7 +24,7 @@ from .base import (
 from .embedded.backbone import EMBEDDED
 from .filters import FILTERS
 from .hub import PREPROCESSORS, cached_weights, fetch_config, fetch_first
-from .spit.specs import SPIT_SPECS
+from .spit.backbone import SPIT_SPECS
 from .transformers import load_transformers
 from .vit.specs import VIT_SPECS, ViTSpec, parse_facets
 from .vit.weights import knows_type, read_config, tells_normalisation

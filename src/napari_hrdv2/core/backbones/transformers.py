@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from napari_hrdv2.core.errors import WeightsError, is_out_of_memory
 
-from .base import BackboneSpec, FrozenNetwork, LoadOptions, Tick
+from .base import BackboneSpec, GridBackbone, LoadOptions, Tick
 from .checkpoint import (
     fingerprint,
     listing,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .vit.model import Colour
 
 
-class TransformersBackbone(FrozenNetwork):
+class TransformersBackbone(GridBackbone):
     """A frozen model of the package transformers; see `GridBackbone`.
 
     Its patches lie side by side: the stride is the patch size. `prefix` tokens come

@@ -12,20 +12,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from napari_hrdv2.core.backbones import LoadOptions, load_backbone
-from napari_hrdv2.core.backbones.spit import specs
-from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
+from napari_hrdv2.core.backbones.spit.backbone import (
+    SPIT_SPECS,
+    SpitBackbone,
+    SpitSpec,
+    load_spit,
+    load_weights,
+    random_weights,
+)
 from napari_hrdv2.core.backbones.spit.encoder import (
     SpitConfig,
     SpitEncoder,
     attention_flow,
     region_tokens,
-)
-from napari_hrdv2.core.backbones.spit.specs import (
-    SPIT_SPECS,
-    SpitSpec,
-    load_spit,
-    load_weights,
-    random_weights,
 )
 from napari_hrdv2.core.backbones.superpixels import pixel_features, superpixels
 from napari_hrdv2.core.errors import WeightsError
@@ -288,7 +287,9 @@ def test_a_file_of_another_network_is_refused_though_its_tensors_fit(monkeypatch
         "one": SpitSpec(name="one", config=TINY, file="One", md5="0"),
         "two": SpitSpec(name="two", config=TINY, file="Two", md5=fingerprint),
     }
-    monkeypatch.setattr(specs, "SPIT_SPECS", entries)
+    monkeypatch.setattr(
+        "napari_hrdv2.core.backbones.spit.backbone.SPIT_SPECS", entries
+    )
     options = LoadOptions(CHECKPOINT, torch.device("cpu"))
     loose = replace(entries["two"], name="two:loose", compactness=0.0)
     entries["two:loose"] = loose

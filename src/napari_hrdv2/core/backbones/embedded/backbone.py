@@ -16,7 +16,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.base import BackboneSpec, LoadOptions, Tick, evenly
+from napari_hrdv2.core.backbones.base import (
+    BackboneSpec,
+    GridBackbone,
+    LoadOptions,
+    Tick,
+    evenly,
+)
 from napari_hrdv2.core.backbones.filters import STEPS as FILTER_STEPS
 from napari_hrdv2.core.backbones.filters import filter_names, filter_planes
 from napari_hrdv2.core.devices import choose_precision
@@ -42,7 +48,7 @@ def bank_planes(
     )
 
 
-class EmbeddedBackbone:
+class EmbeddedBackbone(GridBackbone):
     """A small network and the filter bank as one; see `GridBackbone`.
 
     The dtype is that of the network's pass. Features are kept in float16.
@@ -50,7 +56,6 @@ class EmbeddedBackbone:
 
     name = "embedded"
     patch_size = STRIDE
-    equivariant = False
     default_transforms = "identity"
     absolute_levels = False
     activations = 4  # in float32

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import (
     BackboneSpec,
-    FrozenNetwork,
+    GridBackbone,
     LoadOptions,
     Tick,
     evenly,
@@ -74,7 +74,7 @@ def filter_names(image_channels: int) -> tuple[str, ...]:
     return tuple(name for name, _ in _channels(pixel))
 
 
-class FilterBank(FrozenNetwork):
+class FilterBank(GridBackbone):
     """The filter bank as a backbone: one token per pixel, nothing to load."""
 
     name = "filters"

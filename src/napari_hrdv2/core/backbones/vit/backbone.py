@@ -10,13 +10,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.base import FrozenNetwork, Tick
+from napari_hrdv2.core.backbones.base import GridBackbone, Tick
 from napari_hrdv2.core.backbones.checkpoint import Weights, frozen
 
 from .model import Facet, VisionTransformer, ViTConfig, ViTOutput
 
 
-class ViTBackbone(FrozenNetwork):
+class ViTBackbone(GridBackbone):
     """A frozen Vision Transformer; see `GridBackbone`.
 
     The dtype is that of its pass, and that of its tokens unless they have another.
@@ -93,7 +93,7 @@ def channels_of(facets: tuple[Facet, ...], config: ViTConfig) -> int:
 def activations_of(facets: tuple[Facet, ...], config: ViTConfig) -> int:
     """Return `activations` of a pass: in units of the facets, if any are taken."""
     if not facets:
-        return FrozenNetwork.activations
+        return GridBackbone.activations
     # All of them are there beside what the block needs.
-    needed = FrozenNetwork.activations * config.embed_dim
+    needed = GridBackbone.activations * config.embed_dim
     return math.ceil(needed / channels_of(facets, config)) + 1

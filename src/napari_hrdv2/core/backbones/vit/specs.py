@@ -9,15 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self, get_args
-
-import torch
+from typing import Any, Literal, Self, get_args
 
 from napari_hrdv2.core.backbones.base import BackboneSpec, Loader, LoadOptions
 from napari_hrdv2.core.backbones.hub import download_weights
 
 from .backbone import ViTBackbone, activations_of, channels_of
-from .model import Facet, VisionTransformer, ViTConfig
+from .model import Facet, ViTConfig
 from .weights import load_weights, random_weights
 
 
@@ -75,7 +73,6 @@ class ViTSpec(BackboneSpec):
     """A Vision Transformer; what follows from its shape is filled in."""
 
     config: ViTConfig
-    unused: int = 0  # numbers in the file that features do not need, such as heads
     teacher: bool = False  # which to take of a file with a student and a teacher
     facets: tuple[Facet, ...] = ()  # in place of the tokens of the last block
     loader: Loader = load_vit  # type: ignore[assignment]
@@ -108,15 +105,6 @@ class ViTSpec(BackboneSpec):
             )
         return replace(self, name=name, facets=taken)
 
-    @property
-    def download_bytes(self) -> int:
-        """Size of the file, in float32."""
-        with torch.device("meta"):  # one block is enough: all are of one size
-            model = VisionTransformer(replace(self.config, depth=1))
-        count = sum(parameter.numel() for parameter in model.parameters())
-        block = sum(parameter.numel() for parameter in model.blocks.parameters())
-        return 4 * (count + (self.config.depth - 1) * block + self.unused)
-
 
 _SIZES: Mapping[str, ViTConfig] = {
     "small": ViTConfig(),
@@ -124,6 +112,8 @@ _SIZES: Mapping[str, ViTConfig] = {
     "large": ViTConfig(embed_dim=1024, depth=24, heads=16),
     "giant": ViTConfig(embed_dim=1536, depth=40, heads=24, feed_forward="swiglu"),
 }
+# As DINOv2 with registers and timm resample positions: to a size, with antialiasing.
+_RESIZED: Mapping[str, Any] = {"position_offset": 0.0, "position_antialias": True}
 
 _DINOV2_PAPER = (
     "M. Oquab et al., DINOv2: Learning robust visual features without supervision, "
@@ -158,38 +148,74 @@ _PAPERS: Mapping[str, tuple[str, ...]] = {
 
 
 # --- DINOv2 -------------------------------------------------------------------------
-# The commits of the repositories: every user gets the same numbers.
-_DINOV2 = {
-    "small": "ed25f3a31f01632728cabb09d1542f84ab7b0056",
-    "base": "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
-    "large": "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c",
-    "giant": "611a9d42f2335e0f921f1e313ad3c1b7178d206d",
-    "small-reg": "0d9846e56b43a21fa46d7f3f5070f0506a5795a9",
-    "base-reg": "a1d738ccfa7ae170945f210395d99dde8adb1805",
-    "large-reg": "e4c89a4e05589de9b3e188688a303d0f3c04d0f3",
-    "giant-reg": "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb",
-}
+# The commits of the repositories, so that every user gets the same numbers.
+_DINOV2 = (
+    ("small", "ed25f3a31f01632728cabb09d1542f84ab7b0056", 88_226_304),
+    ("base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415", 346_321_920),
+    ("large", "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c", 1_217_474_560),
+    ("giant", "611a9d42f2335e0f921f1e313ad3c1b7178d206d", 4_545_923_072),
+    ("small-reg", "0d9846e56b43a21fa46d7f3f5070f0506a5795a9", 88_232_448),
+    ("base-reg", "a1d738ccfa7ae170945f210395d99dde8adb1805", 346_334_208),
+    ("large-reg", "e4c89a4e05589de9b3e188688a303d0f3c04d0f3", 1_217_490_944),
+    ("giant-reg", "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb", 4_545_947_648),
+)
 
 
 def _dinov2() -> Iterator[ViTSpec]:
-    for name, revision in _DINOV2.items():
+    for name, revision, download_bytes in _DINOV2:
         size, _, registers = name.partition("-")
         config = _SIZES[size]
         if registers:
-            config = replace(
-                config, registers=4, position_offset=0.0, position_antialias=True
-            )
+            config = replace(config, registers=4, **_RESIZED)
         yield ViTSpec(
             name=f"dinov2-{name}",
             source=f"facebook/dinov2-{'with-registers-' * bool(registers)}{size}",
             revision=revision,
             references=_PAPERS["dinov2"] + _REGISTERS * bool(registers),
             config=config,
-            unused=config.embed_dim,
+            download_bytes=download_bytes,
         )
 
 
-# --- DINO, DeiT, ViT ----------------------------------------------------------------
+# --- DINOv3 -------------------------------------------------------------------------
+_DINOV3 = (
+    ("small", "vits16", 86_386_176),
+    ("small-plus", "vits16plus", 114_771_456),
+    ("base", "vitb16", 342_641_664),
+)
+
+
+def _dinov3() -> Iterator[ViTSpec]:
+    for name, model, download_bytes in _DINOV3:
+        size, _, plus = name.partition("-")
+        yield ViTSpec(
+            name=f"dinov3-{name}",
+            source=f"facebook/dinov3-{model}-pretrain-lvd1689m",
+            licence="DINOv3 License (gated)",
+            gated=True,
+            references=_PAPERS["dinov3"],
+            config=replace(
+                _SIZES[size],
+                patch_size=16,
+                registers=4,
+                positions="rotary",
+                epsilon=1e-5,
+                feed_forward="swiglu" if plus else "mlp",
+                feed_forward_ratio=6.0 if plus else 4.0,
+            ),
+            download_bytes=download_bytes,
+        )
+
+
+# --- DINO, NeCo ---------------------------------------------------------------------
+_DINO = (
+    ("small", 8, 86_681_088),
+    ("small", 16, 86_662_656),
+    ("base", 8, 343_231_488),
+    ("base", 16, 343_194_624),
+)
+
+
 def _older(size: str, patch_size: int = 16, image_size: int = 224) -> ViTConfig:
     return replace(
         _SIZES[size], patch_size=patch_size, image_size=image_size, layer_scale=False
@@ -197,130 +223,95 @@ def _older(size: str, patch_size: int = 16, image_size: int = 224) -> ViTConfig:
 
 
 def _dino() -> Iterator[ViTSpec]:
-    for size in ("small", "base"):
-        for patch_size in (8, 16):
-            yield ViTSpec(
-                name=f"dino-{size}-{patch_size}",
-                source=f"facebook/dino-vit{size[0]}{patch_size}",
-                references=_PAPERS["dino"],
-                config=_older(size, patch_size),
-            )
-
-
-# Both are at home in timm, which resamples positions to a size, with antialiasing.
-_SUPERVISED = (
-    ("deit-small", "deit_small_patch16_224.fb_in1k"),
-    ("deit-base", "deit_base_patch16_224.fb_in1k"),
-    ("deit-base:384", "deit_base_patch16_384.fb_in1k"),
-    ("deit-small:distilled", "deit_small_distilled_patch16_224.fb_in1k"),
-    ("deit-base:distilled", "deit_base_distilled_patch16_224.fb_in1k"),
-    ("deit-base:distilled-384", "deit_base_distilled_patch16_384.fb_in1k"),
-    ("vit-small", "vit_small_patch16_224.augreg_in21k_ft_in1k"),
-    ("vit-small:384", "vit_small_patch16_384.augreg_in21k_ft_in1k"),
-    ("vit-base", "vit_base_patch16_224.augreg_in21k_ft_in1k"),
-    ("vit-base:384", "vit_base_patch16_384.augreg_in21k_ft_in1k"),
-)
-_HALF = (0.5, 0.5, 0.5)
-
-
-def _supervised() -> Iterator[ViTSpec]:
-    for name, model in _SUPERVISED:
-        size = "small" if "small" in name else "base"
-        distilled = ":distilled" in name  # one token more, with a head and a position
-        config = replace(
-            _older(size, image_size=384 if name.endswith("384") else 224),
-            position_offset=0.0,
-            position_antialias=True,
-            registers=int(distilled),
-        )
-        if name.startswith("vit"):
-            config = replace(config, pixel_mean=_HALF, pixel_deviation=_HALF)
-        C = config.embed_dim
-        classes = 1000 * (C + 1)  # of ImageNet
+    for size, patch_size, download_bytes in _DINO:
         yield ViTSpec(
-            name=name,
-            source=f"timm/{model}",
-            references=_PAPERS[name.partition("-")[0]],
-            config=config,
-            unused=2 * classes + C if distilled else classes,
-            listed=":" not in name,
+            name=f"dino-{size}-{patch_size}",
+            source=f"facebook/dino-vit{size[0]}{patch_size}",
+            references=_PAPERS["dino"],
+            config=_older(size, patch_size),
+            download_bytes=download_bytes,
         )
 
 
-# --- DINOv3 -------------------------------------------------------------------------
-def _dinov3() -> Iterator[ViTSpec]:
-    for name, model in (("small", "s"), ("small-plus", "s"), ("base", "b")):
-        plus = name == "small-plus"
-        config = replace(
-            _SIZES[name.removesuffix("-plus")],
-            patch_size=16,
-            registers=4,
-            positions="rotary",
-            epsilon=1e-5,
-            feed_forward="swiglu" if plus else "mlp",
-            feed_forward_ratio=6.0 if plus else 4.0,
-        )
-        model = f"vit{model}16{'plus' if plus else ''}"
-        yield ViTSpec(
-            name=f"dinov3-{name}",
-            source=f"facebook/dinov3-{model}-pretrain-lvd1689m",
-            licence="DINOv3 License (gated)",
-            gated=True,
-            references=_PAPERS["dinov3"],
-            config=config,
-            # the file has a mask token and no biases of keys
-            unused=config.embed_dim * (1 - config.depth),
-        )
-
-
-# --- NeCo ---------------------------------------------------------------------------
-# What it was trained on, and the patch size; XR: DINOv2 with registers, without them.
-# Registers or not, positions are resampled by the rule it was trained with.
-_NECO = {
-    "dinov2": 14,
-    "dinov2r": 14,
-    "dinov2r-xr": 14,
-    "dino": 16,
-    "timetuning": 16,
-    "leopart": 16,
+# What NeCo was trained on, the patch size, and the bytes of small and base. XR: DINOv2
+# with registers, without them.
+_NECO: Mapping[str, tuple[int, dict[str, int]]] = {
+    "dinov2": (14, {"small": 110_263_808, "base": 371_505_152}),
+    "dinov2r": (14, {"small": 110_269_952, "base": 371_517_440}),
+    "dinov2r-xr": (14, {"small": 110_263_808, "base": 371_505_152}),
+    "dino": (16, {"small": 108_700_160}),
+    "timetuning": (16, {"small": 108_700_160}),
+    "leopart": (16, {"small": 108_700_160}),
 }
-_NECO_DEFAULT = "dinov2r-xr"
 
 
 def _neco() -> Iterator[ViTSpec]:
     for size in ("small", "base"):
-        yield _neco_row(f"neco-{size}", size, _NECO_DEFAULT)
-        for source, patch_size in _NECO.items():
-            if patch_size == 16 and size == "base":
-                continue
+        yield _neco_row(f"neco-{size}", size, "dinov2r-xr")
+        for source in (source for source in _NECO if size in _NECO[source][1]):
             for end in ("", "-teacher"):
                 yield _neco_row(f"neco-{size}:{source}{end}", size, source)
 
 
 def _neco_row(name: str, size: str, source: str) -> ViTSpec:
     teacher = name.endswith("-teacher")
-    patch_size = _NECO[source]
+    patch_size, sizes = _NECO[source]
+    # Registers or not, positions are resampled by the rule it was trained with.
     config = _SIZES[size] if patch_size == 14 else _older(size)
     if source == "dinov2r":
         config = replace(config, registers=4)
-    C = config.embed_dim
-    head = (C + 1) * 2048 + 2049 * 2048 + 2049 * 256
-    folder = "dinov2" if patch_size == 14 else "dino"
-    which = "teacher" if teacher else "model"
     return ViTSpec(
         name=name,
         source="FunAILab/NeCo",
         filename=(
-            f"vit-{size}/{folder}-architectures/"
-            f"neco_on_{source.replace('-', '_')}_vit{patch_size}_{which}.ckpt"
+            f"vit-{size}/{'dinov2' if patch_size == 14 else 'dino'}-architectures/"
+            f"neco_on_{source.replace('-', '_')}_vit{patch_size}_"
+            f"{'teacher' if teacher else 'model'}.ckpt"
         ),
         licence="MIT, Apache-2.0",
         references=_PAPERS["neco"] + _REGISTERS * ("dinov2r" in name),
         config=config,
-        unused=head + (C if patch_size == 14 else 0),
+        download_bytes=sizes[size],
         teacher=teacher,
         listed=":" not in name,
     )
+
+
+# --- DeiT, ViT ----------------------------------------------------------------------
+_SUPERVISED = (
+    ("deit-small", "deit_small_patch16_224", 88_202_656),
+    ("deit-base", "deit_base_patch16_224", 346_270_624),
+    ("deit-base:384", "deit_base_patch16_384", 347_437_984),
+    ("deit-small:distilled", "deit_small_distilled_patch16_224", 89_745_728),
+    ("deit-base:distilled", "deit_base_distilled_patch16_224", 349_352_768),
+    ("deit-base:distilled-384", "deit_base_distilled_patch16_384", 350_520_128),
+    ("vit-small", "vit_small_patch16_224", 88_202_656),
+    ("vit-small:384", "vit_small_patch16_384", 88_786_336),
+    ("vit-base", "vit_base_patch16_224", 346_270_624),
+    ("vit-base:384", "vit_base_patch16_384", 347_437_984),
+)
+_HALF = (0.5, 0.5, 0.5)
+
+
+def _supervised() -> Iterator[ViTSpec]:
+    for name, model, download_bytes in _SUPERVISED:
+        family, size = model.split("_")[:2]
+        config = replace(
+            _older(size, image_size=int(model[-3:])),
+            registers=int("distilled" in model),  # a token with a head and a position
+            **_RESIZED,
+        )
+        if family == "vit":
+            config = replace(config, pixel_mean=_HALF, pixel_deviation=_HALF)
+        training = "fb_in1k" if family == "deit" else "augreg_in21k_ft_in1k"
+        yield ViTSpec(
+            name=name,
+            source=f"timm/{model}.{training}",
+            references=_PAPERS[family],
+            config=config,
+            download_bytes=download_bytes,
+            listed=":" not in name,
+        )
 
 
 VIT_SPECS: Mapping[str, ViTSpec] = {
