@@ -27,7 +27,7 @@ from napari_hrdv2.cli.bench import (
     matmul_rates,
     scribble_milliseconds,
 )
-from napari_hrdv2.core.backbones.vit.model import ViTConfig, flop
+from napari_hrdv2.core.backbones.vit.model import ViTConfig
 from napari_hrdv2.core.devices import choose_precision
 from napari_hrdv2.core.features.memory import parts_of
 from samples import make_sample
@@ -95,6 +95,21 @@ def measure_features(rates: dict[str, float]) -> tuple[Features, dict[str, Any]]
         "vit_share": work / watched.seconds / rates[precision],
         "overhead": 1 - watched.seconds / seconds,
     }
+
+
+def flop(config: ViTConfig, tokens: int) -> int:
+    """Return the floating-point operations of one pass over so many patch tokens.
+
+    Two for each multiply-add of the matrix products; norms, softmax and activations
+    are not counted.
+    """
+    C = config.embed_dim
+    count = tokens + 1 + config.registers
+    wide = 3 if config.feed_forward == "swiglu" else 2
+    linear = 4 * C * C + wide * C * config.hidden_dim
+    attention = 2 * count * C
+    patches = tokens * 3 * config.patch_size**2 * C
+    return 2 * (patches + config.depth * count * (linear + attention))
 
 
 class _Watched:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 import measure
 from napari_hrdv2.cli.bench import matmul_rates
+from napari_hrdv2.core.backbones.vit.model import VisionTransformer, ViTConfig
 
 
 def test_a_device_without_a_target_of_its_own_is_held_to_the_cpu_s(
@@ -54,3 +59,13 @@ def test_the_rate_of_a_pass_is_held_against_products_of_its_own_format(
     assert features.shape == (384, 56, 56)
     assert figures["precision"] in rates
     assert figures["vit_share"] > 0
+
+
+def test_flop_counts_what_torch_counts() -> None:
+    plain = ViTConfig(embed_dim=32, depth=2, heads=2)
+    for config in (plain, replace(plain, registers=4, feed_forward="swiglu")):
+        # The fused kernel of the CPU is not known to torch's counter.
+        unfused = sdpa_kernel(SDPBackend.MATH)
+        with unfused, FlopCounterMode(display=False) as counter:
+            VisionTransformer(config)(torch.zeros(1, 3, 56, 70))
+        assert measure.flop(config, 4 * 5) == counter.get_total_flops()

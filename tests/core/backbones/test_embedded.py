@@ -14,7 +14,7 @@ from napari_hrdv2 import (
 from napari_hrdv2.core.backbones.embedded import network as network_file
 from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone, standardised
 from napari_hrdv2.core.backbones.embedded.network import BUNDLED, ConvNet, ConvNetConfig
-from napari_hrdv2.core.backbones.filters import filter_bank
+from napari_hrdv2.core.backbones.filters import filter_planes
 from napari_hrdv2.core.classifier.background import PCACoordinates
 from napari_hrdv2.core.classifier.fitting import fit_with_self_training
 from napari_hrdv2.core.errors import Cancelled, WeightsError
@@ -116,7 +116,7 @@ def test_the_filter_bank_is_part_of_it(backbone) -> None:
     image = noise(1, 1, 20, 30)
     tokens = backbone.tokens(image, stride=2)[0, ..., LEARNED:].float()
     level = (image - image.mean()) / image.std(correction=0)
-    planes = filter_bank(0.5 + level[0] / 5)
+    planes = filter_planes(0.5 + level / 5, torch.float32)[0]
     expected = planes.unfold(1, 2, 2).unfold(2, 2, 2).mean((-1, -2)).movedim(0, -1)
     torch.testing.assert_close(tokens, expected, atol=2e-3, rtol=1e-3)
 

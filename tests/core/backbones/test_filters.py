@@ -10,7 +10,6 @@ from scipy import ndimage
 
 from napari_hrdv2.core.backbones.filters import (
     FilterBank,
-    filter_bank,
     filter_names,
     filter_planes,
 )
@@ -22,6 +21,10 @@ Planes = dict[str, NDArray[np.float32]]
 def noise(height: int = 33, width: int = 47, channels: int = 1) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.rand(channels, height, width, generator=generator)
+
+
+def filter_bank(image: torch.Tensor) -> torch.Tensor:
+    return filter_planes(image[None], torch.float32)[0]
 
 
 def planes_of(image: torch.Tensor) -> Planes:

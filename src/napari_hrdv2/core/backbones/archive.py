@@ -16,11 +16,11 @@ import hashlib
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -85,19 +85,18 @@ def export_weights(
                 sha256=sha256(file.path),
             )
             paths[member] = file.path
-    reported = _Counted(sum(member.bytes for member in paths), progress)
+    manifest = Manifest(format=1, names=tuple(dict.fromkeys(names)), files=tuple(paths))
+    count = _counter(manifest.files, progress)
     with atomic_path(path) as temporary:
         with zipfile.ZipFile(temporary, "w") as archive:
-            manifest = Manifest(
-                format=1, names=tuple(dict.fromkeys(names)), files=tuple(paths)
-            )
             archive.writestr(MANIFEST, manifest.model_dump_json(indent=1))
             for member, source in paths.items():
                 info = zipfile.ZipInfo(member.name)
                 info.file_size = member.bytes  # tells whether the format must be zip64
                 with open(source, "rb") as read, archive.open(info, "w") as written:
-                    for piece in reported.pieces(read):
+                    while piece := read.read(_PIECE_BYTES):
                         written.write(piece)
+                        count(len(piece))
         return temporary.stat().st_size
 
 
@@ -127,62 +126,50 @@ def import_weights(
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise refused(path, "it is no archive, or its end is missing") from error
+        raise _refused(path, "it is no archive, or its end is missing") from error
     with archive:
-        manifest = read_manifest(archive, path)
+        manifest = _read_manifest(archive, path)
         members = manifest.files
         missing = [member for member in members if not _is_present(member, cache)]
-        for member in members:
-            _require_newest(member, cache)
         cache.mkdir(parents=True, exist_ok=True)
-        reported = _Counted(sum(member.bytes for member in missing), progress)
+        count = _counter(missing, progress)
         with tempfile.TemporaryDirectory(prefix=".import-", dir=cache) as temporary:
-            for number, member in enumerate(missing):
-                _extract(archive, member, Path(temporary, str(number)), reported)
-            for number, member in enumerate(missing):
-                target = member.target(cache)
+            parts = [Path(temporary, str(number)) for number in range(len(missing))]
+            for member, part in zip(missing, parts, strict=True):
+                _extract(archive, member, part, count)
+            for member, part in zip(missing, parts, strict=True):
+                target = cache / member.place
                 target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(Path(temporary, str(number)), target)
+                os.replace(part, target)
     for member in members:
-        _point_to_newest(member, cache)
+        newest = cache / member.newest_commit
+        if member.newest and not newest.is_file():
+            newest.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(newest) as part:
+                part.write_text(member.commit, encoding="utf-8")
     return Imported(manifest.names, len(missing), len(members) - len(missing), cache)
 
 
-# --- The folder -----------------------------------------------------------------------
-def _is_present(member: Member, folder: Path) -> bool:
+def _is_present(member: Member, cache: Path) -> bool:
     """Return whether the file is there already; raise where another is in its place."""
-    path = member.target(folder)
-    if not os.path.lexists(path):
-        return False
-    if path.is_file() and sha256(path) == member.sha256:
-        return True
-    raise FileExistsError(
-        f"{path} exists and is another file; remove it, or import into another folder"
-    )
-
-
-def _require_newest(member: Member, folder: Path) -> None:
-    known = member.newest_commit(folder)
-    if not member.newest or not known.is_file():
-        return
-    commit = known.read_text(encoding="utf-8").strip()
-    if commit != member.commit:
+    newest = cache / member.newest_commit
+    commit = newest.read_text(encoding="utf-8").strip() if newest.is_file() else None
+    if member.newest and commit not in (None, member.commit):
         raise FileExistsError(
-            f"{folder} has {member.repository} at commit {commit[:10]}, the file at "
-            f"{member.commit[:10]}; remove that, or import into another folder"
+            f"{cache} has {member.repository} at commit {commit:.10}, the file at "
+            f"{member.commit:.10}; remove that, or import into another folder"
         )
-
-
-def _point_to_newest(member: Member, folder: Path) -> None:
-    known = member.newest_commit(folder)
-    if member.newest and not known.is_file():
-        known.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(known) as temporary:
-            temporary.write_text(member.commit, encoding="utf-8")
+    path = cache / member.place
+    if os.path.lexists(path) and not (path.is_file() and sha256(path) == member.sha256):
+        raise FileExistsError(
+            f"{path} exists and is another file; remove it, or import into another "
+            "folder"
+        )
+    return path.is_file()
 
 
 def _extract(
-    archive: zipfile.ZipFile, member: Member, path: Path, reported: _Counted
+    archive: zipfile.ZipFile, member: Member, path: Path, count: Callable[[int], None]
 ) -> None:
     hashed = hashlib.sha256()
     with (
@@ -190,9 +177,10 @@ def _extract(
         archive.open(member.name) as source,
         open(path, "wb") as file,
     ):
-        for piece in reported.pieces(source):
+        while piece := source.read(_PIECE_BYTES):
             hashed.update(piece)
             file.write(piece)
+            count(len(piece))
         file.flush()
         os.fsync(file.fileno())
     if hashed.hexdigest() != member.sha256:
@@ -202,18 +190,19 @@ def _extract(
         )
 
 
-class _Counted:
-    """Reads files in pieces and reports the bytes of all."""
+def _counter(
+    members: Sequence[Member], progress: Progress | None
+) -> Callable[[int], None]:
+    """Return what is told the bytes of each piece, and reports those of all."""
+    total, done = sum(member.bytes for member in members), 0
 
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._done, self._total, self._progress = 0, total, progress
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress is not None:
+            progress(done, total)
 
-    def pieces(self, file: IO[bytes]) -> Iterator[bytes]:
-        while piece := file.read(_PIECE_BYTES):
-            yield piece
-            self._done += len(piece)
-            if self._progress is not None:
-                self._progress(self._done, self._total)
+    return count
 
 
 # --- The manifest ---------------------------------------------------------------------
@@ -244,17 +233,19 @@ class Member(_Checked):
         """The name in the archive."""
         return f"{self.repository}/{self.commit}/{self.filename}"
 
-    def home(self, cache: Path) -> Path:
-        """Return the folder of its repository."""
-        return cache / f"models--{self.repository.replace('/', '--')}"
+    @property
+    def place(self) -> Path:
+        """Where in the cache it belongs."""
+        return self._home / "snapshots" / self.commit / self.filename
 
-    def target(self, cache: Path) -> Path:
-        """Return where in a cache it belongs."""
-        return self.home(cache) / "snapshots" / self.commit / self.filename
+    @property
+    def newest_commit(self) -> Path:
+        """The file of the cache that tells the newest commit of its repository."""
+        return self._home / "refs" / "main"
 
-    def newest_commit(self, cache: Path) -> Path:
-        """Return the file that tells the newest commit of its repository."""
-        return self.home(cache) / "refs" / "main"
+    @property
+    def _home(self) -> Path:
+        return Path(f"models--{self.repository.replace('/', '--')}")
 
 
 class Manifest(_Checked):
@@ -279,39 +270,39 @@ class Manifest(_Checked):
         return files
 
 
-def read_manifest(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> Manifest:
+def _read_manifest(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> Manifest:
     """Return the manifest, if an archive holds its files and no others."""
     entries = archive.infolist()
     if sum(entry.filename == MANIFEST for entry in entries) != 1:
-        raise refused(path, f"it has no {MANIFEST}")
+        raise _refused(path, f"it has no {MANIFEST}")
     if archive.getinfo(MANIFEST).file_size > _LARGEST:
-        raise refused(path, f"its {MANIFEST} is too large")
+        raise _refused(path, f"its {MANIFEST} is too large")
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
-            raise refused(path, f"{entry.filename} in it is compressed or encrypted")
+            raise _refused(path, f"{entry.filename} in it is compressed or encrypted")
     try:
         manifest = Manifest.model_validate_json(archive.read(MANIFEST))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "it"
         why = f"{where} is {first['input']!r:.60} ({first['msg']})"
-        raise refused(path, f"its {MANIFEST} is not understood: {why}") from error
+        raise _refused(path, f"its {MANIFEST} is not understood: {why}") from error
     except zipfile.BadZipFile as error:
-        raise refused(path, f"its {MANIFEST} is damaged") from error
+        raise _refused(path, f"its {MANIFEST} is damaged") from error
     expected = {member.name for member in manifest.files}
     found = [entry.filename for entry in entries if entry.filename != MANIFEST]
     strange = [name for name in found if name not in expected]
     if strange:
-        raise refused(path, f"it holds {strange[0]!r}, which {MANIFEST} does not name")
+        raise _refused(path, f"it holds {strange[0]!r}, which {MANIFEST} does not name")
     if len(found) != len(expected):
-        raise refused(path, "a file of its manifest is missing or there twice")
+        raise _refused(path, "a file of its manifest is missing or there twice")
     for member in manifest.files:
         if member.bytes != archive.getinfo(member.name).file_size:
-            raise refused(path, f"{member.name} in it has another size")
+            raise _refused(path, f"{member.name} in it has another size")
     return manifest
 
 
-def refused(path: str | os.PathLike[str], why: str) -> WeightsError:
+def _refused(path: str | os.PathLike[str], why: str) -> WeightsError:
     """Return the error for what is no such file."""
     return WeightsError(
         f"weights: {os.fspath(path)} is not a file of `backbones export`: {why}"

@@ -26,7 +26,8 @@ from napari_hrdv2.core.backbones.spit.encoder import (
     attention_flow,
     region_tokens,
 )
-from napari_hrdv2.core.backbones.superpixels import pixel_features, superpixels
+from napari_hrdv2.core.backbones.superpixels import superpixels
+from napari_hrdv2.core.backbones.superpixels.pixels import pixel_features
 from napari_hrdv2.core.errors import WeightsError
 from napari_hrdv2.core.features.superpixels import region_features
 
@@ -287,9 +288,7 @@ def test_a_file_of_another_network_is_refused_though_its_tensors_fit(monkeypatch
         "one": SpitSpec(name="one", config=TINY, file="One", md5="0"),
         "two": SpitSpec(name="two", config=TINY, file="Two", md5=fingerprint),
     }
-    monkeypatch.setattr(
-        "napari_hrdv2.core.backbones.spit.backbone.SPIT_SPECS", entries
-    )
+    monkeypatch.setattr("napari_hrdv2.core.backbones.spit.backbone.SPIT_SPECS", entries)
     options = LoadOptions(CHECKPOINT, torch.device("cpu"))
     loose = replace(entries["two"], name="two:loose", compactness=0.0)
     entries["two:loose"] = loose

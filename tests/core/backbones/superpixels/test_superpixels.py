@@ -16,9 +16,11 @@ from napari_hrdv2.core.backbones.superpixels import (
     hierarchy,
     numbered,
     pca_tree,
-    pixel_features,
     squares,
     superpixels,
+)
+from napari_hrdv2.core.backbones.superpixels.pixels import (
+    pixel_features,
     vertex_features,
 )
 

@@ -19,19 +19,17 @@ import copy
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.core.backbones.checkpoint import fingerprint
 from napari_hrdv2.core.backbones.filters import filter_names
 from napari_hrdv2.core.errors import WeightsError
@@ -63,16 +61,11 @@ class ConvNetConfig:
         """What the sides of an image must be a multiple of for `at_every_scale`."""
         return STRIDE << (self.scales - 1)
 
-    def to_json(self) -> str:
-        """Return what a file of weights says of its network."""
-        return json.dumps(asdict(self))
-
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return the shape that `to_json` wrote down."""
+        """Return the shape that a file of weights has as JSON."""
         shape = json.loads(text)
-        stem, outputs, scales = (int(shape[k]) for k in ("stem", "outputs", "scales"))
-        return cls(stem, tuple(shape["widths"]), outputs, scales)
+        return cls(**{**shape, "widths": tuple(shape["widths"])})
 
 
 class _Unit(nn.Module):
@@ -240,21 +233,6 @@ class EmbeddedWeights:
     network: ConvNet  # with the normalisation folded into the convolutions
     channel_weights: Tensor  # (C,), of the network and of the filter bank on RGB images
     hash: str  # the fingerprint of both
-
-
-def save_weights(
-    network: ConvNet,
-    channel_weights: Tensor,
-    path: str | os.PathLike[str],
-    *,
-    trained: str,
-) -> None:
-    """Write a network that was trained, in float16, with a word on how."""
-    state = network.folded().half().state_dict() | {"trust": channel_weights.half()}
-    tensors = {name: tensor.contiguous() for name, tensor in state.items()}
-    metadata = {"config": network.config.to_json(), "trained": trained}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
 
 
 def load_weights(source: str | os.PathLike[str] | None = None) -> EmbeddedWeights:

@@ -37,11 +37,6 @@ _ROUNDING = 1e-5  # of an eigenvalue, against the larger one
 _LUMINANCE = (0.299, 0.587, 0.114)
 
 
-def filter_bank(image: Tensor) -> Tensor:
-    """Return the filter channels of a (1 or 3, H, W) image as (N, H, W) float32."""
-    return filter_planes(image[None], torch.float32)[0]
-
-
 @torch.no_grad()
 def filter_planes(
     images: Tensor,

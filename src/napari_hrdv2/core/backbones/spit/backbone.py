@@ -39,8 +39,10 @@ from napari_hrdv2.core.backbones.superpixels import (
     hierarchy,
     numbered,
     pca_tree,
-    pixel_features,
     squares,
+)
+from napari_hrdv2.core.backbones.superpixels.pixels import (
+    pixel_features,
     vertex_features,
 )
 from napari_hrdv2.core.checks import checked_partition

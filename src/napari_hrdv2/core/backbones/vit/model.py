@@ -1,9 +1,9 @@
 """The Vision Transformers ViT, DeiT, DINO, DINOv2 and DINOv3, at any patch stride.
 
 Read it from top to bottom: the configuration, the patch embedding, rotary positions,
-attention, the two feed-forward layers, the block, the model, and the arithmetic of a
-pass. Parameters have the names of DINOv2's repository: its checkpoints load as they
-are, and those of DINO, DeiT and timm's ViT have the same names.
+attention, the two feed-forward layers, the block, the model. Parameters have the names
+of DINOv2's repository: its checkpoints load as they are, and those of DINO, DeiT and
+timm's ViT have the same names.
 
 References
 ----------
@@ -443,18 +443,3 @@ def _resample(positions: Tensor, config: ViTConfig, height: int, width: int) -> 
         )
     rows = plane.permute(0, 2, 3, 1).flatten(1, 2)  # (1, h * w, C)
     return torch.cat([positions[:, :1], rows], dim=1)
-
-
-def flop(config: ViTConfig, tokens: int) -> int:
-    """Return the floating-point operations of one pass over so many patch tokens.
-
-    Two for each multiply-add of the matrix products; norms, softmax and activations
-    are not counted.
-    """
-    C = config.embed_dim
-    count = tokens + 1 + config.registers
-    wide = 3 if config.feed_forward == "swiglu" else 2
-    linear = 4 * C * C + wide * C * config.hidden_dim
-    attention = 2 * count * C
-    patches = tokens * 3 * config.patch_size**2 * C
-    return 2 * (patches + config.depth * count * (linear + attention))
