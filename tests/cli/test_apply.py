@@ -342,7 +342,7 @@ def test_a_download_shows_a_bar_in_a_terminal(
         return load_backbone(name)
 
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    monkeypatch.setattr("napari_hrdv2.core.backbones.registry.load_backbone", download)
+    monkeypatch.setattr("napari_hrdv2.core.backbones.load_backbone", download)
     outcome = command("apply", classifier, image, "--out", tmp_path / "o")
     assert outcome.code == 0, outcome.err
     assert "downloading embedded" in outcome.err

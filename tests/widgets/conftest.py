@@ -125,6 +125,6 @@ def endless(monkeypatch):
     """Every backbone that is loaded is this one."""
     backbone = EndlessBackbone()
     monkeypatch.setattr(
-        "napari_hrdv2.core.backbones.registry.load_backbone", lambda *_, **__: backbone
+        "napari_hrdv2.core.backbones.load_backbone", lambda *_, **__: backbone
     )
     return backbone

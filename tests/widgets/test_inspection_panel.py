@@ -25,7 +25,7 @@ def small(monkeypatch):
         weights = random_weights(VIT)
         return ViTBackbone(name, VIT, weights, device=device, dtype=torch.float32)
 
-    monkeypatch.setattr("napari_hrdv2.core.backbones.registry.load_backbone", load)
+    monkeypatch.setattr("napari_hrdv2.core.backbones.load_backbone", load)
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def export_file(
 
     What is not on this machine is downloaded. `backbones import` reads the file there.
     """
-    from napari_hrdv2.core.backbones import export_weights
+    from napari_hrdv2.core.backbones.archive import export_weights
 
     report = Report(as_json)
     names = _parts(names)
@@ -110,7 +110,7 @@ def import_file(
     as_json: Json = False,
 ) -> None:
     """Take the weights of an exported file; its checksums are verified first."""
-    from napari_hrdv2.core.backbones import import_weights
+    from napari_hrdv2.core.backbones.archive import import_weights
 
     report = Report(as_json)
     done = import_weights(file, to, progress=report.progress("import"))

@@ -17,11 +17,10 @@ from safetensors.torch import save_file
 from napari_hrdv2.core.backbones import (
     backbone_info,
     backbone_state,
-    export_weights,
-    import_weights,
     load_backbone,
     registry,
 )
+from napari_hrdv2.core.backbones.archive import export_weights, import_weights
 from napari_hrdv2.core.backbones.vit.model import ViTConfig
 from napari_hrdv2.core.backbones.vit.weights import random_weights
 from napari_hrdv2.core.errors import WeightsError

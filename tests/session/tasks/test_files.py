@@ -162,9 +162,7 @@ def test_a_download_can_be_cancelled(request_of, monkeypatch):
         progress(1, 2)
         raise AssertionError("it went on")
 
-    monkeypatch.setattr(
-        "napari_hrdv2.core.backbones.registry.load_backbone", load_backbone
-    )
+    monkeypatch.setattr("napari_hrdv2.core.backbones.load_backbone", load_backbone)
     with pytest.raises(Cancelled):
         compute(request_of(), should_stop=lambda: True)
 

@@ -31,7 +31,7 @@ def small(monkeypatch):
             dtype=torch.float32,
         )
 
-    monkeypatch.setattr("napari_hrdv2.core.backbones.registry.load_backbone", load)
+    monkeypatch.setattr("napari_hrdv2.core.backbones.load_backbone", load)
 
 
 @pytest.fixture
