@@ -129,7 +129,7 @@ def test_supervised_vits_are_normalised_as_they_were_trained():
     assert imagenet.pixel_mean == (0.485, 0.456, 0.406)
     backbone = load("vit-small")
     image = torch.rand(1, 3, 16, 32)
-    expected = backbone.model((image - 0.5) / 0.5).tokens
+    expected = backbone.model((image - 0.5) / 0.5)
     torch.testing.assert_close(backbone.tokens(image, stride=16), expected)
 
 
@@ -152,7 +152,7 @@ def test_facets_stand_side_by_side_as_channels():
     assert both.channels == both.channels_for(1) == tokens.shape[-1] == 64
     torch.testing.assert_close(tokens[..., 32:], last.tokens(image, stride=14))
     pixels = (image - both._mean) / both._deviation
-    (keys,) = both.model.facets(pixels, [Facet("key", 0)])
+    keys = both.model(pixels, facets=[Facet("key", 0)])
     assert torch.equal(tokens[..., :32], keys)
 
 
@@ -240,7 +240,7 @@ def test_images_are_normalised_as_in_training():
     backbone, image = load(), torch.rand(1, 3, 28, 28)
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-    expected = backbone.model((image - mean) / deviation).tokens
+    expected = backbone.model((image - mean) / deviation)
     assert torch.equal(backbone.tokens(image, stride=14), expected)
 
 

@@ -77,10 +77,10 @@ def export_weights(
     for spec in [backbone_info(name) for name in names]:
         for file in files_of(spec, progress):
             member = Member(
-                repository=file.repository,
+                repository=spec.source,
                 commit=file.commit,
                 filename=file.filename,
-                newest=file.revision is None,
+                newest=spec.revision is None,
                 bytes=file.path.stat().st_size,
                 sha256=sha256(file.path),
             )

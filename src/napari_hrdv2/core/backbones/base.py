@@ -208,10 +208,6 @@ class LoadOptions:
 
 
 Loader = Callable[["BackboneSpec", LoadOptions], Backbone]
-_OF_THE_CLASS = (
-    *("patch_size", "equivariant", "default_transforms", "absolute_levels"),
-    *("context_cell", "activations"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,8 +246,16 @@ class BackboneSpec:
     @classmethod
     def of(cls, kind: type[GridBackbone], **others: Any) -> Self:
         """Return the row of a kind of backbone, with what its class says of it."""
-        known = {key: getattr(kind, key) for key in _OF_THE_CLASS}
-        return cls(name=kind.name, **known, **others)
+        return cls(
+            name=kind.name,
+            patch_size=kind.patch_size,
+            equivariant=kind.equivariant,
+            default_transforms=kind.default_transforms,
+            absolute_levels=kind.absolute_levels,
+            context_cell=kind.context_cell,
+            activations=kind.activations,
+            **others,
+        )
 
     @property
     def conditions(self) -> str:

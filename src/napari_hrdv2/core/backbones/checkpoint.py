@@ -21,7 +21,7 @@ from napari_hrdv2.core.errors import WeightsError, is_out_of_memory
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 # How torch.save began its files before it wrote archives: a pickled number.
 _BEFORE_ARCHIVES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
-_PREFERRED = ("model.safetensors", "pytorch_model.bin")
+PREFERRED = ("model.safetensors", "pytorch_model.bin")
 # Under these a training run wraps its dictionaries; the first that is there is taken.
 _WRAPPERS = ("state_dict", "model", "teacher")
 _TOKENS = ("cls_token", "register_tokens", "pos_embed")
@@ -143,7 +143,7 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
         raise WeightsError(f"weights: there is no file or folder {path}")
     if not path.is_dir():
         return path
-    for name in _PREFERRED:
+    for name in PREFERRED:
         if (path / name).is_file():
             return path / name
     found = sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES and p.is_file())

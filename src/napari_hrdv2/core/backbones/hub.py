@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_hrdv2.core.errors import WeightsError
 
+from .checkpoint import PREFERRED
+
 if TYPE_CHECKING:
     from .base import BackboneSpec, Progress
 
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 SHARED_FOLDER = "NAPARI_HRDV2_WEIGHTS"
 
@@ -28,8 +29,6 @@ log = logging.getLogger(__name__)
 class HubFile(NamedTuple):
     """A file of a Hub repository and where it is on this machine."""
 
-    repository: str
-    revision: str | None  # the commit it is pinned to; None for the newest
     filename: str
     path: Path  # in a folder laid out as the Hub's cache
 
@@ -40,6 +39,20 @@ class HubFile(NamedTuple):
 
 
 # --- What a backbone needs ------------------------------------------------------------
+def files_of(spec: BackboneSpec, progress: Progress | None = None) -> list[HubFile]:
+    """Return all files that loading a backbone needs, downloaded if need be."""
+    weights = download_weights(spec, progress)
+    files = [HubFile(spec.filename or weights.name, weights)]
+    if spec.shape_from_hub:
+        fetch_config(spec)
+        fetch(spec, PREPROCESSORS)
+        for filename in ("config.json", *PREPROCESSORS):
+            path = _cached(spec, filename)
+            if path is not None:
+                files.append(HubFile(filename, path))
+    return files
+
+
 def download_weights(spec: BackboneSpec, progress: Progress | None = None) -> Path:
     """Return a local file with the weights of a backbone, downloaded if need be."""
     if spec.bundled:
@@ -49,63 +62,23 @@ def download_weights(spec: BackboneSpec, progress: Progress | None = None) -> Pa
         )
     if not spec.source:
         raise WeightsError(f"weights: {spec.name}: {spec.conditions}")
-    cached = cached_weights(spec)
-    if cached is not None:
-        return cached
+    found = cached_weights(spec)
+    if found is not None:
+        return found
     if spec.gated:
         log.warning("%s: %s", spec.name, spec.conditions)
-    names = _names(spec)
-    found = fetch_first(spec, names, progress)
+    found = fetch(spec, _names(spec), progress)
     if found is None:
         raise WeightsError(
             f"weights: the Hub repository {spec.source} does not hold "
-            f"{' or '.join(names)}"
+            f"{' or '.join(_names(spec))}"
         )
     return found
 
 
-def fetch_first(
-    spec: BackboneSpec, names: Sequence[str], progress: Progress | None = None
-) -> Path | None:
-    """Return a local copy of the first of these files that the repository has."""
-    from huggingface_hub.errors import EntryNotFoundError
-
-    for name in names:
-        try:
-            return fetch(spec.source, name, spec.revision, progress)
-        except EntryNotFoundError:
-            continue
-    return None
-
-
-def cached_weights(spec: BackboneSpec) -> Path | None:
-    """Return the weights on this machine, or None; no network is touched."""
-    found = (cached_file(spec.source, n, spec.revision) for n in _names(spec))
-    return next((path for path in found if path is not None), None)
-
-
-def _names(spec: BackboneSpec) -> tuple[str, ...]:
-    return _WEIGHTS if spec.filename is None else (spec.filename,)
-
-
-def files_of(spec: BackboneSpec, progress: Progress | None = None) -> list[HubFile]:
-    """Return all files that loading a backbone needs, downloaded if need be."""
-    weights = download_weights(spec, progress)
-    repository, revision = spec.source, spec.revision
-    files = [HubFile(repository, revision, spec.filename or weights.name, weights)]
-    if spec.shape_from_hub:
-        fetch_config(spec)
-        fetch_first(spec, PREPROCESSORS)
-        for filename in ("config.json", *PREPROCESSORS):
-            path = cached_file(repository, filename, revision)
-            if path is not None:
-                files.append(HubFile(repository, revision, filename, path))
-    return files
-
-
 def fetch_config(spec: BackboneSpec) -> Path:
     """Return a local copy of a repository's config.json."""
-    found = fetch_first(spec, ["config.json"])
+    found = fetch(spec, ["config.json"])
     if found is None:
         raise WeightsError(
             f"weights: the Hub repository {spec.source} holds no config.json, so the "
@@ -114,8 +87,18 @@ def fetch_config(spec: BackboneSpec) -> Path:
     return found
 
 
+def cached_weights(spec: BackboneSpec) -> Path | None:
+    """Return the weights on this machine, or None; no network is touched."""
+    found = (_cached(spec, name) for name in _names(spec))
+    return next((path for path in found if path is not None), None)
+
+
+def _names(spec: BackboneSpec) -> tuple[str, ...]:
+    return PREFERRED if spec.filename is None else (spec.filename,)
+
+
 # --- One file -------------------------------------------------------------------------
-def cached_file(repo: str, filename: str, revision: str | None) -> Path | None:
+def _cached(spec: BackboneSpec, filename: str) -> Path | None:
     """Return where this machine keeps a file of the Hub, or None.
 
     The folder that the environment variable NAPARI_HRDV2_WEIGHTS names, laid out as
@@ -126,7 +109,7 @@ def cached_file(repo: str, filename: str, revision: str | None) -> Path | None:
     shared = os.environ.get(SHARED_FOLDER)
     folders = [shared, None] if shared and _is_there(shared) else [None]
     for folder in folders:
-        found = try_to_load_from_cache(repo, filename, folder, revision)
+        found = try_to_load_from_cache(spec.source, filename, folder, spec.revision)
         if isinstance(found, str):
             return Path(found)
     return None
@@ -141,36 +124,36 @@ def _is_there(folder: str) -> bool:
 
 
 def fetch(
-    repo: str, filename: str, revision: str | None, progress: Progress | None = None
-) -> Path:
-    """Return a local copy of a repository's file, downloading it if need be.
+    spec: BackboneSpec, names: Sequence[str], progress: Progress | None = None
+) -> Path | None:
+    """Return a local copy of the first of these files that the repository has.
 
     Raises
     ------
     WeightsError
         If the Hub or the repository cannot be reached, or what came does not have the
         sha256 that the Hub gives.
-    huggingface_hub.errors.EntryNotFoundError
-        If the repository has no such file.
     """
     from huggingface_hub import errors, hf_hub_download
 
-    cached = cached_file(repo, filename, revision)
-    if cached is not None:
-        return cached
+    repo, revision = spec.source, spec.revision
     bar = None if progress is None else _bar_class(progress)
-    try:
-        with _quiet_client():
-            path = hf_hub_download(repo, filename, revision=revision, tqdm_class=bar)
-    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
-        is_local = isinstance(error, errors.LocalEntryNotFoundError)
-        if isinstance(error, errors.EntryNotFoundError) and not is_local:
-            raise
-        why = _refusal(error, repo, filename, revision)
-        raise WeightsError(f"weights: {why}") from error
-    found = Path(path)
-    _require_checksum(found, filename, repo)
-    return found
+    for name in names:
+        found = _cached(spec, name)
+        if found is not None:
+            return found
+        try:
+            with _quiet_client():
+                path = hf_hub_download(repo, name, revision=revision, tqdm_class=bar)
+        except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+            is_local = isinstance(error, errors.LocalEntryNotFoundError)
+            if isinstance(error, errors.EntryNotFoundError) and not is_local:
+                continue
+            why = _refusal(error, repo, name, revision)
+            raise WeightsError(f"weights: {why}") from error
+        _require_checksum(Path(path), name, repo)
+        return Path(path)
+    return None
 
 
 def _refusal(error: Exception, repo: str, filename: str, revision: str | None) -> str:

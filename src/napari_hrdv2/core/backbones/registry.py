@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from napari_hrdv2.core.devices import choose_device
 from napari_hrdv2.core.errors import is_out_of_memory
@@ -23,15 +23,14 @@ from .base import (
 )
 from .embedded.backbone import EMBEDDED
 from .filters import FILTERS
-from .hub import PREPROCESSORS, cached_weights, fetch_config, fetch_first
+from .hub import PREPROCESSORS, cached_weights, fetch, fetch_config
 from .spit.backbone import SPIT_SPECS
 from .transformers import load_transformers
 from .vit.specs import VIT_SPECS, ViTSpec, parse_facets
-from .vit.weights import knows_type, read_config, tells_normalisation
+from .vit.weights import read_config, tells_normalisation
 
 DEFAULT_BACKBONE = "embedded"
-State = Literal["ready", "cached", "download", "gated", "file"]
-STATES: tuple[State, ...] = ("ready", "cached", "download", "gated", "file")
+State = Literal["ready", "cached", "download", "gated", "file"]  # needs ever more
 
 SPECS: dict[str, BackboneSpec] = {
     EMBEDDED.name: EMBEDDED,
@@ -106,9 +105,8 @@ def backbone_state(name: str) -> State:
     accepted. The weights of ``"file"`` are not on the Hub: a file must be given. A
     joined name ("a+b") has the state of the part that needs most.
     """
-    return max(
-        (_state(backbone_info(part)) for part in name.split("+")), key=STATES.index
-    )
+    states = [_state(backbone_info(part)) for part in name.split("+")]
+    return max(states, key=get_args(State).index)
 
 
 def _state(spec: BackboneSpec) -> State:
@@ -215,8 +213,9 @@ def _load(spec: BackboneSpec, options: LoadOptions) -> Backbone:
 def load_hub_id(spec: HubSpec, options: LoadOptions) -> Backbone:
     """Load a repository's model as our own ViT if it is one, else by transformers."""
     path = _config_file(spec, options.weights)
-    if knows_type(path):
-        vit = ViTSpec(name=spec.name, source=spec.source, config=read_config(path))
+    config = read_config(path)
+    if config is not None:
+        vit = ViTSpec(name=spec.name, source=spec.source, config=config)
         return vit.with_facets(spec.name, spec.facets).load(options)
     if spec.facets:
         raise ValueError(
@@ -235,7 +234,7 @@ def _config_file(spec: HubSpec, weights: Source) -> Path:
             return beside
     path = fetch_config(spec)
     if not tells_normalisation(path):  # then it is in a file beside
-        fetch_first(spec, PREPROCESSORS)
+        fetch(spec, PREPROCESSORS)
     return path
 
 

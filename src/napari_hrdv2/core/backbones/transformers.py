@@ -165,7 +165,13 @@ def load_transformers(
         config = getattr(config, "vision_config", config)  # of CLIP, SigLIP, SAM
         if type(config) not in MODEL_MAPPING:
             raise WeightsError(f"weights: {name}: {kind} is no model of images")
-        _require_patches(name, config)
+        size = getattr(config, "patch_size", None)
+        channels = getattr(config, "num_channels", 3)
+        if not isinstance(size, int) or channels != 3:
+            raise WeightsError(
+                f"weights: {name} gives no square patches of an RGB image: its "
+                f"config.json has patch_size {size!r} and num_channels {channels!r}"
+            )
         pixels = _pixels(name, config_file.parent)
         if hasattr(config, "mask_ratio"):
             config.mask_ratio = 0.0  # a masked autoencoder hides no patch
@@ -180,16 +186,6 @@ def load_transformers(
         weights_hash=weights_hash,
         **options.formats,
     )
-
-
-def _require_patches(name: str, config: Any) -> None:
-    size = getattr(config, "patch_size", None)
-    channels = getattr(config, "num_channels", 3)
-    if not isinstance(size, int) or channels != 3:
-        raise WeightsError(
-            f"weights: {name} gives no square patches of an RGB image: its config.json "
-            f"has patch_size {size!r} and num_channels {channels!r}"
-        )
 
 
 def _pixels(name: str, folder: Path) -> tuple[Colour, Colour]:
@@ -251,12 +247,11 @@ def _prefix(name: str, model: Any) -> int:
     No configuration says it. Of a grid of 2 by 3 patches one is made brighter at a
     time: before the first layer that must change one token, in reading order.
     """
-    size = model.config.patch_size
-    rows, columns = 2, 3
-    images = torch.zeros(1 + rows * columns, 3, rows * size, columns * size)
-    for number in range(rows * columns):
-        top, left = size * (number // columns), size * (number % columns)
-        images[1 + number, :, top : top + size, left : left + size] = 1
+    size, rows, columns = model.config.patch_size, 2, 3
+    count = rows * columns
+    bright = torch.eye(count).view(count, 1, rows, columns)
+    images = torch.zeros(1 + count, 3, rows * size, columns * size)
+    images[1:] = bright.repeat_interleave(size, 2).repeat_interleave(size, 3)
     try:
         with torch.no_grad():
             first, last = token_maps(model, images)
@@ -269,14 +264,9 @@ def _prefix(name: str, model: Any) -> int:
             "can be resampled are needed"
         ) from error
     changed = (first[1:] != first[:1]).any(dim=-1)  # (patches, tokens)
-    prefix = first.shape[1] - rows * columns
-    expected = torch.eye(rows * columns, dtype=torch.bool)
-    if (
-        prefix < 0
-        or last.shape[:2] != first.shape[:2]
-        or not torch.equal(changed[:, max(prefix, 0) :], expected)
-        or changed[:, : max(prefix, 0)].any()
-    ):
+    prefix = first.shape[1] - count
+    expected = torch.eye(count, count + max(prefix, 0)).roll(prefix, 1).bool()
+    if last.shape[:2] != first.shape[:2] or not torch.equal(changed, expected):
         raise WeightsError(
             f"weights: {name} cannot be used: its tokens are not one for each patch of "
             f"{size} pixels, row by row"

@@ -177,10 +177,9 @@ def test_the_pca_tree_of_stored_points_is_that_of_the_reference():
     assert agreement(ours, STORED["pcatree_seg"]) > 0.99
 
 
-def test_random_cells_are_alike_on_every_call_and_differ_by_seed():
-    first, again, other = (pca_tree((45, 71), seed=seed) for seed in (0, 0, 1))
+def test_random_cells_are_alike_on_every_call():
+    first, again = pca_tree((45, 71)), pca_tree((45, 71))
     assert torch.equal(first, again)
-    assert not torch.equal(first, other)
     assert first.max() + 1 >= round(1.1 * (45 * 71) ** 0.5)
 
 
@@ -200,7 +199,6 @@ def test_label_maps_of_any_values_are_numbered_boxed_and_outlined():
     [
         (lambda: superpixels(torch.zeros(8, 8)), r"image: .*\(3, H, W\)"),
         (lambda: superpixels(torch.zeros(3, 8, 8), compactness=2), "compactness: 2"),
-        (lambda: superpixels(torch.zeros(3, 8, 8), levels=0), "levels: 0"),
     ],
 )
 def test_bad_arguments_are_named(call, message):

@@ -242,16 +242,20 @@ def load_weights(source: str | os.PathLike[str] | None = None) -> EmbeddedWeight
     ``"random"``.
     """
     if source == "random":
-        return _random_weights()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = ConvNet(ConvNetConfig()).folded().requires_grad_(False)
+        ones = torch.ones(network.config.channels + len(filter_names(3)))
+        return EmbeddedWeights(network, ones, "random")
     path = BUNDLED if source is None else Path(source).expanduser()
     try:
         with safe_open(path, framework="pt") as file:
             config = ConvNetConfig.from_json((file.metadata() or {})["config"])
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - it has no other way
-        network = ConvNet(config).folded()
+        network = ConvNet(config).folded().requires_grad_(False)
         weights_hash, channel_weights = fingerprint(state), state.pop("trust")
         network.load_state_dict(state)
-        fits = channel_weights.shape == (_channels(config),)
+        fits = channel_weights.shape == (config.channels + len(filter_names(3)),)
         if not fits or not (channel_weights > 0).all():
             raise ValueError("it is not one positive weight for each channel")
     except _UNFIT as error:
@@ -259,16 +263,4 @@ def load_weights(source: str | os.PathLike[str] | None = None) -> EmbeddedWeight
             f"weights: {path} is not a file of the embedded backbone, which "
             "training/train.py writes"
         ) from error
-    return EmbeddedWeights(network.requires_grad_(False), channel_weights, weights_hash)
-
-
-def _random_weights() -> EmbeddedWeights:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = ConvNet(ConvNetConfig()).folded()
-    channel_weights = torch.ones(_channels(network.config))
-    return EmbeddedWeights(network.requires_grad_(False), channel_weights, "random")
-
-
-def _channels(config: ConvNetConfig) -> int:
-    return config.channels + len(filter_names(3))
+    return EmbeddedWeights(network, channel_weights, weights_hash)

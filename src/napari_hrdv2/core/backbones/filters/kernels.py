@@ -74,12 +74,15 @@ def _gaussian(planes: Tensor, sigma_rows: float, sigma_columns: float) -> Tensor
         smooth = correlate(planes, gaussian_taps(sigma_columns), -1)
         return correlate(smooth, gaussian_taps(sigma_rows), -2)
     # A slight Gaussian keeps the reduced grid free of aliases; it and the mean of
-    # two pixels in `reduce` (variance 1/4) are part of the smoothing asked for.
+    # two pixels (variance 1/4) are part of the smoothing asked for.
     taps = gaussian_taps(1.0)
-    reduced = reduce(correlate(correlate(planes, taps, -1), taps, -2), 2)
-    rows = math.sqrt(sigma_rows**2 - 1.25) * reduced.shape[-2] / height
-    columns = math.sqrt(sigma_columns**2 - 1.25) * reduced.shape[-1] / width
-    return enlarge(_gaussian(reduced, rows, columns), (height, width))
+    slight = correlate(correlate(planes, taps, -1), taps, -2)
+    size = math.ceil(height / 2), math.ceil(width / 2)
+    reduced = functional.interpolate(slight, size=size, mode="bilinear")
+    rows = math.sqrt(sigma_rows**2 - 1.25) * size[0] / height
+    columns = math.sqrt(sigma_columns**2 - 1.25) * size[1] / width
+    smooth = _gaussian(reduced, rows, columns)
+    return functional.interpolate(smooth, size=(height, width), mode="bicubic")
 
 
 def gaussian_taps(sigma: float) -> list[float]:
@@ -114,7 +117,6 @@ def eigenvalues(a: Tensor, b: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
 def window_maximum(planes: Tensor, radius: int) -> Tensor:
     """Return the maximum over the square of 2·radius + 1 pixels about each pixel."""
     for axis in (-2, -1):
-        size = planes.shape[axis]
         planes = mirror(planes, radius, axis)
         # Doubling: the maximum over n samples gives the one over up to 2n samples.
         width = 1
@@ -125,24 +127,9 @@ def window_maximum(planes: Tensor, radius: int) -> Tensor:
                 planes.narrow(axis, 0, count), planes.narrow(axis, step, count)
             )
             width += step
-        assert planes.shape[axis] == size
     return planes
 
 
 def window_minimum(planes: Tensor, radius: int) -> Tensor:
     """Return the minimum over the square of 2·radius + 1 pixels about each pixel."""
     return window_maximum(planes.neg(), radius).neg_()
-
-
-def reduce(planes: Tensor, factor: int) -> Tensor:
-    """Return smooth planes sampled about every ``factor`` pixels, edges aligned."""
-    height, width = planes.shape[-2:]
-    size = (math.ceil(height / factor), math.ceil(width / factor))
-    return functional.interpolate(planes, size=size, mode="bilinear")
-
-
-def enlarge(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return reduced planes at their full size, by cubic interpolation."""
-    if planes.shape[-2:] == size:
-        return planes
-    return functional.interpolate(planes, size=size, mode="bicubic")

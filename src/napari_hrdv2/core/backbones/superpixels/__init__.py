@@ -7,10 +7,9 @@ device or on chance: scores are whole numbers with a rule for ties; sums are of 
 numbers, whose order does not matter; merged regions are numbered by the region that
 each grew from.
 
-In the reference the neighbour with the larger label wins a tie. In a flat area, where
-all scores are equal, every pixel then picks the one below it, and the area is one
-region after one level. A hash of the two labels decides here, and flat areas are
-divided like any other.
+In the reference the neighbour with the larger label wins a tie, and a flat area, where
+all scores are equal, is one region after one level. A hash of the two labels decides
+here, and flat areas are divided like any other.
 
 References
 ----------
@@ -33,7 +32,7 @@ from .pixels import pixel_features, vertex_features
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-LEVELS = 4
+LEVELS = 4  # each makes regions about four times larger
 COMPACTNESS = 0.1
 _STEPS = 65535  # scores are told apart in so many steps
 # The bits of a key, from above: 16 of the score, 15 to decide ties, 32 of the label.
@@ -44,12 +43,10 @@ _OWN_LIMIT = 0.75
 _SMALLEST = 1e-12
 
 
-def superpixels(
-    image: Tensor, *, compactness: float = COMPACTNESS, levels: int = LEVELS
-) -> Tensor:
+def superpixels(image: Tensor, *, compactness: float = COMPACTNESS) -> Tensor:
     """Return SPiT's superpixels of an image, (H, W) int64 from 0 to n - 1.
 
-    They are the same on every run, with any number of threads.
+    They are of about 256 px, and the same on every run, with any number of threads.
 
     Parameters
     ----------
@@ -57,8 +54,6 @@ def superpixels(
         In 0..1.
     compactness : float
         0 to 1: how much regions are kept from spreading over areas of little contrast.
-    levels : int
-        Each makes regions about four times larger; 4 give about 256 px.
 
     Examples
     --------
@@ -69,17 +64,12 @@ def superpixels(
     >>> bool((labels[:, 19] == labels[:, 20]).any())
     False
     """
-    return hierarchy(
-        vertex_features(pixel_features(image)), compactness=compactness, levels=levels
-    )[-1]
+    features = vertex_features(pixel_features(image))
+    return hierarchy(features, compactness=compactness)[-1]
 
 
 def hierarchy(
-    features: Tensor,
-    *,
-    compactness: float = COMPACTNESS,
-    levels: int = LEVELS,
-    shuffle_ties: bool = True,
+    features: Tensor, *, compactness: float = COMPACTNESS, shuffle_ties: bool = True
 ) -> list[Tensor]:
     """Return the label map of (4, H, W) `vertex_features` after each level of merging.
 
@@ -88,14 +78,10 @@ def hierarchy(
     """
     if not 0 <= compactness <= 1:
         raise ValueError(f"compactness: {compactness} is not a number from 0 to 1")
-    if levels < 1:
-        raise ValueError(f"levels: {levels} is not a number of at least 1")
-    regions = pixels_as_regions(features)
+    regions = _pixels_as_regions(features)
     maps: list[Tensor] = []
-    for _ in range(levels):
-        labels, regions = merged(
-            regions, compactness=compactness, shuffle_ties=shuffle_ties
-        )
+    for _ in range(LEVELS):
+        labels, regions = _merged(regions, compactness, shuffle_ties)
         last = labels if not maps else labels[maps[-1]]
         maps.append(last.view(features.shape[1:]))
     return maps
@@ -114,7 +100,7 @@ class Regions:
     edges: Tensor  # (2, m) int64: neighbouring regions, each pair once
 
 
-def pixels_as_regions(features: Tensor) -> Regions:
+def _pixels_as_regions(features: Tensor) -> Regions:
     """Return the regions of one pixel each that merging begins with."""
     _, height, width = features.shape
     labels = torch.arange(height * width, device=features.device)
@@ -129,8 +115,8 @@ def pixels_as_regions(features: Tensor) -> Regions:
     )
 
 
-def merged(
-    regions: Regions, *, compactness: float, shuffle_ties: bool
+def _merged(
+    regions: Regions, compactness: float, shuffle_ties: bool
 ) -> tuple[Tensor, Regions]:
     """Return the new label of every region, and the regions of the next level."""
     labels = _components(_picks(regions, compactness, shuffle_ties))
@@ -186,8 +172,6 @@ def _similarity(regions: Regions, compactness: float) -> Tensor:
     length = square.sqrt()
     cosine = product / (length[first] * length[second]).clamp_min(_SMALLEST)
     score = (cosine + 1) / 2
-    if not compactness:
-        return score
     box = torch.minimum(regions.boxes[:, first], regions.boxes[:, second])
     fill = _fill(regions.sizes[first] + regions.sizes[second], box)
     return compactness * fill + (1 - compactness) * score
@@ -203,8 +187,6 @@ def _attachment(regions: Regions, compactness: float) -> Tensor:
     deviation = max(variance**0.5, 1e-6)
     excess: Tensor = (sizes - 2 * total / count) / deviation
     score = (excess.clamp(-_OWN_LIMIT, _OWN_LIMIT) + 1) / 2
-    if not compactness:
-        return score
     return compactness * _fill(sizes, regions.boxes) + (1 - compactness) * score
 
 
@@ -275,20 +257,17 @@ def _edges(pixels: Tensor, width: int) -> Tensor:
     return torch.stack([rows, columns, -rows, -columns])
 
 
-def squares(shape: tuple[int, int], side: int = 16) -> Tensor:
-    """Return the grid of squares of a plain ViT; the last ones may be cut."""
-    height, width = shape
-    rows, columns = torch.arange(height) // side, torch.arange(width) // side
+def squares(shape: tuple[int, int]) -> Tensor:
+    """Return the grid of 16 × 16 squares of a plain ViT; the last ones may be cut."""
+    rows, columns = (torch.arange(length) // 16 for length in shape)
     return rows[:, None] * int(columns[-1] + 1) + columns
 
 
-def pca_tree(
-    shape: tuple[int, int], points: Tensor | None = None, *, seed: int = 0
-) -> Tensor:
+def pca_tree(shape: tuple[int, int], points: Tensor | None = None) -> Tensor:
     """Return cells that resemble those of a Voronoi diagram of random points.
 
     Points are (n, 2) rows and columns; by default 1.1 √(H W) of a scrambled Sobol
-    sequence with that seed.
+    sequence, always the same.
 
     Notes
     -----
@@ -300,9 +279,12 @@ def pca_tree(
     .. [1] R. Sproull, "Refinements to nearest-neighbor searching in k-dimensional
        trees", Algorithmica 6 (1991), 579-589.
     """
-    points = (_sobol(shape, seed) if points is None else points).float()
-    height, width = shape
-    grid = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    if points is None:
+        count = max(1, round(1.1 * math.sqrt(math.prod(shape))))
+        engine = torch.quasirandom.SobolEngine(2, scramble=True, seed=0)  # type: ignore[no-untyped-call]
+        points = (engine.draw(count) * torch.tensor(shape)).round()
+    points = points.float()
+    grid = torch.meshgrid(*map(torch.arange, shape), indexing="ij")
     pixels = torch.stack(grid, 2).view(-1, 2).float()
     cells = torch.zeros(len(points), dtype=torch.int64)
     labels = torch.zeros(len(pixels), dtype=torch.int64)
@@ -311,13 +293,6 @@ def pca_tree(
         labels = 2 * labels + _beyond(pixels, labels, centre, direction)
         cells = 2 * cells + _beyond(points, cells, centre, direction)
     return numbered(labels).view(shape)
-
-
-def _sobol(shape: tuple[int, int], seed: int) -> Tensor:
-    count = max(1, round(1.1 * math.sqrt(math.prod(shape))))
-    engine = torch.quasirandom.SobolEngine(2, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
-    points: Tensor = engine.draw(count) * torch.tensor(shape)
-    return points.round()
 
 
 def _principal_axes(points: Tensor, cells: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from napari_hrdv2.core.backbones.base import GridBackbone, Tick
 from napari_hrdv2.core.backbones.checkpoint import Weights, frozen
 
-from .model import Facet, VisionTransformer, ViTConfig, ViTOutput
+from .model import Facet, VisionTransformer, ViTConfig
 
 
 class ViTBackbone(GridBackbone):
@@ -78,11 +78,8 @@ class ViTBackbone(GridBackbone):
         self._check_batch(images)
         pixels = (images - self._mean) / self._deviation  # (B, 3, H, W), grey or not
         pixels = pixels.to(self.model.norm.weight.dtype)
-        if self.facets:
-            maps = self.model.facets(pixels, self.facets, stride=stride, tick=tick)
-            return torch.cat(maps, dim=-1).to(self.dtype)
-        output: ViTOutput = self.model(pixels, stride=stride, tick=tick)
-        return output.tokens.to(self.dtype)
+        maps: Tensor = self.model(pixels, stride=stride, facets=self.facets, tick=tick)
+        return maps.to(self.dtype)
 
 
 def channels_of(facets: tuple[Facet, ...], config: ViTConfig) -> int:

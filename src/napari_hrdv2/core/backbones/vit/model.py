@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -97,14 +97,6 @@ class Facet(NamedTuple):
     def channels(self, config: ViTConfig) -> int:
         """Return how many channels it has."""
         return config.heads if self.kind == "attention" else config.embed_dim
-
-
-class ViTOutput(NamedTuple):
-    """What one pass gives; all of it is normalised by the final LayerNorm."""
-
-    tokens: Tensor  # of the patches, (B, h, w, C)
-    class_token: Tensor  # (B, C)
-    register_tokens: Tensor  # (B, registers, C)
 
 
 class PatchEmbed(nn.Module):
@@ -317,54 +309,38 @@ class VisionTransformer(nn.Module):
         images: Tensor,
         *,
         stride: int | None = None,
+        facets: Sequence[Facet] = (),
         tick: Callable[[], None] | None = None,
-    ) -> ViTOutput:
-        """Return the normalised tokens of a batch of images.
+    ) -> Tensor:
+        """Return the (B, h, w, C) tokens after the last block, normalised.
 
         Images are (B, 3, H, W), normalised as in training, in the dtype of the weights.
         H and W are a patch plus a whole number of strides, by default patches, so there
         are h = 1 + (H - patch_size) // stride rows of tokens, that of row i centred at
-        ``(patch_size - 1) / 2 + stride * i``. `tick` is called after each block; what
-        it raises ends the pass.
+        ``(patch_size - 1) / 2 + stride * i``. Facets, if any are asked for, come in
+        place of the tokens, side by side as channels, and no more blocks are run than
+        they need. `tick` is called after each block; what it raises ends the pass.
         """
-        grid, x, rotation = self._start(images, stride or self.config.patch_size)
-        for block in self.blocks:
-            x = block(x, rotation)  # (B, 1 + registers + h * w, C)
-            if tick is not None:
-                tick()
-        x = self.norm(x)
-        return ViTOutput(
-            tokens=self._on_grid(x, grid),
-            class_token=x[:, 0],
-            register_tokens=x[:, 1 : 1 + self.config.registers],
-        )
-
-    def facets(
-        self,
-        images: Tensor,
-        wanted: Sequence[Facet],
-        *,
-        stride: int | None = None,
-        tick: Callable[[], None] | None = None,
-    ) -> tuple[Tensor, ...]:
-        """Return (B, h, w, channels) facets, running no more blocks than needed."""
-        wanted = [f._replace(block=range(self.config.depth)[f.block]) for f in wanted]
-        last = max(facet.block for facet in wanted)
+        wanted = [
+            facet._replace(block=range(self.config.depth)[facet.block])
+            for facet in facets or [Facet("token", -1)]
+        ]
         grid, x, rotation = self._start(images, stride or self.config.patch_size)
         found: dict[Facet, Tensor] = {}
-        for index, block in enumerate(self.blocks[: last + 1]):
-            assert isinstance(block, Block)
-            here = [facet for facet in wanted if facet.block == index]
-            for facet in here:
-                if facet.kind != "token":
-                    part = block.attn.part(block.norm1(x), facet.kind, rotation)
-                    found[facet] = self._on_grid(part, grid)
-            x = block(x, rotation)
-            if Facet("token", index) in here:
-                found[Facet("token", index)] = self._on_grid(self.norm(x), grid)
+        for index in range(1 + max(facet.block for facet in wanted)):
+            block = cast("Block", self.blocks[index])
+            for facet in wanted:
+                if facet.block == index and facet.kind != "token":
+                    inner = block.norm1(x)
+                    found[facet] = block.attn.part(inner, facet.kind, rotation)
+            x = block(x, rotation)  # (B, 1 + registers + h * w, C)
+            if Facet("token", index) in wanted:
+                found[Facet("token", index)] = self.norm(x)
             if tick is not None:
                 tick()
-        return tuple(found[facet] for facet in wanted)
+        prefix = 1 + self.config.registers
+        patches = torch.cat([found[facet][:, prefix:] for facet in wanted], dim=-1)
+        return torch.unflatten(patches, 1, grid)
 
     def positions(self, height: int, width: int) -> Tensor:
         """Return the position embedding for a grid, (1, 1 + height * width, C).
@@ -400,10 +376,6 @@ class VisionTransformer(nn.Module):
             parts.append(self.register_tokens)
         parts = [part.expand(B, -1, C) for part in parts]
         return (height, width), torch.cat([*parts, tokens], dim=1), rotation
-
-    def _on_grid(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        patches = x[:, 1 + self.config.registers :]
-        return torch.unflatten(patches, 1, grid)  # (B, h, w, C)
 
 
 def _check_images(images: Tensor, patch_size: int, stride: int) -> None:
