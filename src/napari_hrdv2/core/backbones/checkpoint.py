@@ -187,13 +187,23 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             return load_file(path)
         if start.startswith(b"PK\x03\x04"):
             _require_torch_archive(path)
+        elif start[:1] != b"\x80":
+            seen = "it is empty" if not start else f"it begins with {start[:4]!r}"
+            raise WeightsError(
+                f"weights: {path} is not a checkpoint: {seen}; a safetensors file or a "
+                "PyTorch state dict is needed"
+            )
         elif start != _BEFORE_ARCHIVES:
-            raise _not_a_checkpoint(start, path)
+            raise pickle.UnpicklingError
         content = torch.load(path, map_location="cpu", weights_only=True)
     except WeightsError:
         raise
     except pickle.UnpicklingError as error:
-        raise _pickled(path) from error
+        raise WeightsError(
+            f"weights: {path} holds Python objects beside tensors and was not loaded, "
+            "because unpickling them can run code; save its state dict alone, as "
+            "safetensors"
+        ) from error
     except Exception as error:  # damaged files raise anything
         if is_out_of_memory(error):
             raise
@@ -204,16 +214,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return _tensors(content, path)
 
 
-def _not_a_checkpoint(start: bytes, path: Path) -> WeightsError:
-    if start[:1] == b"\x80":
-        return _pickled(path)
-    seen = "it is empty" if not start else f"it begins with {start[:4]!r}"
-    return WeightsError(
-        f"weights: {path} is not a checkpoint: {seen}; a safetensors file or a PyTorch "
-        "state dict is needed"
-    )
-
-
 def _require_torch_archive(path: Path) -> None:
     # The directory of an archive is at its end: without it, this raises.
     with zipfile.ZipFile(path) as archive:
@@ -222,14 +222,6 @@ def _require_torch_archive(path: Path) -> None:
         raise WeightsError(
             f"weights: {path} is an archive but not one of a PyTorch state dict"
         )
-
-
-def _pickled(path: Path) -> WeightsError:
-    return WeightsError(
-        f"weights: {path} holds Python objects beside tensors and was not loaded, "
-        "because unpickling them can run code; save its state dict alone, as "
-        "safetensors"
-    )
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:

@@ -105,11 +105,10 @@ def backbone_state(name: str) -> State:
     accepted. The weights of ``"file"`` are not on the Hub: a file must be given. A
     joined name ("a+b") has the state of the part that needs most.
     """
-    states = [_state(backbone_info(part)) for part in name.split("+")]
-    return max(states, key=get_args(State).index)
-
-
-def _state(spec: BackboneSpec) -> State:
+    if "+" in name:
+        states = map(backbone_state, name.split("+"))
+        return max(states, key=get_args(State).index)
+    spec = backbone_info(name)
     if spec.bundled:
         return "ready"
     if not spec.source:
@@ -165,11 +164,19 @@ def load_backbone(
     specs = [backbone_info(part) for part in name.split("+")]
     sources = _sources(specs, weights)
     chosen = choose_device(device)
-    parts = tuple(
-        _load(spec, LoadOptions(source, chosen, precision, progress))
-        for spec, source in zip(specs, sources, strict=True)
-    )
-    return parts[0] if len(parts) == 1 else JoinedBackbone(parts)
+    parts: list[Backbone] = []
+    for spec, source in zip(specs, sources, strict=True):
+        try:
+            loaded = spec.load(LoadOptions(source, chosen, precision, progress))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryError(
+                f"backbone: the weights of {spec.name} do not fit into the memory "
+                f"there is for {chosen}; choose a smaller backbone or another device"
+            ) from error
+        parts.append(loaded)
+    return parts[0] if len(parts) == 1 else JoinedBackbone(tuple(parts))
 
 
 def _sources(
@@ -195,18 +202,6 @@ def _sources(
                 'or "random"'
             )
     return sources
-
-
-def _load(spec: BackboneSpec, options: LoadOptions) -> Backbone:
-    try:
-        return spec.load(options)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MemoryError(
-            f"backbone: the weights of {spec.name} do not fit into the memory there is "
-            f"for {options.device}; choose a smaller backbone or another device"
-        ) from error
 
 
 # --- Repositories of the Hub that have no row -----------------------------------------

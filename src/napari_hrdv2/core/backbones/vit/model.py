@@ -37,6 +37,7 @@ _ROTARY_BASE = 100.0
 
 Colour = tuple[float, float, float]
 Rotation = tuple[Tensor, Tensor]
+FacetKind = Literal["token", "query", "key", "value", "attention"]
 IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION: Colour = (0.229, 0.224, 0.225)
 
@@ -91,7 +92,7 @@ class Facet(NamedTuple):
     # attention makes of its input, all heads side by side, before rotary positions turn
     # it; or how much the class token attends to the patch, one channel for each head,
     # 1 if it attended to all tokens alike.
-    kind: Literal["token", "query", "key", "value", "attention"]
+    kind: FacetKind
     block: int  # 0 for the first; -1 counts from the last
 
     def channels(self, config: ViTConfig) -> int:

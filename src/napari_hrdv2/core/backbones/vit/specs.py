@@ -9,47 +9,37 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 from napari_hrdv2.core.backbones.base import BackboneSpec, Loader, LoadOptions
 from napari_hrdv2.core.backbones.hub import download_weights
 
 from .backbone import ViTBackbone, activations_of, channels_of
-from .model import Facet, ViTConfig
+from .model import Facet, FacetKind, ViTConfig
 from .weights import load_weights, random_weights
 
 
 def load_vit(spec: ViTSpec, options: LoadOptions) -> ViTBackbone:
     """Return the Vision Transformer of a row."""
-    if options.weights == "random":
-        weights = random_weights(spec.config)
+    config, file = spec.config, options.weights
+    if file == "random":
+        weights = random_weights(config)
     else:
-        file = options.weights
+        # Those of its family are suggested first in place of one that does not fit.
+        family = spec.name.split("-")[0]
+        names = sorted(VIT_SPECS, key=lambda name: name.split("-")[0] != family)
         weights = load_weights(
             download_weights(spec, options.progress) if file is None else file,
-            spec.config,
-            known=_known_networks(spec.name),
+            config,
+            known={name: VIT_SPECS[name].config for name in names},
             teacher=spec.teacher,
         )
-    return ViTBackbone(
-        spec.name,
-        spec.config,
-        weights,
-        facets=spec.facets,
-        **options.formats,
-    )
-
-
-def _known_networks(name: str) -> dict[str, ViTConfig]:
-    """Return the networks to suggest in place of one, those of its family first."""
-    family = name.split("-")[0]
-    names = sorted(VIT_SPECS, key=lambda other: other.split("-")[0] != family)
-    return {other: VIT_SPECS[other].config for other in names}
+    facets = spec.facets
+    return ViTBackbone(spec.name, config, weights, facets=facets, **options.formats)
 
 
 # --- Facets ---------------------------------------------------------------------------
-_Kind = Literal["token", "query", "key", "value", "attention"]
-_KINDS: Mapping[str, _Kind] = {kind[0]: kind for kind in get_args(_Kind)}
+_KINDS: Mapping[str, FacetKind] = {kind[0]: kind for kind in get_args(FacetKind)}
 
 
 def parse_facets(name: str, text: str) -> tuple[Facet, ...]:

@@ -173,7 +173,9 @@ def _original_names(state: State, *, teacher: bool = False) -> dict[str, Tensor]
     bare = {name: x for name, x in bare.items() if not _EXTRAS.match(name)}
     renamed: dict[str, Tensor] = {}
     for name, x in bare.items():
-        known = _renamed(name)
+        known = name
+        for pattern, replacement in _NAMES:
+            known = pattern.sub(replacement, known)
         # Two tensors of one name are not the same network: the second is refused.
         renamed[name if known in renamed else known] = x
     if "reg_token" in bare and "pos_embed" in renamed:
@@ -212,12 +214,6 @@ def _without_prefixes(state: State, *, teacher: bool) -> dict[str, Tensor]:
             if name.startswith(prefix) or not name.startswith(PREFIXES)
         }
     return bare
-
-
-def _renamed(name: str) -> str:
-    for pattern, replacement in _NAMES:
-        name = pattern.sub(replacement, name)
-    return name
 
 
 def _without_key_biases(state: State) -> dict[str, Tensor]:
