@@ -27,13 +27,7 @@ OPTIONS = {"value_range": (0, 1)}
 
 @pytest.fixture
 def vit():
-    return ViTBackbone(
-        "tiny",
-        CONFIG,
-        random_weights(CONFIG),
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-    )
+    return ViTBackbone("tiny", CONFIG, random_weights(CONFIG))
 
 
 @pytest.fixture
@@ -80,8 +74,6 @@ def test_the_maps_go_through_the_same_transforms(vit):
             "tiny@a2",
             CONFIG,
             random_weights(CONFIG),
-            device=torch.device("cpu"),
-            dtype=torch.float32,
             facets=(attention_facet(2),),
         ),
         "lattice:2*flip",

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 
 from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
 from napari_hrdv2.core.backbones.spit.backbone import random_weights as random_spit
@@ -23,13 +22,7 @@ def small(monkeypatch):
     def load(name, **_):
         if name.startswith("spit"):
             return SpitBackbone(name, SPIT, random_spit(SPIT))
-        return ViTBackbone(
-            name,
-            VIT,
-            random_weights(VIT),
-            device=torch.device("cpu"),
-            dtype=torch.float32,
-        )
+        return ViTBackbone(name, VIT, random_weights(VIT))
 
     monkeypatch.setattr("napari_hrdv2.core.backbones.load_backbone", load)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Source = str | os.PathLike[str] | None
 Progress = Callable[[int, int], None]
 Tick = Callable[[], None]
+_CPU = torch.device("cpu")
 
 
 def evenly(tick: Tick | None, calls: int, ticks: int) -> Tick:
@@ -181,8 +182,8 @@ class JoinedBackbone:
 class LoadOptions:
     """How a backbone is to be loaded; see `load_backbone`."""
 
-    weights: Source
-    device: torch.device
+    weights: Source = None
+    device: torch.device = _CPU
     precision: str = "auto"
     progress: Progress | None = None
 
@@ -197,16 +198,8 @@ class LoadOptions:
         keep_half = self.precision == "auto" and self.dtype is torch.float32
         return torch.float16 if keep_half else self.dtype
 
-    @property
-    def formats(self) -> dict[str, Any]:
-        """The device and number formats, as arguments of a network."""
-        return {
-            "device": self.device,
-            "dtype": self.dtype,
-            "token_dtype": self.token_dtype,
-        }
 
-
+IN_FLOAT32 = LoadOptions(precision="float32")
 Loader = Callable[["BackboneSpec", LoadOptions], Backbone]
 
 

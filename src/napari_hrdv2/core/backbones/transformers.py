@@ -47,13 +47,11 @@ class TransformersBackbone(GridBackbone):
         self,
         name: str,
         model: Any,
+        options: LoadOptions,
         *,
         prefix: int,
         pixels: tuple[Colour, Colour],
         weights_hash: str,
-        device: torch.device,
-        dtype: torch.dtype,
-        token_dtype: torch.dtype,
     ) -> None:
         self.name = name
         self.model = model
@@ -63,10 +61,10 @@ class TransformersBackbone(GridBackbone):
             getattr(model.config, "output_channels", model.config.hidden_size)
         )
         self.weights_hash = weights_hash
-        self.dtype = token_dtype
+        self.dtype = options.token_dtype
         self._prefix = prefix
         self._pixels = torch.tensor(pixels)
-        self._move(device, dtype)
+        self._move(options.device, options.dtype)
 
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
@@ -179,12 +177,7 @@ def load_transformers(
         model.eval().requires_grad_(False)
         prefix = _prefix(name, model)
     return TransformersBackbone(
-        name,
-        model,
-        prefix=prefix,
-        pixels=pixels,
-        weights_hash=weights_hash,
-        **options.formats,
+        name, model, options, prefix=prefix, pixels=pixels, weights_hash=weights_hash
     )
 
 

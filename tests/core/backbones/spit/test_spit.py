@@ -207,10 +207,8 @@ def test_ticks_are_counted_and_may_end_the_run():
 
 
 def test_tokens_may_be_kept_in_half_precision():
-    config = TINY
-    backbone = SpitBackbone(
-        "spit-tiny", config, random_weights(config), token_dtype=torch.float16
-    )
+    backbone = tiny_backbone()
+    backbone.dtype = torch.float16
     exact = region_features(tiny_backbone(), entry()).materialize()
     half = region_features(backbone, entry())
     assert half.tokens.dtype == torch.float16

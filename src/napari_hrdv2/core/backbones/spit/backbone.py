@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import (
+    IN_FLOAT32,
     BackboneSpec,
     Loader,
     LoadOptions,
@@ -71,20 +72,18 @@ class SpitBackbone(RegionBackbone):
         name: str,
         config: SpitConfig,
         weights: Weights,
+        options: LoadOptions = IN_FLOAT32,
         *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        token_dtype: torch.dtype | None = None,
         compactness: float = COMPACTNESS,
     ) -> None:
         self.name, self.config = name, config
         self.channels, self.density = config.embed_dim, config.density
         self.steps = config.depth + 1
         self.weights_hash = weights.hash
-        self.dtype = token_dtype or dtype
+        self.dtype = options.token_dtype
         self.compactness = compactness
         self.encoder = frozen(partial(SpitEncoder, config), weights)
-        self._move(torch.device(device), dtype)
+        self._move(options.device, options.dtype)
 
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
@@ -150,12 +149,9 @@ def load_spit(spec: SpitSpec, options: LoadOptions) -> SpitBackbone:
         path = weights_file(options.weights)
         _require_same_network(spec, path)
         weights = load_weights(path, spec.config)
+    compactness = spec.compactness
     return SpitBackbone(
-        spec.name,
-        spec.config,
-        weights,
-        compactness=spec.compactness,
-        **options.formats,
+        spec.name, spec.config, weights, options, compactness=compactness
     )
 
 

@@ -10,7 +10,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.base import GridBackbone, Tick
+from napari_hrdv2.core.backbones.base import (
+    IN_FLOAT32,
+    GridBackbone,
+    LoadOptions,
+    Tick,
+)
 from napari_hrdv2.core.backbones.checkpoint import Weights, frozen
 
 from .model import Facet, VisionTransformer, ViTConfig
@@ -19,7 +24,6 @@ from .model import Facet, VisionTransformer, ViTConfig
 class ViTBackbone(GridBackbone):
     """A frozen Vision Transformer; see `GridBackbone`.
 
-    The dtype is that of its pass, and that of its tokens unless they have another.
     Facets are taken of the blocks, side by side as channels, in place of the tokens
     after the last.
     """
@@ -29,19 +33,17 @@ class ViTBackbone(GridBackbone):
         name: str,
         config: ViTConfig,
         weights: Weights,
+        options: LoadOptions = IN_FLOAT32,
         *,
-        device: torch.device,
-        dtype: torch.dtype,
-        token_dtype: torch.dtype | None = None,
         facets: tuple[Facet, ...] = (),
     ) -> None:
         self.name = name
         self.patch_size = config.patch_size
         self._take(facets, config)
         self.weights_hash = weights.hash
-        self.dtype = token_dtype or dtype
+        self.dtype = options.token_dtype
         self.model = frozen(partial(VisionTransformer, config), weights)
-        self._move(device, dtype)
+        self._move(options.device, options.dtype)
 
     def _take(self, facets: tuple[Facet, ...], config: ViTConfig) -> None:
         self.facets = facets

@@ -34,8 +34,7 @@ def load_vit(spec: ViTSpec, options: LoadOptions) -> ViTBackbone:
             known={name: VIT_SPECS[name].config for name in names},
             teacher=spec.teacher,
         )
-    facets = spec.facets
-    return ViTBackbone(spec.name, config, weights, facets=facets, **options.formats)
+    return ViTBackbone(spec.name, config, weights, options, facets=spec.facets)
 
 
 # --- Facets ---------------------------------------------------------------------------
