@@ -11,6 +11,7 @@ from napari_hrdv2 import (
     compute_features,
     load_backbone,
 )
+from napari_hrdv2.core.backbones import LoadOptions
 from napari_hrdv2.core.backbones.embedded import network as network_file
 from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone, standardised
 from napari_hrdv2.core.backbones.embedded.network import BUNDLED, ConvNet, ConvNetConfig
@@ -200,6 +201,7 @@ def test_strokes_go_further_than_with_the_filter_bank_alone(backbone) -> None:
 
 def test_half_precision_is_known_to_take_half_the_memory():
     whole, half = (
-        EmbeddedBackbone("cpu", dtype) for dtype in (torch.float32, torch.bfloat16)
+        EmbeddedBackbone(LoadOptions(precision=precision))
+        for precision in ("float32", "bfloat16")
     )
     assert half.activations == whole.activations / 2

@@ -9,7 +9,6 @@ deviation 1, so brightness and contrast don't matter.
 from __future__ import annotations
 
 import copy
-import os
 from itertools import product
 from typing import Self
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import (
+    IN_FLOAT32,
     BackboneSpec,
     GridBackbone,
     LoadOptions,
@@ -62,17 +62,12 @@ class EmbeddedBackbone(GridBackbone):
     context_cell = 16
     dtype = torch.float16
 
-    def __init__(
-        self,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        weights: str | os.PathLike[str] | None = None,
-    ) -> None:
-        loaded = load_weights(weights)
+    def __init__(self, options: LoadOptions = IN_FLOAT32) -> None:
+        loaded = load_weights(options.weights)
         self._loaded, self._channel_weights = loaded.network, loaded.channel_weights
         self.weights_hash = loaded.hash
         self.steps = NETWORK_STEPS + FILTER_STEPS
-        self._move(torch.device(device), dtype)
+        self._move(options.device, options.dtype)
         self.channels = self.channels_for(1)
 
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -100,11 +95,7 @@ class EmbeddedBackbone(GridBackbone):
 
     @torch.no_grad()
     def tokens(
-        self,
-        images: Tensor,
-        *,
-        stride: int,
-        tick: Tick | None = None,
+        self, images: Tensor, *, stride: int, tick: Tick | None = None
     ) -> Tensor:
         """Return the features of every patch of 2 × 2 pixels; see `GridBackbone`.
 
@@ -154,7 +145,7 @@ class EmbeddedBackbone(GridBackbone):
 
 def load_embedded(spec: BackboneSpec, options: LoadOptions) -> EmbeddedBackbone:
     """Return the embedded backbone, with the weights of the package or of a file."""
-    return EmbeddedBackbone(options.device, options.dtype, options.weights)
+    return EmbeddedBackbone(options)
 
 
 EMBEDDED = BackboneSpec.of(

@@ -84,11 +84,8 @@ def _sampled(colours: Tensor, labels: Tensor, box: Tensor) -> Tensor:
     table, flat = colours.flatten(1).T.contiguous(), labels.flatten()
     numbers = torch.arange(box.shape[1], device=flat.device)
     chunks = []
-    for region, (top, left, bottom, right) in zip(
-        torch.split(numbers, _REGIONS_PER_CHUNK),
-        torch.split(box, _REGIONS_PER_CHUNK, 1),
-        strict=True,
-    ):
+    for region in torch.split(numbers, _REGIONS_PER_CHUNK):
+        top, left, bottom, right = box[:, region]
         rows, columns = _taps(top, bottom, height), _taps(left, right, width)
         colour = colours.new_zeros(len(region), BINS**2, 3)
         cover = colours.new_zeros(len(region), BINS**2, 1)
@@ -134,14 +131,10 @@ def _histograms(pair: Tensor, members: _Members, sigma: float) -> Tensor:
     """Return every region's joint histogram of two values, (n, 256)."""
     # The kernel is a product of one factor per value, so a histogram is a product of
     # two small matrices.
-    first, second = (members.cut(values) for values in pair)
+    values = torch.stack([members.cut(plane) for plane in pair])  # (2, pieces, 64)
     sums = [
         (_kernel(left, sigma).transpose(1, 2) @ _kernel(right, sigma)).flatten(1)
-        for left, right in zip(
-            torch.split(first, _PIECES_PER_CHUNK),
-            torch.split(second, _PIECES_PER_CHUNK),
-            strict=True,
-        )
+        for left, right in torch.split(values, _PIECES_PER_CHUNK, 1)
     ]
     totals = torch.segment_reduce(torch.cat(sums), "sum", lengths=members.pieces)
     return totals / (members.sizes[:, None] / 4)

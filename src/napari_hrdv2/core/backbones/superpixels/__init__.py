@@ -222,9 +222,8 @@ def _means(features: Tensor, labels: Tensor, count: int) -> Tensor:
 def _least(values: Tensor, labels: Tensor) -> Tensor:
     """Return the least of the members' values in each row, (rows, n)."""
     least = values.new_zeros(len(values), int(labels.max()) + 1)
-    for target, source in zip(least, values, strict=True):
-        target.scatter_reduce_(0, labels, source, "amin", include_self=False)
-    return least
+    index = labels.expand_as(values)
+    return least.scatter_reduce_(1, index, values, "amin", include_self=False)
 
 
 # --- Label maps -----------------------------------------------------------------------

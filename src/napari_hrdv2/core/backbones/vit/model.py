@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -404,15 +404,11 @@ def _resample(positions: Tensor, config: ViTConfig, height: int, width: int) -> 
     positions = positions.float().cpu()
     grid = torch.unflatten(positions[:, 1:], 1, (trained, trained))
     plane = grid.permute(0, 3, 1, 2)  # (1, C, trained, trained)
+    goal: dict[str, Any] = {"size": (height, width)}
+    if offset := config.position_offset:
+        scales = [(side + offset) / trained for side in (height, width)]
+        goal = {"scale_factor": scales}
     antialias = config.position_antialias
-    if config.position_offset:
-        scales = [(side + config.position_offset) / trained for side in (height, width)]
-        plane = F.interpolate(
-            plane, scale_factor=scales, mode="bicubic", antialias=antialias
-        )
-    else:
-        plane = F.interpolate(
-            plane, size=(height, width), mode="bicubic", antialias=antialias
-        )
+    plane = F.interpolate(plane, mode="bicubic", antialias=antialias, **goal)
     rows = plane.permute(0, 2, 3, 1).flatten(1, 2)  # (1, h * w, C)
     return torch.cat([positions[:, :1], rows], dim=1)
