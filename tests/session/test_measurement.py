@@ -1,3 +1,5 @@
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -291,6 +293,24 @@ def test_what_is_not_refined_after_all_is_measured_with_all_images(two):
     assert two.current.result is raw
     assert two.refinement.is_pending
     assert two.live.result_request(refines=False) is None
+
+
+def test_what_is_not_refined_after_all_is_named_and_not_counted_with_the_others(two):
+    two.refinement.change(min_object=30)
+    answer = compute(two.measurement.fractions_request(every=True, refines=False))
+    assert list(answer.measured.images) == [B, A]
+    assert answer.measured.together == answer.measured.images[A]
+    assert answer.measured.note == "Not included, because it is not refined: second."
+
+
+def test_results_that_were_replaced_are_not_kept_for_their_fractions(two):
+    two.measurement.measure(every=True)
+    former = [weakref.ref(one.result) for one in two.images.values()]
+    two.measurement.measured = None
+    for entry in two.images.values():
+        entry.result = replace(entry.result)
+    gc.collect()
+    assert [one() for one in former] == [None, None]
 
 
 def test_an_answer_for_all_images_is_not_shown_once_only_one_is_wanted(two):

@@ -186,8 +186,8 @@ class LivePipeline:
         entry = self._features.accept(result)
         if entry is None:
             return False
-        self._classifier.drop_answers()
-        if entry is self._images.current:
+        if entry is self._images.current:  # a fit of it may go on meanwhile else
+            self._classifier.drop_answers()
             self._images.features_changed.emit()
             self._images.segmentation_changed.emit()
             self.say(f"Features are ready. {self.next_step()}")

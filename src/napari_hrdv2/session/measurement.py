@@ -6,6 +6,7 @@ from dataclasses import replace
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakKeyDictionary
 
 from psygnal import Signal
 
@@ -50,7 +51,7 @@ class Measurement:
         self.objects: Objects | None = None
         self.is_stale = False
         self._is_owed = True
-        self._known: dict[PlaneKey, tuple[Result, Fractions]] = {}
+        self._known: WeakKeyDictionary[Result, Fractions] = WeakKeyDictionary()
         images.segmentation_changed.connect(self._on_segmentation_changed)
 
     # For scripts: here and now.
@@ -106,23 +107,25 @@ class Measurement:
         if not entries:
             self._current()
         todo = update.targets
-        if not refines and self._images.current is not None:
-            key = self._images.current.key
-            if key in todo:
-                todo[key] = replace(todo[key], is_final=True)
+        shown, note = self._images.current, update.note
+        if not refines and shown is not None and shown.key in todo:
+            todo[shown.key] = replace(todo[shown.key], is_final=True)
+            if len(entries) > 1:
+                apart |= {shown.key}
+                name = shown.name or str(shown.key)
+                note = f"{note} Not included, because it is not refined: {name}."
         targets = [
             todo.get(one.key)
             or one.snapshot(**self._what_is_known(one), is_final=one is current)
             for one in entries
         ]
-        shown = None if self._images.current is None else self._images.current.key
         return self._measures(
             replace(
                 update.request or PipelineInput(()),
                 targets=tuple(targets),
-                shown=shown,
+                shown=None if shown is None else shown.key,
                 apart=apart,
-                note=update.note,
+                note=note.strip(),
             )
         )
 
@@ -185,9 +188,8 @@ class Measurement:
 
     def _what_is_known(self, entry: ImageEntry) -> dict[str, object]:
         """Return the result of an image, and what was measured of that very result."""
-        former, fractions = self._known.get(entry.key, (None, None))
-        is_same = former is not None and former is entry.result
-        return {"result": entry.result, "measured": fractions if is_same else None}
+        result = entry.result
+        return {"result": result, "measured": result and self._known.get(result)}
 
     def _remember(self, answer: PipelineResult) -> bool:
         """Take fractions over, unless the current image has another result by now."""
@@ -205,13 +207,12 @@ class Measurement:
             is_every = self.scope is Scope.EVERY
             self._is_owed = is_every and len(answer.images) < len(self.segmented())
         for key, fractions in measured.images.items():
-            self._known[key] = results[key], fractions
+            self._known[results[key]] = fractions
         return True
 
     def _on_segmentation_changed(self) -> None:
         """Fractions are of a former result now; so are objects, of this image."""
-        current, images = self._images.current, self._images
-        self._known = {k: v for k, v in self._known.items() if k in images}
+        current = self._images.current
         self.measured, self._is_owed = None, True
         if self.objects is not None:
             if current is None or current.key != self.objects.key:
