@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from psygnal import Signal
 
-from napari_hrdv2.core.postprocess.instances import METHODS, Method
+from napari_hrdv2.core.measure import ParticleTable, particle_table
+from napari_hrdv2.core.postprocess.instances import METHODS, Method, instances
 
 from .pipeline import PipelineInput, PipelineResult
 from .planes import PlaneKey
-from .snapshots import Result, Stage
-from .tasks.context import Task, compute
-from .tasks.measurement import Measured, Objects, find_objects
+from .snapshots import Measured, Result, Stage
+from .tasks.context import Task, TaskContext, compute
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_hrdv2.core.measure import Fractions, PixelSize
 
     from .classes import Classes
@@ -34,6 +36,17 @@ class Scope(Enum):
     NONE = "none"
     CURRENT = "current"
     EVERY = "every"
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The single objects of a class."""
+
+    key: PlaneKey
+    class_id: int
+    labels: NDArray[np.int32]  # objects by number from 1
+    table: ParticleTable
+    source: NDArray[np.integer[Any]]  # the labels that they are in
 
 
 class Measurement:
@@ -139,14 +152,30 @@ class Measurement:
     ) -> Task:
         """Return the request for the objects of a class in the current image."""
         entry = self._current()
-        return partial(
-            find_objects,
-            image=entry.snapshot(result=entry.result),
-            pixel_size=pixel_size or entry.pixel_size,
-            class_id=class_id,
-            method=method,
-            min_distance=min_distance,
-        )
+        image, size = entry.snapshot(), pixel_size or entry.pixel_size
+        assert entry.result is not None
+        labels = entry.result.shown
+
+        def find(context: TaskContext) -> Objects:
+            context.progress("Splitting", 0, 2)
+            found = instances(
+                labels,
+                class_id,
+                method=method,
+                min_distance=min_distance,
+                exclusion=image.exclusion,
+            )
+            context.progress("Measuring", 1, 2)
+            pixels = np.asarray(image.image)
+            table = particle_table(
+                found,
+                pixel_size=size,
+                image=pixels if pixels.ndim == 2 else None,  # colours have no mean
+                exclusion=image.exclusion,
+            )
+            return Objects(image.key, class_id, found, table, labels)
+
+        return find
 
     def accept(self, answer: PipelineResult | Objects) -> bool:
         """Take an answer over; return False, and change nothing, if it is too old."""

@@ -19,6 +19,7 @@ from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 from .planes import Plane, PlaneKey
 from .snapshots import (
     ImageSnapshot,
+    Measured,
     Preview,
     Result,
     Stage,
@@ -28,7 +29,6 @@ from .snapshots import (
 )
 from .tasks.context import TaskContext
 from .tasks.features import FeatureSource
-from .tasks.measurement import Measured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,13 +15,13 @@ from .classifier import ClassifierState
 from .feature_store import FeatureStore
 from .guidance import Guidance
 from .images import Images
+from .inspection import Inspection
 from .live import LivePipeline
 from .measurement import Measurement
 from .refinement import RefinementState
 from .snapshots import Stage, Window
 from .tasks.context import compute
 from .tasks.features import Cost, FeatureRequest, FeatureResult, estimate_cost
-from .tasks.inspection import Inspection
 
 if TYPE_CHECKING:
     import os
