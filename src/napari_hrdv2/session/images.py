@@ -119,7 +119,7 @@ class ImageEntry:
                 f"image: shape {shape} is not one micrograph; choose a 2-D grey or RGB "
                 "image"
             )
-        self._exclusion_fingerprint = _fingerprint(self.exclusion)
+        self.exclusion_fingerprint = _fingerprint(self.exclusion)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -178,7 +178,7 @@ class ImageEntry:
         if array is not None and array.all():
             raise ValueError("exclusion: this would leave nothing of the image")
         self.exclusion = None if array is None or not array.any() else array
-        self._exclusion_fingerprint = _fingerprint(self.exclusion)
+        self.exclusion_fingerprint = _fingerprint(self.exclusion)
         self._count_scribbles()
 
     def set_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
@@ -250,7 +250,7 @@ class ImageEntry:
 
     def fingerprint(self) -> bytes:
         """Return what tells what it trains from everything else that it could."""
-        named = f"{self.key}/{self._version}/{self._exclusion_fingerprint}/"
+        named = f"{self.key}/{self._version}/{self.exclusion_fingerprint}/"
         return named.encode() + self.scribbles_fingerprint
 
     def _knows_scribbles(self) -> bool:
