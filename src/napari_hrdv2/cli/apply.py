@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.postprocess.refinement import Refinement
+
 from . import shared
-from .shared import Device, Json, RefinementChoices, Weights
+from .shared import Device, Json, Weights
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.core.postprocess.refinement import Refinement
     from napari_hrdv2.session.tasks.files import Applied, Job
 
 
@@ -34,12 +35,11 @@ def apply(
     device: Device = "auto",
     weights: Weights = None,
     *,
-    refinement: RefinementChoices,
+    refinement: Refinement,
     as_json: Json = False,
 ) -> None:
     """Segment micrographs with a classifier, on the features it was trained on."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.files import image_files
     from napari_hrdv2.session.tasks.features import FeatureSource
     from napari_hrdv2.session.tasks.files import (
@@ -50,7 +50,7 @@ def apply(
     )
 
     report = shared.Report(as_json)
-    refine = refinement.refinement()
+    refinement.check()
     trained = PixelClassifier.load(classifier)
     options = FeatureOptions.of(trained.part_options, device, weights)
     files = image_files(images)
@@ -61,10 +61,10 @@ def apply(
     if scheduler is None:
         source = FeatureSource(options, shared.load(options, report))
         results: Iterator[Applied] = (
-            segment_file(job, trained, source, refine) for job in jobs
+            segment_file(job, trained, source, refinement) for job in jobs
         )
     else:
-        results = _on_cluster(scheduler, jobs, classifier, options, refine)
+        results = _on_cluster(scheduler, jobs, classifier, options, refinement)
 
     done: list[Applied] = []
     failed: list[Applied] = []
