@@ -281,8 +281,8 @@ def test_a_image_that_does_not_train_is_not_scored(filters, image, labels):
         filters.set_scribbles(labels)
         advance(filters)
     filters.set_trains("stack/1", False)
-    images = filters.guidance.validation_request().keywords["images"]
-    assert [str(key) for key in images] == [
+    scores = compute(filters.guidance.validation_request()).scores
+    assert [str(key) for key in scores] == [
         "stack/0",
         "stack/2",
     ]

@@ -138,7 +138,7 @@ def test_all_images_are_refined_alike_before_they_are_measured(two):
     other = two.images["a"]
     assert other.result.refined is not None
     assert measured.images[A] == phase_fractions_with_error(other.result.shown, [1, 2])
-    assert two.refinement.is_done(other)
+    assert other.result.is_refined_by(two.refinement.settings)
     request = two.measurement.fractions_request(every=True)
     assert request.stages == (Stage.MEASUREMENT,)
 
@@ -233,7 +233,7 @@ def stroke(session, labels):
 def test_measuring_many_images_can_be_stopped(trained):
     request = trained.measurement.fractions_request()
     with pytest.raises(Cancelled):
-        request.answer(TaskContext(should_stop=lambda: True))
+        request(TaskContext(should_stop=lambda: True))
 
 
 @pytest.mark.parametrize("method", ["components", "watershed"])

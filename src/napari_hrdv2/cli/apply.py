@@ -17,7 +17,7 @@ from . import shared
 from .shared import Device, Json, Weights
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.tasks.files import Applied, Job
+    from napari_hrdv2.session.batch import Applied, Job
 
 
 def apply(
@@ -41,13 +41,13 @@ def apply(
     """Segment micrographs with a classifier, on the features it was trained on."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.files import image_files
-    from napari_hrdv2.session.tasks.features import FeatureSource
-    from napari_hrdv2.session.tasks.files import (
+    from napari_hrdv2.session.batch import (
         TABLE,
         jobs_for,
         segment_file,
         write_table,
     )
+    from napari_hrdv2.session.features import FeatureSource
 
     report = shared.Report(as_json)
     refinement.check()
@@ -112,7 +112,7 @@ def _on_cluster(
 ) -> Iterator[Applied]:
     """Yield the results of the workers as they come; all see the same files."""
     from napari_hrdv2.core.errors import explained
-    from napari_hrdv2.session.tasks.files import Applied, Job
+    from napari_hrdv2.session.batch import Applied, Job
 
     try:
         from distributed import Client, as_completed
@@ -147,7 +147,7 @@ def _on_cluster(
 def _on_worker(
     job: Job, classifier: str, options: FeatureOptions, refinement: Refinement
 ) -> Applied:
-    from napari_hrdv2.session.tasks.files import segment_file
+    from napari_hrdv2.session.batch import segment_file
 
     changed = Path(classifier).stat().st_mtime_ns
     trained, source = _loaded(classifier, changed, options)
@@ -158,6 +158,6 @@ def _on_worker(
 def _loaded(classifier: str, changed: int, options: FeatureOptions) -> tuple[Any, Any]:
     """Classifier and backbone, loaded once by each worker; `changed` is its time."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.session.tasks.features import FeatureSource
+    from napari_hrdv2.session.features import FeatureSource
 
     return PixelClassifier.load(classifier), FeatureSource(options, options.load())

@@ -105,7 +105,7 @@ def _write(
     """Write the segmentation, and what `segment` needs to do the same again."""
     from napari_hrdv2.core.atomic import atomic_path
     from napari_hrdv2.files import ImageFile, write_image, write_labels
-    from napari_hrdv2.session.tasks.files import class_colors, write_segmentation
+    from napari_hrdv2.session.batch import class_colors, write_segmentation
 
     names, colors = classifier.class_names, class_colors(classifier)
     classifier.class_colors = colors

@@ -40,11 +40,11 @@ def segment(
 ) -> None:
     """Train on the scribbles of a micrograph and segment the whole of it."""
     from napari_hrdv2.files import import_labels, read_image
+    from napari_hrdv2.session.batch import with_preview, write_segmentation
+    from napari_hrdv2.session.features import estimate_cost
     from napari_hrdv2.session.pipeline import process_image
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.snapshots import ImageSnapshot
-    from napari_hrdv2.session.tasks.features import estimate_cost
-    from napari_hrdv2.session.tasks.files import with_preview, write_segmentation
 
     start = time.perf_counter()
     report = shared.Report(as_json)

@@ -11,7 +11,7 @@ import numpy as np
 from psygnal import Signal
 
 from .planes import PlaneKey
-from .tasks.context import Task, TaskContext, compute
+from .tasks import Task, TaskContext, compute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,7 +79,6 @@ class Guidance:
         self.label_issues: tuple[LabelIssue, ...] = ()
         self.has_checked = False
         self._checked = PlaneKey(""), b""  # key and fingerprint of the scribbles
-        self._is_correcting = False
         self._regions: UncertainRegions | None = None
         self._next = 0
         self._version = 0
@@ -249,11 +248,16 @@ class Guidance:
         if not entry.set_scribbles(labels):
             return
         self._classes.ensure(entry.class_ids)
-        self._is_correcting = True
-        try:
-            self._images.changed.emit()
-        finally:
-            self._is_correcting = False
+        if self.has_checked:  # the others are so still
+            counted = entry.counted
+            self._checked = entry.key, entry.scribbles_fingerprint
+            self.label_issues = tuple(
+                one
+                for one in self.label_issues
+                if counted and np.any(counted.labels.flat[one.pixels] == one.class_id)
+            )
+            self.changed.emit()
+        self._images.changed.emit()
         self._images.relabelled.emit(entry.key)
 
     def erase(self, label_issue: LabelIssue) -> None:
@@ -285,17 +289,6 @@ class Guidance:
         info = self._classes.get(class_id)
         return f"Class {class_id}" if info is None else info.name
 
-    def _still_painted(self, entry: ImageEntry) -> tuple[LabelIssue, ...]:
-        """Return the label issues that are painted as when they were found."""
-        if entry.counted is None:
-            return ()
-        labels = entry.counted.labels.flat
-        return tuple(
-            one
-            for one in self.label_issues
-            if np.any(labels[one.pixels] == one.class_id)
-        )
-
     def _on_segmentation_changed(self) -> None:
         """Another classifier, or image: what was found of the last one is old."""
         self._version += 1
@@ -307,18 +300,8 @@ class Guidance:
         """Other scribbles, or another image: what was said of the former is old."""
         current = self._images.current
         now = current and (current.key, current.scribbles_fingerprint)
-        if not self.has_checked or now == self._checked:
-            return
-        if (
-            current is None
-            or current.key != self._checked[0]
-            or not self._is_correcting
-        ):
+        if now != self._checked:
             self.drop_label_issues()
-        else:  # the others are so still
-            self._checked = current.key, current.scribbles_fingerprint
-            self.label_issues = self._still_painted(current)
-            self.changed.emit()
 
 
 def _uncertainty(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
-
-from psygnal import Signal
+from typing import TYPE_CHECKING
 
 from .images import has_regions
 
@@ -17,10 +15,10 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.options import FeatureOptions
 
-    from .feature_store import FeatureStore
+    from .features import FeatureStore
     from .images import ImageEntry, Images
     from .planes import PlaneKey
-    from .tasks.context import Task, TaskContext
+    from .tasks import Task, TaskContext
 
 _NOT_LOADED = "compute features with this backbone first, which loads it"
 _NO_IMAGE = "open an image first"
@@ -47,9 +45,6 @@ class Regions:
 
 class Inspection:
     """Whether there is anything to see, and the requests for it."""
-
-    features_dropped: ClassVar[Signal] = Signal()
-    """Those of the current image, because they were made with other regions."""
 
     def __init__(self, images: Images, features: FeatureStore) -> None:
         self._images, self._features = images, features
@@ -161,13 +156,7 @@ class Inspection:
     def use_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
         """Use regions from elsewhere on the current image; return if they changed."""
         entry = self._entry("partition", self.why_no_partition())
-        had_features = entry.features is not None
-        changed = entry.set_partition(labels, name)
-        if changed and had_features:
-            self.features_dropped.emit()
-        elif changed:
-            self._images.changed.emit()
-        return changed
+        return self._images.set_partition(entry, labels, name)
 
     def _entry(self, wanted: str, reason: str) -> ImageEntry:
         entry = self._images.current

@@ -18,10 +18,9 @@ from .snapshots import ImageSnapshot, Result, Stage, Window
 if TYPE_CHECKING:
     from .classes import Classes
     from .classifier import ClassifierState
-    from .feature_store import FeatureStore
+    from .features import FeatureResult, FeatureStore
     from .images import ImageEntry, Images
     from .refinement import RefinementState
-    from .tasks.features import FeatureResult
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +47,7 @@ class LivePipeline:
         self.status = "Open an image to begin."
         self._stages: tuple[Stage, ...] = ()
         self._targets: tuple[ImageSnapshot, ...] = ()  # of what is being computed
+        images.features_changed.connect(self.say_next_step)
 
     def say(self, text: str) -> None:
         """Set the status, and tell listeners."""

@@ -16,7 +16,7 @@ from napari_hrdv2.core.postprocess.instances import METHODS, Method, instances
 from .pipeline import PipelineInput, PipelineResult
 from .planes import PlaneKey
 from .snapshots import Measured, Result, Stage
-from .tasks.context import Task, TaskContext, compute
+from .tasks import Task, TaskContext, compute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -296,14 +296,8 @@ def _take_masks(
     """Take over the exclusion mask, and the superpixels for the next features."""
     if saved.exclusion is not None or (erases and entry.exclusion is not None):
         session.set_exclusion(saved.exclusion, entry.key)
-    if saved.partition is None and not erases:
-        return
-    if not entry.set_partition(saved.partition, saved.partition_name):
-        return
-    if entry is session.current:
-        session.set_image(entry.image, entry.key)  # tells that the features went
-    else:
-        session.images_changed.emit()
+    if saved.partition is not None or erases:
+        session.images.set_partition(entry, saved.partition, saved.partition_name)
 
 
 def _saved(entry: ImageEntry, fingerprints: Fingerprints) -> SavedImage:
