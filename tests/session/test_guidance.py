@@ -1,12 +1,11 @@
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 
 from napari_hrdv2.core.guidance import probability_of, uncertainty_of
 from napari_hrdv2.session import Session, compute
-from napari_hrdv2.session.tasks.guidance import LabelIssues
+from napari_hrdv2.session.guidance import LabelIssues
 
 
 @pytest.fixture
@@ -68,11 +67,11 @@ def test_places_go_round_the_best_first(trained):
 
 
 def test_places_near_scribbles_count_for_less(trained):
-    request = trained.guidance.uncertain_regions_request()
-    best = compute(request).regions[0]
-    labels = request.keywords["labels"].copy()
+    best = trained.guidance.find_uncertain_regions()[0]
+    labels = trained.scribbles.labels.copy()
     labels[best.row, best.column] = 1
-    assert compute(partial(request, labels=labels)).regions[0] != best
+    trained.set_scribbles(labels)
+    assert trained.guidance.find_uncertain_regions()[0] != best
 
 
 def test_places_are_explained_by_the_names_of_today(trained):

@@ -281,8 +281,19 @@ def test_a_image_that_does_not_train_is_not_scored(filters, image, labels):
         filters.set_scribbles(labels)
         advance(filters)
     filters.set_trains("stack/1", False)
-    images = filters.guidance.validation_request().keywords["images"]
-    assert [str(key) for key in images] == [
+    scores = compute(filters.guidance.validation_request()).scores
+    assert [str(key) for key in scores] == [
         "stack/0",
         "stack/2",
     ]
+
+
+def test_features_of_another_image_do_not_cost_the_fit_that_is_on_its_way(
+    trained, image
+):
+    trained.images.add(255 - image, "other")
+    fit = trained.train_request(force=True)
+    assert trained.accept(compute(trained.feature_request("other")))
+    assert trained.accept(compute(fit))
+    assert trained.classifier is not None
+    assert trained.current.result.classifier is trained.classifier

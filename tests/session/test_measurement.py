@@ -1,3 +1,5 @@
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -136,7 +138,7 @@ def test_all_images_are_refined_alike_before_they_are_measured(two):
     other = two.images["a"]
     assert other.result.refined is not None
     assert measured.images[A] == phase_fractions_with_error(other.result.shown, [1, 2])
-    assert two.refinement.is_done(other)
+    assert other.result.is_refined_by(two.refinement.settings)
     request = two.measurement.fractions_request(every=True)
     assert request.stages == (Stage.MEASUREMENT,)
 
@@ -231,7 +233,7 @@ def stroke(session, labels):
 def test_measuring_many_images_can_be_stopped(trained):
     request = trained.measurement.fractions_request()
     with pytest.raises(Cancelled):
-        request.answer(TaskContext(should_stop=lambda: True))
+        request(TaskContext(should_stop=lambda: True))
 
 
 @pytest.mark.parametrize("method", ["components", "watershed"])
@@ -291,6 +293,24 @@ def test_what_is_not_refined_after_all_is_measured_with_all_images(two):
     assert two.current.result is raw
     assert two.refinement.is_pending
     assert two.live.result_request(refines=False) is None
+
+
+def test_what_is_not_refined_after_all_is_named_and_not_counted_with_the_others(two):
+    two.refinement.change(min_object=30)
+    answer = compute(two.measurement.fractions_request(every=True, refines=False))
+    assert list(answer.measured.images) == [B, A]
+    assert answer.measured.together == answer.measured.images[A]
+    assert answer.measured.note == "Not included, because it is not refined: second."
+
+
+def test_results_that_were_replaced_are_not_kept_for_their_fractions(two):
+    two.measurement.measure(every=True)
+    former = [weakref.ref(one.result) for one in two.images.values()]
+    two.measurement.measured = None
+    for entry in two.images.values():
+        entry.result = replace(entry.result)
+    gc.collect()
+    assert [one() for one in former] == [None, None]
 
 
 def test_an_answer_for_all_images_is_not_shown_once_only_one_is_wanted(two):

@@ -163,7 +163,7 @@ def test_of_a_large_image_the_visible_part_comes_first(specks, monkeypatch):
     specks.refinement.change(smoothing="guided", radius=2, strength=1.0)
     region, parts = (slice(20, 36), slice(4, 20)), []
     request = specks.refinement.request(visible=region)
-    answer = request.answer(TaskContext(partial=parts.append))
+    answer = request(TaskContext(partial=parts.append))
     part, _ = parts
     assert str(part.key) == "image"
     assert part.window == region

@@ -68,7 +68,7 @@ def test_without_a_classifier_nothing_starts(bench, panel, folder, tmp_path):
 def test_a_cancelled_run_keeps_what_is_done(
     bench, panel, folder, tmp_path, monkeypatch
 ):
-    from napari_hrdv2.session.tasks import files as applying
+    from napari_hrdv2.session import batch as applying
 
     bench.segment()
     panel.add([folder / "a.tif", folder / "c.tif"])

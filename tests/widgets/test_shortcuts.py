@@ -131,3 +131,15 @@ def test_closing_unbinds_every_key(bench):
     layer = bench.scribbles
     bench.controller.close()
     assert layer.keymap == {}
+
+
+def test_a_training_by_hand_is_done_though_the_refinement_changes_meanwhile(
+    bench, press
+):
+    bench.segment()
+    bench.controller.set_live(False)
+    before = bench.session.classifier
+    press("T")
+    bench.session.refinement.change(min_object=5)
+    bench.settle()
+    assert bench.session.classifier is not before

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.session import features as feature_work
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.tasks import features as feature_work
 from widgets.desk import Desk, stack_of
 
 
@@ -387,7 +387,7 @@ def test_features_start_by_themselves_though_scribbles_are_not_answered(stack):
 
 def test_the_plane_that_is_shown_does_not_wait_for_one_ahead(stack, monkeypatch):
     gate = threading.Event()
-    real = feature_work.FeatureRequest.answer
+    real = feature_work.FeatureRequest.__call__
 
     def slow(self, context):
         while self.key.plane == (5,) and not gate.is_set():
@@ -396,7 +396,7 @@ def test_the_plane_that_is_shown_does_not_wait_for_one_ahead(stack, monkeypatch)
             gate.wait(0.005)
         return real(self, context)
 
-    monkeypatch.setattr(feature_work.FeatureRequest, "answer", slow)
+    monkeypatch.setattr(feature_work.FeatureRequest, "__call__", slow)
     stack.viewer.dims.set_current_step(0, 3)
     jobs = stack.controller.feature_jobs
     stack.wait(lambda: jobs.request and jobs.request.key.plane == (5,))

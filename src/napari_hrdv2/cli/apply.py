@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.postprocess.refinement import Refinement
+
 from . import shared
-from .shared import Device, Json, RefinementChoices, Weights
+from .shared import Device, Json, Weights
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.core.postprocess.refinement import Refinement
-    from napari_hrdv2.session.tasks.files import Applied, Job
+    from napari_hrdv2.session.batch import Applied, Job
 
 
 def apply(
@@ -34,23 +35,22 @@ def apply(
     device: Device = "auto",
     weights: Weights = None,
     *,
-    refinement: RefinementChoices,
+    refinement: Refinement,
     as_json: Json = False,
 ) -> None:
     """Segment micrographs with a classifier, on the features it was trained on."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.files import image_files
-    from napari_hrdv2.session.tasks.features import FeatureSource
-    from napari_hrdv2.session.tasks.files import (
+    from napari_hrdv2.session.batch import (
         TABLE,
         jobs_for,
         segment_file,
         write_table,
     )
+    from napari_hrdv2.session.features import FeatureSource
 
     report = shared.Report(as_json)
-    refine = refinement.refinement()
+    refinement.check()
     trained = PixelClassifier.load(classifier)
     options = FeatureOptions.of(trained.part_options, device, weights)
     files = image_files(images)
@@ -61,10 +61,10 @@ def apply(
     if scheduler is None:
         source = FeatureSource(options, shared.load(options, report))
         results: Iterator[Applied] = (
-            segment_file(job, trained, source, refine) for job in jobs
+            segment_file(job, trained, source, refinement) for job in jobs
         )
     else:
-        results = _on_cluster(scheduler, jobs, classifier, options, refine)
+        results = _on_cluster(scheduler, jobs, classifier, options, refinement)
 
     done: list[Applied] = []
     failed: list[Applied] = []
@@ -112,7 +112,7 @@ def _on_cluster(
 ) -> Iterator[Applied]:
     """Yield the results of the workers as they come; all see the same files."""
     from napari_hrdv2.core.errors import explained
-    from napari_hrdv2.session.tasks.files import Applied, Job
+    from napari_hrdv2.session.batch import Applied, Job
 
     try:
         from distributed import Client, as_completed
@@ -147,7 +147,7 @@ def _on_cluster(
 def _on_worker(
     job: Job, classifier: str, options: FeatureOptions, refinement: Refinement
 ) -> Applied:
-    from napari_hrdv2.session.tasks.files import segment_file
+    from napari_hrdv2.session.batch import segment_file
 
     changed = Path(classifier).stat().st_mtime_ns
     trained, source = _loaded(classifier, changed, options)
@@ -158,6 +158,6 @@ def _on_worker(
 def _loaded(classifier: str, changed: int, options: FeatureOptions) -> tuple[Any, Any]:
     """Classifier and backbone, loaded once by each worker; `changed` is its time."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.session.tasks.features import FeatureSource
+    from napari_hrdv2.session.features import FeatureSource
 
     return PixelClassifier.load(classifier), FeatureSource(options, options.load())

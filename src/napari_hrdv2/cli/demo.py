@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_hrdv2.core.features.options import FeatureOptions
+
 from . import shared
-from .shared import FeatureChoices, Json
+from .shared import Json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +32,7 @@ def demo(
         bool, typer.Option("--gui", help="Show it in napari; no other option counts.")
     ] = False,
     *,
-    features: FeatureChoices,
+    features: FeatureOptions,
     as_json: Json = False,
 ) -> None:
     """Segment the example micrograph from its scribbles, and draw the result."""
@@ -46,10 +48,9 @@ def demo(
     names = dict(enumerate(sample.class_names, start=1))
     shared.make_folder(out)
     start = time.perf_counter()
-    options = features.options()
-    backbone = shared.load(options, report)
+    backbone = shared.load(features, report)
     made, classifier = shared.train(
-        sample.image, sample.scribbles, backbone, options, report
+        sample.image, sample.scribbles, backbone, features, report
     )
     segmentation = classifier.predict(made)
     seconds = time.perf_counter() - start
@@ -62,7 +63,7 @@ def demo(
     draw_panels(drawing, sample, segmentation, classifier.class_colors, miou)
     report.say(
         f"The example ({sample.kind}), {(~unseen).mean():.1%} of it under scribbles, "
-        f"segmented with {options.backbone} features in {seconds:.1f} s."
+        f"segmented with {features.backbone} features in {seconds:.1f} s."
     )
     report.say(f"mIoU on the pixels without a scribble: {miou:.3f}")
     found, true = phase_fractions(segmentation), phase_fractions(sample.labels)
@@ -104,7 +105,7 @@ def _write(
     """Write the segmentation, and what `segment` needs to do the same again."""
     from napari_hrdv2.core.atomic import atomic_path
     from napari_hrdv2.files import ImageFile, write_image, write_labels
-    from napari_hrdv2.session.tasks.files import class_colors, write_segmentation
+    from napari_hrdv2.session.batch import class_colors, write_segmentation
 
     names, colors = classifier.class_names, class_colors(classifier)
     classifier.class_colors = colors

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_hrdv2.core.features.options import FeatureOptions
+
 from . import shared
-from .shared import FeatureChoices, Json
+from .shared import Json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +35,7 @@ def evaluate(
         str, typer.Option(help="Which scribbles: a, b, lo or hi.", metavar="SET")
     ] = "a",
     *,
-    features: FeatureChoices,
+    features: FeatureOptions,
     as_json: Json = False,
 ) -> None:
     """Train on each case's scribbles alone and score all other pixels."""
@@ -43,15 +45,14 @@ def evaluate(
 
     report = shared.Report(as_json)
     cases = _read_manifest(cases_dir, scribbles)
-    options = features.options()
-    backbone = shared.load(options, report)
+    backbone = shared.load(features, report)
     wide = max(len(case["id"]) for case in cases)
     results: list[dict[str, Any]] = []
     by_source: dict[str, list[float]] = {}
     for case in cases:
         image, truth, drawn = _read_case(cases_dir, case, scribbles)
         start = time.perf_counter()
-        made, classifier = shared.train(image, drawn, backbone, options, report)
+        made, classifier = shared.train(image, drawn, backbone, features, report)
         segmentation = classifier.predict(made)
         seconds = time.perf_counter() - start
         classes, unseen = range(1, len(case["classes"]) + 1), drawn == 0

@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
+from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.postprocess.refinement import Refinement
+
 from . import shared
-from .shared import FeatureChoices, Json, RefinementChoices
+from .shared import Json
 
 
 def segment(
@@ -31,21 +34,21 @@ def segment(
         Path | None, typer.Option(help="Keep the trained classifier in this file.")
     ] = None,
     *,
-    features: FeatureChoices,
-    refinement: RefinementChoices,
+    features: FeatureOptions,
+    refinement: Refinement,
     as_json: Json = False,
 ) -> None:
     """Train on the scribbles of a micrograph and segment the whole of it."""
     from napari_hrdv2.files import import_labels, read_image
+    from napari_hrdv2.session.batch import with_preview, write_segmentation
+    from napari_hrdv2.session.features import estimate_cost
     from napari_hrdv2.session.pipeline import process_image
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.snapshots import ImageSnapshot
-    from napari_hrdv2.session.tasks.features import estimate_cost
-    from napari_hrdv2.session.tasks.files import with_preview, write_segmentation
 
     start = time.perf_counter()
     report = shared.Report(as_json)
-    refine = refinement.refinement()
+    refinement.check()
     source = read_image(image)
     imported = import_labels(labels, source.data.shape[:2], image_name=image.name)
     shared.check_scribbles(imported.labels, source.data.shape, labels)
@@ -57,18 +60,17 @@ def segment(
         planned["--save-classifier"] = [save_classifier]
     shared.check_outputs(planned, [image, labels])
 
-    options = features.options()
-    cost = estimate_cost(source.data.shape, options)
+    cost = estimate_cost(source.data.shape, features)
     report.note(f"features: {cost.text()}")
     made, classifier = shared.train(
-        source.data, imported.labels, shared.load(options, report), options, report
+        source.data, imported.labels, shared.load(features, report), features, report
     )
     names = imported.classes.names
     classifier.class_names, classifier.class_colors = names, imported.classes.colors
     if source.pixel_size is not None:
         classifier.pixel_size = (source.pixel_size, source.unit)
     snapshot = ImageSnapshot(PlaneKey(image.name), source.data, features=made)
-    result = process_image(snapshot, classifier, refine)
+    result = process_image(snapshot, classifier, refinement)
 
     outputs = write_segmentation(out, result.shown, classifier, source)
     if save_classifier is not None:

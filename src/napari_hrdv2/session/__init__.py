@@ -3,6 +3,7 @@
 from napari_hrdv2.core.features.options import FeatureOptions
 
 from .classes import Classes, ClassInfo, default_color
+from .features import Cost, FeatureRequest, FeatureResult
 from .images import ImageEntry
 from .pipeline import (
     LIVE_TOLERANCE,
@@ -13,8 +14,7 @@ from .pipeline import (
 )
 from .session import Session
 from .snapshots import ImageSnapshot, Preview, Result, Stage, TrainingImage
-from .tasks.context import Task, TaskContext, TimeLeft, bytes_text, compute
-from .tasks.features import Cost, FeatureRequest, FeatureResult
+from .tasks import Task, TaskContext, TimeLeft, bytes_text, compute
 
 __all__ = [
     "LIVE_TOLERANCE",

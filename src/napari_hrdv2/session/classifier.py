@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_hrdv2.core.features.options import FeatureOptions
@@ -22,6 +19,7 @@ if TYPE_CHECKING:
     from .images import ImageEntry
     from .snapshots import TrainingImage
 
+_REMEMBERED = 128  # fits; more than napari's undo keeps
 _LOADED = b"as is"  # in place of the scribbles' fingerprint: of a loaded classifier
 
 
@@ -39,7 +37,9 @@ class ClassifierState:
         self.version = 1  # of the last request; answers to older ones are dropped
         self.options: FeatureOptions | None = None  # of the features that it reads
         self._loaded: PixelClassifier | None = None
-        self._history = FitHistory()
+        # By the scribbles they were fitted to. A fit depends, within its tolerance, on
+        # that where it starts: only remembering it gives the same segmentation again.
+        self._fits: dict[bytes, PixelClassifier] = {}
         self._scribbles_when_loaded: bytes | None = None
 
     def drop_answers(self) -> None:
@@ -72,7 +72,7 @@ class ClassifierState:
         self.version += 1
         fingerprint = _fingerprint_of(usable)
         fitted = self.classifier if fingerprint == self.fingerprint else None
-        known = None if force else fitted or self._history.get(fingerprint)
+        known = None if force else fitted or self._fits.get(fingerprint)
         is_done = target.result and target.result.fingerprint == fingerprint
         if known and is_done:
             if known is not fitted:
@@ -152,33 +152,13 @@ class ClassifierState:
         self.options = entry.options
         self.is_loaded = fingerprint == _LOADED
         if not self.is_loaded:
-            self._history.put(fingerprint, classifier)
+            self._fits.pop(fingerprint, None)  # the last one used is the last to go
+            self._fits[fingerprint] = classifier.light_copy()
+            while len(self._fits) > _REMEMBERED:
+                del self._fits[next(iter(self._fits))]
 
     def _return_to_loaded(self) -> None:
         self.classifier, self.is_loaded, self.fingerprint = self._loaded, True, _LOADED
-
-
-class FitHistory:
-    """The last classifiers by the fingerprint of the scribbles they were fitted to.
-
-    A fit that starts from the last one depends, within its tolerance, on the way that
-    led to it: only remembering it can give exactly the same segmentation again.
-    """
-
-    def __init__(self, limit: int = 128) -> None:  # more than napari's undo keeps
-        self._limit = limit
-        self._fits: OrderedDict[bytes, PixelClassifier] = OrderedDict()
-
-    def get(self, fingerprint: bytes) -> PixelClassifier | None:
-        """Return the fit to these scribbles, or None."""
-        return self._fits.get(fingerprint)
-
-    def put(self, fingerprint: bytes, classifier: PixelClassifier) -> None:
-        """Remember a fit; the oldest one goes when there are too many."""
-        self._fits[fingerprint] = classifier.light_copy()
-        self._fits.move_to_end(fingerprint)
-        while len(self._fits) > self._limit:
-            self._fits.popitem(last=False)
 
 
 def named(
@@ -198,27 +178,6 @@ def named(
     classifier.class_colors = {i: info.color for i, info in known.items()}
     classifier.pixel_size = pixel_size
     return classifier
-
-
-def save(classifier: PixelClassifier, path: str | os.PathLike[str]) -> Path:
-    """Write a classifier, and return where it is: a suffix is added if missing."""
-    path = Path(path)
-    if not path.suffix:
-        path = path.with_suffix(".safetensors")
-    classifier.save(path)
-    return path
-
-
-def load(
-    path: str | os.PathLike[str], options: FeatureOptions
-) -> tuple[PixelClassifier, FeatureOptions]:
-    """Return the classifier of a file, and the options changed to what it needs."""
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-
-    classifier = PixelClassifier.load(path)
-    options = options_for(classifier, options)
-    options.check()
-    return classifier, options
 
 
 def options_for(classifier: PixelClassifier, options: FeatureOptions) -> FeatureOptions:

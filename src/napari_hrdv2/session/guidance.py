@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,25 +11,55 @@ import numpy as np
 from psygnal import Signal
 
 from .planes import PlaneKey
-from .tasks.context import Task, compute
-from .tasks.guidance import (
-    LabelIssues,
-    UncertainRegions,
-    find_label_issues,
-    find_uncertain_regions,
-    uncertainty_map,
-    validate,
-)
+from .tasks import Task, TaskContext, compute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_hrdv2.core.classifier.cross_validation import HeldOut
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.guidance import LabelIssue, UncertainRegion
 
     from .classes import Classes
     from .classifier import ClassifierState
     from .images import ImageEntry, Images
+    from .snapshots import ImageSnapshot
+
+
+@dataclass(frozen=True)
+class UncertaintyMap:
+    """How sure the classifier is at every pixel of an image."""
+
+    key: PlaneKey
+    class_id: int | None  # whose probability it is; None for the uncertainty
+    values: NDArray[np.uint8]  # in 255ths; 0 where the image is excluded
+
+
+@dataclass(frozen=True)
+class UncertainRegions:
+    """Regions of an image where a scribble would help, the best first."""
+
+    key: PlaneKey
+    version: int
+    regions: tuple[UncertainRegion, ...]
+
+
+@dataclass(frozen=True)
+class LabelIssues:
+    """The scribbles of an image that all the others contradict, the surest first."""
+
+    key: PlaneKey
+    fingerprint: bytes  # of the scribbles that were judged
+    label_issues: tuple[LabelIssue, ...]
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """How well each image is predicted from the scribbles on all others."""
+
+    scores: dict[PlaneKey, HeldOut]
+    mean: float  # IoU of those that could be scored; NaN if none could
+    text: str
 
 
 class Guidance:
@@ -48,7 +79,6 @@ class Guidance:
         self.label_issues: tuple[LabelIssue, ...] = ()
         self.has_checked = False
         self._checked = PlaneKey(""), b""  # key and fingerprint of the scribbles
-        self._is_correcting = False
         self._regions: UncertainRegions | None = None
         self._next = 0
         self._version = 0
@@ -85,36 +115,51 @@ class Guidance:
                 f"{self._name(class_id)} has no scribbles yet; paint it to see its "
                 "probability."
             )
-        return partial(
-            uncertainty_map,
-            image=entry.snapshot(),
-            classifier=classifier,
-            class_id=class_id,
-        )
+        image = entry.snapshot()
 
-    def uncertain_regions_request(self) -> partial[UncertainRegions]:
+        def find(context: TaskContext) -> UncertaintyMap:
+            return _uncertainty(image, classifier, class_id, context)
+
+        return find
+
+    def uncertain_regions_request(self) -> Task:
         """Return the request for regions; ValueError as for `uncertainty_request`."""
         entry, classifier = self._ready()
-        return partial(
-            find_uncertain_regions,
-            image=entry.snapshot(),
-            classifier=classifier,
-            labels=None if entry.counted is None else entry.counted.labels,
-            version=self._version,
-        )
+        image, version = entry.snapshot(), self._version
+        labels = None if entry.counted is None else entry.counted.labels
+
+        def find(context: TaskContext) -> UncertainRegions:
+            from napari_hrdv2.core.guidance import explained_by, uncertain_regions
+
+            found = uncertain_regions(
+                _uncertainty(image, classifier, None, context).values,
+                scribbles=labels,
+                explain=explained_by(classifier, image.features),
+            )
+            return UncertainRegions(image.key, version, tuple(found))
+
+        return find
 
     def label_issues_request(self) -> Task:
         """Return the request for likely mislabels."""
         entry, classifier = self._ready()
-        if entry.counted is None or not entry.class_ids:
+        image, counted = entry.snapshot(), entry.counted
+        if counted is None or not counted.class_ids:
             raise ValueError("There are no scribbles to check on this image.")
-        return partial(
-            find_label_issues,
-            image=entry.snapshot(),
-            classifier=classifier,
-            labels=entry.counted.labels,
-            fingerprint=entry.scribbles_fingerprint,
-        )
+
+        def find(context: TaskContext) -> LabelIssues:
+            from napari_hrdv2.core.guidance import find_label_issues
+
+            found = find_label_issues(
+                image.features,
+                counted.labels,
+                classifier=classifier,
+                exclusion=image.exclusion,
+                should_stop=context.should_stop,
+            )
+            return LabelIssues(image.key, counted.fingerprint, tuple(found))
+
+        return find
 
     def validation_request(self) -> Task:
         """Return the request to score each image by the scribbles on the others."""
@@ -126,13 +171,37 @@ class Guidance:
                 f"images: {len(usable)} of them has scribbles and features, two at "
                 f"least are needed to leave one out; {todo}"
             )
-        return partial(
-            validate,
-            images={one.key: one.training_image() for one in usable},
-            names={one.key: one.name or str(one.key) for one in usable},
-            classifier=self._classifier.classifier,
-            class_names={i: info.name for i, info in self._classes.items()},
-        )
+        images = [one.training_image() for one in usable]
+        names = {one.key: one.name or str(one.key) for one in usable}
+        classifier = self._classifier.classifier
+        class_names = {i: info.name for i, info in self._classes.items()}
+
+        def validate(context: TaskContext) -> ValidationResult:
+            from napari_hrdv2.core.classifier.cross_validation import (
+                leave_one_image_out,
+                summary,
+            )
+
+            results = leave_one_image_out(
+                [one.features for one in images],
+                [one.labels for one in images],
+                classifier=classifier,
+                exclusion=[one.exclusion for one in images],
+                progress=partial(context.progress, "Leaving one image out"),
+                should_stop=context.should_stop,
+            )
+            scored = [one.miou for one in results if not np.isnan(one.miou)]
+            listed = tuple(names.values())
+            text = summary(results, names=listed, class_names=class_names)
+            if len({key.image for key in names}) < len(names):
+                text += (
+                    " Planes of one stack resemble each other: do not expect as much "
+                    "of another specimen."
+                )
+            mean = float(np.mean(scored)) if scored else float("nan")
+            return ValidationResult(dict(zip(names, results, strict=True)), mean, text)
+
+        return validate
 
     def accept(self, answer: UncertainRegions | LabelIssues) -> bool:
         """Take an answer over; return False, and change nothing, if it is too old."""
@@ -179,11 +248,16 @@ class Guidance:
         if not entry.set_scribbles(labels):
             return
         self._classes.ensure(entry.class_ids)
-        self._is_correcting = True
-        try:
-            self._images.changed.emit()
-        finally:
-            self._is_correcting = False
+        if self.has_checked:  # the others are so still
+            counted = entry.counted
+            self._checked = entry.key, entry.scribbles_fingerprint
+            self.label_issues = tuple(
+                one
+                for one in self.label_issues
+                if counted and np.any(counted.labels.flat[one.pixels] == one.class_id)
+            )
+            self.changed.emit()
+        self._images.changed.emit()
         self._images.relabelled.emit(entry.key)
 
     def erase(self, label_issue: LabelIssue) -> None:
@@ -215,17 +289,6 @@ class Guidance:
         info = self._classes.get(class_id)
         return f"Class {class_id}" if info is None else info.name
 
-    def _still_painted(self, entry: ImageEntry) -> tuple[LabelIssue, ...]:
-        """Return the label issues that are painted as when they were found."""
-        if entry.counted is None:
-            return ()
-        labels = entry.counted.labels.flat
-        return tuple(
-            one
-            for one in self.label_issues
-            if np.any(labels[one.pixels] == one.class_id)
-        )
-
     def _on_segmentation_changed(self) -> None:
         """Another classifier, or image: what was found of the last one is old."""
         self._version += 1
@@ -237,15 +300,24 @@ class Guidance:
         """Other scribbles, or another image: what was said of the former is old."""
         current = self._images.current
         now = current and (current.key, current.scribbles_fingerprint)
-        if not self.has_checked or now == self._checked:
-            return
-        if (
-            current is None
-            or current.key != self._checked[0]
-            or not self._is_correcting
-        ):
+        if now != self._checked:
             self.drop_label_issues()
-        else:  # the others are so still
-            self._checked = current.key, current.scribbles_fingerprint
-            self.label_issues = self._still_painted(current)
-            self.changed.emit()
+
+
+def _uncertainty(
+    image: ImageSnapshot,
+    classifier: PixelClassifier,
+    class_id: int | None,
+    context: TaskContext,
+) -> UncertaintyMap:
+    """Return the uncertainty, or the probability of one class."""
+    from napari_hrdv2.core.guidance import probability_of, uncertainty_of
+
+    features, stop = image.features, context.should_stop
+    if class_id is None:
+        values = uncertainty_of(classifier, features, should_stop=stop)
+    else:
+        values = probability_of(classifier, features, class_id, should_stop=stop)
+    if image.exclusion is not None:
+        values[image.exclusion] = 0
+    return UncertaintyMap(image.key, class_id, values)

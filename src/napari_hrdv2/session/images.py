@@ -81,14 +81,7 @@ class Partition:
 
 @dataclass(eq=False)
 class ImageEntry:
-    """One (H, W) or (H, W, 3|4) image of the session.
-
-    Attributes
-    ----------
-    training_features
-        The features, or where these were evicted to save memory those of the training
-        pixels: the scribbles still train.
-    """
+    """One (H, W) or (H, W, 3|4) image of the session."""
 
     key: PlaneKey
     image: NDArray[Any] | Plane  # of a stack a plane, read when it is first needed
@@ -104,7 +97,7 @@ class ImageEntry:
     partition: Partition | None = None
     features: Any = None
     options: FeatureOptions | None = None  # of the features
-    training_features: Any = None
+    training_features: Any = None  # once these are evicted: of the scribbles alone
     result: Result | None = None
     pending: int = 0  # version of the feature request that is on its way
     last_used: int = 0
@@ -119,7 +112,7 @@ class ImageEntry:
                 f"image: shape {shape} is not one micrograph; choose a 2-D grey or RGB "
                 "image"
             )
-        self._exclusion_fingerprint = _fingerprint(self.exclusion)
+        self.exclusion_fingerprint = _fingerprint(self.exclusion)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -178,7 +171,7 @@ class ImageEntry:
         if array is not None and array.all():
             raise ValueError("exclusion: this would leave nothing of the image")
         self.exclusion = None if array is None or not array.any() else array
-        self._exclusion_fingerprint = _fingerprint(self.exclusion)
+        self.exclusion_fingerprint = _fingerprint(self.exclusion)
         self._count_scribbles()
 
     def set_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
@@ -250,7 +243,7 @@ class ImageEntry:
 
     def fingerprint(self) -> bytes:
         """Return what tells what it trains from everything else that it could."""
-        named = f"{self.key}/{self._version}/{self._exclusion_fingerprint}/"
+        named = f"{self.key}/{self._version}/{self.exclusion_fingerprint}/"
         return named.encode() + self.scribbles_fingerprint
 
     def _knows_scribbles(self) -> bool:
@@ -356,6 +349,19 @@ class Images(Mapping[PlaneKey, ImageEntry]):
         if entry is not None:
             self.current = None if entry is self.current else self.current
             self.changed.emit()
+
+    def set_partition(
+        self, entry: ImageEntry, labels: ArrayLike | None, name: str = ""
+    ) -> bool:
+        """Take regions for the next features of an image; return if they changed."""
+        had_features = entry.features is not None
+        if not entry.set_partition(labels, name):
+            return False
+        self.changed.emit()
+        if had_features and entry.features is None and entry is self.current:
+            self.features_changed.emit()
+            self.segmentation_changed.emit()
+        return True
 
     def merge_class(self, class_id: int, into: int) -> None:
         """Make the scribbles of a class those of another one on all images."""

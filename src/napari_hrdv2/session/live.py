@@ -18,10 +18,9 @@ from .snapshots import ImageSnapshot, Result, Stage, Window
 if TYPE_CHECKING:
     from .classes import Classes
     from .classifier import ClassifierState
-    from .feature_store import FeatureStore
+    from .features import FeatureResult, FeatureStore
     from .images import ImageEntry, Images
     from .refinement import RefinementState
-    from .tasks.features import FeatureResult
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +47,7 @@ class LivePipeline:
         self.status = "Open an image to begin."
         self._stages: tuple[Stage, ...] = ()
         self._targets: tuple[ImageSnapshot, ...] = ()  # of what is being computed
+        images.features_changed.connect(self.say_next_step)
 
     def say(self, text: str) -> None:
         """Set the status, and tell listeners."""
@@ -186,8 +186,8 @@ class LivePipeline:
         entry = self._features.accept(result)
         if entry is None:
             return False
-        self._classifier.drop_answers()
-        if entry is self._images.current:
+        if entry is self._images.current:  # a fit of it may go on meanwhile else
+            self._classifier.drop_answers()
             self._images.features_changed.emit()
             self._images.segmentation_changed.emit()
             self.say(f"Features are ready. {self.next_step()}")

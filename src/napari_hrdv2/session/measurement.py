@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
+import numpy as np
 from psygnal import Signal
 
-from napari_hrdv2.core.postprocess.instances import METHODS, Method
+from napari_hrdv2.core.measure import ParticleTable, particle_table
+from napari_hrdv2.core.postprocess.instances import METHODS, Method, instances
 
 from .pipeline import PipelineInput, PipelineResult
 from .planes import PlaneKey
-from .snapshots import Result, Stage
-from .tasks.context import Task, compute
-from .tasks.measurement import Measured, Objects, find_objects
+from .snapshots import Measured, Result, Stage
+from .tasks import Task, TaskContext, compute
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_hrdv2.core.measure import Fractions, PixelSize
 
     from .classes import Classes
@@ -35,6 +38,17 @@ class Scope(Enum):
     EVERY = "every"
 
 
+@dataclass(frozen=True)
+class Objects:
+    """The single objects of a class."""
+
+    key: PlaneKey
+    class_id: int
+    labels: NDArray[np.int32]  # objects by number from 1
+    table: ParticleTable
+    source: NDArray[np.integer[Any]]  # the labels that they are in
+
+
 class Measurement:
     """What was measured of the results that are shown."""
 
@@ -50,7 +64,7 @@ class Measurement:
         self.objects: Objects | None = None
         self.is_stale = False
         self._is_owed = True
-        self._known: dict[PlaneKey, tuple[Result, Fractions]] = {}
+        self._known: WeakKeyDictionary[Result, Fractions] = WeakKeyDictionary()
         images.segmentation_changed.connect(self._on_segmentation_changed)
 
     # For scripts: here and now.
@@ -106,23 +120,25 @@ class Measurement:
         if not entries:
             self._current()
         todo = update.targets
-        if not refines and self._images.current is not None:
-            key = self._images.current.key
-            if key in todo:
-                todo[key] = replace(todo[key], is_final=True)
+        shown, note = self._images.current, update.note
+        if not refines and shown is not None and shown.key in todo:
+            todo[shown.key] = replace(todo[shown.key], is_final=True)
+            if len(entries) > 1:
+                apart |= {shown.key}
+                name = shown.name or str(shown.key)
+                note = f"{note} Not included, because it is not refined: {name}."
         targets = [
             todo.get(one.key)
             or one.snapshot(**self._what_is_known(one), is_final=one is current)
             for one in entries
         ]
-        shown = None if self._images.current is None else self._images.current.key
         return self._measures(
             replace(
                 update.request or PipelineInput(()),
                 targets=tuple(targets),
-                shown=shown,
+                shown=None if shown is None else shown.key,
                 apart=apart,
-                note=update.note,
+                note=note.strip(),
             )
         )
 
@@ -136,14 +152,30 @@ class Measurement:
     ) -> Task:
         """Return the request for the objects of a class in the current image."""
         entry = self._current()
-        return partial(
-            find_objects,
-            image=entry.snapshot(result=entry.result),
-            pixel_size=pixel_size or entry.pixel_size,
-            class_id=class_id,
-            method=method,
-            min_distance=min_distance,
-        )
+        image, size = entry.snapshot(), pixel_size or entry.pixel_size
+        assert entry.result is not None
+        labels = entry.result.shown
+
+        def find(context: TaskContext) -> Objects:
+            context.progress("Splitting", 0, 2)
+            found = instances(
+                labels,
+                class_id,
+                method=method,
+                min_distance=min_distance,
+                exclusion=image.exclusion,
+            )
+            context.progress("Measuring", 1, 2)
+            pixels = np.asarray(image.image)
+            table = particle_table(
+                found,
+                pixel_size=size,
+                image=pixels if pixels.ndim == 2 else None,  # colours have no mean
+                exclusion=image.exclusion,
+            )
+            return Objects(image.key, class_id, found, table, labels)
+
+        return find
 
     def accept(self, answer: PipelineResult | Objects) -> bool:
         """Take an answer over; return False, and change nothing, if it is too old."""
@@ -185,9 +217,8 @@ class Measurement:
 
     def _what_is_known(self, entry: ImageEntry) -> dict[str, object]:
         """Return the result of an image, and what was measured of that very result."""
-        former, fractions = self._known.get(entry.key, (None, None))
-        is_same = former is not None and former is entry.result
-        return {"result": entry.result, "measured": fractions if is_same else None}
+        result = entry.result
+        return {"result": result, "measured": result and self._known.get(result)}
 
     def _remember(self, answer: PipelineResult) -> bool:
         """Take fractions over, unless the current image has another result by now."""
@@ -205,13 +236,12 @@ class Measurement:
             is_every = self.scope is Scope.EVERY
             self._is_owed = is_every and len(answer.images) < len(self.segmented())
         for key, fractions in measured.images.items():
-            self._known[key] = results[key], fractions
+            self._known[results[key]] = fractions
         return True
 
     def _on_segmentation_changed(self) -> None:
         """Fractions are of a former result now; so are objects, of this image."""
-        current, images = self._images.current, self._images
-        self._known = {k: v for k, v in self._known.items() if k in images}
+        current = self._images.current
         self.measured, self._is_owed = None, True
         if self.objects is not None:
             if current is None or current.key != self.objects.key:

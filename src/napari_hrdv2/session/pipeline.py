@@ -16,9 +16,11 @@ import numpy as np
 from napari_hrdv2.core.errors import EXPECTED, explained
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 
+from .features import FeatureSource
 from .planes import Plane, PlaneKey
 from .snapshots import (
     ImageSnapshot,
+    Measured,
     Preview,
     Result,
     Stage,
@@ -26,9 +28,7 @@ from .snapshots import (
     Window,
     label_fractions,
 )
-from .tasks.context import TaskContext
-from .tasks.features import FeatureSource
-from .tasks.measurement import Measured
+from .tasks import TaskContext
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,9 +85,20 @@ class PipelineInput:
         }
         return tuple(s for s in Stage if s <= self.until and needed[s])
 
-    def answer(self, context: TaskContext) -> PipelineResult:
-        """Run the pipeline."""
-        return run_pipeline(self, context)
+    def __call__(self, context: TaskContext) -> PipelineResult:
+        """Return what becomes of the targets when they are brought up to a stage."""
+        given = replace(self, classifier=_fitted(self, context), training=())
+        source = FeatureSource.load(given.options, context) if given.options else None
+        run, done = _Run(given, context, source), []
+        for number, target in enumerate(given.targets if given.until else ()):
+            if target.result is None and target.key != given.shown:
+                context.progress(
+                    f"Segmenting {target.name}", number, len(given.targets)
+                )
+            context.stop_if_cancelled()
+            done.append(run.processed(target))
+        measured = run.measured(done) if given.until == Stage.MEASUREMENT else None
+        return PipelineResult(tuple(done), given.classifier, measured)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,31 +133,16 @@ class PipelineResult:
     measured: Measured | None = None
 
 
-def run_pipeline(given: PipelineInput, context: TaskContext) -> PipelineResult:
-    """Return what becomes of the targets when they are brought up to a stage."""
-    given = replace(given, classifier=_fitted(given, context), training=())
-    source = FeatureSource.load(given.options, context) if given.options else None
-    run, done = _Run(given, context, source), []
-    for number, target in enumerate(given.targets if given.until else ()):
-        if target.result is None and target.key != given.shown:
-            context.progress(f"Segmenting {target.name}", number, len(given.targets))
-        context.stop_if_cancelled()
-        done.append(run.processed(target))
-    measured = run.measured(done) if given.until == Stage.MEASUREMENT else None
-    return PipelineResult(tuple(done), given.classifier, measured)
-
-
 def process_image(
     snapshot: ImageSnapshot,
     classifier: PixelClassifier | None,
     refinement: Refinement | None = None,
-    until: Stage = Stage.REFINEMENT,
     context: TaskContext = TaskContext(),  # noqa: B008 - frozen
     *,
     source: FeatureSource | None = None,
 ) -> Result:
     """Return the segmentation of one image: predicted, excluded, refined, counted."""
-    given = PipelineInput((snapshot,), refinement, until, classifier=classifier)
+    given = PipelineInput((snapshot,), refinement, classifier=classifier)
     return list(_Run(given, context, source).stages(snapshot))[-1][1]
 
 

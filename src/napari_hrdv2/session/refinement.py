@@ -11,7 +11,7 @@ from psygnal import Signal
 from napari_hrdv2.core.postprocess.refinement import Refinement
 
 from .pipeline import PipelineInput, ProcessedImage
-from .tasks.context import compute
+from .tasks import compute
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
@@ -206,11 +206,6 @@ class RefinementState:
             self._images.segmentation_changed.emit()
         return True
 
-    def is_done(self, entry: ImageEntry) -> bool:
-        """Whether the result of an image is as the settings ask for."""
-        assert entry.result is not None
-        return entry.result.is_refined_by(self.settings)
-
     # Inside.
 
     def _step(self, source: list[Refinement], target: list[Refinement]) -> None:
@@ -225,7 +220,9 @@ class RefinementState:
     def _pending(self) -> ImageEntry | None:
         """Return the current image if its result is not as the settings say."""
         entry = self._images.current
-        if entry is None or not entry.is_segmented or self.is_done(entry):
+        if entry is None or entry.result is None or not entry.is_segmented:
+            return None
+        if entry.result.is_refined_by(self.settings):
             return None
         can_smooth = entry.features is not None and self._classifier_of(entry)
         return entry if can_smooth or not self.settings.smooths else None

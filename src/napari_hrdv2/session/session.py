@@ -5,23 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 
-from . import classifier as classifiers
 from .classes import Classes
-from .classifier import ClassifierState
-from .feature_store import FeatureStore
+from .classifier import ClassifierState, named, options_for
+from .features import Cost, FeatureRequest, FeatureResult, FeatureStore, estimate_cost
 from .guidance import Guidance
 from .images import Images
+from .inspection import Inspection
 from .live import LivePipeline
 from .measurement import Measurement
 from .refinement import RefinementState
 from .snapshots import Stage, Window
-from .tasks.context import compute
-from .tasks.features import Cost, FeatureRequest, FeatureResult, estimate_cost
-from .tasks.inspection import Inspection
+from .tasks import compute
 
 if TYPE_CHECKING:
     import os
@@ -96,7 +95,6 @@ class Session:
         self.classes_changed = self.classes.changed
         self.options_changed = self._features.options_changed
         self.status_changed = self.live.status_changed
-        self.inspection.features_dropped.connect(self._on_features_dropped)
 
     # What there is.
 
@@ -334,7 +332,7 @@ class Session:
     def named_classifier(self) -> PixelClassifier:
         """Return the classifier with class names and colours; ValueError for none."""
         pixel_size = self.current.pixel_size if self.current else None
-        return classifiers.named(self.classifier, self.classes, pixel_size)
+        return named(self.classifier, self.classes, pixel_size)
 
     def save_classifier(self, path: str | os.PathLike[str]) -> None:
         """Write the classifier with its class names and colours.
@@ -342,8 +340,10 @@ class Session:
         A path without a suffix gets ``.safetensors``. If the file cannot be written, an
         older one is untouched.
         """
-        written = classifiers.save(self.named_classifier(), path)
-        self.say(f"Classifier saved to {written}.")
+        path = Path(path)
+        path = path if path.suffix else path.with_suffix(".safetensors")
+        self.named_classifier().save(path)
+        self.say(f"Classifier saved to {path}.")
 
     def load_classifier(self, path: str | os.PathLike[str]) -> None:
         """Take the classifier of a file; `train_request` then asks to segment by it.
@@ -351,7 +351,12 @@ class Session:
         The options change to those that it was trained with. A file that cannot be used
         here raises ValueError or OSError, and nothing has changed then.
         """
-        self.adopt_classifier(*classifiers.load(path, self.options))
+        from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+
+        classifier = PixelClassifier.load(path)
+        options = options_for(classifier, self.options)
+        options.check()
+        self.adopt_classifier(classifier, options)
 
     def adopt_classifier(
         self, classifier: PixelClassifier, options: FeatureOptions
@@ -380,8 +385,3 @@ class Session:
         if self.images.find(request.key) is self.current:
             self.say(f"Computing features: {self.cost().text()}.")
         return request
-
-    def _on_features_dropped(self) -> None:
-        current = self.current
-        if current is not None:
-            self.set_image(current.image, current.key)

@@ -1,12 +1,15 @@
-"""What the pipeline takes and gives: snapshots of images, results, stages."""
+"""What the pipeline takes and gives: snapshots, stages, results, fractions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from napari_hrdv2.core.measure import combined_fractions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,3 +108,61 @@ def label_fractions(
     total = labels.size - (0 if exclusion is None else int(exclusion.sum()))
     counts = {int(i): int(np.count_nonzero(labels == i)) for i in found if i}
     return {i: count / total for i, count in counts.items() if count}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Phase fractions of images."""
+
+    images: dict[PlaneKey, Fractions]
+    names: dict[PlaneKey, str]  # none occurs twice
+    together: Fractions  # of all that are of one classifier, and refined alike
+    note: str  # what to mind about the images together
+
+    @classmethod
+    def of(
+        cls,
+        images: dict[PlaneKey, Fractions],
+        names: dict[PlaneKey, str],
+        pixel_sizes: dict[PlaneKey, PixelSize | None],
+        *,
+        apart: frozenset[PlaneKey] = frozenset(),
+        note: str = "",
+    ) -> Measured:
+        """Return the fractions of images, and of all but those `apart` together."""
+        joined = [key for key in images if key not in apart] or list(images)
+        fractions = [images[key] for key in joined]
+        sizes = [pixel_sizes[key] for key in joined]
+        areas, notes = _areas(fractions, sizes), []
+        if len({key.image for key in joined}) < len(joined):
+            notes.append(
+                "Planes of one stack are alike: the error of all together is too small."
+            )
+        if areas is None and len(set(sizes)) > 1:
+            notes.append(
+                "Images count by their pixels: not all have a pixel size in one unit."
+            )
+        together = combined_fractions(fractions, areas=areas)
+        return cls(images, _unique(names), together, " ".join([*notes, note]).strip())
+
+
+def _areas(
+    fractions: Sequence[Fractions], sizes: Sequence[PixelSize | None]
+) -> list[float] | None:
+    """Return areas to weight by, if all pixel sizes are known in one unit."""
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes) or len({unit for _, unit in known}) != 1:
+        return None
+    pairs = zip(fractions, known, strict=True)
+    return [one.pixels * float(np.prod(np.resize(size, 2))) for one, (size, _) in pairs]
+
+
+def _unique(names: dict[PlaneKey, str]) -> dict[PlaneKey, str]:
+    """Return names by key; those that occur twice are told apart by a number."""
+    unique: dict[PlaneKey, str] = {}
+    for key, wanted in names.items():
+        name, number = wanted, 2
+        while name in unique.values():
+            name, number = f"{wanted} ({number})", number + 1
+        unique[key] = name
+    return unique

@@ -68,7 +68,7 @@ class Controller(QObject):
         self._time_left = TimeLeft()
         self._wants_features = self._wants_training = self._forced = False
         self._wants_result = self._accepts = self._closed = False
-        self._refines, self._was_refused = True, False
+        self._refines, self._was_refused, self._was_forced = True, False, False
         self.link.scribbles_changed.connect(self.train)
         self.link.images_changed.connect(self._on_images_changed)
         self.link.refused.connect(self.report)
@@ -240,7 +240,7 @@ class Controller(QObject):
                 force=forced, visible=visible, until=session.live.wanted_stage
             )
             if request is not None:
-                self._refines = True
+                self._refines, self._was_forced = True, forced
                 return request
         if self._wants_result:
             self._wants_result = False
@@ -256,6 +256,7 @@ class Controller(QObject):
         if stage is not None and stage <= Stage.SEGMENTATION:
             if request.version:  # it was to answer scribbles, or a loaded classifier
                 self._wants_training = True
+                self._forced |= self._was_forced
         elif self.live_jobs.abandon():
             self.session.live.begin(None)
             return

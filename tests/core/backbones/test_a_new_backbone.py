@@ -22,9 +22,9 @@ from napari_hrdv2.core.backbones import (
 from napari_hrdv2.core.features.memory import estimate
 from napari_hrdv2.session import FeatureOptions, Session
 from napari_hrdv2.session.export import export_all
+from napari_hrdv2.session.features import estimate_cost
 from napari_hrdv2.session.project.snapshot import project_of, restore
 from napari_hrdv2.session.project.store import load_project, save_project
-from napari_hrdv2.session.tasks.features import estimate_cost
 
 FILE = Path(__file__).with_name("gradient.py")
 MODULE_SPEC = importlib.util.spec_from_file_location("gradient_backbone", FILE)

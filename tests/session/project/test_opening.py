@@ -4,13 +4,13 @@ import tifffile
 
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.session import Session
+from napari_hrdv2.session.batch import scribbles_with
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.project.format import Fingerprints
 from napari_hrdv2.session.project.opening import Stack, open_project
 from napari_hrdv2.session.project.snapshot import project_of
 from napari_hrdv2.session.project.store import save_project
-from napari_hrdv2.session.tasks.context import TaskContext
-from napari_hrdv2.session.tasks.files import scribbles_with
+from napari_hrdv2.session.tasks import TaskContext
 from saved_projects import written
 
 

@@ -96,27 +96,14 @@ class Provenance:
 
 @dataclass(frozen=True, eq=False)
 class ExportContent:
-    """All that formats write files of.
-
-    Attributes
-    ----------
-    folder : pathlib.Path
-    images : tuple of ExportImage
-        Those that trained, in that order, then the others.
-    classes : dict of int to ClassInfo
-    provenance : Provenance or None
-        None where nobody can say how the results were made.
-    classifier : PixelClassifier or None
-        One that was used as it was loaded, so that a script needs it.
-    step : callable
-        Called before each image of each format; ends the work if it is cancelled.
-    """
+    """All that formats write files of."""
 
     folder: Path
-    images: tuple[ExportImage, ...]
+    images: tuple[ExportImage, ...]  # those that trained, in that order, then others
     classes: dict[int, ClassInfo]
-    provenance: Provenance | None = None
-    classifier: PixelClassifier | None = None
+    provenance: Provenance | None = None  # none where nobody can tell
+    classifier: PixelClassifier | None = None  # of a file, so that a script needs it
+    # Called before each image of each format; ends the work if it is cancelled.
     step: Callable[[], None] = field(default=lambda: None)
 
     @property

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
 from napari_hrdv2.files.units import unit_symbol
 from napari_hrdv2.session.classifier import named
-from napari_hrdv2.session.tasks.context import compute
+from napari_hrdv2.session.tasks import compute
 
 from .content import ExportContent, ExportImage, Provenance
 from .formats import CLASSIFIER, FORMATS, ExportFormat
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
     from napari_hrdv2.session.refinement import Update
     from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.tasks.context import TaskContext
+    from napari_hrdv2.session.tasks import TaskContext
 
 INTERVAL = "95 % confidence interval"
 
@@ -63,7 +63,7 @@ class Export:
         targets = (path for one in self.formats for path in one.targets(self.content))
         return [path for path in dict.fromkeys(targets) if path.exists()]
 
-    def answer(self, context: TaskContext) -> Exported:
+    def __call__(self, context: TaskContext) -> Exported:
         """Write one file after the other, each whole or not at all."""
         content, notes = self._up_to_date(context)
         count = len(content.images)
@@ -85,7 +85,7 @@ class Export:
         if self.update is None:
             return self.content, notes
         done: list[ProcessedImage] = []
-        self.update.answer(replace(context, partial=done.append))
+        self.update(replace(context, partial=done.append))
         by_key = {one.key: one for one in done}
         images, failed = [], []
         for image in self.content.images:

@@ -70,15 +70,7 @@ def image_format(
     return ExportFormat(name, title, hint, targets, write_all, is_default)
 
 
-def _write_labels(path: Path, image: ExportImage, content: ExportContent) -> bool:
-    return _write_label_tiff(path, image.segmentation, image, content)
-
-
-def _write_scribbles(path: Path, image: ExportImage, content: ExportContent) -> bool:
-    return _write_label_tiff(path, image.scribbles, image, content)
-
-
-def _write_label_tiff(
+def _write_labels(
     path: Path, labels: NDArray[Any] | None, image: ExportImage, content: ExportContent
 ) -> bool:
     from napari_hrdv2.files import write_labels
@@ -153,20 +145,14 @@ def _write_script(content: ExportContent) -> list[Path]:
     paths: list[Path] = []
     files: list[tuple[str, str | None]] = []
     for image in content.each(content.images):
-        file, scribbles = (
-            _readable_image(image, content),
-            content.path(image, SCRIBBLES),
-        )
+        file = _readable_image(image, content)
         is_ours = file.parent == content.folder
         paths += [file] * is_ours
-        if image.trains and _write_scribbles(scribbles, image, content):
+        scribbles = content.path(image, SCRIBBLES)
+        if image.trains and _write_labels(scribbles, image.scribbles, image, content):
             paths.append(scribbles)
-        files.append(
-            (
-                file.name if is_ours else str(file),
-                scribbles.name if image.trains else None,
-            )
-        )
+        painted = scribbles.name if image.trains else None
+        files.append((file.name if is_ours else str(file), painted))
     if content.classifier is not None:
         paths.append(content.folder / CLASSIFIER)
         content.classifier.save(paths[-1])
@@ -204,7 +190,7 @@ FORMATS: list[ExportFormat] = [
         "Labels, TIFF",
         "Label ids with class names, colours and pixel size; ImageJ reads it",
         "_labels.tif",
-        _write_labels,
+        lambda path, one, content: _write_labels(path, one.segmentation, one, content),
     ),
     image_format(
         "colors",
@@ -226,7 +212,7 @@ FORMATS: list[ExportFormat] = [
         "Scribbles, TIFF",
         "What was painted, as label ids",
         SCRIBBLES,
-        _write_scribbles,
+        lambda path, one, content: _write_labels(path, one.scribbles, one, content),
         is_default=False,
     ),
     ExportFormat(

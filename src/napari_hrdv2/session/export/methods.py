@@ -32,34 +32,24 @@ def methods_paragraph(
 
     `fractions` are by the stems of the images; each number is of this segmentation.
     """
-    references = _References()
+    cited: dict[str, int] = {}  # the number of each reference
     sentences = [
         _opening(made, images),
-        *_features(made, images, references),
+        *_features(made, images, cited),
         *_classifier(made, images),
         *_excluded(images),
         *_refinement(made.refinement),
         *_fractions(made, images, fractions),
         _software(made),
     ]
+    references = "".join(f"[{number}] {text}\n" for text, number in cited.items())
     return f"{' '.join(sentences)}\n\n{references}"
 
 
-class _References:
-    """Numbers references as they are cited."""
-
-    def __init__(self) -> None:
-        self._cited: list[str] = []
-
-    def cite(self, *references: str) -> str:
-        """Return their numbers, as " [1, 2]"; nothing for none."""
-        self._cited += [r for r in references if r not in self._cited]
-        numbers = sorted(self._cited.index(r) + 1 for r in references)
-        return f" [{', '.join(map(str, numbers))}]" if numbers else ""
-
-    def __str__(self) -> str:
-        lines = (f"[{i}] {text}" for i, text in enumerate(self._cited, 1))
-        return "\n".join(lines) + "\n"
+def _cite(cited: dict[str, int], *references: str) -> str:
+    """Return the numbers of references, as " [1, 2]"; nothing for none."""
+    numbers = sorted(cited.setdefault(one, len(cited) + 1) for one in references)
+    return f" [{', '.join(map(str, numbers))}]" if numbers else ""
 
 
 def _opening(made: Provenance, images: Sequence[ExportImage]) -> str:
@@ -82,7 +72,7 @@ def _described(image: ExportImage) -> str:
 
 
 def _features(
-    made: Provenance, images: Sequence[ExportImage], references: _References
+    made: Provenance, images: Sequence[ExportImage], cited: dict[str, int]
 ) -> Iterable[str]:
     from napari_hrdv2.core.backbones import backbone_info
 
@@ -92,11 +82,11 @@ def _features(
     hashes = made.weights_hashes or ("",) * len(parts)
     backbones = _listed(
         f"{part}{f' (weights {fingerprint})' * bool(fingerprint)}"
-        f"{references.cite(*spec.references)}"
+        f"{_cite(cited, *spec.references)}"
         for part, spec, fingerprint in zip(parts, specs, hashes, strict=True)
     )
     many = len(parts) > 1
-    method = references.cite(_HRDV2)
+    method = _cite(cited, _HRDV2)
     yield (
         "Each pixel was described by features of the frozen "
         f"backbone{'s' * many} {backbones}, following HR-Dv2{method}."

@@ -30,7 +30,8 @@ from pathlib import Path
 import numpy as np
 
 import napari_hrdv2 as hr
-{imports}
+{refine}from napari_hrdv2.files import read_image, {labels}write_color_png, write_labels
+
 # Of each image: its file, the scribbles (0 is no class), the file to write, the grey
 # levels that become 0 and 1, and the rectangles that are excluded (rows from, columns
 # from, rows to, columns to).
@@ -42,6 +43,10 @@ COLORS = {colors}
 BACKBONE = {backbone}
 FEATURES = {features}
 '''
+
+_REFINE_IMPORT = (
+    "from napari_hrdv2.core.postprocess.refinement import Refinement, refine\n"
+)
 
 _FUNCTIONS = """
 
@@ -147,7 +152,8 @@ def python_script(
         _HEAD.format(
             version=made.versions.get("napari-hrdv2", "of then"),
             date=made.date,
-            imports=_imports(refined=bool(refined), trains=trains),
+            refine=_REFINE_IMPORT * bool(refined),
+            labels="read_labels, " * trains,
             images="\n".join(map(_entry, images, files)),
             names=_table({i: classes[i].name for i in sorted(classes)}),
             colors=_table({i: classes[i].color for i in sorted(classes)}),
@@ -165,18 +171,6 @@ def python_script(
         _WRITE,
     ]
     return "".join(parts)
-
-
-def _imports(*, refined: bool, trains: bool) -> str:
-    names = ["read_image", "read_labels", "write_color_png", "write_labels"]
-    if not trains:
-        names.remove("read_labels")
-    lines = [f"from napari_hrdv2.files import {', '.join(names)}"]
-    if refined:
-        lines.insert(
-            0, "from napari_hrdv2.core.postprocess.refinement import Refinement, refine"
-        )
-    return "\n".join(lines) + "\n"
 
 
 def _refinement(refinement: Refinement | None) -> str:

@@ -9,6 +9,7 @@ import secrets
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -22,10 +23,6 @@ from .format import SUFFIX, Fingerprints, Project
 from .store import project_summary, save_project
 
 if TYPE_CHECKING:
-    from collections import Counter
-
-    from napari_hrdv2.session.planes import PlaneKey
-
     from .format import ProjectRecord
 
 FOLDER_VARIABLE = "NAPARI_HRDV2_AUTOSAVE"
@@ -76,7 +73,7 @@ class AutosaveStore:
         self.own: list[Path] = []  # the files that this object began
         self.has_failed = False  # the last write in the thread
         self._begun = _now()  # when the last of them was begun
-        self._last: _Contents | None = None
+        self._last: Counter[tuple[str, object]] | None = None
         self._on_error = on_error or _log_error
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="autosave")
         self._lock = threading.RLock()  # `on_error` may ask for more
@@ -123,13 +120,13 @@ class AutosaveStore:
 
         Errors are those of `save_project`; the former autosave is untouched then.
         """
-        contents = _Contents.of(project)
-        if self._last is None and not contents.anything:
+        contents = _contents(project)
+        if self._last is None and all(kind == "class" for kind, _ in contents):
             return None
         self.folder.mkdir(parents=True, exist_ok=True)
         is_new = (
             self._last is None
-            or contents.lacks_of(self._last)
+            or not contents >= self._last
             or _now() - self._begun > _VERSION_TIME
         )
         path = self._new_path(project) if is_new else self.own[-1]
@@ -216,41 +213,16 @@ class AutosaveStore:
                 path.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class _Contents:
-    """How much there is in a project."""
-
-    labelled_pixels: dict[PlaneKey, int]
-    classes: frozenset[int]
-    excluded_pixels: int
-    has_classifier: bool
-    partitions: frozenset[PlaneKey]  # keys of the images that have one
-
-    @classmethod
-    def of(cls, project: Project) -> _Contents:
-        masks = [one.exclusion for one in project.images if one.exclusion is not None]
-        return cls(
-            {one.key: one.labelled_pixels for one in project.images},
-            frozenset(project.classes),
-            sum(int(mask.sum()) for mask in masks),
-            project.classifier is not None and project.classifier.is_fitted,
-            frozenset(one.key for one in project.images if one.partition is not None),
-        )
-
-    @property
-    def anything(self) -> bool:
-        others = self.excluded_pixels, self.has_classifier, self.partitions
-        return any(others) or any(self.labelled_pixels.values())
-
-    def lacks_of(self, former: _Contents) -> bool:
-        counts = former.labelled_pixels.items()
-        return (
-            any(self.labelled_pixels.get(key, 0) < count for key, count in counts)
-            or not self.classes >= former.classes
-            or self.excluded_pixels < former.excluded_pixels
-            or self.has_classifier < former.has_classifier
-            or not self.partitions >= former.partitions
-        )
+def _contents(project: Project) -> Counter[tuple[str, object]]:
+    """Return how much there is of each thing in a project."""
+    found: Counter[tuple[str, object]] = Counter()
+    for one in project.images:
+        found["scribbles", one.key] = one.labelled_pixels
+        found["exclusion", ""] += 0 if one.exclusion is None else one.exclusion.sum()
+        found["partition", one.key] = int(one.partition is not None)
+    classifier = project.classifier
+    found["classifier", ""] = int(classifier is not None and classifier.is_fitted)
+    return found + Counter(("class", class_id) for class_id in project.classes)
 
 
 def _is_superfluous(record: ProjectRecord, newer: list[Counter[str]]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.tasks.context import TaskContext
+from napari_hrdv2.session.tasks import TaskContext
 
 from .format import image_fingerprint
 from .snapshot import open_images

@@ -78,7 +78,7 @@ class Autosaver:
     ) -> None:
         self._session, self.store = session, store
         self._soon = soon or self.save
-        self._saved: tuple[list[Any], list[object]] | None = None
+        self._saved: list[object] | None = None
         for signal in self._signals():
             signal.connect(self._on_changed)
 
@@ -89,7 +89,7 @@ class Autosaver:
         if self._saved is None and not project.images:
             return  # nothing has been done yet
         state = self._state(project)
-        if self.store.has_failed or not _is_same(state, self._saved):
+        if self.store.has_failed or state != self._saved:
             self._saved = state
             self.store.submit(project)
 
@@ -118,30 +118,22 @@ class Autosaver:
     def _on_changed(self) -> None:
         self._soon()
 
-    def _state(self, project: Project) -> tuple[list[Any], list[object]]:
-        """Return values and objects of which one differs when a project does.
-
-        The objects are never changed in place: another state has others.
-        """
+    def _state(self, project: Project) -> list[object]:
+        """Return what differs when a project does."""
         entries = [self._session.images[saved.key] for saved in project.images]
-        scribbles = [one.scribbles and one.scribbles.fingerprint for one in entries]
-        images = [(one.key, one.trains) for one in entries]
+        images = [
+            (
+                one.key,
+                one.trains,
+                one.scribbles and one.scribbles.fingerprint,
+                one.exclusion_fingerprint,
+                one.partition,  # never changed in place: another one differs
+            )
+            for one in entries
+        ]
+        weight = project.classifier.weight.tobytes() if project.classifier else b""
         choices = [project.options, project.refinement, project.current]
-        objects = [part for one in entries for part in (one.exclusion, one.partition)]
-        weight = project.classifier.weight if project.classifier else None
-        classes = list(project.classes.items())
-        return [scribbles, images, classes, choices], [weight, *objects]
-
-
-def _is_same(
-    one: tuple[list[Any], list[object]], other: tuple[list[Any], list[object]] | None
-) -> bool:
-    """Whether two states have equal values and the very same objects."""
-    return (
-        other is not None
-        and one[0] == other[0]
-        and all(mine is theirs for mine, theirs in zip(one[1], other[1], strict=True))
-    )
+        return [images, list(project.classes.items()), weight, *choices]
 
 
 def restore(session: Session, project: Project) -> tuple[SavedImage, ...]:
@@ -304,14 +296,8 @@ def _take_masks(
     """Take over the exclusion mask, and the superpixels for the next features."""
     if saved.exclusion is not None or (erases and entry.exclusion is not None):
         session.set_exclusion(saved.exclusion, entry.key)
-    if saved.partition is None and not erases:
-        return
-    if not entry.set_partition(saved.partition, saved.partition_name):
-        return
-    if entry is session.current:
-        session.set_image(entry.image, entry.key)  # tells that the features went
-    else:
-        session.images_changed.emit()
+    if saved.partition is not None or erases:
+        session.images.set_partition(entry, saved.partition, saved.partition_name)
 
 
 def _saved(entry: ImageEntry, fingerprints: Fingerprints) -> SavedImage:

@@ -1,29 +1,52 @@
-"""Projects on the disk: whole files."""
+"""Projects on the disk: whole ZIP files, with arrays as TIFF."""
 
 from __future__ import annotations
 
-import logging
+import io
+import json
+import math
 import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from napari_hrdv2.core.atomic import atomic_path, remove_leftovers
 from napari_hrdv2.session.classes import ClassInfo
 from napari_hrdv2.session.planes import PlaneKey
 
-from .archive import (
-    open_archive,
-    read_classifier,
-    read_image,
-    read_record,
-    write_archive,
+from .format import (
+    SUFFIX,
+    ArrayRecord,
+    Fingerprints,
+    ImageRecord,
+    Project,
+    ProjectRecord,
+    SavedImage,
+    SourceRecord,
+    UnreadableError,
 )
-from .format import SUFFIX, Fingerprints, Project
 
 if TYPE_CHECKING:
-    from .format import ProjectRecord
+    from numpy.typing import NDArray
 
-log = logging.getLogger(__name__)
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+
+_RECORD = "project.json"
+_CLASSIFIER = "classifier.safetensors"
+_JSON_BYTES = 64 * 2**20
+_BEST_RATIO = 1032  # of zlib: bytes that one byte of a file can stand for
+_PLAIN = (  # fields that a `SavedImage` and an `ImageRecord` share
+    *("name", "shape", "image_fingerprint", "pixel_size"),
+    *("plane", "trains", "partition_name"),
+)
+_KINDS = {"scribbles": "bui", "exclusion": "b", "partition": "bui", "image": "buif"}
 
 
 def save_project(
@@ -46,8 +69,8 @@ def save_project(
     with atomic_path(path) as temporary:
         write_archive(whole, temporary, path.parent)
         # A disk that lies must not cost the project that was there.
-        with open_archive(temporary) as archive:
-            read_record(archive)
+        with _open(temporary) as archive:
+            _read_record(archive)
             broken = archive.testzip()
         if broken:
             raise OSError(f"{broken} does not read back as it was written")
@@ -65,11 +88,11 @@ def load_project(path: str | os.PathLike[str]) -> Project:
         If it is no project, of a newer format, or damaged: the message names the part.
     """
     folder = Path(path).absolute().parent
-    with open_archive(path) as archive:
-        record = read_record(archive)
-        images = tuple(read_image(archive, one, folder) for one in record.images)
+    with _open(path) as archive:
+        record = _read_record(archive)
+        images = tuple(_read_image(archive, one, folder) for one in record.images)
         name, current = record.classifier, PlaneKey.parse(record.current or "")
-        classifier = None if name is None else read_classifier(archive, name)
+        classifier = None if name is None else _read_classifier(archive, name)
     return Project(
         images=images,
         classes={key: ClassInfo(**dict(one)) for key, one in record.classes.items()},
@@ -82,6 +105,226 @@ def load_project(path: str | os.PathLike[str]) -> Project:
 
 
 def project_summary(path: str | os.PathLike[str]) -> ProjectRecord:
-    """Return what a project says of itself, without reading any array."""
-    with open_archive(path) as archive:
-        return read_record(archive)
+    """Return what a project says of itself; no array is read."""
+    with _open(path) as archive:
+        return _read_record(archive)
+
+
+@contextmanager
+def _open(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
+    """Open a project for reading; errors say in one sentence what is wrong with it."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"project: there is no file {path}") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"project: {path} cannot be read: {reason}") from error
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise ValueError(
+            f"project: {path} is not a project of napari-hrdv2, or it was cut short"
+        ) from error
+    with archive:
+        try:
+            yield archive
+        except UnreadableError as error:
+            raise ValueError(f"project: {path} {error}") from None
+        except ValueError as error:
+            raise ValueError(f"project: {path} is damaged: {error}") from error
+
+
+def _read_record(archive: zipfile.ZipFile) -> ProjectRecord:
+    """Return what an archive says of itself."""
+    if _RECORD not in archive.namelist():
+        return ProjectRecord.parse({})
+    if archive.getinfo(_RECORD).file_size > _JSON_BYTES:
+        raise ValueError(f"{_RECORD} is too large")
+    try:
+        found = json.loads(_read_member(archive, _RECORD))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{_RECORD} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{_RECORD} is not an object")
+    return ProjectRecord.parse(found)
+
+
+def _read_image(
+    archive: zipfile.ZipFile, record: ImageRecord, folder: Path
+) -> SavedImage:
+    """Return an image entry with its arrays; ValueError if one of them is damaged."""
+    arrays: dict[str, Any] = {}
+    for name in _KINDS:
+        found = getattr(record, name)
+        if found and name != "image" and found.shape != record.shape:
+            raise ValueError(f"{found.file} has not the shape of {record.name!r}")
+        arrays[name] = _read_array(archive, found) if found else None
+    return SavedImage(
+        key=PlaneKey.parse(record.key),
+        source=record.source.found_from(folder) if record.source else None,
+        **{name: getattr(record, name) for name in _PLAIN},
+        **arrays,
+    )
+
+
+def _read_classifier(archive: zipfile.ZipFile, name: str) -> PixelClassifier:
+    """Return the classifier in a member; ValueError if it is damaged."""
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+
+    content = _read_member(archive, name)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / _CLASSIFIER
+        path.write_bytes(content)
+        try:
+            return PixelClassifier.load(path)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(path), name)) from error
+
+
+def write_archive(project: Project, path: Path, folder: Path) -> None:
+    """Write a project to `path`; sources are told as seen from `folder`.
+
+    The record comes first and images come last: where a copy was cut short, what was
+    painted is in the part that is there.
+    """
+    record = _record_of(project, folder)
+    text = record.to_json()
+    pairs = list(zip(record.images, project.images, strict=True))
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive,
+        tempfile.TemporaryDirectory() as room,
+    ):
+        archive.writestr(_RECORD, text, zipfile.ZIP_DEFLATED)
+        if record.classifier and project.classifier:
+            project.classifier.save(Path(room, _CLASSIFIER))
+            archive.write(Path(room, _CLASSIFIER), record.classifier)
+        for one, saved in pairs:
+            if one.scribbles:
+                _write_scribbles(Path(room, "labels.tif"), saved, project)
+                archive.write(Path(room, "labels.tif"), one.scribbles.file)
+            if one.exclusion and saved.exclusion is not None:
+                white = np.where(saved.exclusion, np.uint8(255), np.uint8(0))
+                _write_array(archive, one.exclusion, white)
+            if one.partition and saved.partition is not None:
+                _write_array(archive, one.partition, saved.partition)
+        for one, saved in pairs:
+            if one.image and saved.image is not None:
+                _write_array(archive, one.image, saved.image)
+
+
+def _record_of(project: Project, folder: Path) -> ProjectRecord:
+    from napari_hrdv2 import __version__
+
+    is_fitted = project.classifier is not None and project.classifier.is_fitted
+    images = [
+        {
+            "key": str(saved.key),
+            "source": SourceRecord.of(saved.source, folder),
+            "labelled_pixels": saved.labelled_pixels,
+            **{name: getattr(saved, name) for name in _PLAIN},
+            **{name: _array_record(saved, name, number) for name in _KINDS},
+        }
+        for number, saved in enumerate(project.images, start=1)
+    ]
+    return ProjectRecord.checked(
+        {
+            "saved_at": datetime.now(UTC),
+            "software": f"napari-hrdv2 {__version__}",
+            "images": images,
+            "classes": {key: vars(info) for key, info in project.classes.items()},
+            "options": project.options,
+            "refinement": project.refinement,
+            "current": str(project.current) if project.current else None,
+            "classifier": _CLASSIFIER if is_fitted else None,
+        }
+    )
+
+
+def _array_record(saved: SavedImage, name: str, number: int) -> ArrayRecord | None:
+    """Return the member of an array, None without one; check that it can be saved."""
+    array = getattr(saved, name)
+    if array is None:
+        return None
+    fits = array.size > 0 if name == "image" else array.shape == tuple(saved.shape)
+    if not fits or array.dtype.kind not in _KINDS[name]:
+        raise ValueError(
+            f"{name}: {array.dtype} of shape {array.shape} does not fit image "
+            f"{saved.name!r} of shape {tuple(saved.shape)}"
+        )
+    return ArrayRecord(
+        file=f"{name}/{number}.tif",
+        dtype=array.dtype.newbyteorder("=").name,
+        shape=array.shape,
+    )
+
+
+def _write_scribbles(path: Path, saved: SavedImage, project: Project) -> None:
+    from napari_hrdv2.files import write_labels
+
+    size, unit = saved.pixel_size or (None, "pixel")
+    assert saved.scribbles is not None
+    write_labels(
+        path,
+        saved.scribbles,
+        pixel_size=size,
+        unit=unit,
+        class_names={i: info.name for i, info in project.classes.items()},
+        class_colors={i: info.color for i, info in project.classes.items()},
+    )
+
+
+def _write_array(
+    archive: zipfile.ZipFile, record: ArrayRecord, array: NDArray[Any]
+) -> None:
+    from napari_hrdv2.files import write_image
+
+    content = io.BytesIO()
+    write_image(content, array)
+    archive.writestr(record.file, content.getvalue())
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return a member, unpacked in memory; ValueError if it is missing or damaged."""
+    try:
+        found = archive.getinfo(name)
+        if found.file_size > _BEST_RATIO * found.compress_size + 2**10:
+            raise ValueError(f"{name} claims to hold {found.file_size} bytes")
+        return archive.read(found)
+    except KeyError:
+        raise ValueError(f"{name} is missing") from None
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        RuntimeError,  # encrypted
+        NotImplementedError,  # packed in another way
+    ) as error:
+        raise ValueError(f"{name} is damaged: {error}") from error
+
+
+def _read_array(archive: zipfile.ZipFile, record: ArrayRecord) -> NDArray[Any]:
+    """Return the array of a TIFF member; ValueError if it is not as recorded."""
+    import tifffile
+
+    try:
+        kind = np.dtype(record.dtype)
+    except TypeError:
+        kind = np.dtype(object)
+    if kind.kind not in _KINDS["image"]:
+        raise ValueError(
+            f"{record.file} should hold {record.dtype!r}, which is no kind of number"
+        )
+    content = _read_member(archive, record.file)
+    try:
+        with tifffile.TiffFile(io.BytesIO(content)) as tif:
+            size = sum(math.prod(page.shape) for page in tif.pages)
+            nbytes = sum(int(page.nbytes) for page in tif.pages)
+            if size != math.prod(record.shape) or nbytes > _BEST_RATIO * len(content):
+                raise ValueError(f"{size} values do not fit the shape {record.shape}")
+            data = tif.asarray(key=slice(None), maxworkers=1)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files raise anything
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise ValueError(f"{record.file} is damaged: {reason}") from error
+    return np.asarray(data, kind).reshape(record.shape)

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.files import image_files
 from napari_hrdv2.session import PipelineInput, PipelineResult, ProcessedImage, TimeLeft
-from napari_hrdv2.session.tasks.files import TABLE, Applied, ApplyRequest, jobs_for
+from napari_hrdv2.session.batch import TABLE, Applied, ApplyRequest, jobs_for
 from napari_hrdv2.widgets.viewer import planes
 
 from . import Attempt, PanelSpec

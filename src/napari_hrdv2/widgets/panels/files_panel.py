@@ -11,9 +11,9 @@ import numpy as np
 from napari.layers import Labels
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QGridLayout, QWidget
 
+from napari_hrdv2.session.batch import read_labels, scribbles_with
 from napari_hrdv2.session.export import FORMATS, plan_export
 from napari_hrdv2.session.project.format import SUFFIX
-from napari_hrdv2.session.tasks.files import read_labels, scribbles_with
 from napari_hrdv2.widgets.viewer import layers
 
 from . import PanelSpec

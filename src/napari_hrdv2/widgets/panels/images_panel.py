@@ -17,8 +17,8 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import QSignalDebouncer
 
+from napari_hrdv2.session.batch import open_images
 from napari_hrdv2.session.planes import AXIS_NAMES
-from napari_hrdv2.session.tasks.files import open_images
 from napari_hrdv2.widgets.viewer import layers
 
 from . import Attempt, PanelSpec
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_hrdv2.session import ImageEntry
+    from napari_hrdv2.session.batch import OpenedImage
+    from napari_hrdv2.session.guidance import ValidationResult
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks.files import OpenedImage
-    from napari_hrdv2.session.tasks.guidance import ValidationResult
     from napari_hrdv2.widgets.jobs import SideWork
     from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
 

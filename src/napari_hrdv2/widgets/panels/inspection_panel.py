@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import napari.components
     from napari.layers import Labels
 
-    from napari_hrdv2.session.tasks.inspection import Attention, Regions
+    from napari_hrdv2.session.inspection import Attention, Regions
     from napari_hrdv2.widgets.jobs import SideWork
     from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
 

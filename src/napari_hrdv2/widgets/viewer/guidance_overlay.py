@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.guidance import LabelIssue, UncertainRegion
-    from napari_hrdv2.session.tasks.guidance import LabelIssues, UncertainRegions
+    from napari_hrdv2.session.guidance import LabelIssues, UncertainRegions
     from napari_hrdv2.widgets.jobs import SideWork
 
     from .layer_sync import LayerSync

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import napari.components
     from numpy.typing import NDArray
 
+    from napari_hrdv2.session.inspection import Attention, Regions
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks.inspection import Attention, Regions
 
     from .planes import Index
 

@@ -12,8 +12,8 @@ from . import layers
 from .overlay import Overlay
 
 if TYPE_CHECKING:
+    from napari_hrdv2.session.guidance import UncertaintyMap
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks.guidance import UncertaintyMap
     from napari_hrdv2.widgets.jobs import SideWork
 
     from .layer_sync import LayerSync

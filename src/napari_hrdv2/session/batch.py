@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.features.options import FeatureOptions
-from napari_hrdv2.session.classes import (
+
+from .classes import (
     Classes,
     ClassInfo,
     default_class,
@@ -21,12 +22,11 @@ from napari_hrdv2.session.classes import (
     matched_classes,
     relabelled,
 )
-from napari_hrdv2.session.pipeline import process_image
-from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.snapshots import ImageSnapshot
-
-from .context import TaskContext
 from .features import FeatureSource
+from .pipeline import process_image
+from .planes import PlaneKey
+from .snapshots import ImageSnapshot
+from .tasks import TaskContext
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.postprocess.refinement import Refinement
     from napari_hrdv2.files import ImageFile, ImportedLabels
-    from napari_hrdv2.session.images import Images
+
+    from .images import Images
 
 TABLE = "phase_fractions.csv"
 MOST_CLASSES = 64
@@ -149,7 +150,7 @@ class ApplyRequest:
     weights: str | None = None
     refinement: Refinement | None = None
 
-    def answer(self, context: TaskContext) -> list[Applied]:
+    def __call__(self, context: TaskContext) -> list[Applied]:
         """Segment one micrograph after the other; errors are collected, not raised."""
         parts = self.classifier.part_options
         options = FeatureOptions.of(parts, self.device, self.weights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from napari_hrdv2.core.errors import Cancelled
 
@@ -43,17 +43,11 @@ class TaskContext:
         self.progress("Loading weights", done, total)
 
 
-class Snapshot(Protocol):
-    """A frozen copy of all that a task reads, so that any thread may run it.
+Task = Callable[[TaskContext], Any]
+"""Work that any thread may do: a function, or a frozen request with a version.
 
-    It carries a version of the state it was made from: late answers are dropped.
-    """
-
-    def answer(self, context: TaskContext) -> Any:
-        """Do the work and return its result."""
-
-
-Task = Snapshot | Callable[[TaskContext], Any]
+It reads copies of the state it was made from, so late answers are told by the version.
+"""
 
 
 def compute(
@@ -64,8 +58,7 @@ def compute(
     should_stop: ShouldStop = _never,
 ) -> Any:
     """Return the answer of a task, in the calling thread."""
-    context = TaskContext(progress, partial, should_stop)
-    return task(context) if callable(task) else task.answer(context)
+    return task(TaskContext(progress, partial, should_stop))
 
 
 class TimeLeft:

@@ -99,7 +99,7 @@ def test_smoothing_a_plane_can_be_stopped(request_of, monkeypatch):
     monkeypatch.setattr(module, "refine", refine)
     context = TaskContext(should_stop=lambda: False)
     with pytest.raises(Cancelled):
-        request_of(Refinement("guided")).answer(context)
+        request_of(Refinement("guided"))(context)
     assert asked == [False]
 
 

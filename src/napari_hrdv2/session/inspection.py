@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
-from psygnal import Signal
-
-from napari_hrdv2.session.images import has_regions
+from .images import has_regions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,12 +14,11 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.session.feature_store import FeatureStore
-    from napari_hrdv2.session.images import ImageEntry, Images
-    from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.snapshots import ImageSnapshot
 
-    from .context import Task, TaskContext
+    from .features import FeatureStore
+    from .images import ImageEntry, Images
+    from .planes import PlaneKey
+    from .tasks import Task, TaskContext
 
 _NOT_LOADED = "compute features with this backbone first, which loads it"
 _NO_IMAGE = "open an image first"
@@ -48,9 +45,6 @@ class Regions:
 
 class Inspection:
     """Whether there is anything to see, and the requests for it."""
-
-    features_dropped: ClassVar[Signal] = Signal()
-    """Those of the current image, because they were made with other regions."""
 
     def __init__(self, images: Images, features: FeatureStore) -> None:
         self._images, self._features = images, features
@@ -113,29 +107,56 @@ class Inspection:
         entry = self._entry("attention", self.why_no_attention())
         options, backbone = self._features.options, self._backbone()
         assert backbone is not None  # else there is a reason
-        return partial(
-            find_attention,
-            image=entry.snapshot(),
-            options=options,
-            backbone=backbone,
-            partition=entry.partition_for(options),
-        )
+        partition = entry.partition_for(options)
+        key, image, levels = entry.key, entry.image, options.value_range
+
+        def find(context: TaskContext) -> Attention:
+            """Run the backbone once more, with the chosen transforms."""
+            from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
+            from napari_hrdv2.core.guidance.attention import (
+                attention_flow_map,
+                attention_maps,
+            )
+
+            context.progress("Attention", 0, 0)
+            if isinstance(backbone, SpitBackbone):
+                flow = attention_flow_map(
+                    image, backbone, partition=partition, value_range=levels
+                )
+                return Attention(key, options.backbone, flow[None])
+            maps = attention_maps(
+                image,
+                backbone,
+                options.transforms,
+                options.stride,
+                partial(context.progress, "Attention"),
+                context.should_stop,
+                interpolation=options.interpolation,
+                value_range=levels,
+            )
+            return Attention(key, options.backbone, maps)
+
+        return find
 
     def regions_request(self) -> Task:
         """Return the request for the regions of the current image's features."""
         entry = self._entry("regions", self.why_no_regions())
-        return partial(find_regions, image=entry.snapshot())
+        key, features = entry.key, entry.features
+
+        def find(context: TaskContext) -> Regions:
+            from napari_hrdv2.core.backbones.superpixels import borders
+            from napari_hrdv2.core.guidance.attention import region_labels
+
+            context.progress("Regions", 0, 0)
+            labels = region_labels(features)
+            return Regions(key, labels, borders(labels), int(labels.max()))
+
+        return find
 
     def use_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
         """Use regions from elsewhere on the current image; return if they changed."""
         entry = self._entry("partition", self.why_no_partition())
-        had_features = entry.features is not None
-        changed = entry.set_partition(labels, name)
-        if changed and had_features:
-            self.features_dropped.emit()
-        elif changed:
-            self._images.changed.emit()
-        return changed
+        return self._images.set_partition(entry, labels, name)
 
     def _entry(self, wanted: str, reason: str) -> ImageEntry:
         entry = self._images.current
@@ -146,48 +167,6 @@ class Inspection:
     def _backbone(self) -> Backbone | JoinedBackbone | None:
         loaded, options = self._features.loaded, self._features.options
         return loaded.backbone if loaded and loaded.serves(options) else None
-
-
-def find_attention(
-    context: TaskContext,
-    *,
-    image: ImageSnapshot,
-    options: FeatureOptions,
-    backbone: Backbone | JoinedBackbone,
-    partition: NDArray[Any] | None,
-) -> Attention:
-    """Run the backbone once more, for its attention, with the chosen transforms."""
-    from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
-    from napari_hrdv2.core.guidance.attention import attention_flow_map, attention_maps
-
-    context.progress("Attention", 0, 0)
-    levels = options.value_range
-    if isinstance(backbone, SpitBackbone):
-        flow = attention_flow_map(
-            image.image, backbone, partition=partition, value_range=levels
-        )
-        return Attention(image.key, options.backbone, flow[None])
-    maps = attention_maps(
-        image.image,
-        backbone,
-        options.transforms,
-        options.stride,
-        partial(context.progress, "Attention"),
-        context.should_stop,
-        interpolation=options.interpolation,
-        value_range=levels,
-    )
-    return Attention(image.key, options.backbone, maps)
-
-
-def find_regions(context: TaskContext, *, image: ImageSnapshot) -> Regions:
-    """Read the regions off features that have any."""
-    from napari_hrdv2.core.backbones.superpixels import borders
-    from napari_hrdv2.core.guidance.attention import region_labels
-
-    context.progress("Regions", 0, 0)
-    labels = region_labels(image.features)
-    return Regions(image.key, labels, borders(labels), int(labels.max()))
 
 
 def _why_no_regions(options: FeatureOptions) -> str:

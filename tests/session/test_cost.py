@@ -3,7 +3,7 @@
 import pytest
 
 from napari_hrdv2.session import Cost, FeatureOptions
-from napari_hrdv2.session.tasks.features import estimate_cost
+from napari_hrdv2.session.features import estimate_cost
 
 SIDE = (224, 224)
 

@@ -1,7 +1,7 @@
 import pytest
 
 from napari_hrdv2.session import TimeLeft
-from napari_hrdv2.session.tasks.context import duration_text
+from napari_hrdv2.session.tasks import duration_text
 
 
 def test_the_time_left_follows_from_the_pace():

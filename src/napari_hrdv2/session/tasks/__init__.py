@@ -1,1 +1,0 @@
-"""Long work on frozen snapshots, answered in any thread."""
