@@ -168,14 +168,18 @@ class FitHistory:
     def __init__(self, limit: int = 128) -> None:  # more than napari's undo keeps
         self._limit = limit
         self._fits: OrderedDict[bytes, PixelClassifier] = OrderedDict()
+        self._last: PixelClassifier | None = None
 
     def get(self, fingerprint: bytes) -> PixelClassifier | None:
         """Return the fit to these scribbles, or None."""
-        return self._fits.get(fingerprint)
+        found = self._fits.get(fingerprint)
+        # One background sample serves the next fit, that of the last one.
+        return found and found.light_copy(background_of=self._last)
 
     def put(self, fingerprint: bytes, classifier: PixelClassifier) -> None:
         """Remember a fit; the oldest one goes when there are too many."""
         self._fits[fingerprint] = classifier.light_copy()
+        self._last = classifier
         self._fits.move_to_end(fingerprint)
         while len(self._fits) > self._limit:
             self._fits.popitem(last=False)

@@ -181,10 +181,14 @@ class PixelClassifier:
         """Return a new classifier with the same options."""
         return type(self)(**{name: getattr(self, name) for name in OPTIONS})
 
-    def light_copy(self) -> Self:
-        """Return one that predicts the same, without what only speeds up a fit."""
+    def light_copy(self, *, background_of: PixelClassifier | None = None) -> Self:
+        """Return one that predicts the same, without what only speeds up a fit.
+
+        It may share the background sample of another one.
+        """
         copied = copy.copy(self)
         copied._rounds = SelfTrainingRounds()
+        copied._background = background_of._background if background_of else None
         return copied
 
     def predict(

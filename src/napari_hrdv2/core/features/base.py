@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .sample_cache import SampleCache, background_pixels
+from .sample_cache import SampleCache, background_pixels, finite_rows
 from .tiles import Readout, Tile, checked_region, paste
 
 if TYPE_CHECKING:
@@ -59,8 +59,11 @@ class Features(ABC):
         """Feature vectors that were read so far: a second fit reads only new ones."""
         if "_samples" not in self.__dict__:
             # One cache, also if two threads come here at once.
-            self.__dict__.setdefault("_samples", SampleCache(self))
+            self.__dict__.setdefault("_samples", self._new_samples())
         return cast("SampleCache", self.__dict__["_samples"])
+
+    def _new_samples(self) -> SampleCache:
+        return SampleCache(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the cache out: a copy has its own."""
@@ -246,30 +249,38 @@ class JoinedFeatures(Features):
 class StoredPixels(Features):
     """The feature vectors of training pixels and of the background sample, no others.
 
-    `pixels` are flat indices into (H, W). The features they are read from are not kept.
+    `pixels` are ascending flat indices into (H, W). The features that they are read
+    from are not kept.
     """
 
     def __init__(self, features: Features, pixels: NDArray[np.int64]) -> None:
         self.shape, self.part_options = features.shape, features.part_options
         self.channel_weights = features.channel_weights
-        self._stored = np.union1d(pixels, background_pixels(self.shape[1:]))
-        self._vectors = features.sample(*np.divmod(self._stored, self.shape[2]))
+        rows, self._background = (
+            features.sample(*np.divmod(some, self.shape[2]))
+            for some in (pixels, background_pixels(self.shape[1:]))
+        )
+        is_finite = finite_rows(rows)
+        self._stored, self._rows = pixels[is_finite], rows[is_finite]
 
     @property
     def own_nbytes(self) -> int:
         """Bytes of memory that the rows take."""
-        return self._vectors.nbytes
+        return self._rows.nbytes + self._background.nbytes
+
+    def _new_samples(self) -> SampleCache:
+        return SampleCache(self, (self._stored, self._rows, self._background))
 
     def knows(self, pixels: NDArray[np.int64]) -> bool:
-        """Whether all of these flat indices are stored."""
+        """Whether all of these flat indices are training pixels."""
         return bool(np.isin(pixels, self._stored).all())
 
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:
-        """Return the feature vectors at some of the pixels that are stored."""
+        """Return the feature vectors at some of the training pixels."""
         wanted = np.asarray(rows, np.int64) * self.shape[2] + np.asarray(cols, np.int64)
         if not self.knows(wanted):
             self._refuse()
-        return self._vectors[np.searchsorted(self._stored, wanted)]
+        return self._rows[np.searchsorted(self._stored, wanted)]
 
     def materialize(self) -> NDArray[np.float32]:
         """Raise ValueError: there is no map any more."""
