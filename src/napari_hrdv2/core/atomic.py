@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -51,6 +52,27 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
                 age = time.time() - found.stat().st_mtime
                 if age > _STALE_SECONDS:
                     os.unlink(found.path)
+
+
+def write_csv(
+    path: str | os.PathLike[str],
+    headers: Sequence[str],
+    rows: Iterable[Sequence[object]],
+) -> None:
+    """Write a CSV file in UTF-8. Numbers keep all digits; None and NaN are empty."""
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(headers)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _cell(value: object) -> object:
+    if value is None or value != value:  # only NaN differs from itself
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _new_file(target: Path) -> Path:

@@ -33,16 +33,15 @@ def checked_labels(labels: ArrayLike, name: str = "labels") -> NDArray[Any]:
 
 
 def checked_mask(
-    exclusion: ArrayLike | None, shape: tuple[int, ...]
+    given: ArrayLike | None, shape: tuple[int, ...], name: str = "exclusion"
 ) -> NDArray[np.bool_] | None:
-    """Return the mask, None for one that excludes nothing, or raise ValueError."""
-    if exclusion is None:
+    """Return the mask, None for one that is nowhere set, or raise ValueError."""
+    if given is None:
         return None
-    mask = np.asarray(exclusion, bool)
+    mask = np.asarray(given, bool)
     if mask.shape != tuple(shape):
         raise ValueError(
-            f"exclusion: shape {mask.shape} does not fit an image of shape "
-            f"{tuple(shape)}"
+            f"{name}: shape {mask.shape} does not fit an image of shape {tuple(shape)}"
         )
     return mask if mask.any() else None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.measure.scores import iou_per_class
 
 from .pixel_classifier import PixelClassifier
@@ -79,8 +79,7 @@ def leave_one_image_out(
     model = (classifier or PixelClassifier()).untrained()
     results = []
     for index, image in enumerate(images):
-        if should_stop is not None and should_stop():
-            raise Cancelled("stopped before each image was predicted once")
+        stop_if(should_stop, "leaving one image out")
         rest = [i for i in range(len(images)) if i != index and len(classes[i])]
         taught = np.unique(np.concatenate([classes[i] for i in rest]))
         missing = tuple(np.setdiff1d(classes[index], taught).tolist())

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import RegionBackbone
 from napari_hrdv2.core.checks import PreparedImage, check_choice, prepare_image
-from napari_hrdv2.core.errors import Cancelled, is_out_of_memory
+from napari_hrdv2.core.errors import is_out_of_memory, stop_if
 
 from .base import Features, JoinedFeatures
 from .context import ContextFeatures
@@ -191,8 +191,7 @@ class _Steps:
 
     def count(self, steps: int = 1) -> None:
         self.done += steps
-        if self.should_stop is not None and self.should_stop():
-            raise Cancelled("computing features was cancelled")
+        stop_if(self.should_stop, "computing features")
         if self.progress is not None:
             self.progress(self.done, self.total)
 

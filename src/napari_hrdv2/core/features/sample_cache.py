@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from napari_hrdv2.core.errors import stop_fit_if
+from napari_hrdv2.core.errors import stop_if
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -119,7 +119,7 @@ class SampleCache:
         with self._lock:
             pixels = background_pixels(features.shape[1:], count)
             while (known := len(self._background)) < len(pixels):
-                stop_fit_if(should_stop)
+                stop_if(should_stop, "the fit")
                 new = self._read(pixels[known : known + PIXELS_AT_ONCE])
                 self._background = np.concatenate([self._background, new])
             return self._background if known == count else self._background[:count]

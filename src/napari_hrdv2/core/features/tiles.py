@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.errors import stop_if
 
 if TYPE_CHECKING:
     Region = tuple[slice, slice]
@@ -69,8 +69,7 @@ class Readout:
 
     def stop_if_asked(self) -> None:
         """Raise `Cancelled` if the caller wants no more."""
-        if self.should_stop is not None and self.should_stop():
-            raise Cancelled("the prediction was cancelled")
+        stop_if(self.should_stop, "the prediction")
 
 
 def checked_region(region: Region | None, shape: tuple[int, int]) -> Tile:

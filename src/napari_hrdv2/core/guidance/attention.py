@@ -8,7 +8,6 @@ import torch
 
 from napari_hrdv2.core.backbones.base import RegionBackbone
 from napari_hrdv2.core.backbones.registry import backbone_info
-from napari_hrdv2.core.backbones.superpixels import borders
 from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
 from napari_hrdv2.core.backbones.vit.model import Facet
 from napari_hrdv2.core.checks import prepare_image
@@ -133,8 +132,3 @@ def _own_regions(features: Features) -> tuple[SuperpixelFeatures, int] | None:
             plain = Transform()
             return part, transforms.index(plain) if plain in transforms else 0
     return None
-
-
-def region_borders(features: Features) -> NDArray[np.bool_]:
-    """Return where one region of `region_labels` ends and another begins, (H, W)."""
-    return borders(region_labels(features))

@@ -25,7 +25,7 @@ from napari_hrdv2.core.classifier.samples import (
     labelled_images,
     labelled_pixels,
 )
-from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.errors import stop_if
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -159,8 +159,7 @@ def _judged(
     able = np.bincount(own)[own] > OTHER_SCRIBBLES
     worst = [int(one) for one in np.argsort(fits, kind="stable") if able[one]]
     for number in worst[:most]:
-        if should_stop is not None and should_stop():
-            raise Cancelled("stopped before all scribbles were judged")
+        stop_if(should_stop, "judging the scribbles")
         rest = np.ones(len(rows), bool)
         rest[parts[number]] = False
         probability = _probabilities(rows[parts[number]], fit(rest, full).result)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_hrdv2.core.atomic import write_csv
 from napari_hrdv2.core.checks import checked_labels, checked_mask
 from napari_hrdv2.core.postprocess.instances import touches_border
-
-from .csv_tables import write_csv
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

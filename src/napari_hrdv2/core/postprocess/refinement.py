@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from napari_hrdv2.core.checks import checked_labels, checked_mask
-from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.errors import stop_if
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -98,7 +99,7 @@ def refine(
     refinement.check()
     planes, ids = _checked_planes(probabilities, classes)
     exclusion = checked_mask(exclusion, planes.shape[1:])
-    tick = _ticker(should_stop)
+    tick = partial(stop_if, should_stop, "refining")
     tick()
     if refinement.smooths and len(ids) > 1:
         from .smoothing import guide_of, smoothed
@@ -150,7 +151,7 @@ def clean(
     exclusion = checked_mask(exclusion, labels.shape)
     if exclusion is not None:
         labels[exclusion] = 0
-    tick = _ticker(should_stop)
+    tick = partial(stop_if, should_stop, "refining")
     tick()
     # One pixel is the smallest object there is: a limit of 1 spares it.
     if min_object > 1:
@@ -182,14 +183,6 @@ def _checked_planes(
             "classifier again"
         )
     return planes, ids.astype(np.min_scalar_type(int(ids.max())))
-
-
-def _ticker(should_stop: Callable[[], bool] | None) -> Callable[[], None]:
-    def tick() -> None:
-        if should_stop is not None and should_stop():
-            raise Cancelled
-
-    return tick
 
 
 def _is_whole(value: object) -> bool:
