@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,6 +72,13 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{name}: {value!r} is unknown; use {' or '.join(choices)}")
+
+
+def check_whole(name: str, value: Any, least: int = 1, unit: str = "") -> None:
+    """Raise ValueError unless the value is a whole number from `least` on."""
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_whole or value < least:
+        raise ValueError(f"{name}: {value!r} is not a whole number{unit} from {least}")
 
 
 @dataclass(frozen=True)

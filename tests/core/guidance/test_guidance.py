@@ -203,7 +203,7 @@ def test_bad_arguments_of_regions_are_named():
         uncertain_regions(values[:0])
     with pytest.raises(ValueError, match=r"scribbles: shape \(6, 5\) does not fit"):
         uncertain_regions(values, scribbles=values.T)
-    with pytest.raises(ValueError, match="count: 0 is too few"):
+    with pytest.raises(ValueError, match="count: 0 is not a whole number from 1"):
         uncertain_regions(values, count=0)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from napari_hrdv2.core.checks import check_whole
 from napari_hrdv2.core.features.options import PartOptions, alike
 
 from .background import BackgroundSample, LinearModel
@@ -93,7 +94,10 @@ class PixelClassifier:
             raise ValueError(f"C: {C} is not a weight; a number above 0 is needed")
         self.C, self.balanced, self.tolerance = float(C), balanced, tolerance
         self.self_training = self_training
-        self.most_per_class = _checked_limit(most_per_class)
+        if most_per_class is not None:
+            check_whole("most_per_class", most_per_class, 1, " of pixels")
+            most_per_class = int(most_per_class)
+        self.most_per_class = most_per_class
         self.classes = np.empty(0, np.int64)
         self.weight = np.empty((0, 0), np.float32)
         self.bias = np.empty(0, np.float32)
@@ -302,18 +306,6 @@ class PixelClassifier:
         # What a file or a light copy knows is the result alone.
         models = self._rounds.models or (LinearModel(self.weight, self.bias),)
         return replace(self._rounds, models=tuple(moved(each) for each in models))
-
-
-def _checked_limit(most_per_class: int | None) -> int | None:
-    if most_per_class is None:
-        return None
-    whole = isinstance(most_per_class, (int, np.integer))
-    if not whole or isinstance(most_per_class, bool) or most_per_class < 1:
-        raise ValueError(
-            f"most_per_class: {most_per_class} is no number of pixels; 1 or more is "
-            "needed, or None for all"
-        )
-    return int(most_per_class)
 
 
 def _check_same_kind(many: Sequence[Features]) -> None:

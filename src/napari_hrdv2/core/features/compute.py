@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import RegionBackbone
-from napari_hrdv2.core.checks import PreparedImage, check_choice, prepare_image
+from napari_hrdv2.core.checks import (
+    PreparedImage,
+    check_choice,
+    check_whole,
+    prepare_image,
+)
 from napari_hrdv2.core.errors import is_out_of_memory, stop_if
 
 from .base import Features, JoinedFeatures
@@ -151,8 +156,8 @@ def compute_with(
             options, interpolation=with_fingerprint(options.interpolation)
         )
     check_choice("boundary", options.boundary, BOUNDARIES)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size: {batch_size} is not a number of at least 1")
+    if batch_size is not None:
+        check_whole("batch_size", batch_size)
     prepared = prepare_image(
         image,
         channel_axis=channel_axis,

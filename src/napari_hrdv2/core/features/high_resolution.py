@@ -17,14 +17,13 @@ import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.checks import check_choice, guide_from
+from napari_hrdv2.core.checks import check_choice, check_whole, guide_from
 
 from .base import Features, JoinedFeatures
 from .tiles import Needed, Readout, Tile, projected, tiles_of
@@ -57,8 +56,6 @@ if TYPE_CHECKING:
 __all__ = ["Features", "HighResFeatures", "JoinedFeatures"]
 
 PIXELS_PER_CHUNK = 4096
-# Of context features: the Gaussian's standard deviation in cells, and the weight of
-# their channels against 1 of the features themselves.
 
 
 class HighResFeatures(Features):
@@ -296,8 +293,7 @@ def _checked_geometry(
             f"image_shape: {image_shape!r} is not (H, W) in whole pixels"
         ) from error
     for name, value in (("patch_size", patch_size), ("stride", stride)):
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name}: {value!r} is not a whole number of at least 1")
+        check_whole(name, value)
     if stride > patch_size:
         raise ValueError(
             f"stride: {stride} px would leave gaps between patches of {patch_size} px; "

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.checks import checked_mask
+from napari_hrdv2.core.checks import check_whole, checked_mask
 from napari_hrdv2.core.features.tiles import Tile, checked_region, paste
 
 if TYPE_CHECKING:
@@ -168,13 +168,12 @@ def uncertain_regions(
     from scipy.ndimage import distance_transform_edt
 
     values = _checked_uncertainty(uncertainty)
-    for name, number in (("count", count), ("radius", radius)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name}: {number} is too few; at least 1 is needed")
-    if (excluded := checked_mask(exclusion, values.shape)) is not None:
-        values = np.where(excluded, 0, values)
     if radius is None:
         radius = max(1, min(values.shape) // RADII_PER_IMAGE)
+    for name, number in (("count", count), ("radius", radius)):
+        check_whole(name, number)
+    if (excluded := checked_mask(exclusion, values.shape)) is not None:
+        values = np.where(excluded, 0, values)
     cell = max(1, radius // CELLS_PER_RADIUS)
     full = float(np.iinfo(values.dtype).max) if values.dtype.kind == "u" else 1.0
     score = _disc_means(_cell_means(values, cell) / full, radius / cell)
