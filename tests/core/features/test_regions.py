@@ -8,7 +8,7 @@ import torch
 
 from napari_hrdv2 import Cancelled, HighResFeatures, PixelClassifier
 from napari_hrdv2.core.features import tiles as pixel_tiles
-from napari_hrdv2.core.features.high_resolution import JoinedFeatures
+from napari_hrdv2.core.features.base import JoinedFeatures
 from napari_hrdv2.core.features.superpixels import SuperpixelFeatures
 from napari_hrdv2.core.features.transforms import parse_transforms
 from napari_hrdv2.core.features.upsampling import separable as spread

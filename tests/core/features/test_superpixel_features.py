@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_hrdv2 import HighResFeatures, PixelClassifier
-from napari_hrdv2.core.features.high_resolution import JoinedFeatures
+from napari_hrdv2.core.features.base import JoinedFeatures
 from napari_hrdv2.core.features.superpixels import SuperpixelFeatures
 from napari_hrdv2.core.features.transforms import parse_transforms
 

@@ -22,9 +22,8 @@ from napari_hrdv2.core.checks import (
 from napari_hrdv2.core.errors import is_out_of_memory, stop_if
 
 from .base import Features, JoinedFeatures
-from .context import ContextFeatures
 from .debias import NOISE_IMAGES, POSITION_BIASES, PositionBias
-from .high_resolution import HighResFeatures
+from .high_resolution import ContextFeatures, HighResFeatures
 from .memory import (
     Plan,
     batch_after_running_out,

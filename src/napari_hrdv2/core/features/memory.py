@@ -15,8 +15,8 @@ from napari_hrdv2.core.backbones.base import JoinedBackbone
 from napari_hrdv2.core.checks import check_choice
 from napari_hrdv2.core.devices import available_memory
 
-from .context import tokens_per_cell
 from .debias import NOISE_IMAGES
+from .high_resolution import tokens_per_cell
 from .options import DEBIAS_CHOICES, FeatureOptions
 from .transforms import TransformSet, parse_transforms
 from .upsampling.featup import jbu_cost
