@@ -80,8 +80,8 @@ def test_no_more_than_a_block_of_rows_is_held():
     sizes = []
 
     class Watched(HighResFeatures):
-        def planes(self, *readout):
-            for tile, block in super().planes(*readout):
+        def planes(self, *arguments):
+            for tile, block in super().planes(*arguments):
                 sizes.append(block.shape)
                 yield tile, block
 

@@ -33,7 +33,9 @@ from torch import Tensor
 from napari_hrdv2.core.errors import stop_if
 
 if TYPE_CHECKING:
-    from .background import LinearModel, PCACoordinates
+    from napari_hrdv2.core.features.tiles import LinearModel
+
+    from .background import PCACoordinates
 
 Vector = NDArray[np.float64]
 

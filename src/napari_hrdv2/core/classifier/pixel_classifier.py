@@ -10,11 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import torch
 
 from napari_hrdv2.core.checks import check_whole
 from napari_hrdv2.core.features.options import PartOptions, alike
+from napari_hrdv2.core.features.tiles import LinearModel
 
-from .background import BackgroundSample, LinearModel
+from .background import BackgroundSample
 from .fitting import SelfTrainingRounds, fit_with_self_training
 from .samples import MOST_PER_CLASS, TrainingSamples, fingerprint, labelled_images
 
@@ -175,8 +177,8 @@ class PixelClassifier:
             should_stop=should_stop,
         )
         self._background, self._rounds = background, rounds
-        self.classes, model = training.classes, rounds.result
-        self.weight, self.bias = model.weight, model.bias
+        self.classes = training.classes
+        self.weight, self.bias = (each.numpy() for each in rounds.result)
         self.part_options = images[0].features.part_options
         self.labels_hash = fingerprint(images)
         return self
@@ -294,17 +296,19 @@ class PixelClassifier:
         """Return where a fit begins: at the last one, and at zero for new classes."""
         if self.weight.shape[1:] != (channels,):
             return SelfTrainingRounds()
-        known = np.isin(classes, self.classes)
-        former = np.searchsorted(self.classes, classes[known])
+        is_known = np.isin(classes, self.classes)
+        known = torch.from_numpy(np.flatnonzero(is_known))
+        former = torch.from_numpy(np.searchsorted(self.classes, classes[is_known]))
 
         def moved(model: LinearModel) -> LinearModel:
-            weight = np.zeros((len(classes), model.weight.shape[1]), np.float32)
-            bias = np.full(len(classes), model.bias.mean(), np.float32)
+            weight = torch.zeros(len(classes), model.weight.shape[1])
+            bias = model.bias.mean().repeat(len(classes))
             weight[known], bias[known] = model.weight[former], model.bias[former]
             return LinearModel(weight, bias)
 
         # What a file or a light copy knows is the result alone.
-        models = self._rounds.models or (LinearModel(self.weight, self.bias),)
+        result = torch.tensor(self.weight), torch.tensor(self.bias)
+        models = self._rounds.models or (LinearModel(*result),)
         return replace(self._rounds, models=tuple(moved(each) for each in models))
 
 

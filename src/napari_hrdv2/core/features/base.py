@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .sample_cache import SampleCache, background_pixels, finite_rows
-from .tiles import Readout, Tile, checked_region, paste
+from .tiles import LinearModel, Stop, Tile, checked_region, paste
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -78,10 +77,12 @@ class Features(ABC):
         """Return the (C, H, W) float32 map, the slow obvious way."""
 
     @abstractmethod
-    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:
-        """Yield the readout by `tiles_of`, each with its (rows, K, columns) tensor.
+    def planes(
+        self, model: LinearModel, area: Tile, stop: Stop = None
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        """Yield the model by `tiles_of` an area, as (rows, K, columns) tensors.
 
-        Values outside the readout's region mean nothing.
+        Values outside the area mean nothing.
         """
 
     def project(
@@ -92,7 +93,7 @@ class Features(ABC):
         region: Region | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[np.float32]:
-        """Return a linear readout of every pixel, (K, H, W) float32.
+        """Return a linear model at every pixel, (K, H, W) float32.
 
         Parameters
         ----------
@@ -103,8 +104,8 @@ class Features(ABC):
         should_stop : callable, optional
             Asked between blocks of work; `Cancelled` is raised when it says so.
         """
-        readout = self.readout(weight, bias, region, should_stop)
-        return self._collected(readout, lambda logits: logits)
+        model = self.linear_model(weight, bias)
+        return self._collected(model, region, should_stop, lambda logits: logits)
 
     def probabilities(
         self,
@@ -115,16 +116,20 @@ class Features(ABC):
         should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[np.float32]:
         """Return the softmax of `project`, which takes the same parameters."""
-        readout = self.readout(weight, bias, region, should_stop)
-        return self._collected(readout, lambda logits: logits.softmax(0))
+        model = self.linear_model(weight, bias)
+        return self._collected(model, region, should_stop, lambda x: x.softmax(0))
 
     def _collected(
-        self, readout: Readout, finish: Callable[[Tensor], Tensor]
+        self,
+        model: LinearModel,
+        region: Region | None,
+        stop: Stop,
+        finish: Callable[[Tensor], Tensor],
     ) -> NDArray[np.float32]:
-        """Return what `finish` makes of (K, rows, columns) tiles of the readout."""
-        area = readout.area(self.shape)
-        output = np.empty((len(readout.bias), *area.shape), np.float32)
-        for tile, block in self.planes(readout):
+        """Return what `finish` makes of the model's (K, rows, columns) tiles."""
+        area = checked_region(region, self.shape[1:])
+        output = np.empty((len(model.bias), *area.shape), np.float32)
+        for tile, block in self.planes(model, area, stop):
             paste(output, tile, finish(block.movedim(1, 0)).cpu().numpy(), area)
         return output
 
@@ -137,31 +142,26 @@ class Features(ABC):
         region: Region | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[Any]:
-        """Return which readout is the largest at every pixel, the first among equals.
+        """Return which function is the largest at every pixel, the first among equals.
 
-        `values` stand for the readouts, 0 … K - 1 by default: ascending, none below 0.
-        The rest is as for `project`. The (H, W) array is uint8 if they fit, else int64.
+        `values` stand for the K functions, 0 … K - 1 by default: ascending, none below
+        0. The rest is as for `project`. The (H, W) array is uint8 if they fit, else
+        int64.
         """
-        readout = self.readout(weight, bias, region, should_stop)
-        values = list(range(len(readout.bias)) if values is None else values)
+        model = self.linear_model(weight, bias)
+        values = list(range(len(model.bias)) if values is None else values)
         if values != sorted(values) or values[0] < 0:
             raise ValueError(f"values: {values} are not ascending from 0 or more")
         dtype = torch.uint8 if values[-1] <= 255 else torch.int64
-        area = readout.area(self.shape)
+        area = checked_region(region, self.shape[1:])
         output = torch.full(area.shape, values[0], dtype=dtype)
         if len(values) > 1:
-            for tile, block in self.planes(readout.against(0)):
+            for tile, block in self.planes(model.against(0), area, should_stop):
                 paste(output, tile, _largest(block, values, dtype), area)
         return output.numpy()
 
-    def readout(
-        self,
-        weight: ArrayLike,
-        bias: ArrayLike,
-        region: Region | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> Readout:
-        """Return the readout, or raise ValueError if it does not fit the channels."""
+    def linear_model(self, weight: ArrayLike, bias: ArrayLike) -> LinearModel:
+        """Return the model, or raise ValueError if it does not fit the channels."""
         weight = torch.as_tensor(np.asarray(weight, np.float32))
         bias = torch.as_tensor(np.asarray(bias, np.float32))
         if weight.ndim != 2 or weight.shape[1] != self.shape[0]:
@@ -174,8 +174,7 @@ class Features(ABC):
                 f"bias: shape {tuple(bias.shape)} does not fit a weight of shape "
                 f"{tuple(weight.shape)}; ({weight.shape[0]},) is needed"
             )
-        tile = None if region is None else checked_region(region, self.shape[1:])
-        return Readout(weight, bias, tile, should_stop)
+        return LinearModel(weight, bias)
 
     def _pixels(self, rows: ArrayLike, cols: ArrayLike) -> tuple[Tensor, Tensor]:
         pixels = []
@@ -204,7 +203,7 @@ class Features(ABC):
 class JoinedFeatures(Features):
     """Feature maps of one image, of one (H, W), side by side: channels are joined.
 
-    A linear readout of it is the sum of the readouts of its parts.
+    A linear model of it is a sum of models of its parts.
     """
 
     def __init__(self, parts: Sequence[Features]) -> None:
@@ -229,11 +228,13 @@ class JoinedFeatures(Features):
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
         return np.concatenate([part.sample(rows, cols) for part in self.parts], 1)
 
-    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:  # noqa: D102 - inherited
-        weights = torch.split(readout.weight, [p.shape[0] for p in self.parts], 1)
-        biases = [readout.bias, *[torch.zeros_like(readout.bias)] * len(weights[1:])]
+    def planes(  # noqa: D102 - inherited
+        self, model: LinearModel, area: Tile, stop: Stop = None
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        weights = torch.split(model.weight, [p.shape[0] for p in self.parts], 1)
+        biases = [model.bias, *[torch.zeros_like(model.bias)] * len(weights[1:])]
         streams = [
-            part.planes(replace(readout, weight=weight, bias=bias))
+            part.planes(LinearModel(weight, bias), area, stop)
             for part, weight, bias in zip(self.parts, weights, biases, strict=True)
         ]
         for blocks in zip(*streams, strict=True):
@@ -286,7 +287,9 @@ class StoredPixels(Features):
         """Raise ValueError: there is no map any more."""
         self._refuse()
 
-    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:
+    def planes(
+        self, model: LinearModel, area: Tile, stop: Stop = None
+    ) -> Iterator[tuple[Tile, Tensor]]:
         """Raise ValueError: there is no map any more."""
         self._refuse()
 

@@ -4,7 +4,7 @@ A Vision Transformer knows the position of each patch, and some of it stays in i
 tokens: an even surface gets a gradient. What noise images have in common is position
 alone, so the mean of their tokens is a map of this bias. It is subtracted, and its
 leading directions can be projected out besides. Both act on each token by itself and
-are linear (with an offset), so a linear readout still commutes with upsampling.
+are linear (with an offset), so a linear model still commutes with upsampling.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 HR-Dv2 averages upsampled token maps of T transformed copies of an image into a
 (C, H, W) map F. Upsampling, undoing a transform and averaging act on space, a linear
-readout acts on channels, so they commute::
+model acts on channels, so they commute::
 
     W · mean_t inverse_t(upsample(tokens_t)) + b
         = mean_t inverse_t(upsample(tokens_t · Wᵀ)) + b
@@ -26,9 +26,10 @@ from torch.nn.functional import avg_pool2d
 
 from napari_hrdv2.core.backbones.filters.kernels import correlate, gaussian_taps
 from napari_hrdv2.core.checks import check_choice, check_whole, guide_from
+from napari_hrdv2.core.errors import stop_if
 
 from .base import Features, JoinedFeatures, channel_weights
-from .tiles import Needed, Readout, Tile, projected, tiles_of
+from .tiles import LinearModel, Needed, Stop, Tile, projected, tiles_of
 from .transforms import (
     BOUNDARIES,
     COMPATS,
@@ -232,23 +233,24 @@ class HighResFeatures(Features):
             output[chunk] = found.cpu().numpy()
         return output
 
-    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:  # noqa: D102 - inherited
-        readout, late = readout.to(self.tokens.device), None
+    def planes(  # noqa: D102 - inherited
+        self, model: LinearModel, area: Tile, stop: Stop = None
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        model, late = model.to(self.tokens.device), None
         if isinstance(self._guided, JbuUpsampler):  # its weights do not sum to 1
-            late = readout.bias[:, None]
-            readout = replace(readout, bias=torch.zeros_like(readout.bias))
-        area = readout.area(self.shape)
+            late = model.bias[:, None]
+            model = model._replace(bias=torch.zeros_like(model.bias))
         if not self._is_pixelwise:
             # Interpolation weights sum to 1, so the bias may be added this early.
-            needed = readout.region and self._needed(readout.region)
-            logits = projected(self.tokens, readout, needed)
+            needed = None if area.shape == self.shape[1:] else self._needed(area)
+            logits = projected(self.tokens, model, needed, stop)
             for tile, block in self._upsampler.blocks(logits, area):
-                readout.stop_if_asked()
+                stop_if(stop, "the prediction")
                 yield tile, block if late is None else block + late
             return
         for tile in tiles_of(self.shape[1:], area):
             tokens = self.tokens[:, tile.rows, tile.columns]
-            logits = projected(tokens, readout, [_as_masks(tile, area)])
+            logits = projected(tokens, model, [_as_masks(tile, area)], stop)
             yield tile, logits[0].movedim(0, 1)
 
     def _needed(self, region: Tile) -> Needed:

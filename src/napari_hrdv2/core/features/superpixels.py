@@ -4,7 +4,7 @@ A region map per transformed copy of the image says which token a pixel shows::
 
     F = mean_t tokens_t[labels_t]
 
-A linear readout acts on channels and the look-up on space, so they commute::
+A linear model acts on channels and the look-up on space, so they commute::
 
     W · F + b = mean_t (tokens_t · Wᵀ + b)[labels_t]
 """
@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from napari_hrdv2.core.checks import check_choice, checked_partition
+from napari_hrdv2.core.errors import stop_if
 
 from .base import Features
-from .tiles import Needed, Readout, Tile, projected, tiles_of
+from .tiles import LinearModel, Needed, Stop, Tile, projected, tiles_of
 from .transforms import BOUNDARIES, TransformSet, moved_back, parse_transforms
 
 if TYPE_CHECKING:
@@ -107,12 +108,14 @@ class SuperpixelFeatures(Features):
             total += weight * self.tokens[labels].float()
         return total.cpu().numpy()
 
-    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:  # noqa: D102 - inherited
-        readout = readout.to(self.tokens.device)
-        needed = readout.region and self._needed(readout.region)
-        table = projected(self.tokens[None, None], readout, needed)[0, :, 0]  # (K, N)
-        for tile in tiles_of(self.shape[1:], readout.area(self.shape)):
-            readout.stop_if_asked()
+    def planes(  # noqa: D102 - inherited
+        self, model: LinearModel, area: Tile, stop: Stop = None
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        model = model.to(self.tokens.device)
+        needed = None if area.shape == self.shape[1:] else self._needed(area)
+        table = projected(self.tokens[None, None], model, needed, stop)[0, :, 0]
+        for tile in tiles_of(self.shape[1:], area):  # the table is (K, N)
+            stop_if(stop, "the prediction")
             total = torch.zeros((), device=table.device)
             maps = self.label_maps[:, tile.rows, tile.columns].flatten(1)
             for labels, weight in zip(maps, self.transforms.weights, strict=True):

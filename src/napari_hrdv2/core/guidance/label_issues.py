@@ -30,8 +30,8 @@ from napari_hrdv2.core.errors import stop_if
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.core.classifier.background import LinearModel
     from napari_hrdv2.core.features.base import Features
+    from napari_hrdv2.core.features.tiles import LinearModel
 
     Floats = NDArray[np.float32]
     Pixels = NDArray[np.int64]
@@ -208,5 +208,5 @@ def scribbles_of(labels: NDArray[np.integer]) -> list[tuple[int, Pixels]]:
 
 def _probabilities(rows: Floats, model: LinearModel) -> Floats:
     """Return (N, K) probabilities of the classes."""
-    logits = torch.from_numpy(rows @ model.weight.T + model.bias)
+    logits = torch.from_numpy(rows) @ model.weight.T + model.bias
     return np.asarray(logits.softmax(1).numpy(), np.float32)

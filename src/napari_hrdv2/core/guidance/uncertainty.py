@@ -102,8 +102,8 @@ def _against(
 ) -> Iterator[tuple[Tile, Tensor]]:
     """Yield blocks of the other classes' logits minus those of the chosen one."""
     classifier.check_can_read(features)
-    readout = features.readout(classifier.weight, classifier.bias, area, should_stop)
-    yield from features.planes(readout.against(chosen))
+    model = features.linear_model(classifier.weight, classifier.bias)
+    yield from features.planes(model.against(chosen), area, should_stop)
 
 
 def _as_bytes(values: Tensor) -> NDArray[np.uint8]:

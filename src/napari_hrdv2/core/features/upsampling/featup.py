@@ -3,11 +3,11 @@
 The network looks at the image alone: for every pixel of a grid twice as fine it says
 how much to take of each of the 7 × 7 values about it [1]_, after bicubic interpolation.
 Four such stages give a token 16 × 16 pixels. The kernels are computed once for an image
-and kept in half precision. The planes of a readout go through the stages as whole maps;
+and kept in half precision. The planes of a model go through the stages as whole maps;
 single pixels are read backwards, from the last stage down to the tokens.
 
 What comes after the stages in the authors' code, a 1 × 1 convolution over channels, is
-read but not applied: it commutes with all that is done to space, so that a readout that
+read but not applied: it commutes with all that is done to space, so that a model that
 is trained can do it itself.
 
 .. [1] S. Fu, M. Hamilton et al., "FeatUp: A Model-Agnostic Framework for Features at
@@ -238,7 +238,7 @@ class JbuUpsampler:
     def blocks(self, planes: Tensor, region: Tile) -> Iterator[tuple[Tile, Tensor]]:
         """Yield the upsampled planes, as `SeparableUpsampler.blocks`.
 
-        The bias of a readout comes afterwards: the weights of a pixel do not sum to 1.
+        The bias of a model comes afterwards: the weights of a pixel do not sum to 1.
         """
         maps = planes[0]
         for kernels in self.kernels:
