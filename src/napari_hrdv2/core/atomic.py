@@ -28,7 +28,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise _explained(error, target) from error
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
         raise _explained(error, target) from error
@@ -81,11 +82,6 @@ def _new_file(target: Path) -> Path:
     # As readable as the user's umask says, unlike those of the tempfile module.
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return path
-
-
-def _flush_to_disk(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:

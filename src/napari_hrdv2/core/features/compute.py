@@ -22,7 +22,13 @@ from napari_hrdv2.core.checks import (
 from napari_hrdv2.core.errors import is_out_of_memory, stop_if
 
 from .base import Features, JoinedFeatures
-from .debias import NOISE_IMAGES, POSITION_BIASES, PositionBias
+from .debias import (
+    NOISE_IMAGES,
+    POSITION_BIASES,
+    PositionBias,
+    bias_key,
+    position_bias,
+)
 from .high_resolution import ContextFeatures, HighResFeatures
 from .memory import (
     Plan,
@@ -217,7 +223,7 @@ class _Run:
         """How many steps the backbone takes; noise images that are known cost none."""
         channels, stride = len(self.image.pixels), self.plan.stride
         known = sum(
-            POSITION_BIASES.has(self.backbone, (channels, *shape), stride)
+            bias_key(self.backbone, (channels, *shape), stride) in POSITION_BIASES
             for shape in self.plan.noise_shapes
         )
         return (self.plan.passes - NOISE_IMAGES * known) * self.backbone.steps
@@ -323,7 +329,7 @@ class _Run:
             return None
         assert not isinstance(self.backbone, RegionBackbone)
         height, width = plan.padded[::-1] if turned else plan.padded
-        return POSITION_BIASES.get(
+        return position_bias(
             self.backbone,
             (len(self.image.pixels), height, width),
             plan.stride,

@@ -14,7 +14,6 @@ from napari_hrdv2.core.checks import prepare_image
 from napari_hrdv2.core.features.compute import compute_features
 from napari_hrdv2.core.features.memory import parts_of
 from napari_hrdv2.core.features.superpixels import SuperpixelFeatures
-from napari_hrdv2.core.features.transforms import Transform
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,29 +105,24 @@ def attention_flow_map(
 
 def region_labels(features: Features) -> NDArray[np.int32]:
     """Return which region of the image as it is each pixel is in, (H, W) from 1 on."""
-    found = _own_regions(features)
-    if found is None:
+    regions = _regions_of(features)
+    if regions is None:
         raise ValueError(
             "features: they stand for a grid of patches, not for regions; compute them "
             "with a backbone such as spit-small"
         )
-    superpixels, copy = found
-    own = superpixels.label_maps[copy]
+    own = regions.label_maps[0]
     labels: NDArray[np.int32] = (own - (own.min() - 1)).cpu().numpy()
     return labels
 
 
 def region_count(features: Features) -> int:
     """Return how many regions the image as it is has, 0 for a grid of patches."""
-    found = _own_regions(features)
-    return 0 if found is None else found[0].counts[found[1]]
+    regions = _regions_of(features)
+    return 0 if regions is None else regions.counts[0]
 
 
-def _own_regions(features: Features) -> tuple[SuperpixelFeatures, int] | None:
-    """Return the part with regions, and which copy is the image as it is, or 0."""
-    for part in getattr(features, "parts", (features,)):
-        if isinstance(part, SuperpixelFeatures):
-            transforms = [copy.transform for copy in part.transforms.copies]
-            plain = Transform()
-            return part, transforms.index(plain) if plain in transforms else 0
-    return None
+def _regions_of(features: Features) -> SuperpixelFeatures | None:
+    """Return the part with regions, if any; its first copy is the image as it is."""
+    parts = getattr(features, "parts", (features,))
+    return next((part for part in parts if isinstance(part, SuperpixelFeatures)), None)

@@ -263,14 +263,10 @@ class _Sampling:
 
     def _cells(self, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the number of pixels in each cell."""
-        size = self.cell
-        if size == 1:
-            return mask.astype(np.float64)
-        height, width = mask.shape
-        padded = np.pad(mask, ((0, -height % size), (0, -width % size)))
-        shape = padded.shape[0] // size, size, padded.shape[1] // size, size
-        counts: NDArray[np.float64] = padded.reshape(shape).sum((1, 3), np.float64)
-        return counts
+        from skimage.measure import block_reduce
+
+        counts: NDArray[np.int64] = block_reduce(mask, self.cell, np.sum)
+        return counts.astype(np.float64)
 
 
 def _autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import avg_pool2d, embedding_bag
 
 from napari_hrdv2.core.features.tiles import Needed, Tile, gathered, tiles_of
 
@@ -182,12 +182,11 @@ class Bilateral:
 
     def _cell_means(self) -> Tensor:
         """Return the mean grey level about each token centre, (channels, h, w)."""
-        table = _integral(self.guide)
-        (top, bottom), (left, end) = map(_about_centres, (self.rows, self.columns))
-        band = table[:, bottom] - table[:, top]
-        area = (bottom - top)[:, None] * (end - left)
-        means = (band[:, :, end] - band[:, :, left]) / area
-        return means.float().to(self.guide.device)
+        margin = (self.rows.patch_size - self.rows.stride) // 2
+        grey = self.guide[:, margin:, margin:].float()
+        size = self.rows.patch_size - 2 * margin  # the stride, or one pixel more
+        means = avg_pool2d(grey, size, self.rows.stride)
+        return means[:, : self.rows.tokens, : self.columns.tokens]
 
 
 _OFFSETS = tuple(range(-REACH, REACH + 1))
@@ -214,19 +213,3 @@ def _cells(axis: Axis, length: int, device: torch.device) -> tuple[Tensor, Tenso
     exponent = -0.5 * ((position - cell) / SPACE) ** 2
     outside = (cell < 0) | (cell >= axis.tokens)
     return near, exponent.masked_fill(outside, -torch.inf)
-
-
-def _integral(planes: Tensor) -> Tensor:
-    """Return sums over all pixels above and to the left, (…, H + 1, W + 1).
-
-    On the CPU, because not every device has double precision.
-    """
-    table = torch.nn.functional.pad(planes.cpu().double(), (1, 0, 1, 0))
-    return table.cumsum(-2).cumsum(-1)
-
-
-def _about_centres(axis: Axis) -> tuple[Tensor, Tensor]:
-    """Return first and past-the-last pixel of a stride about each token centre."""
-    margin = (axis.patch_size - axis.stride) // 2
-    first = axis.stride * torch.arange(axis.tokens) + margin
-    return first, first + axis.patch_size - 2 * margin
