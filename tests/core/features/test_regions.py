@@ -51,9 +51,9 @@ def features_of(
 
 
 def superpixels():
-    tokens = [RNG.random((60, 7), np.float32) for _ in range(5)]
-    maps = [RNG.integers(0, 60, SHAPE) for _ in range(5)]
-    return SuperpixelFeatures(tokens, maps, "shift:9:neumann")
+    tokens = [torch.from_numpy(RNG.random((60, 7), np.float32)) for _ in range(5)]
+    maps = [torch.from_numpy(RNG.integers(0, 60, SHAPE)) for _ in range(5)]
+    return SuperpixelFeatures(tokens, maps, parse_transforms("shift:9:neumann", 16))
 
 
 GUIDE = RNG.random(SHAPE, np.float32)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from .options import PartOptions
 
-    Arrays = NDArray[Any] | Tensor | Sequence[NDArray[Any] | Tensor]
-
 log = logging.getLogger(__name__)
 
 
@@ -43,37 +41,31 @@ class SuperpixelFeatures(Features):
 
     Of each copy, `tokens` has an (n, C) table and `label_maps` the (H, W) rows of it
     that the pixels of the transformed image show: (W, H) where the transform turns it.
-    One of each, without a list, will do for the identity. They are kept as one (N, C)
-    table and a (T, H, W) map of the upright image. `stride` is the distance in pixels
-    that a lattice of shifts divides.
+    They are kept as one (N, C) table and a (T, H, W) map of the upright image.
 
-    >>> labels = np.array([[0, 0, 1], [2, 2, 1]])
-    >>> features = SuperpixelFeatures(np.eye(3, dtype=np.float32), labels)
+    >>> labels = torch.tensor([[0, 0, 1], [2, 2, 1]])
+    >>> plain = parse_transforms("identity", 1)
+    >>> features = SuperpixelFeatures([torch.eye(3)], [labels], plain)
     >>> features.shape, features.sample([1], [0]).tolist()
     ((3, 2, 3), [[0.0, 0.0, 1.0]])
     """
 
     def __init__(
         self,
-        tokens: Arrays,
-        label_maps: Arrays,
-        transforms: str | TransformSet = "identity",
+        tokens: Sequence[Tensor],
+        label_maps: Sequence[Tensor],
+        transforms: TransformSet,
         *,
-        stride: int = 16,
         boundary: str = "periodic",
         options: PartOptions | None = None,
-        channel_weights: Tensor | None = None,
     ) -> None:
-        check_choice("boundary", boundary, BOUNDARIES)
-        self.transforms = parse_transforms(transforms, stride)
-        self.boundary = boundary
-        tables, maps = _as_tensors(tokens), _as_tensors(label_maps)
-        _check_fit(tables, maps, len(self.transforms))
-        self.counts = tuple(len(table) for table in tables)
-        self.tokens = torch.cat(tables)
+        self.transforms = transforms
+        _check_fit(tokens, label_maps, len(transforms))
+        self.counts = tuple(len(table) for table in tokens)
+        self.tokens = torch.cat(list(tokens))
         upright = [
             moved_back(copy.inverse.symmetry(labels), copy.shift, boundary)
-            for labels, copy in zip(maps, self.transforms.copies, strict=True)
+            for labels, copy in zip(label_maps, transforms.copies, strict=True)
         ]
         shapes = sorted({tuple(labels.shape) for labels in upright})
         if len(shapes) > 1:
@@ -87,7 +79,6 @@ class SuperpixelFeatures(Features):
         height, width = shapes[0]
         self.shape = (self.tokens.shape[1], height, width)
         self.part_options = () if options is None else (options,)
-        self.channel_weights = channel_weights
 
     def __repr__(self) -> str:
         return (
@@ -137,17 +128,7 @@ class SuperpixelFeatures(Features):
         return np.ascontiguousarray(total.movedim(-1, 0).numpy())
 
 
-def _as_tensors(
-    values: ArrayLike | Tensor | Sequence[ArrayLike | Tensor],
-) -> list[Tensor]:
-    """Return one or several two-dimensional arrays as tensors."""
-    if isinstance(values, Tensor | np.ndarray):
-        values = list(values) if values.ndim == 3 else [values]
-    assert isinstance(values, Sequence)
-    return [torch.as_tensor(value).detach() for value in values]
-
-
-def _check_fit(tables: list[Tensor], maps: list[Tensor], copies: int) -> None:
+def _check_fit(tables: Sequence[Tensor], maps: Sequence[Tensor], copies: int) -> None:
     if not len(tables) == len(maps) == copies:
         raise ValueError(
             f"tokens: {len(tables)} tables and {len(maps)} label maps do not fit "
