@@ -175,7 +175,7 @@ def _value_range(
     warnings.warn(
         f"{planes.dtype} grey levels are scaled by this image's own range "
         f"{low:g}..{high:g}; give value_range=(low, high) to treat all images alike",
-        stacklevel=6,
+        stacklevel=4,
     )
     return low, high
 
@@ -194,7 +194,7 @@ def _check_clipping(
         warnings.warn(
             f"{outside:.0%} of the grey levels lie outside value_range {value_range} "
             "and are clipped",
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

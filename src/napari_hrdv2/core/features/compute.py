@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -113,8 +113,13 @@ def compute_features(
     MemoryError
         If the features would not fit into memory.
     """
+    check_choice("compat", compat, COMPATS)
+    check_choice("boundary", boundary, BOUNDARIES)
     if interpolation is None:
         interpolation = "nearest" if compat == "reference" else "bilinear"
+    parts = parts_of(backbone)
+    if any(on_grid(part) for part in parts):
+        interpolation = with_fingerprint(interpolation)
     options = FeatureOptions(
         stride=stride,
         value_range=value_range,
@@ -123,50 +128,12 @@ def compute_features(
         compat=compat,
         debias=debias,
     )
-    return compute_with(
-        options,
-        image,
-        backbone,
-        progress,
-        should_stop,
-        transforms=transforms,
-        channel_axis=channel_axis,
-        batch_size=batch_size,
-        partition=partition,
-    )
-
-
-def compute_with(
-    options: FeatureOptions,
-    image: ArrayLike,
-    backbone: Backbone | JoinedBackbone,
-    progress: Progress | None = None,
-    should_stop: Callable[[], bool] | None = None,
-    *,
-    transforms: str | TransformSet | None = None,
-    channel_axis: int | None = None,
-    batch_size: int | None = None,
-    partition: ArrayLike | None = None,
-) -> Features:
-    """Return the features that `options` ask for, by a backbone that was loaded.
-
-    Its `backbone`, `device` and `weights` are not looked at; nor are its `transforms`
-    if others are given. The rest is as for `compute_features`.
-    """
-    transforms = options.transforms if transforms is None else transforms
-    check_choice("compat", options.compat, COMPATS)
-    parts = parts_of(backbone)
-    if any(on_grid(part) for part in parts):
-        options = replace(
-            options, interpolation=with_fingerprint(options.interpolation)
-        )
-    check_choice("boundary", options.boundary, BOUNDARIES)
     if batch_size is not None:
         check_whole("batch_size", batch_size)
     prepared = prepare_image(
         image,
         channel_axis=channel_axis,
-        value_range=options.value_range,
+        value_range=value_range,
         warn=any(part.absolute_levels for part in parts),
     )
     channels, *shape = prepared.pixels.shape

@@ -149,15 +149,16 @@ class FeatureSource:
         partition: NDArray[Any] | None = None,
     ) -> Any:
         """Return the features of an (H, W) or (H, W, 3|4) array."""
-        from napari_hrdv2.core.features.compute import compute_with
+        from napari_hrdv2.core.features.compute import compute_features
 
-        return compute_with(
-            self.options,
+        progress = partial(context.progress, "Computing features")
+        return compute_features(
             image,
             self.backbone,
-            partial(context.progress, "Computing features") if reports else None,
-            context.should_stop,
+            progress=progress if reports else None,
+            should_stop=context.should_stop,
             partition=partition,
+            **self.options.choices,
         )
 
 
