@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -84,14 +86,14 @@ def test_a_region_is_that_part_of_the_whole_bit_for_bit(kind, classes):
     weight = RNG.standard_normal((classes, features.shape[0]))
     bias = RNG.standard_normal(classes)
     planes, labels = features.project(weight, bias), features.argmax(weight, bias)
-    shares = features.probabilities(weight, bias)
+    shares = features.project(weight, bias, softmax=True)
     for region in REGIONS:
         part = features.project(weight, bias, region=region)
         assert np.array_equal(part, planes[:, *region])
         assert np.array_equal(
             features.argmax(weight, bias, region=region), labels[region]
         )
-        part = features.probabilities(weight, bias, region=region)
+        part = features.project(weight, bias, region=region, softmax=True)
         assert np.array_equal(part, shares[:, *region])
 
 
@@ -141,7 +143,8 @@ def test_a_stop_is_asked_for_between_blocks(kind):
         asked.append(len(asked))
         return len(asked) == many
 
-    for read in (features.argmax, features.project, features.probabilities):
+    project = features.project
+    for read in (features.argmax, project, partial(project, softmax=True)):
         asked.clear()
         with pytest.raises(Cancelled):
             read(weight, bias, should_stop=stops_at_last)

@@ -157,7 +157,14 @@ class PixelClassifier:
         images = labelled_images(
             features, labels, excluded if exclusion is None else exclusion
         )
-        _check_same_kind([image.features for image in images])
+        first = images[0].features
+        for other in (image.features for image in images[1:]):
+            check_part_options(first.part_options, other.part_options)
+            if other.shape[0] != first.shape[0]:
+                raise ValueError(
+                    f"features: {other.shape[0]} and {first.shape[0]} channels cannot "
+                    "train one classifier"
+                )
         training = TrainingSamples.read(
             images, self.most_per_class, balanced=self.balanced, should_stop=should_stop
         )
@@ -179,7 +186,7 @@ class PixelClassifier:
         self._background, self._rounds = background, rounds
         self.classes = training.classes
         self.weight, self.bias = (each.numpy() for each in rounds.result)
-        self.part_options = images[0].features.part_options
+        self.part_options = first.part_options
         self.labels_hash = fingerprint(images)
         return self
 
@@ -235,8 +242,12 @@ class PixelClassifier:
         of `predict`.
         """
         self.check_can_read(features)
-        return features.probabilities(
-            self.weight, self.bias, region=region, should_stop=should_stop
+        return features.project(
+            self.weight,
+            self.bias,
+            region=region,
+            should_stop=should_stop,
+            softmax=True,
         )
 
     def check_can_read(self, features: Features) -> None:
@@ -310,16 +321,6 @@ class PixelClassifier:
         result = torch.tensor(self.weight), torch.tensor(self.bias)
         models = self._rounds.models or (LinearModel(*result),)
         return replace(self._rounds, models=tuple(moved(each) for each in models))
-
-
-def _check_same_kind(many: Sequence[Features]) -> None:
-    for other in many[1:]:
-        check_part_options(many[0].part_options, other.part_options)
-        if other.shape[0] != many[0].shape[0]:
-            raise ValueError(
-                f"features: {other.shape[0]} and {many[0].shape[0]} channels cannot "
-                "train one classifier"
-            )
 
 
 def check_part_options(

@@ -92,6 +92,7 @@ class Features(ABC):
         *,
         region: Region | None = None,
         should_stop: Callable[[], bool] | None = None,
+        softmax: bool = False,
     ) -> NDArray[np.float32]:
         """Return a linear model at every pixel, (K, H, W) float32.
 
@@ -103,34 +104,16 @@ class Features(ABC):
             that part of the whole, bit for bit.
         should_stop : callable, optional
             Asked between blocks of work; `Cancelled` is raised when it says so.
+        softmax : bool
+            Whether to return probabilities of the K, by the softmax.
         """
         model = self.linear_model(weight, bias)
-        return self._collected(model, region, should_stop, lambda logits: logits)
-
-    def probabilities(
-        self,
-        weight: ArrayLike,
-        bias: ArrayLike,
-        *,
-        region: Region | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> NDArray[np.float32]:
-        """Return the softmax of `project`, which takes the same parameters."""
-        model = self.linear_model(weight, bias)
-        return self._collected(model, region, should_stop, lambda x: x.softmax(0))
-
-    def _collected(
-        self,
-        model: LinearModel,
-        region: Region | None,
-        stop: Stop,
-        finish: Callable[[Tensor], Tensor],
-    ) -> NDArray[np.float32]:
-        """Return what `finish` makes of the model's (K, rows, columns) tiles."""
         area = checked_region(region, self.shape[1:])
         output = np.empty((len(model.bias), *area.shape), np.float32)
-        for tile, block in self.planes(model, area, stop):
-            paste(output, tile, finish(block.movedim(1, 0)).cpu().numpy(), area)
+        for tile, block in self.planes(model, area, should_stop):
+            logits = block.movedim(1, 0)  # (K, rows, columns)
+            planes = logits.softmax(0) if softmax else logits
+            paste(output, tile, planes.cpu().numpy(), area)
         return output
 
     def argmax(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,7 +39,7 @@ from .memory import (
 )
 from .options import FeatureOptions, PartOptions
 from .superpixels import region_features
-from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet
+from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet, average_into
 from .upsampling.featup import with_fingerprint
 
 if TYPE_CHECKING:
@@ -218,7 +216,8 @@ class _Run:
         if len(jobs) == 1:  # the many planes of a filter bank are not copied
             tokens = next(maps)[2].unsqueeze(0)
         else:
-            tokens = self._averaged(maps, len(shifts))
+            shape = len(shifts), *plan.grid, plan.channels
+            tokens = average_into(self._empty(shape), maps)
         channels, height, width = self.image.pixels.shape
         features = HighResFeatures(
             tokens,
@@ -235,22 +234,6 @@ class _Run:
         if cell := self.backbone.context_cell:
             return ContextFeatures(features, cell, tick=lambda: self.steps.count(0))
         return features
-
-    def _averaged(
-        self, maps: Iterator[tuple[int, float, Tensor]], shifts: int
-    ) -> Tensor:
-        """Return one map per shift, (shifts, h, w, C)."""
-        tokens = self._empty((shifts, *self.plan.grid, self.plan.channels))
-        for number, same_shift in groupby(maps, key=itemgetter(0)):
-            total: Tensor | None = None
-            for _, weight, grid in same_shift:
-                upright = grid.to(tokens.device)
-                if weight < 1:  # sums of half precision numbers are made in float32
-                    upright = weight * upright.float()
-                total = upright if total is None else total.add_(upright)
-            assert total is not None
-            tokens[number] = total
-        return tokens
 
     def _maps(
         self, jobs: list[Job], batch_size: int

@@ -132,7 +132,7 @@ def _memory_of(
         + (PLANES + image_channels) * 4 * pixels
     )
     fine = stride_of_one_grid(shifts, stride)
-    if on_grid(backbone) and upsampling.changes_tokens:
+    if on_grid(backbone) and (upsampling.needs_one_grid or upsampling.steps):
         # The tokens as they were are there until the new ones are finished.
         before = kept_bytes
         if upsampling.needs_one_grid:

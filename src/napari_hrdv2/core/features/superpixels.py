@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.checks import check_choice, checked_partition
+from napari_hrdv2.core.checks import checked_partition
 from napari_hrdv2.core.errors import stop_if
 
 from .base import Features
 from .tiles import LinearModel, Needed, Stop, Tile, projected, tiles_of
-from .transforms import BOUNDARIES, TransformSet, moved_back, parse_transforms
+from .transforms import TransformSet, moved_back, parse_transforms
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -167,18 +167,10 @@ def region_features(
 ) -> SuperpixelFeatures:
     """Return the features of an image by a backbone that divides it into regions.
 
-    Parameters
-    ----------
-    image : (1 or 3, H, W) float32 tensor
-        Nominally in 0..1, of any size.
-    transforms : str or TransformSet
-        Copies of the image to average over, each divided into regions by itself.
-    partition : (H, W) array of int, optional
-        Regions to use in place of the backbone's own.
-    tick : callable, optional
-        Called ``backbone.steps`` times for each copy. What it raises ends the work.
+    `image` is a (1 or 3, H, W) float32 tensor, nominally in 0..1. Each copy of it is
+    divided by itself, or like the (H, W) ints of `partition`. `tick` is called
+    ``backbone.steps`` times for each copy; what it raises ends the work.
     """
-    check_choice("boundary", boundary, BOUNDARIES)
     chosen = parse_transforms(transforms, backbone.patch_size)
     given = None
     if partition is not None:

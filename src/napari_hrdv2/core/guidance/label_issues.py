@@ -46,27 +46,15 @@ MOST_SCRIBBLES = 60
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """A scribble that the other scribbles contradict.
+    """A scribble that the other scribbles contradict."""
 
-    Attributes
-    ----------
-    class_id, predicted_id : int
-        What it was painted as, and what the others say it is.
-    fraction : float
-        0..1, of its pixels that they give to another class than its own.
-    margin : float
-        -1..1, by how much `predicted_id` is more probable than `class_id` on average.
-    row, column, pixels
-        A pixel of it near its middle, and the flat indices of all of it.
-    """
-
-    class_id: int
-    predicted_id: int
-    fraction: float
-    margin: float
-    row: int
+    class_id: int  # what it was painted as
+    predicted_id: int  # what the others say it is
+    fraction: float  # 0..1, of its pixels that they give to another class
+    margin: float  # -1..1, by how much that is more probable on average
+    row: int  # of a pixel near its middle
     column: int
-    pixels: Pixels
+    pixels: Pixels  # flat indices of all of it
     reason: str
 
 
