@@ -266,21 +266,13 @@ class StoredPixels(Features):
             self._refuse()
         return self._rows[np.searchsorted(self._stored, wanted)]
 
-    def materialize(self) -> NDArray[np.float32]:
-        """Raise ValueError: there is no map any more."""
-        self._refuse()
-
-    def planes(
-        self, model: LinearModel, area: Tile, stop: Stop = None
-    ) -> Iterator[tuple[Tile, Tensor]]:
-        """Raise ValueError: there is no map any more."""
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise ValueError(
             "features: only those of painted pixels were kept of this image; compute "
             "its features again"
         )
+
+    materialize = planes = _refuse  # there is no map any more
 
 
 def channel_weights(features: Features) -> Tensor:

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from functools import lru_cache
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -15,10 +15,8 @@ import torch
 from napari_hrdv2.core.errors import stop_if
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
-
-    from .base import Features
 
     Rows = NDArray[np.float32]
     Pixels = NDArray[np.int64]
@@ -26,6 +24,15 @@ if TYPE_CHECKING:
 BACKGROUND_PIXELS = 2000  # of one image
 PIXELS_AT_ONCE = 50  # of the background: all over the image, more need most tokens
 SPARE_ROWS = 10_000  # kept for an undo, beside twice what is asked for
+
+
+class Readable(Protocol):
+    """What `Features` are, as far as it matters here."""
+
+    shape: tuple[int, int, int]
+
+    def sample(self, rows: ArrayLike, cols: ArrayLike) -> Rows:
+        """Return the feature vectors at some pixels."""
 
 
 class SampleCache:
@@ -39,7 +46,7 @@ class SampleCache:
     """
 
     def __init__(
-        self, features: Features, stored: tuple[Pixels, Rows, Rows] | None = None
+        self, features: Readable, stored: tuple[Pixels, Rows, Rows] | None = None
     ) -> None:
         self._features = weakref.ref(features)
         self._lock = Lock()
@@ -136,7 +143,7 @@ class SampleCache:
         features = self._owner()
         return features.sample(*np.divmod(pixels, features.shape[2]))
 
-    def _owner(self) -> Features:
+    def _owner(self) -> Readable:
         features = self._features()
         assert features is not None, "a cache is asked through its features"
         return features
