@@ -42,7 +42,7 @@ from napari_hrdv2.core.backbones.vit.specs import ViTSpec
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.features.high_resolution import Features
+    from napari_hrdv2.core.features.base import Features
 
 SHAPE = (217, 301)  # 301 wide, 217 high; no patch size divides either
 TOLERANCE = 1e-5

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.backbones import Backbone
-    from napari_hrdv2.core.features.high_resolution import Features
+    from napari_hrdv2.core.features.base import Features
 
 SIZE = 1036  # px: 74 × 74 patches of 14
 TRANSFORMS = "shift:1,2"

@@ -21,7 +21,7 @@ import napari_hrdv2 as hr
 from micrographs import draw_scribbles, random_micrograph
 from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone
 from napari_hrdv2.core.backbones.embedded.network import STRIDE
-from napari_hrdv2.core.features.context import ContextFeatures
+from napari_hrdv2.core.features.high_resolution import ContextFeatures
 from napari_hrdv2.core.measure.scores import mean_iou
 
 FIRST_SEED = 1 << 62  # training draws its seeds below

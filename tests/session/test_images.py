@@ -237,6 +237,17 @@ def test_what_remains_of_features_says_that_there_is_no_map(evict):
             use()
 
 
+def test_what_remains_of_features_counts_against_the_memory(evict):
+    remains = evict.images["stack/0"].nbytes
+    size = evict.features.nbytes
+    assert remains >= 100 * evict.features.shape[0] * 4
+    evict._features.budget_bytes = 2 * size + remains - 1
+    evict.images.add(255 - np.asarray(evict.image), "stack/2", plane={"Z": 2})
+    assert advance(evict, ["stack/2"]) == []
+    evict._features.budget_bytes += 1
+    assert advance(evict, ["stack/2"]) == ["stack/2"]
+
+
 def test_a_loaded_range_of_grey_levels_stays_within_a_stack(filters, image):
     filters.configure(value_range=(0.0, 200.0))
     show(filters, 255 - image, 1)

@@ -38,6 +38,19 @@ def test_training_pixels_and_a_background_sample_are_all_that_must_be_kept():
     assert found[0].labels_hash == found[1].labels_hash
 
 
+def test_what_is_kept_is_there_once_and_for_good(monkeypatch):
+    monkeypatch.setattr("napari_hrdv2.core.features.sample_cache.SPARE_ROWS", 0)
+    pixels = training_pixels(TRUTH, 50)
+    kept = StoredPixels(striped_features(), pixels)
+    before = kept.nbytes
+    rows, order = kept.samples.rows(pixels)
+    assert len(kept.samples.background(100)) == 100
+    assert kept.nbytes == before
+    kept.samples.rows(pixels[:3])  # an undo asks for all of them again
+    assert np.array_equal(kept.samples.rows(pixels)[0], rows)
+    assert np.array_equal(kept.sample(*np.divmod(order, TRUTH.shape[1])), rows)
+
+
 def test_a_scribble_that_lets_other_pixels_train_is_not_known():
     labels = np.where(TRUTH == 3, 3, 0)
     kept = StoredPixels(striped_features(), training_pixels(labels, 50))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.features.high_resolution import Features
+    from napari_hrdv2.core.features.base import Features
 
 LABELLED, STROKES = 5000, 30  # px; brush strokes that are timed
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.high_resolution import Features
+    from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.options import FeatureOptions
 
 
@@ -192,9 +192,11 @@ def train(
 ) -> tuple[Features, PixelClassifier]:
     """Return the features of an image and the classifier of its scribbles."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.compute import compute_with
+    from napari_hrdv2.core.features.compute import compute_features
 
-    features = compute_with(options, image, backbone, report.progress("features"))
+    features = compute_features(
+        image, backbone, progress=report.progress("features"), **options.choices
+    )
     return features, PixelClassifier().fit(features, scribbles)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise _explained(error, target) from error
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
         raise _explained(error, target) from error
@@ -53,17 +55,33 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
                     os.unlink(found.path)
 
 
+def write_csv(
+    path: str | os.PathLike[str],
+    headers: Sequence[str],
+    rows: Iterable[Sequence[object]],
+) -> None:
+    """Write a CSV file in UTF-8. Numbers keep all digits; None and NaN are empty."""
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(headers)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _cell(value: object) -> object:
+    if value is None or value != value:  # only NaN differs from itself
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
 def _new_file(target: Path) -> Path:
     name = f".{target.stem}-{secrets.token_hex(8)}{target.suffix}"
     path = target.with_name(name)
     # As readable as the user's umask says, unlike those of the tempfile module.
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return path
-
-
-def _flush_to_disk(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,16 +34,15 @@ def checked_labels(labels: ArrayLike, name: str = "labels") -> NDArray[Any]:
 
 
 def checked_mask(
-    exclusion: ArrayLike | None, shape: tuple[int, ...]
+    given: ArrayLike | None, shape: tuple[int, ...], name: str = "exclusion"
 ) -> NDArray[np.bool_] | None:
-    """Return the mask, None for one that excludes nothing, or raise ValueError."""
-    if exclusion is None:
+    """Return the mask, None for one that is nowhere set, or raise ValueError."""
+    if given is None:
         return None
-    mask = np.asarray(exclusion, bool)
+    mask = np.asarray(given, bool)
     if mask.shape != tuple(shape):
         raise ValueError(
-            f"exclusion: shape {mask.shape} does not fit an image of shape "
-            f"{tuple(shape)}"
+            f"{name}: shape {mask.shape} does not fit an image of shape {tuple(shape)}"
         )
     return mask if mask.any() else None
 
@@ -72,6 +72,13 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{name}: {value!r} is unknown; use {' or '.join(choices)}")
+
+
+def check_whole(name: str, value: Any, least: int = 1, unit: str = "") -> None:
+    """Raise ValueError unless the value is a whole number from `least` on."""
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_whole or value < least:
+        raise ValueError(f"{name}: {value!r} is not a whole number{unit} from {least}")
 
 
 @dataclass(frozen=True)
@@ -168,7 +175,7 @@ def _value_range(
     warnings.warn(
         f"{planes.dtype} grey levels are scaled by this image's own range "
         f"{low:g}..{high:g}; give value_range=(low, high) to treat all images alike",
-        stacklevel=6,
+        stacklevel=4,
     )
     return low, high
 
@@ -187,7 +194,7 @@ def _check_clipping(
         warnings.warn(
             f"{outside:.0%} of the grey levels lie outside value_range {value_range} "
             "and are clipped",
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

@@ -46,22 +46,17 @@ def choose_precision(device: torch.device, name: str = "auto") -> torch.dtype:
     -----
     Without AMX, bfloat16 is slower than float32 on a CPU; float16 never gains there.
     """
+    if name == "auto" and device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float16
     if name == "auto":
-        return _fast_dtype(device)
+        is_fast = device.type == "cpu" and _cpu_has_amx()
+        return torch.bfloat16 if is_fast else torch.float32
     if name not in _DTYPES:
         raise ValueError(
             f"precision: {name!r} is unknown; choose one of auto, {', '.join(_DTYPES)}"
         )
     return _DTYPES[name]
-
-
-def _fast_dtype(device: torch.device) -> torch.dtype:
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float16
-    if device.type == "cpu" and _cpu_has_amx():
-        return torch.bfloat16
-    return torch.float32
 
 
 def _cpu_has_amx() -> bool:

@@ -16,10 +16,10 @@ class Cancelled(Exception):
     """The caller's ``should_stop`` asked to stop; nothing was kept."""
 
 
-def stop_fit_if(should_stop: Callable[[], bool] | None) -> None:
-    """Raise `Cancelled` if the caller wants no more of a fit."""
+def stop_if(should_stop: Callable[[], bool] | None, what: str) -> None:
+    """Raise `Cancelled` if the caller wants no more of what is being done."""
     if should_stop is not None and should_stop():
-        raise Cancelled("the fit was cancelled")
+        raise Cancelled(f"{what} was cancelled")
 
 
 class WeightsError(ValueError):

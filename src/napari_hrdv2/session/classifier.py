@@ -72,7 +72,7 @@ class ClassifierState:
         self.version += 1
         fingerprint = _fingerprint_of(usable)
         fitted = self.classifier if fingerprint == self.fingerprint else None
-        known = None if force else fitted or self._fits.get(fingerprint)
+        known = None if force else fitted or self._remembered(fingerprint)
         is_done = target.result and target.result.fingerprint == fingerprint
         if known and is_done:
             if known is not fitted:
@@ -144,6 +144,11 @@ class ClassifierState:
             shown=target.key,
             version=self.version,
         )
+
+    def _remembered(self, fingerprint: bytes) -> PixelClassifier | None:
+        """Return an earlier fit; it shares the background sample of the last one."""
+        known = self._fits.get(fingerprint)
+        return known and known.light_copy(background_of=self.classifier)
 
     def _use(
         self, classifier: PixelClassifier, fingerprint: bytes, entry: ImageEntry

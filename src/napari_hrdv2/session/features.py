@@ -167,15 +167,16 @@ class FeatureSource:
         partition: NDArray[Any] | None = None,
     ) -> Any:
         """Return the features of an (H, W) or (H, W, 3|4) array."""
-        from napari_hrdv2.core.features.compute import compute_with
+        from napari_hrdv2.core.features.compute import compute_features
 
-        return compute_with(
-            self.options,
+        progress = partial(context.progress, "Computing features")
+        return compute_features(
             image,
             self.backbone,
-            partial(context.progress, "Computing features") if reports else None,
-            context.should_stop,
+            progress=progress if reports else None,
+            should_stop=context.should_stop,
             partition=partition,
+            **self.options.choices,
         )
 
 
@@ -363,21 +364,23 @@ class FeatureStore:
         current, found = self._images.current, map(self._images.find, ahead)
         assert current is not None
         size = current.features.nbytes
-        room = int(self._budget() // size) - 1 if size else 0
+        stored = sum(one.nbytes for one in self._images.values() if one.is_evicted)
+        room = int((self._budget() - stored) // size) - 1 if size else 0
         others = [one for one in found if one is not None and one is not current]
         return others[: max(room, 0)]
 
     def _make_room(self) -> None:
         """Evict features, the longest unused first, until the rest has room."""
         held = [one for one in self._images.values() if one.features is not None]
-        total, budget = sum(one.features.nbytes for one in held), self._budget()
+        total, budget = self._held_bytes(), self._budget()
         for entry in sorted(held, key=lambda one: one.last_used):
             if total <= budget:
                 return
             if entry is self._images.current:
                 continue
-            total -= entry.features.nbytes
+            total -= entry.nbytes
             entry.evict()
+            total += entry.nbytes
             if entry.plane and not entry.has_something_set:
                 self._images.remove(entry.key)  # there are thousands in a stack
 
@@ -386,6 +389,8 @@ class FeatureStore:
             return self.budget_bytes
         from napari_hrdv2.core.devices import available_memory, choose_device
 
-        held = (one.features for one in self._images.values())
-        total = sum(int(features.nbytes) for features in held if features is not None)
-        return (available_memory(choose_device("cpu")) + total) // _PART_OF_MEMORY
+        total = available_memory(choose_device("cpu")) + self._held_bytes()
+        return total // _PART_OF_MEMORY
+
+    def _held_bytes(self) -> int:
+        return sum(one.nbytes for one in self._images.values())

@@ -145,6 +145,12 @@ class ImageEntry:
         return self.features is None and self.options is not None
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of memory that its features, or what is left of them, take."""
+        known = self.training_features
+        return 0 if known is None else int(known.nbytes)
+
+    @property
     def has_something_set(self) -> bool:
         """Whether anything was set by hand that would be lost with the image."""
         return bool(self.class_ids or self.exclusion is not None or self.partition)

@@ -95,12 +95,13 @@ class Inspection:
         if not self._features.options.interpolation.startswith("jbu"):
             return ""
         from napari_hrdv2.core.errors import WeightsError
-        from napari_hrdv2.core.features.upsampling.featup import featup_advice
+        from napari_hrdv2.core.features.upsampling.featup import featup_file
 
         try:
-            return featup_advice()
+            featup_file()
         except WeightsError as error:
-            return str(error)
+            return str(error).removeprefix("interpolation: ")
+        return ""
 
     def attention_request(self) -> Task:
         """Return the request for the attention on the current image."""

@@ -284,7 +284,7 @@ def test_the_hash_is_that_of_all_labels():
 
 @pytest.mark.parametrize("most", [0, -3, 2.5, True])
 def test_a_limit_must_be_a_positive_whole_number(most):
-    with pytest.raises(ValueError, match=f"most_per_class: {most} is no number of"):
+    with pytest.raises(ValueError, match=f"most_per_class: {most} is not a whole num"):
         PixelClassifier(most_per_class=most)
 
 

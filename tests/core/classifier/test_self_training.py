@@ -62,7 +62,7 @@ def test_it_equals_the_slow_way_with_scikit_learn():
             np.concatenate([np.ones(12), counts * 12 / len(others)]),
         )
     found, first = (
-        torch.from_numpy(rest @ each.weight.T + each.bias).softmax(1).numpy()
+        (torch.from_numpy(rest) @ each.weight.T + each.bias).softmax(1).numpy()
         for each in (rounds.result, rounds.models[0])
     )
     np.testing.assert_allclose(found, model.predict_proba(others), atol=5e-3)
@@ -75,7 +75,7 @@ def test_unlabelled_pixels_show_where_classes_end():
     few = np.r_[np.flatnonzero(truth == 0)[:2], np.flatnonzero(truth == 1)[:2]]
     _, rounds = fitted(rows[few], truth[few], rows, regularisation=10)
     right = [
-        ((rows @ each.weight.T + each.bias).argmax(1) == truth).mean()
+        ((rows @ each.weight.numpy().T + each.bias.numpy()).argmax(1) == truth).mean()
         for each in (rounds.models[0], rounds.result)
     ]
     assert right[1] > right[0]
@@ -87,7 +87,8 @@ def test_what_it_is_not_sure_of_does_not_count():
     classes = np.arange(40) % 2  # nothing tells them apart
     _, rounds = fitted(rows, classes, 0.01 * rows)
     first, last = rounds.models[0], rounds.result
-    probability = torch.from_numpy(0.01 * rows @ first.weight.T + first.bias).softmax(1)
+    faint = torch.from_numpy(0.01 * rows)
+    probability = (faint @ first.weight.T + first.bias).softmax(1)
     assert float(probability.max()) < UNSURE
     np.testing.assert_allclose(last.weight, first.weight, atol=1e-3)
 
@@ -97,7 +98,8 @@ def test_many_classes_and_a_warm_start_end_where_a_cold_one_does():
     classes = np.arange(30) % 3
     _, cold = fitted(rows[:30], classes, rows[30:])
     _, warm = fitted(rows[:30], classes, rows[30:], start=cold)
-    logits = [rows @ each.result.weight.T + each.result.bias for each in (cold, warm)]
+    models = [[part.numpy() for part in each.result] for each in (cold, warm)]
+    logits = [rows @ weight.T + bias for weight, bias in models]
     np.testing.assert_allclose(*logits, atol=0.05)
 
 

@@ -8,8 +8,12 @@ import torch
 from scipy import ndimage
 
 from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
-from napari_hrdv2.core.features.context import WIDTH, ContextFeatures, means_around
-from napari_hrdv2.core.features.high_resolution import HighResFeatures
+from napari_hrdv2.core.features.high_resolution import (
+    CONTEXT_WIDTH,
+    ContextFeatures,
+    HighResFeatures,
+    means_around,
+)
 from napari_hrdv2.core.features.memory import estimate
 from napari_hrdv2.core.features.options import PartOptions
 
@@ -36,7 +40,9 @@ def means_token_by_token(tokens, count):
             at = mirrored(row + down - 4, rows), mirrored(column + right - 4, columns)
             top, left = count * at[0], count * at[1]
             cell = tokens[:, top : top + count, left : left + count]
-            weight = np.exp(-((down - 4) ** 2 + (right - 4) ** 2) / (2 * WIDTH**2))
+            weight = np.exp(
+                -((down - 4) ** 2 + (right - 4) ** 2) / (2 * CONTEXT_WIDTH**2)
+            )
             output[:, row, column] += weight * cell.sum((1, 2))
             total += weight * cell.shape[1] * cell.shape[2]
         output[:, row, column] /= total

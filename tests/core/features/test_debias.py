@@ -11,7 +11,8 @@ from napari_hrdv2.core.features.debias import (
     NOISE_IMAGES,
     POSITION_BIASES,
     PositionBias,
-    PositionBiases,
+    bias_key,
+    position_bias,
 )
 from napari_hrdv2.core.features.memory import estimate
 
@@ -115,7 +116,7 @@ def test_a_readout_still_commutes_with_upsampling():
 def test_the_leading_directions_are_those_of_the_map():
     generator = torch.Generator().manual_seed(0)
     ticks = []
-    bias = PositionBiases().get(
+    bias = position_bias(
         MeanAndPlace(),
         (1, 40, 48),
         4,
@@ -158,11 +159,11 @@ def test_maps_are_kept_for_the_next_image_of_the_size():
 
 
 def test_only_the_maps_used_last_are_kept():
-    biases, backbone = PositionBiases(), MeanAndPlace()
+    backbone = MeanAndPlace()
     for height in (8, 12, 16, 20, 24):
-        biases.get(backbone, (1, height, 8), 4, debias="mean", tick=lambda: None)
-    assert not biases.has(backbone, (1, 8, 8), 4)
-    assert all(biases.has(backbone, (1, height, 8), 4) for height in (12, 16, 20, 24))
+        position_bias(backbone, (1, height, 8), 4, debias="mean", tick=lambda: None)
+    kept = [bias_key(backbone, (1, height, 8), 4) for height in (12, 16, 20, 24)]
+    assert list(POSITION_BIASES) == kept
 
 
 def test_a_cancel_gets_through_while_noise_is_looked_at():
@@ -173,7 +174,7 @@ def test_a_cancel_gets_through_while_noise_is_looked_at():
             should_stop=lambda: len(done) == 3, debias="mean",
         )  # fmt: skip
     assert backbone.passes == 2
-    assert not POSITION_BIASES.has(backbone, (1, 16, 20), 4)
+    assert bias_key(backbone, (1, 16, 20), 4) not in POSITION_BIASES
 
 
 def test_running_out_of_memory_does_not_lose_the_map():

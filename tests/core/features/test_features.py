@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from napari_hrdv2 import HighResFeatures
-from napari_hrdv2.core.features.high_resolution import JoinedFeatures
+from napari_hrdv2.core.features.base import JoinedFeatures
 from napari_hrdv2.core.features.transforms import (
     Copy,
     Transform,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from napari_hrdv2 import Cancelled, HighResFeatures, PixelClassifier
 from napari_hrdv2.core.features import tiles as pixel_tiles
-from napari_hrdv2.core.features.high_resolution import JoinedFeatures
+from napari_hrdv2.core.features.base import JoinedFeatures
 from napari_hrdv2.core.features.superpixels import SuperpixelFeatures
 from napari_hrdv2.core.features.transforms import parse_transforms
 from napari_hrdv2.core.features.upsampling import separable as spread
@@ -51,9 +53,9 @@ def features_of(
 
 
 def superpixels():
-    tokens = [RNG.random((60, 7), np.float32) for _ in range(5)]
-    maps = [RNG.integers(0, 60, SHAPE) for _ in range(5)]
-    return SuperpixelFeatures(tokens, maps, "shift:9:neumann")
+    tokens = [torch.from_numpy(RNG.random((60, 7), np.float32)) for _ in range(5)]
+    maps = [torch.from_numpy(RNG.integers(0, 60, SHAPE)) for _ in range(5)]
+    return SuperpixelFeatures(tokens, maps, parse_transforms("shift:9:neumann", 16))
 
 
 GUIDE = RNG.random(SHAPE, np.float32)
@@ -84,14 +86,14 @@ def test_a_region_is_that_part_of_the_whole_bit_for_bit(kind, classes):
     weight = RNG.standard_normal((classes, features.shape[0]))
     bias = RNG.standard_normal(classes)
     planes, labels = features.project(weight, bias), features.argmax(weight, bias)
-    shares = features.probabilities(weight, bias)
+    shares = features.project(weight, bias, softmax=True)
     for region in REGIONS:
         part = features.project(weight, bias, region=region)
         assert np.array_equal(part, planes[:, *region])
         assert np.array_equal(
             features.argmax(weight, bias, region=region), labels[region]
         )
-        part = features.probabilities(weight, bias, region=region)
+        part = features.project(weight, bias, region=region, softmax=True)
         assert np.array_equal(part, shares[:, *region])
 
 
@@ -141,7 +143,8 @@ def test_a_stop_is_asked_for_between_blocks(kind):
         asked.append(len(asked))
         return len(asked) == many
 
-    for read in (features.argmax, features.project, features.probabilities):
+    project = features.project
+    for read in (features.argmax, project, partial(project, softmax=True)):
         asked.clear()
         with pytest.raises(Cancelled):
             read(weight, bias, should_stop=stops_at_last)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_hrdv2 import HighResFeatures, PixelClassifier
-from napari_hrdv2.core.features.high_resolution import JoinedFeatures
+from napari_hrdv2.core.features.base import JoinedFeatures
 from napari_hrdv2.core.features.superpixels import SuperpixelFeatures
 from napari_hrdv2.core.features.transforms import parse_transforms
 
@@ -106,8 +106,9 @@ def test_a_tall_image_joins_a_grid_of_tokens():
 
 def test_a_classifier_learns_regions_from_one_scribble_each():
     labels = np.repeat(np.arange(6), 40).reshape(6, 40)
-    tokens = np.array([[0, 1], [4, 1], [0, 1], [4, 1], [0, 1], [4, 1]], np.float32)
-    features = SuperpixelFeatures(tokens, labels)
+    tokens = torch.tensor([[0.0, 1], [4, 1], [0, 1], [4, 1], [0, 1], [4, 1]])
+    plain = parse_transforms("identity", 16)
+    features = SuperpixelFeatures([tokens], [torch.from_numpy(labels)], plain)
     scribbles = np.zeros(labels.shape, int)
     scribbles[0, :5], scribbles[1, :5] = 1, 2
     predicted = PixelClassifier().fit(features, scribbles).predict(features)
@@ -121,22 +122,22 @@ def test_memory_and_counts_are_told():
     assert "tokens=86" in repr(features)
 
 
-TOKENS = np.zeros((3, 2), np.float32)
-MAP = np.zeros((4, 5), int)
+TOKENS = torch.zeros(3, 2)
+MAP = torch.zeros(4, 5, dtype=torch.int64)
 
 
 @pytest.mark.parametrize(
     ("tokens", "maps", "transforms", "message"),
     [
-        (TOKENS, MAP, "flip", "tokens: 1 tables and 1 label maps do not fit 4"),
-        (TOKENS, MAP + 3, "identity", r"labels 3..3 do not fit 3 tokens; 0 to 2"),
-        (TOKENS, MAP - 1, "identity", "labels -1..-1"),
-        (TOKENS, MAP + 0.5, "identity", "not an .* map of whole numbers"),
-        (TOKENS, MAP[0], "identity", "label_maps: .*map of whole numbers"),
+        ([TOKENS], [MAP], "flip", "tokens: 1 tables and 1 label maps do not fit 4"),
+        ([TOKENS], [MAP + 3], "identity", r"labels 3..3 do not fit 3 tokens; 0 to 2"),
+        ([TOKENS], [MAP - 1], "identity", "labels -1..-1"),
+        ([TOKENS], [MAP + 0.5], "identity", "not an .* map of whole numbers"),
+        ([TOKENS], [MAP[0]], "identity", "label_maps: .*map of whole numbers"),
         ([TOKENS] * 4, [MAP] * 4, "rotate", "H and W swap"),
         ([TOKENS, TOKENS[:, :1]] * 2, [MAP] * 4, "flip", "are not .* of one C"),
     ],
 )
 def test_what_does_not_fit_is_refused(tokens, maps, transforms, message):
     with pytest.raises(ValueError, match=message):
-        SuperpixelFeatures(tokens, maps, transforms)
+        SuperpixelFeatures(tokens, maps, parse_transforms(transforms, 16))

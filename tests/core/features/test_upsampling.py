@@ -20,7 +20,9 @@ from napari_hrdv2.core.features.upsampling.sharpening import (
 RNG = np.random.default_rng(0)
 IMAGE = RNG.random((37, 23))
 CHANGED = [
-    name for name in INTERPOLATIONS[:-1] if parse_interpolation(name).changes_tokens
+    name
+    for name in INTERPOLATIONS[:-1]
+    if "+" in name or parse_interpolation(name).needs_one_grid
 ]
 
 

@@ -86,7 +86,10 @@ def test_objects_at_the_border_or_beside_what_is_excluded_touch_it() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "magic"}, "method: 'magic' is none of components, watershed"),
+        (
+            {"method": "magic"},
+            "method: 'magic' is unknown; use components or watershed",
+        ),
         ({"min_distance": 0}, "min_distance: 0 is not a whole number"),
         ({"connectivity": 8}, "connectivity: 8 is neither 1"),
         ({"exclusion": np.zeros((1, 2), bool)}, r"exclusion: shape \(1, 2\)"),

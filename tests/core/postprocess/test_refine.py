@@ -272,7 +272,10 @@ def test_smoothing_comes_before_objects_and_holes() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"smoothing": "blur"}, "smoothing: 'blur' is none of none, guided, crf"),
+        (
+            {"smoothing": "blur"},
+            "smoothing: 'blur' is unknown; use none or guided or crf",
+        ),
         ({"radius": 0}, "radius: 0 is not a whole number of pixels from 1"),
         ({"radius": 2.5}, "radius: 2.5"),
         ({"strength": 1.1}, "strength: 1.1 is not a number in 0..1"),

@@ -24,6 +24,7 @@ from napari_hrdv2.core.features.sample_cache import (
     background_pixels,
     finite_rows,
 )
+from napari_hrdv2.core.features.tiles import LinearModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,14 +47,6 @@ def pixels_per_image(images: int) -> int:
     (2000, 500, 100)
     """
     return max(BACKGROUND_PIXELS // images, LEAST_PIXELS)
-
-
-@dataclass(frozen=True)
-class LinearModel:
-    """A linear function of features, ``weight @ features + bias``, (K, C) and (K,)."""
-
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,13 +136,12 @@ class PCACoordinates:
         """Return what (K, k + 1) coefficients mean for features as they are."""
         weight = solution[:, :-1] @ self._matrix.T
         bias = solution[:, -1] - weight @ self.mean
-        return LinearModel(weight.numpy(), bias.numpy())
+        return LinearModel(weight, bias)
 
     def solution_of(self, model: LinearModel) -> Tensor:
         """Return the coefficients, as near as they come, of a linear model."""
-        weight = torch.from_numpy(model.weight)
-        inner = (weight * self.scale) @ (self.directions / self.stretch)
-        bias = torch.from_numpy(model.bias) + weight @ self.mean
+        inner = (model.weight * self.scale) @ (self.directions / self.stretch)
+        bias = model.bias + model.weight @ self.mean
         return torch.cat([inner, bias[:, None]], 1)
 
     @cached_property

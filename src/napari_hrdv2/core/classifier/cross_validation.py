@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.measure.scores import iou_per_class
 
 from .pixel_classifier import PixelClassifier
@@ -22,25 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How well the scribbles of one image are predicted from those of all others.
-
-    Attributes
-    ----------
-    miou, accuracy : float
-        Mean of `iou`, and the fraction of the scored pixels that are right; NaN if
-        there is nothing to score.
-    iou : dict of int to float
-        Of each class painted here and elsewhere, over the scored pixels.
-    missing : tuple of int
-        Classes that are painted in no other image, so that nothing could teach them;
-        their pixels are not scored.
-    """
+    """How well the scribbles of one image are predicted from those of all others."""
 
     index: int
-    miou: float = float("nan")
-    accuracy: float = float("nan")
-    iou: dict[int, float] = field(default_factory=dict)
-    missing: tuple[int, ...] = ()
+    miou: float = float("nan")  # mean of `iou`; NaN if there is nothing to score
+    accuracy: float = float("nan")  # fraction of the scored pixels that are right
+    iou: dict[int, float] = field(default_factory=dict)  # of classes found elsewhere
+    missing: tuple[int, ...] = ()  # classes that no other image teaches: not scored
     pixels: int = 0
 
 
@@ -79,8 +67,7 @@ def leave_one_image_out(
     model = (classifier or PixelClassifier()).untrained()
     results = []
     for index, image in enumerate(images):
-        if should_stop is not None and should_stop():
-            raise Cancelled("stopped before each image was predicted once")
+        stop_if(should_stop, "leaving one image out")
         rest = [i for i in range(len(images)) if i != index and len(classes[i])]
         taught = np.unique(np.concatenate([classes[i] for i in rest]))
         missing = tuple(np.setdiff1d(classes[index], taught).tolist())

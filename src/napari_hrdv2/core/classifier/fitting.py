@@ -30,10 +30,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_hrdv2.core.errors import stop_fit_if
+from napari_hrdv2.core.errors import stop_if
 
 if TYPE_CHECKING:
-    from .background import LinearModel, PCACoordinates
+    from napari_hrdv2.core.features.tiles import LinearModel
+
+    from .background import PCACoordinates
 
 Vector = NDArray[np.float64]
 
@@ -104,7 +106,7 @@ def fit_logistic(
     truth = (torch.arange(len(solution))[:, None] == classes).float()  # (K, N)
 
     def loss_and_gradient(coefficients: Tensor) -> tuple[float, Tensor]:
-        stop_fit_if(should_stop)
+        stop_if(should_stop, "the fit")
         log_odds = (coefficients @ design).log_softmax(0)  # (K, N)
         losses = -(log_odds * truth).sum(0)
         gradient = ((log_odds.exp_() - truth) * weights) @ design.T

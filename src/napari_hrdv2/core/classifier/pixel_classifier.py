@@ -10,10 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import torch
 
+from napari_hrdv2.core.checks import check_whole
 from napari_hrdv2.core.features.options import PartOptions, alike
+from napari_hrdv2.core.features.tiles import LinearModel
 
-from .background import BackgroundSample, LinearModel
+from .background import BackgroundSample
 from .fitting import SelfTrainingRounds, fit_with_self_training
 from .samples import MOST_PER_CLASS, TrainingSamples, fingerprint, labelled_images
 
@@ -93,7 +96,10 @@ class PixelClassifier:
             raise ValueError(f"C: {C} is not a weight; a number above 0 is needed")
         self.C, self.balanced, self.tolerance = float(C), balanced, tolerance
         self.self_training = self_training
-        self.most_per_class = _checked_limit(most_per_class)
+        if most_per_class is not None:
+            check_whole("most_per_class", most_per_class, 1, " of pixels")
+            most_per_class = int(most_per_class)
+        self.most_per_class = most_per_class
         self.classes = np.empty(0, np.int64)
         self.weight = np.empty((0, 0), np.float32)
         self.bias = np.empty(0, np.float32)
@@ -151,7 +157,14 @@ class PixelClassifier:
         images = labelled_images(
             features, labels, excluded if exclusion is None else exclusion
         )
-        _check_same_kind([image.features for image in images])
+        first = images[0].features
+        for other in (image.features for image in images[1:]):
+            check_part_options(first.part_options, other.part_options)
+            if other.shape[0] != first.shape[0]:
+                raise ValueError(
+                    f"features: {other.shape[0]} and {first.shape[0]} channels cannot "
+                    "train one classifier"
+                )
         training = TrainingSamples.read(
             images, self.most_per_class, balanced=self.balanced, should_stop=should_stop
         )
@@ -171,9 +184,9 @@ class PixelClassifier:
             should_stop=should_stop,
         )
         self._background, self._rounds = background, rounds
-        self.classes, model = training.classes, rounds.result
-        self.weight, self.bias = model.weight, model.bias
-        self.part_options = images[0].features.part_options
+        self.classes = training.classes
+        self.weight, self.bias = (each.numpy() for each in rounds.result)
+        self.part_options = first.part_options
         self.labels_hash = fingerprint(images)
         return self
 
@@ -181,10 +194,14 @@ class PixelClassifier:
         """Return a new classifier with the same options."""
         return type(self)(**{name: getattr(self, name) for name in OPTIONS})
 
-    def light_copy(self) -> Self:
-        """Return one that predicts the same, without what only speeds up a fit."""
+    def light_copy(self, *, background_of: PixelClassifier | None = None) -> Self:
+        """Return one that predicts the same, without what only speeds up a fit.
+
+        It may share the background sample of another one.
+        """
         copied = copy.copy(self)
         copied._rounds = SelfTrainingRounds()
+        copied._background = background_of._background if background_of else None
         return copied
 
     def predict(
@@ -225,8 +242,12 @@ class PixelClassifier:
         of `predict`.
         """
         self.check_can_read(features)
-        return features.probabilities(
-            self.weight, self.bias, region=region, should_stop=should_stop
+        return features.project(
+            self.weight,
+            self.bias,
+            region=region,
+            should_stop=should_stop,
+            softmax=True,
         )
 
     def check_can_read(self, features: Features) -> None:
@@ -286,40 +307,20 @@ class PixelClassifier:
         """Return where a fit begins: at the last one, and at zero for new classes."""
         if self.weight.shape[1:] != (channels,):
             return SelfTrainingRounds()
-        known = np.isin(classes, self.classes)
-        former = np.searchsorted(self.classes, classes[known])
+        is_known = np.isin(classes, self.classes)
+        known = torch.from_numpy(np.flatnonzero(is_known))
+        former = torch.from_numpy(np.searchsorted(self.classes, classes[is_known]))
 
         def moved(model: LinearModel) -> LinearModel:
-            weight = np.zeros((len(classes), model.weight.shape[1]), np.float32)
-            bias = np.full(len(classes), model.bias.mean(), np.float32)
+            weight = torch.zeros(len(classes), model.weight.shape[1])
+            bias = model.bias.mean().repeat(len(classes))
             weight[known], bias[known] = model.weight[former], model.bias[former]
             return LinearModel(weight, bias)
 
         # What a file or a light copy knows is the result alone.
-        models = self._rounds.models or (LinearModel(self.weight, self.bias),)
+        result = torch.tensor(self.weight), torch.tensor(self.bias)
+        models = self._rounds.models or (LinearModel(*result),)
         return replace(self._rounds, models=tuple(moved(each) for each in models))
-
-
-def _checked_limit(most_per_class: int | None) -> int | None:
-    if most_per_class is None:
-        return None
-    whole = isinstance(most_per_class, (int, np.integer))
-    if not whole or isinstance(most_per_class, bool) or most_per_class < 1:
-        raise ValueError(
-            f"most_per_class: {most_per_class} is no number of pixels; 1 or more is "
-            "needed, or None for all"
-        )
-    return int(most_per_class)
-
-
-def _check_same_kind(many: Sequence[Features]) -> None:
-    for other in many[1:]:
-        check_part_options(many[0].part_options, other.part_options)
-        if other.shape[0] != many[0].shape[0]:
-            raise ValueError(
-                f"features: {other.shape[0]} and {many[0].shape[0]} channels cannot "
-                "train one classifier"
-            )
 
 
 def check_part_options(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_hrdv2.core.checks import checked_mask
-from napari_hrdv2.core.errors import stop_fit_if
+from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.base import Features
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class TrainingSamples:
         """Read what trains of some images; the options are as for `PixelClassifier`."""
         orders, rows, ids, weights = [], [], [], []
         for image in images:
-            stop_fit_if(should_stop)
+            stop_if(should_stop, "the fit")
             chosen, counts = subsampled(image.labels, image.pixels, most_per_class)
             own, order = image.features.samples.rows(chosen)
             orders.append(order)

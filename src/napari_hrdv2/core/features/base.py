@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .sample_cache import SampleCache, background_pixels
-from .tiles import Readout, Tile, checked_region, paste
+from .sample_cache import SampleCache, background_pixels, finite_rows
+from .tiles import LinearModel, Stop, Tile, checked_region, paste
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -59,8 +58,11 @@ class Features(ABC):
         """Feature vectors that were read so far: a second fit reads only new ones."""
         if "_samples" not in self.__dict__:
             # One cache, also if two threads come here at once.
-            self.__dict__.setdefault("_samples", SampleCache(self))
+            self.__dict__.setdefault("_samples", self._new_samples())
         return cast("SampleCache", self.__dict__["_samples"])
+
+    def _new_samples(self) -> SampleCache:
+        return SampleCache(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the cache out: a copy has its own."""
@@ -75,10 +77,12 @@ class Features(ABC):
         """Return the (C, H, W) float32 map, the slow obvious way."""
 
     @abstractmethod
-    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:
-        """Yield the readout by `tiles_of`, each with its (rows, K, columns) tensor.
+    def planes(
+        self, model: LinearModel, area: Tile, stop: Stop = None
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        """Yield the model by `tiles_of` an area, as (rows, K, columns) tensors.
 
-        Values outside the readout's region mean nothing.
+        Values outside the area mean nothing.
         """
 
     def project(
@@ -88,8 +92,9 @@ class Features(ABC):
         *,
         region: Region | None = None,
         should_stop: Callable[[], bool] | None = None,
+        softmax: bool = False,
     ) -> NDArray[np.float32]:
-        """Return a linear readout of every pixel, (K, H, W) float32.
+        """Return a linear model at every pixel, (K, H, W) float32.
 
         Parameters
         ----------
@@ -99,30 +104,16 @@ class Features(ABC):
             that part of the whole, bit for bit.
         should_stop : callable, optional
             Asked between blocks of work; `Cancelled` is raised when it says so.
+        softmax : bool
+            Whether to return probabilities of the K, by the softmax.
         """
-        readout = self.readout(weight, bias, region, should_stop)
-        return self._collected(readout, lambda logits: logits)
-
-    def probabilities(
-        self,
-        weight: ArrayLike,
-        bias: ArrayLike,
-        *,
-        region: Region | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> NDArray[np.float32]:
-        """Return the softmax of `project`, which takes the same parameters."""
-        readout = self.readout(weight, bias, region, should_stop)
-        return self._collected(readout, lambda logits: logits.softmax(0))
-
-    def _collected(
-        self, readout: Readout, finish: Callable[[Tensor], Tensor]
-    ) -> NDArray[np.float32]:
-        """Return what `finish` makes of (K, rows, columns) tiles of the readout."""
-        area = readout.area(self.shape)
-        output = np.empty((len(readout.bias), *area.shape), np.float32)
-        for tile, block in self.planes(readout):
-            paste(output, tile, finish(block.movedim(1, 0)).cpu().numpy(), area)
+        model = self.linear_model(weight, bias)
+        area = checked_region(region, self.shape[1:])
+        output = np.empty((len(model.bias), *area.shape), np.float32)
+        for tile, block in self.planes(model, area, should_stop):
+            logits = block.movedim(1, 0)  # (K, rows, columns)
+            planes = logits.softmax(0) if softmax else logits
+            paste(output, tile, planes.cpu().numpy(), area)
         return output
 
     def argmax(
@@ -134,31 +125,26 @@ class Features(ABC):
         region: Region | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[Any]:
-        """Return which readout is the largest at every pixel, the first among equals.
+        """Return which function is the largest at every pixel, the first among equals.
 
-        `values` stand for the readouts, 0 … K - 1 by default: ascending, none below 0.
-        The rest is as for `project`. The (H, W) array is uint8 if they fit, else int64.
+        `values` stand for the K functions, 0 … K - 1 by default: ascending, none below
+        0. The rest is as for `project`. The (H, W) array is uint8 if they fit, else
+        int64.
         """
-        readout = self.readout(weight, bias, region, should_stop)
-        values = list(range(len(readout.bias)) if values is None else values)
+        model = self.linear_model(weight, bias)
+        values = list(range(len(model.bias)) if values is None else values)
         if values != sorted(values) or values[0] < 0:
             raise ValueError(f"values: {values} are not ascending from 0 or more")
         dtype = torch.uint8 if values[-1] <= 255 else torch.int64
-        area = readout.area(self.shape)
+        area = checked_region(region, self.shape[1:])
         output = torch.full(area.shape, values[0], dtype=dtype)
         if len(values) > 1:
-            for tile, block in self.planes(readout.against(0)):
+            for tile, block in self.planes(model.against(0), area, should_stop):
                 paste(output, tile, _largest(block, values, dtype), area)
         return output.numpy()
 
-    def readout(
-        self,
-        weight: ArrayLike,
-        bias: ArrayLike,
-        region: Region | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> Readout:
-        """Return the readout, or raise ValueError if it does not fit the channels."""
+    def linear_model(self, weight: ArrayLike, bias: ArrayLike) -> LinearModel:
+        """Return the model, or raise ValueError if it does not fit the channels."""
         weight = torch.as_tensor(np.asarray(weight, np.float32))
         bias = torch.as_tensor(np.asarray(bias, np.float32))
         if weight.ndim != 2 or weight.shape[1] != self.shape[0]:
@@ -171,8 +157,7 @@ class Features(ABC):
                 f"bias: shape {tuple(bias.shape)} does not fit a weight of shape "
                 f"{tuple(weight.shape)}; ({weight.shape[0]},) is needed"
             )
-        tile = None if region is None else checked_region(region, self.shape[1:])
-        return Readout(weight, bias, tile, should_stop)
+        return LinearModel(weight, bias)
 
     def _pixels(self, rows: ArrayLike, cols: ArrayLike) -> tuple[Tensor, Tensor]:
         pixels = []
@@ -201,7 +186,7 @@ class Features(ABC):
 class JoinedFeatures(Features):
     """Feature maps of one image, of one (H, W), side by side: channels are joined.
 
-    A linear readout of it is the sum of the readouts of its parts.
+    A linear model of it is a sum of models of its parts.
     """
 
     def __init__(self, parts: Sequence[Features]) -> None:
@@ -226,11 +211,13 @@ class JoinedFeatures(Features):
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
         return np.concatenate([part.sample(rows, cols) for part in self.parts], 1)
 
-    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:  # noqa: D102 - inherited
-        weights = torch.split(readout.weight, [p.shape[0] for p in self.parts], 1)
-        biases = [readout.bias, *[torch.zeros_like(readout.bias)] * len(weights[1:])]
+    def planes(  # noqa: D102 - inherited
+        self, model: LinearModel, area: Tile, stop: Stop = None
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        weights = torch.split(model.weight, [p.shape[0] for p in self.parts], 1)
+        biases = [model.bias, *[torch.zeros_like(model.bias)] * len(weights[1:])]
         streams = [
-            part.planes(replace(readout, weight=weight, bias=bias))
+            part.planes(LinearModel(weight, bias), area, stop)
             for part, weight, bias in zip(self.parts, weights, biases, strict=True)
         ]
         for blocks in zip(*streams, strict=True):
@@ -246,44 +233,46 @@ class JoinedFeatures(Features):
 class StoredPixels(Features):
     """The feature vectors of training pixels and of the background sample, no others.
 
-    `pixels` are flat indices into (H, W). The features they are read from are not kept.
+    `pixels` are ascending flat indices into (H, W). The features that they are read
+    from are not kept.
     """
 
     def __init__(self, features: Features, pixels: NDArray[np.int64]) -> None:
         self.shape, self.part_options = features.shape, features.part_options
         self.channel_weights = features.channel_weights
-        self._stored = np.union1d(pixels, background_pixels(self.shape[1:]))
-        self._vectors = features.sample(*np.divmod(self._stored, self.shape[2]))
+        rows, self._background = (
+            features.sample(*np.divmod(some, self.shape[2]))
+            for some in (pixels, background_pixels(self.shape[1:]))
+        )
+        is_finite = finite_rows(rows)
+        self._stored, self._rows = pixels[is_finite], rows[is_finite]
 
     @property
     def own_nbytes(self) -> int:
         """Bytes of memory that the rows take."""
-        return self._vectors.nbytes
+        return self._rows.nbytes + self._background.nbytes
+
+    def _new_samples(self) -> SampleCache:
+        return SampleCache(self, (self._stored, self._rows, self._background))
 
     def knows(self, pixels: NDArray[np.int64]) -> bool:
-        """Whether all of these flat indices are stored."""
+        """Whether all of these flat indices are training pixels."""
         return bool(np.isin(pixels, self._stored).all())
 
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:
-        """Return the feature vectors at some of the pixels that are stored."""
+        """Return the feature vectors at some of the training pixels."""
         wanted = np.asarray(rows, np.int64) * self.shape[2] + np.asarray(cols, np.int64)
         if not self.knows(wanted):
             self._refuse()
-        return self._vectors[np.searchsorted(self._stored, wanted)]
+        return self._rows[np.searchsorted(self._stored, wanted)]
 
-    def materialize(self) -> NDArray[np.float32]:
-        """Raise ValueError: there is no map any more."""
-        self._refuse()
-
-    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:
-        """Raise ValueError: there is no map any more."""
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise ValueError(
             "features: only those of painted pixels were kept of this image; compute "
             "its features again"
         )
+
+    materialize = planes = _refuse  # there is no map any more
 
 
 def channel_weights(features: Features) -> Tensor:

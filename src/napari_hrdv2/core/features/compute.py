@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from itertools import groupby
-from operator import itemgetter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import RegionBackbone
-from napari_hrdv2.core.checks import PreparedImage, check_choice, prepare_image
-from napari_hrdv2.core.errors import Cancelled, is_out_of_memory
+from napari_hrdv2.core.checks import (
+    PreparedImage,
+    check_choice,
+    check_whole,
+    prepare_image,
+)
+from napari_hrdv2.core.errors import is_out_of_memory, stop_if
 
 from .base import Features, JoinedFeatures
-from .context import ContextFeatures
-from .debias import NOISE_IMAGES, POSITION_BIASES, PositionBias
-from .high_resolution import HighResFeatures
+from .debias import (
+    NOISE_IMAGES,
+    POSITION_BIASES,
+    PositionBias,
+    bias_key,
+    position_bias,
+)
+from .high_resolution import ContextFeatures, HighResFeatures
 from .memory import (
     Plan,
     batch_after_running_out,
@@ -31,7 +39,7 @@ from .memory import (
 )
 from .options import FeatureOptions, PartOptions
 from .superpixels import region_features
-from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet
+from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet, average_into
 from .upsampling.featup import with_fingerprint
 
 if TYPE_CHECKING:
@@ -103,8 +111,13 @@ def compute_features(
     MemoryError
         If the features would not fit into memory.
     """
+    check_choice("compat", compat, COMPATS)
+    check_choice("boundary", boundary, BOUNDARIES)
     if interpolation is None:
         interpolation = "nearest" if compat == "reference" else "bilinear"
+    parts = parts_of(backbone)
+    if any(on_grid(part) for part in parts):
+        interpolation = with_fingerprint(interpolation)
     options = FeatureOptions(
         stride=stride,
         value_range=value_range,
@@ -113,50 +126,12 @@ def compute_features(
         compat=compat,
         debias=debias,
     )
-    return compute_with(
-        options,
-        image,
-        backbone,
-        progress,
-        should_stop,
-        transforms=transforms,
-        channel_axis=channel_axis,
-        batch_size=batch_size,
-        partition=partition,
-    )
-
-
-def compute_with(
-    options: FeatureOptions,
-    image: ArrayLike,
-    backbone: Backbone | JoinedBackbone,
-    progress: Progress | None = None,
-    should_stop: Callable[[], bool] | None = None,
-    *,
-    transforms: str | TransformSet | None = None,
-    channel_axis: int | None = None,
-    batch_size: int | None = None,
-    partition: ArrayLike | None = None,
-) -> Features:
-    """Return the features that `options` ask for, by a backbone that was loaded.
-
-    Its `backbone`, `device` and `weights` are not looked at; nor are its `transforms`
-    if others are given. The rest is as for `compute_features`.
-    """
-    transforms = options.transforms if transforms is None else transforms
-    check_choice("compat", options.compat, COMPATS)
-    parts = parts_of(backbone)
-    if any(on_grid(part) for part in parts):
-        options = replace(
-            options, interpolation=with_fingerprint(options.interpolation)
-        )
-    check_choice("boundary", options.boundary, BOUNDARIES)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size: {batch_size} is not a number of at least 1")
+    if batch_size is not None:
+        check_whole("batch_size", batch_size)
     prepared = prepare_image(
         image,
         channel_axis=channel_axis,
-        value_range=options.value_range,
+        value_range=value_range,
         warn=any(part.absolute_levels for part in parts),
     )
     channels, *shape = prepared.pixels.shape
@@ -191,8 +166,7 @@ class _Steps:
 
     def count(self, steps: int = 1) -> None:
         self.done += steps
-        if self.should_stop is not None and self.should_stop():
-            raise Cancelled("computing features was cancelled")
+        stop_if(self.should_stop, "computing features")
         if self.progress is not None:
             self.progress(self.done, self.total)
 
@@ -214,7 +188,7 @@ class _Run:
         """How many steps the backbone takes; noise images that are known cost none."""
         channels, stride = len(self.image.pixels), self.plan.stride
         known = sum(
-            POSITION_BIASES.has(self.backbone, (channels, *shape), stride)
+            bias_key(self.backbone, (channels, *shape), stride) in POSITION_BIASES
             for shape in self.plan.noise_shapes
         )
         return (self.plan.passes - NOISE_IMAGES * known) * self.backbone.steps
@@ -242,7 +216,8 @@ class _Run:
         if len(jobs) == 1:  # the many planes of a filter bank are not copied
             tokens = next(maps)[2].unsqueeze(0)
         else:
-            tokens = self._averaged(maps, len(shifts))
+            shape = len(shifts), *plan.grid, plan.channels
+            tokens = average_into(self._empty(shape), maps)
         channels, height, width = self.image.pixels.shape
         features = HighResFeatures(
             tokens,
@@ -259,22 +234,6 @@ class _Run:
         if cell := self.backbone.context_cell:
             return ContextFeatures(features, cell, tick=lambda: self.steps.count(0))
         return features
-
-    def _averaged(
-        self, maps: Iterator[tuple[int, float, Tensor]], shifts: int
-    ) -> Tensor:
-        """Return one map per shift, (shifts, h, w, C)."""
-        tokens = self._empty((shifts, *self.plan.grid, self.plan.channels))
-        for number, same_shift in groupby(maps, key=itemgetter(0)):
-            total: Tensor | None = None
-            for _, weight, grid in same_shift:
-                upright = grid.to(tokens.device)
-                if weight < 1:  # sums of half precision numbers are made in float32
-                    upright = weight * upright.float()
-                total = upright if total is None else total.add_(upright)
-            assert total is not None
-            tokens[number] = total
-        return tokens
 
     def _maps(
         self, jobs: list[Job], batch_size: int
@@ -320,7 +279,7 @@ class _Run:
             return None
         assert not isinstance(self.backbone, RegionBackbone)
         height, width = plan.padded[::-1] if turned else plan.padded
-        return POSITION_BIASES.get(
+        return position_bias(
             self.backbone,
             (len(self.image.pixels), height, width),
             plan.stride,

@@ -4,7 +4,7 @@ A Vision Transformer knows the position of each patch, and some of it stays in i
 tokens: an even surface gets a gradient. What noise images have in common is position
 alone, so the mean of their tokens is a map of this bias. It is subtracted, and its
 leading directions can be projected out besides. Both act on each token by itself and
-are linear (with an offset), so a linear readout still commutes with upsampling.
+are linear (with an offset), so a linear model still commutes with upsampling.
 """
 
 from __future__ import annotations
@@ -42,63 +42,47 @@ class PositionBias:
         return (even - (even @ directions) @ directions.T).to(tokens.dtype)
 
 
-class PositionBiases:
-    """What positions add, by backbone and size; the `MAPS_KEPT` used last stay."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[object, ...], PositionBias] = OrderedDict()
-
-    def has(
-        self, backbone: Backbone, image_shape: tuple[int, int, int], stride: int
-    ) -> bool:
-        """Return whether a map is there already."""
-        return _key(backbone, image_shape, stride) in self._kept
-
-    def get(
-        self,
-        backbone: GridBackbone,
-        image_shape: tuple[int, int, int],
-        stride: int,
-        *,
-        debias: str,
-        tick: Callable[[], None],
-    ) -> PositionBias:
-        """Return the bias of a backbone on (channels, H, W) images of whole patches.
-
-        With ``debias="project"`` it has the directions along which the map varies most
-        [1]_. `tick` is called ``NOISE_IMAGES * backbone.steps`` times unless the map is
-        there; what it raises ends the computation.
-
-        References
-        ----------
-        .. [1] "INSID3: training-free in-context segmentation with DINOv3", CVPR 2026,
-           which takes the leading right singular vectors of a constant image's map.
-        """
-        key = _key(backbone, image_shape, stride)
-        if key not in self._kept:
-            mean = _mean_of_noise(backbone, image_shape, stride, tick)
-            even = mean - mean.mean((0, 1))  # the level of the tokens stays
-            self._kept[key] = PositionBias(even, _directions(even))
-        self._kept.move_to_end(key)
-        while len(self._kept) > MAPS_KEPT:
-            self._kept.popitem(last=False)
-        bias = self._kept[key]
-        if debias == "project":
-            return bias
-        return replace(bias, directions=bias.directions[:, :0])
-
-    def clear(self) -> None:
-        """Forget all maps."""
-        self._kept.clear()
+Key = tuple[object, ...]
+POSITION_BIASES: OrderedDict[Key, PositionBias] = OrderedDict()
+"""What positions add, by `bias_key`; the `MAPS_KEPT` used last stay."""
 
 
-POSITION_BIASES = PositionBiases()
-
-
-def _key(
-    backbone: Backbone, image_shape: tuple[int, int, int], stride: int
-) -> tuple[object, ...]:
+def bias_key(backbone: Backbone, image_shape: tuple[int, int, int], stride: int) -> Key:
+    """Return what a position bias depends on; images are (channels, H, W)."""
     return backbone.name, backbone.weights_hash, backbone.dtype, image_shape, stride
+
+
+def position_bias(
+    backbone: GridBackbone,
+    image_shape: tuple[int, int, int],
+    stride: int,
+    *,
+    debias: str,
+    tick: Callable[[], None],
+) -> PositionBias:
+    """Return the bias of a backbone on (channels, H, W) images of whole patches.
+
+    With ``debias="project"`` it has the directions along which the map varies most
+    [1]_. `tick` is called ``NOISE_IMAGES * backbone.steps`` times unless the map is
+    there; what it raises ends the computation.
+
+    References
+    ----------
+    .. [1] "INSID3: training-free in-context segmentation with DINOv3", CVPR 2026,
+       which takes the leading right singular vectors of a constant image's map.
+    """
+    key = bias_key(backbone, image_shape, stride)
+    if key not in POSITION_BIASES:
+        mean = _mean_of_noise(backbone, image_shape, stride, tick)
+        even = mean - mean.mean((0, 1))  # the level of the tokens stays
+        POSITION_BIASES[key] = PositionBias(even, _directions(even))
+    POSITION_BIASES.move_to_end(key)
+    while len(POSITION_BIASES) > MAPS_KEPT:
+        POSITION_BIASES.popitem(last=False)
+    bias = POSITION_BIASES[key]
+    if debias == "project":
+        return bias
+    return replace(bias, directions=bias.directions[:, :0])
 
 
 def _mean_of_noise(

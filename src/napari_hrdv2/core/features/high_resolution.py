@@ -2,7 +2,7 @@
 
 HR-Dv2 averages upsampled token maps of T transformed copies of an image into a
 (C, H, W) map F. Upsampling, undoing a transform and averaging act on space, a linear
-readout acts on channels, so they commute::
+model acts on channels, so they commute::
 
     W · mean_t inverse_t(upsample(tokens_t)) + b
         = mean_t inverse_t(upsample(tokens_t · Wᵀ)) + b
@@ -14,20 +14,22 @@ rows; segmenting the image projects the tokens to K planes and upsamples those.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
-from napari_hrdv2.core.checks import check_choice, guide_from
+from napari_hrdv2.core.backbones.filters.kernels import correlate, gaussian_taps
+from napari_hrdv2.core.checks import check_choice, check_whole, guide_from
+from napari_hrdv2.core.errors import stop_if
 
-from .base import Features, JoinedFeatures
-from .tiles import Needed, Readout, Tile, projected, tiles_of
+from .base import Features, JoinedFeatures, channel_weights
+from .tiles import LinearModel, Needed, Stop, Tile, projected, tiles_of
 from .transforms import (
     BOUNDARIES,
     COMPATS,
@@ -54,11 +56,10 @@ if TYPE_CHECKING:
 
     from .options import PartOptions
 
-__all__ = ["Features", "HighResFeatures", "JoinedFeatures"]
-
 PIXELS_PER_CHUNK = 4096
 # Of context features: the Gaussian's standard deviation in cells, and the weight of
 # their channels against 1 of the features themselves.
+CONTEXT_WIDTH, CONTEXT_WEIGHT = 14 / 16, 0.25
 
 
 class HighResFeatures(Features):
@@ -232,23 +233,24 @@ class HighResFeatures(Features):
             output[chunk] = found.cpu().numpy()
         return output
 
-    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:  # noqa: D102 - inherited
-        readout, late = readout.to(self.tokens.device), None
+    def planes(  # noqa: D102 - inherited
+        self, model: LinearModel, area: Tile, stop: Stop = None
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        model, late = model.to(self.tokens.device), None
         if isinstance(self._guided, JbuUpsampler):  # its weights do not sum to 1
-            late = readout.bias[:, None]
-            readout = replace(readout, bias=torch.zeros_like(readout.bias))
-        area = readout.area(self.shape)
+            late = model.bias[:, None]
+            model = model._replace(bias=torch.zeros_like(model.bias))
         if not self._is_pixelwise:
             # Interpolation weights sum to 1, so the bias may be added this early.
-            needed = readout.region and self._needed(readout.region)
-            logits = projected(self.tokens, readout, needed)
+            needed = None if area.shape == self.shape[1:] else self._needed(area)
+            logits = projected(self.tokens, model, needed, stop)
             for tile, block in self._upsampler.blocks(logits, area):
-                readout.stop_if_asked()
+                stop_if(stop, "the prediction")
                 yield tile, block if late is None else block + late
             return
         for tile in tiles_of(self.shape[1:], area):
             tokens = self.tokens[:, tile.rows, tile.columns]
-            logits = projected(tokens, readout, [_as_masks(tile, area)])
+            logits = projected(tokens, model, [_as_masks(tile, area)], stop)
             yield tile, logits[0].movedim(0, 1)
 
     def _needed(self, region: Tile) -> Needed:
@@ -276,6 +278,83 @@ class HighResFeatures(Features):
         return total.numpy()
 
 
+class ContextFeatures(JoinedFeatures):
+    """Features, and as many channels again of their Gaussian means around each pixel.
+
+    The means are kept on cells of `cell` px, a multiple of the stride, and reach about
+    four cells far, so they cost a hundredth of the features themselves. They are linear
+    in the tokens, and are read like any other tokens. `tick` is called for each row of
+    cells; what it raises ends the computation.
+
+    >>> own = HighResFeatures(torch.ones(1, 20, 30, 5), "identity", (40, 60), 2, 2)
+    >>> ContextFeatures(own, 16).shape
+    (10, 40, 60)
+    """
+
+    def __init__(
+        self, own: HighResFeatures, cell: int, tick: Callable[[], None] = lambda: None
+    ) -> None:
+        super().__init__([own, _means_of(own, cell, tick)])
+        self.part_options = tuple(
+            replace(part, channels=self.shape[0]) for part in own.part_options
+        )
+
+    def __repr__(self) -> str:
+        return f"ContextFeatures({self.parts[0]!r})"
+
+
+def tokens_per_cell(cell: int, stride: int) -> int:
+    """Return how many tokens a cell of so many pixels has along a side."""
+    return max(cell // stride, 1)
+
+
+def means_around(
+    tokens: Tensor, count: int, tick: Callable[[], None] = lambda: None
+) -> Tensor:
+    """Return Gaussian means of (T, h, w, C) tokens over cells of `count` × `count`.
+
+    (T, ⌈h / count⌉, ⌈w / count⌉, C) float32, mirrored at the borders. The last cells
+    may have fewer tokens, and weigh less. `tick` is called for each row of cells.
+    """
+    strips = []
+    for strip in torch.split(tokens, count, 1):
+        tick()
+        planes = strip.movedim(-1, 1).float()
+        strips.append(avg_pool2d(planes, (strip.shape[1], count), ceil_mode=True))
+    cells = torch.cat(strips, 2)
+    weight = torch.ones_like(cells[:1, :1])
+    for axis, length in ((2, tokens.shape[1]), (3, tokens.shape[2])):
+        if rest := length % count:
+            weight.narrow(axis, -1, 1).mul_(rest / count)
+    taps = gaussian_taps(CONTEXT_WIDTH)
+    total, weights = (
+        correlate(correlate(planes, taps, 2), taps, 3)
+        for planes in (cells * weight, weight)
+    )
+    return (total / weights).movedim(1, -1)
+
+
+def _means_of(
+    own: HighResFeatures, cell: int, tick: Callable[[], None]
+) -> HighResFeatures:
+    """Return the means, as features on a coarser grid."""
+    count = tokens_per_cell(cell, own.rows.stride)
+    # A grid that copies were put onto together may reach beyond the image.
+    rows, columns = (
+        token_count(length, own.patch_size, own.rows.stride) for length in own.shape[1:]
+    )
+    means = means_around(own.tokens[:, :rows, :columns], count, tick)
+    return HighResFeatures(
+        means.to(own.tokens.dtype),
+        own.shifts,
+        own.shape[1:],
+        own.patch_size + (count - 1) * own.rows.stride,
+        count * own.rows.stride,
+        boundary=own.boundary,
+        channel_weights=CONTEXT_WEIGHT * channel_weights(own),
+    )
+
+
 def _as_masks(tile: Tile, region: Tile) -> tuple[Tensor, Tensor]:
     """Return which rows and columns of a tile lie in a region."""
     masks = []
@@ -296,8 +375,7 @@ def _checked_geometry(
             f"image_shape: {image_shape!r} is not (H, W) in whole pixels"
         ) from error
     for name, value in (("patch_size", patch_size), ("stride", stride)):
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name}: {value!r} is not a whole number of at least 1")
+        check_whole(name, value)
     if stride > patch_size:
         raise ValueError(
             f"stride: {stride} px would leave gaps between patches of {patch_size} px; "

@@ -15,8 +15,8 @@ from napari_hrdv2.core.backbones.base import JoinedBackbone
 from napari_hrdv2.core.checks import check_choice
 from napari_hrdv2.core.devices import available_memory
 
-from .context import tokens_per_cell
 from .debias import NOISE_IMAGES
+from .high_resolution import tokens_per_cell
 from .options import DEBIAS_CHOICES, FeatureOptions
 from .transforms import TransformSet, parse_transforms
 from .upsampling.featup import jbu_cost
@@ -132,7 +132,7 @@ def _memory_of(
         + (PLANES + image_channels) * 4 * pixels
     )
     fine = stride_of_one_grid(shifts, stride)
-    if on_grid(backbone) and upsampling.changes_tokens:
+    if on_grid(backbone) and (upsampling.needs_one_grid or upsampling.steps):
         # The tokens as they were are there until the new ones are finished.
         before = kept_bytes
         if upsampling.needs_one_grid:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from napari_hrdv2.core.checks import check_choice
@@ -50,10 +50,9 @@ class PartOptions:
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """How features are to be made; `compute.compute_with` makes them.
+    """How features are to be made, in the words of `compute_features`.
 
-    The window, the command line, projects and `compute_features`, which explains the
-    others, use these words.
+    The window, the command line and projects use them too.
     """
 
     backbone: str = "embedded"  # registry name or Hub id; "a+b" joins two
@@ -97,6 +96,14 @@ class FeatureOptions:
             # A part that does not know positions has "none", whatever was chosen.
             debias=next((p.debias for p in parts if p.debias != "none"), "none"),
         )
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What `compute_features` takes of them, by its names."""
+        chosen = asdict(self)
+        for name in ("backbone", "device", "weights"):
+            del chosen[name]
+        return chosen
 
     @property
     def parts(self) -> tuple[str, ...]:

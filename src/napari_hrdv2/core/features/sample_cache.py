@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from napari_hrdv2.core.errors import stop_fit_if
+from napari_hrdv2.core.errors import stop_if
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -41,22 +41,28 @@ class SampleCache:
     A scribble adds a few pixels to thousands that are known; only those are read. Rows
     that are no longer asked for go when they are more than those that are. Threads may
     share it: a fit that was given up can still run when the next begins. The features
-    that own it are not kept alive.
+    that own it are not kept alive. Those without a map any more give what they have,
+    `stored`: pixels, their rows, and the background; that stays theirs, for good.
     """
 
-    def __init__(self, features: Readable) -> None:
+    def __init__(
+        self, features: Readable, stored: tuple[Pixels, Rows, Rows] | None = None
+    ) -> None:
         self._features = weakref.ref(features)
         self._lock = Lock()
-        self._background = np.empty((0, features.shape[0]), np.float32)
-        self._pixels = np.empty(0, np.int64)  # flat indices, in the order of the rows
-        self._rows = np.empty((0, features.shape[0]), np.float32)  # with room to grow
+        self._is_stored = stored is not None
+        none = np.empty((0, features.shape[0]), np.float32)
+        # Flat indices, and in their order the rows, with room to grow.
+        known = stored or (np.empty(0, np.int64), none, none)
+        self._pixels, self._rows, self._background = known
         self._transform: Callable[[Tensor], Tensor] | None = None
         self._transformed = torch.empty(0, 0)  # the first rows
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory that all it keeps takes, with the room to grow."""
-        return self._rows.nbytes + self._background.nbytes + self._transformed.nbytes
+        own = 0 if self._is_stored else self._rows.nbytes + self._background.nbytes
+        return own + self._transformed.nbytes
 
     def rows(self, pixels: Pixels) -> tuple[Rows, Pixels]:
         """Return the (N, C) feature vectors of pixels, and the pixels in their order.
@@ -72,7 +78,8 @@ class SampleCache:
                 return self._rows[: len(pixels)], self._pixels
             wanted = np.isin(self._pixels, pixels, assume_unique=True)
             rows, order = self._rows[: len(wanted)][wanted], self._pixels[wanted]
-            if len(wanted) > 2 * len(pixels) + SPARE_ROWS:
+            is_long = len(wanted) > 2 * len(pixels) + SPARE_ROWS
+            if is_long and not self._is_stored:
                 self._rows, self._pixels, self._transform = rows, order, None
             return rows, order
 
@@ -112,7 +119,7 @@ class SampleCache:
         with self._lock:
             pixels = background_pixels(features.shape[1:], count)
             while (known := len(self._background)) < len(pixels):
-                stop_fit_if(should_stop)
+                stop_if(should_stop, "the fit")
                 new = self._read(pixels[known : known + PIXELS_AT_ONCE])
                 self._background = np.concatenate([self._background, new])
             return self._background if known == count else self._background[:count]

@@ -4,7 +4,7 @@ A region map per transformed copy of the image says which token a pixel shows::
 
     F = mean_t tokens_t[labels_t]
 
-A linear readout acts on channels and the look-up on space, so they commute::
+A linear model acts on channels and the look-up on space, so they commute::
 
     W · F + b = mean_t (tokens_t · Wᵀ + b)[labels_t]
 """
@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.checks import check_choice, checked_partition
+from napari_hrdv2.core.checks import checked_partition
+from napari_hrdv2.core.errors import stop_if
 
 from .base import Features
-from .tiles import Needed, Readout, Tile, projected, tiles_of
-from .transforms import BOUNDARIES, TransformSet, moved_back, parse_transforms
+from .tiles import LinearModel, Needed, Stop, Tile, projected, tiles_of
+from .transforms import TransformSet, moved_back, parse_transforms
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.backbones.base import RegionBackbone
 
     from .options import PartOptions
-
-    Arrays = NDArray[Any] | Tensor | Sequence[NDArray[Any] | Tensor]
 
 log = logging.getLogger(__name__)
 
@@ -42,37 +41,31 @@ class SuperpixelFeatures(Features):
 
     Of each copy, `tokens` has an (n, C) table and `label_maps` the (H, W) rows of it
     that the pixels of the transformed image show: (W, H) where the transform turns it.
-    One of each, without a list, will do for the identity. They are kept as one (N, C)
-    table and a (T, H, W) map of the upright image. `stride` is the distance in pixels
-    that a lattice of shifts divides.
+    They are kept as one (N, C) table and a (T, H, W) map of the upright image.
 
-    >>> labels = np.array([[0, 0, 1], [2, 2, 1]])
-    >>> features = SuperpixelFeatures(np.eye(3, dtype=np.float32), labels)
+    >>> labels = torch.tensor([[0, 0, 1], [2, 2, 1]])
+    >>> plain = parse_transforms("identity", 1)
+    >>> features = SuperpixelFeatures([torch.eye(3)], [labels], plain)
     >>> features.shape, features.sample([1], [0]).tolist()
     ((3, 2, 3), [[0.0, 0.0, 1.0]])
     """
 
     def __init__(
         self,
-        tokens: Arrays,
-        label_maps: Arrays,
-        transforms: str | TransformSet = "identity",
+        tokens: Sequence[Tensor],
+        label_maps: Sequence[Tensor],
+        transforms: TransformSet,
         *,
-        stride: int = 16,
         boundary: str = "periodic",
         options: PartOptions | None = None,
-        channel_weights: Tensor | None = None,
     ) -> None:
-        check_choice("boundary", boundary, BOUNDARIES)
-        self.transforms = parse_transforms(transforms, stride)
-        self.boundary = boundary
-        tables, maps = _as_tensors(tokens), _as_tensors(label_maps)
-        _check_fit(tables, maps, len(self.transforms))
-        self.counts = tuple(len(table) for table in tables)
-        self.tokens = torch.cat(tables)
+        self.transforms = transforms
+        _check_fit(tokens, label_maps, len(transforms))
+        self.counts = tuple(len(table) for table in tokens)
+        self.tokens = torch.cat(list(tokens))
         upright = [
             moved_back(copy.inverse.symmetry(labels), copy.shift, boundary)
-            for labels, copy in zip(maps, self.transforms.copies, strict=True)
+            for labels, copy in zip(label_maps, transforms.copies, strict=True)
         ]
         shapes = sorted({tuple(labels.shape) for labels in upright})
         if len(shapes) > 1:
@@ -86,7 +79,6 @@ class SuperpixelFeatures(Features):
         height, width = shapes[0]
         self.shape = (self.tokens.shape[1], height, width)
         self.part_options = () if options is None else (options,)
-        self.channel_weights = channel_weights
 
     def __repr__(self) -> str:
         return (
@@ -107,12 +99,14 @@ class SuperpixelFeatures(Features):
             total += weight * self.tokens[labels].float()
         return total.cpu().numpy()
 
-    def planes(self, readout: Readout) -> Iterator[tuple[Tile, Tensor]]:  # noqa: D102 - inherited
-        readout = readout.to(self.tokens.device)
-        needed = readout.region and self._needed(readout.region)
-        table = projected(self.tokens[None, None], readout, needed)[0, :, 0]  # (K, N)
-        for tile in tiles_of(self.shape[1:], readout.area(self.shape)):
-            readout.stop_if_asked()
+    def planes(  # noqa: D102 - inherited
+        self, model: LinearModel, area: Tile, stop: Stop = None
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        model = model.to(self.tokens.device)
+        needed = None if area.shape == self.shape[1:] else self._needed(area)
+        table = projected(self.tokens[None, None], model, needed, stop)[0, :, 0]
+        for tile in tiles_of(self.shape[1:], area):  # the table is (K, N)
+            stop_if(stop, "the prediction")
             total = torch.zeros((), device=table.device)
             maps = self.label_maps[:, tile.rows, tile.columns].flatten(1)
             for labels, weight in zip(maps, self.transforms.weights, strict=True):
@@ -134,17 +128,7 @@ class SuperpixelFeatures(Features):
         return np.ascontiguousarray(total.movedim(-1, 0).numpy())
 
 
-def _as_tensors(
-    values: ArrayLike | Tensor | Sequence[ArrayLike | Tensor],
-) -> list[Tensor]:
-    """Return one or several two-dimensional arrays as tensors."""
-    if isinstance(values, Tensor | np.ndarray):
-        values = list(values) if values.ndim == 3 else [values]
-    assert isinstance(values, Sequence)
-    return [torch.as_tensor(value).detach() for value in values]
-
-
-def _check_fit(tables: list[Tensor], maps: list[Tensor], copies: int) -> None:
+def _check_fit(tables: Sequence[Tensor], maps: Sequence[Tensor], copies: int) -> None:
     if not len(tables) == len(maps) == copies:
         raise ValueError(
             f"tokens: {len(tables)} tables and {len(maps)} label maps do not fit "
@@ -183,18 +167,10 @@ def region_features(
 ) -> SuperpixelFeatures:
     """Return the features of an image by a backbone that divides it into regions.
 
-    Parameters
-    ----------
-    image : (1 or 3, H, W) float32 tensor
-        Nominally in 0..1, of any size.
-    transforms : str or TransformSet
-        Copies of the image to average over, each divided into regions by itself.
-    partition : (H, W) array of int, optional
-        Regions to use in place of the backbone's own.
-    tick : callable, optional
-        Called ``backbone.steps`` times for each copy. What it raises ends the work.
+    `image` is a (1 or 3, H, W) float32 tensor, nominally in 0..1. Each copy of it is
+    divided by itself, or like the (H, W) ints of `partition`. `tick` is called
+    ``backbone.steps`` times for each copy; what it raises ends the work.
     """
-    check_choice("boundary", boundary, BOUNDARIES)
     chosen = parse_transforms(transforms, backbone.patch_size)
     given = None
     if partition is not None:

@@ -9,14 +9,13 @@ with the pixels of an image, and with the tokens that are projected for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.errors import stop_if
 
 if TYPE_CHECKING:
     Region = tuple[slice, slice]
@@ -29,6 +28,8 @@ TOKEN_COLUMNS_PER_TILE = 640  # wider grids are cut across too
 
 Needed = Sequence[tuple[Tensor, Tensor]]
 """Of each token map, which of its rows and columns are needed: bool tensors."""
+Stop = Callable[[], bool] | None
+"""Asked between blocks of work; `Cancelled` is raised when it says so."""
 
 
 class Tile(NamedTuple):
@@ -43,34 +44,21 @@ class Tile(NamedTuple):
         return length_of(self.rows), length_of(self.columns)
 
 
-@dataclass(frozen=True)
-class Readout:
-    """K linear functions of the channels, and the pixels at which they are read."""
+class LinearModel(NamedTuple):
+    """K linear functions of C channels, ``weight @ features + bias``."""
 
     weight: Tensor  # (K, C) float32
     bias: Tensor  # (K,) float32
-    region: Tile | None = None  # all pixels if None
-    should_stop: Callable[[], bool] | None = None  # asked between blocks of work
 
-    def area(self, shape: tuple[int, ...]) -> Tile:
-        """Return the region of a (C, H, W) map that is read."""
-        _, height, width = shape
-        return self.region or Tile(slice(0, height), slice(0, width))
-
-    def against(self, chosen: int) -> Readout:
-        """Return the readout of all others minus the chosen one, which becomes 0."""
+    def against(self, chosen: int) -> LinearModel:
+        """Return all others minus the chosen one, which becomes 0."""
         others = [index for index in range(len(self.bias)) if index != chosen]
         weight = self.weight[others] - self.weight[chosen]
-        return replace(self, weight=weight, bias=self.bias[others] - self.bias[chosen])
+        return LinearModel(weight, self.bias[others] - self.bias[chosen])
 
-    def to(self, device: torch.device) -> Readout:
-        """Return it with weight and bias on a device."""
-        return replace(self, weight=self.weight.to(device), bias=self.bias.to(device))
-
-    def stop_if_asked(self) -> None:
-        """Raise `Cancelled` if the caller wants no more."""
-        if self.should_stop is not None and self.should_stop():
-            raise Cancelled("the prediction was cancelled")
+    def to(self, device: torch.device) -> LinearModel:
+        """Return it on a device."""
+        return LinearModel(self.weight.to(device), self.bias.to(device))
 
 
 def checked_region(region: Region | None, shape: tuple[int, int]) -> Tile:
@@ -145,12 +133,14 @@ def paste(output: Any, tile: Tile, block: Any, region: Tile) -> None:
     output[(..., *target)] = inside
 
 
-def projected(tokens: Tensor, readout: Readout, needed: Needed | None = None) -> Tensor:
-    """Return the readout of (T, h, w, C) tokens, (T, K, h, w) float32.
+def projected(
+    tokens: Tensor, model: LinearModel, needed: Needed | None, stop: Stop
+) -> Tensor:
+    """Return the model at (T, h, w, C) tokens, (T, K, h, w) float32.
 
     Without a meaning in tiles that no token of `needed` lies in, but finite.
     """
-    weight = readout.weight
+    weight = model.weight
     maps, height, width, channels = tokens.shape
     row_runs, column_runs = _grid_of_tiles(tokens)
     output = torch.zeros(maps, len(weight), height, width, device=tokens.device)
@@ -161,14 +151,14 @@ def projected(tokens: Tensor, readout: Readout, needed: Needed | None = None) ->
             needed[number][0][rows].any() and needed[number][1][columns].any()
         ):
             continue
-        readout.stop_if_asked()
+        stop_if(stop, "the prediction")
         tile, logits = tokens[number, rows], output[number, :, rows]
         if len(column_runs) == 1:
             torch.mm(weight, _in_float32(tile, space), out=logits.flatten(1))
             continue
         part = torch.mm(weight, _in_float32(tile[:, columns], space))
         logits[..., columns] = part.view(len(weight), -1, length_of(columns))
-    output[:, :, _rows_between(needed)] += readout.bias[:, None, None]
+    output += model.bias[:, None, None]
     return output
 
 
@@ -184,14 +174,6 @@ def _in_float32(tile: Tensor, space: Tensor) -> Tensor:
         table.view(tile.shape).copy_(tile)
         return table.T
     return tile.reshape(-1, channels).T
-
-
-def _rows_between(needed: Needed | None) -> slice:
-    """Return the rows from the first that is needed of any map to the last."""
-    if needed is None:
-        return slice(None)
-    found = torch.stack([rows for rows, _ in needed]).any(0).nonzero()
-    return slice(int(found.min()), int(found.max()) + 1) if len(found) else slice(0)
 
 
 def _grid_of_tiles(tokens: Tensor) -> tuple[list[slice], list[slice]]:

@@ -13,9 +13,11 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -263,14 +265,29 @@ def one_map_per_shift(tokens: Any, transforms: TransformSet) -> Tensor:
             f"tokens: grids of {sorted({tuple(grid.shape) for grid in upright})} after "
             "undoing the transforms differ; where one turns the image, h and w swap"
         )
-    averaged = []
-    for copy in shifts.copies:
-        members = transforms.members(copy.shift)
-        total = torch.zeros(upright[0].shape, device=upright[0].device)
-        for number, weight in members:
-            total += weight * upright[number].float()
-        averaged.append(total.to(upright[0].dtype))
-    return torch.stack(averaged)
+    output = upright[0].new_empty(len(shifts), *upright[0].shape)
+    return average_into(
+        output,
+        (
+            (number, weight, upright[member])
+            for number, copy in enumerate(shifts.copies)
+            for member, weight in transforms.members(copy.shift)
+        ),
+    )
+
+
+def average_into(output: Tensor, maps: Iterable[tuple[int, float, Tensor]]) -> Tensor:
+    """Fill (shifts, h, w, C) with sums of upright maps: number of the shift, weight."""
+    for number, same_shift in groupby(maps, key=itemgetter(0)):
+        total: Tensor | None = None
+        for _, weight, grid in same_shift:
+            upright = grid.to(output.device)
+            if weight < 1:  # sums of half precision numbers are made in float32
+                upright = weight * upright.float()
+            total = upright if total is None else total.add_(upright)
+        assert total is not None
+        output[number] = total
+    return output
 
 
 _ACROSS, _DOWN = Transform(flip_columns=True), Transform(flip_rows=True)

@@ -14,7 +14,6 @@ from .uncertainty import (
     explained_by,
     probability_of,
     uncertain_regions,
-    uncertainty,
     uncertainty_of,
 )
 
@@ -26,6 +25,5 @@ __all__ = [
     "probability_of",
     "scribbles_of",
     "uncertain_regions",
-    "uncertainty",
     "uncertainty_of",
 ]

@@ -8,14 +8,12 @@ import torch
 
 from napari_hrdv2.core.backbones.base import RegionBackbone
 from napari_hrdv2.core.backbones.registry import backbone_info
-from napari_hrdv2.core.backbones.superpixels import borders
 from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
 from napari_hrdv2.core.backbones.vit.model import Facet
 from napari_hrdv2.core.checks import prepare_image
 from napari_hrdv2.core.features.compute import compute_features
 from napari_hrdv2.core.features.memory import parts_of
 from napari_hrdv2.core.features.superpixels import SuperpixelFeatures
-from napari_hrdv2.core.features.transforms import Transform
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,34 +105,24 @@ def attention_flow_map(
 
 def region_labels(features: Features) -> NDArray[np.int32]:
     """Return which region of the image as it is each pixel is in, (H, W) from 1 on."""
-    found = _own_regions(features)
-    if found is None:
+    regions = _regions_of(features)
+    if regions is None:
         raise ValueError(
             "features: they stand for a grid of patches, not for regions; compute them "
             "with a backbone such as spit-small"
         )
-    superpixels, copy = found
-    own = superpixels.label_maps[copy]
+    own = regions.label_maps[0]
     labels: NDArray[np.int32] = (own - (own.min() - 1)).cpu().numpy()
     return labels
 
 
 def region_count(features: Features) -> int:
     """Return how many regions the image as it is has, 0 for a grid of patches."""
-    found = _own_regions(features)
-    return 0 if found is None else found[0].counts[found[1]]
+    regions = _regions_of(features)
+    return 0 if regions is None else regions.counts[0]
 
 
-def _own_regions(features: Features) -> tuple[SuperpixelFeatures, int] | None:
-    """Return the part with regions, and which copy is the image as it is, or 0."""
-    for part in getattr(features, "parts", (features,)):
-        if isinstance(part, SuperpixelFeatures):
-            transforms = [copy.transform for copy in part.transforms.copies]
-            plain = Transform()
-            return part, transforms.index(plain) if plain in transforms else 0
-    return None
-
-
-def region_borders(features: Features) -> NDArray[np.bool_]:
-    """Return where one region of `region_labels` ends and another begins, (H, W)."""
-    return borders(region_labels(features))
+def _regions_of(features: Features) -> SuperpixelFeatures | None:
+    """Return the part with regions, if any; its first copy is the image as it is."""
+    parts = getattr(features, "parts", (features,))
+    return next((part for part in parts if isinstance(part, SuperpixelFeatures)), None)

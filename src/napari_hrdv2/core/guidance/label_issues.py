@@ -25,13 +25,13 @@ from napari_hrdv2.core.classifier.samples import (
     labelled_images,
     labelled_pixels,
 )
-from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.errors import stop_if
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.core.classifier.background import LinearModel
     from napari_hrdv2.core.features.base import Features
+    from napari_hrdv2.core.features.tiles import LinearModel
 
     Floats = NDArray[np.float32]
     Pixels = NDArray[np.int64]
@@ -46,27 +46,15 @@ MOST_SCRIBBLES = 60
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """A scribble that the other scribbles contradict.
+    """A scribble that the other scribbles contradict."""
 
-    Attributes
-    ----------
-    class_id, predicted_id : int
-        What it was painted as, and what the others say it is.
-    fraction : float
-        0..1, of its pixels that they give to another class than its own.
-    margin : float
-        -1..1, by how much `predicted_id` is more probable than `class_id` on average.
-    row, column, pixels
-        A pixel of it near its middle, and the flat indices of all of it.
-    """
-
-    class_id: int
-    predicted_id: int
-    fraction: float
-    margin: float
-    row: int
+    class_id: int  # what it was painted as
+    predicted_id: int  # what the others say it is
+    fraction: float  # 0..1, of its pixels that they give to another class
+    margin: float  # -1..1, by how much that is more probable on average
+    row: int  # of a pixel near its middle
     column: int
-    pixels: Pixels
+    pixels: Pixels  # flat indices of all of it
     reason: str
 
 
@@ -159,8 +147,7 @@ def _judged(
     able = np.bincount(own)[own] > OTHER_SCRIBBLES
     worst = [int(one) for one in np.argsort(fits, kind="stable") if able[one]]
     for number in worst[:most]:
-        if should_stop is not None and should_stop():
-            raise Cancelled("stopped before all scribbles were judged")
+        stop_if(should_stop, "judging the scribbles")
         rest = np.ones(len(rows), bool)
         rest[parts[number]] = False
         probability = _probabilities(rows[parts[number]], fit(rest, full).result)
@@ -209,5 +196,5 @@ def scribbles_of(labels: NDArray[np.integer]) -> list[tuple[int, Pixels]]:
 
 def _probabilities(rows: Floats, model: LinearModel) -> Floats:
     """Return (N, K) probabilities of the classes."""
-    logits = torch.from_numpy(rows @ model.weight.T + model.bias)
+    logits = torch.from_numpy(rows) @ model.weight.T + model.bias
     return np.asarray(logits.softmax(1).numpy(), np.float32)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_hrdv2.core.checks import check_whole, checked_mask
 from napari_hrdv2.core.features.tiles import Tile, checked_region, paste
 
 if TYPE_CHECKING:
@@ -34,31 +35,6 @@ LEAST_SCORE = 0.01  # of the highest uncertainty: below, there is nothing to be 
 PIXELS_READ = 64  # of a region, for its reason
 
 
-def uncertainty(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Return 1 minus the difference of the two highest of (K, H, W) probabilities.
-
-    0 where one class is certain, and for a single class; 1 where two are equal.
-
-    Examples
-    --------
-    >>> uncertainty(np.array([[[0.5, 0.75, 1.0]], [[0.5, 0.25, 0.0]]])).tolist()
-    [[1.0, 0.5, 0.0]]
-    """
-    planes = np.asarray(probabilities, np.float32)
-    if planes.ndim != 3 or not len(planes):
-        raise ValueError(
-            f"probabilities: shape {planes.shape} is not (classes, height, width)"
-        )
-    if np.isnan(planes).any():
-        raise ValueError(
-            "probabilities: some are NaN; numbers from 0 to 1 are needed everywhere"
-        )
-    if len(planes) == 1:
-        return np.zeros_like(planes[0])
-    second, best = np.partition(planes, -2, axis=0)[-2:]
-    return np.asarray(np.clip(1 - (best - second), 0, 1), np.float32)
-
-
 def uncertainty_of(
     classifier: PixelClassifier,
     features: Features,
@@ -68,9 +44,9 @@ def uncertainty_of(
 ) -> NDArray[np.uint8]:
     """Return how undecided a classifier is between two classes at every pixel.
 
-    That is `uncertainty` of its probabilities, (H, W) uint8 in 255ths, rounded; they
-    are never held at once for the whole image. `region` and `should_stop` are as for
-    `PixelClassifier.predict`.
+    That is 1 minus the difference of the two highest probabilities, (H, W) uint8 in
+    255ths, rounded; they are never held at once for the whole image. `region` and
+    `should_stop` are as for `PixelClassifier.predict`.
     """
     area = checked_region(region, features.shape[1:])
     output = np.empty(area.shape, np.uint8)
@@ -126,8 +102,8 @@ def _against(
 ) -> Iterator[tuple[Tile, Tensor]]:
     """Yield blocks of the other classes' logits minus those of the chosen one."""
     classifier.check_can_read(features)
-    readout = features.readout(classifier.weight, classifier.bias, area, should_stop)
-    yield from features.planes(readout.against(chosen))
+    model = features.linear_model(classifier.weight, classifier.bias)
+    yield from features.planes(model.against(chosen), area, should_stop)
 
 
 def _as_bytes(values: Tensor) -> NDArray[np.uint8]:
@@ -168,7 +144,7 @@ def uncertain_regions(
     Parameters
     ----------
     uncertainty : (H, W) array of uint8, or of float in 0..1
-        From `uncertainty_of` or `uncertainty`.
+        As from `uncertainty_of`.
     scribbles : (H, W) array of int or bool, optional
         0 where nothing is painted. Regions near scribbles count for less, so that the
         next one is a new one.
@@ -192,22 +168,19 @@ def uncertain_regions(
     from scipy.ndimage import distance_transform_edt
 
     values = _checked_uncertainty(uncertainty)
-    for name, number in (("count", count), ("radius", radius)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name}: {number} is too few; at least 1 is needed")
-    if exclusion is not None:
-        excluded = _checked_mask("exclusion", exclusion, values.shape)
-        values = np.where(excluded, 0, values)
     if radius is None:
         radius = max(1, min(values.shape) // RADII_PER_IMAGE)
+    for name, number in (("count", count), ("radius", radius)):
+        check_whole(name, number)
+    if (excluded := checked_mask(exclusion, values.shape)) is not None:
+        values = np.where(excluded, 0, values)
     cell = max(1, radius // CELLS_PER_RADIUS)
     full = float(np.iinfo(values.dtype).max) if values.dtype.kind == "u" else 1.0
     score = _disc_means(_cell_means(values, cell) / full, radius / cell)
-    if scribbles is not None:
-        painted = _checked_mask("scribbles", scribbles, values.shape)
-        if painted.any():  # a factor grows from 0 on a scribble to 1 some radii away
-            away = distance_transform_edt(_cell_means(painted, cell) == 0)
-            score = score * np.minimum(1, away / (NEAR * radius / cell))
+    painted = checked_mask(scribbles, values.shape, "scribbles")
+    if painted is not None:  # a factor grows from 0 on a scribble to 1 some radii away
+        away = distance_transform_edt(_cell_means(painted, cell) == 0)
+        score = score * np.minimum(1, away / (NEAR * radius / cell))
     regions = []
     for row, column, value in _peaks(score, 2 * radius / cell, count):
         y = min(row * cell + cell // 2, values.shape[0] - 1)
@@ -264,15 +237,6 @@ def _checked_uncertainty(uncertainty: ArrayLike) -> NDArray[Any]:
             "exclusion= for pixels that are of no interest"
         )
     return values
-
-
-def _checked_mask(name: str, mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
-    array = np.asarray(mask)
-    if array.shape != shape:
-        raise ValueError(
-            f"{name}: shape {array.shape} does not fit an uncertainty of shape {shape}"
-        )
-    return np.asarray(array != 0)
 
 
 def _cell_means(image: NDArray[Any], cell: int) -> Grid:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .csv_tables import write_fractions_csv
 from .fractions import (
     Fractions,
     PhaseFraction,
     combined_fractions,
     phase_fractions_with_error,
+    write_fractions_csv,
 )
 from .particles import ParticleTable, PixelSize, particle_table
 

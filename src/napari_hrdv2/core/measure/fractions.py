@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_hrdv2.core.atomic import write_csv
 from napari_hrdv2.core.checks import checked_labels, checked_mask
 
 if TYPE_CHECKING:
@@ -24,6 +26,17 @@ MANY_IMAGES = (
     "half width of the 95 % interval for the fraction in the material, from the "
     "scatter between {count} images (Student's t), weighted by area; errors of the "
     "segmentation are not in it"
+)
+
+FRACTION_HEADERS = (
+    "image",
+    "class",
+    "name",
+    "fraction",
+    "error (half width, 95 %)",
+    "area (px²)",
+    "area of all classes (px²)",
+    "how the error was made",
 )
 
 
@@ -177,6 +190,40 @@ def combined_fractions(
     return Fractions(phases, total, MANY_IMAGES.format(count=count), count)
 
 
+def write_fractions_csv(
+    path: str | os.PathLike[str],
+    images: Mapping[str, Fractions],
+    *,
+    class_names: Mapping[int, str] | None = None,
+) -> None:
+    """Write the phase fractions of images, a line for each class of each.
+
+    Parameters
+    ----------
+    path : path-like
+    images : mapping of str to Fractions
+        By what to call the image; what `combined_fractions` gives may be among them.
+    class_names : mapping of int to str, optional
+        By label id.
+    """
+    names = class_names or {}
+    rows = [
+        (
+            image,
+            phase.class_id,
+            names.get(phase.class_id, f"class {phase.class_id}"),
+            phase.fraction,
+            phase.error,
+            phase.pixels,
+            fractions.pixels,
+            fractions.method,
+        )
+        for image, fractions in images.items()
+        for phase in fractions.phases
+    ]
+    write_csv(path, FRACTION_HEADERS, rows)
+
+
 def student(degrees: float) -> float:
     """Return the quantile of Student's t of a two-sided 95 % interval."""
     from scipy.special import stdtrit
@@ -216,14 +263,10 @@ class _Sampling:
 
     def _cells(self, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the number of pixels in each cell."""
-        size = self.cell
-        if size == 1:
-            return mask.astype(np.float64)
-        height, width = mask.shape
-        padded = np.pad(mask, ((0, -height % size), (0, -width % size)))
-        shape = padded.shape[0] // size, size, padded.shape[1] // size, size
-        counts: NDArray[np.float64] = padded.reshape(shape).sum((1, 3), np.float64)
-        return counts
+        from skimage.measure import block_reduce
+
+        counts: NDArray[np.int64] = block_reduce(mask, self.cell, np.sum)
+        return counts.astype(np.float64)
 
 
 def _autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.checks import checked_labels, checked_mask
+from napari_hrdv2.core.atomic import write_csv
+from napari_hrdv2.core.checks import check_whole, checked_labels, checked_mask
 from napari_hrdv2.core.postprocess.instances import touches_border
-
-from .csv_tables import write_csv
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -66,8 +65,7 @@ class ParticleTable:
 
         Values that are not numbers do not count; without any the edges are 0..1.
         """
-        if bins < 1:
-            raise ValueError(f"bins: {bins!r} is not a whole number from 1")
+        check_whole("bins", bins)
         values = self._values(column).astype(np.float64)
         counts, edges = np.histogram(values[np.isfinite(values)], bins)
         return counts.astype(np.int64), edges.astype(np.float64)

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from napari_hrdv2.core.checks import checked_labels, checked_mask
+from napari_hrdv2.core.checks import (
+    check_choice,
+    check_whole,
+    checked_labels,
+    checked_mask,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +50,13 @@ def instances(
     from skimage.measure import label
 
     labels = checked_labels(labels)
-    _check_options(method, min_distance, connectivity)
+    check_choice("method", method, METHODS)
+    check_whole("min_distance", min_distance, 1, " of pixels")
+    if connectivity not in (1, 2):
+        raise ValueError(
+            f"connectivity: {connectivity!r} is neither 1 (pixels touch by edges) nor "
+            "2 (also by corners)"
+        )
     mask = labels == class_id
     if (excluded := checked_mask(exclusion, mask.shape)) is not None:
         mask &= ~excluded
@@ -98,17 +109,3 @@ def _cut(
     new[numbers[np.argsort(first)]] = np.arange(1, len(numbers) + 1)
     numbered: NDArray[np.int32] = new[parts]
     return numbered
-
-
-def _check_options(method: str, min_distance: int, connectivity: int) -> None:
-    if method not in METHODS:
-        raise ValueError(f"method: {method!r} is none of {', '.join(METHODS)}")
-    if isinstance(min_distance, float) or min_distance < 1:
-        raise ValueError(
-            f"min_distance: {min_distance!r} is not a whole number of pixels from 1"
-        )
-    if connectivity not in (1, 2):
-        raise ValueError(
-            f"connectivity: {connectivity!r} is neither 1 (pixels touch by edges) nor "
-            "2 (also by corners)"
-        )

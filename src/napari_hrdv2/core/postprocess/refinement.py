@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from napari_hrdv2.core.checks import checked_labels, checked_mask
-from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.checks import (
+    check_choice,
+    check_whole,
+    checked_labels,
+    checked_mask,
+)
+from napari_hrdv2.core.errors import stop_if
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -46,19 +52,13 @@ class Refinement:
 
     def check(self) -> None:
         """Raise ValueError, in one sentence, unless all values can be used."""
-        if self.smoothing not in SMOOTHINGS:
-            raise ValueError(
-                f"smoothing: {self.smoothing!r} is none of {', '.join(SMOOTHINGS)}"
-            )
-        if not _is_whole(self.radius) or self.radius < 1:
-            raise ValueError(
-                f"radius: {self.radius!r} is not a whole number of pixels from 1"
-            )
+        check_choice("smoothing", self.smoothing, SMOOTHINGS)
+        check_whole("radius", self.radius, 1, " of pixels")
         # NaN fails the comparison too.
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength: {self.strength!r} is not a number in 0..1")
         for name in ("min_object", "fill_holes"):
-            _check_size(name, getattr(self, name))
+            check_whole(name, getattr(self, name), 0, " of pixels")
 
     @property
     def is_off(self) -> bool:
@@ -98,7 +98,7 @@ def refine(
     refinement.check()
     planes, ids = _checked_planes(probabilities, classes)
     exclusion = checked_mask(exclusion, planes.shape[1:])
-    tick = _ticker(should_stop)
+    tick = partial(stop_if, should_stop, "refining")
     tick()
     if refinement.smooths and len(ids) > 1:
         from .smoothing import guide_of, smoothed
@@ -144,13 +144,12 @@ def clean(
     exclusion : (H, W) bool array, optional
         Pixels to treat like 0; they are 0 in the result.
     """
-    _check_size("min_object", min_object)
-    _check_size("fill_holes", fill_holes)
+    Refinement(min_object=min_object, fill_holes=fill_holes).check()
     labels = checked_labels(labels).copy()
     exclusion = checked_mask(exclusion, labels.shape)
     if exclusion is not None:
         labels[exclusion] = 0
-    tick = _ticker(should_stop)
+    tick = partial(stop_if, should_stop, "refining")
     tick()
     # One pixel is the smallest object there is: a limit of 1 spares it.
     if min_object > 1:
@@ -182,23 +181,6 @@ def _checked_planes(
             "classifier again"
         )
     return planes, ids.astype(np.min_scalar_type(int(ids.max())))
-
-
-def _ticker(should_stop: Callable[[], bool] | None) -> Callable[[], None]:
-    def tick() -> None:
-        if should_stop is not None and should_stop():
-            raise Cancelled
-
-    return tick
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _check_size(name: str, value: int) -> None:
-    if not _is_whole(value) or value < 0:
-        raise ValueError(f"{name}: {value!r} is not a whole number of pixels from 0")
 
 
 def without_small_objects(labels: Labels, smallest: int) -> Labels:

@@ -13,26 +13,13 @@ _FILE = Path(__file__).with_name("example.npz")
 
 @dataclass(frozen=True)
 class Sample:
-    """A micrograph with its ground truth.
+    """A micrograph with its ground truth."""
 
-    Attributes
-    ----------
-    image : (H, W) or (H, W, 3) uint8 array
-    labels : (H, W) uint8 array
-        The true class of each pixel, 1..K.
-    scribbles : (H, W) uint8 array
-        The class of each painted pixel, 0 elsewhere.
-    class_names : tuple of K strings
-        The name of class k is ``class_names[k - 1]``.
-    kind : str
-        What it shows.
-    """
-
-    image: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-    scribbles: NDArray[np.uint8]
-    class_names: tuple[str, ...]
-    kind: str
+    image: NDArray[np.uint8]  # (H, W) or (H, W, 3)
+    labels: NDArray[np.uint8]  # (H, W), the true class of each pixel, 1..K
+    scribbles: NDArray[np.uint8]  # (H, W), the class of painted pixels, 0 elsewhere
+    class_names: tuple[str, ...]  # that of class k is class_names[k - 1]
+    kind: str  # what it shows
 
 
 def example() -> Sample:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, embedding_bag
 
 from napari_hrdv2.core.features.tiles import Needed, Tile, gathered, tiles_of
 
@@ -87,7 +88,7 @@ class Bilateral:
                 columns, wide = tile.columns, self._wide(values, tile.columns)
             total = planes.new_zeros(count, *tile.shape)
             norm = planes.new_zeros(*tile.shape)
-            for _, _, weight, near in self._neighbours(tile, wide, count):
+            for weight, near in self._neighbours(tile, wide, count):
                 norm += weight
                 for plane, value in zip(total, near, strict=True):
                     plane.addcmul_(weight, value)
@@ -127,44 +128,39 @@ class Bilateral:
 
     def patch_means(self, tokens: Tensor) -> Tensor:
         """Return the mean of each patch of the upsampled tokens, (1, h, w, c) both."""
-        output = torch.zeros_like(tokens)
-        _, height, width, _ = tokens.shape
-        for (down, right), share in self._shares.items():
-            to_rows, from_rows = _overlap(height, down)
-            to_columns, from_columns = _overlap(width, right)
-            output[0, to_rows, to_columns].addcmul_(
-                share[to_rows, to_columns, None], tokens[0, from_rows, from_columns]
-            )
-        return output
+        index, first, weight = self._mixing
+        table = tokens.flatten(0, 2)
+        means = embedding_bag(
+            index, table, first, mode="sum", per_sample_weights=weight
+        )
+        return means.view_as(tokens)
 
     @cached_property
-    def _shares(self) -> dict[tuple[int, int], Tensor]:
-        """What each patch mean takes from the token at an offset, (h, w) each.
+    def _mixing(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each patch mean the tokens, where they begin in the list, the weights."""
+        from scipy.sparse import csr_array, kron, vstack
 
-        The pixels of a patch are nearest to one token or, where patches overlap, to
-        some. So the mean of a patch is a sum over rectangles of pixels that share
-        their 9 tokens, and that is read off the integral image of each weight.
-        """
-        height, width = self.guide.shape[1:]
-        everything = Tile(slice(0, height), slice(0, width))
-        wide = self._wide(self.cells, everything.columns)
-        device = self.guide.device
-        norm = torch.zeros(height, width, device=device)
-        for _, _, weight, _ in self._neighbours(everything, wide, 0):
-            norm += weight
-        row_parts = _rectangles(self.rows, self.near_row)
-        column_parts = _rectangles(self.columns, self.near_column)
-        area = self.rows.patch_size * self.columns.patch_size
-        shares: dict[tuple[int, int], Tensor] = {}
-        for down, right, weight, _ in self._neighbours(everything, wide, 0):
-            table = _integral(weight / norm)  # (H + 1, W + 1)
-            for row_tile, (top, bottom) in row_parts.items():
-                band = table[bottom] - table[top]  # (h, W + 1)
-                for column_tile, (left, end) in column_parts.items():
-                    share = ((band[:, end] - band[:, left]) / area).float().to(device)
-                    key = (row_tile + down, column_tile + right)
-                    shares[key] = shares.get(key, 0) + share
-        return shares
+        size, count = self.columns.patch_size, self.columns.tokens
+        width = self.columns.padded_length
+        pixels = self.columns.stride * np.arange(count)[:, None] + np.arange(size)
+        share, starts = np.full(pixels.size, 1 / size**2), size * np.arange(count + 1)
+        across = csr_array((share, pixels.ravel(), starts), (count, width))
+        mean = kron(np.ones((1, size)), across, "csr").astype(np.float32)
+        strips = []  # of each row of patches, (w, h · w)
+        for top in range(0, self.rows.stride * self.rows.tokens, self.rows.stride):
+            seen = torch.arange(top, top + size), torch.arange(width)
+            y, x = torch.meshgrid(*seen, indexing="ij")
+            index, weight = (each.cpu() for each in self.taps(y.flatten(), x.flatten()))
+            starts = index.shape[1] * np.arange(len(index) + 1)
+            taps = weight.flatten().numpy(), index.flatten().numpy(), starts
+            near = csr_array(taps, (len(index), self.rows.tokens * count))
+            strips.append(mean @ near)
+        mixing = vstack(strips, "csr")
+        index, first, weight = (
+            torch.from_numpy(each).to(self.guide.device)
+            for each in (mixing.indices, mixing.indptr[:-1], mixing.data)
+        )
+        return index.long(), first.long(), weight
 
     def _wide(self, planes: Tensor, columns: slice) -> list[Tensor]:
         """Return planes (K, h, w) as pixels of each column offset see them."""
@@ -173,26 +169,24 @@ class Bilateral:
 
     def _neighbours(
         self, tile: Tile, wide: list[Tensor], count: int
-    ) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-        """Yield offset, weight (rows, columns) and values (count, …) of each token."""
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield weight (rows, columns) and values (count, …) of each token."""
         grey = self.guide[:, tile.rows, tile.columns].float()
         for down, row_term in zip(_OFFSETS, self.row_terms, strict=True):
             near = (self.near_row[tile.rows] + down).clamp(0, self.rows.tokens - 1)
-            for number, right in enumerate(_OFFSETS):
-                values = wide[number][:, near]  # (count + channels, rows, columns)
-                column_term = self.column_terms[number][tile.columns]
-                space = row_term[tile.rows, None] + column_term
+            for planes, column_term in zip(wide, self.column_terms, strict=True):
+                values = planes[:, near]  # (count + channels, rows, columns)
+                space = row_term[tile.rows, None] + column_term[tile.columns]
                 weight = _weight(grey, values[count:], space)
-                yield down, right, weight, values[:count]
+                yield weight, values[:count]
 
     def _cell_means(self) -> Tensor:
         """Return the mean grey level about each token centre, (channels, h, w)."""
-        table = _integral(self.guide)
-        (top, bottom), (left, end) = map(_about_centres, (self.rows, self.columns))
-        band = table[:, bottom] - table[:, top]
-        area = (bottom - top)[:, None] * (end - left)
-        means = (band[:, :, end] - band[:, :, left]) / area
-        return means.float().to(self.guide.device)
+        margin = (self.rows.patch_size - self.rows.stride) // 2
+        grey = self.guide[:, margin:, margin:].float()
+        size = self.rows.patch_size - 2 * margin  # the stride, or one pixel more
+        means = avg_pool2d(grey, size, self.rows.stride)
+        return means[:, : self.rows.tokens, : self.columns.tokens]
 
 
 _OFFSETS = tuple(range(-REACH, REACH + 1))
@@ -219,50 +213,3 @@ def _cells(axis: Axis, length: int, device: torch.device) -> tuple[Tensor, Tenso
     exponent = -0.5 * ((position - cell) / SPACE) ** 2
     outside = (cell < 0) | (cell >= axis.tokens)
     return near, exponent.masked_fill(outside, -torch.inf)
-
-
-def _integral(planes: Tensor) -> Tensor:
-    """Return sums over all pixels above and to the left, (…, H + 1, W + 1).
-
-    On the CPU, because not every device has double precision.
-    """
-    table = torch.nn.functional.pad(planes.cpu().double(), (1, 0, 1, 0))
-    return table.cumsum(-2).cumsum(-1)
-
-
-def _about_centres(axis: Axis) -> tuple[Tensor, Tensor]:
-    """Return first and past-the-last pixel of a stride about each token centre."""
-    margin = (axis.patch_size - axis.stride) // 2
-    first = axis.stride * torch.arange(axis.tokens) + margin
-    return first, first + axis.patch_size - 2 * margin
-
-
-def _rectangles(axis: Axis, near: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
-    """Return, for each offset of tokens, which pixels of a patch are nearest to it.
-
-    First and past-the-last pixel, (h,) each, equal where there is none.
-    """
-    tokens, near = torch.arange(axis.tokens), near.cpu()
-    edges = torch.searchsorted(near, torch.arange(axis.tokens + 1))
-    first = axis.stride * tokens
-    last = first + axis.patch_size
-    reach = int((near[first] - tokens).abs().max())
-    reach = max(reach, int((near[last - 1] - tokens).abs().max()))
-    parts = {}
-    for offset in range(-reach, reach + 1):
-        tile = tokens + offset
-        inside = (tile >= 0) & (tile < axis.tokens)
-        tile = tile.clamp(0, axis.tokens - 1)
-        start = torch.maximum(edges[tile], first)
-        stop = torch.minimum(edges[tile + 1], last)
-        stop = torch.where(inside, torch.maximum(start, stop), start)
-        parts[offset] = start, stop
-    return parts
-
-
-def _overlap(length: int, offset: int) -> tuple[slice, slice]:
-    """Return the slices of two rows of tokens that lie over each other."""
-    return (
-        slice(max(0, -offset), max(0, min(length, length - offset))),
-        slice(max(0, offset), max(0, min(length, length + offset))),
-    )

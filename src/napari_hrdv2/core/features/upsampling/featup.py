@@ -3,11 +3,11 @@
 The network looks at the image alone: for every pixel of a grid twice as fine it says
 how much to take of each of the 7 × 7 values about it [1]_, after bicubic interpolation.
 Four such stages give a token 16 × 16 pixels. The kernels are computed once for an image
-and kept in half precision. The planes of a readout go through the stages as whole maps;
+and kept in half precision. The planes of a model go through the stages as whole maps;
 single pixels are read backwards, from the last stage down to the tokens.
 
 What comes after the stages in the authors' code, a 1 × 1 convolution over channels, is
-read but not applied: it commutes with all that is done to space, so that a readout that
+read but not applied: it commutes with all that is done to space, so that a model that
 is trained can do it itself.
 
 .. [1] S. Fu, M. Hamilton et al., "FeatUp: A Model-Agnostic Framework for Features at
@@ -17,9 +17,8 @@ is trained can do it itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,14 +27,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_hrdv2.core.backbones.checkpoint import (
+    Weights,
     fingerprint,
+    matched,
+    misfit,
     read_checkpoint,
     weights_file,
 )
 from napari_hrdv2.core.backbones.hub import SHARED_FOLDER
 from napari_hrdv2.core.backbones.vit.model import IMAGENET_DEVIATION, IMAGENET_MEAN
 from napari_hrdv2.core.errors import WeightsError
-from napari_hrdv2.core.features.tiles import Needed, Tile, tiles_of
+from napari_hrdv2.core.features.tiles import Needed, Tile, runs, tiles_of
 
 from .bilateral import checked_guide
 from .separable import Axis
@@ -71,35 +73,25 @@ _BAND = 8  # values of a coarse map that 7 neighbouring fine ones are interpolat
 _KEPT_BYTES, _WORKING_BYTES = 2 * WIDTH**2 * 4 / 3, 1300
 
 
-@dataclass(frozen=True)
-class Featup:
-    """The network's float32 tensors by the authors' names, and their fingerprint."""
+@torch.no_grad()
+def kernels_of(state: Mapping[str, Tensor], stage: int, guide: Tensor) -> Tensor:
+    """Return how much each pixel takes of those about it, (49, H, W) float16.
 
-    state: dict[str, Tensor]
-    hash: str
-
-    @torch.no_grad()
-    def kernels(self, stage: int, guide: Tensor) -> Tensor:
-        """Return how much each pixel takes of those about it, (49, H, W) float16.
-
-        Stages are 1 to 4, the coarsest first; their sum is not exactly 1. `guide` is
-        the (3, H, W) image, standardised by ImageNet's mean and deviation, with the
-        pixels of this stage: more than 3 along both sides.
-        """
-        part = {
-            name: self.state[f"up{stage}.{name}"].to(guide.device)
-            for name in _STAGE_SHAPES
-        }
-        hidden = functional.gelu(_mixed(part, "range_proj.0", guide))
-        keys = _mixed(part, "range_proj.3", hidden)  # (32, H, W)
-        padded = functional.pad(keys[None], [RADIUS] * 4, "reflect")[0]
-        _, height, width = guide.shape
-        output = guide.new_empty((WIDTH**2, height, width), dtype=torch.float16)
-        for start in range(0, height, _STRIP):
-            rows = slice(start, min(start + _STRIP, height))
-            around = padded[:, rows.start : rows.stop + 2 * RADIUS]
-            output[:, rows] = _strip(part, keys[:, rows], around, guide[:, rows])
-        return output
+    `state` has the network's float32 tensors by the authors' names. Stages are 1 to 4,
+    the coarsest first; their sum is not exactly 1. `guide` is the (3, H, W) image,
+    standardised by ImageNet's mean and deviation, with the pixels of this stage: more
+    than 3 along both sides.
+    """
+    part = {name: state[f"up{stage}.{name}"].to(guide.device) for name in _STAGE_SHAPES}
+    hidden = functional.gelu(_mixed(part, "range_proj.0", guide))
+    keys = _mixed(part, "range_proj.3", hidden)  # (32, H, W)
+    padded = functional.pad(keys[None], [RADIUS] * 4, "reflect")[0]
+    _, height, width = guide.shape
+    output = guide.new_empty((WIDTH**2, height, width), dtype=torch.float16)
+    for rows in runs(0, height, _STRIP):
+        around = padded[:, rows.start : rows.stop + 2 * RADIUS]
+        output[:, rows] = _strip(part, keys[:, rows], around, guide[:, rows])
+    return output
 
 
 def _strip(
@@ -137,7 +129,7 @@ def shapes(channels: int) -> dict[str, tuple[int, ...]]:
     return found | {f"fixup_proj.1.{name}": shape for name, shape in last.items()}
 
 
-def load_featup(path: str | os.PathLike[str]) -> Featup:
+def load_featup(path: str | os.PathLike[str]) -> Weights:
     """Return the weights of a file; WeightsError unless they match strictly."""
     file = weights_file(path)
     state = {
@@ -146,32 +138,25 @@ def load_featup(path: str | os.PathLike[str]) -> Featup:
         if not name.startswith(_IGNORED)
     }
     want = shapes(len(state.get("fixup_proj.1.bias", ())))
-    have = {name: tuple(x.shape) for name, x in state.items()}
-    wrong = [name for name in {**want, **have} if have.get(name) != want.get(name)]
-    if wrong:
-        raise WeightsError(
-            f"weights: {file} does not fit FeatUp's upsampler: missing, unexpected or "
-            f"misshaped {', '.join(wrong[:3])}{' and more' if len(wrong) > 3 else ''}"
-        )
-    for name, x in state.items():
-        if not torch.isfinite(x).all():
-            raise WeightsError(
-                f"weights: {file} holds NaN or infinite numbers in {name}; fetch it "
-                "again"
-            )
-    return Featup(state, fingerprint(state))
+    matched(state, want, file, partial(misfit, want=want))
+    return Weights(state, fingerprint(state))  # of the file's order, which is kept
 
 
-def featup_file() -> Path | None:
-    """Return where this machine keeps the weights, or None.
+def featup_file() -> Path:
+    """Return where this machine keeps the weights, or raise WeightsError.
 
     It is what NAPARI_HRDV2_FEATUP names, else the only file of the authors' names in
     the folder that a lab shares or in the Hub's cache. Several are an error, because
     each was trained with a backbone of its own.
     """
     if named := os.environ.get(VARIABLE):
-        return Path(named)
-    for folder in _folders():
+        if Path(named).is_file():
+            return Path(named)
+        raise WeightsError(
+            f"interpolation: {VARIABLE} names {named}, which is no file; let it name a "
+            "checkpoint"
+        )
+    for folder in (folders := _folders()):
         found = sorted(folder.glob(PATTERN))
         if len(found) > 1:
             names = ", ".join(file.name for file in found)
@@ -181,20 +166,10 @@ def featup_file() -> Path | None:
             )
         if found:
             return found[0]
-    return None
-
-
-def featup_advice() -> str:
-    """Return what to do for the weights if they are not on this machine, else ""."""
-    file = featup_file()
-    if file is not None and file.is_file():
-        return ""
-    if file is not None:
-        return f"{VARIABLE} names {file}, which is no file; let it name a checkpoint"
-    return (
-        "'jbu' has weights of its own, and none are on this machine; fetch a "
-        f"checkpoint of its JBU, named {PATTERN}, by way of {PAGE} and put it into "
-        f"{_folders()[-1]}, or let {VARIABLE} name it"
+    raise WeightsError(
+        "interpolation: 'jbu' has weights of its own, and none are on this machine; "
+        f"fetch a checkpoint of its JBU, named {PATTERN}, by way of {PAGE} and put it "
+        f"into {folders[-1]}, or let {VARIABLE} name it"
     )
 
 
@@ -205,16 +180,14 @@ def _folders() -> list[Path]:
     return [Path(folder) for folder in (shared, constants.HF_HUB_CACHE) if folder]
 
 
-def installed_featup() -> Featup:
+def installed_featup() -> Weights:
     """Return the weights of this machine; WeightsError if there are none that fit."""
-    advice, file = featup_advice(), featup_file()
-    if advice or file is None:
-        raise WeightsError(f"interpolation: {advice}")
+    file = featup_file()
     return _loaded(file, file.stat().st_mtime_ns)
 
 
 @cache
-def _loaded(file: Path, changed: int) -> Featup:
+def _loaded(file: Path, changed: int) -> Weights:
     return load_featup(file)
 
 
@@ -250,7 +223,7 @@ class JbuUpsampler:
         for stage in range(1, STAGES + 1):
             size = rows.tokens << stage, columns.tokens << stage
             small = functional.adaptive_avg_pool2d(seen, size)
-            self.kernels.append(weights.kernels(stage, small))
+            self.kernels.append(kernels_of(weights.state, stage, small))
 
     @property
     def nbytes(self) -> int:
@@ -265,7 +238,7 @@ class JbuUpsampler:
     def blocks(self, planes: Tensor, region: Tile) -> Iterator[tuple[Tile, Tensor]]:
         """Yield the upsampled planes, as `SeparableUpsampler.blocks`.
 
-        The bias of a readout comes afterwards: the weights of a pixel do not sum to 1.
+        The bias of a model comes afterwards: the weights of a pixel do not sum to 1.
         """
         maps = planes[0]
         for kernels in self.kernels:
@@ -381,7 +354,7 @@ def jbu_cost(pixels: int, stride: int) -> tuple[int, int]:
     return round(_KEPT_BYTES * finest), round(_WORKING_BYTES * finest)
 
 
-def _wanted(upsampling: Upsampling) -> Featup:
+def _wanted(upsampling: Upsampling) -> Weights:
     """Return the weights of this machine, if they are those asked for."""
     featup = installed_featup()
     if upsampling.weights_hash not in ("", featup.hash):

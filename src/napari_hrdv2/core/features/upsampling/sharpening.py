@@ -44,11 +44,6 @@ class Upsampling:
         """Whether the token maps of all shifts are first put onto one grid."""
         return self.method not in KERNELS
 
-    @property
-    def changes_tokens(self) -> bool:
-        """Whether the tokens that are kept are not those that were computed."""
-        return self.needs_one_grid or self.steps > 0
-
 
 def parse_interpolation(name: str) -> Upsampling:
     """Return what a name such as "bilateral+2" stands for, or raise ValueError.
