@@ -2,56 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from napari.layers import Image, Labels
+from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtWidgets import QWidget
 
-from napari_hrdv2.widgets.viewer.inspection_overlay import (
-    AttentionOverlay,
-    BorderOverlay,
-    RegionOverlay,
-    partitions,
-    plane_of,
-)
+from napari_hrdv2.widgets.viewer import planes
+from napari_hrdv2.widgets.viewer.overlay import MapOverlay
 
-from . import Attempt, Computation, PanelSpec
+from . import PanelSpec
 from . import controls as ui
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import napari.components
-    from napari.layers import Labels
+    from numpy.typing import NDArray
 
     from napari_hrdv2.session.inspection import Attention, Regions
-    from napari_hrdv2.widgets.jobs import SideWork
-    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
+    from napari_hrdv2.widgets.controller import Controller
 
 _ATTENTION, _REGIONS = "attention", "regions"  # as the side work calls them
 _LIST_EVENTS = ("inserted", "removed", "reordered", "renamed")
 _OWN = "the network's own"
+_OPACITY = 0.7
+_BORDER_COLORS = {None: "transparent", 0: "transparent", 1: "yellow"}
 
 
 class InspectionPanel(QWidget):
     """Shows attention and regions, and hands a Labels layer over as regions."""
 
-    def __init__(
-        self,
-        link: LayerSync,
-        side: SideWork,
-        computation: Computation,
-        attempt: Attempt,
-    ) -> None:
+    def __init__(self, controller: Controller) -> None:
         super().__init__()
+        self._controller = controller
+        link, side = self._link, self._side = controller.link, controller.side
         session = self._session = link.session
-        self._inspection = session.inspection
-        self._link, self._side = link, side
-        self._computation, self._attempt = computation, attempt
-        self._viewer: napari.components.ViewerModel = link.viewer
-        self._overlays = (
-            AttentionOverlay(link, side),
-            RegionOverlay(link, side),
-            BorderOverlay(link, side),
+        self._inspection, self._attempt = session.inspection, controller.attempt
+        self._list_events = [
+            getattr(link.viewer.layers.events, name) for name in _LIST_EVENTS
+        ]
+        roles = ("attention", "regions", "region borders")
+        self._maps, self._regions, self._borders = (
+            MapOverlay(link, side, role) for role in roles
         )
         self.attention = ui.JobButton(
             "Attention", "show_attention", self._on_attention, side, _ATTENTION
@@ -86,10 +80,10 @@ class InspectionPanel(QWidget):
         session.options_changed.connect(self.show_inspection)
         session.features_changed.connect(self.show_layers)
         link.images_changed.connect(self.show_layers)
-        computation.computing_changed.connect(self.show_inspection)
+        controller.computing_changed.connect(self.show_inspection)
         side.changed.connect(self.show_inspection)
-        for name in _LIST_EVENTS:
-            getattr(self._viewer.layers.events, name).connect(self.show_layers)
+        for events in self._list_events:
+            events.connect(self.show_layers)
         self.show_layers()
 
     def show_layers(self, event: object = None) -> None:
@@ -104,7 +98,7 @@ class InspectionPanel(QWidget):
         self._enable("" if is_asked else inspection.why_no_attention(), self.attention)
         self._enable(inspection.why_no_regions(), self.regions)
         reason = inspection.why_no_partition()
-        if not reason and self._computation.is_computing:
+        if not reason and self._controller.is_computing:
             reason = "the features are being computed"
         self._enable(reason, self.partition, self.use)
         ui.set_hint(self.upsampler, inspection.why_no_upsampler())
@@ -115,8 +109,8 @@ class InspectionPanel(QWidget):
 
     def release(self) -> None:
         """Let go of the viewer; its layers stay as they are."""
-        for name in _LIST_EVENTS:
-            getattr(self._viewer.layers.events, name).disconnect(self.show_layers)
+        for events in self._list_events:
+            events.disconnect(self.show_layers)
 
     def _enable(self, reason: str, *controls: QWidget) -> None:
         """Enable controls, or say why they are not."""
@@ -126,10 +120,19 @@ class InspectionPanel(QWidget):
             control.setToolTip(f"{capital}." if reason else self._tips[control])
 
     def _layers(self) -> list[Labels]:
+        """Return the Labels layers that can divide the image entry into regions."""
         image, entry = self._link.image, self._session.current
         if image is None or entry is None:
             return []
-        return list(partitions(self._viewer, image, entry.shape))
+        return [
+            layer
+            for layer in self._link.viewer.layers
+            if isinstance(layer, Labels)
+            and (
+                tuple(layer.data.shape) == planes.label_shape(image)
+                or _is_one_plane(layer.data, entry.shape)
+            )
+        ]
 
     def _submit(self, job: str, request: Callable[[], Any], hear: Any) -> None:
         self._side.submit(job, request(), hear)
@@ -152,11 +155,27 @@ class InspectionPanel(QWidget):
         self._attempt(self._submit, _REGIONS, request, self._on_found)
 
     def _on_maps(self, answer: Attention) -> None:
-        self._overlays[0].show(answer)
+        maps = answer.maps if len(answer.maps) > 1 else answer.maps[0]
+        finite = maps[np.isfinite(maps)]
+        highest = float(np.percentile(finite, 99.5)) if finite.size else 0.0
+        self._maps.show(
+            Image,
+            maps,
+            answer.key,
+            name=f"Attention of {answer.backbone}",
+            colormap="inferno",
+            contrast_limits=(0, highest or 1.0),
+            blending="translucent",
+            opacity=_OPACITY,
+        )
 
     def _on_found(self, answer: Regions) -> None:
-        for overlay in self._overlays[1:]:
-            overlay.show(answer)
+        # The many colours of the regions would hide the image.
+        look = {"name": "Regions", "opacity": _OPACITY, "visible": False}
+        self._regions.show(Labels, answer.labels, answer.key, **look)
+        colors = DirectLabelColormap(color_dict=_BORDER_COLORS)
+        look = {"name": "Region borders", "colormap": colors}
+        self._borders.show(Labels, answer.borders.astype(np.uint8), answer.key, **look)
 
     def _on_use(self) -> None:
         """Compute the features of this image anew with these regions.
@@ -172,20 +191,19 @@ class InspectionPanel(QWidget):
         labels, name = None, ""
         if position >= 0:
             layer = layers[position]
-            labels = plane_of(layer, self._link.index, entry.shape)
-            name = layer.name
+            data, name = np.asarray(layer.data), layer.name
+            is_plane = _is_one_plane(data, entry.shape)
+            labels = data.reshape(entry.shape) if is_plane else data[self._link.index]
         if self._inspection.use_partition(labels, name):
-            self._computation.compute_features()
+            self._controller.compute_features()
         else:
             self._session.say("These are the regions of the features already.")
 
 
+def _is_one_plane(data: NDArray[Any], shape: tuple[int, int]) -> bool:
+    return data.shape[-2:] == shape and math.prod(data.shape) == math.prod(shape)
+
+
 PANELS = (
-    PanelSpec(
-        "insight",
-        "Features",
-        20,
-        lambda c: InspectionPanel(c.link, c.side, c, c.attempt),
-        "Look into the backbone",
-    ),
+    PanelSpec("insight", "Features", 20, InspectionPanel, "Look into the backbone"),
 )

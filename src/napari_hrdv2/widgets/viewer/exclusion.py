@@ -79,7 +79,7 @@ class ExclusionOverlay(Overlay):
         )
 
     def take_back(self) -> None:
-        """Remove the rectangles that are selected in the layer, or the last one."""
+        """Remove the selected rectangle, or the one that was drawn last."""
         if self.layer is None or not self.layer.nshapes:
             return
         is_chosen = self._viewer.layers.selection.active == self.layer
@@ -164,21 +164,21 @@ class ExclusionOverlay(Overlay):
             self.layer.add(outlines, shape_type="rectangle")
 
     def _make_layer(self, image: Image) -> None:
-        shape = planes.label_shape(image)[-2:]
+        width = max(1.0, min(planes.label_shape(image)[-2:]) / 400)
         layer = Shapes(
             ndim=2,
             name=NAME,
             face_color=_FACE,
             edge_color=_EDGE,
-            edge_width=max(1.0, min(shape) / 400),
+            edge_width=width,
             metadata=self._mark(image),
-            **self._placement(image),
+            **layers.flat_metadata(image),
         )
         layer.current_face_color, layer.current_edge_color = _FACE, _EDGE
-        layer.current_edge_width = max(1.0, min(shape) / 400)
+        layer.current_edge_width = width
         self._add(layer, image, on_top=True)
 
-    def _placement(self, image: Image) -> dict[str, Any]:
+    def _placement(self, image: Image, ndim: int) -> dict[str, Any]:
         return layers.flat_metadata(image)
 
     def _follow(self, layer: Shapes | None, image: Image | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Image, Shapes
+from napari.layers import Shapes
 
 from . import planes
 from .overlay import Overlay
@@ -154,25 +154,22 @@ class GuidanceOverlay(Overlay):
         """Frame the label issues, the chosen one in white."""
         self._remove()
         image, issues = self._sync.image, self._guidance.label_issues
-        if issues and image is not None:
-            self._add(self._made_frames(image, issues), image, on_top=True)
-
-    def _made_frames(self, image: Image, issues: tuple[LabelIssue, ...]) -> Shapes:
+        if not issues or image is None:
+            return
         edges = [_EDGE_CHOSEN if one is self.chosen else _EDGE for one in issues]
-        shape = planes.label_shape(image)[-2:]
         layer = Shapes(
             [self._corners(one) for one in issues],
             shape_type="rectangle",
             name=FRAMES,
             edge_color=edges,
-            edge_width=max(1.0, min(shape) / 300),
+            edge_width=max(1.0, min(planes.label_shape(image)[-2:]) / 300),
             face_color="transparent",
             features={"reason": [one.reason for one in issues]},
             metadata=self._mark(image),
-            **self._placement(image),
+            **self._placement(image, image.ndim),
         )
         layer.editable = False
-        return layer
+        self._add(layer, image, on_top=True)
 
     def _corners(self, label_issue: LabelIssue) -> NDArray[np.float64]:
         """Return the (4, dimensions) corners of the frame around a scribble."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels
+
+from napari_hrdv2.session.classes import default_class
 
 from . import layers, planes
 from .overlay import Overlay
@@ -80,35 +82,17 @@ class InstanceOverlay(Overlay):
         )
 
     def _on_objects(self, answer: Objects) -> None:
-        image = self._sync.image
-        if self._asked is None or self._asked[:2] != (answer.key, answer.class_id):
+        key, class_id = answer.key, answer.class_id
+        if self._asked is None or self._asked[:2] != (key, class_id):
             return
-        if image is not None and self._session.measurement.accept(answer):
-            self._show(answer, image)
+        if self._sync.image is not None and self._session.measurement.accept(answer):
+            info = self._session.classes.get(class_id, default_class(class_id))
+            mark = {"plane": key.plane, "class": class_id}
+            title = f"Instances of {info.name}"
+            self._put(Labels, answer.labels, key, mark=mark, name=title)
+            if self.layer is not None:
+                self.layer.editable = False
             self.changed.emit()
-
-    def _show(self, objects: Objects, image: Image) -> None:
-        ones, plane = (1,) * len(objects.key.plane), objects.key.plane
-        labels = objects.labels.reshape(*ones, *objects.labels.shape)
-        metadata = self._mark(image, plane=plane, **{"class": objects.class_id})
-        layer = self._find(Labels, metadata)
-        if layer is not None:
-            layer.data = labels
-            self._follow(layer, image)
-        else:
-            info = self._session.classes.get(objects.class_id)
-            name = f"Class {objects.class_id}" if info is None else info.name
-            layer = Labels(
-                labels,
-                name=f"Instances of {name}",
-                metadata=metadata,
-                **self._placement(image),
-            )
-            self._add(layer, image)
-        layer.editable = False
-
-    def _placement(self, image: Image) -> dict[str, Any]:
-        return layers.plane_metadata(image, self._asked[0].plane if self._asked else ())
 
     def _on_result(self) -> None:
         """Split what is shown now; not what will be refined in a moment."""

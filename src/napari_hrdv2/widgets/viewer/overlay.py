@@ -1,4 +1,4 @@
-"""The base of overlays: layers derived from an answer about an image entry."""
+"""Overlays: layers derived from an answer about an image entry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from . import layers
 
 if TYPE_CHECKING:
     from napari.layers import Image
+    from numpy.typing import NDArray
 
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.widgets.jobs import SideWork
 
     from .layer_sync import LayerSync
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
 class Overlay(QObject):
     """A layer derived from an answer of `side`: asked for, marked, placed, forgotten.
 
-    A subclass asks by `_ask`, adds its layer by `_add`, says by `_placement` where it
-    lies, and does in `_on_removed` what follows when the user removes the layer. It
-    ends with the `LayerSync`; its layer stays then.
+    A subclass asks by `_ask`, shows the answer by `_put` or `_add`, and does in
+    `_on_removed` what follows when the user removes the layer. It ends with the
+    `LayerSync`; its layer stays then.
     """
 
     changed = Signal()
@@ -35,6 +37,7 @@ class Overlay(QObject):
         self._session, self._viewer = sync.session, sync.viewer
         self.layer: Any = None
         self._image: Image | None = None  # that the layer lies on
+        self._key: PlaneKey | None = None  # of the entry that was shown last
         self._viewer.layers.events.removed.connect(self._on_layer_removed)
         sync.closing.connect(self._close)
 
@@ -65,12 +68,38 @@ class Overlay(QObject):
     def _find(self, kind: type, metadata: dict[str, Any]) -> Any:
         """Return the layer of a kind that has this mark already, or None."""
         mark = metadata[layers.METADATA_KEY]
-        found = (
-            layer
-            for layer in self._viewer.layers
-            if isinstance(layer, kind) and layers.mark_on(layer) == mark
-        )
-        return next(found, None)
+        for layer in self._viewer.layers:
+            if isinstance(layer, kind) and layers.mark_on(layer) == mark:
+                return layer
+        return None
+
+    def _put(
+        self,
+        kind: type,
+        values: NDArray[Any],
+        key: PlaneKey,
+        *,
+        mark: dict[str, Any] | None = None,
+        keeps_look: bool = True,
+        **look: Any,
+    ) -> None:
+        """Show (…, H, W) values on their plane, in the layer with the mark if any."""
+        image = self._sync.layers.image_of(key)
+        if image is None:  # it has gone meanwhile
+            return
+        ones = (1,) * len(key.plane)
+        values = values.reshape(*values.shape[:-2], *ones, *values.shape[-2:])
+        metadata = self._mark(image, **(mark or {}))
+        former, self._key = self._find(kind, metadata), key
+        if former is not None and keeps_look and former.data.shape == values.shape:
+            former.data, former.name = values, look["name"]
+            self._follow(former, image)
+            return
+        if former is not None:
+            self._follow(former, image)
+            self._remove()
+        look |= self._placement(image, values.ndim)
+        self._add(kind(values, metadata=metadata, **look), image)
 
     def _add(self, layer: Any, image: Image, *, on_top: bool = False) -> None:
         """Add a layer, beneath the scribbles or on top; what is selected stays so."""
@@ -78,9 +107,9 @@ class Overlay(QObject):
         layers.insert_beneath(self._viewer, layer, above)
         self._follow(layer, image)
 
-    def _placement(self, image: Image) -> dict[str, Any]:
-        """Return what places the layer on its image."""
-        return layers.spatial_metadata(image)
+    def _placement(self, image: Image, ndim: int) -> dict[str, Any]:
+        """Return what places a layer of so many dimensions on its image."""
+        return layers.plane_metadata(image, self._key.plane if self._key else ())
 
     def _follow(self, layer: Any, image: Image | None) -> None:
         """Take this as the layer from now on, and move it with its image."""
@@ -104,8 +133,8 @@ class Overlay(QObject):
                 self._viewer.layers.selection.active = active
 
     def _on_moved(self, event: object = None) -> None:
-        if self.layer is not None and self._image is not None:
-            layers.place(self.layer, self._placement(self._image))
+        if self._image is not None:
+            layers.place(self.layer, self._placement(self._image, self.layer.ndim))
 
     def _on_layer_removed(self, event: Any) -> None:
         if self.layer is not None and self.layer not in self._viewer.layers:
@@ -119,3 +148,22 @@ class Overlay(QObject):
         """Let go of the viewer; its layers stay as they are."""
         self._follow(None, None)
         self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
+
+
+class MapOverlay(Overlay):
+    """Maps of one image entry, which stay when another one is chosen."""
+
+    def __init__(self, sync: LayerSync, side: SideWork, role: str) -> None:
+        super().__init__(sync, side)
+        self.role = role
+
+    def show(
+        self, kind: type, values: NDArray[Any], key: PlaneKey, **look: Any
+    ) -> None:
+        """Show (H, W) values, or one map for each head, instead of the former ones."""
+        self._put(kind, values, key, keeps_look=False, **look)
+
+    def _placement(self, image: Image, ndim: int) -> dict[str, Any]:
+        if self._key is not None and ndim > image.ndim:
+            return layers.heads_metadata(image, self._key.plane)
+        return super()._placement(image, ndim)

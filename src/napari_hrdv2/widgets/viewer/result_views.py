@@ -13,7 +13,6 @@ from .overlay import Overlay
 
 if TYPE_CHECKING:
     from napari_hrdv2.session.guidance import UncertaintyMap
-    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.widgets.jobs import SideWork
 
     from .layer_sync import LayerSync
@@ -37,7 +36,7 @@ class ResultViews(Overlay):
         super().__init__(sync, side)
         self.shown = RESULT
         self.hidden: frozenset[int] = frozenset()
-        self._drawn: tuple[PlaneKey | None, str] = (None, RESULT)  # by the layer
+        self._drawn = RESULT  # the view that the layer shows
         self._asked: tuple[Any, Any] = (None, None)  # what the last map asked for is of
         self._session.segmentation_changed.connect(self._on_result)
         self._session.classes_changed.connect(self._show_classes)
@@ -116,31 +115,27 @@ class ResultViews(Overlay):
         return 1 if scribbles is None else int(scribbles.selected_label)
 
     def _on_map(self, answer: UncertaintyMap) -> None:
-        key, image = answer.key, self._sync.image
-        current = self._session.current
-        if self.shown == RESULT or current is None or image is None:
+        current, former = self._session.current, self.layer
+        if self.shown == RESULT or current is None:
             return
-        if (key, answer.class_id) != (current.key, self._class_shown()):
+        if (answer.key, answer.class_id) != (current.key, self._class_shown()):
             return
-        values = answer.values.reshape(*(1 for _ in key.plane), *answer.values.shape)
-        layer, is_of_it = self.layer, self._drawn == (key, self.shown)
-        self._drawn = (key, self.shown)
-        if layer is not None and is_of_it and layer.data.shape == values.shape:
-            layer.data = values
-        else:  # also where the image was replaced, or the layer edited
+        if (self._key, self._drawn) != (current.key, self.shown):
             self._remove()
-            layer = Image(
-                values,
-                colormap=_COLORMAPS[self.shown],
-                contrast_limits=(0, 255),
-                blending="translucent",
-                opacity=_OPACITY,
-                metadata=self._mark(image),
-                **self._placement(image),
-            )
-            self._add(layer, image)
+        self._drawn = self.shown
+        self._put(
+            Image,
+            answer.values,
+            answer.key,
+            mark={"view": self.shown},
+            name=self._title(answer.class_id),
+            colormap=_COLORMAPS[self.shown],
+            contrast_limits=(0, 255),
+            blending="translucent",
+            opacity=_OPACITY,
+        )
+        if self.layer is not former:
             self._show_result(False)
-        self.layer.name = self._title(answer.class_id)
 
     def _title(self, class_id: int | None) -> str:
         if class_id is None:
@@ -154,7 +149,7 @@ class ResultViews(Overlay):
         if self.shown == RESULT:
             return
         current = self._session.current
-        if current is None or current.key != self._drawn[0]:
+        if current is None or current.key != self._key:
             self._remove()
         if self._is_asked or self._ask_map(silent=True):
             if self.layer is not None:
@@ -169,10 +164,6 @@ class ResultViews(Overlay):
             return
         self.layer.data = np.zeros_like(self.layer.data)
         self.layer.name = "Probability"
-
-    def _placement(self, image: Image) -> dict[str, Any]:
-        key = self._drawn[0]
-        return layers.plane_metadata(image, key.plane if key else ())
 
     def _on_removed(self) -> None:
         self.show(RESULT)
