@@ -289,7 +289,7 @@ def recover_and_apply(stage: Stage, others: list[Path]) -> None:
     stage.click("apply_fold")
     stage.widget.apply.add(others)
     stage.widget.apply.start(stage.out / "applied")
-    stage.wait(lambda: not stage.widget.apply.is_running, "files applied")
+    stage.wait(lambda: not stage.widget.apply.run.is_running, "files applied")
     stage.settle()
     stage.screenshot("15-applied")
     stage.controller.close()

@@ -35,7 +35,7 @@ def test_a_folder_is_segmented_and_failures_are_told(bench, panel, folder, tmp_p
     out = tmp_path / "out"
     panel.start(out)
     assert panel.run.text() == "Cancel"
-    bench.wait(lambda: not panel.is_running)
+    bench.wait(lambda: not panel.run.is_running)
     assert texts(panel, 1)[1] == "failed"
     assert "b.tif" in panel.table.item(1, 1).toolTip()
     assert texts(panel, 1)[0].startswith("matrix ")
@@ -53,7 +53,7 @@ def test_what_refines_the_screen_refines_the_files(bench, panel, folder, tmp_pat
     bench.settle()
     panel.add([folder / "a.tif"])
     panel.start(tmp_path / "out")
-    bench.wait(lambda: not panel.is_running)
+    bench.wait(lambda: not panel.run.is_running)
     found = read_labels(tmp_path / "out" / "a_segmentation.tif")
     np.testing.assert_array_equal(found, bench.session.segmentation)
 
@@ -82,7 +82,7 @@ def test_a_cancelled_run_keeps_what_is_done(
 
     monkeypatch.setattr(applying, "segment_file", segment_and_cancel)
     panel.start(tmp_path / "out")
-    bench.wait(lambda: not panel.is_running)
+    bench.wait(lambda: not panel.run.is_running)
     assert (tmp_path / "out" / "a_segmentation.tif").is_file()
     assert not (tmp_path / "out" / "c_segmentation.tif").exists()
     assert len((tmp_path / "out" / "phase_fractions.csv").read_text().splitlines()) == 2
@@ -120,7 +120,7 @@ def test_all_planes_of_a_stack_are_segmented(
     bench.wait(lambda: "Segmentation" in bench.names)
     bench.settle()
     panel.start_stack()
-    bench.wait(lambda: not panel.is_running)
+    bench.wait(lambda: not panel.run.is_running)
     assert panel.note.text() == "4 of 4 planes segmented."
     result = viewer.layers["Segmentation"].data
     assert (result[:, :, 60:] == 2).mean() > 0.9
@@ -148,7 +148,7 @@ def test_planes_whose_mask_changed_meanwhile_are_left_as_they_were(
         lambda done, hear=panel._on_plane: _after_a_mask(bench, done, hear),
     )
     panel.start_stack()
-    bench.wait(lambda: not panel.is_running)
+    bench.wait(lambda: not panel.run.is_running)
     assert panel.note.text().startswith("1 of 2 planes segmented. 1 left as they were")
 
 

@@ -91,7 +91,7 @@ def test_removing_the_layer_leaves_nothing_out(bench, exclusion):
 
 def test_leaving_everything_out_is_refused_and_changes_nothing(bench, monkeypatch):
     told = []
-    monkeypatch.setattr("napari_hrdv2.widgets.reporting.show_error", told.append)
+    monkeypatch.setattr("napari_hrdv2.widgets.jobs.show_error", told.append)
     bench.segment()
     exclude(bench, -1, -1, 99, 99)
     assert told == ["exclusion: this would leave nothing of the image"]

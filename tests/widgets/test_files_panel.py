@@ -7,7 +7,7 @@ from napari_hrdv2.files import read_labels, write_labels
 from napari_hrdv2.session import Session
 from napari_hrdv2.session.project.snapshot import project_of
 from napari_hrdv2.session.project.store import load_project, save_project
-from napari_hrdv2.widgets.panels.files_panel import FilesPanel, make_files_panel
+from napari_hrdv2.widgets.panels.files_panel import FilesPanel
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def panel_of(qtbot, monkeypatch, answers):
     monkeypatch.setattr(FilesPanel, "ask", ask)
 
     def make(bench):
-        panel = make_files_panel(bench.controller)
+        panel = FilesPanel(bench.controller)
         qtbot.addWidget(panel)
         bench.settle()
         return panel

@@ -10,8 +10,8 @@ from napari_hrdv2.core.postprocess.instances import instances
 from napari_hrdv2.session import Result, Stage
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.snapshots import label_fractions
-from napari_hrdv2.widgets.panels.histogram import Histogram, nice_ticks
 from napari_hrdv2.widgets.panels.measure_panel import fraction_text
+from napari_hrdv2.widgets.panels.particle_views import Histogram, nice_ticks
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_particles_that_are_cut_off_can_be_left_away(measured, tmp_path):
 
 def test_a_file_that_cannot_be_written_is_told(measured, tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr("napari_hrdv2.widgets.reporting.show_error", told.append)
+    monkeypatch.setattr("napari_hrdv2.widgets.jobs.show_error", told.append)
     assert not split(measured).save_to(tmp_path / "missing" / "p.csv")
     assert len(told) == 1
 
@@ -326,7 +326,7 @@ def test_a_refinement_is_cancelled_while_all_images_are_measured(both, requests)
 
 def test_a_refinement_that_fails_is_told_once(both, requests, monkeypatch):
     told = []
-    monkeypatch.setattr("napari_hrdv2.widgets.reporting.show_error", told.append)
+    monkeypatch.setattr("napari_hrdv2.widgets.jobs.show_error", told.append)
 
     def fail(*_, **__):
         raise ValueError("no refinement")

@@ -20,10 +20,9 @@ from napari_hrdv2.session import (
 )
 
 from .backbone_texts import needs_no_download
-from .jobs import JobRunner, SideWork
+from .jobs import JobRunner, Reporter, SideWork
 from .preferences import read_preferences
 from .projects import AutosaveWorker, ProjectLoader
-from .reporting import Reporter
 from .viewer.layer_sync import LayerSync
 
 if TYPE_CHECKING:
@@ -55,7 +54,10 @@ class Controller(QObject):
         super().__init__()
         self.preferences = read_preferences()
         self.session = Session()
-        self._prefer_backbone()
+        try:
+            self.session.configure(backbone=self.preferences.backbone)
+        except ValueError as error:
+            logger.warning("preferences: %s", error)
         self.link = LayerSync(viewer, self.session)
         self.feature_jobs, self.live_jobs = JobRunner(), JobRunner()
         reporter = self.reporter = Reporter(self.session)
@@ -122,12 +124,6 @@ class Controller(QObject):
         if needs_no_download(session.options) and session.cost().fits:
             self.compute_features()
 
-    def _prefer_backbone(self) -> None:
-        try:
-            self.session.configure(backbone=self.preferences.backbone)
-        except ValueError as error:
-            logger.warning("preferences: %s", error)
-
     def cancel(self) -> None:
         """Stop computing features."""
         self._wants_features = False
@@ -156,7 +152,7 @@ class Controller(QObject):
         self._advance()
 
     def train_anew(self) -> None:
-        """Train and segment although nothing may have changed."""
+        """Train and segment now; while Live is on it happens after each scribble."""
         self.link.flush()
         self._forced = True
         self.train()
@@ -169,7 +165,7 @@ class Controller(QObject):
             self._advance()
 
     def load_classifier(self, path: str | os.PathLike[str]) -> bool:
-        """Load and segment by it; on failure say why, and change nothing."""
+        """Segment this image by a classifier that was saved."""
         if not self.attempt(self.session.load_classifier, path):
             return False
         self._wants_training = True

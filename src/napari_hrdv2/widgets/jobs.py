@@ -1,4 +1,4 @@
-"""Tasks in worker threads: one at a time, with progress and cancel."""
+"""Tasks in worker threads, with progress and cancel; and telling what failed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal
 
-from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.errors import EXPECTED, Cancelled, explained
 from napari_hrdv2.session import Task, compute
+
+if TYPE_CHECKING:
+    from napari_hrdv2.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +134,7 @@ class _Work:
     task: Task
     hear: Hear
     hear_part: Hear
-    hear_failure: Hear | None
+    hear_failure: Hear
 
 
 class SideWork(QObject):
@@ -180,6 +184,7 @@ class SideWork(QObject):
         come earlier; neither after `cancel`. `hear_failure` gets what is else reported.
         """
         self._waiting.pop(kind, None)
+        hear_failure = hear_failure or self._report
         self._waiting[kind] = _Work(kind, task, hear, hear_part, hear_failure)
         if self.kind == kind:
             self._jobs.cancel()
@@ -204,16 +209,14 @@ class SideWork(QObject):
             self._running = self._waiting.pop(next(iter(self._waiting)))
             self._jobs.start(self._running.task)
 
-    def _finish(self, hear: Hear | None, told: Any) -> None:
+    def _finish(self, hear: Hear = lambda told: None, told: Any = None) -> None:
         """Tell how the work ended, and go on with the next whatever comes of it."""
         self._running = None
         self._tell(hear, told)
         self._advance()
         self.changed.emit()
 
-    def _tell(self, hear: Hear | None, told: Any) -> None:
-        if hear is None:
-            return
+    def _tell(self, hear: Hear, told: Any) -> None:
         try:
             hear(told)
         except Exception as error:  # noqa: BLE001 - told to the user; the rest goes on
@@ -229,10 +232,42 @@ class SideWork(QObject):
 
     def _on_failed(self, request: Any, error: Exception) -> None:
         if self._running is not None:
-            self._finish(self._running.hear_failure or self._report, error)
+            self._finish(self._running.hear_failure, error)
 
     def _on_cancelled(self, request: Any) -> None:
-        self._finish(None, None)
+        self._finish()
+
+
+class Reporter:
+    """Tells errors as status and notification, with the trace in the log."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def report(self, error: Exception) -> None:
+        """Show an error as one sentence."""
+        sentence = _sentence(error)
+        logger.info("%s", sentence, exc_info=error)
+        self._session.say(sentence)
+        show_error(sentence)
+
+    def attempt(self, do: Any, *values: Any, **options: Any) -> bool:
+        """Do something that may be refused; say why if it is, and return False."""
+        try:
+            do(*values, **options)
+        except Exception as error:  # noqa: BLE001 - told to the user
+            self.report(error)
+            return False
+        return True
+
+
+def _sentence(error: Exception) -> str:
+    try:
+        if isinstance(error, EXPECTED):
+            return explained(error)
+    except RuntimeError:
+        pass
+    return f"Unexpected error: {error!r}"
 
 
 def _work(job: _Job) -> None:

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.project.format import SavedImage
 
-    from .jobs import SideWork
+    from .jobs import Reporter, SideWork
     from .preferences import Preferences
-    from .reporting import Reporter
     from .viewer.layer_sync import LayerSync
 
 SAVE_TIME = 1000  # milliseconds from a change to the write: what a crash can cost
@@ -198,7 +197,7 @@ class ProjectLoader(QObject):
         self._side.submit("save project", run, self._on_saved)
 
     def open(self, path: str | os.PathLike[str]) -> None:
-        """Open a project with its images, beside those that are open."""
+        """Open a project beside the images that are open."""
         self._path = Path(path)
         self._submit(self._path, self._on_opened)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 if TYPE_CHECKING:
     import napari
@@ -20,12 +21,12 @@ def sample_layers(sample: Sample) -> list[LayerData]:
     """Return image, scribbles and the hidden ground truth as napari layer data."""
     from napari_hrdv2.session import ClassInfo, default_color
 
-    from .viewer.layers import METADATA_KEY, colormap_of, mark_of, name_table, new_id
+    from .viewer.layers import METADATA_KEY, colormap_of, mark_of, name_table
 
     names = dict(enumerate(sample.class_names, start=1))
     classes = {i: ClassInfo(name, default_color(i)) for i, name in names.items()}
     look = {"colormap": colormap_of(classes), "features": name_table(classes)}
-    image_id = new_id()
+    image_id = uuid4().hex
     mark = {METADATA_KEY: mark_of("scribbles", image_id, class_names=names)}
     image_mark = {METADATA_KEY: {"id": image_id}}
     return [

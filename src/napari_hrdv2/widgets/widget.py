@@ -116,7 +116,7 @@ class RecoveryNotice(QFrame):
     """Says that earlier work on the image was saved, and what to do with it."""
 
     def __init__(self, autosave: AutosaveWorker, loader: ProjectLoader) -> None:
-        super().__init__(objectName="recovery")
+        super().__init__(objectName="recovery", frameShape=QFrame.Shape.StyledPanel)
         self._autosave, self._loader = autosave, loader
         loader.ask = self.ask
         tip = "What was saved when the program ended, or before"
@@ -127,7 +127,6 @@ class RecoveryNotice(QFrame):
         tip = "Go on without; it is shown when the image is opened again"
         self.later = ui.push_button("Not now", "recovery_later", autosave.decline, tip)
         self.forget = ui.push_button("Forget", "recovery_forget", self._on_forget)
-        self.setFrameShape(QFrame.Shape.StyledPanel)
         buttons = ui.row(self.restore, self.later, self.forget)
         ui.fill_column(self, self.text, self.choice, buttons)
         self.layout().setContentsMargins(4, 4, 4, 4)
@@ -141,19 +140,20 @@ class RecoveryNotice(QFrame):
     def show_found(self) -> None:
         """Show what there is, or nothing at all."""
         found = self._autosave.found
-        ui.fill(self.choice, [_row_text(entry) for entry in found], "")
+        texts = [f"{_time_text(entry)}: {_content(entry)}" for entry in found]
+        ui.fill(self.choice, texts, "")
         self.choice.setVisible(len(found) > 1)
         self.setVisible(bool(found))
         self._show_text()
 
     @property
-    def _chosen(self) -> AutosaveEntry | None:
-        position, found = self.choice.currentIndex(), self._autosave.found
-        return found[position] if 0 <= position < len(found) else None
+    def _chosen(self) -> AutosaveEntry:
+        position: int = self.choice.currentIndex()
+        return self._autosave.found[position]
 
     def _show_text(self) -> None:
-        entry = self._chosen
-        if entry is not None:
+        if self._autosave.found:
+            entry = self._chosen
             self.text.setText(
                 f"Work on this image from {_time_text(entry)} was found "
                 f"({_content(entry)})."
@@ -161,13 +161,12 @@ class RecoveryNotice(QFrame):
 
     def _on_restore(self) -> None:
         """Bring scribbles, classes, options and classifier back."""
-        if self._chosen is not None:
-            self._loader.restore(self._chosen.path)
+        self._loader.restore(self._chosen.path)
 
     def _on_forget(self) -> None:
         """Remove this state for good."""
         entry = self._chosen
-        if entry is not None and self.ask(
+        if self.ask(
             f"Remove the work from {_time_text(entry)} ({_content(entry)}) for good? "
             "It cannot be had back."
         ):
@@ -187,7 +186,3 @@ def _content(entry: AutosaveEntry) -> str:
     if len(entry.images) > 1:
         texts.append(f"{len(entry.images)} images")
     return ", ".join(texts)
-
-
-def _row_text(entry: AutosaveEntry) -> str:
-    return f"{_time_text(entry)}: {_content(entry)}"

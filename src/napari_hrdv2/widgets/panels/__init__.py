@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
@@ -22,9 +22,9 @@ Attempt = Callable[..., bool]
 class PanelSpec:
     """A panel of the dock widget: where it stands, and how it is made.
 
-    `make` takes the controller and hands the parts that are used to the panel. The
-    panel may have a method ``release``, called when the dock is closed, and a signal
-    ``asks``, which opens the collapsible section that a `title` puts around it.
+    `make`, most often the class of the panel, takes the controller. The panel may have
+    a method ``release``, called when the dock is closed, and a signal ``asks``, which
+    opens the collapsible section that a `title` puts around it.
     """
 
     name: str
@@ -32,36 +32,6 @@ class PanelSpec:
     order: int  # in its section, the lowest on top
     make: Callable[[Controller], QWidget]
     title: str = ""
-
-
-class Training(Protocol):
-    """What trains the classifier: the part of the controller that panels call."""
-
-    live: bool
-    live_changed: Any
-
-    def set_live(self, live: bool) -> None:
-        """Answer every scribble from now on, or only when asked to."""
-
-    def train_anew(self) -> None:
-        """Train and segment although nothing may have changed."""
-
-
-class Computation(Protocol):
-    """What computes features: the part of the controller that panels call."""
-
-    computing_changed: Any
-    progress_changed: Any
-
-    @property
-    def is_computing(self) -> bool:
-        """Whether features of the current image are being computed."""
-
-    def compute_features(self) -> None:
-        """Compute features as the options say."""
-
-    def cancel(self) -> None:
-        """Stop computing features."""
 
 
 def panel_specs() -> list[PanelSpec]:

@@ -22,14 +22,13 @@ from napari_hrdv2.session import PipelineInput, PipelineResult, ProcessedImage, 
 from napari_hrdv2.session.batch import TABLE, Applied, ApplyRequest, jobs_for
 from napari_hrdv2.widgets.viewer import planes
 
-from . import Attempt, PanelSpec
+from . import PanelSpec
 from . import controls as ui
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_hrdv2.widgets.jobs import SideWork
-    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
+    from napari_hrdv2.widgets.controller import Controller
 
 KIND = "apply"
 _ROWS_SHOWN = 5
@@ -38,16 +37,16 @@ _ROWS_SHOWN = 5
 class ApplyPanel(QWidget):
     """Lists micrographs, segments them in the background, and says how each went."""
 
-    def __init__(self, link: LayerSync, side: SideWork, attempt: Attempt) -> None:
+    def __init__(self, controller: Controller) -> None:
         super().__init__()
-        session = self._session = link.session
-        self._link, self._side, self._attempt = link, side, attempt
+        link, side = self._link, self._side = controller.link, controller.side
+        session = self._session = controller.session
+        self._attempt = controller.attempt
         self._files: list[Path] = []
         self._time_left = TimeLeft()
         self._done = self._stale = 0
         self.add_files = ui.push_button("Files…", "apply_files", self._on_files)
-        tip = "Add all micrographs of a folder to the list"
-        self.add_folder = ui.PathButton("Folder…", "apply_folder", tip, self._on_folder)
+        self.add_folder = ui.PathButton("Folder…", "apply_folder", self._on_folder)
         self.clear = ui.push_button("Clear", "apply_clear", self.empty)
         self.table = self._make_table()
         self.run = ui.JobButton("Segment all…", "apply_run", self._on_run, side, KIND)
@@ -73,20 +72,19 @@ class ApplyPanel(QWidget):
         self.show_files()
 
     def _make_table(self) -> QTableWidget:
-        table = QTableWidget(0, 2, objectName="apply_table")
-        table.setToolTip("The micrographs, and what became of each")
+        table = QTableWidget(
+            0,
+            2,
+            objectName="apply_table",
+            toolTip="The micrographs, and what became of each",
+            editTriggers=QTableWidget.EditTrigger.NoEditTriggers,
+        )
         table.setHorizontalHeaderLabels(["Micrograph", "Result"])
-        table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         table.verticalHeader().hide()
         height = table.verticalHeader().defaultSectionSize()
         table.setFixedHeight((_ROWS_SHOWN + 1) * height)
         return table
-
-    @property
-    def is_running(self) -> bool:
-        """Whether micrographs are being segmented, or wait for it."""
-        return self.run.is_running
 
     def add(self, paths: Sequence[Path]) -> None:
         """Add files, or all micrographs of folders, that are not in the list yet."""
@@ -152,7 +150,7 @@ class ApplyPanel(QWidget):
 
     def show_state(self) -> None:
         """Offer what can be done now."""
-        running, ready = self.is_running, self._session.classifier is not None
+        running, ready = self.run.is_running, self._session.classifier is not None
         self.run.setEnabled(running or (ready and bool(self._files)))
         self.run_stack.setVisible(bool(self._link.index))
         self.run_stack.setEnabled(ready and not running)
@@ -220,6 +218,7 @@ class ApplyPanel(QWidget):
         self._attempt(self.add, [Path(path) for path in paths])
 
     def _on_folder(self, path: str) -> None:
+        """Add all micrographs of a folder to the list."""
         self._attempt(self.add, [Path(path)])
 
     def _on_run_stack(self) -> None:
@@ -239,12 +238,4 @@ class ApplyPanel(QWidget):
         ui.set_hint(self.note, f"Cancelled; {self._done} are done and kept.")
 
 
-PANELS = (
-    PanelSpec(
-        "apply",
-        "Result",
-        40,
-        lambda c: ApplyPanel(c.link, c.side, c.attempt),
-        "Apply to many",
-    ),
-)
+PANELS = (PanelSpec("apply", "Result", 40, ApplyPanel, "Apply to many"),)

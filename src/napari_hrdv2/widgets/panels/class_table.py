@@ -77,7 +77,7 @@ class ClassTable(QWidget):
             while rows.topLevelItemCount() > len(classes):
                 rows.takeTopLevelItem(rows.topLevelItemCount() - 1)
             while rows.topLevelItemCount() < len(classes):
-                rows.addTopLevelItem(_new_item())
+                rows.add_row()
             for position, (class_id, info) in enumerate(classes.items()):
                 item = rows.topLevelItem(position)
                 item.setData(COLOR, _ID, class_id)
@@ -86,9 +86,7 @@ class ClassTable(QWidget):
                 item.setText(NAME, info.name)
                 tip = f"{info.name}: label {class_id} in the layers and files"
                 item.setToolTip(NAME, tip)
-                hidden = class_id in self._views.hidden
-                state = Qt.CheckState.Unchecked if hidden else Qt.CheckState.Checked
-                item.setCheckState(SEEN, state)
+                item.setCheckState(SEEN, ui.checked(class_id not in self._views.hidden))
         rows.fit_height()
         self.show_numbers()
         self.show_selected(self.selected)
@@ -160,7 +158,7 @@ class ClassTable(QWidget):
         if 0 <= target < len(ids):
             self._session.classes.move(self.selected, target)
 
-    def merge(self, into: int) -> None:
+    def merge(self, into: int, *_: object) -> None:
         """Make the scribbles of the selected class those of another one."""
         self._link.flush()
         if self._attempt(self._session.merge_class, self.selected, into):
@@ -192,21 +190,21 @@ class ClassTable(QWidget):
         into = menu.addMenu(f"Merge {name} into")
         for class_id, info in classes.items():
             if class_id != self.selected:
-                action = into.addAction(ui.swatch(info.color), info.name)
-                action.setData(class_id)
-        into.triggered.connect(self._on_merge)
+                merge = partial(self.merge, class_id)
+                into.addAction(ui.swatch(info.color), info.name, merge)
         into.setEnabled(len(classes) > 1)
         menu.addAction(f"Delete {name}…", self.delete).setEnabled(len(classes) > 1)
 
     def _painted(self) -> tuple[dict[int, int], dict[int, int]]:
         """Return the pixels painted of each class on this image, and on all."""
+        here: dict[int, int] = {}
         total: Counter[int] = Counter()
         for entry in self._session.images.values():
-            if entry.counted is not None:
-                total.update(entry.counted.counts)
-        current = self._session.current
-        counted = None if current is None else current.counted
-        return {} if counted is None else counted.counts, total
+            counts = {} if entry.counted is None else entry.counted.counts
+            total.update(counts)
+            if entry is self._session.current:
+                here = counts
+        return here, total
 
     def _on_current(self, item: Any, former: object) -> None:
         if item is not None and item.data(COLOR, _ID) is not None:
@@ -242,26 +240,34 @@ class ClassTable(QWidget):
         self.fill_menu(self._menu)
         self._menu.popup(self.more.mapToGlobal(self.more.rect().bottomLeft()))
 
-    def _on_merge(self, action: Any) -> None:
-        self.merge(action.data())
-
 
 class ClassRows(QTreeWidget):
     """The rows of the table; arrows and F2 work, and napari has all other keys."""
 
     def __init__(self) -> None:
-        super().__init__(objectName="classes")
+        super().__init__(
+            objectName="classes",
+            toolTip="The classes: click one to paint it",
+            editTriggers=QTreeWidget.EditTrigger.NoEditTriggers,
+            contextMenuPolicy=Qt.ContextMenuPolicy.CustomContextMenu,
+        )
         ui.set_up_tree(self, list(_COLUMNS), NAME)
-        self.setToolTip("The classes: click one to paint it")
         for column, tip in enumerate(_COLUMNS.values()):
             self.headerItem().setToolTip(column, tip)
-        self.setEditTriggers(QTreeWidget.EditTrigger.NoEditTriggers)
-        self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
 
     def items(self) -> dict[int, QTreeWidgetItem]:
         """Return the rows by class, top first."""
         items = map(self.topLevelItem, range(self.topLevelItemCount()))
         return {item.data(COLOR, _ID): item for item in items}
+
+    def add_row(self) -> None:
+        """Add an empty row."""
+        item = QTreeWidgetItem(self)
+        item.setFlags(item.flags() | Qt.ItemFlag.ItemIsEditable)
+        for column, tip in enumerate(_COLUMNS.values()):
+            item.setToolTip(column, tip)
+            if column in (PAINTED, FRACTION):
+                item.setTextAlignment(column, ui.RIGHT)
 
     def fit_height(self) -> None:
         """Take the room of the rows there are, up to a few; then it scrolls."""
@@ -281,20 +287,3 @@ class ClassRows(QTreeWidget):
             super().keyPressEvent(event)
         else:
             event.ignore()
-
-
-def _new_item() -> QTreeWidgetItem:
-    item, flag = QTreeWidgetItem(), Qt.ItemFlag
-    item.setFlags(
-        flag.ItemIsEnabled
-        | flag.ItemIsSelectable
-        | flag.ItemIsEditable
-        | flag.ItemIsUserCheckable
-    )
-    for column in (PAINTED, FRACTION):
-        item.setTextAlignment(
-            column, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-        )
-    for column, tip in enumerate(_COLUMNS.values()):
-        item.setToolTip(column, tip)
-    return item

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.widgets.jobs import SideWork
 
 MICROGRAPHS = "Micrographs (*.tif *.tiff *.png *.jpg *.jpeg *.bmp);;All files (*)"
+RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 _NO_LIMIT = 16_777_215  # Qt's largest height
 _SWATCH = 14  # pixels
 
@@ -43,10 +44,12 @@ class ColumnArea(QScrollArea):
     """A column that scrolls down in a low window, and is never cut at the side."""
 
     def __init__(self, column: QWidget) -> None:
-        super().__init__(objectName="panels")
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        super().__init__(
+            objectName="panels",
+            widgetResizable=True,
+            frameShape=QFrame.Shape.NoFrame,
+            horizontalScrollBarPolicy=Qt.ScrollBarPolicy.ScrollBarAlwaysOff,
+        )
         self.setWidget(column)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
@@ -119,10 +122,10 @@ class JobButton(QPushButton):
         side: SideWork,
         job: str,
     ) -> None:
-        super().__init__(text, objectName=name)
+        super().__init__(
+            text, objectName=name, toolTip=tip_of(start), clicked=self._on_clicked
+        )
         self._text, self._start, self._side, self._job = text, start, side, job
-        self.setToolTip(tip_of(start))
-        self.clicked.connect(self._on_clicked)
         side.changed.connect(self._show_state)
 
     @property
@@ -144,22 +147,23 @@ class JobButton(QPushButton):
 class PathButton(QPushButton):
     """A button that asks for a folder, or a file of some kinds, and hands it on.
 
-    With `save_as` it is a file to be written, which gets the ending of that name.
+    With `save_as` it is a file to be written, which gets the ending of that name. Its
+    tooltip is the docstring of what takes the path, or the tip.
     """
 
     def __init__(
         self,
         text: str,
         name: str,
-        tip: str,
         take: Callable[[str], object],
         kinds: str = "",
         save_as: str = "",
+        *,
+        tip: str = "",
     ) -> None:
-        super().__init__(text, objectName=name)
-        self.setToolTip(tip)
+        tip = tip or tip_of(take)
+        super().__init__(text, objectName=name, toolTip=tip, clicked=self._on_clicked)
         self._take, self._kinds, self._save_as = take, kinds, save_as
-        self.clicked.connect(self._on_clicked)
 
     def _on_clicked(self) -> None:
         path, title = "", self.text().removesuffix("…")
@@ -180,8 +184,7 @@ class JobProgress(QProgressBar):
     """How far jobs of the side work are; seen only while there are any."""
 
     def __init__(self, name: str, tool_tip: str, side: SideWork, *jobs: str) -> None:
-        super().__init__(objectName=name)
-        self.setToolTip(tool_tip)
+        super().__init__(objectName=name, toolTip=tool_tip)
         self._side, self._jobs = side, jobs
         side.changed.connect(self._show_state)
         side.progressed.connect(self._on_progressed)
@@ -203,10 +206,8 @@ def push_button(
     text: str, name: str, clicked: Callable[..., object], tip: str = ""
 ) -> QPushButton:
     """Return a button; its tooltip is the docstring of what it calls, or the tip."""
-    button = QPushButton(text, objectName=name)
-    button.setToolTip(tip or tip_of(clicked))
-    button.clicked.connect(clicked)
-    return button
+    tip = tip or tip_of(clicked)
+    return QPushButton(text, objectName=name, toolTip=tip, clicked=clicked)
 
 
 def tip_of(function: Callable[..., object]) -> str:
@@ -216,10 +217,7 @@ def tip_of(function: Callable[..., object]) -> str:
 
 def check_box(text: str, name: str, tool_tip: str, *, checked: bool = False) -> Any:
     """Return a check box."""
-    box = QCheckBox(text, objectName=name)
-    box.setToolTip(tool_tip)
-    box.setChecked(checked)
-    return box
+    return QCheckBox(text, objectName=name, toolTip=tool_tip, checked=checked)
 
 
 def combo_box(
@@ -231,13 +229,14 @@ def combo_box(
     characters: int = 12,
 ) -> QComboBox:
     """Return a combo box that never makes the dock wider; texts may be `typed`."""
-    combo = QComboBox(objectName=name)
-    combo.setToolTip(tool_tip)
-    combo.addItems(list(choices))
-    combo.setMinimumContentsLength(characters)
-    combo.setSizeAdjustPolicy(
-        QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+    policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+    combo = QComboBox(
+        objectName=name,
+        toolTip=tool_tip,
+        minimumContentsLength=characters,
+        sizeAdjustPolicy=policy,
     )
+    combo.addItems(list(choices))
     combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     if typed:
         combo.setEditable(True)
@@ -249,10 +248,9 @@ def combo_box(
 def number_box(name: str, tip: str, low: float, high: float) -> QAbstractSpinBox:
     """Return a box for whole pixels (0 is "off"), or by float limits for fractions."""
     is_whole = isinstance(high, int)
-    box = (QSpinBox if is_whole else QDoubleSpinBox)(objectName=name)
-    box.setToolTip(tip)
-    box.setRange(low, high)
-    box.setKeyboardTracking(False)
+    box = (QSpinBox if is_whole else QDoubleSpinBox)(
+        objectName=name, toolTip=tip, minimum=low, maximum=high, keyboardTracking=False
+    )
     if not is_whole:
         box.setSingleStep(0.05)
         return box
@@ -283,10 +281,7 @@ def fill(combo: QComboBox, texts: Iterable[str], chosen: str | None = None) -> N
 
 def hint(name: str, tool_tip: str = "", text: str = "") -> QLabel:
     """Return a label whose text wraps."""
-    label = QLabel(text, objectName=name)
-    label.setToolTip(tool_tip)
-    label.setWordWrap(True)
-    return label
+    return QLabel(text, objectName=name, toolTip=tool_tip, wordWrap=True)
 
 
 def set_hint(label: QLabel, text: str) -> None:
@@ -297,7 +292,6 @@ def set_hint(label: QLabel, text: str) -> None:
 
 def set_up_tree(tree: QTreeWidget, titles: Sequence[str], stretched: int = 0) -> None:
     """Make a table without branches, as narrow as its texts but for one column."""
-    tree.setColumnCount(len(titles))
     tree.setHeaderLabels(list(titles))
     tree.setRootIsDecorated(False)
     tree.setUniformRowHeights(True)
@@ -307,6 +301,11 @@ def set_up_tree(tree: QTreeWidget, titles: Sequence[str], stretched: int = 0) ->
     header.setMinimumSectionSize(20)
     header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
     header.setSectionResizeMode(stretched, QHeaderView.ResizeMode.Stretch)
+
+
+def checked(is_checked: bool) -> Qt.CheckState:
+    """Return the state of a box in a table."""
+    return Qt.CheckState.Checked if is_checked else Qt.CheckState.Unchecked
 
 
 def short_count(count: int) -> str:

@@ -20,14 +20,12 @@ from napari_hrdv2.core.features.options import (
 from napari_hrdv2.core.features.upsampling import INTERPOLATIONS
 from napari_hrdv2.widgets import backbone_texts
 
-from . import Computation, PanelSpec
+from . import PanelSpec
 from . import controls as ui
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from napari_hrdv2.session import FeatureOptions
-    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
+    from napari_hrdv2.widgets.controller import Controller
 
 
 @dataclass(frozen=True)
@@ -100,21 +98,16 @@ _TIP_ROLE = Qt.ItemDataRole.ToolTipRole
 class FeaturePanel(QWidget):
     """Shows the feature options of the session, and starts and cancels computing."""
 
-    def __init__(
-        self,
-        link: LayerSync,
-        computation: Computation,
-        report: Callable[[Exception], None],
-    ) -> None:
+    def __init__(self, controller: Controller) -> None:
         super().__init__()
-        session = self._session = link.session
-        self._link = link
-        self._computation, self._report = computation, report
+        self._controller, self._link = controller, controller.link
+        session, link = controller.session, controller.link
+        self._session = session
         self._make_controls()
         self._lay_out()
         link.images_changed.connect(self.show_images)
-        computation.computing_changed.connect(self.show_computing)
-        computation.progress_changed.connect(self.show_progress)
+        controller.computing_changed.connect(self.show_computing)
+        controller.progress_changed.connect(self.show_progress)
         session.options_changed.connect(self.show_options)
         session.features_changed.connect(self.show_options)
         self.show_images()
@@ -133,9 +126,8 @@ class FeaturePanel(QWidget):
         self.variant, self.transforms, self.stride = list(self.choices.values())[:3]
         self.interpolation, self.debias = list(self.choices.values())[3:5]
         self.transforms.editTextChanged.connect(self._on_transforms)
-        tip = "Use a file for the weights; choose the backbone again to go back"
         self.weights = ui.PathButton(
-            "Weights file…", "weights", tip, self._on_weights, _WEIGHTS
+            "Weights file…", "weights", self._on_weights, _WEIGHTS
         )
         self.backbone_note, self.transforms_note, self.interpolation_note = (
             ui.hint(f"{name}_note")
@@ -230,7 +222,7 @@ class FeaturePanel(QWidget):
 
     def _show_what_counts(self) -> None:
         """Offer what makes a difference to the backbone, while nothing is computed."""
-        options, computing = self._session.options, self._computation.is_computing
+        options, computing = self._session.options, self._controller.is_computing
         has_patches = backbone_texts.has_patches(options.backbone)
         for name, combo in self.choices.items():
             counts = has_patches or not _CHOICES[name].of_patches
@@ -262,7 +254,7 @@ class FeaturePanel(QWidget):
         ui.set_hint(self.cost, text)
         self.cost.setToolTip(details)
         possible = possible and not self.transforms_note.text()
-        self.compute.setEnabled(self._computation.is_computing or possible)
+        self.compute.setEnabled(self._controller.is_computing or possible)
 
     def _regions(self) -> str:
         """Return how many regions the image has, once it is divided, as a sentence."""
@@ -300,6 +292,7 @@ class FeaturePanel(QWidget):
         self._show_cost()
 
     def _on_weights(self, path: str) -> None:
+        """Use a file for the weights; choose the backbone again to go back."""
         self._configure(weights=path)
 
     def _configure(self, **changes: str | None) -> None:
@@ -309,14 +302,14 @@ class FeaturePanel(QWidget):
             stride = parse_stride(self.stride.currentText().strip(), backbone)
             self._session.configure(**changes, stride=stride)
         except ValueError as error:
-            self._report(error)
+            self._controller.report(error)
             self.show_options()
 
     def _on_compute(self) -> None:
-        if self._computation.is_computing:
-            self._computation.cancel()
+        if self._controller.is_computing:
+            self._controller.cancel()
         else:
-            self._computation.compute_features()
+            self._controller.compute_features()
 
 
 def _text(options: FeatureOptions, name: str) -> str:
@@ -326,11 +319,4 @@ def _text(options: FeatureOptions, name: str) -> str:
     return str(getattr(options, "backbone" if name == "variant" else name))
 
 
-PANELS = (
-    PanelSpec(
-        "features",
-        "Features",
-        0,
-        lambda controller: FeaturePanel(controller.link, controller, controller.report),
-    ),
-)
+PANELS = (PanelSpec("features", "Features", 0, FeaturePanel),)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
-    QLabel,
     QSizePolicy,
     QTreeWidget,
     QTreeWidgetItem,
@@ -21,20 +20,17 @@ from napari_hrdv2.session.batch import open_images
 from napari_hrdv2.session.planes import AXIS_NAMES
 from napari_hrdv2.widgets.viewer import layers
 
-from . import Attempt, PanelSpec
+from . import PanelSpec
 from . import controls as ui
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from napari.layers import Image
 
     from napari_hrdv2.session import ImageEntry
     from napari_hrdv2.session.batch import OpenedImage
     from napari_hrdv2.session.guidance import ValidationResult
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.widgets.jobs import SideWork
-    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
+    from napari_hrdv2.widgets.controller import Controller
 
 _KEY = Qt.ItemDataRole.UserRole
 _ROWS_SHOWN = 6
@@ -48,17 +44,11 @@ class ImagesPanel(QWidget):
     asks = Signal()
     """A stack is shown of which an axis has no name."""
 
-    def __init__(
-        self,
-        link: LayerSync,
-        side: SideWork,
-        attempt: Attempt,
-        train: Callable[[], None],
-    ) -> None:
+    def __init__(self, controller: Controller) -> None:
         super().__init__()
-        session = self._session = link.session
-        self._link, self._side = link, side
-        self._attempt, self._train = attempt, train
+        self._controller, self._link = controller, controller.link
+        session, link = controller.session, controller.link
+        self._session = session
         self._result: ValidationResult | None = None
         self._scored: dict[PlaneKey, Any] = {}  # the scribbles that there were, by key
         self._axes = QWidget(objectName="stack_axes")
@@ -73,11 +63,11 @@ class ImagesPanel(QWidget):
             "Score: leave one image out",
             "leave_one_image_out",
             self._on_score,
-            side,
+            controller.side,
             _SCORING,
         )
         self.summary = ui.hint("validation_summary")
-        ui.set_hint(self.summary, "")
+        self.summary.hide()
         ui.fill_column(
             self, self._axes, self.list, ui.row(self.add, self.score), self.summary
         )
@@ -92,14 +82,14 @@ class ImagesPanel(QWidget):
         self.show_images()
 
     def _make_list(self) -> QTreeWidget:
-        tree = QTreeWidget(objectName="images")
-        ui.set_up_tree(tree, ("Image", "Painted", "Features", "mIoU"))
-        tree.setToolTip(
-            "The ticked images train together; click one to go to it. Painted: pixels "
-            "with scribbles. mIoU: how well its scribbles are predicted by those on "
-            "the others"
+        tree = QTreeWidget(
+            objectName="images",
+            toolTip="The ticked images train together; click one to go to it. "
+            "Painted: pixels with scribbles. mIoU: how well its scribbles are "
+            "predicted by those on the others",
+            textElideMode=Qt.TextElideMode.ElideMiddle,
         )
-        tree.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        ui.set_up_tree(tree, ("Image", "Painted", "Features", "mIoU"))
         line = tree.fontMetrics().lineSpacing() + 6
         tree.setMinimumHeight(3 * line)
         tree.setMaximumHeight((_ROWS_SHOWN + 2) * line)
@@ -147,8 +137,7 @@ class ImagesPanel(QWidget):
         name = entry.name or str(entry.key)
         item = _row(entry.key, name, painted, _state(entry), miou, detail)
         if counts:
-            state = Qt.CheckState.Checked if entry.trains else Qt.CheckState.Unchecked
-            item.setCheckState(0, state)
+            item.setCheckState(0, ui.checked(entry.trains))
         font = item.font(0)
         font.setBold(entry is self._session.current)
         item.setFont(0, font)
@@ -175,22 +164,20 @@ class ImagesPanel(QWidget):
         for axis, size in unnamed:
             tip = "What this axis of the stack is; it is never guessed"
             combo = ui.combo_box(f"axis_{axis}", tip, [_CHOOSE, *AXIS_NAMES])
-            combo.setProperty("axis", axis)
-            combo.textActivated.connect(self._on_axis)
-            self._axes_form.addRow(QLabel(f"axis {axis} ({size})"), combo)
+            combo.textActivated.connect(partial(self._on_axis, axis))
+            self._axes_form.addRow(f"axis {axis} ({size})", combo)
         self._axes.setVisible(bool(unnamed))
 
-    def _on_axis(self, name: str) -> None:
-        combo = self.sender()
-        if combo is not None and name != _CHOOSE:
-            self._link.name_axis(int(combo.property("axis")), name)
+    def _on_axis(self, axis: int, name: str) -> None:
+        if name != _CHOOSE:
+            self._link.name_axis(axis, name)
 
     def _on_ticked(self, item: QTreeWidgetItem, column: int) -> None:
         key = item.data(0, _KEY)
         if key in self._session.images:
             trains = item.checkState(0) == Qt.CheckState.Checked
             self._session.set_trains(key, trains)
-            self._train()
+            self._controller.train()
 
     def _on_clicked(self, item: QTreeWidgetItem, column: int) -> None:
         self._link.show_image(item.data(0, _KEY))
@@ -205,7 +192,9 @@ class ImagesPanel(QWidget):
     def add_files(self, paths: list[str]) -> None:
         """Read micrographs, each of which becomes a layer when it is there."""
         request = partial(open_images, paths=tuple(paths))
-        self._side.submit(_OPENING, request, self._on_opened, hear_part=self._on_file)
+        self._controller.side.submit(
+            _OPENING, request, self._on_opened, hear_part=self._on_file
+        )
 
     def _on_file(self, opened: OpenedImage) -> None:
         image = opened.image
@@ -227,13 +216,13 @@ class ImagesPanel(QWidget):
         It shows whether the classifier will serve images that it has not seen.
         """
         self._link.flush()
-        self._attempt(self._submit_score)
+        self._controller.attempt(self._submit_score)
 
     def _submit_score(self) -> None:
         request = self._session.guidance.validation_request()
         self._scored = self._painted()
         ui.set_hint(self.summary, "")
-        self._side.submit(_SCORING, request, self._on_scored)
+        self._controller.side.submit(_SCORING, request, self._on_scored)
 
     def _on_scored(self, result: ValidationResult) -> None:
         self._result = result
@@ -262,12 +251,4 @@ def _state(entry: ImageEntry) -> str:
     return "scribbles" if entry.training_features is not None else "none"
 
 
-PANELS = (
-    PanelSpec(
-        "images",
-        "Features",
-        10,
-        lambda c: ImagesPanel(c.link, c.side, c.attempt, c.train),
-        "Images and stacks",
-    ),
-)
+PANELS = (PanelSpec("images", "Features", 10, ImagesPanel, "Images and stacks"),)

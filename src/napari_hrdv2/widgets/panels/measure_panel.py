@@ -5,34 +5,43 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem, QWidget
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QLabel, QTreeWidget, QTreeWidgetItem, QWidget
 
 from napari_hrdv2.core.measure import write_fractions_csv
-from napari_hrdv2.session.measurement import Scope
+from napari_hrdv2.session.classes import default_class
+from napari_hrdv2.session.measurement import METHODS, Scope
 from napari_hrdv2.widgets.viewer.exclusion import ExclusionOverlay
 from napari_hrdv2.widgets.viewer.instances import InstanceOverlay
 
 from . import Attempt, PanelSpec
 from . import controls as ui
-from .particle_panel import TABLE, ParticlePanel
+from .particle_views import Histogram, ParticleTableView
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QHideEvent, QShowEvent
 
-    from napari_hrdv2.core.measure import Fractions, PhaseFraction
+    from napari_hrdv2.core.measure import Fractions, ParticleTable, PhaseFraction
     from napari_hrdv2.session import Session
     from napari_hrdv2.widgets.controller import Controller
 
 TOGETHER = "all images"
 _FRAME = 4  # pixels around the rows
+TABLE = "Table (*.csv)"  # kinds of files, for dialogs
+_METHOD_NAMES = {"components": "What touches", "watershed": "Cut at necks"}
+_HISTOGRAMS = ("equivalent diameter", "area", "aspect ratio", "orientation")
+_FEW_CHARACTERS, _NARROW = 6, 84  # of combo boxes side by side; pixels
 
 
 class ResultPanel(QWidget):
     """Shows the phase fractions, and lets the user exclude parts of the image."""
 
-    def __init__(self, session: Session, exclusion: ExclusionOverlay) -> None:
+    def __init__(self, controller: Controller) -> None:
         super().__init__()
-        self._session, self.exclusion = session, exclusion
+        session = self._session = controller.session
+        exclusion = self.exclusion = ExclusionOverlay(
+            controller.link, controller.side, lambda: controller.is_busy
+        )
         self.fractions = ui.hint(
             "fractions", "Fraction of the image that each class has"
         )
@@ -43,8 +52,7 @@ class ResultPanel(QWidget):
         self.exclude = ui.push_button(
             "Exclude a rectangle", "exclude", exclusion.draw, tip
         )
-        tip = "Remove the selected rectangle, or the one that was drawn last"
-        self.take_back = ui.push_button("Remove", "take_back", exclusion.take_back, tip)
+        self.take_back = ui.push_button("Remove", "take_back", exclusion.take_back)
         ui.fill_column(self, self.fractions, ui.row(self.exclude, self.take_back))
         session.segmentation_changed.connect(self.show_result)
         session.classes_changed.connect(self.show_result)
@@ -71,10 +79,13 @@ class ResultPanel(QWidget):
 class MeasurePanel(QWidget):
     """Phase fractions, and beneath them the objects of a class."""
 
-    def __init__(self, fractions: FractionPanel, particles: ParticlePanel) -> None:
+    def __init__(self, controller: Controller) -> None:
         super().__init__()
-        self.fractions, self.particles = fractions, particles
-        ui.fill_column(self, fractions, particles)
+        session, attempt = controller.session, controller.attempt
+        overlay = InstanceOverlay(controller.link, controller.side)
+        self.fractions = FractionPanel(session, attempt)
+        self.particles = ParticlePanel(session, overlay, attempt)
+        ui.fill_column(self, self.fractions, self.particles)
 
 
 class FractionPanel(QWidget):
@@ -94,9 +105,8 @@ class FractionPanel(QWidget):
             "Also the fractions in all images that have a result, weighted by area",
         )
         self.every.toggled.connect(self.set_scope)
-        tip = "Write the phase fractions with their errors to a table"
         self.save = ui.PathButton(
-            "Save CSV…", "save_fractions", tip, self.save_to, TABLE, "fractions.csv"
+            "Save CSV…", "save_fractions", self.save_to, TABLE, "fractions.csv"
         )
         self.note = ui.hint("fractions_note", "What to mind")
         ui.fill_column(self, self.rows, self.note, ui.row(self.every, self.save))
@@ -143,7 +153,7 @@ class FractionPanel(QWidget):
         self.set_scope()
 
     def save_to(self, path: str) -> bool:
-        """Write the table; on failure say why."""
+        """Write the phase fractions with their errors to a table."""
         measured = self._measuring.measured
         if measured is None:
             return False
@@ -159,11 +169,9 @@ class FractionPanel(QWidget):
     def _item(
         self, one: PhaseFraction, here: Fractions, other: PhaseFraction, all_: Fractions
     ) -> QTreeWidgetItem:
-        info = self._session.classes.get(one.class_id)
-        name = f"Class {one.class_id}" if info is None else info.name
+        name, color = _look(self._session, one.class_id)
         item = QTreeWidgetItem([name, fraction_text(one), fraction_text(other)])
-        if info is not None:
-            item.setIcon(0, ui.swatch(info.color))
+        item.setIcon(0, ui.swatch(color))
         item.setToolTip(0, f"{name}: {one.pixels:,} pixels")
         item.setToolTip(1, _how(one, here))
         item.setToolTip(2, _how(other, all_))
@@ -171,6 +179,190 @@ class FractionPanel(QWidget):
 
     def _on_clicked(self, item: Any, column: int) -> None:
         self._session.say(item.toolTip(column))
+
+
+class ParticlePanel(QWidget):
+    """Splits a class into objects; shows their table and its histogram."""
+
+    def __init__(
+        self, session: Session, overlay: InstanceOverlay, attempt: Attempt
+    ) -> None:
+        super().__init__()
+        self._session, self._measuring = session, session.measurement
+        self.splitting, self._attempt = overlay, attempt
+        self._shown: tuple[Any, int] = (None, 0)  # the objects listed, and how many
+        self._layer: Any = None
+        self._make_controls()
+        self._make_table()
+        self._measuring.changed.connect(self.show_objects)
+        session.classes_changed.connect(self.show_classes)
+        overlay.changed.connect(self._follow_layer)
+        self.show_classes()
+        self._on_method()
+        self.show_objects()
+
+    def show_classes(self) -> None:
+        """List the classes that can be split."""
+        chosen = self.class_id.currentData()
+        with QSignalBlocker(self.class_id):
+            self.class_id.clear()
+            for class_id, info in self._session.classes.items():
+                self.class_id.addItem(ui.swatch(info.color), info.name, class_id)
+            self.class_id.setCurrentIndex(max(self.class_id.findData(chosen), 0))
+
+    def show_objects(self) -> None:
+        """Show the objects that were found, or that there are none."""
+        objects = self._measuring.objects
+        self._found.setVisible(objects is not None)
+        if objects is None:
+            ui.set_hint(self.note, "")
+            self.table.show_table(None)
+            self._shown = (None, 0)
+            return
+        table = self._kept(objects.table)
+        if self._shown[0] is not objects or self._shown[1] != len(table):
+            self._shown = (objects, len(table))
+            self.table.show_table(table)
+            self.show_histogram()
+        text = f"{len(table)} objects of {_look(self._session, objects.class_id)[0]}"
+        cut = len(objects.table) - len(table)
+        text += f", without {cut} at the border" if cut else ""
+        ui.set_hint(
+            self.note, text + (", of a former result" * self._measuring.is_stale)
+        )
+
+    def show_histogram(self) -> None:
+        """Show how the chosen measurement is distributed."""
+        objects = self._measuring.objects
+        if objects is None:
+            self.histogram.show_counts()
+            return
+        table, column = self._kept(objects.table), self.column.currentData()
+        bins = min(max(round(2 * len(table) ** (1 / 3)), 5), 30)
+        counts, edges = table.histogram(column, bins)
+        title, color = table.header(column), _look(self._session, objects.class_id)[1]
+        self.histogram.show_counts(counts, edges, title=title, color=color)
+
+    def save_to(self, path: str) -> bool:
+        """Write all columns of the particle table to a file."""
+        objects = self._measuring.objects
+        if objects is None:
+            return False
+        done = self._attempt(self._kept(objects.table).write_csv, path)
+        if done:
+            self._session.say(f"Particles saved to {path}.")
+        return done
+
+    def _make_controls(self) -> None:
+        self.class_id = ui.combo_box(
+            "split_class",
+            "The class whose objects are wanted",
+            characters=_FEW_CHARACTERS,
+        )
+        self.method = ui.combo_box(
+            "split_method",
+            "What touches is one object; or such objects are cut at their necks by a "
+            "watershed",
+            characters=_FEW_CHARACTERS,
+        )
+        for method in METHODS:
+            self.method.addItem(_METHOD_NAMES[method], method)
+        self.method.activated.connect(self._on_method)
+        self.distance_text = QLabel("Distance")
+        tip = "How far the middles of two objects are apart at least; larger cuts less"
+        self.distance = ui.number_box("split_distance", tip, 1, 999)
+        self.distance.setValue(5)
+        self.distance.setMinimumWidth(_NARROW)
+        self.distance.valueChanged.connect(self._split_again)
+        self.split = ui.push_button("Split", "split", self._on_split)
+        self.note = ui.hint("objects_note", "What was found")
+        self._found = QWidget()
+        ui.fill_column(
+            self,
+            ui.row(self.class_id, self.method),
+            ui.row(self.distance_text, self.distance, self.split),
+            self.note,
+            self._found,
+        )
+
+    def _make_table(self) -> None:
+        self.table = ParticleTableView()
+        self.table.chosen.connect(self._on_chosen)
+        self.inside = ui.check_box(
+            "Whole ones only",
+            "whole_particles",
+            "Without the objects that the border, or the exclusion mask, cuts off",
+        )
+        self.inside.toggled.connect(self.show_objects)
+        self.alone = ui.check_box(
+            "Show it alone", "particle_alone", "Hide all objects but the selected one"
+        )
+        self.alone.toggled.connect(self.splitting.show_alone)
+        self.column = ui.combo_box(
+            "histogram_column", "What the histogram is of", characters=_FEW_CHARACTERS
+        )
+        for name in _HISTOGRAMS:
+            self.column.addItem(name.capitalize(), name)
+        self.column.activated.connect(self.show_histogram)
+        self.histogram = Histogram("histogram")
+        self.save = ui.PathButton(
+            "Save CSV…", "save_particles", self.save_to, TABLE, "particles.csv"
+        )
+        ui.fill_column(
+            self._found,
+            self.table,
+            ui.row(self.inside, self.alone),
+            ui.row(self.column, self.save),
+            self.histogram,
+        )
+
+    def _kept(self, table: ParticleTable) -> ParticleTable:
+        return table.without_border() if self.inside.isChecked() else table
+
+    def _follow_layer(self) -> None:
+        """Select the row of the object that is selected in the layer of objects."""
+        if self.splitting.layer is self._layer:
+            return
+        if self._layer is not None:
+            self._layer.events.selected_label.disconnect(self._on_label)
+        self._layer = self.splitting.layer
+        if self._layer is not None:
+            self._layer.events.selected_label.connect(self._on_label)
+
+    def _on_label(self, event: Any) -> None:
+        self.table.select(int(self._layer.selected_label))
+
+    def _on_split(self) -> None:
+        """Show the single objects as a layer and measure them.
+
+        They follow the result until their layer is removed.
+        """
+        class_id = self.class_id.currentData()
+        if class_id is not None:
+            self.splitting.split(
+                class_id, self.method.currentData(), self.distance.value()
+            )
+
+    def _on_method(self, position: int = 0) -> None:
+        is_cut = self.method.currentData() == "watershed"
+        self.distance.setVisible(is_cut)
+        self.distance_text.setVisible(is_cut)
+        self._split_again()
+
+    def _split_again(self, value: int = 0) -> None:
+        """Split by other values what is split already."""
+        if self.splitting.class_id == self.class_id.currentData():
+            self._on_split()
+
+    def _on_chosen(self, number: int) -> None:
+        self.splitting.go_to(number)
+        self.splitting.show_alone(self.alone.isChecked())
+
+
+def _look(session: Session, class_id: int) -> tuple[str, str]:
+    """Return name and colour of a class, which may have been deleted."""
+    info = session.classes.get(class_id, default_class(class_id))
+    return info.name, info.color
 
 
 def fraction_text(phase: PhaseFraction) -> str:
@@ -194,22 +386,7 @@ def _how(phase: PhaseFraction, fractions: Fractions) -> str:
     return f"The error is the {fractions.method}."
 
 
-def _result_panel(controller: Controller) -> ResultPanel:
-    overlay = ExclusionOverlay(
-        controller.link, controller.side, lambda: controller.is_busy
-    )
-    return ResultPanel(controller.session, overlay)
-
-
-def _measure_panel(controller: Controller) -> MeasurePanel:
-    session, attempt = controller.session, controller.attempt
-    overlay = InstanceOverlay(controller.link, controller.side)
-    return MeasurePanel(
-        FractionPanel(session, attempt), ParticlePanel(session, overlay, attempt)
-    )
-
-
 PANELS = (
-    PanelSpec("result", "Result", 0, _result_panel),
-    PanelSpec("measure", "Result", 20, _measure_panel, "Measure"),
+    PanelSpec("result", "Result", 0, ResultPanel),
+    PanelSpec("measure", "Result", 20, MeasurePanel, "Measure"),
 )

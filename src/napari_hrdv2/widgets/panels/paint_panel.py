@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari.utils.key_bindings import coerce_keybinding
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
@@ -15,7 +14,7 @@ from qtpy.QtWidgets import QListWidget, QListWidgetItem, QSizePolicy, QWidget
 from napari_hrdv2.widgets.viewer.guidance_overlay import GuidanceOverlay
 from napari_hrdv2.widgets.viewer.result_views import VIEWS, ResultViews
 
-from . import Attempt, PanelSpec, Training
+from . import PanelSpec
 from . import controls as ui
 from .class_table import ClassTable
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_hrdv2.session import Session
-    from napari_hrdv2.widgets.jobs import SideWork
+    from napari_hrdv2.widgets.controller import Controller
     from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
 
 TRAIN, TOGGLE, CYCLE, NEXT, POLYGON = "T", "R", "C", "N", "G"
@@ -35,27 +34,22 @@ _LINES_SEEN = 6  # of the list of label issues
 class PaintPanel(QWidget):
     """Hands classes to the brush, and says when, what and where."""
 
-    def __init__(
-        self, link: LayerSync, side: SideWork, training: Training, attempt: Attempt
-    ) -> None:
+    def __init__(self, controller: Controller) -> None:
         super().__init__()
-        self._link, self._viewer, self._training = link, link.viewer, training
+        self._controller, self._link = controller, controller.link
+        link, side = controller.link, controller.side
         self.views = ResultViews(link, side)
         self.guide = GuidanceOverlay(link, side)
-        self.classes = ClassTable(link, self.views, attempt)
+        self.classes = ClassTable(link, self.views, controller.attempt)
         self.guidance = GuidancePanel(link.session, self.guide)
         self.shortcuts = Shortcuts(link, self._wanted_keys())
         self._make_controls()
         self.classes.chosen.connect(self._on_class)
-        training.live_changed.connect(self.live.setChecked)
+        controller.live_changed.connect(self.live.setChecked)
         link.images_changed.connect(self._on_images_changed)
-        self.views.changed.connect(self.show_view)
+        self.views.changed.connect(self._show_view)
         self.shortcuts.changed.connect(self.show_keys)
         self.show_keys()
-
-    def show_view(self) -> None:
-        """Show which view is on."""
-        self.view.setCurrentIndex(VIEWS.index(self.views.shown))
 
     def show_keys(self) -> None:
         """List the keys, and write those that work on their buttons."""
@@ -85,18 +79,17 @@ class PaintPanel(QWidget):
             Shortcut(TOGGLE, "show the image or the result", self.views.toggle),
             Shortcut(CYCLE, "result, probability, uncertainty", self.views.cycle),
             Shortcut(NEXT, "next uncertain region", self.guide.go_next),
-            Shortcut(TRAIN, "train now", self._training.train_anew),
+            Shortcut(TRAIN, "train now", self._controller.train_anew),
             Shortcut(POLYGON, "polygon, which napari has on 3", self._take_polygon),
         ]
 
     def _make_controls(self) -> None:
-        training = self._training
+        controller = self._controller
         self.paint = ui.push_button("Paint", "paint", self._on_paint)
-        tip = "Train and segment now; while Live is on it happens after each scribble"
-        self.train = ui.push_button("Train", "train", training.train_anew, tip)
+        self.train = ui.push_button("Train", "train", controller.train_anew)
         tip = "Train and segment after every scribble, undo and redo"
-        self.live = ui.check_box("Live", "live", tip, checked=training.live)
-        self.live.toggled.connect(training.set_live)
+        self.live = ui.check_box("Live", "live", tip, checked=controller.live)
+        self.live.toggled.connect(controller.set_live)
         self.view = ui.combo_box(
             "view",
             "What is shown over the image: the result, the probability of the "
@@ -127,8 +120,9 @@ class PaintPanel(QWidget):
         """Put a brush with this class into the user's hand."""
         self._link.select_label(class_id)
         scribbles = self._link.scribbles
-        if scribbles is not None and scribbles in self._viewer.layers:
-            self._viewer.layers.selection.active = scribbles
+        present = self._link.viewer.layers
+        if scribbles is not None and scribbles in present:
+            present.selection.active = scribbles
             if scribbles.mode not in _DRAWING:
                 scribbles.mode = "paint"
 
@@ -140,6 +134,9 @@ class PaintPanel(QWidget):
         """Select the scribble layer and take the brush; makes the layer if needed."""
         self._link.prepare_scribbles()
         self._link.select_label(self.classes.selected)
+
+    def _show_view(self) -> None:
+        self.view.setCurrentIndex(VIEWS.index(self.views.shown))
 
     def _on_view(self, position: int) -> None:
         self.views.show(VIEWS[position])
@@ -222,10 +219,12 @@ class GuidancePanel(QWidget):
             button.setEnabled(chosen is not None)
 
     def _make_list(self) -> QListWidget:
-        issues = QListWidget(objectName="label_issues")
-        issues.setToolTip("Select a scribble to go there")
-        issues.setWordWrap(True)
-        issues.setVerticalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
+        issues = QListWidget(
+            objectName="label_issues",
+            toolTip="Select a scribble to go there",
+            wordWrap=True,
+            verticalScrollMode=QListWidget.ScrollMode.ScrollPerPixel,
+        )
         issues.setMaximumHeight(_LINES_SEEN * issues.fontMetrics().lineSpacing())
         issues.currentRowChanged.connect(self._on_chosen)
         return issues
@@ -237,8 +236,7 @@ class GuidancePanel(QWidget):
             self._show_buttons()
 
 
-@dataclass(frozen=True)
-class Shortcut:
+class Shortcut(NamedTuple):
     """A key and what it does; unless it `replaces`, it yields to another use."""
 
     key: str
@@ -258,7 +256,7 @@ class Shortcuts(QObject):
     def __init__(self, sync: LayerSync, shortcuts: Sequence[Shortcut]) -> None:
         super().__init__(sync)
         self._sync = sync
-        self.shortcuts = tuple(shortcuts)
+        self.shortcuts = shortcuts
         self.active: frozenset[str] = frozenset()
         self.is_on = True
         self._layer: Labels | None = None
@@ -282,11 +280,11 @@ class Shortcuts(QObject):
         self._layer = layer
         if layer is not None:
             taken = _keys_of(layer) | _keys_of(self._sync.viewer)
-            self.active = frozenset(
-                shortcut.key
-                for shortcut in self.shortcuts
-                if _bind(layer, shortcut, taken)
-            )
+            for shortcut in self.shortcuts:
+                key = coerce_keybinding(shortcut.key)
+                if key not in layer.keymap and (shortcut.replaces or key not in taken):
+                    layer.bind_key(shortcut.key, _press(shortcut))
+                    self.active |= {shortcut.key}
         self.changed.emit()
 
     def _release(self) -> None:
@@ -304,15 +302,6 @@ def _keys_of(provider: Any) -> set[Any]:
     return set().union(provider.keymap, *keymaps)
 
 
-def _bind(layer: Labels, shortcut: Shortcut, taken: set[Any]) -> bool:
-    """Bind a key unless something else has it; return whether it is bound."""
-    key = coerce_keybinding(shortcut.key)
-    if key in layer.keymap or (key in taken and not shortcut.replaces):
-        return False
-    layer.bind_key(shortcut.key, _press(shortcut))
-    return True
-
-
 def _press(shortcut: Shortcut) -> Callable[[object], None]:
     """Return what napari calls: a true function, as it asks for its name."""
 
@@ -324,6 +313,4 @@ def _press(shortcut: Shortcut) -> Callable[[object], None]:
     return press
 
 
-PANELS = (
-    PanelSpec("paint", "Paint", 0, lambda c: PaintPanel(c.link, c.side, c, c.attempt)),
-)
+PANELS = (PanelSpec("paint", "Paint", 0, PaintPanel),)

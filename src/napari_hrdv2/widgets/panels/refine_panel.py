@@ -12,13 +12,13 @@ from superqt.utils import QSignalDebouncer
 from napari_hrdv2.core.postprocess.refinement import SMOOTHINGS
 from napari_hrdv2.session import Stage
 
-from . import Attempt, PanelSpec
+from . import PanelSpec
 from . import controls as ui
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_hrdv2.session import Session
+    from napari_hrdv2.widgets.controller import Controller
 
 REST_TIME = 250  # milliseconds: values that are passed on the way are no change
 _NARROW = 78  # pixels: two with their texts must fit side by side
@@ -50,17 +50,15 @@ _NUMBERS: dict[str, tuple[str, str, float, float]] = {  # label, tooltip, limits
 class RefinePanel(QWidget):
     """Shows how results are refined, and lets the user change that."""
 
-    def __init__(
-        self, session: Session, attempt: Attempt, cancel: Callable[[], object]
-    ) -> None:
+    def __init__(self, controller: Controller) -> None:
         super().__init__()
+        session = controller.session
         self._refining, self._live = session.refinement, session.live
-        self._attempt = attempt
+        self._attempt = controller.attempt
         self._rest = QSignalDebouncer(parent=self)
         self._rest.setTimeout(REST_TIME)
         self._rest.triggered.connect(self._on_rest)
-        self._make_controls(cancel)
-        self._make_keys()
+        self._make_controls(controller.cancel_refinement)
         self._refining.changed.connect(self.show_settings)
         session.segmentation_changed.connect(self.show_work)
         session.live.stage_changed.connect(self.show_work)
@@ -114,8 +112,7 @@ class RefinePanel(QWidget):
             number = self.numbers[name] = ui.number_box(name, tip, low, high)
             number.setMinimumWidth(_NARROW)
             number.valueChanged.connect(self._rest.throttle)
-            label = self._labels[name] = QLabel(text)
-            label.setToolTip(tip)
+            label = self._labels[name] = QLabel(text, toolTip=tip)
             line, column = 1 + place // 2, 2 * (place % 2)
             grid.addWidget(label, line, column)
             grid.addWidget(number, line, column + 1)
@@ -132,15 +129,12 @@ class RefinePanel(QWidget):
         )
         buttons = ui.row(self.undo, self.redo, self.off)
         ui.fill_column(self, grid, buttons, self.state, self.cancel)
-
-    def _make_keys(self) -> None:
         for keys, do in (
-            (QKeySequence.StandardKey.Undo, self._refining.undo),
-            (QKeySequence.StandardKey.Redo, self._refining.redo),
+            (QKeySequence.StandardKey.Undo, refining.undo),
+            (QKeySequence.StandardKey.Redo, refining.redo),
         ):
-            shortcut = QShortcut(QKeySequence(keys), self)
-            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(do)
+            context = Qt.ShortcutContext.WidgetWithChildrenShortcut
+            QShortcut(QKeySequence(keys), self, context=context, activated=do)
 
     def _on_rest(self) -> None:
         """Take the form over once its values rest."""
@@ -158,14 +152,4 @@ class RefinePanel(QWidget):
         self._refining.change(smoothing="none", min_object=0, fill_holes=0)
 
 
-PANELS = (
-    PanelSpec(
-        "refine",
-        "Result",
-        10,
-        lambda controller: RefinePanel(
-            controller.session, controller.attempt, controller.cancel_refinement
-        ),
-        "Refine",
-    ),
-)
+PANELS = (PanelSpec("refine", "Result", 10, RefinePanel, "Refine"),)

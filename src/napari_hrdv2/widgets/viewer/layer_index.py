@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,8 +68,8 @@ class LayerIndex(QObject):
             if self._image(known) is not None:  # a copy, moved below the original
                 known = layers.renew_id(image)
             self.ids[image] = known
-            for events, slot in self._connections(image):
-                events.connect(slot)
+            for events in self._events(image):
+                events.connect(self._on_changed)
         return self.ids[image]
 
     def key_of(self, image: Image) -> PlaneKey:
@@ -204,32 +204,25 @@ class LayerIndex(QObject):
         return next((image for image in found if image in self._viewer.layers), None)
 
     def _forget(self, image: Image) -> str:
-        for events, slot in self._connections(image):
-            events.disconnect(slot)
+        for events in self._events(image):
+            events.disconnect(self._on_changed)
         return self.ids.pop(image)
 
-    def _connections(self, image: Image) -> list[tuple[Any, Any]]:
+    def _events(self, image: Image) -> list[Any]:
         events = image.events
-        return [
-            (events.data, self._on_replaced),
-            (events.axis_labels, self._on_axes),
-            *((one, self._on_moved) for one in layers.place_events(image)),
-        ]
+        return [events.data, events.axis_labels, *layers.place_events(image)]
 
-    def _on_replaced(self, event: Any) -> None:
-        self._tell(self.replaced.emit, event)
-
-    def _on_axes(self, event: Any) -> None:
-        self._tell(self.renamed_axes.emit, event)
-
-    def _on_moved(self, event: Any) -> None:
-        self._tell(self.describe, event)
-
-    def _tell(self, hear: Callable[[Image], object], event: Any) -> None:
+    def _on_changed(self, event: Any) -> None:
         # The event has the layer itself, we may know it by a proxy.
         image = next((one for one in self.ids if one == event.source), None)
-        if image is not None:
-            hear(image)
+        if image is None:
+            return
+        if event.type == "data":
+            self.replaced.emit(image)
+        elif event.type == "axis_labels":
+            self.renamed_axes.emit(image)
+        else:
+            self.describe(image)
 
 
 def fits(layer: Labels, image: Image) -> bool:

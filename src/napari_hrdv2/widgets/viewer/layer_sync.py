@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -157,15 +158,12 @@ class LayerSync(QObject):
     def keys_ahead(self) -> list[PlaneKey]:
         """Return the planes that the user may look at next."""
         image, index, self._ahead = self.image, self.index, []
-        if image is None or not index:
-            return []
-        axis, step = self._travel
-        near = neighbours(index, planes.sizes(image), axis=axis, step=step)
-        try:
-            self._ahead = [self.layers.add_entry(image, one) for one in near]
-        except ValueError:  # the stack has just become another one
-            return []
-        return list(self._ahead)
+        if image is not None and index:
+            axis, step = self._travel
+            near = neighbours(index, planes.sizes(image), axis=axis, step=step)
+            with suppress(ValueError):  # the stack has just become another one
+                self._ahead = [self.layers.add_entry(image, one) for one in near]
+        return self._ahead
 
     def may_wait(self, key: PlaneKey) -> bool:
         """Whether an entry's features were begun ahead while others are looked for."""

@@ -126,11 +126,6 @@ def name_table(classes: Mapping[int, ClassInfo]) -> dict[str, list[Any]]:
     }
 
 
-def new_id() -> str:
-    """Return a name that no other image has."""
-    return uuid4().hex
-
-
 def id_of(viewer: napari.components.ViewerModel, image: Image) -> str:
     """Return the id of an image; it gets one if it has none of its own."""
     mark = mark_on(image)
@@ -145,7 +140,7 @@ def id_of(viewer: napari.components.ViewerModel, image: Image) -> str:
 
 def renew_id(image: Image) -> str:
     """Give an image another id, where it has that of the image it was copied from."""
-    mark = {**mark_on(image), "id": new_id()}
+    mark = {**mark_on(image), "id": uuid4().hex}
     image.metadata = {**image.metadata, METADATA_KEY: mark}
     return str(mark["id"])
 
@@ -211,8 +206,15 @@ def empty_labels(
 ) -> Labels:
     """Return a layer for the scribbles, or the segmentation, of an image."""
     is_result = mark["role"] == "segmentation"
+    try:
+        data = np.zeros(shape, np.uint8)  # takes memory only where something is painted
+    except MemoryError:
+        raise ValueError(
+            f"labels: there is no memory for a layer of shape {shape}; open a part of "
+            "the stack"
+        ) from None
     layer = Labels(
-        _empty(shape),
+        data,
         name=mark["role"].capitalize(),
         colormap=colormap_of(classes),
         features=name_table(classes),
@@ -302,14 +304,3 @@ def path_of(image: Image) -> str | None:
 def _hex(color: NDArray[Any]) -> str:
     """Return a colour of three parts from 0 to 1 as ``"#rrggbb"``."""
     return "#" + "".join(f"{round(float(part) * 255):02x}" for part in color)
-
-
-def _empty(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return zeros, which take memory only where something is painted."""
-    try:
-        return np.zeros(shape, np.uint8)
-    except MemoryError:
-        raise ValueError(
-            f"labels: there is no memory for a layer of shape {shape}; open a part of "
-            "the stack"
-        ) from None
