@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from napari.layers import Shapes
@@ -184,3 +186,23 @@ def test_a_rectangle_that_would_cover_everything_is_taken_back(bench, exclusion)
     exclude(bench, -5, -5, 99, 99)
     assert exclusion.layer.nshapes == 1
     bench.wait(lambda: exclusion.fraction == 4 / 64)
+
+
+def test_without_live_nothing_old_is_shown_though_something_else_is_worked_on(bench):
+    bench.segment()
+    bench.widget.paint.live.setChecked(False)
+    is_over = threading.Event()
+    bench.controller.side.submit("other", lambda context: is_over.wait(60), print)
+    try:
+        exclusion = bench.widget.result.exclusion
+        exclusion.draw()
+        exclusion.layer.add(outline_of((60, 0, 64, 80)), shape_type="rectangle")
+        exclusion.read()
+        assert bench.controller.side.is_busy
+        assert bench.session.segmentation is None
+        assert not bench.viewer.layers["Segmentation"].data.any()
+    finally:
+        is_over.set()
+    bench.settle()
+    bench.widget.paint.train.click()
+    bench.wait(lambda: bench.viewer.layers["Segmentation"].data[:60].all())

@@ -105,6 +105,12 @@ class Controller(QObject):
         runners = (self.feature_jobs, self.live_jobs)
         return any(jobs.request is not None for jobs in runners) or self.side.is_busy
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether a result for the scribbles and the mask as they are will come."""
+        is_run = self.live and self.live_jobs.request is not None
+        return self._wants_training or is_run
+
     def compute_features(self) -> None:
         """Compute features as the options say, then segment if there are scribbles."""
         self._wants_features = True

@@ -40,7 +40,7 @@ class ResultPanel(QWidget):
         super().__init__()
         session = self._session = controller.session
         exclusion = self.exclusion = ExclusionOverlay(
-            controller.link, controller.side, lambda: controller.is_busy
+            controller.link, controller.side, lambda: controller.is_answering
         )
         self.fractions = ui.hint(
             "fractions", "Fraction of the image that each class has"

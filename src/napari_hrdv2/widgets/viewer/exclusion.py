@@ -34,16 +34,17 @@ class ExclusionOverlay(Overlay):
 
     The session holds the mask; what is drawn is handed over, or shown as it was where
     the session refuses it. A rectangle holds for all planes of a stack: a databar is on
-    each. `is_busy` says whether a result is on its way, so that the former may stay.
+    each. `is_answering` says whether a result for the new mask is on its way, so that
+    the former may stay on the screen until then.
     """
 
     role = "exclusion"
 
     def __init__(
-        self, sync: LayerSync, side: SideWork, is_busy: Callable[[], bool]
+        self, sync: LayerSync, side: SideWork, is_answering: Callable[[], bool]
     ) -> None:
         super().__init__(sync, side)
-        self._is_busy = is_busy
+        self._is_answering = is_answering
         self._is_armed = self._is_drawn = self._is_giving = False
         # The masks that were there last: another one came from a project or a script.
         self._seen: WeakKeyDictionary[ImageEntry, Any] = WeakKeyDictionary()
@@ -135,8 +136,8 @@ class ExclusionOverlay(Overlay):
         changes = [self._give(entry, mask) for entry in family]
         if any(changes) and self._session.current in family:
             self._sync.scribbles_changed.emit()
-            if not self._is_busy() and self._session.segmentation is None:
-                self._session.segmentation_changed.emit()  # there can be no result
+            if not self._is_answering() and self._session.segmentation is None:
+                self._session.segmentation_changed.emit()  # none is to come
 
     def _give(self, entry: ImageEntry, mask: NDArray[np.bool_]) -> bool:
         """Exclude this of an image entry; return whether it changed."""
