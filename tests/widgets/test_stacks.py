@@ -199,6 +199,19 @@ def test_in_3d_the_status_says_what_to_do_and_the_plane_stays(stack):
     assert not stack.session.status.startswith("The view is 3-D")
 
 
+def test_a_stack_that_is_chosen_in_3d_keeps_its_results(stack, image):
+    stack.paint_both()
+    former = stack.link.segmentation.data.copy()
+    assert former.any()
+    flat = stack.viewer.add_image(image, name="flat")
+    stack.settle()
+    stack.link.select_image(flat)
+    stack.viewer.dims.ndisplay = 3
+    stack.link.select_image(stack.layer)
+    stack.settle()
+    np.testing.assert_array_equal(stack.link.segmentation.data, former)
+
+
 def test_seen_from_the_side_the_status_says_what_to_do(stack):
     stack.viewer.dims.order = (1, 0, 2)
     stack.settle()

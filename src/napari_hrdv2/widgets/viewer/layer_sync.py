@@ -204,7 +204,9 @@ class LayerSync(QObject):
         session = self.session
         self._trouble = planes.trouble(self.viewer, image)
         if self._trouble:
+            self._arrives = not are_new
             session.set_image(None)
+            self._arrives = False
             session.say(self._trouble)
             return
         key, layer = self.layers.key_of(image), self.segmentation
