@@ -40,3 +40,45 @@ def test_a_precision_can_be_asked_for():
 
 def test_there_is_memory():
     assert available_memory(CPU) > 1e6
+
+
+@pytest.fixture
+def in_group(tmp_path, monkeypatch):
+    """Put this process into a control group whose files say what is given."""
+
+    def put(controllers, path, **files):
+        own = tmp_path / "own"
+        own.write_text(f"7:cpu:/\n3:{controllers}:{path}\n")
+        root = tmp_path / "cgroup"
+        for name, text in files.items():
+            group = root / controllers / path.lstrip("/")
+            group.mkdir(parents=True, exist_ok=True)
+            (group / name.replace("__", ".")).write_text(text)
+        monkeypatch.setattr("napari_hrdv2.core.devices._OWN_GROUPS", own)
+        monkeypatch.setattr("napari_hrdv2.core.devices._CONTROL_GROUPS", root)
+
+    return put
+
+
+def test_a_limit_of_a_container_is_respected(in_group):
+    statistics = "anon 5\ninactive_file 20\n"
+    in_group(
+        "", "/", memory__max="1000", memory__current="300", memory__stat=statistics
+    )
+    assert available_memory(CPU) == 720
+
+
+def test_a_limit_of_a_group_above_counts_too(in_group):
+    in_group("", "/job", memory__max="500", memory__current="400", memory__stat="")
+    in_group("", "/job/step", memory__max="max", memory__current="9", memory__stat="")
+    assert available_memory(CPU) == 100
+
+
+def test_control_groups_of_version_1_are_known(in_group):
+    in_group(
+        "memory",
+        "/slurm",
+        **{"memory__limit_in_bytes": "800", "memory__usage_in_bytes": "900"},
+        memory__stat="total_inactive_file 40\n",
+    )
+    assert available_memory(CPU) == 0

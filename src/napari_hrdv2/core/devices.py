@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import psutil
 import torch
 
@@ -76,4 +79,46 @@ def available_memory(device: torch.device) -> int:
             device
         )
         return int(free + cached)
-    return int(psutil.virtual_memory().available)
+    rooms = (_room(*group) for group in _control_groups())
+    available: int = psutil.virtual_memory().available
+    return max(min(available, *rooms), 0)
+
+
+_NO_LIMIT = 2**63
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+# Limit, use, and the line of memory.stat that says what of it can be given back.
+_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_VERSION_2 = ("memory.max", "memory.current", "inactive_file")
+
+
+def _control_groups() -> Iterator[tuple[Path, tuple[str, str, str]]]:
+    """Yield the control groups that limit this process: of Docker, SLURM, systemd.
+
+    A container sees its own group where others have the root, whatever its name is.
+    """
+    try:
+        lines = _OWN_GROUPS.read_text().splitlines()
+    except OSError:  # not on Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            root = _CONTROL_GROUPS / controllers
+            files = _VERSION_1 if controllers else _VERSION_2
+            own = root / path.lstrip("/")
+            for group in (own, *own.parents):
+                yield group, files
+                if group == root:
+                    break
+
+
+def _room(group: Path, files: tuple[str, str, str]) -> int:
+    """Return the bytes that the limit of a control group leaves."""
+    limit, use, cache = files
+    try:
+        room = int((group / limit).read_text()) - int((group / use).read_text())
+        lines = (group / "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):  # no such group, or no limit: "max"
+        return _NO_LIMIT
+    return room + int(dict(line.split() for line in lines).get(cache, 0))

@@ -93,17 +93,13 @@ class _Outline:
     spec: BackboneSpec
     device: torch.device
     dtype: torch.dtype
-    activations: int
 
     @classmethod
     def of(cls, name: str, device: torch.device) -> _Outline:
         """Return the outline of a backbone of the registry; loads no weights."""
         from napari_hrdv2.core.backbones import LoadOptions, backbone_info
 
-        spec, options = backbone_info(name), LoadOptions(None, device)
-        half, is_whole = spec.half_activations, options.dtype.itemsize == 4
-        activations = spec.activations if is_whole or half is None else half
-        return cls(spec, device, options.token_dtype, activations)
+        return cls(backbone_info(name), device, LoadOptions(None, device).token_dtype)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.spec, name)

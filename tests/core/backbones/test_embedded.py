@@ -11,7 +11,6 @@ from napari_hrdv2 import (
     compute_features,
     load_backbone,
 )
-from napari_hrdv2.core.backbones import LoadOptions
 from napari_hrdv2.core.backbones.embedded import network as network_file
 from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone, standardised
 from napari_hrdv2.core.backbones.embedded.network import BUNDLED, ConvNet, ConvNetConfig
@@ -197,11 +196,3 @@ def test_strokes_go_further_than_with_the_filter_bank_alone(backbone) -> None:
             scores.append(mean_iou(entry.labels[unseen], found[unseen], classes))
         gains.append(scores[0] - scores[1])
     assert np.mean(gains) > 0
-
-
-def test_half_precision_is_known_to_take_half_the_memory():
-    whole, half = (
-        EmbeddedBackbone(LoadOptions(precision=precision))
-        for precision in ("float32", "bfloat16")
-    )
-    assert half.activations == whole.activations / 2

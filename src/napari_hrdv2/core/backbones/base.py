@@ -227,14 +227,12 @@ class BackboneSpec:
     has_attention: bool = False  # whether it can show what its class token attends to
     has_regions: bool = False  # whether it has one token for each region
     density: float = 1.0  # regions for each square of `patch_size`, about
-    # The rest as in `GridBackbone`; `half_activations` are those of a pass in half
-    # precision, where they are not the same.
+    # The rest as in `GridBackbone`.
     default_transforms: str = "shift:1,2"
     absolute_levels: bool = True
     equivariant: bool = False
     context_cell: int = 0
     activations: int = BackboneBase.activations
-    half_activations: int | None = None
 
     @classmethod
     def of(cls, kind: type[GridBackbone], **others: Any) -> Self:

@@ -316,12 +316,18 @@ def means_around(
     (T, ⌈h / count⌉, ⌈w / count⌉, C) float32, mirrored at the borders. The last cells
     may have fewer tokens, and weigh less. `tick` is called for each row of cells.
     """
-    strips = []
-    for strip in torch.split(tokens, count, 1):
+    copies, height, width, channels = tokens.shape
+    # Written in place, from one buffer: small results kept between large temporaries
+    # would leave holes of their size in the heap, twice the memory in all.
+    cells = tokens.new_empty(
+        (copies, channels, -(-height // count), -(-width // count)), dtype=torch.float32
+    )
+    planes = cells.new_empty((copies, channels, min(count, height), width))
+    for row, strip in enumerate(torch.split(tokens, count, 1)):
         tick()
-        planes = strip.movedim(-1, 1).float()
-        strips.append(avg_pool2d(planes, (strip.shape[1], count), ceil_mode=True))
-    cells = torch.cat(strips, 2)
+        part = planes[:, :, : strip.shape[1]].copy_(strip.movedim(-1, 1))
+        means = avg_pool2d(part, (strip.shape[1], count), ceil_mode=True)
+        cells[:, :, row] = means[:, :, 0]
     weight = torch.ones_like(cells[:1, :1])
     for axis, length in ((2, tokens.shape[1]), (3, tokens.shape[2])):
         if rest := length % count:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone
 
 MAXIMUM_BATCH = 16
-PLANES = 8  # float32 planes of the padded image that a run works with
+PLANES = 20  # float32 planes of the padded image that a run works with
 REGION_PLANES = 90  # those that dividing an image into regions works with
 
 

@@ -58,7 +58,7 @@ class EmbeddedBackbone(GridBackbone):
     patch_size = STRIDE
     default_transforms = "identity"
     absolute_levels = False
-    activations = 4  # in float32
+    activations = 2  # of a tile's pass and of the filters; measured
     context_cell = 16
     dtype = torch.float16
 
@@ -72,7 +72,6 @@ class EmbeddedBackbone(GridBackbone):
 
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.precision = device, dtype
-        self.activations = 4 if dtype is torch.float32 else 2
         # A copy, so that weights which were rounded once are never what is moved next.
         self.network = copy.deepcopy(self._loaded).to(device=device, dtype=dtype)
         # Other layouts are slow on a CPU; torch does not declare this keyword.
@@ -156,5 +155,4 @@ EMBEDDED = BackboneSpec.of(
     description="learned and classical",
     licence="BSD-3-Clause",
     bundled=True,
-    half_activations=2,
 )
