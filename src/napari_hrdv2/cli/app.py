@@ -17,6 +17,7 @@ from .backbones import backbones
 from .bench import bench
 from .demo import demo
 from .evaluate import evaluate
+from .score import score
 from .segment import segment
 from .shared import expanded
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 success, 1 bad input, 2 wrong usage, 130 stopped by hand.",
     rich_markup_mode=None,
 )
-for command in (demo, segment, apply, evaluate, bench):
+for command in (demo, segment, apply, score, evaluate, bench):
     app.command()(expanded(command))
 app.add_typer(backbones, name="backbones")
 

@@ -1,0 +1,268 @@
+"""A segmentation against a truth: confusion, IoU, accuracy, boundary IoU, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_hrdv2.core.checks import checked_labels, checked_mask
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+BOUNDARY_WIDTH = 3  # pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """How a segmentation and a truth agree, on the pixels that were scored.
+
+    Attributes
+    ----------
+    classes : tuple of int
+        The K ids that occur in either, ascending.
+    confusion : (K, K) int64 array
+        Pixels by their class in the truth (rows) and in the segmentation (columns).
+    unsegmented : (K,) int64 array
+        Pixels of each true class to which the segmentation gives no class. They count
+        as wrong.
+    boundary_iou : (K,) float64 array
+        See `boundary_iou_per_class`; NaN for a class that has no boundary.
+    boundary_width : int
+        In pixels.
+    """
+
+    classes: tuple[int, ...]
+    confusion: NDArray[np.int64]
+    unsegmented: NDArray[np.int64]
+    boundary_iou: NDArray[np.float64]
+    boundary_width: int = BOUNDARY_WIDTH
+
+    @property
+    def true_pixels(self) -> NDArray[np.int64]:
+        """How many of the scored pixels the truth has of each class."""
+        pixels: NDArray[np.int64] = self.confusion.sum(1) + self.unsegmented
+        return pixels
+
+    @property
+    def found_pixels(self) -> NDArray[np.int64]:
+        """How many of the scored pixels the segmentation has of each class."""
+        pixels: NDArray[np.int64] = self.confusion.sum(0)
+        return pixels
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels were scored."""
+        return int(self.true_pixels.sum())
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """Intersection over union of each class."""
+        return iou_of_confusion(self.confusion, self.unsegmented)
+
+    @property
+    def mean_iou(self) -> float:
+        """The mean of `iou`, every class alike."""
+        return _mean(self.iou)
+
+    @property
+    def mean_boundary_iou(self) -> float:
+        """The mean of `boundary_iou` over the classes that have a boundary."""
+        return _mean(self.boundary_iou)
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of the scored pixels whose class is right."""
+        return float(np.trace(self.confusion) / self.pixels)
+
+
+def compare(
+    truth: ArrayLike,
+    segmentation: ArrayLike,
+    *,
+    exclude: ArrayLike | None = None,
+    boundary_width: int = BOUNDARY_WIDTH,
+) -> Comparison:
+    """Return how a segmentation and a truth agree.
+
+    Parameters
+    ----------
+    truth, segmentation : (H, W) arrays of int
+        Class ids of one numbering, see `match_labels`. Where `truth` is 0 nothing is
+        known and nothing is scored; where `segmentation` is 0 it is wrong.
+    exclude : (H, W) bool array, optional
+        Other pixels that are not scored, such as those under scribbles.
+    boundary_width : int
+        How many pixels from its boundary a class is scored for `boundary_iou`.
+
+    Raises
+    ------
+    ValueError
+        For arrays that do not fit each other, or if nothing is left to score.
+
+    Examples
+    --------
+    >>> found = compare([[1, 1, 2, 2]], [[1, 2, 2, 0]])
+    >>> found.confusion.tolist(), found.unsegmented.tolist(), found.accuracy
+    ([[1, 1], [0, 1]], [0, 1], 0.5)
+    >>> found.iou.round(3).tolist()
+    [0.5, 0.333]
+    """
+    true, made = _checked(truth, segmentation)
+    scored = scored_pixels(true, exclude)
+    if not scored.any():
+        raise ValueError(
+            "truth: no pixel is left to score; one with a class that is not left out "
+            "is needed"
+        )
+    classes = np.union1d(true[scored], made[scored])
+    classes = classes[classes > 0]
+    confusion = confusion_matrix(true[scored], made[scored], [0, *classes.tolist()])
+    boundary = boundary_iou_per_class(
+        true, made, classes.tolist(), scored=scored, width=boundary_width
+    )
+    return Comparison(
+        tuple(classes.tolist()),
+        confusion[1:, 1:],
+        confusion[1:, 0],
+        boundary,
+        boundary_width,
+    )
+
+
+def scored_pixels(truth: ArrayLike, exclude: ArrayLike | None) -> NDArray[np.bool_]:
+    """Return where a truth is known and nothing is left out, (H, W)."""
+    scored: NDArray[np.bool_] = np.asarray(truth) != 0
+    mask = checked_mask(exclude, scored.shape)
+    return scored if mask is None else scored & ~mask
+
+
+def confusion_matrix(
+    truth: ArrayLike, segmentation: ArrayLike, classes: Sequence[int]
+) -> NDArray[np.int64]:
+    """Return how many pixels of each true class (rows) were given each class.
+
+    As scikit-learn's; pixels of which either class is not one of `classes`, which
+    ascend, do not count.
+    """
+    ids = np.asarray(classes, np.int64)
+    true, made = (np.asarray(each).ravel() for each in (truth, segmentation))
+    last = len(ids) - 1
+    places = [np.searchsorted(ids, each).clip(max=last) for each in (true, made)]
+    known = (ids[places[0]] == true) & (ids[places[1]] == made)
+    joint = places[0][known] * len(ids) + places[1][known]
+    counts = np.bincount(joint, minlength=len(ids) ** 2)
+    return counts.reshape(len(ids), len(ids)).astype(np.int64)
+
+
+def iou_of_confusion(
+    confusion: NDArray[Any], unsegmented: NDArray[Any] | int = 0
+) -> NDArray[np.float64]:
+    """Return intersection over union of each class, NaN for one that never occurs."""
+    both = np.diagonal(confusion)
+    either = confusion.sum(1) + confusion.sum(0) + unsegmented - both
+    with np.errstate(invalid="ignore"):
+        iou: NDArray[np.float64] = both / either
+    return iou
+
+
+def boundary_iou_per_class(
+    truth: ArrayLike,
+    segmentation: ArrayLike,
+    classes: Sequence[int],
+    *,
+    scored: NDArray[np.bool_] | None = None,
+    width: int = BOUNDARY_WIDTH,
+) -> NDArray[np.float64]:
+    """Return the IoU of what each class has near its boundary, NaN if it has nothing.
+
+    Of the pixels of a class in either image only those are compared that are at most
+    `width` pixels from its boundary: large objects do not hide how well their outlines
+    are met.
+
+    Parameters
+    ----------
+    truth, segmentation : (H, W) arrays of int
+    classes : sequence of int
+    scored : (H, W) bool array, optional
+        The pixels to count; all by default.
+    width : int
+        In pixels, of the boundary inside the class. A pixel is so near if a square of
+        ``2 * width + 1`` pixels about it leaves the class.
+
+    Notes
+    -----
+    Equation 2 of [1]_, whose authors take 2 % of the image's diagonal for the width;
+    here it is in pixels, so that it means the same in images of any size. As in their
+    code the frame of the image is a boundary. What the truth leaves open (0) is none.
+
+    References
+    ----------
+    .. [1] B. Cheng, R. Girshick, P. Dollár, A. C. Berg, A. Kirillov, "Boundary IoU:
+       Improving Object-Centric Image Segmentation Evaluation", CVPR 2021,
+       arXiv:2103.16562.
+    """
+    if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 1:
+        raise ValueError(
+            f"boundary_width: {width!r} is no width; a whole number of pixels from 1 "
+            "is needed"
+        )
+    true, made = np.asarray(truth), np.asarray(segmentation)
+    scored = np.ones(true.shape, bool) if scored is None else scored
+    scores = np.full(len(classes), np.nan)
+    for place, one in enumerate(classes):
+        bands = [
+            _near_boundary(labels == one, is_open, int(width)) & scored
+            for labels, is_open in ((true, true == 0), (made, None))
+        ]
+        if either := np.count_nonzero(bands[0] | bands[1]):
+            scores[place] = np.count_nonzero(bands[0] & bands[1]) / either
+    return scores
+
+
+def error_map(
+    truth: ArrayLike, segmentation: ArrayLike, *, exclude: ArrayLike | None = None
+) -> NDArray[Any]:
+    """Return the true class of each pixel that is wrong, 0 elsewhere, (H, W).
+
+    Parameters are those of `compare`.
+
+    >>> error_map([[1, 1, 2, 0]], [[1, 2, 0, 2]]).tolist()
+    [[0, 1, 2, 0]]
+    """
+    true, made = _checked(truth, segmentation)
+    return np.where(scored_pixels(true, exclude) & (true != made), true, 0)
+
+
+def _checked(
+    truth: ArrayLike, segmentation: ArrayLike
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    true = checked_labels(truth, "truth")
+    made = checked_labels(segmentation, "segmentation")
+    if true.shape != made.shape:
+        raise ValueError(
+            f"segmentation: shape {made.shape} differs from the truth's {true.shape}"
+        )
+    return true, made
+
+
+def _near_boundary(
+    mask: NDArray[np.bool_], is_open: NDArray[np.bool_] | None, width: int
+) -> NDArray[np.bool_]:
+    """Return where a square of 2 · width + 1 pixels about a mask's pixel leaves it."""
+    from scipy.ndimage import minimum_filter
+
+    filled = mask if is_open is None else mask | is_open
+    inner = minimum_filter(
+        filled.view(np.uint8), 2 * width + 1, mode="constant", cval=0
+    )
+    near: NDArray[np.bool_] = mask & (inner == 0)
+    return near
+
+
+def _mean(scores: NDArray[np.float64]) -> float:
+    known = scores[~np.isnan(scores)]
+    return float(known.mean()) if known.size else float("nan")
