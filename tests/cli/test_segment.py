@@ -89,6 +89,15 @@ def test_two_classes_of_scribbles_are_needed(
     assert not image.with_name("alloy_segmentation.tif").exists()
 
 
+def test_objects_that_were_numbered_are_no_scribbles(command, image: Path) -> None:
+    objects = image.with_name("objects.tif")
+    write_labels(objects, np.arange(2000).reshape(40, 50) // 25)
+    complaint = _complaint(command("segment", image, "-l", objects))
+    assert "objects.tif: there are 79 ids from 1 to 79" in complaint
+    assert "up to 64 are possible" in complaint
+    assert not image.with_name("alloy_segmentation.tif").exists()
+
+
 def test_labels_of_another_shape_are_refused(command, image: Path) -> None:
     bad = image.with_name("bad.tif")
     write_labels(bad, np.eye(30, 40, dtype=int) + 1)

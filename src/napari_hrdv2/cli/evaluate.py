@@ -1,141 +1,240 @@
-"""``evaluate``: how well scribbles alone segment micrographs of known truth."""
+"""``evaluate``: how well backbones segment micrographs of known truth."""
 
 from __future__ import annotations
 
-import json
-import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from napari_hrdv2.core.features.options import FeatureOptions
 
 from . import shared
+from .cases import Case, read_cases
+from .protocols import PROTOCOLS, CaseScore, Run
 from .shared import Json
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-_KEYS = {
-    "id": str,
-    "source": str,
-    "image": str,
-    "label": str,
-    "classes": list,
-    "scribbles": dict,
-}
-_KINDS = {str: "a text", list: "a list", dict: "an object"}
+_MEAN = "mean of {} cases"
 
 
 def evaluate(
-    cases_dir: Annotated[Path, typer.Argument(help="A folder with a manifest.json.")],
+    cases_dir: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder with a manifest.json, or of images with dense labels: x.png "
+            "and x_label.png, or folders images and labels."
+        ),
+    ],
     scribbles: Annotated[
         str, typer.Option(help="Which scribbles: a, b, lo or hi.", metavar="SET")
     ] = "a",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol",
+            "-p",
+            help=f"What trains and what is scored: {', '.join(PROTOCOLS)}.",
+            metavar="P",
+        ),
+    ] = "scribbles",
+    backbone: Annotated[
+        list[str],
+        typer.Option(
+            "--backbone",
+            "-b",
+            help="A name of `backbones` or a variant, facets after @, a Hub id, or "
+            "a+b; may be repeated.",
+            metavar="B",
+        ),
+    ] = ["embedded"],  # noqa: B006 - read only, and typer shows it
+    ignore: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="An id of the labels that is no class, in a folder without a "
+            "manifest; may be repeated.",
+            metavar="ID",
+        ),
+    ] = None,
+    clusters: Annotated[
+        int, typer.Option(help="Of --protocol clusters, beside one for each class.")
+    ] = 50,
+    seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write the table to this file.", metavar="FILE")
+    ] = None,
     *,
     features: FeatureOptions,
     as_json: Json = False,
 ) -> None:
-    """Train on each case's scribbles alone and score all other pixels."""
-    import numpy as np
-
-    from napari_hrdv2.core.measure.scores import iou_per_class, mean_iou
-
+    """Score backbones on micrographs of known truth; --backbone may be repeated."""
     report = shared.Report(as_json)
-    cases = _read_manifest(cases_dir, scribbles)
-    backbone = shared.load(features, report)
-    wide = max(len(case["id"]) for case in cases)
-    results: list[dict[str, Any]] = []
-    by_source: dict[str, list[float]] = {}
-    for case in cases:
-        image, truth, drawn = _read_case(cases_dir, case, scribbles)
-        start = time.perf_counter()
-        made, classifier = shared.train(image, drawn, backbone, features, report)
-        segmentation = classifier.predict(made)
-        seconds = time.perf_counter() - start
-        classes, unseen = range(1, len(case["classes"]) + 1), drawn == 0
-        scored = truth[unseen], segmentation[unseen], classes
-        miou, ious = mean_iou(*scored), iou_per_class(*scored).tolist()
-        shown = " ".join("  -  " if np.isnan(iou) else f"{iou:.3f}" for iou in ious)
-        report.say(f"{case['id']:<{wide}}  {miou:.4f}  {seconds:6.2f} s  [{shown}]")
-        about = {"id": case["id"], "miou": miou, "seconds": round(seconds, 3)}
-        about["iou"] = [None if np.isnan(iou) else iou for iou in ious]
-        results.append(about)
-        by_source.setdefault(case["source"], []).append(miou)
-    report.say()
-    means = {source: mean(mious) for source, mious in by_source.items()}
-    for source, miou in means.items():
-        report.say(f"{source:<{wide}}  {miou:.4f}")
-    overall = mean(result["miou"] for result in results)
-    report.say(f"{f'mean of {len(results)} cases':<{wide}}  {overall:.4f}")
-    report.finish(
-        {"mean_miou": overall, "mean_miou_by_source": means, "cases": results}
+    if protocol not in PROTOCOLS:
+        raise ValueError(
+            f"--protocol: {protocol!r} is unknown; use {' or '.join(PROTOCOLS)}"
+        )
+    if clusters < 1:
+        raise ValueError(f"--clusters: {clusters} is no number of clusters from 1")
+    if csv is not None:
+        shared.check_outputs({"--csv": [csv]}, [])
+    chosen = PROTOCOLS[protocol]
+    cases = read_cases(
+        cases_dir, scribbles, needed=chosen.needs_scribbles, ignored=ignore or ()
+    )
+    each = _options_of(features, backbone)
+    columns: dict[str, list[CaseScore]] = {}
+    for name, options in each.items():
+        if len(each) > 1:
+            report.say(f"{name}:")
+        loaded, progress = shared.load(options, report), report.progress("features")
+        run = Run(loaded, options, progress, seed, clusters)
+        columns[name] = []
+        for score in chosen.scores(cases, run):
+            _say_case(score, cases, report)
+            columns[name].append(score)
+        _say_means(columns[name], cases, report)
+    if len(each) > 1:
+        _say_table(columns, cases, report)
+    if csv is not None:
+        _write_table(csv, columns, protocol)
+    results = [_as_json(name, scores) for name, scores in columns.items()]
+    report.finish({**results[0], "protocol": protocol, "backbones": results})
+
+
+def _options_of(
+    features: FeatureOptions, backbones: Sequence[str]
+) -> dict[str, FeatureOptions]:
+    """Return the options of each backbone, by its name."""
+    names = list(dict.fromkeys(backbones))
+    if len(names) > 1 and features.weights not in (None, "random"):
+        raise ValueError(
+            f"--weights: {features.weights} is of one backbone, and there are "
+            f"{len(names)}; evaluate them one by one"
+        )
+    return {name: replace(features, backbone=name) for name in names}
+
+
+def _width(cases: Sequence[Case]) -> int:
+    return max(len(case.id) for case in cases)
+
+
+def _say_case(score: CaseScore, cases: Sequence[Case], report: shared.Report) -> None:
+    shown = " ".join("  -  " if iou != iou else f"{iou:.3f}" for iou in score.iou)
+    others = "".join(f"  {what} {miou:.4f}" for what, miou in score.others.items())
+    others += f"  {score.note}" if score.note else ""
+    report.say(
+        f"{score.case.id:<{_width(cases)}}  {score.miou:.4f}  {score.seconds:6.2f} s  "
+        f"[{shown}]{others}"
     )
 
 
-def _read_manifest(folder: Path, scribbles: str) -> list[dict[str, Any]]:
-    """Read the cases and check that they are all there."""
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: there is no such file; give a folder of cases"
-        )
-    try:
-        cases = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(cases, list) or not cases:
-        raise ValueError(f"{path} is not a list of cases")
-    for number, case in enumerate(cases, start=1):
-        _check_case(case, f"{path}: case {number}", scribbles)
-    return cases
+def _say_means(
+    scores: Sequence[CaseScore], cases: Sequence[Case], report: shared.Report
+) -> None:
+    wide = _width(cases)
+    report.say()
+    for source, miou in _by_source(scores).items():
+        report.say(f"{source:<{wide}}  {miou:.4f}")
+    title = _MEAN.format(len(scores))
+    report.say(f"{title:<{wide}}  {mean(score.miou for score in scores):.4f}")
+    for what, miou in _other_means(scores).items():
+        report.say(f"{title:<{wide}}  {miou:.4f}  {what}")
 
 
-def _check_case(case: Any, where: str, scribbles: str) -> None:
-    if not isinstance(case, dict):
-        raise ValueError(f"{where} is not an object with {', '.join(_KEYS)}")
-    where = f"{where} ({case['id']})" if "id" in case else where
-    missing = [key for key in _KEYS if key not in case]
-    if missing:
-        raise ValueError(f"{where} lacks {', '.join(missing)}")
-    for key, kind in _KEYS.items():
-        if not isinstance(case[key], kind):
-            raise ValueError(f"{where}: {key} is {case[key]!r}, not {_KINDS[kind]}")
-    if not case["classes"]:
-        raise ValueError(f"{where}: classes is empty; two or more are needed")
-    if scribbles not in case["scribbles"]:
-        raise ValueError(
-            f"--scribbles: {case['id']} has no set {scribbles!r}; it has "
-            f"{', '.join(case['scribbles'])}"
-        )
-    if not isinstance(case["scribbles"][scribbles], str):
-        raise ValueError(f"{where}: scribbles {scribbles!r} is not the name of a file")
+def _say_table(
+    columns: Mapping[str, Sequence[CaseScore]],
+    cases: Sequence[Case],
+    report: shared.Report,
+) -> None:
+    """Print the scores of all backbones side by side."""
+    table = {
+        f"{name}, {what}" if what else name: values
+        for name, scores in columns.items()
+        for what, values in _columns(scores).items()
+    }
+    first = next(iter(table.values()))
+    wide = max(_width(cases), len(_MEAN.format(len(first))))
+    report.say()
+    report.say("  ".join([" " * wide, *table]))
+    for case in first:
+        cells = (f"{values[case]:>{len(name)}.4f}" for name, values in table.items())
+        report.say("  ".join([f"{case:<{wide}}", *cells]))
+    means = (
+        f"{mean(values.values()):>{len(name)}.4f}" for name, values in table.items()
+    )
+    report.say("  ".join([f"{_MEAN.format(len(first)):<{wide}}", *means]))
 
 
-def _read_case(
-    folder: Path, case: dict[str, Any], scribbles: str
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return image, truth and scribbles; both have class k of the manifest as k + 1."""
-    import numpy as np
+def _columns(scores: Sequence[CaseScore]) -> dict[str, dict[str, float]]:
+    """Return the scores by what they are of, "" for the first, and by case."""
+    found = {"": {score.case.id: score.miou for score in scores}}
+    for score in scores:
+        for what, miou in score.others.items():
+            found.setdefault(what, {})[score.case.id] = miou
+    return found
 
-    from napari_hrdv2.files import read_image, read_labels, size_text
 
-    image = read_image(folder / case["image"]).data
-    label, path = folder / case["label"], folder / case["scribbles"][scribbles]
-    truth = read_labels(label).astype(np.int64) + 1
-    if truth.shape != image.shape[:2]:
-        raise ValueError(
-            f"{case['id']}: {label} is {size_text(truth.shape)} and the image "
-            f"{size_text(image.shape[:2])} (width × height); it must be this image's "
-            "truth"
-        )
-    drawn = read_labels(path)
-    shared.check_scribbles(drawn, image.shape, path)
-    if not np.isin(truth[drawn == 0], range(1, len(case["classes"]) + 1)).any():
-        raise ValueError(
-            f"{case['id']}: {path} leaves no pixel of a known class without a "
-            "scribble, so there is nothing to score"
-        )
-    return image, truth, drawn
+def _by_source(scores: Sequence[CaseScore]) -> dict[str, float]:
+    groups: dict[str, list[float]] = {}
+    for score in scores:
+        groups.setdefault(score.case.source, []).append(score.miou)
+    return {source: mean(mious) for source, mious in groups.items()}
+
+
+def _other_means(scores: Sequence[CaseScore]) -> dict[str, float]:
+    found = _columns(scores)
+    return {what: mean(found[what].values()) for what in found if what}
+
+
+def _write_table(
+    path: Path, columns: Mapping[str, Sequence[CaseScore]], protocol: str
+) -> None:
+    """Write a line for each case and backbone, and one for their mean."""
+    from napari_hrdv2.core.atomic import write_csv
+
+    most = max(len(score.iou) for scores in columns.values() for score in scores)
+    all_others = (what for scores in columns.values() for what in _other_means(scores))
+    others = list(dict.fromkeys(all_others))
+    rows: list[list[object]] = []
+    for name, scores in columns.items():
+        for score in scores:
+            case, more = score.case, [score.others.get(what) for what in others]
+            row: list[object] = [
+                protocol,
+                name,
+                case.id,
+                case.source,
+                score.miou,
+                *more,
+                *score.iou,
+            ]
+            rows.append(row + [None] * (most - len(score.iou)))
+        title, overall = _MEAN.format(len(scores)), mean(s.miou for s in scores)
+        means = [_other_means(scores).get(what) for what in others]
+        rows.append([protocol, name, title, None, overall, *means, *[None] * most])
+    headers = ["protocol", "backbone", "case", "source", "mean IoU"]
+    headers += [f"mean IoU, {what}" for what in others]
+    write_csv(path, [*headers, *(f"IoU of class {k + 1}" for k in range(most))], rows)
+
+
+def _as_json(backbone: str, scores: Sequence[CaseScore]) -> dict[str, Any]:
+    def about(score: CaseScore) -> dict[str, Any]:
+        ious = [None if iou != iou else iou for iou in score.iou]
+        return {
+            "id": score.case.id,
+            "miou": score.miou,
+            "seconds": round(score.seconds, 3),
+            "iou": ious,
+            **({"others": score.others} if score.others else {}),
+            **({"note": score.note} if score.note else {}),
+        }
+
+    return {
+        "backbone": backbone,
+        "mean_miou": mean(score.miou for score in scores),
+        "mean_miou_by_source": _by_source(scores),
+        "mean_others": _other_means(scores),
+        "cases": [about(score) for score in scores],
+    }

@@ -75,7 +75,10 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command whose dataclass arguments are options, one for each field."""
+    """Return a command whose dataclass arguments are options, one for each field.
+
+    A field whose option the command declares itself keeps its default.
+    """
     signature = inspect.signature(command, eval_str=True)
     groups: dict[str, Any] = {}
     names: dict[str, list[str]] = {}
@@ -83,7 +86,8 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     for name, parameter in signature.parameters.items():
         group = parameter.annotation
         if is_dataclass(group):
-            options = [_parameter(one) for one in fields(group) if one.name in _OPTIONS]
+            known = _OPTIONS.keys() - signature.parameters.keys()
+            options = [_parameter(one) for one in fields(group) if one.name in known]
             groups[name], names[name] = group, [one.name for one in options]
             parameters += options
         else:
@@ -206,6 +210,7 @@ def check_scribbles(
     """Raise ValueError for scribbles that cannot train on an image of this shape."""
     import numpy as np
 
+    from napari_hrdv2.core.measure.id_conventions import check_are_classes
     from napari_hrdv2.files import size_text
 
     if scribbles.shape != shape[:2]:
@@ -214,6 +219,7 @@ def check_scribbles(
             f"{size_text(shape[:2])} (width × height); draw them on this image"
         )
     classes = np.unique(scribbles[scribbles > 0])
+    check_are_classes(f"labels: {path}", classes.tolist())
     if len(classes) == 0:
         raise ValueError(f"labels: no pixel of {path} is labelled; draw two classes")
     if len(classes) == 1:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.measure.id_conventions import MOST_CLASSES
 
 from .classes import (
     Classes,
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from .images import Images
 
 TABLE = "phase_fractions.csv"
-MOST_CLASSES = 64
-"""More than these are objects that were numbered, not classes."""
 
 
 @dataclass(frozen=True)
