@@ -56,7 +56,7 @@ def test_panels_stand_in_sections_in_their_order():
     assert names == [
         *("features", "images", "insight"),
         "paint",
-        *("result", "refine", "measure", "files", "apply"),
+        *("result", "refine", "measure", "compare", "files", "apply"),
     ]
 
 

@@ -9,6 +9,7 @@ import pytest
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.session import features as feature_work
 from napari_hrdv2.session.planes import PlaneKey
+from napari_hrdv2.widgets.viewer.errors import ErrorOverlay
 from widgets.desk import Desk, stack_of
 
 
@@ -51,6 +52,29 @@ def test_scribbles_on_several_planes_train_together(stack):
     assert result.shape == (6, 64, 80)
     assert np.mean(result[4][:, :20] == 1) > 0.9
     assert np.mean(result[4][:, 60:] == 2) > 0.9
+
+
+def test_a_plane_is_compared_with_the_truth_of_its_place(stack):
+    truth = np.ones((6, 64, 80), np.uint8)
+    truth[:, :, 40:] = 2
+    truth[2, :, 38:40] = 2  # on this plane alone
+    labels = stack.viewer.add_labels(truth, name="truth")
+    stack.paint_both()
+    overlay = ErrorOverlay(stack.link, stack.controller.side)
+    assert overlay.truth_layers() == [labels]
+    overlay.compare(labels, boundary_width=3)
+    stack.settle()
+    result = stack.link.segmentation.data[2]
+    counts = overlay.answer.comparison.confusion
+    free = stack.link.scribbles.data[2] == 0
+    assert counts[1, 0] == ((truth[2] == 2) & (result == 1) & free).sum() > 0
+    np.testing.assert_array_equal(
+        overlay.layer.data[0] > 0, (truth[2] != result) & free
+    )
+    assert overlay.layer.translate[0] == 2
+    stack.go(3)
+    assert overlay.answer is None
+    assert "Errors" in stack.viewer.layers
 
 
 def test_a_plane_that_is_visited_is_segmented_by_the_scribbles_elsewhere(stack):

@@ -1,9 +1,10 @@
-"""Phase fractions with error bars, and the objects of a class, of what is shown."""
+"""What is shown, measured: phase fractions, objects of a class, errors by a truth."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -11,14 +12,18 @@ import numpy as np
 from psygnal import Signal
 
 from napari_hrdv2.core.measure import ParticleTable, particle_table
+from napari_hrdv2.core.measure.comparison import Comparison, compare, error_map
+from napari_hrdv2.core.measure.numbering import MatchedClass, match_labels
 from napari_hrdv2.core.postprocess.instances import METHODS, Method, instances
 
 from .pipeline import PipelineInput, PipelineResult
 from .planes import PlaneKey
-from .snapshots import Measured, Result, Stage
+from .snapshots import ImageSnapshot, Measured, Result, Stage
 from .tasks import Task, TaskContext, compute
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.measure import Fractions, PixelSize
@@ -249,3 +254,97 @@ class Measurement:
             else:
                 self.is_stale = True
         self.changed.emit()
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What an image shows, as (H, W) labels or a file of them.
+
+    `names` are the classes that the labels are known to have, by id.
+    """
+
+    name: str
+    labels: NDArray[Any] | Path
+    names: Mapping[int, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """How the result of an image and its truth agree.
+
+    `errors` has the true class where the result is wrong, 0 elsewhere; `rule` says
+    which class of the truth was taken for which.
+    """
+
+    key: PlaneKey
+    truth: Truth
+    comparison: Comparison
+    classes: tuple[MatchedClass, ...]
+    errors: NDArray[Any]
+    rule: str
+    source: NDArray[np.integer[Any]]  # the result
+
+
+def compare_result(
+    context: TaskContext,
+    *,
+    image: ImageSnapshot,
+    truth: Truth,
+    class_names: Mapping[int, str],
+    scribbles: NDArray[Any] | None = None,
+    boundary_width: int,
+    match: Mapping[int, int] | None = None,
+) -> Compared:
+    """Return how the result of an image agrees with a truth.
+
+    Pixels under `scribbles`, where they are given, and excluded ones do not count. The
+    rest is as for `match_labels` and `compare`.
+    """
+    assert image.result is not None, "there is something to compare"
+    result = image.result.shown
+    labels, names = truth.labels, truth.names
+    if isinstance(labels, Path):
+        context.progress(f"Reading {labels.name}", 0, 2)
+        labels, names = _read(labels, result.shape, image.name)
+    context.stop_if_cancelled()
+    context.progress("Comparing", 1, 2)
+    exclude = np.zeros(result.shape, bool)
+    if image.exclusion is not None:
+        exclude |= image.exclusion
+    if scribbles is not None:
+        exclude |= scribbles != 0
+    matched = match_labels(
+        result,
+        labels,
+        segmentation_names=class_names,
+        truth_names=names,
+        match=match,
+    )
+    pair = matched.truth, matched.segmentation
+    found = compare(*pair, exclude=exclude, boundary_width=boundary_width)
+    context.stop_if_cancelled()
+    errors = error_map(*pair, exclude=exclude)
+    classes = tuple(
+        one._replace(name=class_names.get(one.segmentation_id, "") or one.name)
+        if one.segmentation_id is not None
+        else one
+        for one in matched.classes
+    )
+    narrow = errors.astype(np.min_scalar_type(int(errors.max())))
+    return Compared(image.key, truth, found, classes, narrow, matched.rule, result)
+
+
+def _read(
+    path: Path, shape: tuple[int, ...], image_name: str
+) -> tuple[NDArray[Any], dict[int, str]]:
+    """Return the labels in a file, as they are, and the classes that it lists."""
+    from napari_hrdv2.files import import_labels
+
+    size = (shape[0], shape[1])
+    try:
+        read = import_labels(path, size, image_name=image_name, grey_levels=False)
+    except ImportError as error:  # its text names the extra
+        raise ValueError(str(error)) from error
+    known = read.classes
+    listed = sorted({*known.names, *known.colors})
+    return read.labels, {i: known.names.get(i, "") for i in listed}

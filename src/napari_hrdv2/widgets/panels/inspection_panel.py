@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +17,6 @@ from . import controls as ui
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from numpy.typing import NDArray
 
     from napari_hrdv2.session.inspection import Attention, Regions
     from napari_hrdv2.widgets.controller import Controller
@@ -127,11 +124,7 @@ class InspectionPanel(QWidget):
         return [
             layer
             for layer in self._link.viewer.layers
-            if isinstance(layer, Labels)
-            and (
-                tuple(layer.data.shape) == planes.label_shape(image)
-                or _is_one_plane(layer.data, entry.shape)
-            )
+            if isinstance(layer, Labels) and planes.lies_on(layer, image, entry.shape)
         ]
 
     def _submit(self, job: str, request: Callable[[], Any], hear: Any) -> None:
@@ -191,17 +184,12 @@ class InspectionPanel(QWidget):
         labels, name = None, ""
         if position >= 0:
             layer = layers[position]
-            data, name = np.asarray(layer.data), layer.name
-            is_plane = _is_one_plane(data, entry.shape)
-            labels = data.reshape(entry.shape) if is_plane else data[self._link.index]
+            labels = planes.labels_on_plane(layer, self._link.index, entry.shape)
+            name = layer.name
         if self._inspection.use_partition(labels, name):
             self._controller.compute_features()
         else:
             self._session.say("These are the regions of the features already.")
-
-
-def _is_one_plane(data: NDArray[Any], shape: tuple[int, int]) -> bool:
-    return data.shape[-2:] == shape and math.prod(data.shape) == math.prod(shape)
 
 
 PANELS = (

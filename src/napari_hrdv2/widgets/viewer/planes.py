@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from napari_hrdv2.session.planes import AXIS_NAMES, Plane, axis_names
 
 if TYPE_CHECKING:
     import napari.components
-    from napari.layers import Image
+    from napari.layers import Image, Labels
+    from numpy.typing import NDArray
 
 _PART_OF_VIEW, _MOST_OF_VIEW = 0.25, 0.8  # of the view, that is looked at
 _USUAL_CANVAS = (600, 800)  # of a viewer that does not tell
@@ -27,6 +29,20 @@ def sizes(layer: Image) -> Index:
 def label_shape(layer: Image) -> Index:
     """Return the shape of labels that lie on a layer."""
     return tuple(int(size) for size in _data(layer).shape[: layer.ndim])
+
+
+def lies_on(labels: Labels, image: Image, shape: tuple[int, int]) -> bool:
+    """Whether a labels layer has the size of an image, or of one plane of it."""
+    there = tuple(labels.data.shape)
+    return there == label_shape(image) or _is_one_plane(there, shape)
+
+
+def labels_on_plane(
+    labels: Labels, index: Index, shape: tuple[int, int]
+) -> NDArray[Any]:
+    """Return the (H, W) labels on a plane, from a layer that lies on the image."""
+    data = np.asarray(labels.data)
+    return data.reshape(shape) if _is_one_plane(data.shape, shape) else data[index]
 
 
 def names(layer: Image) -> tuple[str | None, ...]:
@@ -152,6 +168,10 @@ def look_at(
     world = np.concatenate([np.zeros(viewer.dims.ndim - len(world)), world])
     seen = list(viewer.dims.displayed)[-2:]
     camera.center = (*camera.center[:-2], *world[seen])
+
+
+def _is_one_plane(there: tuple[int, ...], shape: tuple[int, int]) -> bool:
+    return there[-2:] == shape and math.prod(there) == math.prod(shape)
 
 
 def _data(layer: Image) -> Any:
