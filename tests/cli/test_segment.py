@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -272,3 +273,21 @@ def test_a_refinement_that_cannot_be_is_refused(
     outcome = command("segment", image, "--labels", labels, *option)
     assert outcome.code == 1
     assert str(option[1]) in outcome.err
+
+
+@pytest.mark.filterwarnings("default")
+def test_both_sides_of_pixels_that_are_not_square_are_kept_and_told(
+    command, image: Path, labels: Path
+) -> None:
+    grey = tifffile.imread(image)
+    about = {"unit": "um"}
+    tifffile.imwrite(image, grey, imagej=True, resolution=(4, 2), metadata=about)
+    out, kept = image.with_name("seg.tif"), image.with_name("c.safetensors")
+    outcome = command(
+        "segment", image, "-l", labels, "-o", out, "--save-classifier", kept
+    )
+    assert outcome.code == 0
+    assert "not square (0.25 × 0.5 µm" in outcome.err
+    with pytest.warns(UserWarning, match="not square"):
+        assert read_image(out).pixel_size == (0.5, 0.25)
+    assert PixelClassifier.load(kept).pixel_size == ((0.5, 0.25), "µm")

@@ -5,6 +5,7 @@ import pytest
 
 from napari_hrdv2.session import ClassInfo
 from napari_hrdv2.widgets import SegmentationWidget
+from napari_hrdv2.widgets.viewer import layers
 from napari_hrdv2.widgets.viewer.layers import METADATA_KEY
 
 
@@ -122,6 +123,24 @@ def test_layers_move_with_the_image(bench):
         np.testing.assert_allclose(layer.rotate, image.rotate)
         assert layer.units == image.units
     assert bench.session.current.pixel_size == (2.0, "µm")
+
+
+def test_an_image_has_both_sides_of_its_pixels(bench):
+    image = bench.viewer.layers["Image"]
+    image.units, image.scale = ("um", "um"), (2, 0.5)
+    assert bench.session.current.pixel_size == ((2.0, 0.5), "µm")
+    added = layers.add_image(
+        bench.viewer, np.eye(5), "a.tif", pixel_size=(2.0, 0.5), unit="µm"
+    )
+    np.testing.assert_allclose(added.scale, (2, 0.5))
+
+
+def test_a_unit_that_napari_does_not_know_costs_no_image(bench):
+    with pytest.warns(UserWarning, match="a.tif has the unit 'wobble'"):
+        added = layers.add_image(
+            bench.viewer, np.eye(5), "a.tif", pixel_size=2.0, unit="wobble"
+        )
+    assert layers.pixel_size_of(added) is None
 
 
 def test_negative_labels_are_refused_in_one_sentence(bench):

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from napari_hrdv2.core.atomic import atomic_path
 
-from .images import image_format, open_image, read_tiff, size_text, write_image
-from .units import NO_UNIT
+from .images import write_image
+from .raster import read_raster
+from .reading import NotReadError, image_format, size_text
+from .tiff import read_tiff
+from .units import NO_UNIT, Size
 
 _KEY = "napari_hrdv2"
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -60,16 +63,28 @@ def read_labels(path: str | os.PathLike[str]) -> NDArray[np.unsignedinteger[Any]
     path = Path(path)
     kind = image_format(path)
     if kind == "JPEG":
-        raise ValueError(
+        raise NotReadError(
             f"{path} is a JPEG, which alters label ids; save labels as TIFF or PNG"
         )
-    data = read_tiff(path).data if kind == "TIFF" else np.asarray(open_image(path))
-    if data.ndim != 2:
-        raise ValueError(
+    if kind == "TIFF":
+        data = read_tiff(path).data
+    else:
+        data, _ = read_raster(path, kind, indices=True)
+    return _as_ids(path, _one_band(path, data))
+
+
+def _one_band(path: Path, data: NDArray[Any]) -> NDArray[Any]:
+    """Return grey levels also where they are stored as colours; 0 where transparent."""
+    if data.ndim == 2:
+        return data
+    bands = data.shape[-1]
+    grey = data[..., 0]
+    if bands in (3, 4) and (data[..., 1:3] != data[..., :1]).any():
+        raise NotReadError(
             f"{path} holds colours (shape {data.shape}); labels need one whole number "
-            "per pixel"
+            "per pixel: give each class a number, or save it with a palette"
         )
-    return _as_ids(path, data)
+    return grey if bands == 3 else np.where(data[..., -1] > 0, grey, 0)
 
 
 def read_label_classes(path: str | os.PathLike[str]) -> LabelClasses:
@@ -93,7 +108,7 @@ def write_labels(
     path: str | os.PathLike[str],
     labels: NDArray[np.integer[Any]],
     *,
-    pixel_size: float | None = None,
+    pixel_size: Size | None = None,
     unit: str = NO_UNIT,
     class_names: Mapping[int, str] | None = None,
     class_colors: Mapping[int, str] | None = None,
@@ -106,8 +121,9 @@ def write_labels(
         A file that was there is replaced only when the new one is complete.
     labels : (H, W) integer array
         Ids from 0; written as uint8, uint16 or uint32, whichever is enough.
-    pixel_size : float, optional
-        Width of a pixel in `unit`; omitted where TIFF's 32 bit cannot hold it.
+    pixel_size : float or tuple of two float, optional
+        Side of a pixel in `unit`, or height and width; omitted where TIFF's 32 bit
+        cannot hold it.
     class_names, class_colors : mapping of int to str, optional
         What the ids stand for and their ``"#rrggbb"``, kept in the description.
     """

@@ -16,6 +16,7 @@ from .images import read_image
 from .importers import import_labels
 from .labels import LabelClasses, read_label_classes
 from .ome_zarr import is_ome_zarr, read_image_and_labels
+from .units import NO_UNIT, Size, is_length, sides_of
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -57,7 +58,7 @@ def _from_zarr(path: Path) -> list[LayerData]:
 
 
 def _labels_layer(
-    name: str, labels: Any, classes: LabelClasses, size: tuple[float, str] | None
+    name: str, labels: Any, classes: LabelClasses, size: tuple[Size, str] | None
 ) -> LayerData:
     about: dict[str, Any] = {"name": name, **_scaled(size)}
     if classes.colors:
@@ -69,7 +70,8 @@ def _labels_layer(
     return labels, about, "labels"
 
 
-def _scaled(size: tuple[float, str] | None) -> dict[str, Any]:
+def _scaled(size: tuple[Size, str] | None) -> dict[str, Any]:
     if size is None:
         return {}
-    return {"scale": (size[0], size[0]), "units": (size[1], size[1])}
+    unit = size[1] if is_length(size[1]) else NO_UNIT  # napari knows no others
+    return {"scale": sides_of(size[0]), "units": (unit, unit)}

@@ -11,6 +11,7 @@ References
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import shutil
@@ -21,7 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .images import damaged, optional_module
 from .labels import (
     ImportedLabels,
     LabelClasses,
@@ -30,7 +30,8 @@ from .labels import (
     count_text,
     rgb,
 )
-from .units import NO_UNIT, unit_name, unit_symbol
+from .reading import damaged, optional_module
+from .units import NO_UNIT, Size, sides_of, size_of, unit_name, unit_symbol
 
 _VERSIONS = {"0.4": 2, "0.5": 3}  # of OME-Zarr, and the Zarr beneath
 _CHUNK = 1024
@@ -43,7 +44,7 @@ def write_ome_zarr(
     image: NDArray[Any],
     labels: NDArray[np.integer[Any]] | Mapping[str, NDArray[np.integer[Any]]],
     classes: LabelClasses,
-    pixel_size: float | None = None,
+    pixel_size: Size | None = None,
     unit: str = NO_UNIT,
     *,
     version: str = "0.4",
@@ -149,7 +150,7 @@ def _annotate(
     version: str,
     metadata: dict[str, Any],
     name: str = "",
-    size: tuple[float | None, str] | None = None,
+    size: tuple[Size | None, str] | None = None,
 ) -> None:
     """Write metadata where the version wants it; with a size, that of its array."""
     if size is not None:
@@ -158,7 +159,7 @@ def _annotate(
         about = {"unit": unit_name(unit)} if known else {}
         space = [{"name": axis, "type": "space", **about} for axis in "yx"]
         channels = [{"name": "c", "type": "channel"}] * (group["0"].ndim - 2)
-        scale = [1.0] * len(channels) + [1.0 if length is None else float(length)] * 2
+        scale = [1.0] * len(channels) + [*sides_of(1.0 if length is None else length)]
         transform = {"type": "scale", "scale": scale}
         dataset = {"path": "0", "coordinateTransformations": [transform]}
         image = {"name": name, "axes": [*channels, *space], "datasets": [dataset]}
@@ -223,7 +224,7 @@ def read_ome_zarr(
 
 def read_image_and_labels(
     path: Path,
-) -> tuple[Any, dict[str, ImportedLabels], tuple[float, str] | None]:
+) -> tuple[Any, dict[str, ImportedLabels], tuple[Size, str] | None]:
     """Return the array of the image, the label images by name, and the pixel size."""
     group = _opened(path)
     try:
@@ -264,13 +265,16 @@ def _array(group: Any) -> Any:
     return group[_metadata(group)["multiscales"][0]["datasets"][0]["path"]]
 
 
-def _pixel_size(metadata: Mapping[str, Any]) -> tuple[float, str] | None:
+def _pixel_size(metadata: Mapping[str, Any]) -> tuple[Size, str] | None:
     scale = metadata["multiscales"][0]
     unit = scale["axes"][-1].get("unit")
     if unit is None:
         return None
     (transform, *_) = scale["datasets"][0]["coordinateTransformations"]
-    return float(transform["scale"][-1]), unit_symbol(unit)
+    height, width = map(float, transform["scale"][-2:])
+    if not all(0 < side < math.inf for side in (height, width)):
+        return None
+    return size_of((height, width)), unit_symbol(unit)
 
 
 def _metadata(group: Any) -> dict[str, Any]:

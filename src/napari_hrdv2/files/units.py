@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
+Sides = tuple[float, float]
+"""Height and width of a pixel, in the order of the axes of an image."""
+
+Size = float | Sides
+"""The side of a square pixel, or both sides."""
+
 NO_UNIT = "pixel"
-_NONE = ("", "pixel", "pixels", "px", "dimensionless")
+_NONE = (
+    *("", "pixel", "pixels", "px", "voxel", "voxels", "dimensionless", "arbitrary"),
+    *("null", "none", "nan", "n/a", "na", "nil", "unknown", "undefined", "default"),
+    *("unit", "units", "nounit", "uncalibrated", "a.u.", "au", "arb.", "?", "-", "--"),
+)
 _SPELLINGS = {"micron": "µm", "microns": "µm", "å": "Å"}
 
 
@@ -21,6 +32,35 @@ def unit_symbol(name: str) -> str:
     """
     word = "".join(name.split())
     return NO_UNIT if word.lower() in _NONE else _spelled(word, "~P") or word
+
+
+def is_length(name: str) -> bool:
+    """Whether a word is a unit of length, which napari takes.
+
+    Examples
+    --------
+    >>> [is_length(name) for name in ("Micrometers", "nm", "wobble", "null")]
+    [True, True, False, False]
+    """
+    return unit_symbol(name) != NO_UNIT and bool(_spelled("".join(name.split()), ""))
+
+
+def sides_of(size: Size) -> Sides:
+    """Return height and width of a pixel."""
+    height, width = size if isinstance(size, (tuple, list)) else (size, size)
+    return float(height), float(width)
+
+
+def size_of(sides: Sides) -> Size:
+    """Return one number for a square pixel, else both sides.
+
+    Examples
+    --------
+    >>> size_of((0.5, 0.5)), size_of((0.5, 0.25))
+    (0.5, (0.5, 0.25))
+    """
+    height, width = sides
+    return width if math.isclose(height, width, rel_tol=1e-6) else (height, width)
 
 
 def unit_name(name: str) -> str:

@@ -169,7 +169,7 @@ class ClassifierState:
 def named(
     classifier: PixelClassifier | None,
     classes: Mapping[int, ClassInfo],
-    pixel_size: tuple[float, str] | None,
+    pixel_size: tuple[float | tuple[float, float], str] | None,
 ) -> PixelClassifier:
     """Return a copy with class names and colours, and the pixel size."""
     if classifier is None:

@@ -86,7 +86,7 @@ class ImageEntry:
     key: PlaneKey
     image: NDArray[Any] | Plane  # of a stack a plane, read when it is first needed
     name: str = ""
-    pixel_size: tuple[float, str] | None = None
+    pixel_size: tuple[float | tuple[float, float], str] | None = None
     source: str | None = None  # the file it came from
     plane: dict[str, int] = field(default_factory=dict)  # of a stack, by axis names
     trains: bool = True  # its scribbles take part in the training

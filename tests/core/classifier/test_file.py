@@ -150,3 +150,10 @@ def test_a_file_of_the_first_version_is_read_with_what_held_then(trained, tmp_pa
     found = PixelClassifier.load(path)
     assert found.part_options == trained.part_options
     assert (found.self_training, found.most_per_class) == (False, 5000)
+
+
+def test_both_sides_of_pixels_that_are_not_square_are_kept(trained, tmp_path):
+    trained.pixel_size = ((0.5, 0.25), "µm")
+    trained.save(tmp_path / "alloy.safetensors")
+    loaded = PixelClassifier.load(tmp_path / "alloy.safetensors")
+    assert loaded.pixel_size == ((0.5, 0.25), "µm")

@@ -493,3 +493,9 @@ def test_killed_at_fifty_moments_a_project_opens_with_every_saved_scribble(tmp_p
     assert found["kills"] == 50
     assert found["saves"] > 50
     assert found["in_the_middle"] > 10  # else nothing was tried
+
+
+def test_both_sides_of_pixels_that_are_not_square_are_kept(tmp_path):
+    size = ((0.5, 0.25), "µm")
+    path = save_project(project(entry("a", pixel_size=size)), tmp_path / "alloy")
+    assert load_project(path).images[0].pixel_size == size

@@ -41,7 +41,7 @@ class Header(BaseModel):
     part_options: tuple[PartOptions, ...]
     class_names: dict[int, str]
     class_colors: dict[int, str]
-    pixel_size: tuple[float, str] | None
+    pixel_size: tuple[float | tuple[float, float], str] | None
     labels_hash: str
     software: dict[str, str] = Field(
         default_factory=lambda: {name: version(name) for name in SOFTWARE}

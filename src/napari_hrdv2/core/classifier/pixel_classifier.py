@@ -106,7 +106,7 @@ class PixelClassifier:
         self.part_options: tuple[PartOptions, ...] = ()
         self.class_names: dict[int, str] = {}
         self.class_colors: dict[int, str] = {}
-        self.pixel_size: tuple[float, str] | None = None
+        self.pixel_size: tuple[float | tuple[float, float], str] | None = None
         self.labels_hash = ""
         self._background: BackgroundSample | None = None
         self._rounds = SelfTrainingRounds()

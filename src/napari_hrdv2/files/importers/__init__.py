@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.files.images import file_start
 from napari_hrdv2.files.labels import (
     ImportedLabels,
     LabelClasses,
@@ -19,6 +18,7 @@ from napari_hrdv2.files.labels import (
     read_label_classes,
     read_labels,
 )
+from napari_hrdv2.files.reading import file_start
 
 _FULL_SCALES = (255, 65535)  # white in 8 and in 16 bit
 

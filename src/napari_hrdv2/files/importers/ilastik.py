@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.files.images import damaged, optional_module, size_text
 from napari_hrdv2.files.labels import (
     ImportedLabels,
     LabelClasses,
@@ -25,6 +24,7 @@ from napari_hrdv2.files.labels import (
     checked_ids,
     count_text,
 )
+from napari_hrdv2.files.reading import damaged, optional_module, size_text
 
 _USUAL_AXES = {2: "yx", 3: "yxc", 4: "zyxc", 5: "tzyxc"}
 

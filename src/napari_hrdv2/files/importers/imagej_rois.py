@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.files.images import damaged, optional_module, size_text
 from napari_hrdv2.files.labels import (
     ImportedLabels,
     LabelClasses,
     checked_ids,
     count_text,
 )
+from napari_hrdv2.files.reading import damaged, optional_module, size_text
 
 Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]  # rows and columns
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.files.images import damaged
 from napari_hrdv2.files.labels import (
     ImportedLabels,
     LabelClasses,
@@ -18,6 +17,7 @@ from napari_hrdv2.files.labels import (
     checked_ids,
     count_text,
 )
+from napari_hrdv2.files.reading import damaged
 
 
 def read_labkit(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:

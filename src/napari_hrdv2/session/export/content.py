@@ -36,7 +36,7 @@ class ExportImage:
     stem: str  # what its files begin with; no other image's do
     image: Any  # (H, W) or (H, W, 3|4), or a Plane
     source: str | None = None  # its file, if that holds nothing else
-    pixel_size: tuple[float, str] | None = None
+    pixel_size: tuple[float | tuple[float, float], str] | None = None
     value_range: tuple[float, float] | None = None  # grey levels that became 0 and 1
     segmentation: NDArray[Any] | None = None  # (H, W), as it is shown
     scribbles: NDArray[Any] | None = None  # (H, W), as painted

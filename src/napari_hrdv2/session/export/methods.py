@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from napari_hrdv2.files.units import sides_of
+
 if TYPE_CHECKING:
     from napari_hrdv2.core.measure import Fractions
     from napari_hrdv2.core.postprocess.refinement import Refinement
@@ -66,8 +68,9 @@ def _described(image: ExportImage) -> str:
     height, width = image.shape
     size = f"{width} × {height} pixels"
     if image.pixel_size is not None:
-        length, unit = image.pixel_size
-        size += f", pixel size {length:g} {unit}"
+        y, x = sides_of(image.pixel_size[0])
+        told = f"{x:g}" if x == y else f"{x:g} × {y:g}"
+        size += f", pixel size {told} {image.pixel_size[1]}"
     return f"{image.name} ({size})"
 
 

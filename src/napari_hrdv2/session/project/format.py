@@ -105,7 +105,7 @@ class SavedImage:
     plane: dict[str, int]  # of a stack, for instance {"Z": 3}; else empty
     shape: tuple[int, int]  # (H, W)
     image_fingerprint: str  # "" as long as it is not known
-    pixel_size: tuple[float, str] | None  # size and unit
+    pixel_size: tuple[float | tuple[float, float], str] | None  # size and unit
     scribbles: NDArray[Any] | None  # (H, W) label ids, 0 where nothing is painted
     exclusion: NDArray[np.bool_] | None  # (H, W)
     trains: bool = True  # whether its scribbles train the classifier
@@ -207,7 +207,7 @@ class ImageRecord(_Record):
     image_fingerprint: str
     source: SourceRecord | None = None
     plane: dict[str, int] = {}
-    pixel_size: tuple[_Length, str] | None = None
+    pixel_size: tuple[_Length | tuple[_Length, _Length], str] | None = None
     trains: bool = True
     labelled_pixels: int = 0
     scribbles: ArrayRecord | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,14 @@ import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_hrdv2.files.units import NO_UNIT, unit_symbol
+from napari_hrdv2.files.units import (
+    NO_UNIT,
+    Size,
+    is_length,
+    sides_of,
+    size_of,
+    unit_symbol,
+)
 from napari_hrdv2.session import default_color
 from napari_hrdv2.session.classes import default_class
 
@@ -34,12 +42,13 @@ _PLACE_EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units")
 _COLORS_PREPARED = 64  # ids a user may type into napari's own label box
 
 
-def pixel_size_of(layer: Image) -> tuple[float, str] | None:
-    """Return the length of a pixel's side and its unit, or None if it has none."""
+def pixel_size_of(layer: Image) -> tuple[float | tuple[float, float], str] | None:
+    """Return side(s) of a pixel and their unit, or None if it has none."""
     unit = unit_symbol(str(layer.units[-1]))
     if unit == NO_UNIT:
         return None
-    return float(layer.scale[-1]), unit
+    height, width = (abs(float(side)) for side in layer.scale[-2:])
+    return size_of((height, width)), unit
 
 
 def spatial_metadata(layer: Image) -> dict[str, Any]:
@@ -280,16 +289,24 @@ def add_image(
     path: str,
     *,
     name: str = "",
-    pixel_size: float | None = None,
-    unit: str = "pixel",
+    pixel_size: Size | None = None,
+    unit: str = NO_UNIT,
 ) -> Image:
     """Add a micrograph that was read from a file, and remember the file."""
-    size = 1.0 if pixel_size is None else pixel_size
+    if unit != NO_UNIT and not is_length(unit):
+        # napari takes no image whose unit it does not know.
+        warnings.warn(
+            f"{path} has the unit {unit!r}, which is no length; it is opened without a "
+            "pixel size",
+            stacklevel=2,
+        )
+        unit = NO_UNIT
+    size = 1.0 if pixel_size is None or unit == NO_UNIT else pixel_size
     return viewer.add_image(
         data,
         name=name or Path(path).stem,
         rgb=data.ndim == 3,
-        scale=(size, size),
+        scale=sides_of(size),
         units=(unit, unit),
         metadata={METADATA_KEY: {"path": path}},
     )

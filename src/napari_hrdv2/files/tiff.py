@@ -1,0 +1,177 @@
+"""TIFF pages: raw samples, and the picture that they stand for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_hrdv2.core.limits import check_claim
+
+from .colors import grey_if_grey, rgb_of, rgb_of_cmyk, turned
+from .reading import NotReadError, damaged
+from .tiff_codecs import decoded, keeps_colors, needs_help
+from .vendors import NO_SIZE, FoundSize, pixel_size
+
+_SCALED_BITS = (2, 3, 4, 5, 6, 7)  # grey levels that are spread over 8 bits to be seen
+
+
+@dataclass(frozen=True)
+class TiffImage:
+    """One page: samples as they are stored, and what they stand for."""
+
+    path: Path
+    data: NDArray[Any]  # (H, W) or (H, W, S), turned as `orientation` asks
+    photometric: str  # in the words of tifffile
+    bits: int | tuple[int, ...]
+    palette: NDArray[np.uint8] | None
+    orientation: int
+    size: FoundSize
+
+    def image(self) -> NDArray[Any]:
+        """Return grey levels or RGB(A); ValueError where it is of other colours."""
+        with told(self.path):
+            return self._image()
+
+    def _image(self) -> NDArray[Any]:
+        data, bands = self.data, self.data.shape[2:]
+        if self.photometric == "PALETTE" and self.palette is not None:
+            index = data[..., 0] if bands else data
+            kind = np.uint8 if index.dtype == bool else index.dtype
+            return grey_if_grey(self.palette[index.astype(kind, copy=False)])
+        if self.photometric in ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE"):
+            return self._grey_or_rgb(data[..., 0] if bands == (2,) else data)
+        is_bytes = data.dtype == np.uint8
+        if self.photometric == "SEPARATED" and bands == (4,) and data.dtype.kind == "u":
+            return rgb_of_cmyk(data)
+        if self.photometric in ("CIELAB", "ICCLAB") and bands == (3,) and is_bytes:
+            shift = np.array([0, 0x80, 0x80], np.uint8)  # ICC's a and b have no sign
+            return rgb_of(data ^ shift if self.photometric == "ICCLAB" else data, "LAB")
+        if self.photometric == "YCBCR" and bands == (3,) and is_bytes:
+            return rgb_of(data, "YCbCr")
+        raise NotReadError(
+            f"{self.path} holds {bands[0] if bands else 1} band(s) of "
+            f"{data.dtype} in the colours {self.photometric}, which are not read here; "
+            "save it as RGB or grey"
+        )
+
+    def _grey_or_rgb(self, data: NDArray[Any]) -> NDArray[Any]:
+        if self.bits in _SCALED_BITS and data.dtype == np.uint8:
+            full = 2**self.bits - 1
+            data = (data.astype(np.uint16) * 255 // full).astype(np.uint8)
+        if self.photometric != "MINISWHITE":
+            return data
+        turned_over: NDArray[Any] = (
+            np.negative(data) if data.dtype.kind == "f" else np.invert(data)
+        )
+        if isinstance(self.bits, int) and 8 < self.bits < 8 * data.dtype.itemsize:
+            turned_over &= data.dtype.type(2**self.bits - 1)
+        return turned_over
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes a decoder raise into a sentence."""
+    try:
+        yield
+    except (NotReadError, MemoryError, ImportError):
+        raise
+    except Exception as error:
+        if str(error).startswith(str(path)):  # a sentence already
+            raise
+        raise damaged(path, error) from error
+
+
+def read_tiff(path: Path) -> TiffImage:
+    """Read the one image in a TIFF file."""
+    import tifffile
+
+    with told(path), tifffile.TiffFile(path) as tif:
+        series = tif.series[0]
+        _require_one_image(path, tif)
+        check_claim(series.nbytes, path.stat().st_size, path)
+        page = series.keyframe
+        data, photometric, is_turned = _samples(path, series)
+        orientation = page.tags.valueof(274, 1)
+        orientation = orientation if orientation in range(2, 9) else 1
+        return TiffImage(
+            path,
+            data if is_turned else turned(data, orientation),
+            photometric,
+            page.bitspersample,
+            _palette(tif, page),
+            orientation,
+            _size(path, tif, page, orientation),
+        )
+
+
+def _require_one_image(path: Path, tif: Any) -> None:
+    first = tif.series[0]
+    shape = " × ".join(map(str, first.shape))
+    if not {"Y", "X"} <= set(first.axes):
+        raise NotReadError(
+            f"{path} holds an array of shape {shape or '()'}; an image of rows and "
+            "columns is needed"
+        )
+    others = [s for s in tif.series[1:] if s.size >= first.size]  # not thumbnails
+    sizes = {
+        axis: size
+        for axis, size in zip(first.axes, first.shape, strict=True)
+        if axis not in "YXS" and size > 1
+    }
+    if others or sizes:
+        count = max(math.prod(sizes.values()), len(others) + 1)
+        what = "channels" if set(sizes) == {"C"} else "images"
+        raise NotReadError(
+            f"{path} is a stack of {count} {what} (shape {shape}); save the one to "
+            "segment in a file of its own (one grey or RGB image)"
+        )
+
+
+def _samples(path: Path, series: Any) -> tuple[NDArray[Any], str, bool]:
+    """Return samples as stored, their photometric, and whether they are turned."""
+    page, axes = series.keyframe, series.axes
+    bands = series.shape[axes.index("S")] if "S" in axes else 1
+    if bands > 4:
+        raise NotReadError(
+            f"{path} holds {bands} bands; one grey or RGB image is needed"
+        )
+    if page.photometric is None:
+        raise ValueError("it does not say what its samples stand for")
+    if page.is_subsampled and keeps_colors(page):
+        raise NotReadError(
+            f"{path} holds YCbCr colours of which some stand for several pixels, "
+            "which is not read here; save it as RGB"
+        )
+    if needs_help(page):
+        return decoded(path, page)
+    data = series.asarray(maxworkers=1)
+    if "S" in axes:
+        data, axes = np.moveaxis(data, axes.index("S"), -1), axes.replace("S", "") + "S"
+    height, width = (series.shape[series.axes.index(axis)] for axis in "YX")
+    shape = (height, width, bands) if "S" in axes else (height, width)
+    name = page.photometric.name
+    # Decoders of JPEG and its kin give RGB.
+    name = "RGB" if name == "YCBCR" and not keeps_colors(page) else name
+    return np.ascontiguousarray(data).reshape(shape), name, False
+
+
+def _palette(tif: Any, page: Any) -> NDArray[np.uint8] | None:
+    # ImageJ's look-up tables only tint grey levels, so those are left as they are.
+    if page.colormap is None or tif.is_imagej:
+        return None
+    return (np.asarray(page.colormap).T >> 8).astype(np.uint8)
+
+
+def _size(path: Path, tif: Any, page: Any, orientation: int) -> FoundSize:
+    try:
+        found = pixel_size(path, tif, page)
+    except Exception:  # noqa: BLE001 - an image is worth more than its size
+        return NO_SIZE
+    return found.turned() if orientation >= 5 else found
