@@ -14,15 +14,6 @@ FREE_BYTES = 128 * 2**20
 
 JSON_BYTES = 64 * 2**20
 
-MOST_IMAGES = 10_000
-"""Image entries of a project."""
-
-MOST_REGIONS = 20_000
-"""Regions of an ImageJ file, and labels of a Labkit one."""
-
-MOST_POINTS = 2_000_000
-"""Corners of all regions of a file."""
-
 
 def check_claim(nbytes: int, file_bytes: int, name: str | os.PathLike[str]) -> None:
     """Raise ValueError where a file claims more than it can hold or memory is free.
@@ -41,7 +32,7 @@ def check_claim(nbytes: int, file_bytes: int, name: str | os.PathLike[str]) -> N
     claim = f"{name} claims to hold {nbytes / 1e9:.1f} GB"
     if nbytes > MOST_EXPANSION * file_bytes:
         raise ValueError(
-            f"{claim} in {file_bytes} bytes, which no image does; it is damaged, or "
+            f"{claim}, which is more than a file of its size can; it is damaged, or "
             "made to fill the memory"
         )
     import psutil

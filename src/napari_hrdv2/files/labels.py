@@ -70,7 +70,7 @@ def read_labels(path: str | os.PathLike[str]) -> NDArray[np.unsignedinteger[Any]
         data = read_tiff(path).data
     else:
         data, _ = read_raster(path, kind, indices=True)
-    return _as_ids(path, _one_band(path, data))
+    return as_ids(path, _one_band(path, data))
 
 
 def _one_band(path: Path, data: NDArray[Any]) -> NDArray[Any]:
@@ -175,7 +175,8 @@ def rgb(label: int, colors: Mapping[int, str]) -> tuple[int, ...]:
     return tuple(bytes.fromhex(color[1:]))
 
 
-def _as_ids(path: Path, data: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+def as_ids(path: Path, data: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+    """Return whole numbers as label ids; ValueError, by the file, for others."""
     if data.dtype.kind == "f":
         if not np.isfinite(data).all() or (data != np.rint(data)).any():
             raise ValueError(f"{path} holds fractions; labels are whole numbers")

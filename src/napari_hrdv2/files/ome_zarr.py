@@ -15,6 +15,7 @@ import math
 import os
 import secrets
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,21 +23,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_hrdv2.core.limits import JSON_BYTES, check_claim
+
 from .labels import (
     ImportedLabels,
     LabelClasses,
+    as_ids,
     check_size,
     checked_ids,
     count_text,
     rgb,
 )
-from .reading import damaged, optional_module
+from .reading import NotReadError, damaged, optional_module, told
 from .units import NO_UNIT, Size, sides_of, size_of, unit_name, unit_symbol
 
 _VERSIONS = {"0.4": 2, "0.5": 3}  # of OME-Zarr, and the Zarr beneath
 _CHUNK = 1024
 _CHANNELS = ("FF0000", "00FF00", "0000FF", "FFFFFF")
-_UNREADABLE = (KeyError, TypeError, ValueError, IndexError, OSError)
 
 
 def write_ome_zarr(
@@ -142,6 +145,8 @@ def _write_array(group: Any, data: NDArray[Any]) -> None:
     if group.metadata.zarr_format == 3:
         names = ("c", "y", "x")[-data.ndim :]
         options = {"dimension_names": names}
+    # Blank chunks, too: one that is missing is one that was lost.
+    options["config"] = {"write_empty_chunks": True}
     group.create_array("0", data=np.ascontiguousarray(data), chunks=chunks, **options)
 
 
@@ -206,63 +211,83 @@ def read_ome_zarr(
     several, the one of that `name` is taken, else the first.
     """
     path = Path(path)
-    found, group = _label_group(path, _opened(path), name)
-    try:
-        data, metadata = _array(group)[:], _metadata(group)
-    except _UNREADABLE as error:
-        raise damaged(path, error) from error
-    if any(length > 1 for length in data.shape[:-2]):
-        shown = " × ".join(map(str, data.shape))
-        raise ValueError(f"{path} has labels of a stack ({shown}); one plane is needed")
-    labels = data.reshape(data.shape[-2:])
-    check_size(path, labels.shape, shape)
-    count = len(np.unique(labels[labels > 0]))
-    note = f"OME-Zarr: {count_text(count, 'class', 'classes')} of {found}."
-    classes = _classes(metadata.get("image-label", {}))
-    return ImportedLabels(checked_ids(labels), classes, note)
+    with told(path):
+        found, group = _label_group(path, _opened(path), name)
+        array = _checked(path, _array(group))
+        if any(length > 1 for length in array.shape[:-2]):
+            shown = " × ".join(map(str, array.shape))
+            raise NotReadError(
+                f"{path} has labels of a stack ({shown}); one plane is needed"
+            )
+        check_size(path, array.shape[-2:], shape)
+        labels = as_ids(path, array[:].reshape(array.shape[-2:]))
+        classes = _classes(_metadata(group).get("image-label", {}))
+        count = len(np.unique(labels[labels > 0]))
+        note = f"OME-Zarr: {count_text(count, 'class', 'classes')} of {found}"
+        return ImportedLabels(labels, classes, f"{note}{_told_missing(array)}.")
 
 
 def read_image_and_labels(
     path: Path,
 ) -> tuple[Any, dict[str, ImportedLabels], tuple[Size, str] | None]:
     """Return the array of the image, the label images by name, and the pixel size."""
-    group = _opened(path)
-    try:
-        image = _array(group)
+    with told(path):
+        group = _opened(path)
+        image = _checked(path, _array(group))
         names = _metadata(group["labels"])["labels"] if "labels" in group else []
         size = _pixel_size(_metadata(group))
-    except _UNREADABLE as error:
-        raise damaged(path, error) from error
-    return image, {name: read_ome_zarr(path, name=name) for name in names}, size
+        if missing := _told_missing(image):
+            warnings.warn(f"{path}: the image{missing}", stacklevel=3)
+        labels = {str(name): read_ome_zarr(path, name=str(name)) for name in names}
+        return np.asarray(image[:]), labels, size
 
 
 def _opened(path: Path) -> Any:
     zarr = optional_module("zarr", f"{path}: reading OME-Zarr")
     if not is_zarr(path):
         raise IsADirectoryError(f"{path} is a folder, and no OME-Zarr; give a file")
-    try:
-        return zarr.open_group(path, mode="r")
-    except _UNREADABLE as error:
-        raise damaged(path, error) from error
+    for entry in path.iterdir():
+        if entry.is_file() and entry.stat().st_size > JSON_BYTES:
+            raise damaged(path, ValueError(f"{entry.name} is too large"))
+    return zarr.open_group(path, mode="r")
 
 
 def _label_group(path: Path, group: Any, name: str | None) -> tuple[str, Any]:
     """The label image of that name, else the first; or the group itself if it is."""
     if "image-label" in _metadata(group):
         return path.name, group
-    try:
-        names = _metadata(group["labels"])["labels"] if "labels" in group else []
-        chosen = name if name in names else names[0] if names else None
-        if chosen is not None:
-            return str(chosen), group[f"labels/{chosen}"]
-    except _UNREADABLE as error:
-        raise damaged(path, error) from error
-    raise ValueError(f"{path} has no labels beside its image")
+    names = _metadata(group["labels"])["labels"] if "labels" in group else []
+    chosen = name if name in names else names[0] if names else None
+    if chosen is not None:
+        return str(chosen), group[f"labels/{chosen}"]
+    raise NotReadError(f"{path} has no labels beside its image")
 
 
 def _array(group: Any) -> Any:
     """The array of full resolution."""
     return group[_metadata(group)["multiscales"][0]["datasets"][0]["path"]]
+
+
+def _checked(path: Path, array: Any) -> Any:
+    """Return an array of numbers that has rows and columns and can be read."""
+    if array.ndim < 2 or np.dtype(array.dtype).kind not in "buif":
+        raise ValueError(f"an array of {array.dtype} with {array.ndim} axes")
+    stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    # A chunk is unpacked whole, and blank ones may be missing.
+    there = array.nchunks_initialized * math.prod(array.chunks)
+    check_claim(there * array.dtype.itemsize, stored, path)
+    check_claim(array.nbytes, 32 * stored, path)
+    return array
+
+
+def _told_missing(array: Any) -> str:
+    missing = array.nchunks - array.nchunks_initialized
+    if not missing:
+        return ""
+    return (
+        f"; {count_text(missing, 'chunk')} of {array.nchunks} not there, read as "
+        f"{array.fill_value}"
+    )
 
 
 def _pixel_size(metadata: Mapping[str, Any]) -> tuple[Size, str] | None:

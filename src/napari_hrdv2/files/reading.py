@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,19 @@ def damaged(path: Path, error: BaseException) -> ValueError:
     reason = str(error).split("\n")[0].rstrip(".") or type(error).__name__
     reason = reason if len(reason) <= 200 else f"{reason[:197]}..."
     return ValueError(f"{path} is damaged or cut short and cannot be read: {reason}")
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes a decoder raise into a sentence."""
+    try:
+        yield
+    except (NotReadError, MemoryError, ImportError):
+        raise
+    except Exception as error:
+        if str(error).startswith(str(path)):  # a sentence already
+            raise
+        raise damaged(path, error) from error
 
 
 def optional_module(name: str, purpose: str) -> Any:

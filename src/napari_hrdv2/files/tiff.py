@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from napari_hrdv2.core.limits import check_claim
 
 from .colors import grey_if_grey, rgb_of, rgb_of_cmyk, turned
-from .reading import NotReadError, damaged
+from .reading import NotReadError, told
 from .tiff_codecs import decoded, keeps_colors, needs_help
 from .vendors import NO_SIZE, FoundSize, pixel_size
 
@@ -73,19 +71,6 @@ class TiffImage:
         if isinstance(self.bits, int) and 8 < self.bits < 8 * data.dtype.itemsize:
             turned_over &= data.dtype.type(2**self.bits - 1)
         return turned_over
-
-
-@contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file makes a decoder raise into a sentence."""
-    try:
-        yield
-    except (NotReadError, MemoryError, ImportError):
-        raise
-    except Exception as error:
-        if str(error).startswith(str(path)):  # a sentence already
-            raise
-        raise damaged(path, error) from error
 
 
 def read_tiff(path: Path) -> TiffImage:

@@ -157,3 +157,67 @@ def test_both_sides_of_pixels_that_are_not_square_are_kept(trained, tmp_path):
     trained.save(tmp_path / "alloy.safetensors")
     loaded = PixelClassifier.load(tmp_path / "alloy.safetensors")
     assert loaded.pixel_size == ((0.5, 0.25), "µm")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_flipped_bit_is_seen(trained, tmp_path, seed):
+    """By the digest: what is computed with has no checksum of its own."""
+    trained.save(tmp_path / "alloy.safetensors")
+    content = (tmp_path / "alloy.safetensors").read_bytes()
+    random = np.random.default_rng(seed)
+    for bit in random.integers(8 * 8, 8 * len(content), 25):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "flipped.safetensors").write_bytes(flipped)
+        try:
+            loaded = PixelClassifier.load(tmp_path / "flipped.safetensors")
+        except ValueError:
+            continue
+        assert np.array_equal(loaded.weight, trained.weight)  # only the digest's name
+        assert loaded.class_names == trained.class_names
+
+
+def test_a_file_without_a_digest_is_read(trained, tmp_path):
+    trained.save(tmp_path / "new.safetensors")
+    with safe_open(tmp_path / "new.safetensors", "numpy") as file:
+        metadata = dict(file.metadata())
+    assert len(metadata.pop("digest")) == 64
+    tensors = load_file(tmp_path / "new.safetensors")
+    save_file(tensors, tmp_path / "old.safetensors", metadata)
+    loaded = PixelClassifier.load(tmp_path / "old.safetensors")
+    assert np.array_equal(loaded.weight, trained.weight)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"part_options": [{"backbone": 5}]},
+        {"part_options": 5},
+        {"class_names": {"x": "y"}},
+        {"pixel_size": ["x", 1]},
+        {"C": 1e999},
+        {"version": [1]},
+    ],
+)
+def test_a_description_of_other_types_is_refused(trained, tmp_path, changes):
+    trained.save(tmp_path / "c.safetensors")
+    with safe_open(tmp_path / "c.safetensors", "numpy") as file:
+        metadata = dict(file.metadata())
+    del metadata["digest"]
+    described = {**json.loads(metadata["description"]), **changes}
+    metadata["description"] = json.dumps(described)
+    save_file(
+        load_file(tmp_path / "c.safetensors"), tmp_path / "d.safetensors", metadata
+    )
+    with pytest.raises(ValueError, match="d.safetensors is not a classifier"):
+        PixelClassifier.load(tmp_path / "d.safetensors")
+
+
+def test_a_description_that_is_nested_too_deep_is_refused(trained, tmp_path):
+    trained.save(tmp_path / "c.safetensors")
+    metadata = {"format": "napari-hrdv2 classifier", "description": "[" * 100_000}
+    save_file(
+        load_file(tmp_path / "c.safetensors"), tmp_path / "d.safetensors", metadata
+    )
+    with pytest.raises(ValueError, match="its content is damaged"):
+        PixelClassifier.load(tmp_path / "d.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, fields
@@ -12,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.core.features.options import PartOptions
+from napari_hrdv2.core.limits import parse_json
 
 from .samples import MOST_PER_CLASS
 
@@ -102,9 +104,19 @@ def write_classifier(
     described["part_options"] = [asdict(part) for part in header.part_options]
     tensors = {k: np.ascontiguousarray(v) for k, v in arrays._asdict().items()}
     text = json.dumps(described, sort_keys=True)
-    content = save(tensors, {"format": FORMAT, "description": text})
+    about = {"format": FORMAT, "description": text, "digest": _digest(text, tensors)}
+    content = save(tensors, about)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def _digest(text: str, tensors: dict[str, NDArray[Any]]) -> str:
+    """Return the SHA-256 of all that a classifier is, by which damage is seen."""
+    hashed = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
+    for name, array in sorted(tensors.items()):
+        hashed.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        hashed.update(np.ascontiguousarray(array).tobytes())
+    return hashed.hexdigest()
 
 
 def read_classifier(path: str | os.PathLike[str]) -> tuple[Header, Arrays]:
@@ -116,16 +128,22 @@ def read_classifier(path: str | os.PathLike[str]) -> tuple[Header, Arrays]:
         with safe_open(str(path), "numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files raise anything
         raise ValueError(
             f"{ours}: it is no safetensors file, or it is cut off"
         ) from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{ours}: it is a safetensors file of something else")
     try:
-        described = json.loads(metadata["description"])
+        described = parse_json(metadata["description"])
         is_newer = described["version"] > VERSION
         if not is_newer:
+            digest = _digest(metadata["description"], tensors)
+            # The first files had none.
+            if described["version"] > 1 and metadata.get("digest", digest) != digest:
+                raise ValueError("its digest is another")
             arrays = Arrays(*(tensors[name] for name in Arrays._fields))
             arrays.check()
             return Header.of(described), arrays

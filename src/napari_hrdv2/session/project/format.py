@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -46,6 +46,7 @@ _KEYS_OF_VERSION_1 = {
 }
 _WHOLE_BYTES = 256 * 2**20  # larger images are known by some of their rows
 _BLOCK_BYTES = 4 * 2**20
+_IS_WINDOWS = os.name == "nt"
 
 
 def image_fingerprint(image: ArrayLike) -> str:
@@ -159,6 +160,17 @@ _Size = Annotated[int, Field(ge=1)]
 _Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+def is_elsewhere(path: str | os.PathLike[str], folder: Path) -> bool:
+    """Whether a path is on a machine other than that of the project.
+
+    To ask for it is to log in there, on Windows, and the path may be a stranger's.
+    """
+    if not _IS_WINDOWS:
+        return False
+    drive = PureWindowsPath(path).drive
+    return drive.startswith("\\\\") and drive != PureWindowsPath(folder).drive
+
+
 class SourceRecord(_Record):
     """Where an image lies: its path, and the way there from the project file."""
 
@@ -185,7 +197,7 @@ class SourceRecord(_Record):
             return self.absolute
         name = re.split(r"[\\/]", self.absolute)[-1]
         for path in (folder / (self.relative or name), self.absolute, folder / name):
-            if os.path.exists(path):
+            if not is_elsewhere(path, folder) and os.path.exists(path):
                 return os.path.abspath(path)
         return self.absolute
 
@@ -196,6 +208,14 @@ class ArrayRecord(_Record):
     file: str
     dtype: str
     shape: tuple[_Size, ...]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number; of one that is none, those of the widest."""
+        try:
+            return np.dtype(self.dtype).itemsize
+        except TypeError:
+            return 8
 
 
 class ImageRecord(_Record):

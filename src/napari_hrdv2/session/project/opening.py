@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.tasks import TaskContext
 
-from .format import image_fingerprint
+from .format import image_fingerprint, is_elsewhere
 from .snapshot import open_images
 from .store import load_project
 
@@ -101,7 +101,7 @@ def open_project(
             keys[saved.key] = key
         elif reads_images:
             context.progress(f"Reading {saved.name}", number, len(project.images))
-            image, is_altered = _image(saved, folder)
+            image, is_altered = _image(saved, folder, Path(path).absolute().parent)
             if image is None:
                 missing.append(saved)
                 continue
@@ -126,7 +126,9 @@ def _open_plane(
     return None
 
 
-def _image(saved: SavedImage, folder: Path | None) -> tuple[NDArray[Any] | None, bool]:
+def _image(
+    saved: SavedImage, folder: Path | None, project_folder: Path
+) -> tuple[NDArray[Any] | None, bool]:
     """Return the pixels, and whether they are others than those of then.
 
     They come from the project, from its very file wherever that is, or else from a file
@@ -136,7 +138,9 @@ def _image(saved: SavedImage, folder: Path | None) -> tuple[NDArray[Any] | None,
 
     if saved.image is not None or saved.plane:
         return saved.image, False
-    files = [] if saved.source is None else [Path(saved.source)]
+    files = []
+    if saved.source is not None and not is_elsewhere(saved.source, project_folder):
+        files = [Path(saved.source)]
     if folder is not None:
         name = re.split(r"[\\/]", saved.source or saved.name)[-1]
         files += sorted(image_files([folder]), key=lambda path: path.name != name)

@@ -9,6 +9,7 @@ import os
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.atomic import atomic_path, remove_leftovers
+from napari_hrdv2.core.limits import MOST_EXPANSION, check_claim, parse_json
 from napari_hrdv2.session.classes import ClassInfo
 from napari_hrdv2.session.planes import PlaneKey
 
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
 _RECORD = "project.json"
 _CLASSIFIER = "classifier.safetensors"
 _JSON_BYTES = 64 * 2**20
-_BEST_RATIO = 1032  # of zlib: bytes that one byte of a file can stand for
 _PLAIN = (  # fields that a `SavedImage` and an `ImageRecord` share
     *("name", "shape", "image_fingerprint", "pixel_size"),
     *("plane", "trains", "partition_name"),
@@ -90,6 +91,7 @@ def load_project(path: str | os.PathLike[str]) -> Project:
     folder = Path(path).absolute().parent
     with _open(path) as archive:
         record = _read_record(archive)
+        _check_arrays(archive, record)
         images = tuple(_read_image(archive, one, folder) for one in record.images)
         name, current = record.classifier, PlaneKey.parse(record.current or "")
         classifier = None if name is None else _read_classifier(archive, name)
@@ -120,7 +122,9 @@ def _open(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"project: {path} cannot be read: {reason}") from error
-    except (zipfile.BadZipFile, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files raise anything
         raise ValueError(
             f"project: {path} is not a project of napari-hrdv2, or it was cut short"
         ) from error
@@ -140,12 +144,37 @@ def _read_record(archive: zipfile.ZipFile) -> ProjectRecord:
     if archive.getinfo(_RECORD).file_size > _JSON_BYTES:
         raise ValueError(f"{_RECORD} is too large")
     try:
-        found = json.loads(_read_member(archive, _RECORD))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = parse_json(_read_member(archive, _RECORD))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{_RECORD} is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{_RECORD} is not an object")
     return ProjectRecord.parse(found)
+
+
+def _check_arrays(archive: zipfile.ZipFile, record: ProjectRecord) -> None:
+    """Raise ValueError where arrays share a member, or claim too much together."""
+    every = [
+        found
+        for one in record.images
+        for found in (getattr(one, name) for name in _KINDS)
+        if found is not None
+    ]
+    files = Counter(found.file for found in every)
+    for name, count in files.items():
+        if count > 1:
+            raise ValueError(f"{name} is used {count} times")
+    # Labels may be packed into numbers an eighth as wide as they are read. One array
+    # that its member cannot hold is refused by its name when it is read.
+    sizes = {one.filename: 8 * one.file_size for one in archive.infolist()}
+    nbytes = sum(
+        min(
+            math.prod(found.shape) * found.itemsize,
+            MOST_EXPANSION * sizes.get(found.file, 0),
+        )
+        for found in every
+    )
+    check_claim(nbytes, 8 * os.path.getsize(str(archive.filename)), "it")
 
 
 def _read_image(
@@ -286,7 +315,7 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     """Return a member, unpacked in memory; ValueError if it is missing or damaged."""
     try:
         found = archive.getinfo(name)
-        if found.file_size > _BEST_RATIO * found.compress_size + 2**10:
+        if found.file_size > MOST_EXPANSION * found.compress_size + 2**10:
             raise ValueError(f"{name} claims to hold {found.file_size} bytes")
         return archive.read(found)
     except KeyError:
@@ -299,7 +328,7 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
         RuntimeError,  # encrypted
         NotImplementedError,  # packed in another way
     ) as error:
-        raise ValueError(f"{name} is damaged: {error}") from error
+        raise ValueError(f"{name} is damaged: {str(error)[:200]}") from error
 
 
 def _read_array(archive: zipfile.ZipFile, record: ArrayRecord) -> NDArray[Any]:
@@ -319,7 +348,8 @@ def _read_array(archive: zipfile.ZipFile, record: ArrayRecord) -> NDArray[Any]:
         with tifffile.TiffFile(io.BytesIO(content)) as tif:
             size = sum(math.prod(page.shape) for page in tif.pages)
             nbytes = sum(int(page.nbytes) for page in tif.pages)
-            if size != math.prod(record.shape) or nbytes > _BEST_RATIO * len(content):
+            most = MOST_EXPANSION * len(content)
+            if size != math.prod(record.shape) or nbytes > most:
                 raise ValueError(f"{size} values do not fit the shape {record.shape}")
             data = tif.asarray(key=slice(None), maxworkers=1)
     except MemoryError:
