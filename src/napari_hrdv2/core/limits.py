@@ -14,6 +14,12 @@ FREE_BYTES = 128 * 2**20
 
 JSON_BYTES = 64 * 2**20
 
+MOST_REGIONS = 20_000
+"""Regions of an ImageJ file."""
+
+MOST_DRAWN = 10**9
+"""Pixels that all of them span, counted for each."""
+
 
 def check_claim(nbytes: int, file_bytes: int, name: str | os.PathLike[str]) -> None:
     """Raise ValueError where a file claims more than it can hold or memory is free.

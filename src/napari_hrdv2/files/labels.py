@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.core.limits import parse_json
 
 from .images import write_image
 from .raster import read_raster
@@ -22,7 +23,7 @@ from .tiff import read_tiff
 from .units import NO_UNIT, Size
 
 _KEY = "napari_hrdv2"
-_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,11 @@ def read_label_classes(path: str | os.PathLike[str]) -> LabelClasses:
         with tifffile.TiffFile(path) as tif:
             description = str(tif.pages.first.description)
         line = next(x for x in description.splitlines() if x.startswith(f"{_KEY}="))
-        found = json.loads(line.removeprefix(f"{_KEY}="))
+        found = parse_json(line.removeprefix(f"{_KEY}="))
+        colors = {int(k): str(v) for k, v in found.get("class_colors", {}).items()}
         return LabelClasses(
             {int(k): str(v) for k, v in found.get("class_names", {}).items()},
-            {int(k): str(v) for k, v in found.get("class_colors", {}).items()},
+            {i: color for i, color in colors.items() if COLOR.fullmatch(color)},
         )
     except Exception:  # noqa: BLE001 - names are a courtesy: no file is wrong here
         return LabelClasses()
@@ -170,7 +172,7 @@ def rgb(label: int, colors: Mapping[int, str]) -> tuple[int, ...]:
     color = colors.get(label)
     if color is None:
         raise ValueError(f"colors: label {label} has none; give it one as '#rrggbb'")
-    if not _COLOR.fullmatch(color):
+    if not COLOR.fullmatch(color):
         raise ValueError(f"colors: {color!r} of label {label} is not '#rrggbb'")
     return tuple(bytes.fromhex(color[1:]))
 

@@ -267,7 +267,10 @@ def write_table(
     names = [classifier.class_names.get(i, f"class {i}") for i in ids]
     with (
         atomic_path(path) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
+        # Names of files need not be text.
+        open(
+            temporary, "w", newline="", encoding="utf-8", errors="backslashreplace"
+        ) as file,
     ):
         writer = csv.writer(file)
         writer.writerow(["image", "segmentation", *names])

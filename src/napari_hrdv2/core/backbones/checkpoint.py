@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import pickle
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_hrdv2.core.errors import WeightsError, is_out_of_memory
+from napari_hrdv2.core.limits import parse_json
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 # How torch.save began its files before it wrote archives: a pickled number.
@@ -159,7 +159,7 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the content of a file that holds a JSON object, such as a config.json."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         if not isinstance(content, dict):
             raise ValueError("it is no object")
     except (OSError, ValueError) as error:
@@ -218,6 +218,9 @@ def _require_torch_archive(path: Path) -> None:
     # The directory of an archive is at its end: without it, this raises.
     with zipfile.ZipFile(path) as archive:
         members = {Path(name).name for name in archive.namelist()}
+        packed = sum(one.file_size - one.compress_size for one in archive.infolist())
+        if packed > 0:  # torch packs nothing
+            raise ValueError("an archive that grows when it is read")
     if "data.pkl" not in members or "constants.pkl" in members:
         raise WeightsError(
             f"weights: {path} is an archive but not one of a PyTorch state dict"

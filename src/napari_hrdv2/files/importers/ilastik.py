@@ -8,7 +8,6 @@ lane's image in `Input Data/infos/laneNNNN/Raw Data`.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_hrdv2.core.limits import check_claim, parse_json
 from napari_hrdv2.files.labels import (
     ImportedLabels,
     LabelClasses,
@@ -24,7 +24,13 @@ from napari_hrdv2.files.labels import (
     checked_ids,
     count_text,
 )
-from napari_hrdv2.files.reading import damaged, optional_module, size_text
+from napari_hrdv2.files.reading import (
+    NotReadError,
+    damaged,
+    optional_module,
+    size_text,
+    told,
+)
 
 _USUAL_AXES = {2: "yx", 3: "yxc", 4: "zyxc", 5: "tzyxc"}
 
@@ -59,25 +65,18 @@ def read_ilastik(
 ) -> ImportedLabels:
     """Return the labels of one image of a project; see `import_labels`."""
     h5py = optional_module("h5py", f"{path}: reading ilastik projects")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise damaged(path, error) from error
-    with file:
+    with told(path), h5py.File(path, "r") as file:
         group = file.get("PixelClassification")
         if group is None or "LabelSets" not in group:
-            raise ValueError(
+            raise NotReadError(
                 f"{path} has no labels of ilastik's pixel classification; give a "
                 "project of that workflow"
             )
-        try:
-            lane = _chosen(path, _lanes(file), shape, image_name)
-            sets = group["LabelSets"]
-            key = next((key for key in sets if _number(key) == lane.index), None)
-            labels = _labels(path, sets[key] if key else {}, lane, shape)
-            classes = _classes(group)
-        except (KeyError, TypeError, AttributeError, OSError) as error:
-            raise damaged(path, error) from error
+        lane = _chosen(path, _lanes(file), shape, image_name)
+        sets = group["LabelSets"]
+        key = next((key for key in sets if _number(key) == lane.index), None)
+        labels = _labels(path, sets[key] if key else {}, lane, shape)
+        classes = _classes(group)
     painted = np.unique(labels[labels > 0])
     note = f"{count_text(len(painted), 'class', 'classes')} of {lane.title}"
     return ImportedLabels(checked_ids(labels), classes, f"ilastik project: {note}.")
@@ -94,7 +93,7 @@ def _lanes(file: Any) -> list[_Lane]:
         file_name = PureWindowsPath(outer)
         names = {nickname, file_name.name, file_name.stem} - {""}
         axes = _axes(_text(info, "axistags")) or _text(info, "axisorder")
-        lengths = info["shape"][()].tolist() if "shape" in info else []
+        lengths = _values(info["shape"]).tolist() if "shape" in info else []
         axes = axes or _USUAL_AXES.get(len(lengths), "")
         found.append(
             _Lane(
@@ -149,7 +148,10 @@ def _labels(
             max((rows.stop for rows, _, _ in parts), default=0),
             max((columns.stop for _, columns, _ in parts), default=0),
         )
-    labels = np.zeros(size, np.uint16)
+    if lane.shape is None or shape is None:
+        check_claim(4 * size[0] * size[1], path.stat().st_size, path)
+    kind = np.uint32 if any(b.size and b.max() > 65535 for _, _, b in parts) else "u2"
+    labels = np.zeros(size, kind)
     for rows, columns, block in parts:
         if rows.stop > size[0] or columns.stop > size[1]:
             check_size(path, (rows.stop, columns.stop), size)
@@ -163,7 +165,7 @@ def _labels(
 def _block(path: Path, node: Any, lane: _Lane) -> tuple[slice, slice, NDArray[Any]]:
     """Rows, columns and (rows, columns) ids of a block, whatever its axes."""
     attributes = dict(node.attrs)
-    data = node["data"][()] if hasattr(node, "keys") else node[()]  # a masked one
+    data = _values(node["data"] if hasattr(node, "keys") else node)  # a masked one
     spans = re.findall(r"(\d+):(\d+)", _decoded(attributes["blockSlice"]))
     axes = _axes(_decoded(attributes.get("axistags", ""))) or lane.axes
     if len(axes) == data.ndim - 1 and "c" not in axes:
@@ -192,17 +194,24 @@ def _classes(group: Any) -> LabelClasses:
 def _rows(group: Any, name: str) -> Any:
     if name not in group or group[name].attrs.get("isEmpty", False):
         return []
-    return group[name][()]
+    return _values(group[name])
+
+
+def _values(dataset: Any) -> Any:
+    """Return what a dataset holds, if that fits into its file."""
+    size = Path(dataset.file.filename).stat().st_size
+    check_claim(int(dataset.nbytes), size, dataset.name)
+    return dataset[()]
 
 
 def _axes(axistags: str) -> str:
     if not axistags:
         return ""
-    return "".join(axis["key"] for axis in json.loads(axistags)["axes"])
+    return "".join(axis["key"] for axis in parse_json(axistags)["axes"])
 
 
 def _text(group: Any, name: str) -> str:
-    return _decoded(group[name][()]) if name in group else ""
+    return _decoded(_values(group[name])) if name in group else ""
 
 
 def _decoded(value: Any) -> str:

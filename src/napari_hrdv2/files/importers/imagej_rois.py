@@ -17,28 +17,31 @@ Classes of the rules 2 and 3 are numbered as they come. Later regions cover form
 
 from __future__ import annotations
 
+import math
 import re
+import zipfile
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_hrdv2.core.limits import MOST_DRAWN, MOST_REGIONS, check_claim
 from napari_hrdv2.files.labels import (
     ImportedLabels,
     LabelClasses,
     checked_ids,
     count_text,
 )
-from napari_hrdv2.files.reading import damaged, optional_module, size_text
+from napari_hrdv2.files.reading import NotReadError, optional_module, size_text, told
+
+from .shapes import Patch, broad_line, filled
 
 Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]  # rows and columns
 
 _COUNTER = re.compile(r"[\s_\-.#:(]*\d+\)?$")
 _WORD = re.compile(r"[^\W\d_]")
-_NEARLY = 1e-3  # of a pixel: a line of even width covers as many rows as it is wide
 
 
 def read_rois(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
@@ -48,21 +51,25 @@ def read_rois(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
         raise ValueError(
             f"{path}: regions do not tell the size of their image; give shape=(H, W)"
         )
-    try:
-        found = roifile.roiread(path)
-    except Exception as error:  # damaged files raise anything
-        raise damaged(path, error) from error
+    with told(path):
+        return _read(roifile, path, shape)
+
+
+def _read(roifile: Any, path: Path, shape: tuple[int, int]) -> ImportedLabels:
+    _check_archive(path)
+    found = roifile.roiread(path)
     every = found if isinstance(found, list) else [found]
     areas = [roi for roi in every if _is_region(roi) and not _of_another_plane(roi)]
     ids, names, rule = _classes(areas)
-    labels = np.zeros(shape, np.uint16)
+    _check_extent(areas, shape)
+    labels = np.zeros(shape, np.min_scalar_type(max([1, *ids])))
     colors: dict[int, str] = {}
     for roi, class_id in zip(areas, ids, strict=True):
         if class_id == 0:
             continue
         pixels = _pixels(roi, shape)
         if not pixels[0].size and _is_outside(roi, shape):
-            raise ValueError(
+            raise NotReadError(
                 f"{path}: the region {roi.name or '(no name)'} lies outside of the "
                 f"image of {size_text(shape)} (width × height); regions of this very "
                 "image are needed"
@@ -72,7 +79,9 @@ def read_rois(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
         if color:
             colors.setdefault(class_id, color)
     if not labels.any():
-        raise ValueError(f"{path} has no region that covers a pixel; draw some in Fiji")
+        raise NotReadError(
+            f"{path} has no region that covers a pixel; draw some in Fiji"
+        )
     ignored = len(every) - sum(class_id > 0 for class_id in ids)
     note = f"{count_text(len(ids) - ids.count(0), 'region')}, {rule}"
     if ignored:
@@ -80,6 +89,33 @@ def read_rois(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
     return ImportedLabels(
         checked_ids(labels), LabelClasses(names, colors), f"ImageJ: {note}."
     )
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ValueError where a ZIP holds too many regions, or too large ones."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if len(members) > MOST_REGIONS:
+        raise NotReadError(
+            f"{path} holds {len(members)} files; up to {MOST_REGIONS} regions are read"
+        )
+    check_claim(sum(one.file_size for one in members), path.stat().st_size, path)
+
+
+def _check_extent(rois: list[Any], shape: tuple[int, int]) -> None:
+    """Raise ValueError where regions together span more pixels than can be drawn."""
+    spanned = 0
+    for roi in rois:
+        left, top, right, bottom = _bounds(roi)
+        sides = [
+            min(max(high - low, 1), most) if math.isfinite(high - low) else most
+            for low, high, most in ((top, bottom, shape[0]), (left, right, shape[1]))
+        ]
+        spanned += math.ceil(sides[0] * sides[1])
+    if spanned > max(MOST_DRAWN, 4 * math.prod(shape)):
+        raise ValueError(f"its {len(rois)} regions span {spanned:.1e} pixels together")
 
 
 def _is_region(roi: Any) -> bool:
@@ -129,11 +165,17 @@ def _pixels(roi: Any, shape: tuple[int, int]) -> Pixels:
     if kind == "OVAL" and not roi.n_coordinates:
         return _oval(roi, shape)
     if kind == "POINT":
-        columns, rows = np.floor(roi.coordinates()).astype(int).reshape(-1, 2).T
+        points = np.asarray(roi.coordinates(), float).reshape(-1, 2)
+        points = points[np.isfinite(points).all(axis=1)]
+        columns, rows = np.clip(np.floor(points), -1, max(shape)).astype(int).T
         inside = (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
         return rows[inside], columns[inside]
     if kind in ("LINE", "POLYLINE", "FREELINE", "ANGLE"):
-        return _line(roi, shape)
+        points = np.asarray(roi.coordinates(), float)
+        if roi.subpixelresolution:
+            points = points - 0.5  # to where pixel 3 has its centre at 3
+        reach = max(roi.float_stroke_width or roi.stroke_width, 1) / 2
+        return _at(broad_line(points[:, ::-1], reach, shape))
     if kind == "RECT" and roi.subpixelrect and not roi.n_coordinates:
         left, top, right, bottom = _bounds(roi)
         corners = [[left, top], [left, bottom], [right, bottom], [right, top]]
@@ -143,20 +185,13 @@ def _pixels(roi: Any, shape: tuple[int, int]) -> Pixels:
 
 def _areas(outlines: list[NDArray[Any]], shape: tuple[int, int]) -> Pixels:
     """Pixels whose centre lies within an odd number of outlines: the rest are holes."""
-    from skimage.draw import polygon
+    # A pixel covers [x, x + 1), so its centre is half a pixel on.
+    return _at(filled([outline[:, ::-1] - 0.5 for outline in outlines], shape))
 
-    odd = np.zeros(shape, bool) if len(outlines) > 1 else None
-    rows = columns = np.empty(0, np.intp)
-    for outline in outlines:
-        # A pixel covers [x, x + 1), so its centre is half a pixel on.
-        x, y = outline.astype(float).T - 0.5
-        rows, columns = polygon(y, x, shape)
-        if odd is not None:
-            odd[rows, columns] ^= True
-    if odd is None:
-        return rows, columns
-    rows, columns = np.nonzero(odd)
-    return rows, columns
+
+def _at(patch: Patch) -> Pixels:
+    rows, columns = np.nonzero(patch.mask)
+    return rows + patch.top, columns + patch.left
 
 
 def _oval(roi: Any, shape: tuple[int, int]) -> Pixels:
@@ -166,29 +201,6 @@ def _oval(roi: Any, shape: tuple[int, int]) -> Pixels:
     center = (top + bottom - 1) / 2, (left + right - 1) / 2
     height, width = (max(n / 2, 0.5) * (1 + 1e-9) for n in (bottom - top, right - left))
     rows, columns = ellipse(*center, height, width, shape=shape)
-    return rows, columns
-
-
-def _line(roi: Any, shape: tuple[int, int]) -> Pixels:
-    """Pixels within half the stroke width of the line."""
-    points = np.asarray(roi.coordinates(), float)
-    if roi.subpixelresolution:
-        points = points - 0.5  # to where pixel 3 has its centre at 3
-    reach = max(roi.float_stroke_width or roi.stroke_width, 1) / 2
-    drawn = np.zeros(shape, bool)
-    for start, end in pairwise(points):
-        (left, top), (right, bottom) = np.minimum(start, end), np.maximum(start, end)
-        low = np.maximum(np.floor((top - reach, left - reach)).astype(int), 0)
-        high = np.minimum(
-            np.ceil((bottom + reach, right + reach)).astype(int) + 1, shape
-        )
-        rows, columns = np.mgrid[low[0] : high[0], low[1] : high[1]]
-        x, y = columns - start[0] + _NEARLY, rows - start[1] + _NEARLY
-        dx, dy = end - start
-        along = np.clip((x * dx + y * dy) / max(dx * dx + dy * dy, 1e-12), 0, 1)
-        near = (x - along * dx) ** 2 + (y - along * dy) ** 2 <= reach**2
-        drawn[rows[near], columns[near]] = True
-    rows, columns = np.nonzero(drawn)
     return rows, columns
 
 
