@@ -14,6 +14,9 @@ FREE_BYTES = 128 * 2**20
 
 JSON_BYTES = 64 * 2**20
 
+MOST_CHUNKS = 100_000
+"""Chunks of an array of Zarr."""
+
 MOST_REGIONS = 20_000
 """Regions of an ImageJ file."""
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.core.limits import JSON_BYTES, check_claim
+from napari_hrdv2.core.limits import JSON_BYTES, MOST_CHUNKS, check_claim
 
 from .labels import (
     ImportedLabels,
@@ -273,10 +273,11 @@ def _checked(path: Path, array: Any) -> Any:
     if array.ndim < 2 or np.dtype(array.dtype).kind not in "buif":
         raise ValueError(f"an array of {array.dtype} with {array.ndim} axes")
     stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    # A chunk is unpacked whole, and blank ones may be missing.
-    there = array.nchunks_initialized * math.prod(array.chunks)
-    check_claim(there * array.dtype.itemsize, stored, path)
-    check_claim(array.nbytes, 32 * stored, path)
+    check_claim(array.nbytes, 32 * stored, path)  # blank chunks may be missing
+    # A chunk is unpacked whole.
+    check_claim(math.prod(array.chunks) * array.dtype.itemsize, stored, path)
+    if array.nchunks > MOST_CHUNKS:
+        raise ValueError(f"{array.nchunks} chunks, more than the {MOST_CHUNKS} read")
     return array
 
 
