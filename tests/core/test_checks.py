@@ -104,3 +104,33 @@ def test_a_range_that_is_none_is_refused(value_range):
 def test_a_channel_axis_must_exist():
     with pytest.raises(ValueError, match="channel_axis: 3 does not fit"):
         prepare_image(np.stack([GREY] * 3), channel_axis=3)
+
+
+@pytest.mark.parametrize("fill", [np.finfo("f4").min, np.finfo("f4").max, -1e36])
+@pytest.mark.parametrize("warn", [True, False])
+def test_fill_values_leave_the_grey_levels_their_range(fill, warn):
+    levels = np.random.default_rng(0).uniform(1000, 1200, (40, 50)).astype(np.float32)
+    filled = levels.copy()
+    filled[:8] = fill
+    with pytest.warns(UserWarning, match=r"20.0% of the values are beyond ±1e\+30"):
+        found = prepare_image(filled, warn=warn)
+    assert found.value_range == (levels[8:].min(), levels[8:].max())
+    wanted = prepare_image(levels, value_range=found.value_range).pixels
+    assert np.allclose(found.pixels[:, 8:], wanted[:, 8:], atol=1e-6)
+    assert (found.pixels[:, :8] == (fill > 0)).all()
+
+
+def test_an_image_of_fill_values_and_one_level_is_refused():
+    image = np.full((8, 9), 7.0)
+    image[2:] = 1e38
+    with pytest.raises(ValueError, match="75.0% of the values are beyond"):
+        prepare_image(image)
+
+
+def test_hot_pixels_that_stretch_the_range_are_told_with_their_share():
+    image = np.random.default_rng(0).integers(1000, 1200, (80, 90), dtype=np.uint16)
+    assert prepare_image(image, warn=False).value_range == (1000, 1199)
+    image[3, :20] = 65535
+    with pytest.warns(UserWarning, match=r"of the grey levels stretch the range"):
+        found = prepare_image(image, warn=False)
+    assert found.value_range == (1000, 65535)

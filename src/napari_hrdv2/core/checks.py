@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MUCH_CLIPPED = 0.05  # fraction of grey levels beyond the range that is worth a warning
 SMOOTHING = 0.7  # standard deviation of a guide's smoothing, in pixels
+NO_LEVEL = 1e30  # what programs fill holes with, in floats, is beyond
+FEW_STRETCH = 50  # times that a few pixels widen the range
 LEVELS = 500_000  # about as many pixels tell the range of its grey levels
 
 
@@ -122,9 +124,10 @@ def prepare_image(
     # float32 holds 8 and 16 bit exactly; of wider numbers it would drop the contrast.
     wide = planes.dtype.itemsize > 2 and planes.dtype != np.float32
     scaled = planes.astype(np.float64 if wide else np.float32)
-    np.subtract(scaled, low, out=scaled)
-    np.divide(scaled, high - low, out=scaled)
-    pixels = scaled.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # fill values are clipped below
+        np.subtract(scaled, low, out=scaled)
+        np.divide(scaled, high - low, out=scaled)
+        pixels = scaled.astype(np.float32, copy=False)
     if value_range is not None:
         _check_clipping(pixels, (low, high))
     np.clip(pixels, 0, 1, out=pixels)
@@ -166,6 +169,11 @@ def _value_range(
         )
     if value_range is not None:
         return _checked_range(value_range)
+    if planes.dtype.kind == "f" and max(-low, high) >= NO_LEVEL:
+        low, high = _range_of_levels(planes)
+        warn = False  # told already
+    elif planes.dtype.itemsize > 1:
+        _tell_outliers(planes, low, high)
     if planes.dtype == np.uint8:
         return 0.0, 255.0
     if planes.dtype == np.bool_ or (planes.dtype.kind == "f" and 0 <= low < high <= 1):
@@ -178,6 +186,39 @@ def _value_range(
         stacklevel=4,
     )
     return low, high
+
+
+def _range_of_levels(planes: NDArray[Any]) -> tuple[float, float]:
+    """Return smallest and largest grey level without what stands for none."""
+    is_level = np.abs(planes) < NO_LEVEL
+    share = 1 - float(is_level.mean())
+    levels = planes[is_level]
+    if not levels.size or levels.min() == levels.max():
+        raise ValueError(
+            f"image: {share:.1%} of the values are beyond ±{NO_LEVEL:g} and the others "
+            "are all the same; an image with contrast is needed"
+        )
+    low, high = float(levels.min()), float(levels.max())
+    warnings.warn(
+        f"{share:.1%} of the values are beyond ±{NO_LEVEL:g} and stand for no grey "
+        f"level; they are clipped to {low:g}..{high:g}: leave those pixels out",
+        stacklevel=5,
+    )
+    return low, high
+
+
+def _tell_outliers(planes: NDArray[Any], low: float, high: float) -> None:
+    """Say so when a few pixels stretch the range that grey levels are mapped from."""
+    levels = planes.ravel()[:: max(1, planes.size // LEVELS)].astype(np.float64)
+    first, last = np.percentile(levels, (1, 99))
+    if last > first and high - low > FEW_STRETCH * (last - first):
+        outside = float(((planes < first) | (planes > last)).mean())
+        warnings.warn(
+            f"{outside:.2%} of the grey levels stretch the range {low:g}..{high:g}, of "
+            f"which the others take {first:g}..{last:g}; hot pixels or fill values "
+            "make the rest look flat: correct them, or give value_range",
+            stacklevel=5,
+        )
 
 
 def _check_clipping(
