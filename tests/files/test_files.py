@@ -13,6 +13,7 @@ from napari_hrdv2.files import (
     read_label_classes,
     read_labels,
     write_color_png,
+    write_image,
     write_labels,
 )
 
@@ -338,3 +339,22 @@ def test_arrays_that_are_no_image_are_refused_with_their_shape(
     with pytest.raises(ValueError, match="a.tif") as caught:
         read_image(tmp_path / "a.tif")
     assert seen in str(caught.value)
+
+
+def test_folders_leave_out_hidden_files_and_what_we_wrote(tmp_path: Path) -> None:
+    for name in ("a.tif", "b.png", "._a.tif", ".s-0123456789abcdef.tif"):
+        (tmp_path / name).touch()
+    write_image(tmp_path / "c.tif", GREY)  # a micrograph, though of ours
+    assert [p.name for p in image_files([tmp_path])] == ["a.tif", "b.png", "c.tif"]
+    names, colors = {1: "α phase"}, dict.fromkeys(range(48), "#123456")
+    write_labels(tmp_path / "a_segmentation.tif", GREY, class_names=names)
+    write_color_png(tmp_path / "a_segmentation.png", GREY, colors)
+    write_color_png(tmp_path / "phases.png", GREY, colors)
+    write_labels(tmp_path / "b.tif", GREY)  # b.png is no preview of it
+    with pytest.warns(UserWarning, match="4 of 7 images are labels or previews"):
+        found = image_files([tmp_path, tmp_path / "b.tif"])
+    assert [p.name for p in found] == ["a.tif", "b.png", "c.tif", "b.tif"]
+    # Previews had no mark in 0.1.0.
+    Image.fromarray(GREY).save(tmp_path / "a_segmentation.png")
+    with pytest.warns(UserWarning, match="4 of 7"):
+        assert len(image_files([tmp_path])) == 3

@@ -150,6 +150,7 @@ def write_color_png(
         The ``"#rrggbb"`` of every id that occurs; 0 is black unless given.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     data = checked_ids(labels)
     ids, position = np.unique(data, return_inverse=True)
@@ -164,7 +165,10 @@ def write_color_png(
     else:
         entry = Image.fromarray(table[position.reshape(data.shape)])
     with atomic_path(path) as temporary:
-        entry.save(temporary, format="PNG", optimize=True)
+        # By this, folders are read without it; see `is_result`.
+        about = PngInfo()
+        about.add_text("Software", "napari-hrdv2")
+        entry.save(temporary, format="PNG", optimize=True, pnginfo=about)
 
 
 def rgb(label: int, colors: Mapping[int, str]) -> tuple[int, ...]:
