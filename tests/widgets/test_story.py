@@ -66,7 +66,7 @@ def test_the_story_of_a_segmentation(make_napari_viewer, make_bench):
     viewer.window.resize(1280, 800)
     bench = make_bench(viewer)
     viewer.open_sample("napari-hrdv2", "grains")
-    bench.wait(lambda: "Scribbles" in bench.names)
+    bench.wait(lambda: "Scribbles: grains" in bench.names)
     bench.scribbles.data = np.zeros_like(bench.scribbles.data)
     hand, panel = Hand(bench), bench.widget
     viewer.reset_view()
@@ -80,9 +80,9 @@ def test_the_story_of_a_segmentation(make_napari_viewer, make_bench):
     hand.do("key", "2")
     bench.wait(lambda: bench.scribbles.selected_label == 2)
     hand.stroke(*within(truth, 2))
-    bench.wait(lambda: "Segmentation" in bench.names)
+    bench.wait(lambda: "Segmentation: grains" in bench.names)
     bench.settle()
-    result = viewer.layers["Segmentation"]
+    result = viewer.layers["Segmentation: grains"]
     former = result.data.copy()
     assert set(np.unique(former)) == {1, 2}
 
@@ -128,7 +128,7 @@ CLOSED_IN_THE_MIDDLE = """
 import threading
 from qtpy.QtCore import QTimer
 import napari
-from napari_hrdv2.core.backbones import registry as backbones
+from napari_hrdv2.core import backbones
 from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone
 from napari_hrdv2.widgets import sample_data as demo
 
@@ -158,7 +158,7 @@ CLOSED_WHILE_LOADING = """
 import threading, time
 from qtpy.QtCore import QTimer
 import napari
-from napari_hrdv2.core.backbones import registry as backbones
+from napari_hrdv2.core import backbones
 from napari_hrdv2.widgets import sample_data as demo
 
 began = threading.Event()
