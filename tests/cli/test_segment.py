@@ -45,6 +45,26 @@ def test_pixel_size_names_and_colours_stay(command, image: Path, labels: Path) -
     assert "#{:02x}{:02x}{:02x}".format(*seen) == classes.colors[3]
 
 
+def test_pixels_without_values_are_left_out(
+    command, image: Path, labels: Path, truth: np.ndarray, tmp_path: Path
+) -> None:
+    drifted = tmp_path / "drifted.tif"
+    pixels = read_image(image).data.astype(np.float32)
+    pixels[:, -5:], pixels[2, 3] = np.nan, np.inf
+    tifffile.imwrite(drifted, pixels)
+    classifier = tmp_path / "c.safetensors"
+    kept = "--save-classifier", classifier
+    outcome = command("segment", drifted, "-l", labels, "--json", *kept)
+    assert outcome.code == 0
+    found = read_labels(tmp_path / "drifted_segmentation.tif")
+    assert (found[:, -5:] == 0).all()
+    assert (found == 0).sum() == 5 * len(found) + 1
+    assert (found == truth)[:, :-5].mean() > 0.95
+    assert sum(outcome.json["phase_fractions"].values()) == pytest.approx(1)
+    applied = command("apply", classifier, drifted, "-o", tmp_path)
+    assert applied.code == 0, applied.err
+
+
 def test_the_classifier_is_kept(command, image: Path, labels: Path) -> None:
     kept = image.with_name("alloy.safetensors")
     outcome = command("segment", image, "-l", labels, "--save-classifier", kept)

@@ -89,8 +89,7 @@ def test_coming_back_to_a_plane_tries_again(filters, image):
 
 
 def test_a_painted_plane_that_fails_is_asked_for_once(filters, image, labels):
-    broken = image / 255
-    broken[0, 0] = np.nan
+    broken = np.full(image.shape, np.nan)
     filters.images.add(broken, "stack/1", plane={"Z": 1})
     filters.set_scribbles(labels, "stack/1")
     advance_once = filters.next_feature_request()

@@ -162,15 +162,35 @@ def test_listeners_hear_of_features_and_segmentation(session, labels):
     assert heard == ["features", "segmentation", "segmentation"]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_an_image_with_holes_is_refused_in_one_sentence(value):
+def test_an_image_of_nothing_but_holes_is_refused_in_one_sentence():
     session = Session()
-    image = np.linspace(0, 1, 1600).reshape(40, 40)
-    image[3, 3] = value
-    session.set_image(image)
+    session.set_image(np.full((40, 40), np.nan))
     with pytest.raises(ValueError, match="NaN or infinite"):
         session.compute_features()
     assert session.features is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("backbone", ["embedded", "filters"])
+def test_holes_of_an_image_are_left_out(value, backbone):
+    session = Session()
+    session.configure(backbone=backbone)
+    rows, columns = np.mgrid[:40, :60]
+    image = np.where(columns < 30, 0.2, 0.8) + 0.01 * (rows % 3)
+    image[:, 54:] = image[7, 8] = value  # such as the border of a registered image
+    labels = np.zeros((40, 60), np.uint8)
+    labels[4:30, 4:20], labels[4:30, 40:60] = 1, 2
+    session.set_image(image)
+    session.set_scribbles(labels)
+    session.compute_features()
+    session.train()
+    assert session.current.counted.counts == {1: 26 * 16 - 1, 2: 26 * 14}
+    shown = session.segmentation
+    assert (shown == 0).sum() == 40 * 6 + 1
+    assert (shown[:, :30] == 1).mean() > 0.98
+    assert sum(session.phase_fractions().values()) == pytest.approx(1)
+    assert session.phase_fractions()[1] == pytest.approx(1199 / 2159, abs=0.02)
+    assert session.current.exclusion is None  # nobody drew one
 
 
 def test_negative_labels_are_refused(session, labels):

@@ -39,6 +39,7 @@ def segment(
     as_json: Json = False,
 ) -> None:
     """Train on the scribbles of a micrograph and segment the whole of it."""
+    from napari_hrdv2.core.checks import missing_pixels
     from napari_hrdv2.files import import_labels, read_image
     from napari_hrdv2.session.batch import with_preview, write_segmentation
     from napari_hrdv2.session.features import estimate_cost
@@ -69,7 +70,10 @@ def segment(
     classifier.class_names, classifier.class_colors = names, imported.classes.colors
     if source.pixel_size is not None:
         classifier.pixel_size = (source.pixel_size, source.unit)
-    snapshot = ImageSnapshot(PlaneKey(image.name), source.data, features=made)
+    missing = missing_pixels(source.data)
+    snapshot = ImageSnapshot(
+        PlaneKey(image.name), source.data, features=made, exclusion=missing
+    )
     result = process_image(snapshot, classifier, refinement)
 
     outputs = write_segmentation(out, result.shown, classifier, source)

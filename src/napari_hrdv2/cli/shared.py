@@ -195,13 +195,19 @@ def train(
     report: Report,
 ) -> tuple[Features, PixelClassifier]:
     """Return the features of an image and the classifier of its scribbles."""
+    import numpy as np
+
+    from napari_hrdv2.core.checks import filled, missing_pixels
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.compute import compute_features
 
     features = compute_features(
-        image, backbone, progress=report.progress("features"), **options.choices
+        filled(image), backbone, progress=report.progress("features"), **options.choices
     )
-    return features, PixelClassifier().fit(features, scribbles)
+    missing = missing_pixels(image)
+    if missing is not None:
+        scribbles = np.where(missing, 0, scribbles)
+    return features, PixelClassifier().fit(features, scribbles, exclusion=missing)
 
 
 def check_scribbles(

@@ -91,6 +91,39 @@ class PreparedImage:
     value_range: tuple[float, float]  # grey levels that became 0 and 1
 
 
+def missing_pixels(image: ArrayLike) -> NDArray[np.bool_] | None:
+    """Return where an image holds NaN or infinite values, (H, W) bool; None: nowhere.
+
+    Examples
+    --------
+    >>> missing_pixels([[1.0, np.nan], [0.0, 2.0]]).astype(int)
+    array([[0, 1],
+           [0, 0]])
+    """
+    array = np.asarray(image)
+    if array.dtype.kind != "f":
+        return None
+    finite = np.isfinite(array)
+    missing = ~(finite if array.ndim == 2 else finite.all(axis=2))
+    return missing if missing.any() else None
+
+
+def filled(image: ArrayLike) -> NDArray[Any]:
+    """Return the image with its median where pixels are missing; all stays if all are.
+
+    Examples
+    --------
+    >>> filled([[1.0, np.nan], [5.0, 2.0]]).tolist()
+    [[1.0, 2.0], [5.0, 2.0]]
+    """
+    array, missing = np.asarray(image), missing_pixels(image)
+    if missing is None or missing.all():
+        return array
+    array = array.copy()
+    array[missing] = np.median(array[~missing], axis=0)
+    return array
+
+
 def prepare_image(
     image: ArrayLike,
     *,

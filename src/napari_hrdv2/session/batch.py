@@ -197,6 +197,7 @@ def segment_file(
     context: TaskContext = TaskContext(),  # noqa: B008 - frozen
 ) -> Applied:
     """Segment one micrograph; what went wrong with it is returned, not raised."""
+    from napari_hrdv2.core.checks import missing_pixels
     from napari_hrdv2.core.errors import EXPECTED, explained
     from napari_hrdv2.files import read_image
 
@@ -206,7 +207,9 @@ def segment_file(
             raise ValueError(f"there is no folder {job.target.parent}")
         file = read_image(job.file)
         result = process_image(
-            ImageSnapshot(PlaneKey(str(job.file)), file.data),
+            ImageSnapshot(
+                PlaneKey(str(job.file)), file.data, exclusion=missing_pixels(file.data)
+            ),
             classifier,
             refinement,
             context=context,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 
+from napari_hrdv2.core.checks import filled, missing_pixels
 from napari_hrdv2.core.features.options import FeatureOptions, parse_stride
 
 from .tasks import bytes_text
@@ -39,6 +40,8 @@ _OF_A_CLASSIFIER: dict[str, Any] = {
 
 _SUPPOSED_CHANNELS = 768  # of a Hub id, of which nothing is known yet: a ViT-B's
 
+_OF_PATCHES = "choose fewer transforms, a larger stride, or a smaller backbone."
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -48,6 +51,7 @@ class Cost:
     kept_bytes: int
     peak_bytes: int
     available_bytes: int
+    remedy: str = "choose a smaller backbone or crop the image."
 
     @property
     def fits(self) -> bool:
@@ -71,18 +75,14 @@ class Cost:
 
     def as_dict(self) -> dict[str, int]:
         """Return the numbers under the names that the command line gives them."""
-        return {
-            "passes": self.passes,
-            "peak_bytes": self.peak_bytes,
-            "kept_bytes": self.kept_bytes,
-        }
+        names = "passes", "peak_bytes", "kept_bytes"
+        return {name: getattr(self, name) for name in names}
 
     def refusal(self) -> str:
         """Return the sentence that says why this cannot be computed here."""
+        needed, free = map(bytes_text, (self.peak_bytes, self.available_bytes))
         return (
-            f"These features need {bytes_text(self.peak_bytes)} of memory and "
-            f"{bytes_text(self.available_bytes)} are free: choose fewer transforms, a "
-            "larger stride, a smaller backbone or a smaller image."
+            f"These features need {needed} of memory and {free} are free: {self.remedy}"
         )
 
 
@@ -133,7 +133,9 @@ def estimate_cost(image_shape: tuple[int, ...], options: FeatureOptions) -> Cost
     if device.type == "cuda":
         # What does not fit on the device is kept, or computed, in main memory.
         available += available_memory(choose_device("cpu"))
-    return Cost(needed.passes, needed.token_bytes, needed.peak_bytes, available)
+    cost = Cost(needed.passes, needed.token_bytes, needed.peak_bytes, available)
+    has_patches = any(part.patch_size > 1 for part in parts)
+    return replace(cost, remedy=_OF_PATCHES) if has_patches else cost
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class FeatureSource:
 
         progress = partial(context.progress, "Computing features")
         return compute_features(
-            image,
+            filled(image),
             self.backbone,
             progress=progress if reports else None,
             should_stop=context.should_stop,
@@ -184,6 +186,7 @@ class FeatureResult:
     version: int
     features: Any
     source: FeatureSource
+    missing: Any = None  # (H, W) bool, where the image has no values
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,8 @@ class FeatureRequest:
             source = FeatureSource.load(options, context)
         source = replace(source, options=options)
         features = source.features(self.image, context, partition=self.partition)
-        return FeatureResult(self.key, self.version, features, source)
+        holes = missing_pixels(self.image)
+        return FeatureResult(self.key, self.version, features, source, holes)
 
 
 class FeatureStore:
@@ -295,6 +299,7 @@ class FeatureStore:
         if entry is None or entry.pending != result.version:
             return None
         entry.pending = 0
+        entry.set_missing(result.missing)
         entry.set_features(result.features, result.source.options)
         self._asked.pop(entry.key, None)
         self._images.use(entry)

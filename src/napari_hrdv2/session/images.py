@@ -14,7 +14,7 @@ from psygnal import Signal
 
 from .planes import Plane, PlaneKey, as_key
 from .project.format import image_fingerprint
-from .snapshots import ImageSnapshot, Result, TrainingImage
+from .snapshots import ImageSnapshot, Partition, Result, TrainingImage
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -68,17 +68,6 @@ class Scribbles:
         self.fingerprint = fingerprint.digest() if values.size else b""
 
 
-@dataclass(frozen=True, eq=False)
-class Partition:
-    """Regions of an image that come from elsewhere, not from the backbone.
-
-    `labels` is an (H, W) int array, each value of which is one region, 0 as well.
-    """
-
-    labels: NDArray[np.integer[Any]]
-    name: str
-
-
 @dataclass(eq=False)
 class ImageEntry:
     """One (H, W) or (H, W, 3|4) image of the session."""
@@ -94,6 +83,8 @@ class ImageEntry:
     scribbles: Scribbles | None = None  # as painted
     counted: Scribbles | None = None  # those outside of the exclusion mask
     exclusion: NDArray[np.bool_] | None = None  # no material, such as a scale bar
+    missing: NDArray[np.bool_] | None = None  # where it has no values, once looked at
+    left_out: NDArray[np.bool_] | None = None  # both of them
     partition: Partition | None = None
     features: Any = None
     options: FeatureOptions | None = None  # of the features
@@ -112,7 +103,7 @@ class ImageEntry:
                 f"image: shape {shape} is not one micrograph; choose a 2-D grey or RGB "
                 "image"
             )
-        self.exclusion_fingerprint = _fingerprint(self.exclusion)
+        self._leave_out()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -177,7 +168,18 @@ class ImageEntry:
         if array is not None and array.all():
             raise ValueError("exclusion: this would leave nothing of the image")
         self.exclusion = None if array is None or not array.any() else array
-        self.exclusion_fingerprint = _fingerprint(self.exclusion)
+        self._leave_out()
+
+    def set_missing(self, mask: NDArray[np.bool_] | None) -> None:
+        """Leave out the pixels, too, that have no values."""
+        if mask is not self.missing:
+            self.missing = mask
+            self._leave_out()
+
+    def _leave_out(self) -> None:
+        masks = [one for one in (self.exclusion, self.missing) if one is not None]
+        self.left_out = masks[0] | masks[1] if masks[1:] else next(iter(masks), None)
+        self.exclusion_fingerprint = _fingerprint(self.left_out)
         self._count_scribbles()
 
     def set_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
@@ -233,7 +235,7 @@ class ImageEntry:
         features, counted = self.training_features, self.counted
         assert counted is not None
         assert features is not None
-        return TrainingImage(features, counted.labels, self.exclusion)
+        return TrainingImage(features, counted.labels, self.left_out)
 
     def snapshot(self, **about: Any) -> ImageSnapshot:
         """Return it as the pipeline takes it; `about` are further fields."""
@@ -242,7 +244,7 @@ class ImageEntry:
             self.image,
             self.name or str(self.key),
             self.features,
-            self.exclusion,
+            self.left_out,
             self.pixel_size,
             **about,
         )
@@ -263,8 +265,8 @@ class ImageEntry:
 
     def _count_scribbles(self) -> None:
         self.counted = self.scribbles
-        if self.scribbles is not None and self.exclusion is not None:
-            self.counted = self.scribbles.without(self.exclusion)
+        if self.scribbles is not None and self.left_out is not None:
+            self.counted = self.scribbles.without(self.left_out)
         if self.is_evicted and not self._knows_scribbles():
             self.set_features(None, None)  # they must be read anew
 

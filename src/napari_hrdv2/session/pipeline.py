@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_hrdv2.core.checks import missing_pixels
 from napari_hrdv2.core.errors import EXPECTED, explained
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 
@@ -216,6 +217,11 @@ class _Run:
             image = np.asarray(snapshot.image)
             features = self.source.features(image, self.context, reports=False)
             snapshot = replace(snapshot, image=image, features=features)
+            missing = missing_pixels(image)
+            if missing is not None:
+                drawn = snapshot.exclusion
+                both = missing if drawn is None else missing | drawn
+                snapshot = replace(snapshot, exclusion=both)
         visible = given.visible if snapshot.key == given.shown else None
         result = snapshot.result or self._segmented(snapshot, visible)
         yield Stage.SEGMENTATION, result

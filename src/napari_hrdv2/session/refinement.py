@@ -135,7 +135,7 @@ class RefinementState:
         if entry is None or entry.result is None:
             return None
         if self.settings.is_off:
-            entry.result = entry.result.unrefined(entry.exclusion)
+            entry.result = entry.result.unrefined(entry.left_out)
             self._images.segmentation_changed.emit()
             return None
         result = replace(entry.result, classifier=self._classifier_of(entry))
@@ -188,7 +188,7 @@ class RefinementState:
         """Take over a result; return False, and change nothing, if it is too old."""
         entry, result = self._images.get(done.key), done.result
         made_of = done.snapshot.features, done.snapshot.exclusion
-        if entry is None or result is None or made_of[1] is not entry.exclusion:
+        if entry is None or result is None or made_of[1] is not entry.left_out:
             return False
         if made_of[0] is not None and made_of[0] is not entry.features:
             return False

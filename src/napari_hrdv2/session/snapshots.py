@@ -75,6 +75,17 @@ class TrainingImage:
 
 
 @dataclass(frozen=True, eq=False)
+class Partition:
+    """Regions of an image that come from elsewhere, not from the backbone.
+
+    `labels` is an (H, W) int array, each value of which is one region, 0 as well.
+    """
+
+    labels: NDArray[np.integer[Any]]
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
 class ImageSnapshot:
     """An image that is to be segmented, refined or measured."""
 

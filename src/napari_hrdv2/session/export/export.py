@@ -232,7 +232,7 @@ def _images(session: Session, wanted: Sequence[ImageEntry]) -> list[ExportImage]
                 segmentation=None if result is None else result.shown,
                 scribbles=painted.labels if painted and painted.class_ids else None,
                 scribble_pixels={} if counted is None else counted.counts,
-                exclusion=entry.exclusion,
+                exclusion=entry.left_out,
                 is_wanted=is_wanted,
             )
         )
