@@ -11,11 +11,14 @@ from psygnal import Signal
 
 from napari_hrdv2.core.features.options import absolute_range
 
+from .features import estimate_cost
 from .measurement import Measurement, Scope
 from .pipeline import PipelineInput, PipelineResult, ProcessedImage
 from .snapshots import ImageSnapshot, Result, Stage, Window
 
 if TYPE_CHECKING:
+    from napari_hrdv2.core.features.options import FeatureOptions
+
     from .classes import Classes
     from .classifier import ClassifierState
     from .features import FeatureResult, FeatureStore
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from .refinement import RefinementState
 
 logger = logging.getLogger(__name__)
+
+READY = "Features are ready."
 
 
 class LivePipeline:
@@ -45,6 +50,7 @@ class LivePipeline:
         self._refinement, self._measurement = refinement, measurement
         self.stage: Stage | None = None  # that is being computed
         self.status = "Open an image to begin."
+        self._refused: tuple[ImageEntry, FeatureOptions, str] | None = None
         self._stages: tuple[Stage, ...] = ()
         self._targets: tuple[ImageSnapshot, ...] = ()  # of what is being computed
         images.features_changed.connect(self.say_next_step)
@@ -58,11 +64,20 @@ class LivePipeline:
         """Say what to do next."""
         self.say(self.next_step())
 
+    def refuse(self, entry: ImageEntry, reason: str) -> None:
+        """Note why an image can have no features by the options as they are."""
+        self._refused = (entry, self._features.options, reason)
+
     def next_step(self) -> str:
         """Return what to do next, in one or two sentences."""
         entry, options = self._images.current, self._features.options
         if entry is None:
             return "Open an image to begin."
+        if entry.pending:
+            return self._computing(entry)
+        refusal = self._refusal(entry)
+        if refusal:
+            return refusal
         if self._classifier.is_loaded:
             return self._with_loaded(entry)
         if entry.features is None and entry.was_segmented:
@@ -83,11 +98,35 @@ class LivePipeline:
             return "Press Paint to make a scribble layer."
         return self._paint(entry)
 
+    def _computing(self, entry: ImageEntry) -> str:
+        """Return what is being computed, and what there is meanwhile."""
+        outdated = (entry.options or self._features.options).difference(
+            self._features.options
+        )
+        if entry.features is None:
+            return "Computing features; you can paint meanwhile."
+        if outdated is None:
+            return "Computing features again; you can paint meanwhile."
+        made, wanted = outdated
+        what = "features are" if entry.result is None else "result shown is"
+        return f"Computing features by {wanted}; until then the {what} from {made}."
+
+    def _refusal(self, entry: ImageEntry) -> str:
+        """Return why no features can be computed, "" where they may."""
+        if entry.features is not None:
+            return ""
+        if self._refused is not None:
+            refused, options, reason = self._refused
+            if refused is entry and options == self._features.options:
+                return reason
+        cost = estimate_cost(entry.image.shape, self._features.options)
+        return "" if cost.fits else cost.refusal()
+
     def _paint(self, entry: ImageEntry) -> str:
         usable = self._images.usable()
         painted = sorted({i for one in usable for i in one.class_ids})
         if not painted:
-            return "Paint a few scribbles of each class."
+            return f"{READY} Paint a few scribbles of each class."
         if len(painted) == 1:
             name = self._classes[painted[0]].name
             return f"Only {name} has scribbles: choose another class and paint it too."
@@ -190,7 +229,8 @@ class LivePipeline:
             self._classifier.drop_answers()
             self._images.features_changed.emit()
             self._images.segmentation_changed.emit()
-            self.say(f"Features are ready. {self.next_step()}")
+            text = self.next_step()
+            self.say(text if text.startswith(READY) else f"{READY} {text}")
         return True
 
     def clear_result(self) -> None:

@@ -288,7 +288,7 @@ class Session:
             return
         entry.pending = 0
         if entry is self.current:
-            self.say(f"{reason} {self.next_step()}")
+            self.say(f"{reason} {self.next_step()}".lstrip())
 
     def compute_features(self) -> None:
         """Compute the features here and now, for scripts."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     import napari.components
 
+    from napari_hrdv2.session.images import ImageEntry
     from napari_hrdv2.session.planes import PlaneKey
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ class Controller(QObject):
         self._wants_features = True
         if self.feature_jobs.request is not None and not self.is_computing:
             self.feature_jobs.cancel()  # those of another image can wait
+            self.session.say("Computing features begins in a moment.")
         self._advance()
 
     def _start_by_itself(self) -> None:
@@ -271,12 +273,17 @@ class Controller(QObject):
             try:
                 request = self.session.feature_request()
             except Exception as error:  # noqa: BLE001 - told to the user
-                self.report(error)
+                if self.session.current is None:
+                    self.report(error)
+                else:
+                    self._refuse(self.session.current, error)
         if request is None:
             request = self.session.next_feature_request(self.link.keys_ahead())
         if request is not None:
             self.feature_jobs.start(request)
             self.computing_changed.emit(self.is_computing)
+            if self.is_computing:
+                self.session.live.say_next_step()
 
     def _on_images_changed(self) -> None:
         request = self.feature_jobs.request
@@ -350,17 +357,19 @@ class Controller(QObject):
         self._advance()
 
     def _on_failed(self, request: Any, error: Exception) -> None:
-        if isinstance(request, FeatureRequest):
-            self._stop_waiting(request, "Failed.")
+        current, is_features = self.session.current, isinstance(request, FeatureRequest)
+        if is_features:
+            self._stop_waiting(request)
         else:
             if self.session.live.stage is Stage.REFINEMENT:  # measured as it is
                 self._refines, self._wants_result = False, True
             self.session.live.begin(None)
-        current = self.session.current
-        if current is not None and request.key == current.key:
-            self.report(error)
-        else:  # nobody asked for it yet
+        if current is None or request.key != current.key:  # nobody asked for it yet
             logger.info("%s: %s", request.key, error)
+        elif is_features:
+            self._refuse(current, error)
+        else:
+            self.report(error)
         self._advance()
 
     def _on_cancelled(self, request: Any) -> None:
@@ -370,7 +379,15 @@ class Controller(QObject):
             self.session.live.begin(None)
         self._advance()
 
-    def _stop_waiting(self, request: FeatureRequest, reason: str) -> None:
+    def _refuse(self, entry: ImageEntry, error: Exception) -> None:
+        """Say why an image has no features; the status keeps saying so."""
+        sentence, is_expected = self.reporter.explain(error)
+        self.session.live.refuse(entry, sentence)
+        self.session.say(sentence)
+        if not is_expected:
+            self.report(error)
+
+    def _stop_waiting(self, request: FeatureRequest, reason: str = "") -> None:
         self._time_left = TimeLeft()
         # Scribbles that were read later would say the next step over the reason.
         self.link.flush()

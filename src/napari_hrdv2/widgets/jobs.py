@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# What a sentence asks a script for, and where it is found in the window.
+_IN_THE_WINDOW = {
+    "give weights= its path": "choose it by Weights file… under More choices",
+    "give weights= a local file": (
+        "choose a local file by Weights file… under More choices"
+    ),
+}
 Hear = Callable[[Any], object]
 THREAD_NAME = "napari-hrdv2 computation"
 SECONDS_BETWEEN_PROGRESS = 0.1  # more often only keeps the window busy with painting
@@ -246,10 +253,15 @@ class Reporter:
 
     def report(self, error: Exception) -> None:
         """Show an error as one sentence."""
-        sentence = _sentence(error)
-        logger.info("%s", sentence, exc_info=error)
+        sentence, _ = self.explain(error)
         self._session.say(sentence)
         show_error(sentence)
+
+    def explain(self, error: Exception) -> tuple[str, bool]:
+        """Return an error as one sentence, and whether it is none of our faults."""
+        sentence, is_expected = _sentence(error)
+        logger.info("%s", sentence, exc_info=error)
+        return sentence, is_expected
 
     def attempt(self, do: Any, *values: Any, **options: Any) -> bool:
         """Do something that may be refused; say why if it is, and return False."""
@@ -261,13 +273,17 @@ class Reporter:
         return True
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: Exception) -> tuple[str, bool]:
+    """Return what to say, in the words of the window, and whether it was expected."""
     try:
         if isinstance(error, EXPECTED):
-            return explained(error)
+            text = explained(error)
+            for argument, here in _IN_THE_WINDOW.items():
+                text = text.replace(argument, here)
+            return text, True
     except RuntimeError:
         pass
-    return f"Unexpected error: {error!r}"
+    return f"Unexpected error: {error!r}", False
 
 
 def _work(job: _Job) -> None:
