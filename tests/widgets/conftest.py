@@ -44,7 +44,9 @@ class Bench:
 
     @property
     def scribbles(self):
-        return self.viewer.layers["Scribbles"]
+        """The scribbles of the image that was opened first."""
+        layers = self.viewer.layers
+        return next(one for one in layers if one.name.startswith("Scribbles: "))
 
     def wait(self, condition):
         self.qtbot.waitUntil(condition, timeout=WAIT)
@@ -65,7 +67,7 @@ class Bench:
         self.paint((10, 50), (10, 20), 1)
         self.paint((10, 50), (60, 70), 2)
         self.wait(lambda: self.session.segmentation is not None)
-        self.wait(lambda: "Segmentation" in self.names)
+        self.wait(lambda: any(name.startswith("Segmentation: ") for name in self.names))
         self.settle()
 
     def settle(self):

@@ -108,7 +108,7 @@ def test_all_planes_of_a_stack_are_segmented(
 ):
     viewer = make_napari_viewer_proxy()
     stack = np.stack([image, image + 1, image + 2, image + 3])
-    viewer.add_image(stack, axis_labels=("Z", "y", "x"), name="stack")
+    viewer.add_image(stack, axis_labels=("Z", "y", "x"), name="Image")
     bench = make_bench(viewer)
     panel = bench.widget.apply
     bench.session.configure(backbone="filters")
@@ -117,29 +117,31 @@ def test_all_planes_of_a_stack_are_segmented(
     for label, columns in ((1, (10, 20)), (2, (60, 70))):
         for column in columns:
             bench.scribbles.paint((plane, 10, column), label)
-    bench.wait(lambda: "Segmentation" in bench.names)
+    bench.wait(lambda: "Segmentation: Image" in bench.names)
     bench.settle()
     panel.start_stack()
     bench.wait(lambda: not panel.run.is_running)
     assert panel.note.text() == "4 of 4 planes segmented."
-    result = viewer.layers["Segmentation"].data
+    result = viewer.layers["Segmentation: Image"].data
     assert (result[:, :, 60:] == 2).mean() > 0.9
     assert (result[:, :, :20] == 1).mean() > 0.9
-    assert bench.names.count("Segmentation") == 1
+    assert bench.names.count("Segmentation: Image") == 1
 
 
 def test_planes_whose_mask_changed_meanwhile_are_left_as_they_were(
     make_napari_viewer_proxy, make_bench, image, monkeypatch
 ):
     viewer = make_napari_viewer_proxy()
-    viewer.add_image(np.stack([image, image]), axis_labels=("Z", "y", "x"))
+    viewer.add_image(
+        np.stack([image, image]), axis_labels=("Z", "y", "x"), name="Image"
+    )
     bench = make_bench(viewer)
     bench.session.configure(backbone="filters")
     bench.compute()
     (plane,) = bench.controller.link.index
     for label, column in ((1, 10), (2, 60)):
         bench.scribbles.paint((plane, 10, column), label)
-    bench.wait(lambda: "Segmentation" in bench.names)
+    bench.wait(lambda: "Segmentation: Image" in bench.names)
     bench.settle()
     panel = bench.widget.apply
     monkeypatch.setattr(

@@ -101,7 +101,7 @@ def test_another_colour_reaches_every_layer(bench, table, monkeypatch):
     monkeypatch.setattr(QColorDialog, "getColor", lambda *_: QColor("#102030"))
     table.rows.itemDoubleClicked.emit(table.rows.items()[2], COLOR)
     assert bench.session.classes[2].color == "#102030"
-    for layer in (bench.scribbles, bench.viewer.layers["Segmentation"]):
+    for layer in (bench.scribbles, bench.viewer.layers["Segmentation: Image"]):
         color = layer.colormap.map(np.array([2], np.uint8))[0]
         np.testing.assert_allclose(color * 255, (16, 32, 48, 255), atol=0.5)
 
@@ -126,7 +126,7 @@ def test_moving_a_class_changes_its_key_and_not_its_label(bench, table):
 
 def test_a_hidden_class_is_transparent_in_the_segmentation_alone(bench, table):
     bench.segment()
-    segmentation = bench.viewer.layers["Segmentation"]
+    segmentation = bench.viewer.layers["Segmentation: Image"]
     label = np.array([2], np.uint8)
     table.rows.items()[2].setCheckState(SEEN, Qt.CheckState.Unchecked)
     assert segmentation.colormap.map(label)[0, 3] == 0

@@ -48,7 +48,7 @@ def test_a_rectangle_is_left_out_of_training_result_and_fractions(bench):
     current = bench.session.current
     np.testing.assert_array_equal(current.exclusion, databar((64, 80), 60))
     assert not current.counted.labels[60:].any()
-    shown = bench.viewer.layers["Segmentation"].data
+    shown = bench.viewer.layers["Segmentation: Image"].data
     assert not shown[60:].any()
     assert (shown[:60] > 0).all()
     assert bench.session.phase_fractions()[1] == np.mean(shown[:60] == 1)
@@ -63,7 +63,7 @@ def test_after_a_rectangle_the_brush_is_back_in_the_hand(bench):
 
 def test_moving_and_removing_rectangles_brings_pixels_back(bench, exclusion):
     bench.segment()
-    former = bench.viewer.layers["Segmentation"].data.copy()
+    former = bench.viewer.layers["Segmentation: Image"].data.copy()
     exclude(bench, 60, 0, 64, 80)
     exclude(bench, 0, 0, 4, 5)
     exclusion.layer.data = [outline_of((62, 0, 64, 80)), outline_of((0, 0, 4, 5))]
@@ -73,7 +73,9 @@ def test_moving_and_removing_rectangles_brings_pixels_back(bench, exclusion):
     bench.widget.result.take_back.click()
     bench.wait(lambda: exclusion.fraction == 0)
     bench.settle()
-    np.testing.assert_array_equal(bench.viewer.layers["Segmentation"].data, former)
+    np.testing.assert_array_equal(
+        bench.viewer.layers["Segmentation: Image"].data, former
+    )
     assert not bench.widget.result.take_back.isEnabled()
 
 
@@ -84,7 +86,7 @@ def test_removing_the_layer_leaves_nothing_out(bench, exclusion):
     assert bench.session.current.exclusion is None
     assert exclusion.layer is None
     bench.settle()
-    assert (bench.viewer.layers["Segmentation"].data > 0).all()
+    assert (bench.viewer.layers["Segmentation: Image"].data > 0).all()
     exclude(bench, 61, 0, 64, 80)
     np.testing.assert_array_equal(
         bench.session.current.exclusion, databar((64, 80), 61)
@@ -104,7 +106,7 @@ def test_leaving_everything_out_is_refused_and_changes_nothing(bench, monkeypatc
 def test_scribbles_that_are_all_excluded_leave_no_result(bench):
     bench.segment()
     exclude(bench, 0, 40, 64, 80)
-    assert not bench.viewer.layers["Segmentation"].data.any()
+    assert not bench.viewer.layers["Segmentation: Image"].data.any()
     assert "Only Class 1" in bench.widget.status.text()
 
 
@@ -200,9 +202,9 @@ def test_without_live_nothing_old_is_shown_though_something_else_is_worked_on(be
         exclusion.read()
         assert bench.controller.side.is_busy
         assert bench.session.segmentation is None
-        assert not bench.viewer.layers["Segmentation"].data.any()
+        assert not bench.viewer.layers["Segmentation: Image"].data.any()
     finally:
         is_over.set()
     bench.settle()
     bench.widget.paint.train.click()
-    bench.wait(lambda: bench.viewer.layers["Segmentation"].data[:60].all())
+    bench.wait(lambda: bench.viewer.layers["Segmentation: Image"].data[:60].all())

@@ -87,13 +87,13 @@ def test_a_project_that_cannot_be_written_is_told(bench, panel, tmp_path):
 
 def test_a_project_opens_in_an_empty_window(bench, project, another, panel_of):
     panel_of(another).loader.open(project)
-    another.wait(lambda: "Scribbles" in another.names)
+    another.wait(lambda: "Scribbles: Image" in another.names)
     another.settle()
     np.testing.assert_array_equal(another.scribbles.data, bench.scribbles.data)
     assert another.session.classes[2].name == "pore"
     assert another.session.current.pixel_size == (0.5, "nm")
     another.compute()
-    another.wait(lambda: "Segmentation" in another.names)
+    another.wait(lambda: "Segmentation: Image" in another.names)
     another.settle()
     np.testing.assert_array_equal(another.session.segmentation, bench.former)
 
@@ -165,7 +165,7 @@ def test_a_plane_without_scribbles_opens_on_a_stack_that_shows_another(
     save_project(project, tmp_path / "stack", with_images=False)
     bench = make_bench(make_napari_viewer_proxy())
     bench.viewer.add_image(stack, name="again", axis_labels=("z", "y", "x"))
-    bench.wait(lambda: "Scribbles" in bench.names)
+    bench.wait(lambda: "Scribbles: again" in bench.names)
     panel_of(bench).loader.open(tmp_path / "stack.hrdv2")
     bench.wait(lambda: bench.controller.link.index == (0,))
     bench.settle()
@@ -186,7 +186,7 @@ def test_opening_over_scribbles_can_be_undone(bench, panel, project):
 
 def test_a_project_opens_beside_other_work(project, another, panel_of, image):
     another.viewer.add_image(image[::-1].copy(), name="other")
-    another.wait(lambda: "Scribbles" in another.names)
+    another.wait(lambda: "Scribbles: other" in another.names)
     another.paint((30,), range(10, 20), 2)
     another.settle()
     panel_of(another).loader.open(project)
@@ -213,7 +213,7 @@ def test_missing_images_are_told_and_located(
     (tmp_path / "here").mkdir()
     tifffile.imwrite(tmp_path / "here" / "renamed.tif", image)
     panel.loader.locate(tmp_path / "here")
-    another.wait(lambda: "Scribbles" in another.names)
+    another.wait(lambda: "Scribbles: Image" in another.names)
     another.settle()
     np.testing.assert_array_equal(another.scribbles.data, bench.scribbles.data)
     assert panel.locate_button.isHidden()
@@ -238,7 +238,7 @@ def test_planes_of_an_open_stack_get_their_scribbles(
     save_project(project, tmp_path / "stack", with_images=False)
     second = make_bench(make_napari_viewer_proxy())
     second.viewer.add_image(stack, name="again", axis_labels=("z", "y", "x"))
-    second.wait(lambda: "Scribbles" in second.names)
+    second.wait(lambda: "Scribbles: again" in second.names)
     panel_of(second).loader.open(tmp_path / "stack.hrdv2")
     second.wait(lambda: np.array_equal(second.scribbles.data, first.scribbles.data))
     second.settle()
@@ -299,7 +299,7 @@ def test_a_labels_layer_becomes_scribbles(bench, panel, labels):
     bench.settle()
     np.testing.assert_array_equal(bench.scribbles.data, labels)
     assert bench.session.classes[2].name == "pore"
-    assert panel.layer_choice.findText("Scribbles") < 0
+    assert panel.layer_choice.findText("Scribbles: Image") < 0
 
 
 def test_objects_that_are_numbered_are_no_classes(bench, panel):

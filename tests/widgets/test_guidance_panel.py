@@ -24,7 +24,7 @@ def mislabelled(bench):
     bench.scribbles.data = labels
     bench.compute()
     bench.settle()
-    bench.wait(lambda: "Segmentation" in bench.names)
+    bench.wait(lambda: "Segmentation: Image" in bench.names)
     bench.settle()
     return bench
 

@@ -81,7 +81,7 @@ def test_attention_lies_on_the_image_and_is_not_taken_for_one(bench, panel):
     )
     assert layer.units[1:] == image.units
     assert bench.controller.link.layers.images() == [image]
-    assert bench.names[-1] == "Scribbles"
+    assert bench.names[-1] == "Scribbles: Image"
     assert bench.viewer.layers.selection.active == bench.scribbles
 
 

@@ -26,7 +26,7 @@ def choose(bench, row):
 
 
 def test_another_image_of_the_same_shape_gets_its_own_scribbles(two_images):
-    assert two_images.controller.link.scribbles.name == "Scribbles [1]"
+    assert two_images.controller.link.scribbles.name == "Scribbles: Other"
     assert not two_images.controller.link.scribbles.data.any()
     choose(two_images, 0)
     assert two_images.controller.link.scribbles == two_images.scribbles
@@ -37,8 +37,8 @@ def test_scribbles_whose_image_is_gone_are_not_taken(bench, image):
     bench.viewer.layers.remove("Image")
     bench.wait(lambda: bench.session.image is None)
     bench.viewer.add_image(image, name="Other")
-    bench.wait(lambda: "Scribbles [1]" in bench.names)
-    assert bench.controller.link.scribbles.name == "Scribbles [1]"
+    bench.wait(lambda: "Scribbles: Other" in bench.names)
+    assert bench.controller.link.scribbles.name == "Scribbles: Other"
 
 
 def test_a_duplicated_image_is_another_image(bench, image):
@@ -58,37 +58,38 @@ def test_labels_of_the_user_are_left_alone(make_napari_viewer_proxy, make_bench,
     viewer.add_image(image, name="Image")
     viewer.add_labels(np.ones_like(image), name="Mine")
     bench = make_bench(viewer)
-    assert bench.names == ["Image", "Mine", "Scribbles"]
-    assert bench.controller.link.scribbles.name == "Scribbles"
+    assert bench.names == ["Image", "Mine", "Scribbles: Image"]
+    assert bench.controller.link.scribbles.name == "Scribbles: Image"
 
 
 def test_scribbles_deleted_of_an_image_not_chosen_are_made_again(two_images):
-    two_images.viewer.layers.remove("Scribbles")
+    two_images.viewer.layers.remove("Scribbles: Image")
     two_images.qtbot.wait(50)
     choose(two_images, 0)
-    assert two_images.viewer.layers.selection.active == two_images.scribbles
-    assert not two_images.scribbles.data.any()
+    made = two_images.viewer.layers["Scribbles: Image"]
+    assert two_images.viewer.layers.selection.active == made
+    assert not made.data.any()
 
 
 def test_back_on_a_segmented_image_all_is_as_it_was(two_images):
     choose(two_images, 0)
     two_images.settle()
     assert two_images.session.features is not None
-    assert two_images.viewer.layers["Segmentation"].data.any()
+    assert two_images.viewer.layers["Segmentation: Image"].data.any()
     assert two_images.widget.status.text().startswith("Segmented.")
-    assert two_images.names.count("Segmentation [1]") == 0
+    assert two_images.names.count("Segmentation: Image [1]") == 0
 
 
 def test_a_reopened_dock_finds_its_layers(bench):
     bench.segment()
-    former = bench.viewer.layers["Segmentation"].data.copy()
+    former = bench.viewer.layers["Segmentation: Image"].data.copy()
     bench.viewer.window.remove_dock_widget(bench.widget)
     bench.widget = SegmentationWidget(bench.viewer)
     bench.session, bench.controller = bench.widget.session, bench.widget.controller
-    assert (bench.viewer.layers["Segmentation"].data == former).all()
+    assert (bench.viewer.layers["Segmentation: Image"].data == former).all()
     bench.widget.features.compute.click()
     bench.wait(lambda: bench.session.segmentation is not None)
-    assert bench.names == ["Image", "Segmentation", "Scribbles"]
+    assert bench.names == ["Image", "Segmentation: Image", "Scribbles: Image"]
     bench.controller.close()
     bench.widget.deleteLater()
 
@@ -98,14 +99,14 @@ def test_replaced_pixels_give_the_features_up_and_keep_the_scribbles(bench, imag
     bench.viewer.layers["Image"].data = 255 - image
     assert bench.session.features is None
     np.testing.assert_array_equal(bench.session.image, 255 - image)
-    assert not bench.viewer.layers["Segmentation"].data.any()
+    assert not bench.viewer.layers["Segmentation: Image"].data.any()
     bench.settle()
     assert bench.session.scribbles.class_ids == (1, 2)
 
 
 def test_pixels_of_another_shape_get_another_scribble_layer(bench, image):
     bench.viewer.layers["Image"].data = image[:40]
-    assert bench.viewer.layers["Scribbles [1]"].data.shape == (40, 80)
+    assert bench.viewer.layers["Scribbles: Image [1]"].data.shape == (40, 80)
     bench.settle()
     assert bench.session.scribbles.labels.shape == (40, 80)
 
@@ -116,7 +117,7 @@ def test_layers_move_with_the_image(bench):
     image.scale, image.translate = (2, 2), (7, 9)
     image.units = ("um", "um")
     image.rotate = 30
-    for name in ("Scribbles", "Segmentation"):
+    for name in ("Scribbles: Image", "Segmentation: Image"):
         layer = bench.viewer.layers[name]
         np.testing.assert_allclose(layer.scale, (2, 2))
         np.testing.assert_allclose(layer.translate, (7, 9))
@@ -170,7 +171,7 @@ def test_the_paint_button_keeps_the_brush(bench):
 def test_the_status_knows_whether_there_is_a_layer_to_paint_on(bench):
     status = bench.widget.status
     bench.wait(lambda: status.text().endswith("you can paint meanwhile."))
-    bench.viewer.layers.remove("Scribbles")
+    bench.viewer.layers.remove("Scribbles: Image")
     bench.wait(lambda: "Press Paint to make a scribble layer" in status.text())
     bench.widget.paint.paint.click()
     bench.wait(lambda: status.text().endswith("you can paint meanwhile."))
@@ -219,10 +220,10 @@ def test_planes_of_a_stack_train_together_in_the_window(
         bench.settle()
         for column in columns:
             bench.scribbles.paint((plane, 10, column), label)
-    bench.wait(lambda: "Segmentation" in bench.names)
+    bench.wait(lambda: "Segmentation: all" in bench.names)
     bench.settle()
     assert bench.session.classifier.classes.tolist() == [1, 2]
-    assert np.mean(viewer.layers["Segmentation"].data[2][:, 60:] == 2) > 0.9
+    assert np.mean(viewer.layers["Segmentation: all"].data[2][:, 60:] == 2) > 0.9
     painted = bench.session.images.painted()
     (key,) = (entry.key for entry in painted if entry.plane == {"Z": 0})
     bench.controller.link.show_image(key)

@@ -88,21 +88,21 @@ def test_removing_the_image_stops_its_computation(bench, endless):
 
 def test_a_removed_scribble_layer_can_be_made_again(bench):
     bench.segment()
-    bench.viewer.layers.remove("Scribbles")
-    bench.wait(lambda: not bench.viewer.layers["Segmentation"].data.any())
+    bench.viewer.layers.remove("Scribbles: Image")
+    bench.wait(lambda: not bench.viewer.layers["Segmentation: Image"].data.any())
     bench.widget.paint.paint.click()
     assert bench.viewer.layers.selection.active == bench.scribbles
     bench.paint((10,), (10,), 1)
     bench.paint((40,), (60,), 2)
-    bench.wait(lambda: bench.viewer.layers["Segmentation"].data.any())
+    bench.wait(lambda: bench.viewer.layers["Segmentation: Image"].data.any())
 
 
 def test_a_removed_segmentation_layer_comes_back_with_the_next_scribble(bench):
     bench.segment()
-    bench.viewer.layers.remove("Segmentation")
+    bench.viewer.layers.remove("Segmentation: Image")
     bench.qtbot.wait(50)
     bench.paint((30,), (20,), 1)
-    bench.wait(lambda: "Segmentation" in bench.names)
+    bench.wait(lambda: "Segmentation: Image" in bench.names)
 
 
 def test_renamed_and_reordered_layers_stay_what_they_are(bench):

@@ -30,7 +30,7 @@ def measured(bench):
     bench.compute()
     bench.paint((30, 34), (10, 50), 1)
     bench.paint((8, 12, 45, 50), (8, 12), 2)
-    bench.wait(lambda: "Segmentation" in bench.names)
+    bench.wait(lambda: "Segmentation: Image" in bench.names)
     bench.panel = bench.widget.measure
     bench.panel.show()
     bench.panel.window().show()

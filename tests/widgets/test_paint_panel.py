@@ -6,7 +6,7 @@ from qtpy.QtWidgets import QAbstractButton, QComboBox
 @pytest.fixture
 def segmented(bench):
     bench.segment()
-    bench.layer = bench.viewer.layers["Segmentation"]
+    bench.layer = bench.viewer.layers["Segmentation: Image"]
     bench.former = bench.layer.data.copy()
     bench.fingerprint = bench.session.current.result.fingerprint
     return bench
@@ -89,7 +89,7 @@ def test_a_view_that_cannot_be_shown_yet_says_why(bench):
 
 def test_paint_makes_the_layer_anew_with_the_class_in_hand(bench):
     bench.widget.paint.classes.choose(2)
-    bench.viewer.layers.remove("Scribbles")
+    bench.viewer.layers.remove("Scribbles: Image")
     bench.settle()
     bench.widget.paint.paint.click()
     assert bench.scribbles.selected_label == 2

@@ -93,7 +93,7 @@ def test_restored_scribbles_are_segmented_and_undone_like_any(kept, bench):
     notice = noticed(bench)
     bench.compute()
     notice.restore.click()
-    bench.wait(lambda: "Segmentation" in bench.names)
+    bench.wait(lambda: "Segmentation: Image" in bench.names)
     bench.settle()
     bench.scribbles.undo()
     bench.settle()

@@ -21,7 +21,7 @@ def refined(bench):
     bench.session.configure(transforms="identity")
     bench.segment()
     bench.panel = bench.widget.refine
-    bench.layer = bench.viewer.layers["Segmentation"]
+    bench.layer = bench.viewer.layers["Segmentation: Image"]
     bench.raw = bench.layer.data.copy()
     assert (bench.raw[30:33, 15:18] == 2).any()
     return bench

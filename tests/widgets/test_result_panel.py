@@ -9,7 +9,7 @@ def test_before_anything_it_says_that_there_is_nothing(bench):
 def test_fractions_are_those_of_what_is_shown(bench):
     bench.segment()
     bench.session.classes.rename(1, "a < b")
-    share = np.mean(bench.viewer.layers["Segmentation"].data == 1)
+    share = np.mean(bench.viewer.layers["Segmentation: Image"].data == 1)
     assert f"a &lt; b&nbsp;{share:.1%}" in bench.widget.result.fractions.text()
 
 

@@ -21,8 +21,13 @@ def test_the_uncertainty_lies_on_the_image_beneath_the_scribbles(bench, views):
     np.testing.assert_array_equal(layer.scale, image.scale)
     np.testing.assert_array_equal(layer.translate, image.translate)
     assert tuple(layer.contrast_limits) == (0, 255)
-    assert bench.names == ["Image", "Segmentation", "Uncertainty", "Scribbles"]
-    assert not bench.viewer.layers["Segmentation"].visible
+    assert bench.names == [
+        "Image",
+        "Segmentation: Image",
+        "Uncertainty",
+        "Scribbles: Image",
+    ]
+    assert not bench.viewer.layers["Segmentation: Image"].visible
     assert bench.viewer.layers.selection.active == bench.scribbles
 
 
@@ -51,8 +56,8 @@ def test_views_go_round_and_the_last_one_leaves_no_layer(bench, views):
         bench.settle()
         seen.append(views.shown)
     assert seen == ["probability", "uncertainty", "result"]
-    assert bench.names == ["Image", "Segmentation", "Scribbles"]
-    assert bench.viewer.layers["Segmentation"].visible
+    assert bench.names == ["Image", "Segmentation: Image", "Scribbles: Image"]
+    assert bench.viewer.layers["Segmentation: Image"].visible
 
 
 def test_the_round_leaves_out_a_probability_that_there_is_not(bench, views):
@@ -83,19 +88,19 @@ def test_no_map_is_computed_while_the_result_is_shown(bench, views, monkeypatch)
 
 def test_hiding_what_is_shown_shows_the_image(bench, views):
     views.toggle()
-    assert not bench.viewer.layers["Segmentation"].visible
+    assert not bench.viewer.layers["Segmentation: Image"].visible
     views.toggle()
     layer = show(bench, views, "uncertainty")
     views.toggle()
     assert not layer.visible
-    assert not bench.viewer.layers["Segmentation"].visible
+    assert not bench.viewer.layers["Segmentation: Image"].visible
 
 
 def test_a_view_that_the_user_deletes_gives_way_to_the_result(bench, views):
     show(bench, views, "uncertainty")
     bench.viewer.layers.remove("Uncertainty")
     assert views.shown == "result"
-    assert bench.viewer.layers["Segmentation"].visible
+    assert bench.viewer.layers["Segmentation: Image"].visible
     bench.paint((30, 34), (10, 20, 30), 2)
     bench.settle()
     assert "Uncertainty" not in bench.names
@@ -179,7 +184,7 @@ def test_a_map_that_cannot_be_computed_gives_way_to_the_result(
     monkeypatch.setattr("napari_hrdv2.core.guidance.uncertainty_of", fail)
     show(bench, views, "uncertainty")
     assert views.shown == "result"
-    assert bench.viewer.layers["Segmentation"].visible
+    assert bench.viewer.layers["Segmentation: Image"].visible
     assert "too much of it" in bench.widget.status.text()
 
 
@@ -196,4 +201,18 @@ def test_refining_a_result_asks_for_no_other_map(bench, views, monkeypatch):
     bench.settle()
     assert asked == []
     assert views.layer is layer
-    assert not bench.viewer.layers["Segmentation"].visible
+    assert not bench.viewer.layers["Segmentation: Image"].visible
+
+
+def test_a_result_hidden_for_a_map_is_seen_when_its_image_returns(bench, image):
+    bench.segment()
+    first = bench.viewer.layers["Image"]
+    assert bench.widget.paint.views.show("uncertainty")
+    bench.settle()
+    other = bench.viewer.add_image(255 - image, name="other")
+    bench.controller.link.select_image(other)
+    bench.settle()
+    bench.widget.paint.views.show("result")
+    bench.controller.link.select_image(first)
+    bench.settle()
+    assert bench.viewer.layers["Segmentation: Image"].visible

@@ -36,7 +36,7 @@ def test_scribbles_of_a_sample_are_painted_on(make_napari_viewer, make_bench):
     bench = make_bench(viewer)
     viewer.open_sample(PLUGIN, "grains")
     bench.wait(lambda: bench.controller.link.scribbles is not None)
-    assert bench.names == ["grains", "Ground truth", "Scribbles"]
+    assert bench.names == ["grains", "Ground truth", "Scribbles: grains"]
     assert not viewer.layers["Ground truth"].visible
     assert bench.session.classes[3].name == "bainite"
 
@@ -48,6 +48,6 @@ def test_a_sample_is_segmented_once_its_features_are_there(
     viewer.open_sample(PLUGIN, "grains")
     bench = make_bench(viewer)
     bench.compute()
-    bench.wait(lambda: "Segmentation" in bench.names)
+    bench.wait(lambda: "Segmentation: grains" in bench.names)
     truth = viewer.layers["Ground truth"].data
-    assert np.mean(viewer.layers["Segmentation"].data == truth) > 0.9
+    assert np.mean(viewer.layers["Segmentation: grains"].data == truth) > 0.9

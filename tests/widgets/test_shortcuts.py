@@ -58,7 +58,7 @@ def test_letters_of_napari_still_choose_its_tools(bench, press):
 
 def test_keys_turn_the_views_and_hide_them(bench, press):
     bench.segment()
-    layer = bench.viewer.layers["Segmentation"]
+    layer = bench.viewer.layers["Segmentation: Image"]
     press("R")
     assert not layer.visible
     press("R")
@@ -143,3 +143,29 @@ def test_a_training_by_hand_is_done_though_the_refinement_changes_meanwhile(
     bench.session.refinement.change(min_object=5)
     bench.settle()
     assert bench.session.classifier is not before
+
+
+def test_hints_of_napari_name_only_keys_that_it_still_has(bench):
+    for mode in ("paint", "erase", "paint"):
+        bench.scribbles.mode = mode
+        taken = [f"<{key}>" for key in bench.widget.paint.shortcuts.active]
+        assert not [key for key in taken if key in bench.viewer.help]
+    assert "use <E> for activate the label eraser" in bench.viewer.help
+    assert "polygon" not in bench.viewer.help  # which napari has on 3 alone
+    bench.widget.paint.use_keys.click()
+    assert "use <1> for activate the label eraser" in bench.viewer.help
+
+
+def test_keys_work_after_a_choice_by_keyboard(bench, qtbot):
+    bench.viewer.show()
+    view = bench.widget.paint.view
+    view.setFocus()
+    view.showPopup()
+    qtbot.keyClick(view.view(), Qt.Key.Key_Return)
+    bench.wait(lambda: not view.view().isVisible())
+    assert not view.hasFocus()
+    central = bench.widget.window().centralWidget()
+    qtbot.keyClick(central, "2")
+    assert bench.scribbles.selected_label == 2
+    qtbot.keyClick(view, "1")  # walked to by Tab
+    assert bench.scribbles.selected_label == 1

@@ -30,7 +30,7 @@ def test_painting_two_classes_is_all(started):
     started.wait(lambda: started.session.features is not None)
     started.paint((10, 50), (10, 20), 1)
     started.paint((10, 50), (60, 70), 2)
-    started.wait(lambda: "Segmentation" in started.names)
+    started.wait(lambda: "Segmentation: Image" in started.names)
 
 
 def test_choosing_another_backbone_of_the_package_starts_it(started):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from napari_hrdv2.core.backbones import (
     BackboneSpec,
@@ -13,17 +13,52 @@ from napari_hrdv2.core.backbones import (
     backbone_state,
     backbone_variants,
 )
-from napari_hrdv2.session import bytes_text
-
-if TYPE_CHECKING:
-    from napari_hrdv2.session import FeatureOptions
+from napari_hrdv2.session import FeatureOptions, bytes_text
+from napari_hrdv2.session.features import estimate_cost
 
 _ON_THE_HUB = ("download", "gated")
+_BUNDLED = ("embedded", "filters")  # the better one first
 _STATES = {"ready": "ready", "cached": "in cache", "file": "from a file"}
 
 
-def item_text(name: str) -> str:
+# Families of backbones by the first letters of their names, as they are listed.
+_GROUPS = {
+    "embedded": "In the package",
+    "filters": "In the package",
+    "dinov2": "DINOv2",
+    "dinov3": "DINOv3",
+    "dino": "DINO",
+    "neco": "NeCo",
+    "deit": "DeiT",
+    "vit": "ViT, supervised",
+    "spit": "Superpixels",
+    "rvit": "Superpixels",
+}
+_OTHERS = "Others"
+
+
+def groups(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return names of backbones by the family that they are listed under."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        titles = (title for start, title in _GROUPS.items() if name.startswith(start))
+        found.setdefault(next(titles, _OTHERS), []).append(name)
+    return found
+
+
+def recommended(shape: tuple[int, ...] | None) -> str:
+    """Return the backbone to begin with on this machine, for an image of a shape."""
+    first, *others = _BUNDLED
+    if shape is None:
+        return first
+    fitting = (n for n in _BUNDLED if estimate_cost(shape, FeatureOptions(n)).fits)
+    return next(fitting, others[-1])
+
+
+def item_text(name: str, *, is_recommended: bool = False) -> str:
     """Return the name with what it takes to have it."""
+    if is_recommended:
+        return f"{name} (recommended)"
     state = backbone_state(name)
     if state not in _ON_THE_HUB:
         return f"{name} ({_STATES[state]})"
@@ -100,13 +135,18 @@ def detail(name: str, weights: str | None = None) -> str:
     return "\n".join(lines)
 
 
-def compute_button(options: FeatureOptions) -> tuple[str, str]:
-    """Return what the button says, and its tooltip: size, place and licence."""
+def compute_button(options: FeatureOptions, *, again: bool = False) -> tuple[str, str]:
+    """Return what the button says, and its tooltip: size, place and licence.
+
+    `again`: features by these very options are there.
+    """
     missing = [
         info
         for info in _infos(options.backbone)
         if options.weights is None and backbone_state(info.name) in _ON_THE_HUB
     ]
+    if again:
+        return "Compute again", "The features are ready; compute them once more"
     if not missing:
         return "Compute features", "Run the backbone over the image, in the background"
     size = " and ".join(map(_size, missing))

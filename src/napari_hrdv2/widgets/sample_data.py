@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .widget import SegmentationWidget
 
-DOCK_NAME = "High-resolution segmentation"
+DOCK_NAME = "Segmentation (HR-Dv2)"
 LayerData = tuple[Any, dict[str, Any], str]
 
 

@@ -184,14 +184,14 @@ class ClassTable(QWidget):
         classes = self._session.classes
         if self.selected not in classes:
             return
-        name = classes[self.selected].name
+        name = ui.plain(classes[self.selected].name)
         menu.addAction("Rename…", self.rename)
         menu.addAction("Change colour…", self.recolor)
         into = menu.addMenu(f"Merge {name} into")
         for class_id, info in classes.items():
             if class_id != self.selected:
                 merge = partial(self.merge, class_id)
-                into.addAction(ui.swatch(info.color), info.name, merge)
+                into.addAction(ui.swatch(info.color), ui.plain(info.name), merge)
         into.setEnabled(len(classes) > 1)
         menu.addAction(f"Delete {name}…", self.delete).setEnabled(len(classes) > 1)
 

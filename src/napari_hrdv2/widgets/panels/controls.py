@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLabel,
+    QMainWindow,
     QMessageBox,
     QProgressBar,
     QPushButton,
@@ -32,6 +33,8 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QKeyEvent
+
     from napari_hrdv2.widgets.jobs import SideWork
 
 MICROGRAPHS = "Micrographs (*.tif *.tiff *.png *.jpg *.jpeg *.bmp);;All files (*)"
@@ -220,6 +223,30 @@ def check_box(text: str, name: str, tool_tip: str, *, checked: bool = False) -> 
     return QCheckBox(text, objectName=name, toolTip=tool_tip, checked=checked)
 
 
+class Choice(QComboBox):
+    """A combo box that gives the keys back to the viewer once a choice is made."""
+
+    def hidePopup(self) -> None:
+        """Close the list; the next key is for the viewer."""
+        super().hidePopup()
+        if not self.isEditable():
+            give_keys_back(self)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Walk through the choices by arrows; the viewer has letters and digits."""
+        if self.isEditable() or not event.text().isprintable() or event.text() in " ":
+            super().keyPressEvent(event)
+        else:
+            event.ignore()
+
+
+def give_keys_back(control: QWidget) -> None:
+    """Let the next key go to the viewer."""
+    window = control.window()
+    if isinstance(window, QMainWindow):
+        window.centralWidget().setFocus()
+
+
 def combo_box(
     name: str,
     tool_tip: str,
@@ -230,7 +257,7 @@ def combo_box(
 ) -> QComboBox:
     """Return a combo box that never makes the dock wider; texts may be `typed`."""
     policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-    combo = QComboBox(
+    combo = Choice(
         objectName=name,
         toolTip=tool_tip,
         minimumContentsLength=characters,
@@ -347,11 +374,18 @@ def form(*rows: tuple[str, QWidget], parent: QWidget | None = None) -> QFormLayo
     return layout
 
 
+def plain(text: str) -> str:
+    """Return a text for a button or a menu, where Qt takes an & for a key."""
+    return text.replace("&", "&&")
+
+
 def swatch(color: str) -> QIcon:
-    """Return a square of the colour."""
-    pixmap = QPixmap(_SWATCH, _SWATCH)
+    """Return a square of the colour, the same in a row that is selected."""
+    pixmap, icon = QPixmap(_SWATCH, _SWATCH), QIcon()
     pixmap.fill(QColor(color))
-    return QIcon(pixmap)
+    for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):
+        icon.addPixmap(pixmap, mode)
+    return icon
 
 
 def agrees(parent: QWidget, question: str, title: str = "napari-hrdv2") -> bool:

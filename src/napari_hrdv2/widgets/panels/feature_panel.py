@@ -119,8 +119,11 @@ class FeaturePanel(QWidget):
         )
         self.image.activated.connect(self._on_image)
         self.backbone = ui.combo_box("backbone", _BACKBONE_TIP)
-        for name in backbone_names():
-            self._add_backbone(name)
+        for title, names in backbone_texts.groups(backbone_names()).items():
+            self.backbone.addItem(title)
+            self.backbone.model().item(self.backbone.count() - 1).setEnabled(False)
+            for name in names:
+                self._add_backbone(name)
         self.backbone.activated.connect(self._on_backbone)
         self.choices = {name: self._choice(name, _CHOICES[name]) for name in _CHOICES}
         self.variant, self.transforms, self.stride = list(self.choices.values())[:3]
@@ -197,12 +200,16 @@ class FeaturePanel(QWidget):
         self._show_cost()
 
     def _show_backbone(self, chosen: str) -> None:
+        image = self._session.image
+        best = backbone_texts.recommended(None if image is None else image.shape)
         with QSignalBlocker(self.backbone):
             if self.backbone.findData(chosen) < 0:
                 self._add_backbone(chosen)
             for position in range(self.backbone.count()):
                 name = self.backbone.itemData(position)
-                self.backbone.setItemText(position, backbone_texts.item_text(name))
+                if name is not None:  # else it is the title of a group
+                    text = backbone_texts.item_text(name, is_recommended=name == best)
+                    self.backbone.setItemText(position, text)
             self.backbone.setCurrentIndex(self.backbone.findData(chosen))
 
     def show_computing(self, computing: bool) -> None:
@@ -232,7 +239,11 @@ class FeaturePanel(QWidget):
             control.setEnabled(not computing)
         takes_weights = backbone_texts.takes_weights(options.backbone)
         self.weights.setEnabled(takes_weights and not computing)
-        text, tool_tip = backbone_texts.compute_button(options)
+        made = self._session.options_in_use
+        is_there = self._session.features is not None
+        text, tool_tip = backbone_texts.compute_button(
+            options, again=is_there and made.difference(options) is None
+        )
         if computing:
             text = "Cancel"
             tool_tip = "Stop computing; features that were there before are kept"

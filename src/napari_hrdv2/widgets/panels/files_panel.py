@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from napari.layers import Labels
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QGridLayout, QWidget
 
-from napari_hrdv2.session.batch import read_labels, scribbles_with
+from napari_hrdv2.session.batch import read_labels
 from napari_hrdv2.session.export import FORMATS, plan_export
 from napari_hrdv2.session.project.format import SUFFIX
-from napari_hrdv2.widgets.viewer import layers
+from napari_hrdv2.widgets.label_taker import LabelTaker
 
 from . import Attempt, PanelSpec
 from . import controls as ui
@@ -22,10 +20,10 @@ from . import controls as ui
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from napari.layers import Labels
+
     from napari_hrdv2.files import ImportedLabels
-    from napari_hrdv2.session import ImageEntry
     from napari_hrdv2.session.export import Exported
-    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.widgets.controller import Controller
     from napari_hrdv2.widgets.jobs import SideWork
     from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
@@ -45,6 +43,7 @@ class FilesPanel(QWidget):
         super().__init__()
         link = self._link = controller.link
         self._controller, self._session = controller, controller.session
+        self.taker = LabelTaker(controller)
         self.loader = controller.project_loader()
         self.loader.ask = self.ask
         self.loader.changed.connect(self._show_missing)
@@ -78,53 +77,24 @@ class FilesPanel(QWidget):
         self._controller.attempt(self._import_labels, Path(path))
 
     def _import_labels(self, path: Path) -> None:
-        current = self._current()
+        current = self.taker.current()
         key, name = current.key, current.source or current.name
         request = partial(read_labels, path=path, shape=current.shape, image_name=name)
 
         def hear(found: ImportedLabels) -> None:
             about = {"names": found.classes.names, "colors": found.classes.colors}
-            self._paint(key, found.labels, found.note, **about)
+            self.taker.paint(key, found.labels, found.note, **about)
 
         self._controller.side.submit("import", request, hear)
 
     def take_layer(self, layer: Labels) -> None:
         """Paint a labels layer over the scribbles of the current image."""
-        self._controller.attempt(self._take_layer, layer)
-
-    def _take_layer(self, layer: Labels) -> None:
-        current, data = self._current(), np.asarray(layer.data)
-        index = current.key.plane
-        labels = data[index] if index and data.ndim == len(index) + 2 else data
-        told = f"Scribbles taken from {layer.name}."
-        self._paint(current.key, labels, told, names=layers.class_names_of(layer))
-
-    def _current(self) -> ImageEntry:
-        if self._session.current is None:
-            raise ValueError("image: there is none yet; open an image first")
-        return self._session.current
-
-    def _paint(
-        self, key: PlaneKey, labels: Any, told: str, **about: dict[int, str]
-    ) -> None:
-        if key not in self._session.images:
-            raise ValueError("labels: their image is no longer open")
-        self._link.flush()
-        session = self._session
-        painted = scribbles_with(session.images, session.classes, key, labels, **about)
-        self._link.write_scribbles(key, painted)
-        self._controller.train()
-        self._session.say(f"{told} Undo brings the former scribbles back.")
+        self.taker.take(layer)
 
     def show_layers(self) -> None:
         """List the labels layers that scribbles can be taken from."""
-        ui.fill(self.layer_choice, [layer.name for layer in self._label_layers()])
+        ui.fill(self.layer_choice, [layer.name for layer in self.taker.layers()])
         self.take.setEnabled(self.layer_choice.count() > 0)
-
-    def _label_layers(self) -> list[Labels]:
-        """Return labels layers that are not the scribbles themselves."""
-        labels = [one for one in self._link.viewer.layers if isinstance(one, Labels)]
-        return [one for one in labels if one != self._link.scribbles]
 
     def _make_controls(self) -> None:
         controller = self._controller
@@ -179,7 +149,7 @@ class FilesPanel(QWidget):
 
     def _on_take(self) -> None:
         """Paint this labels layer over the scribbles."""
-        layers, position = self._label_layers(), self.layer_choice.currentIndex()
+        layers, position = self.taker.layers(), self.layer_choice.currentIndex()
         if 0 <= position < len(layers):
             self.take_layer(layers[position])
 

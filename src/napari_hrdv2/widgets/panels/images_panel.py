@@ -198,6 +198,8 @@ class ImagesPanel(QWidget):
 
     def _on_file(self, opened: OpenedImage) -> None:
         image = opened.image
+        selection = self._link.viewer.layers.selection
+        active = selection.active
         layers.add_image(
             self._link.viewer,
             image.data,
@@ -205,6 +207,8 @@ class ImagesPanel(QWidget):
             pixel_size=image.pixel_size,
             unit=image.unit,
         )
+        if active is not None and self._session.current is not None:
+            selection.active = active  # the user is at work on another one
 
     def _on_opened(self, problems: list[str]) -> None:
         if problems:

@@ -43,7 +43,7 @@ class ResultPanel(QWidget):
             controller.link, controller.side, lambda: controller.is_answering
         )
         self.fractions = ui.hint(
-            "fractions", "Fraction of the image that each class has"
+            "fractions", "Phase fractions: the part of the image that each class has"
         )
         tip = (
             "Draw a rectangle, as over a databar: it is no part of training, result "
@@ -274,7 +274,7 @@ class ParticlePanel(QWidget):
         self.distance.setValue(5)
         self.distance.setMinimumWidth(_NARROW)
         self.distance.valueChanged.connect(self._split_again)
-        self.split = ui.push_button("Split", "split", self._on_split)
+        self.split = ui.push_button("Find particles", "split", self._on_split)
         self.note = ui.hint("objects_note", "What was found")
         self._found = QWidget()
         ui.fill_column(
@@ -388,5 +388,5 @@ def _how(phase: PhaseFraction, fractions: Fractions) -> str:
 
 PANELS = (
     PanelSpec("result", "Result", 0, ResultPanel),
-    PanelSpec("measure", "Result", 20, MeasurePanel, "Measure"),
+    PanelSpec("measure", "Result", 20, MeasurePanel, "Phase fractions and particles"),
 )

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from napari.utils.key_bindings import coerce_keybinding
-from qtpy.QtCore import QObject, QSignalBlocker, Signal
+from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QListWidget, QListWidgetItem, QSizePolicy, QWidget
 
+from napari_hrdv2.widgets.label_taker import LabelTaker
 from napari_hrdv2.widgets.viewer.guidance_overlay import GuidanceOverlay
 from napari_hrdv2.widgets.viewer.result_views import VIEWS, ResultViews
+from napari_hrdv2.widgets.viewer.shortcuts import Shortcut, Shortcuts
 
 from . import PanelSpec
 from . import controls as ui
 from .class_table import ClassTable
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
-
     from napari_hrdv2.session import Session
     from napari_hrdv2.widgets.controller import Controller
-    from napari_hrdv2.widgets.viewer.layer_sync import LayerSync
 
 TRAIN, TOGGLE, CYCLE, NEXT, POLYGON = "T", "R", "C", "N", "G"
 _CLASS_KEYS = "123456789"
@@ -43,10 +40,13 @@ class PaintPanel(QWidget):
         self.classes = ClassTable(link, self.views, controller.attempt)
         self.guidance = GuidancePanel(link.session, self.guide)
         self.shortcuts = Shortcuts(link, self._wanted_keys())
+        self.taker = LabelTaker(controller)
         self._make_controls()
+        self._show_offer()
         self.classes.chosen.connect(self._on_class)
         controller.live_changed.connect(self.live.setChecked)
         link.images_changed.connect(self._on_images_changed)
+        link.session.images_changed.connect(self._show_offer)
         self.views.changed.connect(self._show_view)
         self.shortcuts.changed.connect(self.show_keys)
         self.show_keys()
@@ -85,6 +85,9 @@ class PaintPanel(QWidget):
 
     def _make_controls(self) -> None:
         controller = self._controller
+        tip = "The layer is of the size of the image, on which nothing is painted yet"
+        self.offer = ui.push_button("", "use_labels_layer", self._on_offer, tip)
+        self.offer.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.paint = ui.push_button("Paint", "paint", self._on_paint)
         self.train = ui.push_button("Train", "train", controller.train_anew)
         tip = "Train and segment after every scribble, undo and redo"
@@ -110,6 +113,7 @@ class PaintPanel(QWidget):
         ui.fill_column(
             self,
             self.classes,
+            self.offer,
             ui.row(self.paint, self.train, self.live),
             ui.row(self.view, self.toggle),
             self.guidance,
@@ -130,10 +134,29 @@ class PaintPanel(QWidget):
         if self._link.scribbles is not None:
             self.classes.show_selected(int(self._link.scribbles.selected_label))
 
+        self._show_offer()
+
+    def _show_offer(self) -> None:
+        """Offer a labels layer of the user's as scribbles, while there are none."""
+        layer = self.taker.offered()
+        self.offer.setVisible(layer is not None)
+        if layer is not None:
+            self.offer.setText(ui.plain(f"Use {layer.name} as scribbles"))
+
+    def _on_offer(self) -> None:
+        """Paint this labels layer over the scribbles."""
+        layer = self.taker.offered()
+        if layer is not None:
+            self.taker.take(layer)
+
     def _on_paint(self) -> None:
         """Select the scribble layer and take the brush; makes the layer if needed."""
         self._link.prepare_scribbles()
         self._link.select_label(self.classes.selected)
+        layer = self._link.scribbles
+        if layer is not None and not layer.visible:
+            layer.visible = True
+            layer.mode = "paint"
 
     def _show_view(self) -> None:
         self.view.setCurrentIndex(VIEWS.index(self.views.shown))
@@ -214,7 +237,9 @@ class GuidancePanel(QWidget):
     def _show_buttons(self) -> None:
         chosen = self._guide.chosen
         into = self._session.classes.get(chosen.predicted_id) if chosen else None
-        self.relabel.setText(f"Relabel as {'…' if into is None else into.name}")
+        self.relabel.setText(
+            ui.plain(f"Relabel as {'…' if into is None else into.name}")
+        )
         for button in (self.relabel, self.erase):
             button.setEnabled(chosen is not None)
 
@@ -234,83 +259,6 @@ class GuidancePanel(QWidget):
         if 0 <= position < len(label_issues):
             self._guide.choose(label_issues[position])
             self._show_buttons()
-
-
-class Shortcut(NamedTuple):
-    """A key and what it does; unless it `replaces`, it yields to another use."""
-
-    key: str
-    does: str
-    do: Callable[[], object]
-    replaces: bool = False
-
-
-class Shortcuts(QObject):
-    """Binds keys to the layer that is painted on; `active` are those that are bound.
-
-    napari asks the selected layer first, and its own keys before those of its class.
-    """
-
-    changed = Signal()
-
-    def __init__(self, sync: LayerSync, shortcuts: Sequence[Shortcut]) -> None:
-        super().__init__(sync)
-        self._sync = sync
-        self.shortcuts = shortcuts
-        self.active: frozenset[str] = frozenset()
-        self.is_on = True
-        self._layer: Labels | None = None
-        sync.images_changed.connect(self.renew)
-        sync.closing.connect(self._release)
-        self.renew()
-
-    def set_on(self, on: bool) -> None:
-        """Bind the keys, or leave all of them to napari."""
-        if on != self.is_on:
-            self.is_on = on
-            self._release()
-            self.renew()
-
-    def renew(self) -> None:
-        """Bind the keys to the layer that is painted on now."""
-        layer = self._sync.scribbles if self.is_on else None
-        if layer == self._layer:
-            return
-        self._release()
-        self._layer = layer
-        if layer is not None:
-            taken = _keys_of(layer) | _keys_of(self._sync.viewer)
-            for shortcut in self.shortcuts:
-                key = coerce_keybinding(shortcut.key)
-                if key not in layer.keymap and (shortcut.replaces or key not in taken):
-                    layer.bind_key(shortcut.key, _press(shortcut))
-                    self.active |= {shortcut.key}
-        self.changed.emit()
-
-    def _release(self) -> None:
-        layer, self._layer = self._layer, None
-        if layer is not None:
-            for key in self.active:
-                layer.bind_key(key, None)
-        self.active = frozenset()
-
-
-def _keys_of(provider: Any) -> set[Any]:
-    """Return the keys that napari and its user have bound for a layer or a viewer."""
-    kinds = provider.__class__.__mro__  # not type(): plugins see them through proxies
-    keymaps = [getattr(kind, "class_keymap", {}) for kind in kinds]
-    return set().union(provider.keymap, *keymaps)
-
-
-def _press(shortcut: Shortcut) -> Callable[[object], None]:
-    """Return what napari calls: a true function, as it asks for its name."""
-
-    def press(layer: object) -> None:
-        # Nothing is returned: napari would call that when the key is let go.
-        shortcut.do()
-
-    press.__doc__ = shortcut.does
-    return press
 
 
 PANELS = (PanelSpec("paint", "Paint", 0, PaintPanel),)

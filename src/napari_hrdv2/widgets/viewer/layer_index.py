@@ -132,7 +132,8 @@ class LayerIndex(QObject):
         """Tell the entries of an image what it is now, and move its labels there."""
         for role in ("scribbles", "segmentation"):
             layer = self.labels_of(image, role)
-            if layer is not None and layer.ndim == image.ndim:
+            if layer is not None:
+                layers.rename(layer, role, layers.name_of(role, image))
                 layers.place(layer, layers.spatial_metadata(image))
         for entry in self._session.images.family(self.id_of(image)):
             about = self.about(image, entry.key.plane)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Image, Labels
+from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.session.planes import PlaneKey, neighbours
 
 from . import layers, planes
+from .chosen_view import ChosenView
 from .layer_index import LayerIndex, fits
 from .scribble_listener import ScribbleListener
 
@@ -52,6 +54,8 @@ class LayerSync(QObject):
         self._arrives = self._is_fresh = False
         self._trouble = ""
         self._named: set[str] = set()  # images whose layers were asked for class names
+        self.view = ChosenView(viewer, self.layers)
+        self.view.picked.connect(self.select_image)
         self._listener = ScribbleListener()
         self._listener.settled.connect(self._read_painted)
         self._listener.label_selected.connect(self.label_selected)
@@ -105,6 +109,7 @@ class LayerSync(QObject):
         if image is None:
             self.session.set_image(None)
         else:
+            self.view.show(image)
             self._show_entry(image)
         self.images_changed.emit()
 
@@ -191,6 +196,7 @@ class LayerSync(QObject):
         self._listener.stop_waiting()
         self._scrolled.cancel()
         self._listener.listen(None)
+        self.view.close()
         self.layers.close()
         for name in _DIMS_EVENTS:
             getattr(self.viewer.dims.events, name).disconnect(self._on_scrolled)
@@ -273,16 +279,21 @@ class LayerSync(QObject):
         if self.image is not None and self.image not in present:
             self._leave_image()
         came, gone = self.layers.changes()
+        kept = [layer for image_id in gone for layer in self.view.part_with(image_id)]
         for image_id in gone:
             for entry in session.images.family(image_id):
                 session.remove_image(entry.key)
+        opened = self.viewer.layers.selection.active  # by the user, in napari
         if self.image is None:
             self.select_first()
-        elif came and session.is_idle:
-            self.select_image(came[-1])
+        elif came and (session.is_idle or opened in came):
+            self.select_image(opened if opened in came else came[-1])
         for image in self.layers.ids:
             self.layers.describe(image)
+        self.view.show_arrived()
         self.images_changed.emit()
+        if kept:
+            show_info(f"Kept, hidden: {', '.join(layer.name for layer in kept)}")
 
     def _on_data_replaced(self, image: Image) -> None:
         """Begin anew on other pixels; scribbles stay if they still fit."""

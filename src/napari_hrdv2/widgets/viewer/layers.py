@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -207,6 +208,27 @@ def show_classes(layer: Labels | None, classes: Mapping[int, ClassInfo]) -> None
         layer.features = name_table(classes)
 
 
+def name_of(role: str, image: Image) -> str:
+    """Return what a layer that belongs to an image is called."""
+    return f"{role.capitalize()}: {image.name}"
+
+
+def rename(layer: Any, role: str, name: str) -> None:
+    """Give a layer another name, unless the user has given it one of his own."""
+    kind = re.escape(role.capitalize())
+    is_ours = re.fullmatch(rf"{kind}(: .*)?( \[\d+\])?", layer.name, re.DOTALL)
+    is_there = re.fullmatch(rf"{re.escape(name)}( \[\d+\])?", layer.name)
+    if is_ours and not is_there:
+        layer.name = name
+
+
+def is_drawn(layer: Any, role: str) -> bool:
+    """Whether a layer with this role holds what a user drew."""
+    if role == "scribbles":
+        return bool(np.any(layer.data))
+    return role == "exclusion" and bool(layer.nshapes)
+
+
 def empty_labels(
     image: Image,
     shape: tuple[int, ...],
@@ -224,7 +246,7 @@ def empty_labels(
         ) from None
     layer = Labels(
         data,
-        name=mark["role"].capitalize(),
+        name=name_of(mark["role"], image),
         colormap=colormap_of(classes),
         features=name_table(classes),
         opacity=SEGMENTATION_OPACITY if is_result else 1.0,

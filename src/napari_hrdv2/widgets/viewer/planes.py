@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PART_OF_VIEW, _MOST_OF_VIEW = 0.25, 0.8  # of the view, that is looked at
+_WHOLE = 0.95  # of the view, that a whole image takes
 _USUAL_CANVAS = (600, 800)  # of a viewer that does not tell
 
 Index = tuple[int, ...]
@@ -87,7 +88,7 @@ def how_to_name(layer: Image) -> str:
     """Return the sentence that asks for the names of axes."""
     axes = ", ".join(f"axis {axis} ({sizes(layer)[axis]})" for axis in unnamed(layer))
     return (
-        f"{layer.name} is a stack: choose under Images what {axes} is, "
+        f"{layer.name} is a stack: choose under Images and stacks what {axes} is, "
         f"{', '.join(AXIS_NAMES[:-1])} or {AXIS_NAMES[-1]}."
     )
 
@@ -158,9 +159,7 @@ def look_at(
     """
     world = np.asarray(layer.data_to_world(point))
     aside = np.add(point, 2 * radius * np.eye(len(point))[-1])
-    camera = getattr(viewer, "scene", viewer).camera  # moved in napari 0.9
-    canvas = getattr(viewer, "canvas", None)
-    view = min(canvas.size if canvas is not None else _USUAL_CANVAS)
+    camera, view = camera_of(viewer), min(canvas_size(viewer))
     length = max(float(np.linalg.norm(layer.data_to_world(aside) - world)), 1e-12)
     if not least_of_view <= length * camera.zoom / view <= _MOST_OF_VIEW:
         camera.zoom = _PART_OF_VIEW * view / length
@@ -172,6 +171,40 @@ def look_at(
 
 def _is_one_plane(there: tuple[int, ...], shape: tuple[int, int]) -> bool:
     return there[-2:] == shape and math.prod(there) == math.prod(shape)
+
+
+def camera_of(viewer: napari.components.ViewerModel) -> Any:
+    """Return the camera of a viewer."""
+    return getattr(viewer, "scene", viewer).camera  # moved in napari 0.9
+
+
+def fit(viewer: napari.components.ViewerModel, layer: Image) -> None:
+    """Move and zoom the view so that the whole image is seen."""
+    (low, high), camera = _extent(layer), camera_of(viewer)
+    sides = np.maximum(high - low, 1e-12)
+    camera.center = (*camera.center[:-2], *(low + high) / 2)
+    camera.zoom = _WHOLE * float(np.min(np.asarray(canvas_size(viewer)) / sides))
+
+
+def cover_the_same(one: Image, other: Image) -> bool:
+    """Whether two images lie on the same rectangle of the view."""
+    return bool(np.allclose(_extent(one), _extent(other)))
+
+
+def _extent(layer: Image) -> tuple[Any, Any]:
+    """Return the least and the largest row and column of an image in the world."""
+    height, width = label_shape(layer)[-2:]
+    first = (0,) * (layer.ndim - 2)
+    edges = [(-0.5, size - 0.5) for size in (height, width)]
+    corners = [(*first, y, x) for y in edges[0] for x in edges[1]]
+    world = np.array([layer.data_to_world(corner) for corner in corners])[:, -2:]
+    return world.min(axis=0), world.max(axis=0)
+
+
+def canvas_size(viewer: napari.components.ViewerModel) -> tuple[int, int]:
+    """Return height and width of what is seen on the screen."""
+    canvas = getattr(viewer, "canvas", None)
+    return _USUAL_CANVAS if canvas is None else tuple(canvas.size)
 
 
 def _data(layer: Image) -> Any:

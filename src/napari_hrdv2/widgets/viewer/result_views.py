@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from napari.layers import Image
@@ -37,6 +38,7 @@ class ResultViews(Overlay):
         self.shown = RESULT
         self.hidden: frozenset[int] = frozenset()
         self._drawn = RESULT  # the view that the layer shows
+        self._covered: WeakSet[Any] = WeakSet()  # results hidden for a map
         self._asked: tuple[Any, Any] = (None, None)  # what the last map asked for is of
         self._session.segmentation_changed.connect(self._on_result)
         self._session.classes_changed.connect(self._show_classes)
@@ -147,6 +149,8 @@ class ResultViews(Overlay):
         """Another result, or another image entry: the map of the last one is old."""
         self._show_classes()
         if self.shown == RESULT:
+            if self._sync.segmentation in self._covered:  # when it was last chosen
+                self._show_result(True)
             return
         current = self._session.current
         if current is None or current.key != self._key:
@@ -179,5 +183,7 @@ class ResultViews(Overlay):
         layer.colormap = DirectLabelColormap(color_dict=colors)
 
     def _show_result(self, visible: bool) -> None:
-        if self._sync.segmentation is not None:
-            self._sync.segmentation.visible = visible
+        layer = self._sync.segmentation
+        if layer is not None:
+            layer.visible = visible
+            (self._covered.discard if visible else self._covered.add)(layer)
