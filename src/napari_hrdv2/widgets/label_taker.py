@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from napari.layers import Labels
 
-from napari_hrdv2.session.batch import MOST_CLASSES, scribbles_with
+from napari_hrdv2.core.measure.id_conventions import MOST_CLASSES
+from napari_hrdv2.session.batch import scribbles_with
 
 from .viewer import layers
 from .viewer.layer_index import fits
