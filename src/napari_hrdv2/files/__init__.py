@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from .images import ImageFile, image_files, read_image, size_text, write_image
+from .images import (
+    ImageFile,
+    image_files,
+    read_image,
+    read_pixel_size,
+    size_text,
+    write_image,
+)
 from .importers import LABEL_SUFFIXES, import_labels
 from .labels import (
     ImportedLabels,
@@ -25,6 +32,7 @@ __all__ = [
     "read_label_classes",
     "read_labels",
     "read_ome_zarr",
+    "read_pixel_size",
     "size_text",
     "write_color_png",
     "write_image",

@@ -17,9 +17,17 @@ from .raster import read_raster
 from .reading import file_start, image_format, size_text
 from .tiff import read_tiff
 from .units import NO_UNIT, Size, ascii_unit, sides_of, size_of
+from .vendors import pixel_size as tiff_pixel_size
 from .vendors import sidecar_size
 
-__all__ = ["ImageFile", "image_files", "read_image", "size_text", "write_image"]
+__all__ = [
+    "ImageFile",
+    "image_files",
+    "read_image",
+    "read_pixel_size",
+    "size_text",
+    "write_image",
+]
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 
@@ -82,6 +90,25 @@ def read_image(path: str | os.PathLike[str]) -> ImageFile:
             stacklevel=2,
         )
     return ImageFile(data, size, found.unit)
+
+
+def read_pixel_size(path: str | os.PathLike[str]) -> tuple[Size, str] | None:
+    """Return side(s) of a pixel and their unit, as an image file tells, or None.
+
+    Nothing but the header is read, and whatever is wrong with it is no matter.
+    """
+    import tifffile
+
+    path = Path(path)
+    try:
+        if image_format(path) == "TIFF":
+            with tifffile.TiffFile(path) as tif:
+                found = tiff_pixel_size(path, tif, tif.pages[0])
+        else:
+            found = sidecar_size(path)
+    except Exception:  # noqa: BLE001 - the image is open already
+        return None
+    return None if found.sides is None else (size_of(found.sides), found.unit)
 
 
 def write_image(

@@ -155,7 +155,7 @@ class FeaturePanel(QWidget):
         rows.insert(2, ("", self.transforms_note))
         rows.insert(5, ("", self.interpolation_note))
         more = QWidget()
-        ui.form(*rows, ("Weights", self.weights), parent=more)
+        ui.form(*rows, ("Weights", self.weights), ("", self.cost), parent=more)
         ui.fill_column(
             self,
             ui.form(
@@ -164,7 +164,7 @@ class FeaturePanel(QWidget):
                 ("", self.backbone_note),
             ),
             ui.Section("More choices", "more_features", more),
-            *(self.cost, self.compute, self.progress, self.progress_note),
+            *(self.compute, self.progress, self.progress_note),
         )
 
     def _add_backbone(self, name: str) -> None:

@@ -68,6 +68,7 @@ class LayerIndex(QObject):
             if self._image(known) is not None:  # a copy, moved below the original
                 known = layers.renew_id(image)
             self.ids[image] = known
+            layers.look_into_file(image)
             for events in self._events(image):
                 events.connect(self._on_changed)
         return self.ids[image]
@@ -224,6 +225,7 @@ class LayerIndex(QObject):
             self.renamed_axes.emit(image)
         else:
             self.describe(image)
+            self.look()  # panels say how large its pixels are
 
 
 def fits(layer: Labels, image: Image) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 
+from napari_hrdv2.files import read_pixel_size
 from napari_hrdv2.files.units import (
     NO_UNIT,
     Size,
@@ -44,12 +45,37 @@ _COLORS_PREPARED = 64  # ids a user may type into napari's own label box
 
 
 def pixel_size_of(layer: Image) -> tuple[float | tuple[float, float], str] | None:
-    """Return side(s) of a pixel and their unit, or None if it has none."""
+    """Return side(s) of a pixel and their unit, or None if it has none.
+
+    What was set by hand counts most, then the scale in the viewer, then the file.
+    """
+    mark = mark_on(layer)
+    if "pixel_size" in mark:
+        size, unit = mark["pixel_size"]
+        return size, unit
     unit = unit_symbol(str(layer.units[-1]))
     if unit == NO_UNIT:
-        return None
+        found = mark.get("file_pixel_size")
+        return None if found is None else (found[0], found[1])
     height, width = (abs(float(side)) for side in layer.scale[-2:])
     return size_of((height, width)), unit
+
+
+def set_pixel_size(layer: Image, size: tuple[float, str] | None) -> None:
+    """Set the side of a pixel by hand; None to go by the viewer and the file again."""
+    mark = {k: v for k, v in mark_on(layer).items() if k != "pixel_size"}
+    if size is not None:
+        mark["pixel_size"] = size
+    layer.metadata = {**layer.metadata, METADATA_KEY: mark}
+
+
+def look_into_file(layer: Image) -> None:
+    """Note the size of a pixel that the file of a layer tells, once."""
+    mark, path = mark_on(layer), path_of(layer)
+    if path is None or "file_pixel_size" in mark:
+        return
+    found = read_pixel_size(path)
+    layer.metadata = {**layer.metadata, METADATA_KEY: mark | {"file_pixel_size": found}}
 
 
 def spatial_metadata(layer: Image) -> dict[str, Any]:
