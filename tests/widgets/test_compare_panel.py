@@ -86,7 +86,7 @@ def test_errors_are_a_layer_on_the_image_beneath_the_scribbles(bench, panel, tru
     np.testing.assert_array_equal(layer.scale, image.scale)
     np.testing.assert_array_equal(layer.translate, image.translate)
     assert not layer.editable
-    assert bench.names.index("Errors") < bench.names.index("Scribbles")
+    assert bench.names.index("Errors") < bench.names.index("Scribbles: Image")
 
 
 def test_scores_follow_the_result_until_the_errors_are_removed(bench, panel, truth):

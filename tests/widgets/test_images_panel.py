@@ -167,3 +167,20 @@ def test_every_control_has_a_name_and_a_tooltip(desk):
 def test_the_panel_fits_a_narrow_dock(two):
     two.panel.resize(300, 400)
     assert two.panel.minimumSizeHint().width() <= 300
+
+
+def test_scribbles_on_an_image_of_the_other_kind_are_told_not_to_count(desk, image):
+    colour = np.stack([image, image, 255 - image], axis=-1)
+    for name, pixels in (("coloured", colour), ("grey", image)):
+        layer = desk.viewer.add_image(pixels, name=name, rgb=pixels.ndim == 3)
+        desk.settle()
+        desk.link.select_image(layer)
+        desk.controller.compute_features()
+        desk.settle()
+        desk.paint_both()
+    assert desk.session.status.startswith(
+        "Segmented. Scribbles on coloured do not count: this image is grey."
+    )
+    desk.panel.show_images()
+    states = {row[0]: row[2] for row in rows(desk)}
+    assert states == {"coloured": "other kind", "grey": "ready"}

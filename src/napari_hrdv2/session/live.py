@@ -135,7 +135,25 @@ class LivePipeline:
         others = [one for one in usable if one is not entry]
         where = "another image" if len(usable) == 1 else f"{len(usable)} images"
         scribbles = f", by the scribbles on {where}" if others else ""
-        return f"Segmented{scribbles}. Paint where it is wrong, or save the classifier."
+        told = f"Segmented{scribbles}."
+        idle = self.other_kind()
+        if idle:
+            names = " and ".join(one.name or str(one.key) for one in idle)
+            kind = "grey" if len(entry.image.shape) == 2 else "in colours"
+            told += f" Scribbles on {names} do not count: this image is {kind}."
+        return f"{told} Paint where it is wrong, or save the classifier."
+
+    def other_kind(self) -> list[ImageEntry]:
+        """Return painted images that are in colours where the current is grey, or so."""
+        current, usable = self._images.current, self._images.usable()
+        if current is None or current.features is None:
+            return []
+        dimensions = len(current.image.shape)
+        return [
+            one
+            for one in self._images.painted()
+            if one not in usable and len(one.image.shape) != dimensions
+        ]
 
     def _with_loaded(self, entry: ImageEntry) -> str:
         options, state = self._features.options, self._classifier

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _KEY = Qt.ItemDataRole.UserRole
 _ROWS_SHOWN = 6
+_OTHER_KIND = "They do not train here: of this and the current image one has colours"
 _OPENING, _SCORING = "open files", "leave one image out"
 _CHOOSE = "choose"
 
@@ -135,7 +136,10 @@ class ImagesPanel(QWidget):
         painted = ui.short_count(sum(counts.values())) if counts else ""
         detail = ", ".join(details) or "Nothing is painted"
         name = entry.name or str(entry.key)
-        item = _row(entry.key, name, painted, _state(entry), miou, detail)
+        state = _state(entry)
+        if entry in self._session.live.other_kind():
+            state, detail = "other kind", f"{detail}. {_OTHER_KIND}"
+        item = _row(entry.key, name, painted, state, miou, detail)
         if counts:
             item.setCheckState(0, ui.checked(entry.trains))
         font = item.font(0)

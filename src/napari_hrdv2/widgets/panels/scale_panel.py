@@ -93,7 +93,8 @@ class ScalePanel(QWidget):
     def _set_by_bar(self, text: str, pixels: float) -> None:
         long, unit = length(text)
         self._take((long / pixels, unit))
-        self._session.say(f"A pixel is {long / pixels:.4g} {unit}.")
+        step = self._session.next_step()
+        self._session.say(f"A pixel is {long / pixels:.4g} {unit}. {step}")
 
 
 def size_text(image: Image) -> str:
