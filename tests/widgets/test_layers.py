@@ -158,7 +158,8 @@ def test_a_stack_whose_axis_has_no_name_asks_for_it(
     bench = make_bench(viewer)
     bench.qtbot.wait(20)
     assert bench.widget.status.text() == (
-        "stack is a stack: choose under Images what axis 0 (4) is, Z, T or channel."
+        "stack is a stack: choose under Images and stacks what axis 0 (4) is, Z, T or "
+        "channel."
     )
 
 

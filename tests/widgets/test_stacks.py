@@ -195,7 +195,8 @@ def test_an_axis_that_nobody_named_is_asked_for_and_nothing_starts(desk, image):
     desk.open_stack(stack_of(image, 3), None)
     assert desk.session.image is None
     assert desk.session.status == (
-        "stack is a stack: choose under Images what axis 0 (3) is, Z, T or channel."
+        "stack is a stack: choose under Images and stacks what axis 0 (3) is, Z, T or "
+        "channel."
     )
     assert desk.link.unnamed_axes() == [(0, 3)]
     desk.link.name_axis(0, "Z")

@@ -144,7 +144,7 @@ class LivePipeline:
         return f"{told} Paint where it is wrong, or save the classifier."
 
     def other_kind(self) -> list[ImageEntry]:
-        """Return painted images that are in colours where the current is grey, or so."""
+        """Return painted images in colours where the current one is grey, or so."""
         current, usable = self._images.current, self._images.usable()
         if current is None or current.features is None:
             return []
