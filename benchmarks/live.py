@@ -176,7 +176,7 @@ def use_features(hand: Hand, features: Any) -> None:
 
 def time_strokes(hand: Hand, truth: Truth, name: str) -> None:
     """Print the median of strokes, and what of it is napari's redraw."""
-    layer = hand.viewer.layers["Scribbles"]
+    layer = hand.widget.controller.link.scribbles
     layer.brush_size = BRUSH
     truth.paint(layer.data, PAINTED)
     layer.refresh()
@@ -253,7 +253,7 @@ def long() -> None:
     hand.wait(lambda: hand.session.features is not None)
     hand.settle()
     truth = Truth(np.tile(sample.labels, (tiles, tiles)), np.random.default_rng(0))
-    truth.paint(hand.viewer.layers["Scribbles"].data, 200)
+    truth.paint(hand.widget.controller.link.scribbles.data, 200)
     hand.controller.link.flush()
     hand.settle()
     watch, totals, threads = Watch(hand), [], threading.active_count()
@@ -267,7 +267,7 @@ def long() -> None:
         if number in (20, 100, LONG_STROKES):
             gc.collect()
             memory = psutil.Process().memory_info().rss / 1e6
-            painted = np.count_nonzero(hand.viewer.layers["Scribbles"].data)
+            painted = np.count_nonzero(hand.widget.controller.link.scribbles.data)
             print(
                 f"{number} strokes, {painted} labelled pixels: median of the last 20 "
                 f"{statistics.median(totals[-20:]):.0f} ms, memory {memory:.0f} MB, "

@@ -27,7 +27,7 @@ def main() -> None:
     stage = Stage(out, image, truth)
     stage.open_plugin()
     stage.wait(lambda: stage.session.features is not None, "features")
-    stage.viewer.layers["Scribbles"].data = sample.scribbles
+    stage.controller.link.scribbles.data = sample.scribbles
     stage.wait(lambda: stage.session.segmentation is not None, "a segmentation")
     stage.settle()
     stage.viewer.add_labels(stage.truth, name="truth", visible=False)
@@ -37,7 +37,7 @@ def main() -> None:
     stage.click("compare")
     stage.wait(lambda: "Errors" in stage.viewer.layers, "the errors")
     stage.settle()
-    stage.viewer.layers["Segmentation"].visible = False
+    stage.controller.link.segmentation.visible = False
     stage.viewer.layers.selection.active = stage.viewer.layers["Errors"]
     stage.screenshot("compare")
     stage.viewer.close()

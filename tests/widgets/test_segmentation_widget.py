@@ -185,3 +185,18 @@ def test_a_new_image_is_taken_while_nothing_would_be_lost(bench, rgb):
     assert bench.scribbles.data.shape == (64, 80)
     assert bench.viewer.layers["Scribbles: new"].data.shape == (70, 70)
     assert bench.widget.features.image.currentText() == "new"
+
+
+def test_an_image_that_was_seen_whole_is_so_beside_the_dock(
+    make_napari_viewer, make_bench, qtbot
+):
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(900, 700)
+    wide = viewer.add_image(np.random.default_rng(0).random((40, 120)), name="wide")
+    qtbot.wait(200)
+    viewer.reset_view()
+    bench = make_bench(viewer)
+    bench.wait(lambda: not bench.widget._was_whole)
+    _, width = viewer.canvas.size
+    camera = getattr(viewer, "scene", viewer).camera
+    assert wide.data.shape[1] * camera.zoom <= width

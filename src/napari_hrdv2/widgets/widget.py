@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QVBoxLayout, QWidget
 
 from .controller import Controller
@@ -14,7 +14,7 @@ from .panels import controls as ui
 
 if TYPE_CHECKING:
     import napari.viewer
-    from qtpy.QtGui import QHideEvent
+    from qtpy.QtGui import QHideEvent, QShowEvent
 
     from napari_hrdv2.session import Session
     from napari_hrdv2.session.project.autosave import AutosaveEntry
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .projects import AutosaveWorker, ProjectLoader
 
 _STATUS_LINES = 3
+_DOCKING_TIME = 100  # milliseconds after which the canvas has its new size
 
 
 class SegmentationWidget(QWidget):
@@ -52,6 +53,11 @@ class SegmentationWidget(QWidget):
         self.session.status_changed.connect(self._show_status)
         self.destroyed.connect(self.controller.close)
         self.controller.link.select_first()
+        # The dock takes room from the canvas; who saw all of the image still shall.
+        view = self.controller.link.view
+        self._was_whole = view.is_whole()
+        self._docked = QTimer(self, singleShot=True, interval=_DOCKING_TIME)
+        self._docked.timeout.connect(self._on_docked)
         self._show_status(self.session.status)
 
     def __getattr__(self, name: str) -> Any:
@@ -93,6 +99,18 @@ class SegmentationWidget(QWidget):
 
     def _show_status(self, text: str) -> None:
         self.status.setText(text)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Look after the view, once the dock has its place."""
+        super().showEvent(event)
+        if self._was_whole:
+            self._docked.start()
+
+    def _on_docked(self) -> None:
+        view = self.controller.link.view
+        if self._was_whole and not view.is_whole():
+            view.fit()
+        self._was_whole = False
 
     def hideEvent(self, event: QHideEvent) -> None:
         """End the worker when the whole window goes, not when a tab hides us."""

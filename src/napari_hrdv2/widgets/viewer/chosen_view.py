@@ -75,6 +75,19 @@ class ChosenView(QObject):
             if layer not in former and self._owner(layer) not in ("", chosen):
                 self._hide(layer)
 
+    def is_whole(self) -> bool:
+        """Whether the chosen image is seen from edge to edge."""
+        image = self._image
+        if image is None:
+            return False
+        height, width = planes.label_shape(image)[-2:]
+        return planes.visible(image, (height, width)) is None
+
+    def fit(self) -> None:
+        """Show the chosen image from edge to edge."""
+        if self._image is not None:
+            planes.fit(self._viewer, self._image)
+
     def part_with(self, image_id: str) -> list[Any]:
         """Remove what belonged to an image that has gone; return what is kept.
 
