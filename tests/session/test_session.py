@@ -191,6 +191,11 @@ def test_holes_of_an_image_are_left_out(value, backbone):
     assert sum(session.phase_fractions().values()) == pytest.approx(1)
     assert session.phase_fractions()[1] == pytest.approx(1199 / 2159, abs=0.02)
     assert session.current.exclusion is None  # nobody drew one
+    with pytest.raises(ValueError, match="leave nothing of the image"):
+        session.set_exclusion(np.isfinite(image))
+    session.set_exclusion(columns < 10)
+    session.train()
+    assert (session.segmentation == 0).sum() == 40 * (10 + 6)
 
 
 def test_negative_labels_are_refused(session, labels):

@@ -137,7 +137,7 @@ def test_what_was_painted_outlasts_its_image(two, monkeypatch):
     kept = two.viewer.layers[f"Scribbles: small {REMOVED}"]
     np.testing.assert_array_equal(kept.data, painted)
     assert not kept.visible
-    assert notes == [f"Kept, hidden: {kept.name}"]
+    assert notes == ["Kept, hidden: Scribbles: small"]
     assert seen(two) == ["large", "Scribbles: large"]
     two.viewer.layers.append(two.small)
     two.settle()

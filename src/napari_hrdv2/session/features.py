@@ -299,7 +299,8 @@ class FeatureStore:
         if entry is None or entry.pending != result.version:
             return None
         entry.pending = 0
-        entry.set_missing(result.missing)
+        if result.missing is not entry.missing:  # which are seldom
+            entry.set_missing(result.missing)
         entry.set_features(result.features, result.source.options)
         self._asked.pop(entry.key, None)
         self._images.use(entry)

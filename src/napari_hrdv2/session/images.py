@@ -165,16 +165,16 @@ class ImageEntry:
             raise ValueError(
                 f"exclusion: shape {array.shape} is not that of the image, {self.shape}"
             )
-        if array is not None and array.all():
+        holes = False if self.missing is None else self.missing
+        if array is not None and np.all(array | holes):
             raise ValueError("exclusion: this would leave nothing of the image")
         self.exclusion = None if array is None or not array.any() else array
         self._leave_out()
 
     def set_missing(self, mask: NDArray[np.bool_] | None) -> None:
         """Leave out the pixels, too, that have no values."""
-        if mask is not self.missing:
-            self.missing = mask
-            self._leave_out()
+        self.missing = mask
+        self._leave_out()
 
     def _leave_out(self) -> None:
         masks = [one for one in (self.exclusion, self.missing) if one is not None]

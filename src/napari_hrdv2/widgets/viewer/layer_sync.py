@@ -14,7 +14,7 @@ from superqt.utils import QSignalDebouncer
 from napari_hrdv2.session.planes import PlaneKey, neighbours
 
 from . import layers, planes
-from .chosen_view import ChosenView
+from .chosen_view import REMOVED, ChosenView
 from .layer_index import LayerIndex, fits
 from .scribble_listener import ScribbleListener
 
@@ -293,7 +293,8 @@ class LayerSync(QObject):
         self.view.show_arrived()
         self.images_changed.emit()
         if kept:
-            show_info(f"Kept, hidden: {', '.join(layer.name for layer in kept)}")
+            names = (layer.name.removesuffix(f" {REMOVED}") for layer in kept)
+            show_info(f"Kept, hidden: {', '.join(names)}")  # a toast is short
 
     def _on_data_replaced(self, image: Image) -> None:
         """Begin anew on other pixels; scribbles stay if they still fit."""
