@@ -78,8 +78,8 @@ def test_a_refusal_is_one_sentence_that_stays(desk, image, told, monkeypatch):
     desk.paint((10,), (10, 20), 1)
     assert desk.session.status == sentence
     assert told == []
-    desk.session.configure(backbone="filters")
     monkeypatch.undo()
+    desk.session.configure(backbone="filters")
     desk.settle()
     assert sentence not in desk.session.status
 

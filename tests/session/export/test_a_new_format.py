@@ -49,7 +49,7 @@ def test_the_window_has_a_box_for_it(qtbot, trained):
 
     side = SideWork(report=lambda error: None)
     link = SimpleNamespace(session=trained)
-    box = ExportBox(link, side, reporter=None, ask=lambda text: True)
+    box = ExportBox(link, side, attempt=None, ask=lambda text: True)
     qtbot.addWidget(box)
     assert box.boxes["text"].text() == "Numbers, text"
     assert box.boxes["text"].toolTip() == "Label ids as text"
