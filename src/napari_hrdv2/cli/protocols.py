@@ -190,8 +190,8 @@ def _check_order(arrays: CaseArrays, made: NDArray[Any]) -> None:
     Both the pixels under the scribbles and all others must say so: a bad segmentation,
     or a truth that is wrong where one painted, is no reason.
     """
-    from napari_hrdv2.core.measure.comparison import confusion_matrix
-    from napari_hrdv2.core.measure.numbering import CLEARLY_BETTER, best_order
+    from napari_hrdv2.core.measure.comparison import best_order, confusion_matrix
+    from napari_hrdv2.core.measure.numbering import CLEARLY_BETTER
     from napari_hrdv2.core.measure.scores import mean_iou
 
     truth, drawn, ids = arrays.truth, arrays.drawn, arrays.class_ids

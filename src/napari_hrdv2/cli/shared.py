@@ -210,7 +210,7 @@ def check_scribbles(
     """Raise ValueError for scribbles that cannot train on an image of this shape."""
     import numpy as np
 
-    from napari_hrdv2.core.measure.id_conventions import check_are_classes
+    from napari_hrdv2.core.checks import check_are_classes
     from napari_hrdv2.files import size_text
 
     if scribbles.shape != shape[:2]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_hrdv2.core.checks import MOST_CLASSES
 from napari_hrdv2.core.features.options import FeatureOptions
-from napari_hrdv2.core.measure.id_conventions import MOST_CLASSES
 
 from .classes import (
     Classes,
