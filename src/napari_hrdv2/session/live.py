@@ -186,7 +186,7 @@ class LivePipeline:
         entry = self._features.accept(result)
         if entry is None:
             return False
-        if entry is self._images.current:  # a fit of it may go on meanwhile else
+        if entry is self._images.current:  # other features do not void its answers
             self._classifier.drop_answers()
             self._images.features_changed.emit()
             self._images.segmentation_changed.emit()
