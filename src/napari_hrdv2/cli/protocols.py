@@ -119,7 +119,7 @@ def clusters(cases: Sequence[Case], run: Run) -> Iterator[CaseScore]:
         arrays = case.read()
         start = time.perf_counter()
         features = run.features(arrays.image)
-        found = {}
+        found = []
         for count, names_of in (
             (len(case.classes), hungarian_names),
             (run.clusters, majority_names),
@@ -129,9 +129,9 @@ def clusters(cases: Sequence[Case], run: Run) -> Iterator[CaseScore]:
             size = max(int(divided.max()), len(case.classes))
             counts = confusion_matrix(arrays.truth, divided, range(1, size + 1)).T
             names = 1 + names_of(counts[: int(divided.max()), : len(case.classes)])
-            found[count] = names[divided - 1]
-        score = _scored(arrays, found[len(case.classes)], arrays.truth > 0, start)
-        many = mean_iou(arrays.truth, found[run.clusters], arrays.class_ids)
+            found.append(names[divided - 1])
+        score = _scored(arrays, found[0], arrays.truth > 0, start)
+        many = mean_iou(arrays.truth, found[1], arrays.class_ids)
         score.others[f"{run.clusters} clusters"] = many
         yield score
 
