@@ -251,8 +251,7 @@ def shifts_of(
     And whether both have the same classes then. Raises ValueError if the ids tell none,
     or several.
     """
-    exact: list[Shifts] = []
-    partial: list[Shifts] = []
+    fits: dict[Shifts, bool] = {}  # and whether both have the same classes
     possible: list[Shifts] = []
     for shifts in _WAYS:
         sides = list(zip((made, true), shifts, strict=True))
@@ -265,11 +264,11 @@ def shifts_of(
         if has_all and all(one.zero_may_be_class for one in from_zero):
             possible.append(shifts)
             if all(0 in one.ids for one in from_zero):  # else no more than a doubt
-                is_exact = ours in (theirs, all_theirs) or theirs == all_ours
-                (exact if is_exact else partial).append(shifts)
-    if (1, 1) in exact:  # 0 occurs in both
-        exact = [(1, 1)]
-    found = exact or partial
+                fits[shifts] = ours in (theirs, all_theirs) or theirs == all_ours
+    is_exact = any(fits.values())
+    found = [shifts for shifts in fits if fits[shifts] == is_exact]
+    if fits.get((1, 1)):  # 0 occurs in both
+        found = [(1, 1)]
     seen = f"truth: the segmentation has the ids {listed(made.ids)} and the truth "
     seen += listed(true.ids)
     if not found or (list(true.ids) == [0] and 0 not in made.ids):
@@ -277,7 +276,7 @@ def shifts_of(
     if len(found) > 1:
         ways = ", or ".join(map(_WAYS.__getitem__, found))
         raise ValueError(f"{seen}: {ways}; {_REMEDY}")
-    return found[0], possible, bool(exact)
+    return found[0], possible, is_exact
 
 
 def _by_numbers(
@@ -295,11 +294,9 @@ def _by_numbers(
 
     chosen, possible, is_exact = shifts_of(made, true)
     score, best = scored(chosen, mean_agreement), scored(chosen, best_order)
-    # Others that pair ids otherwise; of the same ids on both sides nobody does.
-    gap = chosen[0] - chosen[1]
-    rivals = [
-        one for one in possible if one[0] - one[1] != gap and made.ids != true.ids
-    ]
+    # Rivals pair ids otherwise. Nobody does so with the same ids on both sides.
+    gap, others = chosen[0] - chosen[1], possible if made.ids != true.ids else []
+    rivals = [one for one in others if one[0] - one[1] != gap]
     other = max((scored(one, mean_agreement) for one in rivals), default=0.0)
     rule = _WAYS[chosen]
     if chosen == (0, 0) and 0 not in (*made.ids, *true.ids):
