@@ -97,7 +97,9 @@ def linear(cases: Sequence[Case], run: Run) -> Iterator[CaseScore]:
             pixels = training_pixels(truth)
             stored.append(StoredPixels(run.features(arrays.image), pixels))
             labels.append(truth)
-        probe = PixelClassifier(C=LINEAR_C, balanced=False, self_training=False)
+        probe = PixelClassifier(
+            C=LINEAR_C, balanced=False, self_training=False, by_place=False
+        )
         probe.fit(stored, labels)
         for arrays, part in validation:
             made = probe.predict(run.features(arrays.image))

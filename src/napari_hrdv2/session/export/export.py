@@ -266,6 +266,7 @@ def _provenance(session: Session, images: Sequence[ExportImage]) -> Provenance:
         C=classifier.C,
         balanced=classifier.balanced,
         self_training=classifier.self_training,
+        by_place=classifier.by_place,
         classifier_file=CLASSIFIER if session.is_loaded else None,
         labels_hash=classifier.labels_hash,
         refinement=None if refinement.is_off else refinement,

@@ -79,7 +79,10 @@ for number, (image, labels, _, value_range, rectangles) in enumerate(IMAGES):
         painted[exclusion[-1]] = 0
         scribbles.append(painted)
 classifier = hr.PixelClassifier(
-    C={C!r}, balanced={balanced!r}, self_training={self_training!r}
+    C={C!r},
+    balanced={balanced!r},
+    self_training={self_training!r},
+    by_place={by_place!r},
 )
 classifier.fit(list(features.values()), scribbles, exclusion=exclusion)
 """
