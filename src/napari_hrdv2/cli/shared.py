@@ -129,16 +129,16 @@ class Report:
 
     def say(self, text: str = "") -> None:
         """Print a line for people."""
-        typer.echo(text, err=self.as_json)
+        typer.echo(readable(text), err=self.as_json)
 
     def note(self, text: str) -> None:
         """Print a line for whoever waits at a terminal."""
         if sys.stderr.isatty():
-            typer.echo(text, err=True)
+            typer.echo(readable(text), err=True)
 
     def complain(self, text: str) -> None:
         """Print a line about something that went wrong."""
-        typer.echo(f"napari-hrdv2: {text}", err=True)
+        typer.echo(f"napari-hrdv2: {readable(text)}", err=True)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Print the result as JSON if that was asked for."""
@@ -161,6 +161,11 @@ class Report:
                 last = line
 
         return draw if sys.stderr.isatty() else lambda done, total: None
+
+
+def readable(text: str) -> str:
+    """Return a text as a terminal takes it: names of files need not be text."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def by_id(values: Mapping[int, Any]) -> dict[str, Any]:
@@ -193,6 +198,8 @@ def train(
     backbone: Backbone | JoinedBackbone,
     options: FeatureOptions,
     report: Report,
+    *,
+    exclusion: NDArray[Any] | None = None,
 ) -> tuple[Features, PixelClassifier]:
     """Return the features of an image and the classifier of its scribbles."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
@@ -201,7 +208,7 @@ def train(
     features = compute_features(
         image, backbone, progress=report.progress("features"), **options.choices
     )
-    return features, PixelClassifier().fit(features, scribbles)
+    return features, PixelClassifier().fit(features, scribbles, exclusion=exclusion)
 
 
 def check_scribbles(

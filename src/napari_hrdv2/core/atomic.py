@@ -19,23 +19,43 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes it when the block succeeds.
 
     The content is on the disk before the name changes, and the name before this
-    returns: a power cut or an OSError leaves the old file or the new one.
+    returns: a power cut or an OSError leaves the old file or the new one. What killed
+    writers of it left there goes.
     """
-    target = Path(path)
-    try:
-        temporary = _new_file(target)
-    except OSError as error:
-        raise _explained(error, target) from error
-    try:
+    with atomic_paths(path) as (temporary,):
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+
+
+@contextmanager
+def atomic_paths(
+    path: str | os.PathLike[str], *derived: str | os.PathLike[str]
+) -> Iterator[tuple[Path, ...]]:
+    """Yield temporary paths of a file and of what is made of it, as `atomic_path`.
+
+    All are complete before the first name changes. What is made of the former file is
+    gone by then: whenever this is broken off, none lies beside a file that is not its.
+    """
+    targets = [Path(path), *map(Path, derived)]
+    temporaries: list[Path] = []
+    try:
+        for target in targets:
+            remove_leftovers(target)
+            temporaries.append(_new_file(target))
+        yield tuple(temporaries)
+        for temporary in temporaries:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+        for target in targets[1:]:
+            target.unlink(missing_ok=True)
+        for temporary, target in zip(temporaries, targets, strict=True):
+            os.replace(temporary, target)
     except OSError as error:
-        raise _explained(error, target) from error
+        raise _explained(error, targets[0]) from error
     finally:
-        temporary.unlink(missing_ok=True)
-    _flush_folder(target.parent)
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+    for folder in {target.parent for target in targets}:
+        _flush_folder(folder)
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
@@ -44,6 +64,8 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
     Files younger than a day are kept: another program may be writing them.
     """
     target = Path(path)
+    if target.name.startswith("."):  # the temporary file of another writer
+        return
     left = re.compile(
         re.escape(f".{target.stem}-") + "[0-9a-f]{16}" + re.escape(target.suffix)
     )
@@ -63,7 +85,10 @@ def write_csv(
     """Write a CSV file in UTF-8. Numbers keep all digits; None and NaN are empty."""
     with (
         atomic_path(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as file,
+        # Names of files need not be text.
+        open(
+            temporary, "w", encoding="utf-8", errors="backslashreplace", newline=""
+        ) as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(headers)
@@ -96,6 +121,8 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _explained(error: OSError, target: Path) -> OSError:
+    while isinstance(error.__cause__, OSError):  # a writer within ours
+        error = error.__cause__
     reason = error.strerror or str(error)
     kept = "; the file that was there is untouched" if target.exists() else ""
     return OSError(error.errno, f"{target} could not be written: {reason}{kept}")

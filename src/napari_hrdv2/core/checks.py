@@ -307,3 +307,22 @@ def guide_from(image: Tensor) -> Tensor:
     low, high = (levels[int(part * (len(levels) - 1))] for part in (0.01, 0.99))
     stretched = (smooth - low) / (high - low).clamp(min=1e-9)
     return (255 * stretched.clamp(0, 1)).round().to(torch.uint8)
+
+
+def grey_if_equal(image: NDArray[Any]) -> NDArray[Any]:
+    """Return the grey levels of an RGB(A) image without any colour, else the image.
+
+    Examples
+    --------
+    >>> grey_if_equal(np.ones((5, 7, 3))).shape
+    (5, 7)
+    >>> grey_if_equal(np.arange(105).reshape(5, 7, 3)).shape
+    (5, 7, 3)
+    """
+    if image.ndim != 3 or image.shape[-1] not in (3, 4):
+        return image
+    red = image[..., :1]
+    has_colors = (image[:64, :, 1:3] != red[:64]).any()  # most of them at once
+    if has_colors or (image[..., 1:3] != red).any():
+        return image
+    return np.ascontiguousarray(image[..., 0])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.errors import EXPECTED, explained
+from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 
 from .features import FeatureSource
@@ -194,10 +194,12 @@ class _Run:
                 done = replace(done, stage=stage, result=result)
                 if is_shown and result is not target.result:
                     context.partial(done)
-        except EXPECTED as error:
+        except Cancelled:
+            raise
+        except Exception as error:
             if is_shown:
                 raise
-            text = f"{target.name}: {explained(error)}"
+            text = explained_of(target.name, error)
             done = replace(done, result=None, error=text)
         finally:
             reads = self.source or (given.refinement and given.refinement.smooths)

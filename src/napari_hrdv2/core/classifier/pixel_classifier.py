@@ -199,7 +199,7 @@ class PixelClassifier:
         self.classes = training.classes
         self.weight, self.bias = (each.numpy() for each in rounds.result)
         self.part_options = first.part_options
-        self.labels_hash = fingerprint(images)
+        self.labels_hash = fingerprint(image.labels for image in images)
         return self
 
     def untrained(self) -> Self:

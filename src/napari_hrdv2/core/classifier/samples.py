@@ -304,11 +304,12 @@ def check_labels(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
     return array
 
 
-def fingerprint(images: Iterable[LabelledImage]) -> str:
+def fingerprint(images: Iterable[NDArray[Any]]) -> str:
     """Return the SHA-256 of label images, which does not depend on integer types."""
     total = hashlib.sha256()
-    for image in images:
-        total.update(repr(image.labels.shape).encode())
-        total.update(image.pixels.astype("<i8").tobytes())
-        total.update(image.labels.ravel()[image.pixels].astype("<i8").tobytes())
+    for labels in images:
+        pixels = labelled_pixels(labels)
+        total.update(repr(labels.shape).encode())
+        total.update(pixels.astype("<i8").tobytes())
+        total.update(labels.ravel()[pixels].astype("<i8").tobytes())
     return total.hexdigest()
