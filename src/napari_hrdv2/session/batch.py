@@ -252,7 +252,7 @@ def segment_file(
         result = process_image(
             ImageSnapshot(
                 PlaneKey(str(job.file)),
-                _as_trained(file.data, classifier, source),
+                file.data,
                 exclusion=mask,
             ),
             classifier,
@@ -268,19 +268,6 @@ def segment_file(
         return Applied(job, error=explained_of(job.file, error))
     seconds = time.perf_counter() - start
     return Applied(job, result.fractions, tuple(outputs), seconds, notes=notes)
-
-
-def _as_trained(
-    image: NDArray[Any], classifier: PixelClassifier, source: FeatureSource
-) -> NDArray[Any]:
-    """Return colours that are all grey as grey levels, if those were trained on."""
-    from napari_hrdv2.core.checks import grey_if_equal
-
-    grey, colors = map(source.backbone.channels_for, (1, 3))
-    wants_colors = classifier.weight.shape[1] in (colors, 2 * colors)  # with context
-    if image.ndim == 2 or (grey != colors and wants_colors):
-        return image
-    return grey_if_equal(image)
 
 
 def _are_scribbles(

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .images import ImageEntry
     from .snapshots import TrainingImage
 
+PixelSize = tuple[float | tuple[float, float], str]
+"""Side of a pixel, or its height and width, and the unit."""
+
+_MAGNIFIED = 1.5  # from here on, structures look like others
 _REMEMBERED = 128  # fits; more than napari's undo keeps
 _LOADED = b"as is"  # in place of the scribbles' fingerprint: of a loaded classifier
 
@@ -171,7 +175,7 @@ class ClassifierState:
 def named(
     classifier: PixelClassifier | None,
     classes: Mapping[int, ClassInfo],
-    pixel_size: tuple[float | tuple[float, float], str] | None,
+    pixel_size: PixelSize | None,
 ) -> PixelClassifier:
     """Return a copy with class names and colours, and the pixel size."""
     if classifier is None:
@@ -185,12 +189,6 @@ def named(
     classifier.class_colors = {i: info.color for i, info in known.items()}
     classifier.pixel_size = pixel_size
     return classifier
-
-
-PixelSize = tuple[float | tuple[float, float], str]
-"""Side of a pixel, or its height and width, and the unit."""
-
-_MAGNIFIED = 1.5  # from here on, structures look like others
 
 
 def magnification_note(trained: PixelSize | None, seen: PixelSize | None) -> str:

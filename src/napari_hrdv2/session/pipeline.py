@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_hrdv2.core.checks import grey_if_equal
 from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 
@@ -216,7 +217,8 @@ class _Run:
         given = self.given
         if snapshot.features is None and self.source is not None:
             image = np.asarray(snapshot.image)
-            features = self.source.features(image, self.context, reports=False)
+            wanted = _as_trained(image, given.classifier, self.source)
+            features = self.source.features(wanted, self.context, reports=False)
             snapshot = replace(snapshot, image=image, features=features)
         visible = given.visible if snapshot.key == given.shown else None
         result = snapshot.result or self._segmented(snapshot, visible)
@@ -288,6 +290,18 @@ class _Run:
             apart=self.given.apart,
             note=" ".join(filter(None, (self.given.note, *errors))),
         )
+
+
+def _as_trained(
+    image: NDArray[Any], classifier: PixelClassifier | None, source: FeatureSource
+) -> NDArray[Any]:
+    """Return colours that are all grey as grey levels, if those were trained on."""
+    grey, colors = map(source.backbone.channels_for, (1, 3))
+    weight = classifier.weight if classifier is not None else np.empty((0, 0))
+    wants_colors = weight.shape[1] in (colors, 2 * colors)  # with context
+    if image.ndim == 2 or (grey != colors and wants_colors):
+        return image
+    return grey_if_equal(image)
 
 
 def _fitted(given: PipelineInput, context: TaskContext) -> PixelClassifier | None:

@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 
 import napari_hrdv2 as hr
+from napari_hrdv2.core.checks import grey_if_equal
 {refine}from napari_hrdv2.files import read_image, {labels}write_color_png, write_labels
 
 # Of each image: its file, the scribbles (0 is no class), the file to write, the grey
@@ -51,6 +52,7 @@ _REFINE_IMPORT = (
 _FUNCTIONS = """
 
 def features_of(image, value_range):
+    image = grey_if_equal(image)  # grey levels may be stored as colours
     found = hr.compute_features(image, backbone, value_range=value_range, **FEATURES)
     hashes = tuple(part.weights_hash for part in found.part_options)
     if hashes != {hashes}:

@@ -135,7 +135,11 @@ class ImagesPanel(QWidget):
         painted = ui.short_count(sum(counts.values())) if counts else ""
         detail = ", ".join(details) or "Nothing is painted"
         name = entry.name or str(entry.key)
-        item = _row(entry.key, name, painted, _state(entry), miou, detail)
+        state = _state(entry)
+        if entry in self._session.live.of_other_kind():
+            state = "other kind"
+            detail += "; they do not train with the image shown: one is grey"
+        item = _row(entry.key, name, painted, state, miou, detail)
         if counts:
             item.setCheckState(0, ui.checked(entry.trains))
         font = item.font(0)
