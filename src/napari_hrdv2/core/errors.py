@@ -70,4 +70,6 @@ def explained_of(name: str | os.PathLike[str], error: Exception) -> str:
         told = " ".join(str(error).split())
         text = f"it cannot be done: {type(error).__name__}" + f": {told}" * bool(told)
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-    return text if os.fspath(name) in text else f"{os.fspath(name)}: {text}"
+    name = os.fspath(name)
+    is_named = text.startswith(name) or (os.path.isabs(name) and name in text)
+    return text if is_named else f"{name}: {text}"

@@ -215,7 +215,10 @@ class _Run:
     def stages(self, snapshot: ImageSnapshot) -> Iterator[tuple[Stage, Result]]:
         """Yield the result after each stage."""
         given = self.given
-        if snapshot.features is None and self.source is not None:
+        is_needed = snapshot.result is None or (
+            given.refinement is not None and given.refinement.smooths
+        )
+        if snapshot.features is None and self.source is not None and is_needed:
             image = np.asarray(snapshot.image)
             wanted = _as_trained(image, given.classifier, self.source)
             features = self.source.features(wanted, self.context, reports=False)
