@@ -164,3 +164,23 @@ def test_a_writer_within_a_writer_fails_in_one_sentence(tmp_path):
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert str(caught.value).count("could not be written") == 1
+
+
+def test_a_writer_within_a_writer_leaves_no_file_of_its_own(tmp_path):
+    with atomic_path(tmp_path / "a.tif") as outer, atomic_path(outer) as inner:
+        inner.write_text("x")
+        assert os.listdir(tmp_path) == [outer.name]
+    assert (tmp_path / "a.tif").read_text() == "x"
+
+
+def test_a_folder_that_a_killed_writer_had_renamed_has_its_name_again(tmp_path):
+    target, digits = tmp_path / "alloy.zarr", "0" * 16
+    former = tmp_path / f".alloy-{digits}.zarr-former"
+    half = tmp_path / f".alloy-{digits}.zarr"
+    for folder in (former, half):
+        folder.mkdir()
+        (folder / "zarr.json").write_text(folder.name)
+        os.utime(folder, (0, 0))
+    remove_leftovers(target)
+    assert os.listdir(tmp_path) == ["alloy.zarr"]
+    assert (target / "zarr.json").read_text() == former.name

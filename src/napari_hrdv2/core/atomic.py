@@ -6,11 +6,13 @@ import csv
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_TEMPORARY = re.compile(r"\..*-[0-9a-f]{16}(\.[^.]*)?")
 _STALE_SECONDS = 24 * 3600  # no file takes a day to write
 
 
@@ -22,6 +24,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     returns: a power cut or an OSError leaves the old file or the new one. What killed
     writers of it left there goes.
     """
+    if _TEMPORARY.fullmatch(Path(path).name):  # that of a writer around this one
+        yield Path(path)
+        return
     with atomic_paths(path) as (temporary,):
         yield temporary
 
@@ -61,20 +66,29 @@ def atomic_paths(
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
     """Remove what writers of ``path`` that were killed left beside it.
 
-    Files younger than a day are kept: another program may be writing them.
+    Files younger than a day are kept: another program may be writing them. A folder
+    that such a writer had renamed, and not replaced yet, has its name again.
     """
     target = Path(path)
-    if target.name.startswith("."):  # the temporary file of another writer
-        return
     left = re.compile(
-        re.escape(f".{target.stem}-") + "[0-9a-f]{16}" + re.escape(target.suffix)
+        re.escape(f".{target.stem}-")
+        + "[0-9a-f]{16}"
+        + re.escape(target.suffix)
+        + "(-former)?"  # a folder that was renamed to make room for a new one
     )
     with suppress(OSError):  # tidying up is a courtesy
         for found in os.scandir(target.parent):
-            if left.fullmatch(found.name):
-                age = time.time() - found.stat().st_mtime
-                if age > _STALE_SECONDS:
-                    os.unlink(found.path)
+            what = left.fullmatch(found.name)
+            if what is None:
+                continue
+            if what[1] and not target.exists():
+                os.replace(found.path, target)
+            elif time.time() - found.stat().st_mtime <= _STALE_SECONDS:
+                continue
+            elif found.is_dir(follow_symlinks=False):
+                shutil.rmtree(found.path)
+            else:
+                os.unlink(found.path)
 
 
 def write_csv(
@@ -121,8 +135,6 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _explained(error: OSError, target: Path) -> OSError:
-    while isinstance(error.__cause__, OSError):  # a writer within ours
-        error = error.__cause__
     reason = error.strerror or str(error)
     kept = "; the file that was there is untouched" if target.exists() else ""
     return OSError(error.errno, f"{target} could not be written: {reason}{kept}")
