@@ -78,13 +78,13 @@ def on_cluster(
             future = client.submit(_on_worker, *work, pure=False)
             pending[future] = job
             future.add_done_callback(done.put)
-        for future in _finished(client, address, done, len(pending)):
-            job = pending[future]
-            if future.status == "error":  # a worker died, or has no napari-hrdv2
-                told = " ".join(str(future.exception()).split())
-                yield Applied(job, error=f"{job.file}: {told}")
+        watch = _Watch(client, address)
+        while pending:
+            future, result, error = watch.next_of(done)
+            job = pending.pop(future)
+            if error:  # a worker died again and again, or has no napari-hrdv2
+                yield Applied(job, error=f"{job.file}: {error}")
                 continue
-            result = future.result()
             names = tuple(job.target.with_name(path.name) for path in result.outputs)
             yield replace(result, job=job, outputs=names)
     finally:
@@ -110,32 +110,49 @@ def _client(address: str) -> Any:
         ) from error
 
 
-def _finished(
-    client: Any, address: str, done: queue.SimpleQueue[Any], count: int
-) -> Iterator[Any]:
-    """Yield as many futures as they come; ClusterError where no more will come."""
-    lost = f"--scheduler: the connection to {address} was lost"
-    alone = unreachable = 0.0  # since when
-    while count:
-        try:
-            future = done.get(timeout=_POLL)
-        except queue.Empty:
-            now = time.monotonic()
-            workers = _workers(client)
-            unreachable = 0.0 if workers is not None else unreachable or now
-            alone = 0.0 if workers or workers is None else alone or now
-            if unreachable and now - unreachable >= SCHEDULER_WAIT:
-                raise ClusterError(lost) from None
-            if alone and now - alone >= WORKER_WAIT:
-                raise ClusterError(
-                    f"--scheduler: {address} has had no worker for {WORKER_WAIT:.0f} s"
-                ) from None
-            continue
-        alone = unreachable = 0.0
-        if future.status not in ("finished", "error"):  # cancelled or lost with it
-            raise ClusterError(lost)
-        count -= 1
-        yield future
+class _Watch:
+    """Waits for results, as long as there is somebody to wait for."""
+
+    def __init__(self, client: Any, address: str) -> None:
+        self._client, self._address = client, address
+        self._alone = self._unreachable = 0.0  # since when; 0 for not
+
+    def next_of(self, done: queue.SimpleQueue[Any]) -> tuple[Any, Any, str]:
+        """Return a future with its result or error; ClusterError if none will come."""
+        while True:
+            try:
+                future = done.get(timeout=_POLL)
+            except queue.Empty:
+                self._check()
+                continue
+            if future.status == "error":
+                return future, None, " ".join(str(future.exception()).split())
+            try:
+                result = future.result(timeout=_POLL)
+            except TimeoutError:  # gone with its worker: another one does it again
+                self._check()
+                future.add_done_callback(done.put)
+                continue
+            except Exception as error:  # cancelled or lost
+                raise ClusterError(self._lost) from error
+            self._alone = self._unreachable = 0.0
+            return future, result, ""
+
+    @property
+    def _lost(self) -> str:
+        return f"--scheduler: the connection to {self._address} was lost"
+
+    def _check(self) -> None:
+        now, workers = time.monotonic(), _workers(self._client)
+        self._unreachable = (self._unreachable or now) if workers is None else 0.0
+        self._alone = (self._alone or now) if workers == 0 else 0.0
+        if self._unreachable and now - self._unreachable >= SCHEDULER_WAIT:
+            raise ClusterError(self._lost)
+        if self._alone and now - self._alone >= WORKER_WAIT:
+            raise ClusterError(
+                f"--scheduler: {self._address} has had no worker for "
+                f"{WORKER_WAIT:.0f} s"
+            )
 
 
 def _workers(client: Any) -> int | None:
