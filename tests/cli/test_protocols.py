@@ -67,6 +67,22 @@ def test_the_clusters_are_the_same_twice(command, folder: Path) -> None:
     assert first["mean_others"]["9 clusters"] > 0.85
 
 
+def test_as_many_clusters_as_classes_do_not_hide_those_that_are_matched(
+    command, folder: Path
+) -> None:
+    def rare(ids: np.ndarray) -> np.ndarray:
+        few = np.zeros_like(ids)
+        few[:4] = ids[:4]
+        return few
+
+    relabel(folder, rare)  # most pixels of each cluster are of the other class
+    arguments = ("evaluate", folder, "-p", "clusters", "-b", "filters", "--json")
+    found = [command(*arguments, "--clusters", n).json["cases"] for n in (9, 2)]
+    matched = [[case["miou"] for case in cases] for cases in found]
+    assert matched[0] == matched[1]
+    assert found[1][0]["others"]["2 clusters"] != matched[1][0]
+
+
 @pytest.mark.parametrize("protocol", ["linear", "neighbours"])
 def test_what_is_scored_did_not_train(command, folder: Path, protocol: str) -> None:
     for path in folder.glob("*_scribbles.tif"):

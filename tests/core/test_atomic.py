@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from napari_hrdv2.core.atomic import atomic_path, remove_leftovers
+from napari_hrdv2.core.atomic import atomic_path, atomic_paths, remove_leftovers
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -111,3 +111,76 @@ def test_what_killed_writers_left_goes_after_a_day(tmp_path):
 
 def test_tidying_a_missing_folder_is_no_error(tmp_path):
     remove_leftovers(tmp_path / "nowhere" / "alloy.hrdv2")
+
+
+def test_what_is_made_of_a_file_never_lies_beside_another_one(tmp_path, monkeypatch):
+    paths = tmp_path / "labels.tif", tmp_path / "labels.png"
+    for path in paths:
+        path.write_text("old")
+    seen = set()
+    replace, unlink = os.replace, type(tmp_path).unlink
+
+    def look(change):
+        def changed(*arguments, **options):
+            change(*arguments, **options)
+            seen.add(tuple(p.read_text() if p.exists() else "" for p in paths))
+
+        return changed
+
+    monkeypatch.setattr(os, "replace", look(replace))
+    monkeypatch.setattr(type(tmp_path), "unlink", look(unlink))
+    with atomic_paths(*paths) as temporaries:
+        for temporary in temporaries:
+            temporary.write_text("new")
+    assert seen == {("old", ""), ("new", ""), ("new", "new")}
+    assert sorted(os.listdir(tmp_path)) == ["labels.png", "labels.tif"]
+
+
+def test_one_failure_leaves_both_old_files(tmp_path):
+    paths = tmp_path / "labels.tif", tmp_path / "labels.png"
+    for path in paths:
+        path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_paths(*paths) as temporaries:
+        temporaries[0].write_text("new")
+        raise RuntimeError
+    assert [path.read_text() for path in paths] == ["old", "old"]
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_every_writer_tidies_up_after_one_that_was_killed(tmp_path):
+    left = tmp_path / f".labels-{'0' * 16}.tif"
+    left.write_text("half")
+    os.utime(left, (0, 0))
+    with atomic_path(tmp_path / "labels.tif") as temporary:
+        temporary.write_text("x")
+    assert os.listdir(tmp_path) == ["labels.tif"]
+
+
+def test_a_writer_within_a_writer_fails_in_one_sentence(tmp_path):
+    with (
+        pytest.raises(OSError, match="a.tif could not be written: No space") as caught,
+        atomic_path(tmp_path / "a.tif") as outer,
+        atomic_path(outer),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert str(caught.value).count("could not be written") == 1
+
+
+def test_a_writer_within_a_writer_leaves_no_file_of_its_own(tmp_path):
+    with atomic_path(tmp_path / "a.tif") as outer, atomic_path(outer) as inner:
+        inner.write_text("x")
+        assert os.listdir(tmp_path) == [outer.name]
+    assert (tmp_path / "a.tif").read_text() == "x"
+
+
+def test_a_folder_that_a_killed_writer_had_renamed_has_its_name_again(tmp_path):
+    target, digits = tmp_path / "alloy.zarr", "0" * 16
+    former = tmp_path / f".alloy-{digits}.zarr-former"
+    half = tmp_path / f".alloy-{digits}.zarr"
+    for folder in (former, half):
+        folder.mkdir()
+        (folder / "zarr.json").write_text(folder.name)
+        os.utime(folder, (0, 0))
+    remove_leftovers(target)
+    assert os.listdir(tmp_path) == ["alloy.zarr"]
+    assert (target / "zarr.json").read_text() == former.name

@@ -94,3 +94,46 @@ def test_a_new_class_has_no_label_of_a_removed_one():
     classes = Classes()
     classes.remove(2)
     assert classes.add() == 3
+
+
+@pytest.mark.parametrize("back", [(2, 3), (3, 2)])
+def test_classes_that_come_back_have_their_former_rows(back):
+    classes = Classes()
+    classes.ensure(range(1, 5))
+    classes.move(4, 0)
+    former = dict(classes)
+    classes.remove(2)
+    classes.remove(3)
+    for class_id in back:
+        classes.ensure([class_id])
+    assert list(classes.items()) == list(former.items())
+
+
+def test_a_class_comes_back_between_those_that_were_moved_meanwhile():
+    classes = Classes()
+    classes.ensure(range(1, 5))
+    classes.remove(2)
+    classes.move(4, 0)
+    assert list(classes) == [4, 1, 3]
+    classes.ensure([2])
+    assert list(classes) == [4, 2, 1, 3]
+    classes.add("new")
+    assert list(classes) == [4, 2, 1, 3, 5]
+
+
+def test_a_class_that_was_merged_has_its_row_again_when_that_is_undone(session, labels):
+    labels[30:34, 4:12] = 3
+    session.set_scribbles(labels)
+    session.merge_class(2, 3)
+    assert list(session.classes) == [1, 3]
+    session.set_scribbles(labels)
+    assert list(session.classes) == [1, 2, 3]
+
+
+def test_a_name_with_half_a_character_becomes_one_that_files_can_hold():
+    classes = Classes({1: ClassInfo("a", "#000000")})
+    classes.rename(1, "pore \ud800")
+    classes.ensure([2], names={2: "\udfff rim 🌀"})
+    classes.restore({**classes, 3: ClassInfo("\ud83c", "#000000")})
+    names = [info.name for info in classes.values()]
+    assert names == ["pore �", "� rim 🌀", "�"]

@@ -307,3 +307,104 @@ def test_features_of_another_image_do_not_cost_the_fit_that_is_on_its_way(
     assert trained.accept(compute(fit))
     assert trained.classifier is not None
     assert trained.current.result.classifier is trained.classifier
+
+
+def painted(image, name, columns=(2, 40), classes=(1, 2)):
+    labels = np.zeros(image.shape[:2], np.uint8)
+    for column, label in zip(columns, classes, strict=True):
+        labels[4:10, column : column + 6] = label
+    return {"image": image, "key": name, "labels": labels}
+
+
+def with_scribbles(*pictures):
+    session = Session()
+    session.configure(backbone="filters")
+    for one in pictures:
+        session.set_image(one["image"], one["key"], name=one["key"])
+        session.set_scribbles(one["labels"])
+    session.compute_features()
+    session.train()
+    return session
+
+
+def test_scribbles_on_the_other_kind_of_image_are_told(image):
+    colors = np.dstack([image, image // 2, 255 - image])
+    session = with_scribbles(painted(colors, "stain"), painted(image, "steel"))
+    told = "The scribbles on stain do not count here: grey and colour images"
+    assert session.status.startswith("Segmented.")
+    assert told in session.status
+    assert [one.name for one in session.live.of_other_kind()] == ["stain"]
+    session.set_image(colors, "stain")
+    session.train()
+    assert told.replace("stain", "steel") in session.status
+    session.set_trains("steel", False)
+    assert "do not count" not in session.next_step()
+
+
+def test_the_missing_class_on_the_other_kind_of_image_is_told(image):
+    colors = np.dstack([image, image // 2, 255 - image])
+    session = with_scribbles(
+        painted(colors, "stain", (40,), (2,)), painted(image, "steel", (2,), (1,))
+    )
+    assert session.status.startswith("Only Class 1 has scribbles")
+    assert "The scribbles on stain do not count here" in session.status
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_grey_stored_as_colours_trains_with_grey(image, alpha):
+    bands = [image] * 3 + [np.full_like(image, 255)] * alpha
+    stored = painted(np.dstack(bands), "stored", (40,), (2,))
+    session = with_scribbles(stored, painted(image, "plain", (2,), (1,)))
+    assert session.status.startswith("Segmented")
+    assert "do not count" not in session.status
+    assert session.segmentation[20, [3, 45]].tolist() == [1, 2]
+
+
+def test_planes_of_a_stack_that_is_grey_in_colours_are_grey(image):
+    session = with_scribbles(painted(image, "plain"))
+    bands = np.dstack([image] * 3)
+    plane = Plane(lambda: bands, bands.shape, bands.dtype)
+    session.set_image(plane, "stack/0", plane={"Z": 0}, name="plane")
+    session.set_scribbles(np.zeros(image.shape, np.uint8))
+    session.compute_features()
+    session.train()
+    assert "Segmented, by the scribbles on another image" in session.status
+
+
+def test_scribbles_at_another_magnification_are_told(image):
+    session = with_scribbles(painted(image, "fine"))
+    session.current.pixel_size = (250.0, "nm")
+    session.set_image(image + 0, "coarse", name="coarse", pixel_size=(2.5, "µm"))
+    session.set_scribbles(np.zeros(image.shape, np.uint8))
+    session.compute_features()
+    session.train()
+    assert "10 times as large as those of the training" in session.status
+    session.current.pixel_size = (300.0, "nm")
+    assert "times" not in session.next_step()
+    session.current.pixel_size = None
+    assert "times" not in session.next_step()
+
+
+def test_a_loaded_classifier_tells_of_another_magnification(image, tmp_path):
+    session = with_scribbles(painted(image, "fine"))
+    session.current.pixel_size = (250.0, "nm")
+    session.save_classifier(tmp_path / "c.safetensors")
+    other = Session()
+    other.configure(backbone="filters")
+    other.set_image(image, pixel_size=(50.0, "nm"))
+    other.load_classifier(tmp_path / "c.safetensors")
+    other.compute_features()
+    other.train()
+    assert other.status.startswith("Segmented by the loaded classifier.")
+    assert "5 times smaller than those of the training" in other.status
+    other.save_classifier(tmp_path / "again.safetensors")
+    assert other.named_classifier().pixel_size == (250.0, "nm")
+
+
+def test_a_classifier_has_the_pixel_size_that_it_was_trained_at(image):
+    session = with_scribbles(painted(image, "fine"))
+    session.current.pixel_size = (250.0, "nm")
+    session.set_image(image + 0, "coarse", pixel_size=(2.5, "µm"))
+    session.compute_features()
+    session.train()
+    assert session.named_classifier().pixel_size == (250.0, "nm")

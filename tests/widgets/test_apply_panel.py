@@ -167,3 +167,58 @@ def test_an_image_is_no_stack(bench):
     assert not bench.widget.apply.run_stack.isVisibleTo(bench.widget.apply)
     with pytest.raises(ValueError, match="it is no stack"):
         bench.widget.apply.start_stack()
+
+
+def test_results_and_hidden_files_of_a_folder_are_left_out(bench, panel, folder):
+    (folder / "b.tif").unlink()
+    bench.segment()
+    panel.add([folder])
+    panel.start(folder)
+    bench.wait(lambda: not panel.run.is_running)
+    (folder / "._a.tif").write_bytes(b"Mac OS X")
+    panel.clear.click()
+    panel.add([folder])
+    assert texts(panel, 0) == ["a.tif", "c.tif"]
+    assert panel.note.text().startswith("5 files were left out: 1 hidden, 4 written")
+
+
+def test_what_is_excluded_is_excluded_of_files_of_the_same_size(
+    bench, panel, folder, tmp_path, image
+):
+    tifffile.imwrite(folder / "b.tif", np.pad(image, ((0, 3), (0, 0))))
+    bench.segment()
+    assert panel.excludes.isHidden()
+    mask = np.zeros(image.shape, bool)
+    mask[-9:] = True
+    bench.session.set_exclusion(mask)
+    bench.settle()
+    assert not panel.excludes.isHidden()
+    panel.add([folder])
+    for excluded in (True, False):
+        panel.excludes.setChecked(excluded)
+        panel.start(tmp_path / str(excluded))
+        bench.wait(lambda: not panel.run.is_running)
+        found = read_labels(tmp_path / str(excluded) / "a_segmentation.tif")
+        assert (found[-9:] == 0).all() == excluded
+        told = "nothing of it is excluded" in panel.note.text()
+        assert told == excluded
+
+
+def test_whatever_one_file_raises_is_its_row(
+    bench, panel, folder, tmp_path, monkeypatch, image
+):
+    from napari_hrdv2.files import read_image
+
+    def read(path):
+        if path.name == "b.tif":
+            raise IndexError("arrays used as indices")
+        return read_image(path)
+
+    monkeypatch.setattr("napari_hrdv2.files.read_image", read)
+    bench.segment()
+    panel.add([folder])
+    panel.start(tmp_path / "out")
+    bench.wait(lambda: not panel.run.is_running)
+    assert texts(panel, 1)[1] == "failed"
+    assert panel.note.text().startswith("2 of 3 segmented")
+    assert "IndexError" in panel.note.text()

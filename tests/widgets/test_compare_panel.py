@@ -201,3 +201,25 @@ def test_an_excluded_part_is_not_scored(bench, panel, truth):
     compare(bench, truth)
     assert not bench.viewer.layers["Errors"].data[50:].any()
     assert panel.overlay.answer.comparison.unsegmented.sum() == 0
+
+
+def test_a_table_of_fewer_classes_has_fewer_columns(bench, panel, truth):
+    many = truth.copy()
+    many[:12, :12], many[50:, 60:], many[:12, 70:] = 3, 4, 5
+    compare(bench, many)
+    compare(bench, truth, name="Simple")
+    assert panel.confusion.columnCount() == 3
+    bar = panel.confusion.horizontalScrollBarPolicy()
+    assert bar == Qt.ScrollBarPolicy.ScrollBarAlwaysOff
+
+
+def test_scores_that_cannot_follow_the_result_are_not_left_standing(
+    bench, panel, truth
+):
+    compare(bench, truth)
+    assert "Errors" in bench.names
+    compare(bench, np.where(truth == 1, 7, 4), name="Other")
+    assert "which are different classes" in panel.note.text()
+    assert panel.overlay.answer is None
+    assert panel._found.isHidden()
+    assert "Errors" not in bench.names

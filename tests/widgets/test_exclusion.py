@@ -208,3 +208,16 @@ def test_without_live_nothing_old_is_shown_though_something_else_is_worked_on(be
     bench.settle()
     bench.widget.paint.train.click()
     bench.wait(lambda: bench.viewer.layers["Segmentation: Image"].data[:60].all())
+
+
+def test_a_mask_over_all_of_a_class_ends_the_result_while_a_fit_runs(bench, exclusion):
+    bench.segment()
+    bench.paint((30, 34), (10, 20), 1)
+    bench.controller.link.flush()
+    assert bench.controller.live_jobs.request is not None
+    exclusion.draw()
+    exclusion.layer.add(outline_of((-1, 40, 99, 99)), shape_type="rectangle")
+    exclusion.read()
+    bench.settle()
+    assert bench.session.segmentation is None
+    assert not bench.viewer.layers["Segmentation: Image"].data.any()

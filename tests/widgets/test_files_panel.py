@@ -378,3 +378,21 @@ def test_an_image_that_goes_while_the_project_is_read_is_named(
     told = "Image was closed meanwhile and is not included."
     assert any(told in text for text in said)
     assert bench.session.classes[2].name == "pore"
+
+
+def test_all_images_are_exported_also_those_that_were_never_shown(
+    make_bench, make_napari_viewer_proxy, image, tmp_path
+):
+    viewer = make_napari_viewer_proxy()
+    viewer.add_image(image[:, ::-1].copy(), name="other")
+    viewer.add_image(image, name="shown")
+    bench = make_bench(viewer)
+    bench.session.configure(backbone="filters")
+    bench.compute()
+    bench.segment()
+    box = bench.widget.files.export_box
+    box.all_images.setChecked(True)
+    box.export(tmp_path)
+    bench.settle()
+    assert (tmp_path / "shown_labels.tif").is_file()
+    assert (tmp_path / "other_labels.tif").is_file()

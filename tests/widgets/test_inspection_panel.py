@@ -1,3 +1,4 @@
+import dask.array
 import numpy as np
 import pytest
 
@@ -7,6 +8,7 @@ from napari_hrdv2.core.backbones.spit.encoder import SpitConfig
 from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
 from napari_hrdv2.core.backbones.vit.model import ViTConfig
 from napari_hrdv2.core.backbones.vit.weights import random_weights
+from napari_hrdv2.widgets.viewer import planes
 
 VIT = ViTConfig(embed_dim=32, depth=2, heads=2, patch_size=16, image_size=32)
 SPIT = SpitConfig(embed_dim=32, depth=2, heads=2)
@@ -221,3 +223,24 @@ def test_closing_lets_go_of_the_viewer(bench, panel):
     bench.controller.close()
     bench.viewer.add_labels(SQUARES, name="Late")
     assert panel.partition.findText("Late") < 0
+
+
+def test_of_a_labels_stack_only_the_plane_that_is_wanted_is_read(
+    make_napari_viewer_proxy,
+):
+    read = []
+
+    def plane(block_info=None):
+        read.append(block_info[None]["chunk-location"][0])
+        return SQUARES[np.newaxis].astype(np.uint8)
+
+    chunks = ((1,) * 9, *((n,) for n in SQUARES.shape))
+    lazy = dask.array.map_blocks(
+        plane, chunks=chunks, dtype=np.uint8, meta=np.empty((0, 0, 0), "u1")
+    )
+    viewer = make_napari_viewer_proxy()
+    layer = viewer.add_labels(lazy, name="Cells", cache=False)
+    read.clear()
+    found = planes.labels_on_plane(layer, (7,), SQUARES.shape)
+    np.testing.assert_array_equal(found, SQUARES)
+    assert read == [7]

@@ -19,7 +19,7 @@ from .demo import demo
 from .evaluate import evaluate
 from .score import score
 from .segment import segment
-from .shared import expanded
+from .shared import expanded, readable
 
 # typer has had click beside itself and, later, within; this finds either's class.
 _UsageError: Any = typer.BadParameter.__mro__[1]
@@ -83,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    typer.echo(f"napari-hrdv2: {' '.join(message.split())}", err=True)
+    typer.echo(readable(f"napari-hrdv2: {' '.join(message.split())}"), err=True)
     return code
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +12,18 @@ from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.refinement import Refinement
 
 from . import shared
+from .cluster import ClusterError, Run, on_cluster
+from .micrographs import (
+    Exclude,
+    PixelSize,
+    exclusion_of,
+    first_shape,
+    parse_pixel_size,
+)
 from .shared import Device, Json, Weights
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.batch import Applied, Job
+    from napari_hrdv2.session.batch import Applied
 
 
 def apply(
@@ -34,62 +40,81 @@ def apply(
     ] = None,
     device: Device = "auto",
     weights: Weights = None,
+    exclude: Exclude = None,
+    pixel_size: PixelSize = None,
     *,
     refinement: Refinement,
     as_json: Json = False,
 ) -> None:
     """Segment micrographs with a classifier, on the features it was trained on."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.files import image_files
-    from napari_hrdv2.session.batch import (
-        TABLE,
-        jobs_for,
-        segment_file,
-        write_table,
-    )
+    from napari_hrdv2.files import find_images
+    from napari_hrdv2.session.batch import jobs_for, table_in, write_table
     from napari_hrdv2.session.features import FeatureSource
 
     report = shared.Report(as_json)
     refinement.check()
+    size = parse_pixel_size(pixel_size)
     trained = PixelClassifier.load(classifier)
     options = FeatureOptions.of(trained.part_options, device, weights)
-    files = image_files(images)
+    found = find_images(images)
+    files = found.files
     if not files:
-        raise ValueError(f"{', '.join(map(str, images))}: there are no images in there")
+        told = f" ({found.left_out})" if found.left_out else ""
+        named = ", ".join(map(str, images))
+        raise ValueError(f"{named}: there are no images in there{told}")
+    excluded = exclusion_of(exclude, first_shape(files)) if exclude else None
     shared.make_folder(out)
-    jobs = jobs_for(files, out)
+    jobs, table = jobs_for(files, out), table_in(out)
+    if found.left_out:
+        report.say(found.left_out)
+    run = Run(refinement, excluded, size)
     if scheduler is None:
         source = FeatureSource(options, shared.load(options, report))
-        results: Iterator[Applied] = (
-            segment_file(job, trained, source, refinement) for job in jobs
-        )
+        results: Iterator[Applied] = (run.segment(job, trained, source) for job in jobs)
     else:
-        results = _on_cluster(scheduler, jobs, classifier, options, refinement)
+        results = on_cluster(scheduler, jobs, classifier, options, run)
 
     done: list[Applied] = []
     failed: list[Applied] = []
-    tables: list[str] = []
+    left_out: list[Applied] = []
+    problem = ""
     try:
         for result in results:
+            for note in result.notes:
+                report.complain(f"warning: {note}")
             if result.error:
                 failed.append(result)
                 report.complain(result.error)
+            elif result.left_out:
+                left_out.append(result)
+                report.say(result.left_out)
             else:
                 done.append(result)
                 report.say(f"{result.job.file} -> {result.outputs[0]}")
+    except ClusterError as error:
+        problem = str(error)
     finally:  # after Ctrl-C the table has what was done before
+        tables: list[str] = []
         if done:
             done.sort(key=lambda result: jobs.index(result.job))
-            write_table(out / TABLE, done, trained)
-            tables = [str(out / TABLE)]
+            write_table(table, done, trained)
+            tables = [str(table)]
             report.say(f"wrote {tables[0]}")
     report.finish(
         {
             "images": [_as_json(result) for result in done],
             "failed": [{"image": str(r.job.file), "error": r.error} for r in failed],
+            "left_out": {
+                "hidden": found.hidden,
+                "results": found.results,
+                "scribbles": len(left_out),
+            },
             "outputs": tables,
         }
     )
+    if problem:
+        raise ValueError(f"{problem}; {len(done)} of {len(files)} images are done")
     if failed:
         raise ValueError(f"{len(failed)} of {len(files)} images could not be segmented")
 
@@ -100,64 +125,5 @@ def _as_json(result: Applied) -> dict[str, Any]:
         "phase_fractions": shared.by_id(result.fractions),
         "seconds": round(result.seconds, 3),
         "outputs": [str(path) for path in result.outputs],
+        "notes": list(result.notes),
     }
-
-
-def _on_cluster(
-    address: str,
-    jobs: Sequence[Job],
-    classifier: Path,
-    options: FeatureOptions,
-    refinement: Refinement,
-) -> Iterator[Applied]:
-    """Yield the results of the workers as they come; all see the same files."""
-    from napari_hrdv2.core.errors import explained
-    from napari_hrdv2.session.batch import Applied, Job
-
-    try:
-        from distributed import Client, as_completed
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            "--scheduler: dask.distributed is not installed; install it with "
-            'pip install "napari-hrdv2[distributed]"'
-        ) from error
-    try:
-        client = Client(address, timeout="10s", set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise OSError(
-            f"--scheduler: {address} cannot be reached: {explained(error)}"
-        ) from error
-    with client:
-        pending = {}
-        file = str(classifier.resolve())
-        for job in jobs:
-            there = Job(job.file.resolve(), job.target.resolve())
-            work = there, file, options, refinement
-            pending[client.submit(_on_worker, *work, pure=False)] = job
-        for future in as_completed(list(pending), loop=client.loop):
-            job = pending[future]
-            if future.status != "finished":  # a worker died, or has no napari-hrdv2
-                yield Applied(job, error=f"{job.file}: {future.exception()}")
-                continue
-            result = future.result()
-            names = tuple(job.target.with_name(path.name) for path in result.outputs)
-            yield replace(result, job=job, outputs=names)
-
-
-def _on_worker(
-    job: Job, classifier: str, options: FeatureOptions, refinement: Refinement
-) -> Applied:
-    from napari_hrdv2.session.batch import segment_file
-
-    changed = Path(classifier).stat().st_mtime_ns
-    trained, source = _loaded(classifier, changed, options)
-    return segment_file(job, trained, source, refinement)
-
-
-@lru_cache(maxsize=2)
-def _loaded(classifier: str, changed: int, options: FeatureOptions) -> tuple[Any, Any]:
-    """Classifier and backbone, loaded once by each worker; `changed` is its time."""
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.session.features import FeatureSource
-
-    return PixelClassifier.load(classifier), FeatureSource(options, options.load())

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.measure.id_conventions import (
+from napari_hrdv2.core.checks import check_are_classes, spread_levels
+from napari_hrdv2.core.measure.numbering import (
     NumberedIds,
-    Numbering,
-    check_are_classes,
-    grey_levels,
     listed,
-    numbering_of,
     renumbered,
+    shifts_of,
 )
 from napari_hrdv2.files.images import SUFFIXES
 
@@ -181,12 +179,13 @@ def _manifest_table(
 ) -> dict[int, int]:
     """Return the class of each id of a truth: 0 … K - 1, unless the ids do not fit."""
     count, ids = len(case.classes), np.unique(truth).tolist()
-    found, numbering = NumberedIds.of(ids, {}), Numbering(0, 1)
-    if grey_levels(ids) or any(i >= count for i in found.numbers):
+    found, shift = NumberedIds.of(ids), 1
+    is_spread = spread_levels(truth) is not None
+    if is_spread or any(i >= count for i in found.numbers):
         try:
-            wanted = NumberedIds.of(range(1, count + 1), {})
-            numbering = numbering_of(wanted, found)[0]
-            if max(found.classes(numbering.truth)) > count:
+            wanted = NumberedIds.of(range(1, count + 1))
+            shift = shifts_of(wanted, found)[0][1]
+            if max(found.classes(shift)) > count:
                 raise ValueError("more classes than there are")
         except ValueError as error:
             raise ValueError(
@@ -194,10 +193,9 @@ def _manifest_table(
                 f"{count} classes; number them from 0 to {count - 1}, or from 1 to "
                 f"{count} with 0 where nothing is known"
             ) from error
-    table = found.table(numbering.truth)
     if drawn is not None:
-        _check_agreement(case, truth, drawn, found, numbering)
-    return table
+        _check_agreement(case, truth, drawn, found, shift)
+    return found.table(shift)
 
 
 def _check_agreement(
@@ -205,7 +203,7 @@ def _check_agreement(
     truth: NDArray[Any],
     drawn: NDArray[Any],
     found: NumberedIds,
-    numbering: Numbering,
+    shift: int,
 ) -> None:
     """Raise ValueError if the scribbles tell another numbering than the ids."""
     painted = drawn > 0
@@ -213,13 +211,12 @@ def _check_agreement(
         float((renumbered(truth[painted], found.table(s)) == drawn[painted]).mean())
         for s in (0, 1)
     ]
-    ours, other = shares[numbering.truth], shares[1 - numbering.truth]
+    ours, other = shares[shift], shares[1 - shift]
     if ours < DISAGREE and other > AGREE:
         raise ValueError(
-            f"{case.id}: by its ids {case.label} is numbered from "
-            f"{1 - numbering.truth}, by the scribbles from {numbering.truth} "
-            f"({ours:.0%} and {other:.0%} of the scribbled pixels agree); number both "
-            "alike"
+            f"{case.id}: by its ids {case.label} is numbered from {1 - shift}, by the "
+            f"scribbles from {shift} ({ours:.0%} and {other:.0%} of the scribbled "
+            "pixels agree); number both alike"
         )
 
 
@@ -261,13 +258,13 @@ def _folder_table(
     ids = _ids_in(label for _, label, _ in files) - set(ignored)
     try:
         check_are_classes("labels", ids)
-        found = NumberedIds.of(sorted(ids), dict.fromkeys(lists, ""))
+        found = NumberedIds.of(sorted(ids), lists)
         drawn = _ids_in(drawn for _, _, drawn in files if drawn) - {0}
         if drawn:
-            made = NumberedIds.of(sorted(drawn), dict.fromkeys(drawn, ""))
-            shift = numbering_of(made, found)[0].truth
+            made = NumberedIds.of(sorted(drawn), drawn)
+            shift = shifts_of(made, found)[0][1]
         else:
-            shift = int(found.zero_can_be_class())
+            shift = int(0 in ids and found.zero_may_be_class)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     table = found.table(shift)

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.samples import Sample
 
 _MARGIN, _GAP, _CAPTION, _LEGEND = 24, 16, 40, 60  # px of the drawing
+_MICROGRAPH = "micrograph.tif"
+_WRITTEN = (
+    *("demo.png", "segmentation.tif", "segmentation.png"),
+    *(_MICROGRAPH, "scribbles.tif"),
+)
 _PAPER, _INK, _PALE = "#ffffff", "#1f2933", "#66727f"
 
 
@@ -47,6 +52,7 @@ def demo(
     sample = example()
     names = dict(enumerate(sample.class_names, start=1))
     shared.make_folder(out)
+    _check_free(out)
     start = time.perf_counter()
     backbone = shared.load(features, report)
     made, classifier = shared.train(
@@ -99,6 +105,20 @@ def open_window() -> None:
     launch_demo()
 
 
+def _check_free(folder: Path) -> None:
+    """Raise ValueError where files of others would be replaced."""
+    from napari_hrdv2.files import is_ours
+
+    if is_ours(folder / _MICROGRAPH):  # of a former demo, as is the rest
+        return
+    for path in (folder / name for name in _WRITTEN):
+        if path.exists() and not is_ours(path):
+            raise ValueError(
+                f"--out: {path} would be replaced, and napari-hrdv2 did not write it; "
+                "name another folder"
+            )
+
+
 def _write(
     out: Path, sample: Sample, segmentation: NDArray[Any], classifier: Any
 ) -> list[Path]:
@@ -113,7 +133,7 @@ def _write(
     outputs = write_segmentation(
         out / "segmentation.tif", segmentation, classifier, source
     )
-    image, scribbles = out / "micrograph.tif", out / "scribbles.tif"
+    image, scribbles = out / _MICROGRAPH, out / "scribbles.tif"
     with atomic_path(image) as temporary:
         write_image(temporary, sample.image)
     write_labels(scribbles, sample.scribbles, class_names=names, class_colors=colors)

@@ -97,7 +97,9 @@ def linear(cases: Sequence[Case], run: Run) -> Iterator[CaseScore]:
             pixels = training_pixels(truth)
             stored.append(StoredPixels(run.features(arrays.image), pixels))
             labels.append(truth)
-        probe = PixelClassifier(C=LINEAR_C, balanced=False, self_training=False)
+        probe = PixelClassifier(
+            C=LINEAR_C, balanced=False, self_training=False, by_place=False
+        )
         probe.fit(stored, labels)
         for arrays, part in validation:
             made = probe.predict(run.features(arrays.image))
@@ -119,7 +121,7 @@ def clusters(cases: Sequence[Case], run: Run) -> Iterator[CaseScore]:
         arrays = case.read()
         start = time.perf_counter()
         features = run.features(arrays.image)
-        found = {}
+        found = []
         for count, names_of in (
             (len(case.classes), hungarian_names),
             (run.clusters, majority_names),
@@ -129,9 +131,9 @@ def clusters(cases: Sequence[Case], run: Run) -> Iterator[CaseScore]:
             size = max(int(divided.max()), len(case.classes))
             counts = confusion_matrix(arrays.truth, divided, range(1, size + 1)).T
             names = 1 + names_of(counts[: int(divided.max()), : len(case.classes)])
-            found[count] = names[divided - 1]
-        score = _scored(arrays, found[len(case.classes)], arrays.truth > 0, start)
-        many = mean_iou(arrays.truth, found[run.clusters], arrays.class_ids)
+            found.append(names[divided - 1])
+        score = _scored(arrays, found[0], arrays.truth > 0, start)
+        many = mean_iou(arrays.truth, found[1], arrays.class_ids)
         score.others[f"{run.clusters} clusters"] = many
         yield score
 
@@ -190,8 +192,8 @@ def _check_order(arrays: CaseArrays, made: NDArray[Any]) -> None:
     Both the pixels under the scribbles and all others must say so: a bad segmentation,
     or a truth that is wrong where one painted, is no reason.
     """
-    from napari_hrdv2.core.measure.comparison import confusion_matrix
-    from napari_hrdv2.core.measure.numbering import CLEARLY_BETTER, best_order
+    from napari_hrdv2.core.measure.comparison import best_order, confusion_matrix
+    from napari_hrdv2.core.measure.numbering import CLEARLY_BETTER
     from napari_hrdv2.core.measure.scores import mean_iou
 
     truth, drawn, ids = arrays.truth, arrays.drawn, arrays.class_ids

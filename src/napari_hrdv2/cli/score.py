@@ -52,7 +52,7 @@ def score(
     from napari_hrdv2.core.atomic import write_csv
     from napari_hrdv2.core.measure.comparison import compare, error_map
     from napari_hrdv2.core.measure.numbering import match_labels, pairs_from_text
-    from napari_hrdv2.core.measure.score_table import score_table
+    from napari_hrdv2.core.measure.scores import score_table
     from napari_hrdv2.files import import_labels
 
     report = shared.Report(as_json)

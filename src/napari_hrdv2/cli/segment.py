@@ -12,6 +12,13 @@ from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.refinement import Refinement
 
 from . import shared
+from .micrographs import (
+    Exclude,
+    PixelSize,
+    exclusion_of,
+    parse_pixel_size,
+    with_pixel_size,
+)
 from .shared import Json
 
 
@@ -33,14 +40,16 @@ def segment(
     save_classifier: Annotated[
         Path | None, typer.Option(help="Keep the trained classifier in this file.")
     ] = None,
+    exclude: Exclude = None,
+    pixel_size: PixelSize = None,
     *,
     features: FeatureOptions,
     refinement: Refinement,
     as_json: Json = False,
 ) -> None:
     """Train on the scribbles of a micrograph and segment the whole of it."""
-    from napari_hrdv2.core.checks import missing_pixels
-    from napari_hrdv2.files import import_labels, read_image
+    from napari_hrdv2.core.checks import grey_if_equal, with_missing
+    from napari_hrdv2.files import import_labels, is_ours, read_image
     from napari_hrdv2.session.batch import with_preview, write_segmentation
     from napari_hrdv2.session.features import estimate_cost
     from napari_hrdv2.session.pipeline import process_image
@@ -50,29 +59,42 @@ def segment(
     start = time.perf_counter()
     report = shared.Report(as_json)
     refinement.check()
-    source = read_image(image)
-    imported = import_labels(labels, source.data.shape[:2], image_name=image.name)
-    shared.check_scribbles(imported.labels, source.data.shape, labels)
-    out = out or image.with_name(f"{image.stem}_segmentation.tif")
+    source = with_pixel_size(read_image(image), parse_pixel_size(pixel_size))
+    micrograph, shape = grey_if_equal(source.data), source.data.shape[:2]
+    imported = import_labels(labels, shape, image_name=image.name)
+    excluded = exclusion_of(exclude or (), shape)
+    mask = None if excluded is None else excluded.mask_for(shape)
+    scribbles = imported.labels.copy()
+    if mask is not None:
+        scribbles[mask] = 0
+    shared.check_scribbles(scribbles, shape, labels)
+    named_out, out = out, out or image.with_name(f"{image.stem}_segmentation.tif")
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise ValueError(f"--out: {out} is not a TIFF name; end it in .tif")
     planned = {"--out": with_preview(out)}
     if save_classifier is not None:
         planned["--save-classifier"] = [save_classifier]
     shared.check_outputs(planned, [image, labels])
+    for path in with_preview(out):
+        if path != named_out and path.exists() and not is_ours(path):
+            raise ValueError(
+                f"--out: {path}, which goes with it, would replace a file that "
+                "napari-hrdv2 did not write; name another file"
+            )
 
-    cost = estimate_cost(source.data.shape, features)
+    cost = estimate_cost(micrograph.shape, features)
     report.note(f"features: {cost.text()}")
+    backbone = shared.load(features, report)
     made, classifier = shared.train(
-        source.data, imported.labels, shared.load(features, report), features, report
+        micrograph, scribbles, backbone, features, report, exclusion=mask
     )
     names = imported.classes.names
     classifier.class_names, classifier.class_colors = names, imported.classes.colors
     if source.pixel_size is not None:
         classifier.pixel_size = (source.pixel_size, source.unit)
-    missing = missing_pixels(source.data)
+    left_out = with_missing(mask, micrograph)
     snapshot = ImageSnapshot(
-        PlaneKey(image.name), source.data, features=made, exclusion=missing
+        PlaneKey(image.name), micrograph, features=made, exclusion=left_out
     )
     result = process_image(snapshot, classifier, refinement)
 

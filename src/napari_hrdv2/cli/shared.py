@@ -129,16 +129,16 @@ class Report:
 
     def say(self, text: str = "") -> None:
         """Print a line for people."""
-        typer.echo(text, err=self.as_json)
+        typer.echo(readable(text), err=self.as_json)
 
     def note(self, text: str) -> None:
         """Print a line for whoever waits at a terminal."""
         if sys.stderr.isatty():
-            typer.echo(text, err=True)
+            typer.echo(readable(text), err=True)
 
     def complain(self, text: str) -> None:
         """Print a line about something that went wrong."""
-        typer.echo(f"napari-hrdv2: {text}", err=True)
+        typer.echo(f"napari-hrdv2: {readable(text)}", err=True)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Print the result as JSON if that was asked for."""
@@ -161,6 +161,11 @@ class Report:
                 last = line
 
         return draw if sys.stderr.isatty() else lambda done, total: None
+
+
+def readable(text: str) -> str:
+    """Return a text as a terminal takes it: names of files need not be text."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def by_id(values: Mapping[int, Any]) -> dict[str, Any]:
@@ -193,11 +198,13 @@ def train(
     backbone: Backbone | JoinedBackbone,
     options: FeatureOptions,
     report: Report,
+    *,
+    exclusion: NDArray[Any] | None = None,
 ) -> tuple[Features, PixelClassifier]:
     """Return the features of an image and the classifier of its scribbles."""
     import numpy as np
 
-    from napari_hrdv2.core.checks import filled, missing_pixels
+    from napari_hrdv2.core.checks import filled, missing_pixels, with_missing
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.compute import compute_features
 
@@ -207,7 +214,8 @@ def train(
     missing = missing_pixels(image)
     if missing is not None:
         scribbles = np.where(missing, 0, scribbles)
-    return features, PixelClassifier().fit(features, scribbles, exclusion=missing)
+    left_out = with_missing(exclusion, image)
+    return features, PixelClassifier().fit(features, scribbles, exclusion=left_out)
 
 
 def check_scribbles(
@@ -216,7 +224,7 @@ def check_scribbles(
     """Raise ValueError for scribbles that cannot train on an image of this shape."""
     import numpy as np
 
-    from napari_hrdv2.core.measure.id_conventions import check_are_classes
+    from napari_hrdv2.core.checks import check_are_classes
     from napari_hrdv2.files import size_text
 
     if scribbles.shape != shape[:2]:

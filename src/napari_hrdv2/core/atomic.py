@@ -6,11 +6,13 @@ import csv
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_TEMPORARY = re.compile(r"\..*-[0-9a-f]{16}(\.[^.]*)?")
 _STALE_SECONDS = 24 * 3600  # no file takes a day to write
 
 
@@ -19,40 +21,74 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes it when the block succeeds.
 
     The content is on the disk before the name changes, and the name before this
-    returns: a power cut or an OSError leaves the old file or the new one.
+    returns: a power cut or an OSError leaves the old file or the new one. What killed
+    writers of it left there goes.
     """
-    target = Path(path)
-    try:
-        temporary = _new_file(target)
-    except OSError as error:
-        raise _explained(error, target) from error
-    try:
+    if _TEMPORARY.fullmatch(Path(path).name):  # that of a writer around this one
+        yield Path(path)
+        return
+    with atomic_paths(path) as (temporary,):
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+
+
+@contextmanager
+def atomic_paths(
+    path: str | os.PathLike[str], *derived: str | os.PathLike[str]
+) -> Iterator[tuple[Path, ...]]:
+    """Yield temporary paths of a file and of what is made of it, as `atomic_path`.
+
+    All are complete before the first name changes. What is made of the former file is
+    gone by then: whenever this is broken off, none lies beside a file that is not its.
+    """
+    targets = [Path(path), *map(Path, derived)]
+    temporaries: list[Path] = []
+    try:
+        for target in targets:
+            remove_leftovers(target)
+            temporaries.append(_new_file(target))
+        yield tuple(temporaries)
+        for temporary in temporaries:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+        for target in targets[1:]:
+            target.unlink(missing_ok=True)
+        for temporary, target in zip(temporaries, targets, strict=True):
+            os.replace(temporary, target)
     except OSError as error:
-        raise _explained(error, target) from error
+        raise _explained(error, targets[0]) from error
     finally:
-        temporary.unlink(missing_ok=True)
-    _flush_folder(target.parent)
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+    for folder in {target.parent for target in targets}:
+        _flush_folder(folder)
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
     """Remove what writers of ``path`` that were killed left beside it.
 
-    Files younger than a day are kept: another program may be writing them.
+    Files younger than a day are kept: another program may be writing them. A folder
+    that such a writer had renamed, and not replaced yet, has its name again.
     """
     target = Path(path)
     left = re.compile(
-        re.escape(f".{target.stem}-") + "[0-9a-f]{16}" + re.escape(target.suffix)
+        re.escape(f".{target.stem}-")
+        + "[0-9a-f]{16}"
+        + re.escape(target.suffix)
+        + "(-former)?"  # a folder that was renamed to make room for a new one
     )
     with suppress(OSError):  # tidying up is a courtesy
         for found in os.scandir(target.parent):
-            if left.fullmatch(found.name):
-                age = time.time() - found.stat().st_mtime
-                if age > _STALE_SECONDS:
-                    os.unlink(found.path)
+            what = left.fullmatch(found.name)
+            if what is None:
+                continue
+            if what[1] and not target.exists():
+                os.replace(found.path, target)
+            elif time.time() - found.stat().st_mtime <= _STALE_SECONDS:
+                continue
+            elif found.is_dir(follow_symlinks=False):
+                shutil.rmtree(found.path)
+            else:
+                os.unlink(found.path)
 
 
 def write_csv(
@@ -63,7 +99,10 @@ def write_csv(
     """Write a CSV file in UTF-8. Numbers keep all digits; None and NaN are empty."""
     with (
         atomic_path(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as file,
+        # Names of files need not be text.
+        open(
+            temporary, "w", encoding="utf-8", errors="backslashreplace", newline=""
+        ) as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(headers)

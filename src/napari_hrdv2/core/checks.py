@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,9 @@ SMOOTHING = 0.7  # standard deviation of a guide's smoothing, in pixels
 NO_LEVEL = 1e30  # what programs fill holes with, in floats, is beyond
 FEW_STRETCH = 50  # times that a few pixels widen the range
 LEVELS = 500_000  # about as many pixels tell the range of its grey levels
+MOST_CLASSES = 64
+"""More than these are objects that were numbered, not classes."""
+_FULL_SCALES = (255, 65535)  # white in 8 and in 16 bit
 
 
 def checked_labels(labels: ArrayLike, name: str = "labels") -> NDArray[Any]:
@@ -33,6 +36,43 @@ def checked_labels(labels: ArrayLike, name: str = "labels") -> NDArray[Any]:
     if array.size and array.min() < 0:
         raise ValueError(f"{name}: {array.min()} is not a label id; they start at 0")
     return array
+
+
+def check_are_classes(name: str, ids: Iterable[int]) -> None:
+    """Raise ValueError for more ids than there are classes."""
+    found = [i for i in ids if i]
+    if len(found) > MOST_CLASSES:
+        raise ValueError(
+            f"{name}: there are {len(found)} ids from {found[0]} to {found[-1]}, which "
+            f"are objects rather than classes; up to {MOST_CLASSES} are possible"
+        )
+
+
+def spread_levels(labels: NDArray[Any]) -> NDArray[np.integer[Any]] | None:
+    """Return the (K,) grey levels if the ids are 1…K, spread to be seen; else None.
+
+    They are evenly spaced from 0 up to white: i times 255 / K to within rounding, or i
+    times the whole part of that (127, 254); the same with 65535. One level has to be
+    white itself. Ids 1…K are none.
+
+    Examples
+    --------
+    >>> spread_levels(np.array([[0, 85, 170], [255, 255, 0]])).tolist()
+    [85, 170, 255]
+    >>> spread_levels(np.array([[0, 1, 2]])) is None
+    True
+    """
+    levels = np.unique(labels)
+    levels = levels[levels > 0].astype(np.int64)
+    count = len(levels)
+    if not 1 <= count <= 128:  # 255 classes that are 1 apart are ids
+        return None
+    index = np.arange(1, count + 1)
+    for full in _FULL_SCALES:
+        exact = np.abs(levels - index * full / count) <= 1
+        if exact.all() or (count > 1 and (levels == index * (full // count)).all()):
+            return levels
+    return None
 
 
 def checked_mask(
@@ -106,6 +146,16 @@ def missing_pixels(image: ArrayLike) -> NDArray[np.bool_] | None:
     finite = np.isfinite(array)
     missing = ~(finite if array.ndim == 2 else finite.all(axis=2))
     return missing if missing.any() else None
+
+
+def with_missing(
+    mask: NDArray[np.bool_] | None, image: ArrayLike
+) -> NDArray[np.bool_] | None:
+    """Return an (H, W) mask that covers the missing pixels, too; None: nothing."""
+    missing = missing_pixels(image)
+    if mask is None or missing is None:
+        return missing if mask is None else mask
+    return mask | missing
 
 
 def filled(image: ArrayLike) -> NDArray[Any]:
@@ -300,3 +350,22 @@ def guide_from(image: Tensor) -> Tensor:
     low, high = (levels[int(part * (len(levels) - 1))] for part in (0.01, 0.99))
     stretched = (smooth - low) / (high - low).clamp(min=1e-9)
     return (255 * stretched.clamp(0, 1)).round().to(torch.uint8)
+
+
+def grey_if_equal(image: NDArray[Any]) -> NDArray[Any]:
+    """Return the grey levels of an RGB(A) image without any colour, else the image.
+
+    Examples
+    --------
+    >>> grey_if_equal(np.ones((5, 7, 3))).shape
+    (5, 7)
+    >>> grey_if_equal(np.arange(105).reshape(5, 7, 3)).shape
+    (5, 7, 3)
+    """
+    if image.ndim != 3 or image.shape[-1] not in (3, 4):
+        return image
+    red = image[..., :1]
+    has_colors = (image[:64, :, 1:3] != red[:64]).any()  # most of them at once
+    if has_colors or (image[..., 1:3] != red).any():
+        return image
+    return np.ascontiguousarray(image[..., 0])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
 
+logger = logging.getLogger(__name__)
+
 EXPECTED = (ValueError, TypeError, OSError, MemoryError, ImportError, RuntimeError)
 """What bad input or a machine too small raises; see `explained`."""
 
+_LONGEST = 600  # characters; what libraries say may be as long as a file
 _NO_MEMORY = "out of memory|can't allocate memory|not enough memory"
 
 
@@ -50,3 +54,22 @@ def explained(error: Exception) -> str:
     if not text and is_out_of_memory(error):
         text = "there is not enough memory; take a smaller image or backbone"
     return " ".join((text or type(error).__name__).split())
+
+
+def explained_of(name: str | os.PathLike[str], error: Exception) -> str:
+    """Return one line on what befell one file of many, whatever that was.
+
+    The file is named. What nobody foresaw is in the log with its trace.
+    """
+    try:
+        text = explained(error) if isinstance(error, EXPECTED) else ""
+    except RuntimeError:  # a fault of ours, or of a library
+        text = ""
+    if not text:
+        logger.info("%s failed", name, exc_info=error)
+        told = " ".join(str(error).split())
+        text = f"it cannot be done: {type(error).__name__}" + f": {told}" * bool(told)
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    name = os.fspath(name)
+    is_named = text.startswith(name) or (os.path.isabs(name) and name in text)
+    return text if is_named else f"{name}: {text}"

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from .images import (
-    ImageFile,
-    image_files,
-    read_image,
-    read_pixel_size,
-    size_text,
-    write_image,
-)
+from .folders import FoundImages, find_images, image_files, is_ours, is_result
+from .images import ImageFile, read_image, read_pixel_size, size_text, write_image
 from .importers import LABEL_SUFFIXES, import_labels
 from .labels import (
     ImportedLabels,
@@ -23,11 +17,15 @@ from .ome_zarr import read_ome_zarr, write_ome_zarr
 
 __all__ = [
     "LABEL_SUFFIXES",
+    "FoundImages",
     "ImageFile",
     "ImportedLabels",
     "LabelClasses",
+    "find_images",
     "image_files",
     "import_labels",
+    "is_ours",
+    "is_result",
     "read_image",
     "read_label_classes",
     "read_labels",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,27 +13,16 @@ from numpy.typing import NDArray
 
 from .colors import TURNS
 from .raster import read_raster
-from .reading import file_start, image_format, size_text
+from .reading import image_format, size_text
 from .tiff import read_tiff
 from .units import NO_UNIT, Size, ascii_unit, sides_of, size_of
 from .vendors import pixel_size as tiff_pixel_size
 from .vendors import sidecar_size
 
-__all__ = [
-    "ImageFile",
-    "image_files",
-    "read_image",
-    "read_pixel_size",
-    "size_text",
-    "write_image",
-]
+__all__ = ["ImageFile", "read_image", "read_pixel_size", "size_text", "write_image"]
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 
-# How label TIFFs and their previews that we wrote are known, near their start.
-LABELS_MARK = b"\nnapari_hrdv2="
-PREVIEW_MARK = b"Software\0napari-hrdv2"
-_FIRST_BYTES = 2**16
 _SMALLEST = 2.0**-31  # of the numbers that the fractions in TIFF hold
 
 
@@ -152,43 +140,3 @@ def _escaped(unit: str) -> str:
     """Escape as ImageJ does; the TIFF standard wants descriptions in ASCII."""
     plain = " ".join(unit.split())
     return "".join(c if c.isascii() else f"\\u{ord(c):04x}" for c in plain)
-
-
-def image_files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Return the files named, and for each folder the micrographs in it by name.
-
-    Hidden files of a folder are none, nor are labels and previews that this program
-    wrote; a warning says how many of those there are.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = (p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-        files = sorted(p for p in inside if p.is_file() and not p.name.startswith("."))
-        results = [file for file in files if is_result(file)]
-        if results:
-            warnings.warn(
-                f"{path}: {len(results)} of {len(files)} images are labels or previews "
-                "that napari-hrdv2 wrote, and are left out; name them to use them",
-                stacklevel=2,
-            )
-        found += [file for file in files if file not in results]
-    return found
-
-
-def is_result(path: Path) -> bool:
-    """Whether a file holds labels, or their preview, that this program wrote."""
-    marks = {".tif": LABELS_MARK, ".tiff": LABELS_MARK, ".png": PREVIEW_MARK}
-    mark = marks.get(path.suffix.lower())
-    if mark is None:
-        return False
-    try:
-        if mark in file_start(path, _FIRST_BYTES):
-            return True
-    except OSError:
-        return False
-    # Previews had no mark at first.
-    is_named = mark == PREVIEW_MARK and path.stem.endswith("_segmentation")
-    return is_named and is_result(path.with_suffix(".tif"))

@@ -24,6 +24,10 @@ from .units import NO_UNIT, Size
 
 _KEY = "napari_hrdv2"
 COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+LABELS_MARK = f"{_KEY}="
+"""How a line begins that the descriptions of label TIFFs have, and no others."""
+SOFTWARE = "napari-hrdv2"
+"""Who wrote a file: the tag Software of a TIFF, and a text of that name in a PNG."""
 
 
 @dataclass(frozen=True)
@@ -164,10 +168,9 @@ def write_color_png(
         entry.putpalette(palette.tobytes())
     else:
         entry = Image.fromarray(table[position.reshape(data.shape)])
+    about = PngInfo()
+    about.add_text("Software", SOFTWARE)
     with atomic_path(path) as temporary:
-        # By this, folders are read without it; see `is_result`.
-        about = PngInfo()
-        about.add_text("Software", "napari-hrdv2")
         entry.save(temporary, format="PNG", optimize=True, pnginfo=about)
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_hrdv2.core.atomic import remove_leftovers
 from napari_hrdv2.core.limits import JSON_BYTES, MOST_CHUNKS, check_claim
 
 from .labels import (
@@ -84,7 +85,9 @@ def write_ome_zarr(
                 f"{image.shape[:2]}"
             )
     target = Path(path)
-    temporary = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
+    name = f".{target.stem}-{secrets.token_hex(8)}{target.suffix}"
+    temporary = target.with_name(name)
+    remove_leftovers(target)
     _check_replaceable(target)
     size = (pixel_size, unit)
     try:

@@ -6,14 +6,16 @@ import csv
 import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_hrdv2.core.checks import MOST_CLASSES
+from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.features.options import FeatureOptions
-from napari_hrdv2.core.measure.id_conventions import MOST_CLASSES
+from napari_hrdv2.core.measure.fractions import FRACTION_HEADERS
 
 from .classes import (
     Classes,
@@ -23,6 +25,7 @@ from .classes import (
     matched_classes,
     relabelled,
 )
+from .classifier import magnification_note
 from .features import FeatureSource
 from .pipeline import process_image
 from .planes import PlaneKey
@@ -33,12 +36,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
     from napari_hrdv2.core.postprocess.refinement import Refinement
     from napari_hrdv2.files import ImageFile, ImportedLabels
 
     from .images import Images
 
 TABLE = "phase_fractions.csv"
+_COLUMNS = "image", "segmentation"  # before the classes
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,11 @@ def open_images(context: TaskContext, *, paths: Sequence[str]) -> list[str]:
         context.stop_if_cancelled()
         context.progress(f"Reading {Path(path).name}", count, len(paths))
         try:
-            context.partial(OpenedImage(path, read_image(path)))
-        except (OSError, ValueError) as error:
-            problems.append(str(error))
+            opened = OpenedImage(path, read_image(path))
+        except Exception as error:  # noqa: BLE001 - a fault of one file is not of all
+            problems.append(explained_of(path, error))
+        else:
+            context.partial(opened)
     return problems
 
 
@@ -132,6 +139,13 @@ class Applied:
     outputs: tuple[Path, ...] = ()  # the files that were written
     seconds: float = 0.0
     error: str = ""  # what went wrong, in one sentence
+    left_out: str = ""  # why it is no micrograph, in one sentence
+    notes: tuple[str, ...] = ()  # what to mind about it, a sentence each
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is a segmentation."""
+        return bool(self.outputs)
 
 
 @dataclass(frozen=True)
@@ -148,6 +162,7 @@ class ApplyRequest:
     device: str = "auto"
     weights: str | None = None
     refinement: Refinement | None = None
+    exclusion: SharedExclusion | None = None
 
     def __call__(self, context: TaskContext) -> list[Applied]:
         """Segment one micrograph after the other; errors are collected, not raised."""
@@ -159,19 +174,23 @@ class ApplyRequest:
             for number, job in enumerate(self.jobs):
                 context.progress(f"Segmenting {job.file.name}", number, len(self.jobs))
                 context.stop_if_cancelled()
-                results.append(
-                    segment_file(job, self.classifier, source, self.refinement, context)
-                )
+                also = self.refinement, context, self.exclusion
+                results.append(segment_file(job, self.classifier, source, *also))
                 context.partial(results[-1])
         finally:
-            done = [result for result in results if not result.error]
+            done = [result for result in results if result.is_done]
             if done:
                 write_table(self.table, done, self.classifier)
         return results
 
 
 def jobs_for(files: Sequence[Path], out: Path) -> tuple[Job, ...]:
-    """Return a target in the folder `out` for each file."""
+    """Return a target in the folder `out` for each file, the same in every run.
+
+    Only files that this program wrote are replaced, and none of the micrographs.
+    """
+    from napari_hrdv2.files import is_ours
+
     taken = {path.resolve() for path in files}
     stems = {file.stem for file in files}
     jobs = []
@@ -182,11 +201,29 @@ def jobs_for(files: Sequence[Path], out: Path) -> tuple[Job, ...]:
                 continue  # the name of another file's result
             target = out / f"{stem}_segmentation.tif"
             written = {path.resolve() for path in with_preview(target)}
-            if not written & taken:
+            is_free = all(is_ours(path) for path in written if path.exists())
+            if is_free and not written & taken:
                 break
         taken |= written
         jobs.append(Job(file, target))
     return tuple(jobs)
+
+
+def table_in(out: Path) -> Path:
+    """Return where the table goes: in place of a former one, and of nothing else."""
+    path, number = out / TABLE, 1
+    while path.exists() and not _is_table(path):
+        number += 1
+        path = (out / TABLE).with_stem(f"{Path(TABLE).stem}_{number}")
+    return path
+
+
+def _is_table(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, encoding="utf-8", errors="replace") as file:
+        start = file.readline(1000)
+    return start.startswith((",".join(_COLUMNS), ",".join(FRACTION_HEADERS)))
 
 
 def segment_file(
@@ -195,10 +232,11 @@ def segment_file(
     source: FeatureSource,
     refinement: Refinement | None = None,
     context: TaskContext = TaskContext(),  # noqa: B008 - frozen
+    exclusion: SharedExclusion | None = None,
+    pixel_size: tuple[float, str] | None = None,
 ) -> Applied:
     """Segment one micrograph; what went wrong with it is returned, not raised."""
-    from napari_hrdv2.core.checks import missing_pixels
-    from napari_hrdv2.core.errors import EXPECTED, explained
+    from napari_hrdv2.core.checks import with_missing
     from napari_hrdv2.files import read_image
 
     start = time.perf_counter()
@@ -206,9 +244,17 @@ def segment_file(
         if not job.target.parent.is_dir():
             raise ValueError(f"there is no folder {job.target.parent}")
         file = read_image(job.file)
+        if pixel_size is not None:
+            file = replace(file, pixel_size=pixel_size[0], unit=pixel_size[1])
+        if _are_scribbles(job.file, file.data, classifier):
+            text = f"{job.file} was left out: the classifier was trained on its labels"
+            return Applied(job, left_out=text)
+        mask = None if exclusion is None else exclusion.mask_for(file.data.shape)
         result = process_image(
             ImageSnapshot(
-                PlaneKey(str(job.file)), file.data, exclusion=missing_pixels(file.data)
+                PlaneKey(str(job.file)),
+                file.data,
+                exclusion=with_missing(mask, file.data),
             ),
             classifier,
             refinement,
@@ -216,12 +262,48 @@ def segment_file(
             source=source,
         )
         outputs = write_segmentation(job.target, result.shown, classifier, file)
-    except EXPECTED as error:
-        text = explained(error)
-        named = text if str(job.file) in text else f"{job.file}: {text}"
-        return Applied(job, error=named)
+        notes = _notes(job.file, file, classifier, exclusion)
+    except Cancelled:
+        raise
+    except Exception as error:  # noqa: BLE001 - a fault of one file is not of all
+        return Applied(job, error=explained_of(job.file, error))
     seconds = time.perf_counter() - start
-    return Applied(job, result.fractions, tuple(outputs), seconds)
+    return Applied(job, result.fractions, tuple(outputs), seconds, notes=notes)
+
+
+def _are_scribbles(
+    path: Path, image: NDArray[Any], classifier: PixelClassifier
+) -> bool:
+    """Whether a file holds the scribbles that the classifier was trained on."""
+    from napari_hrdv2.core.classifier.samples import fingerprint
+    from napari_hrdv2.files import import_labels
+
+    if image.ndim > 2 or image.dtype.kind not in "bui" or not classifier.labels_hash:
+        return False
+    if len(np.unique(image[::7, ::7])) > MOST_CLASSES + 1:
+        return False
+    try:
+        labels = import_labels(path, (image.shape[0], image.shape[1])).labels
+    except (OSError, ValueError):
+        return False
+    return fingerprint([labels]) == classifier.labels_hash
+
+
+def _notes(
+    path: Path,
+    file: ImageFile,
+    classifier: PixelClassifier,
+    exclusion: SharedExclusion | None,
+) -> tuple[str, ...]:
+    from napari_hrdv2.files import size_text
+
+    size = None if file.pixel_size is None else (file.pixel_size, file.unit)
+    notes = [magnification_note(classifier.pixel_size, size)]
+    if exclusion is not None and exclusion.shape != file.data.shape[:2]:
+        sizes = size_text(file.data.shape[:2]), size_text(exclusion.shape)
+        seen = "It is {} and the exclusion mask {}".format(*sizes)
+        notes.append(f"{seen} (width × height): nothing of it is excluded.")
+    return tuple(f"{path}: {note}" for note in notes if note)
 
 
 def write_segmentation(
@@ -231,19 +313,20 @@ def write_segmentation(
     source: ImageFile,
 ) -> list[Path]:
     """Write the label TIFF and, beside it, a PNG to look at; return both paths."""
+    from napari_hrdv2.core.atomic import atomic_paths
     from napari_hrdv2.files import write_color_png, write_labels
 
-    colors = class_colors(classifier)
-    write_labels(
-        path,
-        segmentation,
-        pixel_size=source.pixel_size,
-        unit=source.unit,
-        class_names=classifier.class_names,
-        class_colors=colors,
-    )
-    _, preview = outputs = with_preview(path)
-    write_color_png(preview, segmentation, colors)
+    colors, outputs = class_colors(classifier), with_preview(path)
+    with atomic_paths(*outputs) as (labels, preview):
+        write_labels(
+            labels,
+            segmentation,
+            pixel_size=source.pixel_size,
+            unit=source.unit,
+            class_names=classifier.class_names,
+            class_colors=colors,
+        )
+        write_color_png(preview, segmentation, colors)
     return outputs
 
 
@@ -276,7 +359,7 @@ def write_table(
         ) as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(["image", "segmentation", *names])
+        writer.writerow([*_COLUMNS, *names])
         for result in done:
             fractions = [result.fractions.get(i, 0.0) for i in ids]
             row = str(result.job.file), result.outputs[0].name

@@ -65,6 +65,7 @@ class Classes(Mapping[int, ClassInfo]):
         two = {class_id: default_class(class_id) for class_id in (1, 2)}
         self._classes = dict(two if classes is None else classes)
         self._removed: dict[int, ClassInfo] = {}  # undo may bring their scribbles back
+        self._rows = list(self._classes)  # also of those that were removed
 
     def __getitem__(self, class_id: int) -> ClassInfo:
         return self._classes[class_id]
@@ -94,13 +95,16 @@ class Classes(Mapping[int, ClassInfo]):
         for class_id in sorted({int(i) for i in (*ids, *names, *colors) if i > 0}):
             known = classes.get(class_id) or self._as_it_was(class_id)
             classes[class_id] = ClassInfo(
-                names.get(class_id) or known.name, colors.get(class_id) or known.color
+                readable(names.get(class_id) or known.name),
+                colors.get(class_id) or known.color,
             )
-        self._become(classes)
+        rows = {class_id: row for row, class_id in enumerate(self._rows)}
+        order = sorted(classes, key=lambda class_id: rows.get(class_id, len(rows)))
+        self._become({class_id: classes[class_id] for class_id in order})
 
     def rename(self, class_id: int, name: str) -> None:
         """Give a class another name, which no other class may have."""
-        name = " ".join(name.split())
+        name = " ".join(readable(name).split())
         if not name:
             raise ValueError("name: a class needs a name; it was empty")
         taken = [i for i, info in self.items() if info.name == name and i != class_id]
@@ -131,7 +135,7 @@ class Classes(Mapping[int, ClassInfo]):
     def restore(self, classes: Mapping[int, ClassInfo]) -> None:
         """Take over all classes and their order, as from a project."""
         self._removed = {}
-        self._become(dict(classes))
+        self._become({i: replace(c, name=readable(c.name)) for i, c in classes.items()})
 
     def _as_it_was(self, class_id: int) -> ClassInfo:
         """Return a class as it was when it was removed, or a new one."""
@@ -140,9 +144,20 @@ class Classes(Mapping[int, ClassInfo]):
         return replace(info, name=f"Class {class_id}") if taken else info
 
     def _become(self, classes: dict[int, ClassInfo]) -> None:
-        if list(classes.items()) != list(self._classes.items()):
-            self._classes = classes
-            self.changed.emit()
+        if list(classes.items()) == list(self._classes.items()):
+            return
+        ids = iter(classes)
+        removed = {i for i in self._rows if i in self._removed and i not in classes}
+        slots = [i for i in self._rows if i in classes or i in removed]
+        kept = [i if i in removed else next(ids) for i in slots]
+        self._rows = [*kept, *ids]
+        self._classes = classes
+        self.changed.emit()
+
+
+def readable(name: str) -> str:
+    """Return a name as any file can hold it: halves of characters become "�"."""
+    return name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def matched_classes(

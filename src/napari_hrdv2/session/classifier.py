@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.files.units import converted
 
 from .pipeline import PipelineInput, ProcessedImage
 
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from .images import ImageEntry
     from .snapshots import TrainingImage
 
+PixelSize = tuple[float | tuple[float, float], str]
+"""Side of a pixel, or its height and width, and the unit."""
+
+_MAGNIFIED = 1.5  # from here on, structures look like others
 _REMEMBERED = 128  # fits; more than napari's undo keeps
 _LOADED = b"as is"  # in place of the scribbles' fingerprint: of a loaded classifier
 
@@ -169,7 +175,7 @@ class ClassifierState:
 def named(
     classifier: PixelClassifier | None,
     classes: Mapping[int, ClassInfo],
-    pixel_size: tuple[float | tuple[float, float], str] | None,
+    pixel_size: PixelSize | None,
 ) -> PixelClassifier:
     """Return a copy with class names and colours, and the pixel size."""
     if classifier is None:
@@ -183,6 +189,39 @@ def named(
     classifier.class_colors = {i: info.color for i, info in known.items()}
     classifier.pixel_size = pixel_size
     return classifier
+
+
+def magnification_note(trained: PixelSize | None, seen: PixelSize | None) -> str:
+    """Return what to mind about an image of another magnification, or "".
+
+    Examples
+    --------
+    >>> magnification_note((250.0, "nm"), (2.5, "µm"))
+    'Its pixels are 10 times as large as those of the training (2.5 µm, 250 nm).'
+    >>> magnification_note((250.0, "nm"), (0.3, "µm"))
+    ''
+    """
+    if trained is None or seen is None:
+        return ""
+    try:
+        sides = [
+            converted(1, unit, "m") * _side(size) for size, unit in (trained, seen)
+        ]
+        ratio = sides[1] / sides[0]
+    except Exception:  # noqa: BLE001 - units that are no lengths raise anything
+        return ""
+    if 1 / _MAGNIFIED <= ratio <= _MAGNIFIED:
+        return ""
+    how = f"{ratio:.3g} times as large as" if ratio > 1 else f"{1 / ratio:.3g} times"
+    how += "" if ratio > 1 else " smaller than"
+    told = ", ".join(f"{_side(size):.4g} {unit}" for size, unit in (seen, trained))
+    return f"Its pixels are {how} those of the training ({told})."
+
+
+def _side(size: float | tuple[float, float]) -> float:
+    """Return the side of a pixel, or of the square of the same area."""
+    height, width = size if isinstance(size, tuple) else (size, size)
+    return math.sqrt(height * width)
 
 
 def options_for(classifier: PixelClassifier, options: FeatureOptions) -> FeatureOptions:

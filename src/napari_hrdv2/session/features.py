@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from psygnal import Signal
 
-from napari_hrdv2.core.checks import filled, missing_pixels
+from napari_hrdv2.core.checks import filled, grey_if_equal, missing_pixels
 from napari_hrdv2.core.features.options import FeatureOptions, parse_stride
 
 from .tasks import bytes_text
@@ -210,8 +211,9 @@ class FeatureRequest:
         if source is None or not source.serves(options):
             source = FeatureSource.load(options, context)
         source = replace(source, options=options)
-        features = source.features(self.image, context, partition=self.partition)
-        holes = missing_pixels(self.image)
+        image = grey_if_equal(np.asarray(self.image))
+        features = source.features(image, context, partition=self.partition)
+        holes = missing_pixels(image)
         return FeatureResult(self.key, self.version, features, source, holes)
 
 

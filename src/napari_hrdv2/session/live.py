@@ -11,6 +11,7 @@ from psygnal import Signal
 
 from napari_hrdv2.core.features.options import absolute_range
 
+from .classifier import magnification_note
 from .features import estimate_cost
 from .measurement import Measurement, Scope
 from .pipeline import PipelineInput, PipelineResult, ProcessedImage
@@ -96,7 +97,39 @@ class LivePipeline:
             return f"{what} from {made}; press Compute features to use {wanted}."
         if entry.scribbles is None:
             return "Press Paint to make a scribble layer."
-        return self._paint(entry)
+        return " ".join(filter(None, (self._paint(entry), self._note(entry))))
+
+    def of_other_kind(self) -> list[ImageEntry]:
+        """Return the painted images that train nothing beside the current one.
+
+        Their features have other channels, as grey and colour images differ.
+        """
+        current = self._images.current
+        if current is None or current.features is None or current.options is None:
+            return []
+        return [
+            one
+            for one in self._images.painted()
+            if one.options is not None
+            and one.training_features is not None
+            and one.options.difference(current.options) is None
+            and not self._images.is_usable(one)
+        ]
+
+    def _note(self, entry: ImageEntry) -> str:
+        """Return which scribbles do not count here, or are of another scale."""
+        others = self.of_other_kind()
+        if others:
+            listed = ", ".join(one.name or str(one.key) for one in others)
+            return (
+                f"The scribbles on {listed} do not count here: grey and colour images "
+                "are not trained together."
+            )
+        usable = self._images.usable()
+        if entry.result is None or entry in usable:
+            return ""
+        notes = (magnification_note(o.pixel_size, entry.pixel_size) for o in usable)
+        return next(filter(None, notes), "")
 
     def _computing(self, entry: ImageEntry) -> str:
         """Return what is being computed, and what there is meanwhile."""
@@ -135,25 +168,7 @@ class LivePipeline:
         others = [one for one in usable if one is not entry]
         where = "another image" if len(usable) == 1 else f"{len(usable)} images"
         scribbles = f", by the scribbles on {where}" if others else ""
-        told = f"Segmented{scribbles}."
-        idle = self.other_kind()
-        if idle:
-            names = " and ".join(one.name or str(one.key) for one in idle)
-            kind = "grey" if len(entry.image.shape) == 2 else "in colours"
-            told += f" Scribbles on {names} do not count: this image is {kind}."
-        return f"{told} Paint where it is wrong, or save the classifier."
-
-    def other_kind(self) -> list[ImageEntry]:
-        """Return painted images in colours where the current one is grey, or so."""
-        current, usable = self._images.current, self._images.usable()
-        if current is None or current.features is None:
-            return []
-        dimensions = len(current.image.shape)
-        return [
-            one
-            for one in self._images.painted()
-            if one not in usable and len(one.image.shape) != dimensions
-        ]
+        return f"Segmented{scribbles}. Paint where it is wrong, or save the classifier."
 
     def _with_loaded(self, entry: ImageEntry) -> str:
         options, state = self._features.options, self._classifier
@@ -162,7 +177,10 @@ class LivePipeline:
             return f"The loaded classifier needs features by {wanted}: press Compute."
         mismatch = state.mismatch(entry)
         if not mismatch:
-            return "Segmented by the loaded classifier. Painting trains a new one."
+            size = state.classifier.pixel_size if state.classifier else None
+            note = magnification_note(size, entry.pixel_size)
+            done = "Segmented by the loaded classifier. Painting trains a new one."
+            return f"{done} {note}".strip()
         from napari_hrdv2.core.classifier.pixel_classifier import other_channels
 
         trained = state.classifier.part_options if state.classifier else ()
@@ -243,7 +261,7 @@ class LivePipeline:
         entry = self._features.accept(result)
         if entry is None:
             return False
-        if entry is self._images.current:  # a fit of it may go on meanwhile else
+        if entry is self._images.current:  # other features do not void its answers
             self._classifier.drop_answers()
             self._images.features_changed.emit()
             self._images.segmentation_changed.emit()

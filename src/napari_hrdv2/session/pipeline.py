@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.checks import missing_pixels
-from napari_hrdv2.core.errors import EXPECTED, explained
+from napari_hrdv2.core.checks import grey_if_equal, with_missing
+from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 
 from .features import FeatureSource
@@ -195,10 +195,12 @@ class _Run:
                 done = replace(done, stage=stage, result=result)
                 if is_shown and result is not target.result:
                     context.partial(done)
-        except EXPECTED as error:
+        except Cancelled:
+            raise
+        except Exception as error:
             if is_shown:
                 raise
-            text = f"{target.name}: {explained(error)}"
+            text = explained_of(target.name, error)
             done = replace(done, result=None, error=text)
         finally:
             reads = self.source or (given.refinement and given.refinement.smooths)
@@ -213,15 +215,16 @@ class _Run:
     def stages(self, snapshot: ImageSnapshot) -> Iterator[tuple[Stage, Result]]:
         """Yield the result after each stage."""
         given = self.given
-        if snapshot.features is None and self.source is not None:
+        is_needed = snapshot.result is None or (
+            given.refinement is not None and given.refinement.smooths
+        )
+        if snapshot.features is None and self.source is not None and is_needed:
             image = np.asarray(snapshot.image)
-            features = self.source.features(image, self.context, reports=False)
-            snapshot = replace(snapshot, image=image, features=features)
-            missing = missing_pixels(image)
-            if missing is not None:
-                drawn = snapshot.exclusion
-                both = missing if drawn is None else missing | drawn
-                snapshot = replace(snapshot, exclusion=both)
+            wanted = _as_trained(image, given.classifier, self.source)
+            features = self.source.features(wanted, self.context, reports=False)
+            mask = with_missing(snapshot.exclusion, image)
+            about = {"image": image, "features": features, "exclusion": mask}
+            snapshot = replace(snapshot, **about)
         visible = given.visible if snapshot.key == given.shown else None
         result = snapshot.result or self._segmented(snapshot, visible)
         yield Stage.SEGMENTATION, result
@@ -292,6 +295,18 @@ class _Run:
             apart=self.given.apart,
             note=" ".join(filter(None, (self.given.note, *errors))),
         )
+
+
+def _as_trained(
+    image: NDArray[Any], classifier: PixelClassifier | None, source: FeatureSource
+) -> NDArray[Any]:
+    """Return colours that are all grey as grey levels, if those were trained on."""
+    grey, colors = map(source.backbone.channels_for, (1, 3))
+    weight = classifier.weight if classifier is not None else np.empty((0, 0))
+    wants_colors = weight.shape[1] in (colors, 2 * colors)  # with context
+    if image.ndim == 2 or (grey != colors and wants_colors):
+        return image
+    return grey_if_equal(image)
 
 
 def _fitted(given: PipelineInput, context: TaskContext) -> PixelClassifier | None:

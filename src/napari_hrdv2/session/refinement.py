@@ -15,6 +15,7 @@ from .tasks import compute
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.options import FeatureOptions
 
     from .classifier import ClassifierState
     from .images import ImageEntry, Images
@@ -157,8 +158,13 @@ class RefinementState:
 
     # All images.
 
-    def update_of(self, entries: Iterable[ImageEntry]) -> Update:
-        """Return how images come to be segmented and refined alike."""
+    def update_of(
+        self, entries: Iterable[ImageEntry], *, options: FeatureOptions | None = None
+    ) -> Update:
+        """Return how images come to be segmented and refined alike.
+
+        With `options`, features of whole images that have none are computed on the way.
+        """
         state, current = self._classifier, self._images.current
         fingerprint = state.fingerprint
         if state.classifier is None and current is not None and current.result:
@@ -176,11 +182,16 @@ class RefinementState:
                 todo.append(one.snapshot(result=result))
             elif one.is_segmented:
                 skipped.append(one)
+            elif options and not one.plane and one.features is None:
+                alike.append(one)
+                todo.append(one.snapshot())
+        is_missing = any(o.features is None and o.result is None for o in todo)
         request = PipelineInput(
             tuple(todo),
             self.settings,
             classifier=state.classifier,
             fingerprint=fingerprint,
+            options=options if is_missing else None,
         )
         return Update(tuple(alike), request if todo else None, tuple(skipped))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from psygnal import Signal
 
 from .classes import Classes
-from .classifier import ClassifierState, named, options_for
+from .classifier import ClassifierState, PixelSize, named, options_for
 from .features import Cost, FeatureRequest, FeatureResult, FeatureStore, estimate_cost
 from .guidance import Guidance
 from .images import Images
@@ -331,8 +331,7 @@ class Session:
 
     def named_classifier(self) -> PixelClassifier:
         """Return the classifier with class names and colours; ValueError for none."""
-        pixel_size = self.current.pixel_size if self.current else None
-        return named(self.classifier, self.classes, pixel_size)
+        return named(self.classifier, self.classes, self._trained_pixel_size())
 
     def save_classifier(self, path: str | os.PathLike[str]) -> None:
         """Write the classifier with its class names and colours.
@@ -374,6 +373,15 @@ class Session:
         self.live.say_next_step()
 
     # Inside.
+
+    def _trained_pixel_size(self) -> PixelSize | None:
+        """Return that of the classifier's file, or of what it was trained on."""
+        if self.is_loaded and self.classifier is not None:
+            return self.classifier.pixel_size
+        usable = self.images.usable() or self.images.painted()
+        if self.current is not None and (self.current in usable or not usable):
+            return self.current.pixel_size
+        return usable[0].pixel_size if usable else None
 
     def _entry(self, argument: str, key: PlaneKey | str | None) -> ImageEntry:
         entry = self.images.find(key)

@@ -109,8 +109,11 @@ class Controller(QObject):
     @property
     def is_answering(self) -> bool:
         """Whether a result for the scribbles and the mask as they are will come."""
+        session = self.session
+        classes = {i for one in session.images.usable() for i in one.class_ids}
+        can_segment = session.is_loaded or len(classes) > 1
         is_run = self.live and self.live_jobs.request is not None
-        return self._wants_training or is_run
+        return can_segment and (self._wants_training or is_run)
 
     def compute_features(self) -> None:
         """Compute features as the options say, then segment if there are scribbles."""

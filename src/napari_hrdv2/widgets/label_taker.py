@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from napari.layers import Labels
 
-from napari_hrdv2.core.measure.id_conventions import MOST_CLASSES
+from napari_hrdv2.core.checks import MOST_CLASSES
 from napari_hrdv2.session.batch import scribbles_with
 
 from .viewer import layers

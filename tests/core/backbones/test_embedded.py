@@ -15,7 +15,7 @@ from napari_hrdv2.core.backbones.embedded import network as network_file
 from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone, standardised
 from napari_hrdv2.core.backbones.embedded.network import BUNDLED, ConvNet, ConvNetConfig
 from napari_hrdv2.core.backbones.filters import filter_planes
-from napari_hrdv2.core.classifier.background import PCACoordinates
+from napari_hrdv2.core.classifier.background import PLAIN_WHITENING, PCACoordinates
 from napari_hrdv2.core.classifier.fitting import fit_with_self_training
 from napari_hrdv2.core.errors import Cancelled, WeightsError
 from napari_hrdv2.core.features.base import JoinedFeatures
@@ -130,7 +130,8 @@ def test_what_training_trusts_reaches_the_classifier(backbone) -> None:
     assert both.channel_weights[-5:].tolist() == [1] * 5
     torch.testing.assert_close(both.channel_weights[:-5], features.channel_weights)
     drawn = draw_scribbles(np.random.default_rng(0), entry.labels, 2)
-    found = PixelClassifier(balanced=False, self_training=False).fit(features, drawn)
+    options = {"balanced": False, "self_training": False, "by_place": False}
+    found = PixelClassifier(**options).fit(features, drawn)
     there = np.nonzero(drawn)
     background = torch.from_numpy(features.samples.background(2000))
     # test_background.py says what that does.
@@ -140,6 +141,7 @@ def test_what_training_trusts_reaches_the_classifier(backbone) -> None:
         drawn[there].astype(np.int64) - 1,
         coordinates=coordinates,
         regularisation=found.C,
+        whitening=PLAIN_WHITENING,
         sample_weight=np.ones(len(there[0]), np.float32),
         tolerance=found.tolerance,
     ).result

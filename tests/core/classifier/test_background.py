@@ -12,6 +12,7 @@ from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.core.classifier.background import (
     BackgroundSample,
     PCACoordinates,
+    whitening,
 )
 from napari_hrdv2.core.classifier.samples import labelled_images
 from napari_hrdv2.core.errors import Cancelled
@@ -28,21 +29,29 @@ def table(count=500, channels=7, seed=0):
     return torch.from_numpy((rows + 4).astype(np.float32))
 
 
-@pytest.mark.parametrize("whitening", [0, 0.15, 1])
-def test_variances_are_those_of_principal_components_to_a_power(whitening):
+def test_coordinates_are_principal_components_and_know_their_variances():
     rows = table()
-    coordinates = PCACoordinates.of(rows, kept=1, whitening=whitening)
+    coordinates = PCACoordinates.of(rows, kept=1)
     found = coordinates(rows)[:-1].double().T
-    variances = np.linalg.eigvalsh(np.corrcoef(rows.double().T))[::-1]
-    expected = variances * (variances / variances.mean()) ** -whitening
+    expected = np.linalg.eigvalsh(np.corrcoef(rows.double().T))[::-1]
     covariance = np.cov(found.T, bias=True)
     np.testing.assert_allclose(covariance, np.diag(expected), atol=2e-3)
+    relative = expected / expected.mean()
+    np.testing.assert_allclose(coordinates.variances, relative, rtol=1e-2, atol=1e-5)
     np.testing.assert_allclose(found.mean(0), 0, atol=1e-3)
+
+
+def test_more_places_make_fine_distinctions_easier():
+    few, most = whitening(np.array([1, 4])), whitening(np.array([1000, 4000]))
+    assert (few, most) == (0, 0.5)
+    counts = [whitening(np.array([each] * 3)) for each in (5, 8, 13, 20)]
+    assert counts == sorted(counts)
+    assert whitening(np.array([4, 16])) == pytest.approx(whitening(np.array([8, 8])))
 
 
 def test_weights_scale_the_channels_before_they_are_turned():
     rows, channel_weights = table(), torch.linspace(0.5, 2, 7)
-    coordinates = PCACoordinates.of(rows, channel_weights, kept=1, whitening=0)
+    coordinates = PCACoordinates.of(rows, channel_weights, kept=1)
     scaled = (rows - rows.mean(0)) / rows.std(0, correction=0) * channel_weights
     design = coordinates(rows[:40]).T
     distances = torch.cdist(design, design)
@@ -67,7 +76,7 @@ def test_a_model_says_the_same_in_both_coordinates():
 def test_directions_of_next_to_no_variance_are_dropped():
     rows = table(channels=3)
     doubled = torch.cat([rows, rows + 1e-3 * table(channels=3, seed=1)], 1)
-    assert len(PCACoordinates.of(doubled).stretch) <= 3
+    assert len(PCACoordinates.of(doubled).variances) <= 3
 
 
 def test_a_class_that_the_background_sample_missed_gets_a_direction():
@@ -79,10 +88,9 @@ def test_a_class_that_the_background_sample_missed_gets_a_direction():
     rare = background[:4] + torch.tensor([0, 0, 0, 1e-1])
     samples, classes = torch.cat([background[:4], rare]), torch.arange(8) // 4
     known = coordinates.including(samples, classes)
-    assert len(known.stretch) == len(coordinates.stretch) + 1
+    assert len(known.variances) == len(coordinates.variances) + 1
     apart = [
-        ((each(rare) - each(background[:4]))[:-1].T / each.stretch).norm()
-        for each in (coordinates, known)
+        (each(rare) - each(background[:4]))[:-1].norm() for each in (coordinates, known)
     ]
     whole = float(0.1 / coordinates.scale[3]) * 2  # four pixels
     assert apart[0] == pytest.approx(whole / 2**0.5, rel=0.02)
@@ -100,7 +108,7 @@ def test_an_image_that_never_varies_has_coordinates(value):
     coordinates = PCACoordinates.of(torch.full((50, 4), value))
     design = coordinates(torch.full((3, 4), value))
     np.testing.assert_allclose(design[:-1], 0, atol=1e-2)
-    assert torch.isfinite(coordinates.stretch).all()
+    assert torch.isfinite(coordinates.variances).all()
 
 
 def test_a_channel_that_never_varies_is_dropped():
@@ -108,7 +116,7 @@ def test_a_channel_that_never_varies_is_dropped():
     rows[:, 2] = 1e4
     rows[:, 4] = 1e-9 * rows[:, 0]  # rounding, which must not be blown up
     coordinates = PCACoordinates.of(rows, kept=1)
-    weight = coordinates.model_of(torch.ones(1, len(coordinates.stretch) + 1)).weight
+    weight = coordinates.model_of(torch.ones(1, len(coordinates.variances) + 1)).weight
     np.testing.assert_allclose(weight[:, [2, 4]], 0, atol=1e-3)
 
 
@@ -122,7 +130,7 @@ def test_coordinates_are_made_anew_only_for_another_background():
     first = sampled([features], [labels])
     again = sampled([features], [labels], former=first)
     assert again.coordinates is first.coordinates
-    assert again.transformed.shape == (1 + len(first.coordinates.stretch), 2000)
+    assert again.transformed.shape == (1 + len(first.coordinates.variances), 2000)
     changed = replace(first, rows=first.rows + 1)
     other = sampled([features], [labels], former=changed)
     assert other.coordinates is not first.coordinates

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_hrdv2 import PixelClassifier
+from napari_hrdv2 import HighResFeatures, PixelClassifier
 from napari_hrdv2.core.errors import Cancelled
 from synthetic import PART, SHAPE, TRUTH, striped_features, strokes
 
@@ -153,6 +153,32 @@ def test_a_channel_that_never_varies_does_no_harm():
         features.tokens[..., 3] = 5
         classifier = PixelClassifier().fit(features, strokes(3, 70, 7000))
     assert (classifier.predict(features) == TRUTH).mean() > 0.98
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_channels_that_are_nearly_always_zero_do_no_harm(seed):
+    rng = np.random.default_rng(seed)
+    tokens = np.maximum(rng.standard_normal((1, 64, 64, 64)), 0).astype(np.float32)
+    tokens[:, 32:, :, :5] += 2
+    noise = rng.random((64, 64, 44))
+    rare = rng.random(noise.shape) < 1e-3
+    tokens[0, ..., 20:] = np.where(rare, 1e3, 1e-5) * noise
+    labels = np.zeros((64, 64), np.uint8)
+    labels[10:14, 5:60], labels[40:44, 5:60] = 1, 2
+    features = HighResFeatures(tokens, "identity", (64, 64), 1, 1)
+    found = PixelClassifier().fit(features, labels).predict(features)
+    assert (found == np.repeat([[1], [2]], 32, 0)).mean() > 0.9
+
+
+def test_the_former_name_of_the_mask_gives_the_fit_of_then():
+    features, labels = striped_features(), strokes(3, 70, 7000)
+    former = PixelClassifier().fit(features, labels, excluded=labels > 9000)
+    plain = PixelClassifier(by_place=False).fit(features, labels)
+    assert not former.by_place
+    assert np.array_equal(former.weight, plain.weight)
+    assert not np.allclose(
+        PixelClassifier().fit(features, labels).weight, plain.weight, rtol=0.01
+    )
 
 
 def test_features_that_are_none_are_refused():

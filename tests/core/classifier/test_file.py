@@ -142,7 +142,8 @@ def test_a_file_of_the_first_version_is_read_with_what_held_then(trained, tmp_pa
     def as_before(described):
         described["version"] = 1
         described["recipes"] = described.pop("part_options")
-        del described["self_training"], described["most_per_class"]
+        for name in ("self_training", "most_per_class", "by_place"):
+            del described[name]
         for part in described["recipes"]:
             del part["debias"], part["partition"]
 
@@ -150,6 +151,8 @@ def test_a_file_of_the_first_version_is_read_with_what_held_then(trained, tmp_pa
     found = PixelClassifier.load(path)
     assert found.part_options == trained.part_options
     assert (found.self_training, found.most_per_class) == (False, 5000)
+    assert trained.by_place
+    assert not found.by_place
 
 
 def test_both_sides_of_pixels_that_are_not_square_are_kept(trained, tmp_path):

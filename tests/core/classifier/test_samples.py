@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.classifier.samples import subsampled, training_pixels
+from napari_hrdv2 import PixelClassifier
+from napari_hrdv2.core.classifier.samples import (
+    PLACE,
+    TrainingSamples,
+    evened_by_place,
+    labelled_images,
+    subsampled,
+    training_pixels,
+)
+from synthetic import dots, halves
 
 
 def painted(count=1000, others=30):
@@ -120,3 +129,50 @@ def test_those_that_train_count_as_much_as_all_that_are_labelled(even_few):
 def test_the_type_of_the_labels_does_not_matter(dtype):
     expected = training_pixels(painted(), 100)
     assert np.array_equal(training_pixels(painted().astype(dtype), 100), expected)
+
+
+def test_places_weigh_alike_as_a_loop_over_them_says():
+    rng = np.random.default_rng(2)
+    weight, index = rng.uniform(1, 4, 200), rng.integers(0, 3, 200)
+    place = 3 * rng.integers(0, 9, 200) + index
+    found, places = evened_by_place(weight, index, place)
+    for one in range(3):
+        own = np.unique(place[index == one])
+        assert places[one] == len(own)
+        for each in own:
+            there = place == each
+            share = weight[index == one].sum() / len(own)
+            expected = weight[there] / weight[there].sum() * share
+            np.testing.assert_allclose(found[there], expected)
+
+
+def test_places_are_squares_of_each_image():
+    features, labels = halves(), dots()
+    images = labelled_images([features, features], [labels, labels], None)
+    read = TrainingSamples.read(images, None, balanced=False, by_place=True)
+    for number, class_id in enumerate(read.classes):
+        rows, columns = np.nonzero(labels == class_id)
+        squares = set(zip(rows // PLACE, columns // PLACE, strict=True))
+        assert read.places[number] == 2 * len(squares)
+
+
+def test_a_thicker_brush_in_one_place_weighs_no_more():
+    labels = np.zeros((64, 64), np.uint8)
+    labels[:2, :2], labels[:16, 48:], labels[40, 40] = 1, 1, 2
+    images = labelled_images([halves((64, 64))], [labels], None)
+    even, plain = (
+        TrainingSamples.read(images, None, balanced=True, by_place=by_place)
+        for by_place in (True, False)
+    )
+    own = even.orders[0] % 64 < 32
+    first = even.index == 0
+    assert even.weight[own & first].sum() == pytest.approx(even.weight[first].sum() / 2)
+    assert plain.weight[own & first].sum() < plain.weight[first].sum() / 50
+    for each in (even, plain):
+        assert each.weight[first].sum() == pytest.approx(each.weight[~first].sum())
+
+
+def test_one_scribble_a_class_is_enough():
+    features = halves()
+    found = PixelClassifier().fit(features, dots()).predict(features)
+    assert (found == np.repeat([1, 2], 30)).mean() > 0.95

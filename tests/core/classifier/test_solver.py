@@ -45,7 +45,7 @@ def fit(
 ):
     """Fit to these samples alone; coordinates that are only turned change nothing."""
     coordinates = coordinates or PCACoordinates.of(
-        torch.from_numpy(samples), channel_weights, kept=1, whitening=0
+        torch.from_numpy(samples), channel_weights, kept=1
     )
     return fit_with_self_training(
         coordinates(torch.from_numpy(samples)),
@@ -81,6 +81,18 @@ def test_channel_weights_are_factors_on_the_standardised_channels():
     np.testing.assert_allclose(log_probability(model, samples), expected, atol=0.05)
     plain = fit(samples, labels).result
     assert not np.allclose(plain.weight, model.weight, rtol=0.1)
+
+
+@pytest.mark.parametrize("whitening", [0.15, 0.5, 1])
+def test_whitening_is_what_scikit_learn_finds_with_raised_directions(whitening):
+    samples, labels = blobs()
+    model = fit(samples, labels, whitening=whitening).result
+    scaled = StandardScaler().fit_transform(samples.astype(np.float64))
+    variances, directions = np.linalg.eigh(np.cov(scaled.T, bias=True))
+    raised = scaled @ directions * (variances / variances.mean()) ** (-whitening / 2)
+    reference = LogisticRegression(class_weight="balanced", tol=1e-8, max_iter=5000)
+    expected = reference.fit(raised, labels).predict_log_proba(raised)
+    np.testing.assert_allclose(log_probability(model, samples), expected, atol=0.05)
 
 
 def test_a_warm_start_ends_where_a_cold_one_does():

@@ -178,3 +178,28 @@ def test_large_ids_are_ids_like_others() -> None:
     matched = match_labels(big[made], big[truth])
     found = compare(matched.truth, matched.segmentation)
     assert found.mean_iou == compare(truth + 1, made + 1).mean_iou
+
+
+@pytest.mark.parametrize("match", [{1: 2, 9: 2}, {9: 2, 1: 2}])
+def test_several_ids_of_the_truth_may_be_one_class(match: dict) -> None:
+    made, truth = np.array([[1, 1, 3]]), np.array([[1, 1, 4]])
+    matched = match_labels(made, truth, match={**match, 4: 3})
+    assert [tuple(one) for one in matched.classes] == [
+        (1, "class 1", 1, None),
+        (2, "class 2", 2, 1),
+        (3, "class 3", 3, 4),
+    ]
+
+
+def test_a_class_has_the_id_that_occurs_of_those_with_its_name() -> None:
+    names = {0: "pore", 4: "pore"}
+    matched = match_labels(
+        np.array([[0, 1]]),
+        np.array([[0, 0]]),
+        segmentation_names={0: "pore", 1: "grain"},
+        truth_names=names,
+    )
+    assert [tuple(one) for one in matched.classes] == [
+        (1, "pore", 0, 0),
+        (2, "grain", 1, None),
+    ]

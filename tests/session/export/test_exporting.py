@@ -249,6 +249,25 @@ def test_all_images_are_written_by_the_present_classifier(two, tmp_path):
     assert "guided filter" in (tmp_path / "methods.md").read_text(encoding="utf-8")
 
 
+def test_an_image_that_was_never_shown_is_segmented_on_the_way(painted, tmp_path):
+    other = painted.image[:, ::-1].copy()
+    painted.images.add(other, "b", name="b")
+    painted.images.add(np.dstack([other, other // 2, other]), "c", name="c")
+    exported = export_all(painted, tmp_path, formats=["labels"], all_images=True)
+    assert [path.name for path in exported.paths] == [
+        "alloy_1_labels.tif",
+        "b_labels.tif",
+    ]
+    found = read_labels(tmp_path / "b_labels.tif")
+    assert found[20, [3, 45]].tolist() == [2, 1]
+    assert "c: features: embedded has" in exported.text
+    painted.set_image(other, "b")
+    painted.set_scribbles(np.zeros(other.shape, np.uint8))
+    painted.compute_features()
+    painted.train()
+    np.testing.assert_array_equal(found, painted.segmentation)
+
+
 def test_images_of_a_former_classifier_without_features_are_named(two, tmp_path):
     two.images["a"].evict()
     exported = export_all(two, tmp_path, formats=["labels"], all_images=True)

@@ -3,9 +3,9 @@
 Channels of deep features are of very different size, and strongly correlated. What
 counts as large is told by the images, not by the few pixels that were painted: the
 background sample gives the scale of each channel and the principal directions.
-Directions of little variance are raised a little (they hold fine distinctions), those
-of next to none are dropped, which makes fits several times faster. A penalty on
-coefficients in these coordinates is the classifier's prior.
+Directions of next to no variance are dropped, which makes fits several times faster. A
+penalty on coefficients in these coordinates is the classifier's prior. The more places
+were painted, the less it favours those of large variance over fine distinctions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 LEAST_PIXELS = 100  # of each of many images
 KEPT_VARIANCE = 0.998  # of the standardised channels
-WHITENING = 0.15  # 0 leaves the variances of directions as they are, 1 makes them equal
+FEW_PLACES = 4  # of a class: up to so many, what varies most is trusted most
+WHITENING, MOST_WHITENING = 0.2, 0.5  # for each doubling of the places
+PLAIN_WHITENING = 0.15  # where they do not count
+LEAST_VARIANCE = 1e-6  # that a penalty tells from none, against the mean
 MISSED = 0.3  # of how far a class lies from the others: more must not be dropped
 NEGLIGIBLE = 1e-6  # deviation of a channel, against its mean or against 1
 
@@ -49,19 +52,35 @@ def pixels_per_image(images: int) -> int:
     return max(BACKGROUND_PIXELS // images, LEAST_PIXELS)
 
 
+def whitening(places: NDArray[np.intp] | None) -> float:
+    """Return how far the penalty makes up for the variances of directions, 0 to 1.
+
+    `places` says how many of each class were painted, if that counts. With 0 directions
+    of large variance are the easiest to use, as the classes of an image mostly differ
+    along them; with 1 all are alike, which only many places are enough for.
+
+    >>> [round(whitening(np.array([n, n])), 2) for n in (1, 4, 8, 16, 1000)]
+    [0.0, 0.0, 0.2, 0.4, 0.5]
+    """
+    if places is None:
+        return PLAIN_WHITENING
+    doublings = np.log2(places / FEW_PLACES).mean()
+    return float(np.clip(WHITENING * doublings, 0, MOST_WHITENING))
+
+
 @dataclass(frozen=True, eq=False)
 class PCACoordinates:
     """An affine map from C channels to k ≤ C coordinates, and its way back.
 
     Channels are scaled by (C,) `mean` and `scale`, which is 1 for those that never
-    vary; the (C, k) `directions` are orthonormal, and `stretch` are (k,) factors on
-    them.
+    vary; the (C, k) `directions` are orthonormal, and `variances` are (k,) those along
+    them, against their mean.
     """
 
     mean: Tensor
     scale: Tensor
     directions: Tensor
-    stretch: Tensor
+    variances: Tensor
 
     @classmethod
     def of(
@@ -70,7 +89,6 @@ class PCACoordinates:
         channel_weights: Tensor | None = None,
         *,
         kept: float = KEPT_VARIANCE,
-        whitening: float = WHITENING,
     ) -> Self:
         """Return coordinates from (M, C) feature vectors from all over an image.
 
@@ -94,10 +112,10 @@ class PCACoordinates:
         count = 1 + int((held < kept * held[-1]).sum())
         variances, directions = variances[:count], directions[:, :count]
         if held[-1] > 0:
-            stretch = (variances / variances.mean()).pow(-whitening / 2)
+            variances = (variances / variances.mean()).clamp_min(LEAST_VARIANCE)
         else:
-            stretch = torch.ones_like(variances)
-        return cls(mean, scale, directions.float().contiguous(), stretch.float())
+            variances = torch.ones_like(variances)
+        return cls(mean, scale, directions.float().contiguous(), variances.float())
 
     def including(self, table: Tensor, classes: Tensor) -> Self:
         """Return these coordinates, or more of them if they hide what sets a class off.
@@ -113,11 +131,11 @@ class PCACoordinates:
             return self
         new, lengths, _ = torch.linalg.svd(rest, full_matrices=False)
         new = new[:, lengths > MISSED * lengths.max()]
-        stretch = self.stretch.max().expand(new.shape[1])
+        variances = self.variances.min().expand(new.shape[1])
         return replace(
             self,
             directions=torch.cat([self.directions, new], 1),
-            stretch=torch.cat([self.stretch, stretch]),
+            variances=torch.cat([self.variances, variances]),
         )
 
     def __call__(self, table: Tensor) -> Tensor:
@@ -125,7 +143,7 @@ class PCACoordinates:
 
         Coordinate by coordinate, which is twice as fast to fit to.
         """
-        result = torch.empty(len(self.stretch) + 1, len(table))
+        result = torch.empty(len(self.variances) + 1, len(table))
         matrix = self._matrix.T
         origin = -(matrix @ self.mean)[:, None]
         torch.addmm(origin, matrix, table.T, out=result[:-1])
@@ -140,13 +158,13 @@ class PCACoordinates:
 
     def solution_of(self, model: LinearModel) -> Tensor:
         """Return the coefficients, as near as they come, of a linear model."""
-        inner = (model.weight * self.scale) @ (self.directions / self.stretch)
+        inner = (model.weight * self.scale) @ self.directions
         bias = model.bias + model.weight @ self.mean
         return torch.cat([inner, bias[:, None]], 1)
 
     @cached_property
     def _matrix(self) -> Tensor:
-        return self.directions * self.stretch / self.scale[:, None]
+        return self.directions / self.scale[:, None]
 
 
 @dataclass(frozen=True, eq=False)

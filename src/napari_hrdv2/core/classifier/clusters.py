@@ -11,7 +11,7 @@ import torch
 
 from napari_hrdv2.core.features.sample_cache import finite_rows
 
-from .background import PCACoordinates, pixels_per_image
+from .background import PLAIN_WHITENING, PCACoordinates, pixels_per_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,12 +58,14 @@ def find_clusters(
     table = np.concatenate([one.samples.background(share) for one in many])
     rows = torch.from_numpy(table[finite_rows(table)])
     coordinates = PCACoordinates.of(rows, many[0].channel_weights)
-    points = coordinates(rows)[:-1].T.numpy()  # (M, k)
+    # Fine distinctions count a little more than their variance, as in a plain fit.
+    stretch = coordinates.variances.pow(-PLAIN_WHITENING / 2).numpy()
+    points = coordinates(rows)[:-1].T.numpy() * stretch  # (M, k)
     count = min(count, len(np.unique(points, axis=0)))
     means = KMeans(count, n_init=RESTARTS, random_state=seed).fit(points)
     centres = means.cluster_centers_.astype(np.float64)
     offsets = -0.5 * (centres**2).sum(1, keepdims=True)
-    solution = np.concatenate([centres, offsets], 1).astype(np.float32)
+    solution = np.concatenate([centres * stretch, offsets], 1).astype(np.float32)
     return Clusters(coordinates.model_of(torch.from_numpy(solution)))
 
 

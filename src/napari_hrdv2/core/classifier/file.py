@@ -40,6 +40,7 @@ class Header(BaseModel):
     tolerance: float
     self_training: bool
     most_per_class: int | None = Field(ge=1)
+    by_place: bool = False  # no file tells of it that was written before it existed
     part_options: tuple[PartOptions, ...]
     class_names: dict[int, str]
     class_colors: dict[int, str]

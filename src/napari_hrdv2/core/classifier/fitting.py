@@ -45,6 +45,7 @@ UNSURE, SURE = 0.6, 0.9  # probabilities at which an unlabelled pixel begins to 
 
 REUSE_FACTOR = 1.3  # a preconditioner serves until the samples have grown by this
 SAMPLES_AT_ONCE = 1024  # that are copied
+POSITIVE = 1e-5  # more than the rounding of a Hessian whose diagonal is 1
 LEAST_CURVATURE = 0.02  # samples that are decided now may not stay so
 MOST_STEPS, MOST_TRIALS, MEMORY = 500, 10, 10  # MEMORY: steps that tell the curvature
 DECREASE, SHORTER = 1e-4, 0.4  # of what the slope promises; the next length to try
@@ -60,18 +61,29 @@ class Preconditioner(NamedTuple):
     classes: int
 
     @classmethod
-    def of(cls, design: Tensor, start: Tensor, weights: Tensor, penalty: float) -> Self:
+    def of(
+        cls, design: Tensor, start: Tensor, weights: Tensor, penalties: Tensor
+    ) -> Self:
         """Return that at the start of a fit."""
         odds = (start @ design).softmax(0)
         curvature = weights * ((odds * (1 - odds)).mean(0) + LEAST_CURVATURE)
-        hessian = torch.zeros(len(design), len(design))
-        for at in range(0, len(weights), SAMPLES_AT_ONCE):  # no second copy of all
+        # Each coordinate in its own unit: a few values that tower above all others, of
+        # a channel that is nearly always 0, would drown the rest in their rounding.
+        parts = range(0, len(weights), SAMPLES_AT_ONCE)  # no second copy of all
+        unit = penalties.clone()
+        for at in parts:
             part = design[:, at : at + SAMPLES_AT_ONCE]
+            unit += part.square() @ curvature[at : at + SAMPLES_AT_ONCE]
+        unit = unit.clamp_min(torch.finfo(unit.dtype).tiny).rsqrt()[:, None]
+        hessian = torch.zeros(len(design), len(design))
+        for at in parts:
+            part = design[:, at : at + SAMPLES_AT_ONCE] * unit
             hessian.addmm_(part * curvature[at : at + SAMPLES_AT_ONCE], part.T)
-        diagonal = (hessian := hessian.double()).diagonal()
-        diagonal += penalty + 1e-6 * diagonal.mean()  # positive, if with no penalty
-        factor, unit = torch.linalg.cholesky(hessian), torch.eye(len(hessian)).double()
-        inverse = torch.linalg.solve_triangular(factor, unit, upper=False)
+        hessian, unit = hessian.double(), unit.double()
+        hessian.diagonal().add_(penalties * unit[:, 0] ** 2 + POSITIVE)
+        factor, ones = torch.linalg.cholesky(hessian), torch.eye(len(hessian)).double()
+        inverse = torch.linalg.solve_triangular(factor, ones, upper=False)
+        factor, inverse = factor / unit, inverse * unit.T
         return cls(factor.float(), inverse.float(), len(weights), len(start))
 
     def serves(self, design: Tensor, classes: int) -> bool:
@@ -85,7 +97,7 @@ def fit_logistic(
     classes: Tensor,
     weights: Tensor,
     *,
-    regularisation: float,
+    penalties: Tensor,
     tolerance: float,
     start: Tensor | None = None,
     preconditioner: Preconditioner | None = None,
@@ -94,15 +106,16 @@ def fit_logistic(
     """Return the (K, k + 1) coefficients of the least loss, and a preconditioner.
 
     `design` is (k + 1, N), samples in `PCACoordinates`; `classes` are 0 … K - 1, each
-    of which occurs or is known to the start; `weights` are of the samples;
-    `regularisation` is scikit-learn's C; `tolerance` the largest component of the
-    preconditioned gradient that counts as zero. `start` and `preconditioner` are what
-    an earlier fit returned; `should_stop` is asked before each evaluation.
+    of which occurs or is known to the start; `weights` are of the samples; `penalties`
+    are (k + 1,), of the coordinates, each 1 / C in scikit-learn's terms; `tolerance` is
+    the largest component of the preconditioned gradient that counts as zero. `start`
+    and `preconditioner` are what an earlier fit returned; `should_stop` is asked before
+    each evaluation.
     """
     # Large products in torch: NumPy's threads would spin on when the fit is over.
     total, count = float(weights.sum()), int(classes.max()) + 1
     solution = torch.zeros(count, len(design)) if start is None else start
-    weights, penalty = weights / total, 1 / (regularisation * total)
+    weights, penalties = weights / total, penalties / total
     truth = (torch.arange(len(solution))[:, None] == classes).float()  # (K, N)
 
     def loss_and_gradient(coefficients: Tensor) -> tuple[float, Tensor]:
@@ -110,9 +123,9 @@ def fit_logistic(
         log_odds = (coefficients @ design).log_softmax(0)  # (K, N)
         losses = -(log_odds * truth).sum(0)
         gradient = ((log_odds.exp_() - truth) * weights) @ design.T
-        gradient[:, :-1] += penalty * coefficients[:, :-1]
-        size = 0.5 * penalty * float(coefficients[:, :-1].double().square().sum())
-        return float(weights.double() @ losses.double()) + size, gradient
+        pulls = penalties * coefficients
+        size = 0.5 * float((pulls.double() * coefficients).sum())
+        return float(weights.double() @ losses.double()) + size, gradient + pulls
 
     def descended(by: Preconditioner, tolerance: float) -> Tensor:
         def coefficients(point: Vector) -> Tensor:
@@ -127,9 +140,9 @@ def fit_logistic(
 
     if preconditioner is None or not preconditioner.serves(design, len(solution)):
         # What a rough solution is undecided about makes a far better one.
-        rough = Preconditioner.of(design, solution, weights, penalty)
+        rough = Preconditioner.of(design, solution, weights, penalties)
         solution = descended(rough, max(tolerance, 1e-3))
-        preconditioner = Preconditioner.of(design, solution, weights, penalty)
+        preconditioner = Preconditioner.of(design, solution, weights, penalties)
     return descended(preconditioner, tolerance), preconditioner
 
 
@@ -195,6 +208,7 @@ def fit_with_self_training(
     regularisation: float,
     sample_weight: NDArray[np.float32],
     tolerance: float,
+    whitening: float = 0.0,
     unlabelled: Tensor | None = None,
     start: SelfTrainingRounds | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -203,7 +217,9 @@ def fit_with_self_training(
 
     `design` is (k + 1, N), the labelled pixels in these coordinates, `unlabelled` other
     pixels likewise: all of them weigh as much as all samples, if the classifier is sure
-    of them. `classes` are 0 … K - 1, each of which occurs. `start` is of an earlier fit
+    of them. `classes` are 0 … K - 1, each of which occurs. `regularisation` is
+    scikit-learn's C for a coordinate of mean variance; for the others it goes with
+    their variance to the power of `whitening`, downwards. `start` is of an earlier fit
     to similar samples, of the same classes; the rest is as for `fit_logistic`.
     """
     former = start or SelfTrainingRounds()
@@ -211,6 +227,8 @@ def fit_with_self_training(
     is_same = former.coordinates is coordinates
     preconditioners = list(former.preconditioners) if is_same else []
     solutions: list[Tensor] = []
+    penalties = coordinates.variances.pow(whitening) / regularisation
+    penalties = torch.cat([penalties, torch.zeros(1)])  # none on the bias
 
     def fit(
         design: Tensor, classes: Tensor, weights: Tensor, tolerance: float
@@ -223,7 +241,7 @@ def fit_with_self_training(
             design,
             classes,
             weights,
-            regularisation=regularisation,
+            penalties=penalties,
             tolerance=tolerance,
             start=known[0] if known else None,
             preconditioner=next(iter(preconditioners[kind:]), None),

@@ -16,7 +16,7 @@ from napari_hrdv2.core.checks import check_whole
 from napari_hrdv2.core.features.options import PartOptions, alike
 from napari_hrdv2.core.features.tiles import LinearModel
 
-from .background import BackgroundSample
+from .background import BackgroundSample, whitening
 from .fitting import SelfTrainingRounds, fit_with_self_training
 from .samples import MOST_PER_CLASS, TrainingSamples, fingerprint, labelled_images
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.tiles import Region
 
-OPTIONS = ("C", "balanced", "tolerance", "self_training", "most_per_class")
+OPTIONS = ("C", "balanced", "tolerance", "self_training", "most_per_class", "by_place")
 ABOUT = ("part_options", "class_names", "class_colors", "pixel_size", "labels_hash")
 
 DIFFERENCES = (  # of part options, that a classifier can live with
@@ -57,6 +57,10 @@ class PixelClassifier:
         class with more than 500, one trains of those in a block of 2 × 2 px, which look
         alike, and counts as much as all of them; of more blocks than this it takes some
         from all over, the same ones for the same labels.
+    by_place : bool
+        Whether each place of 16 × 16 px that a class was painted in counts alike, and
+        the number of places says how far to trust fine distinctions, see `whitening`.
+        Without, pixels count, as in 0.1.0; so they do in what was saved by it.
 
     Attributes
     ----------
@@ -91,11 +95,12 @@ class PixelClassifier:
         tolerance: float = 1e-5,
         self_training: bool = True,
         most_per_class: int | None = MOST_PER_CLASS,
+        by_place: bool = True,
     ) -> None:
         if not 0 < C < np.inf:
             raise ValueError(f"C: {C} is not a weight; a number above 0 is needed")
         self.C, self.balanced, self.tolerance = float(C), balanced, tolerance
-        self.self_training = self_training
+        self.self_training, self.by_place = self_training, by_place
         if most_per_class is not None:
             check_whole("most_per_class", most_per_class, 1, " of pixels")
             most_per_class = int(most_per_class)
@@ -144,7 +149,8 @@ class PixelClassifier:
         should_stop : callable, optional
             Asked before each image is read and between steps of the fit.
         excluded : optional
-            The former name of `exclusion`, which scripts of 0.1.0 use.
+            The former name of `exclusion`, which scripts of 0.1.0 use. They promise
+            the result of then, so pixels count, see `by_place`.
 
         Raises
         ------
@@ -154,6 +160,7 @@ class PixelClassifier:
             If the labels do not fit the features, or fewer than two classes are
             labelled.
         """
+        by_place = self.by_place and excluded is None
         images = labelled_images(
             features, labels, excluded if exclusion is None else exclusion
         )
@@ -166,7 +173,11 @@ class PixelClassifier:
                     "train one classifier"
                 )
         training = TrainingSamples.read(
-            images, self.most_per_class, balanced=self.balanced, should_stop=should_stop
+            images,
+            self.most_per_class,
+            balanced=self.balanced,
+            by_place=by_place,
+            should_stop=should_stop,
         )
         background = BackgroundSample.of(
             images, training.rows, former=self._background, should_stop=should_stop
@@ -177,17 +188,18 @@ class PixelClassifier:
             training.index,
             coordinates=view.coordinates,
             regularisation=self.C,
+            whitening=whitening(training.places),
             sample_weight=training.weight,
             tolerance=self.tolerance,
             unlabelled=view.unlabelled if self.self_training else None,
             start=self.warm_start(training.classes, training.rows.shape[1]),
             should_stop=should_stop,
         )
-        self._background, self._rounds = background, rounds
+        self._background, self._rounds, self.by_place = background, rounds, by_place
         self.classes = training.classes
         self.weight, self.bias = (each.numpy() for each in rounds.result)
         self.part_options = first.part_options
-        self.labels_hash = fingerprint(images)
+        self.labels_hash = fingerprint(image.labels for image in images)
         return self
 
     def untrained(self) -> Self:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Pixels of a class in one image: a fill has a hundred thousand of 2 kB, mostly alike.
 MOST_PER_CLASS = 5_000  # that train, by default
 SUBSAMPLED_ABOVE = 500  # up to so many all train
+PLACE = 16  # side in px of what is one place: a patch, or what a token's window sees
 PIXELS_AT_ONCE = 1 << 15  # that are numbered: what stays in the processor is faster
 
 
@@ -47,6 +48,8 @@ class TrainingSamples:
 
     `orders` tell which pixels of each image they are; `rows` are (N, C), image after
     image; `index` is the position of the class of each in `classes`, the ascending ids.
+    Pixels of one place look alike, so that the (K,) number of `places` of each class,
+    not that of its pixels, says how much is known of it; None where they do not count.
     """
 
     features: tuple[Features, ...]
@@ -55,6 +58,7 @@ class TrainingSamples:
     index: NDArray[np.intp]
     weight: NDArray[np.float32]
     classes: Pixels
+    places: NDArray[np.intp] | None
 
     @classmethod
     def read(
@@ -63,10 +67,12 @@ class TrainingSamples:
         most_per_class: int | None,
         *,
         balanced: bool,
+        by_place: bool,
         should_stop: Callable[[], bool] | None = None,
     ) -> Self:
         """Read what trains of some images; the options are as for `PixelClassifier`."""
-        orders, rows, ids, weights = [], [], [], []
+        orders, rows, ids, weights, cells = [], [], [], [], []
+        before = 0
         for image in images:
             stop_if(should_stop, "the fit")
             chosen, counts = subsampled(image.labels, image.pixels, most_per_class)
@@ -75,6 +81,9 @@ class TrainingSamples:
             rows.append(own)
             ids.append(image.labels.ravel()[order].astype(np.int64))
             weights.append(counts[np.searchsorted(chosen, order)])
+            numbers, count = cells_of(order, image.labels.shape)
+            cells.append(before + numbers)
+            before += count
         classes, index = np.unique(np.concatenate(ids), return_inverse=True)
         if len(classes) == 0:
             raise ValueError(
@@ -84,14 +93,16 @@ class TrainingSamples:
             raise ValueError(
                 f"labels: only class {classes[0]} is labelled; paint a second class too"
             )
-        weight = np.concatenate(weights)
-        if balanced:
-            totals = np.bincount(index, weight)
-            weight *= (totals.sum() / (len(classes) * totals))[index]
+        place = np.concatenate(cells) * len(classes) + index
+        weight, places = weighed(
+            np.concatenate(weights),
+            index,
+            place if by_place else None,
+            balanced=balanced,
+        )
         features = tuple(image.features for image in images)
         table = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        single = weight.astype(np.float32)
-        return cls(features, tuple(orders), table, index, single, classes)
+        return cls(features, tuple(orders), table, index, weight, classes, places)
 
     def transformed(self, transform: Callable[[Tensor], Tensor]) -> Tensor:
         """Return what a transform makes of the rows; see `SampleCache.transformed`."""
@@ -100,6 +111,53 @@ class TrainingSamples:
             for one, order in zip(self.features, self.orders, strict=True)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def weighed(
+    counts: NDArray[np.float64],
+    index: NDArray[np.intp],
+    place: NDArray[np.int64] | None,
+    *,
+    balanced: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
+    """Return what samples weigh that stand for some pixels, and the places of classes.
+
+    `index` is the class of each; `place` and `balanced` make all places of a class,
+    and all classes, weigh alike; the total stays.
+    """
+    weight, places = counts, None
+    if place is not None:
+        weight, places = evened_by_place(weight, index, place)
+    if balanced:
+        totals = np.bincount(index, weight)
+        weight = weight * (totals.sum() / (len(totals) * totals))[index]
+    return weight.astype(np.float32), places
+
+
+def evened_by_place(
+    weight: NDArray[np.float64], index: NDArray[np.intp], place: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return weights by which all places of a class count alike, and how many it has.
+
+    `index` is the class of each sample and `place` a number that those of one class and
+    one place share. A class, and within a place a sample, weighs what it did before.
+
+    >>> classes, places = np.array([0, 0, 0, 0, 1, 1]), np.array([5, 5, 5, 8, 3, 9])
+    >>> evened_by_place(np.ones(6), classes, places)
+    (array([0.66666667, 0.66666667, 0.66666667, 2.        , 1.        ,
+           1.        ]), array([2, 2]))
+    """
+    _, first, place = np.unique(place, return_index=True, return_inverse=True)
+    places = np.bincount(index[first])
+    each = np.bincount(index, weight) / places
+    return weight * each[index] / np.bincount(place, weight)[place], places
+
+
+def cells_of(pixels: Pixels, shape: tuple[int, ...]) -> tuple[Pixels, int]:
+    """Return which square of `PLACE` px each pixel lies in, and how many there are."""
+    rows, columns = np.divmod(pixels, shape[1])
+    height, width = (-(-length // PLACE) for length in shape)
+    return rows // PLACE * width + columns // PLACE, height * width
 
 
 def labelled_pixels(labels: NDArray[Any]) -> Pixels:
@@ -246,11 +304,12 @@ def check_labels(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
     return array
 
 
-def fingerprint(images: Iterable[LabelledImage]) -> str:
+def fingerprint(images: Iterable[NDArray[Any]]) -> str:
     """Return the SHA-256 of label images, which does not depend on integer types."""
     total = hashlib.sha256()
-    for image in images:
-        total.update(repr(image.labels.shape).encode())
-        total.update(image.pixels.astype("<i8").tobytes())
-        total.update(image.labels.ravel()[image.pixels].astype("<i8").tobytes())
+    for labels in images:
+        pixels = labelled_pixels(labels)
+        total.update(repr(labels.shape).encode())
+        total.update(pixels.astype("<i8").tobytes())
+        total.update(labels.ravel()[pixels].astype("<i8").tobytes())
     return total.hexdigest()

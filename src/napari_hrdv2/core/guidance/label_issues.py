@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_hrdv2.core.classifier.background import BackgroundSample
+from napari_hrdv2.core.classifier.background import BackgroundSample, whitening
 from napari_hrdv2.core.classifier.fitting import (
     SelfTrainingRounds,
     fit_with_self_training,
@@ -22,8 +22,10 @@ from napari_hrdv2.core.classifier.fitting import (
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.classifier.samples import (
     LabelledImage,
+    cells_of,
     labelled_images,
     labelled_pixels,
+    weighed,
 )
 from napari_hrdv2.core.errors import stop_if
 
@@ -119,6 +121,8 @@ def _judged(
     index = np.searchsorted(classes, image.labels.ravel()[order])
     background = BackgroundSample.of([image], rows)
     coordinates = background.including(rows, index).coordinates
+    cells, _ = cells_of(order, image.labels.shape)
+    place = cells * len(classes) + index
     design = coordinates(torch.from_numpy(rows))
 
     def fit(
@@ -126,14 +130,18 @@ def _judged(
     ) -> SelfTrainingRounds:
         """Fit to these rows alone: what is unlabelled would agree with the wrong."""
         weight = used.astype(np.float32)
-        if model.balanced:
-            counts = np.bincount(index[used], minlength=len(classes))
-            weight *= (used.sum() / (len(classes) * counts))[index].astype(np.float32)
+        weight[used], places = weighed(
+            np.ones(used.sum()),
+            index[used],
+            place[used] if model.by_place else None,
+            balanced=model.balanced,
+        )
         return fit_with_self_training(
             design,
             index,
             coordinates=coordinates,
             regularisation=model.C,
+            whitening=whitening(places),
             sample_weight=weight,
             tolerance=max(TOLERANCE, model.tolerance),
             start=start,

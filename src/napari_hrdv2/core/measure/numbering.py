@@ -18,31 +18,36 @@ look like scores. The rule, in this order:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from napari_hrdv2.core.checks import checked_labels
+from napari_hrdv2.core.checks import check_are_classes, checked_labels, spread_levels
 
-from .comparison import confusion_matrix, iou_of_confusion
-from .id_conventions import (
-    NUMBERINGS,
-    REMEDY,
-    NumberedIds,
-    check_are_classes,
-    listed,
-    numbering_of,
-    renumbered,
-)
+from .comparison import best_order, confusion_matrix, mean_agreement
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    Ids = Sequence[int]  # that occur, ascending
+    Names = Mapping[int, str]  # of the classes that a file lists, "" for one without
+    Shifts = tuple[int, int]  # of the segmentation and of the truth
+    Table = dict[int, int]  # what ids become; 0, and what is missing, is no class
+
 BETTER = 0.05  # mean IoU by which another way to number must not be better
 CLEARLY_BETTER = 0.2  # the same where the ids fit exactly, and of another order
-_DEFAULT_NAME = re.compile(r"class \d+")
+_REMEDY = (
+    "say which id of the truth is which of the segmentation (match), such as 0=1,255=2"
+)
+# What is added to the numbers of the segmentation and of the truth: 1 where 0 is one.
+_WAYS = {
+    (0, 0): "both are numbered alike, and 0 is no class",
+    (1, 1): "both are numbered alike, and 0 is a class",
+    (0, 1): "the truth is numbered from 0, the segmentation from 1",
+    (1, 0): "the segmentation is numbered from 0, the truth from 1",
+}
 
 
 class MatchedClass(NamedTuple):
@@ -93,22 +98,39 @@ def match_labels(
     >>> found.truth.tolist(), found.rule
     ([[1, 2, 2]], 'the truth is numbered from 0, the segmentation from 1 (grey levels)')
     """
-    arrays = (
-        checked_labels(segmentation, "segmentation"),
-        checked_labels(truth, "truth"),
-    )
-    if arrays[0].shape != arrays[1].shape:
+    made = checked_labels(segmentation, "segmentation")
+    true = checked_labels(truth, "truth")
+    if made.shape != true.shape:
         raise ValueError(
-            f"segmentation: shape {arrays[0].shape} differs from the truth's "
-            f"{arrays[1].shape}"
+            f"segmentation: shape {made.shape} differs from the truth's {true.shape}"
         )
-    names = dict(segmentation_names or {}), dict(truth_names or {})
-    counts = _joint_counts(*arrays)
+    ids = np.unique(made).tolist(), np.unique(true).tolist()
+    names = segmentation_names or {}, truth_names or {}
+    check_are_classes("segmentation", ids[0])
+    check_are_classes("truth", ids[1])
     if match is not None:
-        return _by_pairs(arrays, names[0], match)
-    if _are_named(counts.made, names[0]) and _are_named(counts.true, names[1]):
-        return _by_names(arrays, counts, names)
-    return _by_numbers(arrays, counts, names)
+        names, rule = (names[0], {}), "classes are matched as was said"
+        tables = _by_pairs(*ids, match)
+    elif _are_named(ids[0], names[0]) and _are_named(ids[1], names[1]):
+        tables, rule = _by_names(*ids, *names), "classes are told by their names"
+    else:
+        every = sorted({*ids[0], *ids[1]})
+        counts = confusion_matrix(true, made, every)
+        sides = NumberedIds.of(ids[0], names[0]), NumberedIds.of(ids[1], names[1])
+        tables, rule = _by_numbers(*sides, every, counts)
+    classes = []
+    for new in sorted({*tables[0].values(), *tables[1].values()} - {0}):
+        olds = [
+            next((i for i in (*found, *table) if table.get(i) == new), None)
+            for found, table in zip(ids, tables, strict=True)
+        ]
+        if olds[0] in ids[0] or olds[1] in ids[1]:
+            known = [(n, i) for n, i in zip(names, olds, strict=True) if i is not None]
+            given = (n.get(i) for n, i in known)
+            name = next(filter(None, given), f"class {known[0][1]}")
+            classes.append(MatchedClass(new, name, *olds))
+    pair = renumbered(made, tables[0]), renumbered(true, tables[1])
+    return MatchedLabels(*pair, tuple(classes), rule)
 
 
 def pairs_from_text(text: str) -> dict[int, int]:
@@ -130,43 +152,38 @@ def pairs_from_text(text: str) -> dict[int, int]:
     return pairs
 
 
-class _Counts(NamedTuple):
-    """How often each pair of ids occurs: (n, m), truth by segmentation."""
+def renumbered(labels: NDArray[Any], table: Mapping[int, int]) -> NDArray[np.int64]:
+    """Return labels with other ids; those that the table lacks become 0."""
+    ids, places = np.unique(labels, return_inverse=True)
+    new = np.array([table.get(int(i), 0) for i in ids], np.int64)
+    return new[places.reshape(labels.shape)]
 
-    true: tuple[int, ...]
-    made: tuple[int, ...]
-    table: NDArray[np.int64]
 
-    def in_classes(
-        self, made: Mapping[int, int], true: Mapping[int, int]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return confusion matrix and unsegmented pixels under two renumberings."""
-        places = (
-            [true.get(i, 0) for i in self.true],
-            [made.get(i, 0) for i in self.made],
+def listed(ids: Iterable[int]) -> str:
+    """Return ids for a sentence, no more than fit into one."""
+    ids = list(ids)
+    shown = ", ".join(map(str, ids[:8]))
+    return f"{shown} … {ids[-1]}" if len(ids) > 8 else shown
+
+
+def _by_pairs(made: Ids, true: Ids, match: Mapping[int, int]) -> tuple[Table, Table]:
+    if not match or min((*match, *match.values())) < 0:
+        raise ValueError(f"match: {dict(match)} has no pairs of ids; 0=1,1=2 is one")
+    if not set(match) & set(true):
+        raise ValueError(
+            f"match: the truth has no pixel of {', '.join(map(str, match))}; it has "
+            f"the ids {listed(true)}"
         )
-        classes = sorted({0, *places[0], *places[1]})  # ids may be large
-        rows, columns = (np.searchsorted(classes, each) for each in places)
-        total = np.zeros((len(classes), len(classes)), np.int64)
-        np.add.at(total, np.ix_(rows, columns), self.table)
-        return total[1:, 1:], total[1:, 0]
+    shift = int(0 in match.values())
+    taken = {*made, *match.values()}
+    return {i: i + shift for i in taken}, {i: j + shift for i, j in match.items()}
 
 
-def _joint_counts(made: NDArray[Any], true: NDArray[Any]) -> _Counts:
-    ids = [np.unique(each) for each in (made, true)]
-    for name, found in zip(("segmentation", "truth"), ids, strict=True):
-        check_are_classes(name, found.tolist())
-    every = np.union1d(*ids)
-    table = confusion_matrix(true, made, every.tolist())
-    rows, columns = (np.searchsorted(every, each) for each in (ids[1], ids[0]))
-    used = table[np.ix_(rows, columns)]
-    return _Counts(tuple(ids[1].tolist()), tuple(ids[0].tolist()), used)
-
-
-def _are_named(ids: tuple[int, ...], names: Mapping[int, str]) -> bool:
+# --- By names -------------------------------------------------------------------------
+def _are_named(ids: Ids, names: Names) -> bool:
     """Whether each class that occurs has a name of its own that is no number."""
     found = [_plain(names.get(i, "")) for i in ids if i or 0 in names]
-    is_name = all(name and not _DEFAULT_NAME.fullmatch(name) for name in found)
+    is_name = all(name and not re.fullmatch(r"class \d+", name) for name in found)
     return bool(found) and is_name and len(set(found)) == len(found)
 
 
@@ -175,133 +192,126 @@ def _plain(name: str) -> str:
 
 
 def _by_names(
-    arrays: tuple[NDArray[Any], NDArray[Any]],
-    counts: _Counts,
-    names: tuple[dict[int, str], dict[int, str]],
-) -> MatchedLabels:
-    shift = int(0 in names[0])
-    made = {i: i + shift for i in names[0]}
-    ours = {_plain(name): i for i, name in names[0].items() if name}
-    true: dict[int, int] = {}
-    free = max((*made.values(), 0)) + 1
-    for i, name in names[1].items():
-        if _plain(name) in ours:
-            true[i] = made[ours[_plain(name)]]
-        elif i in counts.true:
-            true[i], free = free, free + 1
-    alone = [
-        names[1][i] for i in counts.true if true.get(i, 0) not in (0, *made.values())
-    ]
-    theirs = {_plain(name) for name in names[1].values()}
-    others = [names[0][i] for i in counts.made if i in names[0]]
-    others = [name for name in others if _plain(name) not in theirs]
-    if alone and others:
+    made: Ids, true: Ids, made_names: Names, true_names: Names
+) -> tuple[Table, Table]:
+    shift = int(0 in made_names)
+    ours = {_plain(name): i + shift for i, name in made_names.items() if name}
+    theirs = {i: _plain(name) for i, name in true_names.items()}
+    table = {i: ours[name] for i, name in theirs.items() if name in ours}
+    new = [i for i in true if i in theirs and i not in table]
+    listed_ids = [i for i in made if i in made_names]
+    lost = [i for i in listed_ids if _plain(made_names[i]) not in theirs.values()]
+    if new and lost:
         raise ValueError(
-            f"truth: it calls a class {alone[0]!r} and the segmentation one "
-            f"{others[0]!r}, which may be the same; name them alike, or {REMEDY}"
+            f"truth: it calls a class {true_names[new[0]]!r} and the segmentation one "
+            f"{made_names[lost[0]]!r}, which may be the same; name them alike, or "
+            f"{_REMEDY}"
         )
-    return _matched(arrays, made, true, names, "classes are told by their names")
+    table |= {i: max(made_names) + shift + n for n, i in enumerate(new, start=1)}
+    return {i: i + shift for i in made_names}, table
 
 
-def _by_pairs(
-    arrays: tuple[NDArray[Any], NDArray[Any]],
-    names: dict[int, str],
-    match: Mapping[int, int],
-) -> MatchedLabels:
-    if not match or min((*match, *match.values())) < 0:
-        raise ValueError(f"match: {dict(match)} has no pairs of ids; 0=1,1=2 is one")
-    made_ids = np.unique(arrays[0]).tolist()
-    shift = int(0 in match.values())
-    missing = [i for i in match if not (arrays[1] == i).any()]
-    if len(missing) == len(match):
-        raise ValueError(
-            f"match: the truth has no pixel of {', '.join(map(str, missing))}; it has "
-            f"the ids {listed(np.unique(arrays[1]).tolist())}"
+# --- By ids ---------------------------------------------------------------------------
+class NumberedIds(NamedTuple):
+    """The ids of a label image, and the small numbers that they stand for."""
+
+    ids: Ids
+    numbers: dict[int, int]  # by id, of those that can be classes
+    listed: frozenset[int]  # that the file says are classes
+
+    @classmethod
+    def of(cls, ids: Ids, listed: Iterable[int] = ()) -> NumberedIds:
+        """Return them for the ids that occur and the classes that the file lists."""
+        classes, levels = frozenset(listed), spread_levels(np.array(ids))
+        if classes or levels is None:
+            known = [i for i in ids if classes or i not in (255, 65535)]  # white
+            return cls(ids, {i: i for i in known}, classes)
+        places = np.searchsorted([0, *levels], ids).tolist()
+        return cls(ids, dict(zip(ids, places, strict=True)), classes)
+
+    @property
+    def zero_may_be_class(self) -> bool:
+        """Whether the file does not say that 0 is none."""
+        return not self.listed or 0 in self.listed
+
+    def table(self, shift: int) -> dict[int, int]:
+        """Return what the ids become; with a shift of 1, 0 is a class."""
+        return {i: number + shift for i, number in self.numbers.items()}
+
+    def classes(self, shift: int) -> frozenset[int]:
+        """Return the classes that occur."""
+        return frozenset(self.table(shift).values()) - {0}
+
+
+def shifts_of(
+    made: NumberedIds, true: NumberedIds
+) -> tuple[Shifts, list[Shifts], bool]:
+    """Return the shifts of both that the ids tell, and all that they do not rule out.
+
+    And whether both have the same classes then. Raises ValueError if the ids tell none,
+    or several.
+    """
+    fits: dict[Shifts, bool] = {}  # and whether both have the same classes
+    possible: list[Shifts] = []
+    for shifts in _WAYS:
+        sides = list(zip((made, true), shifts, strict=True))
+        ours, theirs = (one.classes(shift) for one, shift in sides)
+        all_ours, all_theirs = (
+            one.classes(shift) | {i + shift for i in one.listed} for one, shift in sides
         )
-    made = {i: i + shift for i in {*made_ids, *match.values()} if i + shift}
-    true = {i: j + shift for i, j in match.items()}
-    return _matched(arrays, made, true, (names, {}), "classes are matched as was said")
+        from_zero = [one for one, shift in sides if shift]
+        has_all = bool(ours and theirs) and (ours <= all_theirs or theirs <= all_ours)
+        if has_all and all(one.zero_may_be_class for one in from_zero):
+            possible.append(shifts)
+            if all(0 in one.ids for one in from_zero):  # else no more than a doubt
+                fits[shifts] = ours in (theirs, all_theirs) or theirs == all_ours
+    is_exact = any(fits.values())
+    found = [shifts for shifts in fits if fits[shifts] == is_exact]
+    if fits.get((1, 1)):  # 0 occurs in both
+        found = [(1, 1)]
+    seen = f"truth: the segmentation has the ids {listed(made.ids)} and the truth "
+    seen += listed(true.ids)
+    if not found or (list(true.ids) == [0] and 0 not in made.ids):
+        raise ValueError(f"{seen}, which are different classes; {_REMEDY}")
+    if len(found) > 1:
+        ways = ", or ".join(map(_WAYS.__getitem__, found))
+        raise ValueError(f"{seen}: {ways}; {_REMEDY}")
+    return found[0], possible, is_exact
 
 
 def _by_numbers(
-    arrays: tuple[NDArray[Any], NDArray[Any]],
-    counts: _Counts,
-    names: tuple[dict[int, str], dict[int, str]],
-) -> MatchedLabels:
-    made = NumberedIds.of(counts.made, names[0])
-    true = NumberedIds.of(counts.true, names[1])
-    chosen, possible, is_exact = numbering_of(made, true)
-    tables = made.table(chosen.segmentation), true.table(chosen.truth)
-    rule = NUMBERINGS[chosen]
-    if chosen == (0, 0) and not (made.has_zero or true.has_zero):
+    made: NumberedIds, true: NumberedIds, ids: Ids, counts: NDArray[np.int64]
+) -> tuple[tuple[Table, Table], str]:
+    """Return tables and rule; `counts` says how often two ids occur together."""
+
+    def scored(shifts: Shifts, score: Any) -> float:
+        tables = true.table(shifts[1]), made.table(shifts[0])
+        new = [[table.get(i, 0) for i in ids] for table in tables]
+        classes = sorted({0, *new[0], *new[1]})  # ids may be large
+        total = np.zeros((len(classes), len(classes)), np.int64)
+        np.add.at(total, np.ix_(*(np.searchsorted(classes, n) for n in new)), counts)
+        return float(score(total[1:, 1:], total[1:, 0]))
+
+    chosen, possible, is_exact = shifts_of(made, true)
+    score, best = scored(chosen, mean_agreement), scored(chosen, best_order)
+    # Rivals pair ids otherwise. Nobody does so with the same ids on both sides.
+    gap, others = chosen[0] - chosen[1], possible if made.ids != true.ids else []
+    rivals = [one for one in others if one[0] - one[1] != gap]
+    other = max((scored(one, mean_agreement) for one in rivals), default=0.0)
+    rule = _WAYS[chosen]
+    if chosen == (0, 0) and 0 not in (*made.ids, *true.ids):
         rule = rule.partition(",")[0]
     if any(i != number for one in (made, true) for i, number in one.numbers.items()):
         rule += " (grey levels)"
-    score = _agreement(*counts.in_classes(*tables))
-    other = max(
-        _agreement(
-            *counts.in_classes(made.table(one.segmentation), true.table(one.truth))
-        )
-        for one in possible
-        if one == chosen or not (one.pairs_as(chosen) or made.ids == true.ids)
-    )
-    best = best_order(*counts.in_classes(*tables))
     margin = CLEARLY_BETTER if is_exact else BETTER
     if other > score + margin or best > score + CLEARLY_BETTER:
         raise ValueError(
             f"truth: by their ids ({listed(made.ids)} in the segmentation, "
             f"{listed(true.ids)} in the truth) {rule}, but by their pixels classes are "
             f"numbered otherwise (mean IoU {score:.2f}, otherwise "
-            f"{max(other, best):.2f}); {REMEDY}"
+            f"{max(other, best):.2f}); {_REMEDY}"
         )
     for name, one in (("segmentation", made), ("truth", true)):
         if unknown := [i for i in one.ids if i not in one.numbers]:
             rule += f"; {listed(unknown)} in the {name} is no class"
-    return _matched(arrays, *tables, names, rule)
-
-
-def _agreement(confusion: NDArray[Any], unsegmented: NDArray[Any] | int) -> float:
-    """Return the mean IoU, 0 for a class that is only where the truth is not known.
-
-    Else a numbering under which little is known would look good.
-    """
-    iou = np.nan_to_num(iou_of_confusion(confusion, unsegmented))
-    return float(iou.mean()) if iou.size else 0.0
-
-
-def best_order(confusion: NDArray[Any], unsegmented: NDArray[Any] | int = 0) -> float:
-    """Return the mean IoU if the classes of the segmentation were exchanged at best.
-
-    >>> best_order(np.array([[0, 3], [5, 0]]))
-    1.0
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    order = linear_sum_assignment(-confusion)[1]
-    return _agreement(confusion[:, order], unsegmented)
-
-
-def _matched(
-    arrays: tuple[NDArray[Any], NDArray[Any]],
-    made: Mapping[int, int],
-    true: Mapping[int, int],
-    names: tuple[Mapping[int, str], Mapping[int, str]],
-    rule: str,
-) -> MatchedLabels:
-    ids = [{new: old for old, new in table.items() if new} for table in (made, true)]
-    occur = [set(np.unique(each).tolist()) for each in arrays]
-    classes = []
-    for new in sorted({*ids[0], *ids[1]}):
-        olds = [table.get(new) for table in ids]
-        if not any(old in there for old, there in zip(olds, occur, strict=True)):
-            continue
-        given = [
-            n.get(old, "")
-            for n, old in zip(names, olds, strict=True)
-            if old is not None
-        ]
-        shown = next(filter(None, given), "")
-        number = olds[0] if olds[0] is not None else olds[1]
-        classes.append(MatchedClass(new, shown or f"class {number}", *olds))
-    segmentation, truth = renumbered(arrays[0], made), renumbered(arrays[1], true)
-    return MatchedLabels(segmentation, truth, tuple(classes), rule)
+    return (made.table(chosen[0]), true.table(chosen[1])), rule

@@ -3,12 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Rectangle = tuple[int, int, int, int]
 """Top, left, bottom and right; bottom and right are the first beyond it."""
+
+
+@dataclass(frozen=True)
+class SharedExclusion:
+    """What is excluded of every image of one size, such as a databar.
+
+    Examples
+    --------
+    >>> databar = SharedExclusion((3, 4), ((2, 0, 3, 4),))
+    >>> databar.mask_for((3, 4)).astype(int)
+    array([[0, 0, 0, 0],
+           [0, 0, 0, 0],
+           [1, 1, 1, 1]])
+    >>> databar.mask_for((9, 9)) is None
+    True
+    """
+
+    shape: tuple[int, int]
+    rectangles: tuple[Rectangle, ...]
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> SharedExclusion:
+        """Return what excludes exactly the pixels of a mask."""
+        height, width = mask.shape
+        return cls((height, width), tuple(rectangles_of(mask)))
+
+    def mask_for(self, shape: Sequence[int]) -> NDArray[np.bool_] | None:
+        """Return the mask of an image of this shape, None where that is another one."""
+        if tuple(shape[:2]) != self.shape:
+            return None
+        mask = np.zeros(self.shape, bool)
+        for top, left, bottom, right in self.rectangles:
+            mask[top:bottom, left:right] = True
+        return mask
 
 
 def mask_of(outlines: Iterable[ArrayLike], shape: Sequence[int]) -> NDArray[np.bool_]:

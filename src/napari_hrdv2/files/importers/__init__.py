@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from napari_hrdv2.core.checks import spread_levels
 from napari_hrdv2.files.labels import (
     ImportedLabels,
     LabelClasses,
@@ -19,8 +18,6 @@ from napari_hrdv2.files.labels import (
     read_labels,
 )
 from napari_hrdv2.files.reading import file_start
-
-_FULL_SCALES = (255, 65535)  # white in 8 and in 16 bit
 
 LABEL_SUFFIXES = (
     *(".tif", ".tiff", ".png", ".bmp"),
@@ -107,30 +104,3 @@ def _from_image(
         if len(levels) > 1
         else f"{many} from the grey level {shown}, as 1.",
     )
-
-
-def spread_levels(labels: NDArray[Any]) -> NDArray[np.integer[Any]] | None:
-    """Return the (K,) grey levels if the ids are 1…K, spread to be seen; else None.
-
-    They are evenly spaced from 0 up to white: i times 255 / K to within rounding, or i
-    times the whole part of that (127, 254); the same with 65535. One level has to be
-    white itself. Ids 1…K are none.
-
-    Examples
-    --------
-    >>> spread_levels(np.array([[0, 85, 170], [255, 255, 0]])).tolist()
-    [85, 170, 255]
-    >>> spread_levels(np.array([[0, 1, 2]])) is None
-    True
-    """
-    levels = np.unique(labels)
-    levels = levels[levels > 0].astype(np.int64)
-    count = len(levels)
-    if not 1 <= count <= 128:  # 255 classes that are 1 apart are ids
-        return None
-    index = np.arange(1, count + 1)
-    for full in _FULL_SCALES:
-        exact = np.abs(levels - index * full / count) <= 1
-        if exact.all() or (count > 1 and (levels == index * (full // count)).all()):
-            return levels
-    return None

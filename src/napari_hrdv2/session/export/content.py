@@ -77,7 +77,8 @@ def software_versions() -> dict[str, str]:
 class Provenance:
     """How segmentations were made, from features to refinement.
 
-    `C`, `balanced`, `self_training` and `labels_hash` are those of the classifier.
+    `C`, `balanced`, `self_training`, `by_place` and `labels_hash` are those of the
+    classifier.
     """
 
     options: FeatureOptions
@@ -85,6 +86,7 @@ class Provenance:
     C: float = 0.03
     balanced: bool = True
     self_training: bool = True
+    by_place: bool = True
     classifier_file: str | None = None  # of one that was used as it was loaded
     labels_hash: str = ""
     refinement: Refinement | None = None

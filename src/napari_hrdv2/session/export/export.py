@@ -162,7 +162,10 @@ def plan_export(
         seen = ", ".join(unknown) or "nothing"
         raise ValueError(f"formats: {seen} is not in {', '.join(known)}")
     entries = list(session.images.values()) if all_images else [session.current]
-    update = session.refinement.update_of(one for one in entries if one is not None)
+    update = session.refinement.update_of(
+        (one for one in entries if one is not None),
+        options=_options(session) if all_images else None,
+    )
     notes = [update.note] if all_images else []
     wanted = list(update.images)
     if not wanted and update.skipped:  # as it is, rather than nothing
@@ -189,6 +192,14 @@ def plan_export(
     )
     writers = tuple(one for one in FORMATS if one.name in chosen)
     return Export(content, writers, update.request, tuple(filter(None, notes)))
+
+
+def _options(session: Session) -> FeatureOptions | None:
+    """Return the options that make the features of the classifier."""
+    classifier, used = session.classifier, session.options_in_use
+    if classifier is None or not classifier.part_options:
+        return None
+    return FeatureOptions.of(classifier.part_options, used.device, used.weights)
 
 
 def _no_script(session: Session, images: Sequence[ExportImage], update: Update) -> str:
@@ -266,6 +277,7 @@ def _provenance(session: Session, images: Sequence[ExportImage]) -> Provenance:
         C=classifier.C,
         balanced=classifier.balanced,
         self_training=classifier.self_training,
+        by_place=classifier.by_place,
         classifier_file=CLASSIFIER if session.is_loaded else None,
         labels_hash=classifier.labels_hash,
         refinement=None if refinement.is_off else refinement,

@@ -135,7 +135,11 @@ def _classifier(made: Provenance, images: Sequence[ExportImage]) -> Iterable[str
             f"assigned each pixel to one of the classes {names}."
         )
         return
-    from napari_hrdv2.core.classifier.samples import MOST_PER_CLASS, SUBSAMPLED_ABOVE
+    from napari_hrdv2.core.classifier.samples import (
+        MOST_PER_CLASS,
+        PLACE,
+        SUBSAMPLED_ABOVE,
+    )
 
     painted = [image for image in images if image.trains]
     counts: Counter[int] = Counter()
@@ -158,6 +162,10 @@ def _classifier(made: Provenance, images: Sequence[ExportImage]) -> Iterable[str
             f"{MOST_PER_CLASS}, weighted to stand for all of them."
         )
     weights = "all classes weighted alike" if made.balanced else "unweighted"
+    if made.by_place:
+        weights += (
+            f", as were all painted places of {PLACE} × {PLACE} pixels of a class"
+        )
     yield (
         "A multinomial logistic regression with L2 penalty on standardised, slightly "
         f"whitened features (C = {made.C:g}, {weights}) was fitted to these "

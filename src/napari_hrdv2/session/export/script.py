@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.checks import filled
+from napari_hrdv2.core.checks import filled, grey_if_equal
 {refine}from napari_hrdv2.files import read_image, {labels}write_color_png, write_labels
 
 # Of each image: its file, the scribbles (0 is no class), the file to write, the grey
@@ -52,7 +52,7 @@ _REFINE_IMPORT = (
 _FUNCTIONS = """
 
 def features_of(image, value_range):
-    image = filled(image)
+    image = filled(grey_if_equal(image))  # grey levels may be stored as colours
     found = hr.compute_features(image, backbone, value_range=value_range, **FEATURES)
     hashes = tuple(part.weights_hash for part in found.part_options)
     if hashes != {hashes}:
@@ -81,7 +81,10 @@ for number, (image, labels, _, value_range, rectangles) in enumerate(IMAGES):
         painted[exclusion[-1]] = 0
         scribbles.append(painted)
 classifier = hr.PixelClassifier(
-    C={C!r}, balanced={balanced!r}, self_training={self_training!r}
+    C={C!r},
+    balanced={balanced!r},
+    self_training={self_training!r},
+    by_place={by_place!r},
 )
 classifier.fit(list(features.values()), scribbles, exclusion=exclusion)
 """

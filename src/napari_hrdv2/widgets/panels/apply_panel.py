@@ -17,9 +17,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_hrdv2.core.features.options import FeatureOptions
-from napari_hrdv2.files import image_files
+from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
+from napari_hrdv2.files import find_images
 from napari_hrdv2.session import PipelineInput, PipelineResult, ProcessedImage, TimeLeft
-from napari_hrdv2.session.batch import TABLE, Applied, ApplyRequest, jobs_for
+from napari_hrdv2.session.batch import Applied, ApplyRequest, jobs_for, table_in
 from napari_hrdv2.widgets.viewer import planes
 
 from . import PanelSpec
@@ -57,10 +58,15 @@ class ApplyPanel(QWidget):
         tip = "How many micrographs are done"
         self.progress = ui.JobProgress("apply_progress", tip, side, KIND)
         self.note = ui.hint("apply_note")
+        tip = "Exclude of each micrograph of this size what is excluded of this image"
+        self.excludes = ui.check_box(
+            "Exclude the same", "apply_exclude", tip, checked=True
+        )
         ui.fill_column(
             self,
             ui.row(self.add_files, self.add_folder, self.clear),
             self.table,
+            self.excludes,
             ui.row(self.run, self.run_stack),
             self.progress,
             self.note,
@@ -68,6 +74,7 @@ class ApplyPanel(QWidget):
         side.progressed.connect(self._on_progressed)
         side.changed.connect(self.show_state)
         link.images_changed.connect(self.show_state)
+        session.images_changed.connect(self.show_state)
         session.segmentation_changed.connect(self.show_state)
         self.show_files()
 
@@ -88,9 +95,10 @@ class ApplyPanel(QWidget):
 
     def add(self, paths: Sequence[Path]) -> None:
         """Add files, or all micrographs of folders, that are not in the list yet."""
-        found = image_files(list(paths))
-        self._files += [path for path in found if path not in self._files]
+        found = find_images(paths)
+        self._files += [path for path in found.files if path not in self._files]
         self.show_files()
+        ui.set_hint(self.note, found.left_out and f"{found.left_out}.")
 
     def empty(self) -> None:
         """Empty the list; no file is touched."""
@@ -106,14 +114,22 @@ class ApplyPanel(QWidget):
         options = self._session.options_in_use
         request = ApplyRequest(
             jobs_for(self._files, out),
-            out / TABLE,
+            table_in(out),
             copy.copy(classifier),
             options.device,
             options.weights,
             self._session.refinement.settings,
+            self._exclusion(),
         )
         self.show_files()
         self._submit(request, self._on_finished, self._on_applied)
+
+    def _exclusion(self) -> SharedExclusion | None:
+        current = self._session.current
+        mask = None if current is None else current.exclusion
+        if mask is None or not self.excludes.isChecked():
+            return None
+        return SharedExclusion.of(mask)
 
     def start_stack(self) -> None:
         """Segment all planes of the stack that is shown."""
@@ -152,6 +168,8 @@ class ApplyPanel(QWidget):
         """Offer what can be done now."""
         running, ready = self.run.is_running, self._session.classifier is not None
         self.run.setEnabled(running or (ready and bool(self._files)))
+        current = self._session.current
+        self.excludes.setVisible(current is not None and current.exclusion is not None)
         self.run_stack.setVisible(bool(self._link.index))
         self.run_stack.setEnabled(ready and not running)
         for button in (self.add_files, self.add_folder, self.clear):
@@ -171,16 +189,21 @@ class ApplyPanel(QWidget):
         number = self._files.index(result.job.file)
         if result.error:
             self._set(number, 1, "failed", result.error)
+        elif result.left_out:
+            self._set(number, 1, "left out", result.left_out)
         else:
-            self._set(number, 1, self._fractions(result), str(result.outputs[0]))
+            tip = "\n".join((str(result.outputs[0]), *result.notes))
+            self._set(number, 1, self._fractions(result), tip)
             self._done += 1
         self.table.scrollToItem(self.table.item(number, 0))
 
     def _on_finished(self, results: list[Applied]) -> None:
         failed = [result.error for result in results if result.error]
-        text = f"{len(results) - len(failed)} of {len(results)} segmented; "
-        text += f"results and {TABLE} are in {results[0].job.target.parent}."
-        self._tell(text, failed)
+        done = sum(result.is_done for result in results)
+        text = f"{done} of {len(results)} segmented; results and their table are in "
+        text += f"{results[0].job.target.parent}."
+        notes = [note for result in results for note in result.notes]
+        self._tell(" ".join((text, *notes[:3])), failed)
 
     def _on_plane(self, done: ProcessedImage) -> None:
         if done.result is None:

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 from napari_hrdv2.core.atomic import write_csv
 from napari_hrdv2.core.measure.comparison import BOUNDARY_WIDTH
 from napari_hrdv2.core.measure.numbering import pairs_from_text
-from napari_hrdv2.core.measure.score_table import score_table
+from napari_hrdv2.core.measure.scores import score_table
 from napari_hrdv2.widgets.viewer.errors import JOB, ErrorOverlay
 
 from . import PanelSpec

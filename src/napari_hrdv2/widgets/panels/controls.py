@@ -319,6 +319,7 @@ def set_hint(label: QLabel, text: str) -> None:
 
 def set_up_tree(tree: QTreeWidget, titles: Sequence[str], stretched: int = 0) -> None:
     """Make a table without branches, as narrow as its texts but for one column."""
+    tree.setColumnCount(len(titles))  # labels alone would leave former columns
     tree.setHeaderLabels(list(titles))
     tree.setRootIsDecorated(False)
     tree.setUniformRowHeights(True)

@@ -199,6 +199,8 @@ class ExportBox(QWidget):
         self._attempt(self._submit, folder)
 
     def _submit(self, folder: str | os.PathLike[str]) -> None:
+        if self.all_images.isChecked():  # also those that were never shown
+            self._link.layers.add_images()
         request = plan_export(
             self._session,
             folder,

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _KEY = Qt.ItemDataRole.UserRole
 _ROWS_SHOWN = 6
-_OTHER_KIND = "They do not train here: of this and the current image one has colours"
 _OPENING, _SCORING = "open files", "leave one image out"
 _CHOOSE = "choose"
 
@@ -137,8 +136,9 @@ class ImagesPanel(QWidget):
         detail = ", ".join(details) or "Nothing is painted"
         name = entry.name or str(entry.key)
         state = _state(entry)
-        if entry in self._session.live.other_kind():
-            state, detail = "other kind", f"{detail}. {_OTHER_KIND}"
+        if entry in self._session.live.of_other_kind():
+            state = "other kind"
+            detail += "; they do not train with the image shown: one is grey"
         item = _row(entry.key, name, painted, state, miou, detail)
         if counts:
             item.setCheckState(0, ui.checked(entry.trains))

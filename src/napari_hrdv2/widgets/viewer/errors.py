@@ -117,7 +117,9 @@ class ErrorOverlay(Overlay):
         self.changed.emit()
 
     def _on_failure(self, error: Exception) -> None:
-        self._asked = None
+        self._asked = self.answer = None
+        self._remove()  # it is of a former result, or another truth
+        self.changed.emit()
         if not isinstance(error, EXPECTED):
             raise error  # told by the side work
         self.refused.emit(explained(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,6 +119,13 @@ class LayerIndex(QObject):
             pixels = planes.pixels(image, index)
             self._session.images.add(pixels, key, **self.about(image, index))
         return key
+
+    def add_images(self) -> None:
+        """Make each image that is no stack, and can be one, an entry of the session."""
+        for image in self.images():
+            if not planes.sizes(image):
+                with suppress(ValueError):  # what is no micrograph stays outside
+                    self.add_entry(image)
 
     def about(self, image: Image, index: Index) -> dict[str, Any]:
         """Return what an entry says of itself: name, file, pixel size and plane."""

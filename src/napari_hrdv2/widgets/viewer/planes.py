@@ -42,8 +42,9 @@ def labels_on_plane(
     labels: Labels, index: Index, shape: tuple[int, int]
 ) -> NDArray[Any]:
     """Return the (H, W) labels on a plane, from a layer that lies on the image."""
-    data = np.asarray(labels.data)
-    return data.reshape(shape) if _is_one_plane(data.shape, shape) else data[index]
+    data = labels.data  # of a large stack, not in memory
+    is_plane = _is_one_plane(tuple(data.shape), shape)
+    return np.asarray(data).reshape(shape) if is_plane else np.asarray(data[index])
 
 
 def names(layer: Image) -> tuple[str | None, ...]:

@@ -1,0 +1,123 @@
+"""What is said of micrographs on the command line: their pixel size, and exclusions."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
+    from napari_hrdv2.files import ImageFile
+
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Exclude a rectangle, as a databar (rows and columns from and to, counted "
+        "from 0 at the top left), or where a mask is not 0; of images of one size.",
+        metavar="TOP,LEFT,BOTTOM,RIGHT|MASK",
+    ),
+]
+PixelSize = Annotated[
+    str | None,
+    typer.Option(
+        help="Side of a pixel, as 250nm or 0.25um, in place of what files say.",
+        metavar="SIZE",
+    ),
+]
+
+
+def parse_pixel_size(text: str | None) -> tuple[float, str] | None:
+    """Return number and unit of --pixel-size."""
+    from napari_hrdv2.files.units import converted, unit_symbol
+
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?\d+)?)\s*(\S+)\s*", text)
+    wanted = "a length above 0 is needed, as 250nm or 0.25um"
+    try:
+        size, unit = float(found[1]), unit_symbol(found[2])  # type: ignore[index]
+        is_length = math.isfinite(size) and converted(size, unit, "m") > 0
+    except Exception as error:  # words that are no units raise anything
+        raise ValueError(f"--pixel-size: {text!r} is none; {wanted}") from error
+    if not is_length:
+        raise ValueError(f"--pixel-size: {text!r} is none; {wanted}")
+    return size, unit
+
+
+def with_pixel_size(file: ImageFile, size: tuple[float, str] | None) -> ImageFile:
+    """Return a micrograph with another pixel size, if there is one."""
+    from dataclasses import replace
+
+    return file if size is None else replace(file, pixel_size=size[0], unit=size[1])
+
+
+def first_shape(files: Sequence[Path]) -> tuple[int, int]:
+    """Return the size that rectangles are of: that of the first that can be read."""
+    from napari_hrdv2.files import read_image
+
+    for path in files:
+        try:
+            shape = read_image(path).data.shape
+        except Exception:  # noqa: BLE001 - told when it is segmented
+            continue
+        return shape[0], shape[1]
+    raise ValueError(f"{files[0]}: none of {len(files)} images can be read")
+
+
+def exclusion_of(
+    options: Sequence[str], shape: tuple[int, int]
+) -> SharedExclusion | None:
+    """Return what --exclude excludes of images of a size."""
+    import numpy as np
+
+    from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
+    from napari_hrdv2.files import size_text
+
+    if not options:
+        return None
+    excluded = np.zeros(shape, bool)
+    for text in options:
+        numbers = re.fullmatch(r"\s*(\d+)" + r"\s*,\s*(\d+)" * 3 + r"\s*", text)
+        if numbers is None:
+            excluded |= _mask(Path(text), shape)
+            continue
+        top, left, bottom, right = map(int, numbers.groups())
+        if not (top < bottom <= shape[0] and left < right <= shape[1]):
+            raise ValueError(
+                f"--exclude: {text} is no rectangle within {size_text(shape)} pixels "
+                "(width × height); give TOP,LEFT,BOTTOM,RIGHT with rows and columns "
+                "from 0, the last two being the first beyond it"
+            )
+        excluded[top:bottom, left:right] = True
+    if excluded.all():
+        raise ValueError("--exclude: this would leave nothing of the image")
+    return SharedExclusion.of(excluded)
+
+
+def _mask(path: Path, shape: tuple[int, int]) -> NDArray[Any]:
+    import numpy as np
+
+    from napari_hrdv2.files import read_image, size_text
+
+    if not path.exists():
+        raise ValueError(
+            f"--exclude: {path} is neither a file nor TOP,LEFT,BOTTOM,RIGHT in pixels"
+        )
+    try:
+        mask = read_image(path).data
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--exclude: {error}") from error
+    if mask.shape[:2] != shape:
+        raise ValueError(
+            f"--exclude: {path} is {size_text(mask.shape[:2])} and the image "
+            f"{size_text(shape)} (width × height); give a mask of this size"
+        )
+    found: NDArray[Any] = mask[..., None] if mask.ndim == 2 else mask[..., :3]
+    return np.asarray((found != 0).any(axis=-1))
