@@ -142,7 +142,7 @@ class LivePipeline:
             note = magnification_note(size, entry.pixel_size)
             done = "Segmented by the loaded classifier. Painting trains a new one."
             return f"{done} {note}".strip()
-        from napari_hrdv2.core.classifier.pixel_classifier import other_channels
+        from napari_hrdv2.core.classifier.compatibility import other_channels
 
         trained = state.classifier.part_options if state.classifier else ()
         if other_channels(trained, entry.features.part_options):
