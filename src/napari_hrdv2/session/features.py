@@ -163,8 +163,12 @@ class FeatureSource:
         *,
         reports: bool = True,
         partition: NDArray[Any] | None = None,
+        levels: tuple[float, float] | None = None,
     ) -> Any:
-        """Return the features of an (H, W) or (H, W, 3|4) array."""
+        """Return the features of an (H, W) or (H, W, 3|4) array.
+
+        `levels` are those that become mean 0 and deviation 1, if not the options'.
+        """
         from napari_hrdv2.core.features.compute import compute_features
 
         progress = partial(context.progress, "Computing features")
@@ -174,6 +178,7 @@ class FeatureSource:
             progress=progress if reports else None,
             should_stop=context.should_stop,
             partition=partition,
+            levels=levels or self.options.levels,
             **self.options.choices,
         )
 

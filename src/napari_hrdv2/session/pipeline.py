@@ -220,9 +220,22 @@ class _Run:
         )
         if snapshot.features is None and self.source is not None and is_needed:
             image = np.asarray(snapshot.image)
-            wanted = _as_trained(image, given.classifier, self.source)
-            features = self.source.features(wanted, self.context, reports=False)
+            classifier, exclusion, levels = given.classifier, snapshot.exclusion, None
+            wanted = _as_trained(image, classifier, self.source)
+            if classifier is not None:
+                levels = classifier.normalisation.levels_for(wanted, exclusion)
+            features = self.source.features(
+                wanted, self.context, reports=False, levels=levels
+            )
             snapshot = replace(snapshot, image=image, features=features)
+            if classifier is not None and not classifier.normalisation.knows(wanted):
+                stop = self.context.should_stop
+                adapted = classifier.adapted_to(
+                    features, exclusion=exclusion, should_stop=stop
+                )
+                run = replace(self, given=replace(given, classifier=adapted))
+                yield from run.stages(snapshot)
+                return
         visible = given.visible if snapshot.key == given.shown else None
         result = snapshot.result or self._segmented(snapshot, visible)
         yield Stage.SEGMENTATION, result
