@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .core.backbones import load_backbone
     from .core.classifier.pixel_classifier import PixelClassifier
+    from .core.classifier.series import train_series
     from .core.errors import Cancelled
     from .core.features.compute import compute_features
     from .core.features.high_resolution import HighResFeatures
@@ -23,6 +24,7 @@ __all__ = [
     "PixelClassifier",
     "compute_features",
     "load_backbone",
+    "train_series",
 ]
 
 try:
@@ -36,6 +38,7 @@ _HOME = {
     "PixelClassifier": "core.classifier.pixel_classifier",
     "compute_features": "core.features.compute",
     "load_backbone": "core.backbones",
+    "train_series": "core.classifier.series",
 }
 
 

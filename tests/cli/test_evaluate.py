@@ -126,3 +126,25 @@ def test_a_case_all_under_scribbles_is_refused(command, cases: Path) -> None:
     assert (outcome.code, outcome.out) == (1, "")
     assert "alloy/1: " in outcome.err
     assert "nothing to score" in outcome.err
+
+
+def test_a_series_is_scored_by_the_scribbles_of_the_others(command, cases: Path):
+    entries = json.loads((cases / "manifest.json").read_text())
+    again = np.asarray(Image.open(cases / "alloy.png")) // 2 + 60
+    Image.fromarray(again).save(cases / "again.png")
+    entries.append({**entries[0], "id": "alloy/2", "image": "again.png"})
+    (cases / "manifest.json").write_text(json.dumps(entries))
+    result = command("evaluate", cases, "--protocol", "series", "--json").json
+    assert [case["id"] for case in result["cases"]] == ["alloy/1", "alloy/2"]
+    assert {case["note"] for case in result["cases"]} == {"matched"}
+    assert result["mean_miou"] > 0.9
+    assert list(result["mean_miou_by_source"]) == ["alloy"]
+    chosen = ("--protocol", "series", "--normalisation", "shared", "--json")
+    shared = command("evaluate", cases, *chosen).json
+    assert {case["note"] for case in shared["cases"]} == {"shared"}
+
+
+def test_a_series_of_one_is_none(command, cases: Path):
+    outcome = command("evaluate", cases, "--protocol", "series")
+    assert outcome.code == 1
+    assert "no source has two images" in outcome.err

@@ -191,7 +191,10 @@ def test_names_in_label_files_tell_the_classes(command, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["-p", "probe"], "--protocol: 'probe' is unknown; use scribbles or linear or"),
+        (
+            ["-p", "probe"],
+            "--protocol: 'probe' is unknown; use scribbles or series or linear or",
+        ),
         (["--clusters", "0"], "--clusters: 0 is no number of clusters"),
         (["--csv", "no/where.csv"], "--csv: no/where.csv cannot be written"),
         (

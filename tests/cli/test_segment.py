@@ -311,3 +311,39 @@ def test_both_sides_of_pixels_that_are_not_square_are_kept_and_told(
     with pytest.warns(UserWarning, match="not square"):
         assert read_image(out).pixel_size == (0.5, 0.25)
     assert PixelClassifier.load(kept).pixel_size == ((0.5, 0.25), "µm")
+
+
+def test_two_micrographs_train_one_classifier(
+    command, image: Path, labels: Path, truth: np.ndarray, tmp_path: Path
+) -> None:
+    second, drawn = tmp_path / "second.tif", tmp_path / "one_class.tif"
+    grey = read_image(image).data
+    tifffile.imwrite(second, np.ascontiguousarray(grey[::-1]))
+    tifffile.imwrite(drawn, np.where(read_labels(labels) == 1, 1, 0)[::-1])
+    kept = tmp_path / "both.safetensors"
+    arguments = (image, second, "-l", labels, "-l", drawn, "--save-classifier", kept)
+    outcome = command("segment", *arguments, "--json")
+    assert outcome.code == 0, outcome.err
+    assert [Path(one["image"]) for one in outcome.json["images"]] == [image, second]
+    for name, expected in (("alloy", truth), ("second", truth[::-1])):
+        found = read_labels(tmp_path / f"{name}_segmentation.tif")
+        assert (found == expected).mean() > 0.97
+    chosen = outcome.json["normalisation"]
+    assert PixelClassifier.load(kept).normalisation.kind == chosen["kind"]
+    assert "normalisation: " in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["-o", "x.tif"], "--out: x.tif is one file for 2 images"),
+        ([], "--labels: given 1 times for 2 images"),
+    ],
+)
+def test_several_micrographs_need_files_of_their_own(
+    command, image: Path, labels: Path, arguments, complaint
+) -> None:
+    both = ["-l", labels] if arguments else []
+    outcome = command("segment", image, image, "-l", labels, *both, *arguments)
+    assert outcome.code == 1
+    assert complaint in outcome.err

@@ -184,3 +184,14 @@ def test_a_path_without_a_suffix_gets_one(trained, tmp_path):
     trained.save_classifier(tmp_path / "saved")
     assert (tmp_path / "saved.safetensors").exists()
     assert trained.status.endswith("saved.safetensors.")
+
+
+def test_a_classifier_of_a_series_says_that_images_here_have_their_own_levels(
+    trained, path, image
+):
+    classifier = PixelClassifier.load(path)
+    classifier.normalisation = replace(classifier.normalisation, kind="matched")
+    trained.adopt_classifier(classifier, trained.options)
+    trained.train()
+    assert "trained with matched grey levels" in trained.status
+    assert "Apply to many" in trained.status

@@ -2,8 +2,8 @@
 
 import pytest
 
+from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.session import Cost, FeatureOptions
-from napari_hrdv2.session.features import estimate_cost
 
 SIDE = (224, 224)
 

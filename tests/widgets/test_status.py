@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_hrdv2.core.errors import WeightsError
-from napari_hrdv2.session.features import Cost
+from napari_hrdv2.core.features.cost import Cost
 from widgets.desk import Desk, stack_of
 
 

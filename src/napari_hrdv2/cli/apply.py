@@ -68,6 +68,7 @@ def apply(
     jobs, table = jobs_for(files, out), table_in(out)
     if found.left_out:
         report.say(found.left_out)
+    shared.say_normalisation(trained, report)
     run = Run(refinement, excluded, size)
     if scheduler is None:
         source = FeatureSource(options, shared.load(options, report))
@@ -111,6 +112,7 @@ def apply(
                 "scribbles": len(left_out),
             },
             "outputs": tables,
+            "normalisation": shared.normalisation_of(trained),
         }
     )
     if problem:

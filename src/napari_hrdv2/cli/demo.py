@@ -55,10 +55,11 @@ def demo(
     _check_free(out)
     start = time.perf_counter()
     backbone = shared.load(features, report)
-    made, classifier = shared.train(
-        sample.image, sample.scribbles, backbone, features, report
+    trained = shared.train(
+        [sample.image], [sample.scribbles], backbone, features, report
     )
-    segmentation = classifier.predict(made)
+    classifier = trained.classifier
+    segmentation = classifier.predict(trained.features[0])
     seconds = time.perf_counter() - start
     classifier.class_names = names
     outputs = _write(out, sample, segmentation, classifier)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +81,38 @@ def from_scribbles(cases: Sequence[Case], run: Run) -> Iterator[CaseScore]:
         score = _scored(arrays, made, arrays.drawn == 0, start)
         _check_order(arrays, made)
         yield score
+
+
+def series(cases: Sequence[Case], run: Run) -> Iterator[CaseScore]:
+    """Train on the scribbles of all other images of a source, score all pixels.
+
+    Grey and colour images are sources of their own, as their features differ; those
+    that are alone are left out.
+    """
+    from napari_hrdv2.core.classifier.series import predict_left_out
+
+    groups: dict[tuple[str, int], list[CaseArrays]] = {}
+    for arrays in (case.read() for case in cases):
+        groups.setdefault((arrays.case.source, arrays.image.ndim), []).append(arrays)
+    groups = {key: group for key, group in groups.items() if len(group) > 1}
+    if not groups:
+        raise ValueError(
+            "--protocol series: no source has two images of one kind, grey or RGB; it "
+            "leaves one of them out"
+        )
+    for group in groups.values():
+        start = time.perf_counter()
+        for left in predict_left_out(
+            [arrays.image for arrays in group],
+            [arrays.drawn for arrays in group if arrays.drawn is not None],
+            run.backbone,
+            normalisation=run.options.normalisation,
+            **run.options.choices,
+        ):
+            arrays = group[left.index]
+            score = _scored(arrays, left.segmentation, arrays.truth > 0, start)
+            yield replace(score, note=left.classifier.normalisation.kind)
+            start = time.perf_counter()
 
 
 def linear(cases: Sequence[Case], run: Run) -> Iterator[CaseScore]:
@@ -167,6 +199,7 @@ def neighbours(cases: Sequence[Case], run: Run) -> Iterator[CaseScore]:
 
 PROTOCOLS: dict[str, Protocol] = {
     "scribbles": Protocol(from_scribbles, needs_scribbles=True),
+    "series": Protocol(series, needs_scribbles=True),
     "linear": Protocol(linear),
     "clusters": Protocol(clusters),
     "neighbours": Protocol(neighbours),

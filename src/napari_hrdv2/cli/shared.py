@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.base import Features
+    from napari_hrdv2.core.classifier.series import TrainedSeries
     from napari_hrdv2.core.features.options import FeatureOptions
 
 
@@ -58,6 +58,12 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
         "Remove what tells the position from tokens: none, mean or project; for even "
         "surfaces.",
         "D",
+        "",
+    ),
+    "normalisation": (
+        "Whose grey levels, in a series: image (its own), shared (the labelled "
+        "images'), matched (found by what the classes have there) or auto.",
+        "N",
         "",
     ),
     "device": (_DEVICE, "DEVICE", ""),
@@ -193,35 +199,48 @@ def say_licences(names: list[str], say: Callable[[str], None]) -> None:
 
 
 def train(
-    image: NDArray[Any],
-    scribbles: NDArray[Any],
+    images: Sequence[NDArray[Any]],
+    scribbles: Sequence[NDArray[Any]],
     backbone: Backbone | JoinedBackbone,
     options: FeatureOptions,
     report: Report,
     *,
-    exclusion: NDArray[Any] | None = None,
-) -> tuple[Features, PixelClassifier]:
-    """Return the features of an image and the classifier of its scribbles."""
-    import numpy as np
+    exclusion: Sequence[NDArray[Any] | None] | None = None,
+) -> TrainedSeries:
+    """Return the features of images and the classifier of their scribbles."""
+    from napari_hrdv2.core.classifier.series import train_series
 
-    from napari_hrdv2.core.checks import filled, missing_pixels, with_missing
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.compute import compute_features
-
-    features = compute_features(
-        filled(image), backbone, progress=report.progress("features"), **options.choices
+    return train_series(
+        images,
+        scribbles,
+        backbone,
+        normalisation=options.normalisation,
+        exclusion=exclusion,
+        progress=report.progress("features"),
+        **options.choices,
     )
-    missing = missing_pixels(image)
-    if missing is not None:
-        scribbles = np.where(missing, 0, scribbles)
-    left_out = with_missing(exclusion, image)
-    return features, PixelClassifier().fit(features, scribbles, exclusion=left_out)
+
+
+def normalisation_of(classifier: PixelClassifier) -> dict[str, str]:
+    """Return whose grey levels the images of a series are given, and why, as JSON."""
+    chosen = classifier.normalisation
+    return {"kind": chosen.kind, "reason": chosen.reason}
+
+
+def say_normalisation(classifier: PixelClassifier, report: Report) -> None:
+    """Say whose grey levels other images are brought to, and why."""
+    chosen = classifier.normalisation
+    if chosen.kind != "image":
+        report.say(f"normalisation: {chosen.kind} ({chosen.reason})")
 
 
 def check_scribbles(
-    scribbles: NDArray[Any], shape: tuple[int, ...], path: Path
+    scribbles: NDArray[Any], shape: tuple[int, ...], path: Path, *, alone: bool = True
 ) -> None:
-    """Raise ValueError for scribbles that cannot train on an image of this shape."""
+    """Raise ValueError for scribbles that cannot train on an image of this shape.
+
+    Where others train too, they need not have two classes, as they must if `alone`.
+    """
     import numpy as np
 
     from napari_hrdv2.core.checks import check_are_classes
@@ -236,7 +255,7 @@ def check_scribbles(
     check_are_classes(f"labels: {path}", classes.tolist())
     if len(classes) == 0:
         raise ValueError(f"labels: no pixel of {path} is labelled; draw two classes")
-    if len(classes) == 1:
+    if alone and len(classes) == 1:
         seen = f"has scribbles of class {classes[0]} only"
         raise ValueError(f"labels: {path} {seen}; draw a second class")
 

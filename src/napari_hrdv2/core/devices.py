@@ -122,3 +122,11 @@ def _room(group: Path, files: tuple[str, str, str]) -> int:
     except (OSError, ValueError):  # no such group, or no limit: "max"
         return _NO_LIMIT
     return room + int(dict(line.split() for line in lines).get(cache, 0))
+
+
+def bytes_text(count: float) -> str:
+    """Return a number of bytes in words: ``"88 MB"``, ``"1.4 GB"``."""
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    size, unit = (1e6, "MB") if count >= 5e5 else (1e3, "kB")
+    return f"{max(round(count / size), 1)} {unit}"

@@ -1,9 +1,11 @@
 """The state a user builds up, drivable with no window."""
 
+from napari_hrdv2.core.devices import bytes_text
+from napari_hrdv2.core.features.cost import Cost
 from napari_hrdv2.core.features.options import FeatureOptions
 
 from .classes import Classes, ClassInfo, default_color
-from .features import Cost, FeatureRequest, FeatureResult
+from .features import FeatureRequest, FeatureResult
 from .images import ImageEntry
 from .pipeline import (
     LIVE_TOLERANCE,
@@ -14,7 +16,7 @@ from .pipeline import (
 )
 from .session import Session
 from .snapshots import ImageSnapshot, Preview, Result, Stage, TrainingImage
-from .tasks import Task, TaskContext, TimeLeft, bytes_text, compute
+from .tasks import Task, TaskContext, TimeLeft, compute
 
 __all__ = [
     "LIVE_TOLERANCE",

@@ -191,6 +191,17 @@ def named(
     return classifier
 
 
+def normalisation_note(classifier: PixelClassifier) -> str:
+    """Return what to mind where an image keeps its own grey levels, or ""."""
+    kind = classifier.normalisation.kind
+    if kind == "image":
+        return ""
+    return (
+        f"It was trained with {kind} grey levels, and this image has its own here: "
+        "Apply to many gives the result that counts."
+    )
+
+
 def magnification_note(trained: PixelSize | None, seen: PixelSize | None) -> str:
     """Return what to mind about an image of another magnification, or "".
 

@@ -1,4 +1,4 @@
-"""The features of all images: their cost, and which are computed, kept and evicted."""
+"""The features of all images: which are computed, kept and evicted."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ import numpy as np
 from psygnal import Signal
 
 from napari_hrdv2.core.checks import filled, grey_if_equal, missing_pixels
+from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.options import FeatureOptions, parse_stride
 
-from .tasks import bytes_text
-
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_hrdv2.core.backbones import Backbone, BackboneSpec, JoinedBackbone
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
 
     from .images import ImageEntry, Images
     from .planes import PlaneKey
@@ -38,105 +36,6 @@ _OF_A_CLASSIFIER: dict[str, Any] = {
     "boundary": FeatureOptions.boundary,
     "compat": FeatureOptions.compat,
 }
-
-_SUPPOSED_CHANNELS = 768  # of a Hub id, of which nothing is known yet: a ViT-B's
-
-_OF_PATCHES = "choose fewer transforms, a larger stride, or a smaller backbone."
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What computing the features takes."""
-
-    passes: int
-    kept_bytes: int
-    peak_bytes: int
-    available_bytes: int
-    remedy: str = "choose a smaller backbone or crop the image."
-
-    @property
-    def fits(self) -> bool:
-        """Whether the memory there is suffices."""
-        return self.peak_bytes <= self.available_bytes
-
-    def brief(self) -> str:
-        """Return the cost in few words."""
-        return f"{self._passes()}, {bytes_text(self.peak_bytes)}"
-
-    def text(self) -> str:
-        """Return the cost in words."""
-        free = bytes_text(self.available_bytes)
-        return (
-            f"{self._passes()}, {bytes_text(self.peak_bytes)} of memory "
-            f"needed, {bytes_text(self.kept_bytes)} kept ({free} free)"
-        )
-
-    def _passes(self) -> str:
-        return "1 pass" if self.passes == 1 else f"{self.passes} passes"
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the numbers under the names that the command line gives them."""
-        names = "passes", "peak_bytes", "kept_bytes"
-        return {name: getattr(self, name) for name in names}
-
-    def refusal(self) -> str:
-        """Return the sentence that says why this cannot be computed here."""
-        needed, free = map(bytes_text, (self.peak_bytes, self.available_bytes))
-        return (
-            f"These features need {needed} of memory and {free} are free: {self.remedy}"
-        )
-
-
-@dataclass(frozen=True)
-class _Outline:
-    """A backbone as far as its cost goes: its row of the registry, on a device."""
-
-    spec: BackboneSpec
-    device: torch.device
-    dtype: torch.dtype
-
-    @classmethod
-    def of(cls, name: str, device: torch.device) -> _Outline:
-        """Return the outline of a backbone of the registry; loads no weights."""
-        from napari_hrdv2.core.backbones import LoadOptions, backbone_info
-
-        return cls(backbone_info(name), device, LoadOptions(None, device).token_dtype)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.spec, name)
-
-    def channels_for(self, image_channels: int) -> int:
-        return self.spec.channels_for(image_channels) or _SUPPOSED_CHANNELS
-
-    def tokens(self, images: torch.Tensor, **options: Any) -> torch.Tensor:
-        raise NotImplementedError("an outline computes nothing")
-
-
-def estimate_cost(image_shape: tuple[int, ...], options: FeatureOptions) -> Cost:
-    """Return what the features of an image of this shape cost; loads no weights."""
-    from napari_hrdv2.core.backbones import JoinedBackbone
-    from napari_hrdv2.core.devices import available_memory, choose_device
-    from napari_hrdv2.core.features.memory import estimate
-
-    device = choose_device(options.device)
-    names = options.backbone.split("+")
-    parts: Any = tuple(_Outline.of(name, device) for name in names)
-    needed = estimate(
-        (image_shape[0], image_shape[1]),
-        JoinedBackbone(parts),
-        options.transforms,
-        options.stride,
-        image_channels=3 if len(image_shape) == 3 else 1,
-        interpolation=options.interpolation,
-        debias=options.debias,
-    )
-    available = available_memory(device)
-    if device.type == "cuda":
-        # What does not fit on the device is kept, or computed, in main memory.
-        available += available_memory(choose_device("cpu"))
-    cost = Cost(needed.passes, needed.token_bytes, needed.peak_bytes, available)
-    has_patches = any(part.patch_size > 1 for part in parts)
-    return replace(cost, remedy=_OF_PATCHES) if has_patches else cost
 
 
 @dataclass(frozen=True)
@@ -164,8 +63,12 @@ class FeatureSource:
         *,
         reports: bool = True,
         partition: NDArray[Any] | None = None,
+        levels: tuple[float, float] | None = None,
     ) -> Any:
-        """Return the features of an (H, W) or (H, W, 3|4) array."""
+        """Return the features of an (H, W) or (H, W, 3|4) array.
+
+        `levels` are those that become mean 0 and deviation 1, if not the options'.
+        """
         from napari_hrdv2.core.features.compute import compute_features
 
         progress = partial(context.progress, "Computing features")
@@ -175,6 +78,7 @@ class FeatureSource:
             progress=progress if reports else None,
             should_stop=context.should_stop,
             partition=partition,
+            levels=levels or self.options.levels,
             **self.options.choices,
         )
 

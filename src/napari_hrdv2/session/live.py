@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from psygnal import Signal
 
+from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.options import absolute_range
 
-from .classifier import magnification_note
-from .features import estimate_cost
+from .classifier import magnification_note, normalisation_note
 from .measurement import Measurement, Scope
 from .pipeline import PipelineInput, PipelineResult, ProcessedImage
 from .snapshots import ImageSnapshot, Result, Stage, Window
@@ -152,7 +152,10 @@ class LivePipeline:
             refused, options, reason = self._refused
             if refused is entry and options == self._features.options:
                 return reason
-        cost = estimate_cost(entry.image.shape, self._features.options)
+        try:
+            cost = estimate_cost(entry.image.shape, self._features.options)
+        except ValueError as error:  # an image smaller than a patch
+            return str(error)
         return "" if cost.fits else cost.refusal()
 
     def _paint(self, entry: ImageEntry) -> str:
@@ -177,11 +180,15 @@ class LivePipeline:
             return f"The loaded classifier needs features by {wanted}: press Compute."
         mismatch = state.mismatch(entry)
         if not mismatch:
-            size = state.classifier.pixel_size if state.classifier else None
-            note = magnification_note(size, entry.pixel_size)
-            done = "Segmented by the loaded classifier. Painting trains a new one."
-            return f"{done} {note}".strip()
-        from napari_hrdv2.core.classifier.pixel_classifier import other_channels
+            assert state.classifier is not None
+            size = state.classifier.pixel_size
+            notes = (
+                "Segmented by the loaded classifier. Painting trains a new one.",
+                magnification_note(size, entry.pixel_size),
+                normalisation_note(state.classifier),
+            )
+            return " ".join(filter(None, notes))
+        from napari_hrdv2.core.classifier.compatibility import other_channels
 
         trained = state.classifier.part_options if state.classifier else ()
         if other_channels(trained, entry.features.part_options):

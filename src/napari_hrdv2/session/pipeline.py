@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.checks import grey_if_equal, with_missing
+from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
 from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 
@@ -220,11 +220,24 @@ class _Run:
         )
         if snapshot.features is None and self.source is not None and is_needed:
             image = np.asarray(snapshot.image)
-            wanted = _as_trained(image, given.classifier, self.source)
-            features = self.source.features(wanted, self.context, reports=False)
-            mask = with_missing(snapshot.exclusion, image)
-            about = {"image": image, "features": features, "exclusion": mask}
+            classifier, levels = given.classifier, None
+            exclusion = with_missing(snapshot.exclusion, image)
+            wanted = _as_trained(filled(image), classifier, self.source)
+            if classifier is not None:
+                levels = classifier.normalisation.levels_for(wanted, exclusion)
+            features = self.source.features(
+                wanted, self.context, reports=False, levels=levels
+            )
+            about = {"image": image, "features": features, "exclusion": exclusion}
             snapshot = replace(snapshot, **about)
+            if classifier is not None and not classifier.normalisation.knows(wanted):
+                stop = self.context.should_stop
+                adapted = classifier.adapted_to(
+                    features, exclusion=exclusion, should_stop=stop
+                )
+                run = replace(self, given=replace(given, classifier=adapted))
+                yield from run.stages(snapshot)
+                return
         visible = given.visible if snapshot.key == given.shown else None
         result = snapshot.result or self._segmented(snapshot, visible)
         yield Stage.SEGMENTATION, result

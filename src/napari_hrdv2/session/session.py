@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 
+from napari_hrdv2.core.features.cost import estimate_cost
+
 from .classes import Classes
 from .classifier import ClassifierState, PixelSize, named, options_for
-from .features import Cost, FeatureRequest, FeatureResult, FeatureStore, estimate_cost
+from .features import FeatureRequest, FeatureResult, FeatureStore
 from .guidance import Guidance
 from .images import Images
 from .inspection import Inspection
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.cost import Cost
     from napari_hrdv2.core.features.options import FeatureOptions
 
     from .images import ImageEntry, Scribbles

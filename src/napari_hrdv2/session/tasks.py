@@ -89,11 +89,3 @@ def duration_text(seconds: float) -> str:
     if minutes < 90:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def bytes_text(count: float) -> str:
-    """Return a number of bytes in words: ``"88 MB"``, ``"1.4 GB"``."""
-    if count >= 1e9:
-        return f"{count / 1e9:.1f} GB"
-    size, unit = (1e6, "MB") if count >= 5e5 else (1e3, "kB")
-    return f"{max(round(count / size), 1)} {unit}"

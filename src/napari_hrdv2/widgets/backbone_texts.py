@@ -13,8 +13,8 @@ from napari_hrdv2.core.backbones import (
     backbone_state,
     backbone_variants,
 )
+from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.session import FeatureOptions, bytes_text
-from napari_hrdv2.session.features import estimate_cost
 
 _ON_THE_HUB = ("download", "gated")
 _BUNDLED = ("embedded", "filters")  # the better one first

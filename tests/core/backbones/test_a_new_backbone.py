@@ -19,10 +19,10 @@ from napari_hrdv2.core.backbones import (
     register,
     registry,
 )
+from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.memory import estimate
 from napari_hrdv2.session import FeatureOptions, Session
 from napari_hrdv2.session.export import export_all
-from napari_hrdv2.session.features import estimate_cost
 from napari_hrdv2.session.project.snapshot import project_of, restore
 from napari_hrdv2.session.project.store import load_project, save_project
 

@@ -90,7 +90,7 @@ def rewrite(path, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(version=99), "has format 99; this version .* up to 2"),
+        (lambda d: d.update(version=99), "has format 99; this version .* up to 3"),
         (lambda d: d.pop("part_options"), "its content is damaged"),
         (lambda d: d["part_options"][0].update(extra=1), "its content is damaged"),
         (lambda d: d.update(class_names=3), "its content is damaged"),
@@ -224,3 +224,20 @@ def test_a_description_that_is_nested_too_deep_is_refused(trained, tmp_path):
     )
     with pytest.raises(ValueError, match="its content is damaged"):
         PixelClassifier.load(tmp_path / "d.safetensors")
+
+
+def test_a_file_that_knows_no_normalisation_leaves_images_their_own(trained, tmp_path):
+    path = tmp_path / "alloy.safetensors"
+    trained.save(path)
+    with safe_open(path, "numpy") as file:
+        metadata = file.metadata()
+    described = json.loads(metadata["description"])
+    described["version"] = 2
+    del described["normalisation"]
+    for part in described["part_options"]:
+        del part["levels"]
+    about = {"format": metadata["format"], "description": json.dumps(described)}
+    save_file(load_file(path), path, about)
+    loaded = PixelClassifier.load(path)
+    assert loaded.normalisation.levels_for(np.eye(30)) is None
+    assert loaded.part_options == trained.part_options

@@ -48,7 +48,9 @@ class BackboneBase(ABC):
     # transforms of the image add nothing.
     equivariant: bool = False
     default_transforms: str = "shift:1,2"  # the transform set that "auto" stands for
-    absolute_levels: bool = True  # whether brightness and contrast change the tokens
+    # Whether brightness and contrast change the tokens. Where they do not, `tokens`
+    # takes ``levels`` too: the mean and deviation that become 0 and 1, or None.
+    absolute_levels: bool = True
     # Memory that a pass needs, in units of that of its tokens. In a block of a ViT: the
     # residual stream, its norm, q, k, v, the attention's output and the hidden layer.
     activations: int = 14

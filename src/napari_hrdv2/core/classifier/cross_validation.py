@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.features.base import Features
 
+    Seen = tuple[Features, PixelClassifier]
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -38,6 +40,7 @@ def leave_one_image_out(
     *,
     classifier: PixelClassifier | None = None,
     exclusion: Sequence[ArrayLike | None] | None = None,
+    seen_by: Callable[[int, PixelClassifier], Seen] | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[HeldOut]:
@@ -55,6 +58,9 @@ def leave_one_image_out(
         Its options are used. It is left as it is.
     exclusion : sequence of (H, W) bool arrays or None, optional
         Where an image shows no material.
+    seen_by : callable, optional
+        Returns the features of the image of an index as the classifier of the others
+        would be given them, and what that would become; both as they are by default.
     """
     images = labelled_images(list(features), labels, exclusion)
     classes = [np.unique(image.labels.ravel()[image.pixels]) for image in images]
@@ -82,7 +88,8 @@ def leave_one_image_out(
                 should_stop=should_stop,
             )
             truth = np.where(scored, image.labels, 0)
-            results.append(_scored(index, model, image.features, truth, missing))
+            seen, used = seen_by(index, model) if seen_by else (image.features, model)
+            results.append(_scored(index, used, seen, truth, missing))
         if progress is not None:
             progress(index + 1, len(images))
     return results

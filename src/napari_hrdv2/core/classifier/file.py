@@ -17,13 +17,15 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.core.features.normalisation import Normalisation
 from napari_hrdv2.core.features.options import PartOptions
 from napari_hrdv2.core.limits import parse_json
 
+from .adaptation import TrainedOn
 from .samples import MOST_PER_CLASS
 
 FORMAT = "napari-hrdv2 classifier"
-VERSION = 2  # 1 was that of napari-hrdv2 0.1.0
+VERSION = 3  # 1 was that of napari-hrdv2 0.1.0; 2 knew no normalisation
 
 
 SOFTWARE = ("numpy", "torch")
@@ -42,6 +44,7 @@ class Header(BaseModel):
     most_per_class: int | None = Field(ge=1)
     by_place: bool = False  # no file tells of it that was written before it existed
     part_options: tuple[PartOptions, ...]
+    normalisation: Normalisation
     class_names: dict[int, str]
     class_colors: dict[int, str]
     pixel_size: tuple[float | tuple[float, float], str] | None
@@ -68,12 +71,21 @@ class Header(BaseModel):
                 "self_training": False,
                 "most_per_class": MOST_PER_CLASS,
                 **described,
-                "version": VERSION,
+                "version": 2,
             }
             described["part_options"] = [
                 {"debias": "none", "partition": "own", **part}
                 for part in described.pop("recipes")
             ]
+        if described["version"] < 3:
+            described = {
+                **described,
+                "version": VERSION,
+                "normalisation": asdict(Normalisation()),
+                "part_options": [
+                    {"levels": None, **part} for part in described["part_options"]
+                ],
+            }
         return cls.model_validate(described)
 
 
@@ -98,12 +110,18 @@ class Arrays(NamedTuple):
 
 
 def write_classifier(
-    path: str | os.PathLike[str], header: Header, arrays: Arrays
+    path: str | os.PathLike[str],
+    header: Header,
+    arrays: Arrays,
+    trained_on: TrainedOn | None = None,
 ) -> None:
     """Write a classifier; see `PixelClassifier.save`."""
     described = header.model_dump()
     described["part_options"] = [asdict(part) for part in header.part_options]
-    tensors = {k: np.ascontiguousarray(v) for k, v in arrays._asdict().items()}
+    described["normalisation"] = asdict(header.normalisation)
+    kept = {} if trained_on is None else trained_on.arrays()
+    named = arrays._asdict() | kept
+    tensors = {k: np.ascontiguousarray(v) for k, v in named.items()}
     text = json.dumps(described, sort_keys=True)
     about = {"format": FORMAT, "description": text, "digest": _digest(text, tensors)}
     content = save(tensors, about)
@@ -120,7 +138,9 @@ def _digest(text: str, tensors: dict[str, NDArray[Any]]) -> str:
     return hashed.hexdigest()
 
 
-def read_classifier(path: str | os.PathLike[str]) -> tuple[Header, Arrays]:
+def read_classifier(
+    path: str | os.PathLike[str],
+) -> tuple[Header, Arrays, TrainedOn | None]:
     """Read a classifier; see `PixelClassifier.load`."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"classifier: there is no file {path}")
@@ -147,7 +167,7 @@ def read_classifier(path: str | os.PathLike[str]) -> tuple[Header, Arrays]:
                 raise ValueError("its digest is another")
             arrays = Arrays(*(tensors[name] for name in Arrays._fields))
             arrays.check()
-            return Header.of(described), arrays
+            return Header.of(described), arrays, TrainedOn.from_arrays(tensors)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{ours}: its content is damaged") from error
     raise ValueError(

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 
 from napari_hrdv2.core.checks import check_whole
+from napari_hrdv2.core.features.normalisation import Normalisation
 from napari_hrdv2.core.features.options import PartOptions, alike
 from napari_hrdv2.core.features.tiles import LinearModel
 
 from .background import BackgroundSample, whitening
+from .compatibility import check_part_options, other_channels
 from .fitting import SelfTrainingRounds, fit_with_self_training
 from .samples import MOST_PER_CLASS, TrainingSamples, fingerprint, labelled_images
 
@@ -26,12 +28,12 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.tiles import Region
 
-OPTIONS = ("C", "balanced", "tolerance", "self_training", "most_per_class", "by_place")
-ABOUT = ("part_options", "class_names", "class_colors", "pixel_size", "labels_hash")
+    from .adaptation import TrainedOn
 
-DIFFERENCES = (  # of part options, that a classifier can live with
-    *("transforms", "stride", "boundary", "interpolation"),
-    *("compat", "debias", "partition"),
+OPTIONS = ("C", "balanced", "tolerance", "self_training", "most_per_class", "by_place")
+ABOUT = (
+    *("part_options", "normalisation", "class_names", "class_colors"),
+    *("pixel_size", "labels_hash"),
 )
 
 
@@ -70,6 +72,10 @@ class PixelClassifier:
         Of features as they are.
     part_options : tuple of PartOptions
         How the features were made that it was trained on.
+    normalisation : Normalisation
+        Whose grey levels other images are to be brought to; see `train_series`.
+    trained_on : TrainedOn or None
+        What `adapted_to` needs; `train_series` keeps it.
     class_names, class_colors : dict
         Optional, by label id; colours as "#rrggbb".
     pixel_size : tuple of float and str, or None
@@ -109,6 +115,8 @@ class PixelClassifier:
         self.weight = np.empty((0, 0), np.float32)
         self.bias = np.empty(0, np.float32)
         self.part_options: tuple[PartOptions, ...] = ()
+        self.normalisation = Normalisation()
+        self.trained_on: TrainedOn | None = None
         self.class_names: dict[int, str] = {}
         self.class_colors: dict[int, str] = {}
         self.pixel_size: tuple[float | tuple[float, float], str] | None = None
@@ -199,6 +207,7 @@ class PixelClassifier:
         self.classes = training.classes
         self.weight, self.bias = (each.numpy() for each in rounds.result)
         self.part_options = first.part_options
+        self.normalisation, self.trained_on = Normalisation(), None
         self.labels_hash = fingerprint(image.labels for image in images)
         return self
 
@@ -215,6 +224,34 @@ class PixelClassifier:
         copied._rounds = SelfTrainingRounds()
         copied._background = background_of._background if background_of else None
         return copied
+
+    def adapted_to(
+        self,
+        features: Features,
+        *,
+        exclusion: ArrayLike | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> PixelClassifier:
+        """Return one that was trained with an image's unlabelled pixels too.
+
+        It is the same where nothing was kept that it could be trained on.
+        """
+        if self.trained_on is None:
+            return self
+        self.check_can_read(features)
+        adapted = self.light_copy()
+        model = self.trained_on.fitted_with(
+            features,
+            exclusion,
+            C=self.C,
+            tolerance=self.tolerance,
+            self_training=self.self_training,
+            # As one from a file begins, which knows the result alone.
+            start=adapted.warm_start(self.classes, features.shape[0]),
+            should_stop=should_stop,
+        )
+        adapted.weight, adapted.bias = (each.numpy() for each in model)
+        return adapted
 
     def predict(
         self,
@@ -299,18 +336,20 @@ class PixelClassifier:
                 "classifier: it was not trained, so there is nothing to save"
             )
         header = Header(**{name: getattr(self, name) for name in (*OPTIONS, *ABOUT)})
-        write_classifier(path, header, Arrays(self.weight, self.bias, self.classes))
+        arrays = Arrays(self.weight, self.bias, self.classes)
+        write_classifier(path, header, arrays, self.trained_on)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Return the classifier of a file that :meth:`save` wrote."""
         from .file import read_classifier
 
-        header, (weight, bias, classes) = read_classifier(path)
+        header, (weight, bias, classes), trained_on = read_classifier(path)
         classifier = cls(**{name: getattr(header, name) for name in OPTIONS})
         classifier.weight, classifier.bias, classifier.classes = weight, bias, classes
         for name in ABOUT:
             setattr(classifier, name, getattr(header, name))
+        classifier.trained_on = trained_on
         return classifier
 
     def warm_start(
@@ -333,55 +372,3 @@ class PixelClassifier:
         result = torch.tensor(self.weight), torch.tensor(self.bias)
         models = self._rounds.models or (LinearModel(*result),)
         return replace(self._rounds, models=tuple(moved(each) for each in models))
-
-
-def check_part_options(
-    trained: Sequence[PartOptions], given: Sequence[PartOptions]
-) -> None:
-    """Raise ValueError for features of other backbones, warn of other differences.
-
-    Another transform set, stride or upsampling makes features that are nearly alike.
-    """
-    if not trained or not given:
-        return
-    theirs = [(part.backbone, part.weights_hash) for part in trained]
-    ours = [(part.backbone, part.weights_hash) for part in given]
-    if theirs != ours:
-        named = ["+".join(p.backbone for p in parts) for parts in (trained, given)]
-        if named[0] == named[1]:
-            named = [
-                f"{name} (weights {', '.join(h or '-' for _, h in pairs)})"
-                for name, pairs in zip(named, (theirs, ours), strict=True)
-            ]
-        raise ValueError(
-            f"features: the classifier was trained on {named[0]} and cannot read "
-            f"{named[1]}; compute {named[0]} features or train again"
-        )
-    for former, now in zip(trained, given, strict=True):
-        for name in DIFFERENCES:
-            before, after = getattr(former, name), getattr(now, name)
-            if before != after:
-                warnings.warn(
-                    f"the classifier was trained with {name} {before!r}, these "
-                    f"features have {after!r}",
-                    stacklevel=4,
-                )
-
-
-def other_channels(trained: Sequence[PartOptions], given: Sequence[PartOptions]) -> str:
-    """Return why features of the same backbones have other channels, or ""."""
-    for former, now in zip(trained, given, strict=False):
-        if former.backbone != now.backbone:
-            break
-        if now.channels == 2 * former.channels:
-            return (
-                f"features: {now.backbone} has context features now, and the "
-                "classifier was trained without; train it again"
-            )
-        if now.channels != former.channels:
-            return (
-                f"features: {now.backbone} has {now.channels} channels on this image, "
-                f"and {former.channels} where the classifier was trained, as grey and "
-                "RGB images differ; use an image of the same kind or train it again"
-            )
-    return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ from .memory import (
     on_grid,
     parts_of,
 )
-from .options import FeatureOptions, PartOptions
+from .options import FeatureOptions, PartOptions, checked_levels
 from .superpixels import region_features
 from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet, average_into
 from .upsampling.featup import with_fingerprint
@@ -67,6 +67,7 @@ def compute_features(
     compat: str = "corrected",
     channel_axis: int | None = None,
     value_range: tuple[float, float] | None = None,
+    levels: tuple[float, float] | None = None,
     batch_size: int | None = None,
     partition: ArrayLike | None = None,
 ) -> Features:
@@ -99,6 +100,10 @@ def compute_features(
         ``"reference"`` reproduces HR-Dv2's published code, see `HighResFeatures`.
     channel_axis, value_range
         See :func:`~napari_hrdv2.core.checks.prepare_image`.
+    levels : tuple of two float, optional
+        The mean and the deviation of grey levels, in those of the image, that a
+        backbone which standardises images takes; by default the image's own, so that
+        brightness and contrast make no difference. Others have `value_range`.
     batch_size : int, optional
         Transformed copies run at once; by default what the device's memory allows.
     partition : (H, W) array of int, optional
@@ -125,6 +130,7 @@ def compute_features(
         interpolation=interpolation,
         compat=compat,
         debias=debias,
+        levels=checked_levels(levels),
     )
     if batch_size is not None:
         check_whole("batch_size", batch_size)
@@ -266,11 +272,22 @@ class _Run:
         boundary = self.options.boundary
         images = [copy.transform.apply(padded, boundary) for _, copy, _ in batch]
         assert not isinstance(self.backbone, RegionBackbone)
+        given: dict[str, Any] = {}
+        if self._levels is not None:
+            low, high = self.image.value_range
+            mean, deviation = self._levels
+            given["levels"] = (mean - low) / (high - low), deviation / (high - low)
         return self.backbone.tokens(
             torch.stack(images),
             stride=self.plan.stride,
             tick=lambda: self.steps.count(len(batch)),
+            **given,
         )
+
+    @property
+    def _levels(self) -> tuple[float, float] | None:
+        """The levels that were given, for a backbone that takes any."""
+        return None if self.backbone.absolute_levels else self.options.levels
 
     def _bias(self, *, turned: bool) -> PositionBias | None:
         """Return what the positions add to the tokens of copies, turned or not."""
@@ -314,6 +331,7 @@ class _Run:
             compat=self.plan.transforms.compat,
             precision=str(self.backbone.dtype).removeprefix("torch."),
             value_range=self.image.value_range,
+            levels=self._levels,
             debias=self.plan.debias,
             partition="own" if own else "given",
         )

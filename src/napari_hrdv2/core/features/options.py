@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +19,7 @@ TRANSFORM_CHOICES = (
     *("lattice:4", "flip", "shift:1,2*flip", "rotate"),
 )
 DEBIAS_CHOICES = ("none", "mean", "project")
+NORMALISATION_CHOICES = ("auto", "image", "shared", "matched")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class PartOptions:
     value_range: tuple[float, float] = (0.0, 1.0)  # grey levels that became 0 and 1
     debias: str = "none"
     partition: str = "own"  # or "given": regions that are not the backbone's own
+    levels: tuple[float, float] | None = None  # became mean 0, deviation 1; None: own
 
     @property
     def patch_size(self) -> int:
@@ -65,6 +68,8 @@ class FeatureOptions:
     interpolation: str = "bilinear"
     compat: str = "corrected"
     debias: str = "none"
+    levels: tuple[float, float] | None = None
+    normalisation: str = "auto"  # whose levels, in a series; see `train_series`
 
     @classmethod
     def of(
@@ -99,9 +104,9 @@ class FeatureOptions:
 
     @property
     def choices(self) -> dict[str, Any]:
-        """What `compute_features` takes of them, by its names."""
+        """What `compute_features` takes of them for any image, by its names."""
         chosen = asdict(self)
-        for name in ("backbone", "device", "weights"):
+        for name in ("backbone", "device", "weights", "levels", "normalisation"):
             del chosen[name]
         return chosen
 
@@ -133,6 +138,7 @@ class FeatureOptions:
         if self.stride is not None and not 1 <= self.stride <= patch:
             raise _bad_stride(self.stride, patch)
         check_choice("debias", self.debias, DEBIAS_CHOICES)
+        check_choice("normalisation", self.normalisation, NORMALISATION_CHOICES)
         check_choice("boundary", self.boundary, BOUNDARIES)
         check_choice("compat", self.compat, COMPATS)
         stride = self.stride or patch
@@ -179,9 +185,25 @@ def absolute_range(parts: Sequence[PartOptions]) -> tuple[float, float] | None:
 
 def alike(parts: Sequence[PartOptions]) -> list[PartOptions]:
     """Return the parts without what changes next to nothing, to be compared."""
-    # The number format differs from machine to machine.
-    parts = [replace(part, precision="") for part in parts]
+    # The number format differs from machine to machine, levels from image to image.
+    parts = [replace(part, precision="", levels=None) for part in parts]
     return [p if p.absolute_levels else replace(p, value_range=(0, 1)) for p in parts]
+
+
+def checked_levels(levels: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return a mean and a deviation as floats, or raise ValueError."""
+    if levels is None:
+        return None
+    try:
+        mean, deviation = (float(value) for value in levels)
+    except (TypeError, ValueError):
+        mean = deviation = math.nan
+    if not (math.isfinite(mean) and 0 < deviation < math.inf):
+        raise ValueError(
+            f"levels: {levels} is no mean and deviation of grey levels; two numbers "
+            "are needed, the second above 0"
+        )
+    return mean, deviation
 
 
 def parse_stride(text: str, backbone: str) -> int | None:

@@ -3,7 +3,7 @@
 A small convolutional network, trained on generated micrographs so that a linear
 classifier on a few scribbles segments the rest, beside the classical filter bank, as
 channels of one grid of half the image's resolution. Both see the image with mean 0 and
-deviation 1, so brightness and contrast don't matter.
+deviation 1, so brightness and contrast don't matter: its own, or those of a series.
 """
 
 from __future__ import annotations
@@ -30,13 +30,19 @@ from napari_hrdv2.core.devices import choose_precision
 from .network import STRIDE, at_every_scale, load_weights, padded, tile_count, tiled
 
 BANK_SPAN = 5.0  # deviations of an image that the filter bank sees as 0..1
+LEAST_DEVIATION = 1e-6
 NETWORK_STEPS = 256  # so that large images can be given up soon
 
 
-def standardised(images: Tensor) -> Tensor:
-    """Return (B, C, H, W) images with mean 0 and deviation 1, all channels as one."""
+def standardised(images: Tensor, levels: tuple[float, float] | None = None) -> Tensor:
+    """Return (B, C, H, W) images with mean 0 and deviation 1, all channels as one.
+
+    Mean and deviation are each image's own if `levels` gives none.
+    """
+    if levels is not None:
+        return (images - levels[0]) / max(levels[1], LEAST_DEVIATION)
     deviation, mean = torch.std_mean(images, dim=(1, 2, 3), correction=0, keepdim=True)
-    return (images - mean) / deviation.clamp_min(1e-6)
+    return (images - mean) / deviation.clamp_min(LEAST_DEVIATION)
 
 
 def bank_planes(
@@ -94,15 +100,21 @@ class EmbeddedBackbone(GridBackbone):
 
     @torch.no_grad()
     def tokens(
-        self, images: Tensor, *, stride: int, tick: Tick | None = None
+        self,
+        images: Tensor,
+        *,
+        stride: int,
+        tick: Tick | None = None,
+        levels: tuple[float, float] | None = None,
     ) -> Tensor:
         """Return the features of every patch of 2 × 2 pixels; see `GridBackbone`.
 
-        Images may have any grey levels: each is brought to mean 0 and deviation 1. The
-        stride is 2, or 1 for patches that overlap.
+        Images may have any grey levels: each is brought to mean 0 and deviation 1, or
+        by the mean and the deviation that `levels` gives. The stride is 2, or 1 for
+        patches that overlap.
         """
         learned = self.network.config.channels
-        images = standardised(images)
+        images = standardised(images, levels)
         grid = [1 + (length - self.patch_size) // stride for length in images.shape[2:]]
         shape = (len(images), *grid, self.channels_for(images.shape[1]))
         tokens = images.new_empty(shape, dtype=self.dtype)

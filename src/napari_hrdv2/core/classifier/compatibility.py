@@ -1,0 +1,67 @@
+"""Whether features can be read by a classifier that was trained on others."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.features.options import PartOptions
+
+DIFFERENCES = (  # of part options, that a classifier can live with
+    *("transforms", "stride", "boundary", "interpolation"),
+    *("compat", "debias", "partition"),
+)
+
+
+def check_part_options(
+    trained: Sequence[PartOptions], given: Sequence[PartOptions]
+) -> None:
+    """Raise ValueError for features of other backbones, warn of other differences.
+
+    Another transform set, stride or upsampling makes features that are nearly alike.
+    """
+    if not trained or not given:
+        return
+    theirs = [(part.backbone, part.weights_hash) for part in trained]
+    ours = [(part.backbone, part.weights_hash) for part in given]
+    if theirs != ours:
+        named = ["+".join(p.backbone for p in parts) for parts in (trained, given)]
+        if named[0] == named[1]:
+            named = [
+                f"{name} (weights {', '.join(h or '-' for _, h in pairs)})"
+                for name, pairs in zip(named, (theirs, ours), strict=True)
+            ]
+        raise ValueError(
+            f"features: the classifier was trained on {named[0]} and cannot read "
+            f"{named[1]}; compute {named[0]} features or train again"
+        )
+    for former, now in zip(trained, given, strict=True):
+        for name in DIFFERENCES:
+            before, after = getattr(former, name), getattr(now, name)
+            if before != after:
+                warnings.warn(
+                    f"the classifier was trained with {name} {before!r}, these "
+                    f"features have {after!r}",
+                    stacklevel=4,
+                )
+
+
+def other_channels(trained: Sequence[PartOptions], given: Sequence[PartOptions]) -> str:
+    """Return why features of the same backbones have other channels, or ""."""
+    for former, now in zip(trained, given, strict=False):
+        if former.backbone != now.backbone:
+            break
+        if now.channels == 2 * former.channels:
+            return (
+                f"features: {now.backbone} has context features now, and the "
+                "classifier was trained without; train it again"
+            )
+        if now.channels != former.channels:
+            return (
+                f"features: {now.backbone} has {now.channels} channels on this image, "
+                f"and {former.channels} where the classifier was trained, as grey and "
+                "RGB images differ; use an image of the same kind or train it again"
+            )
+    return ""

@@ -1,0 +1,353 @@
+"""One classifier for a series of images: whose grey levels, and how well it carries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_hrdv2.core.checks import check_choice
+from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.features.compute import compute_features
+from napari_hrdv2.core.features.memory import parts_of
+from napari_hrdv2.core.features.normalisation import (
+    Levels,
+    Normalisation,
+    aligned_levels,
+    image_fingerprint,
+    image_levels,
+)
+from napari_hrdv2.core.features.options import NORMALISATION_CHOICES
+
+from .adaptation import TrainedOn
+from .cross_validation import leave_one_image_out
+from .pixel_classifier import PixelClassifier
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+    from napari_hrdv2.core.features.base import Features
+
+PARTS = 100  # of the progress of a feature map
+KINDS = ("matched", "shared", "image")
+CLEARLY = 0.05  # by how much the mean IoU of another must be above that of the first
+
+
+@dataclass(frozen=True)
+class TrainedSeries:
+    """A classifier of several images, and their features.
+
+    `scores` are the mean IoU of each normalisation that was tried by leaving one image
+    out, on its scribbles.
+    """
+
+    classifier: PixelClassifier
+    features: tuple[Features, ...]
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An image segmented by a classifier that was trained on all others."""
+
+    index: int
+    segmentation: NDArray[Any]
+    classifier: PixelClassifier
+
+
+def train_series(
+    images: Sequence[ArrayLike],
+    labels: Sequence[ArrayLike],
+    backbone: Backbone | JoinedBackbone,
+    *,
+    normalisation: str = "auto",
+    classifier: PixelClassifier | None = None,
+    exclusion: Sequence[ArrayLike | None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    **options: Any,
+) -> TrainedSeries:
+    """Return a classifier trained on some images, to be used on others like them.
+
+    Parameters
+    ----------
+    images : sequence of (H, W) or (H, W, 3|4) arrays
+    labels : sequence of (H, W) arrays of int
+        0 where a pixel is not labelled. Each image has some labels.
+    backbone : Backbone
+    normalisation : {"auto", "image", "shared", "matched"}
+        Whose grey levels a backbone that standardises images takes: each image's own,
+        those of the labelled images, or those under which the image's grey levels are
+        most likely as a mixture of what the classes have in the labelled images, see
+        `Normalisation`. "auto" is "matched", unless the scribbles of each image are
+        clearly better predicted from those of the others by another one.
+    classifier : PixelClassifier, optional
+        Its options are used. It is left as it is.
+    exclusion : sequence of (H, W) bool arrays or None, optional
+        Where an image shows no material.
+    progress : callable, optional
+        Called as ``progress(done, total)`` while features are computed.
+    should_stop : callable, optional
+        Ends it by returning True; `Cancelled` is raised.
+    options
+        The other ones of :func:`~napari_hrdv2.compute_features`.
+
+    Returns
+    -------
+    TrainedSeries
+        Its classifier's `normalisation` says what was chosen and why.
+    """
+    check_choice("normalisation", normalisation, NORMALISATION_CHOICES)
+    masks: list[ArrayLike | None] = list(exclusion or [None] * len(images))
+    if not len(images) == len(labels) == len(masks) > 0:
+        raise ValueError(
+            f"labels: {len(labels)} label images and {len(masks)} masks for "
+            f"{len(images)} images; one for each is needed"
+        )
+    arrays = [np.asarray(each) for each in labels]
+    for number, each in enumerate(arrays, start=1):
+        if not each.any():
+            raise ValueError(f"labels: nothing is labelled in image {number}")
+    kinds, reason = _kinds(normalisation, backbone, len(images))
+    series = _Series(
+        [np.asarray(image) for image in images],
+        arrays,
+        masks,
+        backbone,
+        classifier or PixelClassifier(),
+        options,
+        _Counter(progress, _maps(kinds, len(images))),
+        should_stop,
+    )
+    tried = {kind: series.features(kind) for kind in kinds}
+    scores: dict[str, float] = {}
+    if len(kinds) > 1:
+        scores = {kind: series.score(kind, tried[kind]) for kind in kinds}
+        kinds, reason = _best(scores)
+    (kind,) = kinds
+    features = tried[kind]
+    model = series.classifier.untrained()
+    model.fit(features, arrays, exclusion=masks, should_stop=should_stop)
+    every = range(len(images))
+    levels = series.levels(kind)
+    known = tuple(zip(map(image_fingerprint, series.images), levels, strict=True))
+    model.normalisation = replace(
+        series.normalisation(kind, every, features, model), known=known, reason=reason
+    )
+    if kind != "image":
+        model.trained_on = _trained_on(model, features, arrays, masks)
+    return TrainedSeries(model, tuple(features), scores)
+
+
+def features_for(
+    classifier: PixelClassifier,
+    image: ArrayLike,
+    backbone: Backbone | JoinedBackbone,
+    *,
+    exclusion: ArrayLike | None = None,
+    **options: Any,
+) -> tuple[Features, PixelClassifier]:
+    """Return the features of an image as the classifier wants them, and what reads it.
+
+    That is the classifier adapted to the image, unless it was trained on it. `options`
+    are those of :func:`~napari_hrdv2.compute_features`.
+    """
+    levels = classifier.normalisation.levels_for(image, exclusion)
+    features = compute_features(image, backbone, levels=levels, **options)
+    if classifier.normalisation.knows(image):
+        return features, classifier
+    return features, classifier.adapted_to(features, exclusion=exclusion)
+
+
+def predict_left_out(
+    images: Sequence[ArrayLike],
+    labels: Sequence[ArrayLike],
+    backbone: Backbone | JoinedBackbone,
+    *,
+    should_stop: Callable[[], bool] | None = None,
+    normalisation: str = "auto",
+    **options: Any,
+) -> Iterator[LeftOut]:
+    """Yield each image segmented by a classifier that saw only the others' labels.
+
+    The parameters are those of `train_series`. Two images at least are needed.
+    """
+    if len(images) < 2:
+        raise ValueError("images: two at least are needed to leave one out")
+    for index, image in enumerate(images):
+        rest = [i for i in range(len(images)) if i != index]
+        trained = train_series(
+            [images[i] for i in rest],
+            [labels[i] for i in rest],
+            backbone,
+            normalisation=normalisation,
+            should_stop=should_stop,
+            **options,
+        )
+        features, adapted = features_for(
+            trained.classifier, image, backbone, should_stop=should_stop, **options
+        )
+        segmentation = adapted.predict(features, should_stop=should_stop)
+        yield LeftOut(index, segmentation, adapted)
+
+
+def _best(scores: dict[str, float]) -> tuple[tuple[str, ...], str]:
+    """Return what images predict each other best with, and that in words.
+
+    A few scribbles tell no small differences: the first serves unless another one is
+    clearly better.
+    """
+    first = next(iter(scores))
+    known = {kind: score for kind, score in scores.items() if not np.isnan(score)}
+    best = max(known, key=lambda kind: known[kind], default=first)
+    if best != first and known[best] < known.get(first, -1.0) + CLEARLY:
+        best = first
+    compared = ", ".join(f"{kind} {score:.2f}" for kind, score in scores.items())
+    return (best,), f"images predict each other (mean IoU: {compared})"
+
+
+def _trained_on(
+    model: PixelClassifier,
+    features: Sequence[Features],
+    labels: Sequence[ArrayLike],
+    exclusion: Sequence[ArrayLike | None],
+) -> TrainedOn:
+    return TrainedOn.of(
+        features,
+        labels,
+        exclusion,
+        most_per_class=model.most_per_class,
+        balanced=model.balanced,
+        by_place=model.by_place,
+    )
+
+
+def _kinds(
+    normalisation: str, backbone: Backbone | JoinedBackbone, images: int
+) -> tuple[tuple[str, ...], str]:
+    """Return the normalisations to try, and the reason where there is only one."""
+    if all(part.absolute_levels for part in parts_of(backbone)):
+        return ("image",), f"{backbone.name} sees grey levels as they are"
+    if normalisation != "auto":
+        return (normalisation,), "chosen"
+    if images == 1:
+        return ("matched",), "only one image is labelled"
+    return KINDS, ""
+
+
+def _maps(kinds: tuple[str, ...], images: int) -> int:
+    """Return how many feature maps are computed."""
+    return images * (len(kinds) + (len(kinds) > 1))
+
+
+@dataclass
+class _Counter:
+    """Reports the progress of several feature maps as one."""
+
+    progress: Callable[[int, int], None] | None
+    maps: int
+    done: int = 0
+
+    def report(self, done: int, total: int) -> None:
+        if self.progress is not None:
+            part = PARTS * done // total if total else 0
+            self.progress(self.done * PARTS + part, self.maps * PARTS)
+
+    def count(self) -> None:
+        self.done += 1
+
+
+@dataclass(frozen=True)
+class _Series:
+    """Labelled images, and what is made of them."""
+
+    images: list[NDArray[Any]]
+    labels: list[NDArray[Any]]
+    masks: list[ArrayLike | None]
+    backbone: Backbone | JoinedBackbone
+    classifier: PixelClassifier
+    options: dict[str, Any]
+    counter: _Counter
+    should_stop: Callable[[], bool] | None
+
+    def levels(self, kind: str) -> list[Levels | None]:
+        """Return the levels of each image; None for its own."""
+        if kind == "image" or len(self.images) == 1:
+            return [None] * len(self.images)
+        if kind == "shared":
+            return [image_levels(self.images, self.masks)] * len(self.images)
+        return list(aligned_levels(self.images, self.labels))
+
+    def features(self, kind: str) -> list[Features]:
+        """Return the features of all images."""
+        pairs = zip(self.images, self.levels(kind), strict=True)
+        return [self._computed(image, levels) for image, levels in pairs]
+
+    def score(self, kind: str, features: list[Features]) -> float:
+        """Return the mean IoU of each image predicted by the others; NaN for none."""
+
+        def seen(
+            index: int, model: PixelClassifier
+        ) -> tuple[Features, PixelClassifier]:
+            rest = [i for i in range(len(self.images)) if i != index]
+            known = [features[i] for i in rest]
+            masks = [self.masks[i] for i in rest]
+            new, mask = features[index], self.masks[index]
+            if kind == "matched":
+                found = self.normalisation(kind, rest, known, model)
+                levels = found.levels_for(self.images[index], mask)
+                new = self._computed(self.images[index], levels)
+            model = model.light_copy()
+            labels = [self.labels[i] for i in rest]
+            model.trained_on = _trained_on(model, known, labels, masks)
+            return new, model.adapted_to(
+                new, exclusion=mask, should_stop=self.should_stop
+            )
+
+        results = leave_one_image_out(
+            features,
+            self.labels,
+            classifier=self.classifier,
+            exclusion=self.masks,
+            seen_by=seen if kind != "image" else None,
+            should_stop=self.should_stop,
+        )
+        scored = [each.miou for each in results if not np.isnan(each.miou)]
+        return float(np.mean(scored)) if scored else float("nan")
+
+    def normalisation(
+        self,
+        kind: str,
+        chosen: Sequence[int],
+        features: Sequence[Features],
+        model: PixelClassifier,
+    ) -> Normalisation:
+        """Return what brings new images to some of these, which a model has learnt."""
+        images = [self.images[i] for i in chosen]
+        masks = [self.masks[i] for i in chosen]
+        if kind == "image":
+            return Normalisation()
+        if kind == "shared":
+            return Normalisation("shared", image_levels(images, masks))
+        every = self.levels(kind)
+        levels = [
+            every[i] or image_levels([self.images[i]], [self.masks[i]]) for i in chosen
+        ]
+        found = [model.predict(each, should_stop=self.should_stop) for each in features]
+        return Normalisation.matched(images, levels, found, exclusion=masks)
+
+    def _computed(self, image: NDArray[Any], levels: Levels | None) -> Features:
+        stop_if(self.should_stop, "training on a series")
+        features = compute_features(
+            image,
+            self.backbone,
+            progress=self.counter.report,
+            should_stop=self.should_stop,
+            levels=levels,
+            **self.options,
+        )
+        self.counter.count()
+        return features

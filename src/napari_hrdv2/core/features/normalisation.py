@@ -1,0 +1,278 @@
+"""Whose grey levels become mean 0 and deviation 1, in a series of images.
+
+A backbone that standardises images takes a mean and a deviation of grey levels. Those
+of the image itself make it blind to brightness and contrast; but where one image has
+other fractions of the classes than those that were painted, equal materials are not
+equal to it. So they can be those of the painted images instead (shared), or, where the
+exposure may have changed, be found (matched): the gain and the offset under which the
+grey levels of the new image are most likely as a mixture of the grey levels of the
+classes, with fractions that are free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+
+from napari_hrdv2.core.backbones.filters.kernels import gaussian
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Grey = NDArray[np.float64]
+
+Levels = tuple[float, float]
+"""Mean and deviation of grey levels, in those of the image itself."""
+
+SMOOTHING = 1.0  # px, of the grey levels that are matched: less of noise, all of edges
+REACH, BINS = 6.0, 240  # of densities of grey level, in deviations about the mean
+BLUR = 2.0  # bins
+LEAST_DENSITY = 1e-4  # grey levels that nobody has painted happen
+LEAST_PIXELS = 50  # of a class, for a density
+# Before an image is seen: deviations by which its offset, and the logarithm of its
+# gain, differ from the labelled images'; and how many of their pixels fractions are
+# known from. An image tells as much as so many independent pixels.
+OFFSET, GAIN, KNOWN_FRACTIONS, INDEPENDENT_PIXELS = 1.0, 0.3, 3.0, 50.0
+OFFSETS, GAINS = 3.0, 0.9  # that are tried, both ways
+ROUNDS = 20  # of expectation and maximisation
+LEAST_GAIN, MOST_GAIN = 0.5, 2.0  # of a labelled image, against its own deviation
+
+
+def grey_plane(image: ArrayLike) -> Grey:
+    """Return the grey levels of an (H, W) or (H, W, 3|4) image, the mean of colours."""
+    array = np.asarray(image)
+    if array.ndim == 3:
+        return np.asarray(array[..., :3].mean(axis=2, dtype=np.float64))
+    return array.astype(np.float64)
+
+
+def image_levels(
+    images: Sequence[ArrayLike], exclusion: Sequence[ArrayLike | None] | None = None
+) -> Levels:
+    """Return the mean and the deviation of one or more images, their colours as one.
+
+    >>> image_levels([np.array([[0, 2]]), np.array([[4, 6]])])
+    (3.0, 2.23606797749979)
+    """
+    masks = exclusion or [None] * len(images)
+    parts = []
+    for image, mask in zip(images, masks, strict=True):
+        array = np.asarray(image)
+        array = array[..., :3] if array.ndim == 3 else array
+        kept = array if mask is None else array[~np.asarray(mask, bool)]
+        parts.append(kept.astype(np.float64).ravel())
+    values = np.concatenate(parts)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        raise ValueError("images: there is no grey level that is a number")
+    return float(values.mean()), float(values.std())
+
+
+def image_fingerprint(image: ArrayLike) -> str:
+    """Return a fingerprint of an image: of its shape, type and pixels."""
+    array = np.ascontiguousarray(image)
+    total = hashlib.sha256(repr((array.shape, array.dtype.str)).encode())
+    total.update(array.tobytes())
+    return total.hexdigest()[:32]
+
+
+def aligned_levels(
+    images: Sequence[ArrayLike], labels: Sequence[ArrayLike]
+) -> list[Levels]:
+    """Return levels for each labelled image that bring its classes to those of all.
+
+    Least squares on the mean grey level of each class; classes that one image alone has
+    count for nothing.
+    """
+    own = np.array([image_levels([image]) for image in images])
+    means = [
+        _class_means(grey_plane(i), np.asarray(n)) for i, n in _pairs(images, labels)
+    ]
+    ids = sorted({label for each in means for label in each})
+    table = np.array([[each.get(label, np.nan) for label in ids] for each in means])
+    deviations = np.maximum(own[:, 1:], np.finfo(float).tiny)
+    standardised = (table - own[:, :1]) / deviations
+    common = np.isfinite(table).sum(0) > 1
+    if not common.any():
+        return [(float(mean), float(deviation)) for mean, deviation in own]
+    target = np.nanmean(standardised[:, common], axis=0)
+    result = []
+    for (mean, deviation), row in zip(own.tolist(), table[:, common], strict=True):
+        known = np.isfinite(row)
+        if known.any():
+            there, here = target[known], row[known]
+            apart = there - there.mean()
+            gain = deviation
+            if (spread := apart @ apart) > 0:
+                fitted = float((here - here.mean()) @ apart / spread)
+                gain = min(max(fitted, LEAST_GAIN * deviation), MOST_GAIN * deviation)
+            mean, deviation = float(here.mean() - gain * there.mean()), gain
+        result.append((mean, deviation))
+    return result
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How the grey levels of an image are brought to those of the labelled images.
+
+    `kind` is "image", "shared" or "matched"; `levels` are those of the labelled images;
+    `densities` are (K, `BINS`), of the smoothed grey levels of each class within
+    `REACH` deviations about the mean, and `fractions` the K classes' in the labelled
+    images. `known` are the levels of the labelled images, by their fingerprints;
+    `reason` says in words why it was chosen.
+    """
+
+    kind: str = "image"
+    levels: Levels | None = None
+    densities: tuple[tuple[float, ...], ...] = ()
+    fractions: tuple[float, ...] = ()
+    known: tuple[tuple[str, Levels | None], ...] = ()
+    reason: str = ""
+
+    @classmethod
+    def matched(
+        cls,
+        images: Sequence[ArrayLike],
+        levels: Sequence[Levels],
+        segmentations: Sequence[NDArray[Any]],
+        *,
+        exclusion: Sequence[ArrayLike | None] | None = None,
+    ) -> Self:
+        """Return what matches new images to these, in which 0 is of no class."""
+        masks = exclusion or [None] * len(images)
+        tables: dict[int, list[Grey]] = {}
+        shares: dict[int, list[float]] = {}
+        ids = sorted({int(i) for each in segmentations for i in np.unique(each) if i})
+        for image, (mean, deviation), classes, mask in zip(
+            images, levels, segmentations, masks, strict=True
+        ):
+            plane = (_smoothed(image) - mean) / max(deviation, np.finfo(float).tiny)
+            kept = classes if mask is None else np.where(np.asarray(mask), 0, classes)
+            for label in ids:
+                values = plane[(kept == label) & np.isfinite(plane)]
+                shares.setdefault(label, []).append(len(values) / max(kept.size, 1))
+                if len(values) > LEAST_PIXELS:
+                    tables.setdefault(label, []).append(_density(values))
+        known = [label for label in ids if label in tables]
+        fractions = np.array([np.mean(shares[label]) for label in known])
+        middle = np.mean(np.asarray(levels), axis=0)
+        return cls(
+            "matched",
+            (float(middle[0]), float(middle[1])),
+            tuple(tuple(np.mean(tables[i], axis=0).round(6).tolist()) for i in known),
+            tuple((fractions / fractions.sum()).round(6).tolist()),
+        )
+
+    def knows(self, image: ArrayLike) -> bool:
+        """Whether it is one of the labelled images."""
+        return bool(self.known) and image_fingerprint(image) in dict(self.known)
+
+    def levels_for(
+        self, image: ArrayLike, exclusion: ArrayLike | None = None
+    ) -> Levels | None:
+        """Return the levels of an image; None where they are to be its own."""
+        if self.knows(image):
+            return dict(self.known)[image_fingerprint(image)]
+        if self.kind != "matched" or self.levels is None or not self.densities:
+            return self.levels if self.kind != "image" else None
+        plane = _smoothed(image)
+        if exclusion is not None:
+            plane = plane[~np.asarray(exclusion, bool)]
+        values = plane[np.isfinite(plane)]
+        if not len(values) or values.min() == values.max():
+            return self.levels
+        about, own = self.levels, (float(values.mean()), float(values.std()))
+        if abs(own[0] - about[0]) > OFFSETS * about[1]:  # another detector, or depth
+            about = own
+        counts, edges = np.histogram(values, 512)
+        share, centres = counts / counts.sum(), (edges[1:] + edges[:-1]) / 2
+        offsets = np.linspace(-OFFSETS, OFFSETS, 61)
+        gains = np.linspace(-GAINS, GAINS, 19)
+        for _ in range(2):  # then nearer by
+            scores = np.stack(
+                [self._scores(share, centres, offsets, gain, about) for gain in gains]
+            )
+            best, at = np.unravel_index(scores.argmax(), scores.shape)
+            gain, offset = gains[best], offsets[at]
+            steps = np.linspace(-1, 1, 11)
+            gains, offsets = (
+                gain + steps * (gains[1] - gains[0]),
+                offset + steps * (offsets[1] - offsets[0]),
+            )
+        mean, deviation = about
+        return float(mean + offset * deviation), float(deviation * np.exp(gain))
+
+    def _scores(
+        self,
+        share: Grey,
+        centres: Grey,
+        offsets: Grey,
+        log_gain: float,
+        about: Levels,
+    ) -> Grey:
+        """Return the log of the posterior probability of each offset at one gain.
+
+        `share` is the histogram of an image at the (B,) grey levels `centres`; offset
+        and gain are against the levels `about`.
+        """
+        mean, deviation = about
+        means = mean + offsets[:, None] * deviation
+        standardised = (centres - means) / (deviation * np.exp(log_gain))  # (m, B)
+        bins = np.floor((standardised + REACH) * (BINS / (2 * REACH))).astype(int)
+        density = self._table[:, np.clip(bins, 0, BINS - 1)]  # (K, m, B)
+        prior = np.array(self.fractions)[:, None]
+        fractions = np.repeat(prior, len(offsets), 1)
+        for _ in range(ROUNDS):
+            weighted = fractions[..., None] * density
+            weighted *= share / weighted.sum(0)
+            found = INDEPENDENT_PIXELS * weighted.sum(2)
+            fractions = (found + KNOWN_FRACTIONS * prior) / (
+                INDEPENDENT_PIXELS + KNOWN_FRACTIONS
+            )
+        mixture = np.log((fractions[..., None] * density).sum(0)) @ share - log_gain
+        known = (prior * np.log(fractions)).sum(0)
+        away = (log_gain / GAIN) ** 2 + (offsets / OFFSET) ** 2
+        return np.asarray(
+            INDEPENDENT_PIXELS * mixture + KNOWN_FRACTIONS * known - away / 2
+        )
+
+    @cached_property
+    def _table(self) -> Grey:
+        """The densities with what nobody has painted, (K, BINS)."""
+        return np.array(self.densities) + LEAST_DENSITY
+
+
+def _pairs(
+    images: Sequence[ArrayLike], labels: Sequence[ArrayLike]
+) -> list[tuple[ArrayLike, ArrayLike]]:
+    return list(zip(images, labels, strict=True))
+
+
+def _class_means(plane: Grey, labels: NDArray[Any]) -> dict[int, float]:
+    """Return the mean grey level of the labelled pixels of each class."""
+    ids, index = np.unique(labels, return_inverse=True)
+    totals = np.bincount(index.ravel(), plane.ravel())
+    means = totals / np.bincount(index.ravel())
+    return {int(i): float(mean) for i, mean in zip(ids, means, strict=True) if i}
+
+
+def _smoothed(image: ArrayLike) -> Grey:
+    plane = torch.from_numpy(np.ascontiguousarray(grey_plane(image)))
+    smooth: Grey = gaussian(plane[None, None], SMOOTHING)[0, 0].numpy()
+    return smooth
+
+
+def _density(values: Grey) -> Grey:
+    """Return the density of standardised grey levels, a little blurred, (BINS,)."""
+    inside = np.clip(values, 1e-9 - REACH, REACH - 1e-9)
+    counts, _ = np.histogram(inside, BINS, (-REACH, REACH))
+    reach = int(4 * BLUR)
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / BLUR) ** 2)
+    blurred = np.convolve(counts, taps / taps.sum(), "same")
+    return np.asarray(blurred / blurred.sum() * (BINS / (2 * REACH)))

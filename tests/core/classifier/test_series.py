@@ -1,0 +1,214 @@
+"""What is painted on some images of a series stands for the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
+from napari_hrdv2.core.classifier.series import (
+    _best,
+    features_for,
+    predict_left_out,
+    train_series,
+)
+from napari_hrdv2.core.errors import Cancelled
+
+
+def discs(fraction, seed=0, shape=(131, 118), gain=1.0, offset=0.0):
+    """Return bright discs in a matrix as 8 bits, and where the discs are."""
+    rng = np.random.default_rng(seed)
+    inside = np.zeros(shape, bool)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    while inside.mean() < fraction:
+        y, x, radius = rng.integers(shape[0]), rng.integers(shape[1]), rng.uniform(5, 9)
+        inside |= (rows - y) ** 2 + (columns - x) ** 2 < radius**2
+    grey = np.where(inside, 170, 90) + rng.normal(0, 8, shape)
+    return np.clip(gain * grey + offset, 0, 255).astype(np.uint8), inside
+
+
+def dabs(inside, seed=0):
+    """Return six dabs on the matrix, 1, and six on discs, 2."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(inside.shape, np.uint8)
+    for label, there in ((1, ~inside), (2, inside)):
+        rows, columns = np.nonzero(there[2:-2, 2:-2])
+        for i in rng.choice(len(rows), 6):
+            labels[rows[i] + 1 : rows[i] + 4, columns[i] + 1 : columns[i] + 4] = label
+        labels[(labels == label) & ~there] = 0
+    return labels
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone("embedded")
+
+
+@pytest.fixture(scope="module")
+def trained(backbone):
+    image, inside = discs(0.25)
+    return train_series([image], [dabs(inside)], backbone)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "gain", "offset"),
+    [(0.25, 1, 0), (0.1, 0.8, 25), (0.02, 1.2, -25), (0.0, 1.2, 25), (0.0, 0.8, -25)],
+)
+def test_fractions_hold_where_they_fall_and_the_exposure_changes(
+    trained, backbone, fraction, gain, offset
+):
+    image, inside = discs(fraction, 5, gain=gain, offset=offset)
+    features, adapted = features_for(trained.classifier, image, backbone)
+    found = (adapted.predict(features) == 2).mean()
+    assert found == pytest.approx(inside.mean(), abs=0.015)
+
+
+def test_by_its_own_levels_an_empty_image_is_filled(trained, backbone):
+    image, _ = discs(0.0, 5)
+    features = compute_features(image, backbone)
+    assert (trained.classifier.predict(features) == 2).mean() > 0.05
+
+
+def test_one_image_is_segmented_as_ever(trained, backbone):
+    image, inside = discs(0.25)
+    features = compute_features(image, backbone)
+    plain = PixelClassifier().fit(features, dabs(inside))
+    assert np.array_equal(
+        trained.classifier.predict(trained.features[0]), plain.predict(features)
+    )
+    assert trained.classifier.normalisation.kind == "matched"
+    assert "one image" in trained.classifier.normalisation.reason
+    assert plain.normalisation.kind == "image"
+
+
+def test_two_images_choose_by_leaving_one_out(backbone):
+    pairs = [discs(0.3, 1), discs(0.04, 2, (90, 143))]
+    images, labels = [p[0] for p in pairs], [dabs(p[1]) for p in pairs]
+    calls = []
+    made = train_series(
+        images, labels, backbone, progress=lambda *both: calls.append(both)
+    )
+    assert set(made.scores) == {"image", "shared", "matched"}
+    chosen = made.classifier.normalisation
+    assert chosen.kind != "image"
+    assert made.scores[chosen.kind] > made.scores["image"] + 0.05
+    assert f"{made.scores[chosen.kind]:.2f}" in chosen.reason
+    assert calls == sorted(calls)
+    assert calls[-1][0] == calls[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("scores", "kind"),
+    [
+        ({"matched": 0.80, "shared": 0.84, "image": 0.7}, "matched"),
+        ({"matched": 0.80, "shared": 0.7, "image": 0.86}, "image"),
+        ({"matched": np.nan, "shared": 0.3, "image": 0.2}, "shared"),
+        ({"matched": np.nan, "shared": np.nan, "image": np.nan}, "matched"),
+    ],
+)
+def test_another_normalisation_must_be_clearly_better(scores, kind):
+    assert _best(scores)[0] == (kind,)
+
+
+def test_each_image_is_predicted_by_the_others(backbone):
+    pairs = [discs(0.3, 1), discs(0.1, 2, (90, 143))]
+    images, labels = [p[0] for p in pairs], [dabs(p[1]) for p in pairs]
+    results = list(predict_left_out(images, labels, backbone, normalisation="shared"))
+    assert [each.index for each in results] == [0, 1]
+    for (_, inside), result in zip(pairs, results, strict=True):
+        assert ((result.segmentation == 2) == inside).mean() > 0.97
+        other = images[1 - result.index]
+        mean, deviation = result.classifier.normalisation.levels
+        assert mean == pytest.approx(other.mean())
+        assert deviation == pytest.approx(other.std())
+
+
+def test_a_backbone_of_absolute_levels_needs_no_normalisation():
+    image, inside = discs(0.25)
+    made = train_series([image] * 2, [dabs(inside)] * 2, load_backbone("filters"))
+    assert made.classifier.normalisation.kind == "image"
+    assert made.classifier.normalisation.levels_for(image) is None
+
+
+def test_the_file_of_a_classifier_keeps_its_normalisation(trained, tmp_path):
+    trained.classifier.save(tmp_path / "discs.safetensors")
+    loaded = PixelClassifier.load(tmp_path / "discs.safetensors")
+    assert loaded.normalisation == trained.classifier.normalisation
+    image, _ = discs(0.1, 5)
+    assert loaded.normalisation.levels_for(
+        image
+    ) == trained.classifier.normalisation.levels_for(image)
+
+
+def test_what_was_chosen_is_taken(backbone):
+    image, inside = discs(0.25)
+    made = train_series([image], [dabs(inside)], backbone, normalisation="image")
+    assert made.classifier.normalisation.levels_for(image) is None
+    assert made.classifier.normalisation.reason == "chosen"
+
+
+def test_bad_input_gets_a_sentence(backbone):
+    image, inside = discs(0.25)
+    labels = dabs(inside)
+    with pytest.raises(ValueError, match="nothing is labelled in image 2"):
+        train_series([image, image], [labels, 0 * labels], backbone)
+    with pytest.raises(ValueError, match="2 label images"):
+        train_series([image], [labels, labels], backbone)
+    with pytest.raises(ValueError, match="normalisation: 'own'"):
+        train_series([image], [labels], backbone, normalisation="own")
+    with pytest.raises(ValueError, match="two at least"):
+        list(predict_left_out([image], [labels], backbone))
+    with pytest.raises(Cancelled):
+        train_series([image], [labels], backbone, should_stop=lambda: True)
+
+
+def test_a_labelled_image_gets_what_it_was_trained_on(trained, backbone):
+    image, _ = discs(0.25)
+    features, classifier = features_for(trained.classifier, image, backbone)
+    assert classifier is trained.classifier
+    assert np.array_equal(
+        classifier.predict(features), classifier.predict(trained.features[0])
+    )
+    other = image.copy()
+    other[0, 0] += 1
+    assert not trained.classifier.normalisation.knows(other)
+
+
+def test_adapting_is_a_fit_with_one_more_image(trained, backbone):
+    """Against the slow obvious way: the new image in the fit, with no labels."""
+    image, _ = discs(0.1, 5)
+    first, inside = discs(0.25)
+    new, adapted = features_for(trained.classifier, image, backbone)
+    known = compute_features(first, backbone)
+    labels = [dabs(inside), np.zeros(image.shape, np.uint8)]
+    whole = PixelClassifier().fit([known, new], labels)
+    assert (adapted.predict(new) == whole.predict(new)).mean() > 0.995
+    assert adapted.trained_on is trained.classifier.trained_on
+
+
+def test_a_file_adapts_as_the_classifier_does(trained, backbone, tmp_path):
+    trained.classifier.save(tmp_path / "discs.safetensors")
+    loaded = PixelClassifier.load(tmp_path / "discs.safetensors")
+    image, _ = discs(0.1, 5)
+    features, adapted = features_for(trained.classifier, image, backbone)
+    again = loaded.adapted_to(features)
+    assert np.array_equal(again.predict(features), adapted.predict(features))
+
+
+def test_what_is_excluded_does_not_train(trained, backbone):
+    image, _ = discs(0.1, 5)
+    mask = np.zeros(image.shape, bool)
+    mask[60:] = True
+    features = compute_features(image, backbone)
+    some = trained.classifier.adapted_to(features, exclusion=mask)
+    all_ = trained.classifier.adapted_to(features)
+    assert not np.array_equal(some.weight, all_.weight)
+    none = trained.classifier.adapted_to(features, exclusion=np.ones_like(mask))
+    assert (none.predict(features) == trained.classifier.predict(features)).mean() > 0.9
+
+
+def test_a_plain_fit_adapts_to_nothing(backbone):
+    image, inside = discs(0.25)
+    features = compute_features(image, backbone)
+    plain = PixelClassifier().fit(features, dabs(inside))
+    assert plain.adapted_to(features) is plain
