@@ -13,7 +13,7 @@ from napari_hrdv2.core.postprocess.refinement import Refinement
 
 from . import shared
 from .cluster import ClusterError, Run, on_cluster
-from .micrographs import (
+from .image_options import (
     Exclude,
     PixelSize,
     exclusion_of,

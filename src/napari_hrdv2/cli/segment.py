@@ -14,7 +14,7 @@ from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.refinement import Refinement
 
 from . import shared
-from .micrographs import (
+from .image_options import (
     Exclude,
     PixelSize,
     exclusion_of,

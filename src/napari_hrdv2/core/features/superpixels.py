@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.checks import checked_partition
+from napari_hrdv2.core.checks import check_choice, checked_partition
 from napari_hrdv2.core.errors import stop_if
 
 from .base import Features
 from .tiles import LinearModel, Needed, Stop, Tile, projected, tiles_of
-from .transforms import TransformSet, moved_back, parse_transforms
+from .transforms import BOUNDARIES, TransformSet, moved_back, parse_transforms
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -171,6 +171,7 @@ def region_features(
     divided by itself, or like the (H, W) ints of `partition`. `tick` is called
     ``backbone.steps`` times for each copy; what it raises ends the work.
     """
+    check_choice("boundary", boundary, BOUNDARIES)
     chosen = parse_transforms(transforms, backbone.patch_size)
     given = None
     if partition is not None:
