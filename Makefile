@@ -7,7 +7,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+PIP_INSTALL := .ci/pip-install $(BIN)/python
 SETUP := Makefile pyproject.toml constraints.txt
 
 QT_PACKAGES := xvfb xauth libgl1 libegl1 libfontconfig1 libglib2.0-0 libdbus-1-3 \
@@ -62,23 +62,23 @@ $(VENV)/bin/python:
 
 # torch first and alone: it is by far the largest, and its version is fixed.
 $(VENV)/.torch: constraints.txt | $(VENV)/bin/python
-	@echo "installing $$(grep '^torch==' constraints.txt) (large: this takes a while)"
-	@$(PIP) install "$$(grep '^torch==' constraints.txt)"
+	@echo "installing $$(grep '^torch==' constraints.txt) (0.2 GB or more to download)"
+	@$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)"
 	@touch $@
 
 $(VENV)/.headless: $(SETUP) $(VENV)/.torch
 	@echo "installing napari-hrdv2"
-	@$(PIP) install -c constraints.txt -e .
+	@$(PIP_INSTALL) -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.all: $(SETUP) $(VENV)/.torch
 	@echo "installing napari-hrdv2 with napari"
-	@$(PIP) install -c constraints.txt -e ".[all]"
+	@$(PIP_INSTALL) -c constraints.txt -e ".[all]"
 	@touch $@ $(VENV)/.headless
 
 $(VENV)/.test: $(SETUP) $(VENV)/.torch
 	@echo "installing napari-hrdv2 with napari and the tools for its tests"
-	@$(PIP) install -c constraints.txt -e ".[all,test]"
+	@$(PIP_INSTALL) -c constraints.txt -e ".[all,test]"
 	@touch $@ $(VENV)/.all $(VENV)/.headless
 
 # Without the rights to install them, go on: the tests that need a window are left out.

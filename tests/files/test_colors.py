@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from files.raw_files import SHORT, lzw, packed, write_png, write_tiff
-from napari_hrdv2.files import import_labels, read_image, read_labels
+from napari_hrdv2.files import import_labels, read_image, read_labels, read_turn
 
 RANDOM = np.random.default_rng(7)
 SHAPE = (20, 27)  # no multiple of anything
@@ -354,3 +354,13 @@ def test_a_mask_of_16_bit_colours_keeps_its_numbers(tmp_path: Path) -> None:
     ids = RANDOM.integers(0, 999, SHAPE).astype(np.uint16)
     write_png(tmp_path / "m.png", np.dstack([ids] * 3))
     assert np.array_equal(read_labels(tmp_path / "m.png"), ids)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_header_tells_how_its_image_is_turned(tmp_path, suffix):
+    path, tags = tmp_path / f"turned.{suffix}", Image.Exif()
+    tags[0x0112] = 6
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(path, exif=tags)
+    assert read_turn(path) == "turned by 90° to the right"
+    path.write_bytes(b"no image")
+    assert read_turn(path) == ""

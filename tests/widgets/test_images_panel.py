@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from napari.layers import Image
 from PIL import Image as PillowImage
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QTreeWidget, QWidget
 
+from napari_hrdv2.widgets.panels import images_panel
 from napari_hrdv2.widgets.panels.images_panel import PANELS
+from napari_hrdv2.widgets.viewer import layers
 from widgets.desk import Desk, stack_of
 
 
@@ -121,6 +124,34 @@ def test_files_become_layers_and_bad_ones_are_told(desk, image, tmp_path):
     assert layer.name == "good"
     np.testing.assert_array_equal(layer.data, image)
     assert desk.session.current.source == str(good)
+
+
+def test_what_is_to_be_minded_of_a_file_is_told(desk, image, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(images_panel, "show_warning", told.append)
+    turned, tags = PillowImage.fromarray(image), PillowImage.Exif()
+    tags[0x0112] = 3
+    turned.save(tmp_path / "turned.png", exif=tags)
+    desk.panel.add_files([str(tmp_path / "turned.png")])
+    desk.wait(lambda: len(desk.viewer.layers) > 0)
+    desk.settle()
+    np.testing.assert_array_equal(desk.viewer.layers[0].data, image[::-1, ::-1])
+    (note,) = told
+    assert "turned by 180°, as its orientation tag asks" in note
+
+
+def test_an_image_that_napari_did_not_turn_is_told(desk, image, tmp_path, monkeypatch):
+    told, path, tags = [], tmp_path / "turned.png", PillowImage.Exif()
+    monkeypatch.setattr(layers, "show_warning", told.append)
+    tags[0x0112] = 3
+    PillowImage.fromarray(image).save(path, exif=tags)
+    layer = Image(image, name="turned")
+    layer._source = layer.source.__class__(path=str(path))
+    desk.viewer.layers.append(layer)
+    desk.settle()
+    (note,) = told
+    assert note.startswith("turned is shown as it is stored")
+    assert "turned by 180°" in note
 
 
 def test_planes_that_were_painted_are_listed_and_gone_to(desk, image):

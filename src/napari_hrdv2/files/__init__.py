@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from .folders import FoundImages, find_images, image_files, is_ours, is_result
-from .images import ImageFile, read_image, read_pixel_size, size_text, write_image
+from .images import (
+    ImageFile,
+    read_image,
+    read_pixel_size,
+    read_turn,
+    size_text,
+    write_image,
+)
 from .importers import LABEL_SUFFIXES, import_labels
 from .labels import (
     ImportedLabels,
@@ -31,6 +38,7 @@ __all__ = [
     "read_labels",
     "read_ome_zarr",
     "read_pixel_size",
+    "read_turn",
     "size_text",
     "write_color_png",
     "write_image",

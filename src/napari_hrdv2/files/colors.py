@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 TURNS = {
     1: "",
     2: "mirrored left to right",

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .colors import TURNS
+from .colors import ORIENTATION, TURNS
 from .raster import read_raster
 from .reading import image_format, size_text
 from .tiff import read_tiff
@@ -19,7 +19,14 @@ from .units import NO_UNIT, Size, ascii_unit, sides_of, size_of
 from .vendors import pixel_size as tiff_pixel_size
 from .vendors import sidecar_size
 
-__all__ = ["ImageFile", "read_image", "read_pixel_size", "size_text", "write_image"]
+__all__ = [
+    "ImageFile",
+    "read_image",
+    "read_pixel_size",
+    "read_turn",
+    "size_text",
+    "write_image",
+]
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 
@@ -31,19 +38,22 @@ class ImageFile:
     """A micrograph as it was in its file: (H, W) or (H, W, 3|4), in its number format.
 
     `pixel_size` is the side of a pixel in `unit`, None where the file does not say;
-    height and width where pixels are not square.
+    height and width where pixels are not square. `notes` are what is to be minded, one
+    sentence each.
     """
 
     data: NDArray[Any]
     pixel_size: Size | None = None
     unit: str = NO_UNIT
+    notes: tuple[str, ...] = ()
 
 
 def read_image(path: str | os.PathLike[str]) -> ImageFile:
     """Return the micrograph in a TIFF, PNG, JPEG or BMP file.
 
     What it is, is seen from its content. Palettes and inks are resolved to the colours
-    they stand for, and the image is turned as its orientation tag asks, with a warning.
+    they stand for, and the image is turned as its orientation tag asks. That, and
+    pixels that are not square, are in its notes, and warned of.
 
     Raises
     ------
@@ -61,23 +71,23 @@ def read_image(path: str | os.PathLike[str]) -> ImageFile:
         data, orientation = read_raster(path, kind)
         data = data[..., 0] if data.shape[2:] == (2,) else data  # grey with alpha
         found = sidecar_size(path)
+    notes = []
     if orientation != 1:
-        warnings.warn(
+        notes.append(
             f"{path} is {TURNS[orientation]}, as its orientation tag asks; labels that "
-            "were drawn on it without that do not fit",
-            stacklevel=2,
+            "were drawn on it without that do not fit"
         )
-    if found.sides is None:
-        return ImageFile(data)
-    size = size_of(found.sides)
+    size = None if found.sides is None else size_of(found.sides)
     if isinstance(size, tuple):
         height, width = size
-        warnings.warn(
+        notes.append(
             f"{path} has pixels that are not square ({width:g} × {height:g} "
-            f"{found.unit}, width × height); both sides are kept",
-            stacklevel=2,
+            f"{found.unit}, width × height); both sides are kept"
         )
-    return ImageFile(data, size, found.unit)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    unit = NO_UNIT if size is None else found.unit
+    return ImageFile(data, size, unit, tuple(notes))
 
 
 def read_pixel_size(path: str | os.PathLike[str]) -> tuple[Size, str] | None:
@@ -97,6 +107,27 @@ def read_pixel_size(path: str | os.PathLike[str]) -> tuple[Size, str] | None:
     except Exception:  # noqa: BLE001 - the image is open already
         return None
     return None if found.sides is None else (size_of(found.sides), found.unit)
+
+
+def read_turn(path: str | os.PathLike[str]) -> str:
+    """Return how `read_image` turns an image file, in words; "" if it does not.
+
+    Nothing but the header is read, and whatever is wrong with it is no matter.
+    """
+    import tifffile
+    from PIL import Image
+
+    path = Path(path)
+    try:
+        if image_format(path) == "TIFF":
+            with tifffile.TiffFile(path) as tif:
+                orientation = tif.pages[0].tags.valueof(ORIENTATION, 1)
+        else:
+            with Image.open(path) as entry:
+                orientation = entry.getexif().get(ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - the image is open already
+        return ""
+    return TURNS.get(orientation, "")
 
 
 def write_image(

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from napari_hrdv2.core.limits import check_claim
 
-from .colors import grey_if_grey, turned
+from .colors import ORIENTATION, grey_if_grey, turned
 from .reading import NotReadError, damaged
 
-_ORIENTATION = 0x0112
 _BLOCK = 2**20
 # Where Pillow keeps the upper half of 16 bits alone: how it is told to keep the lower.
 _LOWER = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
@@ -38,7 +37,7 @@ def read_raster(
     with _opened(path, path) as entry:
         upper = _raw_mode(entry)
         entry.load()
-        orientation = entry.getexif().get(_ORIENTATION, 1)
+        orientation = entry.getexif().get(ORIENTATION, 1)
         if upper not in (*_LOWER, "LA;16B"):
             data = _samples(entry, indices)
     if upper == "LA;16B":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_hrdv2.core.limits import check_claim
 
-from .colors import grey_if_grey, rgb_of, rgb_of_cmyk, turned
+from .colors import ORIENTATION, grey_if_grey, rgb_of, rgb_of_cmyk, turned
 from .reading import NotReadError, told
 from .tiff_codecs import decoded, keeps_colors, needs_help
 from .vendors import NO_SIZE, FoundSize, pixel_size
@@ -83,7 +83,7 @@ def read_tiff(path: Path) -> TiffImage:
         check_claim(series.nbytes, path.stat().st_size, path)
         page = series.keyframe
         data, photometric, is_turned = _samples(path, series)
-        orientation = page.tags.valueof(274, 1)
+        orientation = page.tags.valueof(ORIENTATION, 1)
         orientation = orientation if orientation in range(2, 9) else 1
         return TiffImage(
             path,

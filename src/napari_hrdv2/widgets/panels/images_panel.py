@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from napari.utils.notifications import show_warning
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
@@ -202,6 +203,8 @@ class ImagesPanel(QWidget):
 
     def _on_file(self, opened: OpenedImage) -> None:
         image = opened.image
+        for note in image.notes:
+            show_warning(note)
         selection = self._link.viewer.layers.selection
         active = selection.active
         layers.add_image(

@@ -12,8 +12,9 @@ from uuid import uuid4
 import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.notifications import show_warning
 
-from napari_hrdv2.files import read_pixel_size
+from napari_hrdv2.files import read_pixel_size, read_turn
 from napari_hrdv2.files.units import (
     NO_UNIT,
     Size,
@@ -70,11 +71,19 @@ def set_pixel_size(layer: Image, size: tuple[float, str] | None) -> None:
 
 
 def look_into_file(layer: Image) -> None:
-    """Note the size of a pixel that the file of a layer tells, once."""
+    """Note the size of a pixel that the file of a layer tells, once.
+
+    Warns of an image that napari opened as it is stored, though it is to be turned.
+    """
     mark, path = mark_on(layer), path_of(layer)
     if path is None or "file_pixel_size" in mark:
         return
     found = read_pixel_size(path)
+    if "path" not in mark and (turn := read_turn(path)):
+        show_warning(
+            f"{layer.name} is shown as it is stored, though its orientation tag asks "
+            f"for it to be {turn}, as segment and apply do. Add files… shows it so."
+        )
     layer.metadata = {**layer.metadata, METADATA_KEY: mark | {"file_pixel_size": found}}
 
 
