@@ -104,7 +104,7 @@ def regions(stage: Stage) -> None:
     stage.widget.findChild(QAbstractButton, "insight_fold").setChecked(True)
     stage.settle()
     inspection.regions.click()
-    stage.wait(lambda: "Region borders" in stage.viewer.layers)
+    stage.wait(lambda: "Region borders: grains" in stage.viewer.layers)
     stage.scroll_to(inspection.use)
     getattr(stage.viewer, "scene", stage.viewer).camera.zoom *= 2
     stage.screenshot("regions")

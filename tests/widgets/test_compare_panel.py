@@ -79,14 +79,14 @@ def test_a_table_of_many_classes_can_be_scrolled(bench, panel, truth):
 
 def test_errors_are_a_layer_on_the_image_beneath_the_scribbles(bench, panel, truth):
     compare(bench, truth)
-    layer, image = bench.viewer.layers["Errors"], bench.viewer.layers["Image"]
+    layer, image = bench.viewer.layers["Errors: Image"], bench.viewer.layers["Image"]
     wrong = (bench.session.segmentation != truth) & (bench.scribbles.data == 0)
     assert wrong.any()
     np.testing.assert_array_equal(layer.data, np.where(wrong, truth, 0))
     np.testing.assert_array_equal(layer.scale, image.scale)
     np.testing.assert_array_equal(layer.translate, image.translate)
     assert not layer.editable
-    assert bench.names.index("Errors") < bench.names.index("Scribbles: Image")
+    assert bench.names.index("Errors: Image") < bench.names.index("Scribbles: Image")
 
 
 def test_scores_follow_the_result_until_the_errors_are_removed(bench, panel, truth):
@@ -96,23 +96,23 @@ def test_scores_follow_the_result_until_the_errors_are_removed(bench, panel, tru
     bench.wait(lambda: panel.overlay.answer is not before)
     bench.settle()
     assert panel.overlay.answer.source is bench.session.current.result.shown
-    bench.viewer.layers.remove("Errors")
+    bench.viewer.layers.remove("Errors: Image")
     assert panel.overlay.answer is None
     assert panel._found.isHidden()
     bench.paint((22, 38), (41, 42), 1)
     bench.settle()
-    assert "Errors" not in bench.names
+    assert "Errors: Image" not in bench.names
 
 
 def test_pixels_under_scribbles_count_where_that_is_wanted(bench, panel, truth):
     truth[10, 10] = 2  # under a scribble of class 1
     compare(bench, truth)
-    assert bench.viewer.layers["Errors"].data[10, 10] == 0
+    assert bench.viewer.layers["Errors: Image"].data[10, 10] == 0
     without = panel.overlay.answer.comparison.pixels
     panel.without_scribbles.click()
     panel.compare.click()
     bench.settle()
-    assert bench.viewer.layers["Errors"].data[10, 10] == 2
+    assert bench.viewer.layers["Errors: Image"].data[10, 10] == 2
     assert panel.overlay.answer.comparison.pixels == truth.size > without
 
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_told_is_asked_for(bench, panel, truth):
     assert panel.match.isHidden()
     compare(bench, np.where(truth == 1, 7, 4))
     assert "which are different classes" in panel.note.text()
-    assert "Errors" not in bench.names
+    assert "Errors: Image" not in bench.names
     assert not panel.match.isHidden()
     panel.match.setText("7=1, 4=2")
     panel.compare.click()
@@ -151,7 +151,7 @@ def test_a_file_that_cannot_be_the_truth_is_told(
     panel.take_file(str(path))
     bench.settle()
     assert "truth.tif" in panel.note.text()
-    assert "Errors" not in bench.names
+    assert "Errors: Image" not in bench.names
 
 
 def test_a_boundary_of_another_width_is_another_score(bench, panel, truth):
@@ -181,7 +181,7 @@ def test_without_a_result_it_is_said_what_to_do(bench, truth):
     bench.panel.show()
     compare(bench, truth)
     assert "no result to compare yet" in bench.panel.note.text()
-    assert "Errors" not in bench.names
+    assert "Errors: Image" not in bench.names
 
 
 def test_neither_scribbles_nor_result_are_offered_as_the_truth(bench, panel, truth):
@@ -199,7 +199,7 @@ def test_an_excluded_part_is_not_scored(bench, panel, truth):
     bench.controller.train_anew()
     bench.settle()
     compare(bench, truth)
-    assert not bench.viewer.layers["Errors"].data[50:].any()
+    assert not bench.viewer.layers["Errors: Image"].data[50:].any()
     assert panel.overlay.answer.comparison.unsegmented.sum() == 0
 
 
@@ -217,9 +217,9 @@ def test_scores_that_cannot_follow_the_result_are_not_left_standing(
     bench, panel, truth
 ):
     compare(bench, truth)
-    assert "Errors" in bench.names
+    assert "Errors: Image" in bench.names
     compare(bench, np.where(truth == 1, 7, 4), name="Other")
     assert "which are different classes" in panel.note.text()
     assert panel.overlay.answer is None
     assert panel._found.isHidden()
-    assert "Errors" not in bench.names
+    assert "Errors: Image" not in bench.names

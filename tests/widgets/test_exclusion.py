@@ -31,7 +31,9 @@ def test_the_button_arms_the_rectangle_tool_on_a_layer_placed_like_the_image(
     bench, exclusion
 ):
     bench.widget.result.exclude.click()
-    layer, image = bench.viewer.layers["Exclusion mask"], bench.viewer.layers["Image"]
+    layer, image = (
+        bench.viewer.layers[name] for name in ("Exclusion mask: Image", "Image")
+    )
     assert bench.viewer.layers.selection.active == layer
     assert layer.mode == "add_rectangle"
     np.testing.assert_array_equal(layer.scale, image.scale)
@@ -82,7 +84,7 @@ def test_moving_and_removing_rectangles_brings_pixels_back(bench, exclusion):
 def test_removing_the_layer_leaves_nothing_out(bench, exclusion):
     bench.segment()
     exclude(bench, 60, 0, 64, 80)
-    bench.viewer.layers.remove("Exclusion mask")
+    bench.viewer.layers.remove("Exclusion mask: Image")
     assert bench.session.current.exclusion is None
     assert exclusion.layer is None
     bench.settle()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_hrdv2.widgets.viewer.guidance_overlay import FRAMES
+FRAMES = "Label issues: Image"
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_attention_lies_on_the_image_and_is_not_taken_for_one(bench, panel):
     choose(bench, "dino-small-16")
     show(bench, panel.attention)
     layer, image = (
-        bench.viewer.layers["Attention of dino-small-16"],
+        bench.viewer.layers["Attention of dino-small-16: Image"],
         bench.controller.link.image,
     )
     assert layer.data.shape == (2, 64, 80)
@@ -100,7 +100,7 @@ def test_attention_shown_again_takes_the_place_of_the_former(bench, panel):
     choose(bench, "dino-small-16")
     show(bench, panel.attention)
     show(bench, panel.attention)
-    assert bench.names.count("Attention of dino-small-16") == 1
+    assert bench.names.count("Attention of dino-small-16: Image") == 1
 
 
 def test_regions_come_with_their_borders_and_their_number(bench, panel):
@@ -109,7 +109,8 @@ def test_regions_come_with_their_borders_and_their_number(bench, panel):
     assert panel.count.text() in told  # before anybody asks for the layers
     show(bench, panel.regions)
     regions, borders = (
-        bench.viewer.layers[name] for name in ("Regions", "Region borders")
+        bench.viewer.layers[name]
+        for name in ("Regions: Image", "Region borders: Image")
     )
     count = len(np.unique(regions.data))
     assert f"{count} regions, {5120 / count:.0f} px" in told
@@ -125,7 +126,7 @@ def test_regions_come_with_their_borders_and_their_number(bench, panel):
 def test_attention_of_regions_is_one_map(bench, panel):
     choose(bench, "spit-small")
     show(bench, panel.attention)
-    assert bench.viewer.layers["Attention of spit-small"].data.shape == (64, 80)
+    assert bench.viewer.layers["Attention of spit-small: Image"].data.shape == (64, 80)
 
 
 def test_a_labels_layer_becomes_the_regions(bench, panel):
@@ -135,7 +136,8 @@ def test_a_labels_layer_becomes_the_regions(bench, panel):
     text = "80 regions, 64 px each on average. Regions from Squares."
     assert panel.count.text() == text
     show(bench, panel.regions)
-    np.testing.assert_array_equal(bench.viewer.layers["Regions"].data - 1, SQUARES)
+    layer = bench.viewer.layers["Regions: Image"]
+    np.testing.assert_array_equal(layer.data - 1, SQUARES)
     assert panel.count.text() == text
     use(bench, panel, "the network's own")
     assert "Squares" not in panel.count.text()
@@ -194,7 +196,7 @@ def test_attention_of_a_plane_lies_on_that_plane(
     bench.controller.link.flush()
     choose(bench, "dino-small-16")
     show(bench, panel.attention)
-    layer = viewer.layers["Attention of dino-small-16"]
+    layer = viewer.layers["Attention of dino-small-16: Image"]
     assert layer.data.shape == (2, 1, 64, 80)
     place = bench.controller.link.image.data_to_world(
         (*bench.controller.link.index, 5, 7)

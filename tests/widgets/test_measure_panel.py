@@ -102,7 +102,7 @@ def test_fractions_of_all_images_stand_beside(measured, tmp_path):
 def test_splitting_makes_a_protected_layer_placed_like_the_image(measured):
     split(measured)
     layer, image = (
-        measured.viewer.layers["Instances of Class 2"],
+        measured.viewer.layers["Instances of Class 2: Image"],
         measured.viewer.layers["Image"],
     )
     assert layer.data.max() == 4
@@ -178,7 +178,7 @@ def test_objects_follow_the_result_until_their_layer_is_removed(measured):
     assert part.table.model().rowCount() == 0
     measured.session.refinement.undo()
     measured.settle()
-    assert "Instances of Class 2" not in measured.names
+    assert "Instances of Class 2: Image" not in measured.names
 
 
 def test_a_watershed_cuts_at_once_by_another_distance(measured):
@@ -196,7 +196,7 @@ def test_a_watershed_cuts_at_once_by_another_distance(measured):
 def test_splitting_without_a_result_says_what_to_do(bench):
     bench.widget.measure.particles.split.click()
     assert "There is no result to measure yet" in bench.widget.status.text()
-    assert "Instances of Class 1" not in bench.names
+    assert "Instances of Class 1: Image" not in bench.names
 
 
 def test_a_class_that_is_nowhere_has_an_empty_table(measured):

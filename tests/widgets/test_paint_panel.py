@@ -74,7 +74,7 @@ def test_the_view_box_says_what_is_shown(segmented):
     panel = segmented.widget.paint
     panel.view.activated.emit(2)
     assert panel.views.shown == "uncertainty"
-    segmented.wait(lambda: "Uncertainty" in segmented.names)
+    segmented.wait(lambda: "Uncertainty: Image" in segmented.names)
     panel.views.show("result")
     assert panel.view.currentText() == "Result"
 

@@ -24,7 +24,7 @@ def test_the_uncertainty_lies_on_the_image_beneath_the_scribbles(bench, views):
     assert bench.names == [
         "Image",
         "Segmentation: Image",
-        "Uncertainty",
+        "Uncertainty: Image",
         "Scribbles: Image",
     ]
     assert not bench.viewer.layers["Segmentation: Image"].visible
@@ -33,11 +33,11 @@ def test_the_uncertainty_lies_on_the_image_beneath_the_scribbles(bench, views):
 
 def test_the_probability_follows_the_selected_class(bench, views):
     layer = show(bench, views, "probability")
-    assert layer.name == "Probability of Class 1"
+    assert layer.name == "Probability of Class 1: Image"
     assert layer.data[:, :20].mean() > 200
     bench.scribbles.selected_label = 2
     bench.settle()
-    assert views.layer.name == "Probability of Class 2"
+    assert views.layer.name == "Probability of Class 2: Image"
     assert views.layer.data[:, :20].mean() < 55
 
 
@@ -98,12 +98,12 @@ def test_hiding_what_is_shown_shows_the_image(bench, views):
 
 def test_a_view_that_the_user_deletes_gives_way_to_the_result(bench, views):
     show(bench, views, "uncertainty")
-    bench.viewer.layers.remove("Uncertainty")
+    bench.viewer.layers.remove("Uncertainty: Image")
     assert views.shown == "result"
     assert bench.viewer.layers["Segmentation: Image"].visible
     bench.paint((30, 34), (10, 20, 30), 2)
     bench.settle()
-    assert "Uncertainty" not in bench.names
+    assert "Uncertainty: Image" not in bench.names
 
 
 def test_scribbles_that_no_longer_suffice_end_the_view(bench, views):
@@ -111,7 +111,7 @@ def test_scribbles_that_no_longer_suffice_end_the_view(bench, views):
     bench.scribbles.data = np.zeros_like(bench.scribbles.data)
     bench.settle()
     assert views.shown == "result"
-    assert "Uncertainty" not in bench.names
+    assert "Uncertainty: Image" not in bench.names
 
 
 def test_another_image_waits_for_its_own_map(bench, views):
@@ -119,10 +119,10 @@ def test_another_image_waits_for_its_own_map(bench, views):
     other = bench.viewer.add_image(bench.session.image[:60, :70].copy(), name="other")
     bench.controller.link.select_image(other)
     bench.settle()
-    assert "Uncertainty" not in bench.names
+    assert "Uncertainty: Image" not in bench.names
     bench.compute()
     bench.settle()
-    bench.wait(lambda: "Uncertainty" in bench.names)
+    bench.wait(lambda: "Uncertainty: other" in bench.names)
     assert views.layer.data.shape == (60, 70)
 
 
@@ -161,7 +161,7 @@ def test_a_view_is_no_image_to_segment(bench, views):
     assert bench.controller.link.layers.images() == [bench.viewer.layers["Image"]]
     bench.viewer.layers.remove("Image")
     bench.wait(lambda: bench.controller.link.image is None)
-    assert "Uncertainty" not in bench.names
+    assert "Uncertainty: Image" not in bench.names
 
 
 def test_a_view_that_was_edited_is_made_anew(bench, views):
@@ -171,7 +171,8 @@ def test_a_view_that_was_edited_is_made_anew(bench, views):
     bench.settle()
     assert layer not in bench.viewer.layers
     np.testing.assert_array_equal(
-        bench.viewer.layers["Uncertainty"].data, bench.session.guidance.uncertainty()
+        bench.viewer.layers["Uncertainty: Image"].data,
+        bench.session.guidance.uncertainty(),
     )
 
 

@@ -74,7 +74,7 @@ def test_a_plane_is_compared_with_the_truth_of_its_place(stack):
     assert overlay.layer.translate[0] == 2
     stack.go(3)
     assert overlay.answer is None
-    assert "Errors" in stack.viewer.layers
+    assert "Errors: stack" in stack.viewer.layers
 
 
 def test_a_plane_that_is_visited_is_segmented_by_the_scribbles_elsewhere(stack):

@@ -168,7 +168,7 @@ class ExclusionOverlay(Overlay):
         width = max(1.0, min(planes.label_shape(image)[-2:]) / 400)
         layer = Shapes(
             ndim=2,
-            name=NAME,
+            name=self._named(NAME, image),
             face_color=_FACE,
             edge_color=_EDGE,
             edge_width=width,

@@ -160,7 +160,7 @@ class GuidanceOverlay(Overlay):
         layer = Shapes(
             [self._corners(one) for one in issues],
             shape_type="rectangle",
-            name=FRAMES,
+            name=self._named(FRAMES, image),
             edge_color=edges,
             edge_width=max(1.0, min(planes.label_shape(image)[-2:]) / 300),
             face_color="transparent",

@@ -65,6 +65,10 @@ class Overlay(QObject):
         mark = layers.mark_of(self.role, self._sync.layers.id_of(image), **more)
         return {layers.METADATA_KEY: mark}
 
+    def _named(self, title: str, image: Image) -> str:
+        """Return the name of a layer of this overlay."""
+        return f"{title}: {image.name}"
+
     def _find(self, kind: type, metadata: dict[str, Any]) -> Any:
         """Return the layer of a kind that has this mark already, or None."""
         mark = metadata[layers.METADATA_KEY]
@@ -89,6 +93,7 @@ class Overlay(QObject):
             return
         ones = (1,) * len(key.plane)
         values = values.reshape(*values.shape[:-2], *ones, *values.shape[-2:])
+        look["name"] = self._named(look["name"], image)
         metadata = self._mark(image, **(mark or {}))
         former, self._key = self._find(kind, metadata), key
         if former is not None and keeps_look and former.data.shape == values.shape:

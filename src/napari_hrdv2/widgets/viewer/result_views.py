@@ -167,7 +167,8 @@ class ResultViews(Overlay):
         if self.shown != PROBABILITY or self._ask_map() or self.layer is None:
             return
         self.layer.data = np.zeros_like(self.layer.data)
-        self.layer.name = "Probability"
+        if self._image is not None:
+            self.layer.name = self._named("Probability", self._image)
 
     def _on_removed(self) -> None:
         self.show(RESULT)
