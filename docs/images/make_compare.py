@@ -35,10 +35,10 @@ def main() -> None:
     for fold in ("features_fold", "paint_fold", "compare_fold"):
         stage.click(fold)
     stage.click("compare")
-    stage.wait(lambda: "Errors: grains" in stage.viewer.layers, "the errors")
+    stage.wait(lambda: "Errors: micrograph" in stage.viewer.layers, "the errors")
     stage.settle()
     stage.controller.link.segmentation.visible = False
-    stage.viewer.layers.selection.active = stage.viewer.layers["Errors: grains"]
+    stage.viewer.layers.selection.active = stage.viewer.layers["Errors: micrograph"]
     stage.screenshot("compare")
     stage.viewer.close()
 
