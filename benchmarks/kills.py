@@ -1,9 +1,9 @@
 """Kill savers at random moments: nothing is lost, and nothing left is taken for data.
 
-Classifiers, segmentations (labels and picture), projects, OME-Zarr and runs over a
-folder are written again and again by a process that is killed with signal 9. What is
-there afterwards must be whole, must not be older than the last save that returned, and
-a run over the folder must find its micrographs and nothing else.
+Classifiers, segmentations (labels and picture), projects, autosaves, OME-Zarr and runs
+over a folder are written again and again by a process that is killed with signal 9.
+What is there afterwards must be whole, must not be older than the last save that
+returned, and a run over the folder must find its micrographs and nothing else.
 
 Run with::
 
@@ -31,6 +31,7 @@ from PIL import Image
 from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.core.backbones import load_backbone
 from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.files import (
     ImageFile,
     find_images,
@@ -48,6 +49,7 @@ from napari_hrdv2.session.batch import (
     table_in,
     write_segmentation,
 )
+from napari_hrdv2.session.project.autosave import AutosaveStore
 from napari_hrdv2.session.project.snapshot import project_of
 from napari_hrdv2.session.project.store import load_project, save_project
 
@@ -162,6 +164,30 @@ class _ToProject(Saver):
         return 0 if scribbles is None else number_in(scribbles)
 
 
+class _ToAutosave(Saver):
+    """A project that saves itself in a thread."""
+
+    @cached_property
+    def store(self) -> AutosaveStore:
+        """The store of one process, begun when it first saves."""
+        return AutosaveStore(self.folder)
+
+    def save(self, count: int) -> None:
+        self.session.set_scribbles(numbered(count))
+        self.store.submit(project_of(self.session))
+        self.store.flush()
+        if self.store.has_failed:
+            raise AssertionError("the autosave was not written")
+
+    def prepare(self) -> None:
+        self.fingerprint = image_fingerprint(self.session.image)
+
+    def load(self) -> int:
+        found = AutosaveStore(self.folder).find_autosaves(self.fingerprint)
+        scribbles = load_project(found[0].path).images[0].scribbles if found else None
+        return 0 if scribbles is None else number_in(scribbles)
+
+
 class _ToZarr(Saver):
     """Image and labels as OME-Zarr."""
 
@@ -222,6 +248,7 @@ KINDS = {
     "classifier": _ToClassifier,
     "segmentation": _ToSegmentation,
     "project": _ToProject,
+    "autosave": _ToAutosave,
     "zarr": _ToZarr,
     "batch": _ToBatch,
 }

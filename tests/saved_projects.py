@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.session.classes import ClassInfo
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.session.project.format import Project, SavedImage, image_fingerprint
+from napari_hrdv2.session.project.format import Project, SavedImage
 
 CLASSES = {
     1: ClassInfo("Grain boundary γ′", "#e8590c"),
@@ -62,10 +63,10 @@ def written(keys):
     return {str(theirs): str(ours) for theirs, ours in keys.items()}
 
 
-def killed(folder, how):
-    """Kill fifty savers and return what `_crashing_saver` found."""
-    script = Path(__file__).parent / "session" / "project" / "_crashing_saver.py"
-    command = [sys.executable, script, how, folder, "50"]
+def killed(how, kills=50):
+    """Kill savers of these kinds and return what `benchmarks/kills.py` found."""
+    script = Path(__file__).parents[1] / "benchmarks" / "kills.py"
+    command = [sys.executable, script, *how, "--kills", str(kills)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -19,6 +19,7 @@ from napari_hrdv2.session import (
 )
 from napari_hrdv2.session import pipeline as module
 from napari_hrdv2.session.planes import Plane, PlaneKey
+from session.stack_planes import planes_of
 
 
 @pytest.fixture
@@ -36,16 +37,8 @@ def request_of(trained, image, reads):
             reads.append(number)
             return image
 
-        planes = tuple(
-            ImageSnapshot(
-                PlaneKey("s", (number,)),
-                Plane(lambda n=number: read(n), image.shape, image.dtype),
-                f"plane {number}",
-            )
-            for number in range(2)
-        )
         return PipelineInput(
-            planes,
+            planes_of(read, image, 2),
             refinement,
             classifier=trained.classifier,
             fingerprint=trained.classifier_fingerprint,

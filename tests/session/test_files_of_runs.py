@@ -5,9 +5,10 @@ import pytest
 import tifffile
 
 from napari_hrdv2.core.errors import Cancelled
-from napari_hrdv2.session import ImageSnapshot, PipelineInput, TaskContext, compute
+from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.session import PipelineInput, TaskContext, compute
 from napari_hrdv2.session import batch as module
-from napari_hrdv2.session.planes import Plane, PlaneKey
+from session.stack_planes import planes_of
 
 
 @pytest.fixture
@@ -40,18 +41,8 @@ def test_whatever_one_plane_raises_the_others_are_segmented(trained, image):
             raise RuntimeError("Zstd decompression error")
         return image
 
-    planes = tuple(
-        ImageSnapshot(
-            PlaneKey("s", (number,)),
-            Plane(lambda n=number: read(n), image.shape, image.dtype),
-            f"plane {number}",
-        )
-        for number in range(3)
-    )
-    from napari_hrdv2.core.features.options import FeatureOptions
-
     request = PipelineInput(
-        planes,
+        planes_of(read, image, 3),
         classifier=trained.classifier,
         fingerprint=trained.classifier_fingerprint,
         options=FeatureOptions.of(trained.classifier.part_options),

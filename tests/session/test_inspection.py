@@ -1,30 +1,17 @@
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
-from napari_hrdv2.core.backbones.spit.backbone import random_weights as random_spit
-from napari_hrdv2.core.backbones.spit.encoder import SpitConfig
-from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
-from napari_hrdv2.core.backbones.vit.model import ViTConfig
-from napari_hrdv2.core.backbones.vit.weights import random_weights
 from napari_hrdv2.core.guidance.attention import divides_into_regions, shows_attention
 from napari_hrdv2.session import compute
+from small_networks import load_small
 
 PARTITION = np.arange(40)[:, None] // 8 * 6 + np.arange(48) // 8
-VIT = ViTConfig(embed_dim=32, depth=2, heads=2, patch_size=16, image_size=32)
-SPIT = SpitConfig(embed_dim=32, depth=2, heads=2)
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Networks of the registry's names, with little in them."""
-
-    def load(name, **_):
-        if name.startswith("spit"):
-            return SpitBackbone(name, SPIT, random_spit(SPIT))
-        return ViTBackbone(name, VIT, random_weights(VIT))
-
-    monkeypatch.setattr("napari_hrdv2.core.backbones.load_backbone", load)
+    monkeypatch.setattr("napari_hrdv2.core.backbones.load_backbone", load_small)
 
 
 @pytest.fixture

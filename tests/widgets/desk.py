@@ -8,6 +8,15 @@ from napari_hrdv2.widgets.controller import Controller
 WAIT = 15_000  # milliseconds; a machine under load is slow
 
 
+def with_panel(qtbot, spec):
+    """Yield a desk with a panel on it."""
+    desk = Desk(qtbot)
+    desk.panel = spec.make(desk.controller)
+    qtbot.addWidget(desk.panel)
+    yield desk
+    desk.controller.close()
+
+
 class Desk:
     """A viewer model with a controller, and the hands to work with it."""
 

@@ -10,16 +10,12 @@ from qtpy.QtWidgets import QAbstractButton, QComboBox, QTreeWidget, QWidget
 from napari_hrdv2.widgets.panels import images_panel
 from napari_hrdv2.widgets.panels.images_panel import PANELS
 from napari_hrdv2.widgets.viewer import layers
-from widgets.desk import Desk, stack_of
+from widgets.desk import stack_of, with_panel
 
 
 @pytest.fixture
 def desk(qtbot):
-    desk = Desk(qtbot)
-    desk.panel = PANELS[0].make(desk.controller)
-    qtbot.addWidget(desk.panel)
-    yield desk
-    desk.controller.close()
+    yield from with_panel(qtbot, PANELS[0])
 
 
 @pytest.fixture

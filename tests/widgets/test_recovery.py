@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QMessageBox
 
+from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.project.autosave import AutosaveEntry, AutosaveStore
-from napari_hrdv2.session.project.format import image_fingerprint
 from napari_hrdv2.session.project.store import load_project, save_project
 from napari_hrdv2.widgets.widget import RecoveryNotice, _time_text
 

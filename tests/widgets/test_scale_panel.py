@@ -6,16 +6,12 @@ import tifffile
 
 from napari_hrdv2.files import read_pixel_size, write_image
 from napari_hrdv2.widgets.panels.scale_panel import PANELS, length
-from widgets.desk import Desk
+from widgets.desk import with_panel
 
 
 @pytest.fixture
 def desk(qtbot):
-    desk = Desk(qtbot)
-    desk.panel = PANELS[0].make(desk.controller)
-    qtbot.addWidget(desk.panel)
-    yield desk
-    desk.controller.close()
+    yield from with_panel(qtbot, PANELS[0])
 
 
 @pytest.fixture

@@ -104,7 +104,8 @@ def scribbles_with(
     if len(ids) > MOST_CLASSES or (ids and ids[0] < 0):
         raise ValueError(
             f"labels: there are {len(ids)} of them from {ids[0]} to {ids[-1]}, which "
-            "are objects rather than classes; up to 64 from 1 can be scribbles"
+            f"are objects rather than classes; up to {MOST_CLASSES} from 1 can be "
+            "scribbles"
         )
     if not ids:
         raise ValueError("labels: nothing is painted in them; choose others")

@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.cost import Cost
     from napari_hrdv2.core.features.options import FeatureOptions
 
-    from .images import ImageEntry, Scribbles
+    from .images import ImageEntry
     from .pipeline import PipelineInput, PipelineResult, ProcessedImage
     from .planes import PlaneKey
+    from .snapshots import Scribbles
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,9 @@
-"""What the pipeline takes and gives: snapshots, stages, results, fractions."""
+"""What the pipeline takes and gives: scribbles, snapshots, stages, results."""
 
 from __future__ import annotations
 
+import copy
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -22,6 +24,49 @@ if TYPE_CHECKING:
 
 Window = tuple[slice, slice]
 """Rows and columns of an image."""
+
+
+class Scribbles:
+    """The scribbles on one image at one moment: label ids, 0 where there are none."""
+
+    def __init__(self, labels: NDArray[Any], image_shape: tuple[int, ...]) -> None:
+        if labels.shape != tuple(image_shape):
+            wanted = tuple(image_shape)
+            raise ValueError(
+                f"labels: shape {labels.shape} is not that of the image, {wanted}"
+            )
+        if labels.dtype.kind not in "bui":
+            raise ValueError(f"labels: dtype {labels.dtype} is not an integer")
+        self.labels = labels.copy()  # a layer goes on being painted
+        painted = np.flatnonzero(self.labels != 0)  # much faster on booleans
+        values = self.labels.ravel()[painted]
+        if values.size and values.min() < 0:
+            raise ValueError(
+                f"labels: {values.min()} is negative; classes are numbered from 1, and "
+                "0 is not labelled"
+            )
+        self._describe(painted)
+
+    def without(self, mask: NDArray[np.bool_]) -> Scribbles:
+        """Return the scribbles outside of an (H, W) mask; itself if all are."""
+        hidden = mask.ravel()[self._painted]
+        if not hidden.any():
+            return self
+        rest = copy.copy(self)
+        rest.labels = self.labels.copy()
+        rest.labels.ravel()[self._painted[hidden]] = 0
+        rest._describe(self._painted[~hidden])
+        return rest
+
+    def _describe(self, painted: NDArray[np.int64]) -> None:
+        values = self.labels.ravel()[painted]
+        self._painted = painted
+        ids, counts = np.unique(values, return_counts=True)
+        self.class_ids: tuple[int, ...] = tuple(ids.tolist())  # ascending
+        self.counts = dict(zip(self.class_ids, counts.tolist(), strict=True))
+        fingerprint = hashlib.blake2b(painted.tobytes(), digest_size=16)
+        fingerprint.update(values.astype(np.int64).tobytes())
+        self.fingerprint = fingerprint.digest() if values.size else b""
 
 
 class Stage(IntEnum):

@@ -13,9 +13,9 @@ import pytest
 from platformdirs import macos, unix, windows
 
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.session.project import autosave as store_module
 from napari_hrdv2.session.project.autosave import AutosaveStore, default_folder
-from napari_hrdv2.session.project.format import image_fingerprint
 from napari_hrdv2.session.project.store import load_project
 from saved_projects import CLASSES, entry, grey, killed, project
 from synthetic import striped_features, strokes
@@ -284,8 +284,8 @@ def test_the_default_folder_is_where_the_system_wants_data(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
-def test_killed_at_fifty_moments_every_autosaved_scribble_is_offered(tmp_path):
-    found = killed(tmp_path, "autosave")
+def test_killed_at_fifty_moments_every_autosaved_scribble_is_offered():
+    found = killed(["autosave"])["autosave"]
     assert found["losses"] == []
     assert found["kills"] == 50
     assert found["saves"] > 50

@@ -487,8 +487,8 @@ def test_class_zero_and_high_ids_come_back(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
-def test_killed_at_fifty_moments_a_project_opens_with_every_saved_scribble(tmp_path):
-    found = killed(tmp_path, "project")
+def test_killed_at_fifty_moments_a_project_opens_with_every_saved_scribble():
+    found = killed(["project"])["project"]
     assert found["losses"] == []
     assert found["kills"] == 50
     assert found["saves"] > 50

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.session import Session
 from napari_hrdv2.session.classes import Classes, ClassInfo, matched_classes, relabelled
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.project.autosave import AutosaveStore
-from napari_hrdv2.session.project.format import Fingerprints, image_fingerprint
+from napari_hrdv2.session.project.format import Fingerprints
 from napari_hrdv2.session.project.snapshot import (
     Autosaver,
     open_images,

@@ -16,10 +16,10 @@ from napari_hrdv2.core.features.normalisation import (
     Levels,
     Normalisation,
     aligned_levels,
-    image_fingerprint,
     image_levels,
 )
 from napari_hrdv2.core.features.options import NORMALISATION_CHOICES
+from napari_hrdv2.core.fingerprints import image_fingerprint
 
 from .adaptation import TrainedOn
 from .cross_validation import leave_one_image_out
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PARTS = 100  # of the progress of a feature map
 KINDS = ("matched", "shared", "image")
-CLEARLY = 0.05  # by how much the mean IoU of another must be above that of the first
+CLEAR_LEAD = 0.05  # of mean IoU, before another normalisation than the first is taken
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _best(scores: dict[str, float]) -> tuple[tuple[str, ...], str]:
     first = next(iter(scores))
     known = {kind: score for kind, score in scores.items() if not np.isnan(score)}
     best = max(known, key=lambda kind: known[kind], default=first)
-    if best != first and known[best] < known.get(first, -1.0) + CLEARLY:
+    if best != first and known[best] < known.get(first, -1.0) + CLEAR_LEAD:
         best = first
     compared = ", ".join(f"{kind} {score:.2f}" for kind, score in scores.items())
     return (best,), f"images predict each other (mean IoU: {compared})"

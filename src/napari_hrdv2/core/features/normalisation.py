@@ -11,7 +11,6 @@ classes, with fractions that are free.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 
 from napari_hrdv2.core.backbones.filters.kernels import gaussian
+from napari_hrdv2.core.fingerprints import image_fingerprint
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -74,14 +74,6 @@ def image_levels(
     return float(values.mean()), float(values.std())
 
 
-def image_fingerprint(image: ArrayLike) -> str:
-    """Return a fingerprint of an image: of its shape, type and pixels."""
-    array = np.ascontiguousarray(image)
-    total = hashlib.sha256(repr((array.shape, array.dtype.str)).encode())
-    total.update(array.tobytes())
-    return total.hexdigest()[:32]
-
-
 def aligned_levels(
     images: Sequence[ArrayLike], labels: Sequence[ArrayLike]
 ) -> list[Levels]:
@@ -92,7 +84,8 @@ def aligned_levels(
     """
     own = np.array([image_levels([image]) for image in images])
     means = [
-        _class_means(grey_plane(i), np.asarray(n)) for i, n in _pairs(images, labels)
+        _class_means(grey_plane(image), np.asarray(drawn))
+        for image, drawn in zip(images, labels, strict=True)
     ]
     ids = sorted({label for each in means for label in each})
     table = np.array([[each.get(label, np.nan) for label in ids] for each in means])
@@ -177,8 +170,9 @@ class Normalisation:
         self, image: ArrayLike, exclusion: ArrayLike | None = None
     ) -> Levels | None:
         """Return the levels of an image; None where they are to be its own."""
-        if self.knows(image):
-            return dict(self.known)[image_fingerprint(image)]
+        known = dict(self.known)
+        if known and (fingerprint := image_fingerprint(image)) in known:
+            return known[fingerprint]
         if self.kind != "matched" or self.levels is None or not self.densities:
             return self.levels if self.kind != "image" else None
         plane = _smoothed(image)
@@ -246,12 +240,6 @@ class Normalisation:
     def _table(self) -> Grey:
         """The densities with what nobody has painted, (K, BINS)."""
         return np.array(self.densities) + LEAST_DENSITY
-
-
-def _pairs(
-    images: Sequence[ArrayLike], labels: Sequence[ArrayLike]
-) -> list[tuple[ArrayLike, ArrayLike]]:
-    return list(zip(images, labels, strict=True))
 
 
 def _class_means(plane: Grey, labels: NDArray[Any]) -> dict[int, float]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.tasks import TaskContext
 
-from .format import image_fingerprint, is_elsewhere
+from .format import is_elsewhere
 from .snapshot import open_images
 from .store import load_project
 

@@ -60,7 +60,7 @@ class ScalePanel(QWidget):
         return done
 
     def ask(self, pixels: float) -> str:
-        """Ask the user how long the scale bar is; "" if he does not say."""
+        """Ask the user how long the scale bar is; "" for no answer."""
         text, agreed = QInputDialog.getText(
             self,
             "Scale bar",

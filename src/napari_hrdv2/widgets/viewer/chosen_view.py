@@ -22,7 +22,7 @@ REMOVED = "(image removed)"
 class ChosenView(QObject):
     """Hides the layers of the images that are not chosen, and brings them back.
 
-    What the user himself hid stays hidden when its image returns, and what he shows of
+    What the user hid stays hidden when its image returns; what is shown by hand of
     another image, to compare, stays until the next choice. Layers that belong to no
     image are left alone. `picked` tells which image was chosen in napari's layer list.
     """

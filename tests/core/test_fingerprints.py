@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from napari_hrdv2.session.project import format as format_module
-from napari_hrdv2.session.project.format import image_fingerprint
+from napari_hrdv2.core import fingerprints as module
+from napari_hrdv2.core.fingerprints import image_fingerprint
 from saved_projects import grey
 
 
@@ -53,14 +53,14 @@ def test_other_images_are_told_apart(other):
 def test_blocks_cover_every_pixel(monkeypatch, shape):
     image = grey(shape, "f4")
     whole = image_fingerprint(image)
-    monkeypatch.setattr(format_module, "_BLOCK_BYTES", 100)
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 100)
     assert image_fingerprint(image) == whole
 
 
 @pytest.mark.parametrize("shape", [(100, 7), (3, 7, 100)])
 def test_of_large_images_rows_of_the_longest_axis_count(monkeypatch, shape):
     image = grey(shape)
-    monkeypatch.setattr(format_module, "_WHOLE_BYTES", image.nbytes // 4)
+    monkeypatch.setattr(module, "_WHOLE_BYTES", image.nbytes // 4)
     seen = image_fingerprint(image)
     axis = image.ndim - 1 if image.ndim == 3 else 0
     changed = image.copy()
