@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
+Inside = tuple[slice, slice]
 Source = str | os.PathLike[str] | None
 Progress = Callable[[int, int], None]
 Tick = Callable[[], None]
@@ -55,6 +56,12 @@ class BackboneBase(ABC):
     # residual stream, its norm, q, k, v, the attention's output and the hidden layer.
     activations: int = 14
     context_cell: int = 0  # side of the cells that context features are means of
+    # How many pixels around a part of the image its tokens depend on; None for all that
+    # there are. Where it is known, `tokens` takes ``inside`` too: the rows and columns
+    # of the grid that are wanted, and other images than whole ones, which begin at a
+    # multiple of `alignment` pixels and have the reach around what is inside.
+    reach: int | None = None
+    alignment: int = 1
     device: torch.device  # where tokens are computed
     dtype: torch.dtype  # the number format they come in
     weights_hash: str  # the fingerprint of the weights; empty where there are none
@@ -234,6 +241,8 @@ class BackboneSpec:
     absolute_levels: bool = True
     equivariant: bool = False
     context_cell: int = 0
+    reach: int | None = None
+    alignment: int = 1
     activations: int = BackboneBase.activations
 
     @classmethod
@@ -246,6 +255,8 @@ class BackboneSpec:
             default_transforms=kind.default_transforms,
             absolute_levels=kind.absolute_levels,
             context_cell=kind.context_cell,
+            reach=kind.reach,
+            alignment=kind.alignment,
             activations=kind.activations,
             **others,
         )

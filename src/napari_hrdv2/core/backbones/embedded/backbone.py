@@ -19,15 +19,27 @@ from napari_hrdv2.core.backbones.base import (
     IN_FLOAT32,
     BackboneSpec,
     GridBackbone,
+    Inside,
     LoadOptions,
     Tick,
     evenly,
 )
+from napari_hrdv2.core.backbones.filters import REACH as FILTER_REACH
 from napari_hrdv2.core.backbones.filters import STEPS as FILTER_STEPS
 from napari_hrdv2.core.backbones.filters import filter_names, filter_planes
 from napari_hrdv2.core.devices import choose_precision
 
-from .network import STRIDE, at_every_scale, load_weights, padded, tile_count, tiled
+from .network import (
+    AROUND,
+    COARSEST,
+    STRIDE,
+    ConvNetConfig,
+    at_every_scale,
+    at_scales,
+    load_weights,
+    padded,
+    tile_count,
+)
 
 BANK_SPAN = 5.0  # deviations of an image that the filter bank sees as 0..1
 LEAST_DEVIATION = 1e-6
@@ -46,11 +58,19 @@ def standardised(images: Tensor, levels: tuple[float, float] | None = None) -> T
 
 
 def bank_planes(
-    images: Tensor, *, stride: int = STRIDE, tick: Tick | None = None
+    images: Tensor,
+    *,
+    stride: int = STRIDE,
+    tick: Tick | None = None,
+    inside: Inside | None = None,
 ) -> Tensor:
     """Return the filter bank's means over patches of standardised images."""
     return filter_planes(
-        0.5 + images / BANK_SPAN, patch_size=STRIDE, stride=stride, tick=tick
+        0.5 + images / BANK_SPAN,
+        patch_size=STRIDE,
+        stride=stride,
+        tick=tick,
+        inside=inside,
     )
 
 
@@ -66,6 +86,8 @@ class EmbeddedBackbone(GridBackbone):
     absolute_levels = False
     activations = 2  # of a tile's pass and of the filters; measured
     context_cell = 16
+    alignment = STRIDE * COARSEST << (ConvNetConfig.scales - 1)
+    reach = max(FILTER_REACH, (AROUND[-1] + COARSEST) * STRIDE << (len(AROUND) - 1))
     dtype = torch.float16
 
     def __init__(self, options: LoadOptions = IN_FLOAT32) -> None:
@@ -106,6 +128,7 @@ class EmbeddedBackbone(GridBackbone):
         stride: int,
         tick: Tick | None = None,
         levels: tuple[float, float] | None = None,
+        inside: Inside | None = None,
     ) -> Tensor:
         """Return the features of every patch of 2 × 2 pixels; see `GridBackbone`.
 
@@ -113,43 +136,47 @@ class EmbeddedBackbone(GridBackbone):
         by the mean and the deviation that `levels` gives. The stride is 2, or 1 for
         patches that overlap.
         """
-        learned = self.network.config.channels
+        config = self.network.config
+        learned = config.channels
         images = standardised(images, levels)
         grid = [1 + (length - self.patch_size) // stride for length in images.shape[2:]]
-        shape = (len(images), *grid, self.channels_for(images.shape[1]))
+        wanted = inside or (slice(0, grid[0]), slice(0, grid[1]))
+        size = [span.stop - span.start for span in wanted]
+        shape = (len(images), *size, self.channels_for(images.shape[1]))
         tokens = images.new_empty(shape, dtype=self.dtype)
-        bank = bank_planes(images, stride=stride, tick=tick)
+        bank = bank_planes(images, stride=stride, tick=tick, inside=inside)
         tokens[..., learned:] = bank.movedim(1, -1)
         del bank
         pixels = images.expand(-1, 3, -1, -1).to(self.precision)
         # Patches may overlap: the network runs once for each pixel they can start at.
         starts = range(0, self.patch_size, stride)
-        parts = [
-            (
-                padded(pixels[..., row:, column:], self.network.config.multiple),
-                tokens[:, row :: len(starts), column :: len(starts), :learned],
-            )
-            for row, column in product(starts, starts)
-        ]
-        step = self._step(tick, [images.shape for images, _ in parts])
-        for images, part in parts:
-            scales = at_every_scale(
-                lambda scaled: tiled(self.network, scaled, step),
-                images,
-                self.network.config.scales,
-            )
-            channels = torch.split(part, self.network.config.outputs, dim=-1)
+        count = len(starts)
+        runs = []
+        for begin in product(starts, starts):
+            seen = padded(pixels[..., begin[0] :, begin[1] :], config.multiple)
+            own, places = [], []  # in the grid of this run, and of its tokens in all
+            for by, span in zip(begin, wanted, strict=True):
+                part = slice(
+                    *(-((by - end) // count) for end in (span.start, span.stop))
+                )
+                own.append(part)
+                places.append(slice(part.start * count + by - span.start, None, count))
+            part_of = tokens[:, places[0], places[1], :learned]
+            runs.append((seen, (own[0], own[1]), part_of))
+        step = self._step(tick, [(seen.shape[2:], own) for seen, own, _ in runs])
+        for seen, spans, part_of in runs:
+            scales = at_every_scale(self.network, seen, spans, step)
+            channels = torch.split(part_of, config.outputs, dim=-1)
             for target, features in zip(channels, scales, strict=True):
-                inside = features[..., : part.shape[1], : part.shape[2]]
-                target.copy_(inside.movedim(1, -1))
+                target.copy_(features.movedim(1, -1))
         return tokens
 
-    def _step(self, tick: Tick | None, shapes: list[torch.Size]) -> Tick:
+    def _step(self, tick: Tick | None, runs: list[tuple[torch.Size, Inside]]) -> Tick:
         """Return what the network calls after each block of each tile."""
         tiles = sum(
-            tile_count(height >> scale, width >> scale)
-            for *_, height, width in shapes
-            for scale in range(self.network.config.scales)
+            tile_count(axis.kept for axis in axes)
+            for shape, own in runs
+            for _, axes in at_scales(shape, own, self.network.config.scales)
         )
         return evenly(tick, tiles * self.network.steps, NETWORK_STEPS)
 

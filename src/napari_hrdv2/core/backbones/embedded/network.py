@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,12 +35,19 @@ from napari_hrdv2.core.backbones.checkpoint import fingerprint
 from napari_hrdv2.core.backbones.filters import filter_names
 from napari_hrdv2.core.errors import WeightsError
 
+if TYPE_CHECKING:
+    from napari_hrdv2.core.backbones.base import Inside
+
 BUNDLED = Path(__file__).with_name("embedded.safetensors")
 STRIDE = 2  # pixels between features, along each axis
-TILE = 1024  # features along a tile's side
+TILE = 1088  # features along a tile's side
 HALO = 144  # features around it that are computed too: as far as the network looks
-# Tiles must begin on the coarsest grid of the network, so that
-# STRIDE * (TILE - HALO) is a multiple of 32.
+# Tiles and parts must begin on the coarsest grid of the network, one of 16 features.
+COARSEST = 16
+# Around a part of an image: 160 px from the core of a block, whose margin is a smaller
+# part of it the coarser the scale. What is farther away changes features by less than
+# they are rounded.
+AROUND = (48, 64, 80)
 
 
 @dataclass(frozen=True)
@@ -162,15 +170,51 @@ class ConvNet(nn.Module):
 
 
 def at_every_scale(
-    run: Callable[[Tensor], Tensor], images: Tensor, scales: int
+    network: ConvNet, images: Tensor, inside: Inside, tick: Callable[[], None]
 ) -> Iterator[Tensor]:
     """Yield the features of an image and of smaller copies of it, on one grid.
 
     Each copy is half as large as the one before; H and W of the (B, 3, H, W) image are
-    multiples of ``2**scales``. `run` applies a `ConvNet`, as a whole or tile by tile.
+    multiples of ``2**scales``. Of the grid the rows and columns `inside` are returned.
     """
-    for factor in (2**scale for scale in range(scales)):
-        yield _enlarged(run(functional.avg_pool2d(images, factor)), factor)
+    for copies in at_scales(images.shape[2:], inside, network.config.scales):
+        factor, (rows, columns) = copies
+        small = functional.avg_pool2d(images, factor)
+        window = small[..., _in_pixels(rows.seen), _in_pixels(columns.seen)]
+        kept = [_within(axis.kept, axis.seen) for axis in (rows, columns)]
+        large = _enlarged(tiled(network, window, (kept[0], kept[1]), tick), factor)
+        parts = [
+            slice(span.start - axis.kept.start * factor, None)
+            for span, axis in zip(inside, (rows, columns), strict=True)
+        ]
+        sizes = [span.stop - span.start for span in inside]
+        yield large[..., parts[0], parts[1]][..., : sizes[0], : sizes[1]]
+
+
+class Stretch(NamedTuple):
+    """One axis of a copy of an image, in features: what is read, and what is used."""
+
+    seen: slice
+    kept: slice
+
+
+def at_scales(
+    shape: Sequence[int], inside: Inside, scales: int
+) -> Iterator[tuple[int, tuple[Stretch, Stretch]]]:
+    """Yield by how much each copy is smaller, and what a part of the grid takes of it.
+
+    A copy is enlarged between features, so one more is used at each side.
+    """
+    for scale in range(scales):
+        factor, around = 2**scale, AROUND[min(scale, len(AROUND) - 1)]
+        found = []
+        for span, pixels in zip(inside, shape, strict=True):
+            length = pixels // factor // STRIDE
+            start = max(span.start // factor - 1, 0) // COARSEST * COARSEST
+            stop = min(-(-span.stop // factor) + 1, length)
+            seen = slice(max(start - around, 0), min(stop + around, length))
+            found.append(Stretch(seen, slice(start, stop)))
+        yield factor, (found[0], found[1])
 
 
 def padded(images: Tensor, multiple: int) -> Tensor:
@@ -186,31 +230,38 @@ def _enlarged(planes: Tensor, factor: int) -> Tensor:
 
 
 # --- Images of any size, tile by tile -------------------------------------------------
-def tiled(network: ConvNet, images: Tensor, tick: Callable[[], None]) -> Tensor:
-    """Return what the network makes of images, tile by tile, as of the whole."""
-    rows, columns = (list(_spans(length // STRIDE)) for length in images.shape[2:])
-    if len(rows) == len(columns) == 1:
-        whole: Tensor = network(images, tick)
-        return whole
-    shape = len(images), network.config.outputs, rows[-1][1].stop, columns[-1][1].stop
+def tiled(
+    network: ConvNet, images: Tensor, inside: Inside, tick: Callable[[], None]
+) -> Tensor:
+    """Return the features `inside` that the network makes of images, tile by tile."""
+    lengths = [length // STRIDE for length in images.shape[2:]]
+    rows, columns = (
+        list(_spans(span, length)) for span, length in zip(inside, lengths, strict=True)
+    )
+    shape = len(images), network.config.outputs, *(s.stop - s.start for s in inside)
     features = images.new_empty(shape)
     for (row, row_kept), (column, column_kept) in product(rows, columns):
         window = images[..., _in_pixels(row), _in_pixels(column)]
-        tile = network(window.contiguous(memory_format=torch.channels_last), tick)
+        tile: Tensor = network(
+            window.contiguous(memory_format=torch.channels_last), tick
+        )
         inner = tile[..., _within(row_kept, row), _within(column_kept, column)]
-        features[..., row_kept, column_kept] = inner
+        if len(rows) == len(columns) == 1:
+            return inner
+        target = _within(row_kept, inside[0]), _within(column_kept, inside[1])
+        features[(..., *target)] = inner
     return features
 
 
-def tile_count(height: int, width: int) -> int:
-    """Return how many tiles an image of so many pixels has."""
-    return len(list(_spans(height // STRIDE))) * len(list(_spans(width // STRIDE)))
+def tile_count(spans: Iterable[slice]) -> int:
+    """Return how many tiles there are of a part of a grid."""
+    return math.prod(len(list(_spans(span, span.stop))) for span in spans)
 
 
-def _spans(length: int) -> Iterator[tuple[slice, slice]]:
+def _spans(inside: slice, length: int) -> Iterator[tuple[slice, slice]]:
     """Yield stretches of a grid to look at, and the part of each that is kept."""
-    for start in range(0, length, TILE):
-        end = min(start + TILE, length)
+    for start in range(inside.start, inside.stop, TILE):
+        end = min(start + TILE, inside.stop)
         yield slice(max(start - HALO, 0), min(end + HALO, length)), slice(start, end)
 
 
