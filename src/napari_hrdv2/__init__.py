@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .core.classifier.pixel_classifier import PixelClassifier
     from .core.classifier.series import train_series
     from .core.errors import Cancelled
+    from .core.features.blocks import block_features
     from .core.features.compute import compute_features
     from .core.features.high_resolution import HighResFeatures
 
@@ -22,6 +23,7 @@ __all__ = [
     "Cancelled",
     "HighResFeatures",
     "PixelClassifier",
+    "block_features",
     "compute_features",
     "load_backbone",
     "train_series",
@@ -36,6 +38,7 @@ _HOME = {
     "Cancelled": "core.errors",
     "HighResFeatures": "core.features.high_resolution",
     "PixelClassifier": "core.classifier.pixel_classifier",
+    "block_features": "core.features.blocks",
     "compute_features": "core.features.compute",
     "load_backbone": "core.backbones",
     "train_series": "core.classifier.series",

@@ -200,24 +200,39 @@ def prepare_image(
             f"image: dtype {array.dtype} is not a grey level or colour; "
             "give bool, integer or float values"
         )
-    planes = _channels_first(array, channel_axis)
+    planes = channels_first(array, channel_axis)
     if planes.size == 0:
         raise ValueError(f"image: shape {array.shape} holds no pixels")
     low, high = _value_range(planes, value_range, warn=warn)
-    # float32 holds 8 and 16 bit exactly; of wider numbers it would drop the contrast.
-    wide = planes.dtype.itemsize > 2 and planes.dtype != np.float32
-    scaled = planes.astype(np.float64 if wide else np.float32)
-    with np.errstate(over="ignore"):  # fill values are clipped below
-        np.subtract(scaled, low, out=scaled)
-        np.divide(scaled, high - low, out=scaled)
-        pixels = scaled.astype(np.float32, copy=False)
+    pixels = _scaled(planes, low, high)
     if value_range is not None:
         _check_clipping(pixels, (low, high))
     np.clip(pixels, 0, 1, out=pixels)
     return PreparedImage(pixels, (low, high))
 
 
-def _channels_first(array: NDArray[Any], channel_axis: int | None) -> NDArray[Any]:
+def prepared_part(
+    part: NDArray[Any], value_range: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Return a part of an image as `prepare_image` does, once the range is known."""
+    pixels = _scaled(channels_first(part), *value_range)
+    return np.clip(pixels, 0, 1, out=pixels)
+
+
+def _scaled(planes: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:
+    # float32 holds 8 and 16 bit exactly; of wider numbers it would drop the contrast.
+    wide = planes.dtype.itemsize > 2 and planes.dtype != np.float32
+    scaled = planes.astype(np.float64 if wide else np.float32)
+    with np.errstate(over="ignore"):  # fill values are clipped later
+        np.subtract(scaled, low, out=scaled)
+        np.divide(scaled, high - low, out=scaled)
+        return scaled.astype(np.float32, copy=False)
+
+
+def channels_first(
+    array: NDArray[Any], channel_axis: int | None = None
+) -> NDArray[Any]:
+    """Return an image as (C, H, W), without alpha, or raise ValueError."""
     if channel_axis is not None:
         if array.ndim != 3 or not -3 <= channel_axis < 3:
             raise ValueError(

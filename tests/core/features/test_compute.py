@@ -98,7 +98,7 @@ def test_a_device_without_memory_hands_over_to_the_cpu(monkeypatch):
 
     backbone = OnSmallDevice().to("meta")
     monkeypatch.setattr(
-        "napari_hrdv2.core.features.compute._Run._empty",
+        "napari_hrdv2.core.features.compute.Run._empty",
         lambda self, shape: torch.empty(shape),
     )
     with pytest.warns(UserWarning, match="meta has too little memory"):

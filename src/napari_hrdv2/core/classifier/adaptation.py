@@ -17,7 +17,6 @@ import torch
 
 from napari_hrdv2.core.features.sample_cache import (
     BACKGROUND_PIXELS,
-    background_pixels,
     finite_rows,
 )
 
@@ -150,6 +149,6 @@ def _background_rows(
     rows = image.features.samples.background(BACKGROUND_PIXELS, should_stop)
     keep = finite_rows(rows)
     if image.exclusion is not None:
-        pixels = background_pixels(image.labels.shape, BACKGROUND_PIXELS)
+        pixels = image.features.background_pixels(BACKGROUND_PIXELS)
         keep &= ~image.exclusion.ravel()[pixels]
     return rows[keep]

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from napari_hrdv2.core.features.sample_cache import (
     BACKGROUND_PIXELS,
-    background_pixels,
     finite_rows,
 )
 from napari_hrdv2.core.features.tiles import LinearModel
@@ -197,7 +196,7 @@ class BackgroundSample:
         parts = []
         count = pixels_per_image(len(images))
         for image in images:
-            pixels = background_pixels(image.labels.shape, count)
+            pixels = image.features.background_pixels(count)
             rows = image.features.samples.background(len(pixels), should_stop)
             keep = finite_rows(rows)
             if image.exclusion is not None:

@@ -64,6 +64,13 @@ class Features(ABC):
     def _new_samples(self) -> SampleCache:
         return SampleCache(self)
 
+    def background_pixels(self, count: int | None = None) -> NDArray[np.int64]:
+        """Return the flat indices of the first `count` pixels of the background sample.
+
+        They are from all over the image, and always the same.
+        """
+        return background_pixels(self.shape[1:], count)
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave the cache out: a copy has its own."""
         return {k: v for k, v in self.__dict__.items() if k != "_samples"}
@@ -242,8 +249,9 @@ class StoredPixels(Features):
         self.channel_weights = features.channel_weights
         rows, self._background = (
             features.sample(*np.divmod(some, self.shape[2]))
-            for some in (pixels, background_pixels(self.shape[1:]))
+            for some in (pixels, features.background_pixels())
         )
+        self._background_pixels = features.background_pixels()
         is_finite = finite_rows(rows)
         self._stored, self._rows = pixels[is_finite], rows[is_finite]
 
@@ -254,6 +262,10 @@ class StoredPixels(Features):
 
     def _new_samples(self) -> SampleCache:
         return SampleCache(self, (self._stored, self._rows, self._background))
+
+    def background_pixels(self, count: int | None = None) -> NDArray[np.int64]:
+        """Return those of the features that they were read from."""
+        return self._background_pixels[:count]
 
     def knows(self, pixels: NDArray[np.int64]) -> bool:
         """Whether all of these flat indices are training pixels."""

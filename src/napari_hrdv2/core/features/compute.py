@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +36,11 @@ from .memory import (
     make_plans,
     on_grid,
     parts_of,
+    reach_of,
 )
 from .options import FeatureOptions, PartOptions, checked_levels
 from .superpixels import region_features
+from .tiles import length_of
 from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet, average_into
 from .upsampling.featup import with_fingerprint
 
@@ -116,21 +118,16 @@ def compute_features(
     MemoryError
         If the features would not fit into memory.
     """
-    check_choice("compat", compat, COMPATS)
-    check_choice("boundary", boundary, BOUNDARIES)
-    if interpolation is None:
-        interpolation = "nearest" if compat == "reference" else "bilinear"
     parts = parts_of(backbone)
-    if any(on_grid(part) for part in parts):
-        interpolation = with_fingerprint(interpolation)
-    options = FeatureOptions(
+    options = checked_options(
+        parts,
         stride=stride,
         value_range=value_range,
         boundary=boundary,
         interpolation=interpolation,
         compat=compat,
         debias=debias,
-        levels=checked_levels(levels),
+        levels=levels,
     )
     if batch_size is not None:
         check_whole("batch_size", batch_size)
@@ -142,9 +139,9 @@ def compute_features(
     )
     channels, *shape = prepared.pixels.shape
     plans = make_plans((shape[0], shape[1]), channels, backbone, transforms, options)
-    steps = _Steps(progress, should_stop)
+    steps = Steps(progress, should_stop)
     runs = [
-        _Run(prepared, part, plan, options, steps, partition, batch_size)
+        Run(prepared, part, plan, options, steps, partition, batch_size)
         for part, plan in zip(parts, plans, strict=True)
     ]
     if partition is not None and not any(
@@ -161,8 +158,33 @@ def compute_features(
     return features[0] if len(features) == 1 else JoinedFeatures(features)
 
 
+def checked_options(
+    parts: Sequence[Backbone],
+    *,
+    boundary: str,
+    interpolation: str | None,
+    compat: str,
+    levels: tuple[float, float] | None,
+    **others: Any,
+) -> FeatureOptions:
+    """Return the keywords of `compute_features` as options; raise ValueError."""
+    check_choice("compat", compat, COMPATS)
+    check_choice("boundary", boundary, BOUNDARIES)
+    if interpolation is None:
+        interpolation = "nearest" if compat == "reference" else "bilinear"
+    if any(on_grid(part) for part in parts):
+        interpolation = with_fingerprint(interpolation)
+    return FeatureOptions(
+        boundary=boundary,
+        interpolation=interpolation,
+        compat=compat,
+        levels=checked_levels(levels),
+        **others,
+    )
+
+
 @dataclass
-class _Steps:
+class Steps:
     """Counts the steps of all passes, reports them and asks whether to stop."""
 
     progress: Progress | None
@@ -171,6 +193,7 @@ class _Steps:
     total: int = 0
 
     def count(self, steps: int = 1) -> None:
+        """Tell that so many more are done; raise Cancelled if it is to stop."""
         self.done += steps
         stop_if(self.should_stop, "computing features")
         if self.progress is not None:
@@ -178,16 +201,24 @@ class _Steps:
 
 
 @dataclass
-class _Run:
-    """One backbone over one image."""
+class Run:
+    """One backbone over one image, or over a window of it.
+
+    With a window the image is as much as can be seen around it, and the plan is that of
+    the window; `padding` is by how much what is seen is mirrored at its ends, and
+    `own_levels` are what a backbone that standardises takes, in 0..1.
+    """
 
     image: PreparedImage
     backbone: Backbone
     plan: Plan
     options: FeatureOptions
-    steps: _Steps
+    steps: Steps
     partition: ArrayLike | None = None
     batch_size: int | None = None
+    window: tuple[slice, slice] | None = None
+    padding: tuple[int, int] | None = None
+    own_levels: tuple[float, float] | None = None
 
     @property
     def length(self) -> int:
@@ -211,6 +242,10 @@ class _Run:
                 options=self._part_options(),
                 tick=self.steps.count,
             )
+        return self.features_of(self.tokens())
+
+    def tokens(self) -> Tensor:
+        """Run every transform and return the tokens of each shift, (T, h, w, C)."""
         plan, device = self.plan, self.backbone.device
         shifts = plan.transforms.shifts()
         jobs = [
@@ -220,17 +255,19 @@ class _Run:
         ]
         maps = self._maps(jobs, self.batch_size or batch_that_fits(device, plan))
         if len(jobs) == 1:  # the many planes of a filter bank are not copied
-            tokens = next(maps)[2].unsqueeze(0)
-        else:
-            shape = len(shifts), *plan.grid, plan.channels
-            tokens = average_into(self._empty(shape), maps)
-        channels, height, width = self.image.pixels.shape
+            return next(maps)[2].unsqueeze(0)
+        shape = len(shifts), *plan.grid, plan.channels
+        return average_into(self._empty(shape), maps)
+
+    def features_of(self, tokens: Tensor) -> Features:
+        """Return the features that the tokens stand for."""
+        channels = len(self.image.pixels)
         features = HighResFeatures(
             tokens,
-            shifts,
-            (height, width),
+            self.plan.transforms.shifts(),
+            self._shape,
             self.backbone.patch_size,
-            plan.stride,
+            self.plan.stride,
             self.options.interpolation,
             boundary=self.options.boundary,
             options=self._part_options(),
@@ -277,6 +314,16 @@ class _Run:
             low, high = self.image.value_range
             mean, deviation = self._levels
             given["levels"] = (mean - low) / (high - low), deviation / (high - low)
+        elif self.own_levels is not None:
+            given["levels"] = self.own_levels
+        # All of an image is worked on as such.
+        is_part = self._shape != self.image.pixels.shape[1:]
+        if is_part and self.window and reach_of(self.backbone) is not None:
+            starts = [span.start // self.plan.stride for span in self.window]
+            given["inside"] = tuple(
+                slice(start, start + count)
+                for start, count in zip(starts, self.plan.grid, strict=True)
+            )
         return self.backbone.tokens(
             torch.stack(images),
             stride=self.plan.stride,
@@ -306,9 +353,17 @@ class _Run:
 
     def _padded(self) -> Tensor:
         pixels = torch.from_numpy(self.image.pixels).to(self.backbone.device)
-        _, height, width = pixels.shape
-        extra = (0, self.plan.padded[1] - width, 0, self.plan.padded[0] - height)
+        (height, width), (down, across) = self._shape, self.plan.padded
+        below, beside = self.padding or (down - height, across - width)
+        extra = (0, beside, 0, below)
         return torch.nn.functional.pad(pixels, extra, mode="reflect")
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        """(H, W) of what the features are of."""
+        if self.window is not None:
+            return length_of(self.window[0]), length_of(self.window[1])
+        return self.image.pixels.shape[1], self.image.pixels.shape[2]
 
     def _empty(self, shape: tuple[int, ...]) -> Tensor:
         device, dtype = self.backbone.device, self.backbone.dtype

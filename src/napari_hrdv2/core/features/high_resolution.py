@@ -60,6 +60,7 @@ PIXELS_PER_CHUNK = 4096
 # Of context features: the Gaussian's standard deviation in cells, and the weight of
 # their channels against 1 of the features themselves.
 CONTEXT_WIDTH, CONTEXT_WEIGHT = 14 / 16, 0.25
+CONTEXT_CELLS = 4  # that they reach, all but a hundred-thousandth of the weight
 
 
 class HighResFeatures(Features):

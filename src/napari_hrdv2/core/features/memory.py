@@ -161,6 +161,28 @@ def on_grid(backbone: Backbone) -> bool:
     return backbone.patch_size > 1 and not _has_regions(backbone)
 
 
+def reach_of(backbone: Backbone) -> int | None:
+    """Return how far around a part of an image its tokens look; None: everywhere."""
+    return getattr(backbone, "reach", None)  # also of one that knows nothing of it
+
+
+def check_can_be_cut(parts: Sequence[Backbone], options: FeatureOptions) -> None:
+    """Raise ValueError for what needs all of an image at once."""
+    method = parse_interpolation(options.interpolation).method
+    for part in parts:
+        if _has_regions(part):
+            raise ValueError(
+                f"backbone: {part.name} divides the whole image into regions, which "
+                "cannot be done block by block; choose one of the others"
+            )
+    if options.compat == "reference" or method in ("bilateral", FEATUP):
+        asked = method if options.compat != "reference" else 'compat="reference"'
+        raise ValueError(
+            f"interpolation: {asked} needs the whole image, which is cut into blocks "
+            "here; choose bilinear"
+        )
+
+
 def _has_regions(backbone: Backbone) -> bool:
     return getattr(backbone, "has_regions", False)  # also of one that is not loaded
 

@@ -34,6 +34,9 @@ class Readable(Protocol):
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> Rows:
         """Return the feature vectors at some pixels."""
 
+    def background_pixels(self, count: int | None = None) -> Pixels:
+        """Return the pixels of the background sample."""
+
 
 class SampleCache:
     """Feature vectors of training pixels and of the background sample.
@@ -117,7 +120,7 @@ class SampleCache:
         """
         features = self._owner()
         with self._lock:
-            pixels = background_pixels(features.shape[1:], count)
+            pixels = features.background_pixels(count)
             while (known := len(self._background)) < len(pixels):
                 stop_if(should_stop, "the fit")
                 new = self._read(pixels[known : known + PIXELS_AT_ONCE])
@@ -163,11 +166,12 @@ def background_pixels(shape: tuple[int, ...], count: int | None = None) -> Pixel
     >>> len(background_pixels((30, 20))), len(background_pixels((300, 200)))
     (600, 2000)
     """
-    return _background_pixels(math.prod(shape), BACKGROUND_PIXELS)[:count]
+    return pixels_from(math.prod(shape), BACKGROUND_PIXELS)[:count]
 
 
 @lru_cache(maxsize=8)  # asked for again after every scribble
-def _background_pixels(size: int, most: int) -> Pixels:
+def pixels_from(size: int, most: int) -> Pixels:
+    """Return at most so many of that many pixels, the first of them from all over."""
     rng = np.random.default_rng(0)
     if size <= most:
         pixels = rng.permutation(size)

@@ -112,6 +112,23 @@ def overlap(one: slice, other: slice) -> slice | None:
     return slice(start, stop) if start < stop else None
 
 
+def shared(one: Tile, other: Tile) -> Tile:
+    """Return the pixels of two rectangles that touch."""
+    rows, columns = (overlap(a, b) for a, b in zip(one, other, strict=True))
+    assert rows is not None
+    assert columns is not None
+    return Tile(rows, columns)
+
+
+def moved(tile: Tile, by: Tile, sign: int) -> Tile:
+    """Return a rectangle moved by (-1: back by) where another one begins."""
+    rows, columns = (
+        slice(span.start + sign * other.start, span.stop + sign * other.start)
+        for span, other in zip(tile, by, strict=True)
+    )
+    return Tile(rows, columns)
+
+
 def within(part: slice, whole: slice) -> slice:
     """Return a stretch as counted from the start of another."""
     return slice(part.start - whole.start, part.stop - whole.start)
@@ -125,9 +142,7 @@ def length_of(span: slice) -> int:
 
 def paste(output: Any, tile: Tile, block: Any, region: Tile) -> None:
     """Write the part of a tile that lies in a region into the region's array."""
-    rows, columns = (overlap(a, b) for a, b in zip(tile, region, strict=True))
-    assert rows is not None  # the tile touches the region
-    assert columns is not None
+    rows, columns = shared(tile, region)
     inside = block[..., within(rows, tile.rows), within(columns, tile.columns)]
     target = within(rows, region.rows), within(columns, region.columns)
     output[(..., *target)] = inside
