@@ -27,7 +27,15 @@ from napari_hrdv2.core.backbones.filters import STEPS as FILTER_STEPS
 from napari_hrdv2.core.backbones.filters import filter_names, filter_planes
 from napari_hrdv2.core.devices import choose_precision
 
-from .network import STRIDE, at_every_scale, load_weights, padded, tile_count, tiled
+from .network import (
+    STRIDE,
+    at_every_scale,
+    is_of_embedded,
+    load_weights,
+    padded,
+    tile_count,
+    tiled,
+)
 
 BANK_SPAN = 5.0  # deviations of an image that the filter bank sees as 0..1
 LEAST_DEVIATION = 1e-6
@@ -167,4 +175,5 @@ EMBEDDED = BackboneSpec.of(
     description="learned and classical",
     licence="BSD-3-Clause",
     bundled=True,
+    recognises=is_of_embedded,
 )
