@@ -77,7 +77,7 @@ def main() -> None:
 def measure_features(rates: dict[str, float]) -> tuple[Features, dict[str, Any]]:
     """Return features of a made micrograph, and how fast they were computed."""
     (backbone,) = parts_of(load_backbone("dinov2-small", weights="random"))
-    watched = _Watched(backbone)
+    watched = Watched(backbone)
     image = make_sample("grains", (SIZE, SIZE)).image
     compute_features(image[:224, :224], watched, "identity")  # warm up
     watched.seconds, watched.passes = 0.0, 0
@@ -112,7 +112,7 @@ def flop(config: ViTConfig, tokens: int) -> int:
     return 2 * (patches + config.depth * count * (linear + attention))
 
 
-class _Watched:
+class Watched:
     """A backbone that adds up the time spent in it."""
 
     def __init__(self, backbone: Backbone) -> None:
@@ -123,6 +123,7 @@ class _Watched:
         return getattr(self._backbone, name)
 
     def tokens(self, images: Any, **options: Any) -> Any:
+        """Return the tokens of the backbone, timed."""
         begin = time.perf_counter()
         tokens = self._backbone.tokens(images, **options)
         if images.device.type == "cuda":

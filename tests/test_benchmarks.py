@@ -1,14 +1,22 @@
-"""What the benchmarks compare with is the same thing, done the naive way."""
+"""Benchmarks compare with the same thing done naively, and run where they are small."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
+import pytest
+import tifffile
 import torch
 
+import gpu
+import trained
+from micrographs import make_sample
 from napari_hrdv2 import HighResFeatures
+from napari_hrdv2.files import write_labels
+from small_networks import load_small
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "against_naive.py"
 SPEC = importlib.util.spec_from_file_location("against_naive", FILE)
@@ -33,3 +41,101 @@ def test_the_naive_stroke_fits_what_lies_under_the_strokes():
     dense = torch.from_numpy(features().materialize())
     segmentation = naive.naive_stroke(dense, labels)
     assert (segmentation == labels)[labels > 0].mean() > 0.9
+
+
+@pytest.mark.slow
+def test_the_day_on_a_gpu_is_rehearsed_on_the_cpu(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "BACKBONES", ("embedded", "dinov2-small"))
+    monkeypatch.setitem(gpu.TINY, "sizes", (56,))
+    gpu.main([str(tmp_path), "--device", "cpu", "--tiny"])
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert not [name for name, part in found.items() if "failed" in part]
+    small = found["features dinov2-small 56"]
+    assert (small["passes"], small["device_megabytes"]) == (17, None)
+    assert small["share_of_peak"] > 0
+    assert 0 < small["outside_network"] < 1
+    assert found["spit"]["same_regions_twice"]
+    assert found["spit"]["borders_as_on_the_cpu"] == 1
+    crowded = found["a batch too large"]
+    assert crowded["batches"] == [9, 4, 4, 1]
+    assert crowded["largest_difference"] < 1e-3
+    assert found["a pass too large"]["batches"][-9:] == [1] * 9
+    text = (tmp_path / "gpu.md").read_text()
+    assert text.count("| dinov2-small, 56 px, float32 | 17 |") == 1
+    assert text in capsys.readouterr().out
+
+
+def test_what_fails_or_has_no_time_left_is_noted(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("no device")
+
+    monkeypatch.setattr(gpu, "parts", lambda *_: [("spit", refuse), ("odd", dict)])
+    plan = gpu.Plan("cpu", **gpu.TINY)
+    assert gpu.run(plan, tmp_path, 1)["spit"] == {"failed": "RuntimeError: no device"}
+    assert gpu.run(plan, tmp_path, 1)["odd"] == {}
+    assert gpu.run(plan, tmp_path, 0)["odd"] == {"failed": "there was no time left"}
+    assert "- spit: failed, there was no time" in (tmp_path / "gpu.md").read_text()
+
+
+@pytest.fixture
+def cases(tmp_path):
+    """A folder of two small cases, each with few and with some scribbles."""
+    entries = []
+    for kind in ("particles", "grains"):
+        sample = make_sample(kind, (64, 80))
+        few = np.where(np.arange(80) % 2, sample.scribbles, 0)
+        planes = {"label": sample.labels, "lo": few, "a": sample.scribbles}
+        files = {name: f"{kind} {name}.tif" for name in ("image", *planes)}
+        tifffile.imwrite(tmp_path / files["image"], sample.image)
+        for name, labels in planes.items():
+            write_labels(tmp_path / files[name], labels)
+        drawn = {name: files.pop(name) for name in ("lo", "a")}
+        classes = [f"class {i}" for i in range(int(sample.labels.max()))]
+        about = {"id": kind, "source": kind, "classes": classes, "scribbles": drawn}
+        entries.append(about | files)
+    (tmp_path / "manifest.json").write_text(json.dumps(entries))
+    return tmp_path
+
+
+def test_the_scores_of_trained_weights_go_on_where_they_stopped(
+    cases, monkeypatch, capsys
+):
+    loaded = []
+
+    def load(name, weights):
+        loaded.append(name)
+        assert weights == Path("mine.safetensors")
+        return load_small(name)
+
+    monkeypatch.setattr(trained, "load_backbone", load)
+    out = cases / "trained.csv"
+    given = ["mine.safetensors", str(cases), str(out), "--only", "plain", "t3"]
+    trained.main([*given, "--cases", "grains"])
+    assert loaded == ["dinov2-small", "dinov2-small@t3"]
+    lines = out.read_text().splitlines()
+    assert len(lines) == 1 + 2 * 2
+    out.write_text("\n".join(lines[:-1]) + "\n")  # stopped before the last
+    trained.main(given)
+    assert loaded[2:] == ["dinov2-small", "dinov2-small@t3", "dinov2-small@t3"]
+    done = trained.read_lines(out)
+    assert len(done) == len({line[:3] for line in done}) == 2 * 2 * 2
+    mean = np.mean([x.miou for x in done if (x.row, x.scribbles) == ("plain", "lo")])
+    assert f"| plain | 2 | {mean:.3f} |" in capsys.readouterr().out
+
+
+def test_no_case_is_too_large(cases):
+    assert trained.small_cases(cases, 64 * 80 / 1e6) == []
+    assert len(trained.small_cases(cases, 0.5)) == 2
+
+
+def test_parity_is_of_the_tokens_of_patches(tmp_path, monkeypatch):
+    network = load_small("dinov2-small")
+    image = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        tokens = network.model(image).flatten(1, 2)
+    tokens[0, 5] = -tokens[0, 5]
+    with_class = torch.cat([torch.zeros_like(tokens[:, :1]), tokens], 1)
+    np.savez(tmp_path / "known.npz", image=image.numpy(), tokens=with_class.numpy())
+    monkeypatch.setattr(trained, "load_backbone", lambda *_, **__: network)
+    mean, least = trained.parity("dinov2-small", None, tmp_path / "known.npz")
+    assert (round(mean, 5), round(least, 5)) == (round(1 - 2 / 12, 5), -1)

@@ -5,6 +5,7 @@ import pytest
 
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.session import Session
+from small_networks import adapted_embedded
 
 
 @pytest.fixture
@@ -195,3 +196,29 @@ def test_a_classifier_of_a_series_says_that_images_here_have_their_own_levels(
     trained.train()
     assert "trained with matched grey levels" in trained.status
     assert "Apply to many" in trained.status
+
+
+def test_a_classifier_of_weights_given_by_hand_says_how_to_have_them(
+    session, labels, image, tmp_path
+):
+    weights = str(adapted_embedded(tmp_path / "adapted.safetensors"))
+    session.configure(weights=weights)
+    session.set_scribbles(labels)
+    session.compute_features()
+    session.train()
+    session.save_classifier(tmp_path / "saved.safetensors")
+    other = Session()
+    other.set_image(image)
+    other.compute_features()
+    other.load_classifier(tmp_path / "saved.safetensors")
+    assert "give the file that it was trained with" in other.status
+    assert other.status.endswith("is under More choices; then press Compute.")
+    other.configure(weights=weights)
+    other.compute_features()
+    other.train()
+    np.testing.assert_array_equal(other.segmentation, session.segmentation)
+    # And back: published weights for a classifier of those.
+    session.configure(weights=None)
+    session.load_classifier(tmp_path / "saved.safetensors")
+    session.compute_features()
+    assert "give the file that it was trained with" in session.status

@@ -1,6 +1,12 @@
 """What the feature panel shows."""
 
+import numpy as np
+import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog
+
+from napari_hrdv2.widgets.panels.files_panel import FilesPanel
+from small_networks import adapted_embedded
 
 
 def test_the_name_and_state_of_every_backbone_can_be_read(
@@ -129,3 +135,76 @@ def test_a_backbone_from_a_file_says_so(bench):
     assert "link at https://github.com/dsb-ifi/SPiT" in panel.backbone_note.text()
     assert panel.weights.isEnabled()
     assert panel.compute.text() == "Compute features"
+
+
+@pytest.fixture
+def choose(monkeypatch):
+    """Return a function that chooses a file by the button for weights."""
+
+    def chosen(bench, path):
+        picked = (str(path), "")
+        monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: picked)
+        bench.widget.features.weights.click()
+
+    return chosen
+
+
+@pytest.fixture
+def adapted(bench, choose, tmp_path):
+    """A segmentation on a file of the embedded backbone that was given by hand."""
+    bench.session.configure(backbone="embedded")
+    panel = bench.widget.features
+    assert panel.backbone_note.text() == ""
+    choose(bench, adapted_embedded(tmp_path / "adapted.safetensors"))
+    assert "adapted.safetensors" in panel.backbone_note.text()
+    bench.segment()
+    bench.former = bench.session.segmentation.copy()
+    return bench
+
+
+@pytest.fixture
+def another(make_napari_viewer_proxy, make_bench):
+    """A window in which nothing is open."""
+    return make_bench(make_napari_viewer_proxy())
+
+
+def test_weights_given_by_hand_come_back_with_a_project(
+    adapted, another, qtbot, tmp_path
+):
+    panel, opened = (FilesPanel(one.controller) for one in (adapted, another))
+    qtbot.addWidget(panel)
+    qtbot.addWidget(opened)
+    panel.save_project(tmp_path / "alloy")
+    adapted.settle()
+    opened.loader.open(tmp_path / "alloy.hrdv2")
+    another.wait(lambda: "Scribbles: Image" in another.names)
+    another.settle()
+    assert another.session.options.weights == adapted.session.options.weights
+    another.compute()
+    another.wait(lambda: "Segmentation: Image" in another.names)
+    another.settle()
+    np.testing.assert_array_equal(another.session.segmentation, adapted.former)
+
+
+def test_a_classifier_of_weights_given_by_hand_leads_to_their_file(
+    adapted, make_napari_viewer_proxy, make_bench, choose, image, tmp_path
+):
+    adapted.session.save_classifier(tmp_path / "alloy.safetensors")
+    viewer = make_napari_viewer_proxy()
+    viewer.add_image(image, name="Image")
+    another = make_bench(viewer)
+    another.session.configure(backbone="embedded")
+    another.compute()
+    another.controller.load_classifier(tmp_path / "alloy.safetensors")
+    another.settle()
+    assert "Weights file… is under More choices" in another.widget.status.text()
+    choose(another, tmp_path / "adapted.safetensors")
+    another.widget.features.compute.click()
+    another.wait(lambda: "Segmentation: Image" in another.names)
+    another.settle()
+    np.testing.assert_array_equal(another.session.segmentation, adapted.former)
+
+
+def test_filters_take_no_weights(bench):
+    bench.session.configure(backbone="filters")
+    assert not bench.widget.features.weights.isEnabled()

@@ -70,15 +70,15 @@ def machine() -> dict[str, Any]:
     }
 
 
-def matmul_rates(size: int = 3072) -> dict[str, float]:
+def matmul_rates(size: int = 3072, device: str = "auto") -> dict[str, float]:
     """Return the operations per second of a large matrix product, by number format."""
     import torch
 
     from napari_hrdv2.core.devices import choose_device, choose_precision
 
-    rates, device = {}, choose_device()
-    for dtype in {torch.float32, choose_precision(device)}:
-        square = torch.randn(size, size, device=device).to(dtype)
+    rates, chosen = {}, choose_device(device)
+    for dtype in {torch.float32, choose_precision(chosen)}:
+        square = torch.randn(size, size, device=chosen).to(dtype)
         # One number is read back: else a GPU answers before it has multiplied.
         product = partial(lambda a: (a @ a)[0, 0].item(), square)
         product()
@@ -87,7 +87,12 @@ def matmul_rates(size: int = 3072) -> dict[str, float]:
     return rates
 
 
-def scribble_milliseconds(features: Features, truth: NDArray[Any]) -> dict[str, float]:
+def scribble_milliseconds(
+    features: Features,
+    truth: NDArray[Any],
+    labelled: int = LABELLED,
+    strokes: int = STROKES,
+) -> dict[str, float]:
     """Return the median time from a scribble to the segmentation, and of its parts."""
     import numpy as np
 
@@ -96,7 +101,7 @@ def scribble_milliseconds(features: Features, truth: NDArray[Any]) -> dict[str, 
     from napari_hrdv2.session import LIVE_TOLERANCE
 
     labels, rng = np.zeros(truth.shape, np.uint8), np.random.default_rng(0)
-    while np.count_nonzero(labels) < LABELLED:
+    while np.count_nonzero(labels) < labelled:
         paint(labels, truth, rng)
     classifier = PixelClassifier(tolerance=LIVE_TOLERANCE)
     steps: dict[str, Callable[[], object]] = {
@@ -104,7 +109,7 @@ def scribble_milliseconds(features: Features, truth: NDArray[Any]) -> dict[str, 
         "refit": lambda: classifier.fit(features, labels),
         "predict": lambda: classifier.predict(features),
     }
-    times = np.empty((1 + STROKES, len(steps)))
+    times = np.empty((1 + strokes, len(steps)))
     for row in times:
         paint(labels, truth, rng)
         row[:] = [1e3 * timed(step, repeats=1) for step in steps.values()]

@@ -181,8 +181,10 @@ def by_id(values: Mapping[int, Any]) -> dict[str, Any]:
 
 def load(options: FeatureOptions, report: Report) -> Backbone | JoinedBackbone:
     """Load the backbone, downloading it with a progress bar if need be."""
-    if options.weights is None:
-        say_licences(options.backbone.split("+"), report.note)
+    from napari_hrdv2.core.backbones import sources_of
+
+    sources = sources_of(options.backbone, options.weights)
+    say_licences([name for name in sources if sources[name] is None], report.note)
     return options.load(report.progress(f"downloading {options.backbone}"))
 
 

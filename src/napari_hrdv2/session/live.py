@@ -188,9 +188,16 @@ class LivePipeline:
                 normalisation_note(state.classifier),
             )
             return " ".join(filter(None, notes))
-        from napari_hrdv2.core.classifier.compatibility import other_channels
+        from napari_hrdv2.core.classifier.compatibility import (
+            other_channels,
+            other_weights,
+        )
 
         trained = state.classifier.part_options if state.classifier else ()
+        if other_weights(trained, entry.features.part_options):
+            return (
+                f"{mismatch} Weights file… is under More choices; then press Compute."
+            )
         if other_channels(trained, entry.features.part_options):
             return mismatch  # computing again would not help
         if options.value_range != absolute_range(trained):

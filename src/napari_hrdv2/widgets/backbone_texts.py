@@ -12,6 +12,7 @@ from napari_hrdv2.core.backbones import (
     backbone_names,
     backbone_state,
     backbone_variants,
+    sources_of,
 )
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.session import FeatureOptions, bytes_text
@@ -69,12 +70,12 @@ def item_text(name: str, *, is_recommended: bool = False) -> str:
 
 def takes_weights(name: str) -> bool:
     """Whether a weights file makes sense for this backbone."""
-    return any(not info.bundled for info in _infos(name))
+    return any(info.takes_weights for info in _infos(name))
 
 
 def needs_no_download(options: FeatureOptions) -> bool:
     """Whether all parts of the backbone are in the package."""
-    return not takes_weights(options.backbone)
+    return all(info.bundled for info in _infos(options.backbone))
 
 
 def has_patches(name: str) -> bool:
@@ -113,24 +114,27 @@ def forms(name: str) -> list[str]:
 
 def detail(name: str, weights: str | None = None) -> str:
     """Return channels, patch, licence, and where the weights come from."""
-    lines = []
+    lines, sources = [], sources_of(name, weights)
     for info in _infos(name):
+        source = sources[info.name]
+        given = None if source is None else Path(source).name
         if info.bundled:
             around = " and context features" if info.context_cell else ""
             kind = f", {info.description}" if info.description else ""
-            lines.append(f"{info.channels} channels{around}{kind}; no download")
+            origin = given or "no download"
+            lines.append(f"{info.channels} channels{around}{kind}; {origin}")
             continue
         state = backbone_state(info.name)
         origin = info.source or "the file of its weights is chosen under More choices"
-        if weights is not None:
-            origin = Path(weights).name
+        if given is not None:
+            origin = given
         elif state in _ON_THE_HUB:
             origin = f"{_size(info)} to download from {info.source}"
         shape = f"{info.channels} channels per {info.patch_size} px patch"
         if not info.channels:
             shape = "its channels and patches are known once it is loaded"
         lines.append(f"{shape}; {info.licence}; {origin}")
-        if weights is None and info.conditions and state != "cached":
+        if given is None and info.conditions and state != "cached":
             lines.append(info.conditions[:1].upper() + info.conditions[1:])
     return "\n".join(lines)
 
@@ -140,10 +144,11 @@ def compute_button(options: FeatureOptions, *, again: bool = False) -> tuple[str
 
     `again`: features by these very options are there.
     """
+    sources = sources_of(options.backbone, options.weights)
     missing = [
         info
         for info in _infos(options.backbone)
-        if options.weights is None and backbone_state(info.name) in _ON_THE_HUB
+        if sources[info.name] is None and backbone_state(info.name) in _ON_THE_HUB
     ]
     if again:
         return "Compute again", "The features are ready; compute them once more"

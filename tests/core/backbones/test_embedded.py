@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from micrographs import draw_scribbles, random_micrograph
 from napari_hrdv2 import (
@@ -11,6 +12,7 @@ from napari_hrdv2 import (
     compute_features,
     load_backbone,
 )
+from napari_hrdv2.core.backbones import sources_of
 from napari_hrdv2.core.backbones.embedded import network as network_file
 from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone, standardised
 from napari_hrdv2.core.backbones.embedded.network import BUNDLED, ConvNet, ConvNetConfig
@@ -20,6 +22,7 @@ from napari_hrdv2.core.classifier.fitting import fit_with_self_training
 from napari_hrdv2.core.errors import Cancelled, WeightsError
 from napari_hrdv2.core.features.base import JoinedFeatures
 from napari_hrdv2.core.measure.scores import mean_iou
+from small_networks import adapted_embedded
 
 LEARNED = ConvNetConfig().channels
 
@@ -182,6 +185,32 @@ def test_another_file_of_weights(tmp_path, backbone) -> None:
         load_backbone("embedded", copy)
     with pytest.raises(WeightsError, match="is not a file of the embedded backbone"):
         load_backbone("embedded", tmp_path / "none.safetensors")
+
+
+@pytest.fixture
+def trained_elsewhere(tmp_path):
+    """A file of the embedded backbone with other numbers in it, in a folder."""
+    (tmp_path / "folder").mkdir()
+    return adapted_embedded(tmp_path / "folder" / "adapted.safetensors")
+
+
+@pytest.mark.parametrize("name", ["dinov2-small+embedded", "embedded+filters"])
+def test_a_file_goes_to_the_part_that_it_is_of(name, trained_elsewhere, tmp_path):
+    sources = sources_of(name, trained_elsewhere)
+    assert sources.pop("embedded") == trained_elsewhere
+    assert list(sources.values()) == [None]
+    other = tmp_path / "vit.safetensors"
+    save_file({"x": torch.ones(2)}, other)
+    taker = "dinov2-small" if "dinov2" in name else "embedded"
+    assert [n for n, x in sources_of(name, other).items() if x] == [taker]
+
+
+def test_a_folder_holds_a_file_of_the_embedded_backbone(trained_elsewhere, backbone):
+    one = load_backbone("embedded", trained_elsewhere.parent)
+    assert one.weights_hash == load_backbone("embedded", trained_elsewhere).weights_hash
+    both = load_backbone("embedded+filters", trained_elsewhere)
+    assert both.parts[0].weights_hash == one.weights_hash != backbone.weights_hash
+    assert not torch.equal(one.channel_weights_for(1), backbone.channel_weights_for(1))
 
 
 def test_strokes_go_further_than_with_the_filter_bank_alone(backbone) -> None:

@@ -10,6 +10,7 @@ from napari_hrdv2.core.postprocess.refinement import clean, refine
 from napari_hrdv2.files import read_image, read_label_classes, read_labels
 from napari_hrdv2.session import Result, Session, compute
 from napari_hrdv2.session.export import FORMATS, export_all, plan_export
+from small_networks import adapted_embedded
 
 
 @pytest.fixture
@@ -102,6 +103,19 @@ def test_the_script_segments_as_the_window_did(painted, tmp_path, run):
     assert np.mean(again == painted.segmentation) > 0.99
     assert not again[mask].any()
     assert read_image(tmp_path / "alloy_1_segmentation.tif").pixel_size == 0.25
+
+
+def test_the_script_takes_the_weights_that_were_given(session, labels, tmp_path, run):
+    session.configure(weights=str(adapted_embedded(tmp_path / "adapted.safetensors")))
+    session.set_scribbles(labels)
+    session.current.name = "alloy 1"
+    session.compute_features()
+    session.train()
+    export_all(session, tmp_path, formats=["script"])
+    assert "note:" not in run(tmp_path)
+    again = read_labels(tmp_path / "alloy_1_segmentation.tif")
+    assert np.mean(again == session.segmentation) > 0.99
+    assert "adapted.safetensors" in (tmp_path / "segment.py").read_text()
 
 
 def test_the_script_trains_on_all_images_that_were_painted(

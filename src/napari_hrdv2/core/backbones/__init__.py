@@ -17,6 +17,7 @@ from .registry import (
     backbone_variants,
     load_backbone,
     register,
+    sources_of,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "files_of",
     "load_backbone",
     "register",
+    "sources_of",
 ]

@@ -229,6 +229,8 @@ class BackboneSpec:
     download_bytes: int = 0  # size of that file; 0 where it is not known
     gated: bool = False  # whether conditions must be accepted before a download
     bundled: bool = False  # whether the package brings along all that it needs
+    # Whether a file can stand for what is bundled; None if none can.
+    recognises: Callable[[Source], bool] | None = None
     references: tuple[str, ...] = ()  # what a paper that uses it cites
     listed: bool = True  # whether lists show it; variants of others are not listed
     shape_from_hub: bool = False  # whether it is in the repository's config.json
@@ -260,6 +262,11 @@ class BackboneSpec:
             activations=kind.activations,
             **others,
         )
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether a file of weights can be given for it."""
+        return not self.bundled or self.recognises is not None
 
     @property
     def conditions(self) -> str:

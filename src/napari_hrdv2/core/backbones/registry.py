@@ -140,7 +140,9 @@ def load_backbone(
     weights : path-like or mapping of str to path-like, optional
         A local checkpoint or a folder with one; ``"random"`` for seeded random
         weights, for tests and benchmarks. By default the Hub's cache, or a download.
-        A mapping gives each part of a joined name its own.
+        Of a joined name, a file of the embedded backbone is for that part, and any
+        other for those that the package does not bring along. A mapping gives each
+        part its own.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     precision : str
@@ -162,10 +164,11 @@ def load_backbone(
             raise TypeError(f"{argument}: {value!r} is not a string; give a name")
     # Before anything is downloaded: a misspelt second part should not cost the first.
     specs = [backbone_info(part) for part in name.split("+")]
-    sources = _sources(specs, weights)
+    sources = sources_of(name, weights)
     chosen = choose_device(device)
     parts: list[Backbone] = []
-    for spec, source in zip(specs, sources, strict=True):
+    for spec in specs:
+        source = sources[spec.name]
         try:
             loaded = spec.load(LoadOptions(source, chosen, precision, progress))
         except (MemoryError, RuntimeError) as error:
@@ -179,10 +182,12 @@ def load_backbone(
     return parts[0] if len(parts) == 1 else JoinedBackbone(tuple(parts))
 
 
-def _sources(
-    specs: list[BackboneSpec], weights: Source | Mapping[str, Source]
-) -> list[Source]:
-    """Return where the weights of each part come from."""
+def sources_of(name: str, weights: Source | Mapping[str, Source]) -> dict[str, Source]:
+    """Return where the weights of each part of a name come from; None: as published.
+
+    `weights` as in `load_backbone`.
+    """
+    specs = [backbone_info(part) for part in name.split("+")]
     names = [spec.name for spec in specs]
     if isinstance(weights, Mapping):
         strange = [key for key in weights if key not in names]
@@ -191,17 +196,26 @@ def _sources(
                 f"weights: {', '.join(map(repr, strange))} is no part of "
                 f"{'+'.join(names)}"
             )
-        sources = [weights.get(name) for name in names]
+        sources = {part: weights.get(part) for part in names}
     else:
-        joined = len(specs) > 1  # then bundled parts have what they need
-        sources = [None if joined and spec.bundled else weights for spec in specs]
-    for name, source in zip(names, sources, strict=True):
+        takers = _takers(specs, weights)
+        sources = {s.name: weights if s in takers else None for s in specs}
+    for part, source in sources.items():
         if source is not None and not isinstance(source, str | os.PathLike):
             raise TypeError(
-                f"weights: {source!r} for {name} is not a path; give a file, a folder "
+                f"weights: {source!r} for {part} is not a path; give a file, a folder "
                 'or "random"'
             )
     return sources
+
+
+def _takers(specs: list[BackboneSpec], weights: Source) -> list[BackboneSpec]:
+    """Return the parts that one file is for."""
+    if len(specs) == 1:
+        return specs
+    known = [s for s in specs if s.recognises is not None and s.recognises(weights)]
+    others = [s for s in specs if not s.bundled]
+    return known or others or [s for s in specs if s.takes_weights]
 
 
 # --- Repositories of the Hub that have no row -----------------------------------------

@@ -24,19 +24,14 @@ def check_part_options(
     """
     if not trained or not given:
         return
-    theirs = [(part.backbone, part.weights_hash) for part in trained]
-    ours = [(part.backbone, part.weights_hash) for part in given]
+    theirs, ours = ("+".join(p.backbone for p in parts) for parts in (trained, given))
     if theirs != ours:
-        named = ["+".join(p.backbone for p in parts) for parts in (trained, given)]
-        if named[0] == named[1]:
-            named = [
-                f"{name} (weights {', '.join(h or '-' for _, h in pairs)})"
-                for name, pairs in zip(named, (theirs, ours), strict=True)
-            ]
         raise ValueError(
-            f"features: the classifier was trained on {named[0]} and cannot read "
-            f"{named[1]}; compute {named[0]} features or train again"
+            f"features: the classifier was trained on {theirs} and cannot read "
+            f"{ours}; compute {theirs} features or train again"
         )
+    if reason := other_weights(trained, given):
+        raise ValueError(reason)
     for former, now in zip(trained, given, strict=True):
         for name in DIFFERENCES:
             before, after = getattr(former, name), getattr(now, name)
@@ -46,6 +41,21 @@ def check_part_options(
                     f"features have {after!r}",
                     stacklevel=4,
                 )
+
+
+def other_weights(trained: Sequence[PartOptions], given: Sequence[PartOptions]) -> str:
+    """Return why features of the same backbones have other weights, or ""."""
+    for former, now in zip(trained, given, strict=False):
+        if former.backbone != now.backbone:
+            break
+        if former.weights_hash != now.weights_hash:
+            return (
+                f"features: the classifier was trained on {now.backbone} with weights "
+                f"{former.weights_hash or '-'}, and these have weights "
+                f"{now.weights_hash or '-'}; give the file that it was trained with "
+                "(none, if they were the published ones), or train again"
+            )
+    return ""
 
 
 def other_channels(trained: Sequence[PartOptions], given: Sequence[PartOptions]) -> str:

@@ -282,13 +282,14 @@ class Run:
         self, jobs: list[Job], batch_size: int
     ) -> Iterator[tuple[int, float, Tensor]]:
         """Yield shift number, weight and upright tokens of every job, in order."""
-        padded = self._padded()
+        padded: Tensor | None = None
         while jobs:
             turned = [job[1].transform.transpose for job in jobs]
             alike = next((n for n, t in enumerate(turned) if t != turned[0]), len(jobs))
             batch = jobs[: min(batch_size, alike)]
             done = self.steps.done
             try:
+                padded = self._padded() if padded is None else padded
                 bias = self._bias(turned=turned[0])
                 done = self.steps.done  # the bias is kept whatever happens
                 grids = self._tokens(padded, batch)
@@ -297,7 +298,7 @@ class Run:
                     raise
                 self.steps.done = done
                 batch_size = batch_after_running_out(self.backbone, len(batch))
-                padded = self._padded()
+                padded = None
                 continue
             if bias is not None:  # it lies on the grid of the copy, not of the image
                 grids = bias.removed_from(grids)

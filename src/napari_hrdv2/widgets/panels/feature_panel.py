@@ -194,8 +194,10 @@ class FeaturePanel(QWidget):
         ui.set_hint(self.interpolation_note, _BILATERAL_HINT if is_guided else "")
         detail = backbone_texts.detail(options.backbone, options.weights)
         self.backbone.setToolTip(f"{_BACKBONE_TIP}\n{detail}")
-        in_package = backbone_texts.needs_no_download(options)
-        ui.set_hint(self.backbone_note, "" if in_package else detail)
+        as_it_came = (
+            backbone_texts.needs_no_download(options) and options.weights is None
+        )
+        ui.set_hint(self.backbone_note, "" if as_it_came else detail)
         self._show_what_counts()
         self._show_cost()
 

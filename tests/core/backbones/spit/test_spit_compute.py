@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -22,8 +24,9 @@ def test_the_registry_knows_spit():
     assert (info.channels, info.default_transforms) == (768, "identity")
     assert backbone_state("spit-base") == "file"
     assert backbone_state("spit-base+dinov3-base") == "file"
-    with pytest.raises(ValueError, match="it has no blocks"):
-        hr.load_backbone("spit-small@k3", weights="random")
+    for ask in (backbone_info, partial(hr.load_backbone, weights="random")):
+        with pytest.raises(ValueError, match=r"spit-small gives the tokens of its reg"):
+            ask("spit-small@k11")
 
 
 def test_features_are_region_wise_and_report_progress(backbone):

@@ -36,6 +36,7 @@ from .network import (
     ConvNetConfig,
     at_every_scale,
     at_scales,
+    is_of_embedded,
     load_weights,
     padded,
     tile_count,
@@ -194,4 +195,5 @@ EMBEDDED = BackboneSpec.of(
     description="learned and classical",
     licence="BSD-3-Clause",
     bundled=True,
+    recognises=is_of_embedded,
 )

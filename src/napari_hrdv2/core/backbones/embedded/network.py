@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from napari_hrdv2.core.backbones.checkpoint import fingerprint
+from napari_hrdv2.core.backbones.checkpoint import fingerprint, weights_file
 from napari_hrdv2.core.backbones.filters import filter_names
 from napari_hrdv2.core.errors import WeightsError
 
@@ -286,6 +286,17 @@ class EmbeddedWeights:
     hash: str  # the fingerprint of both
 
 
+def is_of_embedded(source: str | os.PathLike[str] | None) -> bool:
+    """Return whether a file says that it is one of the embedded backbone."""
+    if source is None:
+        return False
+    try:
+        with safe_open(Path(source).expanduser(), framework="pt") as file:
+            return "config" in (file.metadata() or {}) and "trust" in file.keys()  # noqa: SIM118
+    except _UNFIT:
+        return False
+
+
 def load_weights(source: str | os.PathLike[str] | None = None) -> EmbeddedWeights:
     """Return weights ready to compute with, or raise WeightsError.
 
@@ -299,6 +310,7 @@ def load_weights(source: str | os.PathLike[str] | None = None) -> EmbeddedWeight
         ones = torch.ones(network.config.channels + len(filter_names(3)))
         return EmbeddedWeights(network, ones, "random")
     path = BUNDLED if source is None else Path(source).expanduser()
+    path = weights_file(path) if path.is_dir() else path
     try:
         with safe_open(path, framework="pt") as file:
             config = ConvNetConfig.from_json((file.metadata() or {})["config"])

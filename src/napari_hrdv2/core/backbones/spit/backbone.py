@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -236,6 +236,16 @@ class SpitSpec(BackboneSpec):
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", self.config.embed_dim)
         object.__setattr__(self, "density", self.config.density)
+
+    def with_facets(self, name: str, facets: str) -> Self:
+        """Return the row; there are no facets of regions."""
+        if facets:
+            raise ValueError(
+                f"backbone: {name!r} asks for {facets}; facets are of networks with "
+                f"square patches, and {self.name} gives the tokens of its regions "
+                "alone: leave out what follows @"
+            )
+        return self
 
     @property
     def conditions(self) -> str:
