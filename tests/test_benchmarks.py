@@ -11,6 +11,7 @@ import pytest
 import tifffile
 import torch
 
+import blocks
 import gpu
 import trained
 from micrographs import make_sample
@@ -139,3 +140,16 @@ def test_parity_is_of_the_tokens_of_patches(tmp_path, monkeypatch):
     monkeypatch.setattr(trained, "load_backbone", lambda *_, **__: network)
     mean, least = trained.parity("dinov2-small", None, tmp_path / "known.npz")
     assert (round(mean, 5), round(least, 5)) == (round(1 - 2 / 12, 5), -1)
+
+
+def test_an_image_by_blocks_is_segmented_as_the_whole(tmp_path):
+    threads = torch.get_num_threads()
+    figures = blocks.measured("filters", 600, 256, corner=400)
+    torch.set_num_threads(threads)
+    assert figures["equal to the whole"] >= 0.9999
+    assert figures["right"] > 0.9
+    assert figures["of the rate in memory"] > 0
+    image, truth = blocks.make_image(tmp_path / "image", 300, tile=128)
+    phases = truth(slice(0, 300), slice(0, 300))
+    levels = [image[phases == phase].mean() for phase in (1, 2, 3)]
+    np.testing.assert_allclose(levels, [50, 100, 150], atol=5)

@@ -21,8 +21,11 @@ from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
 from napari_hrdv2.core.backbones.vit.model import ViTConfig
 from napari_hrdv2.core.backbones.vit.weights import random_weights
 from napari_hrdv2.core.checks import filled, prepare_image
-from napari_hrdv2.core.features.blocks.grid import BlockAxis
+from napari_hrdv2.core.features.blocks.grid import BlockAxis, block_estimate
 from napari_hrdv2.core.features.blocks.statistics import read_statistics
+from napari_hrdv2.core.features.cost import estimate_cost
+from napari_hrdv2.core.features.memory import estimate
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.sample_cache import background_pixels
 from napari_hrdv2.core.guidance.uncertainty import uncertainty_of
 
@@ -276,7 +279,7 @@ def test_blocks_of_a_transformer_have_no_seams(backbones, name, transforms) -> N
     if name == "joined":
         backbone = JoinedBackbone((backbone, backbones["filters"]))
     whole = compute_features(image, backbone, transforms)
-    blocks = block_features(image, backbone, transforms, block=BLOCK)
+    blocks = block_features(image, backbone, transforms, block=448)
     assert [axis.count for axis in blocks.axes] == [2, 3]
     classifier = PixelClassifier().fit(whole, scribbles_on(classes))
     same = classifier.predict(blocks) == classifier.predict(whole)
@@ -364,3 +367,38 @@ def test_what_needs_the_whole_image_is_refused(backbones) -> None:
         block_features(image, spit)
     with pytest.raises(ValueError, match="block: 7"):
         block_features(image, backbones["filters"], block=7)
+
+
+@pytest.mark.parametrize("name", ["filters", "embedded", "vit"])
+def test_the_estimate_does_not_grow_with_the_image(backbones, name) -> None:
+    small, large = (
+        block_estimate((side, side), backbones[name], block=1022)
+        for side in (9198, 40880)
+    )
+    assert large.peak_bytes == small.peak_bytes
+    assert large.token_bytes == small.token_bytes
+    assert large.passes > 19 * small.passes
+    window = estimate((1500, 1500), backbones[name])
+    assert large.token_bytes <= large.peak_bytes <= 1.5 * window.peak_bytes
+    kept = block_estimate((9198, 9198), backbones[name], block=1022, budget_bytes=10**9)
+    assert 0.9e9 < kept.token_bytes <= 1e9
+
+
+def test_the_estimate_counts_the_tokens_of_a_block(backbones) -> None:
+    image = as_uint8(micrograph(300, 800)[0])
+    blocks = block_features(image, backbones["embedded"], block=BLOCK, budget_bytes=0)
+    blocks.sample([150], [400])
+    told = block_estimate((300, 800), backbones["embedded"], block=BLOCK)
+    assert 0.7 * told.token_bytes < blocks.own_nbytes <= told.token_bytes
+    cost = estimate_cost((300, 800), FeatureOptions("embedded", device="cpu"), BLOCK)
+    assert cost.peak_bytes == told.peak_bytes
+
+
+def test_a_block_that_does_not_fit_is_refused_unread(backbones, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "napari_hrdv2.core.features.memory.available_memory", lambda _: 9
+    )
+    image = Lazy(as_uint8(micrograph(300, 800)[0]))
+    with pytest.raises(MemoryError, match="smaller blocks"):
+        block_features(image, backbones["filters"])
+    assert image.reads == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.core.devices import bytes_text
@@ -86,17 +87,24 @@ class _Outline:
         raise NotImplementedError("an outline computes nothing")
 
 
-def estimate_cost(image_shape: tuple[int, ...], options: FeatureOptions) -> Cost:
-    """Return what the features of an image of this shape cost; loads no weights."""
+def estimate_cost(
+    image_shape: tuple[int, ...], options: FeatureOptions, block: int | None = None
+) -> Cost:
+    """Return what the features of an image of this shape cost; loads no weights.
+
+    Of the whole at once, or in blocks of about so many pixels a side.
+    """
     from napari_hrdv2.core.backbones import JoinedBackbone
     from napari_hrdv2.core.devices import available_memory, choose_device
 
+    from .blocks.grid import block_estimate
     from .memory import estimate
 
     device = choose_device(options.device)
     names = options.backbone.split("+")
     parts: Any = tuple(_Outline.of(name, device) for name in names)
-    needed = estimate(
+    asked: Any = estimate if block is None else partial(block_estimate, block=block)
+    needed = asked(
         (image_shape[0], image_shape[1]),
         JoinedBackbone(parts),
         options.transforms,

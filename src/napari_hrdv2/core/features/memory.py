@@ -267,6 +267,16 @@ def check_memory(plans: list[Plan], shape: Sequence[int], device: torch.device) 
     """Raise MemoryError before a run that cannot succeed."""
     needed = sum(plan.token_bytes for plan in plans)
     needed += max(plan.working_bytes for plan in plans)
+    check_available(needed, shape, device)
+
+
+def check_available(
+    needed: int,
+    shape: Sequence[int],
+    device: torch.device,
+    remedy: str = "a part of the image",
+) -> None:
+    """Raise MemoryError if there are fewer bytes than are needed."""
     available = available_memory(torch.device("cpu"))
     if device.type == "cuda":
         available += available_memory(device)
@@ -274,7 +284,7 @@ def check_memory(plans: list[Plan], shape: Sequence[int], device: torch.device) 
         raise MemoryError(
             f"image: features of {shape[0]} × {shape[1]} px need about "
             f"{needed / 1e9:.1f} GB and {available / 1e9:.1f} GB are free; use fewer "
-            "transforms, a larger stride or a part of the image"
+            f"transforms, a larger stride or {remedy}"
         )
 
 

@@ -20,8 +20,8 @@ from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.base import Features
 from napari_hrdv2.core.features.compute import Steps, checked_options
 from napari_hrdv2.core.features.memory import (
+    check_available,
     check_can_be_cut,
-    check_memory,
     make_plans,
     parts_of,
 )
@@ -37,7 +37,7 @@ from napari_hrdv2.core.features.tiles import (
 )
 
 from .cache import BlockCache, Key, Spill
-from .grid import BLOCK, block_axes
+from .grid import BLOCK, block_axes, block_estimate
 from .making import BlockMaker
 from .statistics import read_statistics
 
@@ -342,13 +342,22 @@ def block_features(
     channels, height, width = outline.shape
     plans = make_plans((height, width), channels, backbone, transforms, options)
     axes = block_axes((height, width), parts, plans, block)
-    shape = axes[0].window(0), axes[1].window(0)
-    largest = make_plans(Tile(*shape).shape, channels, backbone, transforms, options)
-    check_memory(largest, Tile(*shape).shape, parts[0].device)
+    needed = block_estimate(
+        (height, width),
+        backbone,
+        transforms,
+        stride,
+        image_channels=channels,
+        interpolation=options.interpolation,
+        debias=debias,
+        block=block,
+    )
+    sides = axes[0].side, axes[1].side
+    check_available(needed.peak_bytes, sides, parts[0].device, "smaller blocks")
     paddings = tuple(
         (plan.padded[0] - height, plan.padded[1] - width) for plan in plans
     )
-    needed = {
+    standardised = {
         padding
         for part, padding in zip(parts, paddings, strict=True)
         if not part.absolute_levels and options.levels is None
@@ -360,7 +369,7 @@ def block_features(
             progress(done, total)
 
     warn = any(part.absolute_levels for part in parts)
-    statistics = read_statistics(image, value_range, needed, warn=warn, tick=tick)
+    statistics = read_statistics(image, value_range, standardised, warn=warn, tick=tick)
     kept = None if spill is None else Spill(spill, spill_bytes)
     maker = BlockMaker(
         image, channels, backbone, transforms, options, statistics, paddings, axes

@@ -18,16 +18,25 @@ import numpy as np
 
 from napari_hrdv2.core.checks import check_whole
 from napari_hrdv2.core.features.high_resolution import CONTEXT_CELLS
-from napari_hrdv2.core.features.memory import Plan, reach_of
+from napari_hrdv2.core.features.memory import (
+    Estimate,
+    Plan,
+    make_plans,
+    parts_of,
+    reach_of,
+)
+from napari_hrdv2.core.features.options import FeatureOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.backbones import Backbone
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+    from napari_hrdv2.core.features.transforms import TransformSet
 
 BLOCK = 1024  # px along a block's side, by default
 LEAST_BLOCK = 256
 OVERLAP = 8  # patches around a core that its window has, if there is no reach
+SEEN_PLANES = 4  # float32 planes of what is seen that there are at once
 LEAST_MARGIN = 4  # tokens around a core, for the interpolation
 
 
@@ -115,7 +124,7 @@ def block_axes(
     down, across = (
         BlockAxis(
             length,
-            max(-(-length // (-(-length // block) * unit)) * unit, 4 * margin),
+            max(-(-length // (-(-length // block) * unit)) * unit, 2 * blend),
             margin,
             blend,
             unit,
@@ -125,3 +134,45 @@ def block_axes(
         for length in shape
     )
     return down, across
+
+
+def block_estimate(
+    image_shape: tuple[int, int],
+    backbone: Backbone | JoinedBackbone,
+    transforms: str | TransformSet = "auto",
+    stride: int | None = None,
+    *,
+    image_channels: int = 1,
+    interpolation: str = "bilinear",
+    debias: str = "none",
+    block: int = BLOCK,
+    budget_bytes: int = 0,
+) -> Estimate:
+    """Return the passes and the memory of an image block by block, nothing of it read.
+
+    The memory is that of one block, and of those that are kept under the budget; it
+    does not depend on the size of the image. The other arguments and the errors are
+    those of `block_features`.
+    """
+    options = FeatureOptions(stride=stride, interpolation=interpolation, debias=debias)
+    parts = parts_of(backbone)
+    plans = make_plans(image_shape, image_channels, backbone, transforms, options)
+    axes = block_axes(image_shape, parts, plans, block)
+    middle = [(axis.count - 1) // 2 for axis in axes]
+    sizes = [axis.window(n) for axis, n in zip(axes, middle, strict=True)]
+    window = sizes[0].stop - sizes[0].start, sizes[1].stop - sizes[1].start
+    seen = math.prod(
+        span.stop - span.start
+        for span in (axis.seen(n) for axis, n in zip(axes, middle, strict=True))
+    )
+    largest = make_plans(window, image_channels, backbone, transforms, options)
+    one = sum(plan.token_bytes for plan in largest)
+    count = math.prod(axis.count for axis in axes)
+    kept = max(one, min(budget_bytes, count * one))
+    working = max(plan.working_bytes for plan in largest)
+    return Estimate(
+        passes=count * sum(plan.passes for plan in largest),
+        tokens=max(plan.tokens for plan in largest),
+        token_bytes=kept,
+        peak_bytes=kept + working + SEEN_PLANES * 4 * image_channels * seen,
+    )
