@@ -42,10 +42,26 @@ WAVES, LEAST_WAVE, MOST_WAVE = 40, 40.0, 400.0  # px
 STROKES, STROKE = 30, 40
 
 
+class FileArray:
+    """An (H, W) uint8 array in a file, of which no page stays in memory."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, path: Path, side: int) -> None:
+        self.path, self.shape = path, (side, side)
+        np.memmap(path, np.uint8, "w+", shape=self.shape)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        return np.array(np.memmap(self.path, np.uint8, "r", shape=self.shape)[key])
+
+    def __setitem__(self, key: Any, values: NDArray[Any]) -> None:
+        np.memmap(self.path, np.uint8, "r+", shape=self.shape)[key] = values
+
+
 def make_image(
     path: Path, side: int, tile: int = MEGAPIXEL
-) -> tuple[NDArray[np.uint8], Callable[[slice, slice], NDArray[np.uint8]]]:
-    """Return a memmap of a new file, and what tells the phase of pixels, 1 to 3."""
+) -> tuple[FileArray, Callable[[slice, slice], NDArray[np.uint8]]]:
+    """Return an image in a new file, and what tells the phase of pixels, 1 to 3."""
     rng = np.random.default_rng(0)
     length = np.exp(rng.uniform(np.log(LEAST_WAVE), np.log(MOST_WAVE), WAVES))
     angle, phase = rng.uniform(0, 2 * np.pi, (2, WAVES))
@@ -59,7 +75,7 @@ def make_image(
         edges = np.sqrt(WAVES) * np.array([-0.3, 0.4])
         return (1 + np.digitize(field, edges)).astype(np.uint8)
 
-    image = np.memmap(path, np.uint8, "w+", shape=(side, side))
+    image = FileArray(path, side)
     for row in range(0, side, tile):
         for column in range(0, side, tile):
             part = (
@@ -103,9 +119,9 @@ def measured(
     backbone = load_backbone(name, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         image, truth = make_image(Path(folder) / "image", side)
-        output = np.memmap(Path(folder) / "labels", np.uint8, "w+", shape=(side, side))
+        output = FileArray(Path(folder) / "labels", side)
         corner = min(corner, side)
-        part = np.array(image[:corner, :corner])
+        part = image[:corner, :corner]
         strokes = truth(slice(0, corner), slice(0, corner))
         classifier = trained(part, strokes, backbone)
         before = psutil.Process().memory_info().rss
@@ -137,8 +153,8 @@ def measured(
             "right": float(right),
         }
         if side <= whole:
-            labels = classifier.predict(compute_features(image, backbone))
-            figures["equal to the whole"] = float((labels == output).mean())
+            labels = classifier.predict(compute_features(image[:], backbone))
+            figures["equal to the whole"] = float((labels == output[:]).mean())
     return figures
 
 

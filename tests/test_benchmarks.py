@@ -151,5 +151,5 @@ def test_an_image_by_blocks_is_segmented_as_the_whole(tmp_path):
     assert figures["of the rate in memory"] > 0
     image, truth = blocks.make_image(tmp_path / "image", 300, tile=128)
     phases = truth(slice(0, 300), slice(0, 300))
-    levels = [image[phases == phase].mean() for phase in (1, 2, 3)]
+    levels = [image[:][phases == phase].mean() for phase in (1, 2, 3)]
     np.testing.assert_allclose(levels, [50, 100, 150], atol=5)

@@ -160,6 +160,35 @@ def test_an_image_of_one_block_is_the_whole_bit_for_bit(backbones) -> None:
         np.testing.assert_array_equal(blocks.materialize(), whole.materialize())
 
 
+@pytest.mark.parametrize("kind", ["memmap", "zarr", "dask"])
+def test_any_array_that_can_be_cut_will_do(backbones, tmp_path, kind) -> None:
+    plain = as_colours(micrograph(260, 270)[0])
+    if kind == "memmap":
+        image = np.memmap(tmp_path / "image", np.uint8, "w+", shape=plain.shape)
+        image[:] = plain
+    elif kind == "zarr":
+        zarr = pytest.importorskip("zarr")
+        image = zarr.open(
+            str(tmp_path / "image.zarr"),
+            mode="w",
+            shape=plain.shape,
+            chunks=(64, 64, 3),
+            dtype="u1",
+        )
+        image[:] = plain
+    else:
+        dask = pytest.importorskip("dask.array")
+        image = dask.from_array(plain, chunks=(100, 90, 3))
+    blocks, wanted = (
+        block_features(each, backbones["filters"], block=BLOCK)
+        for each in (image, plain)
+    )
+    rows, columns = [3, 100, 259], [269, 7, 130]
+    np.testing.assert_array_equal(
+        blocks.sample(rows, columns), wanted.sample(rows, columns)
+    )
+
+
 def test_only_what_is_asked_for_is_read_and_computed(backbones) -> None:
     image = Lazy(as_uint8(micrograph(300, 2000)[0]))
     blocks = block_features(image, backbones["filters"], block=BLOCK)
