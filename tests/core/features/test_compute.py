@@ -8,7 +8,7 @@ import torch
 
 import napari_hrdv2 as hr
 from napari_hrdv2.core.backbones import JoinedBackbone
-from napari_hrdv2.core.features.compute import _Run
+from napari_hrdv2.core.features.compute import Run
 from napari_hrdv2.core.features.memory import estimate
 
 
@@ -109,15 +109,15 @@ def test_a_device_without_memory_hands_over_to_the_cpu(monkeypatch):
 
 
 def test_a_device_without_room_for_the_image_hands_over_to_the_cpu(monkeypatch):
-    padded = _Run._padded
+    padded = Run._padded
 
     def refuse(run):
         if run.backbone.device.type == "meta":
             raise torch.OutOfMemoryError("CUDA out of memory")
         return padded(run)
 
-    monkeypatch.setattr(_Run, "_padded", refuse)
-    monkeypatch.setattr(_Run, "_empty", lambda self, shape: torch.empty(shape))
+    monkeypatch.setattr(Run, "_padded", refuse)
+    monkeypatch.setattr(Run, "_empty", lambda self, shape: torch.empty(shape))
     backbone = MeanOfPatches().to("meta")
     with pytest.warns(UserWarning, match="meta has too little memory"):
         features = hr.compute_features(IMAGE, backbone, "shift:1", batch_size=4)

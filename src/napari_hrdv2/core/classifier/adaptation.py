@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from napari_hrdv2.core.features.sample_cache import (
 
 from .background import BackgroundSample, PCACoordinates, whitening
 from .fitting import SelfTrainingRounds, fit_with_self_training
+from .joining import trusted
 from .samples import LabelledImage, TrainingSamples, labelled_images
 
 if TYPE_CHECKING:
@@ -66,8 +68,9 @@ class TrainedOn:
         training = TrainingSamples.read(
             images, most_per_class, balanced=balanced, by_place=by_place
         )
-        sample = BackgroundSample.of(images, training.rows)
-        weights = features[0].channel_weights
+        weigh = partial(trusted, training) if by_place else None
+        sample = BackgroundSample.of(images, training.rows, weigh=weigh)
+        weights = sample.channel_weights
         ones = np.ones(features[0].shape[0], np.float32)
         return cls(
             training.rows.astype(np.float16),

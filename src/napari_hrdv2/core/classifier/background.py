@@ -172,12 +172,15 @@ class BackgroundSample:
 
     `rows` are their (M, C) feature vectors, all of them numbers, and `transformed`
     these in the coordinates, (k + 1, M); `is_free` says whether they are not labelled.
+    `others` are of the same rows with other weights of the channels.
     """
 
     rows: NDArray[np.float32]
     is_free: NDArray[np.bool_]
     coordinates: PCACoordinates
     transformed: Tensor
+    channel_weights: Tensor | None
+    others: tuple[BackgroundSample, ...] = ()
 
     @classmethod
     def of(
@@ -185,13 +188,16 @@ class BackgroundSample:
         images: Sequence[LabelledImage],
         training: NDArray[np.float32],
         *,
+        weigh: Callable[[Tensor], Tensor | None] | None = None,
         former: BackgroundSample | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Self:
         """Return the background sample of some images; they share its pixels.
 
         Feature vectors of labelled pixels, `training`, serve too where next to nothing
-        else is left. The coordinates of `former` stay if the rows are the same.
+        else is left. `weigh` gives the weights of the channels, from the rows; by
+        default they are those of the features. The coordinates of `former` stay if rows
+        and weights are the same.
         """
         parts = []
         count = pixels_per_image(len(images))
@@ -209,13 +215,22 @@ class BackgroundSample:
         rows, is_free = parts[0]
         if len(parts) > 1:
             rows, is_free = (np.concatenate(each) for each in zip(*parts, strict=True))
+        table, weights = torch.from_numpy(rows), images[0].features.channel_weights
+        if weigh is not None:
+            weights = weigh(table)
+        known: tuple[BackgroundSample, ...] = ()
         if former is not None and (
             rows is former.rows or np.array_equal(rows, former.rows)
         ):
-            return cls(former.rows, is_free, former.coordinates, former.transformed)
-        table = torch.from_numpy(rows)
-        coordinates = PCACoordinates.of(table, images[0].features.channel_weights)
-        return cls(rows, is_free, coordinates, coordinates(table))
+            known = (replace(former, others=()), *former.others)
+        same = [one for one in known if _equal(weights, one.channel_weights)]
+        others = tuple(one for one in known if one not in same)
+        if same:
+            rows, coordinates = same[0].rows, same[0].coordinates
+        else:
+            coordinates = PCACoordinates.of(table, weights)
+        transformed = same[0].transformed if same else coordinates(table)
+        return cls(rows, is_free, coordinates, transformed, weights, others)
 
     def including(
         self, training: NDArray[np.float32], classes: NDArray[np.intp]
@@ -234,3 +249,9 @@ class BackgroundSample:
         """The rows that are not labelled in these coordinates, (k + 1, m)."""
         free = torch.from_numpy(np.flatnonzero(self.is_free))
         return self.transformed.index_select(1, free)
+
+
+def _equal(weights: Tensor | None, others: Tensor | None) -> bool:
+    if weights is None or others is None:
+        return weights is others
+    return torch.equal(weights, others)

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from napari_hrdv2.core.features.tiles import LinearModel
 from .background import BackgroundSample, whitening
 from .compatibility import check_part_options, other_channels
 from .fitting import SelfTrainingRounds, fit_with_self_training
+from .joining import trusted
 from .samples import MOST_PER_CLASS, TrainingSamples, fingerprint, labelled_images
 
 if TYPE_CHECKING:
@@ -61,8 +63,10 @@ class PixelClassifier:
         from all over, the same ones for the same labels.
     by_place : bool
         Whether each place of 16 × 16 px that a class was painted in counts alike, and
-        the number of places says how far to trust fine distinctions, see `whitening`.
-        Without, pixels count, as in 0.1.0; so they do in what was saved by it.
+        the number of places says how far to trust fine distinctions, see `whitening`;
+        of joined features, the scribbles say how far to trust coarse ones, see
+        `trusted`. Without, pixels count, as in 0.1.0; so they do in what was saved by
+        it.
 
     Attributes
     ----------
@@ -188,7 +192,11 @@ class PixelClassifier:
             should_stop=should_stop,
         )
         background = BackgroundSample.of(
-            images, training.rows, former=self._background, should_stop=should_stop
+            images,
+            training.rows,
+            weigh=partial(trusted, training) if by_place else None,
+            former=self._background,
+            should_stop=should_stop,
         )
         view = background.including(training.rows, training.index)
         rounds = fit_with_self_training(

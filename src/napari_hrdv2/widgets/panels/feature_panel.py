@@ -81,7 +81,8 @@ _CHOICES = {
 }
 _BACKBONE_TIP = (
     "The backbone: what turns the image into features; a size is what there is to "
-    "download"
+    "download. embedded is for fine structure; for large, textured or coloured objects "
+    "join DINOv2 to it: dinov2-small+embedded, under Variant"
 )
 _BILATERAL_HINT = (
     "bilateral is sharper where classes differ in grey level and worse where they do "
