@@ -14,25 +14,22 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
-import json
 import math
 import random
 import time
 from collections import deque
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from head import RidgeHead, balanced_loss
-from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.core.backbones.embedded.network import (
     ConvNet,
     ConvNetConfig,
     load_weights,
+    save_weights,
 )
 from napari_hrdv2.core.devices import choose_precision
 from tasks import BANK_CHANNELS, Batch, Pixels, read, stream
@@ -213,21 +210,6 @@ class ClassifierState:
             setattr(self, name, state[name])
         for name in ("network", "average", "head", "optimiser"):
             getattr(self, name).load_state_dict(state[name])
-
-
-def save_weights(
-    network: ConvNet,
-    channel_weights: Tensor,
-    path: Path,
-    *,
-    trained: str,
-) -> None:
-    """Write a network that was trained, in float16, with a word on how."""
-    state = network.folded().half().state_dict() | {"trust": channel_weights.half()}
-    tensors = {name: tensor.contiguous() for name, tensor in state.items()}
-    metadata = {"config": json.dumps(asdict(network.config)), "trained": trained}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
 
 
 def _features(

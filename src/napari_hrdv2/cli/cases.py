@@ -125,6 +125,27 @@ def read_cases(
     return _folder_cases(folder, needed, ignored)
 
 
+def images_with_scribbles(
+    folder: Path, scribbles: str
+) -> list[tuple[Path, Path | None]]:
+    """Return the micrographs of a folder, each with its scribbles if it has any.
+
+    They are found as for `read_cases`, but need no truth.
+    """
+    from napari_hrdv2.files import is_result
+
+    if (folder / MANIFEST).is_file():
+        cases = _manifest_cases(folder, scribbles, needed=False)
+        return [(case.image, case.scribbles) for case in cases]
+    found = _all_files(folder)
+    others = {path for _, *beside in found for path in beside}
+    return [
+        (path, drawn)
+        for path, _, drawn in found
+        if path not in others and not is_result(path)
+    ]
+
+
 def _manifest_cases(folder: Path, scribbles: str, needed: bool) -> list[Case]:
     path = folder / MANIFEST
     try:
@@ -286,6 +307,11 @@ def _ids_in(paths: Iterable[Path]) -> set[int]:
 
 def _paired_files(folder: Path) -> list[Files]:
     """Return images with their labels, and scribbles where there are any."""
+    return [(p, label, drawn) for p, label, drawn in _all_files(folder) if label]
+
+
+def _all_files(folder: Path) -> list[tuple[Path, Path | None, Path | None]]:
+    """Return the images of a folder, each with labels and scribbles if it has any."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder; give one of cases")
     if images := _files_in(folder / "images"):
@@ -293,16 +319,15 @@ def _paired_files(folder: Path) -> list[Files]:
             next(filter(None, (_files_in(folder / name) for name in names)), {})
             for names in (_TRUTH_NAMES, _SCRIBBLE_NAMES)
         )
-        return [(p, labels[s], drawn.get(s)) for s, p in images.items() if s in labels]
+        return [(path, labels.get(s), drawn.get(s)) for s, path in images.items()]
     stems = _files_in(folder)
 
     def beside(stem: str, names: Sequence[str]) -> Path | None:
         return next(filter(None, (stems.get(f"{stem}_{name}") for name in names)), None)
 
     return [
-        (path, label, beside(stem, _SCRIBBLE_NAMES))
+        (path, beside(stem, _TRUTH_NAMES), beside(stem, _SCRIBBLE_NAMES))
         for stem, path in stems.items()
-        if (label := beside(stem, _TRUTH_NAMES)) is not None
     ]
 
 

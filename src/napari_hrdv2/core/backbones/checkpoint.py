@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import pickle
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.core.errors import WeightsError, is_out_of_memory
 from napari_hrdv2.core.limits import parse_json
 
@@ -154,6 +156,25 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
         f"weights: the folder {path} must hold model.safetensors or a single "
         f"checkpoint ({', '.join(_SUFFIXES)}); it holds {names}"
     )
+
+
+def write_tensors(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a safetensors file whole or not at all; equal content, equal bytes."""
+    from safetensors.torch import save
+
+    data = save({n: x.detach().cpu().contiguous() for n, x in tensors.items()})
+    length = int.from_bytes(data[:8], "little")
+    # safetensors itself writes metadata in any order.
+    header = json.loads(data[8 : 8 + length]) | {"__metadata__": dict(metadata)}
+    text = json.dumps(header, sort_keys=True).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(memoryview(data)[8 + length :])
 
 
 def read_json(path: Path) -> dict[str, Any]:

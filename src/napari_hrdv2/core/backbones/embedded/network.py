@@ -20,7 +20,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -31,7 +31,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from napari_hrdv2.core.backbones.checkpoint import fingerprint, weights_file
+from napari_hrdv2.core.backbones.checkpoint import (
+    fingerprint,
+    weights_file,
+    write_tensors,
+)
 from napari_hrdv2.core.backbones.filters import filter_names
 from napari_hrdv2.core.errors import WeightsError
 
@@ -302,8 +306,7 @@ def is_of_embedded(source: str | os.PathLike[str] | None) -> bool:
 def load_weights(source: str | os.PathLike[str] | None = None) -> EmbeddedWeights:
     """Return weights ready to compute with, or raise WeightsError.
 
-    They are those of the package, of a file that ``training/train.py`` wrote, or
-    ``"random"``.
+    They are those of the package, of a file that `save_weights` wrote, or ``"random"``.
     """
     if source == "random":
         with torch.random.fork_rng(devices=[]):
@@ -329,3 +332,12 @@ def load_weights(source: str | os.PathLike[str] | None = None) -> EmbeddedWeight
             "training/train.py writes"
         ) from error
     return EmbeddedWeights(network, channel_weights, weights_hash)
+
+
+def save_weights(
+    network: ConvNet, channel_weights: Tensor, path: Path, *, trained: str
+) -> None:
+    """Write a network that was trained, in float16, with a word on how."""
+    tensors = network.folded().half().state_dict() | {"trust": channel_weights.half()}
+    config = json.dumps(asdict(network.config))
+    write_tensors(path, tensors, {"config": config, "trained": trained})
