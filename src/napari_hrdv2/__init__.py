@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .core.errors import Cancelled
     from .core.features.compute import compute_features
     from .core.features.high_resolution import HighResFeatures
+    from .core.guidance import propose_places
 
 __all__ = [
     "Cancelled",
@@ -24,6 +25,7 @@ __all__ = [
     "PixelClassifier",
     "compute_features",
     "load_backbone",
+    "propose_places",
     "train_series",
 ]
 
@@ -38,6 +40,7 @@ _HOME = {
     "PixelClassifier": "core.classifier.pixel_classifier",
     "compute_features": "core.features.compute",
     "load_backbone": "core.backbones",
+    "propose_places": "core.guidance",
     "train_series": "core.classifier.series",
 }
 
