@@ -7,6 +7,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
-from micrographs import draw_scribbles, make_sample
+from micrographs import draw_scribbles, make_sample, random_micrograph
 
-__all__ = ["draw_scribbles", "make_sample"]
+__all__ = ["draw_scribbles", "make_sample", "random_micrograph"]

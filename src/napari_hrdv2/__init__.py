@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .core.features.blocks import block_features
     from .core.features.compute import compute_features
     from .core.features.high_resolution import HighResFeatures
+    from .core.guidance import propose_places
 
 __all__ = [
     "Cancelled",
@@ -26,6 +27,7 @@ __all__ = [
     "block_features",
     "compute_features",
     "load_backbone",
+    "propose_places",
     "train_series",
 ]
 
@@ -41,6 +43,7 @@ _HOME = {
     "block_features": "core.features.blocks",
     "compute_features": "core.features.compute",
     "load_backbone": "core.backbones",
+    "propose_places": "core.guidance",
     "train_series": "core.classifier.series",
 }
 

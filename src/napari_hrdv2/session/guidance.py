@@ -1,4 +1,4 @@
-"""Where to paint next: uncertainty, uncertain regions, label issues, validation."""
+"""Where to paint: places, uncertainty, uncertain regions, label issues, validation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.classifier.cross_validation import HeldOut
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.guidance import LabelIssue, UncertainRegion
+    from napari_hrdv2.core.guidance import LabelIssue, Place, UncertainRegion
 
     from .classes import Classes
     from .classifier import ClassifierState
@@ -51,6 +51,18 @@ class LabelIssues:
     key: PlaneKey
     fingerprint: bytes  # of the scribbles that were judged
     label_issues: tuple[LabelIssue, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ProposedPlaces:
+    """Places to name on some images; `Place.image` is a position in `keys`."""
+
+    keys: tuple[PlaneKey, ...]
+    places: tuple[Place, ...]
+
+    def key_of(self, place: Place) -> PlaneKey:
+        """Return the image that a place is on."""
+        return self.keys[place.image]
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,11 @@ class Guidance:
         """Return the (H, W) probability of a class in 255ths."""
         return np.asarray(compute(self.uncertainty_request(class_id)).values)
 
+    def propose_places(self, count: int = 16) -> ProposedPlaces:
+        """Return places of the images with features whose names tell the most."""
+        found: ProposedPlaces = compute(self.places_request(count))
+        return found
+
     def find_uncertain_regions(self) -> tuple[UncertainRegion, ...]:
         """Return where to paint next on the current image, the best first."""
         self.accept(compute(self.uncertain_regions_request()))
@@ -105,7 +122,52 @@ class Guidance:
         self.accept(compute(self.label_issues_request()))
         return self.label_issues
 
+    def name_place(
+        self, key: PlaneKey, place: Place, class_id: int
+    ) -> NDArray[np.int64]:
+        """Paint a place, but for pixels that have a scribble; return those it painted.
+
+        The layer can undo it.
+        """
+        entry = self._images[key]
+        labels = np.zeros(entry.shape, np.uint8)
+        if entry.scribbles is not None:
+            labels = entry.scribbles.labels.copy()
+        is_free = labels.ravel()[place.pixels] == 0
+        pixels: NDArray[np.int64] = place.pixels[is_free]
+        labels.flat[pixels] = class_id
+        if entry.set_scribbles(labels):
+            self._classes.ensure(entry.class_ids)
+            self._tell_painted(entry)
+        return pixels
+
     # For windows: request, and answer.
+
+    def places_request(self, count: int) -> Task:
+        """Return the request for places; ValueError if there are no features."""
+        current = self._images.current
+        if current is None or current.features is None:
+            raise ValueError("There are no features yet: compute features first.")
+        others = (one for one in self._images.values() if one is not current)
+        able = (one for one in others if one.features and self._images.is_usable(one))
+        images, masks = [current.snapshot()], [current.not_to_paint()]
+        for one in able:
+            images.append(one.snapshot())
+            masks.append(one.not_to_paint())
+
+        def find(context: TaskContext) -> ProposedPlaces:
+            from napari_hrdv2.core.guidance import propose_places
+
+            found = propose_places(
+                [one.features for one in images],
+                count,
+                exclusion=masks,
+                progress=partial(context.progress, "Looking for places"),
+                should_stop=context.should_stop,
+            )
+            return ProposedPlaces(tuple(one.key for one in images), tuple(found))
+
+        return find
 
     def uncertainty_request(self, class_id: int | None = None) -> Task:
         """Return the request for a map of the current image."""
@@ -257,6 +319,9 @@ class Guidance:
                 if counted and np.any(counted.labels.flat[one.pixels] == one.class_id)
             )
             self.changed.emit()
+        self._tell_painted(entry)
+
+    def _tell_painted(self, entry: ImageEntry) -> None:
         self._images.changed.emit()
         self._images.relabelled.emit(entry.key)
 

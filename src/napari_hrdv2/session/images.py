@@ -114,6 +114,13 @@ class ImageEntry:
         self._count_scribbles()
         return former != (self.counted and self.counted.fingerprint)
 
+    def not_to_paint(self) -> NDArray[np.bool_] | None:
+        """Return what is excluded, missing or painted already; None for nothing."""
+        if self.scribbles is None:
+            return self.left_out
+        painted: NDArray[np.bool_] = self.scribbles.labels != 0
+        return painted if self.left_out is None else painted | self.left_out
+
     def set_exclusion(self, mask: ArrayLike | None) -> None:
         """Exclude where an (H, W) mask is set; None excludes nothing."""
         array = None if mask is None else np.array(mask, bool)

@@ -1,14 +1,15 @@
 """Where to paint next, and which scribbles to look at again.
 
-Three questions of a person who paints: where is the classifier undecided
-(`uncertainty_of`, `probability_of`), where would the next scribble tell the most
-(`uncertain_regions`), and which scribbles do the others contradict
+Four questions of a person who paints: where to begin (`propose_places`), where is the
+classifier undecided (`uncertainty_of`, `probability_of`), where would the next scribble
+tell the most (`uncertain_regions`), and which scribbles do the others contradict
 (`find_label_issues`).
 """
 
 from __future__ import annotations
 
 from .label_issues import LabelIssue, find_label_issues, scribbles_of
+from .places import Place, propose_places
 from .uncertainty import (
     UncertainRegion,
     explained_by,
@@ -19,10 +20,12 @@ from .uncertainty import (
 
 __all__ = [
     "LabelIssue",
+    "Place",
     "UncertainRegion",
     "explained_by",
     "find_label_issues",
     "probability_of",
+    "propose_places",
     "scribbles_of",
     "uncertain_regions",
     "uncertainty_of",

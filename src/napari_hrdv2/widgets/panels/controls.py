@@ -136,6 +136,11 @@ class JobButton(QPushButton):
         """Whether the job runs, or waits for it."""
         return bool(self._side.has(self._job))
 
+    def rename(self, text: str) -> None:
+        """Say another thing while the job does not run."""
+        self._text = text
+        self._show_state()
+
     def _show_state(self) -> None:
         self.setText("Cancel" if self.is_running else self._text)
 

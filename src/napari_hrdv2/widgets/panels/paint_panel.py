@@ -6,11 +6,20 @@ from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 
+from app_model.types import KeyCode, KeyMod
+from napari.utils.key_bindings import coerce_keybinding
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QListWidget, QListWidgetItem, QSizePolicy, QWidget
+from qtpy.QtWidgets import (
+    QListWidget,
+    QListWidgetItem,
+    QSizePolicy,
+    QSpinBox,
+    QWidget,
+)
 
 from napari_hrdv2.widgets.label_taker import LabelTaker
 from napari_hrdv2.widgets.viewer.guidance_overlay import GuidanceOverlay
+from napari_hrdv2.widgets.viewer.place_walk import JOB, PlaceWalk
 from napari_hrdv2.widgets.viewer.result_views import VIEWS, ResultViews
 from napari_hrdv2.widgets.viewer.shortcuts import Shortcut, Shortcuts
 
@@ -24,6 +33,8 @@ if TYPE_CHECKING:
 
 TRAIN, TOGGLE, CYCLE, NEXT, POLYGON = "T", "R", "C", "N", "G"
 _CLASS_KEYS = "123456789"
+_UNDO = str(coerce_keybinding(KeyMod.CtrlCmd | KeyCode.KeyZ))
+_PLACES, _MOST_PLACES = 16, 99
 _DRAWING = ("paint", "polygon", "fill")  # the modes in which a class can be painted
 _LINES_SEEN = 6  # of the list of label issues
 
@@ -40,6 +51,7 @@ class PaintPanel(QWidget):
         self.classes = ClassTable(link, self.views, controller.attempt)
         self.guidance = GuidancePanel(link.session, self.guide)
         self.shortcuts = Shortcuts(link, self._wanted_keys())
+        self.places = PlacesPanel(controller, self.shortcuts)
         self.taker = LabelTaker(controller)
         self._make_controls()
         self._show_offer()
@@ -112,6 +124,7 @@ class PaintPanel(QWidget):
         keys = ui.fill_column(QWidget(), self.keys, self.use_keys)
         ui.fill_column(
             self,
+            self.places,
             self.classes,
             self.offer,
             ui.row(self.paint, self.train, self.live),
@@ -167,6 +180,66 @@ class PaintPanel(QWidget):
     def _take_polygon(self) -> None:
         if self._link.scribbles is not None:
             self._link.scribbles.mode = "polygon"
+
+
+class PlacesPanel(QWidget):
+    """A button that proposes places, how many, and what to do at the one shown."""
+
+    def __init__(self, controller: Controller, shortcuts: Shortcuts) -> None:
+        super().__init__()
+        link, side = controller.link, controller.side
+        session = self._session = link.session
+        self.walk, self._shortcuts = PlaceWalk(link, side), shortcuts
+        self.propose = ui.JobButton("", "propose_places", self._on_propose, side, JOB)
+        self.count = QSpinBox(
+            objectName="place_count",
+            toolTip="How many places",
+            minimum=2,
+            maximum=_MOST_PLACES,
+            value=_PLACES,
+        )
+        self.note = ui.hint("place_note", "Which place is shown, and what the keys do")
+        tip = "How many of the images have been searched"
+        ui.fill_column(
+            self,
+            ui.row(self.propose, self.count, stretched=0),
+            ui.JobProgress("place_progress", tip, side, JOB),
+            self.note,
+        )
+        self._keys = self._wanted_keys()
+        self.count.valueChanged.connect(self.show_places)
+        self.walk.changed.connect(self.show_places)
+        session.features_changed.connect(self.show_places)
+        side.changed.connect(self.show_places)
+        self.show_places()
+
+    def show_places(self) -> None:
+        """Show the place that waits for a name, and whether places can be proposed."""
+        self.propose.rename(f"Propose {self.count.value()} places")
+        has_features = self._session.features is not None
+        self.propose.setEnabled(has_features or self.propose.is_running)
+        ui.set_hint(self.note, self.walk.text())
+        self._shortcuts.lend(self._keys if self.walk.shown is not None else ())
+
+    def _wanted_keys(self) -> list[Shortcut]:
+        walk, does = self.walk, "name what is in the ring"
+        return [
+            *(
+                Shortcut(key, does, partial(walk.name, int(key)), replaces=True)
+                for key in _CLASS_KEYS
+            ),
+            Shortcut("0", "skip this place", walk.skip, replaces=True),
+            Shortcut(_UNDO, "take the last one back", walk.take_back, replaces=True),
+            Shortcut("Escape", "end with the places", walk.end, replaces=True),
+        ]
+
+    def _on_propose(self) -> None:
+        """Look for places whose names tell the most, and go from one to the next.
+
+        A digit names what is in the ring. No scribble is needed yet.
+        """
+        ui.give_keys_back(self)
+        self.walk.start(self.count.value())
 
 
 class GuidancePanel(QWidget):

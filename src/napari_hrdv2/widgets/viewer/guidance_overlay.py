@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 FRAMES = "Label issues"
 
 _REGIONS, _ISSUES = "uncertain regions", "label issues"  # what the side work calls them
-_LEAST_OF_VIEW = 0.1  # of the view: where a region takes less, it is zoomed in
 _EDGE, _EDGE_CHOSEN = "#ff4fd8", "#ffffff"
 _MARGIN = 4  # pixels between a scribble and its frame
 
@@ -126,17 +125,6 @@ class GuidanceOverlay(Overlay):
             self.chosen = None
         self._show_frames()
         self.changed.emit()
-
-    def _look_at(self, row: float, column: float, radius: float) -> None:
-        """Move the view to a part of the image, with the brush in the hand."""
-        image, scribbles = self._sync.image, self._sync.scribbles
-        if image is not None:
-            point = (*self._sync.index, row, column)
-            planes.look_at(
-                self._viewer, image, point, radius, least_of_view=_LEAST_OF_VIEW
-            )
-        if scribbles is not None:
-            self._viewer.layers.selection.active = scribbles
 
     def _frame(self, label_issue: LabelIssue) -> tuple[float, float, float, float]:
         """Return top, left, bottom and right of the frame around a scribble."""

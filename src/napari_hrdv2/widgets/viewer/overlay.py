@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from . import layers
+from . import layers, planes
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from napari_hrdv2.widgets.jobs import SideWork
 
     from .layer_sync import LayerSync
+
+_LEAST_OF_VIEW = 0.1  # of the view: where what is looked at takes less, it is zoomed in
 
 
 class Overlay(QObject):
@@ -59,6 +61,17 @@ class Overlay(QObject):
             return False
         self._side.submit(kind, request, hear, hear_failure=hear_failure)
         return True
+
+    def _look_at(self, row: float, column: float, radius: float) -> None:
+        """Move the view to a part of the image, with the brush in the hand."""
+        image, scribbles = self._sync.image, self._sync.scribbles
+        if image is not None:
+            point = (*self._sync.index, row, column)
+            planes.look_at(
+                self._viewer, image, point, radius, least_of_view=_LEAST_OF_VIEW
+            )
+        if scribbles is not None:
+            self._viewer.layers.selection.active = scribbles
 
     def _mark(self, image: Image, **more: Any) -> dict[str, Any]:
         """Return the metadata of a layer of this overlay."""

@@ -38,7 +38,8 @@ class Shortcuts(QObject):
     def __init__(self, sync: LayerSync, shortcuts: Sequence[Shortcut]) -> None:
         super().__init__(sync)
         self._sync = sync
-        self.shortcuts = shortcuts
+        self.shortcuts = self._own = shortcuts
+        self._lent: Sequence[Shortcut] = ()
         self.active: frozenset[str] = frozenset()
         self.is_on = True
         self._layer: Labels | None = None
@@ -55,9 +56,19 @@ class Shortcuts(QObject):
             self._release()
             self.renew()
 
+    def lend(self, shortcuts: Sequence[Shortcut]) -> None:
+        """Bind these first for a while, whether `is_on` or not; none: only its own."""
+        if shortcuts != self._lent:
+            self._release()
+            self._lent = shortcuts
+            self.renew()
+
     def renew(self) -> None:
         """Bind the keys to the layer that is painted on now."""
-        layer = self._sync.scribbles if self.is_on else None
+        taken_over = {one.key for one in self._lent}
+        rest = [one for one in self._own if one.key not in taken_over]
+        self.shortcuts = [*self._lent, *rest] if self.is_on else self._lent or self._own
+        layer = self._sync.scribbles if self.is_on or self._lent else None
         if layer == self._layer:
             return
         self._release()
