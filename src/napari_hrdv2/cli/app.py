@@ -15,6 +15,7 @@ from napari_hrdv2.core.errors import EXPECTED, explained
 from .apply import apply
 from .backbones import backbones
 from .bench import bench
+from .clusters import clusters
 from .demo import demo
 from .evaluate import evaluate
 from .score import score
@@ -30,7 +31,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 success, 1 bad input, 2 wrong usage, 130 stopped by hand.",
     rich_markup_mode=None,
 )
-for command in (demo, segment, apply, score, evaluate, bench):
+for command in (demo, segment, apply, clusters, score, evaluate, bench):
     app.command()(expanded(command))
 app.add_typer(backbones, name="backbones")
 
