@@ -54,7 +54,7 @@ def test_a_new_panel_is_one_file(toy, bench):
 def test_panels_stand_in_sections_in_their_order():
     names = [spec.name for spec in panels.panel_specs()]
     assert names == [
-        *("features", "scale", "images", "insight"),
+        *("features", "scale", "images", "insight", "looking"),
         "paint",
         *("result", "refine", "measure", "compare", "files", "apply"),
     ]

@@ -154,7 +154,6 @@ def write_color_png(
         The ``"#rrggbb"`` of every id that occurs; 0 is black unless given.
     """
     from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
 
     data = checked_ids(labels)
     ids, position = np.unique(data, return_inverse=True)
@@ -168,6 +167,19 @@ def write_color_png(
         entry.putpalette(palette.tobytes())
     else:
         entry = Image.fromarray(table[position.reshape(data.shape)])
+    _write_png(path, entry)
+
+
+def write_picture(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> None:
+    """Write an (H, W, 3) picture to look at as a PNG, known as one of ours."""
+    from PIL import Image
+
+    _write_png(path, Image.fromarray(picture))
+
+
+def _write_png(path: str | os.PathLike[str], entry: Any) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
     about = PngInfo()
     about.add_text("Software", SOFTWARE)
     with atomic_path(path) as temporary:

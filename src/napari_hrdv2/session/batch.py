@@ -185,10 +185,15 @@ class ApplyRequest:
         return results
 
 
-def jobs_for(files: Sequence[Path], out: Path) -> tuple[Job, ...]:
+def jobs_for(
+    files: Sequence[Path],
+    out: Path,
+    endings: Sequence[str] = ("segmentation.tif", "segmentation.png"),
+) -> tuple[Job, ...]:
     """Return a target in the folder `out` for each file, the same in every run.
 
-    Only files that this program wrote are replaced, and none of the micrographs.
+    It ends in the first of the endings, and files with the others go with it. Only
+    files that this program wrote are replaced, and none of the micrographs.
     """
     from napari_hrdv2.files import is_ours
 
@@ -200,13 +205,13 @@ def jobs_for(files: Sequence[Path], out: Path) -> tuple[Job, ...]:
             stem = f"{file.stem}_{number}" if number > 1 else file.stem
             if number > 1 and stem in stems:
                 continue  # the name of another file's result
-            target = out / f"{stem}_segmentation.tif"
-            written = {path.resolve() for path in with_preview(target)}
+            paths = [out / f"{stem}_{ending}" for ending in endings]
+            written = {path.resolve() for path in paths}
             is_free = all(is_ours(path) for path in written if path.exists())
             if is_free and not written & taken:
                 break
         taken |= written
-        jobs.append(Job(file, target))
+        jobs.append(Job(file, paths[0]))
     return tuple(jobs)
 
 

@@ -100,12 +100,16 @@ class Overlay(QObject):
         keeps_look: bool = True,
         **look: Any,
     ) -> None:
-        """Show (…, H, W) values on their plane, in the layer with the mark if any."""
+        """Show (…, H, W) values on their plane, in the layer with the mark if any.
+
+        With ``rgb=True`` they are (H, W, 3).
+        """
         image = self._sync.layers.image_of(key)
         if image is None:  # it has gone meanwhile
             return
         ones = (1,) * len(key.plane)
-        values = values.reshape(*values.shape[:-2], *ones, *values.shape[-2:])
+        last = 3 if look.get("rgb") else 2  # axes of a plane
+        values = values.reshape(*values.shape[:-last], *ones, *values.shape[-last:])
         look["name"] = self._named(look["name"], image)
         metadata = self._mark(image, **(mark or {}))
         former, self._key = self._find(kind, metadata), key
@@ -116,7 +120,7 @@ class Overlay(QObject):
         if former is not None:
             self._follow(former, image)
             self._remove()
-        look |= self._placement(image, values.ndim)
+        look |= self._placement(image, values.ndim + 2 - last)
         self._add(kind(values, metadata=metadata, **look), image)
 
     def _add(self, layer: Any, image: Image, *, on_top: bool = False) -> None:
@@ -176,10 +180,16 @@ class MapOverlay(Overlay):
         self.role = role
 
     def show(
-        self, kind: type, values: NDArray[Any], key: PlaneKey, **look: Any
+        self,
+        kind: type,
+        values: NDArray[Any],
+        key: PlaneKey,
+        *,
+        keeps_look: bool = False,
+        **look: Any,
     ) -> None:
         """Show (H, W) values, or one map for each head, instead of the former ones."""
-        self._put(kind, values, key, keeps_look=False, **look)
+        self._put(kind, values, key, keeps_look=keeps_look, **look)
 
     def _placement(self, image: Image, ndim: int) -> dict[str, Any]:
         if self._key is not None and ndim > image.ndim:

@@ -1,0 +1,286 @@
+"""What features show without labels: colours, clusters, and places that are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import (
+    QListWidget,
+    QPushButton,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QWidget,
+)
+
+from napari_hrdv2.core.devices import bytes_text
+from napari_hrdv2.session.classes import ClassInfo, default_color
+from napari_hrdv2.widgets.label_taker import LabelTaker
+from napari_hrdv2.widgets.viewer import layers, planes
+from napari_hrdv2.widgets.viewer.overlay import MapOverlay
+
+from . import PanelSpec
+from . import controls as ui
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_hrdv2.core.guidance.alike import AlikePlace
+    from napari_hrdv2.session.inspection import AlikePlaces, ClusterMaps, Maps
+    from napari_hrdv2.session.planes import PlaneKey
+    from napari_hrdv2.widgets.controller import Controller
+
+COLORS, CLUSTERS, ALIKE, DABS = "colours", "clusters", "similarity", "dabs"
+FEWEST, MOST, USUAL = 2, 50, 8  # clusters
+_BYTES = {COLORS: 6, CLUSTERS: 3, ALIKE: 12, DABS: 24}  # a pixel takes at most
+_ALIKE_LOOK = {"colormap": "inferno", "contrast_limits": (0, 1)}
+_OPACITY, _FIRST_COLOR = 0.7, 100  # of clusters; their colours are unlike classes'
+_JITTER = 4  # pixels of the screen that a click may move
+_LINES_SEEN, _PLACE_SEEN = 8, 16  # the latter a radius in pixels
+
+
+class LookingPanel(QWidget):
+    """Shows features as colours, clusters or similarity, on all images with some."""
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self._controller, self._link = controller, controller.link
+        self._session, self._side = controller.session, controller.side
+        self._inspection = self._session.inspection
+        self._taker = LabelTaker(controller)
+        self._overlays: dict[tuple[str, PlaneKey], MapOverlay] = {}
+        self._places: list[tuple[PlaneKey, AlikePlace]] = []
+        self._held: Image | None = None  # the image that is clicked
+        self._make_controls()
+        self._session.features_changed.connect(self.show_state)
+        self._session.classes_changed.connect(self.show_clusters)
+        self._link.images_changed.connect(self._on_images_changed)
+        self._side.changed.connect(self.show_state)
+        self.show_clusters()
+
+    def _make_controls(self) -> None:
+        side, button = self._side, ui.JobButton
+        self.colors = button("Colours", "colors", self._on_colors, side, COLORS)
+        self.clusters = button(
+            "Clusters", "clusters", self._on_clusters, side, CLUSTERS
+        )
+        tip = "How many clusters; once they are shown, they follow this number"
+        self.count = ui.number_box("cluster_count", tip, FEWEST, MOST)
+        self.count.setSuffix("")
+        self.count.setValue(USUAL)
+        self.count.valueChanged.connect(self._on_count)
+        tip = "Clusters of all images together; select one or several"
+        self.rows = QTreeWidget(objectName="cluster_rows", toolTip=tip)
+        self.rows.setSelectionMode(QTreeWidget.SelectionMode.ExtendedSelection)
+        ui.set_up_tree(self.rows, ["Cluster", "Share", "Class"], stretched=2)
+        tip = "The class of the selected clusters; those of one class are merged"
+        self.name = ui.combo_box("cluster_class", tip)
+        self.name.activated.connect(self._on_name)
+        self.use = button("Use as scribbles", "use_clusters", self._on_use, side, DABS)
+        tip = "Click a place in the image to see what is like it, on all images"
+        self.alike = QPushButton("Find alike", objectName="find_alike", toolTip=tip)
+        self.alike.setCheckable(True)
+        self.alike.toggled.connect(self._on_alike)
+        tip = "Similarity, image, row and column of the best places; click to go there"
+        self.places = QListWidget(objectName="alike_places", toolTip=tip)
+        self.places.itemClicked.connect(self._on_place)
+        for seen in (self.rows, self.places):
+            seen.setMaximumHeight(_LINES_SEEN * 2 * seen.fontMetrics().height())
+        named = ui.row(self.name, self.use, stretched=0)
+        self._named = ui.fill_column(QWidget(), self.rows, named)
+        tip = "How many images are done"
+        ui.fill_column(
+            self,
+            ui.row(self.colors, self.clusters, self.count),
+            self._named,
+            self.alike,
+            self.places,
+            ui.JobProgress("looking_progress", tip, side, *_BYTES),
+        )
+
+    def show_state(self) -> None:
+        """Enable what there are features for."""
+        is_ready = not self._inspection.why_no_joint_look()
+        for control in (self.colors, self.clusters, self.alike):
+            control.setEnabled(is_ready or getattr(control, "is_running", False))
+        self.alike.setChecked(self.alike.isChecked() and is_ready)
+        self._named.setVisible(self._inspection.clusters is not None)
+        self.places.setVisible(bool(self._places))
+        self.name.setEnabled(not self._side.has(CLUSTERS))  # which carries the names
+
+    def show_clusters(self) -> None:
+        """List the clusters, and give their layers names and colours."""
+        classes, found = self._session.classes, self._inspection.clusters
+        names = ("no class", *(info.name for info in classes.values()), "new class")
+        ui.fill(self.name, names)
+        self.show_state()
+        if found is None:
+            return
+        for gone in [i for i, c in found.classes.items() if c not in classes]:
+            del found.classes[gone]
+        chosen, infos = self._selected(), {}
+        with QSignalBlocker(self.rows):
+            self.rows.clear()
+            for i, share in found.shares.items():
+                info = classes.get(found.classes.get(i, 0))
+                unnamed = ClassInfo(f"cluster {i}", default_color(_FIRST_COLOR + i))
+                infos[i] = info or unnamed
+                texts = [str(i), f"{share:.1%}", info.name if info else ""]
+                item = QTreeWidgetItem(self.rows, texts)
+                item.setIcon(0, ui.swatch(infos[i].color))
+                item.setSelected(i in chosen)
+        for (role, key), overlay in self._overlays.items():
+            if role == CLUSTERS and overlay.layer is not None and key in found.maps:
+                layers.show_classes(overlay.layer, infos)
+                overlay.layer.editable = False
+
+    def release(self) -> None:
+        """Let go of the viewer; its layers stay as they are."""
+        self._listen(False)
+
+    def _ask(self, job: str, request: Callable[[], Any], hear: Any) -> None:
+        self._controller.attempt(self._submit, job, request, hear)
+
+    def _submit(self, job: str, request: Callable[[], Any], hear: Any) -> None:
+        task, images = request(), self._inspection.joint_images()
+        pixels = sum(one.shape[0] * one.shape[1] for one in images)
+        need = bytes_text(_BYTES[job] * pixels)
+        self._session.say(f"Images to look at: {len(images)}, in {need} of memory.")
+        self._side.submit(job, task, hear)
+
+    def _on_colors(self) -> None:
+        """Add layers with the first three principal components as colours.
+
+        They are of all images with features: alike colours are alike features.
+        """
+        self._ask(COLORS, self._inspection.colors_request, self._show_colors)
+
+    def _on_clusters(self) -> None:
+        """Divide all images with features into clusters, the same in all of them."""
+        request = partial(self._inspection.clusters_request, self.count.value())
+        self._ask(CLUSTERS, request, self._take_clusters)
+
+    def _on_count(self) -> None:
+        if self._inspection.clusters is not None or self.clusters.is_running:
+            self._on_clusters()
+
+    def _on_use(self) -> None:
+        """Paint scribbles where the clusters with a class are deepest.
+
+        Nothing is painted over, and undo takes them away.
+        """
+        self._link.flush()
+        self._ask(DABS, self._inspection.dabs_request, self._paint)
+
+    def _show(self, role: str, kind: type, maps: Maps, **look: Any) -> None:
+        look |= {"name": role.capitalize(), "keeps_look": True}
+        for key, values in maps.items():
+            if (role, key) not in self._overlays:
+                overlay = MapOverlay(self._link, self._side, role)
+                self._overlays[role, key] = overlay
+            mark = {"plane": list(key.plane)}
+            self._overlays[role, key].show(kind, values, key, mark=mark, **look)
+
+    def _show_colors(self, maps: Maps) -> None:
+        self._show(COLORS, Image, maps, rgb=True)
+        self._session.say("Where colours are alike, features are.")
+
+    def _take_clusters(self, found: ClusterMaps) -> None:
+        self._inspection.clusters = found
+        self._show(CLUSTERS, Labels, found.maps, opacity=_OPACITY)
+        self.show_clusters()
+        self._session.say("Give clusters a class, or change their number.")
+
+    def _paint(self, dabs: Maps) -> None:
+        for key, labels in dabs.items():
+            if key in self._session.images:
+                self._taker.paint(key, labels, "Scribbles taken from clusters.")
+        if not dabs:
+            self._session.say("What the clusters would paint is painted already.")
+
+    def _show_alike(self, found: AlikePlaces) -> None:
+        look = {"blending": "translucent", "opacity": _OPACITY, **_ALIKE_LOOK}
+        self._show(ALIKE, Image, found.maps, **look)
+        self._places = found.places
+        self.places.clear()
+        for key, place in found.places:
+            entry = self._session.images.find(key)
+            name = entry.name if entry and entry.name else str(key)
+            there = f"{name}, {place.row}, {place.column}"
+            self.places.addItem(f"{place.similarity:.2f}  {there}")
+        self.show_state()
+        self._session.say("Bright is alike; the list leads to the best places.")
+
+    def _selected(self) -> list[int]:
+        return [int(item.text(0)) for item in self.rows.selectedItems()]
+
+    def _on_name(self, position: int) -> None:
+        found, classes = self._inspection.clusters, self._session.classes
+        chosen = self._selected()
+        if found is None or not chosen:
+            self._session.say("Select clusters in the list first.")
+            return
+        ids = [0, *classes]
+        class_id = ids[position] if position < len(ids) else classes.add()
+        found.classes.update(dict.fromkeys(chosen, class_id))
+        self.show_clusters()
+
+    # Places.
+
+    def _on_alike(self, is_on: bool) -> None:
+        self._listen(is_on)
+        if is_on:
+            self._hold_no_brush()
+            self._session.say("Click a place in the image.")
+        elif self._link.scribbles is not None:
+            self._link.viewer.layers.selection.active = self._link.scribbles
+
+    def _listen(self, is_on: bool) -> None:
+        callbacks = self._link.viewer.mouse_drag_callbacks
+        if self._on_press in callbacks:
+            callbacks.remove(self._on_press)
+        if is_on:
+            callbacks.append(self._on_press)
+
+    def _on_images_changed(self) -> None:
+        if self.alike.isChecked() and self._link.image is not self._held:
+            self._hold_no_brush()
+        self.show_state()
+
+    def _hold_no_brush(self) -> None:
+        """Select the image, so that a click does not paint."""
+        self._held = self._link.image
+        self._link.viewer.layers.selection.active = self._held
+
+    def _on_press(self, viewer: Any, event: Any) -> Iterator[None]:
+        """Look for what is alike, unless the mouse moved the view."""
+        image, entry, start = self._link.image, self._session.current, event.pos
+        yield
+        while event.type == "mouse_move":
+            yield
+        is_click = np.abs(np.subtract(event.pos, start)).max() <= _JITTER
+        is_held = viewer.layers.selection.active == image
+        if not (is_click and is_held) or image is None or entry is None:
+            return
+        place = image.world_to_data(event.position[-image.ndim :])[-2:]
+        row, column = (round(float(at)) for at in place)
+        if 0 <= row < entry.shape[0] and 0 <= column < entry.shape[1]:
+            request = partial(self._inspection.alike_request, row, column)
+            self._ask(ALIKE, request, self._show_alike)
+
+    def _on_place(self) -> None:
+        key, place = self._places[self.places.currentRow()]
+        self._link.show_image(key)
+        image = self._link.image
+        if image is not None and self._link.layers.image_of(key) == image:
+            point = (*key.plane, place.row, place.column)
+            planes.look_at(self._link.viewer, image, point, _PLACE_SEEN)
+        if self.alike.isChecked():
+            self._hold_no_brush()
+
+
+PANELS = (PanelSpec("looking", "Features", 30, LookingPanel, "Look without labels"),)

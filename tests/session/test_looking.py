@@ -1,0 +1,130 @@
+"""Colours, clusters and alike places of the images of a session."""
+
+import numpy as np
+import pytest
+
+from napari_hrdv2.session import Session, compute
+
+
+def two_halves(shape, seed):
+    """Return an image of dark on the left and bright on the right, with some noise."""
+    rng = np.random.default_rng(seed)
+    image = np.where(np.arange(shape[1]) < shape[1] // 2, 60, 180)
+    return (image + rng.integers(0, 9, shape)).astype(np.uint8)
+
+
+@pytest.fixture
+def session():
+    made = Session()
+    made.configure(backbone="filters")
+    for name, shape in (("a", (41, 52)), ("b", (33, 60))):
+        made.set_image(two_halves(shape, 0), name)
+        made.compute_features()
+    made.set_image(made.images["a"].image, "a")
+    return made
+
+
+def find_clusters(session, count=2):
+    session.inspection.clusters = compute(session.inspection.clusters_request(count))
+    return session.inspection.clusters
+
+
+def test_an_id_means_the_same_on_all_images(session):
+    found = find_clusters(session)
+    assert [str(key) for key in found.maps] == ["a", "b"]
+    sides = []
+    for key, labels in found.maps.items():
+        assert labels.shape == session.images[key].shape
+        middle = labels.shape[1] // 2
+        for part in (labels[:, : middle - 6], labels[:, middle + 6 :]):
+            counts = np.bincount(part.ravel(), minlength=3)
+            assert counts.max() > 0.9 * part.size
+            sides.append(int(counts.argmax()))
+    assert sides in ([1, 2, 1, 2], [2, 1, 2, 1])
+    assert sum(found.shares.values()) == pytest.approx(1)
+
+
+def test_what_is_left_out_has_no_cluster_no_colour_and_no_place(session):
+    mask = np.zeros((41, 52), bool)
+    mask[:, :20] = True
+    session.set_exclusion(mask, "a")
+    key = session.images["a"].key
+    assert (find_clusters(session).maps[key][mask] == 0).all()
+    assert (compute(session.inspection.colors_request())[key][mask] == 0).all()
+    alike = compute(session.inspection.alike_request(20, 40))
+    assert not any(mask[row, col] for k, (_, row, col, _) in alike.places if k == key)
+
+
+def test_images_with_other_features_do_not_take_part(session):
+    assert len(session.inspection.joint_images()) == 2
+    session.images["b"].set_features(None, None)
+    assert [one.key.image for one in session.inspection.joint_images()] == ["a"]
+
+
+def test_places_are_like_the_one_that_was_clicked(session):
+    alike = compute(session.inspection.alike_request(20, 8))
+    assert len(alike.places) > 2
+    for key, place in alike.places[:4]:
+        assert place.column < session.images[key].shape[1] // 2
+    values = [place.similarity for _, place in alike.places]
+    assert values == sorted(values, reverse=True)
+
+
+def test_clusters_keep_their_names_when_their_number_changes(session):
+    found = find_clusters(session, 2)
+    key = session.images["a"].key
+    left = int(found.maps[key][20, 8])
+    found.classes[left] = 2
+    former = found.named(key)
+    assert former[20, 8] == 2
+    assert former[20, 44] == 0
+    more = find_clusters(session, 6)
+    assert set(more.classes.values()) == {2}
+    assert (more.named(key) == former).mean() > 0.9
+    more.classes.clear()
+    assert not more.named(key).any()
+
+
+def test_named_clusters_become_scribbles_beside_what_is_painted(session):
+    found = find_clusters(session, 6)
+    key = session.images["a"].key
+    painted = np.zeros((41, 52), np.uint8)
+    painted[10:30, 5:9] = 1
+    session.set_scribbles(painted, "a")
+    with pytest.raises(ValueError, match="clusters: none has a name yet"):
+        session.inspection.dabs_request()
+    left = set(np.unique(found.maps[key][:, :20]).tolist())
+    found.classes.update(dict.fromkeys(left, 1))  # merged, too
+    found.classes.update(dict.fromkeys(set(found.shares) - left, 2))
+    dabs = compute(session.inspection.dabs_request())
+    assert set(dabs) == set(found.maps)
+    for one, drawn in dabs.items():
+        assert set(np.unique(drawn)) == {0, 1, 2}
+        assert (drawn[drawn > 0] == found.named(one)[drawn > 0]).all()
+    assert not dabs[key][painted > 0].any()
+    session.images["b"].set_scribbles(np.ones((33, 60), int))
+    assert set(compute(session.inspection.dabs_request())) == {key}
+
+
+def test_without_features_the_reason_is_told():
+    session = Session()
+    assert session.inspection.why_no_joint_look() == "open an image first"
+    session.set_image(two_halves((20, 20), 0))
+    with pytest.raises(ValueError, match="clusters: compute features first"):
+        session.inspection.clusters_request(3)
+
+
+def test_pixels_without_values_are_left_out():
+    image = two_halves((41, 52), 0) / np.float32(255)
+    image[:5, :7] = np.nan
+    session = Session()
+    session.configure(backbone="filters")
+    session.set_image(image)
+    session.compute_features()
+    (labels,) = find_clusters(session).maps.values()
+    assert (labels[:5, :7] == 0).all()
+    assert (labels[6:] > 0).all()
+    (colors,) = compute(session.inspection.colors_request()).values()
+    assert (colors[:5, :7] == 0).all()
+    alike = compute(session.inspection.alike_request(30, 8))
+    assert not any(row < 5 and column < 7 for _, (_, row, column, _) in alike.places)
