@@ -62,7 +62,7 @@ class PlainCoordinates:
         rows = table[finite_rows(table)]
         if not len(rows):
             raise ValueError(
-                "features: all pixels are excluded or NaN; some of the image is needed"
+                "features: all pixels are excluded or NaN; exclude less of the image"
             )
         weights = many[0].channel_weights
         return cls(PCACoordinates.of(torch.from_numpy(rows), weights), rows)

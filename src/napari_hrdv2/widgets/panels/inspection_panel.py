@@ -164,7 +164,11 @@ class InspectionPanel(QWidget):
 
     def _on_found(self, answer: Regions) -> None:
         # The many colours of the regions would hide the image.
-        look = {"name": "Regions", "opacity": _OPACITY, "visible": False}
+        look: dict[str, Any] = {
+            "name": "Regions",
+            "opacity": _OPACITY,
+            "visible": False,
+        }
         self._regions.show(Labels, answer.labels, answer.key, **look)
         colors = DirectLabelColormap(color_dict=_BORDER_COLORS)
         look = {"name": "Region borders", "colormap": colors}
