@@ -2,7 +2,7 @@
 
 Run with::
 
-    python benchmarks/blocks.py [--backbone embedded] [--side 4096] [--block 2048]
+    python benchmarks/blocks.py [--backbone embedded] [--side 4096] [--most 6]
 
 An image of three phases is made tile by tile in a file, and segmented from there by a
 classifier that was trained on a megapixel of it. Times are processor time in one
@@ -112,9 +112,18 @@ def processor_time(function: Callable[[], Any], repeats: int = 1) -> float:
 
 
 def measured(
-    name: str, side: int, block: int, *, whole: int = 2048, corner: int = MEGAPIXEL
+    name: str,
+    side: int,
+    block: int,
+    *,
+    whole: int = 2048,
+    corner: int = MEGAPIXEL,
+    most: int = 1000,
 ) -> dict[str, Any]:
-    """Return the figures of one backbone and one side of an image."""
+    """Return the figures of one backbone and one side of an image.
+
+    Of `most` blocks, evenly spread, if there are more; the whole image is read.
+    """
     torch.set_num_threads(1)
     backbone = load_backbone(name, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
@@ -126,33 +135,36 @@ def measured(
         classifier = trained(part, strokes, backbone)
         before = psutil.Process().memory_info().rss
 
+        read, right = [], []
+
         def by_blocks() -> None:
             features = block_features(image, backbone, block=block, budget_bytes=0)
-            for region in features.blocks():
+            regions = list(features.blocks())
+            for region in regions[:: -(-len(regions) // most)]:
                 output[region] = classifier.predict(features, region=region)
+                read.append(region)
 
         seconds = processor_time(by_blocks)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         in_memory = processor_time(
             lambda: classifier.predict(compute_features(part, backbone)), repeats=3
         )
-        right = np.mean(
-            [
-                output[i] == truth(slice(i, i + 1), slice(0, side))[0]
-                for i in range(0, side, 97)
-            ]
-        )
+        for rows, columns in read:
+            line = slice(rows.start, rows.start + 1)
+            right.append((output[line, columns] == truth(line, columns)).mean())
+        pixels = sum(output[region].size for region in read)
         figures = {
             "backbone": name,
             "side": side,
             "block": block,
-            "microseconds a pixel": seconds / side**2 * 1e6,
-            "of the rate in memory": seconds / side**2 / (in_memory / corner**2),
+            "blocks": len(read),
+            "microseconds a pixel": seconds / pixels * 1e6,
+            "of the rate in memory": seconds / pixels / (in_memory / corner**2),
             "peak MB": peak / 1e6,
             "MB before": before / 1e6,
-            "right": float(right),
+            "right": float(np.mean(right)),
         }
-        if side <= whole:
+        if side <= whole and pixels == side**2:
             labels = classifier.predict(compute_features(image[:], backbone))
             figures["equal to the whole"] = float((labels == output[:]).mean())
     return figures
@@ -165,9 +177,14 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=4096)
     parser.add_argument("--block", type=int, default=2048)
     parser.add_argument("--whole", type=int, default=2048)
+    parser.add_argument("--most", type=int, default=1000)
     options = parser.parse_args()
     figures = measured(
-        options.backbone, options.side, options.block, whole=options.whole
+        options.backbone,
+        options.side,
+        options.block,
+        whole=options.whole,
+        most=options.most,
     )
     print(json.dumps(figures, indent=1))
 
