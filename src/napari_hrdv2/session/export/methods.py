@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_hrdv2.files.units import sides_of
 
 if TYPE_CHECKING:
+    from napari_hrdv2.core.features.normalisation import Normalisation
     from napari_hrdv2.core.measure import Fractions
     from napari_hrdv2.core.postprocess.refinement import Refinement
 
@@ -182,6 +183,24 @@ def _and_others(painted: int) -> str:
         f" and then, {ROUNDS} times, to these and to those of a background sample of "
         f"{pixels_per_image(painted)} pixels{' of each image' * (painted > 1)} that "
         "were not labelled and that it was sure of (self-training)"
+    )
+
+
+_LEVELS = {
+    "image": "each image's own mean and standard deviation of grey level",
+    "shared": "the mean and standard deviation of grey level of the labelled images",
+    "matched": "the gain and offset under which an image's grey levels are most likely "
+    "as a mixture of those that the classes have in the labelled images",
+}
+
+
+def normalisation_sentence(made: Normalisation) -> str:
+    """Return whose grey levels were taken, and why."""
+    why = f", {made.reason}" * bool(made.reason)
+    adapted = "; the classifier was adapted to each image" * (made.kind != "image")
+    return (
+        f"Grey levels were standardised by {_LEVELS[made.kind]} (normalisation "
+        f"{made.kind}{why}){adapted}."
     )
 
 
