@@ -70,6 +70,8 @@ def apply(
     )
     from napari_hrdv2.session.export.report import (
         doubt_text,
+        mean_of,
+        mean_text,
         report_in,
         write_report,
     )
@@ -139,7 +141,10 @@ def apply(
             tables.append(str(page))
         for path in tables:
             report.say(f"wrote {path}")
-    means = _say_mean(done, trained, report)
+    measured, _ = mean_of(done)
+    phases = () if measured is None else measured.together.phases
+    if len(done) > 1:
+        report.say(mean_text(done, trained.class_names))
     following = most_doubtful(done)
     if following is not None and following.is_flagged:
         report.say(f"label this one next: {following.job.file}")
@@ -153,7 +158,7 @@ def apply(
                 "scribbles": len(left_out),
             },
             "outputs": tables,
-            "mean_phase_fractions": means,
+            "mean_phase_fractions": {str(p.class_id): p.fraction for p in phases},
             "label_next": str(following.job.file) if following else None,
             "normalisation": shared.normalisation_of(trained),
         }
@@ -172,23 +177,6 @@ def _class_id(trained: PixelClassifier, name: str | None) -> int | None:
         listed = ", ".join(known)
         raise ValueError(f"--particles: {name!r} is no class; there are {listed}")
     return None if name is None else known[name]
-
-
-def _say_mean(
-    done: list[Applied], trained: PixelClassifier, report: shared.Report
-) -> dict[str, float]:
-    """Say the fractions of all images together, and what they leave out."""
-    from napari_hrdv2.session.export.report import fraction_text, mean_of
-
-    if len(done) < 2:
-        return {}
-    measured, told = mean_of(done)
-    report.say(told)
-    phases = () if measured is None else measured.together.phases
-    for one in phases:
-        name = trained.class_names.get(one.class_id, f"class {one.class_id}")
-        report.say(f"  {name}  {fraction_text(one.fraction, one.error)}")
-    return shared.by_id({one.class_id: one.fraction for one in phases})
 
 
 def _as_json(result: Applied) -> dict[str, Any]:

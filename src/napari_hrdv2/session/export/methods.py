@@ -40,6 +40,7 @@ def methods_paragraph(
         _opening(made, images),
         *_features(made, images, cited),
         *_classifier(made, images),
+        *_levels(made),
         *_excluded(images),
         *_refinement(made.refinement),
         *_fractions(made, images, fractions),
@@ -194,13 +195,26 @@ _LEVELS = {
 }
 
 
+def _levels(made: Provenance) -> Iterable[str]:
+    if made.is_standardised:
+        yield (
+            "Grey levels of each of these micrographs were standardised by their own "
+            "mean and standard deviation."
+        )
+        if made.series is not None and made.series.known:
+            yield (
+                "The same scribbles trained one for other micrographs of the series. "
+                + normalisation_sentence(made.series)
+            )
+
+
 def normalisation_sentence(made: Normalisation) -> str:
     """Return whose grey levels were taken, and why."""
     why = f", {made.reason}" * bool(made.reason)
-    adapted = "; the classifier was adapted to each image" * (made.kind != "image")
+    adapted = ", and it is adapted to each image" * (made.kind != "image")
     return (
-        f"Grey levels were standardised by {_LEVELS[made.kind]} (normalisation "
-        f"{made.kind}{why}){adapted}."
+        f"The classifier sees grey levels standardised by {_LEVELS[made.kind]} "
+        f"(normalisation {made.kind}{why}){adapted}."
     )
 
 

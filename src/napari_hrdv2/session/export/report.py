@@ -34,7 +34,7 @@ body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2em aut
   padding: 0 1em; color: #222 }
 table { border-collapse: collapse } td, th { padding: .35em .7em; text-align: left;
   border-bottom: 1px solid #ddd; vertical-align: top }
-img { image-rendering: pixelated; max-width: 220px; display: block }
+td img { image-rendering: pixelated; max-width: 220px; display: block }
 .flagged { background: #fff1e0 } .small { color: #666; font-size: 13px }
 svg text { font-size: 11px; fill: #666 }"""
 
@@ -58,6 +58,17 @@ def mean_of(results: Sequence[Applied]) -> tuple[Measured | None, str]:
         {key: one.pixel_size for key, one in keys.items()},
     )
     return measured, told
+
+
+def mean_text(results: Sequence[Applied], names: Mapping[int, str]) -> str:
+    """Return the mean in one line, and what it leaves out."""
+    measured, told = mean_of(results)
+    listed = (
+        f"{names.get(one.class_id, f'class {one.class_id}')} "
+        f"{fraction_text(one.fraction, one.error)}"
+        for one in (measured.together.phases if measured else ())
+    )
+    return f"{told}: {', '.join(listed)}" if measured else told
 
 
 def report_in(folder: Path) -> Path:
@@ -134,7 +145,8 @@ def doubt_text(result: Applied) -> str:
     """Return how doubtful a result is, in words."""
     if result.doubt is None:
         return "unknown"
-    return f"{result.doubt:.0%}{', flagged' * result.is_flagged}"
+    told = f"{result.doubt:.0%}" if result.doubt >= 0.01 else "below 1%"
+    return f"{told}{', flagged' * result.is_flagged}"
 
 
 def _images(done: Sequence[Applied], names: Mapping[int, str]) -> str:
