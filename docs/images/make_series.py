@@ -10,6 +10,7 @@ Writes OUT/series.png, the window, and OUT/report.png, the page as Qt draws it.
 from __future__ import annotations
 
 import base64
+import os
 import re
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from napari_hrdv2.files import write_image, write_labels
 if TYPE_CHECKING:
     from napari_hrdv2.core.samples import Sample
 
-WIDTH, HEIGHT = 900, 1010  # px, of the page
+WIDTH, HEIGHT = 900, 1095  # px, of the page
 
 
 def write_series(folder: Path) -> list[Sample]:
@@ -76,6 +77,7 @@ def draw_page(page: Path, picture: Path) -> None:
 def main() -> None:
     """Write the two pictures."""
     out, folder = Path(sys.argv[1]), Path(tempfile.mkdtemp())
+    os.environ["NAPARI_HRDV2_AUTOSAVE"] = str(folder / "kept")  # offer no former work
     samples = write_series(folder / "scans")
     truth = folder / "truth.tif"
     write_labels(truth, samples[0].labels)
@@ -104,6 +106,7 @@ def main() -> None:
     stage.widget.findChild(type(stage.find("panels")), "panels").ensureWidgetVisible(
         panel.report
     )
+    stage.pause(2.0)
     stage.screenshot("series")
     draw_page(folder / "out" / "report.html", out / "report.png")
     print((folder / "out" / "phase_fractions.csv").read_text())

@@ -256,7 +256,7 @@ def test_what_goes_to_many_images_is_trained_for_a_series(
     assert bench.session.series.request() is None
     page = (tmp_path / "out" / "report.html").read_text()
     assert "(normalisation matched, only one image is labelled)" in page
-    assert texts(panel, 2)[0] == "unknown"  # the labelled one
+    assert texts(panel, 2)[0] == "labelled"
     assert texts(panel, 2)[2].endswith("flagged")
     assert "1 flagged as doubtful left out" in panel.note.text()
 

@@ -11,7 +11,12 @@ from napari_hrdv2.core.features.normalisation import Normalisation
 from napari_hrdv2.core.measure import phase_fractions_with_error
 from napari_hrdv2.session.batch import write_segmentation
 from napari_hrdv2.session.batch.applied import Applied, Job
-from napari_hrdv2.session.export.report import mean_of, report_in, write_report
+from napari_hrdv2.session.export.report import (
+    mean_of,
+    mean_text,
+    report_in,
+    write_report,
+)
 
 EVIL = '<script>alert("1")</script>&'
 
@@ -87,6 +92,10 @@ def test_flagged_images_are_in_no_mean_and_marked(tmp_path):
     rows = [about.get("class") for tag, about in page.tags if tag == "tr"]
     assert rows.count("flagged") == 1
     assert "90%, flagged" in page.text
+    assert mean_of(done, with_flagged=True)[0].together.phases[0].fraction == 0.625
+    text = mean_text(done, {2: "matrix"})
+    assert "left out: class 1 25.0" in text
+    assert "Mean of 2 of 2 images: class 1 62.5 ±" in text
     assert mean_of(done[1:]) == (
         None,
         "Mean of 0 of 1 images; 1 flagged as doubtful left out: there is none",
@@ -126,3 +135,12 @@ def test_colours_and_a_picture_that_is_gone_are_no_harm(tmp_path):
     other.job.file.unlink()
     write_report(tmp_path / "r.html", [one, other], classifier(), {})
     assert (tmp_path / "r.html").read_text().count("<img") == 3
+
+
+def test_what_is_flagged_for_a_class_that_is_hardly_there_says_so(tmp_path):
+    empty = applied(tmp_path, "a", 0.0, doubt=0.9).with_reason(classifier())
+    assert empty.notes[-1].endswith(
+        f"hardly any {EVIL} was found, which doubt counts; look."
+    )
+    for one in (applied(tmp_path, "b", 0.0), applied(tmp_path, "c", 0.5, doubt=0.9)):
+        assert one.with_reason(classifier()) is one

@@ -250,7 +250,7 @@ def segment_file(
     except Exception as error:  # noqa: BLE001 - a fault of one file is not of all
         return Applied(job, error=explained_of(job.file, error))
     seconds = time.perf_counter() - start
-    return Applied(
+    applied = Applied(
         job,
         result.fractions,
         tuple(outputs),
@@ -259,7 +259,9 @@ def segment_file(
         measured=measured,
         doubt=result.doubt,
         pixel_size=size,
+        is_labelled=result.doubt is None and classifier.trained_on is not None,
     )
+    return applied.with_reason(classifier)
 
 
 def _are_scribbles(

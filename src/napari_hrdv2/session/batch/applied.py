@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TABLE = "phase_fractions.csv"
 _COLUMNS = "image", "segmentation"  # before the classes
+RARE = 0.03  # a fraction, below which a class that is rightly rare raises doubt
 DOUBT_HEADERS = "doubt (probability of a mean IoU below 0.5)", "flagged"
 
 
@@ -54,6 +55,7 @@ class Applied:
     measured: Fractions | None = None
     doubt: float | None = None  # see `doubt_of`; None where it is not known
     pixel_size: PixelSize | None = None
+    is_labelled: bool = False  # it trained the classifier
     was_there: bool = False  # from a former run with the same settings
 
     @property
@@ -68,13 +70,28 @@ class Applied:
 
         return self.doubt is not None and self.doubt >= FLAGGED_FROM
 
+    def with_reason(self, classifier: PixelClassifier) -> Applied:
+        """Return it with a note if it is flagged and a class hardly occurs in it.
+
+        Whether rightly, doubt cannot tell.
+        """
+        names = [
+            classifier.class_names.get(i, f"class {i}")
+            for i in map(int, classifier.classes)
+            if self.fractions.get(i, 0.0) < RARE
+        ]
+        if not self.is_flagged or not names:
+            return self
+        found = f"{self.job.file}: hardly any {' or '.join(names)} was found"
+        return replace(self, notes=(*self.notes, f"{found}, which doubt counts; look."))
+
     @classmethod
     def found_in(cls, log: RunLog, job: Job) -> Applied | None:
         """Return what a former run made of a micrograph, if that is there still."""
         told = log.find(job.file)
         if told is None or told["outputs"][0] != job.target.name:
             return None
-        measured = told["measured"]
+        measured = dict(told["measured"])
         phases = tuple(PhaseFraction(**one) for one in measured.pop("phases"))
         size = told["pixel_size"]
         return cls(
@@ -86,6 +103,7 @@ class Applied:
             measured=Fractions(phases, **measured),
             doubt=told["doubt"],
             pixel_size=size and (_side(size[0]), size[1]),
+            is_labelled=told["is_labelled"],
             was_there=True,
         )
 
@@ -93,7 +111,8 @@ class Applied:
         """Write into a log what became of it, if it is done."""
         if not self.is_done or self.was_there or self.measured is None:
             return
-        told = {n: getattr(self, n) for n in ("fractions", "seconds", "notes", "doubt")}
+        names = "fractions", "seconds", "notes", "doubt", "is_labelled"
+        told = {name: getattr(self, name) for name in names}
         told["measured"], told["pixel_size"] = asdict(self.measured), self.pixel_size
         told["outputs"] = [path.name for path in self.outputs]
         log.add(self.job.file, self.outputs, told)

@@ -39,13 +39,15 @@ td img { image-rendering: pixelated; max-width: 220px; display: block }
 svg text { font-size: 11px; fill: #666 }"""
 
 
-def mean_of(results: Sequence[Applied]) -> tuple[Measured | None, str]:
+def mean_of(
+    results: Sequence[Applied], *, with_flagged: bool = False
+) -> tuple[Measured | None, str]:
     """Return the fractions of all images together, and what they leave out, in words.
 
-    Flagged images are not among them: where all are, there is no mean.
+    Without `with_flagged` that is what is flagged; where all are, there is no mean.
     """
     done = [one for one in results if one.measured is not None]
-    kept = [one for one in done if not one.is_flagged]
+    kept = [one for one in done if with_flagged or not one.is_flagged]
     told = f"Mean of {len(kept)} of {len(done)} images"
     if flagged := len(done) - len(kept):
         told += f"; {flagged} flagged as doubtful left out"
@@ -61,14 +63,17 @@ def mean_of(results: Sequence[Applied]) -> tuple[Measured | None, str]:
 
 
 def mean_text(results: Sequence[Applied], names: Mapping[int, str]) -> str:
-    """Return the mean in one line, and what it leaves out."""
-    measured, told = mean_of(results)
-    listed = (
-        f"{names.get(one.class_id, f'class {one.class_id}')} "
-        f"{fraction_text(one.fraction, one.error)}"
-        for one in (measured.together.phases if measured else ())
-    )
-    return f"{told}: {', '.join(listed)}" if measured else told
+    """Return the mean in one line, without what is flagged and with it."""
+    texts = []
+    for with_flagged in (False, True)[: 1 + any(one.is_flagged for one in results)]:
+        measured, told = mean_of(results, with_flagged=with_flagged)
+        listed = (
+            f"{names.get(one.class_id, f'class {one.class_id}')} "
+            f"{fraction_text(one.fraction, one.error)}"
+            for one in (measured.together.phases if measured else ())
+        )
+        texts.append(f"{told}: {', '.join(listed)}" if measured else told)
+    return ". ".join(texts)
 
 
 def report_in(folder: Path) -> Path:
@@ -121,6 +126,8 @@ def _is_report(path: Path) -> bool:
 
 def _mean(results: Sequence[Applied], names: Mapping[int, str]) -> str:
     measured, told = mean_of(results)
+    if any(one.is_flagged for one in results):
+        told = mean_text(results, names)
     if measured is None:
         return f"<p>{escape(told)}.</p>"
     rows = [
@@ -144,7 +151,7 @@ def fraction_text(fraction: float, error: float | None) -> str:
 def doubt_text(result: Applied) -> str:
     """Return how doubtful a result is, in words."""
     if result.doubt is None:
-        return "unknown"
+        return "labelled" if result.is_labelled else "unknown"
     told = f"{result.doubt:.0%}" if result.doubt >= 0.01 else "below 1%"
     return f"{told}{', flagged' * result.is_flagged}"
 
@@ -171,8 +178,8 @@ def _images(done: Sequence[Applied], names: Mapping[int, str]) -> str:
     about = (
         "Doubt is how probable it is that the mean IoU is below 0.5, by how much "
         "the classifier trusts its result and how much it had to be adapted; from 20 % "
-        "on an image is flagged. Unknown: a labelled image, or a classifier that keeps "
-        "nothing to tell by."
+        "on an image is flagged. It is unknown where the classifier keeps nothing "
+        "to tell by."
     )
     head = "".join(f"<th>{escape(str(one))}</th>" for one in heads)
     table = f"<table><tr>{head}</tr>{''.join(rows)}</table>"

@@ -54,7 +54,7 @@ KIND = "apply"
 _ROWS_SHOWN = 5
 _DOUBT_TIP = (
     "How probable it is that the mean IoU is below 0.5. From 20 % on an image is "
-    "flagged, and in no mean; unknown for labelled images"
+    "flagged; means are told without these, and with them"
 )
 
 
@@ -205,6 +205,7 @@ class ApplyPanel(QWidget):
 
     def _submit(self, request: Any, hear: Any, hear_part: Any) -> None:
         self._time_left, self._done, self._stale = TimeLeft(), 0, 0
+        self.note.setMinimumHeight(0)
         self._side.submit(KIND, request, hear, hear_part=hear_part)
 
     def show_files(self) -> None:
@@ -295,6 +296,8 @@ class ApplyPanel(QWidget):
         if failed:
             text += " Failed: " + " ".join(f"{error}." for error in failed[:3])
         ui.set_hint(self.note, text)
+        # So many wrapped lines would else be laid over the buttons.
+        self.note.setMinimumHeight(self.note.heightForWidth(self.note.width()))
         self._session.say(text)
 
     def _fractions(self, result: Applied) -> str:
