@@ -356,3 +356,102 @@ def test_a_smoothing_that_cannot_be_is_refused(
     outcome = command("apply", classifier, image, *option, "--out", tmp_path / "o")
     assert outcome.code == 1
     assert outcome.err.startswith(f"napari-hrdv2: {option[0][2:]}: {option[1]}")
+
+
+def series_of(another_image, folder: Path, count: int = 3) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        another_image(folder / f"{number}.tif", seed=number)
+    return folder
+
+
+def test_a_second_run_does_only_what_is_missing(
+    command, classifier: Path, another_image, tmp_path: Path
+) -> None:
+    folder, out = series_of(another_image, tmp_path / "series"), tmp_path / "out"
+    first = command("apply", classifier, folder, "--out", out, "--json")
+    table = (out / "phase_fractions.csv").read_text()
+    (out / "1_segmentation.tif").unlink()
+    another_image(folder / "2.tif", seed=9)
+    second = command("apply", classifier, folder, "--out", out, "--json")
+    assert [one["was_there"] for one in first.json["images"]] == [False] * 3
+    assert [one["was_there"] for one in second.json["images"]] == [True, False, False]
+    kept = ("phase_fractions", "errors", "doubt", "outputs")
+    for name in kept:
+        assert first.json["images"][0][name] == second.json["images"][0][name]
+    again = (out / "phase_fractions.csv").read_text()
+    assert again.splitlines()[:3] == table.splitlines()[:3]
+    third = command("apply", classifier, folder, "--out", out, "--again", "--json")
+    assert not any(one["was_there"] for one in third.json["images"])
+
+
+@pytest.mark.parametrize("more", [["--min-object", 9], ["--pixel-size", "2 nm"]])
+def test_other_settings_are_another_run(
+    command, classifier: Path, image: Path, tmp_path: Path, more
+) -> None:
+    command("apply", classifier, image, "--out", tmp_path / "out")
+    outcome = command(
+        "apply", classifier, image, "--out", tmp_path / "out", *more, "--json"
+    )
+    assert [one["was_there"] for one in outcome.json["images"]] == [False]
+
+
+def test_a_log_that_is_cut_off_or_another_s_is_no_harm(
+    command, classifier: Path, image: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command("apply", classifier, image, "--out", out)
+    log = out / "apply_log.jsonl"
+    log.write_text(log.read_text() + '\n{"format": "napari-hrdv2 run", "sett')
+    outcome = command("apply", classifier, image, "--out", out, "--json")
+    assert outcome.json["images"][0]["was_there"]
+    log.write_text("mine")
+    outcome = command("apply", classifier, image, "--out", out, "--json")
+    assert not outcome.json["images"][0]["was_there"]
+    assert log.read_text() == "mine"
+    assert (out / "apply_log_2.jsonl").is_file()
+
+
+def test_what_is_unlike_the_labelled_image_is_flagged_and_in_no_mean(
+    command, classifier: Path, another_image, tmp_path: Path
+) -> None:
+    folder = series_of(another_image, tmp_path / "series")
+    noise = np.random.default_rng(0).integers(0, 255, (90, 120), np.uint8)
+    tifffile.imwrite(folder / "noise.tif", noise)
+    outcome = command(
+        "apply", classifier, folder, "--out", tmp_path / "out", "--report", "--json"
+    )
+    assert outcome.code == 0, outcome.err
+    *like, odd = outcome.json["images"]
+    assert odd["flagged"]
+    assert not any(one["flagged"] for one in like)
+    assert outcome.json["label_next"] == str(folder / "noise.tif")
+    mean = np.mean([one["phase_fractions"]["1"] for one in like])
+    assert outcome.json["mean_phase_fractions"]["1"] == pytest.approx(mean)
+    assert "Mean of 3 of 4 images; 1 flagged as doubtful left out" in outcome.err
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "1 flagged as doubtful left out" in page
+    with open(tmp_path / "out" / "phase_fractions.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["flagged"] for row in rows] == ["", "", "", "yes"]
+    assert float(rows[0]["dark error (half width, 95 %)"]) > 0
+
+
+def test_particles_go_into_a_table_for_each_image(
+    command, classifier: Path, image: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    outcome = command("apply", classifier, image, "--out", out, "--particles", "none")
+    assert "'none' is no class; there are 1, 3, dark, light" in outcome.err
+    outcome = command("apply", classifier, image, "--out", out, "--particles", "light")
+    assert outcome.code == 0, outcome.err
+    table = out / "alloy_particles.csv"
+    with open(table, encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    areas = [float(row["area (µm²)"]) for row in rows]
+    light = (read_labels(out / "alloy_segmentation.tif") == 3).sum()
+    assert sum(areas) == pytest.approx(light * 0.25**2)
+    table.write_text("mine")
+    outcome = command("apply", classifier, image, "--out", out, "--particles", 3)
+    assert outcome.code == 1
+    assert table.read_text() == "mine"

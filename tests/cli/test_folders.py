@@ -105,7 +105,7 @@ def test_a_second_run_over_a_folder_does_the_same_as_the_first(
     first = command("apply", classifier, folder, "-o", folder)
     assert first.code == 0, first.err
     names = sorted(contents(folder))
-    assert len(names) == 3 * 3 + 1
+    assert len(names) == 3 * 3 + 2  # the table and the log
     outcome = command("apply", classifier, folder, "-o", folder, "--json")
     assert outcome.code == 0, outcome.err
     assert sorted(contents(folder)) == names

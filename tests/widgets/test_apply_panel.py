@@ -43,7 +43,11 @@ def test_a_folder_is_segmented_and_failures_are_told(bench, panel, folder, tmp_p
     found = read_labels(out / "a_segmentation.tif")
     np.testing.assert_array_equal(found, bench.session.segmentation)
     table = (out / "phase_fractions.csv").read_text().splitlines()
-    assert table[0] == "image,segmentation,matrix,Class 2"
+    assert table[0] == (
+        "image,segmentation,matrix,Class 2,"
+        '"matrix error (half width, 95 %)","Class 2 error (half width, 95 %)",'
+        "doubt (probability of a mean IoU below 0.5),flagged"
+    )
     assert len(table) == 3
 
 
@@ -222,3 +226,72 @@ def test_whatever_one_file_raises_is_its_row(
     assert texts(panel, 1)[1] == "failed"
     assert panel.note.text().startswith("2 of 3 segmented")
     assert "IndexError" in panel.note.text()
+
+
+def series(bench, folder):
+    """Paint on one image as `embedded` sees it; return other images of the series."""
+    rng = np.random.default_rng(5)
+    bench.segment()
+    (folder / "b.tif").unlink()
+    noise = rng.integers(0, 255, (64, 80)).astype(np.uint8)
+    tifffile.imwrite(folder / "noise.tif", noise)
+
+
+def run(bench, panel, out):
+    panel.start(out)
+    bench.wait(lambda: not panel.run.is_running)
+
+
+def test_what_goes_to_many_images_is_trained_for_a_series(
+    bench, panel, folder, tmp_path
+):
+    series(bench, folder)
+    assert bench.session.series.request() is not None
+    panel.add([folder])
+    run(bench, panel, tmp_path / "out")
+    made = bench.session.series.classifier
+    assert made.normalisation.kind == "matched"
+    assert made.normalisation.reason == "only one image is labelled"
+    assert bench.session.classifier.normalisation.kind == "image"
+    assert bench.session.series.request() is None
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "(normalisation matched, only one image is labelled)" in page
+    assert texts(panel, 2)[0] == "labelled"
+    assert texts(panel, 2)[2].endswith("flagged")
+    assert "1 flagged as doubtful left out" in panel.note.text()
+
+
+def test_a_second_run_keeps_what_the_first_did(bench, panel, folder, tmp_path):
+    series(bench, folder)
+    panel.add([folder])
+    run(bench, panel, tmp_path / "out")
+    before = texts(panel, 1)
+    run(bench, panel, tmp_path / "out")
+    assert "3 were there from a former run" in panel.note.text()
+    assert texts(panel, 1) == before
+
+
+def test_the_most_doubtful_image_is_opened_to_be_labelled(
+    bench, panel, folder, tmp_path
+):
+    series(bench, folder)
+    panel.add([folder])
+    assert not panel.label_next.isVisibleTo(panel)
+    run(bench, panel, tmp_path / "out")
+    assert panel.label_next.isVisibleTo(panel)
+    assert panel.report.isVisibleTo(panel)
+    panel.label_next.click()
+    bench.wait(lambda: len(bench.controller.link.layers.images()) == 2)
+    shown = bench.controller.link.layers.images()[-1]
+    assert "noise" in shown.name
+
+
+def test_a_chosen_normalisation_is_taken(bench, panel, folder, tmp_path):
+    series(bench, folder)
+    bench.session.configure(normalisation="shared")
+    panel.add([folder / "c.tif"])
+    run(bench, panel, tmp_path / "out")
+    assert bench.session.series.classifier.normalisation.kind == "shared"
+    bench.session.configure(normalisation="image")
+    assert bench.session.series.classifier is None
+    assert bench.session.features is not None

@@ -3,6 +3,7 @@ import pytest
 import tifffile
 from qtpy.QtWidgets import QAbstractButton, QCheckBox, QComboBox
 
+from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.files import read_labels, write_labels
 from napari_hrdv2.session import Session
 from napari_hrdv2.session.project.snapshot import project_of
@@ -352,6 +353,32 @@ def test_the_classifier_can_be_saved_once_there_is_one(bench, panel):
     assert not panel.save_classifier.isEnabled()
     bench.segment()
     assert panel.save_classifier.isEnabled()
+
+
+def test_a_saved_classifier_is_trained_for_a_series(bench, panel, tmp_path):
+    bench.segment()
+    path = tmp_path / "kept.safetensors"
+    panel._save_classifier(str(path))
+    bench.wait(path.is_file)
+    kept = PixelClassifier.load(path)
+    assert kept.normalisation.kind == "matched"
+    assert kept.trained_on is not None
+    assert np.array_equal(kept.weight, bench.session.classifier.weight)
+    path.unlink()
+    panel._save_classifier(str(path))
+    assert path.is_file()  # there is nothing to train any more
+
+
+def test_training_for_a_series_can_be_cancelled(bench, panel, tmp_path):
+    bench.segment()
+    path = tmp_path / "kept.safetensors"
+    panel._save_classifier(str(path))
+    assert panel.cancel.isVisibleTo(panel)
+    panel.cancel.click()
+    bench.wait(lambda: not bench.controller.side.is_busy)
+    assert not panel.cancel.isVisibleTo(panel)
+    assert not path.exists()
+    assert bench.session.series.request() is not None
 
 
 def test_every_control_has_a_name_and_a_tooltip_and_the_panel_is_narrow(panel):

@@ -23,7 +23,8 @@ from .image_options import (
 from .shared import Device, Json, Weights
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.batch import Applied
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.session.batch.applied import Applied
 
 
 def apply(
@@ -44,12 +45,36 @@ def apply(
     pixel_size: PixelSize = None,
     *,
     refinement: Refinement,
+    with_report: Annotated[
+        bool, typer.Option("--report", help="Write report.html: pictures and plots.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option(help="Segment anew what a former run has done alike.")
+    ] = False,
+    particles: Annotated[
+        str | None,
+        typer.Option(help="A class; its particles go into a table for each image."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Segment micrographs with a classifier, on the features it was trained on."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.files import find_images
-    from napari_hrdv2.session.batch import jobs_for, table_in, write_table
+    from napari_hrdv2.session.batch import jobs_for
+    from napari_hrdv2.session.batch.applied import (
+        Applied,
+        log_of,
+        most_doubtful,
+        table_in,
+        write_table,
+    )
+    from napari_hrdv2.session.export.report import (
+        doubt_text,
+        mean_of,
+        mean_text,
+        report_in,
+        write_report,
+    )
     from napari_hrdv2.session.features import FeatureSource
 
     report = shared.Report(as_json)
@@ -69,14 +94,20 @@ def apply(
     if found.left_out:
         report.say(found.left_out)
     shared.say_normalisation(trained, report)
-    run = Run(refinement, excluded, size)
-    if scheduler is None:
+    run = Run(refinement, excluded, size, _class_id(trained, particles))
+    log = log_of(out, trained, run)
+    there = {job: None if again else Applied.found_in(log, job) for job in jobs}
+    todo = [job for job, known in there.items() if known is None]
+    results: Iterator[Applied] = iter(())
+    if todo and scheduler is None:
         source = FeatureSource(options, shared.load(options, report))
-        results: Iterator[Applied] = (run.segment(job, trained, source) for job in jobs)
-    else:
-        results = on_cluster(scheduler, jobs, classifier, options, run)
+        results = (run.segment(job, trained, source) for job in todo)
+    elif todo and scheduler is not None:
+        results = on_cluster(scheduler, todo, classifier, options, run)
 
-    done: list[Applied] = []
+    done = [known for known in there.values() if known is not None]
+    if done:
+        report.say(f"{len(done)} of {len(jobs)} images are done already")
     failed: list[Applied] = []
     left_out: list[Applied] = []
     problem = ""
@@ -91,8 +122,10 @@ def apply(
                 left_out.append(result)
                 report.say(result.left_out)
             else:
+                result.tell(log)
                 done.append(result)
-                report.say(f"{result.job.file} -> {result.outputs[0]}")
+                flag = f" (doubt {doubt_text(result)})" * result.is_flagged
+                report.say(f"{result.job.file} -> {result.outputs[0]}{flag}")
     except ClusterError as error:
         problem = str(error)
     finally:  # after Ctrl-C the table has what was done before
@@ -101,7 +134,20 @@ def apply(
             done.sort(key=lambda result: jobs.index(result.job))
             write_table(table, done, trained)
             tables = [str(table)]
-            report.say(f"wrote {tables[0]}")
+        if done and with_report:
+            page = report_in(out)
+            settings = {"classifier": classifier, **run.described(options)}
+            write_report(page, [*done, *failed, *left_out], trained, settings)
+            tables.append(str(page))
+        for path in tables:
+            report.say(f"wrote {path}")
+    measured, _ = mean_of(done)
+    phases = () if measured is None else measured.together.phases
+    if len(done) > 1:
+        report.say(mean_text(done, trained.class_names))
+    following = most_doubtful(done)
+    if following is not None and following.is_flagged:
+        report.say(f"label this one next: {following.job.file}")
     report.finish(
         {
             "images": [_as_json(result) for result in done],
@@ -112,6 +158,8 @@ def apply(
                 "scribbles": len(left_out),
             },
             "outputs": tables,
+            "mean_phase_fractions": {str(p.class_id): p.fraction for p in phases},
+            "label_next": str(following.job.file) if following else None,
             "normalisation": shared.normalisation_of(trained),
         }
     )
@@ -121,10 +169,24 @@ def apply(
         raise ValueError(f"{len(failed)} of {len(files)} images could not be segmented")
 
 
+def _class_id(trained: PixelClassifier, name: str | None) -> int | None:
+    """Return the class of a name or number."""
+    known = {str(i): int(i) for i in trained.classes}
+    known |= {text: i for i, text in trained.class_names.items()}
+    if name is not None and name not in known:
+        listed = ", ".join(known)
+        raise ValueError(f"--particles: {name!r} is no class; there are {listed}")
+    return None if name is None else known[name]
+
+
 def _as_json(result: Applied) -> dict[str, Any]:
     return {
         "image": str(result.job.file),
         "phase_fractions": shared.by_id(result.fractions),
+        "errors": shared.by_id(result.measured.errors if result.measured else {}),
+        "doubt": result.doubt,
+        "flagged": result.is_flagged,
+        "was_there": result.was_there,
         "seconds": round(result.seconds, 3),
         "outputs": [str(path) for path in result.outputs],
         "notes": list(result.notes),

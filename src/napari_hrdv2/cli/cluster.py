@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.core.errors import explained
+from napari_hrdv2.session.batch.applied import described
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
     from napari_hrdv2.core.postprocess.refinement import Refinement
-    from napari_hrdv2.session.batch import Applied, Job
+    from napari_hrdv2.session.batch.applied import Applied, Job
     from napari_hrdv2.session.features import FeatureSource
 
 WORKER_WAIT = 60.0
@@ -40,6 +41,14 @@ class Run:
     refinement: Refinement
     exclusion: SharedExclusion | None = None
     pixel_size: tuple[float, str] | None = None  # in place of what the files say
+    particles: int | None = None  # the class whose particles go into tables
+
+    def described(self, options: FeatureOptions) -> dict[str, object]:
+        """Return the settings, by what they are called."""
+        size = self.pixel_size and f"{self.pixel_size[0]:g} {self.pixel_size[1]}"
+        return described(options, self.refinement, self.exclusion) | {
+            "pixel size": size or "as the files say"
+        }
 
     def segment(
         self, job: Job, trained: PixelClassifier, source: FeatureSource
@@ -54,6 +63,7 @@ class Run:
             self.refinement,
             exclusion=self.exclusion,
             pixel_size=self.pixel_size,
+            particles=self.particles,
         )
 
 
@@ -65,7 +75,7 @@ def on_cluster(
     run: Run,
 ) -> Iterator[Applied]:
     """Yield the results of the workers as they come; all see the same files."""
-    from napari_hrdv2.session.batch import Applied, Job
+    from napari_hrdv2.session.batch.applied import Applied, Job
 
     client = _client(address)
     try:

@@ -231,12 +231,16 @@ class _Run:
             about = {"image": image, "features": features, "exclusion": exclusion}
             snapshot = replace(snapshot, **about)
             if classifier is not None and not classifier.normalisation.knows(wanted):
+                from napari_hrdv2.core.classifier.doubt import doubt_of
+
                 stop = self.context.should_stop
-                adapted = classifier.adapted_to(
-                    features, exclusion=exclusion, should_stop=stop
-                )
-                run = replace(self, given=replace(given, classifier=adapted))
-                yield from run.stages(snapshot)
+                about = {"exclusion": exclusion, "should_stop": stop}
+                adapted = classifier.adapted_to(features, **about)
+                doubt = doubt_of(classifier, adapted, features, **about)
+                if classifier.normalisation.adapts_to(wanted):
+                    given = replace(given, classifier=adapted)
+                for stage, result in replace(self, given=given).stages(snapshot):
+                    yield stage, replace(result, doubt=doubt)
                 return
         visible = given.visible if snapshot.key == given.shown else None
         result = snapshot.result or self._segmented(snapshot, visible)

@@ -21,6 +21,7 @@ from .inspection import Inspection
 from .live import LivePipeline
 from .measurement import Measurement
 from .refinement import RefinementState
+from .series import Series
 from .snapshots import Stage, Window
 from .tasks import compute
 
@@ -54,9 +55,10 @@ class Session:
     ----------
     images, classes : Images, Classes
         Image entries by key; names and colours by label id.
-    guidance, refinement, measurement, inspection, live
+    guidance, refinement, measurement, inspection, series, live
         Where to paint next; what is done after the classifier; what is measured on the
-        results; what the backbone looks at; what the session is at.
+        results; what the backbone looks at; the classifier for other images; what the
+        session is at.
 
     Examples
     --------
@@ -81,17 +83,12 @@ class Session:
         self._classifier = ClassifierState()
         self._features = FeatureStore(self.images)
         self.inspection = Inspection(self.images, self._features)
+        self.series = Series(self.images, self._features, self._classifier)
         self.guidance = Guidance(self.images, self.classes, self._classifier)
         self.refinement = RefinementState(self.images, self._classifier)
         self.measurement = Measurement(self.images, self.classes, self.refinement)
-        self.live = LivePipeline(
-            self.images,
-            self.classes,
-            self._features,
-            self._classifier,
-            self.refinement,
-            self.measurement,
-        )
+        parts = self._features, self._classifier, self.refinement, self.measurement
+        self.live = LivePipeline(self.images, self.classes, *parts)
         self.images_changed = self.images.changed
         self.features_changed = self.images.features_changed
         self.segmentation_changed = self.images.segmentation_changed
@@ -333,19 +330,21 @@ class Session:
 
     # Classifiers in files.
 
-    def named_classifier(self) -> PixelClassifier:
+    def named_classifier(self, given: PixelClassifier | None = None) -> PixelClassifier:
         """Return the classifier with class names and colours; ValueError for none."""
-        return named(self.classifier, self.classes, self._trained_pixel_size())
+        given = given or self.classifier
+        return named(given, self.classes, self._trained_pixel_size())
 
-    def save_classifier(self, path: str | os.PathLike[str]) -> None:
-        """Write the classifier with its class names and colours.
+    def save_classifier(
+        self, path: str | os.PathLike[str], given: PixelClassifier | None = None
+    ) -> None:
+        """Write the classifier, or the one `given`, with class names and colours.
 
-        A path without a suffix gets ``.safetensors``. If the file cannot be written, an
-        older one is untouched.
+        A path without a suffix gets ``.safetensors``; an older file is replaced whole.
         """
         path = Path(path)
         path = path if path.suffix else path.with_suffix(".safetensors")
-        self.named_classifier().save(path)
+        self.named_classifier(given).save(path)
         self.say(f"Classifier saved to {path}.")
 
     def load_classifier(self, path: str | os.PathLike[str]) -> None:

@@ -92,6 +92,7 @@ class Result:
     refined: NDArray[np.integer[Any]] | None = None  # where that is wanted
     refinement: Refinement | None = None  # what led to `refined`, where known
     classifier: PixelClassifier | None = None  # which gave the labels, where known
+    doubt: float | None = None  # see `doubt_of`; None where it is not known
 
     @property
     def shown(self) -> NDArray[np.integer[Any]]:

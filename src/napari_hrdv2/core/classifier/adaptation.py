@@ -121,7 +121,7 @@ class TrainedOn:
         """
         nothing = np.zeros(features.shape[1:], np.uint8)
         (image,) = labelled_images([features], [nothing], [exclusion])
-        new = _background_rows(image, should_stop)
+        new = background_rows(image, should_stop)
         rows = torch.from_numpy(self.rows.astype(np.float32))
         background = torch.from_numpy(
             np.concatenate([self.background.astype(np.float32), new])
@@ -145,7 +145,7 @@ class TrainedOn:
         ).result
 
 
-def _background_rows(
+def background_rows(
     image: LabelledImage, should_stop: Callable[[], bool] | None
 ) -> NDArray[np.float32]:
     """Return the vectors of pixels from all over an image, all of them numbers."""

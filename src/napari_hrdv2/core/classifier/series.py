@@ -66,6 +66,8 @@ def train_series(
     normalisation: str = "auto",
     classifier: PixelClassifier | None = None,
     exclusion: Sequence[ArrayLike | None] | None = None,
+    known: Sequence[Features | None] | None = None,
+    fitted: PixelClassifier | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     **options: Any,
@@ -88,6 +90,11 @@ def train_series(
         Its options are used. It is left as it is.
     exclusion : sequence of (H, W) bool arrays or None, optional
         Where an image shows no material.
+    known : sequence of Features or None, optional
+        The features of images that keep their own grey levels, where they are there.
+    fitted : PixelClassifier, optional
+        One that was trained on the labels and such features of all images: it is taken
+        as it is if the images do keep their own.
     progress : callable, optional
         Called as ``progress(done, total)`` while features are computed.
     should_stop : callable, optional
@@ -121,6 +128,7 @@ def train_series(
         options,
         _Counter(progress, _maps(kinds, len(images))),
         should_stop,
+        list(known or [None] * len(images)),
     )
     tried = {kind: series.features(kind) for kind in kinds}
     scores: dict[str, float] = {}
@@ -129,16 +137,16 @@ def train_series(
         kinds, reason = _best(scores)
     (kind,) = kinds
     features = tried[kind]
-    model = series.classifier.untrained()
-    model.fit(features, arrays, exclusion=masks, should_stop=should_stop)
-    every = range(len(images))
     levels = series.levels(kind)
-    known = tuple(zip(map(image_fingerprint, series.images), levels, strict=True))
-    model.normalisation = replace(
-        series.normalisation(kind, every, features, model), known=known, reason=reason
-    )
-    if kind != "image":
-        model.trained_on = _trained_on(model, features, arrays, masks)
+    if fitted is not None and not any(levels):
+        model = fitted.light_copy()
+    else:
+        model = series.classifier.untrained()
+        model.fit(features, arrays, exclusion=masks, should_stop=should_stop)
+    made = series.normalisation(kind, range(len(images)), features, model)
+    ours = tuple(zip(map(image_fingerprint, series.images), levels, strict=True))
+    model.normalisation = replace(made, known=ours, reason=reason)
+    model.trained_on = _trained_on(model, features, arrays, masks)
     return TrainedSeries(model, tuple(features), scores)
 
 
@@ -152,12 +160,13 @@ def features_for(
 ) -> tuple[Features, PixelClassifier]:
     """Return the features of an image as the classifier wants them, and what reads it.
 
-    That is the classifier adapted to the image, unless it was trained on it. `options`
-    are those of :func:`~napari_hrdv2.compute_features`.
+    That is the classifier adapted to the image, unless it was trained on it or its
+    images keep their own grey levels. `options` are those of
+    :func:`~napari_hrdv2.compute_features`.
     """
     levels = classifier.normalisation.levels_for(image, exclusion)
     features = compute_features(image, backbone, levels=levels, **options)
-    if classifier.normalisation.knows(image):
+    if not classifier.normalisation.adapts_to(image):
         return features, classifier
     return features, classifier.adapted_to(features, exclusion=exclusion)
 
@@ -272,6 +281,7 @@ class _Series:
     options: dict[str, Any]
     counter: _Counter
     should_stop: Callable[[], bool] | None
+    known: list[Features | None]
 
     def levels(self, kind: str) -> list[Levels | None]:
         """Return the levels of each image; None for its own."""
@@ -283,8 +293,12 @@ class _Series:
 
     def features(self, kind: str) -> list[Features]:
         """Return the features of all images."""
-        pairs = zip(self.images, self.levels(kind), strict=True)
-        return [self._computed(image, levels) for image, levels in pairs]
+        return [
+            known if known and not levels else self._computed(image, levels)
+            for image, levels, known in zip(
+                self.images, self.levels(kind), self.known, strict=True
+            )
+        ]
 
     def score(self, kind: str, features: list[Features]) -> float:
         """Return the mean IoU of each image predicted by the others; NaN for none."""

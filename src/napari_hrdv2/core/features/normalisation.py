@@ -166,6 +166,10 @@ class Normalisation:
         """Whether it is one of the labelled images."""
         return bool(self.known) and image_fingerprint(image) in dict(self.known)
 
+    def adapts_to(self, image: ArrayLike) -> bool:
+        """Whether a classifier is to be adapted to an image."""
+        return self.kind != "image" and not self.knows(image)
+
     def levels_for(
         self, image: ArrayLike, exclusion: ArrayLike | None = None
     ) -> Levels | None:

@@ -74,6 +74,11 @@ class Fractions:
     method: str
     images: int = 1
 
+    @property
+    def errors(self) -> dict[int, float | None]:
+        """The error of each class."""
+        return {phase.class_id: phase.error for phase in self.phases}
+
 
 def phase_fractions_with_error(
     labels: NDArray[np.integer[Any]],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.normalisation import Normalisation
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.measure import Fractions
     from napari_hrdv2.core.postprocess.exclusion import Rectangle
@@ -91,6 +92,8 @@ class Provenance:
     labels_hash: str = ""
     refinement: Refinement | None = None
     weights_hashes: tuple[str, ...] = ()  # of each part of the backbone
+    is_standardised: bool = False  # by the grey levels of each image, on the screen
+    series: Normalisation | None = None  # of what was trained for other images
     interval: str = ""  # what error bars are, as "95 % confidence interval"
     versions: Mapping[str, str] = field(default_factory=software_versions)
     date: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())

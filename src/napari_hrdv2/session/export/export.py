@@ -265,6 +265,7 @@ def _provenance(session: Session, images: Sequence[ExportImage]) -> Provenance:
     """Return how the results were made."""
     classifier, refinement = session.classifier, session.refinement.settings
     assert classifier is not None  # else there is no script
+    series = None if session.is_loaded else session.series.classifier
     used = {int(i) for i in classifier.classes}.union(
         *(image.scribble_pixels for image in images)
     )
@@ -273,6 +274,8 @@ def _provenance(session: Session, images: Sequence[ExportImage]) -> Provenance:
             classifier.part_options, weights=session.options_in_use.weights
         ),
         weights_hashes=tuple(part.weights_hash for part in classifier.part_options),
+        is_standardised=not all(p.absolute_levels for p in classifier.part_options),
+        series=None if series is None else series.normalisation,
         classes={i: info for i, info in session.classes.items() if i in used},
         C=classifier.C,
         balanced=classifier.balanced,

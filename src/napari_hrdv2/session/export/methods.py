@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_hrdv2.files.units import sides_of
 
 if TYPE_CHECKING:
+    from napari_hrdv2.core.features.normalisation import Normalisation
     from napari_hrdv2.core.measure import Fractions
     from napari_hrdv2.core.postprocess.refinement import Refinement
 
@@ -39,6 +40,7 @@ def methods_paragraph(
         _opening(made, images),
         *_features(made, images, cited),
         *_classifier(made, images),
+        *_levels(made),
         *_excluded(images),
         *_refinement(made.refinement),
         *_fractions(made, images, fractions),
@@ -182,6 +184,37 @@ def _and_others(painted: int) -> str:
         f" and then, {ROUNDS} times, to these and to those of a background sample of "
         f"{pixels_per_image(painted)} pixels{' of each image' * (painted > 1)} that "
         "were not labelled and that it was sure of (self-training)"
+    )
+
+
+_LEVELS = {
+    "image": "each image's own mean and standard deviation of grey level",
+    "shared": "the mean and standard deviation of grey level of the labelled images",
+    "matched": "the gain and offset under which an image's grey levels are most likely "
+    "as a mixture of those that the classes have in the labelled images",
+}
+
+
+def _levels(made: Provenance) -> Iterable[str]:
+    if made.is_standardised:
+        yield (
+            "Grey levels of each of these micrographs were standardised by their own "
+            "mean and standard deviation."
+        )
+        if made.series is not None and made.series.known:
+            yield (
+                "The same scribbles trained one for other micrographs of the series. "
+                + normalisation_sentence(made.series)
+            )
+
+
+def normalisation_sentence(made: Normalisation) -> str:
+    """Return whose grey levels were taken, and why."""
+    why = f", {made.reason}" * bool(made.reason)
+    adapted = ", and it is adapted to each image" * (made.kind != "image")
+    return (
+        f"The classifier sees grey levels standardised by {_LEVELS[made.kind]} "
+        f"(normalisation {made.kind}{why}){adapted}."
     )
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtCore import QUrl
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QFileDialog,
     QHeaderView,
@@ -20,8 +23,20 @@ from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
 from napari_hrdv2.files import find_images
 from napari_hrdv2.session import PipelineInput, PipelineResult, ProcessedImage, TimeLeft
-from napari_hrdv2.session.batch import Applied, ApplyRequest, jobs_for, table_in
-from napari_hrdv2.widgets.viewer import planes
+from napari_hrdv2.session.batch import ApplyRequest, jobs_for, open_images
+from napari_hrdv2.session.batch.applied import (
+    Applied,
+    described,
+    most_doubtful,
+    table_in,
+)
+from napari_hrdv2.session.export.report import (
+    doubt_text,
+    mean_text,
+    report_in,
+    write_report,
+)
+from napari_hrdv2.widgets.viewer import layers, planes
 
 from . import PanelSpec
 from . import controls as ui
@@ -29,10 +44,18 @@ from . import controls as ui
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.session import TaskContext
+    from napari_hrdv2.session.batch import OpenedImage
+    from napari_hrdv2.session.features import FeatureSource
     from napari_hrdv2.widgets.controller import Controller
 
 KIND = "apply"
 _ROWS_SHOWN = 5
+_DOUBT_TIP = (
+    "How probable it is that the mean IoU is below 0.5. From 20 % on an image is "
+    "flagged; means are told without these, and with them"
+)
 
 
 class ApplyPanel(QWidget):
@@ -46,6 +69,8 @@ class ApplyPanel(QWidget):
         self._files: list[Path] = []
         self._time_left = TimeLeft()
         self._done = self._stale = 0
+        self._next: Path | None = None  # the most doubtful of the last run
+        self._page: Path | None = None  # its report
         self.add_files = ui.push_button("Files…", "apply_files", self._on_files)
         self.add_folder = ui.PathButton("Folder…", "apply_folder", self._on_folder)
         self.clear = ui.push_button("Clear", "apply_clear", self.empty)
@@ -58,6 +83,10 @@ class ApplyPanel(QWidget):
         tip = "How many micrographs are done"
         self.progress = ui.JobProgress("apply_progress", tip, side, KIND)
         self.note = ui.hint("apply_note")
+        self.label_next = ui.push_button(
+            "Label this one next", "apply_label_next", self._on_label_next
+        )
+        self.report = ui.push_button("Open report", "apply_report", self._on_report)
         tip = "Exclude of each micrograph of this size what is excluded of this image"
         self.excludes = ui.check_box(
             "Exclude the same", "apply_exclude", tip, checked=True
@@ -70,6 +99,7 @@ class ApplyPanel(QWidget):
             ui.row(self.run, self.run_stack),
             self.progress,
             self.note,
+            ui.row(self.label_next, self.report),
         )
         side.progressed.connect(self._on_progressed)
         side.changed.connect(self.show_state)
@@ -81,12 +111,12 @@ class ApplyPanel(QWidget):
     def _make_table(self) -> QTableWidget:
         table = QTableWidget(
             0,
-            2,
+            3,
             objectName="apply_table",
             toolTip="The micrographs, and what became of each",
             editTriggers=QTableWidget.EditTrigger.NoEditTriggers,
         )
-        table.setHorizontalHeaderLabels(["Micrograph", "Result"])
+        table.setHorizontalHeaderLabels(["Micrograph", "Result", "Doubt"])
         table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         table.verticalHeader().hide()
         height = table.verticalHeader().defaultSectionSize()
@@ -107,22 +137,45 @@ class ApplyPanel(QWidget):
 
     def start(self, out: Path) -> None:
         """Segment the micrographs of the list, with the results in a folder."""
-        classifier = self._session.named_classifier()
+        session = self._session
+        training, trained = session.series.request(), session.series.classifier
+        classifier = session.named_classifier(trained)
         if out.exists() and not out.is_dir():
             raise ValueError(f"out: {out} is a file; choose a folder")
         out.mkdir(parents=True, exist_ok=True)
-        options = self._session.options_in_use
+        options, exclusion = session.options_in_use, self._exclusion()
+        refinement, page = session.refinement.settings, report_in(out)
+        settings = described(options, refinement, exclusion)
+
+        def prepare(context: TaskContext, source: FeatureSource) -> PixelClassifier:
+            assert training is not None
+            made = training(context, source)
+            for name in ("class_names", "class_colors", "pixel_size"):
+                setattr(made, name, getattr(classifier, name))
+            return made
+
+        def hear(part: Applied | PixelClassifier) -> None:
+            if isinstance(part, Applied):
+                self._on_applied(part)
+            elif training is not None:
+                session.series.accept(training, part)
+
         request = ApplyRequest(
             jobs_for(self._files, out),
             table_in(out),
             copy.copy(classifier),
             options.device,
             options.weights,
-            self._session.refinement.settings,
-            self._exclusion(),
+            refinement,
+            exclusion,
+            prepare if training is not None else None,
+            lambda done, used: write_report(page, done, used, settings),
         )
+        self._page = page
         self.show_files()
-        self._submit(request, self._on_finished, self._on_applied)
+        if training is not None:
+            session.say(training.text)
+        self._submit(request, self._on_finished, hear)
 
     def _exclusion(self) -> SharedExclusion | None:
         current = self._session.current
@@ -152,6 +205,7 @@ class ApplyPanel(QWidget):
 
     def _submit(self, request: Any, hear: Any, hear_part: Any) -> None:
         self._time_left, self._done, self._stale = TimeLeft(), 0, 0
+        self.note.setMinimumHeight(0)
         self._side.submit(KIND, request, hear, hear_part=hear_part)
 
     def show_files(self) -> None:
@@ -159,7 +213,9 @@ class ApplyPanel(QWidget):
         self.table.setRowCount(len(self._files))
         for number, path in enumerate(self._files):
             self._set(number, 0, path.name, str(path))
-            self._set(number, 1, "", "")
+            for column in (1, 2):
+                self._set(number, column, "", "")
+        self._next = None
         self.table.setVisible(bool(self._files))
         ui.set_hint(self.note, "")
         self.show_state()
@@ -172,6 +228,9 @@ class ApplyPanel(QWidget):
         self.excludes.setVisible(current is not None and current.exclusion is not None)
         self.run_stack.setVisible(bool(self._link.index))
         self.run_stack.setEnabled(ready and not running)
+        self.label_next.setVisible(self._next is not None and not running)
+        has_page = self._page is not None and self._page.is_file()
+        self.report.setVisible(has_page and not running)
         for button in (self.add_files, self.add_folder, self.clear):
             button.setEnabled(not running)
 
@@ -182,7 +241,7 @@ class ApplyPanel(QWidget):
 
     def _on_progressed(self, stage: str, done: int, total: int) -> None:
         if self._side.kind == KIND:
-            left = self._time_left.text("Segmenting", done, total)
+            left = self._time_left.text(stage.partition(" ")[0], done, total)
             ui.set_hint(self.note, ", ".join(filter(None, (stage, left))))
 
     def _on_applied(self, result: Applied) -> None:
@@ -194,6 +253,7 @@ class ApplyPanel(QWidget):
         else:
             tip = "\n".join((str(result.outputs[0]), *result.notes))
             self._set(number, 1, self._fractions(result), tip)
+            self._set(number, 2, doubt_text(result), _DOUBT_TIP)
             self._done += 1
         self.table.scrollToItem(self.table.item(number, 0))
 
@@ -202,6 +262,16 @@ class ApplyPanel(QWidget):
         done = sum(result.is_done for result in results)
         text = f"{done} of {len(results)} segmented; results and their table are in "
         text += f"{results[0].job.target.parent}."
+        if there := sum(result.was_there for result in results):
+            text += f" {there} were there from a former run."
+        if done > 1:
+            names = {i: info.name for i, info in self._session.classes.items()}
+            text += f" {mean_text(results, names)}."
+        following = most_doubtful(results)
+        if following is not None:
+            self._next = following.job.file
+            text += f" The most doubtful is {following.job.file.name}."
+        self.show_state()
         notes = [note for result in results for note in result.notes]
         self._tell(" ".join((text, *notes[:3])), failed)
 
@@ -226,6 +296,8 @@ class ApplyPanel(QWidget):
         if failed:
             text += " Failed: " + " ".join(f"{error}." for error in failed[:3])
         ui.set_hint(self.note, text)
+        # So many wrapped lines would else be laid over the buttons.
+        self.note.setMinimumHeight(self.note.heightForWidth(self.note.width()))
         self._session.say(text)
 
     def _fractions(self, result: Applied) -> str:
@@ -234,6 +306,20 @@ class ApplyPanel(QWidget):
             f"{classes[i].name if i in classes else i} {fraction:.1%}"
             for i, fraction in result.fractions.items()
         )
+
+    def _on_label_next(self) -> None:
+        """Open the most doubtful micrograph, to paint on it as well."""
+        request = partial(open_images, paths=(str(self._next),))
+        self._side.submit("label next", request, _raise, hear_part=self._on_opened)
+
+    def _on_opened(self, opened: OpenedImage) -> None:
+        image, viewer = opened.image, self._link.viewer
+        size, unit = image.pixel_size, image.unit
+        layers.add_image(viewer, image.data, opened.path, pixel_size=size, unit=unit)
+
+    def _on_report(self) -> None:
+        """Open the report of the last run in the browser."""
+        QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._page)))
 
     def _on_files(self) -> None:
         """Add micrographs to the list."""
@@ -251,7 +337,8 @@ class ApplyPanel(QWidget):
     def _on_run(self) -> None:
         """Choose a folder for the results, and segment every micrograph of the list.
 
-        It is done by the classifier as it is now, refined as the result on the screen.
+        By a classifier that is trained for other images on all scribbles, see Features,
+        and refined as the result on the screen. What a former run did is kept.
         """
         path = QFileDialog.getExistingDirectory(self, "Folder for the results")
         if path:
@@ -259,6 +346,11 @@ class ApplyPanel(QWidget):
 
     def _on_cancelled(self) -> None:
         ui.set_hint(self.note, f"Cancelled; {self._done} are done and kept.")
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise ValueError("; ".join(problems))  # told by the side work
 
 
 PANELS = (PanelSpec("apply", "Result", 40, ApplyPanel, "Apply to many"),)

@@ -13,6 +13,7 @@ from napari_hrdv2.core.backbones import backbone_names
 from napari_hrdv2.core.devices import device_names
 from napari_hrdv2.core.features.options import (
     DEBIAS_CHOICES,
+    NORMALISATION_CHOICES,
     STRIDE_WORDS,
     TRANSFORM_CHOICES,
     parse_stride,
@@ -74,6 +75,13 @@ _CHOICES = {
         "as in layers",
         DEBIAS_CHOICES,
         of_patches=True,
+    ),
+    "normalisation": _Choice(
+        "Whose grey levels count in other images of a series, when the classifier is "
+        "applied to many or saved: each image's own (image), those of the labelled "
+        "ones (shared), or found by what the classes have there (matched); auto tries "
+        "all where two or more images are labelled. Painting is not affected",
+        NORMALISATION_CHOICES,
     ),
     "device": _Choice(
         "Where to compute; auto takes the fastest", ("auto", *device_names())

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Labels
 
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.files import ImportedLabels
     from napari_hrdv2.session.export import Exported
     from napari_hrdv2.widgets.controller import Controller
@@ -33,7 +34,7 @@ _CLASSIFIER = "Classifier (*.safetensors)"
 _LABELS = (
     "Labels (*.tif *.tiff *.png *.bmp *.ilp *.labeling *.roi *.zip);;All files (*)"
 )
-_EXPORT = "export"
+_EXPORT, _TRAINING = "export", "train for a series"
 
 
 class FilesPanel(QWidget):
@@ -57,7 +58,9 @@ class FilesPanel(QWidget):
             ui.row(self.layer_choice, self.take),
             self.export_box,
             ui.row(self.save_classifier, self.load_classifier),
+            ui.row(self.progress, self.cancel),
         )
+        controller.side.changed.connect(self._show_training)
         link.images_changed.connect(self.show_layers)
         self._session.segmentation_changed.connect(self._show_classifier)
         self.show_layers()
@@ -128,16 +131,42 @@ class FilesPanel(QWidget):
         self.save_classifier = ui.PathButton(
             "Save classifier…",
             "save_classifier",
-            partial(controller.attempt, self._session.save_classifier),
+            partial(controller.attempt, self._save_classifier),
             *(_CLASSIFIER, "classifier.safetensors"),
-            tip="Write the classifier to a file, to use it on other images",
+            tip="Write the classifier to a file, trained for other images of a series",
         )
+        tip = "How far the classifier for other images is trained"
+        side = controller.side
+        self.progress = ui.JobProgress("classifier_progress", tip, side, _TRAINING)
+        self.cancel = ui.push_button("Cancel", "cancel_training", self._on_cancel)
+        self.cancel.hide()
         self.load_classifier = ui.PathButton(
             "Load classifier…",
             "load_classifier",
             controller.load_classifier,
             _CLASSIFIER,
         )
+
+    def _save_classifier(self, path: str) -> None:
+        request, session = self._session.series.request(), self._session
+        if request is None:
+            session.save_classifier(path, session.series.classifier)
+            return
+        session.say(request.text)
+
+        def hear(made: PixelClassifier) -> None:
+            session.series.accept(request, made)
+            session.save_classifier(path, made)
+
+        self._controller.side.submit(_TRAINING, request, hear)
+
+    def _show_training(self) -> None:
+        self.cancel.setVisible(self._controller.side.has(_TRAINING))
+
+    def _on_cancel(self) -> None:
+        """Write no classifier."""
+        self._controller.side.cancel(_TRAINING)
+        self._session.say("Cancelled; no classifier was saved.")
 
     def _show_missing(self) -> None:
         self.locate_button.setVisible(

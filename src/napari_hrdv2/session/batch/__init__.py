@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,8 @@ import numpy as np
 from napari_hrdv2.core.checks import MOST_CLASSES
 from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.features.options import FeatureOptions
-from napari_hrdv2.core.measure.fractions import FRACTION_HEADERS
-
-from .classes import (
+from napari_hrdv2.core.measure import phase_fractions_with_error
+from napari_hrdv2.session.classes import (
     Classes,
     ClassInfo,
     default_class,
@@ -25,12 +23,14 @@ from .classes import (
     matched_classes,
     relabelled,
 )
-from .classifier import magnification_note
-from .features import FeatureSource
-from .pipeline import process_image
-from .planes import PlaneKey
-from .snapshots import ImageSnapshot
-from .tasks import TaskContext
+from napari_hrdv2.session.classifier import magnification_note
+from napari_hrdv2.session.features import FeatureSource
+from napari_hrdv2.session.pipeline import process_image
+from napari_hrdv2.session.planes import PlaneKey
+from napari_hrdv2.session.snapshots import ImageSnapshot
+from napari_hrdv2.session.tasks import TaskContext
+
+from .applied import Applied, Job, log_of, write_particles, write_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,11 +39,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
     from napari_hrdv2.core.postprocess.refinement import Refinement
     from napari_hrdv2.files import ImageFile, ImportedLabels
-
-    from .images import Images
-
-TABLE = "phase_fractions.csv"
-_COLUMNS = "image", "segmentation"  # before the classes
+    from napari_hrdv2.session.images import Images
 
 
 @dataclass(frozen=True)
@@ -124,32 +120,6 @@ def scribbles_with(
 
 
 @dataclass(frozen=True)
-class Job:
-    """A micrograph, and the label TIFF to be made of it."""
-
-    file: Path
-    target: Path
-
-
-@dataclass(frozen=True)
-class Applied:
-    """What became of one micrograph."""
-
-    job: Job
-    fractions: dict[int, float] = field(default_factory=dict)
-    outputs: tuple[Path, ...] = ()  # the files that were written
-    seconds: float = 0.0
-    error: str = ""  # what went wrong, in one sentence
-    left_out: str = ""  # why it is no micrograph, in one sentence
-    notes: tuple[str, ...] = ()  # what to mind about it, a sentence each
-
-    @property
-    def is_done(self) -> bool:
-        """Whether there is a segmentation."""
-        return bool(self.outputs)
-
-
-@dataclass(frozen=True)
 class ApplyRequest:
     """Many micrographs are to be segmented by one classifier.
 
@@ -164,24 +134,38 @@ class ApplyRequest:
     weights: str | None = None
     refinement: Refinement | None = None
     exclusion: SharedExclusion | None = None
+    prepare: Callable[[TaskContext, FeatureSource], PixelClassifier] | None = None
+    finish: Callable[[Sequence[Applied], PixelClassifier], object] | None = None
 
     def __call__(self, context: TaskContext) -> list[Applied]:
-        """Segment one micrograph after the other; errors are collected, not raised."""
+        """Segment one micrograph after the other; errors are collected, not raised.
+
+        `prepare` makes of the classifier the one to be used, and is told as a partial
+        answer; `finish` gets what is done, also when the rest is cancelled.
+        """
         parts = self.classifier.part_options
         options = FeatureOptions.of(parts, self.device, self.weights)
-        source = FeatureSource.load(options, context)
+        source, classifier = FeatureSource.load(options, context), self.classifier
+        if self.prepare is not None:
+            classifier = self.prepare(context, source)
+            context.partial(classifier)
+        log = log_of(self.table.parent, classifier, self.refinement, self.exclusion)
         results: list[Applied] = []
         try:
             for number, job in enumerate(self.jobs):
                 context.progress(f"Segmenting {job.file.name}", number, len(self.jobs))
                 context.stop_if_cancelled()
                 also = self.refinement, context, self.exclusion
-                results.append(segment_file(job, self.classifier, source, *also))
+                result = Applied.found_in(log, job)
+                results.append(result or segment_file(job, classifier, source, *also))
+                results[-1].tell(log)
                 context.partial(results[-1])
         finally:
             done = [result for result in results if result.is_done]
             if done:
-                write_table(self.table, done, self.classifier)
+                write_table(self.table, done, classifier)
+            if done and self.finish is not None:
+                self.finish(results, classifier)
         return results
 
 
@@ -215,23 +199,6 @@ def jobs_for(
     return tuple(jobs)
 
 
-def table_in(out: Path) -> Path:
-    """Return where the table goes: in place of a former one, and of nothing else."""
-    path, number = out / TABLE, 1
-    while path.exists() and not _is_table(path):
-        number += 1
-        path = (out / TABLE).with_stem(f"{Path(TABLE).stem}_{number}")
-    return path
-
-
-def _is_table(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with open(path, encoding="utf-8", errors="replace") as file:
-        start = file.readline(1000)
-    return start.startswith((",".join(_COLUMNS), ",".join(FRACTION_HEADERS)))
-
-
 def segment_file(
     job: Job,
     classifier: PixelClassifier,
@@ -240,6 +207,7 @@ def segment_file(
     context: TaskContext = TaskContext(),  # noqa: B008 - frozen
     exclusion: SharedExclusion | None = None,
     pixel_size: tuple[float, str] | None = None,
+    particles: int | None = None,
 ) -> Applied:
     """Segment one micrograph; what went wrong with it is returned, not raised."""
     from napari_hrdv2.core.checks import with_missing
@@ -268,13 +236,32 @@ def segment_file(
             source=source,
         )
         outputs = write_segmentation(job.target, result.shown, classifier, file)
+        measured = phase_fractions_with_error(
+            result.shown, [int(i) for i in classifier.classes]
+        )
+        size = None if file.pixel_size is None else (file.pixel_size, file.unit)
+        if particles is not None:
+            stem = job.target.stem.removesuffix("_segmentation")
+            outputs.append(job.target.with_name(f"{stem}_particles.csv"))
+            write_particles(outputs[-1], result.shown, particles, size, mask)
         notes = _notes(job.file, file, classifier, exclusion)
     except Cancelled:
         raise
     except Exception as error:  # noqa: BLE001 - a fault of one file is not of all
         return Applied(job, error=explained_of(job.file, error))
     seconds = time.perf_counter() - start
-    return Applied(job, result.fractions, tuple(outputs), seconds, notes=notes)
+    applied = Applied(
+        job,
+        result.fractions,
+        tuple(outputs),
+        seconds,
+        notes=notes,
+        measured=measured,
+        doubt=result.doubt,
+        pixel_size=size,
+        is_labelled=result.doubt is None and classifier.trained_on is not None,
+    )
+    return applied.with_reason(classifier)
 
 
 def _are_scribbles(
@@ -347,26 +334,3 @@ def class_colors(classifier: PixelClassifier) -> dict[int, str]:
         int(i): classifier.class_colors.get(int(i)) or default_color(int(i))
         for i in classifier.classes
     }
-
-
-def write_table(
-    path: Path, done: Iterable[Applied], classifier: PixelClassifier
-) -> None:
-    """Write the phase fractions of many micrographs as CSV, a line for each."""
-    from napari_hrdv2.core.atomic import atomic_path
-
-    ids = [int(i) for i in classifier.classes]
-    names = [classifier.class_names.get(i, f"class {i}") for i in ids]
-    with (
-        atomic_path(path) as temporary,
-        # Names of files need not be text.
-        open(
-            temporary, "w", newline="", encoding="utf-8", errors="backslashreplace"
-        ) as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow([*_COLUMNS, *names])
-        for result in done:
-            fractions = [result.fractions.get(i, 0.0) for i in ids]
-            row = str(result.job.file), result.outputs[0].name
-            writer.writerow([*row, *(f"{one:.6f}" for one in fractions)])

@@ -1,0 +1,70 @@
+"""What a run over many images did, so that the next one goes on where it ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+NAME, FORMAT = "apply_log.jsonl", "napari-hrdv2 run"
+
+
+class RunLog:
+    """One line of JSON for each image that is done, in the folder of the results.
+
+    `settings` is a fingerprint of all that makes the results what they are. A file
+    counts as done if it, its results and the settings are what they were.
+    """
+
+    def __init__(self, folder: Path, settings: str) -> None:
+        self._settings, self._path, number = settings, folder / NAME, 1
+        self._known: dict[str, dict[str, Any]] = {}
+        while self._path.exists() and not self._read():
+            number += 1  # it is somebody else's
+            self._path = (folder / NAME).with_stem(f"{Path(NAME).stem}_{number}")
+
+    def find(self, image: Path) -> dict[str, Any] | None:
+        """Return what was told of an image; None if it is not done, or no longer."""
+        line = self._known.get(str(image.resolve()))
+        if line is None or line.get("settings") != self._settings:
+            return None
+        files = [image, *map(Path, line.get("outputs", ()))]
+        return line["result"] if line.get("states") == _states(files) else None
+
+    def add(self, image: Path, outputs: Iterable[Path], result: dict[str, Any]) -> None:
+        """Tell of an image that is done; lines before are left as they are."""
+        files = [path.resolve() for path in outputs]
+        line = {
+            "format": FORMAT,
+            "settings": self._settings,
+            "image": str(image.resolve()),
+            "outputs": [str(path) for path in files],
+            "states": _states([image, *files]),
+            "result": result,
+        }
+        with open(self._path, "a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"\n{json.dumps(line)}\n")  # a line may have been cut off before
+
+    def _read(self) -> bool:
+        """Read what is there; return whether it is a log of ours."""
+        is_ours = False
+        text = self._path.read_bytes().decode("utf-8", "replace")
+        for line in filter(None, text.split("\n")):
+            try:
+                told = json.loads(line)
+            except ValueError:  # cut off
+                continue
+            if not isinstance(told, dict) or told.get("format") != FORMAT:
+                return False
+            is_ours = True
+            self._known[str(told.get("image"))] = told
+        return is_ours
+
+
+def _states(files: Iterable[Path]) -> list[list[int] | None]:
+    """Return size and time of each file; None for one that is not there."""
+    return [
+        [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
+        for path in files
+    ]

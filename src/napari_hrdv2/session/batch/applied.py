@@ -1,0 +1,223 @@
+"""What became of many micrographs: told, logged and listed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_hrdv2.core.measure.fractions import (
+    FRACTION_HEADERS,
+    Fractions,
+    PhaseFraction,
+)
+from napari_hrdv2.files.run_log import RunLog
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.options import FeatureOptions
+    from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
+    from napari_hrdv2.core.postprocess.refinement import Refinement
+    from napari_hrdv2.session.classifier import PixelSize
+
+TABLE = "phase_fractions.csv"
+_COLUMNS = "image", "segmentation"  # before the classes
+RARE = 0.03  # a fraction, below which a class that is rightly rare raises doubt
+DOUBT_HEADERS = "doubt (probability of a mean IoU below 0.5)", "flagged"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A micrograph, and the label TIFF to be made of it."""
+
+    file: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of one micrograph."""
+
+    job: Job
+    fractions: dict[int, float] = field(default_factory=dict)
+    outputs: tuple[Path, ...] = ()  # the files that were written
+    seconds: float = 0.0
+    error: str = ""  # what went wrong, in one sentence
+    left_out: str = ""  # why it is no micrograph, in one sentence
+    notes: tuple[str, ...] = ()  # what to mind about it, a sentence each
+    measured: Fractions | None = None
+    doubt: float | None = None  # see `doubt_of`; None where it is not known
+    pixel_size: PixelSize | None = None
+    is_labelled: bool = False  # it trained the classifier
+    was_there: bool = False  # from a former run with the same settings
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is a segmentation."""
+        return bool(self.outputs)
+
+    @property
+    def is_flagged(self) -> bool:
+        """Whether it is so unlike the labelled images that it should be looked at."""
+        from napari_hrdv2.core.classifier.doubt import FLAGGED_FROM
+
+        return self.doubt is not None and self.doubt >= FLAGGED_FROM
+
+    def with_reason(self, classifier: PixelClassifier) -> Applied:
+        """Return it with a note if it is flagged and a class hardly occurs in it.
+
+        Whether rightly, doubt cannot tell.
+        """
+        names = [
+            classifier.class_names.get(i, f"class {i}")
+            for i in map(int, classifier.classes)
+            if self.fractions.get(i, 0.0) < RARE
+        ]
+        if not self.is_flagged or not names:
+            return self
+        found = f"{self.job.file}: hardly any {' or '.join(names)} was found"
+        return replace(self, notes=(*self.notes, f"{found}, which doubt counts; look."))
+
+    @classmethod
+    def found_in(cls, log: RunLog, job: Job) -> Applied | None:
+        """Return what a former run made of a micrograph, if that is there still."""
+        told = log.find(job.file)
+        if told is None or told["outputs"][0] != job.target.name:
+            return None
+        measured = dict(told["measured"])
+        phases = tuple(PhaseFraction(**one) for one in measured.pop("phases"))
+        size = told["pixel_size"]
+        return cls(
+            job,
+            {int(i): fraction for i, fraction in told["fractions"].items()},
+            tuple(job.target.with_name(name) for name in told["outputs"]),
+            told["seconds"],
+            notes=tuple(told["notes"]),
+            measured=Fractions(phases, **measured),
+            doubt=told["doubt"],
+            pixel_size=size and (_side(size[0]), size[1]),
+            is_labelled=told["is_labelled"],
+            was_there=True,
+        )
+
+    def tell(self, log: RunLog) -> None:
+        """Write into a log what became of it, if it is done."""
+        if not self.is_done or self.was_there or self.measured is None:
+            return
+        names = "fractions", "seconds", "notes", "doubt", "is_labelled"
+        told = {name: getattr(self, name) for name in names}
+        told["measured"], told["pixel_size"] = asdict(self.measured), self.pixel_size
+        told["outputs"] = [path.name for path in self.outputs]
+        log.add(self.job.file, self.outputs, told)
+
+
+def _side(size: float | list[float]) -> float | tuple[float, float]:
+    return (size[0], size[1]) if isinstance(size, list) else size
+
+
+def log_of(folder: Path, classifier: PixelClassifier, *settings: object) -> RunLog:
+    """Return the log of what this classifier did in a folder, with these settings."""
+    hashed = hashlib.sha256(repr(settings).encode())
+    for array in (classifier.weight, classifier.bias, classifier.classes):
+        hashed.update(np.ascontiguousarray(array).tobytes())
+    about = ("part_options", "normalisation", "class_names", "class_colors")
+    for name in (*about, "pixel_size", "labels_hash"):
+        hashed.update(repr(getattr(classifier, name)).encode())
+    return RunLog(folder, hashed.hexdigest())
+
+
+def described(
+    options: FeatureOptions,
+    refinement: Refinement | None,
+    exclusion: SharedExclusion | None,
+) -> dict[str, object]:
+    """Return the settings of a run, by what they are called."""
+    told: dict[str, object] = {
+        "backbone": options.backbone,
+        "transforms": ", ".join(options.transform_sets),
+        "stride": options.stride or "patch",
+        "interpolation": options.interpolation,
+    }
+    for name, value in (asdict(refinement) if refinement else {}).items():
+        told[name.replace("_", " ")] = value
+    if exclusion is not None:
+        told["excluded (top, left, bottom, right)"] = exclusion.rectangles
+        told["of images of (height, width)"] = exclusion.shape
+    return told
+
+
+def most_doubtful(results: Iterable[Applied]) -> Applied | None:
+    """Return the image to label next; None where nothing tells."""
+    known = [one for one in results if one.doubt is not None]
+    return max(known, key=lambda one: one.doubt or 0, default=None)
+
+
+def write_particles(
+    path: Path,
+    segmentation: NDArray[Any],
+    class_id: int,
+    pixel_size: PixelSize | None,
+    exclusion: NDArray[np.bool_] | None,
+) -> None:
+    """Write the table of the connected objects of a class."""
+    from napari_hrdv2.core.measure import particle_table
+    from napari_hrdv2.core.postprocess.instances import instances
+
+    if path.exists() and not path.read_bytes().startswith(b"label,area"):
+        raise ValueError(
+            f"{path} was not written by napari-hrdv2, so it is not replaced"
+        )
+    found = instances(segmentation, class_id, exclusion=exclusion)
+    table = particle_table(found, pixel_size=pixel_size, exclusion=exclusion)
+    table.write_csv(path)
+
+
+def table_in(out: Path) -> Path:
+    """Return where the table goes: in place of a former one, and of nothing else."""
+    path, number = out / TABLE, 1
+    while path.exists() and not _is_table(path):
+        number += 1
+        path = (out / TABLE).with_stem(f"{Path(TABLE).stem}_{number}")
+    return path
+
+
+def _is_table(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, encoding="utf-8", errors="replace") as file:
+        start = file.readline(1000)
+    return start.startswith((",".join(_COLUMNS), ",".join(FRACTION_HEADERS)))
+
+
+def write_table(
+    path: Path, done: Iterable[Applied], classifier: PixelClassifier
+) -> None:
+    """Write the phase fractions of many micrographs as CSV, a line for each."""
+    from napari_hrdv2.core.atomic import atomic_path
+
+    ids = [int(i) for i in classifier.classes]
+    names = [classifier.class_names.get(i, f"class {i}") for i in ids]
+    with (
+        atomic_path(path) as temporary,
+        # Names of files need not be text.
+        open(
+            temporary, "w", newline="", encoding="utf-8", errors="backslashreplace"
+        ) as file,
+    ):
+        writer = csv.writer(file)
+        errors = [f"{name} error (half width, 95 %)" for name in names]
+        writer.writerow([*_COLUMNS, *names, *errors, *DOUBT_HEADERS])
+        for result in done:
+            fractions = [result.fractions.get(i, 0.0) for i in ids]
+            bars = {} if result.measured is None else result.measured.errors
+            row = str(result.job.file), result.outputs[0].name
+            told = *fractions, *(bars.get(i) for i in ids), result.doubt
+            numbers = ["" if one is None else f"{one:.6f}" for one in told]
+            writer.writerow([*row, *numbers, "yes" if result.is_flagged else ""])

@@ -1,0 +1,132 @@
+"""The classifier for other images of a series: trained on demand, not while painting.
+
+While one paints, each image keeps its own grey levels: the fit follows the brush only
+as long as no features are computed anew. What leaves the window, into files or onto
+many images, is trained as `segment` on the command line trains it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_hrdv2.core.checks import filled, grey_if_equal
+from napari_hrdv2.core.features.cost import estimate_cost
+from napari_hrdv2.core.features.options import FeatureOptions
+
+from .features import FeatureSource
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+
+    from .classifier import ClassifierState
+    from .features import FeatureStore
+    from .images import Images
+    from .tasks import TaskContext
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesRequest:
+    """The labelled images are to train a classifier for others.
+
+    `known` are features that images have already, `fitted` the classifier of the
+    session; the answer is as good without names and colours of the classes.
+    """
+
+    images: tuple[Any, ...]
+    labels: tuple[Any, ...]
+    exclusion: tuple[Any, ...]
+    known: tuple[Any, ...]
+    fitted: PixelClassifier
+    options: FeatureOptions
+    fingerprint: bytes
+
+    @property
+    def text(self) -> str:
+        """What it is going to take, in words."""
+        count = len(self.images)
+        cost = estimate_cost(self.images[0].shape, self.options)
+        if not cost.fits:
+            raise ValueError(cost.refusal())
+        each = f"features of {count} images" if count > 1 else "the features there are"
+        return f"Training for the series on {each} ({cost.text()})."
+
+    def __call__(
+        self, context: TaskContext, source: FeatureSource | None = None
+    ) -> PixelClassifier:
+        """Return the classifier; see `train_series`."""
+        from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+        from napari_hrdv2.core.classifier.series import train_series
+
+        source = source or FeatureSource.load(self.options, context)
+        start = self.fitted.untrained()
+        start.tolerance = PixelClassifier().tolerance  # nobody waits at the brush
+        return train_series(
+            [grey_if_equal(filled(np.asarray(image))) for image in self.images],
+            self.labels,
+            source.backbone,
+            normalisation=self.options.normalisation,
+            classifier=start,
+            exclusion=self.exclusion,
+            known=self.known,
+            fitted=self.fitted,
+            progress=partial(context.progress, "Training for the series"),
+            should_stop=context.should_stop,
+            **self.options.choices,
+        ).classifier
+
+
+class Series:
+    """The classifier that is used on other images than those of the session."""
+
+    def __init__(
+        self, images: Images, features: FeatureStore, classifier: ClassifierState
+    ) -> None:
+        self._images, self._features, self._state = images, features, classifier
+        self._trained: tuple[bytes, PixelClassifier] | None = None
+
+    @property
+    def classifier(self) -> PixelClassifier | None:
+        """That of the scribbles as they are now; the session's own where it serves.
+
+        None until a `request` was answered that is needed.
+        """
+        if self._trained is not None and self._trained[0] == self._fingerprint():
+            return self._trained[1]
+        return None if self.request() else self._state.classifier
+
+    def request(self) -> SeriesRequest | None:
+        """Return what trains it; None where there is nothing to be trained.
+
+        A loaded classifier is used as it is, and so is one whose images cannot be
+        computed again, because they have regions from elsewhere.
+        """
+        state, entries = self._state, self._images.usable()
+        fingerprint, classifier = self._fingerprint(), state.classifier
+        is_there = self._trained is not None and self._trained[0] == fingerprint
+        if classifier is None or state.is_loaded or is_there or not entries:
+            return None
+        if any(one.partition is not None for one in entries):
+            return None
+        used = self._features.options_in_use
+        options = FeatureOptions.of(classifier.part_options, used.device, used.weights)
+        return SeriesRequest(
+            tuple(one.image for one in entries),
+            tuple(one.training_image().labels for one in entries),
+            tuple(one.left_out for one in entries),
+            tuple(one.features for one in entries),
+            classifier,
+            replace(options, normalisation=self._features.options.normalisation),
+            fingerprint,
+        )
+
+    def accept(self, request: SeriesRequest, classifier: PixelClassifier) -> None:
+        """Keep the answer to a request, for as long as the scribbles are those."""
+        self._trained = request.fingerprint, classifier
+
+    def _fingerprint(self) -> bytes:
+        chosen = self._features.options.normalisation.encode()
+        return chosen + b"|" + self._state.fingerprint

@@ -1,0 +1,104 @@
+"""The classifier for other images, trained when it is wanted."""
+
+import numpy as np
+import pytest
+
+from core.classifier.test_series import dabs, discs
+from napari_hrdv2.session import Session, compute
+
+
+@pytest.fixture
+def session():
+    """Two painted images, of which the second is brighter."""
+    session = Session()
+    for name, seed, offset in (("a", 0, 0), ("b", 3, 40)):
+        image, inside = discs(0.25, seed, offset=offset)
+        session.set_image(image, name)
+        session.set_scribbles(dabs(inside, seed))
+        session.compute_features()
+    session.train()
+    return session
+
+
+def trained(session):
+    request = session.series.request()
+    session.series.accept(request, compute(request))
+    return session.series.classifier
+
+
+def test_it_is_trained_once_for_the_scribbles_as_they_are(session):
+    live = session.classifier
+    assert session.series.classifier is None
+    made = trained(session)
+    assert made.normalisation.kind == "matched"
+    assert "images predict each other" in made.normalisation.reason
+    assert made.trained_on is not None
+    assert session.classifier is live
+    assert session.series.request() is None
+    labels = session.scribbles.labels.copy()
+    labels[60:63, 60:63] = 1
+    session.set_scribbles(labels)
+    session.train()
+    assert session.series.request() is not None
+    assert session.series.classifier is None
+
+
+def test_where_images_keep_their_levels_it_is_the_session_s_own(session):
+    session.configure(normalisation="image")
+    made = trained(session)
+    assert np.array_equal(made.weight, session.classifier.weight)
+    assert made.normalisation.reason == "chosen"
+    assert made.trained_on is not None
+
+
+def test_it_says_what_it_takes_before_it_starts(session):
+    text = session.series.request().text
+    assert text.startswith("Training for the series on features of 2 images (")
+    assert "MB" in text
+
+
+def test_a_loaded_classifier_is_used_as_it_is(session, tmp_path):
+    made = trained(session)
+    session.save_classifier(tmp_path / "c.safetensors", made)
+    session.load_classifier(tmp_path / "c.safetensors")
+    assert session.series.request() is None
+    assert session.series.classifier is session.classifier
+    assert session.classifier.normalisation == made.normalisation
+
+
+def test_without_a_classifier_there_is_nothing_to_train():
+    assert Session().series.request() is None
+    assert Session().series.classifier is None
+
+
+def test_filters_see_grey_levels_as_they_are_and_nothing_is_computed(session):
+    session.configure(backbone="filters")
+    session.compute_features()
+    session.train()
+    made = trained(session)
+    assert made.normalisation.kind == "image"
+    assert np.array_equal(made.weight, session.classifier.weight)
+
+
+def test_the_methods_paragraph_says_which_and_why(session, tmp_path):
+    from napari_hrdv2.session.export import export_all
+
+    export_all(session, tmp_path, formats=["script"])
+    text = next(tmp_path.glob("*methods*")).read_text()
+    assert "standardised by their own mean and standard deviation." in text
+    assert "(normalisation" not in text
+    made = trained(session)
+    export_all(session, tmp_path, formats=["script"], replace=True)
+    text = next(tmp_path.glob("*methods*")).read_text()
+    assert f"(normalisation matched, {made.normalisation.reason})" in text
+
+
+def test_the_choice_is_kept_by_a_project(session, tmp_path):
+    from napari_hrdv2.session.project.snapshot import project_of, restore
+    from napari_hrdv2.session.project.store import load_project, save_project
+
+    session.configure(normalisation="shared")
+    path = save_project(project_of(session), tmp_path / "p.hrdv2")
+    other = Session()
+    restore(other, load_project(path))
+    assert other.options.normalisation == "shared"
