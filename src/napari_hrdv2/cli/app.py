@@ -16,7 +16,7 @@ from .adapt import adapt
 from .apply import apply
 from .backbones import backbones
 from .bench import bench
-from .clusters import clusters
+from .clusters import clusters, explore
 from .demo import demo
 from .evaluate import evaluate
 from .score import score
@@ -32,7 +32,17 @@ app = typer.Typer(
     epilog="Exit codes: 0 success, 1 bad input, 2 wrong usage, 130 stopped by hand.",
     rich_markup_mode=None,
 )
-for command in (demo, segment, apply, clusters, score, evaluate, adapt, bench):
+for command in (
+    demo,
+    explore,
+    segment,
+    apply,
+    clusters,
+    score,
+    evaluate,
+    adapt,
+    bench,
+):
     app.command()(expanded(command))
 app.add_typer(backbones, name="backbones")
 

@@ -1,7 +1,8 @@
-"""``clusters``: what micrographs are made of, found without labels."""
+"""``clusters`` and ``explore``: what micrographs are made of, and where to begin."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.features.base import Features
+    from napari_hrdv2.core.guidance import Place
     from napari_hrdv2.files import ImageFile
 
     Seen = tuple[ImageFile, Features, NDArray[np.bool_] | None]
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 FEWEST, MOST = 2, 50
 ENDINGS = ("clusters.tif", "clusters.png", "clusters_colors.png")
 KEPT_MEMORY = 0.25  # of what is free: features beyond it are computed twice
+TABLE = "places.csv"
+_HEADERS = ("place", "image", "row", "column", "cluster", "share", "kind")
+_RING = 10  # pixels
+_COLOR = "#ff4fd8"
 
 
 def clusters(
@@ -117,3 +123,113 @@ def clusters(
         for path in outputs:
             report.say(f"wrote {path}")
     report.finish({"clusters": len(table), "images": results})
+
+
+def explore(
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="The micrograph, or several that share the places."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the table and pictures.")
+    ],
+    places: Annotated[
+        int, typer.Option(min=1, help="How many places to propose for a name.")
+    ] = 16,
+    exclude: Exclude = None,
+    *,
+    features: FeatureOptions,
+    as_json: Json = False,
+) -> None:
+    """Propose places to paint first: what is typical of images, and what is rare."""
+    from napari_hrdv2 import compute_features, propose_places
+    from napari_hrdv2.core.atomic import write_csv
+    from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
+    from napari_hrdv2.files import read_image
+
+    report = shared.Report(as_json)
+    pictures = _pictures(images, out)
+    planned = {"--out": [out / TABLE, *pictures]}
+    shared.make_folder(out)
+    shared.check_outputs(planned, images)
+    micrographs = [grey_if_equal(read_image(path).data) for path in images]
+    masks = []
+    for micrograph in micrographs:
+        shape = (micrograph.shape[0], micrograph.shape[1])
+        excluded = exclusion_of(exclude or (), shape)
+        mask = None if excluded is None else excluded.mask_for(shape)
+        masks.append(with_missing(mask, micrograph))
+    backbone = shared.load(features, report)
+    made = [
+        compute_features(
+            filled(micrograph),
+            backbone,
+            progress=report.progress(path.name),
+            **features.choices,
+        )
+        for path, micrograph in zip(images, micrographs, strict=True)
+    ]
+    found = propose_places(
+        made, places, exclusion=masks, progress=report.progress("places")
+    )
+    rows = [_row(number, images, place) for number, place in enumerate(found, 1)]
+    write_csv(out / TABLE, _HEADERS, rows)
+    for number, (path, micrograph) in enumerate(
+        zip(pictures, micrographs, strict=True)
+    ):
+        here = [(n, one) for n, one in enumerate(found, 1) if one.image == number]
+        _draw(path, micrograph, here)
+    report.say(f"{len(found)} places of {len(images)} images")
+    for path in planned["--out"]:
+        report.say(f"wrote {path}")
+    report.finish(
+        {
+            "places": [dict(zip(_HEADERS, row, strict=True)) for row in rows],
+            "outputs": [str(path) for path in planned["--out"]],
+        }
+    )
+
+
+def _row(number: int, images: Sequence[Path], place: Place) -> list[object]:
+    kind = "rare" if place.is_rare else "common"
+    return [
+        number,
+        str(images[place.image]),
+        place.row,
+        place.column,
+        place.cluster,
+        round(place.share, 6),
+        kind,
+    ]
+
+
+def _pictures(images: Sequence[Path], out: Path) -> list[Path]:
+    """Return where the pictures go; those of one name get a number."""
+    stems = [path.stem for path in images]
+    return [
+        out / f"{stem}{f'_{number}' * (stems.count(stem) > 1)}_places.png"
+        for number, stem in enumerate(stems, 1)
+    ]
+
+
+def _draw(path: Path, image: NDArray[Any], places: list[tuple[int, Place]]) -> None:
+    """Write an image with numbered rings around its places."""
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    from napari_hrdv2.core.atomic import atomic_path
+
+    levels = image[..., :3].astype(np.float64)
+    if image.ndim == 2:
+        levels = image.astype(np.float64)
+    low, high = np.nanpercentile(levels[np.isfinite(levels)], (0.5, 99.5))
+    shown = np.nan_to_num((levels - low) / max(high - low, 1e-12)).clip(0, 1) * 255
+    picture = Image.fromarray(shown.astype(np.uint8)).convert("RGB")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(14)
+    for number, place in places:
+        y, x = place.row, place.column
+        draw.ellipse((x - _RING, y - _RING, x + _RING, y + _RING), outline=_COLOR)
+        left = x + _RING + 2 if x < picture.width - 40 else x - _RING - 18
+        draw.text((left, y - 8), str(number), fill=_COLOR, font=font)
+    with atomic_path(path) as temporary:
+        picture.save(temporary, "PNG")
