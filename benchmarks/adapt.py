@@ -3,7 +3,7 @@
 Run with::
 
     python benchmarks/adapt.py CASES_DIR OUT_DIR [--source nasa_super] [--seeds 0 1 2]
-        [--steps 250] [--rates 4e-4] [--losses neighbours invariance]
+        [--steps 100] [--rates 1e-4] [--losses neighbours invariance]
 
 Run again to go on: OUT_DIR keeps checkpoints, weights, and ``rows.csv`` with a row for
 each backbone: the mean IoU on the truth, trained on an image's own scribbles (`lo`,
@@ -86,8 +86,8 @@ def main() -> None:
     parser.add_argument("--source", default="nasa_super")
     parser.add_argument("--backbone", default="embedded")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, nargs="+", default=[250])
-    parser.add_argument("--rates", type=float, nargs="+", default=[4e-4])
+    parser.add_argument("--steps", type=int, nargs="+", default=[100])
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-4])
     parser.add_argument("--losses", nargs="+", default=list(KINDS), choices=KINDS)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)

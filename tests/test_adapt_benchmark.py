@@ -51,7 +51,7 @@ def test_rows_that_are_there_are_not_made_again(tmp_path, monkeypatch, capsys) -
     with table.open(newline="") as file:
         rows = list(csv.reader(file))
     names = [row[0] for row in rows]
-    assert names == ["made embedded", "made embedded invariance 0.0004 1 0"]
+    assert names == ["made embedded", "made embedded invariance 0.0001 1 0"]
     for row in rows:
         assert all(0.5 < float(cell) <= 1 for cell in row[1:4])
         assert np.mean([float(x) for x in row[8].split()]) == pytest.approx(

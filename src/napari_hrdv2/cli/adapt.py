@@ -37,7 +37,7 @@ def adapt(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The weights: a .safetensors file.")
     ],
-    steps: Annotated[int, typer.Option(help="How long to train.")] = 250,
+    steps: Annotated[int, typer.Option(help="How long to train.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the views that are drawn.")] = 0,
     scribbles: Annotated[
         str, typer.Option(help="Which scribbles of a manifest.", metavar="SET")

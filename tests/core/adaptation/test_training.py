@@ -62,7 +62,7 @@ def test_the_excess_loss_of_a_random_vit_halves_in_fifty_steps() -> None:
 
 @pytest.mark.slow
 def test_embedded_learns_from_images_alone(tmp_path: Path) -> None:
-    training = embedded(12)
+    training = embedded(12, rate=4e-4)
     training.run()
     assert min(training.checks.values()) < training.checks[0]
     training.save(tmp_path / "mine.safetensors")

@@ -68,7 +68,7 @@ def _embedded(backbone: EmbeddedBackbone) -> Adaptable:
         patch_size=backbone.patch_size,
         side=128,
         multiple=16,
-        rate=4e-4,
+        rate=1e-4,
         channel_weights=weights[: config.channels].float(),
         prepared=lambda pixels: standardised(pixels.unsqueeze(0)).squeeze(0),
         tokens=tokens,

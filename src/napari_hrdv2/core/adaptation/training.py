@@ -45,7 +45,7 @@ _VIEWS, _CHECK, _STATISTICS, _REFERENCE = range(4)  # what random numbers are fo
 class AdaptationOptions:
     """How a backbone is trained on."""
 
-    steps: int = 250
+    steps: int = 100
     seed: int = 0
     rate: float | None = None  # of learning, at its peak; None: the backbone's own
     pairs: int = 4  # of views, a step
@@ -133,8 +133,9 @@ class Adaptation:
             views, rng = self._drawn(1, _VIEWS, 0), self._rng(_REFERENCE, 0)
             self._loss(views, rng, self.student)
         parameters = sum(4 * p.numel() for p in self.student.parameters())
-        # Student, teacher and best, a gradient and AdamW's two means of it.
-        return 6 * parameters + self.options.pairs * sum(seen.values())
+        # Student, teacher and best, a gradient and AdamW's two means of it. What a
+        # gradient needs is needed once more on the way back.
+        return 6 * parameters + 2 * self.options.pairs * sum(seen.values())
 
     def check_memory(self) -> str:
         """Return in words what is needed; raise MemoryError if it is not there."""
