@@ -1,7 +1,8 @@
 """Kill savers at random moments: nothing is lost, and nothing left is taken for data.
 
-Classifiers, segmentations (labels and picture), projects, autosaves, OME-Zarr and runs
-over a folder are written again and again by a process that is killed with signal 9.
+Classifiers, segmentations (labels and picture, or block by block), projects, autosaves,
+OME-Zarr and runs over a folder are written again and again by a process that is killed
+with signal 9.
 What is there afterwards must be whole, must not be older than the last save that
 returned, and a run over the folder must find its micrographs and nothing else.
 
@@ -23,6 +24,7 @@ import sys
 import tempfile
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.core.backbones import load_backbone
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.fingerprints import image_fingerprint
+from napari_hrdv2.core.postprocess.refinement import Refinement
 from napari_hrdv2.files import (
     ImageFile,
     find_images,
@@ -49,6 +52,7 @@ from napari_hrdv2.session.batch import (
     table_in,
     write_segmentation,
 )
+from napari_hrdv2.session.batch.streaming import stream_labels
 from napari_hrdv2.session.project.autosave import AutosaveStore
 from napari_hrdv2.session.project.snapshot import project_of
 from napari_hrdv2.session.project.store import load_project, save_project
@@ -201,6 +205,35 @@ class _ToZarr(Saver):
         return number_in(read_ome_zarr(path).labels) if path.exists() else 0
 
 
+class _ToStream(Saver):
+    """Labels that go block by block into an OME-Zarr, and are gone on with."""
+
+    longest_wait = 0.3  # about as long as all blocks take
+
+    def save(self, count: int) -> None:
+        labels = numbered(count)
+        features = SimpleNamespace(shape=(1, *SHAPE), block=16, part_options=())
+        classifier = SimpleNamespace(
+            classes=np.array([1, 2]),
+            weight=np.zeros((2, 1)),
+            bias=np.array([0, count]),
+            class_names={},
+            predict=lambda _, region, should_stop: labels[region].copy(),
+        )
+        stream_labels(
+            ImageFile(self.image),
+            features,  # type: ignore[arg-type]
+            classifier,  # type: ignore[arg-type]
+            self.folder / "alloy.zarr",
+            refinement=Refinement(fill_holes=2),  # there are none
+            colors={1: "#ff0000", 2: "#00ff00"},
+        )
+
+    def load(self) -> int:
+        path = self.folder / "alloy.zarr"
+        return number_in(read_ome_zarr(path).labels) if path.exists() else 0
+
+
 class _ToBatch(Saver):
     """Runs over a folder, with the results in it."""
 
@@ -250,6 +283,7 @@ KINDS = {
     "project": _ToProject,
     "autosave": _ToAutosave,
     "zarr": _ToZarr,
+    "stream": _ToStream,
     "batch": _ToBatch,
 }
 

@@ -73,6 +73,15 @@ def test_the_sdist_holds_what_its_makefile_calls(sdist: Path) -> None:
     assert {"Makefile", "constraints.txt", ".ci/run-tests"} <= names
 
 
+def test_the_wheel_installs_what_images_are_read_with(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [n for n in archive.namelist() if n.endswith("/METADATA")]
+        lines = archive.read(name).decode().splitlines()
+    for package in ("imagecodecs", "tifffile", "zarr"):
+        (line,) = [x for x in lines if x.startswith(f"Requires-Dist: {package}")]
+        assert "extra" not in line
+
+
 def test_the_wheel_holds_the_manifest_and_the_marker_of_its_types(
     wheel: Path, top: Path
 ) -> None:

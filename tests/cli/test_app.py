@@ -61,7 +61,7 @@ def test_stopping_by_hand_leaves_no_traceback(command, monkeypatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("napari_hrdv2.files.read_image", interrupt)
+    monkeypatch.setattr("napari_hrdv2.files.open_image", interrupt)
     outcome = command("segment", "a.tif", "--labels", "b.tif")
     assert (outcome.code, outcome.err) == (130, "napari-hrdv2: stopped\n")
 
@@ -72,7 +72,7 @@ def test_warnings_are_one_line_without_the_source(command, monkeypatch) -> None:
         warnings.warn("the image is dark", stacklevel=1)
         raise ValueError("too dark")
 
-    monkeypatch.setattr("napari_hrdv2.files.read_image", warn)
+    monkeypatch.setattr("napari_hrdv2.files.open_image", warn)
     outcome = command("segment", "a.tif", "--labels", "b.tif")
     assert outcome.err.splitlines() == [
         "napari-hrdv2: warning: the image is dark",
@@ -106,7 +106,7 @@ def test_errors_of_the_system_are_one_plain_sentence(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("napari_hrdv2.files.read_image", fail)
+    monkeypatch.setattr("napari_hrdv2.files.open_image", fail)
     outcome = command("segment", "a.tif", "--labels", "b.tif")
     assert (outcome.code, outcome.err) == (1, f"napari-hrdv2: {sentence}\n")
 
@@ -117,7 +117,7 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("a mistake in the program")
 
-    monkeypatch.setattr("napari_hrdv2.files.read_image", fail)
+    monkeypatch.setattr("napari_hrdv2.files.open_image", fail)
     with pytest.raises(RuntimeError, match="a mistake in the program"):
         run(["segment", "a.tif", "--labels", "b.tif"])
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
 from napari_hrdv2.core.features.options import PartOptions
-from napari_hrdv2.files import read_image, read_labels
+from napari_hrdv2.files import open_image, read_image, read_labels
 
 
 @pytest.fixture
@@ -283,9 +283,9 @@ def test_an_image_too_large_for_the_memory_does_not_cost_the_others(
     def read(path: Path):
         if path == other:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 bytes")
-        return read_image(path)
+        return open_image(path)
 
-    monkeypatch.setattr("napari_hrdv2.files.read_image", read)
+    monkeypatch.setattr("napari_hrdv2.files.open_image", read)
     outcome = command("apply", classifier, other, image, "--out", tmp_path / "o")
     assert outcome.code == 1
     assert "huge.tif: there is not enough memory" in outcome.err
@@ -300,9 +300,9 @@ def test_what_was_done_before_an_interruption_is_in_the_table(
     def read(path: Path):
         if path == other:
             raise KeyboardInterrupt
-        return read_image(path)
+        return open_image(path)
 
-    monkeypatch.setattr("napari_hrdv2.files.read_image", read)
+    monkeypatch.setattr("napari_hrdv2.files.open_image", read)
     outcome = command("apply", classifier, image, other, "--out", tmp_path / "o")
     assert outcome.code == 130
     table = (tmp_path / "o" / "phase_fractions.csv").read_text(encoding="utf-8")

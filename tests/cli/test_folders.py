@@ -14,7 +14,13 @@ import tifffile
 from PIL import Image
 
 from napari_hrdv2 import PixelClassifier
-from napari_hrdv2.files import read_image, read_labels, write_color_png, write_labels
+from napari_hrdv2.files import (
+    open_image,
+    read_image,
+    read_labels,
+    write_color_png,
+    write_labels,
+)
 
 SEGMENT = ("-b", "filters")
 
@@ -53,9 +59,9 @@ def test_whatever_one_file_raises_is_its_sentence(
     def read(path: Path):
         if path.name == "b.tif":
             raise error
-        return read_image(path)
+        return open_image(path)
 
-    monkeypatch.setattr("napari_hrdv2.files.read_image", read)
+    monkeypatch.setattr("napari_hrdv2.files.open_image", read)
     outcome = command("apply", classifier, folder, "-o", tmp_path / "o", "--json")
     assert outcome.code == 1
     assert [Path(one["image"]).name for one in outcome.json["images"]] == [

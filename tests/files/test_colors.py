@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,6 @@ RGB = RANDOM.integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
 DEEP = RANDOM.integers(1000, 5000, (*SHAPE, 3), dtype=np.uint16)
 SMOOTH = np.dstack([np.add.outer(np.arange(64), np.arange(96)).astype(np.uint8)] * 3)
 SMOOTH[..., 1] //= 2
-
-without_codecs = pytest.mark.skipif(
-    importlib.util.find_spec("imagecodecs") is not None,
-    reason="imagecodecs decodes all of this",
-)
 
 
 def off_by(path: Path, wanted: np.ndarray) -> int:
@@ -253,20 +247,6 @@ def test_a_jpeg_page_with_a_thumbnail_is_one_image(tmp_path: Path) -> None:
         append_images=[entry.resize((24, 16))],
     )
     assert off_by(tmp_path / "j.tif", SMOOTH) <= 8
-
-
-@without_codecs
-@pytest.mark.parametrize(
-    ("compression", "name"), [(34712, "JPEG2000"), (50002, "JPEGXL"), (34887, "LERC")]
-)
-def test_a_compression_that_is_not_read_is_named_with_the_remedy(
-    tmp_path: Path, compression: int, name: str
-) -> None:
-    write_tiff(tmp_path / "x.tif", GREY.tobytes(), SHAPE, compression=compression)
-    with pytest.raises(ValueError, match="pip install imagecodecs") as caught:
-        read_image(tmp_path / "x.tif")
-    assert name in str(caught.value)
-    assert "damaged" not in str(caught.value)
 
 
 # --- Orientation ----------------------------------------------------------------------

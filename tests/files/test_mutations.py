@@ -30,6 +30,7 @@ from napari_hrdv2.core.errors import explained
 from napari_hrdv2.files import (
     LabelClasses,
     import_labels,
+    open_image,
     read_image,
     read_labels,
     write_labels,
@@ -68,6 +69,12 @@ class Format:
 def image(path: Path) -> Any:
     found = read_image(path)
     return found.data, found.pixel_size, found.unit
+
+
+def windows(path: Path) -> Any:
+    found = open_image(path)
+    parts = [np.asarray(found.data[:, a : a + 16]) for a in range(0, 40, 16)]
+    return np.concatenate(parts, axis=1), found.pixel_size, found.unit
 
 
 def labels(path: Path) -> Any:
@@ -196,6 +203,11 @@ FORMATS = (
     ),
     Format("ilastik.ilp", ilastik, labels),
     Format("regions.zip", rois, labels),
+    Format("lazy.tif", tiff(compression="zlib", predictor=2, rowsperstrip=5), windows),
+    Format("lazy.tiles.tif", tiff(tile=(16, 16), compression="lzw"), windows),
+    Format("lazy.plain.tif", tiff(), windows),
+    Format("lazy4.zarr", ome_zarr("0.4"), windows),
+    Format("lazy5.zarr", ome_zarr("0.5"), windows),
     Format("ome4.zarr", ome_zarr("0.4"), labels),
     Format("ome5.zarr", ome_zarr("0.5"), layers),
     Format("classifier.safetensors", trained, classifier, is_checked=True),

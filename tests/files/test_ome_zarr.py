@@ -124,7 +124,7 @@ def test_the_older_result_stays_if_the_new_one_fails(
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_ome_zarr, "_label_metadata", full)
+    monkeypatch.setattr(_ome_zarr, "label_metadata", full)
     with pytest.raises(OSError, match=r"a\.zarr could not be written: No space left"):
         write_ome_zarr(path, GREY, LABELS * 0, CLASSES)
     assert np.array_equal(read_ome_zarr(path).labels, LABELS)

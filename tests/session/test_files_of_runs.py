@@ -60,7 +60,7 @@ def test_a_run_can_still_be_cancelled_within_a_file(
     def read(path):
         raise Cancelled
 
-    monkeypatch.setattr("napari_hrdv2.files.read_image", read)
+    monkeypatch.setattr("napari_hrdv2.files.open_image", read)
     jobs = module.jobs_for([Path(path) for path in paths], tmp_path)
     request = module.ApplyRequest(jobs, tmp_path / "t.csv", trained.classifier)
     with pytest.raises(Cancelled):

@@ -10,9 +10,8 @@ from saved_projects import killed
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_killed_at_a_few_moments_every_saver_leaves_what_was_saved() -> None:
-    pytest.importorskip("zarr")
     # Projects and autosaves are killed at fifty moments in their own tests.
-    kinds = ["batch", "classifier", "segmentation", "zarr"]
+    kinds = ["batch", "classifier", "segmentation", "stream", "zarr"]
     found = killed(kinds, 3)
     assert sorted(found) == kinds
     for kind, result in found.items():

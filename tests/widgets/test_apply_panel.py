@@ -211,14 +211,14 @@ def test_what_is_excluded_is_excluded_of_files_of_the_same_size(
 def test_whatever_one_file_raises_is_its_row(
     bench, panel, folder, tmp_path, monkeypatch, image
 ):
-    from napari_hrdv2.files import read_image
+    from napari_hrdv2.files import open_image
 
     def read(path):
         if path.name == "b.tif":
             raise IndexError("arrays used as indices")
-        return read_image(path)
+        return open_image(path)
 
-    monkeypatch.setattr("napari_hrdv2.files.read_image", read)
+    monkeypatch.setattr("napari_hrdv2.files.open_image", read)
     bench.segment()
     panel.add([folder])
     panel.start(tmp_path / "out")

@@ -20,7 +20,7 @@ from .image_options import (
     first_shape,
     parse_pixel_size,
 )
-from .shared import Device, Json, Weights
+from .shared import Blocks, Device, Json, Weights
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
@@ -43,6 +43,7 @@ def apply(
     weights: Weights = None,
     exclude: Exclude = None,
     pixel_size: PixelSize = None,
+    blocks: Blocks = False,
     *,
     refinement: Refinement,
     with_report: Annotated[
@@ -94,14 +95,14 @@ def apply(
     if found.left_out:
         report.say(found.left_out)
     shared.say_normalisation(trained, report)
-    run = Run(refinement, excluded, size, _class_id(trained, particles))
+    run = Run(refinement, excluded, size, _class_id(trained, particles), blocks)
     log = log_of(out, trained, run)
     there = {job: None if again else Applied.found_in(log, job) for job in jobs}
     todo = [job for job, known in there.items() if known is None]
     results: Iterator[Applied] = iter(())
     if todo and scheduler is None:
         source = FeatureSource(options, shared.load(options, report))
-        results = (run.segment(job, trained, source) for job in todo)
+        results = (run.segment(job, trained, source, report) for job in todo)
     elif todo and scheduler is not None:
         results = on_cluster(scheduler, todo, classifier, options, run)
 

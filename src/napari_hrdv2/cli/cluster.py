@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from napari_hrdv2.core.errors import explained
 from napari_hrdv2.session.batch.applied import described
 
+from .shared import Report, goes_on
+
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import FeatureOptions
@@ -42,6 +44,7 @@ class Run:
     exclusion: SharedExclusion | None = None
     pixel_size: tuple[float, str] | None = None  # in place of what the files say
     particles: int | None = None  # the class whose particles go into tables
+    blocks: bool = False
 
     def described(self, options: FeatureOptions) -> dict[str, object]:
         """Return the settings, by what they are called."""
@@ -51,20 +54,27 @@ class Run:
         }
 
     def segment(
-        self, job: Job, trained: PixelClassifier, source: FeatureSource
+        self,
+        job: Job,
+        trained: PixelClassifier,
+        source: FeatureSource,
+        report: Report = Report(as_json=True),  # noqa: B008 - frozen
     ) -> Applied:
         """Segment one micrograph; what went wrong with it is returned."""
         from napari_hrdv2.session.batch import segment_file
 
-        return segment_file(
-            job,
-            trained,
-            source,
-            self.refinement,
-            exclusion=self.exclusion,
-            pixel_size=self.pixel_size,
-            particles=self.particles,
-        )
+        with goes_on(job.target.with_suffix(".zarr")):
+            return segment_file(
+                job,
+                trained,
+                source,
+                self.refinement,
+                report.context(),
+                exclusion=self.exclusion,
+                pixel_size=self.pixel_size,
+                particles=self.particles,
+                blocks=self.blocks,
+            )
 
 
 def on_cluster(

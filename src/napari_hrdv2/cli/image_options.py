@@ -60,11 +60,11 @@ def with_pixel_size(file: ImageFile, size: tuple[float, str] | None) -> ImageFil
 
 def first_shape(files: Sequence[Path]) -> tuple[int, int]:
     """Return the size that rectangles are of: that of the first that can be read."""
-    from napari_hrdv2.files import read_image
+    from napari_hrdv2.files import open_image
 
     for path in files:
         try:
-            shape = read_image(path).data.shape
+            shape = open_image(path).data.shape
         except Exception:  # noqa: BLE001 - told when it is segmented
             continue
         return shape[0], shape[1]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from napari_hrdv2.core.features.options import FeatureOptions
@@ -21,10 +22,9 @@ from .image_options import (
     parse_pixel_size,
     with_pixel_size,
 )
-from .shared import Json
+from .shared import Blocks, Json
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_hrdv2.files import ImageFile, ImportedLabels
@@ -47,13 +47,16 @@ def segment(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="By default IMAGE_segmentation.tif."),
+        typer.Option(
+            "--out", "-o", help="By default IMAGE_segmentation.tif; .zarr by blocks."
+        ),
     ] = None,
     save_classifier: Annotated[
         Path | None, typer.Option(help="Keep the trained classifier in this file.")
     ] = None,
     exclude: Exclude = None,
     pixel_size: PixelSize = None,
+    blocks: Blocks = False,
     *,
     features: FeatureOptions,
     refinement: Refinement,
@@ -61,8 +64,15 @@ def segment(
 ) -> None:
     """Train on the scribbles of micrographs and segment the whole of them."""
     from napari_hrdv2.core.features.cost import estimate_cost
-    from napari_hrdv2.files import is_ours
-    from napari_hrdv2.session.batch import with_preview, write_segmentation
+    from napari_hrdv2.files import is_ours, open_image
+    from napari_hrdv2.files.label_store import check_store
+    from napari_hrdv2.session.batch import class_colors, write_segmentation
+    from napari_hrdv2.session.batch.streaming import (
+        BLOCK,
+        check_refinement,
+        is_by_blocks,
+        stream_labels,
+    )
     from napari_hrdv2.session.pipeline import process_image
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.snapshots import ImageSnapshot
@@ -70,21 +80,32 @@ def segment(
     start = time.perf_counter()
     report = shared.Report(as_json)
     refinement.check()
-    given = _read(image, labels, out, exclude, pixel_size)
-    planned = {f"--out of {one.path.name}": with_preview(one.out) for one in given}
+    _check_arguments(image, labels, out)
+    opened = [open_image(path) for path in image]
+    by_blocks = blocks or any(is_by_blocks(one.data.shape, features) for one in opened)
+    if by_blocks:
+        check_refinement(refinement)
+    given = [
+        _read(*three, out, exclude, pixel_size, by_blocks, len(image) == 1)
+        for three in zip(image, opened, labels, strict=True)
+    ]
+    planned = {f"--out of {one.path.name}": one.outputs for one in given}
     if len(given) == 1:
-        planned = {"--out": with_preview(given[0].out)}
+        planned = {"--out": given[0].outputs}
     if save_classifier is not None:
         planned["--save-classifier"] = [save_classifier]
     shared.check_outputs(planned, [*image, *labels])
-    for path in (path for one in given for path in with_preview(one.out)):
+    for one in given if by_blocks else ():
+        check_store(one.out)
+    for path in (path for one in given if not by_blocks for path in one.outputs):
         if path != out and path.exists() and not is_ours(path):
             raise ValueError(
                 f"--out: {path}, which goes with it, would replace a file that "
                 "napari-hrdv2 did not write; name another file"
             )
 
-    cost = estimate_cost(given[0].micrograph.shape, features)
+    side = BLOCK if by_blocks else None
+    cost = estimate_cost(given[0].micrograph.shape, features, block=side)
     report.note(f"features: {cost.text()}")
     trained = shared.train(
         [one.micrograph for one in given],
@@ -93,6 +114,7 @@ def segment(
         features,
         report,
         exclusion=[one.mask for one in given],
+        blocks=by_blocks,
     )
     classifier, first = trained.classifier, given[0]
     names, colors = first.imported.classes.names, first.imported.classes.colors
@@ -106,13 +128,30 @@ def segment(
     outputs: list[Path] = []
     results: list[dict[str, Any]] = []
     for one, made in zip(given, trained.features, strict=True):
-        snapshot = ImageSnapshot(
-            PlaneKey(one.path.name), one.micrograph, features=made, exclusion=one.mask
-        )
-        result = process_image(snapshot, classifier, refinement)
-        written = write_segmentation(one.out, result.shown, classifier, one.source)
+        if by_blocks:
+            with shared.goes_on(one.out):
+                streamed = stream_labels(
+                    replace(one.source, data=one.micrograph),
+                    made,
+                    classifier,
+                    one.out,
+                    report.context(),
+                    exclusion=one.mask,
+                    refinement=refinement,
+                    colors=class_colors(classifier),
+                )
+            written, fractions = [streamed.path], streamed.by_class
+        else:
+            snapshot = ImageSnapshot(
+                PlaneKey(one.path.name),
+                one.micrograph,
+                features=made,
+                exclusion=one.mask,
+            )
+            result = process_image(snapshot, classifier, refinement)
+            written = write_segmentation(one.out, result.shown, classifier, one.source)
+            fractions = result.fractions
         outputs += written
-        fractions = result.fractions
         results.append(
             {
                 "image": str(one.path),
@@ -154,24 +193,23 @@ class _Given:
 
     path: Path
     source: ImageFile
-    micrograph: NDArray[Any]
+    micrograph: Any
     imported: ImportedLabels
     scribbles: NDArray[Any]
     mask: NDArray[np.bool_] | None
     out: Path
 
+    @property
+    def outputs(self) -> list[Path]:
+        """All that is written for it."""
+        from napari_hrdv2.session.batch import with_preview
 
-def _read(
-    images: Sequence[Path],
-    labels: Sequence[Path],
-    out: Path | None,
-    exclude: Exclude,
-    pixel_size: PixelSize,
-) -> list[_Given]:
-    """Read micrographs and their scribbles, after checks of the arguments."""
-    from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
-    from napari_hrdv2.files import import_labels, read_image
+        return [self.out] if self.out.suffix == ".zarr" else with_preview(self.out)
 
+
+def _check_arguments(
+    images: Sequence[Path], labels: Sequence[Path], out: Path | None
+) -> None:
     if len(images) != len(labels):
         raise ValueError(
             f"--labels: given {len(labels)} times for {len(images)} images; give it "
@@ -182,24 +220,40 @@ def _read(
             f"--out: {out} is one file for {len(images)} images; leave it out, and "
             "each result is written beside its image"
         )
-    given = []
-    for image, drawn in zip(images, labels, strict=True):
-        source = with_pixel_size(read_image(image), parse_pixel_size(pixel_size))
-        shape = source.data.shape[:2]
-        imported = import_labels(drawn, shape, image_name=image.name)
-        excluded = exclusion_of(exclude or (), shape)
-        micrograph = grey_if_equal(source.data)
-        mask = None if excluded is None else excluded.mask_for(shape)
-        mask = with_missing(mask, micrograph)
-        scribbles = imported.labels.copy()
-        if mask is not None:
-            scribbles[mask] = 0
-        alone = len(images) == 1
-        shared.check_scribbles(scribbles, shape, drawn, alone=alone)
-        target = out or image.with_name(f"{image.stem}_segmentation.tif")
-        if target.suffix.lower() not in (".tif", ".tiff"):
-            raise ValueError(f"--out: {target} is not a TIFF name; end it in .tif")
-        given.append(
-            _Given(image, source, filled(micrograph), imported, scribbles, mask, target)
-        )
-    return given
+
+
+def _read(
+    image: Path,
+    source: ImageFile,
+    drawn: Path,
+    out: Path | None,
+    exclude: Exclude,
+    pixel_size: PixelSize,
+    by_blocks: bool,
+    alone: bool,
+) -> _Given:
+    """Read a micrograph, unless it goes by blocks, and its scribbles."""
+    from napari_hrdv2.core.checks import filled, with_missing
+    from napari_hrdv2.files import import_labels
+    from napari_hrdv2.session.batch.streaming import lazily_grey
+
+    source = with_pixel_size(source, parse_pixel_size(pixel_size))
+    if not by_blocks:
+        source = replace(source, data=np.asarray(source.data))
+    shape = source.data.shape[:2]
+    imported = import_labels(drawn, shape, image_name=image.name)
+    excluded = exclusion_of(exclude or (), shape)
+    micrograph = lazily_grey(source.data)
+    mask = None if excluded is None else excluded.mask_for(shape)
+    scribbles = imported.labels
+    if not by_blocks:  # where it goes by blocks, so do missing pixels
+        mask, micrograph = with_missing(mask, micrograph), filled(micrograph)
+    if mask is not None:
+        scribbles = np.where(mask, 0, scribbles)
+    shared.check_scribbles(scribbles, shape, drawn, alone=alone)
+    ending = ".zarr" if by_blocks else ".tif"
+    target = out or image.with_name(f"{image.stem}_segmentation{ending}")
+    if target.suffix.lower() not in ((".zarr",) if by_blocks else (".tif", ".tiff")):
+        kind = "OME-Zarr, as it goes by blocks," if by_blocks else "TIFF"
+        raise ValueError(f"--out: {target} is not a {kind} name; end it in {ending}")
+    return _Given(image, source, micrograph, imported, scribbles, mask, target)

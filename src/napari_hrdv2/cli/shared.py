@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import Field, dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.classifier.series import TrainedSeries
     from napari_hrdv2.core.features.options import FeatureOptions
+    from napari_hrdv2.session import TaskContext
 
 
 _DEVICE = "auto, cpu, cuda, cuda:1 or mps."
@@ -29,6 +31,14 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object as the last line.")
 ]
 Device = Annotated[str, typer.Option(help=_DEVICE, metavar="DEVICE")]
+Blocks = Annotated[
+    bool,
+    typer.Option(
+        "--blocks",
+        help="Go block by block and write OME-Zarr, as is done for images whose "
+        "features do not fit into memory; it goes on where it was ended.",
+    ),
+]
 Weights = Annotated[str | None, typer.Option(help=_WEIGHTS, metavar="PATH")]
 
 
@@ -153,12 +163,15 @@ class Report:
 
     def progress(self, task: str) -> Callable[[int, int], None]:
         """Return ``progress(done, total)``, which draws a bar if in a terminal."""
-        last = ""
+        from napari_hrdv2.session import TimeLeft
+
+        last, left = "", TimeLeft()
 
         def draw(done: int, total: int) -> None:
             nonlocal last
             part = min(done / total, 1.0) if total else 0.0
             line = f"\r{task}  {'━' * round(30 * part):╌<30} {part:4.0%}"
+            line += f"  {left.text(task, done, total)}\033[K"
             if part >= 1:
                 line = "\r\033[K"  # leave no trace
             if line != last:
@@ -167,6 +180,33 @@ class Report:
                 last = line
 
         return draw if sys.stderr.isatty() else lambda done, total: None
+
+    def context(self) -> TaskContext:
+        """Return the context of a task whose stages are drawn as bars."""
+        from napari_hrdv2.session import TaskContext
+
+        draw: dict[str, Callable[[int, int], None]] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            draw.setdefault(stage, self.progress(stage))(done, total)
+
+        return TaskContext(progress)
+
+
+@contextmanager
+def goes_on(path: Path) -> Iterator[None]:
+    """Say, when Ctrl-C ends what is written to a path, that it can be gone on with."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = path.with_name(f"{path.name}.unfinished")
+        if kept.exists():
+            typer.echo(
+                f"napari-hrdv2: {kept} keeps the blocks that are done; the same "
+                "command goes on with them",
+                err=True,
+            )
+        raise
 
 
 def readable(text: str) -> str:
@@ -208,6 +248,7 @@ def train(
     report: Report,
     *,
     exclusion: Sequence[NDArray[Any] | None] | None = None,
+    blocks: bool = False,
 ) -> TrainedSeries:
     """Return the features of images and the classifier of their scribbles."""
     from napari_hrdv2.core.classifier.series import train_series
@@ -219,6 +260,7 @@ def train(
         normalisation=options.normalisation,
         exclusion=exclusion,
         progress=report.progress("features"),
+        blocks=blocks,
         **options.choices,
     )
 
@@ -280,7 +322,7 @@ def check_outputs(outputs: Mapping[str, list[Path]], inputs: list[Path]) -> None
             problem = f"is written by {other} already; name another file"
         elif not path.parent.is_dir():
             problem = f"cannot be written: there is no folder {path.parent}"
-        elif path.is_dir():
+        elif path.is_dir() and path.suffix != ".zarr":
             problem = "is a folder; name a file in it"
         else:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +19,9 @@ def image_fingerprint(image: ArrayLike) -> str:
     """Return the BLAKE2b hash of an image's type, shape and pixels, as 32 hex digits.
 
     Above 256 MiB only every second, third, … row counts, so that an image of any size
-    is known in about half a second.
+    is known in about half a second. An image in a file is read part by part.
     """
-    array = np.asarray(image)
+    array: Any = image if hasattr(image, "levels") else np.asarray(image)
     kind = array.dtype.newbyteorder("<")
     fingerprint = hashlib.blake2b(f"{kind.str} {array.shape}".encode(), digest_size=16)
     for block in _blocks(array):
@@ -28,14 +29,17 @@ def image_fingerprint(image: ArrayLike) -> str:
     return fingerprint.hexdigest()
 
 
-def _blocks(array: NDArray[Any]) -> list[NDArray[Any]]:
+def _blocks(array: Any) -> Iterator[NDArray[Any]]:
     """Views that cover the array, or enough of it, so that copies stay small."""
     if array.size == 0:
-        return []
+        return
     if array.ndim == 0:
-        return [array.reshape(1)]
+        yield array.reshape(1)
+        return
     step = -(-array.nbytes // _WHOLE_BYTES)
     axis = int(np.argmax(array.shape)) if step > 1 else 0
-    rows = np.moveaxis(array, axis, 0)[::step]
-    count = max(_BLOCK_BYTES // max(rows[0].nbytes, 1), 1)
-    return [rows[start : start + count] for start in range(0, len(rows), count)]
+    length = array.shape[axis]
+    count = max(_BLOCK_BYTES // max(array.nbytes // length, 1), 1) * step
+    for start in range(0, length, count):
+        rows = slice(start, min(start + count, length), step)
+        yield np.moveaxis(array[(slice(None),) * axis + (rows,)], axis, 0)

@@ -24,7 +24,13 @@ MOST_DRAWN = 10**9
 """Pixels that all of them span, counted for each."""
 
 
-def check_claim(nbytes: int, file_bytes: int, name: str | os.PathLike[str]) -> None:
+def check_claim(
+    nbytes: int,
+    file_bytes: int,
+    name: str | os.PathLike[str],
+    *,
+    is_read: bool = True,
+) -> None:
     """Raise ValueError where a file claims more than it can hold or memory is free.
 
     Parameters
@@ -35,6 +41,8 @@ def check_claim(nbytes: int, file_bytes: int, name: str | os.PathLike[str]) -> N
         The size of the file.
     name : str or path-like
         What the sentence calls it.
+    is_read : bool
+        Whether all of it is to be in memory at once.
     """
     if nbytes <= FREE_BYTES:
         return
@@ -44,6 +52,8 @@ def check_claim(nbytes: int, file_bytes: int, name: str | os.PathLike[str]) -> N
             f"{claim}, which is more than a file of its size can; it is damaged, or "
             "made to fill the memory"
         )
+    if not is_read:
+        return
     import psutil
 
     free = psutil.virtual_memory().available

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .folders import FoundImages, find_images, image_files, is_ours, is_result
 from .images import (
     ImageFile,
+    open_image,
     read_image,
     read_pixel_size,
     read_turn,
@@ -33,6 +34,7 @@ __all__ = [
     "import_labels",
     "is_ours",
     "is_result",
+    "open_image",
     "read_image",
     "read_label_classes",
     "read_labels",

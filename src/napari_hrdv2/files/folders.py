@@ -14,6 +14,7 @@ import numpy as np
 
 from .images import SUFFIXES
 from .labels import LABELS_MARK, SOFTWARE, read_labels
+from .zarr_images import attributes, is_zarr
 
 _OF_COLORS = {"_colors": "_labels"}  # the end of a PNG's name, and of its TIFF's
 
@@ -46,7 +47,8 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> FoundImages:
     files: list[Path] = []
     hidden = results = 0
     for path in named:
-        inside = sorted(_images_in(path)) if path.is_dir() else [path]
+        is_folder = path.is_dir() and not is_zarr(path)
+        inside = sorted(_images_in(path)) if is_folder else [path]
         for file in inside:
             if file is not path and is_hidden(file):
                 hidden += 1
@@ -92,6 +94,9 @@ def is_ours(path: Path) -> bool:
 
 def is_result(path: Path) -> bool:
     """Whether this program wrote a file, and it shows labels rather than an image."""
+    if path.is_dir():
+        text = attributes(path)
+        return '"image-label"' in text or ('"_creator"' in text and SOFTWARE in text)
     software, description = _software(path)
     if software == SOFTWARE:
         lines = description.splitlines()
@@ -101,8 +106,9 @@ def is_result(path: Path) -> bool:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    inside = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    return [path for path in inside if path.is_file()]
+    inside = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    zarrs = (path for path in folder.glob("*.zarr") if is_zarr(path))
+    return [*(path for path in inside if path.is_file()), *zarrs]
 
 
 def _software(path: Path) -> tuple[str, str]:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_hrdv2.core.limits import check_claim
+
 from .colors import ORIENTATION, TURNS
 from .raster import read_raster
 from .reading import image_format, size_text
-from .tiff import read_tiff
+from .tiff import open_tiff, read_tiff
 from .units import NO_UNIT, Size, ascii_unit, sides_of, size_of
 from .vendors import pixel_size as tiff_pixel_size
 from .vendors import sidecar_size
+from .zarr_images import is_zarr, open_zarr
 
 __all__ = [
     "ImageFile",
+    "open_image",
     "read_image",
     "read_pixel_size",
     "read_turn",
@@ -37,19 +42,42 @@ _SMALLEST = 2.0**-31  # of the numbers that the fractions in TIFF hold
 class ImageFile:
     """A micrograph as it was in its file: (H, W) or (H, W, 3|4), in its number format.
 
+    `data` is an array, or a `LazyImage` where nothing but the header was read.
     `pixel_size` is the side of a pixel in `unit`, None where the file does not say;
     height and width where pixels are not square. `notes` are what is to be minded, one
     sentence each.
     """
 
-    data: NDArray[Any]
+    data: Any
     pixel_size: Size | None = None
     unit: str = NO_UNIT
     notes: tuple[str, ...] = ()
 
 
+def open_image(path: str | os.PathLike[str]) -> ImageFile:
+    """Return the micrograph in a file or a Zarr folder; its pixels stay there.
+
+    Of TIFF, whatever its layout, and of Zarr only the header is read. PNG, JPEG, BMP
+    and TIFF whose samples stand for other colours or are to be turned are read.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `read_image`; for pixels that are damaged when they are read.
+    """
+    path = Path(path)
+    if is_zarr(path):
+        data, found = open_zarr(path)
+        return _noted(path, data, *(found or (None, NO_UNIT)))
+    if image_format(path) == "TIFF" and (opened := open_tiff(path)) is not None:
+        data, size = opened
+        sides = None if size.sides is None else size_of(size.sides)
+        return _noted(path, data, sides, size.unit)
+    return read_image(path)
+
+
 def read_image(path: str | os.PathLike[str]) -> ImageFile:
-    """Return the micrograph in a TIFF, PNG, JPEG or BMP file.
+    """Return the micrograph in a TIFF, PNG, JPEG or BMP file, or a Zarr folder.
 
     What it is, is seen from its content. Palettes and inks are resolved to the colours
     they stand for, and the image is turned as its orientation tag asks. That, and
@@ -63,6 +91,10 @@ def read_image(path: str | os.PathLike[str]) -> ImageFile:
         If it is no image of these kinds, is damaged or holds more than one image.
     """
     path = Path(path)
+    if is_zarr(path):
+        opened = open_image(path)
+        check_claim(opened.data.nbytes, opened.data.nbytes, path)
+        return replace(opened, data=np.asarray(opened.data))
     kind = image_format(path)
     if kind == "TIFF":
         page = read_tiff(path)
@@ -78,16 +110,22 @@ def read_image(path: str | os.PathLike[str]) -> ImageFile:
             "were drawn on it without that do not fit"
         )
     size = None if found.sides is None else size_of(found.sides)
+    return _noted(path, data, size, found.unit, notes)
+
+
+def _noted(
+    path: Path, data: Any, size: Size | None, unit: str, notes: Sequence[str] = ()
+) -> ImageFile:
+    notes = list(notes)
     if isinstance(size, tuple):
         height, width = size
         notes.append(
             f"{path} has pixels that are not square ({width:g} × {height:g} "
-            f"{found.unit}, width × height); both sides are kept"
+            f"{unit}, width × height); both sides are kept"
         )
     for note in notes:
-        warnings.warn(note, stacklevel=2)
-    unit = NO_UNIT if size is None else found.unit
-    return ImageFile(data, size, unit, tuple(notes))
+        warnings.warn(note, stacklevel=3)
+    return ImageFile(data, size, NO_UNIT if size is None else unit, tuple(notes))
 
 
 def read_pixel_size(path: str | os.PathLike[str]) -> tuple[Size, str] | None:
@@ -99,6 +137,8 @@ def read_pixel_size(path: str | os.PathLike[str]) -> tuple[Size, str] | None:
 
     path = Path(path)
     try:
+        if is_zarr(path):
+            return open_zarr(path)[1]
         if image_format(path) == "TIFF":
             with tifffile.TiffFile(path) as tif:
                 found = tiff_pixel_size(path, tif, tif.pages[0])

@@ -15,8 +15,9 @@ import numpy as np
 from .images import read_image
 from .importers import import_labels
 from .labels import LabelClasses, read_label_classes
-from .ome_zarr import is_ome_zarr, read_image_and_labels
+from .ome_zarr import open_label_levels, read_image_and_labels
 from .units import NO_UNIT, Size, is_length, sides_of
+from .zarr_images import attributes, is_ome_zarr
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -42,6 +43,10 @@ def read_layers(path: str) -> list[LayerData]:
 
 
 def _from_zarr(path: Path) -> list[LayerData]:
+    if '"image-label"' in attributes(path):
+        levels, classes, size = open_label_levels(path)
+        data = levels if len(levels) > 1 else np.asarray(levels[0][:])
+        return [_labels_layer(path.stem, data, classes, size)]
     image, labels, size = read_image_and_labels(path)
     data = np.asarray(image[:])
     is_color = data.ndim == 3 and len(data) in (3, 4)
@@ -61,6 +66,8 @@ def _labels_layer(
     name: str, labels: Any, classes: LabelClasses, size: tuple[Size, str] | None
 ) -> LayerData:
     about: dict[str, Any] = {"name": name, **_scaled(size)}
+    if isinstance(labels, list):
+        about["multiscale"] = True
     if classes.colors:
         shades: dict[int | None, str] = {None: "transparent", 0: "transparent"}
         about["colormap"] = shades | classes.colors

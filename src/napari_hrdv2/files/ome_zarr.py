@@ -24,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_hrdv2.core.atomic import remove_leftovers
-from napari_hrdv2.core.limits import JSON_BYTES, MOST_CHUNKS, check_claim
+from napari_hrdv2.core.limits import MOST_CHUNKS, check_claim
 
 from .labels import (
+    SOFTWARE,
     ImportedLabels,
     LabelClasses,
     as_ids,
@@ -35,10 +36,11 @@ from .labels import (
     count_text,
     rgb,
 )
-from .reading import NotReadError, damaged, optional_module, told
-from .units import NO_UNIT, Size, sides_of, size_of, unit_name, unit_symbol
+from .reading import NotReadError, told
+from .units import NO_UNIT, Size, sides_of, unit_name, unit_symbol
+from .zarr_images import is_zarr, metadata, opened, pixel_size
 
-_VERSIONS = {"0.4": 2, "0.5": 3}  # of OME-Zarr, and the Zarr beneath
+_VERSIONS: dict[str, Any] = {"0.4": 2, "0.5": 3}  # of OME-Zarr, and the Zarr beneath
 _CHUNK = 1024
 _CHANNELS = ("FF0000", "00FF00", "0000FF", "FFFFFF")
 
@@ -68,7 +70,8 @@ def write_ome_zarr(
     version : {"0.4", "0.5"}
         Of the format; most programs read 0.4.
     """
-    zarr = optional_module("zarr", "writing OME-Zarr")
+    import zarr
+
     if version not in _VERSIONS:
         raise ValueError(f"version: {version!r} is unknown; choose 0.4 or 0.5")
     image = np.asarray(image)
@@ -88,19 +91,20 @@ def write_ome_zarr(
     name = f".{target.stem}-{secrets.token_hex(8)}{target.suffix}"
     temporary = target.with_name(name)
     remove_leftovers(target)
-    _check_replaceable(target)
+    check_replaceable(target)
     size = (pixel_size, unit)
     try:
         root = zarr.open_group(temporary, mode="w", zarr_format=_VERSIONS[version])
         channels = _write_image(root, image)
-        _annotate(root, version, channels, target.stem, size)
+        annotate(root, version, channels, target.stem, size)
+        root.attrs["_creator"] = {"name": SOFTWARE}
         group = root.create_group("labels")
-        _annotate(group, version, {"labels": list(checked)})
-        about = _label_metadata(classes, version)
+        annotate(group, version, {"labels": list(checked)})
+        about = label_metadata(classes, version)
         for name, each in checked.items():
             _write_array(group.create_group(name), each)
-            _annotate(group[name], version, {"image-label": about}, name, size)
-        _replace(target, temporary)
+            annotate(group[name], version, {"image-label": about}, name, size)
+        replace_folder(target, temporary)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(f"{target} could not be written: {reason}") from error
@@ -127,7 +131,8 @@ def _write_image(root: Any, image: NDArray[Any]) -> dict[str, Any]:
     return {"omero": {"channels": channels, "rdefs": {"model": "color"}}}
 
 
-def _label_metadata(classes: LabelClasses, version: str) -> dict[str, Any]:
+def label_metadata(classes: LabelClasses, version: str) -> dict[str, Any]:
+    """Return names and colours as the standard has them."""
     about = {
         "version": version if version == "0.4" else None,
         "colors": [
@@ -153,7 +158,7 @@ def _write_array(group: Any, data: NDArray[Any]) -> None:
     group.create_array("0", data=np.ascontiguousarray(data), chunks=chunks, **options)
 
 
-def _annotate(
+def annotate(
     group: Any,
     version: str,
     metadata: dict[str, Any],
@@ -168,9 +173,19 @@ def _annotate(
         space = [{"name": axis, "type": "space", **about} for axis in "yx"]
         channels = [{"name": "c", "type": "channel"}] * (group["0"].ndim - 2)
         scale = [1.0] * len(channels) + [*sides_of(1.0 if length is None else length)]
-        transform = {"type": "scale", "scale": scale}
-        dataset = {"path": "0", "coordinateTransformations": [transform]}
-        image = {"name": name, "axes": [*channels, *space], "datasets": [dataset]}
+        datasets = [
+            {
+                "path": path,
+                "coordinateTransformations": [
+                    {
+                        "type": "scale",
+                        "scale": [*scale[:-2], *(n * 2**level for n in scale[-2:])],
+                    }
+                ],
+            }
+            for level, path in enumerate(sorted(group.array_keys(), key=int))
+        ]
+        image = {"name": name, "axes": [*channels, *space], "datasets": datasets}
         # Since 0.5 the version stands once, beside the multiscales.
         stated = {"version": version} if version == "0.4" else {}
         metadata = {"multiscales": [image | stated], **metadata}
@@ -179,7 +194,8 @@ def _annotate(
     )
 
 
-def _check_replaceable(target: Path) -> None:
+def check_replaceable(target: Path) -> None:
+    """Raise FileExistsError for what is no Zarr of anybody."""
     if target.is_dir() and not is_zarr(target) and any(target.iterdir()):
         raise FileExistsError(
             f"{target} is a folder with other things in it; name a new one"
@@ -188,9 +204,10 @@ def _check_replaceable(target: Path) -> None:
         raise FileExistsError(f"{target} is a file; name a folder, such as result.zarr")
 
 
-def _replace(target: Path, complete: Path) -> None:
+def replace_folder(target: Path, complete: Path) -> None:
     """Replace a folder by another; it only goes when that has worked."""
-    former = target.with_name(f"{complete.name}-former")
+    name = f".{target.stem}-{secrets.token_hex(8)}{target.suffix}-former"
+    former = target.with_name(name)
     if target.exists():
         os.replace(target, former)
     try:
@@ -215,7 +232,7 @@ def read_ome_zarr(
     """
     path = Path(path)
     with told(path):
-        found, group = _label_group(path, _opened(path), name)
+        found, group = _label_group(path, opened(path), name)
         array = _checked(path, _array(group))
         if any(length > 1 for length in array.shape[:-2]):
             shown = " × ".join(map(str, array.shape))
@@ -224,7 +241,7 @@ def read_ome_zarr(
             )
         check_size(path, array.shape[-2:], shape)
         labels = as_ids(path, array[:].reshape(array.shape[-2:]))
-        classes = _classes(_metadata(group).get("image-label", {}))
+        classes = _classes(metadata(group).get("image-label", {}))
         count = len(np.unique(labels[labels > 0]))
         note = f"OME-Zarr: {count_text(count, 'class', 'classes')} of {found}"
         return ImportedLabels(labels, classes, f"{note}{_told_missing(array)}.")
@@ -235,31 +252,33 @@ def read_image_and_labels(
 ) -> tuple[Any, dict[str, ImportedLabels], tuple[Size, str] | None]:
     """Return the array of the image, the label images by name, and the pixel size."""
     with told(path):
-        group = _opened(path)
+        group = opened(path)
         image = _checked(path, _array(group))
-        names = _metadata(group["labels"])["labels"] if "labels" in group else []
-        size = _pixel_size(_metadata(group))
+        names = metadata(group["labels"])["labels"] if "labels" in group else []
+        size = pixel_size(metadata(group))
         if missing := _told_missing(image):
             warnings.warn(f"{path}: the image{missing}", stacklevel=3)
         labels = {str(name): read_ome_zarr(path, name=str(name)) for name in names}
         return np.asarray(image[:]), labels, size
 
 
-def _opened(path: Path) -> Any:
-    zarr = optional_module("zarr", f"{path}: reading OME-Zarr")
-    if not is_zarr(path):
-        raise IsADirectoryError(f"{path} is a folder, and no OME-Zarr; give a file")
-    for entry in path.iterdir():
-        if entry.is_file() and entry.stat().st_size > JSON_BYTES:
-            raise damaged(path, ValueError(f"{entry.name} is too large"))
-    return zarr.open_group(path, mode="r")
+def open_label_levels(
+    path: Path,
+) -> tuple[list[Any], LabelClasses, tuple[Size, str] | None]:
+    """Return the arrays of a label image, unread, its classes, and the pixel size."""
+    with told(path):
+        group = opened(path)
+        about = metadata(group)
+        paths = [one["path"] for one in about["multiscales"][0]["datasets"]]
+        classes = _classes(about.get("image-label", {}))
+        return [group[name] for name in paths], classes, pixel_size(about)
 
 
 def _label_group(path: Path, group: Any, name: str | None) -> tuple[str, Any]:
     """The label image of that name, else the first; or the group itself if it is."""
-    if "image-label" in _metadata(group):
+    if "image-label" in metadata(group):
         return path.name, group
-    names = _metadata(group["labels"])["labels"] if "labels" in group else []
+    names = metadata(group["labels"])["labels"] if "labels" in group else []
     chosen = name if name in names else names[0] if names else None
     if chosen is not None:
         return str(chosen), group[f"labels/{chosen}"]
@@ -268,7 +287,7 @@ def _label_group(path: Path, group: Any, name: str | None) -> tuple[str, Any]:
 
 def _array(group: Any) -> Any:
     """The array of full resolution."""
-    return group[_metadata(group)["multiscales"][0]["datasets"][0]["path"]]
+    return group[metadata(group)["multiscales"][0]["datasets"][0]["path"]]
 
 
 def _checked(path: Path, array: Any) -> Any:
@@ -294,23 +313,6 @@ def _told_missing(array: Any) -> str:
     )
 
 
-def _pixel_size(metadata: Mapping[str, Any]) -> tuple[Size, str] | None:
-    scale = metadata["multiscales"][0]
-    unit = scale["axes"][-1].get("unit")
-    if unit is None:
-        return None
-    (transform, *_) = scale["datasets"][0]["coordinateTransformations"]
-    height, width = map(float, transform["scale"][-2:])
-    if not all(0 < side < math.inf for side in (height, width)):
-        return None
-    return size_of((height, width)), unit_symbol(unit)
-
-
-def _metadata(group: Any) -> dict[str, Any]:
-    attributes = dict(group.attrs)
-    return dict(attributes.get("ome", attributes))
-
-
 def _classes(about: Mapping[str, Any]) -> LabelClasses:
     names, colors = {}, {}
     for entry in about.get("properties") or []:
@@ -323,19 +325,3 @@ def _classes(about: Mapping[str, Any]) -> LabelClasses:
             red, green, blue = entry["rgba"][:3]
             colors[int(entry["label-value"])] = f"#{red:02x}{green:02x}{blue:02x}"
     return LabelClasses(names, colors)
-
-
-def is_zarr(path: Path) -> bool:
-    """Whether a folder is a group of Zarr, of either version."""
-    return any((path / name).is_file() for name in (".zgroup", "zarr.json"))
-
-
-def is_ome_zarr(path: Path) -> bool:
-    """Whether a folder is an image of OME-Zarr; the package zarr is not needed."""
-    for name in (".zattrs", "zarr.json"):
-        try:
-            if '"multiscales"' in (path / name).read_text(encoding="utf-8"):
-                return True
-        except (OSError, UnicodeDecodeError):
-            continue
-    return False

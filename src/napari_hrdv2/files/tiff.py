@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +15,12 @@ from numpy.typing import NDArray
 from napari_hrdv2.core.limits import check_claim
 
 from .colors import ORIENTATION, grey_if_grey, rgb_of, rgb_of_cmyk, turned
+from .lazy import LazyImage, of_tiff
 from .reading import NotReadError, told
-from .tiff_codecs import decoded, keeps_colors, needs_help
 from .vendors import NO_SIZE, FoundSize, pixel_size
 
 _SCALED_BITS = (2, 3, 4, 5, 6, 7)  # grey levels that are spread over 8 bits to be seen
+_OF_BYTES = (1, 5, 8, 32773, 32946, 34925, 50000)  # compressions of any bytes
 
 
 @dataclass(frozen=True)
@@ -78,22 +81,48 @@ def read_tiff(path: Path) -> TiffImage:
     import tifffile
 
     with told(path), tifffile.TiffFile(path) as tif:
-        series = tif.series[0]
-        _require_one_image(path, tif)
+        series = _one_image(path, tif)
         check_claim(series.nbytes, path.stat().st_size, path)
         page = series.keyframe
-        data, photometric, is_turned = _samples(path, series)
-        orientation = page.tags.valueof(ORIENTATION, 1)
-        orientation = orientation if orientation in range(2, 9) else 1
+        data, photometric = _samples(series)
+        orientation = _orientation(page)
         return TiffImage(
             path,
-            data if is_turned else turned(data, orientation),
+            turned(data, orientation),
             photometric,
             page.bitspersample,
             _palette(tif, page),
             orientation,
             _size(path, tif, page, orientation),
         )
+
+
+def open_tiff(path: Path) -> tuple[LazyImage, FoundSize] | None:
+    """Return the one image in a TIFF file without reading it, and its pixel size.
+
+    None where its samples are not the grey levels or RGB(A) that they stand for.
+    """
+    import tifffile
+
+    with told(path), ExitStack() as stack:
+        tif = stack.enter_context(tifffile.TiffFile(path))
+        series = _one_image(path, tif)
+        page = series.keyframe
+        bands = dict(zip(series.axes, series.shape, strict=True)).get("S", 1)
+        if (
+            _colors(page) not in ("MINISBLACK", "RGB")
+            or bands not in (1, 3, 4)
+            or page.bitspersample in _SCALED_BITS
+            or _orientation(page) != 1
+        ):
+            return None
+        check_claim(series.nbytes, path.stat().st_size, path, is_read=False)
+        image = of_tiff(path, tif)
+        if image is None:
+            return None
+        size = _size(path, tif, page, 1)
+        stack.pop_all()  # it is closed with the image
+        return image, size
 
 
 def _require_one_image(path: Path, tif: Any) -> None:
@@ -113,14 +142,27 @@ def _require_one_image(path: Path, tif: Any) -> None:
     if others or sizes:
         count = max(math.prod(sizes.values()), len(others) + 1)
         what = "channels" if set(sizes) == {"C"} else "images"
+        named = _channel_names(tif) if what == "channels" else ""
         raise NotReadError(
-            f"{path} is a stack of {count} {what} (shape {shape}); save the one to "
-            "segment in a file of its own (one grey or RGB image)"
+            f"{path} is a stack of {count} {what}{named} (shape {shape}); save the one "
+            "to segment in a file of its own (one grey or RGB image)"
         )
 
 
-def _samples(path: Path, series: Any) -> tuple[NDArray[Any], str, bool]:
-    """Return samples as stored, their photometric, and whether they are turned."""
+def _channel_names(tif: Any) -> str:
+    """Return what OME-TIFF calls its channels, for a sentence."""
+    try:
+        channels = ElementTree.fromstring(tif.ome_metadata).iterfind(".//{*}Channel")
+        names = [channel.get("Name", "") for channel in channels]
+    except Exception:  # noqa: BLE001 - names are a courtesy
+        return ""
+    return f" ({', '.join(names)})" if names and all(names) else ""
+
+
+def _one_image(path: Path, tif: Any) -> Any:
+    """Return the series of the one image; raise NotReadError for what is not read."""
+    series = tif.series[0]
+    _require_one_image(path, tif)
     page, axes = series.keyframe, series.axes
     bands = series.shape[axes.index("S")] if "S" in axes else 1
     if bands > 4:
@@ -129,22 +171,33 @@ def _samples(path: Path, series: Any) -> tuple[NDArray[Any], str, bool]:
         )
     if page.photometric is None:
         raise ValueError("it does not say what its samples stand for")
-    if page.is_subsampled and keeps_colors(page):
+    if page.is_subsampled and _keeps_colors(page):
         raise NotReadError(
             f"{path} holds YCbCr colours of which some stand for several pixels, "
             "which is not read here; save it as RGB"
         )
-    if needs_help(page):
-        return decoded(path, page)
-    data = series.asarray(maxworkers=1)
+    return series
+
+
+def _samples(series: Any) -> tuple[NDArray[Any], str]:
+    """Return samples as stored, and their photometric."""
+    data, axes = series.asarray(maxworkers=1), series.axes
     if "S" in axes:
         data, axes = np.moveaxis(data, axes.index("S"), -1), axes.replace("S", "") + "S"
-    height, width = (series.shape[series.axes.index(axis)] for axis in "YX")
-    shape = (height, width, bands) if "S" in axes else (height, width)
-    name = page.photometric.name
+    sizes = dict(zip(series.axes, series.shape, strict=True))
+    shape = tuple(sizes[axis] for axis in "YXS" if axis in sizes)
+    return np.ascontiguousarray(data).reshape(shape), _colors(series.keyframe)
+
+
+def _colors(page: Any) -> str:
+    name: str = page.photometric.name
     # Decoders of JPEG and its kin give RGB.
-    name = "RGB" if name == "YCBCR" and not keeps_colors(page) else name
-    return np.ascontiguousarray(data).reshape(shape), name, False
+    return "RGB" if name == "YCBCR" and not _keeps_colors(page) else name
+
+
+def _orientation(page: Any) -> int:
+    orientation: int = page.tags.valueof(ORIENTATION, 1)
+    return orientation if orientation in range(2, 9) else 1
 
 
 def _palette(tif: Any, page: Any) -> NDArray[np.uint8] | None:
@@ -160,3 +213,8 @@ def _size(path: Path, tif: Any, page: Any, orientation: int) -> FoundSize:
     except Exception:  # noqa: BLE001 - an image is worth more than its size
         return NO_SIZE
     return found.turned() if orientation >= 5 else found
+
+
+def _keeps_colors(page: Any) -> bool:
+    """Whether samples stay in their colour space when they are decoded."""
+    return int(page.compression) in _OF_BYTES

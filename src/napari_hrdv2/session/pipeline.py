@@ -7,7 +7,7 @@ folders of files, exports and the command line all come through `process_image`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -222,7 +222,7 @@ class _Run:
             image = np.asarray(snapshot.image)
             classifier, levels = given.classifier, None
             exclusion = with_missing(snapshot.exclusion, image)
-            wanted = _as_trained(filled(image), classifier, self.source)
+            wanted = as_trained(filled(image), classifier, self.source)
             if classifier is not None:
                 levels = classifier.normalisation.levels_for(wanted, exclusion)
             features = self.source.features(
@@ -314,16 +314,19 @@ class _Run:
         )
 
 
-def _as_trained(
-    image: NDArray[Any], classifier: PixelClassifier | None, source: FeatureSource
-) -> NDArray[Any]:
+def as_trained(
+    image: Any,
+    classifier: PixelClassifier | None,
+    source: FeatureSource,
+    without_colors: Callable[[Any], Any] = grey_if_equal,
+) -> Any:
     """Return colours that are all grey as grey levels, if those were trained on."""
     grey, colors = map(source.backbone.channels_for, (1, 3))
     weight = classifier.weight if classifier is not None else np.empty((0, 0))
     wants_colors = weight.shape[1] in (colors, 2 * colors)  # with context
     if image.ndim == 2 or (grey != colors and wants_colors):
         return image
-    return grey_if_equal(image)
+    return without_colors(image)
 
 
 def _fitted(given: PipelineInput, context: TaskContext) -> PixelClassifier | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_hrdv2.core.checks import check_choice
 from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.features.blocks import block_features
 from napari_hrdv2.core.features.compute import compute_features
 from napari_hrdv2.core.features.memory import parts_of
 from napari_hrdv2.core.features.normalisation import (
@@ -70,6 +71,7 @@ def train_series(
     fitted: PixelClassifier | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    blocks: bool = False,
     **options: Any,
 ) -> TrainedSeries:
     """Return a classifier trained on some images, to be used on others like them.
@@ -99,6 +101,9 @@ def train_series(
         Called as ``progress(done, total)`` while features are computed.
     should_stop : callable, optional
         Ends it by returning True; `Cancelled` is raised.
+    blocks : bool
+        Whether features are those of `block_features`, of images that may stay in
+        their files. Each is then standardised by itself.
     options
         The other ones of :func:`~napari_hrdv2.compute_features`.
 
@@ -119,8 +124,11 @@ def train_series(
         if not each.any():
             raise ValueError(f"labels: nothing is labelled in image {number}")
     kinds, reason = _kinds(normalisation, backbone, len(images))
+    if blocks and kinds != ("image",):
+        check_choice("normalisation", normalisation, ("auto", "image"))
+        kinds, reason = ("image",), "images are read block by block"
     series = _Series(
-        [np.asarray(image) for image in images],
+        [image if blocks else np.asarray(image) for image in images],
         arrays,
         masks,
         backbone,
@@ -129,6 +137,7 @@ def train_series(
         _Counter(progress, _maps(kinds, len(images))),
         should_stop,
         list(known or [None] * len(images)),
+        block_features if blocks else compute_features,
     )
     tried = {kind: series.features(kind) for kind in kinds}
     scores: dict[str, float] = {}
@@ -273,7 +282,7 @@ class _Counter:
 class _Series:
     """Labelled images, and what is made of them."""
 
-    images: list[NDArray[Any]]
+    images: list[Any]
     labels: list[NDArray[Any]]
     masks: list[ArrayLike | None]
     backbone: Backbone | JoinedBackbone
@@ -282,6 +291,7 @@ class _Series:
     counter: _Counter
     should_stop: Callable[[], bool] | None
     known: list[Features | None]
+    compute: Callable[..., Features]
 
     def levels(self, kind: str) -> list[Levels | None]:
         """Return the levels of each image; None for its own."""
@@ -353,9 +363,9 @@ class _Series:
         found = [model.predict(each, should_stop=self.should_stop) for each in features]
         return Normalisation.matched(images, levels, found, exclusion=masks)
 
-    def _computed(self, image: NDArray[Any], levels: Levels | None) -> Features:
+    def _computed(self, image: Any, levels: Levels | None) -> Features:
         stop_if(self.should_stop, "training on a series")
-        features = compute_features(
+        features = self.compute(
             image,
             self.backbone,
             progress=self.counter.report,

@@ -119,11 +119,12 @@ class SampleCache:
         If `should_stop` ends it, what was read by then is kept.
         """
         features = self._owner()
+        at_once = getattr(features, "pixels_at_once", PIXELS_AT_ONCE)
         with self._lock:
             pixels = features.background_pixels(count)
             while (known := len(self._background)) < len(pixels):
                 stop_if(should_stop, "the fit")
-                new = self._read(pixels[known : known + PIXELS_AT_ONCE])
+                new = self._read(pixels[known : known + at_once])
                 self._background = np.concatenate([self._background, new])
             return self._background if known == count else self._background[:count]
 

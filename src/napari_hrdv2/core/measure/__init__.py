@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .fractions import (
+    FractionCounter,
     Fractions,
     PhaseFraction,
     combined_fractions,
@@ -12,6 +13,7 @@ from .fractions import (
 from .particles import ParticleTable, PixelSize, particle_table
 
 __all__ = [
+    "FractionCounter",
     "Fractions",
     "ParticleTable",
     "PhaseFraction",

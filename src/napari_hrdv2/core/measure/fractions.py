@@ -123,24 +123,69 @@ def phase_fractions_with_error(
     """
     labels = checked_labels(labels)
     mask = checked_mask(exclusion, labels.shape)
-    area = labels != 0 if mask is None else (labels != 0) & ~mask
-    total = int(area.sum())
-    if not total:
-        raise ValueError("labels: no pixel is left to measure; all are 0 or excluded")
-    ids = [int(one) for one in classes]
-    if not ids or min(ids) < 1 or len(set(ids)) < len(ids):
-        raise ValueError(
-            f"classes: {ids} are not different label ids from 1, one or more"
+    counter = FractionCounter(labels.shape, classes)
+    counter.add(labels if mask is None else np.where(mask, 0, labels))
+    return counter.fractions()
+
+
+class FractionCounter:
+    """Counts the pixels of each class, window by window, to the fractions of an image.
+
+    In any order, and with the same result as `phase_fractions_with_error` of the whole.
+    """
+
+    def __init__(self, shape: tuple[int, ...], classes: Sequence[int]) -> None:
+        ids = [int(one) for one in classes]
+        if not ids or min(ids) < 1 or len(set(ids)) < len(ids):
+            raise ValueError(
+                f"classes: {ids} are not different label ids from 1, one or more"
+            )
+        self._shape, self._cell = shape, math.ceil(max(shape) / CELLS)
+        cells = tuple(-(-length // self._cell) for length in shape)
+        self._area = np.zeros(cells, np.int64)
+        self._counts = {one: np.zeros(cells, np.int64) for one in ids}
+
+    def add(self, labels: NDArray[Any], window: Any = (slice(None),) * 2) -> None:
+        """Count the labels in a window, two slices; pixels of 0 are no area."""
+        (top, bottom, _), (left, right, _) = (
+            part.indices(length)
+            for part, length in zip(window, self._shape, strict=True)
         )
-    sampling = _Sampling(area)
-    phases = []
-    for one in ids:
-        phase = area & (labels == one)
-        count = int(phase.sum())
-        fraction = count / total
-        error = sampling.error(phase, fraction) if 0 < count < total else None
-        phases.append(PhaseFraction(one, fraction, error, count))
-    return Fractions(tuple(phases), total, ONE_IMAGE)
+        rows, columns = (
+            range(start // self._cell, -(-stop // self._cell))
+            for start, stop in ((top, bottom), (left, right))
+        )
+        place = (
+            slice(rows.start, rows.stop),
+            slice(columns.start, columns.stop),
+        )
+        edges = [
+            [max(cell * self._cell - start, 0) for cell in cells]
+            for cells, start in ((rows, top), (columns, left))
+        ]
+
+        def count(mask: NDArray[np.bool_]) -> Any:
+            across = np.add.reduceat(mask, edges[1], axis=1, dtype=np.int64)
+            return np.add.reduceat(across, edges[0], axis=0)
+
+        self._area[place] += count(labels != 0)
+        for one, counts in self._counts.items():
+            counts[place] += count(labels == one)
+
+    def fractions(self) -> Fractions:
+        """Return the fractions of what was counted, with error bars."""
+        total = int(self._area.sum())
+        if not total:
+            raise ValueError(
+                "labels: no pixel is left to measure; all are 0 or excluded"
+            )
+        sampling, phases = _Sampling(self._area), []
+        for one, counts in self._counts.items():
+            count = int(counts.sum())
+            fraction = count / total
+            error = sampling.error(counts, fraction) if 0 < count < total else None
+            phases.append(PhaseFraction(one, fraction, error, count))
+        return Fractions(tuple(phases), total, ONE_IMAGE)
 
 
 def combined_fractions(
@@ -239,11 +284,8 @@ def student(degrees: float) -> float:
 class _Sampling:
     """The variance of means over an area, from the image itself."""
 
-    def __init__(self, area: NDArray[np.bool_]) -> None:
-        self.area = area
-        height, width = area.shape
-        self.cell = math.ceil(max(height, width) / CELLS)
-        cells = self._cells(area)
+    def __init__(self, area: NDArray[np.int64]) -> None:
+        self.area = cells = area.astype(np.float64)  # pixels in each cell
         self.total = cells.sum()
         self.pairs = _autocorrelation(cells)
         rows, columns = (np.fft.fftfreq(n, 1 / n) for n in self.pairs.shape)
@@ -252,9 +294,9 @@ class _Sampling:
         self.farthest = max(1, min(cells.shape) // 2)
         self.per_ring = np.bincount(self.ring.ravel(), self.pairs.ravel())
 
-    def error(self, phase: NDArray[np.bool_], fraction: float) -> float:
+    def error(self, phase: NDArray[np.int64], fraction: float) -> float:
         """Return the half width of the interval for a fraction in 0..1."""
-        sums = self._cells(phase) - fraction * self._cells(self.area)
+        sums = phase.astype(np.float64) - fraction * self.area
         products = np.bincount(self.ring.ravel(), _autocorrelation(sums).ravel())
         products, pairs = products[: self.farthest], self.per_ring[: self.farthest]
         end = np.flatnonzero(np.append(products, 0) <= 0)[0]
@@ -265,13 +307,6 @@ class _Sampling:
         # Below 2 draws, t would be beyond all bounds.
         draws = max(even / variance, 2.0)
         return student(draws - 1) * math.sqrt(variance)
-
-    def _cells(self, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the number of pixels in each cell."""
-        from skimage.measure import block_reduce
-
-        counts: NDArray[np.int64] = block_reduce(mask, self.cell, np.sum)
-        return counts.astype(np.float64)
 
 
 def _autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -201,16 +201,34 @@ def without_small_objects(labels: Labels, smallest: int) -> Labels:
     ids = np.unique(labels)
     class_of = np.zeros(len(small), np.intp)  # of each object, as a position in `ids`
     class_of[objects.ravel()] = np.searchsorted(ids, labels.ravel())
-    pairs = _neighbours(objects, small)
+    inside, outside = _neighbours(objects, small)
+    ones = np.ones(len(inside), np.intp)
+    given_back: Labels = ids[given_away(inside, outside, ones, small, class_of)][
+        objects
+    ]
+    return given_back
+
+
+def given_away(
+    inside: NDArray[Any],
+    outside: NDArray[Any],
+    counts: NDArray[np.intp],
+    small: NDArray[np.bool_],
+    class_of: NDArray[np.intp],
+) -> NDArray[np.intp]:
+    """Return the class of each object once small ones are given to those around them.
+
+    `inside` and `outside` are a small object and its neighbour, with how many pixel
+    edges they share; `class_of` each object's class, `small` which are to go.
+    """
+    class_of, small, classes = class_of.copy(), small.copy(), int(class_of.max()) + 1
     while True:
-        inside, outside = pairs
         ready = small[inside] & ~small[outside]
         if not ready.any():
-            given_back: Labels = ids[class_of][objects]
-            return given_back
+            return class_of
         given, position = np.unique(inside[ready], return_inverse=True)
-        votes = np.zeros((len(given), len(ids)), np.intp)
-        np.add.at(votes, (position, class_of[outside[ready]]), 1)
+        votes = np.zeros((len(given), classes), np.intp)
+        np.add.at(votes, (position, class_of[outside[ready]]), counts[ready])
         class_of[given] = votes.argmax(1)
         small[given] = False
 
@@ -242,10 +260,20 @@ def _neighbours(
     objects: NDArray[np.integer[Any]], small: NDArray[np.bool_]
 ) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
     """Return a small object and its neighbour for each pixel edge between them."""
-    found = []
-    for a, b in ((objects[1:], objects[:-1]), (objects[:, 1:], objects[:, :-1])):
-        border = (a != b) & (small[a] | small[b]) & (a != 0) & (b != 0)
-        found += [(a[border], b[border]), (b[border], a[border])]
+    rows, columns = (objects[1:], objects[:-1]), (objects[:, 1:], objects[:, :-1])
+    found = [shared_edges(*lines, small) for lines in (rows, columns)]
     inside, outside = (np.concatenate(part) for part in zip(*found, strict=True))
+    return inside, outside
+
+
+def shared_edges(
+    a: NDArray[np.integer[Any]],
+    b: NDArray[np.integer[Any]],
+    small: NDArray[np.bool_],
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
+    """Return a small object and its neighbour where two arrays of objects meet."""
+    border = (a != b) & (small[a] | small[b]) & (a != 0) & (b != 0)
+    inside = np.concatenate([a[border], b[border]])
+    outside = np.concatenate([b[border], a[border]])
     wanted = small[inside]
     return inside[wanted], outside[wanted]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,22 +15,16 @@ from napari_hrdv2.core.checks import MOST_CLASSES
 from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.measure import phase_fractions_with_error
-from napari_hrdv2.session.classes import (
-    Classes,
-    ClassInfo,
-    default_class,
-    default_color,
-    matched_classes,
-    relabelled,
-)
+from napari_hrdv2.session.classes import default_color
 from napari_hrdv2.session.classifier import magnification_note
 from napari_hrdv2.session.features import FeatureSource
-from napari_hrdv2.session.pipeline import process_image
+from napari_hrdv2.session.pipeline import as_trained, process_image
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.snapshots import ImageSnapshot
 from napari_hrdv2.session.tasks import TaskContext
 
 from .applied import Applied, Job, log_of, write_particles, write_table
+from .opening import OpenedImage, open_images, read_labels, scribbles_with
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,85 +32,24 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
     from napari_hrdv2.core.postprocess.refinement import Refinement
-    from napari_hrdv2.files import ImageFile, ImportedLabels
-    from napari_hrdv2.session.images import Images
+    from napari_hrdv2.files import ImageFile
 
-
-@dataclass(frozen=True)
-class OpenedImage:
-    """A micrograph and the file that it was read from."""
-
-    path: str
-    image: ImageFile
-
-
-def open_images(context: TaskContext, *, paths: Sequence[str]) -> list[str]:
-    """Read files; each is a partial answer, the answer says which cannot be read."""
-    from napari_hrdv2.files import read_image
-
-    problems = []
-    for count, path in enumerate(paths):
-        context.stop_if_cancelled()
-        context.progress(f"Reading {Path(path).name}", count, len(paths))
-        try:
-            opened = OpenedImage(path, read_image(path))
-        except Exception as error:  # noqa: BLE001 - a fault of one file is not of all
-            problems.append(explained_of(path, error))
-        else:
-            context.partial(opened)
-    return problems
-
-
-def read_labels(
-    context: TaskContext, *, path: Path, shape: tuple[int, int], image_name: str
-) -> ImportedLabels:
-    """Read labels for an image; files of several images know it by its name."""
-    from napari_hrdv2.files import import_labels
-
-    context.progress(f"Reading {path.name}", 0, 1)
-    try:
-        return import_labels(path, shape, image_name=image_name)
-    except ImportError as error:  # its text names the extra
-        raise ValueError(str(error)) from error
-
-
-def scribbles_with(
-    images: Images,
-    classes: Classes,
-    key: PlaneKey | str,
-    labels: NDArray[Any],
-    *,
-    names: Mapping[int, str] | None = None,
-    colors: Mapping[int, str] | None = None,
-) -> NDArray[Any]:
-    """Return the scribbles of an image with labels painted over them."""
-    entry, names, colors = images[key], names or {}, colors or {}
-    labels = np.asarray(labels)
-    if labels.shape != entry.shape:
-        raise ValueError(
-            f"labels: shape {labels.shape} is not that of the image, {entry.shape}"
-        )
-    ids = [int(i) for i in np.unique(labels) if i]
-    if len(ids) > MOST_CLASSES or (ids and ids[0] < 0):
-        raise ValueError(
-            f"labels: there are {len(ids)} of them from {ids[0]} to {ids[-1]}, which "
-            f"are objects rather than classes; up to {MOST_CLASSES} from 1 can be "
-            "scribbles"
-        )
-    if not ids:
-        raise ValueError("labels: nothing is painted in them; choose others")
-    theirs = {
-        i: ClassInfo(names[i], colors.get(i) or default_class(i).color)
-        for i in ids
-        if names.get(i)
-    }
-    if theirs and not any(one.class_ids for one in images.values()):
-        classes.ensure(theirs, names=names, colors=colors)
-    elif theirs:
-        labels = relabelled(labels, matched_classes(classes, theirs))
-    if entry.scribbles is None:
-        return labels
-    return np.where(labels == 0, entry.scribbles.labels, labels)
+__all__ = [
+    "Applied",
+    "ApplyRequest",
+    "Job",
+    "OpenedImage",
+    "class_colors",
+    "jobs_for",
+    "open_images",
+    "read_labels",
+    "scribbles_with",
+    "segment_file",
+    "table_in",
+    "with_preview",
+    "write_segmentation",
+    "write_table",
+]
 
 
 @dataclass(frozen=True)
@@ -208,43 +141,75 @@ def segment_file(
     exclusion: SharedExclusion | None = None,
     pixel_size: tuple[float, str] | None = None,
     particles: int | None = None,
+    *,
+    blocks: bool = False,
 ) -> Applied:
-    """Segment one micrograph; what went wrong with it is returned, not raised."""
+    """Segment one micrograph; what went wrong with it is returned, not raised.
+
+    With `blocks`, or where its features do not fit into memory, block by block into an
+    OME-Zarr beside the target.
+    """
     from napari_hrdv2.core.checks import with_missing
-    from napari_hrdv2.files import read_image
+    from napari_hrdv2.files import open_image
+
+    from .streaming import is_by_blocks, lazily_grey, stream_image
 
     start = time.perf_counter()
     try:
         if not job.target.parent.is_dir():
             raise ValueError(f"there is no folder {job.target.parent}")
-        file = read_image(job.file)
+        file = open_image(job.file)
         if pixel_size is not None:
             file = replace(file, pixel_size=pixel_size[0], unit=pixel_size[1])
         if _are_scribbles(job.file, file.data, classifier):
             text = f"{job.file} was left out: the classifier was trained on its labels"
             return Applied(job, left_out=text)
         mask = None if exclusion is None else exclusion.mask_for(file.data.shape)
-        result = process_image(
-            ImageSnapshot(
-                PlaneKey(str(job.file)),
-                file.data,
-                exclusion=with_missing(mask, file.data),
-            ),
-            classifier,
-            refinement,
-            context=context,
-            source=source,
-        )
-        outputs = write_segmentation(job.target, result.shown, classifier, file)
-        measured = phase_fractions_with_error(
-            result.shown, [int(i) for i in classifier.classes]
-        )
-        size = None if file.pixel_size is None else (file.pixel_size, file.unit)
-        if particles is not None:
-            stem = job.target.stem.removesuffix("_segmentation")
-            outputs.append(job.target.with_name(f"{stem}_particles.csv"))
-            write_particles(outputs[-1], result.shown, particles, size, mask)
         notes = _notes(job.file, file, classifier, exclusion)
+        by_blocks = blocks or is_by_blocks(file.data.shape, source.options)
+        size = None if file.pixel_size is None else (file.pixel_size, file.unit)
+        if by_blocks and particles is not None:
+            raise ValueError("particles: their table needs the image in memory")
+        if by_blocks:
+            streamed = stream_image(
+                replace(
+                    file, data=as_trained(file.data, classifier, source, lazily_grey)
+                ),
+                classifier,
+                source,
+                job.target.with_suffix(".zarr"),
+                context,
+                exclusion=mask,
+                refinement=refinement,
+                colors=class_colors(classifier),
+            )
+            fractions, outputs = streamed.by_class, [streamed.path]
+            measured, doubt = streamed.fractions, None
+            if streamed.was_there:
+                there = f"{streamed.was_there} of {streamed.blocks} blocks"
+                notes += (f"{job.file}: {there} were done by an earlier run.",)
+        else:
+            file = replace(file, data=np.asarray(file.data))
+            result = process_image(
+                ImageSnapshot(
+                    PlaneKey(str(job.file)),
+                    file.data,
+                    exclusion=with_missing(mask, file.data),
+                ),
+                classifier,
+                refinement,
+                context=context,
+                source=source,
+            )
+            fractions, doubt = result.fractions, result.doubt
+            outputs = write_segmentation(job.target, result.shown, classifier, file)
+            measured = phase_fractions_with_error(
+                result.shown, [int(i) for i in classifier.classes]
+            )
+            if particles is not None:
+                stem = job.target.stem.removesuffix("_segmentation")
+                outputs.append(job.target.with_name(f"{stem}_particles.csv"))
+                write_particles(outputs[-1], result.shown, particles, size, mask)
     except Cancelled:
         raise
     except Exception as error:  # noqa: BLE001 - a fault of one file is not of all
@@ -252,29 +217,30 @@ def segment_file(
     seconds = time.perf_counter() - start
     applied = Applied(
         job,
-        result.fractions,
+        fractions,
         tuple(outputs),
         seconds,
         notes=notes,
         measured=measured,
-        doubt=result.doubt,
+        doubt=doubt,
         pixel_size=size,
-        is_labelled=result.doubt is None and classifier.trained_on is not None,
+        is_labelled=doubt is None and classifier.trained_on is not None,
     )
     return applied.with_reason(classifier)
 
 
-def _are_scribbles(
-    path: Path, image: NDArray[Any], classifier: PixelClassifier
-) -> bool:
+def _are_scribbles(path: Path, image: Any, classifier: PixelClassifier) -> bool:
     """Whether a file holds the scribbles that the classifier was trained on."""
     from napari_hrdv2.core.classifier.samples import fingerprint
     from napari_hrdv2.files import import_labels
 
     if image.ndim > 2 or image.dtype.kind not in "bui" or not classifier.labels_hash:
         return False
-    if len(np.unique(image[::7, ::7])) > MOST_CLASSES + 1:
-        return False
+    seen: set[int] = set()
+    for start in range(0, image.shape[0], 1008):  # many of 7
+        seen |= set(np.unique(image[start : start + 1008 : 7, ::7]).tolist())
+        if len(seen) > MOST_CLASSES + 1:
+            return False
     try:
         labels = import_labels(path, (image.shape[0], image.shape[1])).labels
     except (OSError, ValueError):

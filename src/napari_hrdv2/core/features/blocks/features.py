@@ -70,6 +70,8 @@ class BlockFeatures(Features):
         How rows and columns are cut into blocks.
     """
 
+    pixels_at_once = BACKGROUND_PIXELS  # else each few of them need all blocks again
+
     def __init__(self, maker: BlockMaker, cache: BlockCache) -> None:
         self._maker, self._cache = maker, cache
         self._computing = Lock()

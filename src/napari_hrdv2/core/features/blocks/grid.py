@@ -21,6 +21,7 @@ from napari_hrdv2.core.features.high_resolution import CONTEXT_CELLS
 from napari_hrdv2.core.features.memory import (
     Estimate,
     Plan,
+    check_can_be_cut,
     make_plans,
     parts_of,
     reach_of,
@@ -156,6 +157,7 @@ def block_estimate(
     """
     options = FeatureOptions(stride=stride, interpolation=interpolation, debias=debias)
     parts = parts_of(backbone)
+    check_can_be_cut(parts, options)
     plans = make_plans(image_shape, image_channels, backbone, transforms, options)
     axes = block_axes(image_shape, parts, plans, block)
     middle = [(axis.count - 1) // 2 for axis in axes]

@@ -1,0 +1,202 @@
+"""Labels that are written block by block into an OME-Zarr, and gone on with later.
+
+While it is written, ``NAME.zarr.unfinished`` beside it holds the array, what it is made
+from as a fingerprint, and a line for each block that is done, with its checksum. What
+is killed is gone on with by the same fingerprint and begun anew by another one; the
+name itself appears when all is there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .labels import SOFTWARE, LabelClasses
+from .ome_zarr import annotate, check_replaceable, label_metadata, replace_folder
+from .units import NO_UNIT, Size
+from .zarr_images import attributes, is_zarr
+
+SMALLEST_LEVEL = 1024  # pixels of the longest side, of the pyramid's last level
+_VERSION = "0.4"
+
+Window = tuple[slice, slice]
+
+
+def check_store(target: Path) -> None:
+    """Raise ValueError or FileExistsError where labels cannot be written to."""
+    if target.suffix != ".zarr":
+        raise ValueError(f"{target} is no name of a Zarr folder; end it in .zarr")
+    check_replaceable(target)
+    if is_zarr(target) and SOFTWARE not in attributes(target):
+        raise FileExistsError(
+            f"{target} is Zarr that napari-hrdv2 did not write; name another folder"
+        )
+
+
+class LabelStore:
+    """An (H, W) array of labels on the way into the OME-Zarr `target`.
+
+    Its `blocks` begin at multiples of `block` pixels. There is room for the labels and,
+    with `is_refined`, for those before refinement. What is there under this fingerprint
+    is finished already.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        shape: tuple[int, int],
+        largest: int,
+        fingerprint: str,
+        *,
+        block: int,
+        is_refined: bool = False,
+    ) -> None:
+        import zarr
+
+        check_store(target)
+        self.target, self.shape, self.block = target, shape, block
+        self.fingerprint = fingerprint
+        self.folder = target.with_name(f"{target.name}.unfinished")
+        self.blocks = list(_grid(shape, block))
+        self.is_finished = _fingerprint_of(target) == fingerprint
+        if self.is_finished:
+            self._root: Any = zarr.open_group(target, mode="r")
+            self._labels: Any = self._root["0"]
+            return
+        self._done, mark = self.folder / "done.txt", self.folder / "made_from.json"
+        dtype = np.min_scalar_type(largest)
+        about = [fingerprint, list(shape), block, dtype.name, is_refined]
+        try:
+            is_new = json.loads(mark.read_text(encoding="utf-8")) != about
+        except (OSError, ValueError):
+            is_new = True
+        whole = self.folder / "labels.zarr"
+        if is_new or not whole.is_dir():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir()
+            root = zarr.open_group(whole, mode="w", zarr_format=2)
+            _new_array(root, "0", shape, dtype, block)
+            if is_refined:
+                before = self.folder / "predicted.zarr"
+                root = zarr.open_group(before, mode="w", zarr_format=2)
+                _new_array(root, "0", shape, dtype, block)
+            mark.write_text(json.dumps(about), encoding="utf-8")
+        self._root = zarr.open_group(whole, mode="r+")
+        self._labels = self._predicted = self._root["0"]
+        if is_refined:
+            name = self.folder / "predicted.zarr" / "0"
+            self._predicted = zarr.open_array(name, mode="r+")
+        self._checksums = self._known_checksums()
+
+    def is_done(self, window: Window) -> bool:
+        """Whether a block was predicted, and is as it was written."""
+        if self.is_finished:
+            return True
+        wanted = self._checksums.get((window[0].start, window[1].start))
+        return wanted is not None and wanted == _checksum(self.predicted(window))
+
+    def predict(self, window: Window, labels: NDArray[Any]) -> None:
+        """Keep the labels of a block, and remember that it is done."""
+        labels = np.asarray(labels, self._predicted.dtype)
+        self._predicted[window] = labels
+        with open(self._done, "a", encoding="ascii") as file:
+            starts = window[0].start, window[1].start
+            # The line before it may have been broken off.
+            file.write("\n{} {} {}".format(*starts, _checksum(labels)))
+
+    def predicted(self, window: Window) -> NDArray[Any]:
+        """Return the labels of a block as they were predicted."""
+        return np.asarray(self._predicted[window])
+
+    def read(self, window: Window) -> NDArray[Any]:
+        """Return the labels of a block, refined ones where there are two."""
+        return np.asarray(self._labels[window])
+
+    def write(self, window: Window, labels: NDArray[Any]) -> None:
+        """Write refined labels of a block."""
+        self._labels[window] = labels
+
+    def finish(
+        self,
+        classes: LabelClasses,
+        pixel_size: Size | None = None,
+        unit: str = NO_UNIT,
+    ) -> None:
+        """Make the smaller levels, name classes, and give it all its name."""
+        if self.is_finished:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        source, level = self._labels, 0
+        while max(source.shape) > SMALLEST_LEVEL:
+            level += 1
+            shape = tuple(-(-length // 2) for length in source.shape)
+            name = str(level)
+            smaller = _new_array(self._root, name, shape, source.dtype, self.block)
+            for rows, columns in _grid(shape, self.block):
+                wide = tuple(slice(2 * s.start, 2 * s.stop) for s in (rows, columns))
+                # The nearest pixel: a mean of label ids is none.
+                smaller[rows, columns] = np.asarray(source[wide])[::2, ::2]
+            source = smaller
+        about = {"image-label": label_metadata(classes, _VERSION)}
+        del about["image-label"]["source"]
+        size = pixel_size, unit
+        annotate(self._root, _VERSION, about, self.target.stem, size)
+        mark = {"name": SOFTWARE, "fingerprint": self.fingerprint}
+        self._root.attrs["_creator"] = mark
+        whole = self.folder / "labels.zarr"
+        for partial in whole.rglob("*.partial"):  # of a writer that was killed
+            partial.unlink()
+        replace_folder(self.target, whole)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _known_checksums(self) -> dict[tuple[int, int], int]:
+        known = {}
+        with suppress(OSError):
+            for line in self._done.read_text(encoding="ascii").splitlines():
+                if len(numbers := line.split()) == 3:
+                    top, left, checksum = map(int, numbers)
+                    known[top, left] = checksum
+        return known
+
+
+def _new_array(root: Any, name: str, shape: Any, dtype: Any, block: int) -> Any:
+    return root.create_array(
+        name,
+        shape=shape,
+        chunks=tuple(min(length, block) for length in shape),
+        dtype=dtype,
+        overwrite=True,
+        chunk_key_encoding={"name": "v2", "separator": "/"},
+        config={"write_empty_chunks": True},
+    )
+
+
+def _fingerprint_of(target: Path) -> str:
+    """Return the fingerprint of a finished store, "" where there is none."""
+    try:
+        found = json.loads(attributes(target))["_creator"]["fingerprint"]
+    except (ValueError, LookupError, TypeError):
+        return ""
+    return str(found)
+
+
+def _grid(shape: tuple[int, ...], side: int) -> Iterator[Window]:
+    for top in range(0, shape[0], side):
+        for left in range(0, shape[1], side):
+            rows, columns = (
+                slice(start, min(start + side, length))
+                for start, length in zip((top, left), shape, strict=True)
+            )
+            yield rows, columns
+
+
+def _checksum(labels: NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(labels).data.cast("B"))

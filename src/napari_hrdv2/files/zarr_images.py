@@ -1,0 +1,130 @@
+"""Zarr: an image in a folder of chunks, with its levels and its pixel size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_hrdv2.core.limits import JSON_BYTES, check_claim
+
+from .lazy import LazyImage
+from .reading import NotReadError, damaged, told
+from .units import Size, size_of, unit_symbol
+
+
+def open_zarr(path: Path) -> tuple[LazyImage, tuple[Size, str] | None]:
+    """Return the image of an OME-Zarr, or an array of Zarr, without reading it.
+
+    Beside it, the pixel size. All levels of the OME-Zarr are known.
+    """
+    with told(path):
+        node = opened(path)
+        stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        if hasattr(node, "shape"):
+            return _lazy(path, node, [], "", stored), None
+        about = metadata(node)
+        if "multiscales" not in about:
+            inside = ", ".join(sorted(name for name, _ in node.arrays())[:5])
+            hint = f"name an array in it ({inside})" if inside else "it has no array"
+            raise NotReadError(f"{path} is Zarr, but no image of OME-Zarr; {hint}")
+        scales = about["multiscales"][0]
+        axes = [a["name"] if isinstance(a, Mapping) else a for a in scales["axes"]]
+        channels = about.get("omero", {}).get("channels", ())
+        names = ", ".join(str(one.get("label", "?")) for one in channels)
+        named = f" ({names})" if "label" in str(channels) else ""
+        first, *smaller = [
+            _lazy(path, node[one["path"]], axes, named, stored)
+            for one in scales["datasets"]
+        ]
+        first.levels = tuple(smaller)
+        return first, pixel_size(about)
+
+
+def _lazy(
+    path: Path, array: Any, axes: list[str], named: str, stored: int
+) -> LazyImage:
+    """Return an array of Zarr as an image; NotReadError where it is a stack."""
+    shape = tuple(array.shape)
+    if np.dtype(array.dtype).kind not in "buif" or array.ndim < 2:
+        raise ValueError(f"an array of {array.dtype} with {array.ndim} axes")
+    if len(axes) != array.ndim:
+        bands = array.ndim == 3 and shape[2] in (3, 4)
+        axes = [*"yxc"] if bands else [*("_" * (array.ndim - 2)), "y", "x"]
+    sizes = dict(zip(axes, shape, strict=True))
+    bands = sizes.get("c") in (3, 4)
+    others = [n for axis, n in zip(axes, shape, strict=True) if axis not in "yx"]
+    if not {"y", "x"} <= set(axes) or math.prod(others) > (sizes["c"] if bands else 1):
+        what = "channels" if math.prod(others) == sizes.get("c") else "images"
+        raise NotReadError(
+            f"{path} is a stack of {math.prod(others)} {what}{named} (shape "
+            f"{' × '.join(map(str, shape))}); save the one to segment by itself"
+        )
+    # Blank chunks may be missing.
+    check_claim(array.nbytes, 32 * stored, path, is_read=False)
+    check_claim(math.prod(array.chunks) * array.dtype.itemsize, stored, path)
+
+    def read(rows: slice, columns: slice) -> NDArray[Any]:
+        spans = {"y": rows, "x": columns} | ({"c": slice(None)} if bands else {})
+        part = np.asarray(array[tuple(spans.get(axis, 0) for axis in axes)])
+        kept = [axis for axis in axes if axis in spans]
+        return part.transpose([kept.index(axis) for axis in "yxc" if axis in kept])
+
+    size = (sizes["y"], sizes["x"], *([sizes["c"]] if bands else []))
+    return LazyImage(path, read, size, array.dtype)
+
+
+def opened(path: Path) -> Any:
+    """Return the group or array of a folder; OSError where it is none."""
+    import zarr
+
+    if not is_zarr(path):
+        raise IsADirectoryError(f"{path} is a folder, and no OME-Zarr; give a file")
+    for entry in path.iterdir():
+        if entry.is_file() and entry.stat().st_size > JSON_BYTES:
+            raise damaged(path, ValueError(f"{entry.name} is too large"))
+    return zarr.open(path, mode="r")
+
+
+def pixel_size(about: Mapping[str, Any]) -> tuple[Size, str] | None:
+    """Return side(s) of a pixel and their unit, from the metadata of an OME-Zarr."""
+    scale = about["multiscales"][0]
+    unit = scale["axes"][-1].get("unit")
+    if unit is None:
+        return None
+    (transform, *_) = scale["datasets"][0]["coordinateTransformations"]
+    height, width = map(float, transform["scale"][-2:])
+    if not all(0 < side < math.inf for side in (height, width)):
+        return None
+    return size_of((height, width)), unit_symbol(unit)
+
+
+def metadata(group: Any) -> dict[str, Any]:
+    """Return what OME-Zarr says of a group, of either version."""
+    found = dict(group.attrs)
+    return dict(found.get("ome", found))
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a group or an array of Zarr, of either version."""
+    return any((path / name).is_file() for name in (".zgroup", ".zarray", "zarr.json"))
+
+
+def is_ome_zarr(path: Path) -> bool:
+    """Whether a folder is an image of OME-Zarr; the package zarr is not needed."""
+    return '"multiscales"' in attributes(path)
+
+
+def attributes(path: Path) -> str:
+    """Return the metadata of a folder as text, "" for none."""
+    for name in (".zattrs", "zarr.json"):
+        try:
+            text = (path / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        return text if len(text) <= JSON_BYTES else ""
+    return ""

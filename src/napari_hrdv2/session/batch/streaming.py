@@ -1,0 +1,281 @@
+"""Segmenting an image that need not fit into memory: block by block, into a Zarr.
+
+Window and command line share it. A run that is ended, however that came, is gone on
+with by the next one that would do the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_hrdv2.core.checks import grey_if_equal, missing_pixels
+from napari_hrdv2.core.features.cost import estimate_cost
+from napari_hrdv2.core.fingerprints import image_fingerprint
+from napari_hrdv2.core.measure import FractionCounter, Fractions
+from napari_hrdv2.core.postprocess.blocks import clean_blocks
+from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.session.tasks import TaskContext
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.base import Features
+    from napari_hrdv2.core.features.options import FeatureOptions
+    from napari_hrdv2.files import ImageFile
+    from napari_hrdv2.session.features import FeatureSource
+
+BLOCK = 1024  # pixels along each side
+MOSAIC = 6, 512  # windows along each side, and their size in pixels
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A segmentation in an OME-Zarr, and the fractions of it."""
+
+    path: Path
+    fractions: Fractions
+    was_there: int  # blocks that an earlier run had done
+    blocks: int
+
+    @property
+    def by_class(self) -> dict[int, float]:
+        """The fraction of each class that occurs."""
+        phases = self.fractions.phases
+        return {one.class_id: one.fraction for one in phases if one.pixels}
+
+
+def is_by_blocks(shape: tuple[int, ...], options: FeatureOptions) -> bool:
+    """Whether the features of an image of this shape do not fit into memory.
+
+    Raises
+    ------
+    MemoryError
+        If they do not, and cannot be computed by blocks either.
+    """
+    cost = estimate_cost(shape, options)
+    if cost.fits:
+        return False
+    try:
+        fits = estimate_cost(shape, options, block=BLOCK).fits
+    except ValueError:
+        fits = False
+    if not fits:
+        raise MemoryError(f"image: {cost.refusal()}")
+    return True
+
+
+def stream_image(
+    file: ImageFile,
+    classifier: PixelClassifier,
+    source: FeatureSource,
+    target: Path,
+    context: TaskContext = TaskContext(),  # noqa: B008 - frozen
+    **about: Any,
+) -> Streamed:
+    """Segment an image in a file by its own features; the rest as `stream_labels`."""
+    from napari_hrdv2.files.label_store import check_store
+
+    check_store(target)
+    check_refinement(about.get("refinement"))
+    mask = about.get("exclusion")
+    made = features_by_blocks(file.data, source, classifier, context, mask)
+    return stream_labels(file, *made, target, context, **about)
+
+
+def stream_labels(
+    file: ImageFile,
+    features: Features,
+    classifier: PixelClassifier,
+    target: Path,
+    context: TaskContext = TaskContext(),  # noqa: B008 - frozen
+    *,
+    exclusion: NDArray[np.bool_] | None = None,
+    refinement: Refinement | None = None,
+    colors: Mapping[int, str] | None = None,
+) -> Streamed:
+    """Segment an image block by block into the OME-Zarr `target`.
+
+    Parameters
+    ----------
+    file : ImageFile
+        Its data may stay in the file.
+    features : Features
+        Of that image; those of `block_features` need not fit into memory.
+    classifier : PixelClassifier
+    target : Path
+        Appears when all is done; see `LabelStore` for what is there before.
+    exclusion : (H, W) bool array, optional
+    refinement : Refinement, optional
+        Small objects and holes go as in memory; smoothing is refused.
+    colors : mapping of int to str, optional
+        Of the classes.
+
+    Raises
+    ------
+    Cancelled
+        If the context says so; what is done is gone on with by the next call.
+    """
+    from napari_hrdv2.files.label_store import LabelStore
+    from napari_hrdv2.files.labels import LabelClasses
+
+    refinement = refinement or Refinement()
+    check_refinement(refinement)
+    classes = LabelClasses(dict(classifier.class_names), dict(colors or {}))
+    image, ids = file.data, [int(one) for one in classifier.classes]
+    made_from = features, classifier, refinement, exclusion, classes
+    store = LabelStore(
+        target,
+        (features.shape[1], features.shape[2]),
+        max(ids),
+        _fingerprint(image, *made_from),
+        block=getattr(features, "block", BLOCK),
+        is_refined=not refinement.is_off,
+    )
+    known = 0
+    for number, window in enumerate(store.blocks):
+        context.progress(f"Segmenting {target.stem}", number, len(store.blocks))
+        context.stop_if_cancelled()
+        if store.is_done(window):
+            known += 1
+            continue
+        stop = context.should_stop
+        labels = classifier.predict(features, region=window, should_stop=stop)
+        for mask in _masks(image, exclusion, window):
+            labels[mask] = 0
+        store.predict(window, labels)
+    context.progress(f"Segmenting {target.stem}", len(store.blocks), len(store.blocks))
+    if not (refinement.is_off or store.is_finished):
+        clean_blocks(
+            store.predicted,
+            store.write,
+            store.read,
+            store.blocks,
+            min_object=refinement.min_object,
+            fill_holes=refinement.fill_holes,
+            should_stop=context.should_stop,
+        )
+    counter = FractionCounter(store.shape, ids)
+    for window in store.blocks:
+        context.stop_if_cancelled()
+        counter.add(store.read(window), window)
+    store.finish(classes, file.pixel_size, file.unit)
+    return Streamed(target, counter.fractions(), known, len(store.blocks))
+
+
+def check_refinement(refinement: Refinement | None) -> None:
+    """Raise ValueError for what cannot be done block by block."""
+    if refinement is not None and refinement.smooths:
+        raise ValueError(
+            f"smoothing: {refinement.smoothing} takes the contrast of the whole image, "
+            "which goes block by block here; choose none, or min_object and fill_holes"
+        )
+
+
+def features_by_blocks(
+    image: Any,
+    source: FeatureSource,
+    classifier: PixelClassifier,
+    context: TaskContext,
+    exclusion: NDArray[np.bool_] | None = None,
+) -> tuple[Features, PixelClassifier]:
+    """Return features of an image as the classifier wants them, and what reads them.
+
+    As `features_for` does in memory; grey levels are matched on windows from all over.
+    """
+    from napari_hrdv2.core.features.blocks import block_features
+
+    normalisation = classifier.normalisation
+    known, levels = dict(normalisation.known), None
+    fingerprint = image_fingerprint(image) if known else ""
+    if fingerprint in known:
+        levels = known[fingerprint]
+    elif normalisation.kind != "image":
+        levels = replace(normalisation, known=()).levels_for(*mosaic(image, exclusion))
+    features = block_features(
+        image,
+        source.backbone,
+        progress=partial(context.progress, "Reading"),
+        should_stop=context.should_stop,
+        levels=levels or source.options.levels,
+        **source.options.choices,
+    )
+    if normalisation.kind == "image" or fingerprint in known:
+        return features, classifier
+    stop = context.should_stop
+    adapted = classifier.adapted_to(features, exclusion=exclusion, should_stop=stop)
+    return features, adapted
+
+
+def mosaic(
+    image: Any, exclusion: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Return windows from all over an image below each other, and those of a mask.
+
+    All of it where it is not much larger.
+    """
+    count, side = MOSAIC
+    height, width = image.shape[:2]
+    if max(height, width) <= count * side:
+        return np.asarray(image), exclusion
+    windows = [
+        (slice(top, top + side), slice(left, left + side))
+        for top in np.linspace(0, max(height - side, 0), count).astype(int).tolist()
+        for left in np.linspace(0, max(width - side, 0), count).astype(int).tolist()
+    ]
+    parts = np.concatenate([np.asarray(image[window]) for window in windows])
+    if exclusion is None:
+        return parts, None
+    return parts, np.concatenate([exclusion[window] for window in windows])
+
+
+def lazily_grey(image: Any) -> Any:
+    """Return the grey levels of an RGB(A) image without colours, else the image.
+
+    As `grey_if_equal`, with one band of rows after the other in memory.
+    """
+    if image.ndim != 3 or not hasattr(image, "levels"):
+        return grey_if_equal(image)
+    for start in range(0, image.shape[0], BLOCK):
+        rows = image[start : start + BLOCK]
+        if (rows[..., 1:3] != rows[..., :1]).any():
+            return image
+    return image.first_band()
+
+
+def _masks(
+    image: Any, exclusion: NDArray[np.bool_] | None, window: tuple[slice, slice]
+) -> Iterable[NDArray[np.bool_]]:
+    """Yield what is excluded, and what is missing, in a window."""
+    if exclusion is not None:
+        yield exclusion[window]
+    if image.dtype.kind == "f":
+        missing = missing_pixels(image[window])
+        if missing is not None:
+            yield missing
+
+
+def _fingerprint(
+    image: Any,
+    features: Features,
+    classifier: PixelClassifier,
+    refinement: Refinement,
+    exclusion: NDArray[np.bool_] | None,
+    classes: Any,
+) -> str:
+    """Return what all runs have in common that give the same labels."""
+    made = hashlib.blake2b(digest_size=16)
+    for array in (classifier.weight, classifier.bias, classifier.classes):
+        made.update(np.ascontiguousarray(array).data.cast("B"))
+    about = features.part_options, refinement, classes, image_fingerprint(image)
+    made.update(repr(about).encode("utf-8", "backslashreplace"))
+    if exclusion is not None:
+        made.update(np.packbits(exclusion).data.cast("B"))
+    return made.hexdigest()

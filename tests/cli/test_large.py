@@ -1,0 +1,135 @@
+"""Images of any size: Zarr in, block by block out, and going on after an end."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import zarr
+
+from napari_hrdv2 import PixelClassifier
+from napari_hrdv2.core.features.cost import Cost, estimate_cost
+from napari_hrdv2.files import open_image, read_image, read_labels, read_ome_zarr
+from napari_hrdv2.session.batch import streaming
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.features.options import FeatureOptions
+
+
+@pytest.fixture
+def too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no features fit into memory but those of blocks."""
+
+    def estimated(shape: tuple[int, ...], options: FeatureOptions, **how: int) -> Cost:
+        cost = estimate_cost(shape, options, **how)
+        return cost if how else replace(cost, available_bytes=0)
+
+    monkeypatch.setattr(streaming, "estimate_cost", estimated)
+
+
+def test_segment_goes_by_blocks_to_the_labels_of_the_whole(
+    command, image: Path, labels: Path
+) -> None:
+    assert command("segment", image, "-l", labels).code == 0
+    wanted = read_labels(image.with_name("alloy_segmentation.tif"))
+    outcome = command("segment", image, "-l", labels, "--blocks", "--json")
+    assert outcome.code == 0, outcome.err
+    out = image.with_name("alloy_segmentation.zarr")
+    assert outcome.json["outputs"] == [str(out)]
+    found = read_ome_zarr(out)
+    assert (found.labels == wanted).mean() > 0.995
+    assert found.classes.names == {1: "dark", 3: "light"}
+    assert (open_image(out).pixel_size, open_image(out).unit) == (0.25, "µm")
+    fractions = outcome.json["phase_fractions"]
+    assert fractions == {str(i): (found.labels == i).mean() for i in (1, 3)}
+
+
+@pytest.mark.usefixtures("too_large")
+def test_what_does_not_fit_goes_by_blocks_unasked(
+    command, image: Path, labels: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "c.safetensors"
+    outcome = command("segment", image, "-l", labels, "--save-classifier", kept)
+    assert outcome.code == 0, outcome.err
+    first = read_ome_zarr(tmp_path / "alloy_segmentation.zarr").labels
+    applied = command("apply", kept, image, "-o", tmp_path / "out", "--json")
+    assert applied.code == 0, applied.err
+    again = tmp_path / "out" / "alloy_segmentation.zarr"
+    assert np.array_equal(read_ome_zarr(again).labels, first)
+    assert applied.json["images"][0]["outputs"] == [str(again)]
+
+
+@pytest.mark.usefixtures("too_large")
+def test_what_cannot_go_by_blocks_is_refused_before_it_is_read(
+    command, image: Path, labels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_hrdv2.files.lazy.LazyImage.__getitem__", None)
+    common = "-b", "spit-small", "--weights", "random"
+    outcome = command("segment", image, "-l", labels, *common)
+    assert outcome.code == 1
+    assert "of memory and" in outcome.err
+    smoothed = command("segment", image, "-l", labels, "--smoothing", "crf")
+    assert smoothed.code == 1
+    assert "smoothing: crf takes the contrast" in smoothed.err
+
+
+def test_a_zarr_is_segmented_scored_and_found_in_a_folder(
+    command, image: Path, labels: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    zarr.create_array(folder / "alloy.zarr", data=read_image(image).data)
+    kept = tmp_path / "c.safetensors"
+    drawn = folder / "alloy.zarr", "-l", labels, "--save-classifier", kept
+    assert command("segment", *drawn).code == 0
+    found = read_labels(folder / "alloy_segmentation.tif")
+    assert command("segment", *drawn, "--blocks").code == 0
+    outcome = command("apply", kept, folder, "-o", tmp_path / "out", "--json")
+    assert outcome.code == 0, outcome.err
+    (result,) = outcome.json["images"]
+    assert result["image"] == str(folder / "alloy.zarr")
+    applied = read_labels(tmp_path / "out" / "alloy_segmentation.tif")
+    assert (applied == found).mean() > 0.99
+    assert outcome.json["left_out"]["results"] == 3
+
+
+def test_ctrl_c_says_how_to_go_on(
+    command, image: Path, labels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PixelClassifier, "predict", interrupted)
+        outcome = command("segment", image, "-l", labels, "--blocks")
+    assert outcome.code == 130
+    unfinished = image.with_name("alloy_segmentation.zarr.unfinished")
+    assert f"{unfinished} keeps the blocks that are done" in outcome.err
+    assert unfinished.is_dir()
+    assert command("segment", image, "-l", labels, "--blocks").code == 0
+    assert not unfinished.exists()
+
+
+def test_names_of_results_by_blocks_are_checked(
+    command, image: Path, labels: Path, tmp_path: Path
+) -> None:
+    common = "segment", image, "-l", labels, "--blocks", "-o"
+    outcome = command(*common, tmp_path / "x.tif")
+    assert outcome.code == 1
+    assert "end it in .zarr" in outcome.err
+    (tmp_path / "mine.zarr").mkdir()
+    (tmp_path / "mine.zarr" / "notes.txt").touch()
+    outcome = command(*common, tmp_path / "mine.zarr")
+    assert outcome.code == 1
+    assert "other things in it" in outcome.err
+    zarr.create_array(tmp_path / "image.zarr", data=np.ones((5, 5)))
+    outcome = command(*common, tmp_path / "image.zarr")
+    assert outcome.code == 1
+    assert "image.zarr is Zarr that napari-hrdv2 did not write" in outcome.err
+    shutil.copytree(tmp_path / "mine.zarr", tmp_path / "other")
+    outcome = command("segment", tmp_path / "other", "-l", labels)
+    assert "is a folder" in outcome.err

@@ -1,0 +1,285 @@
+"""Segmentations that go block by block: as in memory, and gone on with after an end."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from napari_hrdv2 import PixelClassifier, compute_features
+from napari_hrdv2.core.backbones import load_backbone
+from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.measure import phase_fractions_with_error
+from napari_hrdv2.core.postprocess.refinement import Refinement, clean
+from napari_hrdv2.files import ImageFile, read_ome_zarr
+from napari_hrdv2.files.layers import read_layers
+from napari_hrdv2.session import TaskContext
+from napari_hrdv2.session.batch import streaming
+from napari_hrdv2.session.batch.streaming import stream_labels
+from napari_hrdv2.session.features import FeatureSource
+
+SHAPE = (131, 187)
+OPTIONS = FeatureOptions("filters")
+
+
+class InBlocks:
+    """Features with small blocks, so that a small image has many of them."""
+
+    block = 32
+
+    def __init__(self, features: Any) -> None:
+        self._features = features
+        self.read: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._features, name)
+
+    def argmax(self, *arguments: Any, **options: Any) -> Any:
+        self.read.append(options["region"])
+        return self._features.argmax(*arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    random = np.random.default_rng(3)
+    rows, columns = np.indices(SHAPE)
+    field = np.sin(rows / 9) + np.cos(columns / 7) + random.normal(0, 0.7, SHAPE)
+    return np.clip(128 + 50 * field, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def features(image: np.ndarray) -> InBlocks:
+    return InBlocks(compute_features(image, load_backbone("filters")))
+
+
+@pytest.fixture(scope="module")
+def classifier(image: np.ndarray, features: InBlocks) -> PixelClassifier:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[::9, ::7] = np.where(image[::9, ::7] > 128, 2, 1)
+    return PixelClassifier().fit(features._features, labels)
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    """Return all files of a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def streamed(
+    image: np.ndarray,
+    features: InBlocks,
+    classifier: PixelClassifier,
+    target: Path,
+    **about: Any,
+) -> streaming.Streamed:
+    context = about.pop("context", TaskContext())
+    file = ImageFile(image, 0.5, "µm")
+    return stream_labels(file, features, classifier, target, context, **about)
+
+
+@pytest.mark.parametrize(
+    "refinement",
+    [None, Refinement(min_object=12), Refinement(min_object=5, fill_holes=40)],
+)
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_labels_and_fractions_are_those_in_memory(
+    tmp_path: Path,
+    image: np.ndarray,
+    features: InBlocks,
+    classifier: PixelClassifier,
+    refinement: Refinement | None,
+    is_cut: bool,
+) -> None:
+    exclusion = np.zeros(SHAPE, bool)
+    exclusion[100:, 20:90] = is_cut
+    wanted = classifier.predict(features._features)
+    wanted[exclusion] = 0
+    if refinement is not None:
+        limits = refinement.min_object, refinement.fill_holes
+        wanted = clean(wanted, *limits, exclusion=exclusion)
+    found = streamed(
+        image,
+        features,
+        classifier,
+        tmp_path / "a.zarr",
+        exclusion=exclusion if is_cut else None,
+        refinement=refinement,
+        colors={1: "#112233", 2: "#445566"},
+    )
+    read = read_ome_zarr(tmp_path / "a.zarr")
+    assert np.array_equal(read.labels, wanted)
+    assert read.classes.colors == {1: "#112233", 2: "#445566"}
+    assert found.fractions == phase_fractions_with_error(wanted, [1, 2])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_smoothing_is_refused(
+    tmp_path: Path, image: np.ndarray, features: InBlocks, classifier: PixelClassifier
+) -> None:
+    wanted = Refinement(smoothing="crf")
+    with pytest.raises(ValueError, match="smoothing: crf takes the contrast"):
+        streamed(image, features, classifier, tmp_path / "a.zarr", refinement=wanted)
+
+
+def test_smaller_levels_are_every_second_pixel(
+    tmp_path: Path,
+    image: np.ndarray,
+    features: InBlocks,
+    classifier: PixelClassifier,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("napari_hrdv2.files.label_store.SMALLEST_LEVEL", 50)
+    streamed(image, features, classifier, tmp_path / "a.zarr")
+    group: Any = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    scales = group.attrs["multiscales"][0]["datasets"]
+    assert [one["path"] for one in scales] == ["0", "1", "2"]
+    assert scales[2]["coordinateTransformations"][0]["scale"] == [2.0, 2.0]
+    assert np.array_equal(group["1"][:], group["0"][::2, ::2])
+    assert np.array_equal(group["2"][:], group["0"][::4, ::4])
+    ((levels, about, kind),) = read_layers(str(tmp_path / "a.zarr"))
+    assert (kind, about["multiscale"], about["scale"]) == ("labels", True, (0.5, 0.5))
+    layers = pytest.importorskip("napari.layers")
+    layer = layers.Labels(levels, **about)
+    assert layer.multiscale
+    assert layer.get_value((10, 20), world=True) is not None
+
+
+@pytest.mark.parametrize("refinement", [None, Refinement(min_object=12)])
+def test_what_was_cancelled_is_gone_on_with(
+    tmp_path: Path,
+    image: np.ndarray,
+    features: InBlocks,
+    classifier: PixelClassifier,
+    refinement: Refinement | None,
+) -> None:
+    about = {"refinement": refinement}
+    streamed(image, features, classifier, tmp_path / "whole.zarr", **about)
+    features.read.clear()
+    stop = TaskContext(should_stop=lambda: len(features.read) >= 7)
+    target = tmp_path / "a" / "whole.zarr"
+    target.parent.mkdir()
+    with pytest.raises(Cancelled):
+        streamed(image, features, classifier, target, context=stop, **about)
+    assert not target.exists()
+    found = streamed(image, features, classifier, target, **about)
+    assert (found.was_there, found.blocks) == (6, 30)  # the seventh was broken off
+    assert len(features.read) == 31
+    assert listing(target) == listing(tmp_path / "whole.zarr")
+
+
+def test_another_classifier_or_image_begins_anew(
+    tmp_path: Path, image: np.ndarray, features: InBlocks, classifier: PixelClassifier
+) -> None:
+    other = PixelClassifier.__new__(PixelClassifier)
+    other.__dict__.update(classifier.__dict__, bias=classifier.bias + 0.5)
+    darker = image.copy()
+    darker[0, 0] ^= 1
+    for again, given in ((other, image), (classifier, darker)):
+        features.read.clear()
+        stop = TaskContext(should_stop=lambda: len(features.read) >= 7)
+        with pytest.raises(Cancelled):
+            streamed(image, features, classifier, tmp_path / "a.zarr", context=stop)
+        found = streamed(given, features, again, tmp_path / "a.zarr")
+        assert found.was_there == 0
+        labels = read_ome_zarr(tmp_path / "a.zarr").labels
+        assert np.array_equal(labels, again.predict(features._features))
+
+
+def test_a_block_that_was_damaged_is_done_again(
+    tmp_path: Path, image: np.ndarray, features: InBlocks, classifier: PixelClassifier
+) -> None:
+    features.read.clear()
+    stop = TaskContext(should_stop=lambda: len(features.read) >= 7)
+    with pytest.raises(Cancelled):
+        streamed(image, features, classifier, tmp_path / "a.zarr", context=stop)
+    part = tmp_path / "a.zarr.unfinished" / "labels.zarr"
+    zarr.open_group(part, mode="r+")["0"][0:32, 32:64] = 1
+    with open(tmp_path / "a.zarr.unfinished" / "done.txt", "a") as file:
+        file.write("\n96 9")  # broken off
+    found = streamed(image, features, classifier, tmp_path / "a.zarr")
+    assert found.was_there == 5
+    labels = read_ome_zarr(tmp_path / "a.zarr").labels
+    assert np.array_equal(labels, classifier.predict(features._features))
+
+
+def test_what_is_there_already_is_not_done_again(
+    tmp_path: Path, image: np.ndarray, features: InBlocks, classifier: PixelClassifier
+) -> None:
+    about = {"refinement": Refinement(min_object=12)}
+    first = streamed(image, features, classifier, tmp_path / "a.zarr", **about)
+    whole = listing(tmp_path / "a.zarr")
+    features.read.clear()
+    again = streamed(image, features, classifier, tmp_path / "a.zarr", **about)
+    assert (again.was_there, features.read) == (30, [])
+    assert again.fractions == first.fractions
+    assert listing(tmp_path / "a.zarr") == whole
+    other = streamed(image, features, classifier, tmp_path / "a.zarr")
+    assert other.was_there == 0
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(
+    tmp_path: Path, image: np.ndarray, features: InBlocks, classifier: PixelClassifier
+) -> None:
+    about = {"refinement": Refinement(min_object=12, fill_holes=30)}
+    (tmp_path / "w").mkdir()
+    streamed(image, features, classifier, tmp_path / "w" / "x.zarr", **about)
+    wanted, random = listing(tmp_path / "w" / "x.zarr"), np.random.default_rng(0)
+    target, kills = tmp_path / "x.zarr", 0
+    while not target.exists():
+        child = os.fork()
+        if child == 0:
+            try:
+                streamed(image, features, classifier, target, **about)
+            finally:
+                os._exit(0)
+        select.select([], [], [], random.uniform(0, 1.5))
+        os.kill(child, signal.SIGKILL)
+        kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        assert kills < 200
+    assert kills > 1
+    assert listing(target) == wanted
+
+
+def test_a_folder_of_other_things_is_not_replaced(
+    tmp_path: Path, image: np.ndarray, features: InBlocks, classifier: PixelClassifier
+) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="other things in it"):
+        streamed(image, features, classifier, tmp_path / "a.zarr")
+
+
+def test_an_image_without_colours_is_grey_whatever_its_bands(
+    tmp_path: Path, image: np.ndarray
+) -> None:
+    grey = zarr.create_array(tmp_path / "g.zarr", data=np.dstack([image] * 3))
+    assert grey.shape == (*SHAPE, 3)
+    from napari_hrdv2.files import open_image
+
+    found = streaming.lazily_grey(open_image(tmp_path / "g.zarr").data)
+    assert np.array_equal(found[3:77, 9:], image[3:77, 9:])
+
+
+def test_features_by_blocks_are_read_as_those_in_memory(image: np.ndarray) -> None:
+    source = FeatureSource(OPTIONS, load_backbone("filters"))
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[::9, ::7] = np.where(image[::9, ::7] > 128, 2, 1)
+    whole = compute_features(image, source.backbone)
+    classifier = PixelClassifier().fit(whole, labels)
+    found, reader = streaming.features_by_blocks(
+        image, source, classifier, TaskContext()
+    )
+    assert reader is classifier
+    differing = classifier.predict(found) != classifier.predict(whole)
+    assert differing.mean() <= 1e-4
