@@ -125,6 +125,7 @@ def main() -> None:
     print(f"{platform.machine()}, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         for number, side in enumerate(given.sides):
             start = time.process_time()
             image, labels = make(folder, side)
