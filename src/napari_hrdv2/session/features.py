@@ -15,10 +15,14 @@ from napari_hrdv2.core.checks import filled, grey_if_equal, missing_pixels
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.options import FeatureOptions, parse_stride
 
+from .blocks import MOST_BYTES, BlockRoom
+from .planes import is_large, is_lazy
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+    from napari_hrdv2.core.features.cost import Cost
 
     from .images import ImageEntry, Images
     from .planes import PlaneKey
@@ -29,6 +33,9 @@ logger = logging.getLogger(__name__)
 # The next features are computed in what is free, and need up to twice what they leave;
 # the viewer and other programs need memory too.
 _PART_OF_MEMORY = 4
+_PART_OF_BLOCKS = 2  # of that, for the blocks of one image
+
+BLOCK = 1024  # pixels along a side, of images whose features are computed in blocks
 
 # Options that come from a loaded classifier alone: another backbone does not want them.
 _OF_A_CLASSIFIER: dict[str, Any] = {
@@ -99,7 +106,8 @@ class FeatureRequest:
     """Features of `image`, an (H, W) or (H, W, 3|4) array, are wanted.
 
     `key` names the image entry, `version` the request, `partition` the (H, W) regions
-    that a backbone with tokens of regions is to use in place of its own.
+    that a backbone with tokens of regions is to use in place of its own. With `room`
+    they are those of blocks, computed when they are needed.
     """
 
     key: PlaneKey
@@ -108,6 +116,7 @@ class FeatureRequest:
     options: FeatureOptions
     source: FeatureSource | None = None
     partition: NDArray[Any] | None = None
+    room: BlockRoom | None = None
 
     def __call__(self, context: TaskContext) -> FeatureResult:
         """Load the backbone unless it is there, and compute the features."""
@@ -115,6 +124,10 @@ class FeatureRequest:
         if source is None or not source.serves(options):
             source = FeatureSource.load(options, context)
         source = replace(source, options=options)
+        if self.room is not None:
+            image = self.image if is_lazy(self.image) else grey_if_equal(self.image)
+            blocks = self.room.features(image, source.backbone, options, context)
+            return FeatureResult(self.key, self.version, blocks, source)
         image = grey_if_equal(np.asarray(self.image))
         features = source.features(image, context, partition=self.partition)
         holes = missing_pixels(image)
@@ -161,6 +174,26 @@ class FeatureStore:
         """The options that the features of the current image were made with."""
         made = self._images.current.options if self._images.current else None
         return made or self.options
+
+    def cost(self, image: Any, options: FeatureOptions | None = None) -> Cost:
+        """Return what the features of an image cost, in blocks where it is too large.
+
+        That is where they would not fit into memory, or it would have to be read.
+        """
+        options = options or self.options
+        cost = estimate_cost(image.shape, options)
+        if cost.fits and not is_large(image):
+            return cost
+        try:
+            in_blocks = estimate_cost(image.shape, options, block=BLOCK)
+        except ValueError:  # it takes the whole image at once
+            return cost
+        if not in_blocks.fits:
+            return cost
+        room = min(self._block_room(), cost.kept_bytes)
+        more = max(room - in_blocks.kept_bytes, 0)
+        kept, peak = in_blocks.kept_bytes + more, in_blocks.peak_bytes + more
+        return replace(in_blocks, kept_bytes=kept, peak_bytes=peak, block=BLOCK)
 
     def request(self, entry: ImageEntry) -> FeatureRequest:
         """Return the request for features; an older one's answer will be dropped."""
@@ -215,9 +248,11 @@ class FeatureStore:
         return entry
 
     def _request(self, entry: ImageEntry, options: FeatureOptions) -> FeatureRequest:
-        cost = estimate_cost(entry.image.shape, options)
+        cost, room = self.cost(entry.image, options), None
         if not cost.fits:
             raise ValueError(cost.refusal())
+        if cost.block:
+            room = BlockRoom.within(self._block_room(), cost.block)
         self._count += 1
         entry.pending = self._count
         return FeatureRequest(
@@ -227,6 +262,7 @@ class FeatureStore:
             self._on_levels_of_stack(entry, options),
             self.loaded,
             entry.partition_for(options),
+            room,
         )
 
     def _unasked(
@@ -299,6 +335,10 @@ class FeatureStore:
 
         total = available_memory(choose_device("cpu")) + self._held_bytes()
         return total // _PART_OF_MEMORY
+
+    def _block_room(self) -> int:
+        """Return the memory for the blocks of one image."""
+        return min(self._budget() // _PART_OF_BLOCKS, MOST_BYTES)
 
     def _held_bytes(self) -> int:
         return sum(one.nbytes for one in self._images.values())

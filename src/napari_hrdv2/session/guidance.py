@@ -148,8 +148,10 @@ class Guidance:
         current = self._images.current
         if current is None or current.features is None:
             raise ValueError("There are no features yet: compute features first.")
+        _check_is_whole(current)
         others = (one for one in self._images.values() if one is not current)
-        able = (one for one in others if one.features and self._images.is_usable(one))
+        others = (one for one in others if one.features and not one.is_in_blocks)
+        able = (one for one in others if self._images.is_usable(one))
         images, masks = [current.snapshot()], [current.not_to_paint()]
         for one in able:
             images.append(one.snapshot())
@@ -171,7 +173,7 @@ class Guidance:
 
     def uncertainty_request(self, class_id: int | None = None) -> Task:
         """Return the request for a map of the current image."""
-        entry, classifier = self._ready()
+        entry, classifier = self._ready(of_all=True)
         if class_id is not None and class_id not in classifier.classes.tolist():
             raise ValueError(
                 f"{self._name(class_id)} has no scribbles yet; paint it to see its "
@@ -186,7 +188,7 @@ class Guidance:
 
     def uncertain_regions_request(self) -> Task:
         """Return the request for regions; ValueError as for `uncertainty_request`."""
-        entry, classifier = self._ready()
+        entry, classifier = self._ready(of_all=True)
         image, version = entry.snapshot(), self._version
         labels = None if entry.counted is None else entry.counted.labels
 
@@ -335,11 +337,13 @@ class Guidance:
             self.label_issues, self.has_checked = (), False
             self.changed.emit()
 
-    def _ready(self) -> tuple[ImageEntry, PixelClassifier]:
+    def _ready(self, *, of_all: bool = False) -> tuple[ImageEntry, PixelClassifier]:
         """Return the current image and the classifier, with the names of today."""
         entry, classifier = self._images.current, self._classifier.classifier
+        if of_all:
+            _check_is_whole(entry)
         # Without a result, the classifier may be of other features.
-        is_ready = entry and entry.features is not None and entry.is_segmented
+        is_ready = entry and entry.features is not None and entry.is_shown
         if entry is None or classifier is None or not is_ready:
             raise ValueError(
                 "There is no result yet: compute features and paint two classes first."
@@ -367,6 +371,14 @@ class Guidance:
         now = current and (current.key, current.scribbles_fingerprint)
         if now != self._checked:
             self.drop_label_issues()
+
+
+def _check_is_whole(entry: ImageEntry | None) -> None:
+    """Raise ValueError where features are computed block by block, when needed."""
+    if entry is not None and entry.is_in_blocks:
+        raise ValueError(
+            "This image is segmented block by block: there is no map of all of it."
+        )
 
 
 def _uncertainty(

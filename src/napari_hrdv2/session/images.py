@@ -82,6 +82,11 @@ class ImageEntry:
         return self.result is not None and bool(self.result.fractions)
 
     @property
+    def is_shown(self) -> bool:
+        """Whether there is a result, perhaps of some blocks only."""
+        return self.is_segmented or bool(self.result and self.result.is_partial)
+
+    @property
     def is_untouched(self) -> bool:
         """Whether there are neither features, nor pending ones, nor scribbles."""
         return self.features is None and not (self.class_ids or self.pending)
@@ -90,6 +95,13 @@ class ImageEntry:
     def is_evicted(self) -> bool:
         """Whether its features were given up for the memory that they took."""
         return self.features is None and self.options is not None
+
+    @property
+    def is_in_blocks(self) -> bool:
+        """Whether its features are computed block by block, where they are needed."""
+        from napari_hrdv2.core.features.blocks import BlockFeatures
+
+        return isinstance(self.features, BlockFeatures)
 
     @property
     def nbytes(self) -> int:
@@ -102,14 +114,16 @@ class ImageEntry:
         """Whether anything was set by hand that would be lost with the image."""
         return bool(self.class_ids or self.exclusion is not None or self.partition)
 
-    def set_scribbles(self, labels: ArrayLike | None) -> bool:
+    def set_scribbles(self, labels: ArrayLike | Scribbles | None) -> bool:
         """Take the scribbles as they are now; return whether those that count changed.
 
         That there are none is not the same as that there is nothing to paint on.
         """
         former = self.counted and self.counted.fingerprint
         self.scribbles = self.counted = None
-        if labels is not None:
+        if isinstance(labels, Scribbles):
+            self.scribbles = labels
+        elif labels is not None:
             self.scribbles = Scribbles(np.asarray(labels), self.shape)
         self._count_scribbles()
         return former != (self.counted and self.counted.fingerprint)
@@ -179,7 +193,13 @@ class ImageEntry:
             self.was_segmented = False
 
     def evict(self) -> None:
-        """Give the features up, but for those of the scribbles; the result stays."""
+        """Give the features up, but for those of the scribbles; the result stays.
+
+        Blocks are computed again when they are needed.
+        """
+        if self.is_in_blocks:
+            self.features.drop()
+            return
         from napari_hrdv2.core.classifier.samples import training_pixels
         from napari_hrdv2.core.features.base import StoredPixels
 
@@ -198,7 +218,8 @@ class ImageEntry:
         features, counted = self.training_features, self.counted
         assert counted is not None
         assert features is not None
-        return TrainingImage(features, counted.labels, self.left_out)
+        labels: Any = counted.sparse if self.is_in_blocks else counted.labels
+        return TrainingImage(features, labels, self.left_out)
 
     def snapshot(self, **about: Any) -> ImageSnapshot:
         """Return it as the pipeline takes it; `about` are further fields."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .images import has_regions
+from .planes import is_large
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -98,6 +99,9 @@ class Inspection:
                 f"{name} has no class token; choose a Vision Transformer such as "
                 "dino-small-8, or a network of regions such as spit-small"
             )
+        current = self._images.current
+        if current is not None and (current.is_in_blocks or is_large(current.image)):
+            return "this image is too large to be looked at as a whole"
         return "" if self._backbone() is not None else _NOT_LOADED
 
     def why_no_regions(self) -> str:

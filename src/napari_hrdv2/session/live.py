@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from psygnal import Signal
 
-from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.options import absolute_range
 
+from .blocks import Filling, filling, take
 from .classifier import magnification_note, normalisation_note
 from .measurement import Measurement, Scope
 from .pipeline import PipelineInput, PipelineResult, ProcessedImage
-from .snapshots import ImageSnapshot, Result, Stage, Window
+from .snapshots import ImageSnapshot, Preview, Result, Stage, Window
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.options import FeatureOptions
@@ -51,6 +51,7 @@ class LivePipeline:
         self._refinement, self._measurement = refinement, measurement
         self.stage: Stage | None = None  # that is being computed
         self.status = "Open an image to begin."
+        self.is_far = False  # whether there are blocks in view that are left out
         self._refused: tuple[ImageEntry, FeatureOptions, str] | None = None
         self._stages: tuple[Stage, ...] = ()
         self._targets: tuple[ImageSnapshot, ...] = ()  # of what is being computed
@@ -153,7 +154,7 @@ class LivePipeline:
             if refused is entry and options == self._features.options:
                 return reason
         try:
-            cost = estimate_cost(entry.image.shape, self._features.options)
+            cost = self._features.cost(entry.image)
         except ValueError as error:  # an image smaller than a patch
             return str(error)
         return "" if cost.fits else cost.refusal()
@@ -168,10 +169,25 @@ class LivePipeline:
             return f"Only {name} has scribbles: choose another class and paint it too."
         if entry.result is None:
             return "Segmenting."
+        if entry.result.is_partial:
+            return self._in_part(entry.result)
         others = [one for one in usable if one is not entry]
         where = "another image" if len(usable) == 1 else f"{len(usable)} images"
         scribbles = f", by the scribbles on {where}" if others else ""
         return f"Segmented{scribbles}. Paint where it is wrong, or save the classifier."
+
+    def _in_part(self, result: Result) -> str:
+        """Return how much of a result in blocks is there, and what to do for more."""
+        assert result.blocks is not None
+        done, total = len(result.blocks.done), result.blocks.total
+        todo = "Paint where it is wrong; Segment all does the rest."
+        if self.is_far:
+            todo = (
+                "More are in view than are computed by themselves: zoom in to paint, "
+                "or press Segment all."
+            )
+        there = f"{done} of {total} blocks" if done else "what is in view"
+        return f"Segmented: {there}. {todo}"
 
     def _with_loaded(self, entry: ImageEntry) -> str:
         options, state = self._features.options, self._classifier
@@ -249,6 +265,19 @@ class LivePipeline:
         except ValueError:
             return None
 
+    def filling(
+        self, *, visible: Window | None = None, everything: bool = False
+    ) -> Filling | None:
+        """Return the blocks that the result lacks in what is visible, or everywhere."""
+        entry, found, far = self._images.current, None, False
+        if entry is not None and entry.result is not None and entry.is_in_blocks:
+            snapshot = entry.snapshot(result=entry.result)
+            found, far = filling(snapshot, visible, everything=everything)
+        if far != self.is_far:
+            self.is_far = far
+            self.say_next_step()
+        return found
+
     @property
     def wanted_stage(self) -> Stage:
         """How far the current image is to come after a scribble."""
@@ -261,8 +290,10 @@ class LivePipeline:
         self._targets = () if request is None else request.targets
         self._follow_stage(None)
 
-    def accept(self, answer: ProcessedImage | PipelineResult) -> bool:
+    def accept(self, answer: ProcessedImage | PipelineResult | Preview) -> bool:
         """Take an answer over; return False, and change nothing, if it is too old."""
+        if isinstance(answer, Preview):
+            return self._accept_block(answer)
         if isinstance(answer, ProcessedImage):
             return self._accept_image(answer)
         taken = [self._accept_image(one) for one in answer.images]
@@ -288,11 +319,12 @@ class LivePipeline:
         state, entry = self._classifier, self._images.current
         if not state.is_loaded:
             state.give_up_fit()
-        if entry is None or entry.result is None or not entry.is_segmented:
+        if entry is None or entry.result is None or not entry.is_shown:
             return
         if state.is_as_loaded(entry) and not state.mismatch(entry):
             return
-        entry.result = Result(np.zeros_like(entry.result.labels), {}, b"")
+        former = entry.result.labels
+        entry.result = Result(np.zeros(former.shape, former.dtype), {}, b"")
         self._images.segmentation_changed.emit()
 
     def _accept_image(self, done: ProcessedImage) -> bool:
@@ -306,6 +338,18 @@ class LivePipeline:
             return False
         self._follow_classifier(was_loaded)
         if done.version and done.result and done.result.labels is not former:
+            self.say_next_step()
+        return True
+
+    def _accept_block(self, part: Preview) -> bool:
+        entry = self._images.get(part.key)
+        result = take(entry.result, part) if entry and entry.result else None
+        if entry is None or result is None:
+            return False
+        is_whole, entry.result = result is not entry.result, result
+        if entry is self._images.current:
+            if is_whole:
+                self._images.segmentation_changed.emit()
             self.say_next_step()
         return True
 

@@ -15,8 +15,10 @@ import numpy as np
 
 from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
 from napari_hrdv2.core.errors import Cancelled, explained_of
+from napari_hrdv2.core.features.blocks import BlockFeatures
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 
+from .blocks import begun, reporting
 from .features import FeatureSource
 from .planes import Plane, PlaneKey
 from .snapshots import (
@@ -98,7 +100,9 @@ class PipelineInput:
                 )
             context.stop_if_cancelled()
             done.append(run.processed(target))
-        measured = run.measured(done) if given.until == Stage.MEASUREMENT else None
+        whole = [one for one in done if not (one.result and one.result.is_partial)]
+        is_measured = given.until == Stage.MEASUREMENT and (whole or not done)
+        measured = run.measured(whole) if is_measured else None
         return PipelineResult(tuple(done), given.classifier, measured)
 
 
@@ -255,6 +259,9 @@ class _Run:
     def _segmented(self, snapshot: ImageSnapshot, visible: Window | None) -> Result:
         classifier, stop = self.given.classifier, self.context.should_stop
         assert classifier is not None
+        if isinstance(snapshot.features, BlockFeatures):
+            given = self.given.fingerprint, visible, self.context
+            return begun(snapshot, classifier, *given)
 
         def predict(window: Window) -> NDArray[np.integer[Any]]:
             features = snapshot.features
@@ -337,12 +344,14 @@ def _fitted(given: PipelineInput, context: TaskContext) -> PixelClassifier | Non
 
     # A copy, so that the classifier in use never changes under its owner.
     start = copy.copy(given.classifier) or PixelClassifier(tolerance=LIVE_TOLERANCE)
-    return start.fit(
-        [one.features for one in given.training],
-        [one.labels for one in given.training],
-        exclusion=[one.exclusion for one in given.training],
-        should_stop=context.should_stop,
-    )
+    features = [one.features for one in given.training]
+    with reporting(features, context):
+        return start.fit(
+            features,
+            [one.labels for one in given.training],
+            exclusion=[one.exclusion for one in given.training],
+            should_stop=context.should_stop,
+        )
 
 
 def _is_to_refine(result: Result | None, refinement: Refinement | None) -> bool:

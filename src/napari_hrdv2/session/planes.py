@@ -22,6 +22,7 @@ _SPELLINGS = {"z": "Z", "depth": "Z", "t": "T", "time": "T"} | dict.fromkeys(
 _NO_NAME = re.compile(r"\s*(-?\d+|(axis|dim|dimension)[ _]?-?\d*|[iIqQ?]|)\s*")
 _PLANE_KEY = re.compile(r"(.*)/(\d+(?:,\d+)*)", re.DOTALL)
 
+LARGE = 2**26  # pixels
 AHEAD, BEHIND = 2, 1  # planes that a user who scrolls on, or back, sees next
 
 
@@ -63,7 +64,8 @@ class Plane:
     """One plane of a stack, as an array that is read when it is first needed.
 
     Stacks may lie on a disk or be computed: whoever needs the pixels waits for them,
-    in the thread where they are needed, and nobody else does.
+    in the thread where they are needed, and nobody else does. `read_part` takes an
+    index into the plane: parts of a large one are read alone.
 
     Examples
     --------
@@ -74,12 +76,16 @@ class Plane:
     """
 
     def __init__(
-        self, read: Callable[[], ArrayLike], shape: Sequence[int], dtype: Any
+        self,
+        read: Callable[[], ArrayLike],
+        shape: Sequence[int],
+        dtype: Any,
+        read_part: Callable[[Any], ArrayLike] | None = None,
     ) -> None:
         self.shape = tuple(int(size) for size in shape)
         self.ndim, self.size = len(self.shape), math.prod(self.shape)
         self.dtype = np.dtype(dtype)
-        self._read = read
+        self._read, self._read_part = read, read_part
         self._pixels: NDArray[Any] | None = None
         self._lock = threading.Lock()
 
@@ -96,6 +102,8 @@ class Plane:
         return np.array(pixels, dtype, copy=copy)
 
     def __getitem__(self, index: Any) -> Any:
+        if self._pixels is None and self._read_part is not None:
+            return np.asarray(self._read_part(index))
         return np.asarray(self)[index]
 
     def __len__(self) -> int:
@@ -105,6 +113,18 @@ class Plane:
         """Let go of the pixels; they are read again when they are needed."""
         with self._lock:
             self._pixels = None
+
+
+def is_lazy(image: Any) -> bool:
+    """Whether the pixels of an image are read, or computed, when they are needed."""
+    while isinstance(image, np.ndarray) and not isinstance(image, np.memmap):
+        image = image.base
+    return isinstance(image, (np.memmap, Plane))
+
+
+def is_large(image: Any) -> bool:
+    """Whether an image is cut into blocks rather than read, even if it could be."""
+    return is_lazy(image) and math.prod(image.shape[:2]) > LARGE
 
 
 def axis_name(label: str) -> str | None:

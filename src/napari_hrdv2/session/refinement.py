@@ -32,6 +32,7 @@ class Update:
     images: tuple[ImageEntry, ...]  # up to date, or will be by the request
     request: PipelineInput | None  # none where there is nothing to do
     skipped: tuple[ImageEntry, ...]  # outdated, without the features to change that
+    in_part: tuple[ImageEntry, ...] = ()  # segmented in some blocks only
 
     @property
     def targets(self) -> dict[PlaneKey, ImageSnapshot]:
@@ -41,12 +42,20 @@ class Update:
 
     @property
     def note(self) -> str:
-        """Which images are skipped, and why, in one sentence; "" for none."""
-        listed = ", ".join(one.name or str(one.key) for one in self.skipped)
-        return listed and (
-            "Not included, because they are of an older classifier or refined "
-            f"otherwise: {listed}; show them to bring them up to date."
+        """Which images are skipped, and why, in a sentence or two; "" for none."""
+        older, in_part = (
+            ", ".join(one.name or str(one.key) for one in some)
+            for some in (self.skipped, self.in_part)
         )
+        told = older and (
+            "Not included, because they are of an older classifier or refined "
+            f"otherwise: {older}; show them to bring them up to date."
+        )
+        more = in_part and (
+            "Not included, because they are segmented in part: "
+            f"{in_part}; show them and press Segment all."
+        )
+        return " ".join(filter(None, (told, more)))
 
 
 class RefinementState:
@@ -170,13 +179,15 @@ class RefinementState:
         if state.classifier is None and current is not None and current.result:
             # The others are measured by what is shown.
             fingerprint = current.result.fingerprint
-        alike, todo, skipped = [], [], []
+        alike, todo, skipped, in_part = [], [], [], []
         for one in entries:
             result = one.result if one.is_segmented else None
             if result is not None and result.fingerprint != fingerprint:
                 result = None
             if result is not None and result.is_refined_by(self.settings):
                 alike.append(one)
+            elif one.is_in_blocks:
+                in_part += [one] if one.is_shown else []
             elif (result and not self.settings.smooths) or state.can_segment(one):
                 alike.append(one)
                 todo.append(one.snapshot(result=result))
@@ -193,7 +204,8 @@ class RefinementState:
             fingerprint=fingerprint,
             options=options if is_missing else None,
         )
-        return Update(tuple(alike), request if todo else None, tuple(skipped))
+        found = tuple(alike), request if todo else None, tuple(skipped), tuple(in_part)
+        return Update(*found)
 
     def accept(self, done: ProcessedImage) -> bool:
         """Take over a result; return False, and change nothing, if it is too old."""

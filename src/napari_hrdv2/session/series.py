@@ -102,14 +102,14 @@ class Series:
         """Return what trains it; None where there is nothing to be trained.
 
         A loaded classifier is used as it is, and so is one whose images cannot be
-        computed again, because they have regions from elsewhere.
+        computed again, because they have regions from elsewhere or are in blocks.
         """
         state, entries = self._state, self._images.usable()
         fingerprint, classifier = self._fingerprint(), state.classifier
         is_there = self._trained is not None and self._trained[0] == fingerprint
         if classifier is None or state.is_loaded or is_there or not entries:
             return None
-        if any(one.partition is not None for one in entries):
+        if any(one.partition is not None or one.is_in_blocks for one in entries):
             return None
         used = self._features.options_in_use
         options = FeatureOptions.of(classifier.part_options, used.device, used.weights)

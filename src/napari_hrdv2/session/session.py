@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 
-from napari_hrdv2.core.features.cost import estimate_cost
-
 from .classes import Classes
 from .classifier import ClassifierState, PixelSize, named, options_for
 from .features import FeatureRequest, FeatureResult, FeatureStore
@@ -169,7 +167,7 @@ class Session:
         """Return passes and memory of the features that the options ask for."""
         if self.image is None:
             raise ValueError("image: there is none yet; open an image first")
-        return estimate_cost(self.image.shape, self.options)
+        return self._features.cost(self.image)
 
     def next_step(self) -> str:
         """Return what to do next, in one or two sentences."""
@@ -211,7 +209,7 @@ class Session:
             self.images_changed.emit()
 
     def set_scribbles(
-        self, labels: ArrayLike | None, key: PlaneKey | str | None = None
+        self, labels: ArrayLike | Scribbles | None, key: PlaneKey | str | None = None
     ) -> bool:
         """Take the scribbles of an image as they are now; return whether they changed.
 

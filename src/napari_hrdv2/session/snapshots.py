@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_hrdv2.core.classifier.samples import SparseLabels, labelled_pixels
 from napari_hrdv2.core.measure import combined_fractions
 
 if TYPE_CHECKING:
@@ -37,34 +40,37 @@ class Scribbles:
             )
         if labels.dtype.kind not in "bui":
             raise ValueError(f"labels: dtype {labels.dtype} is not an integer")
-        self.labels = labels.copy()  # a layer goes on being painted
-        painted = np.flatnonzero(self.labels != 0)  # much faster on booleans
-        values = self.labels.ravel()[painted]
+        painted = labelled_pixels(labels)
+        values = labels.ravel()[painted]
         if values.size and values.min() < 0:
             raise ValueError(
                 f"labels: {values.min()} is negative; classes are numbered from 1, and "
                 "0 is not labelled"
             )
-        self._describe(painted)
+        self._describe(SparseLabels(labels.shape, painted, values))
+
+    @cached_property
+    def labels(self) -> NDArray[Any]:
+        """The (H, W) label ids; they take memory only near what is painted."""
+        return np.asarray(self.sparse)
 
     def without(self, mask: NDArray[np.bool_]) -> Scribbles:
         """Return the scribbles outside of an (H, W) mask; itself if all are."""
-        hidden = mask.ravel()[self._painted]
-        if not hidden.any():
+        shown = ~mask.ravel()[self.sparse.pixels]
+        if shown.all():
             return self
         rest = copy.copy(self)
-        rest.labels = self.labels.copy()
-        rest.labels.ravel()[self._painted[hidden]] = 0
-        rest._describe(self._painted[~hidden])
+        rest.__dict__.pop("labels", None)
+        pixels, ids = self.sparse.pixels[shown], self.sparse.ids[shown]
+        rest._describe(replace(self.sparse, pixels=pixels, ids=ids))
         return rest
 
-    def _describe(self, painted: NDArray[np.int64]) -> None:
-        values = self.labels.ravel()[painted]
-        self._painted = painted
+    def _describe(self, painted: SparseLabels) -> None:
+        self.sparse, values = painted, painted.ids
         ids, counts = np.unique(values, return_counts=True)
         self.class_ids: tuple[int, ...] = tuple(ids.tolist())  # ascending
         self.counts = dict(zip(self.class_ids, counts.tolist(), strict=True))
-        fingerprint = hashlib.blake2b(painted.tobytes(), digest_size=16)
+        fingerprint = hashlib.blake2b(painted.pixels.tobytes(), digest_size=16)
         fingerprint.update(values.astype(np.int64).tobytes())
         self.fingerprint = fingerprint.digest() if values.size else b""
 
@@ -76,6 +82,27 @@ class Stage(IntEnum):
     SEGMENTATION = 1
     REFINEMENT = 2
     MEASUREMENT = 3
+
+
+@dataclass(eq=False)
+class Blocks:
+    """Which blocks of a result are there: how many pixels of each class they have."""
+
+    total: int
+    done: dict[tuple[int, int], Counter[int]] = field(default_factory=dict)  # by corner
+
+    @property
+    def are_all_done(self) -> bool:
+        """Whether the result is whole."""
+        return len(self.done) == self.total
+
+    def fractions(self) -> dict[int, float]:
+        """Return the fraction of each class that occurs, empty until all is done."""
+        if not self.are_all_done:
+            return {}
+        counts = sum(self.done.values(), Counter[int]())
+        counts.pop(0, None)  # what is left out
+        return {i: count / counts.total() for i, count in sorted(counts.items())}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +120,12 @@ class Result:
     refinement: Refinement | None = None  # what led to `refined`, where known
     classifier: PixelClassifier | None = None  # which gave the labels, where known
     doubt: float | None = None  # see `doubt_of`; None where it is not known
+    blocks: Blocks | None = None  # of an image that is segmented block by block
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether blocks are missing; it has no fractions then."""
+        return self.blocks is not None and not self.blocks.are_all_done
 
     @property
     def shown(self) -> NDArray[np.integer[Any]]:
@@ -100,7 +133,12 @@ class Result:
         return self.labels if self.refined is None else self.refined
 
     def is_refined_by(self, refinement: Refinement) -> bool:
-        """Whether what is shown is as this refinement would make it."""
+        """Whether what is shown is as this refinement would make it.
+
+        It makes nothing of what is segmented block by block.
+        """
+        if self.blocks is not None:
+            return True
         if self.refined is None:
             return refinement.is_off
         return self.refinement == refinement
@@ -148,11 +186,15 @@ class ImageSnapshot:
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """Label ids of a window, ahead of those of the whole image."""
+    """Label ids of a window, ahead of those of the whole image.
+
+    Where `of` are the labels of a result, the window is a block of it.
+    """
 
     key: PlaneKey
     window: Window
     labels: NDArray[np.integer[Any]]
+    of: NDArray[np.integer[Any]] | None = None
 
 
 def label_fractions(

@@ -20,6 +20,7 @@ from napari_hrdv2.session import (
 )
 
 from .backbone_texts import needs_no_download
+from .blocks import BlockWork
 from .jobs import JobRunner, Reporter, SideWork
 from .preferences import read_preferences
 from .projects import AutosaveWorker, ProjectLoader
@@ -63,6 +64,7 @@ class Controller(QObject):
         self.feature_jobs, self.live_jobs = JobRunner(), JobRunner()
         reporter = self.reporter = Reporter(self.session)
         self.attempt, self.report = reporter.attempt, reporter.report
+        self.blocks = BlockWork(self.link, self.report)
         self.side = SideWork(self.report)
         self.autosave = AutosaveWorker(
             self.session, self.side, reporter, self.preferences
@@ -96,14 +98,12 @@ class Controller(QObject):
     def is_computing(self) -> bool:
         """Whether features of the current image are being computed."""
         request, current = self.feature_jobs.request, self.session.current
-        return (
-            request is not None and current is not None and (request.key == current.key)
-        )
+        return bool(request and current and request.key == current.key)
 
     @property
     def is_busy(self) -> bool:
         """Whether anything is being computed."""
-        runners = (self.feature_jobs, self.live_jobs)
+        runners = (self.feature_jobs, self.live_jobs, self.blocks.jobs)
         return any(jobs.request is not None for jobs in runners) or self.side.is_busy
 
     @property
@@ -193,7 +193,7 @@ class Controller(QObject):
         """Give up what is being computed; its thread ends by itself."""
         self._wants_features = self._wants_training = self._wants_result = False
         request = self.feature_jobs.request
-        for jobs in (self.feature_jobs, self.live_jobs, self.side):
+        for jobs in (self.feature_jobs, self.live_jobs, self.blocks, self.side):
             jobs.close()
         self.session.live.begin(None)
         if request is not None:

@@ -26,6 +26,39 @@ MOST_PER_CLASS = 5_000  # that train, by default
 SUBSAMPLED_ABOVE = 500  # up to so many all train
 PLACE = 16  # side in px of what is one place: a patch, or what a token's window sees
 PIXELS_AT_ONCE = 1 << 15  # that are numbered: what stays in the processor is faster
+STRIP = 1 << 20  # pixels that are looked for labels at once: most have none
+
+
+@dataclass(frozen=True, eq=False)
+class SparseLabels:
+    """(H, W) labels by the few pixels that have one: as an array, but never scanned.
+
+    `pixels` are their flat indices, ascending, and `ids` their labels.
+    """
+
+    shape: tuple[int, ...]
+    pixels: Pixels
+    ids: NDArray[Any]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the labels."""
+        return self.ids.dtype
+
+    def ravel(self) -> Self:
+        """Return itself: it is read by flat indices only."""
+        return self
+
+    def __getitem__(self, pixels: Pixels) -> NDArray[Any]:
+        at = np.searchsorted(self.pixels, pixels)
+        at[at == len(self.pixels)] = 0
+        is_there = self.pixels[at] == pixels
+        return np.where(is_there, self.ids[at], self.ids.dtype.type(0))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        labels = np.zeros(self.shape, self.dtype if dtype is None else dtype)
+        labels.reshape(-1)[self.pixels] = self.ids
+        return labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +195,17 @@ def cells_of(pixels: Pixels, shape: tuple[int, ...]) -> tuple[Pixels, int]:
 
 def labelled_pixels(labels: NDArray[Any]) -> Pixels:
     """Return the flat indices of the pixels that are not 0, ascending."""
-    # Ten times faster on booleans than on integers.
-    return np.flatnonzero(labels != 0)
+    if isinstance(labels, SparseLabels):
+        return labels.pixels
+    height, width = labels.shape
+    step = max(STRIP // max(width, 1), 1)
+    found = [np.empty(0, np.int64)]
+    for start in range(0, height, step):
+        strip = labels[start : start + step]
+        if strip.any():
+            # Ten times faster on booleans than on integers.
+            found.append(np.flatnonzero(strip != 0) + start * width)
+    return found[1] if len(found) == 2 else np.concatenate(found)
 
 
 def training_pixels(
@@ -284,7 +326,7 @@ def labelled_images(
 
 def check_labels(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
     """Return labels as an array after checking type, shape and sign."""
-    array = np.asarray(labels)
+    array: Any = labels if isinstance(labels, SparseLabels) else np.asarray(labels)
     if array.dtype.kind not in "iu":
         raise TypeError(
             f"labels: dtype {array.dtype} does not hold label ids; integers are "
@@ -294,14 +336,17 @@ def check_labels(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
         raise ValueError(
             f"labels: shape {array.shape} does not fit an image of shape {tuple(shape)}"
         )
-    if array.size and int(array.max()) > np.iinfo(np.int64).max:
+    if isinstance(labels, SparseLabels):
+        return cast("NDArray[Any]", labels)  # as far as a fit reads it
+    is_wide = array.dtype == np.uint64  # of others none is too large
+    if is_wide and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise ValueError(f"labels: {array.max()} is too large for a label id")
     if array.dtype.kind == "i" and array.size and array.min() < 0:
         raise ValueError(
             f"labels: {array.min()} is not a label id; use 0 for pixels that are not "
             "labelled and positive numbers for classes"
         )
-    return array
+    return cast("NDArray[Any]", array)
 
 
 def fingerprint(images: Iterable[NDArray[Any]]) -> str:

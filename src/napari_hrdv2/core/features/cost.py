@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .options import FeatureOptions
 
 SUPPOSED_CHANNELS = 768  # of a Hub id, of which nothing is known yet: a ViT-B's
+ON_DEMAND = "computed where you look and paint"
 REMEDY_OF_PATCHES = "choose fewer transforms, a larger stride, or a smaller backbone."
 
 
@@ -28,6 +29,7 @@ class Cost:
     peak_bytes: int
     available_bytes: int
     remedy: str = "choose a smaller backbone or crop the image."
+    block: int = 0  # side in pixels of the blocks that are computed one by one, if so
 
     @property
     def fits(self) -> bool:
@@ -36,7 +38,8 @@ class Cost:
 
     def brief(self) -> str:
         """Return the cost in few words."""
-        return f"{self._passes()}, {bytes_text(self.peak_bytes)}"
+        text = f"{self._passes()}, {bytes_text(self.peak_bytes)}"
+        return f"{text}; {ON_DEMAND}" if self.block else text
 
     def text(self) -> str:
         """Return the cost in words."""
@@ -44,10 +47,12 @@ class Cost:
         return (
             f"{self._passes()}, {bytes_text(self.peak_bytes)} of memory "
             f"needed, {bytes_text(self.kept_bytes)} kept ({free} free)"
+            f"{'; ' + ON_DEMAND if self.block else ''}"
         )
 
     def _passes(self) -> str:
-        return "1 pass" if self.passes == 1 else f"{self.passes} passes"
+        text = "1 pass" if self.passes == 1 else f"{self.passes} passes"
+        return f"up to {text}" if self.block else text
 
     def as_dict(self) -> dict[str, int]:
         """Return the numbers under the names that the command line gives them."""

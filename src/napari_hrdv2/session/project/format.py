@@ -24,7 +24,8 @@ from pydantic import (
 )
 
 from napari_hrdv2.core.features.options import FeatureOptions, updated
-from napari_hrdv2.core.fingerprints import image_fingerprint
+from napari_hrdv2.core.fingerprints import image_fingerprint, sampled_fingerprint
+from napari_hrdv2.session.planes import Plane, is_large
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +63,8 @@ class Fingerprints:
         """Return the fingerprint of an image entry, computed now if need be."""
         fingerprint = self.known(key, image)
         if not fingerprint:
-            fingerprint = image_fingerprint(image)
+            is_cut = isinstance(image, Plane) and is_large(image)
+            fingerprint = (sampled_fingerprint if is_cut else image_fingerprint)(image)
             self._known[key] = weakref.ref(image), fingerprint
         return fingerprint
 

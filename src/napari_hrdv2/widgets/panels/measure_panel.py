@@ -68,7 +68,11 @@ class ResultPanel(QWidget):
             for i, fraction in self._session.phase_fractions().items()
             if i in classes
         ]
-        text = " &nbsp; ".join(texts) or "No segmentation yet."
+        current = self._session.current
+        none = "No segmentation yet."
+        if current is not None and current.result and current.result.is_partial:
+            none = "Fractions are told when all is segmented."
+        text = " &nbsp; ".join(texts) or none
         if self.exclusion.fraction:
             text += f"<br>{self.exclusion.fraction:.1%} of the image is excluded."
         self.fractions.setText(text)

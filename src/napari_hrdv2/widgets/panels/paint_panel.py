@@ -12,6 +12,7 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QListWidget,
     QListWidgetItem,
+    QProgressBar,
     QSizePolicy,
     QSpinBox,
     QWidget,
@@ -29,6 +30,7 @@ from .class_table import ClassTable
 
 if TYPE_CHECKING:
     from napari_hrdv2.session import Session
+    from napari_hrdv2.widgets.blocks import BlockWork
     from napari_hrdv2.widgets.controller import Controller
 
 TRAIN, TOGGLE, CYCLE, NEXT, POLYGON = "T", "R", "C", "N", "G"
@@ -129,6 +131,7 @@ class PaintPanel(QWidget):
             self.offer,
             ui.row(self.paint, self.train, self.live),
             ui.row(self.view, self.toggle),
+            BlockPanel(controller.blocks),
             self.guidance,
             ui.Section("Keys", "keys_fold", keys),
         )
@@ -240,6 +243,44 @@ class PlacesPanel(QWidget):
         """
         ui.give_keys_back(self)
         self.walk.start(self.count.value())
+
+
+class BlockPanel(QWidget):
+    """Segments all blocks of a large image; seen only where there is one."""
+
+    def __init__(self, work: BlockWork) -> None:
+        super().__init__()
+        self._work = work
+        tip = "What is done stays when it is cancelled; painting again ends it"
+        self.all = ui.push_button("", "segment_all", self._on_all, tip)
+        self.progress = QProgressBar(objectName="blocks_progress")
+        self.progress.setToolTip("How much of the blocks is segmented")
+        self.note = ui.hint("blocks_note")
+        ui.fill_column(self, self.all, self.progress, self.note)
+        work.changed.connect(self.show_work)
+        work.progress_changed.connect(self.show_progress)
+        self.show_work()
+
+    def show_work(self) -> None:
+        """Offer to segment all, or to cancel that."""
+        is_busy = self._work.jobs.request is not None
+        self.setVisible(self._work.is_there)
+        self.all.setText("Cancel" if self._work.is_of_all else "Segment all")
+        self.all.setEnabled(self._work.is_of_all or self._work.has_more)
+        for control in (self.progress, self.note):
+            control.setVisible(is_busy)
+
+    def show_progress(self, done: int, total: int, text: str) -> None:
+        """Show how far the work is, and the time left."""
+        self.progress.setRange(0, total)
+        self.progress.setValue(done)
+        self.note.setText(text)
+
+    def _on_all(self) -> None:
+        if self._work.is_of_all:
+            self._work.cancel()
+        else:
+            self._work.segment_all()
 
 
 class GuidancePanel(QWidget):

@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.session.planes import PlaneKey, text_of
+from napari_hrdv2.session.snapshots import Scribbles
 
 from . import layers, planes
 
@@ -174,10 +175,11 @@ class LayerIndex(QObject):
             keys &= set(only)
         changed = False
         for key in sorted(keys):
-            labels = None if layer is None else np.asarray(layer.data[key.plane])
-            known = session.images[key].scribbles
-            if labels is None or known is None or (known.labels != labels).any():
-                changed |= session.set_scribbles(labels, key)
+            known, now = session.images[key].scribbles, None
+            if layer is not None:
+                now = Scribbles(np.asarray(layer.data[key.plane]), shape[-2:])
+            if now is None or known is None or now.fingerprint != known.fingerprint:
+                changed |= session.set_scribbles(now, key)
         return changed
 
     def write_result(self, key: PlaneKey) -> None:

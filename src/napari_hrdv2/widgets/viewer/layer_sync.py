@@ -158,7 +158,9 @@ class LayerSync(QObject):
         entry = self.session.current
         if self.image is None or entry is None:
             return None
-        return planes.visible(self.image, entry.shape)
+        # Of an image in levels, napari knows only which parts of a file are seen.
+        layer = self._listener.layer if self.image.multiscale else None
+        return planes.visible(layer or self.image, entry.shape)
 
     def keys_ahead(self) -> list[PlaneKey]:
         """Return the planes that the user may look at next."""
@@ -218,7 +220,7 @@ class LayerSync(QObject):
         key, layer = self.layers.key_of(image), self.segmentation
         about = self.layers.about(image, key.plane)
         about["was_segmented"] = (
-            layer is not None and not are_new and bool(np.any(layer.data[key.plane]))
+            layer is not None and not are_new and planes.has_labels(layer, key.plane)
         )
         known = None if are_new else session.images.find(key)
         # The session says that its result is gone; one from before is kept.
@@ -374,8 +376,7 @@ class LayerSync(QObject):
         """Show a part of a result that is there before the rest."""
         current, layer = self.session.current, self.segmentation
         if current is not None and layer is not None and part.key == current.key:
-            layer.data[(*part.key.plane, *part.window)] = part.labels
-            layer.refresh()
+            layers.write_part(layer, part)
 
     def _show_segmentation(self) -> None:
         result, image = self.session.segmentation, self.image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Mapping
@@ -25,12 +26,15 @@ from napari_hrdv2.files.units import (
 )
 from napari_hrdv2.session import default_color
 from napari_hrdv2.session.classes import default_class
+from napari_hrdv2.session.planes import LARGE
+
+from .planes import data_of, levels_of, show_levels
 
 if TYPE_CHECKING:
     import napari.components
     from numpy.typing import NDArray
 
-    from napari_hrdv2.session import ClassInfo
+    from napari_hrdv2.session import ClassInfo, Preview
     from napari_hrdv2.session.classes import Classes
 
 METADATA_KEY = "napari-hrdv2"
@@ -280,7 +284,7 @@ def empty_labels(
             "the stack"
         ) from None
     layer = Labels(
-        data,
+        levels_of(data) if is_result and math.prod(shape[-2:]) > LARGE else data,
         name=name_of(mark["role"], image),
         colormap=colormap_of(classes),
         features=name_table(classes),
@@ -324,7 +328,13 @@ def write_plane(
     undoable: bool = False,
 ) -> None:
     """Write (H, W) labels into a layer; one that is protected stays protected."""
-    if labels.size and not np.can_cast(labels.dtype, layer.data.dtype):
+    if layer.multiscale:  # a segmentation, which nobody paints on: not copied
+        if not index:
+            show_levels(layer, labels)
+            return
+        data_of(layer)[index] = labels
+        layer.refresh()
+    elif labels.size and not np.can_cast(labels.dtype, layer.data.dtype):
         is_editable = layer.editable
         data = layer.data.astype(np.promote_types(layer.data.dtype, labels.dtype))
         data[index] = labels
@@ -338,6 +348,14 @@ def write_plane(
     else:
         layer.data[index] = labels
         layer.refresh()
+
+
+def write_part(layer: Labels, part: Preview) -> None:
+    """Write a part of a result into the layer that shows it."""
+    if layer.multiscale and part.of is None and not part.key.plane:
+        show_levels(layer, data_of(layer).copy())  # what it shares is a former result's
+    data_of(layer)[(*part.key.plane, *part.window)] = part.labels
+    layer.refresh()
 
 
 def add_image(

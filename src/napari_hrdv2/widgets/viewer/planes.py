@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _PART_OF_VIEW, _MOST_OF_VIEW = 0.25, 0.8  # of the view, that is looked at
 _WHOLE = 0.95  # of the view, that a whole image takes
+_COARSEST = 512  # pixels of the longer side of a segmentation seen as a whole
 _USUAL_CANVAS = (600, 800)  # of a viewer that does not tell
 
 Index = tuple[int, ...]
@@ -29,7 +30,7 @@ def sizes(layer: Image) -> Index:
 
 def label_shape(layer: Image) -> Index:
     """Return the shape of labels that lie on a layer."""
-    return tuple(int(size) for size in _data(layer).shape[: layer.ndim])
+    return tuple(int(size) for size in data_of(layer).shape[: layer.ndim])
 
 
 def lies_on(labels: Labels, image: Image, shape: tuple[int, int]) -> bool:
@@ -72,7 +73,7 @@ def place(layer: Image, index: Index) -> dict[str, int]:
 
 def pixels(layer: Image, index: Index) -> Any:
     """Return an image, or a plane of a stack; a `Plane` where reading takes time."""
-    data, there = _data(layer), sizes(layer)
+    data, there = data_of(layer), sizes(layer)
     if unnamed(layer):
         raise ValueError(how_to_name(layer))
     is_inside = all(0 <= i < n for i, n in zip(index, there, strict=False))
@@ -82,7 +83,12 @@ def pixels(layer: Image, index: Index) -> Any:
         )
     if isinstance(data, np.ndarray):
         return np.asarray(data[index])
-    return Plane(lambda: np.asarray(data[index]), data.shape[len(there) :], data.dtype)
+    return Plane(
+        lambda: np.asarray(data[index] if index else data),
+        data.shape[len(there) :],
+        data.dtype,
+        lambda part: np.asarray(data[(*index, *part)]),
+    )
 
 
 def how_to_name(layer: Image) -> str:
@@ -126,7 +132,11 @@ def shown(viewer: napari.components.ViewerModel, layer: Image) -> Index:
 
 def visible(layer: Image, shape: tuple[int, int]) -> tuple[slice, slice] | None:
     """Return the part of an image that is on the screen; None for all or nothing."""
-    (top, left), (bottom, right) = layer.corner_pixels[:, -2:]
+    corners = layer.corner_pixels[:, -2:]
+    if layer.multiscale:  # they are of the level that is shown
+        factors = layer.downsample_factors[layer.data_level][-2:]
+        corners = (corners * factors).astype(int)
+    (top, left), (bottom, right) = corners
     height, width = shape
     rows = slice(max(int(top), 0), min(int(bottom) + 1, height))
     columns = slice(max(int(left), 0), min(int(right) + 1, width))
@@ -208,5 +218,29 @@ def canvas_size(viewer: napari.components.ViewerModel) -> tuple[int, int]:
     return _USUAL_CANVAS if canvas is None else tuple(canvas.size)
 
 
-def _data(layer: Image) -> Any:
+def levels_of(labels: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return views of (…, H, W) labels in steps of two, of which one is on the screen.
+
+    The viewer then sends what is seen to the graphics card, not all of it.
+    """
+    count = max((max(labels.shape[-2:]) // _COARSEST).bit_length(), 2)
+    return [labels[..., :: 2**n, :: 2**n] for n in range(count)]
+
+
+def show_levels(layer: Labels, labels: NDArray[Any]) -> None:
+    """Let a layer of several levels show these labels, which it shares."""
+    levels = levels_of(labels)
+    # The viewer starts at the coarsest level, and would look there where it is now.
+    ends = np.subtract(levels[-1].shape, 1)
+    layer.corner_pixels = np.stack([np.zeros_like(ends), ends])
+    layer.data = levels
+
+
+def data_of(layer: Any) -> Any:
+    """Return the data of a layer, of one with several levels that in full."""
     return layer.data[0] if layer.multiscale else layer.data
+
+
+def has_labels(layer: Labels, index: Index) -> bool:
+    """Whether a plane of a layer has labels."""
+    return bool(data_of(layer)[index].any())

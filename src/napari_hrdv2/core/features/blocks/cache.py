@@ -52,6 +52,10 @@ class BlockCache:
                 self._blocks.move_to_end(key)
             return self._blocks.get(key)
 
+    def has(self, key: Key) -> bool:
+        """Whether a block is kept, in memory or on disk."""
+        return key in self._blocks or (self.spill is not None and key in self.spill)
+
     def put(self, key: Key, block: Features) -> None:
         """Keep a block."""
         with self._lock:
@@ -81,6 +85,9 @@ class Spill:
         self.most_bytes = most_bytes
         self._sizes: OrderedDict[Key, int] = OrderedDict()
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._sizes
 
     def load(self, key: Key) -> list[Tensor] | None:
         """Return the tokens of a block, if they are there."""

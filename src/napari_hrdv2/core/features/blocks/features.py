@@ -116,6 +116,23 @@ class BlockFeatures(Features):
         for key in self._cores(area):
             yield self._inside(key, area)
 
+    def block_at(self, row: int, column: int) -> Key:
+        """Return the number of the block, down and across, that has a pixel."""
+        return row // self.axes[0].side, column // self.axes[1].side
+
+    def is_kept(self, region: Region) -> bool:
+        """Whether nothing has to be computed for a region, but perhaps read again."""
+        return all(
+            map(self._cache.has, self._keys(checked_region(region, self.shape[1:])))
+        )
+
+    @property
+    def most_kept(self) -> int:
+        """How many blocks the memory holds."""
+        plans = self._maker.plans(self._window((0, 0)).shape)
+        nbytes = sum(plan.token_bytes for plan in plans)
+        return max(self._cache.budget_bytes // max(nbytes, 1), 1)
+
     def drop(self) -> None:
         """Forget the blocks that are in memory."""
         self._cache.clear()

@@ -1,0 +1,14 @@
+"""Images that are segmented block by block: features on demand, results in parts."""
+
+from .features import MOST_BYTES, BlockRoom, reporting
+from .filling import Filling, begun, filling, take
+
+__all__ = [
+    "MOST_BYTES",
+    "BlockRoom",
+    "Filling",
+    "begun",
+    "filling",
+    "reporting",
+    "take",
+]

@@ -1,0 +1,272 @@
+"""Images that are too large for their features: segmented where one looks."""
+
+import numpy as np
+import pytest
+
+from napari_hrdv2.core.features.blocks import BlockFeatures
+from napari_hrdv2.session import Session, Stage, compute
+from napari_hrdv2.session.blocks import features as rooms
+from napari_hrdv2.session.measurement import Scope
+from napari_hrdv2.session.planes import Plane, is_lazy
+
+BLOCK, SHAPE, COUNT = 256, (700, 900), 12
+VIEW = slice(0, 120), slice(0, 120)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch, tmp_path):
+    """All that is lazy is large, and spilled into a folder of the test."""
+    monkeypatch.setattr("napari_hrdv2.session.features.BLOCK", BLOCK)
+    monkeypatch.setattr("napari_hrdv2.session.planes.LARGE", 2**16)
+    monkeypatch.setattr(rooms, "user_cache_path", lambda *_, **__: tmp_path)
+    monkeypatch.setattr("napari_hrdv2.core.features.blocks.features.SAMPLED_BLOCKS", 2)
+
+
+@pytest.fixture
+def truth():
+    """A chessboard of two classes."""
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    return (rows // 130 + columns // 110) % 2 + 1
+
+
+@pytest.fixture
+def pixels(truth):
+    noise = np.random.default_rng(0).normal(0, 8, SHAPE)
+    return (60 * truth + noise + 40).clip(0, 255).astype(np.uint8)
+
+
+class Reads(list):
+    """An image that counts what is read of it, and cannot be read whole."""
+
+    def plane(self, pixels):
+        def read_part(part):
+            self.append(part)
+            return pixels[part]
+
+        def read():
+            raise AssertionError("the image is read whole")
+
+        return Plane(read, pixels.shape, pixels.dtype, read_part)
+
+
+@pytest.fixture
+def reads():
+    return Reads()
+
+
+@pytest.fixture
+def session(reads, pixels):
+    session = Session()
+    session.configure(backbone="filters")
+    session.set_image(reads.plane(pixels), "large", name="large")
+    session.compute_features()
+    return session
+
+
+def painted(at=0):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[at + 20 : at + 60, 20:60] = 1
+    labels[at + 20 : at + 60, 120:160] = 2
+    return labels
+
+
+def train(session, labels, view=VIEW, until=Stage.SEGMENTATION):
+    session.set_scribbles(labels)
+    compute_and_accept(session, session.train_request(visible=view, until=until))
+
+
+def compute_and_accept(session, request):
+    session.accept(compute(request))
+
+
+def fill(session, view=None, *, everything=False, **options):
+    request = session.live.filling(visible=view, everything=everything)
+    if request is not None:
+        compute(request, partial=session.accept, **options)
+    return request
+
+
+def test_a_lazy_image_is_never_read_whole(session, reads):
+    assert isinstance(session.features, BlockFeatures)
+    assert session.cost().block == BLOCK
+    assert "computed where you look and paint" in session.cost().brief()
+    assert max(part[0].stop - part[0].start for part in reads) <= 1024
+
+
+def test_a_small_lazy_image_has_features_as_ever(pixels):
+    small, session = pixels[:200, :300], Session()
+    session.configure(backbone="filters")
+    session.set_image(Plane(lambda: small, small.shape, small.dtype))
+    session.compute_features()
+    assert not session.current.is_in_blocks
+
+
+def test_features_that_do_not_fit_are_computed_in_blocks(monkeypatch, pixels):
+    session = Session()
+    session.configure(backbone="filters")
+    session.set_image(pixels)
+    assert not session.cost().block
+    whole = session.cost().peak_bytes
+    monkeypatch.setattr(
+        "napari_hrdv2.core.devices.available_memory", lambda device: whole // 2
+    )
+    assert session.cost().block == BLOCK
+    session.compute_features()
+    assert session.current.is_in_blocks
+
+
+def test_what_takes_the_whole_image_is_refused_as_ever(monkeypatch, pixels):
+    session = Session()
+    session.set_image(pixels)
+    session.configure(backbone="spit-small")
+    monkeypatch.setattr("napari_hrdv2.core.devices.available_memory", lambda device: 9)
+    assert not session.cost().fits
+    with pytest.raises(ValueError, match="of memory and"):
+        session.feature_request()
+
+
+def test_a_stroke_reads_only_blocks_that_are_painted_on(session, reads):
+    reads.clear()
+    train(session, painted(at=500))
+    down, across = session.features.axes
+    assert reads == [(down.seen(2), across.seen(0))]
+    reads.clear()
+    labels = painted(at=500)
+    labels[600:610, 30:50] = 1
+    train(session, labels)
+    assert not reads  # the block is kept
+
+
+def test_what_is_in_view_is_segmented_first(session, truth):
+    train(session, painted())
+    found = session.segmentation
+    assert np.mean(found[VIEW] == truth[VIEW]) > 0.99
+    assert not found[300:].any()
+    assert session.phase_fractions() == {}
+    assert session.status.startswith("Segmented: what is in view.")
+
+
+def test_looking_elsewhere_segments_the_blocks_there(session, reads, truth):
+    train(session, painted())
+    fill(session, VIEW)
+    reads.clear()
+    view = slice(600, 680), slice(560, 600)
+    request = fill(session, view)
+    assert len(request.windows) == 1
+    down, across = session.features.axes
+    assert reads == [(down.seen(2), across.seen(2))]
+    assert np.mean(session.segmentation[view] == truth[view]) > 0.97
+    assert session.live.filling(visible=view) is None
+    assert session.status.startswith(f"Segmented: 2 of {COUNT} blocks.")
+
+
+def test_more_in_view_than_is_kept_is_not_computed(session, monkeypatch):
+    monkeypatch.setattr(BlockFeatures, "most_kept", 2)
+    monkeypatch.setattr(BlockFeatures, "is_kept", lambda self, region: False)
+    train(session, painted(), view=None)
+    assert session.live.filling() is None
+    assert "zoom in" in session.status
+    assert len(session.live.filling(everything=True).windows) == COUNT
+
+
+def test_all_blocks_are_what_the_whole_is(session, pixels, truth):
+    train(session, painted())
+    told = []
+    fill(session, everything=True, progress=lambda *one: told.append(one))
+    whole = Session()
+    whole.configure(backbone="filters")
+    whole.set_image(pixels)
+    whole.compute_features()
+    assert not whole.current.is_in_blocks
+    expected = session.classifier.predict(whole.features)
+    assert np.mean(session.segmentation == expected) >= 0.9999
+    found = session.phase_fractions()
+    counted = {i: np.mean(session.segmentation == i) for i in (1, 2)}
+    assert found == pytest.approx(counted)
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+
+
+def test_cancel_keeps_what_is_done(session):
+    train(session, painted())
+    done = session.current.result.blocks.done
+    request = session.live.filling(everything=True)
+    with pytest.raises(Exception, match=r"^$|cancel"):
+        compute(request, partial=session.accept, should_stop=lambda: len(done) >= 4)
+    assert len(done) == 4
+    assert session.phase_fractions() == {}
+    fill(session, everything=True)
+    assert sum(session.phase_fractions().values()) == pytest.approx(1)
+
+
+def test_blocks_of_a_former_result_are_not_taken(session):
+    train(session, painted())
+    old = session.live.filling(everything=True)
+    labels = painted()
+    labels[100:110, 20:60] = 2
+    train(session, labels)
+    taken = []
+    compute(old, partial=lambda part: taken.append(session.accept(part)))
+    assert not any(taken)
+    assert session.current.result.blocks.done == {}
+
+
+def test_a_part_is_not_measured_as_the_whole(session):
+    session.measurement.set_scope(Scope.CURRENT)
+    train(session, painted(), until=Stage.MEASUREMENT)
+    assert session.measurement.measured is None
+    with pytest.raises(ValueError, match="no result to measure"):
+        session.measurement.measure()
+    with pytest.raises(ValueError, match="block by block"):
+        session.guidance.uncertainty_request()
+    fill(session, everything=True)
+    assert session.measurement.measure().together.pixels == np.prod(SHAPE)
+
+
+def test_what_is_excluded_or_missing_is_left_out(pixels):
+    holes = pixels.astype(np.float32)
+    holes[300:340, 600:700] = np.nan
+    session = Session()
+    session.configure(backbone="filters", value_range=(0, 255))
+    session.set_image(Reads().plane(holes))
+    session.compute_features()
+    mask = np.zeros(SHAPE, bool)
+    mask[500:] = True
+    session.set_exclusion(mask)
+    train(session, painted())
+    fill(session, everything=True)
+    assert not session.segmentation[500:].any()
+    assert not session.segmentation[300:340, 600:700].any()
+    assert sum(session.phase_fractions().values()) == pytest.approx(1)
+
+
+def test_an_undone_class_clears_the_result(session):
+    train(session, painted())
+    session.set_scribbles(np.minimum(painted(), 1))
+    assert session.train_request(visible=VIEW) is None
+    assert not session.segmentation.any()
+
+
+def test_tokens_go_and_the_blocks_come_back(session):
+    train(session, painted())
+    session.current.evict()
+    assert session.features.own_nbytes == 0
+    assert session.current.is_in_blocks
+    train(session, painted() * (np.arange(SHAPE[1]) > 30))
+    assert session.current.is_shown
+
+
+def test_arrays_in_files_are_lazy(tmp_path, pixels):
+    np.save(tmp_path / "image.npy", pixels)
+    mapped = np.load(tmp_path / "image.npy", mmap_mode="r")
+    assert is_lazy(mapped)
+    assert is_lazy(np.asarray(mapped[10:]))
+    assert not is_lazy(pixels[10:])
+
+
+def test_scribbles_take_memory_only_where_they_are(session):
+    labels = painted()
+    session.set_scribbles(labels)
+    kept = session.scribbles
+    labels[:] = 0  # the layer goes on being painted
+    assert np.array_equal(kept.labels, painted())
+    assert len(kept.sparse.pixels) == np.count_nonzero(painted())

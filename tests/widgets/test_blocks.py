@@ -1,0 +1,118 @@
+"""The window with an image whose features do not fit: what is seen, and Segment all."""
+
+import dask.array as da
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QPushButton
+
+from napari_hrdv2.session.blocks import features as rooms
+from napari_hrdv2.widgets.viewer import planes
+
+SHAPE, BLOCK = (700, 900), 256
+VIEW = slice(0, 120), slice(0, 120)
+
+
+@pytest.fixture
+def truth():
+    """A chessboard of two classes."""
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    return (rows // 130 + columns // 110) % 2 + 1
+
+
+@pytest.fixture
+def bench(make_napari_viewer_proxy, make_bench, truth, monkeypatch, tmp_path):
+    """Small blocks; all that is lazy is large; one looks at the upper left corner."""
+    monkeypatch.setattr("napari_hrdv2.session.features.BLOCK", BLOCK)
+    monkeypatch.setattr("napari_hrdv2.session.planes.LARGE", 2**16)
+    monkeypatch.setattr("napari_hrdv2.widgets.viewer.layers.LARGE", 2**16)
+    monkeypatch.setattr(rooms, "user_cache_path", lambda *_, **__: tmp_path)
+    monkeypatch.setattr("napari_hrdv2.core.features.blocks.features.SAMPLED_BLOCKS", 2)
+    pixels = (60 * truth + np.arange(SHAPE[1]) % 5).astype(np.uint8)
+    viewer = make_napari_viewer_proxy()
+    levels = [pixels, pixels[::2, ::2]]
+    lazy = [da.from_array(level, chunks=100) for level in levels]
+    viewer.add_image(lazy, name="Image", multiscale=True, contrast_limits=(0, 255))
+    bench = make_bench(viewer)
+    bench.session.configure(backbone="filters")
+    bench.look = lambda *view: monkeypatch.setattr(
+        bench.controller.link, "visible_region", lambda: view
+    )
+    bench.look(*VIEW)
+    bench.button = bench.widget.findChild(QPushButton, "segment_all")
+    return bench
+
+
+def segment(bench):
+    """Paint in view, and wait until its block is segmented."""
+    bench.compute()
+    bench.paint(range(20, 40), range(20, 40), 1)
+    bench.paint(range(20, 40), range(120, 140), 2)
+    bench.controller.link.flush()
+    bench.wait(lambda: bench.session.current.is_shown and bool(done(bench)))
+    bench.settle()
+
+
+def done(bench):
+    return bench.session.current.result.blocks.done
+
+
+def test_the_window_says_that_blocks_are_computed_on_demand(bench):
+    assert "computed where you look and paint" in bench.widget.features.cost.text()
+    assert not bench.button.isVisibleTo(bench.widget)
+
+
+def test_what_is_in_view_is_segmented_and_shown(bench, truth):
+    segment(bench)
+    layer = bench.controller.link.segmentation
+    assert layer.multiscale
+    assert np.mean(layer.data[0][VIEW] == truth[VIEW]) > 0.99
+    assert not layer.data[0][300:].any()
+    assert list(done(bench)) == [(0, 0)]
+    assert "1 of 12 blocks" in bench.session.status
+    bench.look(slice(600, 680), slice(560, 600))
+    planes.camera_of(bench.viewer).zoom *= 1.5
+    bench.wait(lambda: len(done(bench)) == 2)
+    assert np.mean(layer.data[0][600:680, 560:600] == truth[600:680, 560:600]) > 0.97
+
+
+def test_segment_all_does_the_rest(bench, truth):
+    segment(bench)
+    assert bench.button.isVisibleTo(bench.widget)
+    bench.button.click()
+    assert bench.button.text() == "Cancel"
+    bench.wait(lambda: bool(bench.session.phase_fractions()))
+    bench.settle()
+    layer = bench.controller.link.segmentation
+    assert np.mean(layer.data[0] == truth) > 0.97
+    assert np.array_equal(layer.data[1], layer.data[0][::2, ::2])
+    assert not bench.button.isEnabled()
+    assert bench.session.status.startswith("Segmented. ")
+
+
+def test_cancel_keeps_what_is_done_and_a_stroke_ends_it(bench):
+    segment(bench)
+    bench.button.click()
+    bench.wait(lambda: len(done(bench)) > 1)
+    bench.button.click()
+    bench.settle()
+    count = len(done(bench))
+    assert 1 < count < 12
+    assert bench.session.phase_fractions() == {}
+    bench.button.click()
+    former = bench.session.current.result
+    bench.paint(range(60, 70), range(20, 30), 1)
+    bench.controller.link.flush()
+    bench.wait(lambda: bench.session.current.result is not former)
+    bench.settle()
+    assert len(done(bench)) < count
+    assert bench.button.text() == "Segment all"
+
+
+def test_scribbles_on_a_large_image_are_saved(bench, preferences):
+    from napari_hrdv2.session.project.store import load_project
+
+    segment(bench)
+    bench.controller.close()
+    (path,) = list(bench.controller.autosave.saver.store.folder.glob("*.hrdv2"))
+    (saved,) = load_project(path).images
+    assert np.count_nonzero(saved.scribbles) == bench.session.scribbles.counts[1] * 2
