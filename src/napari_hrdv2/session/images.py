@@ -48,7 +48,7 @@ class ImageEntry:
     result: Result | None = None
     pending: int = 0  # version of the feature request that is on its way
     last_used: int = 0
-    _version: int = 0  # of the features: fits on other ones are not the same
+    version: int = 0  # of the features: fits on other ones are not the same
 
     def __post_init__(self) -> None:
         if not isinstance(self.image, Plane):
@@ -172,7 +172,7 @@ class ImageEntry:
 
     def set_features(self, features: Any, options: FeatureOptions | None) -> None:
         """Take other features, or None; the result of the last ones goes."""
-        self._version = next(_versions)
+        self.version = next(_versions)
         self.features, self.options, self.result = features, options, None
         self.training_features = features
         if features is not None:
@@ -214,7 +214,7 @@ class ImageEntry:
 
     def fingerprint(self) -> bytes:
         """Return what tells what it trains from everything else that it could."""
-        named = f"{self.key}/{self._version}/{self.exclusion_fingerprint}/"
+        named = f"{self.key}/{self.version}/{self.exclusion_fingerprint}/"
         return named.encode() + self.scribbles_fingerprint
 
     def _knows_scribbles(self) -> bool:
