@@ -155,11 +155,13 @@ def test_features_in_blocks_are_not_all_computed(session):
     a.set_features(block_features(a.image, backbone), a.options)
     with pytest.raises(ValueError, match="block by block.*open a part of the image"):
         session.inspection.colors_request()
+    with pytest.raises(ValueError, match="places: .* block by block"):
+        session.guidance.places_request(4)
 
 
 def test_without_features_the_reason_is_told():
     session = Session()
-    assert session.inspection.why_no_joint_look() == "open an image first"
+    assert session.images.why_not_together() == "open an image first"
     session.set_image(two_halves((20, 20), 0))
     with pytest.raises(ValueError, match="clusters: compute features first"):
         session.inspection.clusters_request(3)

@@ -238,6 +238,12 @@ def _fingerprint(mask: NDArray[np.bool_] | None) -> str:
     return "" if mask is None else image_fingerprint(mask)
 
 
+def _is_in_blocks(entry: ImageEntry) -> bool:
+    from napari_hrdv2.core.features.blocks import BlockFeatures
+
+    return isinstance(entry.features, BlockFeatures)
+
+
 def has_regions(options: FeatureOptions) -> bool:
     """Whether the tokens of the backbone stand for regions, not for patches."""
     from napari_hrdv2.core.guidance.attention import divides_into_regions
@@ -350,6 +356,29 @@ class Images(Mapping[PlaneKey, ImageEntry]):
     def usable(self) -> list[ImageEntry]:
         """Return the painted images that train with the current one's features."""
         return [entry for entry in self.painted() if self.is_usable(entry)]
+
+    def why_not_together(self) -> str:
+        """Return why no images can be looked at as a whole now, or ""."""
+        if self.current is None:
+            return "open an image first"
+        if _is_in_blocks(self.current):
+            return (
+                "the features of this image are computed block by block, and all of "
+                "them are needed at once; open a part of the image"
+            )
+        return "compute features first" if self.current.features is None else ""
+
+    def together(self) -> list[ImageEntry]:
+        """Return the current image, and those others that can be looked at with it."""
+        others = [
+            one
+            for one in self.values()
+            if one is not self.current
+            and one.features is not None
+            and not _is_in_blocks(one)
+            and self.is_usable(one)
+        ]
+        return [] if self.current is None else [self.current, *others]
 
     def is_usable(self, entry: ImageEntry) -> bool:
         """Whether what is known of an image goes with the current one's features."""

@@ -195,34 +195,17 @@ class Inspection:
 
     # Without labels, on all images whose features are alike.
 
-    def why_no_joint_look(self) -> str:
-        """Return why colours, clusters and places cannot be shown now, or ""."""
-        entry = self._images.current
-        if entry is None:
-            return _NO_IMAGE
-        if _is_in_blocks(entry):
-            return (
-                "the features of this image are computed block by block, and all of "
-                "them are needed at once; open a part of the image"
-            )
-        return "" if entry.features is not None else "compute features first"
-
     def joint_images(self) -> list[ImageEntry]:
         """Return the images that are looked at together, the current one first.
 
         Of other stacks only the planes with scribbles: neighbours were begun ahead.
         """
         current = self._images.current
-        others = [
+        return [
             one
-            for one in self._images.values()
-            if one is not current
-            and one.features is not None
-            and not _is_in_blocks(one)
-            and self._images.is_usable(one)
-            and (one.class_ids or not one.key.plane)
+            for one in self._images.together()
+            if one is current or one.class_ids or not one.key.plane
         ]
-        return others if current is None else [current, *others]
 
     def colors_request(self) -> Task:
         """Return the request for principal components as colours."""
@@ -278,7 +261,7 @@ class Inspection:
         return self._joint_request("place", find)
 
     def _joint_request(self, wanted: str, find: _Find) -> Task:
-        self._entry(wanted, self.why_no_joint_look())
+        self._entry(wanted, self._images.why_not_together())
         entries = self.joint_images()
         images = [one.snapshot() for one in entries]
         seen = {one.key: (one, one.version) for one in entries}
@@ -375,12 +358,6 @@ def _why_no_regions(options: FeatureOptions) -> str:
         f"{options.backbone} sees square patches, not regions; choose a network such "
         "as spit-small"
     )
-
-
-def _is_in_blocks(entry: ImageEntry) -> bool:
-    from napari_hrdv2.core.features.blocks import BlockFeatures
-
-    return isinstance(entry.features, BlockFeatures)
 
 
 def _names_kept(former: JointLook, maps: Maps) -> dict[int, int]:

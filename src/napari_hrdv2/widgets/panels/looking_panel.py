@@ -120,7 +120,7 @@ class LookingPanel(QWidget):
 
     def show_state(self) -> None:
         """Enable what there are features for."""
-        reason = self._inspection.why_no_joint_look()
+        reason = self._session.images.why_not_together()
         for control in (self.colors, self.clusters, self.alike):
             is_running = getattr(control, "is_running", False)
             ui.enable(control, "" if is_running else reason)
