@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from napari_hrdv2 import block_features, load_backbone
 from napari_hrdv2.session import Session, compute
 
 
@@ -25,8 +26,10 @@ def session():
 
 
 def find_clusters(session, count=2):
-    session.inspection.clusters = compute(session.inspection.clusters_request(count))
-    return session.inspection.clusters
+    found = compute(session.inspection.clusters_request(count))
+    assert session.inspection.accept(found)
+    assert session.inspection.clusters is found
+    return found
 
 
 def test_an_id_means_the_same_on_all_images(session):
@@ -50,9 +53,10 @@ def test_what_is_left_out_has_no_cluster_no_colour_and_no_place(session):
     session.set_exclusion(mask, "a")
     key = session.images["a"].key
     assert (find_clusters(session).maps[key][mask] == 0).all()
-    assert (compute(session.inspection.colors_request())[key][mask] == 0).all()
+    assert (compute(session.inspection.colors_request()).maps[key][mask] == 0).all()
     alike = compute(session.inspection.alike_request(20, 40))
-    assert not any(mask[row, col] for k, (_, row, col, _) in alike.places if k == key)
+    there = [one for one in alike.places if alike.key_of(one) == key]
+    assert not any(mask[one.row, one.column] for one in there)
 
 
 def test_images_with_other_features_do_not_take_part(session):
@@ -64,9 +68,9 @@ def test_images_with_other_features_do_not_take_part(session):
 def test_places_are_like_the_one_that_was_clicked(session):
     alike = compute(session.inspection.alike_request(20, 8))
     assert len(alike.places) > 2
-    for key, place in alike.places[:4]:
-        assert place.column < session.images[key].shape[1] // 2
-    values = [place.similarity for _, place in alike.places]
+    for place in alike.places[:4]:
+        assert place.column < session.images[alike.key_of(place)].shape[1] // 2
+    values = [place.similarity for place in alike.places]
     assert values == sorted(values, reverse=True)
 
 
@@ -96,19 +100,68 @@ def test_named_clusters_become_scribbles_beside_what_is_painted(session):
     left = set(np.unique(found.maps[key][:, :20]).tolist())
     found.classes.update(dict.fromkeys(left, 1))  # merged, too
     found.classes.update(dict.fromkeys(set(found.shares) - left, 2))
-    dabs = compute(session.inspection.dabs_request())
+    answer = compute(session.inspection.dabs_request())
+    dabs = session.inspection.paintable(answer)
     assert set(dabs) == set(found.maps)
     for one, drawn in dabs.items():
         assert set(np.unique(drawn)) == {0, 1, 2}
         assert (drawn[drawn > 0] == found.named(one)[drawn > 0]).all()
     assert not dabs[key][painted > 0].any()
     session.images["b"].set_scribbles(np.ones((33, 60), int))
-    assert set(compute(session.inspection.dabs_request())) == {key}
+    assert set(session.inspection.paintable(answer)) == {key}  # painted meanwhile
+    session.remove_image(key)
+    assert session.inspection.paintable(answer) == {}
+
+
+def test_maps_of_what_has_changed_meanwhile_are_forgotten(session):
+    inspection, (a, _) = session.inspection, session.images
+    find_clusters(session)
+    former, late = inspection.clusters, compute(inspection.clusters_request(3))
+    session.images["b"].set_features(session.images["b"].features, session.options)
+    assert inspection.accept(late)
+    assert set(late.maps) == {a}
+    late = compute(inspection.clusters_request(4))
+    session.set_image(session.images["a"].image.copy(), "a")  # other pixels
+    session.remove_image("b")
+    assert not inspection.accept(late)
+    assert inspection.clusters is not late
+    former.classes[1] = 1
+    assert inspection.paintable(former) == {}
+    inspection.forget_closed()
+    assert inspection.clusters is None
+
+
+def test_names_stay_with_pixels_of_the_same_picture_only(session):
+    found = find_clusters(session)
+    found.classes.update({1: 1, 2: 2})
+    for key in list(session.images):
+        entry = session.images[key]
+        session.set_image(entry.image.copy(), key)
+        session.compute_features()
+    assert find_clusters(session, 3).classes == {}
+
+
+@pytest.mark.parametrize("count", [1, 51])
+def test_too_few_or_many_clusters_are_refused(session, count):
+    with pytest.raises(ValueError, match="clusters are not from 2 to 50"):
+        session.inspection.clusters_request(count)
+
+
+def test_features_in_blocks_are_not_all_computed(session):
+    a, b = (session.images[name] for name in ("a", "b"))
+    backbone = load_backbone("filters")
+    b.set_features(block_features(b.image, backbone), b.options)
+    assert session.inspection.joint_images() == [a]
+    a.set_features(block_features(a.image, backbone), a.options)
+    with pytest.raises(ValueError, match="block by block.*open a part of the image"):
+        session.inspection.colors_request()
+    with pytest.raises(ValueError, match="places: .* block by block"):
+        session.guidance.places_request(4)
 
 
 def test_without_features_the_reason_is_told():
     session = Session()
-    assert session.inspection.why_no_joint_look() == "open an image first"
+    assert session.images.why_not_together() == "open an image first"
     session.set_image(two_halves((20, 20), 0))
     with pytest.raises(ValueError, match="clusters: compute features first"):
         session.inspection.clusters_request(3)
@@ -124,7 +177,7 @@ def test_pixels_without_values_are_left_out():
     (labels,) = find_clusters(session).maps.values()
     assert (labels[:5, :7] == 0).all()
     assert (labels[6:] > 0).all()
-    (colors,) = compute(session.inspection.colors_request()).values()
+    (colors,) = compute(session.inspection.colors_request()).maps.values()
     assert (colors[:5, :7] == 0).all()
     alike = compute(session.inspection.alike_request(30, 8))
-    assert not any(row < 5 and column < 7 for _, (_, row, column, _) in alike.places)
+    assert not any(row < 5 and column < 7 for _, row, column, _ in alike.places)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
@@ -165,6 +167,49 @@ def test_one_click_finds_what_is_alike_and_paints_nothing(bench, panel, other):
     assert bench.viewer.layers.selection.active == link.scribbles
     click_image(bench, row, column)  # which paints now
     assert link.scribbles.data.any()
+
+
+def test_strokes_that_come_while_scribbles_are_made_stay(bench, panel, other):
+    panel.count.setValue(2)
+    press(bench, panel.clusters)
+    bench.session.inspection.clusters.classes.update({1: 1, 2: 2})
+    bench.paint((1,), (1,), 1)
+    QTest.mouseClick(panel.use, Qt.MouseButton.LeftButton)
+    bench.scribbles.data[20:40, 2:38] = 2  # not told of yet
+    bench.scribbles.events.paint(value=[])
+    before = bench.scribbles.data.copy()
+    bench.settle()
+    data = bench.scribbles.data
+    np.testing.assert_array_equal(data[before > 0], before[before > 0])
+    assert (data > 0).sum() > (before > 0).sum()
+
+
+def test_find_alike_leaves_a_chosen_layer_and_can_be_broken_off(bench, panel):
+    bench.compute()
+    bench.settle()
+    panel.alike.click()
+    bench.viewer.window.show()
+    request = panel._inspection.alike_request
+    panel._ask("similarity", lambda: request(3, 4), partial(panel._show, "similarity"))
+    chosen = bench.viewer.layers[-1]
+    bench.viewer.layers.selection.active = chosen
+    assert panel._side.has("similarity")
+    panel.alike.click()
+    bench.settle()
+    assert not any(name.startswith("Similarity") for name in bench.names)
+    assert bench.viewer.layers.selection.active == chosen
+
+
+def test_other_pixels_take_layers_and_list_of_the_former_away(bench, panel, image):
+    bench.compute()
+    bench.settle()
+    press(bench, panel.clusters)
+    assert panel.rows.isVisibleTo(panel)
+    bench.controller.link.image.data = image[::-1].copy()
+    bench.settle()
+    assert not any(name.startswith("Clusters") for name in bench.names)
+    assert not panel.rows.isVisibleTo(panel)
+    assert panel.clusters.toolTip() == "Compute features first."
 
 
 def test_layers_go_with_their_image_and_are_no_images(bench, panel, other):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     Seen = tuple[ImageFile, Features, NDArray[np.bool_] | None]
 
-FEWEST, MOST = 2, 50
 ENDINGS = ("clusters.tif", "clusters.png", "clusters_colors.png")
 KEPT_MEMORY = 0.25  # of what is free: features beyond it are computed twice
 TABLE = "places.csv"
@@ -57,39 +56,29 @@ def clusters(
     from napari_hrdv2.files.labels import write_picture
     from napari_hrdv2.session.batch import jobs_for
     from napari_hrdv2.session.classes import default_color
+    from napari_hrdv2.session.inspection import FEWEST_CLUSTERS, MOST_CLUSTERS
 
     report = shared.Report(as_json)
-    if not FEWEST <= count <= MOST:
-        raise ValueError(f"--clusters: {count} is not from {FEWEST} to {MOST}")
+    if not FEWEST_CLUSTERS <= count <= MOST_CLUSTERS:
+        raise ValueError(
+            f"--clusters: {count} is not from {FEWEST_CLUSTERS} to {MOST_CLUSTERS}"
+        )
     files = find_images(images).files
     if not files:
         raise ValueError(f"images: {images[0]} has no micrograph; name some")
     shared.make_folder(out)
-    options, backbone = features, shared.load(features, report)
-    excluded = exclusion_of(exclude, first_shape(files)) if exclude else None
-
-    def look(path: Path) -> Seen:
-        from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
-        from napari_hrdv2.core.features.compute import compute_features
-        from napari_hrdv2.files import read_image
-
-        source = read_image(path)
-        image = grey_if_equal(source.data)
-        mask = excluded.mask_for(image.shape[:2]) if excluded else None
-        if excluded and mask is None:
-            report.complain(f"{path}: of another size, nothing of it is excluded")
-        told = report.progress(f"features of {path.name}")
-        made = compute_features(
-            filled(image), backbone, progress=told, **options.choices
-        )
-        return source, made, with_missing(mask, image)
-
-    room = KEPT_MEMORY * available_memory(choose_device(options.device))
+    look = _looker(files, exclude, features, report)
+    room = KEPT_MEMORY * available_memory(choose_device(features.device))
     kept: dict[Path, Seen] = {}
     joint: list[Features] = []
     masks: list[Any] = []
     for path in files:
         seen = _, made, mask = look(path)
+        if joint and made.shape[0] != joint[0].shape[0]:
+            raise ValueError(
+                f"images: {path} is in colour and {files[0]} is not, or the other way "
+                "round; give all in grey or all in colour"
+            )
         room -= made.nbytes
         if room > 0:
             kept[path] = seen
@@ -97,12 +86,12 @@ def clusters(
         masks.append(mask)
     found = find_clusters(joint, count, exclusion=masks)
     colors = principal_colors(joint, exclusion=masks)
-    table = {i: default_color(i) for i in range(1, len(found.model.bias) + 1)}
+    table = {i: default_color(i) for i in range(1, found.count + 1)}
 
     results: list[dict[str, Any]] = []
     for job in jobs_for(files, out, ENDINGS):
-        source, made, mask = kept[job.file] if job.file in kept else look(job.file)
-        labels, picture = found.predict(made) + 1, colors.paint(made)
+        source, made, mask = kept.pop(job.file) if job.file in kept else look(job.file)
+        labels, picture = found.predict(made, first=1), colors.paint(made)
         if mask is not None:
             labels[mask], picture[mask] = 0, 0
         stem = job.target.with_suffix("")
@@ -111,7 +100,7 @@ def clusters(
             write_labels(tiff, labels, pixel_size=source.pixel_size, unit=source.unit)
             write_color_png(preview, labels, table)
             write_picture(components, picture)
-        counts = np.bincount(labels.ravel(), minlength=1 + len(table))[1:]
+        counts = np.bincount(labels.ravel(), minlength=1 + found.count)[1:]
         shares = counts / max(counts.sum(), 1)
         results.append(
             {
@@ -122,7 +111,7 @@ def clusters(
         )
         for path in outputs:
             report.say(f"wrote {path}")
-    report.finish({"clusters": len(table), "images": results})
+    report.finish({"clusters": found.count, "images": results})
 
 
 def explore(
@@ -142,43 +131,24 @@ def explore(
     as_json: Json = False,
 ) -> None:
     """Propose places to paint first: what is typical of images, and what is rare."""
-    from napari_hrdv2 import compute_features, propose_places
+    from napari_hrdv2 import propose_places
     from napari_hrdv2.core.atomic import write_csv
-    from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
-    from napari_hrdv2.files import read_image
 
     report = shared.Report(as_json)
     pictures = _pictures(images, out)
     planned = {"--out": [out / TABLE, *pictures]}
     shared.make_folder(out)
     shared.check_outputs(planned, images)
-    micrographs = [grey_if_equal(read_image(path).data) for path in images]
-    masks = []
-    for micrograph in micrographs:
-        shape = (micrograph.shape[0], micrograph.shape[1])
-        excluded = exclusion_of(exclude or (), shape)
-        mask = None if excluded is None else excluded.mask_for(shape)
-        masks.append(with_missing(mask, micrograph))
-    backbone = shared.load(features, report)
-    made = [
-        compute_features(
-            filled(micrograph),
-            backbone,
-            progress=report.progress(path.name),
-            **features.choices,
-        )
-        for path, micrograph in zip(images, micrographs, strict=True)
-    ]
+    look = _looker(images, exclude, features, report)
+    sources, made, masks = zip(*map(look, images), strict=True)
     found = propose_places(
         made, places, exclusion=masks, progress=report.progress("places")
     )
     rows = [_row(number, images, place) for number, place in enumerate(found, 1)]
     write_csv(out / TABLE, _HEADERS, rows)
-    for number, (path, micrograph) in enumerate(
-        zip(pictures, micrographs, strict=True)
-    ):
+    for number, (path, source) in enumerate(zip(pictures, sources, strict=True)):
         here = [(n, one) for n, one in enumerate(found, 1) if one.image == number]
-        _draw(path, micrograph, here)
+        _draw(path, source.data, here)
     report.say(f"{len(found)} places of {len(images)} images")
     for path in planned["--out"]:
         report.say(f"wrote {path}")
@@ -188,6 +158,35 @@ def explore(
             "outputs": [str(path) for path in planned["--out"]],
         }
     )
+
+
+def _looker(
+    files: Sequence[Path],
+    exclude: Sequence[str] | None,
+    options: FeatureOptions,
+    report: shared.Report,
+) -> Callable[[Path], Seen]:
+    """Return what reads an image and computes its features and exclusion mask."""
+    from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
+    from napari_hrdv2.core.features.compute import compute_features
+    from napari_hrdv2.files import read_image
+
+    backbone = shared.load(options, report)
+    excluded = exclusion_of(exclude, first_shape(files)) if exclude else None
+
+    def look(path: Path) -> Seen:
+        source = read_image(path)
+        image = grey_if_equal(source.data)
+        mask = excluded.mask_for(image.shape[:2]) if excluded else None
+        if excluded and mask is None:
+            report.complain(f"{path}: of another size, nothing of it is excluded")
+        told = report.progress(f"features of {path.name}")
+        made = compute_features(
+            filled(image), backbone, progress=told, **options.choices
+        )
+        return source, made, with_missing(mask, image)
+
+    return look
 
 
 def _row(number: int, images: Sequence[Path], place: Place) -> list[object]:

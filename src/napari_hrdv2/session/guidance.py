@@ -145,17 +145,11 @@ class Guidance:
 
     def places_request(self, count: int) -> Task:
         """Return the request for places; ValueError if there are no features."""
-        current = self._images.current
-        if current is None or current.features is None:
-            raise ValueError("There are no features yet: compute features first.")
-        _check_is_whole(current)
-        others = (one for one in self._images.values() if one is not current)
-        others = (one for one in others if one.features and not one.is_in_blocks)
-        able = (one for one in others if self._images.is_usable(one))
-        images, masks = [current.snapshot()], [current.not_to_paint()]
-        for one in able:
-            images.append(one.snapshot())
-            masks.append(one.not_to_paint())
+        if reason := self._images.why_not_together():
+            raise ValueError(f"places: {reason}")
+        entries = self._images.together()
+        images = [one.snapshot() for one in entries]
+        masks = [one.not_to_paint() for one in entries]
 
         def find(context: TaskContext) -> ProposedPlaces:
             from napari_hrdv2.core.guidance import propose_places

@@ -48,7 +48,7 @@ class ImageEntry:
     result: Result | None = None
     pending: int = 0  # version of the feature request that is on its way
     last_used: int = 0
-    _version: int = 0  # of the features: fits on other ones are not the same
+    version: int = 0  # of the features: fits on other ones are not the same
 
     def __post_init__(self) -> None:
         if not isinstance(self.image, Plane):
@@ -186,7 +186,7 @@ class ImageEntry:
 
     def set_features(self, features: Any, options: FeatureOptions | None) -> None:
         """Take other features, or None; the result of the last ones goes."""
-        self._version = next(_versions)
+        self.version = next(_versions)
         self.features, self.options, self.result = features, options, None
         self.training_features = features
         if features is not None:
@@ -235,7 +235,7 @@ class ImageEntry:
 
     def fingerprint(self) -> bytes:
         """Return what tells what it trains from everything else that it could."""
-        named = f"{self.key}/{self._version}/{self.exclusion_fingerprint}/"
+        named = f"{self.key}/{self.version}/{self.exclusion_fingerprint}/"
         return named.encode() + self.scribbles_fingerprint
 
     def _knows_scribbles(self) -> bool:
@@ -371,6 +371,29 @@ class Images(Mapping[PlaneKey, ImageEntry]):
     def usable(self) -> list[ImageEntry]:
         """Return the painted images that train with the current one's features."""
         return [entry for entry in self.painted() if self.is_usable(entry)]
+
+    def why_not_together(self) -> str:
+        """Return why no images can be looked at as a whole now, or ""."""
+        if self.current is None:
+            return "open an image first"
+        if self.current.is_in_blocks:
+            return (
+                "the features of this image are computed block by block, and all of "
+                "them are needed at once; open a part of the image"
+            )
+        return "compute features first" if self.current.features is None else ""
+
+    def together(self) -> list[ImageEntry]:
+        """Return the current image, and those others that can be looked at with it."""
+        others = [
+            one
+            for one in self.values()
+            if one is not self.current
+            and one.features is not None
+            and not one.is_in_blocks
+            and self.is_usable(one)
+        ]
+        return [] if self.current is None else [self.current, *others]
 
     def is_usable(self, entry: ImageEntry) -> bool:
         """Whether what is known of an image goes with the current one's features."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,13 +23,14 @@ if TYPE_CHECKING:
     from .features import FeatureStore
     from .images import ImageEntry, Images
     from .planes import PlaneKey
-    from .snapshots import ImageSnapshot
     from .tasks import Task, TaskContext
 
-    _Images = list[ImageSnapshot]
     Maps = dict[PlaneKey, NDArray[Any]]
+    _Each = Callable[[Any], Maps]
+    _Find = Callable[[dict[str, Any], _Each], dict[str, Any]]
 
-_JOINT = ("features", "exclusion")  # of an image, for what looks at many
+FEWEST_CLUSTERS, MOST_CLUSTERS = 2, 50
+_WIDTH = 256  # of tables by cluster, which are uint8
 _NOT_LOADED = "compute features with this backbone first, which loads it"
 _NO_IMAGE = "open an image first"
 
@@ -52,32 +55,31 @@ class Regions:
 
 
 @dataclass(frozen=True, eq=False)
-class ClusterMaps:
-    """Which cluster, from 1 on, each pixel of each image is in; 0 where left out.
+class JointLook:
+    """What is seen of images together: maps, clusters, or places that are alike.
 
-    `shares` are fractions of all images together, `classes` what clusters were named
-    as, both by cluster.
+    A map of clusters says which one, from 1 on, and 0 where pixels are left out;
+    `shares` are fractions of all images, `classes` what clusters are named as, both by
+    cluster. `seen` are the images, with the versions of their features.
     """
 
     maps: Maps
-    shares: dict[int, float]
+    seen: dict[PlaneKey, tuple[ImageEntry, int]]
+    shares: dict[int, float] = field(default_factory=dict)
     classes: dict[int, int] = field(default_factory=dict)
+    places: Sequence[AlikePlace] = ()
+
+    def key_of(self, place: AlikePlace) -> PlaneKey:
+        """Return the image that a place is on."""
+        return [*self.seen][place.image]
 
     def named(self, key: PlaneKey) -> NDArray[Any]:
         """Return the classes on an image, 0 where its clusters have no name."""
         ids = self.classes.values()  # a wider kind could not be undone in its layer
-        table = np.zeros(256, np.min_scalar_type(max(ids, default=0)))
+        table = np.zeros(_WIDTH, np.min_scalar_type(max(ids, default=0)))
         for cluster, class_id in self.classes.items():
             table[cluster] = class_id
         return table[self.maps[key]]
-
-
-@dataclass(frozen=True, eq=False)
-class AlikePlaces:
-    """How alike all images are to a place, and where they are most."""
-
-    maps: Maps
-    places: list[tuple[PlaneKey, AlikePlace]]
 
 
 class Inspection:
@@ -85,7 +87,7 @@ class Inspection:
 
     def __init__(self, images: Images, features: FeatureStore) -> None:
         self._images, self._features = images, features
-        self.clusters: ClusterMaps | None = None  # that were found last
+        self.clusters: JointLook | None = None  # that were found last
 
     def why_no_attention(self) -> str:
         """Return why no attention can be shown now, or ""."""
@@ -197,109 +199,145 @@ class Inspection:
 
     # Without labels, on all images whose features are alike.
 
-    def why_no_joint_look(self) -> str:
-        """Return why colours, clusters and places cannot be shown now, or ""."""
-        entry = self._images.current
-        if entry is None:
-            return _NO_IMAGE
-        return "" if entry.features is not None else "compute features first"
-
     def joint_images(self) -> list[ImageEntry]:
         """Return the images that are looked at together, the current one first.
 
         Of other stacks only the planes with scribbles: neighbours were begun ahead.
         """
         current = self._images.current
-        others = [
+        return [
             one
-            for one in self._images.values()
-            if one is not current
-            and one.features is not None
-            and self._images.is_usable(one)
-            and (one.class_ids or not one.key.plane)
+            for one in self._images.together()
+            if one is current or one.class_ids or not one.key.plane
         ]
-        return others if current is None else [current, *others]
 
     def colors_request(self) -> Task:
-        """Return the request for principal components as colours, by key."""
+        """Return the request for principal components as colours."""
 
-        def find(images: _Images, context: TaskContext) -> Maps:
+        def find(joint: dict[str, Any], each: _Each) -> dict[str, Any]:
             from napari_hrdv2.core.classifier.clusters import principal_colors
 
-            return _each(images, principal_colors(**_together(images)).paint, context)
+            return {"maps": each(principal_colors(**joint).paint)}
 
         return self._joint_request("colours", find)
 
     def clusters_request(self, count: int) -> Task:
         """Return the request for clusters; they keep the names of those before."""
+        if not FEWEST_CLUSTERS <= count <= MOST_CLUSTERS:
+            raise ValueError(
+                f"count: {count} clusters are not from {FEWEST_CLUSTERS} to "
+                f"{MOST_CLUSTERS}"
+            )
         former = self.clusters
+        if former is not None:
+            maps = {
+                key: former.maps[key] for key in former.maps if self._has(former, key)
+            }
+            former = replace(former, maps=maps, classes=dict(former.classes))
 
-        def find(images: _Images, context: TaskContext) -> ClusterMaps:
+        def find(joint: dict[str, Any], each: _Each) -> dict[str, Any]:
             from napari_hrdv2.core.classifier.clusters import find_clusters
 
-            clusters = find_clusters(count=count, **_together(images))
-            maps = _each(images, lambda *a, **k: clusters.predict(*a, **k) + 1, context)
-            every = np.concatenate([labels.ravel() for labels in maps.values()])
-            sizes = np.bincount(every, minlength=256)
-            shares = sizes[1 : len(clusters.model.bias) + 1] / max(sizes[1:].sum(), 1)
-            found = ClusterMaps(maps, dict(enumerate(shares.tolist(), start=1)))
-            if former is not None and former.classes:
-                _keep_names(former, found)
-            return found
+            found = find_clusters(count=count, **joint)
+            maps = each(partial(found.predict, first=1))
+            sizes = np.zeros(_WIDTH, np.int64)
+            for labels in maps.values():
+                sizes += np.bincount(labels.ravel(), minlength=_WIDTH)
+            shares = sizes[1 : found.count + 1] / max(sizes[1:].sum(), 1)
+            names = {} if former is None else _names_kept(former, maps)
+            numbered = dict(enumerate(shares.tolist(), start=1))
+            return {"maps": maps, "shares": numbered, "classes": names}
 
         return self._joint_request("clusters", find)
 
     def alike_request(self, row: int, column: int) -> Task:
         """Return the request for what looks like a place on the current image."""
 
-        def find(images: _Images, context: TaskContext) -> AlikePlaces:
+        def find(joint: dict[str, Any], each: _Each) -> dict[str, Any]:
             from napari_hrdv2.core.guidance.alike import alike_places, similar_to
 
-            joint = _together(images)
             similarity = similar_to(row=row, column=column, **joint)
-            maps = _each(images, similarity.of, context)
+            maps = each(similarity.of)
             seen, query = [*maps.values()], (0, row, column)
             places = alike_places(similarity, maps=seen, query=query, **joint)
-            return AlikePlaces(maps, [(images[p.image].key, p) for p in places])
+            return {"maps": maps, "places": places}
 
         return self._joint_request("place", find)
 
-    def dabs_request(self) -> Task:
-        """Return the request for scribbles from the clusters that have names, by key.
+    def _joint_request(self, wanted: str, find: _Find) -> Task:
+        self._entry(wanted, self._images.why_not_together())
+        entries = self.joint_images()
+        images = [one.snapshot() for one in entries]
+        seen = {one.key: (one, one.version) for one in entries}
 
-        They are where the classes are deepest, and not on what is painted.
-        """
+        def look(context: TaskContext) -> JointLook:
+            def each(see: Any) -> Maps:
+                maps = {}
+                for number, one in enumerate(images):
+                    context.progress("Looking", number, len(images))
+                    maps[one.key] = see(one.features, should_stop=context.should_stop)
+                    if one.exclusion is not None:
+                        maps[one.key][one.exclusion] = 0
+                return maps
+
+            context.progress("Looking", 0, len(images))
+            joint = {
+                "features": [one.features for one in images],
+                "exclusion": [one.exclusion for one in images],
+            }
+            found = find(joint, each)
+            return JointLook(seen=seen, **found)
+
+        return look
+
+    def accept(self, look: JointLook) -> bool:
+        """Forget maps of what has changed since; return whether any is left."""
+        for key, (entry, version) in look.seen.items():
+            if not self._has(look, key) or entry.version != version:
+                look.maps.pop(key, None)
+        if look.maps and look.shares:
+            self.clusters = look
+        return bool(look.maps)
+
+    def forget_closed(self) -> None:
+        """Forget clusters of images that are all gone."""
+        found = self.clusters
+        if found is not None and not any(self._has(found, key) for key in found.maps):
+            self.clusters = None
+
+    def dabs_request(self) -> Task:
+        """Return the request for discs where the clusters with names are deepest."""
         found = self.clusters
         if found is None or not found.classes:
             raise ValueError("clusters: none has a name yet; give one a class first")
         found = replace(found, classes=dict(found.classes))
-        entries = [one for key in found.maps if (one := self._images.find(key))]
-        fitting = [one for one in entries if one.shape == found.maps[one.key].shape]
-        painted = [(one.key, one.scribbles) for one in fitting]
 
-        def find(context: TaskContext) -> Maps:
+        def find(context: TaskContext) -> JointLook:
             from napari_hrdv2.core.classifier.clusters import deepest_dabs
 
             dabs = {}
-            for number, (key, scribbles) in enumerate(painted):
+            for number, key in enumerate(found.maps):
                 context.stop_if_cancelled()
-                context.progress("Scribbles from clusters", number, len(painted))
+                context.progress("Scribbles from clusters", number, len(found.maps))
                 dabs[key] = deepest_dabs(found.named(key))
-                if scribbles is not None:
-                    dabs[key][scribbles.labels != 0] = 0
-            return {key: drawn for key, drawn in dabs.items() if drawn.any()}
+            return replace(found, maps=dabs)
 
         return find
 
-    def _joint_request(self, wanted: str, find: Any) -> Task:
-        self._entry(wanted, self.why_no_joint_look())
-        images = [one.snapshot() for one in self.joint_images()]
+    def paintable(self, dabs: JointLook) -> Maps:
+        """Return dabs where nothing is painted or left out now, of images with any."""
+        maps = {}
+        for key, drawn in dabs.maps.items():
+            if self._has(dabs, key):
+                mask = self._images[key].not_to_paint()
+                free = drawn if mask is None else np.where(mask, 0, drawn)
+                if free.any():
+                    maps[key] = free
+        return maps
 
-        def run(context: TaskContext) -> Any:
-            context.progress("Looking", 0, len(images))
-            return find(images, context)
-
-        return run
+    def _has(self, look: JointLook, key: PlaneKey) -> bool:
+        """Whether an image is still open, with the same pixels."""
+        return self._images.get(key) is look.seen[key][0]
 
     def use_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
         """Use regions from elsewhere on the current image; return if they changed."""
@@ -326,33 +364,18 @@ def _why_no_regions(options: FeatureOptions) -> str:
     )
 
 
-def _together(images: _Images) -> dict[str, Any]:
-    features, masks = ([getattr(one, name) for one in images] for name in _JOINT)
-    return dict(zip(_JOINT, (features, masks), strict=True))
-
-
-def _each(images: _Images, look: Any, context: TaskContext) -> Maps:
-    """Return what is seen of each image, 0 where that is excluded."""
-    maps = {}
-    for number, one in enumerate(images):
-        context.progress("Looking", number, len(images))
-        maps[one.key] = look(one.features, should_stop=context.should_stop)
-        if one.exclusion is not None:
-            maps[one.key][one.exclusion] = 0
-    return maps
-
-
-def _keep_names(former: ClusterMaps, found: ClusterMaps) -> None:
+def _names_kept(former: JointLook, maps: Maps) -> dict[int, int]:
     """Name clusters as most of their pixels were named before, if most were."""
-    pairs = [
-        (labels, former.named(key))
-        for key, labels in found.maps.items()
-        if key in former.maps and former.maps[key].shape == labels.shape
-    ]
-    for cluster in found.shares if pairs else ():
-        counts = np.bincount(
-            np.concatenate([was[labels == cluster] for labels, was in pairs])
-        )
-        best = int(counts.argmax()) if counts.size else 0
-        if best and 2 * counts[best] > counts.sum():
-            found.classes[cluster] = best
+    table = np.zeros((_WIDTH, _WIDTH), np.int64)  # pixels by new and former cluster
+    for key in maps.keys() & former.maps.keys():
+        pairs = maps[key].astype(np.int32) * _WIDTH + former.maps[key]
+        table += np.bincount(pairs.ravel(), minlength=table.size).reshape(table.shape)
+    names = {}
+    for cluster in np.flatnonzero(table.sum(1)[1:]) + 1:
+        votes: Counter[int] = Counter()
+        for old, class_id in former.classes.items():
+            votes[class_id] += table[cluster, old]
+        for class_id, count in votes.most_common(1):
+            if 2 * count > table[cluster].sum():
+                names[int(cluster)] = class_id
+    return names

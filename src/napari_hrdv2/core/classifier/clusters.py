@@ -104,18 +104,26 @@ class Clusters:
     centres: NDArray[np.float64]
     shares: NDArray[np.float64]
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.model.bias)
+
     def nearest(self, rows: NDArray[np.float32]) -> NDArray[np.intp]:
         """Return the cluster of each of (N, C) feature vectors."""
         table = torch.from_numpy(rows) @ self.model.weight.T + self.model.bias
         return np.asarray(table.argmax(1), np.intp)
 
     def predict(
-        self, features: Features, *, should_stop: Callable[[], bool] | None = None
+        self,
+        features: Features,
+        *,
+        first: int = 0,
+        should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[Any]:
-        """Return the cluster of every pixel, (H, W), 0 … count - 1."""
-        return features.argmax(
-            self.model.weight, self.model.bias, should_stop=should_stop
-        )
+        """Return the cluster of every pixel, (H, W), numbered from the first on."""
+        ids = range(first, first + self.count)
+        return features.argmax(*self.model, [*ids], should_stop=should_stop)
 
 
 def find_clusters(

@@ -132,22 +132,19 @@ def folds_of(training: TrainingSamples) -> NDArray[np.intp]:
     """
     from scipy.ndimage import label
 
-    index = training.index
-    scribbles, places = (np.empty(len(index), np.int64) for _ in range(2))
+    index, parts = training.index, []
     start = before = 0
     for features, order in zip(training.features, training.orders, strict=True):
-        shape = features.shape[1:]
+        shape, classes = features.shape[1:], index[start : start + len(order)]
         cells, count = cells_of(order, shape)
-        width = -(-shape[1] // PLACE)
-        for number in range(len(training.classes)):
-            own = np.flatnonzero(index[start : start + len(order)] == number)
-            painted = np.zeros(count, bool)
-            painted[cells[own]] = True
-            joined, _ = label(painted.reshape(-1, width), np.ones((3, 3)))
-            scribbles[start + own] = before + joined.ravel()[cells[own]]
-            places[start + own] = before + cells[own]
-            before += count + 1
-        start += len(order)
+        painted = np.zeros((len(training.classes), count), bool)
+        painted[classes, cells] = True
+        grid = painted.reshape(len(painted), -1, -(-shape[1] // PLACE))
+        joined = label(grid, [np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))])[0]
+        scribble = joined.reshape(painted.shape)[classes, cells]
+        parts.append(np.stack([scribble, cells]) + before)
+        start, before = start + len(order), before + painted.size + 1
+    scribbles, places = np.concatenate(parts, 1)
     folds = np.empty(len(index), np.intp)
     for number in range(len(training.classes)):
         own = index == number

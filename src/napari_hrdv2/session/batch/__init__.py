@@ -23,7 +23,7 @@ from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.snapshots import ImageSnapshot
 from napari_hrdv2.session.tasks import TaskContext
 
-from .applied import Applied, Job, log_of, write_particles, write_table
+from .applied import TABLE, Applied, Job, log_of, table_in, write_particles, write_table
 from .opening import OpenedImage, open_images, read_labels, scribbles_with
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.files import ImageFile
 
 __all__ = [
+    "TABLE",
     "Applied",
     "ApplyRequest",
     "Job",

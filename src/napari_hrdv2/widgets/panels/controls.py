@@ -293,15 +293,6 @@ def number_box(name: str, tip: str, low: float, high: float) -> QAbstractSpinBox
     return box
 
 
-def select_text(combo: QComboBox, text: str) -> None:
-    """Show a text, adding it to the list if it must be there; emits nothing."""
-    if combo.currentText() != text:
-        with QSignalBlocker(combo):
-            if not combo.isEditable() and combo.findText(text) < 0:
-                combo.addItem(text)
-            combo.setCurrentText(text)
-
-
 def fill(combo: QComboBox, texts: Iterable[str], chosen: str | None = None) -> None:
     """List other texts; the chosen one stays, else the first; emits nothing."""
     chosen = combo.currentText() if chosen is None else chosen
@@ -378,6 +369,15 @@ def form(*rows: tuple[str, QWidget], parent: QWidget | None = None) -> QFormLayo
     for label, widget in rows:
         layout.addRow(*filter(None, (label,)), widget)
     return layout
+
+
+def enable(control: QWidget, reason: str = "") -> None:
+    """Enable a control, or let its tooltip say why it cannot be used."""
+    if control.property("tip") is None:
+        control.setProperty("tip", control.toolTip())
+    control.setEnabled(not reason)
+    text = f"{reason[:1].upper()}{reason[1:]}." if reason else control.property("tip")
+    control.setToolTip(text)
 
 
 def plain(text: str) -> str:

@@ -197,7 +197,7 @@ class FeaturePanel(QWidget):
         self._show_backbone(options.backbone)
         ui.fill(self.variant, backbone_texts.forms(options.backbone), options.backbone)
         for name, combo in self.choices.items():
-            ui.select_text(combo, _text(options, name))
+            _select_text(combo, _text(options, name))
         ui.set_hint(self.transforms_note, "")
         is_guided = options.interpolation.startswith("bilateral")
         ui.set_hint(self.interpolation_note, _BILATERAL_HINT if is_guided else "")
@@ -339,6 +339,15 @@ def _text(options: FeatureOptions, name: str) -> str:
     if name == "stride":
         return backbone_texts.stride(options)
     return str(getattr(options, "backbone" if name == "variant" else name))
+
+
+def _select_text(combo: QComboBox, text: str) -> None:
+    """Show a text, adding it to the list if it must be there; emits nothing."""
+    if combo.currentText() != text:
+        with QSignalBlocker(combo):
+            if not combo.isEditable() and combo.findText(text) < 0:
+                combo.addItem(text)
+            combo.setCurrentText(text)
 
 
 PANELS = (PanelSpec("features", "Features", 0, FeaturePanel),)

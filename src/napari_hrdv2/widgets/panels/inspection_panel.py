@@ -56,10 +56,6 @@ class InspectionPanel(QWidget):
         )
         self.use = ui.push_button("Use", "use_partition", self._on_use)
         self.upsampler = ui.hint("upsampler_note")
-        self._tips = {
-            control: control.toolTip()
-            for control in (self.attention, self.regions, self.partition, self.use)
-        }
         ui.fill_column(
             self,
             ui.row(self.attention, self.regions),
@@ -92,12 +88,13 @@ class InspectionPanel(QWidget):
         """Enable what the backbone has; a tooltip says why the rest is not there."""
         inspection = self._inspection
         is_asked = self.attention.is_running
-        self._enable("" if is_asked else inspection.why_no_attention(), self.attention)
-        self._enable(inspection.why_no_regions(), self.regions)
+        ui.enable(self.attention, "" if is_asked else inspection.why_no_attention())
+        ui.enable(self.regions, inspection.why_no_regions())
         reason = inspection.why_no_partition()
         if not reason and self._controller.is_computing:
             reason = "the features are being computed"
-        self._enable(reason, self.partition, self.use)
+        for control in (self.partition, self.use):
+            ui.enable(control, reason)
         ui.set_hint(self.upsampler, inspection.why_no_upsampler())
         entry, text = self._session.current, inspection.region_count()
         if entry is not None and entry.partition is not None:
@@ -108,13 +105,6 @@ class InspectionPanel(QWidget):
         """Let go of the viewer; its layers stay as they are."""
         for events in self._list_events:
             events.disconnect(self.show_layers)
-
-    def _enable(self, reason: str, *controls: QWidget) -> None:
-        """Enable controls, or say why they are not."""
-        for control in controls:
-            control.setEnabled(not reason)
-            capital = reason[:1].upper() + reason[1:]
-            control.setToolTip(f"{capital}." if reason else self._tips[control])
 
     def _layers(self) -> list[Labels]:
         """Return the Labels layers that can divide the image entry into regions."""

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_hrdv2.core.devices import bytes_text
 from napari_hrdv2.session.classes import ClassInfo, default_color
+from napari_hrdv2.session.inspection import FEWEST_CLUSTERS, MOST_CLUSTERS
 from napari_hrdv2.widgets.label_taker import LabelTaker
 from napari_hrdv2.widgets.viewer import layers, planes
 from napari_hrdv2.widgets.viewer.overlay import MapOverlay
@@ -29,16 +30,31 @@ from . import controls as ui
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_hrdv2.core.guidance.alike import AlikePlace
-    from napari_hrdv2.session.inspection import AlikePlaces, ClusterMaps, Maps
-    from napari_hrdv2.session.planes import PlaneKey
+    from napari_hrdv2.session import ImageEntry
+    from napari_hrdv2.session.inspection import JointLook
     from napari_hrdv2.widgets.controller import Controller
 
 COLORS, CLUSTERS, ALIKE, DABS = "colours", "clusters", "similarity", "dabs"
-FEWEST, MOST, USUAL = 2, 50, 8  # clusters
-_BYTES = {COLORS: 6, CLUSTERS: 3, ALIKE: 12, DABS: 24}  # a pixel takes at most
-_ALIKE_LOOK = {"colormap": "inferno", "contrast_limits": (0, 1)}
-_OPACITY, _FIRST_COLOR = 0.7, 100  # of clusters; their colours are unlike classes'
+_BYTES = {COLORS: 6, CLUSTERS: 14, ALIKE: 16, DABS: 40}  # a pixel takes at most
+_LOOKS: dict[str, tuple[type, dict[str, Any]]] = {
+    COLORS: (Image, {"rgb": True}),
+    CLUSTERS: (Labels, {"opacity": 0.7}),
+    ALIKE: (
+        Image,
+        {
+            "colormap": "inferno",
+            "contrast_limits": (0, 1),
+            "blending": "translucent",
+            "opacity": 0.7,
+        },
+    ),
+}
+_SAID = {
+    COLORS: "Where colours are alike, features are.",
+    CLUSTERS: "Give clusters a class, or change their number.",
+    ALIKE: "Bright is alike; the list leads to the best places.",
+}
+_FIRST_COLOR, _USUAL = 100, 8  # of clusters: colours unlike classes', and how many
 _JITTER = 4  # pixels of the screen that a click may move
 _LINES_SEEN, _PLACE_SEEN = 8, 16  # the latter a radius in pixels
 
@@ -52,8 +68,8 @@ class LookingPanel(QWidget):
         self._session, self._side = controller.session, controller.side
         self._inspection = self._session.inspection
         self._taker = LabelTaker(controller)
-        self._overlays: dict[tuple[str, PlaneKey], MapOverlay] = {}
-        self._places: list[tuple[PlaneKey, AlikePlace]] = []
+        self._overlays: dict[tuple[str, ImageEntry], MapOverlay] = {}
+        self._alike: JointLook | None = None
         self._held: Image | None = None  # the image that is clicked
         self._make_controls()
         self._session.features_changed.connect(self.show_state)
@@ -69,9 +85,9 @@ class LookingPanel(QWidget):
             "Clusters", "clusters", self._on_clusters, side, CLUSTERS
         )
         tip = "How many clusters; once they are shown, they follow this number"
-        self.count = ui.number_box("cluster_count", tip, FEWEST, MOST)
+        self.count = ui.number_box("cluster_count", tip, FEWEST_CLUSTERS, MOST_CLUSTERS)
         self.count.setSuffix("")
-        self.count.setValue(USUAL)
+        self.count.setValue(_USUAL)
         self.count.valueChanged.connect(self._on_count)
         tip = "Clusters of all images together; select one or several"
         self.rows = QTreeWidget(objectName="cluster_rows", toolTip=tip)
@@ -104,12 +120,13 @@ class LookingPanel(QWidget):
 
     def show_state(self) -> None:
         """Enable what there are features for."""
-        is_ready = not self._inspection.why_no_joint_look()
+        reason = self._session.images.why_not_together()
         for control in (self.colors, self.clusters, self.alike):
-            control.setEnabled(is_ready or getattr(control, "is_running", False))
-        self.alike.setChecked(self.alike.isChecked() and is_ready)
+            is_running = getattr(control, "is_running", False)
+            ui.enable(control, "" if is_running else reason)
+        self.alike.setChecked(self.alike.isChecked() and not reason)
         self._named.setVisible(self._inspection.clusters is not None)
-        self.places.setVisible(bool(self._places))
+        self.places.setVisible(self._alike is not None)
         self.name.setEnabled(not self._side.has(CLUSTERS))  # which carries the names
 
     def show_clusters(self) -> None:
@@ -133,8 +150,8 @@ class LookingPanel(QWidget):
                 item = QTreeWidgetItem(self.rows, texts)
                 item.setIcon(0, ui.swatch(infos[i].color))
                 item.setSelected(i in chosen)
-        for (role, key), overlay in self._overlays.items():
-            if role == CLUSTERS and overlay.layer is not None and key in found.maps:
+        for (role, _), overlay in self._overlays.items():
+            if role == CLUSTERS and overlay.layer is not None:
                 layers.show_classes(overlay.layer, infos)
                 overlay.layer.editable = False
 
@@ -148,8 +165,9 @@ class LookingPanel(QWidget):
     def _submit(self, job: str, request: Callable[[], Any], hear: Any) -> None:
         task, images = request(), self._inspection.joint_images()
         pixels = sum(one.shape[0] * one.shape[1] for one in images)
-        need = bytes_text(_BYTES[job] * pixels)
-        self._session.say(f"Images to look at: {len(images)}, in {need} of memory.")
+        need, many = bytes_text(_BYTES[job] * pixels), len(images)
+        of = f"{many} images" if many > 1 else "1 image"
+        self._session.say(f"Looking at {of}; that takes up to {need} of memory.")
         self._side.submit(job, task, hear)
 
     def _on_colors(self) -> None:
@@ -157,12 +175,12 @@ class LookingPanel(QWidget):
 
         They are of all images with features: alike colours are alike features.
         """
-        self._ask(COLORS, self._inspection.colors_request, self._show_colors)
+        self._ask(COLORS, self._inspection.colors_request, partial(self._show, COLORS))
 
     def _on_clusters(self) -> None:
         """Divide all images with features into clusters, the same in all of them."""
         request = partial(self._inspection.clusters_request, self.count.value())
-        self._ask(CLUSTERS, request, self._take_clusters)
+        self._ask(CLUSTERS, request, partial(self._show, CLUSTERS))
 
     def _on_count(self) -> None:
         if self._inspection.clusters is not None or self.clusters.is_running:
@@ -173,47 +191,43 @@ class LookingPanel(QWidget):
 
         Nothing is painted over, and undo takes them away.
         """
-        self._link.flush()
         self._ask(DABS, self._inspection.dabs_request, self._paint)
 
-    def _show(self, role: str, kind: type, maps: Maps, **look: Any) -> None:
-        look |= {"name": role.capitalize(), "keeps_look": True}
-        for key, values in maps.items():
-            if (role, key) not in self._overlays:
-                overlay = MapOverlay(self._link, self._side, role)
-                self._overlays[role, key] = overlay
-            mark = {"plane": list(key.plane)}
-            self._overlays[role, key].show(kind, values, key, mark=mark, **look)
+    def _show(self, role: str, look: JointLook) -> None:
+        """Show the maps, but for those of images that are others by now."""
+        if not self._inspection.accept(look):
+            self._session.say("The features are others by now; look once more.")
+            return
+        kind, how = _LOOKS[role]
+        for key, values in look.maps.items():
+            there = role, look.seen[key][0]
+            if there not in self._overlays:
+                self._overlays[there] = MapOverlay(self._link, self._side, role)
+            mark, named = {"plane": list(key.plane)}, {"name": role.capitalize()}
+            overlay = self._overlays[there]
+            overlay.show(kind, values, key, mark=mark, keeps_look=True, **named, **how)
+        if role == CLUSTERS:
+            self.show_clusters()
+        elif role == ALIKE:
+            self._alike = look
+            self._list_places(look)
+        self._session.say(_SAID[role])
 
-    def _show_colors(self, maps: Maps) -> None:
-        self._show(COLORS, Image, maps, rgb=True)
-        self._session.say("Where colours are alike, features are.")
-
-    def _take_clusters(self, found: ClusterMaps) -> None:
-        self._inspection.clusters = found
-        self._show(CLUSTERS, Labels, found.maps, opacity=_OPACITY)
-        self.show_clusters()
-        self._session.say("Give clusters a class, or change their number.")
-
-    def _paint(self, dabs: Maps) -> None:
-        for key, labels in dabs.items():
-            if key in self._session.images:
-                self._taker.paint(key, labels, "Scribbles taken from clusters.")
-        if not dabs:
+    def _paint(self, dabs: JointLook) -> None:
+        self._link.flush()
+        maps = self._inspection.paintable(dabs)
+        for key, labels in maps.items():
+            self._taker.paint(key, labels, "Scribbles taken from clusters.")
+        if not maps:
             self._session.say("What the clusters would paint is painted already.")
 
-    def _show_alike(self, found: AlikePlaces) -> None:
-        look = {"blending": "translucent", "opacity": _OPACITY, **_ALIKE_LOOK}
-        self._show(ALIKE, Image, found.maps, **look)
-        self._places = found.places
+    def _list_places(self, look: JointLook) -> None:
         self.places.clear()
-        for key, place in found.places:
-            entry = self._session.images.find(key)
-            name = entry.name if entry and entry.name else str(key)
-            there = f"{name}, {place.row}, {place.column}"
+        for place in look.places:
+            entry = look.seen[look.key_of(place)][0]
+            there = f"{entry.name or entry.key}, {place.row}, {place.column}"
             self.places.addItem(f"{place.similarity:.2f}  {there}")
         self.show_state()
-        self._session.say("Bright is alike; the list leads to the best places.")
 
     def _selected(self) -> list[int]:
         return [int(item.text(0)) for item in self.rows.selectedItems()]
@@ -236,7 +250,10 @@ class LookingPanel(QWidget):
         if is_on:
             self._hold_no_brush()
             self._session.say("Click a place in the image.")
-        elif self._link.scribbles is not None:
+            return
+        self._side.cancel(ALIKE)
+        active = self._link.viewer.layers.selection.active
+        if active == self._held and self._link.scribbles is not None:
             self._link.viewer.layers.selection.active = self._link.scribbles
 
     def _listen(self, is_on: bool) -> None:
@@ -249,6 +266,10 @@ class LookingPanel(QWidget):
     def _on_images_changed(self) -> None:
         if self.alike.isChecked() and self._link.image is not self._held:
             self._hold_no_brush()
+        for there in list(self._overlays):
+            if self._session.images.get(there[1].key) is not there[1]:
+                self._overlays.pop(there).forget()
+        self._inspection.forget_closed()
         self.show_state()
 
     def _hold_no_brush(self) -> None:
@@ -270,10 +291,12 @@ class LookingPanel(QWidget):
         row, column = (round(float(at)) for at in place)
         if 0 <= row < entry.shape[0] and 0 <= column < entry.shape[1]:
             request = partial(self._inspection.alike_request, row, column)
-            self._ask(ALIKE, request, self._show_alike)
+            self._ask(ALIKE, request, partial(self._show, ALIKE))
 
     def _on_place(self) -> None:
-        key, place = self._places[self.places.currentRow()]
+        assert self._alike is not None  # else nothing is listed
+        place = self._alike.places[self.places.currentRow()]
+        key = self._alike.key_of(place)
         self._link.show_image(key)
         image = self._link.image
         if image is not None and self._link.layers.image_of(key) == image:

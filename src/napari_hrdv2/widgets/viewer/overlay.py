@@ -166,6 +166,13 @@ class Overlay(QObject):
     def _on_removed(self) -> None:
         """The user removed the layer."""
 
+    def forget(self) -> None:
+        """Take the layer away for good: what it lay on has gone."""
+        self._remove()
+        self._sync.closing.disconnect(self._close)
+        self._close()
+        self.deleteLater()
+
     def _close(self) -> None:
         """Let go of the viewer; its layers stay as they are."""
         self._follow(None, None)
