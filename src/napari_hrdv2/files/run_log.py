@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 NAME, FORMAT = "apply_log.jsonl", "napari-hrdv2 run"
+_START = f'{{"format": "{FORMAT}"'  # of each line
 
 
 class RunLog:
@@ -48,23 +50,25 @@ class RunLog:
 
     def _read(self) -> bool:
         """Read what is there; return whether it is a log of ours."""
-        is_ours = False
-        text = self._path.read_bytes().decode("utf-8", "replace")
-        for line in filter(None, text.split("\n")):
-            try:
+        text = self._path.read_bytes().decode("utf-8", "replace").strip()
+        lines = text.split("\n")
+        if not _START.startswith(lines[0][: len(_START)]):
+            return False
+        for line in lines:
+            with suppress(ValueError):  # cut off
                 told = json.loads(line)
-            except ValueError:  # cut off
-                continue
-            if not isinstance(told, dict) or told.get("format") != FORMAT:
-                return False
-            is_ours = True
-            self._known[str(told.get("image"))] = told
-        return is_ours
+                self._known[told["image"]] = told
+        return True
 
 
-def _states(files: Iterable[Path]) -> list[list[int] | None]:
-    """Return size and time of each file; None for one that is not there."""
-    return [
-        [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
-        for path in files
-    ]
+def _states(paths: Iterable[Path]) -> list[list[int] | None]:
+    """Return size and latest time of files and folders; None where nothing is."""
+    states: list[list[int] | None] = []
+    for path in paths:
+        files = path.rglob("*") if path.is_dir() else [path]
+        found = [file.stat() for file in files if file.is_file()]
+        times = [one.st_mtime_ns for one in found]
+        states.append(
+            [sum(one.st_size for one in found), max(times)] if found else None
+        )
+    return states

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_hrdv2 import __version__
 from napari_hrdv2.core.measure.fractions import (
     FRACTION_HEADERS,
     Fractions,
@@ -124,7 +125,7 @@ def _side(size: float | list[float]) -> float | tuple[float, float]:
 
 def log_of(folder: Path, classifier: PixelClassifier, *settings: object) -> RunLog:
     """Return the log of what this classifier did in a folder, with these settings."""
-    hashed = hashlib.sha256(repr(settings).encode())
+    hashed = hashlib.sha256(repr((__version__, *settings)).encode())
     for array in (classifier.weight, classifier.bias, classifier.classes):
         hashed.update(np.ascontiguousarray(array).tobytes())
     about = ("part_options", "normalisation", "class_names", "class_colors")
