@@ -137,6 +137,8 @@ def table(lines: list[Line]) -> str:
     own = [line for line in lines if line.image != FOREIGN]
     parts = {name: [x for x in own if x.group == name] for name in (GENERATED, OTHERS)}
     parts["real, both ways"] = [line for line in own if line.group != GENERATED]
+    kept = [x for x in own if x.group == GENERATED and x.image != "invert"]
+    parts["generated, but for reversed grey levels"] = kept
     parts |= {"all": own, FOREIGN: [line for line in lines if line.image == FOREIGN]}
     rows = ["| | images | below 0.5 | AUROC | of these flagged | others flagged |"]
     rows.append("|---" * 6 + "|")
