@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .folders import own_path
+
 NAME, FORMAT = "apply_log.jsonl", "napari-hrdv2 run"
 _START = f'{{"format": "{FORMAT}"'  # of each line
 
@@ -20,11 +22,14 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, settings: str) -> None:
-        self._settings, self._path, number = settings, folder / NAME, 1
+        self._settings = settings
+        self._path = own_path(folder / NAME, _is_start)
         self._known: dict[str, dict[str, Any]] = {}
-        while self._path.exists() and not self._read():
-            number += 1  # it is somebody else's
-            self._path = (folder / NAME).with_stem(f"{Path(NAME).stem}_{number}")
+        text = self._path.read_bytes() if self._path.exists() else b""
+        for line in text.decode("utf-8", "replace").split("\n"):
+            with suppress(ValueError):  # cut off
+                told = json.loads(line)
+                self._known[told["image"]] = told
 
     def find(self, image: Path) -> dict[str, Any] | None:
         """Return what was told of an image; None if it is not done, or no longer."""
@@ -48,17 +53,10 @@ class RunLog:
         with open(self._path, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"\n{json.dumps(line)}\n")  # a line may have been cut off before
 
-    def _read(self) -> bool:
-        """Read what is there; return whether it is a log of ours."""
-        text = self._path.read_bytes().decode("utf-8", "replace").strip()
-        lines = text.split("\n")
-        if not _START.startswith(lines[0][: len(_START)]):
-            return False
-        for line in lines:
-            with suppress(ValueError):  # cut off
-                told = json.loads(line)
-                self._known[told["image"]] = told
-        return True
+
+def _is_start(text: str) -> bool:
+    """Whether a log starts so; its first line may have been cut off."""
+    return _START.startswith(text.strip().split("\n")[0][: len(_START)])
 
 
 def _states(paths: Iterable[Path]) -> list[list[int] | None]:

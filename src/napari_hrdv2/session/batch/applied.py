@@ -17,6 +17,7 @@ from napari_hrdv2.core.measure.fractions import (
     Fractions,
     PhaseFraction,
 )
+from napari_hrdv2.files.folders import own_path
 from napari_hrdv2.files.run_log import RunLog
 
 if TYPE_CHECKING:
@@ -182,19 +183,8 @@ def write_particles(
 
 def table_in(out: Path) -> Path:
     """Return where the table goes: in place of a former one, and of nothing else."""
-    path, number = out / TABLE, 1
-    while path.exists() and not _is_table(path):
-        number += 1
-        path = (out / TABLE).with_stem(f"{Path(TABLE).stem}_{number}")
-    return path
-
-
-def _is_table(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with open(path, encoding="utf-8", errors="replace") as file:
-        start = file.readline(1000)
-    return start.startswith((",".join(_COLUMNS), ",".join(FRACTION_HEADERS)))
+    starts = ",".join(_COLUMNS), ",".join(FRACTION_HEADERS)
+    return own_path(out / TABLE, lambda text: text.startswith(starts))
 
 
 def write_table(

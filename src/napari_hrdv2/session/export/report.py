@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.files.folders import own_path
 from napari_hrdv2.session.batch import class_colors
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.snapshots import Measured
@@ -78,11 +79,7 @@ def mean_text(results: Sequence[Applied], names: Mapping[int, str]) -> str:
 
 def report_in(folder: Path) -> Path:
     """Return where the report goes: in place of a former one, and of nothing else."""
-    path, number = folder / NAME, 1
-    while path.exists() and not _is_report(path):
-        number += 1
-        path = (folder / NAME).with_stem(f"{Path(NAME).stem}_{number}")
-    return path
+    return own_path(folder / NAME, lambda text: _MARK in text)
 
 
 def write_report(
@@ -115,13 +112,6 @@ def write_report(
     )
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
-
-
-def _is_report(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return _MARK in file.read(300)
 
 
 def _mean(results: Sequence[Applied], names: Mapping[int, str]) -> str:
