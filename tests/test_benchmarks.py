@@ -12,6 +12,7 @@ import tifffile
 import torch
 
 import blocks
+import doubt
 import gpu
 import trained
 from micrographs import make_sample
@@ -78,24 +79,28 @@ def test_what_fails_or_has_no_time_left_is_noted(tmp_path, monkeypatch):
     assert "- spit: failed, there was no time" in (tmp_path / "gpu.md").read_text()
 
 
-@pytest.fixture
-def cases(tmp_path):
-    """A folder of two small cases, each with few and with some scribbles."""
+def write_cases(folder, *kinds):
+    """Write small cases, each with few and with some scribbles."""
     entries = []
-    for kind in ("particles", "grains"):
+    for kind in kinds:
         sample = make_sample(kind, (64, 80))
         few = np.where(np.arange(80) % 2, sample.scribbles, 0)
         planes = {"label": sample.labels, "lo": few, "a": sample.scribbles}
         files = {name: f"{kind} {name}.tif" for name in ("image", *planes)}
-        tifffile.imwrite(tmp_path / files["image"], sample.image)
+        tifffile.imwrite(folder / files["image"], sample.image)
         for name, labels in planes.items():
-            write_labels(tmp_path / files[name], labels)
+            write_labels(folder / files[name], labels)
         drawn = {name: files.pop(name) for name in ("lo", "a")}
         classes = [f"class {i}" for i in range(int(sample.labels.max()))]
         about = {"id": kind, "source": kind, "classes": classes, "scribbles": drawn}
         entries.append(about | files)
-    (tmp_path / "manifest.json").write_text(json.dumps(entries))
-    return tmp_path
+    (folder / "manifest.json").write_text(json.dumps(entries))
+    return folder
+
+
+@pytest.fixture
+def cases(tmp_path):
+    return write_cases(tmp_path, "particles", "grains")
 
 
 def test_the_scores_of_trained_weights_go_on_where_they_stopped(
@@ -153,3 +158,22 @@ def test_an_image_by_blocks_is_segmented_as_the_whole(tmp_path):
     phases = truth(slice(0, 300), slice(0, 300))
     levels = [image[:][phases == phase].mean() for phase in (1, 2, 3)]
     np.testing.assert_allclose(levels, [50, 100, 150], atol=5)
+
+
+def test_doubt_of_real_and_generated_images_goes_on_where_it_stopped(tmp_path, capsys):
+    cases = write_cases(tmp_path, "particles", "spinodal")
+    about = cases / "manifest.json"
+    told = about.read_text().replace('"source": "spinodal"', '"source": "particles"')
+    about.write_text(told)
+    out = cases / "doubt.csv"
+    given = [str(cases), "--series", "1", "--size", "64", "--out", str(out)]
+    doubt.main(given)
+    first = doubt.read_lines(out)
+    assert [line.group for line in first[:2]] == [doubt.OTHERS] * 2
+    assert {line.series for line in first[2:]} == {"700"}
+    assert all(0 <= line.miou <= 1 and 0 < line.doubt < 1 for line in first)
+    text = out.read_text()
+    out.write_text("".join(text.splitlines(keepends=True)[:-1]))  # before the last
+    doubt.main(given)
+    assert out.read_text() == text
+    assert "| by the others of the source | 2 | " in capsys.readouterr().out

@@ -97,6 +97,23 @@ def test_a_zarr_is_segmented_scored_and_found_in_a_folder(
     assert outcome.json["left_out"]["results"] == 3
 
 
+def test_a_report_shows_what_went_by_blocks_and_how_doubtful_it_is(
+    command, image: Path, labels: Path, another_image, tmp_path: Path
+) -> None:
+    kept = tmp_path / "c.safetensors"
+    assert command("segment", image, "-l", labels, "--save-classifier", kept).code == 0
+    other = another_image(tmp_path / "other.tif", seed=5)
+    given = "apply", kept, image, other, "-o", tmp_path / "out", "--report", "--json"
+    outcome = command(*given, "--blocks")
+    assert outcome.code == 0, outcome.err
+    known, new = outcome.json["images"]
+    assert known["doubt"] is None
+    whole = command(*given, "--again").json["images"][1]["doubt"]
+    assert new["doubt"] == pytest.approx(whole, abs=0.05)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<img") == 4
+
+
 def test_ctrl_c_says_how_to_go_on(
     command, image: Path, labels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,12 @@ def test_it_says_what_it_takes_before_it_starts(session):
     assert "MB" in text
 
 
+def test_an_image_that_was_just_opened_is_no_hindrance(session):
+    session.set_image(discs(0.25, 5)[0], "new")
+    assert session.features is None
+    assert trained(session).normalisation.kind == "matched"
+
+
 def test_a_loaded_classifier_is_used_as_it_is(session, tmp_path):
     made = trained(session)
     session.save_classifier(tmp_path / "c.safetensors", made)

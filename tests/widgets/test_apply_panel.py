@@ -284,6 +284,7 @@ def test_the_most_doubtful_image_is_opened_to_be_labelled(
     bench.wait(lambda: len(bench.controller.link.layers.images()) == 2)
     shown = bench.controller.link.layers.images()[-1]
     assert "noise" in shown.name
+    assert not panel.label_next.isVisibleTo(panel)
 
 
 def test_a_chosen_normalisation_is_taken(bench, panel, folder, tmp_path):

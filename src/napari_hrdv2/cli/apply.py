@@ -96,7 +96,7 @@ def apply(
         report.say(found.left_out)
     shared.say_normalisation(trained, report)
     run = Run(refinement, excluded, size, _class_id(trained, particles), blocks)
-    log = log_of(out, trained, run)
+    log = log_of(out, trained, run, weights)
     there = {job: None if again else Applied.found_in(log, job) for job in jobs}
     todo = [job for job, known in there.items() if known is None]
     results: Iterator[Applied] = iter(())

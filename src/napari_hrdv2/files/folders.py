@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,3 +146,20 @@ def _is_unmarked_picture(path: Path) -> bool:
         return bool(np.array_equal(read_labels(path), read_labels(labels)))
     except (OSError, ValueError):
         return False
+
+
+def own_path(path: Path, is_ours: Callable[[str], bool]) -> Path:
+    """Return a path, numbered where another program's file is: that is not replaced.
+
+    `is_ours` tells by the first thousand characters.
+    """
+    number, found = 1, path
+    while found.exists() and not (found.is_file() and is_ours(_start(found))):
+        number += 1
+        found = path.with_stem(f"{path.stem}_{number}")
+    return found
+
+
+def _start(path: Path) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(1000)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .folders import own_path
+
 NAME, FORMAT = "apply_log.jsonl", "napari-hrdv2 run"
+_START = f'{{"format": "{FORMAT}"'  # of each line
 
 
 class RunLog:
@@ -18,11 +22,14 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, settings: str) -> None:
-        self._settings, self._path, number = settings, folder / NAME, 1
+        self._settings = settings
+        self._path = own_path(folder / NAME, _is_start)
         self._known: dict[str, dict[str, Any]] = {}
-        while self._path.exists() and not self._read():
-            number += 1  # it is somebody else's
-            self._path = (folder / NAME).with_stem(f"{Path(NAME).stem}_{number}")
+        text = self._path.read_bytes() if self._path.exists() else b""
+        for line in text.decode("utf-8", "replace").split("\n"):
+            with suppress(ValueError):  # cut off
+                told = json.loads(line)
+                self._known[told["image"]] = told
 
     def find(self, image: Path) -> dict[str, Any] | None:
         """Return what was told of an image; None if it is not done, or no longer."""
@@ -46,25 +53,20 @@ class RunLog:
         with open(self._path, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"\n{json.dumps(line)}\n")  # a line may have been cut off before
 
-    def _read(self) -> bool:
-        """Read what is there; return whether it is a log of ours."""
-        is_ours = False
-        text = self._path.read_bytes().decode("utf-8", "replace")
-        for line in filter(None, text.split("\n")):
-            try:
-                told = json.loads(line)
-            except ValueError:  # cut off
-                continue
-            if not isinstance(told, dict) or told.get("format") != FORMAT:
-                return False
-            is_ours = True
-            self._known[str(told.get("image"))] = told
-        return is_ours
+
+def _is_start(text: str) -> bool:
+    """Whether a log starts so; its first line may have been cut off."""
+    return _START.startswith(text.strip().split("\n")[0][: len(_START)])
 
 
-def _states(files: Iterable[Path]) -> list[list[int] | None]:
-    """Return size and time of each file; None for one that is not there."""
-    return [
-        [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
-        for path in files
-    ]
+def _states(paths: Iterable[Path]) -> list[list[int] | None]:
+    """Return size and latest time of files and folders; None where nothing is."""
+    states: list[list[int] | None] = []
+    for path in paths:
+        files = path.rglob("*") if path.is_dir() else [path]
+        found = [file.stat() for file in files if file.is_file()]
+        times = [one.st_mtime_ns for one in found]
+        states.append(
+            [sum(one.st_size for one in found), max(times)] if found else None
+        )
+    return states

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .classifier import ClassifierState
     from .features import FeatureStore
-    from .images import Images
+    from .images import ImageEntry, Images
     from .tasks import TaskContext
 
 
@@ -104,14 +104,14 @@ class Series:
         A loaded classifier is used as it is, and so is one whose images cannot be
         computed again, because they have regions from elsewhere or are in blocks.
         """
-        state, entries = self._state, self._images.usable()
+        state, entries = self._state, self._labelled()
         fingerprint, classifier = self._fingerprint(), state.classifier
         is_there = self._trained is not None and self._trained[0] == fingerprint
         if classifier is None or state.is_loaded or is_there or not entries:
             return None
         if any(one.partition is not None or one.is_in_blocks for one in entries):
             return None
-        used = self._features.options_in_use
+        used = state.options or self._features.options_in_use
         options = FeatureOptions.of(classifier.part_options, used.device, used.weights)
         return SeriesRequest(
             tuple(one.image for one in entries),
@@ -126,6 +126,20 @@ class Series:
     def accept(self, request: SeriesRequest, classifier: PixelClassifier) -> None:
         """Keep the answer to a request, for as long as the scribbles are those."""
         self._trained = request.fingerprint, classifier
+
+    def _labelled(self) -> list[ImageEntry]:
+        """Return the images that train, whatever is known of the one on the screen."""
+        made, classifier = self._state.options, self._state.classifier
+        return [
+            one
+            for one in self._images.painted()
+            if made is not None
+            and classifier is not None
+            and one.options is not None
+            and one.options.difference(made) is None
+            and one.training_features is not None
+            and one.training_features.shape[0] == classifier.weight.shape[1]
+        ]
 
     def _fingerprint(self) -> bytes:
         chosen = self._features.options.normalisation.encode()

@@ -1,17 +1,21 @@
 """One HTML file that tells of a batch."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import tifffile
+import zarr
 
 from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.core.features.normalisation import Normalisation
 from napari_hrdv2.core.measure import phase_fractions_with_error
+from napari_hrdv2.files import read_labels
 from napari_hrdv2.session.batch import write_segmentation
 from napari_hrdv2.session.batch.applied import Applied, Job
 from napari_hrdv2.session.export.report import (
+    _thinned,
     mean_of,
     mean_text,
     report_in,
@@ -71,11 +75,9 @@ def test_it_needs_no_other_file_and_shows_texts_as_they_are(tmp_path):
     assert "script" not in tags
     assert "b" not in tags
     assert tags.count("img") == 4
-    assert all(
-        about["src"].startswith("data:image/png;base64,")
-        for tag, about in page.tags
-        if tag == "img"
-    )
+    sources = [about["src"] for tag, about in page.tags if tag == "img"]
+    kinds = [source.partition(";base64,")[0] for source in sources]
+    assert kinds == ["data:image/jpeg", "data:image/png"] * 2
     assert tags.count("circle") == 4
     text = "".join(page.text)
     assert text.count(EVIL) >= 6
@@ -144,3 +146,31 @@ def test_what_is_flagged_for_a_class_that_is_hardly_there_says_so(tmp_path):
     )
     for one in (applied(tmp_path, "b", 0.0), applied(tmp_path, "c", 0.5, doubt=0.9)):
         assert one.with_reason(classifier()) is one
+
+
+def test_a_result_by_blocks_is_shown_in_its_colours(tmp_path):
+    one = applied(tmp_path, "a", 0.25)
+    labels = read_labels(one.outputs[0])
+    folder = tmp_path / "a_segmentation.zarr"
+    zarr.save_array(folder, labels)
+    write_report(tmp_path / "r.html", [one], classifier(), {})
+    first = (tmp_path / "r.html").read_text()
+    by_blocks = replace(one, outputs=(folder,))
+    write_report(tmp_path / "r.html", [by_blocks], classifier(), {})
+    assert (tmp_path / "r.html").read_text() == first
+
+
+def test_a_large_image_is_thinned_band_by_band():
+    data = np.arange(2500 * 700).reshape(2500, 700)
+    assert np.array_equal(_thinned(data), data[::12, ::12])
+    small = data[:50, :40]
+    assert _thinned(small) is not None
+    assert np.array_equal(_thinned(small), small)
+
+
+def test_five_hundred_marks_leave_room_for_each_other(tmp_path):
+    one = applied(tmp_path, "a", 0.25)
+    one.job.file.unlink()
+    write_report(tmp_path / "r.html", [one] * 500, classifier(), {})
+    text = (tmp_path / "r.html").read_text()
+    assert set(re.findall(r' r="([\d.]+)"', text)) == {"1.5"}

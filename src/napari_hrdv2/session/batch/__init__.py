@@ -83,7 +83,8 @@ class ApplyRequest:
         if self.prepare is not None:
             classifier = self.prepare(context, source)
             context.partial(classifier)
-        log = log_of(self.table.parent, classifier, self.refinement, self.exclusion)
+        settings = self.refinement, self.exclusion, self.weights
+        log = log_of(self.table.parent, classifier, *settings)
         results: list[Applied] = []
         try:
             for number, job in enumerate(self.jobs):
@@ -99,6 +100,7 @@ class ApplyRequest:
             if done:
                 write_table(self.table, done, classifier)
             if done and self.finish is not None:
+                context.progress("Writing the report", 0, 0)
                 self.finish(results, classifier)
         return results
 
@@ -185,7 +187,7 @@ def segment_file(
                 colors=class_colors(classifier),
             )
             fractions, outputs = streamed.by_class, [streamed.path]
-            measured, doubt = streamed.fractions, None
+            measured, doubt = streamed.fractions, streamed.doubt
             if streamed.was_there:
                 there = f"{streamed.was_there} of {streamed.blocks} blocks"
                 notes += (f"{job.file}: {there} were done by an earlier run.",)
@@ -225,7 +227,7 @@ def segment_file(
         measured=measured,
         doubt=doubt,
         pixel_size=size,
-        is_labelled=doubt is None and classifier.trained_on is not None,
+        is_labelled=not by_blocks and doubt is None and bool(classifier.trained_on),
     )
     return applied.with_reason(classifier)
 

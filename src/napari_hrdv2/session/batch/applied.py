@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_hrdv2 import __version__
 from napari_hrdv2.core.measure.fractions import (
     FRACTION_HEADERS,
     Fractions,
     PhaseFraction,
 )
+from napari_hrdv2.files.folders import own_path
 from napari_hrdv2.files.run_log import RunLog
 
 if TYPE_CHECKING:
@@ -124,7 +126,7 @@ def _side(size: float | list[float]) -> float | tuple[float, float]:
 
 def log_of(folder: Path, classifier: PixelClassifier, *settings: object) -> RunLog:
     """Return the log of what this classifier did in a folder, with these settings."""
-    hashed = hashlib.sha256(repr(settings).encode())
+    hashed = hashlib.sha256(repr((__version__, *settings)).encode())
     for array in (classifier.weight, classifier.bias, classifier.classes):
         hashed.update(np.ascontiguousarray(array).tobytes())
     about = ("part_options", "normalisation", "class_names", "class_colors")
@@ -181,19 +183,8 @@ def write_particles(
 
 def table_in(out: Path) -> Path:
     """Return where the table goes: in place of a former one, and of nothing else."""
-    path, number = out / TABLE, 1
-    while path.exists() and not _is_table(path):
-        number += 1
-        path = (out / TABLE).with_stem(f"{Path(TABLE).stem}_{number}")
-    return path
-
-
-def _is_table(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with open(path, encoding="utf-8", errors="replace") as file:
-        start = file.readline(1000)
-    return start.startswith((",".join(_COLUMNS), ",".join(FRACTION_HEADERS)))
+    starts = ",".join(_COLUMNS), ",".join(FRACTION_HEADERS)
+    return own_path(out / TABLE, lambda text: text.startswith(starts))
 
 
 def write_table(

@@ -44,6 +44,7 @@ class Streamed:
     fractions: Fractions
     was_there: int  # blocks that an earlier run had done
     blocks: int
+    doubt: float | None = None  # see `doubt_of`; None where it is not known
 
     @property
     def by_class(self) -> dict[int, float]:
@@ -81,13 +82,20 @@ def stream_image(
     **about: Any,
 ) -> Streamed:
     """Segment an image in a file by its own features; the rest as `stream_labels`."""
+    from napari_hrdv2.core.classifier.doubt import doubt_of
     from napari_hrdv2.files.label_store import check_store
 
     check_store(target)
     check_refinement(about.get("refinement"))
     mask = about.get("exclusion")
     made = features_by_blocks(file.data, source, classifier, context, mask)
-    return stream_labels(file, *made, target, context, **about)
+    features, adapted = made
+    doubt, stop = None, context.should_stop
+    if adapted is not classifier:
+        doubt = doubt_of(
+            classifier, adapted, features, exclusion=mask, should_stop=stop
+        )
+    return replace(stream_labels(file, *made, target, context, **about), doubt=doubt)
 
 
 def stream_labels(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.files.folders import own_path
 from napari_hrdv2.session.batch import class_colors
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.snapshots import Measured
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.batch.applied import Applied
 
 NAME = "report.html"
-_THUMBNAIL = 220  # px, the longer side
+_THUMBNAIL, _BAND = 220, 1024  # px: the longer side, and rows in memory
 _PLOT = 720, 150, 46  # px: width, height, and what the numbers take
 _MARK = 'name="generator" content="napari-hrdv2"'
 _STYLE = """
@@ -78,11 +79,7 @@ def mean_text(results: Sequence[Applied], names: Mapping[int, str]) -> str:
 
 def report_in(folder: Path) -> Path:
     """Return where the report goes: in place of a former one, and of nothing else."""
-    path, number = folder / NAME, 1
-    while path.exists() and not _is_report(path):
-        number += 1
-        path = (folder / NAME).with_stem(f"{Path(NAME).stem}_{number}")
-    return path
+    return own_path(folder / NAME, lambda text: _MARK in text)
 
 
 def write_report(
@@ -96,13 +93,13 @@ def write_report(
         int(i): classifier.class_names.get(int(i), f"class {i}")
         for i in classifier.classes
     }
-    done = [one for one in results if one.measured is not None]
+    done, colors = [one for one in results if one.measured], class_colors(classifier)
     body = [
         "<h1>Phase fractions of a series</h1>",
         _mean(results, names),
-        *(_plot(done, i, names[i], class_colors(classifier)[i]) for i in names),
+        *(_plot(done, i, names[i], colors[i]) for i in names),
         "<h2>Images</h2>",
-        _images(done, names),
+        _images(done, names, colors),
         _failures(results),
         "<h2>How it was made</h2>",
         f"<p>{escape(normalisation_sentence(classifier.normalisation))}</p>",
@@ -115,13 +112,6 @@ def write_report(
     )
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
-
-
-def _is_report(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return _MARK in file.read(300)
 
 
 def _mean(results: Sequence[Applied], names: Mapping[int, str]) -> str:
@@ -156,14 +146,17 @@ def doubt_text(result: Applied) -> str:
     return f"{told}{', flagged' * result.is_flagged}"
 
 
-def _images(done: Sequence[Applied], names: Mapping[int, str]) -> str:
+def _images(
+    done: Sequence[Applied], names: Mapping[int, str], colors: Mapping[int, str]
+) -> str:
     rows = []
     for one in done:
         measured = one.measured
         assert measured is not None
         cells = [
-            f"<td>{_thumbnail(one.job.file)}</td><td>{_thumbnail(one.outputs[1])}</td>",
-            f"<td>{escape(one.job.file.name)}",
+            f"<td>{_thumbnail(one.job.file)}</td>",
+            f"<td>{_thumbnail(one.outputs[0], colors)}</td>",
+            f'<td title="{escape(str(one.job.file))}">{escape(one.job.file.name)}',
             *(f'<br><span class="small">{escape(note)}</span>' for note in one.notes),
             "</td>",
             *(
@@ -212,6 +205,7 @@ def _plot(done: Sequence[Applied], class_id: int, name: str, color: str) -> str:
     top = max(phase.fraction + (phase.error or 0) for _, phase in points)
     top = min(max(1.1 * top, 0.01), 1.0)
     step = (width - left - 12) / len(points)
+    radius = round(min(4, max(1.5, step / 2)), 1)
 
     def y(fraction: float) -> float:
         return round(8 + (height - 24) * (1 - min(max(fraction / top, 0), 1)), 1)
@@ -230,7 +224,7 @@ def _plot(done: Sequence[Applied], class_id: int, name: str, color: str) -> str:
         tip = f"{one.job.file.name}: {told}, doubt {doubt_text(one)}"
         marks.append(
             f'<g stroke="{escape(color)}"><line x1="{x}" x2="{x}" y1="{y(low)}" '
-            f'y2="{y(high)}"/><circle cx="{x}" cy="{y(phase.fraction)}" r="4" '
+            f'y2="{y(high)}"/><circle cx="{x}" cy="{y(phase.fraction)}" r="{radius}" '
             f'fill="{fill}" stroke-width="2"><title>{escape(tip)}</title></circle></g>'
         )
     return (
@@ -241,26 +235,44 @@ def _plot(done: Sequence[Applied], class_id: int, name: str, color: str) -> str:
     )
 
 
-def _thumbnail(path: Path) -> str:
-    """Return an image file as a small picture."""
+def _thumbnail(path: Path, colors: Mapping[int, str] | None = None) -> str:
+    """Return an image file, or labels in their colours, as a small picture."""
     from PIL import Image
 
-    from napari_hrdv2.files import read_image
+    from napari_hrdv2.files import open_image
 
     try:
-        data = read_image(path).data
+        part = _thinned(open_image(path).data)
     except (OSError, ValueError):  # it was there when it was segmented
         return ""
     stream = io.BytesIO()
-    Image.fromarray(_small(data)).save(stream, "PNG", optimize=True)
+    if colors is None:  # a picture of noise would be four times as large as PNG
+        kind = "jpeg"
+        Image.fromarray(_shown(part)).save(stream, kind, quality=85)
+    else:
+        kind, table = "png", np.zeros((max(colors) + 1, 3), np.uint8)
+        for i, color in colors.items():
+            table[i] = list(bytes.fromhex(color[1:]))
+        Image.fromarray(table[part]).save(stream, kind, optimize=True)
     content = base64.b64encode(stream.getvalue()).decode()
-    return f'<img alt="" src="data:image/png;base64,{content}">'
+    return f'<img alt="" src="data:image/{kind};base64,{content}">'
 
 
-def _small(data: NDArray[Any]) -> NDArray[np.uint8]:
+def _thinned(data: Any) -> NDArray[Any]:
+    """Return every n-th pixel; of an image in a file, band by band."""
+    levels = [data, *getattr(data, "levels", ())]
+    data = [one for one in levels if max(one.shape[:2]) >= _THUMBNAIL or one is data][
+        -1
+    ]
     step = -(-max(data.shape[:2]) // _THUMBNAIL)
-    part = np.nan_to_num(data[::step, ::step])
-    part = part[..., :3] if part.ndim == 3 else part
+    band = step * -(-_BAND // step)
+    tops = range(0, data.shape[0], band)
+    return np.concatenate([data[top : top + band : step, ::step] for top in tops])
+
+
+def _shown(part: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return grey levels or colours from 0 to 255."""
+    part = np.nan_to_num(part[..., :3] if part.ndim == 3 else part)
     if part.dtype == np.uint8 and part.ndim == 3:
         return np.ascontiguousarray(part)
     low, high = np.quantile(part, (0.005, 0.995))

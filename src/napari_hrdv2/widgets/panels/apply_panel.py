@@ -137,6 +137,7 @@ class ApplyPanel(QWidget):
 
     def start(self, out: Path) -> None:
         """Segment the micrographs of the list, with the results in a folder."""
+        self._link.flush()
         session = self._session
         training, trained = session.series.request(), session.series.classifier
         classifier = session.named_classifier(trained)
@@ -315,7 +316,9 @@ class ApplyPanel(QWidget):
     def _on_opened(self, opened: OpenedImage) -> None:
         image, viewer = opened.image, self._link.viewer
         size, unit = image.pixel_size, image.unit
+        self._next = None  # once is enough
         layers.add_image(viewer, image.data, opened.path, pixel_size=size, unit=unit)
+        self.show_state()
 
     def _on_report(self) -> None:
         """Open the report of the last run in the browser."""
