@@ -377,23 +377,15 @@ class Images(Mapping[PlaneKey, ImageEntry]):
         if self.current is None:
             return "open an image first"
         if self.current.is_in_blocks:
-            return (
-                "the features of this image are computed block by block, and all of "
-                "them are needed at once; open a part of the image"
-            )
+            return "this image is too large to be looked at as a whole; open a part"
         return "compute features first" if self.current.features is None else ""
 
     def together(self) -> list[ImageEntry]:
         """Return the current image, and those others that can be looked at with it."""
-        others = [
-            one
-            for one in self.values()
-            if one is not self.current
-            and one.features is not None
-            and not one.is_in_blocks
-            and self.is_usable(one)
-        ]
-        return [] if self.current is None else [self.current, *others]
+        others = [one for one in self.values() if one is not self.current]
+        others = [one for one in others if one.features and not one.is_in_blocks]
+        able = [one for one in others if self.is_usable(one)]
+        return [] if self.current is None else [self.current, *able]
 
     def is_usable(self, entry: ImageEntry) -> bool:
         """Whether what is known of an image goes with the current one's features."""
