@@ -14,6 +14,7 @@ from pathlib import Path
 
 import napari
 import numpy as np
+import PIL.Image
 from qtpy.QtWidgets import QApplication, QPushButton
 
 from micrographs import make_sample
@@ -51,9 +52,11 @@ def main() -> None:
     wait(lambda: session.current.is_shown and not widget.controller.is_busy)
     widget.findChild(QPushButton, "segment_all").click()
     done = session.current.result.blocks.done
-    wait(lambda count=len(done) + BLOCKS: len(done) >= count)
-    wait(lambda until=time.monotonic() + 1: time.monotonic() > until)
-    viewer.window._qt_window.grab().save(str(Path(sys.argv[1]) / "large.png"))
+    count, until = len(done) + BLOCKS, time.monotonic() + 1
+    wait(lambda: len(done) >= count and time.monotonic() > until)
+    path = Path(sys.argv[1]) / "large.png"
+    viewer.window._qt_window.grab().save(str(path))
+    PIL.Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
     work.cancel()
     widget.controller.close()
     viewer.close()

@@ -113,6 +113,5 @@ def test_scribbles_on_a_large_image_are_saved(bench, preferences):
 
     segment(bench)
     bench.controller.close()
-    (path,) = list(bench.controller.autosave.saver.store.folder.glob("*.hrdv2"))
-    (saved,) = load_project(path).images
+    (saved,) = load_project(bench.controller.autosave.saver.store.own[-1]).images
     assert np.count_nonzero(saved.scribbles) == bench.session.scribbles.counts[1] * 2
