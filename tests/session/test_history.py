@@ -24,7 +24,7 @@ def remember(state):
             classifier = PixelClassifier()
             classifier.classes = np.array([1, 2])
             classifier.weight = np.full((2, 3), value, np.float32)
-            classifier._background = BackgroundSample(*[np.zeros(3)] * 4)
+            classifier._background = BackgroundSample(*[np.zeros(3)] * 5)
             state._use(classifier, fingerprint, SimpleNamespace(options=None))
         return {key: one.weight[0, 0] for key, one in state._fits.items()}
 
