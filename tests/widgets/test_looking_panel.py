@@ -107,6 +107,10 @@ def test_clusters_follow_their_number_and_take_names(bench, panel, other):
     panel.rows.topLevelItem(2 - left).setSelected(True)
     panel.name.activated.emit(3)  # a new class
     assert panel.rows.topLevelItem(2 - left).text(2) == "Class 3"
+    assert panel.name.currentText() == "Class 3"
+    panel.rows.setCurrentItem(panel.rows.topLevelItem(left - 1))
+    assert panel.name.currentText() == "Class 2"
+    panel.rows.setCurrentItem(panel.rows.topLevelItem(2 - left))
     assert list(bench.session.classes) == [1, 2, 3]
     bench.session.delete_class(3)
     assert panel.rows.topLevelItem(2 - left).text(2) == ""

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.classifier.clusters import Masks
     from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.tiles import LinearModel
 
 RADIUS = 4  # pixels of the disc whose mean is looked for
 APART = 16  # pixels at least between places
@@ -33,18 +32,12 @@ class Similarity:
     space: PlainCoordinates
     point: NDArray[np.float32]
 
-    @property
-    def model(self) -> LinearModel:
-        """The similarity as a linear function of the features."""
-        square = float(np.linalg.norm(self.point)) ** 2
-        return self.space.model_of(self.point[None] / square)
-
     def of(
         self, features: Features, *, should_stop: Callable[[], bool] | None = None
     ) -> NDArray[np.float32]:
         """Return the similarity of every pixel of an image, (H, W)."""
-        found = features.project(*self.model, should_stop=should_stop)
-        return np.asarray(found[0])
+        model = self.space.model_of(self.point[None] / np.square(self.point).sum())
+        return np.asarray(features.project(*model, should_stop=should_stop)[0])
 
     def cosines(
         self, features: Features, places: Sequence[tuple[int, int]]
@@ -159,9 +152,7 @@ def _means_of_discs(
     from skimage.draw import disk
 
     discs = [disk(at, RADIUS + 0.5, shape=features.shape[1:]) for at in places]
-    pixels = np.concatenate([np.zeros((2, 0), int), *discs], 1)
-    points = np.split(
-        space(features.sample(*pixels)), np.cumsum([len(one[0]) for one in discs])
-    )
-    sums = [one.sum(0) / max(len(one), 1) for one in points[:-1]]
-    return np.array(sums, np.float32).reshape(len(places), points[0].shape[1])
+    points = space(features.sample(*np.concatenate([np.zeros((2, 0), int), *discs], 1)))
+    parts = np.split(points, np.cumsum([len(rows) for rows, _ in discs]))[:-1]
+    means = [part.sum(0) / max(len(part), 1) for part in parts]
+    return np.array(means, np.float32).reshape(len(places), points.shape[1])

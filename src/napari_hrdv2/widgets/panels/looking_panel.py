@@ -36,23 +36,19 @@ if TYPE_CHECKING:
 
 COLORS, CLUSTERS, ALIKE, DABS = "colours", "clusters", "similarity", "dabs"
 _BYTES = {COLORS: 6, CLUSTERS: 14, ALIKE: 16, DABS: 40}  # a pixel takes at most
-_LOOKS: dict[str, tuple[type, dict[str, Any]]] = {
-    COLORS: (Image, {"rgb": True}),
-    CLUSTERS: (Labels, {"opacity": 0.7}),
+_HEAT = {"colormap": "inferno", "contrast_limits": (0, 1), "blending": "translucent"}
+_LOOKS: dict[str, tuple[type, dict[str, Any], str]] = {  # and what is said
+    COLORS: (Image, {"rgb": True}, "Where colours are alike, features are."),
+    CLUSTERS: (
+        Labels,
+        {"opacity": 0.7},
+        "Give clusters a class, or change their number.",
+    ),
     ALIKE: (
         Image,
-        {
-            "colormap": "inferno",
-            "contrast_limits": (0, 1),
-            "blending": "translucent",
-            "opacity": 0.7,
-        },
+        {"opacity": 0.7, **_HEAT},
+        "Bright is alike; the list leads to the best places.",
     ),
-}
-_SAID = {
-    COLORS: "Where colours are alike, features are.",
-    CLUSTERS: "Give clusters a class, or change their number.",
-    ALIKE: "Bright is alike; the list leads to the best places.",
 }
 _FIRST_COLOR, _USUAL = 100, 8  # of clusters: colours unlike classes', and how many
 _JITTER = 4  # pixels of the screen that a click may move
@@ -92,6 +88,7 @@ class LookingPanel(QWidget):
         tip = "Clusters of all images together; select one or several"
         self.rows = QTreeWidget(objectName="cluster_rows", toolTip=tip)
         self.rows.setSelectionMode(QTreeWidget.SelectionMode.ExtendedSelection)
+        self.rows.itemSelectionChanged.connect(self._show_name)
         ui.set_up_tree(self.rows, ["Cluster", "Share", "Class"], stretched=2)
         tip = "The class of the selected clusters; those of one class are merged"
         self.name = ui.combo_box("cluster_class", tip)
@@ -154,6 +151,14 @@ class LookingPanel(QWidget):
             if role == CLUSTERS and overlay.layer is not None:
                 layers.show_classes(overlay.layer, infos)
                 overlay.layer.editable = False
+        self._show_name()
+
+    def _show_name(self) -> None:
+        """Show the class of the selected clusters, if it is one."""
+        found, ids = self._inspection.clusters, [0, *self._session.classes]
+        named = {found.classes.get(i, 0) for i in self._selected()} if found else set()
+        if len(named) == 1:
+            self.name.setCurrentIndex(ids.index(named.pop()))
 
     def release(self) -> None:
         """Let go of the viewer; its layers stay as they are."""
@@ -198,7 +203,7 @@ class LookingPanel(QWidget):
         if not self._inspection.accept(look):
             self._session.say("The features are others by now; look once more.")
             return
-        kind, how = _LOOKS[role]
+        kind, how, said = _LOOKS[role]
         for key, values in look.maps.items():
             there = role, look.seen[key][0]
             if there not in self._overlays:
@@ -211,7 +216,7 @@ class LookingPanel(QWidget):
         elif role == ALIKE:
             self._alike = look
             self._list_places(look)
-        self._session.say(_SAID[role])
+        self._session.say(said)
 
     def _paint(self, dabs: JointLook) -> None:
         self._link.flush()
