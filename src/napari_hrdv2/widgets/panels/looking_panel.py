@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_hrdv2.core.devices import bytes_text
+from napari_hrdv2.core.devices import available_memory, bytes_text, choose_device
 from napari_hrdv2.session.classes import ClassInfo, default_color
 from napari_hrdv2.session.inspection import FEWEST_CLUSTERS, MOST_CLUSTERS
 from napari_hrdv2.widgets.label_taker import LabelTaker
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from napari_hrdv2.widgets.controller import Controller
 
 COLORS, CLUSTERS, ALIKE, DABS = "colours", "clusters", "similarity", "dabs"
-_BYTES = {COLORS: 6, CLUSTERS: 14, ALIKE: 16, DABS: 40}  # a pixel takes at most
+# Of memory, at most: for a pixel of any image, and for one of the largest besides.
+_BYTES = {COLORS: (3, 3), CLUSTERS: (1, 13), ALIKE: (4, 14), DABS: (1, 69)}
 _HEAT = {"colormap": "inferno", "contrast_limits": (0, 1), "blending": "translucent"}
 _LOOKS: dict[str, tuple[type, dict[str, Any], str]] = {  # and what is said
     COLORS: (Image, {"rgb": True}, "Where colours are alike, features are."),
@@ -169,10 +170,18 @@ class LookingPanel(QWidget):
 
     def _submit(self, job: str, request: Callable[[], Any], hear: Any) -> None:
         task, images = request(), self._inspection.joint_images()
-        pixels = sum(one.shape[0] * one.shape[1] for one in images)
-        need, many = bytes_text(_BYTES[job] * pixels), len(images)
-        of = f"{many} images" if many > 1 else "1 image"
-        self._session.say(f"Looking at {of}; that takes up to {need} of memory.")
+        sizes = [one.shape[0] * one.shape[1] for one in images] or [0]
+        each, largest = _BYTES[job]
+        needed = each * sum(sizes) + largest * max(sizes)
+        free = available_memory(choose_device("cpu"))
+        text = f"{bytes_text(needed)} of memory"
+        if needed > free:
+            raise MemoryError(
+                f"{text} would be needed, and {bytes_text(free)} are free; close "
+                "images, or open parts of them"
+            )
+        many = f"{len(images)} images" if len(images) > 1 else "1 image"
+        self._session.say(f"Looking at {many}; that takes up to {text}.")
         self._side.submit(job, task, hear)
 
     def _on_colors(self) -> None:
