@@ -89,6 +89,8 @@ def adapt(
     training.run(_said(training, report))
     first, best = training.checks[0], training.checks[training.best_step]
     report.say(f"step {training.best_step} is the best: {first:.3f} became {best:.3f}")
+    if training.best_step == 0:
+        report.say("the loss has not fallen: these are the weights as they were")
     if painted:
         with tempfile.TemporaryDirectory() as place:
             training.save(Path(place) / out.name)
@@ -97,7 +99,7 @@ def adapt(
     is_kept = _say_scores(scores, report) or keep == "adapted"
     if is_kept:
         training.save(out)
-        state.unlink()
+        state.unlink(missing_ok=True)
         report.say(f"wrote {out}: --backbone {features.backbone} --weights {out}")
     else:
         report.say(f"{out} is not written; --keep adapted writes it")

@@ -60,6 +60,13 @@ def test_the_excess_loss_of_a_random_vit_halves_in_fifty_steps() -> None:
     assert torch.equal(before["pos_embed"], after["pos_embed"])
 
 
+def test_a_rate_that_ruins_the_network_is_told() -> None:
+    training = embedded(4, rate=1e6)
+    with pytest.raises(ValueError, match="rate: 1e.06 ruined the network by step"):
+        training.run()
+    assert np.isfinite(training.excess).all()
+
+
 @pytest.mark.slow
 def test_embedded_learns_from_images_alone(tmp_path: Path) -> None:
     training = embedded(12, rate=4e-4)

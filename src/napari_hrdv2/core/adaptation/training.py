@@ -224,11 +224,17 @@ class Adaptation:
         views = self._drawn(self.options.pairs, _VIEWS, self.step)
         rng = self._rng(_REFERENCE, self.step)
         loss, least = self._loss(views, rng, self.student)
+        excess = float((loss - least).detach())
+        if not math.isfinite(excess):
+            raise ValueError(
+                f"rate: {self.rate:g} ruined the network by step {self.step}; choose a "
+                "smaller one"
+            )
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self._optimiser.step()
-        self.excess.append(float((loss - least).detach()))
+        self.excess.append(excess)
         self.step += 1
         share = 1 / max(MEMORY_OF_TEACHER * self.options.steps, 1)
         with torch.no_grad():
