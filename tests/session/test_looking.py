@@ -127,7 +127,6 @@ def test_maps_of_what_has_changed_meanwhile_are_forgotten(session):
     assert inspection.clusters is not late
     former.classes[1] = 1
     assert inspection.paintable(former) == {}
-    inspection.forget_closed()
     assert inspection.clusters is None
 
 

@@ -124,6 +124,15 @@ def _room(group: Path, files: tuple[str, str, str]) -> int:
     return room + int(dict(line.split() for line in lines).get(cache, 0))
 
 
+def checked_memory(needed: int, remedy: str, device: torch.device | None = None) -> str:
+    """Return in words what a computation needs; raise MemoryError if it is not free."""
+    free = available_memory(device or torch.device("cpu"))
+    text = f"{bytes_text(needed)} of memory needed, {bytes_text(free)} free"
+    if needed > free:
+        raise MemoryError(f"{text}; {remedy}")
+    return text
+
+
 def bytes_text(count: float) -> str:
     """Return a number of bytes in words: ``"88 MB"``, ``"1.4 GB"``."""
     if count >= 1e9:

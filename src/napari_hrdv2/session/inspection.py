@@ -87,7 +87,7 @@ class Inspection:
 
     def __init__(self, images: Images, features: FeatureStore) -> None:
         self._images, self._features = images, features
-        self.clusters: JointLook | None = None  # that were found last
+        self._clusters: JointLook | None = None  # that were found last
 
     def why_no_attention(self) -> str:
         """Return why no attention can be shown now, or ""."""
@@ -296,14 +296,15 @@ class Inspection:
             if not self._has(look, key) or entry.version != version:
                 look.maps.pop(key, None)
         if look.maps and look.shares:
-            self.clusters = look
+            self._clusters = look
         return bool(look.maps)
 
-    def forget_closed(self) -> None:
-        """Forget clusters of images that are all gone."""
-        found = self.clusters
-        if found is not None and not any(self._has(found, key) for key in found.maps):
-            self.clusters = None
+    @property
+    def clusters(self) -> JointLook | None:
+        """Those that were found last, of images that are open still."""
+        found = self._clusters
+        is_there = found and any(self._has(found, key) for key in found.maps)
+        return found if is_there else None
 
     def dabs_request(self) -> Task:
         """Return the request for discs where the clusters with names are deepest."""

@@ -196,9 +196,9 @@ def test_memory_is_said_and_grows_with_the_pairs() -> None:
 
 def test_without_memory_it_does_not_begin(monkeypatch) -> None:
     monkeypatch.setattr(
-        "napari_hrdv2.core.adaptation.training.available_memory", lambda device: 1000
+        "napari_hrdv2.core.devices.available_memory", lambda device: 1000
     )
-    with pytest.raises(MemoryError, match="1 kB free; choose a smaller one"):
+    with pytest.raises(MemoryError, match="1 kB free; choose a smaller backbone"):
         small().check_memory()
 
 

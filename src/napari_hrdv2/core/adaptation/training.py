@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from napari_hrdv2.core.backbones.checkpoint import read_checkpoint, write_tensors
 from napari_hrdv2.core.checks import check_whole, prepare_image
-from napari_hrdv2.core.devices import available_memory, bytes_text
+from napari_hrdv2.core.devices import checked_memory
 from napari_hrdv2.core.errors import Cancelled, WeightsError
 from napari_hrdv2.core.fingerprints import image_fingerprint
 
@@ -139,11 +139,8 @@ class Adaptation:
 
     def check_memory(self) -> str:
         """Return in words what is needed; raise MemoryError if it is not there."""
-        needed, free = self.memory(), available_memory(self.device)
-        text = f"{bytes_text(needed)} of memory needed, {bytes_text(free)} free"
-        if needed > free:
-            raise MemoryError(f"backbone: {text}; choose a smaller one or fewer pairs")
-        return text
+        remedy = "choose a smaller backbone or fewer pairs"
+        return checked_memory(self.memory(), remedy, self.device)
 
     def run(
         self,

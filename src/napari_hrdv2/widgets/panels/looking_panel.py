@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_hrdv2.core.devices import available_memory, bytes_text, choose_device
+from napari_hrdv2.core.devices import checked_memory
 from napari_hrdv2.session.classes import ClassInfo, default_color
 from napari_hrdv2.session.inspection import FEWEST_CLUSTERS, MOST_CLUSTERS
 from napari_hrdv2.widgets.label_taker import LabelTaker
@@ -172,16 +172,11 @@ class LookingPanel(QWidget):
         task, images = request(), self._inspection.joint_images()
         sizes = [one.shape[0] * one.shape[1] for one in images] or [0]
         each, largest = _BYTES[job]
-        needed = each * sum(sizes) + largest * max(sizes)
-        free = available_memory(choose_device("cpu"))
-        text = f"{bytes_text(needed)} of memory"
-        if needed > free:
-            raise MemoryError(
-                f"{text} would be needed, and {bytes_text(free)} are free; close "
-                "images, or open parts of them"
-            )
-        many = f"{len(images)} images" if len(images) > 1 else "1 image"
-        self._session.say(f"Looking at {many}; that takes up to {text}.")
+        text = checked_memory(
+            each * sum(sizes) + largest * max(sizes),
+            "close images, or open parts of them",
+        )
+        self._session.say(f"Images to look at: {len(images)}; {text}.")
         self._side.submit(job, task, hear)
 
     def _on_colors(self) -> None:
@@ -283,7 +278,6 @@ class LookingPanel(QWidget):
         for there in list(self._overlays):
             if self._session.images.get(there[1].key) is not there[1]:
                 self._overlays.pop(there).forget()
-        self._inspection.forget_closed()
         self.show_state()
 
     def _hold_no_brush(self) -> None:
