@@ -12,7 +12,7 @@ from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.refinement import Refinement
 
 from . import shared
-from .cluster import ClusterError, Run, on_cluster
+from .cluster import ClusterError, on_cluster
 from .image_options import (
     Exclude,
     PixelSize,
@@ -61,9 +61,8 @@ def apply(
     """Segment micrographs with a classifier, on the features it was trained on."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.files import find_images
-    from napari_hrdv2.session.batch import jobs_for
+    from napari_hrdv2.session.batch import Applied, Job, Run, jobs_for, segment_file
     from napari_hrdv2.session.batch.applied import (
-        Applied,
         log_of,
         most_doubtful,
         table_in,
@@ -102,7 +101,12 @@ def apply(
     results: Iterator[Applied] = iter(())
     if todo and scheduler is None:
         source = FeatureSource(options, shared.load(options, report))
-        results = (run.segment(job, trained, source, report) for job in todo)
+
+        def segmented(job: Job) -> Applied:
+            with shared.goes_on(job.target.with_suffix(".zarr")):
+                return segment_file(job, trained, source, run, report.context())
+
+        results = map(segmented, todo)
     elif todo and scheduler is not None:
         results = on_cluster(scheduler, todo, classifier, options, run)
 
