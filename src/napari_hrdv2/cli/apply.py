@@ -12,7 +12,7 @@ from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.refinement import Refinement
 
 from . import shared
-from .cluster import ClusterError, Run, on_cluster
+from .cluster import ClusterError, on_cluster
 from .image_options import (
     Exclude,
     PixelSize,
@@ -61,9 +61,8 @@ def apply(
     """Segment micrographs with a classifier, on the features it was trained on."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.files import find_images
-    from napari_hrdv2.session.batch import jobs_for
+    from napari_hrdv2.session.batch import Applied, Job, Run, jobs_for, segment_file
     from napari_hrdv2.session.batch.applied import (
-        Applied,
         log_of,
         most_doubtful,
         table_in,
@@ -99,46 +98,49 @@ def apply(
     log = log_of(out, trained, run, weights)
     there = {job: None if again else Applied.found_in(log, job) for job in jobs}
     todo = [job for job, known in there.items() if known is None]
-    results: Iterator[Applied] = iter(())
+    coming: Iterator[Applied] = iter(())
     if todo and scheduler is None:
         source = FeatureSource(options, shared.load(options, report))
-        results = (run.segment(job, trained, source, report) for job in todo)
-    elif todo and scheduler is not None:
-        results = on_cluster(scheduler, todo, classifier, options, run)
 
-    done = [known for known in there.values() if known is not None]
-    if done:
-        report.say(f"{len(done)} of {len(jobs)} images are done already")
-    failed: list[Applied] = []
-    left_out: list[Applied] = []
+        def segmented(job: Job) -> Applied:
+            with shared.goes_on(job.target.with_suffix(".zarr")):
+                return segment_file(job, trained, source, run, report.context())
+
+        coming = map(segmented, todo)
+    elif todo and scheduler is not None:
+        coming = on_cluster(scheduler, todo, classifier, options, run)
+
+    results = [known for known in there.values() if known is not None]
+    if results:
+        report.say(f"{len(results)} of {len(jobs)} images are done already")
     problem = ""
     try:
-        for result in results:
+        for result in coming:
+            results.append(result)
             for note in result.notes:
                 report.complain(f"warning: {note}")
             if result.error:
-                failed.append(result)
                 report.complain(result.error)
             elif result.left_out:
-                left_out.append(result)
                 report.say(result.left_out)
             else:
                 result.tell(log)
-                done.append(result)
                 flag = f" (doubt {doubt_text(result)})" * result.is_flagged
                 report.say(f"{result.job.file} -> {result.outputs[0]}{flag}")
     except ClusterError as error:
         problem = str(error)
     finally:  # after Ctrl-C the table has what was done before
         tables: list[str] = []
+        results.sort(key=lambda result: jobs.index(result.job))
+        done = [result for result in results if result.is_done]
+        failed = [result for result in results if result.error]
         if done:
-            done.sort(key=lambda result: jobs.index(result.job))
             write_table(table, done, trained)
             tables = [str(table)]
         if done and with_report:
             page = report_in(out)
             settings = {"classifier": classifier, **run.described(options)}
-            write_report(page, [*done, *failed, *left_out], trained, settings)
+            write_report(page, results, trained, settings)
             tables.append(str(page))
         for path in tables:
             report.say(f"wrote {path}")
@@ -156,7 +158,7 @@ def apply(
             "left_out": {
                 "hidden": found.hidden,
                 "results": found.results,
-                "scribbles": len(left_out),
+                "scribbles": sum(bool(result.left_out) for result in results),
             },
             "outputs": tables,
             "mean_phase_fractions": {str(p.class_id): p.fraction for p in phases},

@@ -7,23 +7,16 @@ import queue
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.core.errors import explained
-from napari_hrdv2.session.batch.applied import described
-
-from .shared import Report, goes_on
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
-    from napari_hrdv2.core.postprocess.refinement import Refinement
-    from napari_hrdv2.session.batch.applied import Applied, Job
-    from napari_hrdv2.session.features import FeatureSource
+    from napari_hrdv2.session.batch import Applied, Job, Run
 
 WORKER_WAIT = 60.0
 """Seconds without any worker after which a run is given up; what is done is kept."""
@@ -34,47 +27,6 @@ _POLL = 1.0
 
 class ClusterError(OSError):
     """The cluster is gone; what it did before is there."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What is the same for all micrographs of a run."""
-
-    refinement: Refinement
-    exclusion: SharedExclusion | None = None
-    pixel_size: tuple[float, str] | None = None  # in place of what the files say
-    particles: int | None = None  # the class whose particles go into tables
-    blocks: bool = False
-
-    def described(self, options: FeatureOptions) -> dict[str, object]:
-        """Return the settings, by what they are called."""
-        size = self.pixel_size and f"{self.pixel_size[0]:g} {self.pixel_size[1]}"
-        return described(options, self.refinement, self.exclusion) | {
-            "pixel size": size or "as the files say"
-        }
-
-    def segment(
-        self,
-        job: Job,
-        trained: PixelClassifier,
-        source: FeatureSource,
-        report: Report = Report(as_json=True),  # noqa: B008 - frozen
-    ) -> Applied:
-        """Segment one micrograph; what went wrong with it is returned."""
-        from napari_hrdv2.session.batch import segment_file
-
-        with goes_on(job.target.with_suffix(".zarr")):
-            return segment_file(
-                job,
-                trained,
-                source,
-                self.refinement,
-                report.context(),
-                exclusion=self.exclusion,
-                pixel_size=self.pixel_size,
-                particles=self.particles,
-                blocks=self.blocks,
-            )
 
 
 def on_cluster(
@@ -186,8 +138,10 @@ def _workers(client: Any) -> int | None:
 
 
 def _on_worker(job: Job, classifier: str, options: FeatureOptions, run: Run) -> Applied:
+    from napari_hrdv2.session.batch import segment_file
+
     changed = Path(classifier).stat().st_mtime_ns
-    return run.segment(job, *_loaded(classifier, changed, options))
+    return segment_file(job, *_loaded(classifier, changed, options), run)
 
 
 @lru_cache(maxsize=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,16 @@ from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.snapshots import ImageSnapshot
 from napari_hrdv2.session.tasks import TaskContext
 
-from .applied import TABLE, Applied, Job, log_of, table_in, write_particles, write_table
+from .applied import (
+    TABLE,
+    Applied,
+    Job,
+    Run,
+    log_of,
+    table_in,
+    write_particles,
+    write_table,
+)
 from .opening import OpenedImage, open_images, read_labels, scribbles_with
 
 if TYPE_CHECKING:
@@ -31,7 +40,6 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
-    from napari_hrdv2.core.postprocess.refinement import Refinement
     from napari_hrdv2.files import ImageFile
 
 __all__ = [
@@ -40,6 +48,7 @@ __all__ = [
     "ApplyRequest",
     "Job",
     "OpenedImage",
+    "Run",
     "class_colors",
     "jobs_for",
     "open_images",
@@ -66,8 +75,7 @@ class ApplyRequest:
     classifier: PixelClassifier
     device: str = "auto"
     weights: str | None = None
-    refinement: Refinement | None = None
-    exclusion: SharedExclusion | None = None
+    run: Run = field(default_factory=Run)
     prepare: Callable[[TaskContext, FeatureSource], PixelClassifier] | None = None
     finish: Callable[[Sequence[Applied], PixelClassifier], object] | None = None
 
@@ -83,16 +91,15 @@ class ApplyRequest:
         if self.prepare is not None:
             classifier = self.prepare(context, source)
             context.partial(classifier)
-        settings = self.refinement, self.exclusion, self.weights
-        log = log_of(self.table.parent, classifier, *settings)
+        log = log_of(self.table.parent, classifier, self.run, self.weights)
         results: list[Applied] = []
         try:
             for number, job in enumerate(self.jobs):
                 context.progress(f"Segmenting {job.file.name}", number, len(self.jobs))
                 context.stop_if_cancelled()
-                also = self.refinement, context, self.exclusion
+                also = source, self.run, context
                 result = Applied.found_in(log, job)
-                results.append(result or segment_file(job, classifier, source, *also))
+                results.append(result or segment_file(job, classifier, *also))
                 results[-1].tell(log)
                 context.partial(results[-1])
         finally:
@@ -139,18 +146,13 @@ def segment_file(
     job: Job,
     classifier: PixelClassifier,
     source: FeatureSource,
-    refinement: Refinement | None = None,
+    run: Run = Run(),  # noqa: B008 - frozen
     context: TaskContext = TaskContext(),  # noqa: B008 - frozen
-    exclusion: SharedExclusion | None = None,
-    pixel_size: tuple[float, str] | None = None,
-    particles: int | None = None,
-    *,
-    blocks: bool = False,
 ) -> Applied:
     """Segment one micrograph; what went wrong with it is returned, not raised.
 
-    With `blocks`, or where its features do not fit into memory, block by block into an
-    OME-Zarr beside the target.
+    Where its features do not fit into memory, or the run says so, block by block into
+    an OME-Zarr beside the target.
     """
     from napari_hrdv2.core.checks import with_missing
     from napari_hrdv2.files import open_image
@@ -162,16 +164,17 @@ def segment_file(
         if not job.target.parent.is_dir():
             raise ValueError(f"there is no folder {job.target.parent}")
         file = open_image(job.file)
-        if pixel_size is not None:
-            file = replace(file, pixel_size=pixel_size[0], unit=pixel_size[1])
+        if run.pixel_size is not None:
+            file = replace(file, pixel_size=run.pixel_size[0], unit=run.pixel_size[1])
         if _are_scribbles(job.file, file.data, classifier):
             text = f"{job.file} was left out: the classifier was trained on its labels"
             return Applied(job, left_out=text)
-        mask = None if exclusion is None else exclusion.mask_for(file.data.shape)
-        notes = _notes(job.file, file, classifier, exclusion)
-        by_blocks = blocks or is_by_blocks(file.data.shape, source.options)
+        shared, shape = run.exclusion, file.data.shape
+        mask = None if shared is None else shared.mask_for(shape)
+        notes = _notes(job.file, file, classifier, shared)
+        by_blocks = run.blocks or is_by_blocks(shape, source.options)
         size = None if file.pixel_size is None else (file.pixel_size, file.unit)
-        if by_blocks and particles is not None:
+        if by_blocks and run.particles is not None:
             raise ValueError("particles: their table needs the image in memory")
         if by_blocks:
             streamed = stream_image(
@@ -183,7 +186,7 @@ def segment_file(
                 job.target.with_suffix(".zarr"),
                 context,
                 exclusion=mask,
-                refinement=refinement,
+                refinement=run.refinement,
                 colors=class_colors(classifier),
             )
             fractions, outputs = streamed.by_class, [streamed.path]
@@ -200,7 +203,7 @@ def segment_file(
                     exclusion=with_missing(mask, file.data),
                 ),
                 classifier,
-                refinement,
+                run.refinement,
                 context=context,
                 source=source,
             )
@@ -209,10 +212,10 @@ def segment_file(
             measured = phase_fractions_with_error(
                 result.shown, [int(i) for i in classifier.classes]
             )
-            if particles is not None:
+            if run.particles is not None:
                 stem = job.target.stem.removesuffix("_segmentation")
                 outputs.append(job.target.with_name(f"{stem}_particles.csv"))
-                write_particles(outputs[-1], result.shown, particles, size, mask)
+                write_particles(outputs[-1], result.shown, run.particles, size, mask)
     except Cancelled:
         raise
     except Exception as error:  # noqa: BLE001 - a fault of one file is not of all

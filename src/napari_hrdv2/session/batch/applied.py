@@ -44,6 +44,34 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Run:
+    """What is the same for all micrographs of a run."""
+
+    refinement: Refinement | None = None
+    exclusion: SharedExclusion | None = None
+    pixel_size: tuple[float, str] | None = None  # in place of what the files say
+    particles: int | None = None  # the class whose particles go into tables
+    blocks: bool = False  # even where the features fit into memory
+
+    def described(self, options: FeatureOptions) -> dict[str, object]:
+        """Return the settings, by what they are called."""
+        told: dict[str, object] = {
+            "backbone": options.backbone,
+            "transforms": ", ".join(options.transform_sets),
+            "stride": options.stride or "patch",
+            "interpolation": options.interpolation,
+        }
+        for name, value in (asdict(self.refinement) if self.refinement else {}).items():
+            told[name.replace("_", " ")] = value
+        if self.exclusion is not None:
+            told["excluded (top, left, bottom, right)"] = self.exclusion.rectangles
+            told["of images of (height, width)"] = self.exclusion.shape
+        if self.pixel_size is not None:
+            told["pixel size"] = f"{self.pixel_size[0]:g} {self.pixel_size[1]}"
+        return told
+
+
+@dataclass(frozen=True)
 class Applied:
     """What became of one micrograph."""
 
@@ -91,7 +119,7 @@ class Applied:
     def found_in(cls, log: RunLog, job: Job) -> Applied | None:
         """Return what a former run made of a micrograph, if that is there still."""
         told = log.find(job.file)
-        if told is None or told["outputs"][0] != job.target.name:
+        if told is None or Path(told["outputs"][0]).stem != job.target.stem:
             return None
         measured = dict(told["measured"])
         phases = tuple(PhaseFraction(**one) for one in measured.pop("phases"))
@@ -133,26 +161,6 @@ def log_of(folder: Path, classifier: PixelClassifier, *settings: object) -> RunL
     for name in (*about, "pixel_size", "labels_hash"):
         hashed.update(repr(getattr(classifier, name)).encode())
     return RunLog(folder, hashed.hexdigest())
-
-
-def described(
-    options: FeatureOptions,
-    refinement: Refinement | None,
-    exclusion: SharedExclusion | None,
-) -> dict[str, object]:
-    """Return the settings of a run, by what they are called."""
-    told: dict[str, object] = {
-        "backbone": options.backbone,
-        "transforms": ", ".join(options.transform_sets),
-        "stride": options.stride or "patch",
-        "interpolation": options.interpolation,
-    }
-    for name, value in (asdict(refinement) if refinement else {}).items():
-        told[name.replace("_", " ")] = value
-    if exclusion is not None:
-        told["excluded (top, left, bottom, right)"] = exclusion.rectangles
-        told["of images of (height, width)"] = exclusion.shape
-    return told
 
 
 def most_doubtful(results: Iterable[Applied]) -> Applied | None:

@@ -23,10 +23,9 @@ from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
 from napari_hrdv2.files import find_images
 from napari_hrdv2.session import PipelineInput, PipelineResult, ProcessedImage, TimeLeft
-from napari_hrdv2.session.batch import ApplyRequest, jobs_for, open_images
+from napari_hrdv2.session.batch import ApplyRequest, Run, jobs_for, open_images
 from napari_hrdv2.session.batch.applied import (
     Applied,
-    described,
     most_doubtful,
     table_in,
 )
@@ -144,9 +143,9 @@ class ApplyPanel(QWidget):
         if out.exists() and not out.is_dir():
             raise ValueError(f"out: {out} is a file; choose a folder")
         out.mkdir(parents=True, exist_ok=True)
-        options, exclusion = session.options_in_use, self._exclusion()
-        refinement, page = session.refinement.settings, report_in(out)
-        settings = described(options, refinement, exclusion)
+        options, page = session.options_in_use, report_in(out)
+        run = Run(session.refinement.settings, self._exclusion())
+        settings = run.described(options)
 
         def prepare(context: TaskContext, source: FeatureSource) -> PixelClassifier:
             assert training is not None
@@ -167,8 +166,7 @@ class ApplyPanel(QWidget):
             copy.copy(classifier),
             options.device,
             options.weights,
-            refinement,
-            exclusion,
+            run,
             prepare if training is not None else None,
             lambda done, used: write_report(page, done, used, settings),
         )
