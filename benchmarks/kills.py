@@ -40,6 +40,7 @@ from napari_hrdv2.files import (
     find_images,
     read_labels,
     read_ome_zarr,
+    run_log,
     write_image,
     write_ome_zarr,
 )
@@ -48,6 +49,7 @@ from napari_hrdv2.session import Session, TaskContext
 from napari_hrdv2.session.batch import (
     TABLE,
     ApplyRequest,
+    Run,
     jobs_for,
     table_in,
     write_segmentation,
@@ -248,7 +250,10 @@ class _ToBatch(Saver):
     def save(self, count: int) -> None:
         files = find_images([self.folder]).files
         request = ApplyRequest(
-            jobs_for(files, self.folder), table_in(self.folder), self.classifier
+            jobs_for(files, self.folder),
+            table_in(self.folder),
+            self.classifier,
+            run=Run(pixel_size=(count + 1.0, "nm")),  # what is done counts no more
         )
         done = request(TaskContext())
         if any(not one.is_done for one in done) or len(done) != len(self.inputs):
@@ -263,7 +268,7 @@ class _ToBatch(Saver):
             for path in self.folder.glob("[!.]*")
             if path.name.removesuffix(".png").removesuffix(".tif")
             not in {
-                *("a", "b", "c", TABLE),
+                *("a", "b", "c", TABLE, run_log.NAME),
                 *(f"{x}_segmentation" for x in "abc"),
             }
         )
