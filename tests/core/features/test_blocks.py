@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
@@ -21,12 +24,18 @@ from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
 from napari_hrdv2.core.backbones.vit.model import ViTConfig
 from napari_hrdv2.core.backbones.vit.weights import random_weights
 from napari_hrdv2.core.checks import filled, prepare_image
-from napari_hrdv2.core.features.blocks.grid import BlockAxis, block_estimate
+from napari_hrdv2.core.features.blocks.grid import (
+    MOST_BYTES,
+    BlockAxis,
+    block_estimate,
+    plan_blocks,
+)
 from napari_hrdv2.core.features.blocks.statistics import read_statistics
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.memory import estimate
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.sample_cache import background_pixels
+from napari_hrdv2.core.features.tiles import Tile
 from napari_hrdv2.core.guidance.uncertainty import uncertainty_of
 
 BLOCK = 256
@@ -255,8 +264,8 @@ def test_the_background_sample_is_from_a_few_blocks(backbones) -> None:
     pixels = many.background_pixels()
     assert len(np.unique(pixels)) == len(pixels) == 2000
     rows, columns = np.divmod(pixels, 8192)
-    down, across = (axis.side for axis in many.axes)
-    assert len({*zip(rows // down, columns // across, strict=True)}) <= 16
+    side = many.block
+    assert len({*zip(rows // side, columns // side, strict=True)}) <= 16
     assert columns.min() < 1000
     assert columns.max() > 7000
     first = np.divmod(many.background_pixels(100), 8192)[1]
@@ -432,3 +441,137 @@ def test_a_block_that_does_not_fit_is_refused_unread(backbones, monkeypatch) -> 
     with pytest.raises(MemoryError, match="smaller blocks"):
         block_features(image, backbones["filters"])
     assert image.reads == []
+
+
+def test_a_thread_that_waits_for_a_block_can_be_stopped(backbones) -> None:
+    image = as_uint8(micrograph(300, 520)[0])
+    blocks = block_features(image, backbones["filters"], block=BLOCK)
+    begun, released = Event(), Event()
+
+    def slowly(*_: int) -> None:
+        begun.set()
+        released.wait(60)
+
+    def sample():
+        with blocks.reporting(slowly):
+            return blocks.sample([0], [0])
+
+    with ThreadPoolExecutor(1) as thread:
+        other = thread.submit(sample)
+        assert begun.wait(60)
+        try:
+            with (
+                blocks.reporting(should_stop=lambda: True),
+                pytest.raises(Cancelled, match="waiting"),
+            ):
+                blocks.sample([299], [519])
+        finally:
+            released.set()
+        assert other.result(60).shape == (1, blocks.shape[0])
+
+
+def test_missing_alpha_and_colours_are_filled_together() -> None:
+    rng = np.random.default_rng(3)
+    image = rng.random((70, 90, 4)).astype(np.float32)
+    image[5, 6, 0], image[7, 8, 3], image[9, 9] = np.nan, np.nan, np.inf
+    whole = filled(image)
+    wanted = prepare_image(whole, value_range=(0, 1), warn=False).pixels
+    found = statistics_of(image, value_range=(0.0, 1.0))
+    tile = Tile(slice(2, 60), slice(1, 80))
+    np.testing.assert_allclose(found.prepared(image, tile), wanted[:, 2:60, 1:80])
+    padded = np.pad(wanted, ((0, 0), (0, 3), (0, 1)), mode="reflect")
+    levels = padded.mean(dtype=np.float64), padded.std(dtype=np.float64)
+    np.testing.assert_allclose(found.levels[3, 1], levels, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["?", "i2", "u4", "i8", ">u2", "f2", "f8"])
+def test_every_kind_of_number_is_known_as_a_whole(monkeypatch, dtype) -> None:
+    monkeypatch.setattr("napari_hrdv2.core.features.blocks.statistics.TILE", 64)
+    plain = micrograph(130, 75)[0]
+    image = plain > plain.mean() if dtype == "?" else (plain * 900).astype(dtype)
+    wanted = prepare_image(image, warn=False)
+    found = statistics_of(image)
+    assert found.value_range == wanted.value_range
+    padded = np.pad(wanted.pixels, ((0, 0), (0, 3), (0, 1)), mode="reflect")
+    levels = padded.mean(dtype=np.float64), padded.std(dtype=np.float64)
+    np.testing.assert_allclose(found.levels[3, 1], levels, rtol=1e-5)
+    whole = Tile(slice(0, 130), slice(0, 75))
+    np.testing.assert_array_equal(found.prepared(image, whole), wanted.pixels)
+
+
+@pytest.mark.parametrize("chunk", [(100, 90), (3, 400), (300, 1), (7, 64)])
+def test_no_chunk_is_read_twice_for_the_statistics(monkeypatch, chunk) -> None:
+    monkeypatch.setattr("napari_hrdv2.core.features.blocks.statistics.TILE", 64)
+    image = Lazy(as_uint8(micrograph(290, 400)[0]))
+    image.chunks = chunk
+    found, wanted = statistics_of(image), statistics_of(image._array)
+    assert found.value_range == wanted.value_range
+    np.testing.assert_allclose(found.levels[3, 1], wanted.levels[3, 1])
+    starts = {(key[0].start, key[1].start) for key in image.reads}
+    assert len(starts) == len(image.reads)
+    assert all(row % chunk[0] == column % chunk[1] == 0 for row, column in starts)
+
+
+def test_folders_of_killed_programs_go(backbones, tmp_path) -> None:
+    code = (
+        "import os, sys\n"
+        "from napari_hrdv2.core.features.blocks.cache import Spill\n"
+        "kept = Spill(sys.argv[1], 9)\n"
+        "(kept.folder / 'block').write_text('tokens')\n"
+        "os._exit(1)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    (left,) = tmp_path.iterdir()
+    (tmp_path / "blocks-of-mine").mkdir()
+    image = as_uint8(micrograph(60, 60)[0])
+    first, second = (
+        block_features(image, backbones["filters"], spill=tmp_path) for _ in range(2)
+    )
+    names = {path.name for path in tmp_path.iterdir()}
+    assert left.name not in names
+    assert len(names) == 3  # that of another program, and those in use
+    del first, second
+    assert [path.name for path in tmp_path.iterdir()] == ["blocks-of-mine"]
+
+
+def test_a_full_disk_costs_no_work(backbones, tmp_path) -> None:
+    image = as_uint8(micrograph(300, 520)[0])
+    blocks = block_features(
+        image, backbones["filters"], block=BLOCK, budget_bytes=0, spill=tmp_path
+    )
+    (folder,) = tmp_path.iterdir()
+    folder.rmdir()
+    first, second = (blocks.sample([5, 299], [7, 519]) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"value_range": (9, 3)}, "value_range: .* is not a range"),
+        ({"budget_bytes": -1}, "budget_bytes: -1"),
+        ({"spill_bytes": 1.5}, "spill_bytes: 1.5"),
+        ({"block": 300.0}, "block: 300.0"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_read(
+    backbones, options, says
+) -> None:
+    image = Lazy(as_uint8(micrograph(300, 300)[0]))
+    with pytest.raises(ValueError, match=says):
+        block_features(image, backbones["filters"], **options)
+    assert image.reads == []
+
+
+def test_blocks_are_as_large_as_memory_bears(backbones) -> None:
+    image = Lazy(np.broadcast_to(np.arange(9000, dtype=np.uint16), (6000, 9000)))
+    sides = {
+        name: plan_blocks(image.shape, 1, backbone, "identity", FeatureOptions(), None)
+        for name, backbone in backbones.items()
+    }
+    assert {name: grid.rows.side for name, (grid, _) in sides.items()} == {
+        "filters": 1808,  # 9000 in 5
+        "embedded": 1504,
+        "vit": 1008,
+    }
+    assert all(needed.peak_bytes <= MOST_BYTES for _, needed in sides.values())
