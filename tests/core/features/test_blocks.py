@@ -27,7 +27,6 @@ from napari_hrdv2.core.checks import filled, prepare_image
 from napari_hrdv2.core.features.blocks.grid import (
     MOST_BYTES,
     BlockAxis,
-    block_estimate,
     plan_blocks,
 )
 from napari_hrdv2.core.features.blocks.statistics import read_statistics
@@ -56,6 +55,11 @@ def micrograph(height, width):
     """Return grey levels and classes of an image of any shape, darker at the left."""
     picture = random_micrograph(7, (height, width), color=False)
     return picture.image / 255 + np.linspace(0, 0.2, width), picture.labels
+
+
+def block_estimate(shape, backbone, **options):
+    given = shape, 1, backbone, "auto", FeatureOptions()
+    return plan_blocks(*given, **options)[1]
 
 
 def scribbles_on(classes):

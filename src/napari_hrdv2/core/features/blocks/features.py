@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import product
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.base import Features
 from napari_hrdv2.core.features.compute import Steps, checked_options
 from napari_hrdv2.core.features.memory import check_available, make_plans, parts_of
-from napari_hrdv2.core.features.sample_cache import BACKGROUND_PIXELS, pixels_from
+from napari_hrdv2.core.features.sample_cache import BACKGROUND_PIXELS, background_pixels
 from napari_hrdv2.core.features.tiles import (
     LinearModel,
     Stop,
@@ -32,7 +31,7 @@ from napari_hrdv2.core.features.tiles import (
 )
 
 from .cache import BlockCache, Spill
-from .grid import Key, plan_blocks
+from .grid import BlockAxis, Key, plan_blocks
 from .making import BlockMaker
 from .statistics import read_statistics
 
@@ -208,20 +207,10 @@ class BlockFeatures(Features):
         down = round(math.sqrt(SAMPLED_BLOCKS * counts[0] / counts[1]))
         down = min(max(down, 1), counts[0], SAMPLED_BLOCKS)
         across = min(SAMPLED_BLOCKS // down, counts[1])
-        chosen = [
-            [(2 * k + 1) * every // (2 * some) for k in range(some)]
-            for some, every in zip((down, across), counts, strict=True)
-        ]
-        cores = [self.axes.core(key) for key in product(chosen[0], chosen[1])]
-        ends = np.cumsum([math.prod(core.shape) for core in cores])
-        pixels = pixels_from(int(ends[-1]), BACKGROUND_PIXELS)[:count]
-        which = np.searchsorted(ends, pixels, side="right")
-        starts = np.array([(c.rows.start, c.columns.start, c.shape[1]) for c in cores])
-        top, left, widths = starts[which].T
-        rows, columns = np.divmod(
-            pixels - (ends - np.diff(ends, prepend=0))[which], widths
-        )
-        flat: NDArray[np.int64] = (rows + top) * self.shape[2] + columns + left
+        rows, columns = map(_spread, self.axes, (down, across))
+        pixels = background_pixels((len(rows), len(columns)), count)
+        row, column = np.divmod(pixels, len(columns))
+        flat: NDArray[np.int64] = rows[row] * self.shape[2] + columns[column]
         return flat
 
     def _block(self, key: Key, stop: Stop = None) -> Features:
@@ -251,6 +240,12 @@ class BlockFeatures(Features):
         block = self._maker.features(shape, tokens, steps)
         self._cache.put(key, block)
         return block
+
+
+def _spread(axis: BlockAxis, count: int) -> NDArray[np.int64]:
+    """Return the pixels of so many blocks of an axis, evenly spread."""
+    numbers = [(2 * k + 1) * axis.count // (2 * count) for k in range(count)]
+    return np.concatenate([np.r_[axis.core(number)] for number in numbers])
 
 
 def block_features(

@@ -27,13 +27,13 @@ from napari_hrdv2.core.features.memory import (
     parts_of,
     reach_of,
 )
-from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.tiles import Tile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.features.transforms import TransformSet
 
 BLOCKS = (2048, 1536, 1024)  # px along a block's side: by default, the largest of
@@ -181,29 +181,6 @@ def block_grid(
     return BlockGrid(down, across)
 
 
-def block_estimate(
-    image_shape: tuple[int, int],
-    backbone: Backbone | JoinedBackbone,
-    transforms: str | TransformSet = "auto",
-    stride: int | None = None,
-    *,
-    image_channels: int = 1,
-    interpolation: str = "bilinear",
-    debias: str = "none",
-    block: int | None = None,
-    budget_bytes: int = 0,
-) -> Estimate:
-    """Return the passes and the memory of an image block by block, nothing of it read.
-
-    The memory is that of one block, and of those that are kept under the budget; it
-    does not depend on the size of the image. The other arguments and the errors are
-    those of `block_features`.
-    """
-    options = FeatureOptions(stride=stride, interpolation=interpolation, debias=debias)
-    given = image_shape, image_channels, backbone, transforms, options
-    return plan_blocks(*given, block, budget_bytes)[1]
-
-
 def plan_blocks(
     image_shape: tuple[int, int],
     image_channels: int,
@@ -213,10 +190,11 @@ def plan_blocks(
     block: int | None,
     budget_bytes: int = 0,
 ) -> tuple[BlockGrid, Estimate]:
-    """Return how an image is cut and what that takes; see `block_estimate`.
+    """Return how an image is cut and what its features take, nothing of it read.
 
-    Blocks are those of `BLOCKS` by default, and the smallest where that is all that a
-    backbone sees.
+    The memory is that of one block, and of those that are kept under the budget; it
+    does not depend on the size of the image. Blocks are those of `BLOCKS` by default,
+    and the smallest where a block is all that a backbone sees.
     """
     parts = parts_of(backbone)
     check_can_be_cut(parts, options)
