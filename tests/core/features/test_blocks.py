@@ -143,6 +143,24 @@ def test_a_block_differs_from_the_whole_by_rounding_only(backbones, name) -> Non
     np.testing.assert_allclose(dense, found.T, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"levels": (120.0, 31.0)}, {"value_range": (20, 180)}, {"stride": 1}],
+    ids=str,
+)
+def test_options_mean_the_same_in_blocks(backbones, options) -> None:
+    image = as_uint8(micrograph(150, 301)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # grey levels beyond the range
+        whole = compute_features(image, backbones["embedded"], **options)
+        blocks = block_features(image, backbones["embedded"], block=BLOCK, **options)
+    assert blocks.part_options == whole.part_options
+    rows, columns = np.mgrid[:150:3, :301:5].reshape(2, -1)
+    wanted, found = whole.sample(rows, columns), blocks.sample(rows, columns)
+    apart = (found - wanted) / wanted.std(0).clip(1e-6)
+    assert np.sqrt((apart**2).mean(0)).max() < 3e-3
+
+
 def test_a_region_equals_that_part_of_all_blocks(backbones) -> None:
     image, classes = micrograph(300, 520)
     blocks = block_features(image, backbones["filters"], block=BLOCK)
