@@ -23,6 +23,7 @@ from napari_hrdv2.core.features.memory import (
     Estimate,
     Plan,
     check_can_be_cut,
+    free_bytes,
     make_plans,
     parts_of,
     reach_of,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.transforms import TransformSet
 
 BLOCKS = (2048, 1536, 1024)  # px along a block's side: by default, the largest of
-MOST_BYTES = 1_500_000_000  # which the peak is below this
+MOST_BYTES = 1_500_000_000  # which the peak is below this, and fits
 LEAST_BLOCK = 256
 OVERLAP = 8  # patches around a core that its window has, if there is no reach
 SEEN_PLANES = 4  # float32 planes of what is seen that there are at once
@@ -202,6 +203,7 @@ def plan_blocks(
     plans = make_plans(image_shape, *given)
     sees_block = any(reach_of(part) is None for part in parts)
     default = BLOCKS[-1:] if sees_block else BLOCKS
+    most = min(MOST_BYTES, free_bytes(parts[0].device))
     for side in default if block is None else (block,):
         grid = block_grid(image_shape, parts, plans, side)
         down, across = grid.counts
@@ -211,7 +213,7 @@ def plan_blocks(
         kept = max(one, min(budget_bytes, down * across * one))
         seen = 4 * image_channels * math.prod(grid.seen(middle).shape)
         working = max(plan.working_bytes for plan in largest) + SEEN_PLANES * seen
-        if one + working <= MOST_BYTES:
+        if one + working <= most:
             break
     return grid, Estimate(
         passes=down * across * sum(plan.passes for plan in largest),
