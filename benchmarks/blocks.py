@@ -114,7 +114,7 @@ def processor_time(function: Callable[[], Any], repeats: int = 1) -> float:
 def measured(
     name: str,
     side: int,
-    block: int,
+    block: int | None,
     *,
     whole: int = 2048,
     corner: int = MEGAPIXEL,
@@ -135,10 +135,11 @@ def measured(
         classifier = trained(part, strokes, backbone)
         before = psutil.Process().memory_info().rss
 
-        read, right = [], []
+        read, right, sides = [], [], []
 
         def by_blocks() -> None:
-            features = block_features(image, backbone, block=block, budget_bytes=0)
+            features = block_features(image, backbone, block=block)
+            sides.append(features.block)
             regions = list(features.blocks())
             for region in regions[:: -(-len(regions) // most)]:
                 output[region] = classifier.predict(features, region=region)
@@ -156,7 +157,7 @@ def measured(
         figures = {
             "backbone": name,
             "side": side,
-            "block": block,
+            "block": sides[0],
             "blocks": len(read),
             "microseconds a pixel": seconds / pixels * 1e6,
             "of the rate in memory": seconds / pixels / (in_memory / corner**2),
@@ -175,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="embedded")
     parser.add_argument("--side", type=int, default=4096)
-    parser.add_argument("--block", type=int, default=2048)
+    parser.add_argument("--block", type=int, help="Chosen by memory by default.")
     parser.add_argument("--whole", type=int, default=2048)
     parser.add_argument("--most", type=int, default=1000)
     options = parser.parse_args()

@@ -175,3 +175,14 @@ def test_a_folder_gives_its_zarr_images_and_not_our_results(tmp_path: Path) -> N
     assert [path.name for path in found.files] == ["a.zarr", "b.tif"]
     assert found.results == 1
     assert find_images([tmp_path / "c.zarr"]).files == (tmp_path / "c.zarr",)
+
+
+def test_an_image_says_what_of_it_is_decoded_at_once(tmp_path: Path) -> None:
+    KINDS["strips"](tmp_path / "a.tif")
+    strips = open_image(tmp_path / "a.tif").data
+    assert strips.chunks == (16, 217)
+    pyramid(tmp_path / "b.tif")
+    assert open_image(tmp_path / "b.tif").data.chunks == (32, 48)
+    zarr.create_array(tmp_path / "c.zarr", data=RGB, chunks=(20, 30, 3))
+    colours = open_image(tmp_path / "c.zarr").data
+    assert colours.chunks == colours.first_band().chunks == (20, 30)

@@ -195,11 +195,6 @@ def prepare_image(
         False where that makes no difference.
     """
     array = np.asarray(image)
-    if array.dtype.kind not in "buif":
-        raise TypeError(
-            f"image: dtype {array.dtype} is not a grey level or colour; "
-            "give bool, integer or float values"
-        )
     planes = channels_first(array, channel_axis)
     if planes.size == 0:
         raise ValueError(f"image: shape {array.shape} holds no pixels")
@@ -232,7 +227,12 @@ def _scaled(planes: NDArray[Any], low: float, high: float) -> NDArray[np.float32
 def channels_first(
     array: NDArray[Any], channel_axis: int | None = None
 ) -> NDArray[Any]:
-    """Return an image as (C, H, W), without alpha, or raise ValueError."""
+    """Return an image as (C, H, W), without alpha; raise ValueError or TypeError."""
+    if array.dtype.kind not in "buif":
+        raise TypeError(
+            f"image: dtype {array.dtype} is not a grey level or colour; "
+            "give bool, integer or float values"
+        )
     if channel_axis is not None:
         if array.ndim != 3 or not -3 <= channel_axis < 3:
             raise ValueError(
@@ -266,7 +266,7 @@ def _value_range(
             "needed"
         )
     if value_range is not None:
-        return _checked_range(value_range)
+        return checked_range(value_range)
     if planes.dtype.kind == "f" and max(-low, high) >= NO_LEVEL:
         low, high = _range_of_levels(planes)
         warn = False  # told already
@@ -337,7 +337,8 @@ def _check_clipping(
         )
 
 
-def _checked_range(value_range: tuple[float, float]) -> tuple[float, float]:
+def checked_range(value_range: tuple[float, float]) -> tuple[float, float]:
+    """Return the range as two floats, or raise ValueError."""
     try:
         low, high = (float(value) for value in value_range)
     except (TypeError, ValueError):

@@ -22,7 +22,8 @@ class LazyImage:
     """An (H, W) or (H, W, 3|4) array in a file; ``image[rows, columns]`` reads a part.
 
     ``numpy.asarray`` reads all of it. `levels` are the smaller copies of a pyramid,
-    the largest first. What is damaged is told when it is read.
+    the largest first; `chunks` the rows and columns that are decoded at once. What is
+    damaged is told when it is read.
     """
 
     def __init__(
@@ -32,7 +33,9 @@ class LazyImage:
         shape: tuple[int, ...],
         dtype: Any,
         levels: tuple[LazyImage, ...] = (),
+        chunks: tuple[int, int] = (1, 1),
     ) -> None:
+        self.chunks = chunks
         self.path, self._read, self.shape, self.levels = path, read, shape, levels
         self.dtype = np.dtype(dtype).newbyteorder("=")
         self.ndim, self.size = len(shape), int(np.prod(shape, dtype=object))
@@ -58,7 +61,11 @@ class LazyImage:
     def first_band(self) -> LazyImage:
         """Return the first of its colours, as grey levels."""
         return LazyImage(
-            self.path, lambda *spans: self[spans][..., 0], self.shape[:2], self.dtype
+            self.path,
+            lambda *spans: self[spans][..., 0],
+            self.shape[:2],
+            self.dtype,
+            chunks=self.chunks,
         )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -90,7 +97,9 @@ def _of_level(path: Path, series: Any) -> LazyImage | None:
         chunk = math.prod(page.chunks) * page.dtype.itemsize
         if len(series.pages) != 1 or page.imagedepth != 1 or chunk > SEGMENT_BYTES:
             return None
-        return LazyImage(path, partial(_from_segments, page, shape), shape, page.dtype)
+        read = partial(_from_segments, page, shape)
+        tall, wide = page.chunks[:2]
+        return LazyImage(path, read, shape, page.dtype, chunks=(tall, wide))
     if path.stat().st_size < series.dataoffset + series.nbytes:
         raise EOFError("its end is missing")
     dtype = np.dtype(page.parent.byteorder + page.dtype.char)

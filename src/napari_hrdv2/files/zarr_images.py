@@ -75,7 +75,10 @@ def _lazy(
         return part.transpose([kept.index(axis) for axis in "yxc" if axis in kept])
 
     size = (sizes["y"], sizes["x"], *([sizes["c"]] if bands else []))
-    return LazyImage(path, read, size, array.dtype)
+    of_chunk = dict(zip(axes, array.chunks, strict=True))
+    return LazyImage(
+        path, read, size, array.dtype, chunks=(of_chunk["y"], of_chunk["x"])
+    )
 
 
 def opened(path: Path) -> Any:

@@ -1,28 +1,26 @@
-"""Blocks give what the whole gives, are computed on demand, and go under a budget."""
+"""Blocks give what the whole gives, whatever the backbone."""
 
 from __future__ import annotations
 
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from micrographs import draw_scribbles, random_micrograph
+from images_in_parts import KINDS, Lazy, as_colours, as_uint8, micrograph
+from micrographs import draw_scribbles
 from napari_hrdv2 import (
-    Cancelled,
     PixelClassifier,
     block_features,
     compute_features,
-    load_backbone,
 )
 from napari_hrdv2.core.backbones.base import JoinedBackbone
-from napari_hrdv2.core.backbones.vit.backbone import ViTBackbone
-from napari_hrdv2.core.backbones.vit.model import ViTConfig
-from napari_hrdv2.core.backbones.vit.weights import random_weights
-from napari_hrdv2.core.checks import filled, prepare_image
-from napari_hrdv2.core.features.blocks.grid import BlockAxis, block_estimate
-from napari_hrdv2.core.features.blocks.statistics import read_statistics
+from napari_hrdv2.core.checks import filled
+from napari_hrdv2.core.features.blocks.grid import (
+    MOST_BYTES,
+    BlockAxis,
+    plan_blocks,
+)
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.memory import estimate
 from napari_hrdv2.core.features.options import FeatureOptions
@@ -33,61 +31,15 @@ BLOCK = 256
 EQUAL = 0.9999
 
 
-@pytest.fixture(scope="module")
-def backbones():
-    loaded = {
-        name: load_backbone(name, device="cpu") for name in ("filters", "embedded")
-    }
-    config = ViTConfig(embed_dim=32, depth=2, heads=2)
-    loaded["vit"] = ViTBackbone("dinov2-small", config, random_weights(config))
-    return loaded
-
-
-def micrograph(height, width):
-    """Return grey levels and classes of an image of any shape, darker at the left."""
-    picture = random_micrograph(7, (height, width), color=False)
-    return picture.image / 255 + np.linspace(0, 0.2, width), picture.labels
+def block_estimate(shape, backbone, **options):
+    given = shape, 1, backbone, "auto", FeatureOptions()
+    return plan_blocks(*given, **options)[1]
 
 
 def scribbles_on(classes):
     return draw_scribbles(np.random.default_rng(1), classes, 5)
 
 
-class Lazy:
-    """An image that can only be cut, and says what was read."""
-
-    def __init__(self, array):
-        self._array, self.reads = array, []
-        self.shape, self.dtype = array.shape, array.dtype
-
-    def __getitem__(self, key):
-        self.reads.append(key)
-        return self._array[key]
-
-    def __array__(self, *_, **__):
-        raise AssertionError("the whole image was asked for")
-
-
-def as_uint8(image):
-    low, high = image.min(), image.max()
-    return ((image - low) / (high - low) * 255).astype(np.uint8)
-
-
-def as_colours(image):
-    return np.stack([as_uint8(image), as_uint8(-image), as_uint8(image**2)], -1)
-
-
-def as_uint16(image):
-    return (image * 9000 + 1000).astype(np.uint16)
-
-
-def with_holes(image):
-    image = image.astype(np.float32)
-    image[100:130, 240:270], image[-3:, :50] = np.nan, np.inf
-    return image
-
-
-KINDS = {"grey": as_uint8, "RGB": as_colours, "16 bit": as_uint16, "holes": with_holes}
 CASES = [
     ("filters", "grey", (600, 413)),
     ("filters", "holes", (300, 521)),
@@ -128,6 +80,24 @@ def test_a_block_differs_from_the_whole_by_rounding_only(backbones, name) -> Non
     assert np.sqrt((apart**2).mean(0)).max() < 3e-3  # half precision
     dense = blocks.materialize()[:, ::3, ::5].reshape(len(found.T), -1)
     np.testing.assert_allclose(dense, found.T, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"levels": (120.0, 31.0)}, {"value_range": (20, 180)}, {"stride": 1}],
+    ids=str,
+)
+def test_options_mean_the_same_in_blocks(backbones, options) -> None:
+    image = as_uint8(micrograph(150, 301)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # grey levels beyond the range
+        whole = compute_features(image, backbones["embedded"], **options)
+        blocks = block_features(image, backbones["embedded"], block=BLOCK, **options)
+    assert blocks.part_options == whole.part_options
+    rows, columns = np.mgrid[:150:3, :301:5].reshape(2, -1)
+    wanted, found = whole.sample(rows, columns), blocks.sample(rows, columns)
+    apart = (found - wanted) / wanted.std(0).clip(1e-6)
+    assert np.sqrt((apart**2).mean(0)).max() < 3e-3
 
 
 def test_a_region_equals_that_part_of_all_blocks(backbones) -> None:
@@ -189,60 +159,6 @@ def test_any_array_that_can_be_cut_will_do(backbones, tmp_path, kind) -> None:
     )
 
 
-def test_only_what_is_asked_for_is_read_and_computed(backbones) -> None:
-    image = Lazy(as_uint8(micrograph(300, 2000)[0]))
-    blocks = block_features(image, backbones["filters"], block=BLOCK)
-    assert sum(np.empty(image.shape)[key].size for key in image.reads) == 300 * 2000
-    image.reads.clear()
-    blocks.sample([5, 290], [3, 100])
-    assert {key[1].start for key in image.reads} == {0}
-    read = len(image.reads)
-    blocks.sample([7], [4])
-    assert len(image.reads) == read  # it is kept
-
-
-def test_blocks_go_under_the_budget_and_come_back_the_same(backbones, tmp_path) -> None:
-    image = as_uint8(micrograph(300, 1000)[0])
-    rows, columns = np.full(4, 200), np.array([10, 400, 700, 990])
-    kept = block_features(image, backbones["filters"], block=BLOCK)
-    wanted = kept.sample(rows, columns)
-    one = kept.own_nbytes // 8  # of 2 x 4 blocks, about
-    for options in (
-        {},
-        {"spill": tmp_path},
-        {"spill": tmp_path, "spill_bytes": 3 * one},
-    ):
-        few = block_features(
-            image, backbones["filters"], block=BLOCK, budget_bytes=2 * one, **options
-        )
-        for _ in range(2):
-            np.testing.assert_array_equal(few.sample(rows, columns), wanted)
-            assert few.own_nbytes <= 2 * one
-            files = sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
-            assert files <= options.get("spill_bytes", 10**9)
-        few.drop()
-        assert few.own_nbytes == 0
-    del few
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_block_is_taken_from_the_disk_rather_than_computed(
-    backbones, tmp_path
-) -> None:
-    image = Lazy(as_uint8(micrograph(300, 600)[0]))
-    blocks = block_features(
-        image, backbones["embedded"], block=BLOCK, budget_bytes=0, spill=tmp_path
-    )
-    wanted = blocks.sample([10, 10], [10, 590])
-    image.reads.clear()
-    np.testing.assert_array_equal(blocks.sample([10, 10], [10, 590]), wanted)
-    assert image.reads == []
-    for path in tmp_path.rglob("*.safetensors"):
-        path.write_bytes(b"no tokens")
-    np.testing.assert_array_equal(blocks.sample([10, 10], [10, 590]), wanted)
-    assert image.reads != []
-
-
 def test_the_background_sample_is_from_a_few_blocks(backbones) -> None:
     few = block_features(
         as_uint8(micrograph(300, 520)[0]), backbones["filters"], block=BLOCK
@@ -255,50 +171,12 @@ def test_the_background_sample_is_from_a_few_blocks(backbones) -> None:
     pixels = many.background_pixels()
     assert len(np.unique(pixels)) == len(pixels) == 2000
     rows, columns = np.divmod(pixels, 8192)
-    down, across = (axis.side for axis in many.axes)
-    assert len({*zip(rows // down, columns // across, strict=True)}) <= 16
+    side = many.block
+    assert len({*zip(rows // side, columns // side, strict=True)}) <= 16
     assert columns.min() < 1000
     assert columns.max() > 7000
     first = np.divmod(many.background_pixels(100), 8192)[1]
     assert len(np.unique(first // 1024)) >= 7
-
-
-def test_threads_may_share_blocks(backbones) -> None:
-    image = as_uint8(micrograph(300, 700)[0])
-    blocks = block_features(image, backbones["filters"], block=BLOCK, budget_bytes=0)
-    columns = np.arange(0, 700, 3)
-    with ThreadPoolExecutor(3) as threads:
-        found = list(
-            threads.map(
-                lambda row: blocks.sample(np.full(len(columns), row), columns),
-                [9, 9, 9],
-            )
-        )
-    np.testing.assert_array_equal(found[0], found[1])
-    np.testing.assert_array_equal(found[0], found[2])
-
-
-def test_work_is_told_of_and_can_be_stopped(backbones) -> None:
-    image = as_uint8(micrograph(300, 520)[0])
-    with pytest.raises(Cancelled, match="reading the image"):
-        block_features(image, backbones["filters"], should_stop=lambda: True)
-    told = []
-    blocks = block_features(
-        image,
-        backbones["filters"],
-        block=BLOCK,
-        progress=lambda *each: told.append(each),
-    )
-    assert told[-1] == (1, 1)
-    with blocks.reporting(should_stop=lambda: True), pytest.raises(Cancelled):
-        blocks.sample([0], [0])
-    told.clear()
-    with blocks.reporting(lambda *each: told.append(each)):
-        blocks.sample([0], [0])
-    assert told[0][0] == 0
-    assert told[-1][0] == told[-1][1] > 0
-    with pytest.raises(Cancelled):
-        blocks.project(np.zeros((2, blocks.shape[0])), [0, 0], should_stop=lambda: True)
 
 
 @pytest.mark.parametrize("transforms", ["identity", "shift:1*flip"])
@@ -347,58 +225,6 @@ def test_blocks_together_count_once_everywhere(length, blend) -> None:
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
-def statistics_of(image, **options):
-    options = {"value_range": None, "paddings": [(3, 1)], "warn": False} | options
-    return read_statistics(image, tick=lambda *_: None, **options)
-
-
-@pytest.mark.parametrize("kind", [*KINDS, "fill values", "range"])
-def test_one_pass_knows_what_the_whole_image_shows(monkeypatch, kind) -> None:
-    monkeypatch.setattr("napari_hrdv2.core.features.blocks.statistics.TILE", 64)
-    plain, options = micrograph(130, 150)[0], {}
-    if kind == "fill values":
-        image = plain.astype(np.float32)
-        image[3, 100:140], image[90, 5] = 1e36, -1e36
-    elif kind == "range":
-        image, options = as_uint16(plain), {"value_range": (3000, 9000)}
-    else:
-        image = KINDS[kind](plain)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        wanted = prepare_image(filled(image), warn=False, **options)
-        found = statistics_of(image, **options)
-    assert found.value_range == wanted.value_range
-    padded = np.pad(wanted.pixels, ((0, 0), (0, 3), (0, 1)), mode="reflect")
-    levels = padded.mean(dtype=np.float64), padded.std(dtype=np.float64)
-    np.testing.assert_allclose(found.levels[3, 1], levels, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("image", "says"),
-    [
-        (np.ones((300, 300)), "every pixel has the value 1"),
-        (np.full((300, 300), np.nan), "every pixel is NaN"),
-        (np.ones((300, 300, 5)), "is not one micrograph"),
-        (np.ones((300, 300), complex), "is not a grey level"),
-    ],
-)
-def test_what_is_no_micrograph_is_refused(backbones, image, says) -> None:
-    with pytest.raises((ValueError, TypeError), match=says):
-        block_features(image, backbones["filters"])
-
-
-def test_what_needs_the_whole_image_is_refused(backbones) -> None:
-    image = micrograph(100, 100)[0]
-    for options in ({"interpolation": "bilateral"}, {"compat": "reference"}):
-        with pytest.raises(ValueError, match="needs the whole image"):
-            block_features(image, backbones["vit"], **options)
-    with pytest.raises(ValueError, match="regions"):
-        spit = load_backbone("spit-small", weights="random", device="cpu")
-        block_features(image, spit)
-    with pytest.raises(ValueError, match="block: 7"):
-        block_features(image, backbones["filters"], block=7)
-
-
 @pytest.mark.parametrize("name", ["filters", "embedded", "vit"])
 def test_the_estimate_does_not_grow_with_the_image(backbones, name) -> None:
     small, large = (
@@ -432,3 +258,23 @@ def test_a_block_that_does_not_fit_is_refused_unread(backbones, monkeypatch) -> 
     with pytest.raises(MemoryError, match="smaller blocks"):
         block_features(image, backbones["filters"])
     assert image.reads == []
+
+
+@pytest.mark.parametrize(
+    ("free", "sides"),
+    [
+        (10**12, {"filters": 1808, "embedded": 1504, "vit": 1008}),  # 9000 in 5, 6, 9
+        (10**9, {"filters": 1504, "embedded": 1008, "vit": 1008}),
+    ],
+)
+def test_blocks_are_as_large_as_memory_bears(
+    backbones, monkeypatch, free, sides
+) -> None:
+    monkeypatch.setattr(
+        "napari_hrdv2.core.features.memory.available_memory", lambda _: free
+    )
+    for name, side in sides.items():
+        given = (6000, 9000), 1, backbones[name], "identity", FeatureOptions()
+        grid, needed = plan_blocks(*given, None)
+        assert grid.rows.side == grid.columns.side == side
+        assert needed.peak_bytes <= min(free, MOST_BYTES)

@@ -36,7 +36,6 @@ from .memory import (
     make_plans,
     on_grid,
     parts_of,
-    reach_of,
 )
 from .options import FeatureOptions, PartOptions, checked_levels
 from .superpixels import region_features
@@ -318,8 +317,7 @@ class Run:
         elif self.own_levels is not None:
             given["levels"] = self.own_levels
         # All of an image is worked on as such.
-        is_part = self._shape != self.image.pixels.shape[1:]
-        if is_part and self.window and reach_of(self.backbone) is not None:
+        if self.window and self._shape != self.image.pixels.shape[1:]:
             starts = [span.start // self.plan.stride for span in self.window]
             given["inside"] = tuple(
                 slice(start, start + count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.core.devices import bytes_text
@@ -102,22 +101,27 @@ def estimate_cost(
     from napari_hrdv2.core.backbones import JoinedBackbone
     from napari_hrdv2.core.devices import available_memory, choose_device
 
-    from .blocks.grid import block_estimate
+    from .blocks.grid import plan_blocks
     from .memory import estimate
 
     device = choose_device(options.device)
     names = options.backbone.split("+")
     parts: Any = tuple(_Outline.of(name, device) for name in names)
-    asked: Any = estimate if block is None else partial(block_estimate, block=block)
-    needed = asked(
-        (image_shape[0], image_shape[1]),
-        JoinedBackbone(parts),
-        options.transforms,
-        options.stride,
-        image_channels=3 if len(image_shape) == 3 else 1,
-        interpolation=options.interpolation,
-        debias=options.debias,
-    )
+    backbone, transforms = JoinedBackbone(parts), options.transforms
+    shape, channels = (image_shape[0], image_shape[1]), 3 if image_shape[2:] else 1
+    if block is not None:
+        given = shape, channels, backbone, transforms, options
+        needed = plan_blocks(*given, block)[1]
+    else:
+        needed = estimate(
+            shape,
+            backbone,
+            transforms,
+            options.stride,
+            image_channels=channels,
+            interpolation=options.interpolation,
+            debias=options.debias,
+        )
     available = available_memory(device)
     if device.type == "cuda":
         # What does not fit on the device is kept, or computed, in main memory.

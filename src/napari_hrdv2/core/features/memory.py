@@ -277,15 +277,19 @@ def check_available(
     remedy: str = "a part of the image",
 ) -> None:
     """Raise MemoryError if there are fewer bytes than are needed."""
-    available = available_memory(torch.device("cpu"))
-    if device.type == "cuda":
-        available += available_memory(device)
+    available = free_bytes(device)
     if needed > available:
         raise MemoryError(
             f"image: features of {shape[0]} × {shape[1]} px need about "
             f"{needed / 1e9:.1f} GB and {available / 1e9:.1f} GB are free; use fewer "
             f"transforms, a larger stride or {remedy}"
         )
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the bytes that are free on a device and beside it."""
+    available = available_memory(torch.device("cpu"))
+    return available + (available_memory(device) if device.type == "cuda" else 0)
 
 
 def batch_that_fits(device: torch.device, plan: Plan) -> int:

@@ -167,12 +167,11 @@ def background_pixels(shape: tuple[int, ...], count: int | None = None) -> Pixel
     >>> len(background_pixels((30, 20))), len(background_pixels((300, 200)))
     (600, 2000)
     """
-    return pixels_from(math.prod(shape), BACKGROUND_PIXELS)[:count]
+    return _background_pixels(math.prod(shape), BACKGROUND_PIXELS)[:count]
 
 
 @lru_cache(maxsize=8)  # asked for again after every scribble
-def pixels_from(size: int, most: int) -> Pixels:
-    """Return at most so many of that many pixels, the first of them from all over."""
+def _background_pixels(size: int, most: int) -> Pixels:
     rng = np.random.default_rng(0)
     if size <= most:
         pixels = rng.permutation(size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 MOST_BYTES, _MOST_ON_DISK = 1_000_000_000, 10_000_000_000
 _PART_OF_DISK = 4  # of what is free there
-_DAYS = 2  # after which a folder was left by a program that was killed
 _STEPS = 1000  # of the progress of one block
 
 
@@ -38,14 +36,8 @@ class BlockRoom:
 
     @classmethod
     def within(cls, budget_bytes: int, block: int) -> BlockRoom:
-        """Return the room under a budget of memory, with a folder of the user's cache.
-
-        Folders there that a killed program left are removed.
-        """
+        """Return the room under a budget of memory, and in the user's cache."""
         folder = user_cache_path("napari-hrdv2", appauthor=False) / "blocks"
-        for left in folder.glob("blocks-*"):
-            if time.time() - left.stat().st_mtime > _DAYS * 86400:
-                shutil.rmtree(left, ignore_errors=True)
         there = next(one for one in (folder, *folder.parents) if one.exists())
         disk = shutil.disk_usage(there).free // _PART_OF_DISK
         return cls(budget_bytes, folder, min(disk, _MOST_ON_DISK), block)

@@ -85,7 +85,8 @@ def filter_planes(
             slice(tile[0].start - rows.start, tile[0].stop - rows.start),
             slice(tile[1].start - columns.start, tile[1].stop - columns.start),
         ]
-        for index, (_, plane) in enumerate(_channels(seen.in_float32())):
+        seen = seen._replace(planes=seen.planes.float())
+        for index, (_, plane) in enumerate(_channels(seen)):
             target[:, index] = kernels.patch_means(plane, patch_size, stride)[:, 0]
             step()
     return planes
@@ -192,10 +193,6 @@ class _View(NamedTuple):
             seen.append(slice(start, min(stop, length)))
             kept.append(slice(span.start - start, span.stop - start))
         return _View(self.planes[..., seen[0], seen[1]], kept[0], kept[1], self.aligned)
-
-    def in_float32(self) -> _View:
-        """Return it in float32."""
-        return self._replace(planes=self.planes.float())
 
     def of(self, planes: Tensor) -> Tensor:
         """Return the wanted part of other planes of this size."""

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
 import shutil
 import tempfile
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import psutil
 from safetensors import SafetensorError
 
-from napari_hrdv2.core.atomic import atomic_path
-
 if TYPE_CHECKING:
-    import os
-
     from torch import Tensor
 
     from napari_hrdv2.core.features.base import Features
 
-Key = tuple[int, int]
+    from .grid import Key
+
+_PREFIX = f"blocks-{platform.node()}-"  # of folders, followed by the process
 
 log = logging.getLogger(__name__)
 
@@ -70,18 +72,22 @@ class BlockCache:
 
     def clear(self) -> None:
         """Drop all blocks that are in memory."""
-        self.make_room(self.budget_bytes + 1)
+        with self._lock:
+            self._blocks.clear()
 
 
 class Spill:
     """Tokens of blocks in files of a new folder, which goes with this object.
 
     Those that were used least recently go when there are more than so many bytes.
+    Folders of processes that were killed go when a new one is made.
     """
 
     def __init__(self, parent: str | os.PathLike[str], most_bytes: int) -> None:
         Path(parent).mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix="blocks-", dir=parent))
+        _remove_leftovers(Path(parent))
+        name = f"{_PREFIX}{os.getpid()}-"
+        self.folder = Path(tempfile.mkdtemp(prefix=name, dir=parent))
         self.most_bytes = most_bytes
         self._sizes: OrderedDict[Key, int] = OrderedDict()
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
@@ -119,16 +125,27 @@ class Spill:
         size = sum(table.nbytes for table in tables.values())
         self._sizes.pop(key, None)
         while self._sizes and sum(self._sizes.values()) + size > self.most_bytes:
-            self._path(self._sizes.popitem(last=False)[0]).unlink(missing_ok=True)
+            with suppress(OSError):  # Windows keeps what is in use
+                self._path(self._sizes.popitem(last=False)[0]).unlink()
         if size > self.most_bytes:
             return
         try:
-            with atomic_path(self._path(key)) as temporary:
-                save_file(tables, temporary)
-        except OSError as error:  # a full disk: what is in memory is enough to go on
+            save_file(tables, self._path(key))
+        except (OSError, SafetensorError) as error:  # a full disk: go on without
             log.warning("a block of features is not kept on disk: %s", error)
+            with suppress(OSError):
+                self._path(key).unlink()
             return
         self._sizes[key] = size
 
     def _path(self, key: Key) -> Path:
         return self.folder / f"{key[0]}-{key[1]}.safetensors"
+
+
+def _remove_leftovers(parent: Path) -> None:
+    """Remove the folders of processes of this machine that are no more."""
+    for folder in parent.iterdir():
+        process = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        is_ours = folder.name.startswith(_PREFIX) and process.isdecimal()
+        if is_ours and not psutil.pid_exists(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import product
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -15,17 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.checks import channels_first
+from napari_hrdv2.core.checks import channels_first, check_whole, checked_range
 from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.base import Features
 from napari_hrdv2.core.features.compute import Steps, checked_options
-from napari_hrdv2.core.features.memory import (
-    check_available,
-    check_can_be_cut,
-    make_plans,
-    parts_of,
-)
-from napari_hrdv2.core.features.sample_cache import BACKGROUND_PIXELS, pixels_from
+from napari_hrdv2.core.features.memory import check_available, make_plans, parts_of
+from napari_hrdv2.core.features.sample_cache import BACKGROUND_PIXELS, background_pixels
 from napari_hrdv2.core.features.tiles import (
     LinearModel,
     Stop,
@@ -36,8 +30,8 @@ from napari_hrdv2.core.features.tiles import (
     within,
 )
 
-from .cache import BlockCache, Key, Spill
-from .grid import BLOCK, block_axes, block_estimate
+from .cache import BlockCache, Spill
+from .grid import BlockAxis, Key, plan_blocks
 from .making import BlockMaker
 from .statistics import read_statistics
 
@@ -52,8 +46,9 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
-BUDGET_BYTES, SPILL_BYTES = 1_000_000_000, 10_000_000_000
+BUDGET_BYTES, SPILL_BYTES = 600_000_000, 10_000_000_000
 SAMPLED_BLOCKS = 16  # that the background sample is from, at most
+WAIT_SECONDS = 0.1  # for another thread's block, before asking whether to stop
 
 _REPORT: ContextVar[tuple[Progress | None, Stop]] = ContextVar("_REPORT")
 """What is told of the blocks that are computed on demand, in this thread."""
@@ -66,7 +61,7 @@ class BlockFeatures(Features):
 
     Attributes
     ----------
-    axes : tuple of two BlockAxis
+    axes : BlockGrid
         How rows and columns are cut into blocks.
     """
 
@@ -75,15 +70,20 @@ class BlockFeatures(Features):
     def __init__(self, maker: BlockMaker, cache: BlockCache) -> None:
         self._maker, self._cache = maker, cache
         self._computing = Lock()
-        self.axes = maker.axes
+        self.axes = maker.grid
         smallest = maker.smallest()
         self.shape = (smallest.shape[0], self.axes[0].length, self.axes[1].length)
         self.part_options = smallest.part_options
         self.channel_weights = smallest.channel_weights
 
     def __repr__(self) -> str:
-        down, across = (axis.count for axis in self.axes)
+        down, across = self.axes.counts
         return f"BlockFeatures(shape={self.shape}, {down} × {across} blocks)"
+
+    @property
+    def block(self) -> int:
+        """Side of a block in pixels: along both axes they begin at multiples of it."""
+        return self.axes.rows.side
 
     @property
     def own_nbytes(self) -> int:
@@ -113,23 +113,22 @@ class BlockFeatures(Features):
         without computing a block twice, as far as the budget holds neighbours.
         """
         area = checked_region(region, self.shape[1:])
-        for key in self._cores(area):
-            yield self._inside(key, area)
+        for key in self.axes.in_area(area):
+            yield shared(self.axes.core(key), area)
 
     def block_at(self, row: int, column: int) -> Key:
         """Return the number of the block, down and across, that has a pixel."""
-        return row // self.axes[0].side, column // self.axes[1].side
+        return row // self.block, column // self.block
 
     def is_kept(self, region: Region) -> bool:
         """Whether nothing has to be computed for a region, but perhaps read again."""
-        return all(
-            map(self._cache.has, self._keys(checked_region(region, self.shape[1:])))
-        )
+        area = checked_region(region, self.shape[1:])
+        return all(map(self._cache.has, self.axes.counting_in(area)))
 
     @property
     def most_kept(self) -> int:
         """How many blocks the memory holds."""
-        plans = self._maker.plans(self._window((0, 0)).shape)
+        plans = self._maker.plans(self.axes.window((0, 0)).shape)
         nbytes = sum(plan.token_bytes for plan in plans)
         return max(self._cache.budget_bytes // max(nbytes, 1), 1)
 
@@ -140,20 +139,16 @@ class BlockFeatures(Features):
     def planes(  # noqa: D102 - inherited
         self, model: LinearModel, area: Tile, stop: Stop = None
     ) -> Iterator[tuple[Tile, Tensor]]:
-        for core in self._cores(area):
-            inside = self._inside(core, area)
-            keys = self._keys(inside)
+        for inside in self.blocks(area):
+            keys = self.axes.counting_in(inside)
             if len(keys) == 1:
                 yield from self._planes_of(keys[0], model, inside, stop)
                 continue
             total = torch.zeros(inside.shape[0], len(model.bias), inside.shape[1])
             for key in keys:
-                down, across = self._weights(key, inside)
+                down, across = map(torch.from_numpy, self.axes.weights(key, inside))
                 for tile, values in self._planes_of(key, model, inside, stop):
-                    rows, columns = (
-                        within(tile.rows, inside.rows),
-                        within(tile.columns, inside.columns),
-                    )
+                    rows, columns = map(within, tile, inside)
                     weight = down[rows, None, None] * across[columns]
                     total[rows, :, columns] += weight * values.cpu()
             yield inside, total
@@ -162,23 +157,21 @@ class BlockFeatures(Features):
         self, key: Key, model: LinearModel, inside: Tile, stop: Stop
     ) -> Iterator[tuple[Tile, Tensor]]:
         """Yield what one block says of a rectangle, as far as its window reaches."""
-        window = self._window(key)
-        area = shared(inside, window)
-        block, local = self._block(key, stop), moved(area, window, -1)
-        for tile, values in block.planes(model, local, stop):
+        window = self.axes.window(key)
+        local = moved(shared(inside, window), window, -1)
+        for tile, values in self._block(key, stop).planes(model, local, stop):
             kept = shared(tile, local)
-            part = values[within(kept.rows, tile.rows), :, within(kept[1], tile[1])]
-            yield moved(kept, window, 1), part
+            rows, columns = map(within, kept, tile)
+            yield moved(kept, window, 1), values[rows, :, columns]
 
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
         pixels = [each.numpy() for each in self._pixels(rows, cols)]
         output = np.zeros((len(pixels[0]), self.shape[0]), np.float32)
-        sides = [[axis.side] for axis in self.axes]
-        cores = np.unique(np.stack(pixels) // sides, axis=1).T.tolist()
+        cores = np.unique(np.stack(pixels) // self.block, axis=1).T.tolist()
         keys = {
             key
             for row, column in cores
-            for key in self._keys(self._core((row, column)))
+            for key in self.axes.counting_in(self.axes.core((row, column)))
         }
         for key in sorted(keys):
             down, across = (
@@ -188,24 +181,19 @@ class BlockFeatures(Features):
             counts = np.flatnonzero(down * across)
             if not len(counts):
                 continue
-            window = self._window(key)
-            found = self._block(key).sample(
-                pixels[0][counts] - window.rows.start,
-                pixels[1][counts] - window.columns.start,
-            )
+            starts = [span.start for span in self.axes.window(key)]
+            local = [p[counts] - start for p, start in zip(pixels, starts, strict=True)]
+            found = self._block(key).sample(*local)
             output[counts] += (down * across)[counts, None] * found
         return output
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
         total = np.zeros(self.shape, np.float32)
-        down, across = (range(axis.count) for axis in self.axes)
-        for key in product(down, across):
-            window = self._window(key)
-            rows, columns = self._weights(key, window)
-            weight = (rows[:, None] * columns).numpy()
-            total[:, window.rows, window.columns] += (
-                weight * self._block(key).materialize()
-            )
+        for key in self.axes.in_area(checked_region(None, self.shape[1:])):
+            window = self.axes.window(key)
+            weight = np.outer(*self.axes.weights(key, window))
+            part = self._block(key).materialize()
+            total[:, window.rows, window.columns] += weight * part
         return total
 
     def background_pixels(self, count: int | None = None) -> NDArray[np.int64]:
@@ -213,60 +201,17 @@ class BlockFeatures(Features):
 
         Where there are many blocks they are from some of them, evenly spread.
         """
-        counts = [axis.count for axis in self.axes]
+        counts = self.axes.counts
         if math.prod(counts) <= SAMPLED_BLOCKS:
             return super().background_pixels(count)
         down = round(math.sqrt(SAMPLED_BLOCKS * counts[0] / counts[1]))
         down = min(max(down, 1), counts[0], SAMPLED_BLOCKS)
         across = min(SAMPLED_BLOCKS // down, counts[1])
-        chosen = [
-            [(2 * k + 1) * every // (2 * some) for k in range(some)]
-            for some, every in zip((down, across), counts, strict=True)
-        ]
-        cores = [self._core(key) for key in product(chosen[0], chosen[1])]
-        ends = np.cumsum([math.prod(core.shape) for core in cores])
-        pixels = pixels_from(int(ends[-1]), BACKGROUND_PIXELS)[:count]
-        which = np.searchsorted(ends, pixels, side="right")
-        starts = np.array([(c.rows.start, c.columns.start, c.shape[1]) for c in cores])
-        top, left, widths = starts[which].T
-        rows, columns = np.divmod(
-            pixels - (ends - np.diff(ends, prepend=0))[which], widths
-        )
-        flat: NDArray[np.int64] = (rows + top) * self.shape[2] + columns + left
+        rows, columns = map(_spread, self.axes, (down, across))
+        pixels = background_pixels((len(rows), len(columns)), count)
+        row, column = np.divmod(pixels, len(columns))
+        flat: NDArray[np.int64] = rows[row] * self.shape[2] + columns[column]
         return flat
-
-    def _cores(self, area: Tile) -> Iterator[Key]:
-        """Yield the blocks whose cores have pixels of an area."""
-        if 0 in area.shape:
-            return
-        yield from product(
-            *(
-                range(span.start // axis.side, -(-span.stop // axis.side))
-                for axis, span in zip(self.axes, area, strict=True)
-            )
-        )
-
-    def _keys(self, area: Tile) -> list[Key]:
-        """Return the blocks that count somewhere in an area."""
-        down, across = (
-            axis.touching(span) for axis, span in zip(self.axes, area, strict=True)
-        )
-        return list(product(down, across))
-
-    def _inside(self, key: Key, area: Tile) -> Tile:
-        return shared(self._core(key), area)
-
-    def _core(self, key: Key) -> Tile:
-        return Tile(self.axes[0].core(key[0]), self.axes[1].core(key[1]))
-
-    def _window(self, key: Key) -> Tile:
-        return Tile(self.axes[0].window(key[0]), self.axes[1].window(key[1]))
-
-    def _weights(self, key: Key, area: Tile) -> list[Tensor]:
-        return [
-            torch.from_numpy(axis.weights(n, np.arange(span.start, span.stop)))
-            for axis, n, span in zip(self.axes, key, area, strict=True)
-        ]
 
     def _block(self, key: Key, stop: Stop = None) -> Features:
         """Return the features of a window, computed if they are not kept."""
@@ -274,18 +219,33 @@ class BlockFeatures(Features):
             return known
         progress, other = _REPORT.get((None, None))
         steps = Steps(progress, lambda: bool((stop and stop()) or (other and other())))
-        with self._computing:
-            if (known := self._cache.get(key)) is not None:
-                return known
-            plans = self._maker.plans(self._window(key).shape)
-            self._cache.make_room(sum(plan.token_bytes for plan in plans))
-            spill = self._cache.spill
-            tokens = spill.load(key) if spill else None
-            block, found = self._maker.block(key, steps, tokens)
-            if spill and tokens is None:
-                spill.save(key, found)
-            self._cache.put(key, block)
-            return block
+        while not self._computing.acquire(timeout=WAIT_SECONDS):
+            stop_if(steps.should_stop, "waiting for features")
+        try:
+            known = self._cache.get(key)
+            return self._computed(key, steps) if known is None else known
+        finally:
+            self._computing.release()
+
+    def _computed(self, key: Key, steps: Steps) -> Features:
+        """Return the features of a window, which are then kept."""
+        shape, spill = self.axes.window(key).shape, self._cache.spill
+        nbytes = sum(plan.token_bytes for plan in self._maker.plans(shape))
+        self._cache.make_room(nbytes)
+        tokens = spill.load(key) if spill else None
+        if tokens is None:
+            tokens = self._maker.tokens(key, steps)
+            if spill:
+                spill.save(key, tokens)
+        block = self._maker.features(shape, tokens, steps)
+        self._cache.put(key, block)
+        return block
+
+
+def _spread(axis: BlockAxis, count: int) -> NDArray[np.int64]:
+    """Return the pixels of so many blocks of an axis, evenly spread."""
+    numbers = [(2 * k + 1) * axis.count // (2 * count) for k in range(count)]
+    return np.concatenate([np.r_[axis.core(number)] for number in numbers])
 
 
 def block_features(
@@ -302,7 +262,7 @@ def block_features(
     compat: str = "corrected",
     value_range: tuple[float, float] | None = None,
     levels: tuple[float, float] | None = None,
-    block: int = BLOCK,
+    block: int | None = None,
     budget_bytes: int = BUDGET_BYTES,
     spill: str | os.PathLike[str] | None = None,
     spill_bytes: int = SPILL_BYTES,
@@ -321,8 +281,9 @@ def block_features(
         array of numpy, zarr or dask. Missing pixels get its median, see `filled`.
     progress, should_stop : callable, optional
         For reading the image; see `BlockFeatures.reporting` for what comes later.
-    block : int
-        Side of a block in pixels, about.
+    block : int, optional
+        Side of a block in pixels, about. By default it is such that a block needs less
+        than 1.5 GB and fits: 1024, 1536 or 2048 px.
     budget_bytes : int
         Memory for blocks that are kept; those that were used least recently go. One
         is always kept.
@@ -353,26 +314,21 @@ def block_features(
         debias=debias,
         levels=levels,
     )
-    check_can_be_cut(parts, options)
+    for name, bytes_ in (("budget_bytes", budget_bytes), ("spill_bytes", spill_bytes)):
+        check_whole(name, bytes_, 0, " of bytes")
+    if value_range is not None:
+        value_range = checked_range(value_range)
     if not hasattr(image, "dtype") or not hasattr(image, "shape"):
         image = np.asarray(image)
     # Of the right shape and type, without a pixel read.
     outline = channels_first(np.broadcast_to(np.zeros((), image.dtype), image.shape))
     channels, height, width = outline.shape
-    plans = make_plans((height, width), channels, backbone, transforms, options)
-    axes = block_axes((height, width), parts, plans, block)
-    needed = block_estimate(
-        (height, width),
-        backbone,
-        transforms,
-        stride,
-        image_channels=channels,
-        interpolation=options.interpolation,
-        debias=debias,
-        block=block,
-    )
-    sides = axes[0].side, axes[1].side
+    given = (height, width), channels, backbone, transforms, options
+    grid, needed = plan_blocks(*given, block)
+    plans = make_plans(*given)
+    sides = grid.rows.side, grid.columns.side
     check_available(needed.peak_bytes, sides, parts[0].device, "smaller blocks")
+    kept = None if spill is None else Spill(spill, spill_bytes)
     paddings = tuple(
         (plan.padded[0] - height, plan.padded[1] - width) for plan in plans
     )
@@ -389,8 +345,7 @@ def block_features(
 
     warn = any(part.absolute_levels for part in parts)
     statistics = read_statistics(image, value_range, standardised, warn=warn, tick=tick)
-    kept = None if spill is None else Spill(spill, spill_bytes)
     maker = BlockMaker(
-        image, channels, backbone, transforms, options, statistics, paddings, axes
+        image, channels, backbone, transforms, options, statistics, paddings, grid
     )
     return BlockFeatures(maker, BlockCache(budget_bytes, kept))

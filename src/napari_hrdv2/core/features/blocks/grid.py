@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,23 +23,29 @@ from napari_hrdv2.core.features.memory import (
     Estimate,
     Plan,
     check_can_be_cut,
+    free_bytes,
     make_plans,
     parts_of,
     reach_of,
 )
-from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.features.tiles import Tile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.features.transforms import TransformSet
 
-BLOCK = 1024  # px along a block's side, by default
+BLOCKS = (2048, 1536, 1024)  # px along a block's side: by default, the largest of
+MOST_BYTES = 1_500_000_000  # which the peak is below this, and fits
 LEAST_BLOCK = 256
 OVERLAP = 8  # patches around a core that its window has, if there is no reach
 SEEN_PLANES = 4  # float32 planes of what is seen that there are at once
 LEAST_MARGIN = 4  # tokens around a core, for the interpolation
+
+Key = tuple[int, int]
+"""The number of a block, down and across."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +87,12 @@ class BlockAxis:
         stop = -(-(window.stop + self.reach) // self.alignment) * self.alignment
         return slice(start, min(stop, self.length))
 
+    def cores_in(self, span: slice) -> range:
+        """Return the blocks whose cores have pixels of a stretch."""
+        return range(span.start // self.side, -(-span.stop // self.side))
+
     def touching(self, span: slice) -> range:
-        """Return the numbers of the blocks that count somewhere in a stretch."""
+        """Return the blocks that count somewhere in a stretch."""
         first = (span.start - self.blend) // self.side
         last = (span.stop - 1 + self.blend) // self.side
         return range(max(first, 0), min(last + 1, self.count))
@@ -99,82 +110,114 @@ class BlockAxis:
         return weights.astype(np.float32)
 
 
-def block_axes(
-    shape: Sequence[int],
-    parts: Sequence[Backbone],
-    plans: Sequence[Plan],
-    block: int,
-) -> tuple[BlockAxis, BlockAxis]:
-    """Return both axes of an image of that shape, in blocks of about one size."""
+class BlockGrid(NamedTuple):
+    """Both axes of an image that is cut into blocks; a block has a number on each."""
+
+    rows: BlockAxis
+    columns: BlockAxis
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many blocks there are, down and across."""
+        return self.rows.count, self.columns.count
+
+    def core(self, key: Key) -> Tile:
+        """Return the pixels that a block stands for."""
+        return Tile(self.rows.core(key[0]), self.columns.core(key[1]))
+
+    def window(self, key: Key) -> Tile:
+        """Return the pixels that a block is computed on."""
+        return Tile(self.rows.window(key[0]), self.columns.window(key[1]))
+
+    def seen(self, key: Key) -> Tile:
+        """Return the pixels that are read for a block."""
+        return Tile(self.rows.seen(key[0]), self.columns.seen(key[1]))
+
+    def in_area(self, area: Tile) -> list[Key]:
+        """Return the blocks whose cores have pixels of an area, row by row."""
+        if 0 in area.shape:
+            return []
+        down, across = map(BlockAxis.cores_in, self, area)
+        return list(product(down, across))
+
+    def counting_in(self, area: Tile) -> list[Key]:
+        """Return the blocks that count somewhere in an area."""
+        down, across = map(BlockAxis.touching, self, area)
+        return list(product(down, across))
+
+    def weights(self, key: Key, area: Tile) -> list[NDArray[np.float32]]:
+        """Return how much a block counts at the rows and at the columns of an area."""
+        return [
+            axis.weights(number, np.arange(span.start, span.stop))
+            for axis, number, span in zip(self, key, area, strict=True)
+        ]
+
+
+def block_grid(
+    shape: Sequence[int], parts: Sequence[Backbone], plans: Sequence[Plan], block: int
+) -> BlockGrid:
+    """Return how an image of that shape is cut, in squares of about one size.
+
+    Blocks of the longer axis are as even as can be.
+    """
     check_whole("block", block, LEAST_BLOCK, " of pixels")
-    reaches = [reach_of(part) for part in parts]
-    known = [reach for reach in reaches if reach is not None]
-    aligned = [p for p, r in zip(parts, reaches, strict=True) if r is not None]
+    seeing = [part for part in parts if reach_of(part) is not None]
+    patches = [part.patch_size for part in parts if reach_of(part) is None]
     cells = [part.context_cell for part in parts if part.context_cell]
     unit = math.lcm(*(plan.stride for plan in plans), *cells)
     margins = [LEAST_MARGIN * plan.stride for plan in plans]
     margins += [CONTEXT_CELLS * cell for cell in cells]
-    patches = [
-        part.patch_size for part, r in zip(parts, reaches, strict=True) if r is None
-    ]
     margins += [OVERLAP * patch for patch in patches]
     margin = -(-max(margins) // unit) * unit
     # The outermost patch of a window shows what a shift has moved in.
     blend = margin - max(patches) if patches else 0
-    alignment = math.lcm(1, *(part.alignment for part in aligned))
+    longest = max(shape)
+    even = -(-longest // (-(-longest // block) * unit)) * unit
+    reach = max((reach_of(part) or 0 for part in seeing), default=0)
+    alignment = math.lcm(*(part.alignment for part in seeing))
     down, across = (
-        BlockAxis(
-            length,
-            max(-(-length // (-(-length // block) * unit)) * unit, 2 * blend),
-            margin,
-            blend,
-            unit,
-            max(known, default=0),
-            alignment,
-        )
+        BlockAxis(length, max(even, 2 * blend), margin, blend, unit, reach, alignment)
         for length in shape
     )
-    return down, across
+    return BlockGrid(down, across)
 
 
-def block_estimate(
+def plan_blocks(
     image_shape: tuple[int, int],
+    image_channels: int,
     backbone: Backbone | JoinedBackbone,
-    transforms: str | TransformSet = "auto",
-    stride: int | None = None,
-    *,
-    image_channels: int = 1,
-    interpolation: str = "bilinear",
-    debias: str = "none",
-    block: int = BLOCK,
+    transforms: str | TransformSet,
+    options: FeatureOptions,
+    block: int | None,
     budget_bytes: int = 0,
-) -> Estimate:
-    """Return the passes and the memory of an image block by block, nothing of it read.
+) -> tuple[BlockGrid, Estimate]:
+    """Return how an image is cut and what its features take, nothing of it read.
 
     The memory is that of one block, and of those that are kept under the budget; it
-    does not depend on the size of the image. The other arguments and the errors are
-    those of `block_features`.
+    does not depend on the size of the image. Blocks are those of `BLOCKS` by default,
+    and the smallest where a block is all that a backbone sees.
     """
-    options = FeatureOptions(stride=stride, interpolation=interpolation, debias=debias)
     parts = parts_of(backbone)
     check_can_be_cut(parts, options)
-    plans = make_plans(image_shape, image_channels, backbone, transforms, options)
-    axes = block_axes(image_shape, parts, plans, block)
-    middle = [(axis.count - 1) // 2 for axis in axes]
-    sizes = [axis.window(n) for axis, n in zip(axes, middle, strict=True)]
-    window = sizes[0].stop - sizes[0].start, sizes[1].stop - sizes[1].start
-    seen = math.prod(
-        span.stop - span.start
-        for span in (axis.seen(n) for axis, n in zip(axes, middle, strict=True))
-    )
-    largest = make_plans(window, image_channels, backbone, transforms, options)
-    one = sum(plan.token_bytes for plan in largest)
-    count = math.prod(axis.count for axis in axes)
-    kept = max(one, min(budget_bytes, count * one))
-    working = max(plan.working_bytes for plan in largest)
-    return Estimate(
-        passes=count * sum(plan.passes for plan in largest),
+    given = image_channels, backbone, transforms, options
+    plans = make_plans(image_shape, *given)
+    sees_block = any(reach_of(part) is None for part in parts)
+    default = BLOCKS[-1:] if sees_block else BLOCKS
+    most = min(MOST_BYTES, free_bytes(parts[0].device))
+    for side in default if block is None else (block,):
+        grid = block_grid(image_shape, parts, plans, side)
+        down, across = grid.counts
+        middle = (down - 1) // 2, (across - 1) // 2
+        largest = make_plans(grid.window(middle).shape, *given)
+        one = sum(plan.token_bytes for plan in largest)
+        kept = max(one, min(budget_bytes, down * across * one))
+        seen = 4 * image_channels * math.prod(grid.seen(middle).shape)
+        working = max(plan.working_bytes for plan in largest) + SEEN_PLANES * seen
+        if one + working <= most:
+            break
+    return grid, Estimate(
+        passes=down * across * sum(plan.passes for plan in largest),
         tokens=max(plan.tokens for plan in largest),
         token_bytes=kept,
-        peak_bytes=kept + working + SEEN_PLANES * 4 * image_channels * seen,
+        peak_bytes=kept + working,
     )

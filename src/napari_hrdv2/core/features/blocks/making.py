@@ -14,7 +14,7 @@ from napari_hrdv2.core.checks import PreparedImage
 from napari_hrdv2.core.features.base import Features, JoinedFeatures
 from napari_hrdv2.core.features.compute import Run, Steps
 from napari_hrdv2.core.features.memory import Plan, make_plans, parts_of, reach_of
-from napari_hrdv2.core.features.tiles import Tile, moved, within
+from napari_hrdv2.core.features.tiles import Tile, moved
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.features.transforms import TransformSet
 
-    from .cache import Key
-    from .grid import BlockAxis
+    from .grid import BlockGrid, Key
     from .statistics import ImageLike, Statistics
 
 
@@ -39,7 +38,7 @@ class BlockMaker:
     options: FeatureOptions
     statistics: Statistics
     paddings: tuple[tuple[int, int], ...]  # of the parts of the backbone
-    axes: tuple[BlockAxis, BlockAxis]
+    grid: BlockGrid
 
     def plans(self, shape: tuple[int, int]) -> list[Plan]:
         """Return the plans of a window of that shape."""
@@ -47,12 +46,42 @@ class BlockMaker:
             shape, self.channels, self.backbone, self.transforms, self.options
         )
 
-    def runs(
+    def tokens(self, key: Key, steps: Steps) -> list[Tensor]:
+        """Return the tokens of a block, of each part of the backbone."""
+        seen, window = self.grid.seen(key), self.grid.window(key)
+        pixels = self.statistics.prepared(self.image, seen)
+        sides = zip(seen, self.grid, strict=True)
+        ends = [span.stop == axis.length for span, axis in sides]
+        runs = self._runs(pixels, moved(window, seen, -1), steps, ends)
+        steps.total = sum(run.length for run in runs)
+        steps.count(0)
+        return [run.tokens() for run in runs]
+
+    def features(
+        self, shape: tuple[int, int], tokens: Sequence[Tensor], steps: Steps
+    ) -> Features:
+        """Return the features of a window of that shape, from its tokens."""
+        pixels = np.empty((self.channels, 0, 0), np.float32)  # not looked at any more
+        window = Tile(*(slice(0, length) for length in shape))
+        runs = self._runs(pixels, window, steps)
+        parts = [run.features_of(of) for run, of in zip(runs, tokens, strict=True)]
+        return parts[0] if len(parts) == 1 else JoinedFeatures(parts)
+
+    def smallest(self) -> Features:
+        """Return features of next to nothing, which have the channels of all."""
+        side = max(part.patch_size for part in parts_of(self.backbone))
+        tokens = [
+            torch.zeros(len(plan.transforms.shifts()), *plan.grid, plan.channels)
+            for plan in self.plans((side, side))
+        ]
+        return self.features((side, side), tokens, Steps(None, None))
+
+    def _runs(
         self,
         seen: NDArray[np.float32],
         window: Tile,
         steps: Steps,
-        ends: tuple[bool, bool] = (False, False),
+        ends: Sequence[bool] = (False, False),
     ) -> list[Run]:
         """Return the runs of all parts over a window of what is seen.
 
@@ -67,69 +96,17 @@ class BlockMaker:
             if reach_of(part) is None:  # its window is all that it sees
                 pixels = seen[:, window.rows, window.columns]
                 place, extra = moved(window, window, -1), None
-            prepared = PreparedImage(pixels, self.statistics.value_range)
-            levels = self.statistics.levels.get(by)
+            levels = None if part.absolute_levels else self.statistics.levels.get(by)
             runs.append(
                 Run(
-                    prepared,
+                    PreparedImage(pixels, self.statistics.value_range),
                     part,
                     plan,
                     self.options,
                     steps,
                     window=place,
                     padding=extra,
-                    own_levels=None if part.absolute_levels else levels,
+                    own_levels=levels,
                 )
             )
         return runs
-
-    def block(
-        self,
-        key: Key,
-        steps: Steps,
-        tokens: Sequence[Tensor] | None = None,
-    ) -> tuple[Features, list[Tensor]]:
-        """Return the features of a block, and its tokens, which may be known."""
-        pairs = list(zip(self.axes, key, strict=True))
-        seen = Tile(*(axis.seen(number) for axis, number in pairs))
-        window = Tile(*(within(axis.window(n), axis.seen(n)) for axis, n in pairs))
-        if tokens is None:
-            pixels = self.statistics.prepared(self.image, seen)
-        else:
-            pixels = np.empty((self.channels, 0, 0), np.float32)
-        ends = (
-            seen.rows.stop == self.axes[0].length,
-            seen[1].stop == self.axes[1].length,
-        )
-        runs = self.runs(pixels, window, steps, ends)
-        if tokens is None:
-            steps.total = sum(run.length for run in runs)
-            steps.count(0)
-        found = list(tokens or (run.tokens() for run in runs))
-        return _joined(
-            [r.features_of(t) for r, t in zip(runs, found, strict=True)]
-        ), found
-
-    def smallest(self) -> Features:
-        """Return features of next to nothing, which have the channels of all."""
-        side = max(part.patch_size for part in parts_of(self.backbone))
-        window = Tile(slice(0, side), slice(0, side))
-        runs = self.runs(
-            np.empty((self.channels, 0, 0), np.float32), window, Steps(None, None)
-        )
-        return _joined(
-            [
-                run.features_of(
-                    torch.zeros(
-                        len(run.plan.transforms.shifts()),
-                        *run.plan.grid,
-                        run.plan.channels,
-                    )
-                )
-                for run in runs
-            ]
-        )
-
-
-def _joined(parts: list[Features]) -> Features:
-    return parts[0] if len(parts) == 1 else JoinedFeatures(parts)

@@ -6,10 +6,9 @@ fit its neighbours.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from itertools import product
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product, starmap
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,12 +20,12 @@ from napari_hrdv2.core.checks import (
     prepare_image,
     prepared_part,
 )
-from napari_hrdv2.core.features.tiles import Tile, runs
+from napari_hrdv2.core.features.tiles import Tile, moved, runs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TILE = 1024  # px along a side that are read at once
+TILE = 1024  # px along a side that are counted at once
 
 Padding = tuple[int, int]
 """Rows and columns by which an image is mirrored to whole patches."""
@@ -64,7 +63,7 @@ class Statistics:
         pixels = np.asarray(image[part.rows, part.columns])
         missing = missing_pixels(pixels)
         if missing is not None and self.fill is not None:
-            pixels = pixels.copy()
+            pixels = pixels[..., :3].copy() if pixels.ndim == 3 else pixels.copy()
             pixels[missing] = self.fill
         return prepared_part(pixels, self.value_range)
 
@@ -84,113 +83,132 @@ def read_statistics(
     `LEVELS` pixels from all over. ``tick(done, total)`` is called for each part.
     """
     height, width = image.shape[:2]
-    height, width = image.shape[:2]
-    moments = {padding: _Moments() for padding in paddings}
-    counts = {
-        (down, across): (_counts(height, down), _counts(width, across))
-        for down, across in moments
-    }
+    moments = {padding: _Moments((height, width), padding) for padding in paddings}
     step = -(-height * width // LEVELS)
-    levels: list[NDArray[Any]] = []
-    extremes: list[NDArray[Any]] = []
+    sample: list[NDArray[Any]] = []  # (n, C) pixels from all over
+    extremes: list[Any] = []
     has_holes = False
-    tiles = list(product(runs(0, height, TILE), runs(0, width, TILE)))
-    for number, (rows, columns) in enumerate(tiles):
-        tick(number, len(tiles))
-        part = np.asarray(image[rows, columns])
-        part = part[..., None] if part.ndim == 2 else part[..., :3]
-        missing, known = missing_pixels(part), part.reshape(-1, part.shape[2])
+    for tile, part, missing in _tiles(image, tick):
+        known = part.reshape(-1, part.shape[2])
         if missing is not None:
             has_holes, known = True, known[~missing.ravel()]
-        levels.append(known[::step].copy())
+        sample.append(known[::step].copy())
         extremes += _extremes(known)
-        for padding, (down, across) in counts.items():
-            weight = np.outer(down[rows], across[columns])
-            moments[padding].add_part(part, missing, weight, value_range)
-    tick(len(tiles), len(tiles))
+        for each in moments.values():
+            each.add(part, missing, tile, value_range)
     if not extremes:
         raise ValueError(
             "image: every pixel is NaN or infinite; there is no grey level"
         )
-    table = np.concatenate(levels)  # (n, C)
-    sample = np.concatenate([np.stack(extremes), table])[None]
-    plane = sample[..., 0] if sample.shape[2] == 1 else sample
+    table = np.concatenate(sample)  # (n, C)
+    ends = np.repeat(np.array(extremes, table.dtype)[:, None], table.shape[1], 1)
+    pixels = np.concatenate([ends, table])[None]
+    plane = pixels[..., 0] if pixels.shape[2] == 1 else pixels
     found = prepare_image(plane, value_range=value_range, warn=warn).value_range
     fill = np.median(table, axis=0) if has_holes else None
-    given = {padding: each.levels(found, fill) for padding, each in moments.items()}
-    return Statistics(found, given, fill)
+    levels = {padding: each.levels(found, fill) for padding, each in moments.items()}
+    return Statistics(found, levels, fill)
 
 
-@dataclass
+def _tiles(
+    image: ImageLike, tick: Callable[[int, int], None]
+) -> Iterator[tuple[Tile, NDArray[Any], NDArray[np.bool_] | None]]:
+    """Yield all tiles, their (h, w, C) pixels without alpha, and where any are missing.
+
+    Chunks of a file are read whole, so that none is read twice.
+    """
+    height, width = image.shape[:2]
+    chunks = getattr(image, "chunks", None) or (1, 1)
+    tall, wide = (max(c) if isinstance(c, tuple) else int(c) for c in chunks[:2])
+    columns = min(-(-TILE // wide) * wide, width)
+    rows = max(TILE**2 // columns // tall, 1) * tall
+    parts = list(product(runs(0, height, rows), runs(0, width, columns)))
+    for number, (down, across) in enumerate(parts):
+        tick(number, len(parts))
+        read = np.asarray(image[down, across])
+        whole = Tile(down, across)
+        spans = (runs(0, length, TILE) for length in whole.shape)
+        for tile in starmap(Tile, product(*spans)):
+            part = read[tile]
+            pixels = part[..., None] if part.ndim == 2 else part[..., :3]
+            yield moved(tile, whole, 1), pixels, missing_pixels(part)
+    tick(len(parts), len(parts))
+
+
+def _extremes(known: NDArray[Any]) -> list[Any]:
+    """Return the least and the largest of (n, C) numbers, and of those that are levels.
+
+    None where there are none.
+    """
+    kinds = [known]
+    if known.dtype.kind == "f":
+        is_level = np.abs(known) < np.float64(NO_LEVEL)  # float16 does not hold it
+        kinds += [] if is_level.all() else [known[is_level]]
+    return [value for each in kinds if each.size for value in (each.min(), each.max())]
+
+
 class _Moments:
-    """Mean and deviation of all grey levels, added up part by part."""
+    """Mean and deviation of the grey levels of a padded image, added up by tiles."""
 
-    weight: float = 0.0
-    mean: float = 0.0
-    squares: float = 0.0  # sum of the squares of deviations from the mean
-    beyond: list[float] = field(default_factory=lambda: [0.0, 0.0])  # ∓ `NO_LEVEL`
-    holes: float = 0.0
+    def __init__(self, shape: tuple[int, int], padding: Padding) -> None:
+        # How often each row and column occurs once the image is mirrored at its ends.
+        self._down, self._across = (
+            np.bincount(np.pad(np.arange(length), (0, by), mode="reflect"))
+            for length, by in zip(shape, padding, strict=True)
+        )
+        self._known: list[tuple[float, float, float]] = []  # weight, mean, variance
+        self._others = np.zeros(3)  # weights of the lowest, the highest, the missing
 
-    def add_part(
+    def add(
         self,
         part: NDArray[Any],
         missing: NDArray[np.bool_] | None,
-        weight: NDArray[np.float64],
+        tile: Tile,
         value_range: tuple[float, float] | None,
     ) -> None:
-        """Add an (h, w, C) part, whose pixels count so often, (h, w)."""
+        """Add an (h, w, C) tile, clipped to the range if that is given."""
         values = part.astype(np.float64)
         if value_range is not None:
-            values = np.clip(values, *value_range)
-        weights = np.broadcast_to(weight[..., None], values.shape)
+            np.clip(values, *value_range, out=values)
+        weights = np.outer(self._down[tile.rows], self._across[tile.columns])
+        weights = np.broadcast_to(weights[..., None], values.shape)
         if part.dtype.kind == "f":
-            holes = np.zeros(weight.shape, bool) if missing is None else missing
-            self.holes += weight[holes].sum()
-            is_level = ~holes[..., None] & (np.abs(values) < NO_LEVEL)
-            for index, sign in enumerate((-1, 1)):
-                none = ~holes[..., None] & (sign * values >= NO_LEVEL)
-                self.beyond[index] += weights[none].sum()
+            hole = np.zeros((*part.shape[:2], 1), bool)
+            if missing is not None:
+                hole[..., 0] = missing
+            low, high = values <= -NO_LEVEL, values >= NO_LEVEL
+            for index, where in enumerate((low & ~hole, high & ~hole)):
+                self._others[index] += weights[where].sum()
+            self._others[2] += weights[..., :1][hole].sum()
+            is_level = ~(low | high | hole)
             if not is_level.any():
                 return
-            values, weights = values[is_level], weights[is_level]
-        total = float(weights.sum())
-        mean = float((weights * values).sum() / total)
-        self.add(total, mean, float((weights * (values - mean) ** 2).sum()))
-
-    def add(self, weight: float, mean: float, squares: float = 0.0) -> None:
-        """Add what is known of a part; Chan's update of mean and squares."""
-        total, apart = self.weight + weight, mean - self.mean
-        if total > 0:
-            self.squares += squares + apart**2 * self.weight * weight / total
-            self.mean += apart * weight / total
-            self.weight = total
+            if not is_level.all():
+                values, weights = values[is_level], weights[is_level]
+        self._known.append(_mean_and_variance(weights, values))
 
     def levels(
         self, value_range: tuple[float, float], fill: NDArray[Any] | None
     ) -> tuple[float, float]:
         """Return mean and deviation of what is prepared with that range, in 0..1."""
-        for weight, level in zip(self.beyond, value_range, strict=True):
-            self.add(weight, level)  # they are clipped
-        if fill is not None:
-            for level in np.clip(fill, *value_range):
-                self.add(self.holes, float(level))
         low, high = value_range
-        deviation = math.sqrt(self.squares / self.weight)
-        return (self.mean - low) / (high - low), deviation / (high - low)
+        added = list(
+            zip(self._others[:2], value_range, strict=True)
+        )  # they are clipped
+        if fill is not None:
+            added += [(self._others[2], level) for level in np.clip(fill, low, high)]
+        groups = self._known + [(weight, level, 0.0) for weight, level in added]
+        weight, mean, variance = np.array(groups).T
+        _, middle, between = _mean_and_variance(weight, mean)
+        deviation = np.sqrt(between + np.average(variance, weights=weight))
+        return (middle - low) / (high - low), float(deviation) / (high - low)
 
 
-def _counts(length: int, padding: int) -> NDArray[np.float64]:
-    """Return how often each pixel of an axis occurs once it is mirrored at its end."""
-    index = np.pad(np.arange(length), (0, padding), mode="reflect")
-    return np.bincount(index, minlength=length).astype(np.float64)
-
-
-def _extremes(known: NDArray[Any]) -> list[NDArray[Any]]:
-    """Return the pixels of (n, C) with the least and the largest grey level."""
-    if not known.size:
-        return []
-    found = [known.argmin(), known.argmax()]
-    if known.dtype.kind == "f" and (beyond := np.abs(known) >= NO_LEVEL).any():
-        for bound, of in ((np.inf, np.argmin), (-np.inf, np.argmax)):
-            found.append(of(np.where(beyond, bound, known)))
-    return [known[index // known.shape[1]] for index in found]
+def _mean_and_variance(
+    weights: NDArray[Any], values: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """Return the sum of weights, and the weighted mean and variance of values."""
+    total = weights.sum()
+    mean = (weights * values).sum() / total
+    variance = (weights * (values - mean) ** 2).sum() / total
+    return float(total), float(mean), float(variance)
