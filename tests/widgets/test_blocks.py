@@ -113,5 +113,7 @@ def test_scribbles_on_a_large_image_are_saved(bench, preferences):
 
     segment(bench)
     bench.controller.close()
-    (saved,) = load_project(bench.controller.autosave.saver.store.own[-1]).images
+    store = bench.controller.autosave.saver.store
+    bench.wait(lambda: bool(store.own) and store.own[-1].exists())
+    (saved,) = load_project(store.own[-1]).images
     assert np.count_nonzero(saved.scribbles) == bench.session.scribbles.counts[1] * 2
