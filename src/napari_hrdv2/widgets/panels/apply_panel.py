@@ -292,12 +292,16 @@ class ApplyPanel(QWidget):
         self._tell(text, [done.error for done in results if done.error])
 
     def _tell(self, text: str, failed: list[str]) -> None:
+        status = (
+            text.partition(". ")[0].removesuffix(".") + "."
+        )  # the note has the rest
         if failed:
-            text += " Failed: " + " ".join(f"{error}." for error in failed[:3])
+            why = " Failed: " + " ".join(f"{error}." for error in failed[:3])
+            text, status = text + why, status + why
         ui.set_hint(self.note, text)
         # So many wrapped lines would else be laid over the buttons.
         self.note.setMinimumHeight(self.note.heightForWidth(self.note.width()))
-        self._session.say(text)
+        self._session.say(status)
 
     def _fractions(self, result: Applied) -> str:
         classes = self._session.classes

@@ -12,6 +12,7 @@ from napari_hrdv2.core.devices import bytes_text
 from .overlay import Overlay
 
 if TYPE_CHECKING:
+    from napari.layers import Image
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.guidance import Place
@@ -145,13 +146,21 @@ class PlaceWalk(Overlay):
             return
         self._sync.show_image(key)
         self._look_at(place.row, place.column, _SEEN)
-        self._remove()
         corners = [
             (*key.plane, place.row + y * _RADIUS, place.column + x * _RADIUS)
             for y, x in ((-1, -1), (-1, 1), (1, 1), (1, -1))
         ]
+        if self.layer is not None and self._image is image:
+            self.layer.data = [np.array(corners, float)]  # a new layer takes long
+        else:
+            self._add_ring(np.array(corners, float), image)
+        self._session.say(self.text())
+        self.changed.emit()
+
+    def _add_ring(self, corners: NDArray[np.float64], image: Image) -> None:
+        self._remove()
         layer = Shapes(
-            [np.array(corners, float)],
+            [corners],
             shape_type="ellipse",
             name=self._named(RING, image),
             edge_color=_EDGE,
@@ -161,8 +170,6 @@ class PlaceWalk(Overlay):
             **self._placement(image, image.ndim),
         )
         self._add(layer, image, on_top=True)
-        self._session.say(self.text())
-        self.changed.emit()
 
     def _on_images_changed(self) -> None:
         """End where the image of the place has been closed."""
