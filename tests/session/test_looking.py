@@ -96,17 +96,17 @@ def test_named_clusters_become_scribbles_beside_what_is_painted(session):
     painted[10:30, 5:9] = 1
     session.set_scribbles(painted, "a")
     with pytest.raises(ValueError, match="clusters: none has a name yet"):
-        session.inspection.dabs_request()
+        session.inspection.discs_request()
     left = set(np.unique(found.maps[key][:, :20]).tolist())
     found.classes.update(dict.fromkeys(left, 1))  # merged, too
     found.classes.update(dict.fromkeys(set(found.shares) - left, 2))
-    answer = compute(session.inspection.dabs_request())
-    dabs = session.inspection.paintable(answer)
-    assert set(dabs) == set(found.maps)
-    for one, drawn in dabs.items():
+    answer = compute(session.inspection.discs_request())
+    discs = session.inspection.paintable(answer)
+    assert set(discs) == set(found.maps)
+    for one, drawn in discs.items():
         assert set(np.unique(drawn)) == {0, 1, 2}
         assert (drawn[drawn > 0] == found.named(one)[drawn > 0]).all()
-    assert not dabs[key][painted > 0].any()
+    assert not discs[key][painted > 0].any()
     session.images["b"].set_scribbles(np.ones((33, 60), int))
     assert set(session.inspection.paintable(answer)) == {key}  # painted meanwhile
     session.remove_image(key)

@@ -306,7 +306,7 @@ class Inspection:
         is_there = found and any(self._has(found, key) for key in found.maps)
         return found if is_there else None
 
-    def dabs_request(self) -> Task:
+    def discs_request(self) -> Task:
         """Return the request for discs where the clusters with names are deepest."""
         found = self.clusters
         if found is None or not found.classes:
@@ -314,22 +314,22 @@ class Inspection:
         found = replace(found, classes=dict(found.classes))
 
         def find(context: TaskContext) -> JointLook:
-            from napari_hrdv2.core.classifier.clusters import deepest_dabs
+            from napari_hrdv2.core.classifier.clusters import deepest_discs
 
-            dabs = {}
+            discs = {}
             for number, key in enumerate(found.maps):
                 context.stop_if_cancelled()
                 context.progress("Scribbles from clusters", number, len(found.maps))
-                dabs[key] = deepest_dabs(found.named(key))
-            return replace(found, maps=dabs)
+                discs[key] = deepest_discs(found.named(key))
+            return replace(found, maps=discs)
 
         return find
 
-    def paintable(self, dabs: JointLook) -> Maps:
-        """Return dabs where nothing is painted or left out now, of images with any."""
+    def paintable(self, discs: JointLook) -> Maps:
+        """Return discs where nothing is painted or left out now, of images with any."""
         maps = {}
-        for key, drawn in dabs.maps.items():
-            if self._has(dabs, key):
+        for key, drawn in discs.maps.items():
+            if self._has(discs, key):
                 mask = self._images[key].not_to_paint()
                 free = drawn if mask is None else np.where(mask, 0, drawn)
                 if free.any():

@@ -9,7 +9,7 @@ import torch
 from napari_hrdv2 import HighResFeatures
 from napari_hrdv2.core.classifier.background import PCACoordinates
 from napari_hrdv2.core.classifier.clusters import (
-    deepest_dabs,
+    deepest_discs,
     find_clusters,
     hungarian_names,
     majority_names,
@@ -168,7 +168,7 @@ def test_excluded_and_nan_pixels_do_not_count() -> None:
 def test_dabs_are_deep_inside_their_label_and_spread() -> None:
     labels = np.zeros((60, 81), np.uint8)
     labels[:, :40], labels[:30, 40:], labels[40, 45:70] = 1, 3, 4
-    drawn = deepest_dabs(labels, count=5, radius=4)
+    drawn = deepest_discs(labels, count=5, radius=4)
     assert set(np.unique(drawn)) == {0, 1, 3, 4}
     assert (drawn[drawn > 0] == labels[drawn > 0]).all()
     rows, columns = np.nonzero(drawn == 1)
@@ -179,5 +179,5 @@ def test_dabs_are_deep_inside_their_label_and_spread() -> None:
 
 
 def test_a_label_that_is_all_of_the_image_has_dabs_too() -> None:
-    drawn = deepest_dabs(np.full((40, 50), 2), count=3, radius=2)
+    drawn = deepest_discs(np.full((40, 50), 2), count=3, radius=2)
     assert 20 < (drawn == 2).sum() <= 3 * 21

@@ -198,7 +198,7 @@ def principal_colors(
     return PrincipalColors(space.model_of(weight, offsets))
 
 
-def deepest_dabs(
+def deepest_discs(
     labels: NDArray[Any], *, count: int = 8, radius: int = 4
 ) -> NDArray[Any]:
     """Return scribbles for (H, W) labels: discs deep within each label but 0.
@@ -206,7 +206,7 @@ def deepest_dabs(
     The first of them is where a label is deepest, the others are far from each other
     where it is at least half as deep, or two radii.
 
-    >>> deepest_dabs(np.ones((3, 5), np.uint8) * 7, count=1, radius=1).max(0).tolist()
+    >>> deepest_discs(np.ones((3, 5), np.uint8) * 7, count=1, radius=1).max(0).tolist()
     [7, 7, 0, 0, 0]
     """
     from scipy.ndimage import distance_transform_edt

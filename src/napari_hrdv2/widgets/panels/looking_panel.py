@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.inspection import JointLook
     from napari_hrdv2.widgets.controller import Controller
 
-COLORS, CLUSTERS, ALIKE, DABS = "colours", "clusters", "similarity", "dabs"
+COLORS, CLUSTERS, ALIKE, DISCS = "colours", "clusters", "similarity", "discs"
 # Of memory, at most: for a pixel of any image, and for one of the largest besides.
-_BYTES = {COLORS: (3, 3), CLUSTERS: (1, 13), ALIKE: (4, 14), DABS: (1, 69)}
+_BYTES = {COLORS: (3, 3), CLUSTERS: (1, 13), ALIKE: (4, 14), DISCS: (1, 69)}
 _HEAT = {"colormap": "inferno", "contrast_limits": (0, 1), "blending": "translucent"}
 _LOOKS: dict[str, tuple[type, dict[str, Any], str]] = {  # and what is said
     COLORS: (Image, {"rgb": True}, "Where colours are alike, features are."),
@@ -94,7 +94,7 @@ class LookingPanel(QWidget):
         tip = "The class of the selected clusters; those of one class are merged"
         self.name = ui.combo_box("cluster_class", tip)
         self.name.activated.connect(self._on_name)
-        self.use = button("Use as scribbles", "use_clusters", self._on_use, side, DABS)
+        self.use = button("Use as scribbles", "use_clusters", self._on_use, side, DISCS)
         tip = "Click a place in the image to see what is like it, on all images"
         self.alike = QPushButton("Find alike", objectName="find_alike", toolTip=tip)
         self.alike.setCheckable(True)
@@ -200,7 +200,7 @@ class LookingPanel(QWidget):
 
         Nothing is painted over, and undo takes them away.
         """
-        self._ask(DABS, self._inspection.dabs_request, self._paint)
+        self._ask(DISCS, self._inspection.discs_request, self._paint)
 
     def _show(self, role: str, look: JointLook) -> None:
         """Show the maps, but for those of images that are others by now."""
@@ -222,9 +222,9 @@ class LookingPanel(QWidget):
             self._list_places(look)
         self._session.say(said)
 
-    def _paint(self, dabs: JointLook) -> None:
+    def _paint(self, discs: JointLook) -> None:
         self._link.flush()
-        maps = self._inspection.paintable(dabs)
+        maps = self._inspection.paintable(discs)
         for key, labels in maps.items():
             self._taker.paint(key, labels, "Scribbles taken from clusters.")
         if not maps:
