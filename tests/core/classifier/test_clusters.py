@@ -165,7 +165,7 @@ def test_excluded_and_nan_pixels_do_not_count() -> None:
         principal_colors([features, spoilt], exclusion=[mask])
 
 
-def test_dabs_are_deep_inside_their_label_and_spread() -> None:
+def test_discs_are_deep_inside_their_label_and_spread() -> None:
     labels = np.zeros((60, 81), np.uint8)
     labels[:, :40], labels[:30, 40:], labels[40, 45:70] = 1, 3, 4
     drawn = deepest_discs(labels, count=5, radius=4)
@@ -178,6 +178,6 @@ def test_dabs_are_deep_inside_their_label_and_spread() -> None:
     assert (drawn == 4).sum() == 5  # a line is only one pixel deep
 
 
-def test_a_label_that_is_all_of_the_image_has_dabs_too() -> None:
+def test_a_label_that_is_all_of_the_image_has_discs_too() -> None:
     drawn = deepest_discs(np.full((40, 50), 2), count=3, radius=2)
     assert 20 < (drawn == 2).sum() <= 3 * 21
