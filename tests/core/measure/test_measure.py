@@ -202,6 +202,20 @@ def test_the_table_agrees_with_regionprops() -> None:
     np.testing.assert_allclose(ours["orientation"], turned)
 
 
+@pytest.mark.parametrize("pixel_size", [None, (0.5, "µm")])
+def test_boxes_are_the_first_and_last_rows_and_columns_in_pixels(pixel_size) -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.choice([0, 0, 0, 2, 5, 9], (23, 31)) * (rng.random((23, 31)) < 0.02)
+    labels[7, 11] = 4  # of one pixel
+    table = particle_table(labels, pixel_size=pixel_size)
+    names = ("min row", "min column", "max row", "max column")
+    for number, label in enumerate(table.columns["label"]):
+        rows, columns = np.nonzero(labels == label)
+        slow = (rows.min(), columns.min(), rows.max(), columns.max())
+        assert tuple(table.columns[name][number] for name in names) == slow
+    assert table.headers[-4:] == [f"{name} (px)" for name in names]
+
+
 def test_pixels_that_are_not_square_are_measured_as_they_are() -> None:
     disk = ellipse(40, 40, 0)[::2]  # pixels twice as high as wide
     found = row(particle_table(disk, pixel_size=((2.0, 1.0), "nm")))

@@ -24,6 +24,7 @@ LENGTHS = (
     "centroid x",
     "centroid y",
 )
+BOX = ("min row", "min column", "max row", "max column")  # in pixels
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class ParticleTable:
     """Measurements of objects, one row each, with the units of columns that have one.
 
     The columns are label, area, equivalent diameter, major axis, minor axis, aspect
-    ratio, orientation, centroid x, centroid y, touches border and, if there was an
-    image, mean intensity.
+    ratio, orientation, centroid x, centroid y, touches border, if there was an image
+    mean intensity, and the box: min row, min column, max row and max column.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -113,7 +114,8 @@ def particle_table(
     the rows, 90 along the columns, counter-clockwise as one sees it. It is NaN for
     objects with no direction, such as a disk or a square.
     Centroids count from the centre of the pixel in the upper left, x to the right and
-    y down.
+    y down. Boxes are in pixels from 0, whatever their size: the first and the last rows
+    and columns with a pixel of the object.
     """
     from skimage.measure import regionprops_table
 
@@ -127,6 +129,7 @@ def particle_table(
             f"{instances.shape}; grey levels (H, W) are needed"
         )
     names = ["label", "area", "equivalent_diameter_area", "centroid", "inertia_tensor"]
+    names.append("bbox")
     measured = regionprops_table(
         instances,
         grey,
@@ -149,7 +152,10 @@ def particle_table(
     values["touches border"] = is_cut[measured["label"]]
     if grey is not None:
         values["mean intensity"] = measured["intensity_mean"]
-    units = dict.fromkeys(LENGTHS, unit) | {"area": f"{unit}²", "orientation": "°"}
+    for number, name in enumerate(BOX):  # scikit-image's ends are one beyond
+        values[name] = measured[f"bbox-{number}"] - number // 2
+    units = dict.fromkeys(LENGTHS, unit) | dict.fromkeys(BOX, "px")
+    units |= {"area": f"{unit}²", "orientation": "°"}
     return ParticleTable(values, units)
 
 

@@ -256,9 +256,9 @@ def _edges(pixels: Tensor, width: int) -> Tensor:
     return torch.stack([rows, columns, -rows, -columns])
 
 
-def squares(shape: tuple[int, int]) -> Tensor:
-    """Return the grid of 16 × 16 squares of a plain ViT; the last ones may be cut."""
-    rows, columns = (torch.arange(length) // 16 for length in shape)
+def squares(shape: tuple[int, int], side: int = 16) -> Tensor:
+    """Return the grid of squares, by default a plain ViT's; the last may be cut."""
+    rows, columns = (torch.arange(length) // side for length in shape)
     return rows[:, None] * int(columns[-1] + 1) + columns
 
 
