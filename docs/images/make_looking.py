@@ -73,7 +73,7 @@ def window(out: Path) -> None:
     stage.click("clusters")
     stage.wait(lambda: "Clusters: grains 1" in stage.viewer.layers, "clusters")
     stage.settle()
-    panel, clusters = stage.widget.looking, stage.session.inspection.clusters
+    panel, clusters = stage.widget.looking, stage.session.looking.clusters
     for class_id in (1, 2):
         panel.rows.clearSelection()
         labels = clusters.maps[stage.session.current.key]

@@ -36,6 +36,30 @@ def test_clusters_mean_the_same_on_all_images(
     assert len(names) == 2
 
 
+def test_foreground_masks_are_written_if_asked_for(
+    command, image: Path, another_image, tmp_path: Path, monkeypatch
+) -> None:
+    other, out = another_image(tmp_path / "other.tif", seed=5), tmp_path / "out"
+    arguments = ("clusters", image, other, "--out", out, "--exclude", "30,0,40,50")
+    masks = []
+    for share in (0.25, 0.0):
+        monkeypatch.setattr(module, "KEPT_MEMORY", share)
+        outcome = command(*arguments, "--foreground", "--json")
+        assert outcome.code == 0, outcome.err
+        for told in outcome.json["images"]:
+            path = Path(told["outputs"][-1])
+            assert path.name.endswith("_clusters_foreground.tif")
+            assert read_image(path).pixel_size == 0.25
+            masks.append(read_labels(path))
+    np.testing.assert_array_equal(masks[0], masks[2])
+    np.testing.assert_array_equal(masks[1], masks[3])
+    for mask in masks:
+        assert set(np.unique(mask)) == {0, 1}
+        assert not mask[30:].any()
+    (left,) = {int(mask[10, 5]) for mask in masks}  # alike in both
+    assert all(int(mask[10, 40]) != left for mask in masks)
+
+
 def test_features_that_do_not_fit_are_computed_twice(
     command, image: Path, another_image, tmp_path: Path, monkeypatch
 ) -> None:

@@ -85,6 +85,23 @@ def test_attention_has_a_map_for_each_head(vit):
     assert told[-1][1] == told[-1][2] > 0
 
 
+def test_attention_has_a_foreground_outside_of_the_exclusion_mask(vit):
+    mask = np.zeros((40, 48), bool)
+    mask[:12] = True
+    vit.set_exclusion(mask)
+    vit.compute_features()
+    answer = compute(vit.inspection.attention_request())
+    assert answer.foreground.shape == (40, 48)
+    assert not answer.foreground[mask].any()
+    total = answer.maps.sum(0)
+    high, low = (
+        total[~mask & side] for side in (answer.foreground, ~answer.foreground)
+    )
+    assert high.mean() > low.mean()
+    vit.images.current.set_features(None, None)
+    assert compute(vit.inspection.attention_request()).foreground is None
+
+
 def test_attention_can_be_cancelled(vit):
     from napari_hrdv2.core.errors import Cancelled
 

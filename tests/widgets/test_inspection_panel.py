@@ -114,6 +114,9 @@ def test_attention_of_regions_is_one_map(bench, panel):
     choose(bench, "spit-small")
     show(bench, panel.attention)
     assert bench.viewer.layers["Attention of spit-small: Image"].data.shape == (64, 80)
+    mask = bench.viewer.layers["Attention foreground: Image"]
+    assert not mask.visible
+    assert np.unique(mask.data).tolist() == [0, 1]
 
 
 def test_a_labels_layer_becomes_the_regions(bench, panel):

@@ -115,7 +115,7 @@ def test_clusters_follow_their_number_and_take_names(bench, panel, other):
     bench.session.delete_class(3)
     assert panel.rows.topLevelItem(2 - left).text(2) == ""
     panel.name.activated.emit(0)
-    assert bench.session.inspection.clusters.classes == {left: 2}
+    assert bench.session.looking.clusters.classes == {left: 2}
 
 
 def test_clusters_become_scribbles_that_can_be_undone(bench, panel, other):
@@ -173,10 +173,52 @@ def test_one_click_finds_what_is_alike_and_paints_nothing(bench, panel, other):
     assert link.scribbles.data.any()
 
 
+def test_foreground_and_saliency_lie_on_all_images(bench, panel, other):
+    press(bench, panel.foreground)
+    press(bench, panel.saliency)
+    for name in ("Image", "Other"):
+        mask = named(bench, f"Foreground: {name}")
+        assert isinstance(mask, Labels)
+        assert np.unique(mask.data).tolist() == [0, 1]
+        assert not (mask.data == mask.data[30, 10]).all()
+        assert named(bench, f"Saliency: {name}").data.max() == 1
+    first = named(bench, "Saliency: Image").data.copy()
+    panel.method.setCurrentIndex(1)
+    press(bench, panel.saliency)
+    assert not np.array_equal(named(bench, "Saliency: Image").data, first)
+    assert bench.names.count("Saliency: Image") == 1
+
+
+def test_correspondences_are_marked_and_listed_on_both_images(
+    bench, panel, other, monkeypatch
+):
+    told = []
+    monkeypatch.setattr("napari_hrdv2.widgets.jobs.show_error", told.append)
+    press(bench, panel.pairs)
+    discs = (
+        named(bench, "Correspondences: Image"),
+        named(bench, "Correspondences: Other"),
+    )
+    count = panel.places.count()
+    assert count >= 4
+    assert [np.unique(one.data)[-1] for one in discs] == [count // 2] * 2
+    texts = [panel.places.item(i).text() for i in range(2)]
+    assert "Image" in texts[0]
+    assert "Other" in texts[1]
+    place = panel.places.visualItemRect(panel.places.item(1)).center()
+    QTest.mouseClick(panel.places.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    bench.settle()
+    assert bench.controller.link.image.name == "Other"
+    bench.viewer.layers.remove(named(bench, "Image"))
+    bench.wait(lambda: len(bench.session.images) == 1)
+    panel.pairs.click()
+    assert "open a second image" in bench.session.status + str(told)
+
+
 def test_strokes_that_come_while_scribbles_are_made_stay(bench, panel, other):
     panel.count.setValue(2)
     press(bench, panel.clusters)
-    bench.session.inspection.clusters.classes.update({1: 1, 2: 2})
+    bench.session.looking.clusters.classes.update({1: 1, 2: 2})
     bench.paint((1,), (1,), 1)
     QTest.mouseClick(panel.use, Qt.MouseButton.LeftButton)
     bench.scribbles.data[20:40, 2:38] = 2  # not told of yet
@@ -193,7 +235,7 @@ def test_find_alike_leaves_a_chosen_layer_and_can_be_broken_off(bench, panel):
     bench.settle()
     panel.alike.click()
     bench.viewer.window.show()
-    request = panel._inspection.alike_request
+    request = panel._looking.alike_request
     panel._ask("similarity", lambda: request(3, 4), partial(panel._show, "similarity"))
     chosen = bench.viewer.layers[-1]
     bench.viewer.layers.selection.active = chosen

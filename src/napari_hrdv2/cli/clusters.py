@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Seen = tuple[ImageFile, Features, NDArray[np.bool_] | None]
 
 ENDINGS = ("clusters.tif", "clusters.png", "clusters_colors.png")
+FOREGROUND = "clusters_foreground.tif"
 KEPT_MEMORY = 0.25  # of what is free: features beyond it are computed twice
 TABLE = "places.csv"
 _HEADERS = ("place", "image", "row", "column", "cluster", "share", "kind")
@@ -41,6 +42,9 @@ def clusters(
         int, typer.Option("--clusters", "-k", help="How many, 2 to 50.", metavar="K")
     ] = 8,
     exclude: Exclude = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Write foreground masks, too.")
+    ] = False,
     *,
     features: FeatureOptions,
     as_json: Json = False,
@@ -48,15 +52,21 @@ def clusters(
     """Divide micrographs into clusters, the same in all, without any labels."""
     import numpy as np
 
-    from napari_hrdv2.core.atomic import atomic_paths
+    from napari_hrdv2.core.atomic import atomic_path, atomic_paths
     from napari_hrdv2.core.classifier.clusters import find_clusters, principal_colors
     from napari_hrdv2.core.devices import available_memory, choose_device
     from napari_hrdv2.core.features.base import StoredPixels
-    from napari_hrdv2.files import find_images, write_color_png, write_labels
+    from napari_hrdv2.core.guidance.foreground import principal_foreground
+    from napari_hrdv2.files import (
+        find_images,
+        read_image,
+        write_color_png,
+        write_labels,
+    )
     from napari_hrdv2.files.labels import write_picture
     from napari_hrdv2.session.batch import jobs_for
     from napari_hrdv2.session.classes import default_color
-    from napari_hrdv2.session.inspection import FEWEST_CLUSTERS, MOST_CLUSTERS
+    from napari_hrdv2.session.inspection.looking import FEWEST_CLUSTERS, MOST_CLUSTERS
 
     report = shared.Report(as_json)
     if not FEWEST_CLUSTERS <= count <= MOST_CLUSTERS:
@@ -87,9 +97,14 @@ def clusters(
     found = find_clusters(joint, count, exclusion=masks)
     colors = principal_colors(joint, exclusion=masks)
     table = {i: default_color(i) for i in range(1, found.count + 1)}
+    endings, front = [*ENDINGS], None
+    if foreground:
+        pictures = (read_image(path).data for path in files)
+        front = principal_foreground(joint, pictures, exclusion=masks)
+        endings.append(FOREGROUND)
 
     results: list[dict[str, Any]] = []
-    for job in jobs_for(files, out, ENDINGS):
+    for job in jobs_for(files, out, endings):
         source, made, mask = kept.pop(job.file) if job.file in kept else look(job.file)
         labels, picture = found.predict(made, first=1), colors.paint(made)
         if mask is not None:
@@ -100,6 +115,15 @@ def clusters(
             write_labels(tiff, labels, pixel_size=source.pixel_size, unit=source.unit)
             write_color_png(preview, labels, table)
             write_picture(components, picture)
+        if front is not None:
+            sides = front.predict(made)
+            if mask is not None:
+                sides[mask] = 0
+            outputs.append(Path(f"{stem}_foreground.tif"))
+            with atomic_path(outputs[-1]) as path:
+                write_labels(
+                    path, sides, pixel_size=source.pixel_size, unit=source.unit
+                )
         counts = np.bincount(labels.ravel(), minlength=1 + found.count)[1:]
         shares = counts / max(counts.sum(), 1)
         results.append(

@@ -15,7 +15,8 @@ from .classifier import ClassifierState, PixelSize, named, options_for
 from .features import FeatureRequest, FeatureResult, FeatureStore
 from .guidance import Guidance
 from .images import Images
-from .inspection import Inspection
+from .inspection.backbone import Inspection
+from .inspection.looking import Looking
 from .live import LivePipeline
 from .measurement import Measurement
 from .refinement import RefinementState
@@ -81,6 +82,7 @@ class Session:
         self._classifier = ClassifierState()
         self._features = FeatureStore(self.images)
         self.inspection = Inspection(self.images, self._features)
+        self.looking = Looking(self.images)
         self.series = Series(self.images, self._features, self._classifier)
         self.guidance = Guidance(self.images, self.classes, self._classifier)
         self.refinement = RefinementState(self.images, self._classifier)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from napari_hrdv2.core.checks import filled, guide_from
+from napari_hrdv2.core.classifier.background import pixels_per_image
 from napari_hrdv2.core.classifier.clusters import PlainCoordinates, find_clusters
+from napari_hrdv2.core.features.sample_cache import finite_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -38,17 +40,16 @@ class Foreground:
 
 def principal_foreground(
     features: Sequence[Features],
-    images: Sequence[ArrayLike],
+    images: Iterable[ArrayLike],
     *,
     exclusion: Masks = None,
-    should_stop: Callable[[], bool] | None = None,
 ) -> Foreground:
     """Return what divides images, all alike, into foreground and background.
 
     Parameters
     ----------
     features : sequence of Features
-    images : sequence of (H, W) or (H, W, 3|4) arrays
+    images : (H, W) or (H, W, 3|4) arrays, one after the other
         What they were made of.
     exclusion : sequence of (H, W) array of bool or None, optional
         For each image where nothing of interest is.
@@ -57,7 +58,8 @@ def principal_foreground(
     -----
     The method of HR-Dv2 [1]_: the halves are above and below the mean along the first
     principal component, here in the coordinates of a plain fit, and the foreground is
-    the half whose pixels have the larger mean entropy of grey levels within 10 px.
+    the half with the larger mean entropy of grey levels within 10 px, here of the
+    background sample.
 
     References
     ----------
@@ -66,19 +68,20 @@ def principal_foreground(
        arXiv:2410.19836 (2024).
     """
     space = PlainCoordinates.of(features, exclusion)
-    sides = np.zeros((2, space.coordinates.directions.shape[1]))
-    sides[1, 0] = 1
-    found = Foreground(space.model_of(sides))
-    masks = exclusion or [None] * len(features)
+    share, masks = pixels_per_image(len(features)), exclusion or [None] * len(features)
     sums, sizes = np.zeros(2), np.zeros(2)
     for one, image, mask in zip(features, images, masks, strict=True):
-        side = found.predict(one, should_stop=should_stop)
-        seen = ... if mask is None else ~mask
-        inside = side[seen].ravel()
-        sizes += np.bincount(inside, minlength=2)
-        sums += np.bincount(inside, entropy_of(image)[seen].ravel(), minlength=2)
+        pixels, rows = one.background_pixels(share), one.samples.background(share)
+        kept = finite_rows(rows)
+        if mask is not None:
+            kept &= ~mask.ravel()[pixels]
+        side = (space(rows[kept])[:, 0] > 0).astype(int)
+        sizes += np.bincount(side, minlength=2)
+        sums += np.bincount(side, entropy_of(image).ravel()[pixels[kept]], 2)
     means = sums / np.maximum(sizes, 1)
-    return Foreground(space.model_of(-sides)) if means[0] > means[1] else found
+    sides = np.zeros((2, len(space.coordinates.variances)))
+    sides[1, 0] = 1 if means[1] >= means[0] else -1
+    return Foreground(space.model_of(sides))
 
 
 def entropy_of(image: ArrayLike) -> NDArray[np.float64]:

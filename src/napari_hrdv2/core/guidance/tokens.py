@@ -199,13 +199,8 @@ def correspondences(
         firsts = np.sort(np.unique(groups, return_index=True)[1])
         mutual, values = mutual[firsts], values[firsts]
     found = nearest[mutual]
-    columns = (
-        one.rows[mutual],
-        one.columns[mutual],
-        other.rows[found],
-        other.columns[found],
-    )
-    pairs = zip(*(each.tolist() for each in (*columns, values)), strict=True)
+    at = one.rows[mutual], one.columns[mutual], other.rows[found], other.columns[found]
+    pairs = zip(*(each.tolist() for each in (*at, values)), strict=True)
     return [Correspondence(*pair) for pair in pairs]
 
 

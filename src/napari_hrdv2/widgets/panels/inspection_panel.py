@@ -18,7 +18,7 @@ from . import controls as ui
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_hrdv2.session.inspection import Attention, Regions
+    from napari_hrdv2.session.inspection.backbone import Attention, Regions
     from napari_hrdv2.widgets.controller import Controller
 
 _ATTENTION, _REGIONS = "attention", "regions"  # as the side work calls them
@@ -40,8 +40,8 @@ class InspectionPanel(QWidget):
         self._list_events = [
             getattr(link.viewer.layers.events, name) for name in _LIST_EVENTS
         ]
-        roles = ("attention", "regions", "region borders")
-        self._maps, self._regions, self._borders = (
+        roles = ("attention", "attention foreground", "regions", "region borders")
+        self._maps, self._foreground, self._regions, self._borders = (
             MapOverlay(link, side, role) for role in roles
         )
         self.attention = ui.JobButton(
@@ -124,7 +124,8 @@ class InspectionPanel(QWidget):
         """Add a layer with how much the class token attends to each pixel.
 
         There is one map for each head; 1 is as much as to all alike. Of a network of
-        regions there is one map, from 0 to 1.
+        regions there is one map, from 0 to 1. Where it is high is a Labels layer,
+        hidden, if there are features.
         """
         request = self._inspection.attention_request
         self._attempt(self._submit, _ATTENTION, request, self._on_maps)
@@ -151,6 +152,9 @@ class InspectionPanel(QWidget):
             blending="translucent",
             opacity=_OPACITY,
         )
+        if answer.foreground is not None:
+            mask, name = answer.foreground.astype(np.uint8), "Attention foreground"
+            self._foreground.show(Labels, mask, answer.key, name=name, visible=False)
 
     def _on_found(self, answer: Regions) -> None:
         # The many colours of the regions would hide the image.

@@ -1,4 +1,4 @@
-"""What features show without labels: colours, clusters, and places that are alike."""
+"""What features show without labels: colours, clusters, foreground, what is alike."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_hrdv2.core.devices import checked_memory
+from napari_hrdv2.core.guidance.tokens import METHODS, MOST_TOKENS
 from napari_hrdv2.session.classes import ClassInfo, default_color
-from napari_hrdv2.session.inspection import FEWEST_CLUSTERS, MOST_CLUSTERS
+from napari_hrdv2.session.inspection.looking import FEWEST_CLUSTERS, MOST_CLUSTERS
 from napari_hrdv2.widgets.label_taker import LabelTaker
 from napari_hrdv2.widgets.viewer import layers, planes
 from napari_hrdv2.widgets.viewer.overlay import MapOverlay
@@ -31,12 +32,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_hrdv2.session import ImageEntry
-    from napari_hrdv2.session.inspection import JointLook
+    from napari_hrdv2.session.inspection.looking import JointLook
     from napari_hrdv2.widgets.controller import Controller
 
 COLORS, CLUSTERS, ALIKE, DISCS = "colours", "clusters", "similarity", "discs"
+FOREGROUND, SALIENCY, PAIRS = "foreground", "saliency", "correspondences"
 # Of memory, at most: for a pixel of any image, and for one of the largest besides.
 _BYTES = {COLORS: (3, 3), CLUSTERS: (1, 13), ALIKE: (4, 14), DISCS: (1, 69)}
+_BYTES |= {FOREGROUND: (1, 40), SALIENCY: (4, 64), PAIRS: (1, 64)}
+_TOKEN = 170  # pixels of one, at least
 _HEAT = {"colormap": "inferno", "contrast_limits": (0, 1), "blending": "translucent"}
 _LOOKS: dict[str, tuple[type, dict[str, Any], str]] = {  # and what is said
     COLORS: (Image, {"rgb": True}, "Where colours are alike, features are."),
@@ -50,6 +54,9 @@ _LOOKS: dict[str, tuple[type, dict[str, Any], str]] = {  # and what is said
         {"opacity": 0.7, **_HEAT},
         "Bright is alike; the list leads to the best places.",
     ),
+    FOREGROUND: (Labels, {"opacity": 0.7}, "The half that shows more is marked."),
+    SALIENCY: (Image, {"opacity": 0.7, **_HEAT}, "Bright is what stands out."),
+    PAIRS: (Labels, {"opacity": 0.7}, "Discs of one colour correspond."),
 }
 _FIRST_COLOR, _USUAL = 100, 8  # of clusters: colours unlike classes', and how many
 _JITTER = 4  # pixels of the screen that a click may move
@@ -63,7 +70,7 @@ class LookingPanel(QWidget):
         super().__init__()
         self._controller, self._link = controller, controller.link
         self._session, self._side = controller.session, controller.side
-        self._inspection = self._session.inspection
+        self._looking = self._session.looking
         self._taker = LabelTaker(controller)
         self._overlays: dict[tuple[str, ImageEntry], MapOverlay] = {}
         self._alike: JointLook | None = None
@@ -95,6 +102,16 @@ class LookingPanel(QWidget):
         self.name = ui.combo_box("cluster_class", tip)
         self.name.activated.connect(self._on_name)
         self.use = button("Use as scribbles", "use_clusters", self._on_use, side, DISCS)
+        self.foreground = button(
+            "Foreground", "foreground", self._on_foreground, side, FOREGROUND
+        )
+        self.saliency = button(
+            "Saliency", "saliency", self._on_saliency, side, SALIENCY
+        )
+        tip = "Which saliency: a cut between tokens, or what tells them apart most"
+        self.method = ui.combo_box("saliency_method", tip)
+        ui.fill(self.method, METHODS)
+        self.pairs = button("Correspondences", "pairs", self._on_pairs, side, PAIRS)
         tip = "Click a place in the image to see what is like it, on all images"
         self.alike = QPushButton("Find alike", objectName="find_alike", toolTip=tip)
         self.alike.setCheckable(True)
@@ -111,6 +128,8 @@ class LookingPanel(QWidget):
             self,
             ui.row(self.colors, self.clusters, self.count),
             self._named,
+            ui.row(self.foreground, self.pairs),
+            ui.row(self.saliency, self.method, stretched=1),
             self.alike,
             self.places,
             ui.JobProgress("looking_progress", tip, side, *_BYTES),
@@ -119,17 +138,18 @@ class LookingPanel(QWidget):
     def show_state(self) -> None:
         """Enable what there are features for."""
         reason = self._session.images.why_not_together()
-        for control in (self.colors, self.clusters, self.alike):
+        looks = self.colors, self.clusters, self.foreground, self.saliency, self.pairs
+        for control in (*looks, self.alike):
             is_running = getattr(control, "is_running", False)
             ui.enable(control, "" if is_running else reason)
         self.alike.setChecked(self.alike.isChecked() and not reason)
-        self._named.setVisible(self._inspection.clusters is not None)
+        self._named.setVisible(self._looking.clusters is not None)
         self.places.setVisible(self._alike is not None)
         self.name.setEnabled(not self._side.has(CLUSTERS))  # which carries the names
 
     def show_clusters(self) -> None:
         """List the clusters, and give their layers names and colours."""
-        classes, found = self._session.classes, self._inspection.clusters
+        classes, found = self._session.classes, self._looking.clusters
         names = ("no class", *(info.name for info in classes.values()), "new class")
         ui.fill(self.name, names)
         self.show_state()
@@ -156,7 +176,7 @@ class LookingPanel(QWidget):
 
     def _show_name(self) -> None:
         """Show the class of the selected clusters, if it is one."""
-        found, ids = self._inspection.clusters, [0, *self._session.classes]
+        found, ids = self._looking.clusters, [0, *self._session.classes]
         named = {found.classes.get(i, 0) for i in self._selected()} if found else set()
         if len(named) == 1:
             self.name.setCurrentIndex(ids.index(named.pop()))
@@ -169,13 +189,13 @@ class LookingPanel(QWidget):
         self._controller.attempt(self._submit, job, request, hear)
 
     def _submit(self, job: str, request: Callable[[], Any], hear: Any) -> None:
-        task, images = request(), self._inspection.joint_images()
+        task, images = request(), self._looking.joint_images()
         sizes = [one.shape[0] * one.shape[1] for one in images] or [0]
         each, largest = _BYTES[job]
-        text = checked_memory(
-            each * sum(sizes) + largest * max(sizes),
-            "close images, or open parts of them",
-        )
+        needed = each * sum(sizes) + largest * max(sizes)
+        if job in (SALIENCY, PAIRS):  # what every token has to do with every other
+            needed += 8 * min(max(sizes) // _TOKEN, MOST_TOKENS) ** 2
+        text = checked_memory(needed, "close images, or open parts of them")
         self._session.say(f"Images to look at: {len(images)}; {text}.")
         self._side.submit(job, task, hear)
 
@@ -184,15 +204,35 @@ class LookingPanel(QWidget):
 
         They are of all images with features: alike colours are alike features.
         """
-        self._ask(COLORS, self._inspection.colors_request, partial(self._show, COLORS))
+        self._ask(COLORS, self._looking.colors_request, partial(self._show, COLORS))
 
     def _on_clusters(self) -> None:
         """Divide all images with features into clusters, the same in all of them."""
-        request = partial(self._inspection.clusters_request, self.count.value())
+        request = partial(self._looking.clusters_request, self.count.value())
         self._ask(CLUSTERS, request, partial(self._show, CLUSTERS))
 
+    def _on_foreground(self) -> None:
+        """Mark the half of the first principal component that shows more.
+
+        It shows more where the grey levels have the larger entropy.
+        """
+        request = self._looking.foreground_request
+        self._ask(FOREGROUND, request, partial(self._show, FOREGROUND))
+
+    def _on_saliency(self) -> None:
+        """Show what stands out of each image, by its regions or squares of 16 px."""
+        request = partial(self._looking.saliency_request, self.method.currentText())
+        self._ask(SALIENCY, request, partial(self._show, SALIENCY))
+
+    def _on_pairs(self) -> None:
+        """Mark and list ten places of this image and the next that correspond.
+
+        They are the nearest of each other, and differ.
+        """
+        self._ask(PAIRS, self._looking.pairs_request, partial(self._show, PAIRS))
+
     def _on_count(self) -> None:
-        if self._inspection.clusters is not None or self.clusters.is_running:
+        if self._looking.clusters is not None or self.clusters.is_running:
             self._on_clusters()
 
     def _on_use(self) -> None:
@@ -200,11 +240,11 @@ class LookingPanel(QWidget):
 
         Nothing is painted over, and undo takes them away.
         """
-        self._ask(DISCS, self._inspection.discs_request, self._paint)
+        self._ask(DISCS, self._looking.discs_request, self._paint)
 
     def _show(self, role: str, look: JointLook) -> None:
         """Show the maps, but for those of images that are others by now."""
-        if not self._inspection.accept(look):
+        if not self._looking.accept(look):
             self._session.say("The features are others by now; look once more.")
             return
         kind, how, said = _LOOKS[role]
@@ -217,32 +257,33 @@ class LookingPanel(QWidget):
             overlay.show(kind, values, key, mark=mark, keeps_look=True, **named, **how)
         if role == CLUSTERS:
             self.show_clusters()
-        elif role == ALIKE:
+        elif role in (ALIKE, PAIRS):
             self._alike = look
-            self._list_places(look)
+            self._list_places(look, are_pairs=role == PAIRS)
         self._session.say(said)
 
     def _paint(self, discs: JointLook) -> None:
         self._link.flush()
-        maps = self._inspection.paintable(discs)
+        maps = self._looking.paintable(discs)
         for key, labels in maps.items():
             self._taker.paint(key, labels, "Scribbles taken from clusters.")
         if not maps:
             self._session.say("What the clusters would paint is painted already.")
 
-    def _list_places(self, look: JointLook) -> None:
+    def _list_places(self, look: JointLook, *, are_pairs: bool) -> None:
         self.places.clear()
-        for place in look.places:
+        for number, place in enumerate(look.places):
             entry = look.seen[look.key_of(place)][0]
             there = f"{entry.name or entry.key}, {place.row}, {place.column}"
-            self.places.addItem(f"{place.similarity:.2f}  {there}")
+            pair = f"pair {number // 2 + 1}  " if are_pairs else ""
+            self.places.addItem(f"{pair}{place.similarity:.2f}  {there}")
         self.show_state()
 
     def _selected(self) -> list[int]:
         return [int(item.text(0)) for item in self.rows.selectedItems()]
 
     def _on_name(self, position: int) -> None:
-        found, classes = self._inspection.clusters, self._session.classes
+        found, classes = self._looking.clusters, self._session.classes
         chosen = self._selected()
         if found is None or not chosen:
             self._session.say("Select clusters in the list first.")
@@ -298,7 +339,7 @@ class LookingPanel(QWidget):
         place = image.world_to_data(event.position[-image.ndim :])[-2:]
         row, column = (round(float(at)) for at in place)
         if 0 <= row < entry.shape[0] and 0 <= column < entry.shape[1]:
-            request = partial(self._inspection.alike_request, row, column)
+            request = partial(self._looking.alike_request, row, column)
             self._ask(ALIKE, request, partial(self._show, ALIKE))
 
     def _on_place(self) -> None:

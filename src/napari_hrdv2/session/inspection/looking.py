@@ -1,4 +1,4 @@
-"""What features show without labels: attention, regions, colours, clusters, places."""
+"""What features show without labels, on all images whose features are alike."""
 
 from __future__ import annotations
 
@@ -10,48 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .images import has_regions
-from .planes import is_large
-
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
-    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
-    from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.guidance.alike import AlikePlace
-
-    from .features import FeatureStore
-    from .images import ImageEntry, Images
-    from .planes import PlaneKey
-    from .tasks import Task, TaskContext
+    from napari_hrdv2.session.images import ImageEntry, Images
+    from napari_hrdv2.session.planes import PlaneKey
+    from napari_hrdv2.session.tasks import Task, TaskContext
 
     Maps = dict[PlaneKey, NDArray[Any]]
+    _Joint = dict[str, Any]
+    _Stop = Callable[[], bool]
     _Each = Callable[[Any], Maps]
-    _Find = Callable[[dict[str, Any], _Each], dict[str, Any]]
+    _Find = Callable[[_Joint, _Each], dict[str, Any]]
 
 FEWEST_CLUSTERS, MOST_CLUSTERS = 2, 50
 _WIDTH = 256  # of tables by cluster, which are uint8
-_NOT_LOADED = "compute features with this backbone first, which loads it"
-_NO_IMAGE = "open an image first"
-
-
-@dataclass(frozen=True)
-class Attention:
-    """How much the class token looks at each pixel."""
-
-    key: PlaneKey
-    backbone: str
-    maps: NDArray[np.float32]  # (heads, H, W); of a network of regions one, the flow
-
-
-@dataclass(frozen=True)
-class Regions:
-    """The regions that the features of an image stand for."""
-
-    key: PlaneKey
-    labels: NDArray[np.int32]  # from 1 on
-    borders: NDArray[np.bool_]  # where one ends and another begins
-    count: int
+_PAIR_RADIUS = 8  # pixels of the discs on two images that correspond
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,122 +57,12 @@ class JointLook:
         return table[self.maps[key]]
 
 
-class Inspection:
-    """Whether there is anything to see, and the requests for it."""
+class Looking:
+    """The requests for what is seen of images together, and what clusters they have."""
 
-    def __init__(self, images: Images, features: FeatureStore) -> None:
-        self._images, self._features = images, features
+    def __init__(self, images: Images) -> None:
+        self._images = images
         self._clusters: JointLook | None = None  # that were found last
-
-    def why_no_attention(self) -> str:
-        """Return why no attention can be shown now, or ""."""
-        from napari_hrdv2.core.guidance.attention import shows_attention
-
-        name = self._features.options.backbone
-        if self._images.current is None:
-            return _NO_IMAGE
-        if not shows_attention(name):
-            return (
-                f"{name} has no class token; choose a Vision Transformer such as "
-                "dino-small-8, or a network of regions such as spit-small"
-            )
-        current = self._images.current
-        if current is not None and (current.is_in_blocks or is_large(current.image)):
-            return "this image is too large to be looked at as a whole"
-        return "" if self._backbone() is not None else _NOT_LOADED
-
-    def why_no_regions(self) -> str:
-        """Return why no regions can be shown now, or ""."""
-        entry = self._images.current
-        if entry is None:
-            return _NO_IMAGE
-        made = entry.options or self._features.options
-        return _why_no_regions(made) or (
-            "" if entry.features is not None else "compute features first"
-        )
-
-    def region_count(self) -> str:
-        """Return how many regions the current image's features have, or ""."""
-        entry = self._images.current
-        if entry is None or self.why_no_regions():
-            return ""
-        from napari_hrdv2.core.guidance.attention import region_count
-
-        count = region_count(entry.features)
-        each = entry.shape[0] * entry.shape[1] / count
-        return f"{count} regions, {each:.0f} px each on average."
-
-    def why_no_partition(self) -> str:
-        """Return why regions from elsewhere would be of no use, or ""."""
-        if self._images.current is None:
-            return _NO_IMAGE
-        return _why_no_regions(self._features.options)
-
-    def why_no_upsampler(self) -> str:
-        """Return what to do for the weights of the chosen interpolation, or ""."""
-        if not self._features.options.interpolation.startswith("jbu"):
-            return ""
-        from napari_hrdv2.core.errors import WeightsError
-        from napari_hrdv2.core.features.upsampling.featup import featup_file
-
-        try:
-            featup_file()
-        except WeightsError as error:
-            return str(error).removeprefix("interpolation: ")
-        return ""
-
-    def attention_request(self) -> Task:
-        """Return the request for the attention on the current image."""
-        entry = self._entry("attention", self.why_no_attention())
-        options, backbone = self._features.options, self._backbone()
-        assert backbone is not None  # else there is a reason
-        partition = entry.partition_for(options)
-        key, image, levels = entry.key, entry.image, options.value_range
-
-        def find(context: TaskContext) -> Attention:
-            """Run the backbone once more, with the chosen transforms."""
-            from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
-            from napari_hrdv2.core.guidance.attention import (
-                attention_flow_map,
-                attention_maps,
-            )
-
-            context.progress("Attention", 0, 0)
-            if isinstance(backbone, SpitBackbone):
-                flow = attention_flow_map(
-                    image, backbone, partition=partition, value_range=levels
-                )
-                return Attention(key, options.backbone, flow[None])
-            maps = attention_maps(
-                image,
-                backbone,
-                options.transforms,
-                options.stride,
-                partial(context.progress, "Attention"),
-                context.should_stop,
-                interpolation=options.interpolation,
-                value_range=levels,
-            )
-            return Attention(key, options.backbone, maps)
-
-        return find
-
-    def regions_request(self) -> Task:
-        """Return the request for the regions of the current image's features."""
-        entry = self._entry("regions", self.why_no_regions())
-        key, features = entry.key, entry.features
-
-        def find(context: TaskContext) -> Regions:
-            from napari_hrdv2.core.backbones.superpixels import borders
-            from napari_hrdv2.core.guidance.attention import region_labels
-
-            context.progress("Regions", 0, 0)
-            labels = region_labels(features)
-            return Regions(key, labels, borders(labels), int(labels.max()))
-
-        return find
-
-    # Without labels, on all images whose features are alike.
 
     def joint_images(self) -> list[ImageEntry]:
         """Return the images that are looked at together, the current one first.
@@ -214,7 +79,7 @@ class Inspection:
     def colors_request(self) -> Task:
         """Return the request for principal components as colours."""
 
-        def find(joint: dict[str, Any], each: _Each) -> dict[str, Any]:
+        def find(joint: _Joint, each: _Each) -> dict[str, Any]:
             from napari_hrdv2.core.classifier.clusters import principal_colors
 
             return {"maps": each(principal_colors(**joint).paint)}
@@ -235,7 +100,7 @@ class Inspection:
             }
             former = replace(former, maps=maps, classes=dict(former.classes))
 
-        def find(joint: dict[str, Any], each: _Each) -> dict[str, Any]:
+        def find(joint: _Joint, each: _Each) -> dict[str, Any]:
             from napari_hrdv2.core.classifier.clusters import find_clusters
 
             found = find_clusters(count=count, **joint)
@@ -253,7 +118,7 @@ class Inspection:
     def alike_request(self, row: int, column: int) -> Task:
         """Return the request for what looks like a place on the current image."""
 
-        def find(joint: dict[str, Any], each: _Each) -> dict[str, Any]:
+        def find(joint: _Joint, each: _Each) -> dict[str, Any]:
             from napari_hrdv2.core.guidance.alike import alike_places, similar_to
 
             similarity = similar_to(row=row, column=column, **joint)
@@ -264,8 +129,65 @@ class Inspection:
 
         return self._joint_request("place", find)
 
-    def _joint_request(self, wanted: str, find: _Find) -> Task:
-        self._entry(wanted, self._images.why_not_together())
+    def foreground_request(self) -> Task:
+        """Return the request for the foreground by the first principal component."""
+        pictures = [one.image for one in self.joint_images()]
+
+        def find(joint: _Joint, each: _Each) -> dict[str, Any]:
+            from napari_hrdv2.core.guidance.foreground import principal_foreground
+
+            found = principal_foreground(images=pictures, **joint)
+            return {"maps": each(found.predict)}
+
+        return self._joint_request("foreground", find)
+
+    def saliency_request(self, method: str) -> Task:
+        """Return the request for how much each token stands out of its image."""
+
+        def find(joint: _Joint, each: _Each) -> dict[str, Any]:
+            from napari_hrdv2.core.guidance.tokens import token_saliency
+
+            masks = iter(joint["exclusion"])  # of the images, in their order
+
+            def see(features: Any, should_stop: _Stop) -> NDArray[np.float32]:
+                return token_saliency(
+                    features, method, exclusion=next(masks), should_stop=should_stop
+                )
+
+            return {"maps": each(see)}
+
+        return self._joint_request("saliency", find)
+
+    def pairs_request(self) -> Task:
+        """Return the request for places of this image and the next that correspond.
+
+        The maps have a disc for each, of the same number on both.
+        """
+        two = self.joint_images()[:2]
+
+        def find(joint: _Joint, each: _Each) -> dict[str, Any]:
+            from skimage.draw import disk
+
+            from napari_hrdv2.core.guidance.alike import AlikePlace
+            from napari_hrdv2.core.guidance.tokens import correspondences
+
+            features, masks = joint["features"][:2], joint["exclusion"][:2]
+            found = correspondences(features, exclusion=masks)
+            maps = {one.key: np.zeros(one.shape, np.uint8) for one in two}
+            places = []
+            for number, pair in enumerate(found, start=1):
+                for image, at in enumerate((pair[:2], pair[2:4])):
+                    drawn = maps[two[image].key]
+                    drawn[disk(at, _PAIR_RADIUS, shape=drawn.shape)] = number
+                    places.append(AlikePlace(image, *at, pair.similarity))
+            return {"maps": maps, "places": places}
+
+        few = "" if len(two) == 2 else "open a second image, with features made alike"
+        return self._joint_request("correspondences", find, few)
+
+    def _joint_request(self, wanted: str, find: _Find, why_not: str = "") -> Task:
+        if reason := self._images.why_not_together() or why_not:
+            raise ValueError(f"{wanted}: {reason}")
         entries = self.joint_images()
         images = [one.snapshot() for one in entries]
         seen = {one.key: (one, one.version) for one in entries}
@@ -339,30 +261,6 @@ class Inspection:
     def _has(self, look: JointLook, key: PlaneKey) -> bool:
         """Whether an image is still open, with the same pixels."""
         return self._images.get(key) is look.seen[key][0]
-
-    def use_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
-        """Use regions from elsewhere on the current image; return if they changed."""
-        entry = self._entry("partition", self.why_no_partition())
-        return self._images.set_partition(entry, labels, name)
-
-    def _entry(self, wanted: str, reason: str) -> ImageEntry:
-        entry = self._images.current
-        if reason or entry is None:
-            raise ValueError(f"{wanted}: {reason}")
-        return entry
-
-    def _backbone(self) -> Backbone | JoinedBackbone | None:
-        loaded, options = self._features.loaded, self._features.options
-        return loaded.backbone if loaded and loaded.serves(options) else None
-
-
-def _why_no_regions(options: FeatureOptions) -> str:
-    if has_regions(options):
-        return ""
-    return (
-        f"{options.backbone} sees square patches, not regions; choose a network such "
-        "as spit-small"
-    )
 
 
 def _names_kept(former: JointLook, maps: Maps) -> dict[int, int]:
