@@ -1,4 +1,4 @@
-"""The pictures of *Look without labels*: a plate, and a real window.
+"""The pictures of *Look without labels*: two plates, and a real window.
 
 Run as `make_story.py` beside it, which this needs::
 
@@ -14,18 +14,21 @@ from pathlib import Path
 import numpy as np
 from make_story import Stage
 from napari.utils.colormaps import ensure_colormap
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from micrographs import make_sample
 from napari_hrdv2 import compute_features, load_backbone
 from napari_hrdv2.core.classifier.clusters import find_clusters, principal_colors
 from napari_hrdv2.core.guidance.alike import similar_to
+from napari_hrdv2.core.guidance.foreground import principal_foreground
+from napari_hrdv2.core.guidance.tokens import correspondences, token_saliency
 from napari_hrdv2.files import write_image, write_labels
 from napari_hrdv2.files.labels import rgb
 from napari_hrdv2.session.classes import default_color
 
 SEEDS, SIDE, GAP = (1, 4), 320, 6
 KIND, PLACE = "grains", (160, 160)  # of the first image, which is looked for
+OBJECTS, MARKED, RING = "particles", (255, 120, 0), 9
 
 
 def plate() -> Image.Image:
@@ -38,18 +41,70 @@ def plate() -> Image.Image:
     table = np.array([rgb(i, {i: default_color(i)}) for i in range(1, 7)], np.uint8)
     rows = []
     for sample, one in zip(samples, features, strict=True):
-        heat = ensure_colormap("inferno").map(similarity.of(one).clip(0, 1).ravel())
-        heat = heat.reshape(SIDE, SIDE, 4)[..., :3] * 255
         parts = (
-            np.repeat(sample.image[..., None], 3, -1),
+            grey(sample.image),
             colors.paint(one),
             table[clusters.predict(one)],
-            heat.astype(np.uint8),
+            heat(similarity.of(one)),
         )
-        gap = np.full((SIDE, GAP, 3), 255, np.uint8)
-        rows.append(np.hstack([x for part in parts for x in (part, gap)][:-1]))
-    line = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
-    return Image.fromarray(np.vstack([rows[0], line, rows[1]]))
+        rows.append(beside(parts))
+    return Image.fromarray(np.vstack([rows[0], between(rows), rows[1]]))
+
+
+def foreground() -> Image.Image:
+    """Return two images, their foreground, saliency and what corresponds."""
+    samples = [make_sample(OBJECTS, (SIDE, SIDE), seed=seed) for seed in SEEDS]
+    backbone = load_backbone("embedded")
+    features = [compute_features(one.image, backbone) for one in samples]
+    found = principal_foreground(features, [one.image for one in samples])
+    pairs = correspondences(features)
+    rows = []
+    for number, (sample, one) in enumerate(zip(samples, features, strict=True)):
+        marked = grey(sample.image)
+        inside = found.predict(one) > 0
+        marked[inside] = (marked[inside] + np.array(MARKED)) // 2
+        places = [pair[2 * number : 2 * number + 2] for pair in pairs]
+        parts = (
+            grey(sample.image),
+            marked,
+            heat(token_saliency(one)),
+            numbered(grey(sample.image), places),
+        )
+        rows.append(beside(parts))
+    return Image.fromarray(np.vstack([rows[0], between(rows), rows[1]]))
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """Return a grey image as RGB."""
+    return np.repeat(image[..., None], 3, -1)
+
+
+def heat(values: np.ndarray) -> np.ndarray:
+    """Return values of 0 to 1 in the colours of the window, (H, W, 3)."""
+    shown = ensure_colormap("inferno").map(values.clip(0, 1).ravel())
+    return (shown.reshape(*values.shape, 4)[..., :3] * 255).astype(np.uint8)
+
+
+def numbered(image: np.ndarray, places: list[tuple[int, int]]) -> np.ndarray:
+    """Return an image with numbers in rings at places, one colour a number."""
+    picture = Image.fromarray(image)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    for number, (row, column) in enumerate(places, start=1):
+        box = (column - RING, row - RING, column + RING, row + RING)
+        draw.ellipse(box, fill=default_color(number), outline="white")
+        draw.text((column, row), str(number), fill="white", font=font, anchor="mm")
+    return np.array(picture)
+
+
+def beside(parts: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Return pictures in a row."""
+    gap = np.full((SIDE, GAP, 3), 255, np.uint8)
+    return np.hstack([x for part in parts for x in (part, gap)][:-1])
+
+
+def between(rows: list[np.ndarray]) -> np.ndarray:
+    """Return the gap between two rows."""
+    return np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
 
 
 def window(out: Path) -> None:
@@ -95,9 +150,10 @@ def window(out: Path) -> None:
 
 
 def main() -> None:
-    """Write OUT/looking.png and OUT/looking-window.png."""
+    """Write OUT/looking.png, OUT/foreground.png and OUT/looking-window.png."""
     out = Path(sys.argv[1])
     plate().save(out / "looking.png", optimize=True)
+    foreground().save(out / "foreground.png", optimize=True)
     window(out)
 
 

@@ -39,7 +39,7 @@ COLORS, CLUSTERS, ALIKE, DISCS = "colours", "clusters", "similarity", "discs"
 FOREGROUND, SALIENCY, PAIRS = "foreground", "saliency", "correspondences"
 # Of memory, at most: for a pixel of any image, and for one of the largest besides.
 _BYTES = {COLORS: (3, 3), CLUSTERS: (1, 13), ALIKE: (4, 14), DISCS: (1, 69)}
-_BYTES |= {FOREGROUND: (1, 40), SALIENCY: (4, 64), PAIRS: (1, 64)}
+_BYTES |= {FOREGROUND: (1, 64), SALIENCY: (4, 64), PAIRS: (1, 64)}
 _TOKEN = 170  # pixels of one, at least
 _HEAT = {"colormap": "inferno", "contrast_limits": (0, 1), "blending": "translucent"}
 _LOOKS: dict[str, tuple[type, dict[str, Any], str]] = {  # and what is said
