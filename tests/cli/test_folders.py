@@ -292,6 +292,8 @@ def test_another_magnification_is_told(
     command, classifier: Path, image: Path, tmp_path: Path
 ) -> None:
     grey = read_image(image).data
+    noise = np.random.default_rng(1).normal(0, 40, grey.shape)
+    grey = (grey + noise).clip(0, 255).astype(np.uint8)
     for name, size in (("same", 4), ("near", 3), ("far", 2), ("fine", 40)):
         tifffile.imwrite(
             tmp_path / f"{name}.tif",
@@ -305,10 +307,35 @@ def test_another_magnification_is_told(
     outcome = command("apply", classifier, *files, "-o", tmp_path / "o", "--json")
     assert outcome.code == 0
     notes = {Path(one["image"]).stem: one["notes"] for one in outcome.json["images"]}
-    assert [name for name, told in notes.items() if told] == ["far", "fine"]
-    assert "2 times as large as those of the training" in notes["far"][0]
-    assert "10 times smaller" in notes["fine"][0]
+    assert [n for n, told in notes.items() if told] == [
+        "near",
+        "far",
+        "fine",
+        "unknown",
+    ]
+    assert notes["far"][0].endswith(
+        "2 times as large as those of the training (0.5 µm, 0.25 µm), and it was "
+        "resampled to them."
+    )
+    assert "resampled" in notes["near"][0]
+    assert notes["fine"][0].endswith(
+        "smaller than those of the training (0.025 µm, 0.25 µm)."
+    )
+    assert "not known" in notes["unknown"][0]
     assert f"warning: {notes['far'][0]}" in outcome.err
+    as_they_are = [tmp_path / "p", "--no-resample", "--json"]
+    other = command("apply", classifier, *files, "-o", *as_they_are)
+    notes = {Path(one["image"]).stem: one["notes"] for one in other.json["images"]}
+    assert [name for name, told in notes.items() if told] == ["far", "fine"]
+    results = [
+        read_image(tmp_path / out / f"{name}_segmentation.tif").data
+        for name in ("same", "far")
+        for out in ("o", "p")
+    ]
+    assert (results[0] == results[1]).all()
+    assert (results[1] == results[3]).all()
+    assert results[2].shape == grey.shape
+    assert (results[2] != results[3]).any()
 
 
 def test_a_pixel_size_is_given_by_hand(
@@ -368,8 +395,9 @@ def test_a_databar_is_excluded_from_all_files_of_its_size(
     assert (found[:-12] > 0).all()
     first, *_, last = outcome.json["images"]
     assert sum(first["phase_fractions"].values()) == pytest.approx(1)
-    assert not first["notes"]
-    assert "nothing of it is excluded" in last["notes"][0]
+    (size,) = first["notes"]
+    assert "pixel size is not known" in size
+    assert "nothing of it is excluded" in last["notes"][-1]
     with open(tmp_path / "o" / "phase_fractions.csv", encoding="utf-8") as file:
         row = next(csv.DictReader(file))
     assert float(row["light"]) == pytest.approx((found[:-12] == 3).mean(), abs=1e-6)

@@ -49,6 +49,12 @@ def apply(
     with_report: Annotated[
         bool, typer.Option("--report", help="Write report.html: pictures and plots.")
     ] = False,
+    resample: Annotated[
+        bool,
+        typer.Option(
+            help="Bring images of another pixel size to that of the training."
+        ),
+    ] = True,
     again: Annotated[
         bool, typer.Option(help="Segment anew what a former run has done alike.")
     ] = False,
@@ -94,7 +100,9 @@ def apply(
     if found.left_out:
         report.say(found.left_out)
     shared.say_normalisation(trained, report)
-    run = Run(refinement, excluded, size, _class_id(trained, particles), blocks)
+    run = Run(
+        refinement, excluded, size, _class_id(trained, particles), blocks, resample
+    )
     log = log_of(out, trained, run, weights)
     there = {job: None if again else Applied.found_in(log, job) for job in jobs}
     todo = [job for job, known in there.items() if known is None]

@@ -84,6 +84,30 @@ def converted(length: float, unit: str, to: str) -> float:
     return float(_registry().Quantity(length, unit).m_as(to))
 
 
+def pixel_ratio(
+    one: tuple[Size, str] | None, other: tuple[Size, str] | None
+) -> Sides | None:
+    """Return how many times as high and as wide a pixel is as another one.
+
+    None where one of the sizes is not known, or is no length.
+
+    Examples
+    --------
+    >>> pixel_ratio((2.5, "µm"), (250.0, "nm")), pixel_ratio(None, (2.5, "µm"))
+    ((10.0, 10.0), None)
+    """
+    if one is None or other is None:
+        return None
+    try:
+        (y, x), (height, width) = (
+            [converted(side, unit, "nm") for side in sides_of(size)]
+            for size, unit in (one, other)
+        )
+        return round(y / height, 9), round(x / width, 9)
+    except Exception:  # noqa: BLE001 - units that are no lengths raise anything
+        return None
+
+
 def _spelled(word: str, style: str) -> str | None:
     """Return a unit of length in a style of pint's, or None for anything else."""
     registry = _registry()

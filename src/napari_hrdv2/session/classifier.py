@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_hrdv2.core.features.options import FeatureOptions
-from napari_hrdv2.files.units import converted
+from napari_hrdv2.core.features.resampled import resampling_factors
+from napari_hrdv2.files.units import pixel_ratio, sides_of
 
 from .pipeline import PipelineInput, ProcessedImage
 
@@ -202,8 +203,12 @@ def normalisation_note(classifier: PixelClassifier) -> str:
     )
 
 
-def magnification_note(trained: PixelSize | None, seen: PixelSize | None) -> str:
+def magnification_note(
+    trained: PixelSize | None, seen: PixelSize | None, *, resamples: bool = False
+) -> str:
     """Return what to mind about an image of another magnification, or "".
+
+    `resamples` says whether it is brought to that of the training where that goes.
 
     Examples
     --------
@@ -212,27 +217,22 @@ def magnification_note(trained: PixelSize | None, seen: PixelSize | None) -> str
     >>> magnification_note((250.0, "nm"), (0.3, "µm"))
     ''
     """
-    if trained is None or seen is None:
-        return ""
-    try:
-        sides = [
-            converted(1, unit, "m") * _side(size) for size, unit in (trained, seen)
-        ]
-        ratio = sides[1] / sides[0]
-    except Exception:  # noqa: BLE001 - units that are no lengths raise anything
-        return ""
-    if 1 / _MAGNIFIED <= ratio <= _MAGNIFIED:
+    ratios = pixel_ratio(seen, trained)
+    if trained is None or seen is None or ratios is None:
+        is_unknown = resamples and trained is not None and seen is None
+        return "Its pixel size is not known; it was taken as it is." * is_unknown
+    is_resampled = resamples and resampling_factors(ratios) is not None
+    ratio = math.sqrt(math.prod(ratios))
+    if 1 / _MAGNIFIED <= ratio <= _MAGNIFIED and not is_resampled:
         return ""
     how = f"{ratio:.3g} times as large as" if ratio > 1 else f"{1 / ratio:.3g} times"
     how += "" if ratio > 1 else " smaller than"
-    told = ", ".join(f"{_side(size):.4g} {unit}" for size, unit in (seen, trained))
-    return f"Its pixels are {how} those of the training ({told})."
-
-
-def _side(size: float | tuple[float, float]) -> float:
-    """Return the side of a pixel, or of the square of the same area."""
-    height, width = size if isinstance(size, tuple) else (size, size)
-    return math.sqrt(height * width)
+    told = ", ".join(
+        f"{math.sqrt(math.prod(sides_of(size))):.4g} {unit}"
+        for size, unit in (seen, trained)
+    )
+    done = ", and it was resampled to them" * is_resampled
+    return f"Its pixels are {how} those of the training ({told}){done}."
 
 
 def options_for(classifier: PixelClassifier, options: FeatureOptions) -> FeatureOptions:

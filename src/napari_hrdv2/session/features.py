@@ -71,16 +71,25 @@ class FeatureSource:
         reports: bool = True,
         partition: NDArray[Any] | None = None,
         levels: tuple[float, float] | None = None,
+        pixel_ratio: tuple[float, float] | None = None,
     ) -> Any:
         """Return the features of an (H, W) or (H, W, 3|4) array.
 
-        `levels` are those that become mean 0 and deviation 1, if not the options'.
+        `levels` are those that become mean 0 and deviation 1, if not the options';
+        `pixel_ratio` says how many times as high and wide its pixels are as they were
+        where structures were learnt, if they are to be seen as there.
         """
         from napari_hrdv2.core.features.compute import compute_features
+        from napari_hrdv2.core.features.resampled import (
+            ResampledFeatures,
+            resampling_factors,
+            resized,
+        )
 
-        progress = partial(context.progress, "Computing features")
-        return compute_features(
-            filled(image),
+        image, progress = filled(image), partial(context.progress, "Computing features")
+        factors = resampling_factors(pixel_ratio)
+        features = compute_features(
+            image if factors is None else resized(image, factors),
             self.backbone,
             progress=progress if reports else None,
             should_stop=context.should_stop,
@@ -88,6 +97,7 @@ class FeatureSource:
             levels=levels or self.options.levels,
             **self.options.choices,
         )
+        return ResampledFeatures(features, image.shape[:2]) if factors else features
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
 from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.features.blocks import BlockFeatures
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
+from napari_hrdv2.files.units import pixel_ratio
 
 from .blocks import begun, reporting
 from .features import FeatureSource
@@ -69,6 +70,7 @@ class PipelineInput:
     classes: tuple[int, ...] = ()  # the order of the phases that are measured
     apart: frozenset[PlaneKey] = frozenset()  # not measured together with the others
     note: str = ""  # what to mind about the measurement
+    resamples: bool = False  # images of another pixel size to that of the training
 
     @property
     def key(self) -> PlaneKey | None:
@@ -145,9 +147,12 @@ def process_image(
     context: TaskContext = TaskContext(),  # noqa: B008 - frozen
     *,
     source: FeatureSource | None = None,
+    resamples: bool = False,
 ) -> Result:
     """Return the segmentation of one image: predicted, excluded, refined, counted."""
-    given = PipelineInput((snapshot,), refinement, classifier=classifier)
+    given = PipelineInput(
+        (snapshot,), refinement, classifier=classifier, resamples=resamples
+    )
     return list(_Run(given, context, source).stages(snapshot))[-1][1]
 
 
@@ -224,13 +229,15 @@ class _Run:
         )
         if snapshot.features is None and self.source is not None and is_needed:
             image = np.asarray(snapshot.image)
-            classifier, levels = given.classifier, None
+            classifier, levels, ratio = given.classifier, None, None
             exclusion = with_missing(snapshot.exclusion, image)
             wanted = as_trained(filled(image), classifier, self.source)
             if classifier is not None:
                 levels = classifier.normalisation.levels_for(wanted, exclusion)
+            if classifier is not None and given.resamples:
+                ratio = pixel_ratio(snapshot.pixel_size, classifier.pixel_size)
             features = self.source.features(
-                wanted, self.context, reports=False, levels=levels
+                wanted, self.context, reports=False, levels=levels, pixel_ratio=ratio
             )
             about = {"image": image, "features": features, "exclusion": exclusion}
             snapshot = replace(snapshot, **about)

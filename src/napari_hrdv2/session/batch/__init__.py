@@ -171,9 +171,11 @@ def segment_file(
             return Applied(job, left_out=text)
         shared, shape = run.exclusion, file.data.shape
         mask = None if shared is None else shared.mask_for(shape)
-        notes = _notes(job.file, file, classifier, shared)
         by_blocks = run.blocks or is_by_blocks(shape, source.options)
         size = None if file.pixel_size is None else (file.pixel_size, file.unit)
+        resamples = run.resamples and not by_blocks
+        about = magnification_note(classifier.pixel_size, size, resamples=resamples)
+        notes = _notes(job.file, about, shape, shared)
         if by_blocks and run.particles is not None:
             raise ValueError("particles: their table needs the image in memory")
         if by_blocks:
@@ -201,11 +203,13 @@ def segment_file(
                     PlaneKey(str(job.file)),
                     file.data,
                     exclusion=with_missing(mask, file.data),
+                    pixel_size=size,
                 ),
                 classifier,
                 run.refinement,
                 context=context,
                 source=source,
+                resamples=run.resamples,
             )
             fractions, doubt = result.fractions, result.doubt
             outputs = write_segmentation(job.target, result.shown, classifier, file)
@@ -256,16 +260,15 @@ def _are_scribbles(path: Path, image: Any, classifier: PixelClassifier) -> bool:
 
 def _notes(
     path: Path,
-    file: ImageFile,
-    classifier: PixelClassifier,
+    magnification: str,
+    shape: tuple[int, ...],
     exclusion: SharedExclusion | None,
 ) -> tuple[str, ...]:
     from napari_hrdv2.files import size_text
 
-    size = None if file.pixel_size is None else (file.pixel_size, file.unit)
-    notes = [magnification_note(classifier.pixel_size, size)]
-    if exclusion is not None and exclusion.shape != file.data.shape[:2]:
-        sizes = size_text(file.data.shape[:2]), size_text(exclusion.shape)
+    notes = [magnification]
+    if exclusion is not None and exclusion.shape != shape[:2]:
+        sizes = size_text(shape[:2]), size_text(exclusion.shape)
         seen = "It is {} and the exclusion mask {}".format(*sizes)
         notes.append(f"{seen} (width × height): nothing of it is excluded.")
     return tuple(f"{path}: {note}" for note in notes if note)

@@ -52,6 +52,7 @@ class Run:
     pixel_size: tuple[float, str] | None = None  # in place of what the files say
     particles: int | None = None  # the class whose particles go into tables
     blocks: bool = False  # even where the features fit into memory
+    resamples: bool = True  # an image of another pixel size to that of the training
 
     def described(self, options: FeatureOptions) -> dict[str, object]:
         """Return the settings, by what they are called."""
@@ -68,6 +69,9 @@ class Run:
             told["of images of (height, width)"] = self.exclusion.shape
         if self.pixel_size is not None:
             told["pixel size"] = f"{self.pixel_size[0]:g} {self.pixel_size[1]}"
+        told["images of another pixel size"] = (
+            "resampled" if self.resamples else "as is"
+        )
         return told
 
 

@@ -90,11 +90,15 @@ class ApplyPanel(QWidget):
         self.excludes = ui.check_box(
             "Exclude the same", "apply_exclude", tip, checked=True
         )
+        tip = "Bring images of another pixel size to that of the labelled ones"
+        self.resamples = ui.check_box(
+            "Same pixel size", "apply_resample", tip, checked=True
+        )
         ui.fill_column(
             self,
             ui.row(self.add_files, self.add_folder, self.clear),
             self.table,
-            self.excludes,
+            ui.row(self.excludes, self.resamples),
             ui.row(self.run, self.run_stack),
             self.progress,
             self.note,
@@ -144,7 +148,8 @@ class ApplyPanel(QWidget):
             raise ValueError(f"out: {out} is a file; choose a folder")
         out.mkdir(parents=True, exist_ok=True)
         options, page = session.options_in_use, report_in(out)
-        run = Run(session.refinement.settings, self._exclusion())
+        refinement, resamples = session.refinement.settings, self.resamples.isChecked()
+        run = Run(refinement, self._exclusion(), resamples=resamples)
         settings = run.described(options)
 
         def prepare(context: TaskContext, source: FeatureSource) -> PixelClassifier:

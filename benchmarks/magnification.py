@@ -1,0 +1,84 @@
+"""What a classifier is worth on images of another magnification.
+
+Run with::
+
+    python benchmarks/magnification.py CASES_DIR [--backbone embedded] [--every 2]
+
+CASES_DIR is as for `evaluate`. Of the central 512 × 512 px of each case, a classifier is
+trained on the `a` scribbles, and segments the same pixels resized by some factors: by
+their own pixel size unknown (as is), or known, so that they are resampled to that of
+the training. Beside these, one that is trained on the resized scribbles. All is scored
+on the resized truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from skimage.transform import resize
+
+from napari_hrdv2 import PixelClassifier, load_backbone
+from napari_hrdv2.cli.cases import read_cases
+from napari_hrdv2.core.features.compute import compute_features
+from napari_hrdv2.core.features.resampled import ResampledFeatures, resized
+from napari_hrdv2.core.measure.scores import mean_iou
+
+SIDE = 512
+FACTORS = (0.5, 0.7, 1.4, 2.0)
+WAYS = ("own", "as is", "resampled")
+
+
+def scores_of(case, backbone) -> list[float]:
+    """Return the mean IoU at the case's own pixels, then of each factor and way."""
+    height, width = case.image.shape[:2]
+    top, left = max(0, (height - SIDE) // 2), max(0, (width - SIDE) // 2)
+    window = slice(top, top + SIDE), slice(left, left + SIDE)
+    image, truth, drawn = case.image[window], case.truth[window], case.drawn[window]
+
+    def score(known, predicted) -> float:
+        return mean_iou(known, np.where(known > 0, predicted, 0), case.class_ids)
+
+    features = compute_features(image, backbone)
+    classifier = PixelClassifier().fit(features, drawn)
+    found = [score(truth, classifier.predict(features))]
+    for factor in FACTORS:
+        seen = resized(image, (factor, factor))
+        shape = seen.shape[:2]
+        known, scribbles = (nearest(labels, shape) for labels in (truth, drawn))
+        there = compute_features(seen, backbone)
+        back = compute_features(resized(seen, (1 / factor, 1 / factor)), backbone)
+        own = PixelClassifier().fit(there, scribbles).predict(there)
+        moved = classifier.predict(ResampledFeatures(back, shape))
+        for labels in (own, classifier.predict(there), moved):
+            found.append(score(known, labels))
+    return found
+
+
+def nearest(labels, shape):
+    """Return labels with other numbers of rows and columns."""
+    return resize(labels, shape, order=0, preserve_range=True, anti_aliasing=False)
+
+
+def main() -> None:
+    """Print a table of means over the cases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("--backbone", default="embedded")
+    parser.add_argument("--every", type=int, default=1, help="take every Nth case")
+    given = parser.parse_args()
+    backbone, rows = load_backbone(given.backbone), []
+    for case in read_cases(given.cases, "a", needed=True)[:: given.every]:
+        rows.append(scores_of(case.read(), backbone))
+        print(case.id, *(f"{each:.3f}" for each in rows[-1]), flush=True)
+    first, *means = np.mean(rows, 0)
+    print(f"\n{len(rows)} cases, at the magnification of the training {first:.3f}\n")
+    print("| factor |", " | ".join(WAYS), "|\n|---" * 4, "|", sep="")
+    for number, factor in enumerate(FACTORS):
+        told = means[3 * number : 3 * number + 3]
+        print(f"| {factor} |", " | ".join(f"{each:.3f}" for each in told), "|")
+
+
+if __name__ == "__main__":
+    main()

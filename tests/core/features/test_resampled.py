@@ -1,0 +1,113 @@
+"""Features of a resized image at the pixels that it had before."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
+from napari_hrdv2.core.features.resampled import (
+    ResampledFeatures,
+    resampling_factors,
+    resized,
+)
+from napari_hrdv2.core.measure.scores import mean_iou
+
+SHAPES = [(37, 53), (20, 90), (64, 64), (150, 61)]
+
+
+def slow_axis(length: int, there: int) -> np.ndarray:
+    """Return the (length, there) matrix of a triangle filter, number by number."""
+    matrix = np.zeros((length, there))
+    reach = max(there / length, 1)
+    for pixel in range(length):
+        centre = (pixel + 0.5) * there / length - 0.5
+        for tap in range(-2 * there, 3 * there):
+            weight = max(0.0, 1 - abs(tap - centre) / reach)
+            matrix[pixel, min(max(tap, 0), there - 1)] += weight
+        matrix[pixel] /= matrix[pixel].sum()
+    return matrix
+
+
+def two_textures(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return noise of one mean and deviation, finer on the left than on the right."""
+    noise = np.random.default_rng(5).normal(size=(side, side))
+    parts = [gaussian_filter(noise, sigma) for sigma in (3, 8)]
+    parts = [128 + 40 * part / part.std() for part in parts]
+    is_right = np.indices(noise.shape)[1] >= side // 2
+    image = np.where(is_right, parts[1], parts[0]).clip(0, 255).astype(np.uint8)
+    return image, 1 + is_right.astype(int)
+
+
+@pytest.fixture(scope="module")
+def inner():
+    image = np.random.default_rng(3).integers(0, 255, (41, 63), np.uint8)
+    return compute_features(image, load_backbone("filters"))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_is_the_slow_obvious_mean(inner, shape) -> None:
+    features = ResampledFeatures(inner, shape)
+    ways = (slow_axis(n, m) for n, m in zip(shape, inner.shape[1:], strict=True))
+    expected = np.einsum("rh,chw,kw->crk", next(ways), inner.materialize(), next(ways))
+    np.testing.assert_allclose(features.materialize(), expected, rtol=1e-4, atol=1e-4)
+    rows, columns = np.indices(shape).reshape(2, -1)[:, ::7]
+    np.testing.assert_allclose(
+        features.sample(rows, columns),
+        expected[:, rows, columns].T,
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    weight = np.random.default_rng(1).normal(size=(3, len(expected))).astype(np.float32)
+    bias = np.float32([0.5, 0, -2])
+    planes = np.einsum("kc,crw->krw", weight, expected) + bias[:, None, None]
+    found = features.project(weight, bias)
+    np.testing.assert_allclose(found, planes, rtol=1e-3, atol=1e-3)
+    region = slice(3, 17), slice(5, 50)
+    np.testing.assert_array_equal(
+        features.project(weight, bias, region=region), found[:, *region]
+    )
+
+
+def test_the_same_size_is_the_same(inner) -> None:
+    same = ResampledFeatures(inner, inner.shape[1:])
+    np.testing.assert_allclose(same.materialize(), inner.materialize(), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("colors", [(), (3,)])
+def test_an_image_keeps_type_and_mean(dtype, colors) -> None:
+    image = np.full((31, 47, *colors), 77, dtype)
+    for factors in ((0.5, 0.5), (2.0, 1.3)):
+        found = resized(image, factors)
+        assert found.dtype == dtype
+        assert found.shape == (round(31 * factors[0]), round(47 * factors[1]), *colors)
+        np.testing.assert_allclose(found, 77, rtol=1e-5)
+
+
+def test_what_is_alike_or_hopeless_is_left() -> None:
+    assert resampling_factors(None) is None
+    assert resampling_factors((1.04, 1 / 1.04)) is None
+    assert resampling_factors((1.0, 4.1)) is None
+    assert resampling_factors((0.25, 1.0)) == (0.25, 1.0)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_structures_are_found_at_another_magnification(factor: float) -> None:
+    image, truth = two_textures(192)
+    scribbles = np.where(np.add(*np.indices(truth.shape)) % 40 < 3, truth, 0)
+    backbone = load_backbone("filters")
+    classifier = PixelClassifier().fit(compute_features(image, backbone), scribbles)
+    seen = resized(image, (factor, factor))
+    shape = seen.shape
+    rows, columns = (((np.arange(n) + 0.5) / factor).astype(int) for n in shape)
+    known = truth[np.ix_(rows, columns)]
+    back = compute_features(resized(seen, (1 / factor, 1 / factor)), backbone)
+    score = mean_iou(known, classifier.predict(ResampledFeatures(back, shape)), (1, 2))
+    as_it_is = mean_iou(
+        known, classifier.predict(compute_features(seen, backbone)), (1, 2)
+    )
+    own = mean_iou(truth, classifier.predict(compute_features(image, backbone)), (1, 2))
+    assert score > own - 0.03
+    assert score > as_it_is + 0.05
