@@ -4,9 +4,9 @@ Run with::
 
     python benchmarks/magnification.py CASES_DIR [--backbone embedded] [--every 2]
 
-CASES_DIR is as for `evaluate`. Of the central 512 × 512 px of each case, a classifier is
-trained on the `a` scribbles, and segments the same pixels resized by some factors: by
-their own pixel size unknown (as is), or known, so that they are resampled to that of
+CASES_DIR is as for `evaluate`. Of the central 512 × 512 px of each case, a classifier
+is trained on the `a` scribbles, and segments the same pixels resized by some factors:
+by their own pixel size unknown (as is), or known, so that they are resampled to that of
 the training. Beside these, one that is trained on the resized scribbles. All is scored
 on the resized truth.
 """

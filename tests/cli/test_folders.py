@@ -375,14 +375,16 @@ def databars(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("how", ["rectangle", "mask"])
+@pytest.mark.parametrize("how", ["rectangle", "mask", "databar"])
 def test_a_databar_is_excluded_from_all_files_of_its_size(
     command, classifier: Path, databars: Path, another_image, tmp_path: Path, how
 ) -> None:
     another_image(databars / "other_size.tif")
     height, width = read_image(databars / "a.tif").data.shape
     bar = f"{height - 12},0,{height},{width}"
-    if how == "mask":
+    if how == "databar":
+        bar = how
+    elif how == "mask":
         bar = tmp_path / "mask.png"
         mask = np.zeros((height, width), np.uint8)
         mask[-12:] = 255

@@ -57,6 +57,29 @@ def test_a_rectangle_is_left_out_of_training_result_and_fractions(bench):
     assert "6.2% of the image is excluded" in bench.widget.result.fractions.text()
 
 
+def test_a_databar_is_found_and_excluded_by_a_button(bench):
+    bench.segment()
+    button = bench.widget.result.databar
+    button.click()
+    assert bench.session.current.exclusion is None
+    assert bench.session.status.startswith("No databar was found")
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (64, 80), np.uint8)
+    image[54:] = 0
+    image[57:60, 10:40] = 255
+    layer = bench.viewer.add_image(image, name="with a bar")
+    bench.controller.link.select_image(layer)
+    bench.settle()
+    button.click()
+    bench.settle()
+    np.testing.assert_array_equal(
+        bench.session.current.exclusion, databar((64, 80), 54)
+    )
+    bench.widget.result.take_back.click()
+    bench.settle()
+    assert bench.session.current.exclusion is None
+
+
 def test_after_a_rectangle_the_brush_is_back_in_the_hand(bench):
     exclude(bench, 60, 0, 64, 80)
     assert bench.viewer.layers.selection.active == bench.scribbles

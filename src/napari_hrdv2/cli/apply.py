@@ -17,7 +17,7 @@ from .image_options import (
     Exclude,
     PixelSize,
     exclusion_of,
-    first_shape,
+    first_image,
     parse_pixel_size,
 )
 from .shared import Blocks, Device, Json, Weights
@@ -94,7 +94,7 @@ def apply(
         told = f" ({found.left_out})" if found.left_out else ""
         named = ", ".join(map(str, images))
         raise ValueError(f"{named}: there are no images in there{told}")
-    excluded = exclusion_of(exclude, first_shape(files)) if exclude else None
+    excluded = exclusion_of(exclude, first_image(files)) if exclude else None
     shared.make_folder(out)
     jobs, table = jobs_for(files, out), table_in(out)
     if found.left_out:

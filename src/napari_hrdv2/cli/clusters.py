@@ -11,7 +11,7 @@ import typer
 from napari_hrdv2.core.features.options import FeatureOptions
 
 from . import shared
-from .image_options import Exclude, exclusion_of, first_shape
+from .image_options import Exclude, exclusion_of, first_image
 from .shared import Json
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _looker(
     from napari_hrdv2.files import read_image
 
     backbone = shared.load(options, report)
-    excluded = exclusion_of(exclude, first_shape(files)) if exclude else None
+    excluded = exclusion_of(exclude, first_image(files)) if exclude else None
 
     def look(path: Path) -> Seen:
         source = read_image(path)

@@ -20,10 +20,12 @@ Exclude = Annotated[
     list[str] | None,
     typer.Option(
         help="Exclude a rectangle, as a databar (rows and columns from and to, counted "
-        "from 0 at the top left), or where a mask is not 0; of images of one size.",
-        metavar="TOP,LEFT,BOTTOM,RIGHT|MASK",
+        "from 0 at the top left), where a mask is not 0, or the databar that is found "
+        "in the first image; of images of one size.",
+        metavar="TOP,LEFT,BOTTOM,RIGHT|MASK|databar",
     ),
 ]
+DATABAR = "databar"
 PixelSize = Annotated[
     str | None,
     typer.Option(
@@ -58,32 +60,39 @@ def with_pixel_size(file: ImageFile, size: tuple[float, str] | None) -> ImageFil
     return file if size is None else replace(file, pixel_size=size[0], unit=size[1])
 
 
-def first_shape(files: Sequence[Path]) -> tuple[int, int]:
-    """Return the size that rectangles are of: that of the first that can be read."""
+def first_image(files: Sequence[Path]) -> Any:
+    """Return the array that rectangles are of: the first that can be opened."""
     from napari_hrdv2.files import open_image
 
     for path in files:
         try:
-            shape = open_image(path).data.shape
+            return open_image(path).data
         except Exception:  # noqa: BLE001 - told when it is segmented
             continue
-        return shape[0], shape[1]
     raise ValueError(f"{files[0]}: none of {len(files)} images can be read")
 
 
-def exclusion_of(
-    options: Sequence[str], shape: tuple[int, int]
-) -> SharedExclusion | None:
+def exclusion_of(options: Sequence[str] | None, image: Any) -> SharedExclusion | None:
     """Return what --exclude excludes of images of a size."""
     import numpy as np
 
-    from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
+    from napari_hrdv2.core.postprocess.exclusion import SharedExclusion, find_databar
     from napari_hrdv2.files import size_text
 
     if not options:
         return None
+    shape = image.shape[:2]
     excluded = np.zeros(shape, bool)
     for text in options:
+        if text == DATABAR:
+            found = find_databar(image)
+            if found is None:
+                raise ValueError(
+                    f"--exclude: no databar was found in the image of "
+                    f"{size_text(shape)} pixels; give TOP,LEFT,BOTTOM,RIGHT"
+                )
+            excluded[found[0] :] = True
+            continue
         numbers = re.fullmatch(r"\s*(\d+)" + r"\s*,\s*(\d+)" * 3 + r"\s*", text)
         if numbers is None:
             excluded |= _mask(Path(text), shape)

@@ -242,7 +242,7 @@ def _read(
         source = replace(source, data=np.asarray(source.data))
     shape = source.data.shape[:2]
     imported = import_labels(drawn, shape, image_name=image.name)
-    excluded = exclusion_of(exclude or (), shape)
+    excluded = exclusion_of(exclude, source.data)
     micrograph = lazily_grey(source.data)
     mask = None if excluded is None else excluded.mask_for(shape)
     scribbles = imported.labels

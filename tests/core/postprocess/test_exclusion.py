@@ -1,7 +1,53 @@
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.postprocess.exclusion import mask_of, outline_of, rectangles_of
+from napari_hrdv2.core.postprocess.exclusion import (
+    find_databar,
+    mask_of,
+    outline_of,
+    rectangles_of,
+)
+
+
+def with_databar(shape, *, level, ink, rows, dtype=np.uint8, noise=0.0):
+    """Return noise with a databar of two lines of text and a frame beneath."""
+    rng = np.random.default_rng(2)
+    most = np.iinfo(dtype).max
+    image = rng.normal(0.5, 0.15, shape[:2]).clip(0, 1) * most
+    bar = image[-rows:]
+    bar[:] = level * most
+    bar[4:-4][rng.random(bar[4:-4].shape) < 0.25] = ink * most
+    bar[rows // 2] = bar[-1] = ink * most
+    bar += rng.normal(0, noise * most, bar.shape)
+    image = image.clip(0, most).astype(dtype)
+    return np.dstack([image] * 3) if len(shape) == 3 else image
+
+
+@pytest.mark.parametrize("shape", [(200, 301), (97, 64), (200, 200, 3)])
+@pytest.mark.parametrize(("level", "ink"), [(0, 1), (1, 0), (0.8, 0)])
+@pytest.mark.parametrize(("dtype", "noise"), [(np.uint8, 0.005), (np.uint16, 0.0)])
+def test_a_databar_is_found_where_it_is(shape, level, ink, dtype, noise):
+    about = {"level": level, "ink": ink, "dtype": dtype, "noise": noise}
+    image = with_databar(shape, rows=20, **about)
+    height, width = shape[:2]
+    assert find_databar(image) == (height - 20, 0, height, width)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (30, 40), (200, 101)])
+def test_where_there_is_no_databar_none_is_found(shape):
+    rows, columns = np.indices(shape)
+    rng = np.random.default_rng(1)
+    dark = rng.normal(120, 20, shape).clip(0, 255)
+    dark[rows > 0.8 * shape[0] + 0.1 * shape[0] * np.sin(columns / 9)] = 0
+    for image in (
+        rng.random(shape),
+        np.full(shape, 7),
+        np.full(shape, np.nan),
+        dark,  # a dark phase at the bottom, of a wavy border
+        rows * 1.0,
+        rng.random(shape) < 0.03,  # bright on black
+    ):
+        assert find_databar(np.asarray(image)) is None
 
 
 def test_a_turned_outline_covers_the_pixels_within():

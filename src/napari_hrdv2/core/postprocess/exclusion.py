@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Rectangle = tuple[int, int, int, int]
 """Top, left, bottom and right; bottom and right are the first beyond it."""
+
+
+MOST_OF_HEIGHT, EDGE = 0.3, 5  # of a databar; rows on either side of where it begins
+LEVEL = 0.025  # of the range of grey levels: differences that are none, as by JPEG
+MOST, FEW = 0.6, 0.1  # of a row that has the level of the databar: in it, and above
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,35 @@ class SharedExclusion:
         for top, left, bottom, right in self.rectangles:
             mask[top:bottom, left:right] = True
         return mask
+
+
+def find_databar(image: Any) -> Rectangle | None:
+    """Return the databar below an (H, W[, 3|4]) image, None where there is none.
+
+    Rows at the bottom, up to 30 % of the height, most of whose pixels have one grey
+    level, which is suddenly rare above. What is dark at the bottom has no such edge
+    from side to side.
+
+    >>> image = np.arange(4800).reshape(60, 80) % 97
+    >>> image[52:] = 0
+    >>> image[54:57, 10:30] = 255
+    >>> find_databar(image)
+    (52, 0, 60, 80)
+    """
+    height, width = image.shape[:2]
+    first = max(height - int(MOST_OF_HEIGHT * height) - EDGE, 0)
+    below = np.asarray(image[first:]).astype(np.float32)  # it may be in a file
+    if below.ndim == 3:
+        below = below[..., :3].mean(-1)
+    if len(below) < 2 * EDGE:
+        return None
+    level, tolerance = np.median(below[-EDGE:]), LEVEL * np.ptp(below)
+    share = (np.abs(below - level) <= tolerance).mean(1)
+    is_rare = np.lib.stride_tricks.sliding_window_view(share <= FEW, EDGE).all(1)
+    top = int(np.flatnonzero(is_rare).max(initial=-EDGE)) + EDGE
+    bar = share[top:]
+    is_bar = len(bar) > EDGE and min(np.median(bar), bar[:EDGE].max()) >= MOST
+    return (first + top, 0, height, width) if top and is_bar else None
 
 
 def mask_of(outlines: Iterable[ArrayLike], shape: Sequence[int]) -> NDArray[np.bool_]:

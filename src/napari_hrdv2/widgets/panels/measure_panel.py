@@ -52,8 +52,12 @@ class ResultPanel(QWidget):
         self.exclude = ui.push_button(
             "Exclude a rectangle", "exclude", exclusion.draw, tip
         )
+        self.databar = ui.push_button(
+            "Exclude databar", "exclude_databar", exclusion.exclude_databar
+        )
         self.take_back = ui.push_button("Remove", "take_back", exclusion.take_back)
-        ui.fill_column(self, self.fractions, ui.row(self.exclude, self.take_back))
+        buttons = ui.row(self.exclude, self.databar, self.take_back)
+        ui.fill_column(self, self.fractions, buttons)
         session.segmentation_changed.connect(self.show_result)
         session.classes_changed.connect(self.show_result)
         exclusion.changed.connect(self.show_result)

@@ -10,7 +10,12 @@ import numpy as np
 from napari.layers import Image, Shapes
 from superqt.utils import QSignalDebouncer
 
-from napari_hrdv2.core.postprocess.exclusion import mask_of, outline_of, rectangles_of
+from napari_hrdv2.core.postprocess.exclusion import (
+    find_databar,
+    mask_of,
+    outline_of,
+    rectangles_of,
+)
 
 from . import layers, planes
 from .overlay import Overlay
@@ -78,6 +83,18 @@ class ExclusionOverlay(Overlay):
         self._session.say(
             "Drag a rectangle over what is to be excluded, such as a databar."
         )
+
+    def exclude_databar(self) -> None:
+        """Exclude the databar at the bottom of the image, if one is found there."""
+        current = self._session.current
+        found = None if current is None else find_databar(current.image)
+        if found is None:
+            self._session.say("No databar was found; exclude a rectangle instead.")
+            return
+        if self.layer is None:
+            self._make_layer(self._sync.image)
+        self.layer.add([outline_of(found)], shape_type="rectangle")
+        self.read()
 
     def take_back(self) -> None:
         """Remove the selected rectangle, or the one that was drawn last."""
