@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
 from napari_hrdv2.core.features.resampled import (
     ResampledFeatures,
+    grain_of,
     resampling_factors,
     resized,
 )
@@ -84,6 +85,29 @@ def test_an_image_keeps_type_and_mean(dtype, colors) -> None:
         assert found.dtype == dtype
         assert found.shape == (round(31 * factors[0]), round(47 * factors[1]), *colors)
         np.testing.assert_allclose(found, 77, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("colors", [(), (3,)])
+def test_an_image_keeps_its_grain(dtype, colors) -> None:
+    rng = np.random.default_rng(4)
+    grey = 120 + 30 * np.sin(np.arange(180) / 20) + rng.normal(0, 8, (150, 180))
+    image = grey.astype(dtype)
+    image = image if not colors else np.dstack([image] * 3)
+    grain = grain_of(image)
+    assert grain == pytest.approx(8 / grey.std(), rel=0.15)
+    for factors in ((2.0, 2.0), (0.5, 0.5), (1.5, 0.7)):
+        found = resized(image, factors)
+        assert grain_of(found) == pytest.approx(grain, rel=0.15)
+        np.testing.assert_array_equal(found, resized(image, factors))
+
+
+def test_an_image_without_values_has_no_grain() -> None:
+    for image in (np.full((9, 9), np.nan), np.ones((9, 9)), np.ones((2, 9))):
+        assert grain_of(image) == 0
+    noise = np.random.default_rng(0).normal(size=(80, 90))
+    holes = np.where(noise > 2, np.nan, noise)
+    assert grain_of(holes) == pytest.approx(grain_of(noise), rel=0.2)
 
 
 def test_what_is_alike_or_hopeless_is_left() -> None:
