@@ -76,6 +76,7 @@ def test_a_databar_is_found_and_excluded_by_a_button(bench):
         bench.session.current.exclusion, databar((64, 80), 54)
     )
     bench.widget.result.take_back.click()
+    bench.widget.result.exclusion.read()
     bench.settle()
     assert bench.session.current.exclusion is None
 
