@@ -30,12 +30,18 @@ FACTORS = (0.5, 0.7, 1.4, 2.0)
 WAYS = ("own", "as is", "resampled")
 
 
-def scores_of(case, backbone) -> list[float]:
-    """Return the mean IoU at the case's own pixels, then of each factor and way."""
+def scores_of(case, backbone) -> list[float] | None:
+    """Return the mean IoU at the case's own pixels, then of each factor and way.
+
+    None where the crop has scribbles of one class.
+    """
     height, width = case.image.shape[:2]
     top, left = max(0, (height - SIDE) // 2), max(0, (width - SIDE) // 2)
     window = slice(top, top + SIDE), slice(left, left + SIDE)
     image, truth, drawn = case.image[window], case.truth[window], case.drawn[window]
+
+    if len(np.unique(drawn[drawn > 0])) < 2:
+        return None
 
     def score(known, predicted) -> float:
         return mean_iou(known, np.where(known > 0, predicted, 0), case.class_ids)
@@ -70,7 +76,11 @@ def main() -> None:
     given = parser.parse_args()
     backbone, rows = load_backbone(given.backbone), []
     for case in read_cases(given.cases, "a", needed=True)[:: given.every]:
-        rows.append(scores_of(case.read(), backbone))
+        found = scores_of(case.read(), backbone)
+        if found is None:
+            print(case.id, "has scribbles of one class there: left out", flush=True)
+            continue
+        rows.append(found)
         print(case.id, *(f"{each:.3f}" for each in rows[-1]), flush=True)
     first, *means = np.mean(rows, 0)
     print(f"\n{len(rows)} cases, at the magnification of the training {first:.3f}\n")
