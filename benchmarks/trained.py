@@ -73,6 +73,7 @@ ROWS = {
     "with embedded, plain": Row("{}+embedded"),
     "with embedded, bilateral+2": Row("{}+embedded", BEST, interpolation="bilateral+2"),
     "t9 with embedded": Row("{}@t9+embedded", BEST),
+    "t9, bilateral+2": Row("{}@t9", BEST, interpolation="bilateral+2"),
 }
 
 
