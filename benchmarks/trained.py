@@ -73,7 +73,10 @@ ROWS = {
     "with embedded, plain": Row("{}+embedded"),
     "with embedded, bilateral+2": Row("{}+embedded", BEST, interpolation="bilateral+2"),
     "t9 with embedded": Row("{}@t9+embedded", BEST),
-    "t9, bilateral+2": Row("{}@t9", BEST, interpolation="bilateral+2"),
+    **{
+        f"{facet}, bilateral+2": Row(f"{{}}@{facet}", BEST, interpolation="bilateral+2")
+        for facet in ("t9", "t6")
+    },
 }
 
 
