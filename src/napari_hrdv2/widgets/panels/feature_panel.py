@@ -65,8 +65,8 @@ _CHOICES = {
     "interpolation": _Choice(
         "How tokens become pixels. +1 and +2 sharpen; interleaved makes lattices of "
         "shifts one finer grid; bilateral follows the edges of the image, which helps "
-        "where classes differ in grey level and harms where they do not. DINOv2 alone "
-        "is best by far with bilateral+2 on most micrographs",
+        "where classes differ in grey level and harms where they do not. With DINOv2 "
+        "alone it is far better on most micrographs",
         INTERPOLATIONS,
         of_patches=True,
     ),
