@@ -49,8 +49,8 @@ _CHOICES = {
     ),
     "transforms": _Choice(
         "Copies of the image that are averaged: factors joined by *, such as shift:1,2 "
-        "or lattice:4 or shift:1*flip. auto is shift:1,2 for Vision Transformers; with "
-        "DINOv2 lattice:2 is better on micrographs, for a quarter of the passes",
+        "or lattice:4 or shift:1*flip. auto is shift:1,2 for Vision Transformers; "
+        "lattice:2 takes a quarter of its passes",
         TRANSFORM_CHOICES,
         typed=True,
         of_patches=True,
