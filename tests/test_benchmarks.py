@@ -143,8 +143,30 @@ def test_parity_is_of_the_tokens_of_patches(tmp_path, monkeypatch):
     with_class = torch.cat([torch.zeros_like(tokens[:, :1]), tokens], 1)
     np.savez(tmp_path / "known.npz", image=image.numpy(), tokens=with_class.numpy())
     monkeypatch.setattr(trained, "load_backbone", lambda *_, **__: network)
-    mean, least = trained.parity("dinov2-small", None, tmp_path / "known.npz")
+    found = trained.parity("dinov2-small", None, tmp_path / "known.npz")
+    mean, least = found["own rule"]
     assert (round(mean, 5), round(least, 5)) == (round(1 - 2 / 12, 5), -1)
+    assert found["transformers' rule"][0] < mean - 1e-5
+
+
+def test_passes_that_rows_have_in_common_are_made_once(cases, monkeypatch):
+    monkeypatch.setattr(trained, "load_backbone", lambda name, _: load_small(name))
+    variants = trained.small_cases(cases, 0.5)[0]
+    passes = trained.Passes()
+
+    def mious(name, passes):
+        found = trained.scores(
+            trained.ROWS[name], variants, "dinov2-small", None, passes
+        )
+        return [miou for _, miou, seconds in found if seconds > 0]
+
+    first, second = mious("lattice:2", passes), mious("bicubic", passes)
+    assert len(passes.made) == 4
+    assert passes.seconds > 0
+    assert (first, second) == (
+        mious("lattice:2", trained.Passes()),
+        mious("bicubic", trained.Passes()),
+    )
 
 
 def test_an_image_by_blocks_is_segmented_as_the_whole(tmp_path):

@@ -41,7 +41,7 @@ def main() -> None:
     axes.set_ylabel("cross-entropy of unseen pixels")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(options.entry, dpi=120)
+    figure.savefig(options.picture, dpi=120)
 
 
 if __name__ == "__main__":

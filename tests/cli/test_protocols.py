@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,82 @@ def test_backbones_are_compared_in_one_table(command, folder: Path) -> None:
     last = [x for x in outcome.err.splitlines() if x.startswith("im1 ")][-1]
     assert last.split() == ["im1", *(f"{float(r['mean IoU']):.4f}" for r in own)]
     assert line != last
+
+
+def test_protocols_are_compared_in_one_table(command, folder: Path) -> None:
+    table = folder / "scores.csv"
+    arguments = ("-p", "linear", "-p", "clusters", "-b", "filters", "--csv", table)
+    outcome = command("evaluate", folder, *arguments, "--json")
+    assert outcome.code == 0, outcome.err
+    linear, clusters = outcome.json["backbones"]
+    assert (linear["protocol"], clusters["protocol"]) == ("linear", "clusters")
+    scored = {case["id"]: f"{case['miou']:.4f}" for case in linear["cases"]}
+    lines = [x.split() for x in outcome.err.splitlines() if x.startswith("im")]
+    divided = [f"{case['miou']:.4f}" for case in clusters["cases"]]
+    shown = {cells[0]: cells[1:] for cells in lines[-3:]}  # the last table has all
+    assert [cells[1] for cells in shown.values()] == divided
+    assert [cells[0] for cells in shown.values()] == [
+        scored.get(name, "-") for name in shown
+    ]
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    assert [row["protocol"] for row in rows] == ["linear"] * 3 + ["clusters"] * 4
+    last = outcome.err.splitlines()[-1]
+    means = [
+        linear["mean_miou"],
+        clusters["mean_miou"],
+        *clusters["mean_others"].values(),
+    ]
+    assert last.split() == [
+        "mean",
+        "of",
+        "2",
+        "or",
+        "3",
+        "cases",
+        *(f"{m:.4f}" for m in means),
+    ]
+
+
+def test_a_plot_has_a_bar_for_each_mean_and_a_dot_for_each_case(
+    command, folder: Path, monkeypatch
+) -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    drawn = []
+    save = figures.Figure.savefig
+
+    def keep(figure, *arguments, **given):
+        drawn.append(figure)
+        save(figure, *arguments, **given)
+
+    monkeypatch.setattr(figures.Figure, "savefig", keep)
+    plot = folder / "scores.SVG"
+    arguments = ("-p", "linear", "-p", "clusters", "-b", "filters", "-b", "embedded")
+    outcome = command("evaluate", folder, *arguments, "--plot", plot, "--json")
+    assert outcome.code == 0, outcome.err
+    assert b"<svg" in plot.read_bytes()
+    found = outcome.json["backbones"]
+    axes = drawn[0].axes[0]
+    heights = [
+        mean
+        for name in ("filters", "embedded")
+        for each in (e for e in found if e["backbone"] == name)
+        for mean in (each["mean_miou"], *each["mean_others"].values())
+    ]
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx(heights)
+    dots = [list(line.get_ydata()) for line in axes.lines]
+    assert dots[0] == pytest.approx([case["miou"] for case in found[0]["cases"]])
+    assert [len(each) for each in dots] == [2, 3, 3] * 2
+
+
+def test_a_plot_says_what_it_lacks_before_anything_is_scored(
+    command, tmp_path: Path, monkeypatch
+) -> None:
+    outcome = command("evaluate", tmp_path / "none", "--plot", tmp_path / "a.jpg")
+    assert "a.jpg is to end in .png or .svg or .pdf" in outcome.err
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    outcome = command("evaluate", tmp_path / "none", "--plot", tmp_path / "a.png")
+    assert outcome.code == 1
+    assert 'pip install "napari-hrdv2[plot]"' in outcome.err
 
 
 def test_folders_of_images_and_labels_are_paired(command, folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any
@@ -18,6 +18,17 @@ from .protocols import PROTOCOLS, CaseScore, Run
 from .shared import Json
 
 _MEAN = "mean of {} cases"
+_PICTURES = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True)
+class Column:
+    """The scores of a backbone by a protocol; `title` tells it from the others."""
+
+    backbone: str
+    protocol: str
+    title: str
+    scores: list[CaseScore] = field(default_factory=list)
 
 
 def evaluate(
@@ -32,14 +43,15 @@ def evaluate(
         str, typer.Option(help="Which scribbles: a, b, lo or hi.", metavar="SET")
     ] = "a",
     protocol: Annotated[
-        str,
+        list[str],
         typer.Option(
             "--protocol",
             "-p",
-            help=f"What trains and what is scored: {', '.join(PROTOCOLS)}.",
+            help=f"What trains and what is scored: {', '.join(PROTOCOLS)}; may be "
+            "repeated.",
             metavar="P",
         ),
-    ] = "scribbles",
+    ] = ["scribbles"],  # noqa: B006 - read only, and typer shows it
     backbone: Annotated[
         list[str],
         typer.Option(
@@ -49,7 +61,7 @@ def evaluate(
             "a+b; may be repeated.",
             metavar="B",
         ),
-    ] = ["embedded"],  # noqa: B006 - read only, and typer shows it
+    ] = ["embedded"],  # noqa: B006 - likewise
     ignore: Annotated[
         list[int] | None,
         typer.Option(
@@ -65,42 +77,54 @@ def evaluate(
     csv: Annotated[
         Path | None, typer.Option(help="Write the table to this file.", metavar="FILE")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the scores, a dot for each case: a .png, .svg or .pdf.",
+            metavar="FILE",
+        ),
+    ] = None,
     *,
     features: FeatureOptions,
     as_json: Json = False,
 ) -> None:
     """Score backbones on micrographs of known truth; --backbone may be repeated."""
     report = shared.Report(as_json)
-    if protocol not in PROTOCOLS:
+    unknown = next((name for name in protocol if name not in PROTOCOLS), None)
+    if unknown is not None:
         raise ValueError(
-            f"--protocol: {protocol!r} is unknown; use {' or '.join(PROTOCOLS)}"
+            f"--protocol: {unknown!r} is unknown; use {' or '.join(PROTOCOLS)}"
         )
     if clusters < 1:
         raise ValueError(f"--clusters: {clusters} is no number of clusters from 1")
-    if csv is not None:
-        shared.check_outputs({"--csv": [csv]}, [])
-    chosen = PROTOCOLS[protocol]
-    cases = read_cases(
-        cases_dir, scribbles, needed=chosen.needs_scribbles, ignored=ignore or ()
-    )
-    each = _options_of(features, backbone)
-    columns: dict[str, list[CaseScore]] = {}
-    for name, options in each.items():
-        if len(each) > 1:
-            report.say(f"{name}:")
+    files = {"--csv": csv, "--plot": plot}
+    shared.check_outputs({o: [path] for o, path in files.items() if path}, [])
+    if plot is not None:
+        _check_plot(plot)
+    chosen = {name: PROTOCOLS[name] for name in protocol}
+    needed = any(each.needs_scribbles for each in chosen.values())
+    cases = read_cases(cases_dir, scribbles, needed=needed, ignored=ignore or ())
+    columns = []
+    for name, options in _options_of(features, backbone).items():
         loaded, progress = shared.load(options, report), report.progress("features")
         run = Run(loaded, options, progress, seed, clusters)
-        columns[name] = []
-        for score in chosen.scores(cases, run):
-            _say_case(score, cases, report)
-            columns[name].append(score)
-        _say_means(columns[name], cases, report)
-    if len(each) > 1:
-        _say_table(columns, cases, report)
+        for kind, how in chosen.items():
+            title = f"{name}, {kind}" if len(chosen) > 1 else name
+            columns.append(column := Column(name, kind, title))
+            if len(chosen) > 1 or len(set(backbone)) > 1:
+                report.say(f"{title}:")
+            for score in how.scores(cases, run):
+                _say_case(score, cases, report)
+                column.scores.append(score)
+            _say_means(column.scores, cases, report)
+    if len(columns) > 1:
+        _say_table(columns, report)
     if csv is not None:
-        _write_table(csv, columns, protocol)
-    results = [_as_json(name, scores) for name, scores in columns.items()]
-    report.finish({**results[0], "protocol": protocol, "backbones": results})
+        _write_table(csv, columns)
+    if plot is not None:
+        _draw(plot, columns)
+    results = [_as_json(column) for column in columns]
+    report.finish({**results[0], "backbones": results})
 
 
 def _options_of(
@@ -143,28 +167,26 @@ def _say_means(
         report.say(f"{title:<{wide}}  {miou:.4f}  {what}")
 
 
-def _say_table(
-    columns: Mapping[str, Sequence[CaseScore]],
-    cases: Sequence[Case],
-    report: shared.Report,
-) -> None:
-    """Print the scores of all backbones side by side."""
+def _say_table(columns: Sequence[Column], report: shared.Report) -> None:
+    """Print the scores of all backbones and protocols side by side."""
     table = {
-        f"{name}, {what}" if what else name: values
-        for name, scores in columns.items()
-        for what, values in _columns(scores).items()
+        f"{column.title}, {what}" if what else column.title: values
+        for column in columns
+        for what, values in _columns(column.scores).items()
     }
-    first = next(iter(table.values()))
-    wide = max(_width(cases), len(_MEAN.format(len(first))))
+    counts = sorted({len(values) for values in table.values()})
+    title = _MEAN.format(" or ".join(map(str, counts)))
+    rows = {case: case for values in table.values() for case in values} | {"": title}
+    wide = max(map(len, rows.values()))
     report.say()
     report.say("  ".join([" " * wide, *table]))
-    for case in first:
-        cells = (f"{values[case]:>{len(name)}.4f}" for name, values in table.items())
-        report.say("  ".join([f"{case:<{wide}}", *cells]))
-    means = (
-        f"{mean(values.values()):>{len(name)}.4f}" for name, values in table.items()
-    )
-    report.say("  ".join([f"{_MEAN.format(len(first)):<{wide}}", *means]))
+    for case, text in rows.items():
+        cells = [f"{text:<{wide}}"]
+        for name, values in table.items():
+            found = values.get(case) if case else mean(values.values())
+            shown = "-" if found is None else f"{found:.4f}"
+            cells.append(f"{shown:>{len(name)}}")
+        report.say("  ".join(cells))
 
 
 def _columns(scores: Sequence[CaseScore]) -> dict[str, dict[str, float]]:
@@ -188,17 +210,16 @@ def _other_means(scores: Sequence[CaseScore]) -> dict[str, float]:
     return {what: mean(found[what].values()) for what in found if what}
 
 
-def _write_table(
-    path: Path, columns: Mapping[str, Sequence[CaseScore]], protocol: str
-) -> None:
-    """Write a line for each case and backbone, and one for their mean."""
+def _write_table(path: Path, columns: Sequence[Column]) -> None:
+    """Write a line for each case, backbone and protocol, and one for their mean."""
     from napari_hrdv2.core.atomic import write_csv
 
-    most = max(len(score.iou) for scores in columns.values() for score in scores)
-    all_others = (what for scores in columns.values() for what in _other_means(scores))
+    most = max(len(score.iou) for column in columns for score in column.scores)
+    all_others = (what for column in columns for what in _other_means(column.scores))
     others = list(dict.fromkeys(all_others))
     rows: list[list[object]] = []
-    for name, scores in columns.items():
+    for column in columns:
+        protocol, name, scores = column.protocol, column.backbone, column.scores
         for score in scores:
             case, more = score.case, [score.others.get(what) for what in others]
             row: list[object] = [
@@ -219,7 +240,7 @@ def _write_table(
     write_csv(path, [*headers, *(f"IoU of class {k + 1}" for k in range(most))], rows)
 
 
-def _as_json(backbone: str, scores: Sequence[CaseScore]) -> dict[str, Any]:
+def _as_json(column: Column) -> dict[str, Any]:
     def about(score: CaseScore) -> dict[str, Any]:
         ious = [None if iou != iou else iou for iou in score.iou]
         return {
@@ -231,10 +252,60 @@ def _as_json(backbone: str, scores: Sequence[CaseScore]) -> dict[str, Any]:
             **({"note": score.note} if score.note else {}),
         }
 
+    scores = column.scores
     return {
-        "backbone": backbone,
+        "backbone": column.backbone,
+        "protocol": column.protocol,
         "mean_miou": mean(score.miou for score in scores),
         "mean_miou_by_source": _by_source(scores),
         "mean_others": _other_means(scores),
         "cases": [about(score) for score in scores],
     }
+
+
+def _check_plot(path: Path) -> None:
+    """Raise an error, before hours of work, if no plot can be drawn to a path."""
+    if path.suffix.lower() not in _PICTURES:
+        raise ValueError(f"--plot: {path} is to end in {' or '.join(_PICTURES)}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "--plot: matplotlib is not installed; install it with "
+            'pip install "napari-hrdv2[plot]"'
+        ) from error
+
+
+def _draw(path: Path, columns: Sequence[Column]) -> None:
+    """Draw a bar for each mean of cases, in groups, and a dot for each case.
+
+    The dots are in the order of the cases, so that those of two bars can be compared.
+    """
+    from matplotlib.figure import Figure
+
+    from napari_hrdv2.core.atomic import atomic_path
+
+    groups: dict[str, dict[str, list[float]]] = {}
+    for column in columns:
+        for what, values in _columns(column.scores).items():
+            group = f"{column.protocol},\n{what}" if what else column.protocol
+            groups.setdefault(group, {})[column.backbone] = list(values.values())
+    backbones = list(dict.fromkeys(column.backbone for column in columns))
+    width = 0.8 / len(backbones)
+    figure = Figure((2 + 0.9 * len(groups) * len(backbones), 4), layout="constrained")
+    axes = figure.subplots()
+    for number, name in enumerate(backbones):
+        middle = width * (number - (len(backbones) - 1) / 2)
+        for place, mious in enumerate(group[name] for group in groups.values()):
+            x, each = place + middle, len(mious) + 1
+            label = name if place == 0 else None
+            axes.bar(x, mean(mious), width * 0.95, color=f"C{number}", label=label)
+            dots = [x + width * (k / each - 0.5) for k in range(1, each)]
+            axes.plot(dots, mious, ".", color="black", alpha=0.5)
+    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("mean IoU")
+    axes.grid(axis="y", alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=len(backbones), frameon=False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
