@@ -7,7 +7,8 @@ Run with::
 
 Of the cases the central 512 px are taken, or with ``--whole`` all of an image. A place
 is named by the true class of its pixel, and what the window paints there gets that
-class, whether it is that or not: of a disc of radius 4 the pixels of the same cluster.
+class, whether it is that or not: of a disc of radius 4 the pixels that are more like
+its middle than like other places.
 At random the whole disc is painted, as by a person; so are the proposed ones in the
 column "whole discs". mIoU is over all pixels that were not painted. Classes that no
 place was on count as missed. `--made` takes generated micrographs instead, which the

@@ -8,9 +8,8 @@ RING = "Place: Image"
 
 
 @pytest.fixture
-def bench(make_napari_viewer, make_bench, monkeypatch):
+def bench(make_napari_viewer, make_bench):
     """A window with a micrograph of three materials and one without."""
-    monkeypatch.setattr("napari_hrdv2.core.classifier.clusters.RESTARTS", 1)
     rows, columns = np.mgrid[:96, :120]
     image = 60 + 60 * (columns >= 40) + 60 * (columns >= 80) + rows * 7 % 5
     viewer = make_napari_viewer()

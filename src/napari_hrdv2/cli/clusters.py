@@ -28,7 +28,7 @@ ENDINGS = ("clusters.tif", "clusters.png", "clusters_colors.png")
 FOREGROUND = "clusters_foreground.tif"
 KEPT_MEMORY = 0.25  # of what is free: features beyond it are computed twice
 TABLE = "places.csv"
-_HEADERS = ("place", "image", "row", "column", "cluster", "share", "kind")
+_HEADERS = ("place", "image", "row", "column", "share", "kind")
 _RING = 10  # pixels
 _COLOR = "#ff4fd8"
 
@@ -154,7 +154,7 @@ def explore(
     features: FeatureOptions,
     as_json: Json = False,
 ) -> None:
-    """Propose places to paint first: what is typical of images, and what is rare."""
+    """Propose places to paint first: those whose names tell the most."""
     from napari_hrdv2 import propose_places
     from napari_hrdv2.core.atomic import write_csv
 
@@ -220,7 +220,6 @@ def _row(number: int, images: Sequence[Path], place: Place) -> list[object]:
         str(images[place.image]),
         place.row,
         place.column,
-        place.cluster,
         round(place.share, 6),
         kind,
     ]

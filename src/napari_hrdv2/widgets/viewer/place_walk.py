@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from napari.layers import Shapes
 
-from napari_hrdv2.core.devices import bytes_text
-
 from .overlay import Overlay
 
 if TYPE_CHECKING:
@@ -27,7 +25,6 @@ RING = "Place"
 _EDGE = "#ff4fd8"
 _RADIUS = 10  # pixels, of the ring
 _SEEN = 24  # pixels around a place that should be seen well
-_BYTES = 30  # of memory for each pixel of the search
 
 
 class PlaceWalk(Overlay):
@@ -71,10 +68,7 @@ class PlaceWalk(Overlay):
         self._sync.flush()
         request = self._guidance.places_request
         if self._ask(JOB, lambda: request(count), self._on_found):
-            entries = self._session.images.values()
-            sizes = [np.prod(one.shape) for one in entries if one.features is not None]
-            need = bytes_text(_BYTES * int(max(sizes)))
-            self._session.say(f"Looking for places; that takes up to {need} of memory.")
+            self._session.say("Looking for places.")
 
     def name(self, number: int) -> None:
         """Give the place the class of a row, counted from 1, and go on.
