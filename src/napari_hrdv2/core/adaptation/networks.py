@@ -64,7 +64,7 @@ def _embedded(backbone: EmbeddedBackbone) -> Adaptable:
         return torch.cat(list(scales), 1).movedim(1, -1)
 
     return Adaptable(
-        network=_trainable(backbone.network),
+        network=copy.deepcopy(backbone.network).float().requires_grad_(),
         patch_size=backbone.patch_size,
         side=128,
         multiple=16,
@@ -86,7 +86,7 @@ def _vit(backbone: ViTBackbone) -> Adaptable:
         for each in (config.pixel_mean, config.pixel_deviation)
     )
     return Adaptable(
-        network=_trainable(backbone.model),
+        network=copy.deepcopy(backbone.model).float().requires_grad_(),
         patch_size=config.patch_size,
         side=16 * config.patch_size,
         multiple=config.patch_size,
@@ -98,7 +98,3 @@ def _vit(backbone: ViTBackbone) -> Adaptable:
             path, network.state_dict(), {"trained": trained}
         ),
     )
-
-
-def _trainable(network: nn.Module) -> nn.Module:
-    return copy.deepcopy(network).float().requires_grad_(True)
