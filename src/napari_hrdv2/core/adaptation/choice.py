@@ -35,8 +35,8 @@ class ScribbleScores:
         return _mean((self.own, self.others))
 
     def __str__(self) -> str:
-        kinds = (self.own, "the image's others"), (self.others, "the other images'")
-        known = [f"{x:.4f} from {of}" for x, of in kinds if not math.isnan(x)]
+        kinds = (self.own, "the image's others"), (self.others, "other images'")
+        known = [f"{x:.3f} by {of}" for x, of in kinds if not math.isnan(x)]
         return ", ".join(known) or "too few to be compared"
 
     def is_better_than(self, other: ScribbleScores) -> bool:

@@ -75,7 +75,7 @@ class AdaptRequest:
         options = AdaptationOptions(steps=self.steps, seed=self.seed)
         training = Adaptation(backbone, images, options, state)
         needed = training.check_memory()
-        say(f"{chosen.backbone}: {self.steps} steps on {len(images)} images, {needed}")
+        say(f"images: {len(images)}; steps: {self.steps}; {needed}")
         self._train(training, context)
         best, checks, scores = training.best_step, training.checks, {}
         told = f"step {best} is the best" + ", the weights as they were" * (best == 0)
@@ -105,15 +105,15 @@ class AdaptRequest:
         """Train to the end or until it is stopped, and say how it goes."""
         from napari_hrdv2.core.adaptation.training import CHECK_EVERY
 
-        left, start = TimeLeft(), training.step
-        left.text("", 0, 1)  # the clock runs from here
+        left, start, stage = TimeLeft(), training.step, "Adapting"
+        left.text(stage, 0, 1)  # the clock runs from here
         if start:
             context.partial(f"goes on after step {start}")
 
         def tell(done: int, total: int) -> None:
-            context.progress("Adapting", done, total)
+            context.progress(stage, done, total)
             if done % CHECK_EVERY == 0:
-                time = left.text("", done - start, total - start)
+                time = left.text(stage, done - start, total - start)
                 loss = np.mean(training.losses[-CHECK_EVERY:])
                 context.partial(f"step {done} of {total}, loss {loss:.3f}, {time}")
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 KIND = "adapt"
 _ABOUT = (
     "Experimental: nothing was gained where it was measured. "
-    '<a href="https://github.com/napari-hrdv2/napari-hrdv2/blob/main/docs/adapting.md">'
-    "What it does</a>"
+    '<a style="color: #4c8bf5" href="https://github.com/napari-hrdv2/napari-hrdv2/blob/'
+    'main/docs/adapting.md">What it does</a>'
 )
 _LINES = 3  # that are seen of what is told
 
