@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -63,13 +64,11 @@ def _own_score(features: Features, drawn: NDArray[Any]) -> float:
     A class of one scribble trains each time, and is not scored.
     """
     halves = np.zeros((2, drawn.size), drawn.dtype)
-    scored: set[int] = set()
-    count: dict[int, int] = {}
+    count: Counter[int] = Counter()
     for class_id, pixels in scribbles_of(drawn):
-        number = count[class_id] = count.get(class_id, 0) + 1
-        halves[number % 2][pixels] = class_id
-        if number > 1:
-            scored.add(class_id)
+        count[class_id] += 1
+        halves[count[class_id] % 2][pixels] = class_id
+    scored = {class_id for class_id, number in count.items() if number > 1}
     for class_id in set(count) - scored:
         halves[:, drawn.ravel() == class_id] = class_id
     if len(count) < 2 or not scored:

@@ -81,10 +81,7 @@ def _embedded(backbone: EmbeddedBackbone) -> Adaptable:
 def _vit(backbone: ViTBackbone) -> Adaptable:
     """A Vision Transformer; its position embedding stays as it is."""
     config = backbone.model.config
-    mean, deviation = (
-        torch.tensor(each).view(3, 1, 1)
-        for each in (config.pixel_mean, config.pixel_deviation)
-    )
+    levels = torch.tensor([config.pixel_mean, config.pixel_deviation])[..., None, None]
     return Adaptable(
         network=copy.deepcopy(backbone.model).float().requires_grad_(),
         patch_size=config.patch_size,
@@ -92,7 +89,7 @@ def _vit(backbone: ViTBackbone) -> Adaptable:
         multiple=config.patch_size,
         rate=1e-5,
         channel_weights=torch.ones(backbone.channels),
-        prepared=lambda pixels: (pixels - mean) / deviation,
+        prepared=lambda pixels: (pixels - levels[0]) / levels[1],
         tokens=lambda network, images: network(images, facets=backbone.facets),
         save=lambda network, path, trained: write_tensors(
             path, network.state_dict(), {"trained": trained}

@@ -63,23 +63,11 @@ class Adaptation:
     checkpoint : path-like, optional
         Where the state of the run is kept. A run whose file is there goes on.
 
-    Attributes
-    ----------
-    step : int
-        Steps that were taken.
-    losses : list of float
-        Of every step, less the least that the loss could be.
-    checks : dict of int to float
-        The same by step, of the teacher's own two views, always the same ones. The
-        teacher of the lowest is the result, so that a run may end at any time.
-
     Raises
     ------
     ValueError
         If the backbone cannot be trained on, an image is too small, or the checkpoint
-        is of another run.
-    MemoryError
-        If it would not fit into memory.
+        is of another run; MemoryError if the images do not fit.
     """
 
     def __init__(
@@ -103,7 +91,9 @@ class Adaptation:
             "backbone": f"{backbone.name} {backbone.weights_hash}",
             "images": [image_fingerprint(image) for image in images],
         }
-        self.step, self.losses = 0, list[float]()
+        self.step, self.losses = 0, list[float]()  # less the least that they could be
+        # The same by step, of the teacher on views that are always the same. That of
+        # the lowest is the result, so that a run may end at any time.
         self.checks: dict[int, float] = {}
         self.student = self.kind.network.to(self.device)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)

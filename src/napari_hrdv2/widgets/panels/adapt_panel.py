@@ -28,12 +28,13 @@ _LINES = 3  # that are seen of what is told
 class AdaptPanel(QWidget):
     """Trains the backbone on, says whether that helped, and offers the weights."""
 
+    _request: AdaptRequest  # the last one
+    _told: list[str]  # of it
+
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller, self._side = controller, controller.side
         self._session = session = controller.session
-        self._request: AdaptRequest | None = None
-        self._told: list[str] = []
         about, self.note = ui.hint("adapt_about", text=_ABOUT), ui.hint("adapt_note")
         about.setOpenExternalLinks(True)
         tip = "How long to train; a step takes about a second"
@@ -110,11 +111,9 @@ class AdaptPanel(QWidget):
 
     def _on_stop(self) -> None:
         """End the training here; its best step counts as if it were the result."""
-        assert self._request is not None  # else there is no button
         self._request.stop.set()
 
     def _on_use(self) -> None:
         """Take the file as the backbone's weights; compute features anew with it."""
-        assert self._request is not None  # else there is no button
         backbone, out = self._request.features.backbone, self._request.out
         self._session.configure(backbone=backbone, weights=str(out))
