@@ -58,7 +58,7 @@ def test_an_adapted_backbone_goes_through_every_command(
     told = outcome.json
     assert told["images"] == 2
     assert told["outputs"] == [str(weights)]
-    assert told["excess"]["best"] <= told["excess"]["first"]
+    assert told["loss"]["best"] <= told["loss"]["first"]
     for scores in told["scores"].values():
         assert 0.5 < scores["own"] <= 1
         assert 0.5 < scores["others"] <= 1

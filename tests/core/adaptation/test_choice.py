@@ -25,11 +25,16 @@ def world(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return image, drawn
 
 
+def features_of(*images: np.ndarray) -> list:
+    """Features that take no network."""
+    backbone = load_backbone("filters")
+    return [compute_features(image, backbone) for image in images]
+
+
 def test_scores_are_those_of_fits_without_what_is_scored() -> None:
     images, labels = zip(*map(world, range(2)), strict=True)
-    backbone = load_backbone("filters")
-    found = score_on_scribbles(images, labels, backbone)
-    features = [compute_features(image, backbone) for image in images]
+    features = features_of(*images)
+    found = score_on_scribbles(features, labels)
     own = []
     for made, drawn in zip(features, labels, strict=True):
         upper = np.where(np.arange(SHAPE[0])[:, None] < 25, drawn, 0)
@@ -47,19 +52,19 @@ def test_scores_are_those_of_fits_without_what_is_scored() -> None:
 def test_a_class_with_one_scribble_trains_and_is_not_scored() -> None:
     image, drawn = world(0)
     drawn[5:8, 40:55] = 0
-    backbone = load_backbone("filters")
-    found = score_on_scribbles([image], [drawn], backbone)
+    features = features_of(image)
+    found = score_on_scribbles(features, [drawn])
     assert 0.3 < found.own <= 1
     assert np.isnan(found.others)
     drawn[5:8, 4:38] = 0  # one of each
-    assert np.isnan(score_on_scribbles([image], [drawn], backbone).mean)
+    assert np.isnan(score_on_scribbles(features, [drawn]).mean)
     drawn[drawn == 2] = 0  # one class
-    assert np.isnan(score_on_scribbles([image], [drawn], backbone).mean)
+    assert np.isnan(score_on_scribbles(features, [drawn]).mean)
 
 
 def test_grey_and_coloured_images_do_not_predict_each_other() -> None:
     (grey, drawn), (colour, other) = world(0), world(1)
     colour = np.stack([colour] * 2 + [255 - colour], -1)
-    found = score_on_scribbles([grey, colour], [drawn, other], load_backbone("filters"))
+    found = score_on_scribbles(features_of(grey, colour), [drawn, other])
     assert np.isnan(found.others)
     assert found.own > 0.3

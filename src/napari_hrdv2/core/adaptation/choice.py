@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +12,14 @@ import numpy as np
 
 from napari_hrdv2.core.classifier.cross_validation import leave_one_image_out
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.core.features.compute import compute_features
 from napari_hrdv2.core.guidance.label_issues import scribbles_of
 from napari_hrdv2.core.measure.scores import mean_iou
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from napari_hrdv2.core.features.base import Features
 
-NAN = float("nan")
 LEAST_GAIN = 0.01  # of mean IoU; scribbles tell no smaller differences
 
 
@@ -33,8 +33,12 @@ class ScribbleScores:
     @property
     def mean(self) -> float:
         """The mean of those that are known."""
-        known = [score for score in (self.own, self.others) if score == score]
-        return float(np.mean(known)) if known else NAN
+        return _mean((self.own, self.others))
+
+    def __str__(self) -> str:
+        kinds = (self.own, "the image's others"), (self.others, "other images'")
+        known = [f"{x:.3f} by {of}" for x, of in kinds if not math.isnan(x)]
+        return ", ".join(known) or "too few to be compared"
 
     def is_better_than(self, other: ScribbleScores) -> bool:
         """Return whether it is clearly the higher one."""
@@ -42,36 +46,16 @@ class ScribbleScores:
 
 
 def score_on_scribbles(
-    images: Sequence[ArrayLike],
-    labels: Sequence[NDArray[Any]],
-    backbone: Any,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-    **options: Any,
+    features: Sequence[Features], labels: Sequence[NDArray[Any]]
 ) -> ScribbleScores:
-    """Return how well a backbone's features carry from scribbles to scribbles.
+    """Return how well the features of images carry from scribbles to scribbles.
 
-    Parameters
-    ----------
-    images : sequence of (H, W) or (H, W, 3|4) arrays
-    labels : sequence of (H, W) arrays of int
-        0 where a pixel is not labelled.
-    backbone : Backbone
-    progress : callable, optional
-        Called with the number of images that are done, and of all.
-    options
-        Those of :func:`~napari_hrdv2.compute_features`.
+    `labels` are (H, W) arrays of int, 0 where a pixel is not labelled.
     """
-    features, own = [], []
-    for number, (image, drawn) in enumerate(zip(images, labels, strict=True), start=1):
-        features.append(compute_features(image, backbone, **options))
-        own.append(_own_score(features[-1], drawn))
-        if progress is not None:
-            progress(number, len(images))
-    others = [NAN]
+    own, others = list(map(_own_score, features, labels)), []
     if len({made.shape[0] for made in features}) == 1 < len(features):
-        others = [one.miou for one in leave_one_image_out(features, labels)]
-    return ScribbleScores(_mean(own), _mean(others))
+        others = leave_one_image_out(features, labels)
+    return ScribbleScores(_mean(own), _mean([one.miou for one in others]))
 
 
 def _own_score(features: Features, drawn: NDArray[Any]) -> float:
@@ -80,17 +64,15 @@ def _own_score(features: Features, drawn: NDArray[Any]) -> float:
     A class of one scribble trains each time, and is not scored.
     """
     halves = np.zeros((2, drawn.size), drawn.dtype)
-    scored: set[int] = set()
-    count: dict[int, int] = {}
+    count: Counter[int] = Counter()
     for class_id, pixels in scribbles_of(drawn):
-        number = count[class_id] = count.get(class_id, 0) + 1
-        halves[number % 2][pixels] = class_id
-        if number > 1:
-            scored.add(class_id)
+        count[class_id] += 1
+        halves[count[class_id] % 2][pixels] = class_id
+    scored = {class_id for class_id, number in count.items() if number > 1}
     for class_id in set(count) - scored:
         halves[:, drawn.ravel() == class_id] = class_id
     if len(count) < 2 or not scored:
-        return NAN
+        return math.nan
     scores = []
     for training, truth in (halves, halves[::-1]):
         model = PixelClassifier().fit(features, training.reshape(drawn.shape))
@@ -101,5 +83,5 @@ def _own_score(features: Features, drawn: NDArray[Any]) -> float:
 
 
 def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if value == value]
-    return float(np.mean(known)) if known else NAN
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan

@@ -64,7 +64,7 @@ def _embedded(backbone: EmbeddedBackbone) -> Adaptable:
         return torch.cat(list(scales), 1).movedim(1, -1)
 
     return Adaptable(
-        network=_trainable(backbone.network),
+        network=copy.deepcopy(backbone.network).float().requires_grad_(),
         patch_size=backbone.patch_size,
         side=128,
         multiple=16,
@@ -81,24 +81,17 @@ def _embedded(backbone: EmbeddedBackbone) -> Adaptable:
 def _vit(backbone: ViTBackbone) -> Adaptable:
     """A Vision Transformer; its position embedding stays as it is."""
     config = backbone.model.config
-    mean, deviation = (
-        torch.tensor(each).view(3, 1, 1)
-        for each in (config.pixel_mean, config.pixel_deviation)
-    )
+    levels = torch.tensor([config.pixel_mean, config.pixel_deviation])[..., None, None]
     return Adaptable(
-        network=_trainable(backbone.model),
+        network=copy.deepcopy(backbone.model).float().requires_grad_(),
         patch_size=config.patch_size,
         side=16 * config.patch_size,
         multiple=config.patch_size,
         rate=1e-5,
         channel_weights=torch.ones(backbone.channels),
-        prepared=lambda pixels: (pixels - mean) / deviation,
+        prepared=lambda pixels: (pixels - levels[0]) / levels[1],
         tokens=lambda network, images: network(images, facets=backbone.facets),
         save=lambda network, path, trained: write_tensors(
             path, network.state_dict(), {"trained": trained}
         ),
     )
-
-
-def _trainable(network: nn.Module) -> nn.Module:
-    return copy.deepcopy(network).float().requires_grad_(True)

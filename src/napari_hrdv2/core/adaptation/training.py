@@ -10,7 +10,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,23 +63,11 @@ class Adaptation:
     checkpoint : path-like, optional
         Where the state of the run is kept. A run whose file is there goes on.
 
-    Attributes
-    ----------
-    step : int
-        Steps that were taken.
-    excess : list of float
-        Of every step, by how much the loss was above the least that it could be.
-    checks : dict of int to float
-        The same by step, of the teacher's own two views, always the same ones. The
-        teacher of the lowest is the result, so that a run may end at any time.
-
     Raises
     ------
     ValueError
         If the backbone cannot be trained on, an image is too small, or the checkpoint
-        is of another run.
-    MemoryError
-        If it would not fit into memory.
+        is of another run; MemoryError if the images do not fit.
     """
 
     def __init__(
@@ -93,6 +81,8 @@ class Adaptation:
         check_whole("steps", options.steps)
         check_whole("pairs", options.pairs)
         self.kind = adaptable(backbone)
+        held = 4 * sum(np.asarray(image).size for image in images)
+        checked_memory(held, "give fewer or smaller images")
         self.device: torch.device = backbone.device
         self.images, self.side = _prepared(images, self.kind)
         self.rate = self.kind.rate if options.rate is None else options.rate
@@ -101,7 +91,9 @@ class Adaptation:
             "backbone": f"{backbone.name} {backbone.weights_hash}",
             "images": [image_fingerprint(image) for image in images],
         }
-        self.step, self.excess = 0, list[float]()
+        self.step, self.losses = 0, list[float]()  # less the least that they could be
+        # The same by step, of the teacher on views that are always the same. That of
+        # the lowest is the result, so that a run may end at any time.
         self.checks: dict[int, float] = {}
         self.student = self.kind.network.to(self.device)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
@@ -138,7 +130,7 @@ class Adaptation:
         return 6 * parameters + 2 * self.options.pairs * sum(seen.values())
 
     def check_memory(self) -> str:
-        """Return in words what is needed; raise MemoryError if it is not there."""
+        """Return in words what is needed beside the images, or raise MemoryError."""
         remedy = "choose a smaller backbone or fewer pairs"
         return checked_memory(self.memory(), remedy, self.device)
 
@@ -176,7 +168,8 @@ class Adaptation:
 
     def _drawn(self, pairs: int, purpose: int, step: int) -> ViewPairs:
         rng = self._rng(purpose, step)
-        return ViewPairs.draw(self.images, self.side, pairs, rng).to(self.device)
+        drawn = ViewPairs.draw(self.images, self.side, pairs, rng)
+        return ViewPairs(*(x.to(self.device) for x in drawn))
 
     @torch.no_grad()
     def _statistics(self) -> tuple[Tensor, Tensor]:
@@ -221,8 +214,8 @@ class Adaptation:
         views = self._drawn(self.options.pairs, _VIEWS, self.step)
         rng = self._rng(_REFERENCE, self.step)
         loss, least = self._loss(views, rng, self.student)
-        excess = float((loss - least).detach())
-        if not math.isfinite(excess):
+        above = float((loss - least).detach())
+        if not math.isfinite(above):
             raise ValueError(
                 f"rate: {self.rate:g} ruined the network by step {self.step}; choose a "
                 "smaller one"
@@ -231,7 +224,7 @@ class Adaptation:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self._optimiser.step()
-        self.excess.append(excess)
+        self.losses.append(above)
         self.step += 1
         share = 1 / max(MEMORY_OF_TEACHER * self.options.steps, 1)
         with torch.no_grad():
@@ -261,47 +254,40 @@ class Adaptation:
     def _save(self) -> None:
         if self._checkpoint is None:
             return
-        state = {"step": self.step, "excess": self.excess, "checks": self.checks}
+        state = {"step": self.step, "losses": self.losses, "checks": self.checks}
         text = {"run": json.dumps(self._run), "state": json.dumps(state)}
         write_tensors(self._checkpoint, dict(self._tensors()), text)
 
     def _load(self, path: Path) -> None:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
 
         tensors = read_checkpoint(path)
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-            run, state = (json.loads(metadata[key]) for key in ("run", "state"))
-            self._require_same(run, path)
-            for name, x in tensors.items():
-                if name.startswith("optimiser."):
-                    _, key, of = name.split(".", 2)
-                    parameter = self.student.get_parameter(of)
-                    self._optimiser.state[parameter][key] = x.to(
-                        "cpu" if key == "step" else self.device
-                    )
-            for name, x in self._tensors():
-                x.copy_(tensors[name])
-            self.step, self.excess = int(state["step"]), list(state["excess"])
-            self.checks = {int(step): x for step, x in state["checks"].items()}
-        except (
-            *(KeyError, TypeError, AttributeError, RuntimeError),
-            *(json.JSONDecodeError, SafetensorError),
-        ) as error:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+        run, problem = json.loads(about.get("run", "{}")), ""
+        other = [key for key, value in self._run.items() if run.get(key) != value]
+        if not run:
+            problem = "not that of an adaptation"
+        elif other == ["images"]:
+            problem = "of a run with other images"
+        elif other:
+            values = f"{run.get(other[0])}, not {self._run[other[0]]}"
+            problem = f"of a run with other {other[0]} ({values})"
+        if problem:
             raise WeightsError(
-                f"checkpoint: {path} is not that of an adaptation; remove it, or name "
-                "another file"
-            ) from error
-
-    def _require_same(self, run: Mapping[str, Any], path: Path) -> None:
-        for key, wanted in self._run.items():
-            if run.get(key) != wanted:
-                seen = "" if key == "images" else f" ({run.get(key)}, not {wanted})"
-                raise WeightsError(
-                    f"checkpoint: {path} is of a run with other {key}{seen}; "
-                    "remove it, or name another file"
-                )
+                f"checkpoint: {path} is {problem}; remove it, or name another file"
+            )
+        for name, x in tensors.items():
+            if name.startswith("optimiser."):
+                _, key, of = name.split(".", 2)
+                device = "cpu" if key == "step" else self.device
+                parameter = self.student.get_parameter(of)
+                self._optimiser.state[parameter][key] = x.to(device)
+        for name, x in self._tensors():
+            x.copy_(tensors[name])
+        state = json.loads(about["state"])
+        self.step, self.losses = state["step"], state["losses"]
+        self.checks = {int(step): x for step, x in state["checks"].items()}
 
 
 def _prepared(images: Sequence[ArrayLike], kind: Adaptable) -> tuple[list[Tensor], int]:

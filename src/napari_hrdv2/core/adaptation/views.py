@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,15 +16,14 @@ MARGIN = 16  # of a side: a sixteenth is not read, as it is known from one side 
 GAIN, OFFSET = 0.2, 0.2  # of grey levels: in logarithms, and in deviations
 
 
-@dataclass(frozen=True)
-class ViewPairs:
-    """Pairs of views: (B, 3, S, S) images each, and (B, n, 2) points of each.
+class ViewPairs(NamedTuple):
+    """B pairs of views, the first ones and the second ones.
 
     Points are rows and columns in the pixels of their view, in the same order.
     """
 
-    images: tuple[Tensor, Tensor]
-    points: tuple[Tensor, Tensor]
+    images: Tensor  # (2, B, 3, S, S)
+    points: Tensor  # (2, B, n, 2)
 
     @classmethod
     def draw(
@@ -39,22 +38,10 @@ class ViewPairs:
             _pair(images[int(rng.integers(len(images)))], side, rng)
             for _ in range(pairs)
         ]
-        first, second = zip(*drawn, strict=True)
-        (a, p), (b, q) = (
-            map(torch.stack, zip(*views, strict=True)) for views in (first, second)
-        )
-        return cls((a, b), (p, q))
-
-    def to(self, device: torch.device) -> ViewPairs:
-        """Return the same on a device."""
-        (a, b), (p, q) = self.images, self.points
-        return ViewPairs((a.to(device), b.to(device)), (p.to(device), q.to(device)))
+        return cls(*(torch.stack(each, 1) for each in zip(*drawn, strict=True)))
 
 
-View = tuple[Tensor, Tensor]  # (3, S, S) and (n, 2)
-
-
-def _pair(image: Tensor, side: int, rng: np.random.Generator) -> tuple[View, View]:
+def _pair(image: Tensor, side: int, rng: np.random.Generator) -> list[Tensor]:
     room = np.array(image.shape[1:]) - side
     reach = int(FARTHEST * side)
     first = rng.integers(0, room + 1)
@@ -69,7 +56,7 @@ def _pair(image: Tensor, side: int, rng: np.random.Generator) -> tuple[View, Vie
     points = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
     deviation = float(image.std())
 
-    def view(corner: np.ndarray) -> View:
+    def view(corner: np.ndarray) -> tuple[Tensor, Tensor]:
         top, left = corner.tolist()
         seen = image[:, top : top + side, left : left + side].expand(3, -1, -1)
         places = torch.from_numpy(points - corner).float()
@@ -82,7 +69,8 @@ def _pair(image: Tensor, side: int, rng: np.random.Generator) -> tuple[View, Vie
         gain, offset = np.exp(rng.uniform(-GAIN, GAIN)), rng.uniform(-OFFSET, OFFSET)
         return seen * float(gain) + float(offset) * deviation, places
 
-    return view(first), view(second)
+    views = view(first), view(second)
+    return [torch.stack(each) for each in zip(*views, strict=True)]
 
 
 def tokens_at(tokens: Tensor, points: Tensor, patch_size: int) -> Tensor:

@@ -148,13 +148,14 @@ class FeatureOptions:
             if patch > 1:
                 check_upsampling(upsampling, chosen.shifts(), stride)
 
-    def load(self, progress: Progress | None = None) -> Backbone | JoinedBackbone:
+    def load(
+        self, progress: Progress | None = None, **about: Any
+    ) -> Backbone | JoinedBackbone:
         """Return the backbone; ``progress(done, total)`` hears of a download."""
         from napari_hrdv2.core.backbones import load_backbone
 
-        return load_backbone(
-            self.backbone, weights=self.weights, device=self.device, progress=progress
-        )
+        chosen = {"weights": self.weights, "device": self.device, **about}
+        return load_backbone(self.backbone, progress=progress, **chosen)
 
     def difference(self, wanted: FeatureOptions) -> tuple[str, str] | None:
         """Return both in words where they would give other features, or None."""

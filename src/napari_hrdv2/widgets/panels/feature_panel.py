@@ -23,6 +23,7 @@ from napari_hrdv2.widgets import backbone_texts
 
 from . import PanelSpec
 from . import controls as ui
+from .adapt_panel import AdaptPanel
 
 if TYPE_CHECKING:
     from napari_hrdv2.session import FeatureOptions
@@ -147,6 +148,7 @@ class FeaturePanel(QWidget):
             ui.hint(f"{name}_note")
             for name in ("backbone", "transforms", "interpolation")
         )
+        self.adapt = AdaptPanel(self._controller)
         self.cost = ui.hint("cost")
         self.compute = ui.push_button("", "compute", self._on_compute)
         self.progress = QProgressBar(objectName="progress")
@@ -166,7 +168,9 @@ class FeaturePanel(QWidget):
         rows.insert(2, ("", self.transforms_note))
         rows.insert(5, ("", self.interpolation_note))
         more = QWidget()
-        ui.form(*rows, ("Weights", self.weights), ("", self.cost), parent=more)
+        adapt = ui.Section("Adapt to these images", "adapt_fold", self.adapt)
+        rows += [("Weights", self.weights), ("", adapt), ("", self.cost)]
+        ui.form(*rows, parent=more)
         ui.fill_column(
             self,
             ui.form(
