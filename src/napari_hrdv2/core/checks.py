@@ -214,6 +214,23 @@ def prepared_part(
     return np.clip(pixels, 0, 1, out=pixels)
 
 
+def bands_of(image: Any, names: Sequence[str], axis: int | None = None) -> list[Any]:
+    """Return the (H, W) channels of an image, one for each name; without any, itself.
+
+    They lie along an axis, the last one by default.
+    """
+    if not names:
+        return [image]
+    array, axis = np.asarray(image), -1 if axis is None else axis
+    fits = array.ndim == 3 and -3 <= axis < 3 and array.shape[axis] == len(names)
+    if not fits or len(set(names)) < len(names):
+        raise ValueError(
+            f"channels: {', '.join(names)} do not fit an image of shape {array.shape}; "
+            f"give each name once, for an image of shape (H, W, {len(names)})"
+        )
+    return list(np.moveaxis(array, axis, 0))
+
+
 def _scaled(planes: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:
     # float32 holds 8 and 16 bit exactly; of wider numbers it would drop the contrast.
     wide = planes.dtype.itemsize > 2 and planes.dtype != np.float32

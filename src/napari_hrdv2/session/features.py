@@ -13,7 +13,11 @@ from psygnal import Signal
 
 from napari_hrdv2.core.checks import filled, grey_if_equal, missing_pixels
 from napari_hrdv2.core.features.cost import estimate_cost
-from napari_hrdv2.core.features.options import FeatureOptions, parse_stride
+from napari_hrdv2.core.features.options import (
+    FeatureOptions,
+    mapped_range,
+    parse_stride,
+)
 
 from .blocks import MOST_BYTES, BlockRoom
 from .planes import is_large, is_lazy
@@ -125,13 +129,18 @@ class FeatureRequest:
             source = FeatureSource.load(options, context)
         source = replace(source, options=options)
         if self.room is not None:
-            image = self.image if is_lazy(self.image) else grey_if_equal(self.image)
+            image = self.image if is_lazy(self.image) else as_seen(self.image, options)
             blocks = self.room.features(image, source.backbone, options, context)
             return FeatureResult(self.key, self.version, blocks, source)
-        image = grey_if_equal(np.asarray(self.image))
+        image = as_seen(np.asarray(self.image), options)
         features = source.features(image, context, partition=self.partition)
         holes = missing_pixels(image)
         return FeatureResult(self.key, self.version, features, source, holes)
+
+
+def as_seen(image: NDArray[Any], options: FeatureOptions) -> NDArray[Any]:
+    """Return colours that are all grey as grey levels; channels are no colours."""
+    return image if options.channels else grey_if_equal(image)
 
 
 class FeatureStore:
@@ -298,7 +307,7 @@ class FeatureStore:
         for one in self._images.family(entry.key):
             known = one.training_features
             if one is not entry and known is not None and known.part_options:
-                return replace(options, value_range=known.part_options[0].value_range)
+                return replace(options, value_range=mapped_range(known.part_options))
         return options
 
     # Memory.

@@ -121,6 +121,7 @@ def estimate_cost(
             image_channels=channels,
             interpolation=options.interpolation,
             debias=options.debias,
+            channels=options.channels,
         )
     available = available_memory(device)
     if device.type == "cuda":

@@ -163,7 +163,7 @@ def segment_file(
     try:
         if not job.target.parent.is_dir():
             raise ValueError(f"there is no folder {job.target.parent}")
-        file = open_image(job.file)
+        file = open_image(job.file, source.options.channels)
         if run.pixel_size is not None:
             file = replace(file, pixel_size=run.pixel_size[0], unit=run.pixel_size[1])
         if _are_scribbles(job.file, file.data, classifier):

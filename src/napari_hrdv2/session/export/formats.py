@@ -108,7 +108,9 @@ def _write_zarr(path: Path, image: ExportImage, content: ExportContent) -> bool:
     if image.scribbles is not None:
         labels["scribbles"] = image.scribbles
     classes = files.LabelClasses(content.names, content.colors)
-    files.write_ome_zarr(path, np.asarray(image.image), labels, classes, size, unit)
+    pixels = np.asarray(image.image)
+    pixels = pixels[..., 0] if image.channels else pixels
+    files.write_ome_zarr(path, pixels, labels, classes, size, unit)
     return True
 
 
@@ -173,14 +175,15 @@ def _readable_image(image: ExportImage, content: ExportContent) -> Path:
     pixels = np.asarray(image.image)
     if image.source is not None and os.path.exists(image.source):
         try:
-            if np.array_equal(read_image(image.source).data, pixels):
+            if np.array_equal(read_image(image.source, image.channels).data, pixels):
                 return Path(image.source).absolute()
         except (OSError, ValueError):
             pass  # a file of a kind that only the viewer reads
     path = content.path(image, "_image.tif")
     size, unit = image.pixel_size or (None, "pixel")
     with atomic_path(path) as temporary:
-        write_image(temporary, pixels, pixel_size=size, unit=unit)
+        names = image.channels
+        write_image(temporary, pixels, pixel_size=size, unit=unit, channels=names)
     return path
 
 

@@ -14,7 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.checks import channels_first, check_whole, checked_range
+from napari_hrdv2.core.checks import (
+    bands_of,
+    channels_first,
+    check_whole,
+    checked_range,
+)
 from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.base import Features
 from napari_hrdv2.core.features.compute import Steps, checked_options
@@ -33,12 +38,13 @@ from napari_hrdv2.core.features.tiles import (
 from .cache import BlockCache, Spill
 from .grid import BlockAxis, Key, plan_blocks
 from .making import BlockMaker
-from .statistics import read_statistics
+from .statistics import Band, read_statistics
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+    from napari_hrdv2.core.features.options import ValueRange
     from napari_hrdv2.core.features.tiles import Region
     from napari_hrdv2.core.features.transforms import TransformSet
 
@@ -260,7 +266,8 @@ def block_features(
     interpolation: str | None = None,
     debias: str = "none",
     compat: str = "corrected",
-    value_range: tuple[float, float] | None = None,
+    channels: str = "",
+    value_range: ValueRange | None = None,
     levels: tuple[float, float] | None = None,
     block: int | None = None,
     budget_bytes: int = BUDGET_BYTES,
@@ -290,8 +297,8 @@ def block_features(
     spill : path, optional
         Folder for blocks that go, up to `spill_bytes`; a new folder in it, which is
         gone with the features.
-    backbone, transforms, stride, boundary, interpolation, debias, value_range, levels
-        As for `compute_features`.
+    backbone, transforms, stride, boundary, interpolation, debias, channels, levels
+        As for `compute_features`, and so is `value_range`.
 
     Raises
     ------
@@ -313,17 +320,18 @@ def block_features(
         compat=compat,
         debias=debias,
         levels=levels,
+        channels=channels,
     )
     for name, bytes_ in (("budget_bytes", budget_bytes), ("spill_bytes", spill_bytes)):
         check_whole(name, bytes_, 0, " of bytes")
-    if value_range is not None:
-        value_range = checked_range(value_range)
+    ranges = [one and checked_range(one) for one in options.ranges]
     if not hasattr(image, "dtype") or not hasattr(image, "shape"):
         image = np.asarray(image)
     # Of the right shape and type, without a pixel read.
-    outline = channels_first(np.broadcast_to(np.zeros((), image.dtype), image.shape))
-    channels, height, width = outline.shape
-    given = (height, width), channels, backbone, transforms, options
+    blank = np.broadcast_to(np.zeros((), image.dtype), image.shape)
+    names = options.channel_names
+    count, height, width = channels_first(bands_of(blank, names)[0]).shape
+    given = (height, width), count, backbone, transforms, options
     grid, needed = plan_blocks(*given, block)
     plans = make_plans(*given)
     sides = grid.rows.side, grid.columns.side
@@ -334,7 +342,7 @@ def block_features(
     )
     standardised = {
         padding
-        for part, padding in zip(parts, paddings, strict=True)
+        for part, padding in zip(parts, paddings, strict=False)
         if not part.absolute_levels and options.levels is None
     }
 
@@ -344,8 +352,12 @@ def block_features(
             progress(done, total)
 
     warn = any(part.absolute_levels for part in parts)
-    statistics = read_statistics(image, value_range, standardised, warn=warn, tick=tick)
+    bands: list[ImageLike] = [Band(image, index) for index in range(len(names))]
+    statistics = tuple(
+        read_statistics(band, one, standardised, warn=warn, tick=tick)
+        for band, one in zip(bands or [image], ranges, strict=True)
+    )
     maker = BlockMaker(
-        image, channels, backbone, transforms, options, statistics, paddings, grid
+        image, count, backbone, transforms, options, statistics, paddings, grid
     )
     return BlockFeatures(maker, BlockCache(budget_bytes, kept))

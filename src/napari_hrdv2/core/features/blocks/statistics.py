@@ -58,14 +58,25 @@ class Statistics:
     levels: dict[Padding, tuple[float, float]]
     fill: NDArray[Any] | None
 
-    def prepared(self, image: ImageLike, part: Tile) -> NDArray[np.float32]:
-        """Return a part as (C, h, w) in 0..1."""
-        pixels = np.asarray(image[part.rows, part.columns])
+    def prepared(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """Return a part of the image as (C, h, w) in 0..1."""
         missing = missing_pixels(pixels)
         if missing is not None and self.fill is not None:
             pixels = pixels[..., :3].copy() if pixels.ndim == 3 else pixels.copy()
             pixels[missing] = self.fill
         return prepared_part(pixels, self.value_range)
+
+
+class Band:
+    """One channel of an image, which is read by parts."""
+
+    def __init__(self, image: ImageLike, index: int) -> None:
+        self._image, self._index = image, index
+        self.shape, self.dtype = image.shape[:2], image.dtype
+        self.chunks = getattr(image, "chunks", None)
+
+    def __getitem__(self, window: Any) -> Any:
+        return np.asarray(self._image[window])[..., self._index]
 
 
 def read_statistics(
