@@ -29,7 +29,7 @@ def phases(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def maps(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
-    """Two files with the same channels in another order, and the truth of the second."""
+    """Two files, their channels in another order, and the truth of the second."""
     paths = tmp_path / "one.ome.tif", tmp_path / "two.tif"
     image, truth = phases(1)
     about = {"axes": "CYX", "Channel": {"Name": ["BSE", "Fe", "Si"]}}

@@ -74,10 +74,8 @@ class LabelStore:
         self._done, mark = self.folder / "done.txt", self.folder / "made_from.json"
         dtype = np.min_scalar_type(largest)
         about = [fingerprint, list(shape), block, dtype.name, is_refined]
-        try:
-            is_new = json.loads(mark.read_text(encoding="utf-8")) != about
-        except (OSError, ValueError):
-            is_new = True
+        self.made_from = json.dumps(about)
+        is_new = _text_of(mark) != self.made_from
         whole = self.folder / "labels.zarr"
         if is_new or not whole.is_dir():
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -88,7 +86,7 @@ class LabelStore:
                 before = self.folder / "predicted.zarr"
                 root = zarr.open_group(before, mode="w", zarr_format=2)
                 _new_array(root, "0", shape, dtype, block)
-            mark.write_text(json.dumps(about), encoding="utf-8")
+            mark.write_text(self.made_from, encoding="utf-8")
         self._root = zarr.open_group(whole, mode="r+")
         self._labels = self._predicted = self._root["0"]
         if is_refined:
@@ -105,12 +103,14 @@ class LabelStore:
 
     def predict(self, window: Window, labels: NDArray[Any]) -> None:
         """Keep the labels of a block, and remember that it is done."""
-        labels = np.asarray(labels, self._predicted.dtype)
-        self._predicted[window] = labels
+        self.note(window, put_block(self.folder, self.made_from, window, labels))
+
+    def note(self, window: Window, checksum: int) -> None:
+        """Remember that a block was put into the folder, by whichever process."""
         with open(self._done, "a", encoding="ascii") as file:
             starts = window[0].start, window[1].start
             # The line before it may have been broken off.
-            file.write("\n{} {} {}".format(*starts, _checksum(labels)))
+            file.write("\n{} {} {}".format(*starts, checksum))
 
     def predicted(self, window: Window) -> NDArray[Any]:
         """Return the labels of a block as they were predicted."""
@@ -165,6 +165,33 @@ class LabelStore:
                     top, left, checksum = map(int, numbers)
                     known[top, left] = checksum
         return known
+
+
+def put_block(
+    folder: Path, made_from: str, window: Window, labels: NDArray[Any]
+) -> int:
+    """Write a block of the store in a folder, and return its checksum.
+
+    Blocks are chunks, so that several processes may write at once. OSError where the
+    store is not, or not any more, what it is made for.
+    """
+    import zarr
+
+    if _text_of(folder / "made_from.json") != made_from:
+        raise FileNotFoundError(f"{folder} is no more what the block was made for")
+    before = folder / "predicted.zarr"
+    whole = before if before.is_dir() else folder / "labels.zarr"
+    array: Any = zarr.open_array(whole / "0", mode="r+")
+    array[window] = labels = np.asarray(labels, array.dtype)
+    return _checksum(labels)
+
+
+def _text_of(path: Path) -> str:
+    """Return what a small file holds, "" where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
 def _new_array(root: Any, name: str, shape: Any, dtype: Any, block: int) -> Any:

@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -85,6 +86,19 @@ class BlockFeatures(Features):
     def __repr__(self) -> str:
         down, across = self.axes.counts
         return f"BlockFeatures(shape={self.shape}, {down} × {across} blocks)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out image, backbone and blocks, for another process; see `again`."""
+        bare = replace(self._maker, image=None, backbone=None)  # type: ignore[arg-type]
+        state = super().__getstate__() | {"_maker": bare}
+        return {k: v for k, v in state.items() if k not in ("_cache", "_computing")}
+
+    def again(
+        self, image: ImageLike, backbone: Backbone | JoinedBackbone
+    ) -> BlockFeatures:
+        """Return what a copy in another process stands for; the image is not read."""
+        maker = replace(self._maker, image=image, backbone=backbone)
+        return BlockFeatures(maker, BlockCache(BUDGET_BYTES, None))
 
     @property
     def block(self) -> int:

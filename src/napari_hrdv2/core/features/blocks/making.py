@@ -50,10 +50,10 @@ class BlockMaker:
     def tokens(self, key: Key, steps: Steps) -> list[Tensor]:
         """Return the tokens of a block, of each part of the backbone."""
         seen, window = self.grid.seen(key), self.grid.window(key)
-        part = np.asarray(self.image[seen.rows, seen.columns])
+        part, whole = np.asarray(self.image[tuple(seen)]), moved(seen, seen, -1)
         bands = bands_of(part, self.options.channel_names)
-        all_of_it = zip(self.statistics, bands, strict=True)
-        pixels = [known.prepared(band) for known, band in all_of_it]
+        channels = zip(self.statistics, bands, strict=True)
+        pixels = [known.prepared(band, whole) for known, band in channels]
         sides = zip(seen, self.grid, strict=True)
         ends = [span.stop == axis.length for span, axis in sides]
         runs = self._runs(pixels, moved(window, seen, -1), steps, ends)

@@ -58,8 +58,9 @@ class Statistics:
     levels: dict[Padding, tuple[float, float]]
     fill: NDArray[Any] | None
 
-    def prepared(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
-        """Return a part of the image as (C, h, w) in 0..1."""
+    def prepared(self, image: ImageLike, part: Tile) -> NDArray[np.float32]:
+        """Return a part as (C, h, w) in 0..1."""
+        pixels = np.asarray(image[part.rows, part.columns])
         missing = missing_pixels(pixels)
         if missing is not None and self.fill is not None:
             pixels = pixels[..., :3].copy() if pixels.ndim == 3 else pixels.copy()
