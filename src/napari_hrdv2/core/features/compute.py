@@ -175,10 +175,10 @@ def compute_features(
 def checked_options(
     parts: Sequence[Backbone],
     *,
-    boundary: str,
-    interpolation: str | None,
-    compat: str,
-    levels: tuple[float, float] | None,
+    boundary: str = "periodic",
+    interpolation: str | None = None,
+    compat: str = "corrected",
+    levels: tuple[float, float] | None = None,
     **others: Any,
 ) -> FeatureOptions:
     """Return the keywords of `compute_features` as options; raise ValueError."""
@@ -188,7 +188,7 @@ def checked_options(
         interpolation = "nearest" if compat == "reference" else "bilinear"
     if any(on_grid(part) for part in parts):
         interpolation = with_fingerprint(interpolation)
-    if others["channels"] and levels is not None:
+    if others.get("channels") and levels is not None:
         raise ValueError("levels: they are of one picture; with channels, give none")
     return FeatureOptions(
         boundary=boundary,

@@ -102,27 +102,18 @@ def estimate_cost(
     from napari_hrdv2.core.devices import available_memory, choose_device
 
     from .blocks.grid import plan_blocks
-    from .memory import estimate
+    from .memory import estimate_of, make_plans
 
     device = choose_device(options.device)
     names = options.backbone.split("+")
     parts: Any = tuple(_Outline.of(name, device) for name in names)
     backbone, transforms = JoinedBackbone(parts), options.transforms
     shape, channels = (image_shape[0], image_shape[1]), 3 if image_shape[2:] else 1
+    given = shape, channels, backbone, transforms, options
     if block is not None:
-        given = shape, channels, backbone, transforms, options
         needed = plan_blocks(*given, block)[1]
     else:
-        needed = estimate(
-            shape,
-            backbone,
-            transforms,
-            options.stride,
-            image_channels=channels,
-            interpolation=options.interpolation,
-            debias=options.debias,
-            channels=options.channels,
-        )
+        needed = estimate_of(make_plans(*given))
     available = available_memory(device)
     if device.type == "cuda":
         # What does not fit on the device is kept, or computed, in main memory.

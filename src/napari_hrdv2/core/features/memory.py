@@ -220,16 +220,18 @@ def estimate(
     image_channels: int = 1,
     interpolation: str = "bilinear",
     debias: str = "none",
-    channels: str = "",
 ) -> Estimate:
     """Return the passes and the memory of computing features, which it does not do.
 
     The arguments and the errors are those of :func:`~napari_hrdv2.compute_features`.
     """
-    options = FeatureOptions(
-        stride=stride, interpolation=interpolation, debias=debias, channels=channels
-    )
-    plans = make_plans(image_shape, image_channels, backbone, transforms, options)
+    options = FeatureOptions(stride=stride, interpolation=interpolation, debias=debias)
+    given = image_shape, image_channels, backbone, transforms, options
+    return estimate_of(make_plans(*given))
+
+
+def estimate_of(plans: Sequence[Plan]) -> Estimate:
+    """Return what the runs of all parts take together."""
     kept = sum(plan.token_bytes for plan in plans)
     return Estimate(
         passes=sum(plan.passes for plan in plans),

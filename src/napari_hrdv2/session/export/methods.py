@@ -88,7 +88,7 @@ def _features(
     backbones = _listed(
         f"{part}{f' (weights {fingerprint})' * bool(fingerprint)}"
         f"{_cite(cited, *spec.references)}"
-        for part, spec, fingerprint in zip(parts, specs, hashes, strict=True)
+        for part, spec, fingerprint in zip(parts, specs, hashes, strict=False)
     )
     many = len(parts) > 1
     method = _cite(cited, _HRDV2)

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
-    from napari_hrdv2.core.features.options import ValueRange
     from napari_hrdv2.core.features.tiles import Region
     from napari_hrdv2.core.features.transforms import TransformSet
 
@@ -276,17 +275,11 @@ def block_features(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
     *,
-    boundary: str = "periodic",
-    interpolation: str | None = None,
-    debias: str = "none",
-    compat: str = "corrected",
-    channels: str = "",
-    value_range: ValueRange | None = None,
-    levels: tuple[float, float] | None = None,
     block: int | None = None,
     budget_bytes: int = BUDGET_BYTES,
     spill: str | os.PathLike[str] | None = None,
     spill_bytes: int = SPILL_BYTES,
+    **others: Any,
 ) -> BlockFeatures:
     """Return the features of an image that need not be in memory.
 
@@ -311,8 +304,8 @@ def block_features(
     spill : path, optional
         Folder for blocks that go, up to `spill_bytes`; a new folder in it, which is
         gone with the features.
-    backbone, transforms, stride, boundary, interpolation, debias, channels, levels
-        As for `compute_features`, and so is `value_range`.
+    backbone, transforms, stride, others
+        As for `compute_features`.
 
     Raises
     ------
@@ -325,17 +318,7 @@ def block_features(
         ``compat="reference"``, or interpolation "bilateral" or "jbu".
     """
     parts = parts_of(backbone)
-    options = checked_options(
-        parts,
-        stride=stride,
-        value_range=value_range,
-        boundary=boundary,
-        interpolation=interpolation,
-        compat=compat,
-        debias=debias,
-        levels=levels,
-        channels=channels,
-    )
+    options = checked_options(parts, stride=stride, **others)
     for name, bytes_ in (("budget_bytes", budget_bytes), ("spill_bytes", spill_bytes)):
         check_whole(name, bytes_, 0, " of bytes")
     ranges = [one and checked_range(one) for one in options.ranges]
