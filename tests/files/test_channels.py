@@ -13,7 +13,6 @@ from napari_hrdv2.files import (
     open_image,
     read_channel_names,
     read_image,
-    read_pixel_size,
     write_image,
 )
 
@@ -102,10 +101,3 @@ def test_what_has_no_axis_of_channels_alone_is_refused(tmp_path: Path) -> None:
     Image.fromarray(MAPS[0].astype(np.uint8)).save(png)
     with pytest.raises(ValueError, match="give a TIFF of grey channels or OME-Zarr"):
         open_image(png, "BSE,Fe")
-
-
-def test_channels_are_written_with_names_and_pixel_size(tmp_path: Path) -> None:
-    path = tmp_path / "written.tif"
-    write_image(path, WANTED, pixel_size=0.5, unit="µm", channels="Si,BSE")
-    assert np.array_equal(read_image(path, "BSE,Si").data, WANTED[..., ::-1])
-    assert read_pixel_size(path) == (0.5, "µm")

@@ -135,14 +135,15 @@ def test_a_project_and_a_script_keep_the_channels(opened, truth, tmp_path, monke
         ((image,), missing) = found.images.values(), found.missing
         np.testing.assert_array_equal(image, opened.session.image)
         assert not missing
-    for _ in range(2):  # with its file, and without
-        folder = tmp_path / f"out{_}"
-        export_all(opened.session, folder, formats=["script", "labels"])
-        monkeypatch.chdir(folder)
-        runpy.run_path(str(folder / "segment.py"))
-        made = next(folder.glob("*_segmentation.tif"))
-        assert mean_iou(truth, read_labels(made), [1, 2, 3]) > 0.9
-        opened.session.current.source = None
+    folder = tmp_path / "out"
+    export_all(opened.session, folder, formats=["script", "labels"])
+    monkeypatch.chdir(folder)
+    runpy.run_path(str(folder / "segment.py"))
+    made = next(folder.glob("*_segmentation.tif"))
+    assert mean_iou(truth, read_labels(made), [1, 2, 3]) > 0.9
+    opened.session.current.source = None
+    with pytest.raises(ValueError, match="channels are read from a file"):
+        export_all(opened.session, tmp_path / "none", formats=["script"])
 
 
 def test_a_project_opens_with_its_channels_in_an_empty_window(

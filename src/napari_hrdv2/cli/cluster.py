@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.blocks import BlockFeatures
     from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.files.label_store import LabelStore, Window
+    from napari_hrdv2.files.label_store import Place, Window
     from napari_hrdv2.session import TaskContext
     from napari_hrdv2.session.batch import Applied, Job, Run
     from napari_hrdv2.session.batch.streaming import Streamed
@@ -54,12 +54,13 @@ def on_cluster(
 ) -> Iterator[Applied]:
     """Yield the results of the workers as they come; all see the same files."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.cost import outline_of
     from napari_hrdv2.session.batch import segment_file
     from napari_hrdv2.session.batch.applied import Applied
     from napari_hrdv2.session.features import FeatureSource
 
     cluster = _Cluster(_client(address, tls), address)
-    given = str(classifier.resolve()), options
+    given = str(classifier.resolve()), classifier.stat().st_mtime_ns, options
     by_blocks: list[tuple[Job, Any, _Opened]] = []
     try:
         tasks = ((job, _on_worker, _there(job), *given, run) for job in jobs)
@@ -71,14 +72,12 @@ def on_cluster(
             else:
                 outputs = (job.target.with_name(path.name) for path in result.outputs)
                 yield replace(result, job=job, outputs=tuple(outputs))
-        nowhere: Any = None  # of a backbone, which only the workers have
-        about = FeatureSource(options, nowhere), replace(run, blocks=True), context
+        trained, there = PixelClassifier.load(classifier), replace(run, blocks=True)
         for job, *opened in by_blocks:
             stream = partial(_stream, cluster, _there(job), *opened)
+            about = FeatureSource(options, outline_of(options)), there, context
             with goes_on(job.target.with_suffix(".zarr")):
-                yield segment_file(
-                    job, PixelClassifier.load(classifier), *about, stream
-                )
+                yield segment_file(job, trained, *about, stream)
     finally:
         with suppress(Exception):  # nobody may be there to take leave of
             cluster.client.close(timeout=2)
@@ -145,15 +144,13 @@ class _Cluster:
     def memory(self, needed: int) -> dict[str, Any]:
         """Return what keeps a task to workers that offer so many bytes, if any do."""
         workers = self.client.scheduler_info()["workers"].values()
-        offered = [one.get("resources", {}).get("memory", 0) for one in workers]
-        if not any(offered):
-            return {}
-        if needed > max(offered):
+        most = max(one.get("resources", {}).get("memory", 0) for one in workers)
+        if 0 < most < needed:
             raise ValueError(
                 f"--scheduler: a block needs about {needed / 1e9:.1f} GB of memory; no "
-                f"worker offers more than {max(offered) / 1e9:.1f} GB"
+                f"worker offers more than {most / 1e9:.1f} GB"
             )
-        return {"resources": {"memory": needed}}
+        return {"resources": {"memory": needed}} if most else {}
 
     def _next_of(self, done: queue.SimpleQueue[Any]) -> tuple[Any, Any, str]:
         """Return a future with its result or error; ClusterError if none will come."""
@@ -209,20 +206,17 @@ def _stream(
     """Do what `stream_image` does, with the blocks on the workers."""
     from napari_hrdv2.core.features.cost import estimate_cost
     from napari_hrdv2.session.batch.streaming import lazily_grey, stream_labels
+    from napari_hrdv2.session.pipeline import as_trained
 
-    file, _, source, target, context = given
-    if known.is_grey:
-        file = replace(file, data=lazily_grey(file.data))
+    file, trained, source, target, context = given
+    file = replace(file, data=as_trained(file.data, trained, source, lazily_grey))
     block, mask = known.features.block, about["exclusion"]
     cost = estimate_cost(file.data.shape, source.options, block=block)
     limits = cluster.memory(cost.peak_bytes)
 
-    def spread(
-        store: LabelStore, windows: list[Window]
-    ) -> Iterator[tuple[Window, int]]:
-        place = store.folder.resolve(), store.made_from
+    def spread(place: Place, windows: list[Window]) -> Iterator[tuple[Window, int]]:
         tasks = (
-            (one, _block, future, job, *place, one, None if mask is None else mask[one])
+            (one, _block, future, job, place, one, None if mask is None else mask[one])
             for one in windows
         )
         for window, _, checksum, error in cluster.results(tasks, **limits):
@@ -236,19 +230,18 @@ def _stream(
     )
 
 
-# On the workers.
 class _Opened(NamedTuple):
     """What is known of an image, of which each block is to be a task."""
 
     features: BlockFeatures
     classifier: PixelClassifier  # adapted to it
     doubt: float | None
-    is_grey: bool  # of its colours the grey levels were read
-    trained: tuple[str, FeatureOptions]
+    trained: tuple[str, int, FeatureOptions]
 
 
+# From here on by the workers.
 def _on_worker(
-    job: Job, classifier: str, options: FeatureOptions, run: Run
+    job: Job, classifier: str, changed: int, options: FeatureOptions, run: Run
 ) -> Applied | _Opened:
     """Return what became of a file, or what its blocks need."""
     from napari_hrdv2.files import open_image
@@ -256,29 +249,23 @@ def _on_worker(
     from napari_hrdv2.session.batch import segment_file
     from napari_hrdv2.session.batch.streaming import is_by_blocks, open_blocks
 
-    loaded, by_blocks = _loaded(classifier, options), False
+    loaded, by_blocks = _loaded(classifier, changed, options), False
     with suppress(Exception):  # told below
         file = open_image(job.file, options.channels)
         by_blocks = run.blocks or is_by_blocks(file.data.shape, options)
     if not by_blocks:
         return segment_file(job, *loaded, run)
     mask = None if run.exclusion is None else run.exclusion.mask_for(file.data.shape)
-    seen, features, adapted, doubt = open_blocks(file, *loaded, TaskContext(), mask)
+    _, features, adapted, doubt = open_blocks(file, *loaded, TaskContext(), mask)
     light = adapted.light_copy()
     light.trained_on = None  # it is as large as the training pixels
-    is_grey = seen.data.ndim < file.data.ndim
-    return _Opened(features, light, doubt, is_grey, (classifier, options))
+    return _Opened(features, light, doubt, (classifier, changed, options))
 
 
-def _block(
-    known: _Opened, job: Job, folder: Path, made_from: str, window: Window, mask: Any
-) -> int:
-    from napari_hrdv2.files.label_store import put_block
-    from napari_hrdv2.session.batch.streaming import predicted_block
+def _block(known: _Opened, job: Job, place: Place, window: Window, mask: Any) -> int:
+    from napari_hrdv2.session.batch.streaming import segment_block
 
-    image, features = _again(known, job)
-    labels = predicted_block(image, features, known.classifier, window, mask)
-    return put_block(folder, made_from, window, labels)
+    return segment_block(place, *_again(known, job), known.classifier, window, mask)
 
 
 @lru_cache(maxsize=1)
@@ -286,20 +273,17 @@ def _again(known: _Opened, job: Job) -> tuple[Any, BlockFeatures]:
     """Return the image and its features, with the blocks that this worker keeps."""
     from napari_hrdv2.files import open_image
     from napari_hrdv2.session.batch.streaming import lazily_grey
+    from napari_hrdv2.session.pipeline import as_trained
 
-    _, source = _loaded(*known.trained)
-    image = open_image(job.file, source.options.channels).data
-    image = lazily_grey(image) if known.is_grey else image
+    trained, source = _loaded(*known.trained)
+    data = open_image(job.file, source.options.channels).data
+    image = as_trained(data, trained, source, lazily_grey)
     return image, known.features.again(image, source.backbone)
 
 
-def _loaded(classifier: str, options: FeatureOptions) -> tuple[Any, Any]:
-    """Return classifier and source, loaded once by each worker."""
-    return _of_time(classifier, Path(classifier).stat().st_mtime_ns, options)
-
-
 @lru_cache(maxsize=2)
-def _of_time(classifier: str, changed: int, options: FeatureOptions) -> tuple[Any, Any]:
+def _loaded(classifier: str, changed: int, options: FeatureOptions) -> tuple[Any, Any]:
+    """Classifier and backbone, loaded once by each worker; `changed` is its time."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.features import FeatureSource
 

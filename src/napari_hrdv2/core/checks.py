@@ -215,10 +215,7 @@ def prepared_part(
 
 
 def bands_of(image: Any, names: Sequence[str], axis: int | None = None) -> list[Any]:
-    """Return the (H, W) channels of an image, one for each name; without any, itself.
-
-    They lie along an axis, the last one by default.
-    """
+    """Return the (H, W) channels of an image, one for each name; for none, itself."""
     if not names:
         return [image]
     array, axis = np.asarray(image), -1 if axis is None else axis

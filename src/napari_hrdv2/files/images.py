@@ -195,28 +195,13 @@ def write_image(
     pixel_size: Size | None = None,
     unit: str = NO_UNIT,
     note: str = "",
-    channels: str = "",
 ) -> None:
     """Write a compressed TIFF of which `read_image` gives exactly image and size.
 
-    ImageJ and napari read it; `note` is a line of its description. With `channels`, the
-    names of the last axis, it is OME-TIFF.
+    ImageJ and napari read it; `note` is a line of its description.
     """
     import tifffile
 
-    if channels:
-        about: dict[str, Any] = {
-            "axes": "CYX",
-            "Channel": {"Name": channels.split(",")},
-        }
-        if pixel_size is not None:
-            for axis, side in zip("YX", sides_of(pixel_size), strict=True):
-                about[f"PhysicalSize{axis}"] = side
-                about[f"PhysicalSize{axis}Unit"] = unit
-        planes = np.ascontiguousarray(np.moveaxis(image, -1, 0))
-        given = {"photometric": "minisblack", "compression": "zlib", "maxworkers": 1}
-        tifffile.imwrite(file, planes, ome=True, metadata=about, **given)
-        return
     colors = image.ndim == 3 and image.shape[-1] in (3, 4)
     lines, resolution = [], None
     sides = (0.0, 0.0) if pixel_size is None else sides_of(pixel_size)

@@ -28,6 +28,8 @@ SMALLEST_LEVEL = 1024  # pixels of the longest side, of the pyramid's last level
 _VERSION = "0.4"
 
 Window = tuple[slice, slice]
+Place = tuple[Path, str]
+"""The folder of a store, and what it is made from."""
 
 
 def check_store(target: Path) -> None:
@@ -74,8 +76,8 @@ class LabelStore:
         self._done, mark = self.folder / "done.txt", self.folder / "made_from.json"
         dtype = np.min_scalar_type(largest)
         about = [fingerprint, list(shape), block, dtype.name, is_refined]
-        self.made_from = json.dumps(about)
-        is_new = _text_of(mark) != self.made_from
+        self.place = self.folder.resolve(), json.dumps(about)
+        is_new = not _is_made_from(*self.place)
         whole = self.folder / "labels.zarr"
         if is_new or not whole.is_dir():
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -86,7 +88,7 @@ class LabelStore:
                 before = self.folder / "predicted.zarr"
                 root = zarr.open_group(before, mode="w", zarr_format=2)
                 _new_array(root, "0", shape, dtype, block)
-            mark.write_text(self.made_from, encoding="utf-8")
+            mark.write_text(self.place[1], encoding="utf-8")
         self._root = zarr.open_group(whole, mode="r+")
         self._labels = self._predicted = self._root["0"]
         if is_refined:
@@ -103,7 +105,7 @@ class LabelStore:
 
     def predict(self, window: Window, labels: NDArray[Any]) -> None:
         """Keep the labels of a block, and remember that it is done."""
-        self.note(window, put_block(self.folder, self.made_from, window, labels))
+        self.note(window, put_block(self.place, window, labels))
 
     def note(self, window: Window, checksum: int) -> None:
         """Remember that a block was put into the folder, by whichever process."""
@@ -167,31 +169,26 @@ class LabelStore:
         return known
 
 
-def put_block(
-    folder: Path, made_from: str, window: Window, labels: NDArray[Any]
-) -> int:
-    """Write a block of the store in a folder, and return its checksum.
+def put_block(place: Place, window: Window, labels: NDArray[Any]) -> int:
+    """Write a block of a store, from whichever process, and return its checksum.
 
-    Blocks are chunks, so that several processes may write at once. OSError where the
-    store is not, or not any more, what it is made for.
+    Blocks are chunks. OSError where the store is not any more what it was.
     """
     import zarr
 
-    if _text_of(folder / "made_from.json") != made_from:
-        raise FileNotFoundError(f"{folder} is no more what the block was made for")
-    before = folder / "predicted.zarr"
-    whole = before if before.is_dir() else folder / "labels.zarr"
+    if not _is_made_from(*place):
+        raise FileNotFoundError(f"{place[0]} is no more what the block was made for")
+    before = place[0] / "predicted.zarr"
+    whole = before if before.is_dir() else place[0] / "labels.zarr"
     array: Any = zarr.open_array(whole / "0", mode="r+")
     array[window] = labels = np.asarray(labels, array.dtype)
     return _checksum(labels)
 
 
-def _text_of(path: Path) -> str:
-    """Return what a small file holds, "" where there is none."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return ""
+def _is_made_from(folder: Path, about: str) -> bool:
+    with suppress(OSError, ValueError):
+        return (folder / "made_from.json").read_text(encoding="utf-8") == about
+    return False
 
 
 def _new_array(root: Any, name: str, shape: Any, dtype: Any, block: int) -> Any:

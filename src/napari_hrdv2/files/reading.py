@@ -88,13 +88,7 @@ def optional_module(name: str, purpose: str) -> Any:
 
 
 def channel_names(told: Sequence[object], count: int) -> list[str]:
-    """Return what channels are called: as the file tells, if that tells them apart.
-
-    Examples
-    --------
-    >>> channel_names(["BSE", "Fe, Ka"], 2), channel_names(["x", "x"], 2)
-    (['BSE', 'Fe Ka'], ['channel 1', 'channel 2'])
-    """
+    """Return what channels are called: as the file tells, if that tells them apart."""
     names = [" ".join(str(one or "").replace(",", " ").split()) for one in told]
     if len(names) == len(set(names)) == count and all(names):
         return names

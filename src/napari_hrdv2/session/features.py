@@ -129,18 +129,15 @@ class FeatureRequest:
             source = FeatureSource.load(options, context)
         source = replace(source, options=options)
         if self.room is not None:
-            image = self.image if is_lazy(self.image) else as_seen(self.image, options)
+            keeps = options.channels or is_lazy(self.image)
+            image = self.image if keeps else grey_if_equal(self.image)
             blocks = self.room.features(image, source.backbone, options, context)
             return FeatureResult(self.key, self.version, blocks, source)
-        image = as_seen(np.asarray(self.image), options)
+        image = np.asarray(self.image)
+        image = image if options.channels else grey_if_equal(image)
         features = source.features(image, context, partition=self.partition)
         holes = missing_pixels(image)
         return FeatureResult(self.key, self.version, features, source, holes)
-
-
-def as_seen(image: NDArray[Any], options: FeatureOptions) -> NDArray[Any]:
-    """Return colours that are all grey as grey levels; channels are no colours."""
-    return image if options.channels else grey_if_equal(image)
 
 
 class FeatureStore:

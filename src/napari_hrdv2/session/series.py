@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.checks import filled
+from napari_hrdv2.core.checks import filled, grey_if_equal
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.options import FeatureOptions
 
-from .features import FeatureSource, as_seen
+from .features import FeatureSource
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
@@ -62,10 +62,11 @@ class SeriesRequest:
         from napari_hrdv2.core.classifier.series import train_series
 
         source = source or FeatureSource.load(self.options, context)
+        seen = np.asarray if self.options.channels else grey_if_equal
         start = self.fitted.untrained()
         start.tolerance = PixelClassifier().tolerance  # nobody waits at the brush
         return train_series(
-            [as_seen(filled(np.asarray(image)), self.options) for image in self.images],
+            [seen(filled(np.asarray(image))) for image in self.images],
             self.labels,
             source.backbone,
             normalisation=self.options.normalisation,

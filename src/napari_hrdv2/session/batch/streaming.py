@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.files import ImageFile
-    from napari_hrdv2.files.label_store import LabelStore, Window
+    from napari_hrdv2.files.label_store import Place, Window
     from napari_hrdv2.session.features import FeatureSource
 
-    Spread = Callable[[LabelStore, list[Window]], Iterator[tuple[Window, int]]]
+    Spread = Callable[[Place, list[Window]], Iterator[tuple[Window, int]]]
 
 BLOCK = 1024  # pixels along each side
 MOSAIC = 6, 512  # windows along each side, and their size in pixels
@@ -145,15 +145,14 @@ def stream_labels(
     colors : mapping of int to str, optional
         Of the classes.
     spread : callable, optional
-        Puts blocks into the store elsewhere and yields each with its checksum; see
-        `predicted_block` and `put_block`.
+        Has `segment_block` called elsewhere, and yields windows with checksums.
 
     Raises
     ------
     Cancelled
         If the context says so; what is done is gone on with by the next call.
     """
-    from napari_hrdv2.files.label_store import LabelStore, put_block
+    from napari_hrdv2.files.label_store import LabelStore
     from napari_hrdv2.files.labels import LabelClasses
 
     refinement = refinement or Refinement()
@@ -172,16 +171,15 @@ def stream_labels(
     todo = [window for window in store.blocks if not store.is_done(window)]
     known = len(store.blocks) - len(todo)
 
-    def here(store: LabelStore, windows: list[Window]) -> Iterator[tuple[Window, int]]:
+    def here(place: Place, windows: list[Window]) -> Iterator[tuple[Window, int]]:
         for window in windows:
             context.stop_if_cancelled()
             excluded = None if exclusion is None else exclusion[window]
             given = image, features, classifier, window, excluded
-            labels = predicted_block(*given, context.should_stop)
-            yield window, put_block(store.folder, store.made_from, window, labels)
+            yield window, segment_block(place, *given, context.should_stop)
 
     context.progress(f"Segmenting {target.stem}", known, len(store.blocks))
-    for number, done in enumerate((spread or here)(store, todo), start=known + 1):
+    for number, done in enumerate((spread or here)(store.place, todo), start=known + 1):
         store.note(*done)
         context.progress(f"Segmenting {target.stem}", number, len(store.blocks))
     context.progress(f"Segmenting {target.stem}", len(store.blocks), len(store.blocks))
@@ -283,21 +281,24 @@ def lazily_grey(image: Any) -> Any:
     return image.first_band()
 
 
-def predicted_block(
+def segment_block(
+    place: Place,
     image: Any,
     features: Features,
     classifier: PixelClassifier,
     window: Window,
     excluded: NDArray[np.bool_] | None,
     should_stop: Callable[[], bool] | None = None,
-) -> NDArray[Any]:
-    """Return the labels of a window, 0 where it is excluded, or pixels are missing."""
+) -> int:
+    """Write the labels of a window, 0 where there are none; return their checksum."""
+    from napari_hrdv2.files.label_store import put_block
+
     labels = classifier.predict(features, region=window, should_stop=should_stop)
     missing = missing_pixels(image[window]) if image.dtype.kind == "f" else None
     for mask in (excluded, missing):
         if mask is not None:
             labels[mask] = 0
-    return labels
+    return put_block(place, window, labels)
 
 
 def _fingerprint(

@@ -218,6 +218,8 @@ def _no_script(session: Session, images: Sequence[ExportImage], update: Update) 
             "the result is of an older classifier, or refined otherwise than "
             "Refine says; compute the features of this image first"
         )
+    if any(image.channels and not image.source for image in images):
+        return "channels are read from a file, which an image has not"
     if not session.is_loaded and not any(image.trains for image in images):
         return "no image has scribbles that the classifier was trained on"
     return ""

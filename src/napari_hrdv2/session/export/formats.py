@@ -173,17 +173,18 @@ def _readable_image(image: ExportImage, content: ExportContent) -> Path:
     from napari_hrdv2.files import read_image, write_image
 
     pixels = np.asarray(image.image)
+    if image.channels and image.source is not None:
+        return Path(image.source).absolute()
     if image.source is not None and os.path.exists(image.source):
         try:
-            if np.array_equal(read_image(image.source, image.channels).data, pixels):
+            if np.array_equal(read_image(image.source).data, pixels):
                 return Path(image.source).absolute()
         except (OSError, ValueError):
             pass  # a file of a kind that only the viewer reads
     path = content.path(image, "_image.tif")
     size, unit = image.pixel_size or (None, "pixel")
     with atomic_path(path) as temporary:
-        names = image.channels
-        write_image(temporary, pixels, pixel_size=size, unit=unit, channels=names)
+        write_image(temporary, pixels, pixel_size=size, unit=unit)
     return path
 
 

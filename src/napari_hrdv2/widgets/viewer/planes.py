@@ -62,8 +62,7 @@ def joined_channels(layer: Image) -> str:
 
 def join_channels(layer: Image, channels: str) -> bool:
     """Take channels of a layer together; return whether it has channels, and others."""
-    former = joined_channels(layer)
-    mark = mark_on(layer) | {"channels": channels}
+    former, mark = joined_channels(layer), mark_on(layer) | {"channels": channels}
     layer.metadata = {**layer.metadata, METADATA_KEY: mark}
     return former != joined_channels(layer)
 
