@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
 
-
 MUCH_CLIPPED = 0.05  # fraction of grey levels beyond the range that is worth a warning
 SMOOTHING = 0.7  # standard deviation of a guide's smoothing, in pixels
 NO_LEVEL = 1e30  # what programs fill holes with, in floats, is beyond
@@ -219,11 +218,11 @@ def bands_of(image: Any, names: Sequence[str], axis: int | None = None) -> list[
     if not names:
         return [image]
     array, axis = np.asarray(image), -1 if axis is None else axis
-    fits = array.ndim == 3 and -3 <= axis < 3 and array.shape[axis] == len(names)
-    if not fits or len(set(names)) < len(names):
+    sizes = dict(zip((0, 1, 2, -3, -2, -1), 2 * array.shape, strict=False))
+    if array.ndim != 3 or not sizes.get(axis) == len(names) == len(set(names)):
         raise ValueError(
             f"channels: {', '.join(names)} do not fit an image of shape {array.shape}; "
-            f"give each name once, for an image of shape (H, W, {len(names)})"
+            f"give each name once, and (H, W, {len(names)})"
         )
     return list(np.moveaxis(array, axis, 0))
 

@@ -67,6 +67,9 @@ class LabelStore:
         self.target, self.shape, self.block = target, shape, block
         self.fingerprint = fingerprint
         self.folder = target.with_name(f"{target.name}.unfinished")
+        dtype = np.min_scalar_type(largest)
+        about = [fingerprint, list(shape), block, dtype.name, is_refined]
+        self.place = self.folder.resolve(), json.dumps(about)
         self.blocks = list(_grid(shape, block))
         self.is_finished = _fingerprint_of(target) == fingerprint
         if self.is_finished:
@@ -74,9 +77,6 @@ class LabelStore:
             self._labels: Any = self._root["0"]
             return
         self._done, mark = self.folder / "done.txt", self.folder / "made_from.json"
-        dtype = np.min_scalar_type(largest)
-        about = [fingerprint, list(shape), block, dtype.name, is_refined]
-        self.place = self.folder.resolve(), json.dumps(about)
         is_new = not _is_made_from(*self.place)
         whole = self.folder / "labels.zarr"
         if is_new or not whole.is_dir():

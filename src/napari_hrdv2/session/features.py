@@ -254,6 +254,12 @@ class FeatureStore:
         return entry
 
     def _request(self, entry: ImageEntry, options: FeatureOptions) -> FeatureRequest:
+        if entry.channels != options.channels:
+            there, wanted = entry.channels or "none", options.channels or "none"
+            raise ValueError(
+                f"channels: {entry.name or entry.key} has {there}, and {wanted} are "
+                "to be taken together; choose others"
+            )
         cost, room = self.cost(entry.image, options), None
         if not cost.fits:
             raise ValueError(cost.refusal())

@@ -55,8 +55,7 @@ class ImageEntry:
         if not isinstance(self.image, Plane):
             self.image = np.asarray(self.image)
         shape = self.image.shape
-        has_bands = len(shape) == 3 and (self.channels or shape[2] in (3, 4))
-        if not (len(shape) == 2 or has_bands):
+        if len(shape) != 2 and not (shape[2:] in ((3,), (4,)) or self.channels):
             raise ValueError(
                 f"image: shape {shape} is not one micrograph; choose a 2-D grey or RGB "
                 "image"

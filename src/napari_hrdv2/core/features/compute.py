@@ -103,9 +103,8 @@ def compute_features(
     compat : {"corrected", "reference"}
         ``"reference"`` reproduces HR-Dv2's published code, see `HighResFeatures`.
     channels : str, optional
-        The names of the image's channels in their order, as in "BSE,Fe": each passes
-        the backbone by itself, and their features are joined. They lie along
-        `channel_axis`, the last one by default; `value_range` may have one for each.
+        The names of the channels along `channel_axis`, by default the last axis, as in
+        "BSE,Fe": each passes the backbone by itself, and their features are joined.
     channel_axis, value_range
         See :func:`~napari_hrdv2.core.checks.prepare_image`.
     levels : tuple of two float, optional
@@ -138,29 +137,20 @@ def compute_features(
     )
     if batch_size is not None:
         check_whole("batch_size", batch_size)
-    names = options.channel_names
-    prepared = [
-        prepare_image(
-            band,
-            channel_axis=None if names else channel_axis,
-            value_range=one,
-            warn=any(part.absolute_levels for part in parts),
-        )
-        for band, one in zip(
-            bands_of(image, names, channel_axis), options.ranges, strict=True
-        )
-    ]
+    names, warn = options.channel_names, any(part.absolute_levels for part in parts)
+    about: dict[str, Any] = {"channel_axis": None if names else channel_axis}
+    bands = zip(bands_of(image, names, channel_axis), options.ranges, strict=True)
+    prepared = [prepare_image(b, value_range=r, warn=warn, **about) for b, r in bands]
     count, *shape = prepared[0].pixels.shape
     plans = make_plans((shape[0], shape[1]), count, backbone, transforms, options)
     steps = Steps(progress, should_stop)
-    given = product(zip(prepared, names or ("",), strict=True), parts)
+    seen = product(zip(prepared, names or ("",), strict=True), parts)
     runs = [
-        Run(seen, part, plan, options, steps, partition, batch_size, channel=name)
-        for ((seen, name), part), plan in zip(given, plans, strict=True)
+        Run(each, part, plan, options, steps, partition, batch_size, channel=name)
+        for ((each, name), part), plan in zip(seen, plans, strict=True)
     ]
-    if partition is not None and not any(
-        isinstance(part, RegionBackbone) for part in parts
-    ):
+    has_regions = any(isinstance(part, RegionBackbone) for part in parts)
+    if partition is not None and not has_regions:
         raise ValueError(
             f"partition: {backbone.name} has no tokens of regions; choose a backbone "
             "that has, such as spit-small"

@@ -76,6 +76,9 @@ class FeatureOptions:
     normalisation: str = "auto"  # whose levels, in a series; see `train_series`
     channels: str = ""  # names of an image's channels, joined like backbones: "BSE,Fe"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", ",".join(self.channel_names))
+
     @classmethod
     def of(
         cls,
