@@ -210,7 +210,7 @@ def test_a_block_of_another_run_is_not_written(tmp_path) -> None:
     target, window = tmp_path / "x.zarr", (slice(0, 9), slice(0, 8))
     store = label_store.LabelStore(target, (9, 8), 3, "one", block=16)
     labels = np.ones((9, 8), np.uint8)
-    before = store.folder, store.made_from, window, labels
+    before = store.place, window, labels
     store.note(window, label_store.put_block(*before))
     assert label_store.LabelStore(target, (9, 8), 3, "one", block=16).is_done(window)
     label_store.LabelStore(target, (9, 8), 3, "another", block=16)
