@@ -408,3 +408,17 @@ def test_a_classifier_has_the_pixel_size_that_it_was_trained_at(image):
     session.compute_features()
     session.train()
     assert session.named_classifier().pixel_size == (250.0, "nm")
+
+
+def test_channels_are_computed_only_by_the_names_that_an_image_has() -> None:
+    maps = np.random.default_rng(0).random((40, 44, 3))
+    session = Session()
+    session.configure(backbone="filters", channels="BSE, Fe ,Si")
+    assert session.options.channels == "BSE,Fe,Si"
+    for about, told in (({}, "none"), ({"channels": "Si,Fe,BSE"}, "Si,Fe,BSE")):
+        session.set_image(maps.copy(), "maps", **about)
+        with pytest.raises(ValueError, match=f"maps has {told}, and BSE,Fe,Si are"):
+            session.compute_features()
+    session.set_image(maps, "maps", channels="BSE,Fe,Si")
+    session.compute_features()
+    assert [one.channel for one in session.features.part_options] == ["BSE", "Fe", "Si"]

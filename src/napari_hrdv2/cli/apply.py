@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.batch.applied import Applied
 
+Tls = Annotated[
+    Path | None,
+    typer.Option(help="PEM file, of a scheduler at tls://.", metavar="FILE"),
+]
+
 
 def apply(
     classifier: Annotated[
@@ -39,6 +44,9 @@ def apply(
         str | None,
         typer.Option(help="A dask scheduler that spreads the work.", metavar="ADDRESS"),
     ] = None,
+    tls_ca: Tls = None,
+    tls_cert: Tls = None,
+    tls_key: Tls = None,
     device: Device = "auto",
     weights: Weights = None,
     exclude: Exclude = None,
@@ -116,7 +124,9 @@ def apply(
 
         coming = map(segmented, todo)
     elif todo and scheduler is not None:
-        coming = on_cluster(scheduler, todo, classifier, options, run)
+        tls = {"ca_file": tls_ca, "client_cert": tls_cert, "client_key": tls_key}
+        about = classifier, options, run, report.context(), tls
+        coming = on_cluster(scheduler, todo, *about)
 
     results = [known for known in there.values() if known is not None]
     if results:

@@ -57,6 +57,14 @@ def segment(
     exclude: Exclude = None,
     pixel_size: PixelSize = None,
     blocks: Blocks = False,
+    channels: Annotated[
+        str,
+        typer.Option(
+            help="Channels of the images that are taken together, each through the "
+            "backbone by itself: names that the file gives, or 'channel 1' and so on.",
+            metavar="A,B",
+        ),
+    ] = "",
     *,
     features: FeatureOptions,
     refinement: Refinement,
@@ -81,12 +89,13 @@ def segment(
     report = shared.Report(as_json)
     refinement.check()
     _check_arguments(image, labels, out)
-    opened = [open_image(path) for path in image]
+    features = replace(features, channels=channels)
+    opened = [open_image(path, channels) for path in image]
     by_blocks = blocks or any(is_by_blocks(one.data.shape, features) for one in opened)
     if by_blocks:
         check_refinement(refinement)
     given = [
-        _read(*three, out, exclude, pixel_size, by_blocks, len(image) == 1)
+        _read(*three, out, exclude, pixel_size, by_blocks, len(image) == 1, channels)
         for three in zip(image, opened, labels, strict=True)
     ]
     planned = {f"--out of {one.path.name}": one.outputs for one in given}
@@ -231,6 +240,7 @@ def _read(
     pixel_size: PixelSize,
     by_blocks: bool,
     alone: bool,
+    channels: str,
 ) -> _Given:
     """Read a micrograph, unless it goes by blocks, and its scribbles."""
     from napari_hrdv2.core.checks import filled, with_missing
@@ -243,7 +253,7 @@ def _read(
     shape = source.data.shape[:2]
     imported = import_labels(drawn, shape, image_name=image.name)
     excluded = exclusion_of(exclude, source.data)
-    micrograph = lazily_grey(source.data)
+    micrograph = source.data if channels else lazily_grey(source.data)
     mask = None if excluded is None else excluded.mask_for(shape)
     scribbles = imported.labels
     if not by_blocks:  # where it goes by blocks, so do missing pixels

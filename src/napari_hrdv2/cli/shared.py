@@ -195,10 +195,12 @@ class Report:
 
 @contextmanager
 def goes_on(path: Path) -> Iterator[None]:
-    """Say, when Ctrl-C ends what is written to a path, that it can be gone on with."""
+    """Say, when what is written to a path is ended, that it can be gone on with."""
+    from napari_hrdv2.core.errors import Cancelled
+
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Cancelled):
         kept = path.with_name(f"{path.name}.unfinished")
         if kept.exists():
             typer.echo(

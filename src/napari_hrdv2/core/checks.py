@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
 
-
 MUCH_CLIPPED = 0.05  # fraction of grey levels beyond the range that is worth a warning
 SMOOTHING = 0.7  # standard deviation of a guide's smoothing, in pixels
 NO_LEVEL = 1e30  # what programs fill holes with, in floats, is beyond
@@ -212,6 +211,20 @@ def prepared_part(
     """Return a part of an image as `prepare_image` does, once the range is known."""
     pixels = _scaled(channels_first(part), *value_range)
     return np.clip(pixels, 0, 1, out=pixels)
+
+
+def bands_of(image: Any, names: Sequence[str], axis: int | None = None) -> list[Any]:
+    """Return the (H, W) channels of an image, one for each name; for none, itself."""
+    if not names:
+        return [image]
+    array, axis = np.asarray(image), -1 if axis is None else axis
+    sizes = dict(zip((0, 1, 2, -3, -2, -1), 2 * array.shape, strict=False))
+    if array.ndim != 3 or not sizes.get(axis) == len(names) == len(set(names)):
+        raise ValueError(
+            f"channels: {', '.join(names)} do not fit an image of shape {array.shape}; "
+            f"give each name once, and (H, W, {len(names)})"
+        )
+    return list(np.moveaxis(array, axis, 0))
 
 
 def _scaled(planes: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:

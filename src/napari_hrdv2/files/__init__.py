@@ -6,6 +6,7 @@ from .folders import FoundImages, find_images, image_files, is_ours, is_result
 from .images import (
     ImageFile,
     open_image,
+    read_channel_names,
     read_image,
     read_pixel_size,
     read_turn,
@@ -35,6 +36,7 @@ __all__ = [
     "is_ours",
     "is_result",
     "open_image",
+    "read_channel_names",
     "read_image",
     "read_label_classes",
     "read_labels",

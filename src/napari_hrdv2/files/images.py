@@ -16,7 +16,7 @@ from napari_hrdv2.core.limits import check_claim
 
 from .colors import ORIENTATION, TURNS
 from .raster import read_raster
-from .reading import image_format, size_text
+from .reading import NotReadError, image_format, size_text
 from .tiff import open_tiff, read_tiff
 from .units import NO_UNIT, Size, ascii_unit, sides_of, size_of
 from .vendors import pixel_size as tiff_pixel_size
@@ -26,6 +26,7 @@ from .zarr_images import is_zarr, open_zarr
 __all__ = [
     "ImageFile",
     "open_image",
+    "read_channel_names",
     "read_image",
     "read_pixel_size",
     "read_turn",
@@ -54,11 +55,12 @@ class ImageFile:
     notes: tuple[str, ...] = ()
 
 
-def open_image(path: str | os.PathLike[str]) -> ImageFile:
+def open_image(path: str | os.PathLike[str], channels: str = "") -> ImageFile:
     """Return the micrograph in a file or a Zarr folder; its pixels stay there.
 
     Of TIFF, whatever its layout, and of Zarr only the header is read. PNG, JPEG, BMP
     and TIFF whose samples stand for other colours or are to be turned are read.
+    `channels` are the names of those that become bands, as in "BSE,Fe": (H, W, 2).
 
     Raises
     ------
@@ -67,21 +69,28 @@ def open_image(path: str | os.PathLike[str]) -> ImageFile:
     """
     path = Path(path)
     if is_zarr(path):
-        data, found = open_zarr(path)
+        data, found = open_zarr(path, channels)
         return _noted(path, data, *(found or (None, NO_UNIT)))
-    if image_format(path) == "TIFF" and (opened := open_tiff(path)) is not None:
+    kind = image_format(path)
+    if kind == "TIFF" and (opened := open_tiff(path, channels)) is not None:
         data, size = opened
         sides = None if size.sides is None else size_of(size.sides)
         return _noted(path, data, sides, size.unit)
+    if channels:
+        raise NotReadError(
+            f"channels: {path} has none that are read here; give a TIFF of grey "
+            "channels or OME-Zarr"
+        )
     return read_image(path)
 
 
-def read_image(path: str | os.PathLike[str]) -> ImageFile:
+def read_image(path: str | os.PathLike[str], channels: str = "") -> ImageFile:
     """Return the micrograph in a TIFF, PNG, JPEG or BMP file, or a Zarr folder.
 
-    What it is, is seen from its content. Palettes and inks are resolved to the colours
-    they stand for, and the image is turned as its orientation tag asks. That, and
-    pixels that are not square, are in its notes, and warned of.
+    What it is, is seen from its content; `channels` are as for `open_image`. Palettes
+    and inks are resolved to the colours they stand for, and the image is turned as its
+    orientation tag asks. That, and pixels that are not square, are in its notes, and
+    warned of.
 
     Raises
     ------
@@ -91,8 +100,8 @@ def read_image(path: str | os.PathLike[str]) -> ImageFile:
         If it is no image of these kinds, is damaged or holds more than one image.
     """
     path = Path(path)
-    if is_zarr(path):
-        opened = open_image(path)
+    if channels or is_zarr(path):
+        opened = open_image(path, channels)
         check_claim(opened.data.nbytes, opened.data.nbytes, path)
         return replace(opened, data=np.asarray(opened.data))
     kind = image_format(path)
@@ -147,6 +156,15 @@ def read_pixel_size(path: str | os.PathLike[str]) -> tuple[Size, str] | None:
     except Exception:  # noqa: BLE001 - the image is open already
         return None
     return None if found.sides is None else (size_of(found.sides), found.unit)
+
+
+def read_channel_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Return the names of the channels of a file that has some, else ()."""
+    try:
+        open_image(path, ",")
+    except Exception as error:  # noqa: BLE001 - the image is open already
+        return getattr(error, "channels", ())
+    return ()
 
 
 def read_turn(path: str | os.PathLike[str]) -> str:

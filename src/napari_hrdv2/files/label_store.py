@@ -28,6 +28,8 @@ SMALLEST_LEVEL = 1024  # pixels of the longest side, of the pyramid's last level
 _VERSION = "0.4"
 
 Window = tuple[slice, slice]
+Place = tuple[Path, str]
+"""The folder of a store, and what it is made from."""
 
 
 def check_store(target: Path) -> None:
@@ -65,6 +67,9 @@ class LabelStore:
         self.target, self.shape, self.block = target, shape, block
         self.fingerprint = fingerprint
         self.folder = target.with_name(f"{target.name}.unfinished")
+        dtype = np.min_scalar_type(largest)
+        about = [fingerprint, list(shape), block, dtype.name, is_refined]
+        self.place = self.folder.resolve(), json.dumps(about)
         self.blocks = list(_grid(shape, block))
         self.is_finished = _fingerprint_of(target) == fingerprint
         if self.is_finished:
@@ -72,12 +77,7 @@ class LabelStore:
             self._labels: Any = self._root["0"]
             return
         self._done, mark = self.folder / "done.txt", self.folder / "made_from.json"
-        dtype = np.min_scalar_type(largest)
-        about = [fingerprint, list(shape), block, dtype.name, is_refined]
-        try:
-            is_new = json.loads(mark.read_text(encoding="utf-8")) != about
-        except (OSError, ValueError):
-            is_new = True
+        is_new = not _is_made_from(*self.place)
         whole = self.folder / "labels.zarr"
         if is_new or not whole.is_dir():
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -88,7 +88,7 @@ class LabelStore:
                 before = self.folder / "predicted.zarr"
                 root = zarr.open_group(before, mode="w", zarr_format=2)
                 _new_array(root, "0", shape, dtype, block)
-            mark.write_text(json.dumps(about), encoding="utf-8")
+            mark.write_text(self.place[1], encoding="utf-8")
         self._root = zarr.open_group(whole, mode="r+")
         self._labels = self._predicted = self._root["0"]
         if is_refined:
@@ -105,12 +105,14 @@ class LabelStore:
 
     def predict(self, window: Window, labels: NDArray[Any]) -> None:
         """Keep the labels of a block, and remember that it is done."""
-        labels = np.asarray(labels, self._predicted.dtype)
-        self._predicted[window] = labels
+        self.note(window, put_block(self.place, window, labels))
+
+    def note(self, window: Window, checksum: int) -> None:
+        """Remember that a block was put into the folder, by whichever process."""
         with open(self._done, "a", encoding="ascii") as file:
             starts = window[0].start, window[1].start
             # The line before it may have been broken off.
-            file.write("\n{} {} {}".format(*starts, _checksum(labels)))
+            file.write("\n{} {} {}".format(*starts, checksum))
 
     def predicted(self, window: Window) -> NDArray[Any]:
         """Return the labels of a block as they were predicted."""
@@ -165,6 +167,28 @@ class LabelStore:
                     top, left, checksum = map(int, numbers)
                     known[top, left] = checksum
         return known
+
+
+def put_block(place: Place, window: Window, labels: NDArray[Any]) -> int:
+    """Write a block of a store, from whichever process, and return its checksum.
+
+    Blocks are chunks. OSError where the store is not any more what it was.
+    """
+    import zarr
+
+    if not _is_made_from(*place):
+        raise FileNotFoundError(f"{place[0]} is no more what the block was made for")
+    before = place[0] / "predicted.zarr"
+    whole = before if before.is_dir() else place[0] / "labels.zarr"
+    array: Any = zarr.open_array(whole / "0", mode="r+")
+    array[window] = labels = np.asarray(labels, array.dtype)
+    return _checksum(labels)
+
+
+def _is_made_from(folder: Path, about: str) -> bool:
+    with suppress(OSError, ValueError):
+        return (folder / "made_from.json").read_text(encoding="utf-8") == about
+    return False
 
 
 def _new_array(root: Any, name: str, shape: Any, dtype: Any, block: int) -> Any:

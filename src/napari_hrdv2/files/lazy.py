@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +73,15 @@ class LazyImage:
         return self[:].astype(dtype or self.dtype, copy=False)
 
 
-def of_tiff(path: Path, tif: Any) -> LazyImage | None:
+def of_tiff(
+    path: Path, tif: Any, picked: tuple[str, list[int]] | None = None
+) -> LazyImage | None:
     """Return the first image of an open TIFF, in the bands that it is stored in.
 
-    None where it is to be decoded as a whole. The file is closed when nothing reads it.
+    Or in those that are picked along an axis. None where it is to be decoded as a
+    whole. The file is closed when nothing reads it.
     """
-    first, *smaller = [_of_level(path, level) for level in tif.series[0].levels]
+    first, *smaller = [_of_level(path, one, picked) for one in tif.series[0].levels]
     if first is None:
         return None
     first.levels = tuple(level for level in smaller if level is not None)
@@ -87,19 +89,34 @@ def of_tiff(path: Path, tif: Any) -> LazyImage | None:
     return first
 
 
-def _of_level(path: Path, series: Any) -> LazyImage | None:
+def _of_level(
+    path: Path, series: Any, picked: tuple[str, list[int]] | None
+) -> LazyImage | None:
     page, axes = series.keyframe, series.axes
-    order = [axis for axis in axes if axis in "SYX"]
+    band, places = picked or ("S", [])
+    order = [axis for axis in axes if axis in ("Y", "X", band)]
     stored = tuple(series.shape[axes.index(axis)] for axis in order)
     sizes = dict(zip(order, stored, strict=True))
-    shape = (sizes["Y"], sizes["X"], *([sizes["S"]] if "S" in sizes else []))
+    kept = (..., places) if places else ...  # of the bands
+    shape = (sizes["Y"], sizes["X"], *([sizes[band]] if band in sizes else []))
+    seen = (*shape[:2], len(places)) if places else shape
     if series.dataoffset is None:
         chunk = math.prod(page.chunks) * page.dtype.itemsize
-        if len(series.pages) != 1 or page.imagedepth != 1 or chunk > SEGMENT_BYTES:
+        count, whole = (1, shape) if band == "S" else (sizes[band], shape[:2])
+        if len(series.pages) != count or page.imagedepth != 1 or chunk > SEGMENT_BYTES:
             return None
-        read = partial(_from_segments, page, shape)
+        pages = (
+            [page]
+            if band == "S"
+            else [series.pages[place].aspage() for place in places]
+        )
+
+        def read(*spans: slice) -> NDArray[Any]:
+            parts = [_from_segments(one, whole, *spans) for one in pages]
+            return parts[0][kept] if band == "S" else np.stack(parts, axis=-1)
+
         tall, wide = page.chunks[:2]
-        return LazyImage(path, read, shape, page.dtype, chunks=(tall, wide))
+        return LazyImage(path, read, seen, page.dtype, chunks=(tall, wide))
     if path.stat().st_size < series.dataoffset + series.nbytes:
         raise EOFError("its end is missing")
     dtype = np.dtype(page.parent.byteorder + page.dtype.char)
@@ -107,10 +124,10 @@ def _of_level(path: Path, series: Any) -> LazyImage | None:
     def mapped(rows: slice, columns: slice) -> NDArray[Any]:
         # A mapping that lives long counts as memory, page by page.
         array = np.memmap(path, dtype, "r", series.dataoffset, stored)
-        array = np.moveaxis(array, order.index("S"), -1) if "S" in order else array
-        return np.array(array[rows, columns])
+        array = np.moveaxis(array, order.index(band), -1) if band in order else array
+        return np.array(array[rows, columns][kept])
 
-    return LazyImage(path, mapped, shape, dtype)
+    return LazyImage(path, mapped, seen, dtype)
 
 
 def _from_segments(

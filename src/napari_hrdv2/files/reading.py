@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -18,9 +18,13 @@ _MAGIC = {
     b"BM": "BMP",
 }
 
+JOINED = ", or name those to take together (--channels A,B)"
+
 
 class NotReadError(ValueError):
     """The file is whole, but what is in it is not read here; the text says why."""
+
+    channels: tuple[str, ...] = ()  # of which another one was asked for
 
 
 def file_start(path: Path, count: int) -> bytes:
@@ -81,6 +85,25 @@ def optional_module(name: str, purpose: str) -> Any:
             f"{purpose} needs the package {name}; install it with "
             'pip install "napari-hrdv2[interop]"'
         ) from error
+
+
+def channel_names(told: Sequence[object], count: int) -> list[str]:
+    """Return what channels are called: as the file tells, if that tells them apart."""
+    names = [" ".join(str(one or "").replace(",", " ").split()) for one in told]
+    if len(names) == len(set(names)) == count and all(names):
+        return names
+    return [f"channel {number}" for number in range(1, count + 1)]
+
+
+def channels_by_name(path: Path, wanted: str, names: list[str]) -> list[int]:
+    """Return which channels are meant by "BSE,Fe"; NotReadError for one not there."""
+    chosen = [one.strip() for one in wanted.split(",")]
+    if missing := [one for one in chosen if one not in names]:
+        told = f"has no channel {missing[0]!r}; it has {', '.join(names)}"
+        error = NotReadError(f"channels: {path} {told}")
+        error.channels = tuple(names)
+        raise error
+    return [names.index(one) for one in chosen]
 
 
 def size_text(shape: tuple[int, ...]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from napari_hrdv2.core.limits import check_claim
 
 from .colors import ORIENTATION, grey_if_grey, rgb_of, rgb_of_cmyk, turned
 from .lazy import LazyImage, of_tiff
-from .reading import NotReadError, told
+from .reading import JOINED, NotReadError, channel_names, channels_by_name, told
 from .vendors import NO_SIZE, FoundSize, pixel_size
 
 _SCALED_BITS = (2, 3, 4, 5, 6, 7)  # grey levels that are spread over 8 bits to be seen
@@ -97,27 +98,31 @@ def read_tiff(path: Path) -> TiffImage:
         )
 
 
-def open_tiff(path: Path) -> tuple[LazyImage, FoundSize] | None:
+def open_tiff(path: Path, channels: str = "") -> tuple[LazyImage, FoundSize] | None:
     """Return the one image in a TIFF file without reading it, and its pixel size.
 
     None where its samples are not the grey levels or RGB(A) that they stand for.
+    `channels` are the names of those that become its bands, as in "BSE,Fe".
     """
     import tifffile
 
     with told(path), ExitStack() as stack:
         tif = stack.enter_context(tifffile.TiffFile(path))
-        series = _one_image(path, tif)
-        page = series.keyframe
+        series = tif.series[0] if channels else _one_image(path, tif)
+        page, picked = series.keyframe, None
+        if channels:
+            axis, names = _channels(path, tif)
+            picked = axis, channels_by_name(path, channels, names)
         bands = dict(zip(series.axes, series.shape, strict=True)).get("S", 1)
         if (
             _colors(page) not in ("MINISBLACK", "RGB")
-            or bands not in (1, 3, 4)
+            or (bands not in (1, 3, 4) and picked is None)
             or page.bitspersample in _SCALED_BITS
             or _orientation(page) != 1
         ):
             return None
         check_claim(series.nbytes, path.stat().st_size, path, is_read=False)
-        image = of_tiff(path, tif)
+        image = of_tiff(path, tif, picked)
         if image is None:
             return None
         size = _size(path, tif, page, 1)
@@ -141,22 +146,34 @@ def _require_one_image(path: Path, tif: Any) -> None:
     }
     if others or sizes:
         count = max(math.prod(sizes.values()), len(others) + 1)
-        what = "channels" if set(sizes) == {"C"} else "images"
-        named = _channel_names(tif) if what == "channels" else ""
+        names = _channels(path, tif)[1] if set(sizes) == {"C"} else []
+        what = f"channels ({', '.join(names)})" if names else "images"
         raise NotReadError(
-            f"{path} is a stack of {count} {what}{named} (shape {shape}); save the one "
+            f"{path} is a stack of {count} {what} (shape {shape}); save the one "
             "to segment in a file of its own (one grey or RGB image)"
+            f"{JOINED * bool(names)}"
         )
 
 
-def _channel_names(tif: Any) -> str:
-    """Return what OME-TIFF calls its channels, for a sentence."""
-    try:
+def _channels(path: Path, tif: Any) -> tuple[str, list[str]]:
+    """Return the axis of an open TIFF that has its channels, and their names.
+
+    Those of OME-TIFF and ImageJ; NotReadError where there is another axis too, or none.
+    """
+    series = tif.series[0]
+    sizes = dict(zip(series.axes, series.shape, strict=True))
+    others = [axis for axis, size in sizes.items() if axis not in "YX" and size > 1]
+    if len(others) != 1 or not {"Y", "X"} <= set(sizes):
+        shape = " × ".join(map(str, series.shape))
+        raise NotReadError(
+            f"channels: {path} has no axis of channels alone (axes {series.axes}, "
+            f"shape {shape}); save it as rows, columns and channels"
+        )
+    told: Sequence[object] = (tif.imagej_metadata or {}).get("Labels") or ()
+    with suppress(Exception):  # names are a courtesy
         channels = ElementTree.fromstring(tif.ome_metadata).iterfind(".//{*}Channel")
-        names = [channel.get("Name", "") for channel in channels]
-    except Exception:  # noqa: BLE001 - names are a courtesy
-        return ""
-    return f" ({', '.join(names)})" if names and all(names) else ""
+        told = [channel.get("Name") for channel in channels]
+    return others[0], channel_names(told, sizes[others[0]])
 
 
 def _one_image(path: Path, tif: Any) -> Any:
@@ -167,7 +184,7 @@ def _one_image(path: Path, tif: Any) -> Any:
     bands = series.shape[axes.index("S")] if "S" in axes else 1
     if bands > 4:
         raise NotReadError(
-            f"{path} holds {bands} bands; one grey or RGB image is needed"
+            f"{path} holds {bands} bands; one grey or RGB image is needed{JOINED}"
         )
     if page.photometric is None:
         raise ValueError("it does not say what its samples stand for")

@@ -13,20 +13,30 @@ from numpy.typing import NDArray
 from napari_hrdv2.core.limits import JSON_BYTES, check_claim
 
 from .lazy import LazyImage
-from .reading import NotReadError, damaged, told
+from .reading import (
+    JOINED,
+    NotReadError,
+    channel_names,
+    channels_by_name,
+    damaged,
+    told,
+)
 from .units import Size, size_of, unit_symbol
 
 
-def open_zarr(path: Path) -> tuple[LazyImage, tuple[Size, str] | None]:
+def open_zarr(
+    path: Path, channels: str = ""
+) -> tuple[LazyImage, tuple[Size, str] | None]:
     """Return the image of an OME-Zarr, or an array of Zarr, without reading it.
 
-    Beside it, the pixel size. All levels of the OME-Zarr are known.
+    Beside it, the pixel size. All levels of the OME-Zarr are known. `channels` are the
+    names of those that become its bands, as in "BSE,Fe".
     """
     with told(path):
         node = opened(path)
         stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         if hasattr(node, "shape"):
-            return _lazy(path, node, [], "", stored), None
+            return _lazy(path, node, [], [], stored, channels), None
         about = metadata(node)
         if "multiscales" not in about:
             inside = ", ".join(sorted(name for name, _ in node.arrays())[:5])
@@ -34,11 +44,11 @@ def open_zarr(path: Path) -> tuple[LazyImage, tuple[Size, str] | None]:
             raise NotReadError(f"{path} is Zarr, but no image of OME-Zarr; {hint}")
         scales = about["multiscales"][0]
         axes = [a["name"] if isinstance(a, Mapping) else a for a in scales["axes"]]
-        channels = about.get("omero", {}).get("channels", ())
-        names = ", ".join(str(one.get("label", "?")) for one in channels)
-        named = f" ({names})" if "label" in str(channels) else ""
+        labels = [
+            one.get("label") for one in about.get("omero", {}).get("channels", ())
+        ]
         first, *smaller = [
-            _lazy(path, node[one["path"]], axes, named, stored)
+            _lazy(path, node[one["path"]], axes, labels, stored, channels)
             for one in scales["datasets"]
         ]
         first.levels = tuple(smaller)
@@ -46,7 +56,12 @@ def open_zarr(path: Path) -> tuple[LazyImage, tuple[Size, str] | None]:
 
 
 def _lazy(
-    path: Path, array: Any, axes: list[str], named: str, stored: int
+    path: Path,
+    array: Any,
+    axes: list[str],
+    labels: list[Any],
+    stored: int,
+    wanted: str,
 ) -> LazyImage:
     """Return an array of Zarr as an image; NotReadError where it is a stack."""
     shape = tuple(array.shape)
@@ -56,25 +71,34 @@ def _lazy(
         bands = array.ndim == 3 and shape[2] in (3, 4)
         axes = [*"yxc"] if bands else [*("_" * (array.ndim - 2)), "y", "x"]
     sizes = dict(zip(axes, shape, strict=True))
-    bands = sizes.get("c") in (3, 4)
+    axis = "c" if "c" in sizes else axes[0]
+    names = channel_names(labels, sizes[axis])
+    picked = channels_by_name(path, wanted, names) if wanted else None
+    bands = picked is not None or sizes.get("c") in (3, 4)
     others = [n for axis, n in zip(axes, shape, strict=True) if axis not in "yx"]
-    if not {"y", "x"} <= set(axes) or math.prod(others) > (sizes["c"] if bands else 1):
-        what = "channels" if math.prod(others) == sizes.get("c") else "images"
+    if not {"y", "x"} <= set(axes) or math.prod(others) > (sizes[axis] if bands else 1):
+        are_channels = math.prod(others) == sizes.get("c")
+        named = f" ({', '.join(names)})" if are_channels and labels else ""
         raise NotReadError(
-            f"{path} is a stack of {math.prod(others)} {what}{named} (shape "
+            f"{path} is a stack of {math.prod(others)} "
+            f"{'channels' if are_channels else 'images'}{named} (shape "
             f"{' × '.join(map(str, shape))}); save the one to segment by itself"
+            f"{JOINED * are_channels}"
         )
     # Blank chunks may be missing.
     check_claim(array.nbytes, 32 * stored, path, is_read=False)
     check_claim(math.prod(array.chunks) * array.dtype.itemsize, stored, path)
 
     def read(rows: slice, columns: slice) -> NDArray[Any]:
-        spans = {"y": rows, "x": columns} | ({"c": slice(None)} if bands else {})
-        part = np.asarray(array[tuple(spans.get(axis, 0) for axis in axes)])
-        kept = [axis for axis in axes if axis in spans]
-        return part.transpose([kept.index(axis) for axis in "yxc" if axis in kept])
+        spans: dict[str, Any] = {"y": rows, "x": columns}
+        spans |= {axis: slice(None) if picked is None else picked} if bands else {}
+        source = array if picked is None else array.oindex
+        part = np.asarray(source[tuple(spans.get(one, 0) for one in axes)])
+        kept = [one for one in axes if one in spans]
+        return part.transpose([kept.index(one) for one in spans])
 
-    size = (sizes["y"], sizes["x"], *([sizes["c"]] if bands else []))
+    count = sizes[axis] if picked is None else len(picked)
+    size = (sizes["y"], sizes["x"], *([count] if bands else []))
     of_chunk = dict(zip(axes, array.chunks, strict=True))
     return LazyImage(
         path, read, size, array.dtype, chunks=(of_chunk["y"], of_chunk["x"])

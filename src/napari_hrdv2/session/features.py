@@ -13,7 +13,11 @@ from psygnal import Signal
 
 from napari_hrdv2.core.checks import filled, grey_if_equal, missing_pixels
 from napari_hrdv2.core.features.cost import estimate_cost
-from napari_hrdv2.core.features.options import FeatureOptions, parse_stride
+from napari_hrdv2.core.features.options import (
+    FeatureOptions,
+    mapped_range,
+    parse_stride,
+)
 
 from .blocks import MOST_BYTES, BlockRoom
 from .planes import is_large, is_lazy
@@ -135,10 +139,12 @@ class FeatureRequest:
             source = FeatureSource.load(options, context)
         source = replace(source, options=options)
         if self.room is not None:
-            image = self.image if is_lazy(self.image) else grey_if_equal(self.image)
+            keeps = options.channels or is_lazy(self.image)
+            image = self.image if keeps else grey_if_equal(self.image)
             blocks = self.room.features(image, source.backbone, options, context)
             return FeatureResult(self.key, self.version, blocks, source)
-        image = grey_if_equal(np.asarray(self.image))
+        image = np.asarray(self.image)
+        image = image if options.channels else grey_if_equal(image)
         features = source.features(image, context, partition=self.partition)
         holes = missing_pixels(image)
         return FeatureResult(self.key, self.version, features, source, holes)
@@ -258,6 +264,12 @@ class FeatureStore:
         return entry
 
     def _request(self, entry: ImageEntry, options: FeatureOptions) -> FeatureRequest:
+        if entry.channels != options.channels:
+            there, wanted = entry.channels or "none", options.channels or "none"
+            raise ValueError(
+                f"channels: {entry.name or entry.key} has {there}, and {wanted} are "
+                "to be taken together; choose others"
+            )
         cost, room = self.cost(entry.image, options), None
         if not cost.fits:
             raise ValueError(cost.refusal())
@@ -308,7 +320,7 @@ class FeatureStore:
         for one in self._images.family(entry.key):
             known = one.training_features
             if one is not entry and known is not None and known.part_options:
-                return replace(options, value_range=known.part_options[0].value_range)
+                return replace(options, value_range=mapped_range(known.part_options))
         return options
 
     # Memory.

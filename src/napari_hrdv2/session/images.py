@@ -26,7 +26,7 @@ _versions = itertools.count(1)  # a fit on other features is another one
 
 @dataclass(eq=False)
 class ImageEntry:
-    """One (H, W) or (H, W, 3|4) image of the session."""
+    """One (H, W) or (H, W, 3|4) image of the session, or (H, W, n) with channels."""
 
     key: PlaneKey
     image: NDArray[Any] | Plane  # of a stack a plane, read when it is first needed
@@ -34,6 +34,7 @@ class ImageEntry:
     pixel_size: tuple[float | tuple[float, float], str] | None = None
     source: str | None = None  # the file it came from
     plane: dict[str, int] = field(default_factory=dict)  # of a stack, by axis names
+    channels: str = ""  # the names of its bands, as "BSE,Fe", where they are channels
     trains: bool = True  # its scribbles take part in the training
     was_segmented: bool = False  # a segmentation is left from an earlier visit
     scribbles: Scribbles | None = None  # as painted
@@ -54,7 +55,7 @@ class ImageEntry:
         if not isinstance(self.image, Plane):
             self.image = np.asarray(self.image)
         shape = self.image.shape
-        if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))):
+        if len(shape) != 2 and not (shape[2:] in ((3,), (4,)) or self.channels):
             raise ValueError(
                 f"image: shape {shape} is not one micrograph; choose a 2-D grey or RGB "
                 "image"

@@ -176,9 +176,12 @@ def refine_labels(
         )
     classifier, stop = result.classifier, context.should_stop
     assert classifier is not None
+    guide = np.asarray(snapshot.image)[window]
+    if any(part.channel for part in classifier.part_options):
+        guide = guide[..., 0]  # of the first channel: they are no colours
     return refine(
         classifier.predict_proba(snapshot.features, region=window, should_stop=stop),
-        np.asarray(snapshot.image)[window],
+        guide,
         classifier.classes,
         refinement,
         exclusion=exclusion,
@@ -338,7 +341,8 @@ def as_trained(
     grey, colors = map(source.backbone.channels_for, (1, 3))
     weight = classifier.weight if classifier is not None else np.empty((0, 0))
     wants_colors = weight.shape[1] in (colors, 2 * colors)  # with context
-    if image.ndim == 2 or (grey != colors and wants_colors):
+    are_colors = image.ndim == 3 and not source.options.channels
+    if not are_colors or (grey != colors and wants_colors):
         return image
     return without_colors(image)
 

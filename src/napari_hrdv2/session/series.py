@@ -62,10 +62,11 @@ class SeriesRequest:
         from napari_hrdv2.core.classifier.series import train_series
 
         source = source or FeatureSource.load(self.options, context)
+        seen = np.asarray if self.options.channels else grey_if_equal
         start = self.fitted.untrained()
         start.tolerance = PixelClassifier().tolerance  # nobody waits at the brush
         return train_series(
-            [grey_if_equal(filled(np.asarray(image))) for image in self.images],
+            [seen(filled(np.asarray(image))) for image in self.images],
             self.labels,
             source.backbone,
             normalisation=self.options.normalisation,

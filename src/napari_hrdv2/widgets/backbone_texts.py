@@ -96,8 +96,8 @@ def levels(options: FeatureOptions) -> str:
     """Return the grey levels that a loaded classifier asks for, as a sentence."""
     if options.value_range is None:
         return ""
-    low, high = options.value_range
-    return f". Grey levels {low:g} to {high:g}, as in the loaded classifier."
+    told = ", ".join(f"{one[0]:g} to {one[1]:g}" for one in options.ranges if one)
+    return f". Grey levels {told}, as in the loaded classifier."
 
 
 def forms(name: str) -> list[str]:

@@ -327,6 +327,7 @@ class ProjectLoader(QObject):
                 name=saved.name,
                 pixel_size=size,
                 unit=unit,
+                channels=found.project.options.channels,
             )
             keys[saved.key] = self._link.layers.add_entry(layer)
         return keys

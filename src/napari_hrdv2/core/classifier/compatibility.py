@@ -24,6 +24,14 @@ def check_part_options(
     """
     if not trained or not given:
         return
+    theirs, ours = (
+        ", ".join(dict.fromkeys(p.channel for p in parts)) for parts in (trained, given)
+    )
+    if theirs != ours:
+        raise ValueError(
+            f"features: the classifier was trained on the channels {theirs or 'none'}, "
+            f"and these are of {ours or 'none'}; choose those that it was trained on"
+        )
     theirs, ours = ("+".join(p.backbone for p in parts) for parts in (trained, given))
     if theirs != ours:
         raise ValueError(

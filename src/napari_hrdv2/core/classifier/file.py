@@ -86,6 +86,9 @@ class Header(BaseModel):
                     {"levels": None, **part} for part in described["part_options"]
                 ],
             }
+        described["part_options"] = [
+            {"channel": "", **part} for part in described["part_options"]
+        ]
         return cls.model_validate(described)
 
 

@@ -124,9 +124,10 @@ def train_series(
         if not each.any():
             raise ValueError(f"labels: nothing is labelled in image {number}")
     kinds, reason = _kinds(normalisation, backbone, len(images))
-    if blocks and kinds != ("image",):
+    if (blocks or options.get("channels")) and kinds != ("image",):
         check_choice("normalisation", normalisation, ("auto", "image"))
-        kinds, reason = ("image",), "images are read block by block"
+        why = "images are read block by block", "each channel has its own grey levels"
+        kinds, reason = ("image",), why[not blocks]
     series = _Series(
         [image if blocks else np.asarray(image) for image in images],
         arrays,

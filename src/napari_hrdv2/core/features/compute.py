@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from napari_hrdv2.core.backbones.base import RegionBackbone
 from napari_hrdv2.core.checks import (
     PreparedImage,
+    bands_of,
     check_choice,
     check_whole,
     prepare_image,
@@ -37,7 +39,7 @@ from .memory import (
     on_grid,
     parts_of,
 )
-from .options import FeatureOptions, PartOptions, checked_levels
+from .options import FeatureOptions, PartOptions, ValueRange, checked_levels
 from .superpixels import region_features
 from .tiles import length_of
 from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet, average_into
@@ -67,7 +69,8 @@ def compute_features(
     debias: str = "none",
     compat: str = "corrected",
     channel_axis: int | None = None,
-    value_range: tuple[float, float] | None = None,
+    channels: str = "",
+    value_range: ValueRange | None = None,
     levels: tuple[float, float] | None = None,
     batch_size: int | None = None,
     partition: ArrayLike | None = None,
@@ -99,6 +102,9 @@ def compute_features(
         most. A backbone that does not know positions is left as it is.
     compat : {"corrected", "reference"}
         ``"reference"`` reproduces HR-Dv2's published code, see `HighResFeatures`.
+    channels : str, optional
+        The names of the channels along `channel_axis`, by default the last axis, as in
+        "BSE,Fe": each passes the backbone by itself, and their features are joined.
     channel_axis, value_range
         See :func:`~napari_hrdv2.core.checks.prepare_image`.
     levels : tuple of two float, optional
@@ -127,25 +133,24 @@ def compute_features(
         compat=compat,
         debias=debias,
         levels=levels,
+        channels=channels,
     )
     if batch_size is not None:
         check_whole("batch_size", batch_size)
-    prepared = prepare_image(
-        image,
-        channel_axis=channel_axis,
-        value_range=value_range,
-        warn=any(part.absolute_levels for part in parts),
-    )
-    channels, *shape = prepared.pixels.shape
-    plans = make_plans((shape[0], shape[1]), channels, backbone, transforms, options)
+    names, warn = options.channel_names, any(part.absolute_levels for part in parts)
+    about: dict[str, Any] = {"channel_axis": None if names else channel_axis}
+    bands = zip(bands_of(image, names, channel_axis), options.ranges, strict=True)
+    prepared = [prepare_image(b, value_range=r, warn=warn, **about) for b, r in bands]
+    count, *shape = prepared[0].pixels.shape
+    plans = make_plans((shape[0], shape[1]), count, backbone, transforms, options)
     steps = Steps(progress, should_stop)
+    seen = product(zip(prepared, names or ("",), strict=True), parts)
     runs = [
-        Run(prepared, part, plan, options, steps, partition, batch_size)
-        for part, plan in zip(parts, plans, strict=True)
+        Run(each, part, plan, options, steps, partition, batch_size, channel=name)
+        for ((each, name), part), plan in zip(seen, plans, strict=True)
     ]
-    if partition is not None and not any(
-        isinstance(part, RegionBackbone) for part in parts
-    ):
+    has_regions = any(isinstance(part, RegionBackbone) for part in parts)
+    if partition is not None and not has_regions:
         raise ValueError(
             f"partition: {backbone.name} has no tokens of regions; choose a backbone "
             "that has, such as spit-small"
@@ -160,10 +165,10 @@ def compute_features(
 def checked_options(
     parts: Sequence[Backbone],
     *,
-    boundary: str,
-    interpolation: str | None,
-    compat: str,
-    levels: tuple[float, float] | None,
+    boundary: str = "periodic",
+    interpolation: str | None = None,
+    compat: str = "corrected",
+    levels: tuple[float, float] | None = None,
     **others: Any,
 ) -> FeatureOptions:
     """Return the keywords of `compute_features` as options; raise ValueError."""
@@ -173,6 +178,8 @@ def checked_options(
         interpolation = "nearest" if compat == "reference" else "bilinear"
     if any(on_grid(part) for part in parts):
         interpolation = with_fingerprint(interpolation)
+    if others.get("channels") and levels is not None:
+        raise ValueError("levels: they are of one picture; with channels, give none")
     return FeatureOptions(
         boundary=boundary,
         interpolation=interpolation,
@@ -218,6 +225,7 @@ class Run:
     window: tuple[slice, slice] | None = None
     padding: tuple[int, int] | None = None
     own_levels: tuple[float, float] | None = None
+    channel: str = ""
 
     @property
     def length(self) -> int:
@@ -388,4 +396,5 @@ class Run:
             levels=self._levels,
             debias=self.plan.debias,
             partition="own" if own else "given",
+            channel=self.channel,
         )

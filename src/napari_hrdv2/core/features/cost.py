@@ -10,7 +10,7 @@ from napari_hrdv2.core.devices import bytes_text
 if TYPE_CHECKING:
     import torch
 
-    from napari_hrdv2.core.backbones import BackboneSpec
+    from napari_hrdv2.core.backbones import BackboneSpec, JoinedBackbone
 
     from .options import FeatureOptions
 
@@ -91,6 +91,16 @@ class _Outline:
         raise NotImplementedError("an outline computes nothing")
 
 
+def outline_of(options: FeatureOptions) -> JoinedBackbone:
+    """Return a backbone as far as its cost goes; loads no weights."""
+    from napari_hrdv2.core.backbones import JoinedBackbone
+    from napari_hrdv2.core.devices import choose_device
+
+    device = choose_device(options.device)
+    parts: Any = tuple(_Outline.of(name, device) for name in options.parts)
+    return JoinedBackbone(parts)
+
+
 def estimate_cost(
     image_shape: tuple[int, ...], options: FeatureOptions, block: int | None = None
 ) -> Cost:
@@ -98,30 +108,19 @@ def estimate_cost(
 
     Of the whole at once, or in blocks of about so many pixels a side.
     """
-    from napari_hrdv2.core.backbones import JoinedBackbone
     from napari_hrdv2.core.devices import available_memory, choose_device
 
     from .blocks.grid import plan_blocks
-    from .memory import estimate
+    from .memory import estimate_of, make_plans
 
-    device = choose_device(options.device)
-    names = options.backbone.split("+")
-    parts: Any = tuple(_Outline.of(name, device) for name in names)
-    backbone, transforms = JoinedBackbone(parts), options.transforms
+    backbone, transforms = outline_of(options), options.transforms
+    parts, device = backbone.parts, backbone.device
     shape, channels = (image_shape[0], image_shape[1]), 3 if image_shape[2:] else 1
+    given = shape, channels, backbone, transforms, options
     if block is not None:
-        given = shape, channels, backbone, transforms, options
         needed = plan_blocks(*given, block)[1]
     else:
-        needed = estimate(
-            shape,
-            backbone,
-            transforms,
-            options.stride,
-            image_channels=channels,
-            interpolation=options.interpolation,
-            debias=options.debias,
-        )
+        needed = estimate_of(make_plans(*given))
     available = available_memory(device)
     if device.type == "cuda":
         # What does not fit on the device is kept, or computed, in main memory.

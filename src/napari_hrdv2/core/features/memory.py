@@ -226,7 +226,12 @@ def estimate(
     The arguments and the errors are those of :func:`~napari_hrdv2.compute_features`.
     """
     options = FeatureOptions(stride=stride, interpolation=interpolation, debias=debias)
-    plans = make_plans(image_shape, image_channels, backbone, transforms, options)
+    given = image_shape, image_channels, backbone, transforms, options
+    return estimate_of(make_plans(*given))
+
+
+def estimate_of(plans: Sequence[Plan]) -> Estimate:
+    """Return what the runs of all parts take together."""
     kept = sum(plan.token_bytes for plan in plans)
     return Estimate(
         passes=sum(plan.passes for plan in plans),
@@ -246,20 +251,21 @@ def make_plans(
     """Return the plan of each part of a backbone.
 
     Each takes the transform set that suits it if "auto" is asked for, and its own patch
-    size where that is smaller than the stride.
+    size where that is smaller than the stride. With channels all come for each of them.
     """
     parts, stride = parts_of(backbone), options.stride
+    channels = len(options.channel_names)
     if stride is not None:
         _checked_stride(stride, max(parts, key=lambda part: part.patch_size))
     return [
         make_plan(
             image_shape,
-            image_channels,
+            1 if channels else image_channels,
             part,
             part.default_transforms if transforms == "auto" else transforms,
             replace(options, stride=stride and min(stride, part.patch_size)),
         )
-        for part in parts
+        for part in parts * max(channels, 1)
     ]
 
 

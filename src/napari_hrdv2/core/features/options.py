@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, BackboneSpec, JoinedBackbone
     from napari_hrdv2.core.backbones.base import Progress
 
+ValueRange = tuple[float, float] | tuple[tuple[float, float], ...]
+"""Grey levels that become 0 and 1, or those of each channel."""
+
 STRIDE_WORDS = ("auto", "patch", "half")
 TRANSFORM_CHOICES = (
     *("auto", "identity", "shift:1", "shift:1,2", "shift:1,2:neumann", "lattice:2"),
@@ -39,6 +42,7 @@ class PartOptions:
     debias: str = "none"
     partition: str = "own"  # or "given": regions that are not the backbone's own
     levels: tuple[float, float] | None = None  # became mean 0, deviation 1; None: own
+    channel: str = ""  # of the image that it sees; "" for all that it has
 
     @property
     def patch_size(self) -> int:
@@ -63,13 +67,17 @@ class FeatureOptions:
     stride: int | None = None  # in pixels; None is the patch size of each part
     device: str = "auto"
     weights: str | None = None  # a local file or folder
-    value_range: tuple[float, float] | None = None
+    value_range: ValueRange | None = None
     boundary: str = "periodic"
     interpolation: str = "bilinear"
     compat: str = "corrected"
     debias: str = "none"
     levels: tuple[float, float] | None = None
     normalisation: str = "auto"  # whose levels, in a series; see `train_series`
+    channels: str = ""  # names of an image's channels, joined like backbones: "BSE,Fe"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", ",".join(self.channel_names))
 
     @classmethod
     def of(
@@ -89,7 +97,9 @@ class FeatureOptions:
         chosen = {part.transforms for part in parts if part.patch_size > 1}
         own_strides = all(part.stride == part.patch_size for part in parts)
         return cls(
-            backbone="+".join(part.backbone for part in parts),
+            backbone="+".join(
+                part.backbone for part in parts if part.channel == parts[0].channel
+            ),
             transforms="auto" if len(chosen) > 1 else main.transforms,
             stride=None if own_strides else max(part.stride for part in parts),
             device=device,
@@ -100,6 +110,7 @@ class FeatureOptions:
             compat=main.compat,
             # A part that does not know positions has "none", whatever was chosen.
             debias=next((p.debias for p in parts if p.debias != "none"), "none"),
+            channels=",".join(dict.fromkeys(part.channel for part in parts)),
         )
 
     @property
@@ -114,6 +125,18 @@ class FeatureOptions:
     def parts(self) -> tuple[str, ...]:
         """The names of the backbones that are joined."""
         return tuple(self.backbone.split("+"))
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """The channels that are joined; none for an image that is one picture."""
+        return tuple(filter(None, map(str.strip, self.channels.split(","))))
+
+    @property
+    def ranges(self) -> tuple[tuple[float, float] | None, ...]:
+        """The grey levels that become 0 and 1: of each channel, or of the picture."""
+        given: Any = self.value_range
+        is_one = given is None or not isinstance(given[0], (tuple, list))
+        return (given,) * max(len(self.channel_names), 1) if is_one else tuple(given)
 
     @property
     def patch_size(self) -> int:
@@ -161,7 +184,8 @@ class FeatureOptions:
         """Return both in words where they would give other features, or None."""
         if self.backbone != wanted.backbone:
             return self.backbone, wanted.backbone
-        names, patch = ["weights"], self.patch_size
+        unset = {"weights": "as published", "channels": "none"}
+        names, patch = list(unset), self.patch_size
         if patch > 1:  # else every pixel is seen, whatever the options say
             names += ["transforms", "stride", "interpolation", "debias"]
             names += ["boundary", "compat"]
@@ -173,15 +197,22 @@ class FeatureOptions:
         if not differing:
             return None
         made, other = (
-            ", ".join(f"{n} {getattr(one, n) or 'as published'}" for n in differing)
+            ", ".join(f"{n} {getattr(one, n) or unset.get(n)}" for n in differing)
             for one in (before, after)
         )
         return f"{self.backbone} with {made}", other
 
 
-def absolute_range(parts: Sequence[PartOptions]) -> tuple[float, float] | None:
+def mapped_range(parts: Sequence[PartOptions]) -> ValueRange:
+    """Return the grey levels that became 0 and 1, of each channel where it has some."""
+    found = {part.channel: part.value_range for part in parts}
+    return found.get("", tuple(found.values()))
+
+
+def absolute_range(parts: Sequence[PartOptions]) -> ValueRange | None:
     """Return the grey levels that became 0 and 1; None where that does not matter."""
-    return next((part.value_range for part in parts if part.absolute_levels), None)
+    absolute = [part for part in parts if part.absolute_levels]
+    return mapped_range(absolute) if absolute else None
 
 
 def alike(parts: Sequence[PartOptions]) -> list[PartOptions]:

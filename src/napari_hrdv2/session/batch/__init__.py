@@ -18,7 +18,7 @@ from napari_hrdv2.core.measure import phase_fractions_with_error
 from napari_hrdv2.session.classes import default_color
 from napari_hrdv2.session.classifier import magnification_note
 from napari_hrdv2.session.features import FeatureSource
-from napari_hrdv2.session.pipeline import as_trained, process_image
+from napari_hrdv2.session.pipeline import process_image
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.snapshots import ImageSnapshot
 from napari_hrdv2.session.tasks import TaskContext
@@ -34,6 +34,7 @@ from .applied import (
     write_table,
 )
 from .opening import OpenedImage, open_images, read_labels, scribbles_with
+from .streaming import Streamed, is_by_blocks, stream_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -148,22 +149,21 @@ def segment_file(
     source: FeatureSource,
     run: Run = Run(),  # noqa: B008 - frozen
     context: TaskContext = TaskContext(),  # noqa: B008 - frozen
+    stream: Callable[..., Streamed] = stream_image,
 ) -> Applied:
     """Segment one micrograph; what went wrong with it is returned, not raised.
 
     Where its features do not fit into memory, or the run says so, block by block into
-    an OME-Zarr beside the target.
+    an OME-Zarr beside the target, by `stream`.
     """
     from napari_hrdv2.core.checks import with_missing
     from napari_hrdv2.files import open_image
-
-    from .streaming import is_by_blocks, lazily_grey, stream_image
 
     start = time.perf_counter()
     try:
         if not job.target.parent.is_dir():
             raise ValueError(f"there is no folder {job.target.parent}")
-        file = open_image(job.file)
+        file = open_image(job.file, source.options.channels)
         if run.pixel_size is not None:
             file = replace(file, pixel_size=run.pixel_size[0], unit=run.pixel_size[1])
         if _are_scribbles(job.file, file.data, classifier):
@@ -179,10 +179,8 @@ def segment_file(
         if by_blocks and run.particles is not None:
             raise ValueError("particles: their table needs the image in memory")
         if by_blocks:
-            streamed = stream_image(
-                replace(
-                    file, data=as_trained(file.data, classifier, source, lazily_grey)
-                ),
+            streamed = stream(
+                file,
                 classifier,
                 source,
                 job.target.with_suffix(".zarr"),

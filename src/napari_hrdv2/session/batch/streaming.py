@@ -7,7 +7,7 @@ with by the next one that would do the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.core.measure import FractionCounter, Fractions
 from napari_hrdv2.core.postprocess.blocks import clean_blocks
 from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.session.pipeline import as_trained
 from napari_hrdv2.session.tasks import TaskContext
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.files import ImageFile
+    from napari_hrdv2.files.label_store import Place, Window
     from napari_hrdv2.session.features import FeatureSource
+
+    Spread = Callable[[Place, list[Window]], Iterator[tuple[Window, int]]]
 
 BLOCK = 1024  # pixels along each side
 MOSAIC = 6, 512  # windows along each side, and their size in pixels
@@ -82,20 +86,34 @@ def stream_image(
     **about: Any,
 ) -> Streamed:
     """Segment an image in a file by its own features; the rest as `stream_labels`."""
-    from napari_hrdv2.core.classifier.doubt import doubt_of
     from napari_hrdv2.files.label_store import check_store
 
     check_store(target)
     check_refinement(about.get("refinement"))
     mask = about.get("exclusion")
-    made = features_by_blocks(file.data, source, classifier, context, mask)
-    features, adapted = made
+    opened = open_blocks(file, classifier, source, context, mask)
+    file, features, adapted, doubt = opened
+    streamed = stream_labels(file, features, adapted, target, context, **about)
+    return replace(streamed, doubt=doubt)
+
+
+def open_blocks(
+    file: ImageFile,
+    classifier: PixelClassifier,
+    source: FeatureSource,
+    context: TaskContext,
+    mask: NDArray[np.bool_] | None,
+) -> tuple[Any, ...]:
+    """Return an image as was trained on, its features, what reads them, and doubt."""
+    from napari_hrdv2.core.classifier.doubt import doubt_of
+
+    image = as_trained(file.data, classifier, source, lazily_grey)
+    features, adapted = features_by_blocks(image, source, classifier, context, mask)
     doubt, stop = None, context.should_stop
     if adapted is not classifier:
-        doubt = doubt_of(
-            classifier, adapted, features, exclusion=mask, should_stop=stop
-        )
-    return replace(stream_labels(file, *made, target, context, **about), doubt=doubt)
+        given = classifier, adapted, features
+        doubt = doubt_of(*given, exclusion=mask, should_stop=stop)
+    return replace(file, data=image), features, adapted, doubt
 
 
 def stream_labels(
@@ -108,6 +126,7 @@ def stream_labels(
     exclusion: NDArray[np.bool_] | None = None,
     refinement: Refinement | None = None,
     colors: Mapping[int, str] | None = None,
+    spread: Spread | None = None,
 ) -> Streamed:
     """Segment an image block by block into the OME-Zarr `target`.
 
@@ -125,6 +144,8 @@ def stream_labels(
         Small objects and holes go as in memory; smoothing is refused.
     colors : mapping of int to str, optional
         Of the classes.
+    spread : callable, optional
+        Has `segment_block` called elsewhere, and yields windows with checksums.
 
     Raises
     ------
@@ -147,18 +168,20 @@ def stream_labels(
         block=getattr(features, "block", BLOCK),
         is_refined=not refinement.is_off,
     )
-    known = 0
-    for number, window in enumerate(store.blocks):
+    todo = [window for window in store.blocks if not store.is_done(window)]
+    known = len(store.blocks) - len(todo)
+
+    def here(place: Place, windows: list[Window]) -> Iterator[tuple[Window, int]]:
+        for window in windows:
+            context.stop_if_cancelled()
+            excluded = None if exclusion is None else exclusion[window]
+            given = image, features, classifier, window, excluded
+            yield window, segment_block(place, *given, context.should_stop)
+
+    context.progress(f"Segmenting {target.stem}", known, len(store.blocks))
+    for number, done in enumerate((spread or here)(store.place, todo), start=known + 1):
+        store.note(*done)
         context.progress(f"Segmenting {target.stem}", number, len(store.blocks))
-        context.stop_if_cancelled()
-        if store.is_done(window):
-            known += 1
-            continue
-        stop = context.should_stop
-        labels = classifier.predict(features, region=window, should_stop=stop)
-        for mask in _masks(image, exclusion, window):
-            labels[mask] = 0
-        store.predict(window, labels)
     context.progress(f"Segmenting {target.stem}", len(store.blocks), len(store.blocks))
     if not (refinement.is_off or store.is_finished):
         clean_blocks(
@@ -258,16 +281,24 @@ def lazily_grey(image: Any) -> Any:
     return image.first_band()
 
 
-def _masks(
-    image: Any, exclusion: NDArray[np.bool_] | None, window: tuple[slice, slice]
-) -> Iterable[NDArray[np.bool_]]:
-    """Yield what is excluded, and what is missing, in a window."""
-    if exclusion is not None:
-        yield exclusion[window]
-    if image.dtype.kind == "f":
-        missing = missing_pixels(image[window])
-        if missing is not None:
-            yield missing
+def segment_block(
+    place: Place,
+    image: Any,
+    features: Features,
+    classifier: PixelClassifier,
+    window: Window,
+    excluded: NDArray[np.bool_] | None,
+    should_stop: Callable[[], bool] | None = None,
+) -> int:
+    """Write the labels of a window, 0 where there are none; return their checksum."""
+    from napari_hrdv2.files.label_store import put_block
+
+    labels = classifier.predict(features, region=window, should_stop=should_stop)
+    missing = missing_pixels(image[window]) if image.dtype.kind == "f" else None
+    for mask in (excluded, missing):
+        if mask is not None:
+            labels[mask] = 0
+    return put_block(place, window, labels)
 
 
 def _fingerprint(

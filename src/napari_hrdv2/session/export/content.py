@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.normalisation import Normalisation
-    from napari_hrdv2.core.features.options import FeatureOptions
+    from napari_hrdv2.core.features.options import FeatureOptions, ValueRange
     from napari_hrdv2.core.measure import Fractions
     from napari_hrdv2.core.postprocess.exclusion import Rectangle
     from napari_hrdv2.core.postprocess.refinement import Refinement
@@ -38,7 +38,8 @@ class ExportImage:
     image: Any  # (H, W) or (H, W, 3|4), or a Plane
     source: str | None = None  # its file, if that holds nothing else
     pixel_size: tuple[float | tuple[float, float], str] | None = None
-    value_range: tuple[float, float] | None = None  # grey levels that became 0 and 1
+    value_range: ValueRange | None = None  # grey levels that became 0 and 1
+    channels: str = ""  # the names of its bands, where they are channels
     segmentation: NDArray[Any] | None = None  # (H, W), as it is shown
     scribbles: NDArray[Any] | None = None  # (H, W), as painted
     scribble_pixels: Mapping[int, int] = field(default_factory=dict)  # trained on

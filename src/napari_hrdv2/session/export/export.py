@@ -9,7 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
+from napari_hrdv2.core.features.options import (
+    FeatureOptions,
+    absolute_range,
+    mapped_range,
+)
 from napari_hrdv2.files.units import unit_symbol
 from napari_hrdv2.session.classifier import named
 from napari_hrdv2.session.tasks import compute
@@ -19,7 +23,7 @@ from .formats import CLASSIFIER, FORMATS, ExportFormat
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.options import PartOptions
+    from napari_hrdv2.core.features.options import ValueRange
     from napari_hrdv2.session.images import ImageEntry
     from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
     from napari_hrdv2.session.refinement import Update
@@ -214,6 +218,8 @@ def _no_script(session: Session, images: Sequence[ExportImage], update: Update) 
             "the result is of an older classifier, or refined otherwise than "
             "Refine says; compute the features of this image first"
         )
+    if any(image.channels and not image.source for image in images):
+        return "channels are read from a file, which an image has not"
     if not session.is_loaded and not any(image.trains for image in images):
         return "no image has scribbles that the classifier was trained on"
     return ""
@@ -237,6 +243,7 @@ def _images(session: Session, wanted: Sequence[ImageEntry]) -> list[ExportImage]
                 stem=stem,
                 image=entry.image,
                 key=entry.key,
+                channels=entry.channels,
                 source=entry.source if entry.source and not entry.plane else None,
                 pixel_size=None if size is None else (size[0], unit_symbol(size[1])),
                 value_range=_value_range(entry, session.classifier),
@@ -252,12 +259,11 @@ def _images(session: Session, wanted: Sequence[ImageEntry]) -> list[ExportImage]
 
 def _value_range(
     entry: ImageEntry, classifier: PixelClassifier | None
-) -> tuple[float, float] | None:
+) -> ValueRange | None:
     """Return the grey levels that became 0 and 1 in the features of an image."""
     features = entry.training_features
     if features is not None and features.part_options:
-        parts: Sequence[PartOptions] = features.part_options
-        return max(parts, key=lambda part: part.patch_size).value_range
+        return mapped_range(features.part_options)
     return absolute_range(classifier.part_options) if classifier is not None else None
 
 

@@ -108,7 +108,9 @@ def _write_zarr(path: Path, image: ExportImage, content: ExportContent) -> bool:
     if image.scribbles is not None:
         labels["scribbles"] = image.scribbles
     classes = files.LabelClasses(content.names, content.colors)
-    files.write_ome_zarr(path, np.asarray(image.image), labels, classes, size, unit)
+    pixels = np.asarray(image.image)
+    pixels = pixels[..., 0] if image.channels else pixels
+    files.write_ome_zarr(path, pixels, labels, classes, size, unit)
     return True
 
 
@@ -171,6 +173,8 @@ def _readable_image(image: ExportImage, content: ExportContent) -> Path:
     from napari_hrdv2.files import read_image, write_image
 
     pixels = np.asarray(image.image)
+    if image.channels and image.source is not None:
+        return Path(image.source).absolute()
     if image.source is not None and os.path.exists(image.source):
         try:
             if np.array_equal(read_image(image.source).data, pixels):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.files.units import sides_of
 
@@ -88,7 +88,7 @@ def _features(
     backbones = _listed(
         f"{part}{f' (weights {fingerprint})' * bool(fingerprint)}"
         f"{_cite(cited, *spec.references)}"
-        for part, spec, fingerprint in zip(parts, specs, hashes, strict=True)
+        for part, spec, fingerprint in zip(parts, specs, hashes, strict=False)
     )
     many = len(parts) > 1
     method = _cite(cited, _HRDV2)
@@ -112,7 +112,11 @@ def _features(
             "What the features of noise images tell of position was taken out of them "
             f"(debias {options.debias})."
         )
-    ranges = {image.value_range for image in images if image.value_range}
+    if options.channels:
+        names = _listed(options.channel_names)
+        yield f"Features of the channels {names}, each by itself, were joined."
+        return
+    ranges: set[Any] = {image.value_range for image in images if image.value_range}
     if ranges:
         told = _listed(f"{low:g}–{high:g}" for low, high in sorted(ranges))
         yield f"Grey levels of {told} were scaled to 0–1."

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = (  # those of `compute_features`
     *("transforms", "stride", "boundary", "interpolation", "compat", "debias"),
+    "channels",
 )
 
 _HEAD = '''\
@@ -52,7 +53,9 @@ _REFINE_IMPORT = (
 _FUNCTIONS = """
 
 def features_of(image, value_range):
-    image = filled(grey_if_equal(image))  # grey levels may be stored as colours
+    if not FEATURES["channels"]:
+        image = grey_if_equal(image)  # grey levels may be stored as colours
+    image = filled(image)
     found = hr.compute_features(image, backbone, value_range=value_range, **FEATURES)
     hashes = tuple(part.weights_hash for part in found.part_options)
     if hashes != {hashes}:
@@ -74,7 +77,7 @@ _TRAIN = """
 features, scribbles, exclusion = {{}}, [], []
 for number, (image, labels, _, value_range, rectangles) in enumerate(IMAGES):
     if labels is not None:
-        micrograph = read_image(image).data
+        micrograph = read_image(image, FEATURES["channels"]).data
         features[number] = features_of(micrograph, value_range)
         painted = read_labels(labels)
         exclusion.append(exclusion_mask(micrograph, rectangles))
@@ -101,7 +104,7 @@ classifier = hr.PixelClassifier.load({classifier_file!r})
 
 _SEGMENT = """
 for number, (image, _, out, value_range, rectangles) in enumerate(IMAGES):
-    source = read_image(image)
+    source = read_image(image, FEATURES["channels"])
     found = features.pop(number, None) or features_of(source.data, value_range)
     exclusion = exclusion_mask(source.data, rectangles)
 """
@@ -114,7 +117,7 @@ _PREDICT = """\
 _REFINE = """\
     segmentation = refine(
         classifier.predict_proba(found),
-        source.data,
+        source.data[..., 0] if FEATURES["channels"] else source.data,
         classifier.classes,
         Refinement({refinement}),
         exclusion=exclusion,

@@ -63,6 +63,8 @@ class Inspection:
                 "dino-small-8, or a network of regions such as spit-small"
             )
         current = self._images.current
+        if self._features.options.channels:
+            return "attention is of one picture; choose no channels"
         if current is not None and (current.is_in_blocks or is_large(current.image)):
             return "this image is too large to be looked at as a whole"
         return "" if self._backbone() is not None else _NOT_LOADED
@@ -113,7 +115,7 @@ class Inspection:
         options, backbone = self._features.options, self._backbone()
         assert backbone is not None  # else there is a reason
         partition = entry.partition_for(options)
-        key, image, levels = entry.key, entry.image, options.value_range
+        key, image, (levels,) = entry.key, entry.image, options.ranges
         features, exclusion = entry.features, entry.left_out
 
         def find(context: TaskContext) -> Attention:

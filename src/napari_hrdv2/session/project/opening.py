@@ -102,7 +102,8 @@ def open_project(
             keys[saved.key] = key
         elif reads_images:
             context.progress(f"Reading {saved.name}", number, len(project.images))
-            image, is_altered = _image(saved, folder, Path(path).absolute().parent)
+            beside, channels = Path(path).absolute().parent, project.options.channels
+            image, is_altered = _image(saved, folder, beside, channels)
             if image is None:
                 missing.append(saved)
                 continue
@@ -128,7 +129,7 @@ def _open_plane(
 
 
 def _image(
-    saved: SavedImage, folder: Path | None, project_folder: Path
+    saved: SavedImage, folder: Path | None, project_folder: Path, channels: str
 ) -> tuple[NDArray[Any] | None, bool]:
     """Return the pixels, and whether they are others than those of then.
 
@@ -148,7 +149,7 @@ def _image(
     fitting = None
     for path in filter(os.path.exists, files):
         try:
-            image = read_image(path).data
+            image = read_image(path, channels).data
         except (OSError, ValueError):
             continue  # one that cannot be read is not the one
         if image.shape[:2] != saved.shape:

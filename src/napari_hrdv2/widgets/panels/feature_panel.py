@@ -20,6 +20,7 @@ from napari_hrdv2.core.features.options import (
 )
 from napari_hrdv2.core.features.upsampling import INTERPOLATIONS
 from napari_hrdv2.widgets import backbone_texts
+from napari_hrdv2.widgets.viewer import planes
 
 from . import PanelSpec
 from . import controls as ui
@@ -85,6 +86,11 @@ _CHOICES = {
         "ones (shared), or found by what the classes have there (matched); auto tries "
         "all where two or more images are labelled. Painting is not affected",
         NORMALISATION_CHOICES,
+    ),
+    "channels": _Choice(
+        "Channels of an image that are taken together, each through the backbone by "
+        "itself: their names with commas between, as in BSE,Fe; empty for one by one",
+        typed=True,
     ),
     "device": _Choice(
         "Where to compute; auto takes the fastest", ("auto", *device_names())
@@ -164,7 +170,8 @@ class FeaturePanel(QWidget):
         return combo
 
     def _lay_out(self) -> None:
-        rows = [(name.capitalize(), combo) for name, combo in self.choices.items()]
+        chosen = {k: v for k, v in self.choices.items() if k != "channels"}
+        rows = [(name.capitalize(), combo) for name, combo in chosen.items()]
         rows.insert(2, ("", self.transforms_note))
         rows.insert(5, ("", self.interpolation_note))
         more = QWidget()
@@ -175,6 +182,7 @@ class FeaturePanel(QWidget):
             self,
             ui.form(
                 ("Image", self.image),
+                ("", self.choices["channels"]),
                 ("", self.backbone),  # its text needs the whole width
                 ("", self.backbone_note),
             ),
@@ -195,6 +203,10 @@ class FeaturePanel(QWidget):
         with QSignalBlocker(self.image):
             position = images.index(shown) if shown in images else -1
             self.image.setCurrentIndex(position)
+        names = [] if shown is None else planes.channels_of(shown)
+        chosen = self._session.options.channels
+        ui.fill(self.choices["channels"], ["", ",".join(names)], chosen)
+        self.choices["channels"].setVisible(bool(names or chosen))
         self._show_cost()
 
     def show_options(self) -> None:

@@ -54,6 +54,7 @@ class LayerIndex(QObject):
         self._listing.triggered.connect(self.settled)
         for name in _LIST_EVENTS:
             getattr(viewer.layers.events, name).connect(self.look)
+        session.options_changed.connect(self._join_channels)
 
     def images(self) -> list[Image]:
         """Return the image layers that are not of our making, bottom first."""
@@ -71,6 +72,8 @@ class LayerIndex(QObject):
                 known = layers.renew_id(image)
             self.ids[image] = known
             layers.look_into_file(image)
+            if "channels" not in layers.mark_on(image):
+                planes.join_channels(image, self._session.options.channels)
             for events in self._events(image):
                 events.connect(self._on_changed)
         return self.ids[image]
@@ -136,6 +139,7 @@ class LayerIndex(QObject):
             "source": layers.path_of(image),
             "pixel_size": layers.pixel_size_of(image),
             "plane": place,
+            "channels": planes.joined_channels(image),
         }
 
     def describe(self, image: Image) -> None:
@@ -208,6 +212,7 @@ class LayerIndex(QObject):
         self._listing.cancel()
         for name in _LIST_EVENTS:
             getattr(self._viewer.layers.events, name).disconnect(self.look)
+        self._session.options_changed.disconnect(self._join_channels)
         for image in list(self.ids):
             self._forget(image)
 
@@ -224,6 +229,11 @@ class LayerIndex(QObject):
         events = image.events
         return [events.data, events.axis_labels, *layers.place_events(image)]
 
+    def _join_channels(self) -> None:
+        for image in self.images():
+            if planes.join_channels(image, self._session.options.channels):
+                self.replaced.emit(image)
+
     def _on_changed(self, event: Any) -> None:
         # The event has the layer itself, we may know it by a proxy.
         image = next((one for one in self.ids if one == event.source), None)
@@ -232,7 +242,8 @@ class LayerIndex(QObject):
         if event.type == "data":
             self.replaced.emit(image)
         elif event.type == "axis_labels":
-            self.renamed_axes.emit(image)
+            is_other = planes.joined_channels(image)
+            (self.replaced if is_other else self.renamed_axes).emit(image)
         else:
             self.describe(image)
             self.look()  # panels say how large its pixels are

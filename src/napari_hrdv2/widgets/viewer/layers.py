@@ -15,7 +15,7 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.notifications import show_warning
 
-from napari_hrdv2.files import read_pixel_size, read_turn
+from napari_hrdv2.files import read_channel_names, read_pixel_size, read_turn
 from napari_hrdv2.files.units import (
     NO_UNIT,
     Size,
@@ -28,7 +28,9 @@ from napari_hrdv2.session import default_color
 from napari_hrdv2.session.classes import default_class
 from napari_hrdv2.session.planes import LARGE
 
-from .planes import data_of, levels_of, show_levels
+from .planes import METADATA_KEY as METADATA_KEY
+from .planes import data_of, joined_channels, levels_of, show_levels
+from .planes import mark_on as mark_on
 
 if TYPE_CHECKING:
     import napari.components
@@ -36,13 +38,6 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.session import ClassInfo, Preview
     from napari_hrdv2.session.classes import Classes
-
-METADATA_KEY = "napari-hrdv2"
-"""Where layers say what they are to us: ``layer.metadata[METADATA_KEY]``.
-
-An image has an ``"id"``; scribbles and segmentation have a ``"role"`` and, as
-``"image"``, the id of the image they belong to.
-"""
 
 SEGMENTATION_OPACITY = 0.5
 _PLACE_EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units")
@@ -88,11 +83,14 @@ def look_into_file(layer: Image) -> None:
             f"{layer.name} is shown as it is stored, though its orientation tag asks "
             f"for it to be {turn}, as segment and apply do. Add files… shows it so."
         )
+    mark = {"channel_names": read_channel_names(path) if layer.ndim == 3 else ()} | mark
     layer.metadata = {**layer.metadata, METADATA_KEY: mark | {"file_pixel_size": found}}
 
 
 def spatial_metadata(layer: Image) -> dict[str, Any]:
     """Return what places another layer exactly on this one."""
+    if joined_channels(layer):
+        return flat_metadata(layer)
     return {
         "scale": layer.scale,
         "translate": layer.translate,
@@ -197,11 +195,6 @@ def renew_id(image: Image) -> str:
 def mark_of(role: str, image_id: str, **more: Any) -> dict[str, Any]:
     """Return the mark of a layer that belongs to an image."""
     return {"role": role, "image": image_id, **more}
-
-
-def mark_on(layer: Any) -> dict[str, Any]:
-    """Return the mark that a layer has; empty if it is not one of ours."""
-    return dict(layer.metadata.get(METADATA_KEY, {}))
 
 
 def class_names_of(layer: Labels) -> dict[int, str]:
@@ -366,8 +359,11 @@ def add_image(
     name: str = "",
     pixel_size: Size | None = None,
     unit: str = NO_UNIT,
+    channels: str = "",
 ) -> Image:
     """Add a micrograph that was read from a file, and remember the file."""
+    names = channels.split(",") if channels and data.ndim == 3 else []
+    joined = {"channels": channels, "channel_names": names} if names else {}
     if unit != NO_UNIT and not is_length(unit):
         # napari takes no image whose unit it does not know.
         warnings.warn(
@@ -378,12 +374,13 @@ def add_image(
         unit = NO_UNIT
     size = 1.0 if pixel_size is None or unit == NO_UNIT else pixel_size
     return viewer.add_image(
-        data,
+        np.moveaxis(data, -1, 0) if names else data,
         name=name or Path(path).stem,
-        rgb=data.ndim == 3,
-        scale=sides_of(size),
-        units=(unit, unit),
-        metadata={METADATA_KEY: {"path": path}},
+        rgb=data.ndim == 3 and not names,
+        scale=(1.0, *sides_of(size))[not names :],
+        units=("pixel", unit, unit)[not names :],
+        axis_labels=("channel", "y", "x")[not names :],
+        metadata={METADATA_KEY: {"path": path} | joined},
     )
 
 

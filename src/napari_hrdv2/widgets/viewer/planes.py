@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.session.planes import AXIS_NAMES, Plane, axis_names
+from napari_hrdv2.files.reading import channel_names, channels_by_name
+from napari_hrdv2.session.planes import AXIS_NAMES, Plane, axis_name, axis_names
 
 if TYPE_CHECKING:
     import napari.components
     from napari.layers import Image, Labels
     from numpy.typing import NDArray
+
+METADATA_KEY = "napari-hrdv2"
+"""Where layers say what they are to us: ``layer.metadata[METADATA_KEY]``.
+
+An image has an ``"id"``; scribbles and segmentation have a ``"role"`` and, as
+``"image"``, the id of the image they belong to.
+"""
 
 _PART_OF_VIEW, _MOST_OF_VIEW = 0.25, 0.8  # of the view, that is looked at
 _WHOLE = 0.95  # of the view, that a whole image takes
@@ -30,7 +38,33 @@ def sizes(layer: Image) -> Index:
 
 def label_shape(layer: Image) -> Index:
     """Return the shape of labels that lie on a layer."""
+    if joined_channels(layer):
+        return tuple(data_of(layer).shape[1:])
     return tuple(int(size) for size in data_of(layer).shape[: layer.ndim])
+
+
+def mark_on(layer: Any) -> dict[str, Any]:
+    """Return the mark that a layer has; empty if it is not one of ours."""
+    return dict(layer.metadata.get(METADATA_KEY, {}))
+
+
+def channels_of(layer: Image) -> list[str]:
+    """Return the names of the channels along the first axis of a layer; [] for none."""
+    if layer.ndim != 3 or axis_name(layer.axis_labels[0]) != "channel":
+        return []
+    return channel_names(mark_on(layer).get("channel_names", ()), len(data_of(layer)))
+
+
+def joined_channels(layer: Image) -> str:
+    """Return which channels of a layer are taken together, as "BSE,Fe"; "" for none."""
+    return str(mark_on(layer).get("channels", "")) if channels_of(layer) else ""
+
+
+def join_channels(layer: Image, channels: str) -> bool:
+    """Take channels of a layer together; return whether it has channels, and others."""
+    former, mark = joined_channels(layer), mark_on(layer) | {"channels": channels}
+    layer.metadata = {**layer.metadata, METADATA_KEY: mark}
+    return former != joined_channels(layer)
 
 
 def lies_on(labels: Labels, image: Image, shape: tuple[int, int]) -> bool:
@@ -80,6 +114,18 @@ def pixels(layer: Image, index: Index) -> Any:
     if len(index) != len(there) or not is_inside:
         raise ValueError(
             f"plane: {layer.name} has no plane {index}; there are {there} of them"
+        )
+    if channels := joined_channels(layer):
+        names = channels_of(layer)
+        picked = channels_by_name(layer.name, channels, names)
+
+        def joined(*part: Any) -> NDArray[Any]:
+            return np.stack([np.asarray(data[(one, *part)]) for one in picked], -1)
+
+        if isinstance(data, np.ndarray):
+            return joined()
+        return Plane(
+            joined, (*label_shape(layer), len(picked)), data.dtype, lambda p: joined(*p)
         )
     if isinstance(data, np.ndarray):
         return np.asarray(data[index])
@@ -168,6 +214,7 @@ def look_at(
     The zoom is kept where what is seen there, of a radius in pixels, takes from
     `least_of_view` to 80 % of the view.
     """
+    point = (*(0,) * (layer.ndim - len(point)), *point)  # of channels that are joined
     world = np.asarray(layer.data_to_world(point))
     aside = np.add(point, 2 * radius * np.eye(len(point))[-1])
     camera, view = camera_of(viewer), min(canvas_size(viewer))

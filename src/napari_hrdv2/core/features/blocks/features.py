@@ -7,14 +7,20 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.checks import channels_first, check_whole, checked_range
+from napari_hrdv2.core.checks import (
+    bands_of,
+    channels_first,
+    check_whole,
+    checked_range,
+)
 from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.base import Features
 from napari_hrdv2.core.features.compute import Steps, checked_options
@@ -33,7 +39,7 @@ from napari_hrdv2.core.features.tiles import (
 from .cache import BlockCache, Spill
 from .grid import BlockAxis, Key, plan_blocks
 from .making import BlockMaker
-from .statistics import read_statistics
+from .statistics import Band, read_statistics
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -79,6 +85,19 @@ class BlockFeatures(Features):
     def __repr__(self) -> str:
         down, across = self.axes.counts
         return f"BlockFeatures(shape={self.shape}, {down} × {across} blocks)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out image, backbone and blocks, for another process; see `again`."""
+        bare = replace(self._maker, image=None, backbone=None)  # type: ignore[arg-type]
+        state = super().__getstate__() | {"_maker": bare}
+        return {k: v for k, v in state.items() if k not in ("_cache", "_computing")}
+
+    def again(
+        self, image: ImageLike, backbone: Backbone | JoinedBackbone
+    ) -> BlockFeatures:
+        """Return what a copy in another process stands for; the image is not read."""
+        maker = replace(self._maker, image=image, backbone=backbone)
+        return BlockFeatures(maker, BlockCache(BUDGET_BYTES, None))
 
     @property
     def block(self) -> int:
@@ -256,16 +275,11 @@ def block_features(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
     *,
-    boundary: str = "periodic",
-    interpolation: str | None = None,
-    debias: str = "none",
-    compat: str = "corrected",
-    value_range: tuple[float, float] | None = None,
-    levels: tuple[float, float] | None = None,
     block: int | None = None,
     budget_bytes: int = BUDGET_BYTES,
     spill: str | os.PathLike[str] | None = None,
     spill_bytes: int = SPILL_BYTES,
+    **others: Any,
 ) -> BlockFeatures:
     """Return the features of an image that need not be in memory.
 
@@ -290,7 +304,7 @@ def block_features(
     spill : path, optional
         Folder for blocks that go, up to `spill_bytes`; a new folder in it, which is
         gone with the features.
-    backbone, transforms, stride, boundary, interpolation, debias, value_range, levels
+    backbone, transforms, stride, others
         As for `compute_features`.
 
     Raises
@@ -304,26 +318,17 @@ def block_features(
         ``compat="reference"``, or interpolation "bilateral" or "jbu".
     """
     parts = parts_of(backbone)
-    options = checked_options(
-        parts,
-        stride=stride,
-        value_range=value_range,
-        boundary=boundary,
-        interpolation=interpolation,
-        compat=compat,
-        debias=debias,
-        levels=levels,
-    )
+    options = checked_options(parts, stride=stride, **others)
     for name, bytes_ in (("budget_bytes", budget_bytes), ("spill_bytes", spill_bytes)):
         check_whole(name, bytes_, 0, " of bytes")
-    if value_range is not None:
-        value_range = checked_range(value_range)
+    ranges = [one and checked_range(one) for one in options.ranges]
     if not hasattr(image, "dtype") or not hasattr(image, "shape"):
         image = np.asarray(image)
     # Of the right shape and type, without a pixel read.
-    outline = channels_first(np.broadcast_to(np.zeros((), image.dtype), image.shape))
-    channels, height, width = outline.shape
-    given = (height, width), channels, backbone, transforms, options
+    blank = np.broadcast_to(np.zeros((), image.dtype), image.shape)
+    names = options.channel_names
+    count, height, width = channels_first(bands_of(blank, names)[0]).shape
+    given = (height, width), count, backbone, transforms, options
     grid, needed = plan_blocks(*given, block)
     plans = make_plans(*given)
     sides = grid.rows.side, grid.columns.side
@@ -334,7 +339,7 @@ def block_features(
     )
     standardised = {
         padding
-        for part, padding in zip(parts, paddings, strict=True)
+        for part, padding in zip(parts, paddings, strict=False)
         if not part.absolute_levels and options.levels is None
     }
 
@@ -344,8 +349,12 @@ def block_features(
             progress(done, total)
 
     warn = any(part.absolute_levels for part in parts)
-    statistics = read_statistics(image, value_range, standardised, warn=warn, tick=tick)
+    bands: list[ImageLike] = [Band(image, index) for index in range(len(names))]
+    statistics = tuple(
+        read_statistics(band, one, standardised, warn=warn, tick=tick)
+        for band, one in zip(bands or [image], ranges, strict=True)
+    )
     maker = BlockMaker(
-        image, channels, backbone, transforms, options, statistics, paddings, grid
+        image, count, backbone, transforms, options, statistics, paddings, grid
     )
     return BlockFeatures(maker, BlockCache(budget_bytes, kept))

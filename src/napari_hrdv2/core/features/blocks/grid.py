@@ -211,7 +211,8 @@ def plan_blocks(
         largest = make_plans(grid.window(middle).shape, *given)
         one = sum(plan.token_bytes for plan in largest)
         kept = max(one, min(budget_bytes, down * across * one))
-        seen = 4 * image_channels * math.prod(grid.seen(middle).shape)
+        bands = len(options.channel_names) or image_channels
+        seen = 4 * bands * math.prod(grid.seen(middle).shape)
         working = max(plan.working_bytes for plan in largest) + SEEN_PLANES * seen
         if one + working <= most:
             break

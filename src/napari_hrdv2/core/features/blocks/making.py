@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.checks import PreparedImage
+from napari_hrdv2.core.checks import PreparedImage, bands_of
 from napari_hrdv2.core.features.base import Features, JoinedFeatures
 from napari_hrdv2.core.features.compute import Run, Steps
 from napari_hrdv2.core.features.memory import Plan, make_plans, parts_of, reach_of
@@ -36,8 +37,8 @@ class BlockMaker:
     backbone: Backbone | JoinedBackbone
     transforms: str | TransformSet
     options: FeatureOptions
-    statistics: Statistics
-    paddings: tuple[tuple[int, int], ...]  # of the parts of the backbone
+    statistics: tuple[Statistics, ...]  # of each channel, or of all that there is
+    paddings: tuple[tuple[int, int], ...]  # of the parts of the backbone, for each
     grid: BlockGrid
 
     def plans(self, shape: tuple[int, int]) -> list[Plan]:
@@ -49,7 +50,10 @@ class BlockMaker:
     def tokens(self, key: Key, steps: Steps) -> list[Tensor]:
         """Return the tokens of a block, of each part of the backbone."""
         seen, window = self.grid.seen(key), self.grid.window(key)
-        pixels = self.statistics.prepared(self.image, seen)
+        part, whole = np.asarray(self.image[tuple(seen)]), moved(seen, seen, -1)
+        bands = bands_of(part, self.options.channel_names)
+        channels = zip(self.statistics, bands, strict=True)
+        pixels = [known.prepared(band, whole) for known, band in channels]
         sides = zip(seen, self.grid, strict=True)
         ends = [span.stop == axis.length for span, axis in sides]
         runs = self._runs(pixels, moved(window, seen, -1), steps, ends)
@@ -61,7 +65,8 @@ class BlockMaker:
         self, shape: tuple[int, int], tokens: Sequence[Tensor], steps: Steps
     ) -> Features:
         """Return the features of a window of that shape, from its tokens."""
-        pixels = np.empty((self.channels, 0, 0), np.float32)  # not looked at any more
+        # They are not looked at any more.
+        pixels = [np.empty((self.channels, 0, 0), np.float32)] * len(self.statistics)
         window = Tile(*(slice(0, length) for length in shape))
         runs = self._runs(pixels, window, steps)
         parts = [run.features_of(of) for run, of in zip(runs, tokens, strict=True)]
@@ -78,28 +83,31 @@ class BlockMaker:
 
     def _runs(
         self,
-        seen: NDArray[np.float32],
+        seen: Sequence[NDArray[np.float32]],
         window: Tile,
         steps: Steps,
         ends: Sequence[bool] = (False, False),
     ) -> list[Run]:
-        """Return the runs of all parts over a window of what is seen.
+        """Return the runs of all parts over a window of what is seen of each channel.
 
         `ends` says whether the image ends, below and at the right, where that does.
         """
         runs = []
         plans = self.plans(window.shape)
-        parts = zip(parts_of(self.backbone), plans, self.paddings, strict=True)
-        for part, plan, by in parts:
-            pixels, place = seen, window
+        names = self.options.channel_names or ("",)
+        channels = zip(seen, self.statistics, names, strict=True)
+        given = product(channels, parts_of(self.backbone))
+        parts = zip(given, plans, self.paddings, strict=True)
+        for ((pixels, known, name), part), plan, by in parts:
+            place = window
             extra: tuple[int, int] | None = ends[0] * by[0], ends[1] * by[1]
             if reach_of(part) is None:  # its window is all that it sees
-                pixels = seen[:, window.rows, window.columns]
+                pixels = pixels[:, window.rows, window.columns]
                 place, extra = moved(window, window, -1), None
-            levels = None if part.absolute_levels else self.statistics.levels.get(by)
+            levels = None if part.absolute_levels else known.levels.get(by)
             runs.append(
                 Run(
-                    PreparedImage(pixels, self.statistics.value_range),
+                    PreparedImage(pixels, known.value_range),
                     part,
                     plan,
                     self.options,
@@ -107,6 +115,7 @@ class BlockMaker:
                     window=place,
                     padding=extra,
                     own_levels=levels,
+                    channel=name,
                 )
             )
         return runs

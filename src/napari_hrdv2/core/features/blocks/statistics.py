@@ -68,6 +68,18 @@ class Statistics:
         return prepared_part(pixels, self.value_range)
 
 
+class Band:
+    """One channel of an image, which is read by parts."""
+
+    def __init__(self, image: ImageLike, index: int) -> None:
+        self._image, self._index = image, index
+        self.shape, self.dtype = image.shape[:2], image.dtype
+        self.chunks = getattr(image, "chunks", None)
+
+    def __getitem__(self, window: Any) -> Any:
+        return np.asarray(self._image[window])[..., self._index]
+
+
 def read_statistics(
     image: ImageLike,
     value_range: tuple[float, float] | None,
