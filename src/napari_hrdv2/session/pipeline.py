@@ -150,9 +150,8 @@ def process_image(
     resamples: bool = False,
 ) -> Result:
     """Return the segmentation of one image: predicted, excluded, refined, counted."""
-    given = PipelineInput(
-        (snapshot,), refinement, classifier=classifier, resamples=resamples
-    )
+    given = PipelineInput((snapshot,), refinement, classifier=classifier)
+    given = replace(given, resamples=resamples)
     return list(_Run(given, context, source).stages(snapshot))[-1][1]
 
 
@@ -199,14 +198,13 @@ class _Run:
 
     def processed(self, target: ImageSnapshot) -> ProcessedImage:
         """Return one target after its last stage; hand over what is new of it."""
-        given, context = self.given, self.context
-        is_shown = target.key == given.shown
+        given, is_shown = self.given, target.key == self.given.shown
         done = ProcessedImage(target, given.until, target.result, version=given.version)
         try:
             for stage, result in self.stages(target):
                 done = replace(done, stage=stage, result=result)
                 if is_shown and result is not target.result:
-                    context.partial(done)
+                    self.context.partial(done)
         except Cancelled:
             raise
         except Exception as error:
@@ -220,7 +218,7 @@ class _Run:
                 target.image.forget()  # all planes of a stack may not fit into memory
         if is_shown or given.until == Stage.MEASUREMENT:
             return done
-        context.partial(done)
+        self.context.partial(done)
         bare = ImageSnapshot(target.key, None, target.name)
         return replace(done, snapshot=bare, result=None)
 
