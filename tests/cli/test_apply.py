@@ -280,10 +280,10 @@ def test_an_image_too_large_for_the_memory_does_not_cost_the_others(
 ) -> None:
     other = another_image(tmp_path / "huge.tif")
 
-    def read(path: Path):
+    def read(path: Path, *channels: str):
         if path == other:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 bytes")
-        return open_image(path)
+        return open_image(path, *channels)
 
     monkeypatch.setattr("napari_hrdv2.files.open_image", read)
     outcome = command("apply", classifier, other, image, "--out", tmp_path / "o")
@@ -297,10 +297,10 @@ def test_what_was_done_before_an_interruption_is_in_the_table(
 ) -> None:
     other = another_image(tmp_path / "later.tif")
 
-    def read(path: Path):
+    def read(path: Path, *channels: str):
         if path == other:
             raise KeyboardInterrupt
-        return open_image(path)
+        return open_image(path, *channels)
 
     monkeypatch.setattr("napari_hrdv2.files.open_image", read)
     outcome = command("apply", classifier, image, other, "--out", tmp_path / "o")

@@ -56,10 +56,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_whatever_one_file_raises_is_its_sentence(
     command, classifier: Path, folder: Path, tmp_path: Path, monkeypatch, error
 ) -> None:
-    def read(path: Path):
+    def read(path: Path, *channels: str):
         if path.name == "b.tif":
             raise error
-        return open_image(path)
+        return open_image(path, *channels)
 
     monkeypatch.setattr("napari_hrdv2.files.open_image", read)
     outcome = command("apply", classifier, folder, "-o", tmp_path / "o", "--json")

@@ -22,10 +22,10 @@ def paths(tmp_path, image):
 def test_whatever_one_file_raises_the_others_are_opened(paths, monkeypatch, error):
     from napari_hrdv2.files import read_image
 
-    def read(path):
+    def read(path, *channels):
         if path == paths[1]:
             raise error
-        return read_image(path)
+        return read_image(path, *channels)
 
     monkeypatch.setattr("napari_hrdv2.files.read_image", read)
     opened = []
@@ -57,7 +57,7 @@ def test_a_run_can_still_be_cancelled_within_a_file(
 ):
     from pathlib import Path
 
-    def read(path):
+    def read(path, *channels):
         raise Cancelled
 
     monkeypatch.setattr("napari_hrdv2.files.open_image", read)

@@ -213,10 +213,10 @@ def test_whatever_one_file_raises_is_its_row(
 ):
     from napari_hrdv2.files import open_image
 
-    def read(path):
+    def read(path, *channels):
         if path.name == "b.tif":
             raise IndexError("arrays used as indices")
-        return open_image(path)
+        return open_image(path, *channels)
 
     monkeypatch.setattr("napari_hrdv2.files.open_image", read)
     bench.segment()

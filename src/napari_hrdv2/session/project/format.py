@@ -290,7 +290,11 @@ def sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
-    loc = [f"[{one}]" if isinstance(one, int) else f".{one}" for one in first["loc"]]
+    loc = [
+        f"[{one}]" if isinstance(one, int) else f".{one}"
+        for one in first["loc"]
+        if isinstance(one, int) or "[" not in one  # nor which of some types was tried
+    ]
     where = f"project.json{''.join(loc)}"
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{where} is unknown to version {VERSION} of the format"

@@ -297,9 +297,8 @@ class ApplyPanel(QWidget):
         self._tell(text, [done.error for done in results if done.error])
 
     def _tell(self, text: str, failed: list[str]) -> None:
-        status = (
-            text.partition(". ")[0].removesuffix(".") + "."
-        )  # the note has the rest
+        # The note has the rest.
+        status = text.partition(". ")[0].removesuffix(".") + "."
         if failed:
             why = " Failed: " + " ".join(f"{error}." for error in failed[:3])
             text, status = text + why, status + why
