@@ -23,6 +23,7 @@ SHOWN = 4  # the place in the first picture
 def main() -> None:
     """Write OUT/places.png, in the middle of it, and OUT/places-named.png."""
     out, folder = Path(sys.argv[1]), Path(tempfile.mkdtemp())
+    out.mkdir(parents=True, exist_ok=True)
     sample = make_sample("grains", seed=1)
     image, truth = folder / "micrograph.tif", folder / "truth.tif"
     write_image(image, sample.image)
@@ -40,7 +41,7 @@ def main() -> None:
     while (place := walk.shown) is not None:
         if named == SHOWN:
             stage.settle()
-            stage.do("mousemove", *stage.place(0, 0))  # off the ring
+            stage.do("mousemove", 5, 400)  # off the ring
             stage.screenshot("places")
         stage.key(str(int(stage.truth[place.row, place.column])))
         stage.wait(lambda before=place: walk.shown is not before, "the next place")
