@@ -49,14 +49,12 @@ class ResultPanel(QWidget):
             "Draw a rectangle, as over a databar: it is no part of training, result "
             "and phase fractions, in a stack on all planes"
         )
-        self.exclude = ui.push_button(
-            "Exclude a rectangle", "exclude", exclusion.draw, tip
-        )
+        self.exclude = ui.push_button("Rectangle", "exclude", exclusion.draw, tip)
         self.databar = ui.push_button(
-            "Exclude databar", "exclude_databar", exclusion.exclude_databar
+            "Databar", "exclude_databar", exclusion.exclude_databar
         )
         self.take_back = ui.push_button("Remove", "take_back", exclusion.take_back)
-        buttons = ui.row(self.exclude, self.databar, self.take_back)
+        buttons = ui.row(QLabel("Exclude"), self.exclude, self.databar, self.take_back)
         ui.fill_column(self, self.fractions, buttons)
         session.segmentation_changed.connect(self.show_result)
         session.classes_changed.connect(self.show_result)
