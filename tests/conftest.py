@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -18,6 +19,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if WINDOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    """Take what was imported out of every later collection of garbage.
+
+    Each window is looked for leaks with whole collections, and torch, napari and the
+    tests themselves are a million objects.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import pytest
 
 import napari_hrdv2
+from napari_hrdv2.core.samples import example
 
 
 def test_help_lists_the_commands(command) -> None:
@@ -135,6 +137,11 @@ def test_the_bench_prints_rates_memory_and_the_parts_of_a_stroke(
 ) -> None:
     from napari_hrdv2.cli import bench
 
+    whole = example()
+    quarter = replace(
+        whole, image=whole.image[:128, :128], labels=whole.labels[:128, :128]
+    )
+    monkeypatch.setattr("napari_hrdv2.core.samples.example", lambda: quarter)
     monkeypatch.setattr(bench, "STROKES", 1)
     monkeypatch.setattr(bench, "matmul_rates", lambda: {"float32": 2e9})
     figures = command("bench", "--json").json

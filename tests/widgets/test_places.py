@@ -188,7 +188,7 @@ def test_places_come_from_all_images_and_the_walk_goes_there(bench, places, pres
     image = 255 - np.asarray(first.data)
     other = bench.viewer.add_image(image, name="other")
     link.select_image(other)
-    start(bench, places, 12)
+    start(bench, places, 6)
     visited = set()
     while places.walk.shown is not None:
         visited.add(link.image.name)

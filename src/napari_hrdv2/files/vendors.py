@@ -72,16 +72,13 @@ def _checked(found: tuple[float, float, str] | None) -> FoundSize:
     if found is None:
         return NO_SIZE
     height, width, unit = found
-    symbol = unit_symbol(_unescaped(str(unit)))
+    # ImageJ escapes characters.
+    name = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), str(unit))
+    symbol = unit_symbol(name)
     sides = (float(height), float(width))
     if symbol == NO_UNIT or not all(math.isfinite(x) and x > 0 for x in sides):
         return NO_SIZE
     return FoundSize(sides, symbol)
-
-
-def _unescaped(name: str) -> str:
-    """Return a unit in which ImageJ has escaped characters as it was."""
-    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), name)
 
 
 def _in_nanometres(height: Any, width: Any) -> tuple[float, float, str]:
@@ -115,8 +112,6 @@ def _imagej(tif: Any, page: Any) -> tuple[float, float, str] | None:
 
 
 def _zeiss(tif: Any, page: Any) -> tuple[float, float, str] | None:
-    if not tif.is_sem:
-        return None
     about = tif.sem_metadata or {}
     entry = about.get("ap_image_pixel_size", ())
     if len(entry) == 3:
@@ -135,8 +130,6 @@ def _zeiss(tif: Any, page: Any) -> tuple[float, float, str] | None:
 
 def _fei(tif: Any, page: Any) -> tuple[float, float, str] | None:
     """FEI and Thermo Fisher."""
-    if not tif.is_fei:
-        return None
     sections = [s for s in (tif.fei_metadata or {}).values() if isinstance(s, dict)]
     for section in sections:
         if "PixelWidth" in section:
@@ -162,8 +155,6 @@ def _gatan(tif: Any, page: Any) -> tuple[float, float, str] | None:
 
 def _sis(tif: Any, page: Any) -> tuple[float, float, str] | None:
     """Olympus Soft Imaging Solutions."""
-    if not tif.is_sis:
-        return None
     about = tif.sis_metadata or {}
     if "pixelsizex" not in about:
         return None

@@ -6,13 +6,11 @@ import colorsys
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from psygnal import Signal
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 

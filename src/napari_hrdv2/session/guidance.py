@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from psygnal import Signal
 
+from napari_hrdv2.core import guidance as core
+from napari_hrdv2.core.classifier.cross_validation import (
+    HeldOut,
+    leave_one_image_out,
+    summary,
+)
+
 from .planes import PlaneKey
 from .tasks import Task, TaskContext, compute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.classifier.cross_validation import HeldOut
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.guidance import LabelIssue, Place, UncertainRegion
 
     from .classes import Classes
     from .classifier import ClassifierState
@@ -41,7 +46,7 @@ class UncertainRegions:
 
     key: PlaneKey
     version: int
-    regions: tuple[UncertainRegion, ...]
+    regions: tuple[core.UncertainRegion, ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class LabelIssues:
 
     key: PlaneKey
     fingerprint: bytes  # of the scribbles that were judged
-    label_issues: tuple[LabelIssue, ...]
+    label_issues: tuple[core.LabelIssue, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +63,9 @@ class ProposedPlaces:
     """Places to name on some images; `Place.image` is a position in `keys`."""
 
     keys: tuple[PlaneKey, ...]
-    places: tuple[Place, ...]
+    places: tuple[core.Place, ...]
 
-    def key_of(self, place: Place) -> PlaneKey:
+    def key_of(self, place: core.Place) -> PlaneKey:
         """Return the image that a place is on."""
         return self.keys[place.image]
 
@@ -88,7 +93,7 @@ class Guidance:
         self, images: Images, classes: Classes, classifier: ClassifierState
     ) -> None:
         self._images, self._classes, self._classifier = images, classes, classifier
-        self.label_issues: tuple[LabelIssue, ...] = ()
+        self.label_issues: tuple[core.LabelIssue, ...] = ()
         self.has_checked = False
         self._checked = PlaneKey(""), b""  # key and fingerprint of the scribbles
         self._regions: UncertainRegions | None = None
@@ -112,18 +117,18 @@ class Guidance:
         found: ProposedPlaces = compute(self.places_request(count))
         return found
 
-    def find_uncertain_regions(self) -> tuple[UncertainRegion, ...]:
+    def find_uncertain_regions(self) -> tuple[core.UncertainRegion, ...]:
         """Return where to paint next on the current image, the best first."""
         self.accept(compute(self.uncertain_regions_request()))
         return self.uncertain_regions
 
-    def check_scribbles(self) -> tuple[LabelIssue, ...]:
+    def check_scribbles(self) -> tuple[core.LabelIssue, ...]:
         """Return the scribbles of the current image that the others contradict."""
         self.accept(compute(self.label_issues_request()))
         return self.label_issues
 
     def name_place(
-        self, key: PlaneKey, place: Place, class_id: int
+        self, key: PlaneKey, place: core.Place, class_id: int
     ) -> NDArray[np.int64]:
         """Paint a place, but for pixels that have a scribble; return those it painted.
 
@@ -152,9 +157,7 @@ class Guidance:
         masks = [one.not_to_paint() for one in entries]
 
         def find(context: TaskContext) -> ProposedPlaces:
-            from napari_hrdv2.core.guidance import propose_places
-
-            found = propose_places(
+            found = core.propose_places(
                 [one.features for one in images],
                 count,
                 exclusion=masks,
@@ -173,12 +176,7 @@ class Guidance:
                 f"{self._name(class_id)} has no scribbles yet; paint it to see its "
                 "probability."
             )
-        image = entry.snapshot()
-
-        def find(context: TaskContext) -> UncertaintyMap:
-            return _uncertainty(image, classifier, class_id, context)
-
-        return find
+        return partial(_uncertainty, entry.snapshot(), classifier, class_id)
 
     def uncertain_regions_request(self) -> Task:
         """Return the request for regions; ValueError as for `uncertainty_request`."""
@@ -187,12 +185,10 @@ class Guidance:
         labels = None if entry.counted is None else entry.counted.labels
 
         def find(context: TaskContext) -> UncertainRegions:
-            from napari_hrdv2.core.guidance import explained_by, uncertain_regions
-
-            found = uncertain_regions(
+            found = core.uncertain_regions(
                 _uncertainty(image, classifier, None, context).values,
                 scribbles=labels,
-                explain=explained_by(classifier, image.features),
+                explain=core.explained_by(classifier, image.features),
             )
             return UncertainRegions(image.key, version, tuple(found))
 
@@ -206,9 +202,7 @@ class Guidance:
             raise ValueError("There are no scribbles to check on this image.")
 
         def find(context: TaskContext) -> LabelIssues:
-            from napari_hrdv2.core.guidance import find_label_issues
-
-            found = find_label_issues(
+            found = core.find_label_issues(
                 image.features,
                 counted.labels,
                 classifier=classifier,
@@ -235,11 +229,6 @@ class Guidance:
         class_names = {i: info.name for i, info in self._classes.items()}
 
         def validate(context: TaskContext) -> ValidationResult:
-            from napari_hrdv2.core.classifier.cross_validation import (
-                leave_one_image_out,
-                summary,
-            )
-
             results = leave_one_image_out(
                 [one.features for one in images],
                 [one.labels for one in images],
@@ -286,16 +275,16 @@ class Guidance:
         return self._regions is not None
 
     @property
-    def uncertain_regions(self) -> tuple[UncertainRegion, ...]:
+    def uncertain_regions(self) -> tuple[core.UncertainRegion, ...]:
         """Where to paint next, the best first; empty if it was not looked for."""
         return self._regions.regions if self._regions else ()
 
-    def next_uncertain_region(self) -> UncertainRegion | None:
+    def next_uncertain_region(self) -> core.UncertainRegion | None:
         """Return one region after the other, round and round; None if there is none."""
         regions, self._next = self.uncertain_regions, self._next + 1
         return regions[(self._next - 1) % len(regions)] if regions else None
 
-    def relabel(self, label_issue: LabelIssue, class_id: int) -> None:
+    def relabel(self, label_issue: core.LabelIssue, class_id: int) -> None:
         """Make a scribble one of another class (0: of none); the layer can undo it."""
         entry = self._images.get(self._checked[0])
         if entry is None or entry.scribbles is None:
@@ -321,7 +310,7 @@ class Guidance:
         self._images.changed.emit()
         self._images.relabelled.emit(entry.key)
 
-    def erase(self, label_issue: LabelIssue) -> None:
+    def erase(self, label_issue: core.LabelIssue) -> None:
         """Take a scribble away; the layer can undo it."""
         self.relabel(label_issue, 0)
 
@@ -334,8 +323,10 @@ class Guidance:
     def _ready(self, *, of_all: bool = False) -> tuple[ImageEntry, PixelClassifier]:
         """Return the current image and the classifier, with the names of today."""
         entry, classifier = self._images.current, self._classifier.classifier
-        if of_all:
-            _check_is_whole(entry)
+        if of_all and entry is not None and entry.is_in_blocks:
+            raise ValueError(
+                "This image is segmented block by block: there is no map of all of it."
+            )
         # Without a result, the classifier may be of other features.
         is_ready = entry and entry.features is not None and entry.is_shown
         if entry is None or classifier is None or not is_ready:
@@ -367,14 +358,6 @@ class Guidance:
             self.drop_label_issues()
 
 
-def _check_is_whole(entry: ImageEntry | None) -> None:
-    """Raise ValueError where features are computed block by block, when needed."""
-    if entry is not None and entry.is_in_blocks:
-        raise ValueError(
-            "This image is segmented block by block: there is no map of all of it."
-        )
-
-
 def _uncertainty(
     image: ImageSnapshot,
     classifier: PixelClassifier,
@@ -382,13 +365,11 @@ def _uncertainty(
     context: TaskContext,
 ) -> UncertaintyMap:
     """Return the uncertainty, or the probability of one class."""
-    from napari_hrdv2.core.guidance import probability_of, uncertainty_of
-
     features, stop = image.features, context.should_stop
     if class_id is None:
-        values = uncertainty_of(classifier, features, should_stop=stop)
+        values = core.uncertainty_of(classifier, features, should_stop=stop)
     else:
-        values = probability_of(classifier, features, class_id, should_stop=stop)
+        values = core.probability_of(classifier, features, class_id, should_stop=stop)
     if image.exclusion is not None:
         values[image.exclusion] = 0
     return UncertaintyMap(image.key, class_id, values)

@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from psygnal import Signal
 
-from napari_hrdv2.core.features.options import absolute_range
+from napari_hrdv2.core.classifier.compatibility import other_channels, other_weights
+from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
 
 from .blocks import Filling, filling, take
-from .classifier import magnification_note, normalisation_note
+from .classifier import ClassifierState, magnification_note, normalisation_note
 from .measurement import Measurement, Scope
 from .pipeline import PipelineInput, PipelineResult, ProcessedImage
 from .snapshots import ImageSnapshot, Preview, Result, Stage, Window
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.features.options import FeatureOptions
-
     from .classes import Classes
-    from .classifier import ClassifierState
     from .features import FeatureResult, FeatureStore
     from .images import ImageEntry, Images
     from .refinement import RefinementState
@@ -204,11 +202,6 @@ class LivePipeline:
                 normalisation_note(state.classifier),
             )
             return " ".join(filter(None, notes))
-        from napari_hrdv2.core.classifier.compatibility import (
-            other_channels,
-            other_weights,
-        )
-
         trained = state.classifier.part_options if state.classifier else ()
         if other_weights(trained, entry.features.part_options):
             return (

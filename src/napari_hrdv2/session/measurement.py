@@ -11,10 +11,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from psygnal import Signal
 
-from napari_hrdv2.core.measure import ParticleTable, particle_table
+from napari_hrdv2.core.measure import (
+    Fractions,
+    ParticleTable,
+    PixelSize,
+    particle_table,
+)
 from napari_hrdv2.core.measure.comparison import Comparison, compare, error_map
 from napari_hrdv2.core.measure.numbering import MatchedClass, match_labels
 from napari_hrdv2.core.postprocess.instances import METHODS, Method, instances
+from napari_hrdv2.files import import_labels
 
 from .pipeline import PipelineInput, PipelineResult
 from .planes import PlaneKey
@@ -25,8 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
-
-    from napari_hrdv2.core.measure import Fractions, PixelSize
 
     from .classes import Classes
     from .images import ImageEntry, Images
@@ -338,8 +342,6 @@ def _read(
     path: Path, shape: tuple[int, ...], image_name: str
 ) -> tuple[NDArray[Any], dict[int, str]]:
     """Return the labels in a file, as they are, and the classes that it lists."""
-    from napari_hrdv2.files import import_labels
-
     size = (shape[0], shape[1])
     try:
         read = import_labels(path, size, image_name=image_name, grey_levels=False)

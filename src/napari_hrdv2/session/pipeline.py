@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.features.blocks import BlockFeatures
+from napari_hrdv2.core.measure import phase_fractions_with_error
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 from napari_hrdv2.files.units import pixel_ratio
 
@@ -37,7 +39,6 @@ from .tasks import TaskContext
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import FeatureOptions
 
 # A scribble is answered at once rather than to the last digit; about 99 % of pixels
@@ -305,8 +306,6 @@ class _Run:
 
     def measured(self, done: Sequence[ProcessedImage]) -> Measured:
         """Return the fractions of all that have a result."""
-        from napari_hrdv2.core.measure import phase_fractions_with_error
-
         found = [(one.snapshot, one.result) for one in done if one.result is not None]
         classes = _phases(self.given, (result for _, result in found))
         images = {}
@@ -349,8 +348,6 @@ def _fitted(given: PipelineInput, context: TaskContext) -> PixelClassifier | Non
     """Return the classifier of the training images, or the one that is there."""
     if not given.training:
         return given.classifier
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-
     # A copy, so that the classifier in use never changes under its owner.
     start = copy.copy(given.classifier) or PixelClassifier(tolerance=LIVE_TOLERANCE)
     features = [one.features for one in given.training]

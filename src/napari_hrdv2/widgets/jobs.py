@@ -8,18 +8,16 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal
 
 from napari_hrdv2.core.errors import EXPECTED, Cancelled, explained
-from napari_hrdv2.session import Task, compute
-
-if TYPE_CHECKING:
-    from napari_hrdv2.session import Session
+from napari_hrdv2.session import Session, Task, compute
 
 logger = logging.getLogger(__name__)
 
@@ -118,19 +116,17 @@ class JobRunner(QObject):
             return  # it was given up by `close` while this waited in Qt's queue
         if what == "progress":
             self.progressed.emit(*values)
-        elif what == "end":
-            self._job = None
-            self._end(job, *values)
-        elif not job.stop.is_set():
-            self.partly_returned.emit(*values)
-
-    def _end(self, job: _Job, result: Any) -> None:
-        if isinstance(result, Cancelled) or job.stop.is_set():
-            self.cancelled.emit(job.request)
-        elif isinstance(result, Exception):
-            self.failed.emit(job.request, result)
+        elif what == "part":
+            if not job.stop.is_set():
+                self.partly_returned.emit(*values)
         else:
-            self.returned.emit(result)
+            (result,), self._job = values, None
+            if isinstance(result, Cancelled) or job.stop.is_set():
+                self.cancelled.emit(job.request)
+            elif isinstance(result, Exception):
+                self.failed.emit(job.request, result)
+            else:
+                self.returned.emit(result)
 
 
 @dataclass(frozen=True)
@@ -259,7 +255,12 @@ class Reporter:
 
     def explain(self, error: Exception) -> tuple[str, bool]:
         """Return an error as one sentence, and whether it is none of our faults."""
-        sentence, is_expected = _sentence(error)
+        sentence, is_expected = f"Unexpected error: {error!r}", False
+        with suppress(RuntimeError):
+            if isinstance(error, EXPECTED):
+                sentence, is_expected = explained(error), True
+                for argument, here in _IN_THE_WINDOW.items():
+                    sentence = sentence.replace(argument, here)
         logger.info("%s", sentence, exc_info=error)
         return sentence, is_expected
 
@@ -271,19 +272,6 @@ class Reporter:
             self.report(error)
             return False
         return True
-
-
-def _sentence(error: Exception) -> tuple[str, bool]:
-    """Return what to say, in the words of the window, and whether it was expected."""
-    try:
-        if isinstance(error, EXPECTED):
-            text = explained(error)
-            for argument, here in _IN_THE_WINDOW.items():
-                text = text.replace(argument, here)
-            return text, True
-    except RuntimeError:
-        pass
-    return f"Unexpected error: {error!r}", False
 
 
 def _work(job: _Job) -> None:
@@ -316,12 +304,10 @@ def _work(job: _Job) -> None:
     job.tell("end", result)
 
 
+@atexit.register
 def _wait_for_threads() -> None:
     """Wait for threads: one that is broken off inside torch takes the process down."""
     deadline = time.monotonic() + EXIT_TIMEOUT
     for thread in threading.enumerate():
         if thread.name == THREAD_NAME:
             thread.join(max(deadline - time.monotonic(), 0.0))
-
-
-atexit.register(_wait_for_threads)

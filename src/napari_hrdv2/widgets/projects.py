@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalThrottler
 
 from napari_hrdv2.session.project.autosave import AutosaveEntry, AutosaveStore
-from napari_hrdv2.session.project.format import SUFFIX, Fingerprints
+from napari_hrdv2.session.project.format import SUFFIX, Fingerprints, SavedImage
 from napari_hrdv2.session.project.opening import OpenedProject, Stack, open_project
 from napari_hrdv2.session.project.snapshot import (
     Autosaver,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.session import ImageEntry, Session, TaskContext
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.project.format import SavedImage
 
     from .jobs import Reporter, SideWork
     from .preferences import Preferences

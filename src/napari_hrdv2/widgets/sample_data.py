@@ -64,11 +64,11 @@ cell = partial(bundled_image, "cell")
 retina = partial(bundled_image, "retina")
 
 
-def launch_demo(sample: Sample | None = None) -> None:
+def launch_demo() -> None:
     """Open napari with a sample micrograph; return when the window closes."""
     import napari
 
-    open_demo(sample)
+    open_demo()
     napari.run()
 
 

@@ -487,11 +487,11 @@ def test_class_zero_and_high_ids_come_back(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
-def test_killed_at_fifty_moments_a_project_opens_with_every_saved_scribble():
-    found = killed(["project"])["project"]
+def test_killed_at_thirty_moments_a_project_opens_with_every_saved_scribble():
+    found = killed("project")
     assert found["losses"] == []
-    assert found["kills"] == 50
-    assert found["saves"] > 50
+    assert found["kills"] == 30
+    assert found["saves"] > 30
     assert found["in_the_middle"] > 10  # else nothing was tried
 
 

@@ -22,13 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-)
+import pydantic
 
 from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.core.errors import WeightsError
@@ -206,15 +200,15 @@ def _counter(
 
 
 # --- The manifest ---------------------------------------------------------------------
-class _Checked(BaseModel):
+class _Checked(pydantic.BaseModel):
     # Rust's regular expressions, the default, have no look-ahead.
-    model_config = ConfigDict(
+    model_config = pydantic.ConfigDict(
         extra="forbid", frozen=True, strict=True, regex_engine="python-re"
     )
 
 
-def _text(pattern: str) -> StringConstraints:
-    return StringConstraints(pattern=rf"\A{pattern}\Z")
+def _text(pattern: str) -> pydantic.StringConstraints:
+    return pydantic.StringConstraints(pattern=rf"\A{pattern}\Z")
 
 
 class Member(_Checked):
@@ -255,14 +249,14 @@ class Manifest(_Checked):
     names: tuple[str, ...]  # of the backbones
     files: tuple[Member, ...]
 
-    @field_validator("names")
+    @pydantic.field_validator("names")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             backbone_info(name)
         return names
 
-    @field_validator("files")
+    @pydantic.field_validator("files")
     @classmethod
     def _different(cls, files: tuple[Member, ...]) -> tuple[Member, ...]:
         if len({member.name for member in files}) != len(files):
@@ -282,7 +276,7 @@ def _read_manifest(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> Ma
             raise _refused(path, f"{entry.filename} in it is compressed or encrypted")
     try:
         manifest = Manifest.model_validate_json(archive.read(MANIFEST))
-    except ValidationError as error:
+    except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "it"
         why = f"{where} is {first['input']!r:.60} ({first['msg']})"

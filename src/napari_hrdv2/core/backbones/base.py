@@ -250,18 +250,9 @@ class BackboneSpec:
     @classmethod
     def of(cls, kind: type[GridBackbone], **others: Any) -> Self:
         """Return the row of a kind of backbone, with what its class says of it."""
-        return cls(
-            name=kind.name,
-            patch_size=kind.patch_size,
-            equivariant=kind.equivariant,
-            default_transforms=kind.default_transforms,
-            absolute_levels=kind.absolute_levels,
-            context_cell=kind.context_cell,
-            reach=kind.reach,
-            alignment=kind.alignment,
-            activations=kind.activations,
-            **others,
-        )
+        same = ["name", "patch_size", "default_transforms", "absolute_levels"]
+        same += ["equivariant", "context_cell", "reach", "alignment", "activations"]
+        return cls(**{field: getattr(kind, field) for field in same}, **others)
 
     @property
     def takes_weights(self) -> bool:

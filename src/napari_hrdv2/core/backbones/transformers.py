@@ -19,15 +19,8 @@ from torch import Tensor, nn
 
 from napari_hrdv2.core.errors import WeightsError, is_out_of_memory
 
+from . import checkpoint
 from .base import BackboneSpec, GridBackbone, LoadOptions, Tick
-from .checkpoint import (
-    fingerprint,
-    listing,
-    read_checkpoint,
-    read_json,
-    require_finite,
-    weights_file,
-)
 from .hub import PREPROCESSORS, download_weights
 
 if TYPE_CHECKING:
@@ -143,7 +136,7 @@ def load_transformers(
 ) -> TransformersBackbone:
     """Return the model of the package transformers that a config.json describes."""
     name = spec.name
-    content = read_json(config_file)
+    content = checkpoint.read_json(config_file)
     kind = content.get("model_type")
     try:
         with _quiet_package():
@@ -185,7 +178,7 @@ def _pixels(name: str, folder: Path) -> tuple[Colour, Colour]:
     """Return the mean and the deviation by which pixels in 0..1 are normalised."""
     for filename in PREPROCESSORS:
         if (folder / filename).is_file():
-            content = read_json(folder / filename)
+            content = checkpoint.read_json(folder / filename)
             content = content.get("image_processor", content)
             if content.get("do_normalize") is False:
                 return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -211,7 +204,7 @@ def _model(
         only = replace(spec, filename="model.safetensors")
         file = download_weights(only, options.progress)
     else:
-        file = weights_file(options.weights)
+        file = checkpoint.weights_file(options.weights)
     if file.suffix != ".safetensors":
         raise WeightsError(
             f"weights: {file} is no safetensors file, and {name} is read from no other"
@@ -219,19 +212,18 @@ def _model(
     model, report = kind.from_pretrained(
         None,
         config=config,
-        state_dict=read_checkpoint(file),
+        state_dict=checkpoint.read_checkpoint(file),
         dtype=torch.float32,
         output_loading_info=True,
     )
     # Poolers make one vector of an image; many files leave them out.
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing:
-        raise WeightsError(
-            f"weights: {file} does not fit {name}: {listing('missing', missing)}"
-        )
+        what = checkpoint.listing("missing", missing)
+        raise WeightsError(f"weights: {file} does not fit {name}: {what}")
     state = {key: x for key, x in model.state_dict().items() if "pooler" not in key}
-    require_finite(state, file)
-    return model, fingerprint(state)
+    checkpoint.require_finite(state, file)
+    return model, checkpoint.fingerprint(state)
 
 
 def _prefix(name: str, model: Any) -> int:

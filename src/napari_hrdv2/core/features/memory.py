@@ -19,15 +19,9 @@ from .debias import NOISE_IMAGES
 from .high_resolution import tokens_per_cell
 from .options import DEBIAS_CHOICES, FeatureOptions
 from .transforms import TransformSet, parse_transforms
+from .upsampling import sharpening
 from .upsampling.featup import jbu_cost
 from .upsampling.separable import padded_length, token_count
-from .upsampling.sharpening import (
-    FEATUP,
-    Upsampling,
-    check_upsampling,
-    parse_interpolation,
-    stride_of_one_grid,
-)
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone
@@ -82,14 +76,14 @@ def make_plan(
     """Return the plan of a run; raise ValueError if an option does not fit."""
     debias, compat = options.debias, options.compat
     check_choice("debias", debias, DEBIAS_CHOICES)
-    upsampling = parse_interpolation(options.interpolation)
+    upsampling = sharpening.parse_interpolation(options.interpolation)
     patch_size = backbone.patch_size
     stride = _checked_stride(options.stride, backbone)
     chosen = parse_transforms(transforms, stride, compat=compat)
     if backbone.equivariant:
         chosen = parse_transforms("identity", stride, compat=compat)
     if on_grid(backbone):
-        check_upsampling(upsampling, chosen.shifts(), stride)
+        sharpening.check_upsampling(upsampling, chosen.shifts(), stride)
     height, width = image_shape
     if min(image_shape) < patch_size:
         raise ValueError(
@@ -118,7 +112,7 @@ def _memory_of(
     backbone: Backbone,
     image_shape: tuple[int, int],
     image_channels: int,
-    upsampling: Upsampling,
+    upsampling: sharpening.Upsampling,
 ) -> tuple[int, int]:
     """Return the bytes that are kept, and those on top while the backbone runs."""
     shifts, stride = plan.transforms.shifts(), plan.stride
@@ -131,7 +125,7 @@ def _memory_of(
         + backbone.activations * map_bytes
         + (PLANES + image_channels) * 4 * pixels
     )
-    fine = stride_of_one_grid(shifts, stride)
+    fine = sharpening.stride_of_one_grid(shifts, stride)
     if on_grid(backbone) and (upsampling.needs_one_grid or upsampling.steps):
         # The tokens as they were are there until the new ones are finished.
         before = kept_bytes
@@ -147,7 +141,7 @@ def _memory_of(
         counts = [token_count(n, patch_size, kept_stride) for n in image_shape]
         cells = math.prod(-(-n // per_cell) for n in counts)
         kept_bytes += kept_maps * cells * token_bytes
-    if on_grid(backbone) and upsampling.method == FEATUP:
+    if on_grid(backbone) and upsampling.method == sharpening.FEATUP:
         kernels, working = jbu_cost(pixels, fine)
         kept_bytes += kernels
         working_bytes = max(working_bytes, working)
@@ -168,14 +162,14 @@ def reach_of(backbone: Backbone) -> int | None:
 
 def check_can_be_cut(parts: Sequence[Backbone], options: FeatureOptions) -> None:
     """Raise ValueError for what needs all of an image at once."""
-    method = parse_interpolation(options.interpolation).method
+    method = sharpening.parse_interpolation(options.interpolation).method
     for part in parts:
         if _has_regions(part):
             raise ValueError(
                 f"backbone: {part.name} divides the whole image into regions, which "
                 "cannot be done block by block; choose one of the others"
             )
-    if options.compat == "reference" or method in ("bilateral", FEATUP):
+    if options.compat == "reference" or method in ("bilateral", sharpening.FEATUP):
         asked = method if options.compat != "reference" else 'compat="reference"'
         raise ValueError(
             f"interpolation: {asked} needs the whole image, which is cut into blocks "

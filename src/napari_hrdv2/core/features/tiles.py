@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from napari_hrdv2.core.errors import stop_if
 
-if TYPE_CHECKING:
-    Region = tuple[slice, slice]
-
+Region = tuple[slice, slice]
 ROWS_PER_TILE = 112  # so that a tile stays in the cache
 COLUMNS_PER_TILE = 1024
 # Tokens are converted to float32 in tiles that stay in the cache, but are not tiny.

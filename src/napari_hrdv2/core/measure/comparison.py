@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import checked_labels, checked_mask
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 BOUNDARY_WIDTH = 3  # pixels
 
@@ -111,7 +109,7 @@ def compare(
     >>> found.iou.round(3).tolist()
     [0.5, 0.333]
     """
-    true, made = _checked(truth, segmentation)
+    true, made = checked_pair(truth, segmentation)
     scored = scored_pixels(true, exclude)
     if not scored.any():
         raise ValueError(
@@ -226,6 +224,8 @@ def boundary_iou_per_class(
        Improving Object-Centric Image Segmentation Evaluation", CVPR 2021,
        arXiv:2103.16562.
     """
+    from scipy.ndimage import minimum_filter
+
     if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 1:
         raise ValueError(
             f"boundary_width: {width!r} is no width; a whole number of pixels from 1 "
@@ -235,10 +235,12 @@ def boundary_iou_per_class(
     scored = np.ones(true.shape, bool) if scored is None else scored
     scores = np.full(len(classes), np.nan)
     for place, one in enumerate(classes):
-        bands = [
-            _near_boundary(labels == one, is_open, int(width)) & scored
-            for labels, is_open in ((true, true == 0), (made, None))
-        ]
+        bands = []
+        for labels, is_open in ((true, true == 0), (made, False)):
+            mask = labels == one
+            filled = (mask | is_open).view(np.uint8)
+            inner = minimum_filter(filled, 2 * width + 1, mode="constant", cval=0)
+            bands.append(mask & (inner == 0) & scored)
         if either := np.count_nonzero(bands[0] | bands[1]):
             scores[place] = np.count_nonzero(bands[0] & bands[1]) / either
     return scores
@@ -254,13 +256,14 @@ def error_map(
     >>> error_map([[1, 1, 2, 0]], [[1, 2, 0, 2]]).tolist()
     [[0, 1, 2, 0]]
     """
-    true, made = _checked(truth, segmentation)
+    true, made = checked_pair(truth, segmentation)
     return np.where(scored_pixels(true, exclude) & (true != made), true, 0)
 
 
-def _checked(
+def checked_pair(
     truth: ArrayLike, segmentation: ArrayLike
 ) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return both as arrays, or raise ValueError if they do not fit each other."""
     true = checked_labels(truth, "truth")
     made = checked_labels(segmentation, "segmentation")
     if true.shape != made.shape:
@@ -268,20 +271,6 @@ def _checked(
             f"segmentation: shape {made.shape} differs from the truth's {true.shape}"
         )
     return true, made
-
-
-def _near_boundary(
-    mask: NDArray[np.bool_], is_open: NDArray[np.bool_] | None, width: int
-) -> NDArray[np.bool_]:
-    """Return where a square of 2 · width + 1 pixels about a mask's pixel leaves it."""
-    from scipy.ndimage import minimum_filter
-
-    filled = mask if is_open is None else mask | is_open
-    inner = minimum_filter(
-        filled.view(np.uint8), 2 * width + 1, mode="constant", cval=0
-    )
-    near: NDArray[np.bool_] = mask & (inner == 0)
-    return near
 
 
 def _mean(scores: NDArray[np.float64]) -> float:

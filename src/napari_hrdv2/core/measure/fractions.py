@@ -6,15 +6,13 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.atomic import write_csv
 from napari_hrdv2.core.checks import checked_labels, checked_mask
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 CELLS = 512  # along each side: larger images are summed to cells first
 CONFIDENCE = 0.95

@@ -24,9 +24,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from napari_hrdv2.core.checks import check_are_classes, checked_labels, spread_levels
+from napari_hrdv2.core.checks import check_are_classes, spread_levels
 
-from .comparison import best_order, confusion_matrix, mean_agreement
+from .comparison import (
+    best_order,
+    checked_pair,
+    confusion_matrix,
+    mean_agreement,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -98,12 +103,7 @@ def match_labels(
     >>> found.truth.tolist(), found.rule
     ([[1, 2, 2]], 'the truth is numbered from 0, the segmentation from 1 (grey levels)')
     """
-    made = checked_labels(segmentation, "segmentation")
-    true = checked_labels(truth, "truth")
-    if made.shape != true.shape:
-        raise ValueError(
-            f"segmentation: shape {made.shape} differs from the truth's {true.shape}"
-        )
+    true, made = checked_pair(truth, segmentation)
     ids = np.unique(made).tolist(), np.unique(true).tolist()
     names = segmentation_names or {}, truth_names or {}
     check_are_classes("segmentation", ids[0])

@@ -8,16 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from napari_hrdv2.core.checks import spread_levels
-from napari_hrdv2.files.labels import (
-    ImportedLabels,
-    LabelClasses,
-    check_size,
-    checked_ids,
-    count_text,
-    read_label_classes,
-    read_labels,
-)
+from napari_hrdv2.files import labels as label_files
+from napari_hrdv2.files.ome_zarr import read_ome_zarr
 from napari_hrdv2.files.reading import file_start
+
+from .ilastik import read_ilastik
+from .imagej_rois import read_rois
+from .labkit import from_label_sets, label_sets, read_labkit
 
 LABEL_SUFFIXES = (
     *(".tif", ".tiff", ".png", ".bmp"),
@@ -32,7 +29,7 @@ def import_labels(
     *,
     image_name: str | None = None,
     grey_levels: bool = True,
-) -> ImportedLabels:
+) -> label_files.ImportedLabels:
     """Return labels from a file of ours or of another program, seen from its content.
 
     Parameters
@@ -59,47 +56,37 @@ def import_labels(
     """
     path = Path(path)
     if path.is_dir():
-        from napari_hrdv2.files.ome_zarr import read_ome_zarr
-
         return read_ome_zarr(path, shape, name=image_name)
     start = file_start(path, 64)
     if start.startswith(b"\x89HDF"):
-        from .ilastik import read_ilastik
-
         return read_ilastik(path, shape, image_name=image_name)
     if start.startswith((b"PK\x03\x04", b"Iout")):
-        from .imagej_rois import read_rois
-
         return read_rois(path, shape)
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-        from .labkit import read_labkit
-
         return read_labkit(path, shape)
     return _from_image(path, shape, grey_levels)
 
 
 def _from_image(
     path: Path, shape: tuple[int, int] | None, grey_levels: bool
-) -> ImportedLabels:
-    from .labkit import from_label_sets, label_sets
-
-    labels = read_labels(path)
-    check_size(path, labels.shape, shape)
+) -> label_files.ImportedLabels:
+    labels = label_files.read_labels(path)
+    label_files.check_size(path, labels.shape, shape)
     sets = label_sets(path)
     if sets is not None:
         return from_label_sets(path, labels, sets)
-    classes = read_label_classes(path)
+    classes = label_files.read_label_classes(path)
     ours = classes.names or classes.colors
     levels = spread_levels(labels) if grey_levels and not ours else None
     if levels is None:
         ids = np.unique(labels[labels > 0]).tolist()
-        note = f"{count_text(len(ids), 'class', 'classes')} as in the file."
-        return ImportedLabels(labels, classes, note)
+        note = f"{label_files.count_text(len(ids), 'class', 'classes')} as in the file."
+        return label_files.ImportedLabels(labels, classes, note)
     shown = ", ".join(map(str, levels.tolist()))
-    many = count_text(len(levels), "class", "classes")
-    return ImportedLabels(
-        checked_ids(np.searchsorted([0, *levels], labels)),
-        LabelClasses(),
+    many = label_files.count_text(len(levels), "class", "classes")
+    return label_files.ImportedLabels(
+        label_files.checked_ids(np.searchsorted([0, *levels], labels)),
+        label_files.LabelClasses(),
         f"{many} from the evenly spaced grey levels {shown}, as 1 to {len(levels)}."
         if len(levels) > 1
         else f"{many} from the grey level {shown}, as 1.",

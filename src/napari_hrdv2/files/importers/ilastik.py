@@ -17,20 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_hrdv2.core.limits import check_claim, parse_json
-from napari_hrdv2.files.labels import (
-    ImportedLabels,
-    LabelClasses,
-    check_size,
-    checked_ids,
-    count_text,
-)
-from napari_hrdv2.files.reading import (
-    NotReadError,
-    damaged,
-    optional_module,
-    size_text,
-    told,
-)
+from napari_hrdv2.files import labels as label_files
+from napari_hrdv2.files import reading
 
 _USUAL_AXES = {2: "yx", 3: "yxc", 4: "zyxc", 5: "tzyxc"}
 
@@ -56,19 +44,19 @@ class _Lane:
         return self.lengths.get("z", 1) * self.lengths.get("t", 1)
 
     def __str__(self) -> str:
-        size = f" ({size_text(self.shape)})" if self.shape else ""
+        size = f" ({reading.size_text(self.shape)})" if self.shape else ""
         return f"{self.title}{size}"
 
 
 def read_ilastik(
     path: Path, shape: tuple[int, int] | None, *, image_name: str | None = None
-) -> ImportedLabels:
+) -> label_files.ImportedLabels:
     """Return the labels of one image of a project; see `import_labels`."""
-    h5py = optional_module("h5py", f"{path}: reading ilastik projects")
-    with told(path), h5py.File(path, "r") as file:
+    h5py = reading.optional_module("h5py", f"{path}: reading ilastik projects")
+    with reading.told(path), h5py.File(path, "r") as file:
         group = file.get("PixelClassification")
         if group is None or "LabelSets" not in group:
-            raise NotReadError(
+            raise reading.NotReadError(
                 f"{path} has no labels of ilastik's pixel classification; give a "
                 "project of that workflow"
             )
@@ -78,8 +66,10 @@ def read_ilastik(
         labels = _labels(path, sets[key] if key else {}, lane, shape)
         classes = _classes(group)
     painted = np.unique(labels[labels > 0])
-    note = f"{count_text(len(painted), 'class', 'classes')} of {lane.title}"
-    return ImportedLabels(checked_ids(labels), classes, f"ilastik project: {note}.")
+    note = f"{label_files.count_text(len(painted), 'class', 'classes')} of {lane.title}"
+    return label_files.ImportedLabels(
+        label_files.checked_ids(labels), classes, f"ilastik project: {note}."
+    )
 
 
 def _lanes(file: Any) -> list[_Lane]:
@@ -127,11 +117,11 @@ def _chosen(
                 "one 2-D image are needed"
             )
         if lane.shape is not None:
-            check_size(path, lane.shape, shape)
+            label_files.check_size(path, lane.shape, shape)
         return lane
     listed = "; ".join(map(str, lanes)) or "none"
     said = f"named {image_name!r}" if image_name else "to choose"
-    size = f" of {size_text(shape)}" if shape else ""
+    size = f" of {reading.size_text(shape)}" if shape else ""
     raise ValueError(
         f"{path} has no single image {said}{size}; it has {listed}: give the name of "
         "one of them"
@@ -154,7 +144,7 @@ def _labels(
     labels = np.zeros(size, kind)
     for rows, columns, block in parts:
         if rows.stop > size[0] or columns.stop > size[1]:
-            check_size(path, (rows.stop, columns.stop), size)
+            label_files.check_size(path, (rows.stop, columns.stop), size)
         # Blocks may overlap by their borders: what is not painted hides nothing.
         np.copyto(labels[rows, columns], block, where=block > 0)
     if not labels.any():
@@ -173,16 +163,18 @@ def _block(path: Path, node: Any, lane: _Lane) -> tuple[slice, slice, NDArray[An
     if len(axes) != data.ndim:
         axes = _USUAL_AXES.get(data.ndim, "")
     if not {"y", "x"} <= set(axes) or len(spans) != data.ndim:
-        raise damaged(path, ValueError(f"a block of labels has the axes {axes!r}"))
+        raise reading.damaged(
+            path, ValueError(f"a block of labels has the axes {axes!r}")
+        )
     at = {axis: slice(int(a), int(b)) for axis, (a, b) in zip(axes, spans, strict=True)}
     row, column = axes.index("y"), axes.index("x")
     moved = np.moveaxis(data, (row, column), (-2, -1))
     return at["y"], at["x"], moved.reshape(-1, *moved.shape[-2:])[0]
 
 
-def _classes(group: Any) -> LabelClasses:
+def _classes(group: Any) -> label_files.LabelClasses:
     names, colors = _rows(group, "LabelNames"), _rows(group, "LabelColors")
-    return LabelClasses(
+    return label_files.LabelClasses(
         {i: _decoded(name) for i, name in enumerate(names, 1)},
         {
             i: "#{:02x}{:02x}{:02x}".format(*map(int, rgb[:3]))

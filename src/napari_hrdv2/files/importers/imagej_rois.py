@@ -59,7 +59,7 @@ def _read(roifile: Any, path: Path, shape: tuple[int, int]) -> ImportedLabels:
     _check_archive(path)
     found = roifile.roiread(path)
     every = found if isinstance(found, list) else [found]
-    areas = [roi for roi in every if _is_region(roi) and not _of_another_plane(roi)]
+    areas = [roi for roi in every if _is_region(roi)]
     ids, names, rule = _classes(areas)
     _check_extent(areas, shape)
     labels = np.zeros(shape, np.min_scalar_type(max([1, *ids])))
@@ -119,11 +119,9 @@ def _check_extent(rois: list[Any], shape: tuple[int, int]) -> None:
 
 
 def _is_region(roi: Any) -> bool:
-    return roi.roitype.name != "NOROI" and roi.subtype.name not in ("TEXT", "IMAGE")
-
-
-def _of_another_plane(roi: Any) -> bool:
-    return any(index > 1 for index in (roi.position, roi.z_position, roi.t_position))
+    """Whether it covers pixels, and is not of another plane of a stack."""
+    covers = roi.roitype.name != "NOROI" and roi.subtype.name not in ("TEXT", "IMAGE")
+    return covers and max(roi.position, roi.z_position, roi.t_position) <= 1
 
 
 def _classes(rois: list[Any]) -> tuple[list[int], dict[int, str], str]:

@@ -10,14 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_hrdv2.core.limits import JSON_BYTES, check_claim, parse_json
-from napari_hrdv2.files.labels import (
-    COLOR,
-    ImportedLabels,
-    LabelClasses,
-    check_size,
-    checked_ids,
-    count_text,
-)
+from napari_hrdv2.files import labels as label_files
 from napari_hrdv2.files.reading import NotReadError, told
 
 _FARTHEST = 2**40  # more pixels than an image has
@@ -29,7 +22,9 @@ _OTHERS = {  # what files of other programs hold, and what they are
 }
 
 
-def read_labkit(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
+def read_labkit(
+    path: Path, shape: tuple[int, int] | None
+) -> label_files.ImportedLabels:
     """Return the labels of a `.labeling` file; see `import_labels`.
 
     It names the pixels of each label one by one, x before y. A pixel may have several
@@ -39,7 +34,7 @@ def read_labkit(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
         return _read(path, shape)
 
 
-def _read(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
+def _read(path: Path, shape: tuple[int, int] | None) -> label_files.ImportedLabels:
     content = _json(path)
     if not isinstance(content, dict) or "labels" not in content:
         known = content if isinstance(content, dict) else {}
@@ -61,7 +56,7 @@ def _read(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
         )
     if min(size) < 1:
         raise ValueError(f"an image of {' × '.join(map(str, size))} pixels")
-    check_size(path, (size[1], size[0]), shape)
+    label_files.check_size(path, (size[1], size[0]), shape)
     regions = content["labels"]
     number_type = np.min_scalar_type(max(len(regions), 256))
     if shape is None:
@@ -77,11 +72,10 @@ def _read(path: Path, shape: tuple[int, int] | None) -> ImportedLabels:
         labels[rows, columns] = number
     if not labels.any():
         raise NotReadError(f"{path} has no labelled pixel; paint the image in Labkit")
-    return ImportedLabels(
-        checked_ids(labels),
-        _classes(list(regions), content.get("colors") or {}),
-        f"Labkit: {count_text(len(regions), 'class', 'classes')}{_told(overlaps)}.",
-    )
+    classes = _classes(list(regions), content.get("colors") or {})
+    note = label_files.count_text(len(regions), "class", "classes") + _told(overlaps)
+    ids = label_files.checked_ids(labels)
+    return label_files.ImportedLabels(ids, classes, f"Labkit: {note}.")
 
 
 def _json(path: Path) -> Any:
@@ -110,7 +104,7 @@ def label_sets(path: Path) -> list[list[str]] | None:
 
 def from_label_sets(
     path: Path, values: NDArray[Any], sets: list[list[str]]
-) -> ImportedLabels:
+) -> label_files.ImportedLabels:
     """Return the labels of a TIFF whose values stand for sets of names."""
     if int(values.max()) >= len(sets):
         raise NotReadError(
@@ -121,26 +115,26 @@ def from_label_sets(
     number = {name: i for i, name in enumerate(names, 1)}
     table = np.array([max((number[n] for n in each), default=0) for each in sets])
     several = np.array([len(each) > 1 for each in sets])
-    return ImportedLabels(
-        checked_ids(table[values]),
+    return label_files.ImportedLabels(
+        label_files.checked_ids(table[values]),
         _classes(names, {}),
-        f"Labkit: {count_text(len(names), 'class', 'classes')}"
+        f"Labkit: {label_files.count_text(len(names), 'class', 'classes')}"
         f"{_told(int(several[values].sum()))}.",
     )
 
 
-def _classes(names: list[str], colors: dict[str, str]) -> LabelClasses:
+def _classes(names: list[str], colors: dict[str, str]) -> label_files.LabelClasses:
     shades = {i: str(colors.get(name)).lower() for i, name in enumerate(names, 1)}
-    return LabelClasses(
+    return label_files.LabelClasses(
         dict(enumerate(names, 1)),
-        {i: shade for i, shade in shades.items() if COLOR.fullmatch(shade)},
+        {i: shade for i, shade in shades.items() if label_files.COLOR.fullmatch(shade)},
     )
 
 
 def _told(overlaps: int) -> str:
     if not overlaps:
         return ""
-    pixels = count_text(overlaps, "pixel has", "pixels have")
+    pixels = label_files.count_text(overlaps, "pixel has", "pixels have")
     return f"; {pixels} several labels, of which the last was taken"
 
 

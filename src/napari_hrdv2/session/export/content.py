@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.postprocess.exclusion import rectangles_of
+from napari_hrdv2.core.measure import Fractions, phase_fractions_with_error
+from napari_hrdv2.core.postprocess.exclusion import Rectangle, rectangles_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.normalisation import Normalisation
     from napari_hrdv2.core.features.options import FeatureOptions, ValueRange
-    from napari_hrdv2.core.measure import Fractions
-    from napari_hrdv2.core.postprocess.exclusion import Rectangle
     from napari_hrdv2.core.postprocess.refinement import Refinement
     from napari_hrdv2.session.classes import ClassInfo
     from napari_hrdv2.session.planes import PlaneKey
@@ -140,8 +139,6 @@ class ExportContent:
     @cached_property
     def fractions(self) -> dict[str, Fractions]:
         """Phase fractions with their errors, by the stem of the image."""
-        from napari_hrdv2.core.measure import phase_fractions_with_error
-
         measured = {}
         for image in self.each(self.wanted):
             if image.segmentation is None:

@@ -16,7 +16,7 @@ from napari_hrdv2.core.features.options import (
 )
 from napari_hrdv2.files.units import unit_symbol
 from napari_hrdv2.session.classifier import named
-from napari_hrdv2.session.tasks import compute
+from napari_hrdv2.session.tasks import TaskContext, compute
 
 from .content import ExportContent, ExportImage, Provenance
 from .formats import CLASSIFIER, FORMATS, ExportFormat
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
     from napari_hrdv2.session.refinement import Update
     from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.tasks import TaskContext
 
 INTERVAL = "95 % confidence interval"
 

@@ -15,6 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.core.measure import write_fractions_csv
+from napari_hrdv2.files import read_image, write_color_png, write_image, write_labels
+
+from .methods import methods_paragraph
+from .script import python_script
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,8 +78,6 @@ def image_format(
 def _write_labels(
     path: Path, labels: NDArray[Any] | None, image: ExportImage, content: ExportContent
 ) -> bool:
-    from napari_hrdv2.files import write_labels
-
     if labels is None:
         return False
     size, unit = image.pixel_size or (None, "pixel")
@@ -90,8 +93,6 @@ def _write_labels(
 
 
 def _write_colors(path: Path, image: ExportImage, content: ExportContent) -> bool:
-    from napari_hrdv2.files import write_color_png
-
     if image.segmentation is None:
         return False
     write_color_png(path, image.segmentation, content.colors)
@@ -115,8 +116,6 @@ def _write_zarr(path: Path, image: ExportImage, content: ExportContent) -> bool:
 
 
 def _write_fractions(content: ExportContent) -> list[Path]:
-    from napari_hrdv2.core.measure import write_fractions_csv
-
     names = {image.stem: image.name for image in content.images}
     unique = len(set(names.values())) == len(names)
     rows = {
@@ -139,9 +138,6 @@ def _script_targets(content: ExportContent) -> list[Path]:
 
 def _write_script(content: ExportContent) -> list[Path]:
     """Write the script, the methods paragraph, and what the script reads."""
-    from .methods import methods_paragraph
-    from .script import python_script
-
     if content.provenance is None:
         return []
     paths: list[Path] = []
@@ -170,8 +166,6 @@ def _write_script(content: ExportContent) -> list[Path]:
 
 def _readable_image(image: ExportImage, content: ExportContent) -> Path:
     """Return a file that reads as the very image; written where there is none."""
-    from napari_hrdv2.files import read_image, write_image
-
     pixels = np.asarray(image.image)
     if image.channels and image.source is not None:
         return Path(image.source).absolute()

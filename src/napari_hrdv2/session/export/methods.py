@@ -6,6 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from napari_hrdv2.core.backbones import backbone_info
+from napari_hrdv2.core.classifier.background import pixels_per_image
+from napari_hrdv2.core.classifier.fitting import ROUNDS
+from napari_hrdv2.core.classifier.samples import MOST_PER_CLASS, PLACE, SUBSAMPLED_ABOVE
+from napari_hrdv2.core.features.transforms import parse_transforms
 from napari_hrdv2.files.units import sides_of
 
 if TYPE_CHECKING:
@@ -79,8 +84,6 @@ def _described(image: ExportImage) -> str:
 def _features(
     made: Provenance, images: Sequence[ExportImage], cited: dict[str, int]
 ) -> Iterable[str]:
-    from napari_hrdv2.core.backbones import backbone_info
-
     options = made.options
     parts = options.backbone.split("+")
     specs = [backbone_info(part) for part in parts]
@@ -123,8 +126,6 @@ def _features(
 
 
 def _copies(transforms: str, stride: int) -> str:
-    from napari_hrdv2.core.features.transforms import parse_transforms
-
     if transforms == "identity":
         return "on the image as it is"
     if transforms == "auto":  # joined parts, each with a set of its own
@@ -141,12 +142,6 @@ def _classifier(made: Provenance, images: Sequence[ExportImage]) -> Iterable[str
             f"assigned each pixel to one of the classes {names}."
         )
         return
-    from napari_hrdv2.core.classifier.samples import (
-        MOST_PER_CLASS,
-        PLACE,
-        SUBSAMPLED_ABOVE,
-    )
-
     painted = [image for image in images if image.trains]
     counts: Counter[int] = Counter()
     for image in painted:
@@ -181,9 +176,6 @@ def _classifier(made: Provenance, images: Sequence[ExportImage]) -> Iterable[str
 
 
 def _and_others(painted: int) -> str:
-    from napari_hrdv2.core.classifier.background import pixels_per_image
-    from napari_hrdv2.core.classifier.fitting import ROUNDS
-
     return (
         f" and then, {ROUNDS} times, to these and to those of a background sample of "
         f"{pixels_per_image(painted)} pixels{' of each image' * (painted > 1)} that "

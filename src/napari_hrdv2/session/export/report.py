@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.files import open_image
 from napari_hrdv2.files.folders import own_path
 from napari_hrdv2.session.batch import class_colors
 from napari_hrdv2.session.planes import PlaneKey
@@ -94,13 +95,15 @@ def write_report(
         for i in classifier.classes
     }
     done, colors = [one for one in results if one.measured], class_colors(classifier)
+    texts = [text for one in results if (text := one.error or one.left_out)]
+    failures = "".join(f"<li>{escape(text)}</li>" for text in texts)
     body = [
         "<h1>Phase fractions of a series</h1>",
         _mean(results, names),
         *(_plot(done, i, names[i], colors[i]) for i in names),
         "<h2>Images</h2>",
         _images(done, names, colors),
-        _failures(results),
+        f"<h2>Without a result</h2><ul>{failures}</ul>" if failures else "",
         "<h2>How it was made</h2>",
         f"<p>{escape(normalisation_sentence(classifier.normalisation))}</p>",
         _table({**settings, **software_versions()}.items()),
@@ -179,12 +182,6 @@ def _images(
     return f'<p class="small">{about}</p>{table}'
 
 
-def _failures(results: Sequence[Applied]) -> str:
-    texts = [text for one in results if (text := one.error or one.left_out)]
-    listed = "".join(f"<li>{escape(text)}</li>" for text in texts)
-    return f"<h2>Without a result</h2><ul>{listed}</ul>" if texts else ""
-
-
 def _table(rows: Iterable[tuple[object, object]]) -> str:
     lines = ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
@@ -238,8 +235,6 @@ def _plot(done: Sequence[Applied], class_id: int, name: str, color: str) -> str:
 def _thumbnail(path: Path, colors: Mapping[int, str] | None = None) -> str:
     """Return an image file, or labels in their colours, as a small picture."""
     from PIL import Image
-
-    from napari_hrdv2.files import open_image
 
     try:
         part = _thinned(open_image(path).data)

@@ -15,15 +15,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from platformdirs import user_data_path, user_state_path
 
-from .format import SUFFIX, Fingerprints, Project
+from .format import SUFFIX, Fingerprints, Project, ProjectRecord
 from .store import project_summary, save_project
-
-if TYPE_CHECKING:
-    from .format import ProjectRecord
 
 FOLDER_VARIABLE = "NAPARI_HRDV2_AUTOSAVE"
 """The environment variable that names another folder for autosaves."""
@@ -74,7 +70,9 @@ class AutosaveStore:
         self.has_failed = False  # the last write in the thread
         self._begun = _now()  # when the last of them was begun
         self._last: Counter[tuple[str, object]] | None = None
-        self._on_error = on_error or _log_error
+        self._on_error = on_error or (
+            lambda error: log.error("autosave: %s", error, exc_info=error)
+        )
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="autosave")
         self._lock = threading.RLock()  # `on_error` may ask for more
         self._slot: Project | None = None  # the state that waits
@@ -257,7 +255,3 @@ def _size(path: Path) -> int:
 
 def _age_in_days(path: Path) -> float:
     return (time.time() - path.stat().st_mtime) / 86400 if path.exists() else 0.0
-
-
-def _log_error(error: Exception) -> None:
-    log.error("autosave: %s", error, exc_info=error)

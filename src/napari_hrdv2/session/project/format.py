@@ -14,25 +14,17 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-)
+import pydantic
 
 from napari_hrdv2.core.features.options import FeatureOptions, updated
 from napari_hrdv2.core.fingerprints import image_fingerprint, sampled_fingerprint
-from napari_hrdv2.session.planes import Plane, is_large
+from napari_hrdv2.session.planes import Plane, PlaneKey, is_large
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.classes import ClassInfo
-    from napari_hrdv2.session.planes import PlaneKey
 
 SUFFIX = ".hrdv2"
 FORMAT = "napari-hrdv2 project"
@@ -125,12 +117,12 @@ class UnreadableError(Exception):
     """The file is whole, but not one that this version reads."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Record(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
-_Size = Annotated[int, Field(ge=1)]
-_Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Size = Annotated[int, pydantic.Field(ge=1)]
+_Length = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 
 
 def is_elsewhere(path: str | os.PathLike[str], folder: Path) -> bool:
@@ -214,7 +206,7 @@ class ClassRecord(_Record):
     """One class."""
 
     name: str
-    color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
+    color: str = pydantic.Field(pattern=r"^#[0-9a-fA-F]{6}$")
 
 
 class ProjectRecord(_Record):
@@ -222,7 +214,7 @@ class ProjectRecord(_Record):
 
     format: str = FORMAT
     version: int = VERSION
-    saved_at: AwareDatetime
+    saved_at: pydantic.AwareDatetime
     software: str
     images: tuple[ImageRecord, ...]
     classes: dict[int, ClassRecord]
@@ -231,7 +223,7 @@ class ProjectRecord(_Record):
     current: str | None = None
     classifier: str | None = None
 
-    @field_validator("images")
+    @pydantic.field_validator("images")
     @classmethod
     def _check_keys(cls, images: tuple[ImageRecord, ...]) -> tuple[ImageRecord, ...]:
         for key, count in Counter(one.key for one in images).items():
@@ -281,11 +273,11 @@ class ProjectRecord(_Record):
         """Return the record; ValueError, in one sentence, where an entry is wrong."""
         try:
             return cls.model_validate(values)
-        except ValidationError as error:
+        except pydantic.ValidationError as error:
             raise ValueError(sentence(error)) from None
 
 
-def sentence(error: ValidationError) -> str:
+def sentence(error: pydantic.ValidationError) -> str:
     """Return the first thing that is wrong in one sentence that names the entry."""
     first = error.errors(include_url=False)[0]
     if first["type"] == "value_error":

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.core.fingerprints import image_fingerprint
+from napari_hrdv2.files import image_files, read_image
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.tasks import TaskContext
 
-from .format import is_elsewhere
+from .format import Fingerprints, Project, SavedImage, is_elsewhere
 from .snapshot import open_images
 from .store import load_project
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.session.images import ImageEntry
-
-    from .format import Fingerprints, Project, SavedImage
 
 
 @dataclass(frozen=True)
@@ -136,8 +135,6 @@ def _image(
     They come from the project, from its very file wherever that is, or else from a file
     with its path that fits the labels. In a folder, files of the same name come first.
     """
-    from napari_hrdv2.files import image_files, read_image
-
     if saved.image is not None or saved.plane:
         return saved.image, False
     files = []

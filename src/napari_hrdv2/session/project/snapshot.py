@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -150,7 +150,9 @@ def restore(session: Session, project: Project) -> tuple[SavedImage, ...]:
             continue
         key = saved.key
         if key in session.images:
-            key = _free_key(key, {*session.images, *theirs})
+            taken = {*session.images, *theirs}
+            free = (PlaneKey(f"{key.image}-{n}", key.plane) for n in count(2))
+            key = next(one for one in free if one not in taken)
         session.images.add(
             saved.image,
             key,
@@ -234,7 +236,12 @@ def take_over(
         labels = _scribbles_for(session.images.get(key), saved, erases=is_whole)
         if labels is not None:
             write(key, relabelled(labels, ids))
-        _take_masks(session, session.images[key], saved, erases=is_whole)
+        entry = session.images[key]
+        if saved.exclusion is not None or (is_whole and entry.exclusion is not None):
+            session.set_exclusion(saved.exclusion, key)
+        if saved.partition is not None or is_whole:
+            name = saved.partition_name
+            session.images.set_partition(entry, saved.partition, name)
         session.set_trains(key, saved.trains)
     if is_whole and project.classifier is not None and _fits(project):
         session.adopt_classifier(project.classifier, session.options)
@@ -269,12 +276,6 @@ def replaced_names(
     return names
 
 
-def _free_key(key: PlaneKey, taken: Collection[PlaneKey]) -> PlaneKey:
-    """Return a key like this one that is not taken; of the same plane of a stack."""
-    keys = (PlaneKey(f"{key.image}-{number}", key.plane) for number in count(2))
-    return next(one for one in keys if one not in taken)
-
-
 def _scribbles_for(
     entry: ImageEntry | None, saved: SavedImage, *, erases: bool
 ) -> NDArray[Any] | None:
@@ -288,16 +289,6 @@ def _scribbles_for(
     if entry is None or (erases and former is not None and former.class_ids):
         return np.zeros(saved.shape, np.uint8)
     return None
-
-
-def _take_masks(
-    session: Session, entry: ImageEntry, saved: SavedImage, *, erases: bool
-) -> None:
-    """Take over the exclusion mask, and the superpixels for the next features."""
-    if saved.exclusion is not None or (erases and entry.exclusion is not None):
-        session.set_exclusion(saved.exclusion, entry.key)
-    if saved.partition is not None or erases:
-        session.images.set_partition(entry, saved.partition, saved.partition_name)
 
 
 def _saved(entry: ImageEntry, fingerprints: Fingerprints) -> SavedImage:

@@ -14,12 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.atomic import atomic_path, remove_leftovers
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.limits import MOST_EXPANSION, check_claim, parse_json
+from napari_hrdv2.files import write_image, write_labels
 from napari_hrdv2.session.classes import ClassInfo
 from napari_hrdv2.session.planes import PlaneKey
 
@@ -34,11 +37,6 @@ from .format import (
     SourceRecord,
     UnreadableError,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 
 _RECORD = "project.json"
 _CLASSIFIER = "classifier.safetensors"
@@ -197,8 +195,6 @@ def _read_image(
 
 def _read_classifier(archive: zipfile.ZipFile, name: str) -> PixelClassifier:
     """Return the classifier in a member; ValueError if it is damaged."""
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-
     content = _read_member(archive, name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _CLASSIFIER
@@ -287,8 +283,6 @@ def _array_record(saved: SavedImage, name: str, number: int) -> ArrayRecord | No
 
 
 def _write_scribbles(path: Path, saved: SavedImage, project: Project) -> None:
-    from napari_hrdv2.files import write_labels
-
     size, unit = saved.pixel_size or (None, "pixel")
     assert saved.scribbles is not None
     write_labels(
@@ -304,8 +298,6 @@ def _write_scribbles(path: Path, saved: SavedImage, project: Project) -> None:
 def _write_array(
     archive: zipfile.ZipFile, record: ArrayRecord, array: NDArray[Any]
 ) -> None:
-    from napari_hrdv2.files import write_image
-
     content = io.BytesIO()
     write_image(content, array)
     archive.writestr(record.file, content.getvalue())

@@ -19,7 +19,7 @@ from napari_hrdv2.core.atomic import write_csv
 from napari_hrdv2.core.measure.comparison import BOUNDARY_WIDTH
 from napari_hrdv2.core.measure.numbering import pairs_from_text
 from napari_hrdv2.core.measure.scores import score_table
-from napari_hrdv2.widgets.viewer.errors import JOB, ErrorOverlay
+from napari_hrdv2.widgets.viewer.followers import ErrorOverlay
 
 from . import PanelSpec
 from . import controls as ui
@@ -126,7 +126,9 @@ class ComparePanel(QWidget):
             "tell",
         )
         self.match.hide()
-        self.compare = ui.JobButton("Compare", "compare", self._on_compare, side, JOB)
+        self.compare = ui.JobButton(
+            "Compare", "compare", self._on_compare, side, ErrorOverlay.job
+        )
         self.note = ui.hint("scores_note", "What was compared")
 
     def _make_tables(self) -> None:

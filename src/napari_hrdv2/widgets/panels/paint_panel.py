@@ -19,8 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_hrdv2.widgets.label_taker import LabelTaker
-from napari_hrdv2.widgets.viewer.guidance_overlay import GuidanceOverlay
-from napari_hrdv2.widgets.viewer.place_walk import JOB, PlaceWalk
+from napari_hrdv2.widgets.viewer.guides import JOB, GuidanceOverlay, PlaceWalk
 from napari_hrdv2.widgets.viewer.result_views import VIEWS, ResultViews
 from napari_hrdv2.widgets.viewer.shortcuts import Shortcut, Shortcuts
 

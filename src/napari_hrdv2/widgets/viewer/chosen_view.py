@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
+import numpy as np
 from napari.layers import Image
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalDebouncer
@@ -145,7 +146,8 @@ class ChosenView(QObject):
         if former is not None:
             self._cameras[former] = (camera.center, camera.zoom, size)
         others = self._index.images() if former is None else [former]
-        if all(planes.cover_the_same(one, image) for one in others):
+        there = planes.extent(image)
+        if all(np.allclose(planes.extent(one), there) for one in others):
             return
         center, zoom, former_size = self._cameras.get(image, (None, None, None))
         if former_size == size:

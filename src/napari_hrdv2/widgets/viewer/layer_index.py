@@ -174,7 +174,8 @@ class LayerIndex(QObject):
             )
         keys = {one.key for one in session.images.family(self.id_of(image))}
         if everywhere and layer is not None:
-            keys |= {self.add_entry(image, i) for i in painted_planes(layer)}
+            painted = np.argwhere(np.asarray(layer.data).any(axis=(-2, -1)))
+            keys |= {self.add_entry(image, tuple(i)) for i in painted.tolist()}
         elif only:
             keys &= set(only)
         changed = False
@@ -252,9 +253,3 @@ class LayerIndex(QObject):
 def fits(layer: Labels, image: Image) -> bool:
     """Whether labels have the shape of an image, or of its stack."""
     return tuple(layer.data.shape) == planes.label_shape(image)
-
-
-def painted_planes(layer: Labels) -> list[Index]:
-    """Return the planes of a stack that have scribbles; looks at every pixel."""
-    found = np.argwhere(np.asarray(layer.data).any(axis=(-2, -1)))
-    return [tuple(int(place) for place in index) for index in found]

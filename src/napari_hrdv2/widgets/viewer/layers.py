@@ -24,8 +24,8 @@ from napari_hrdv2.files.units import (
     size_of,
     unit_symbol,
 )
-from napari_hrdv2.session import default_color
-from napari_hrdv2.session.classes import default_class
+from napari_hrdv2.session import ClassInfo, Preview, default_color
+from napari_hrdv2.session.classes import Classes, default_class
 from napari_hrdv2.session.planes import LARGE
 
 from .planes import METADATA_KEY as METADATA_KEY
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     import napari.components
     from numpy.typing import NDArray
 
-    from napari_hrdv2.session import ClassInfo, Preview
-    from napari_hrdv2.session.classes import Classes
 
 SEGMENTATION_OPACITY = 0.5
 _PLACE_EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units")
@@ -213,8 +211,11 @@ def class_colors_of(layer: Labels) -> dict[int, str]:
     if not isinstance(layer.colormap, DirectLabelColormap):
         return {}
     colors = layer.colormap.color_dict
-    named = [i for i in class_names_of(layer) if i in colors]
-    return {i: _hex(colors[i][:3]) for i in named}
+    named = {i: colors[i][:3] for i in class_names_of(layer) if i in colors}
+    return {
+        i: "#" + "".join(f"{round(float(part) * 255):02x}" for part in color)
+        for i, color in named.items()
+    }
 
 
 def take_classes(classes: Classes, layer: Labels) -> None:
@@ -388,8 +389,3 @@ def path_of(image: Image) -> str | None:
     """Return the file that an image came from."""
     mark = mark_on(image)
     return image.source.path or mark.get("path")
-
-
-def _hex(color: NDArray[Any]) -> str:
-    """Return a colour of three parts from 0 to 1 as ``"#rrggbb"``."""
-    return "#" + "".join(f"{round(float(part) * 255):02x}" for part in color)

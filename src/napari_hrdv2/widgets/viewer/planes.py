@@ -238,18 +238,13 @@ def camera_of(viewer: napari.components.ViewerModel) -> Any:
 
 def fit(viewer: napari.components.ViewerModel, layer: Image) -> None:
     """Move and zoom the view so that the whole image is seen."""
-    (low, high), camera = _extent(layer), camera_of(viewer)
+    (low, high), camera = extent(layer), camera_of(viewer)
     sides = np.maximum(high - low, 1e-12)
     camera.center = (*camera.center[:-2], *(low + high) / 2)
     camera.zoom = _WHOLE * float(np.min(np.asarray(canvas_size(viewer)) / sides))
 
 
-def cover_the_same(one: Image, other: Image) -> bool:
-    """Whether two images lie on the same rectangle of the view."""
-    return bool(np.allclose(_extent(one), _extent(other)))
-
-
-def _extent(layer: Image) -> tuple[Any, Any]:
+def extent(layer: Image) -> tuple[Any, Any]:
     """Return the least and the largest row and column of an image in the world."""
     height, width = label_shape(layer)[-2:]
     first = (0,) * (layer.ndim - 2)
@@ -286,8 +281,3 @@ def show_levels(layer: Labels, labels: NDArray[Any]) -> None:
 def data_of(layer: Any) -> Any:
     """Return the data of a layer, of one with several levels that in full."""
     return layer.data[0] if layer.multiscale else layer.data
-
-
-def has_labels(layer: Labels, index: Index) -> bool:
-    """Whether a plane of a layer has labels."""
-    return bool(data_of(layer)[index].any())

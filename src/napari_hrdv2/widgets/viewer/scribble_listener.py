@@ -46,7 +46,7 @@ class ScribbleListener(QObject):
             for events, slot in self._connections(layer):
                 events.connect(slot)
 
-    def wait(self) -> None:
+    def wait(self, event: object = None) -> None:
         """Emit `settled` when nothing more has happened for a while."""
         self._timer.throttle()
 
@@ -58,7 +58,7 @@ class ScribbleListener(QObject):
         events = layer.events
         return [
             (events.paint, self._on_painted),
-            (events.set_data, self._on_shown_anew),
+            (events.set_data, self.wait),  # perhaps an undo, on whatever plane
             (events.data, self._on_replaced),
             (events.selected_label, self._on_label_selected),
         ]
@@ -68,10 +68,6 @@ class ScribbleListener(QObject):
         if self.layer is not None and self.layer.n_edit_dimensions > 2:
             self.is_wide = True
         self.is_local = True
-        self.wait()
-
-    def _on_shown_anew(self, event: object = None) -> None:
-        # Without an event of painting this may be an undo, on whatever plane.
         self.wait()
 
     def _on_replaced(self, event: object = None) -> None:

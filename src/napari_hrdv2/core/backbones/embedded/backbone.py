@@ -15,32 +15,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.base import (
-    IN_FLOAT32,
-    BackboneSpec,
-    GridBackbone,
-    Inside,
-    LoadOptions,
-    Tick,
-    evenly,
-)
+from napari_hrdv2.core.backbones import base
 from napari_hrdv2.core.backbones.filters import REACH as FILTER_REACH
 from napari_hrdv2.core.backbones.filters import STEPS as FILTER_STEPS
 from napari_hrdv2.core.backbones.filters import filter_names, filter_planes
 from napari_hrdv2.core.devices import choose_precision
 
-from .network import (
-    AROUND,
-    COARSEST,
-    STRIDE,
-    ConvNetConfig,
-    at_every_scale,
-    at_scales,
-    is_of_embedded,
-    load_weights,
-    padded,
-    tile_count,
-)
+from . import network as networks
 
 BANK_SPAN = 5.0  # deviations of an image that the filter bank sees as 0..1
 LEAST_DEVIATION = 1e-6
@@ -61,38 +42,44 @@ def standardised(images: Tensor, levels: tuple[float, float] | None = None) -> T
 def bank_planes(
     images: Tensor,
     *,
-    stride: int = STRIDE,
-    tick: Tick | None = None,
-    inside: Inside | None = None,
+    stride: int = networks.STRIDE,
+    tick: base.Tick | None = None,
+    inside: base.Inside | None = None,
 ) -> Tensor:
     """Return the filter bank's means over patches of standardised images."""
     return filter_planes(
         0.5 + images / BANK_SPAN,
-        patch_size=STRIDE,
+        patch_size=networks.STRIDE,
         stride=stride,
         tick=tick,
         inside=inside,
     )
 
 
-class EmbeddedBackbone(GridBackbone):
+class EmbeddedBackbone(base.GridBackbone):
     """A small network and the filter bank as one; see `GridBackbone`.
 
     The dtype is that of the network's pass. Features are kept in float16.
     """
 
     name = "embedded"
-    patch_size = STRIDE
+    patch_size = networks.STRIDE
     default_transforms = "identity"
     absolute_levels = False
     activations = 2  # of a tile's pass and of the filters; measured
     context_cell = 16
-    alignment = STRIDE * COARSEST << (ConvNetConfig.scales - 1)
-    reach = max(FILTER_REACH, (AROUND[-1] + COARSEST) * STRIDE << (len(AROUND) - 1))
+    alignment = networks.STRIDE * networks.COARSEST << (
+        networks.ConvNetConfig.scales - 1
+    )
+    reach = max(
+        FILTER_REACH,
+        (networks.AROUND[-1] + networks.COARSEST) * networks.STRIDE
+        << (len(networks.AROUND) - 1),
+    )
     dtype = torch.float16
 
-    def __init__(self, options: LoadOptions = IN_FLOAT32) -> None:
-        loaded = load_weights(options.weights)
+    def __init__(self, options: base.LoadOptions = base.IN_FLOAT32) -> None:
+        loaded = networks.load_weights(options.weights)
         self._loaded, self._channel_weights = loaded.network, loaded.channel_weights
         self.weights_hash = loaded.hash
         self.steps = NETWORK_STEPS + FILTER_STEPS
@@ -127,9 +114,9 @@ class EmbeddedBackbone(GridBackbone):
         images: Tensor,
         *,
         stride: int,
-        tick: Tick | None = None,
+        tick: base.Tick | None = None,
         levels: tuple[float, float] | None = None,
-        inside: Inside | None = None,
+        inside: base.Inside | None = None,
     ) -> Tensor:
         """Return the features of every patch of 2 × 2 pixels; see `GridBackbone`.
 
@@ -154,7 +141,7 @@ class EmbeddedBackbone(GridBackbone):
         count = len(starts)
         runs = []
         for begin in product(starts, starts):
-            seen = padded(pixels[..., begin[0] :, begin[1] :], config.multiple)
+            seen = networks.padded(pixels[..., begin[0] :, begin[1] :], config.multiple)
             own, places = [], []  # in the grid of this run, and of its tokens in all
             for by, span in zip(begin, wanted, strict=True):
                 part = slice(
@@ -166,34 +153,31 @@ class EmbeddedBackbone(GridBackbone):
             runs.append((seen, (own[0], own[1]), part_of))
         step = self._step(tick, [(seen.shape[2:], own) for seen, own, _ in runs])
         for seen, spans, part_of in runs:
-            scales = at_every_scale(self.network, seen, spans, step)
+            scales = networks.at_every_scale(self.network, seen, spans, step)
             channels = torch.split(part_of, config.outputs, dim=-1)
             for target, features in zip(channels, scales, strict=True):
                 target.copy_(features.movedim(1, -1))
         return tokens
 
-    def _step(self, tick: Tick | None, runs: list[tuple[torch.Size, Inside]]) -> Tick:
+    def _step(
+        self, tick: base.Tick | None, runs: list[tuple[torch.Size, base.Inside]]
+    ) -> base.Tick:
         """Return what the network calls after each block of each tile."""
         tiles = sum(
-            tile_count(axis.kept for axis in axes)
+            networks.tile_count(axis.kept for axis in axes)
             for shape, own in runs
-            for _, axes in at_scales(shape, own, self.network.config.scales)
+            for _, axes in networks.at_scales(shape, own, self.network.config.scales)
         )
-        return evenly(tick, tiles * self.network.steps, NETWORK_STEPS)
+        return base.evenly(tick, tiles * self.network.steps, NETWORK_STEPS)
 
 
-def load_embedded(spec: BackboneSpec, options: LoadOptions) -> EmbeddedBackbone:
-    """Return the embedded backbone, with the weights of the package or of a file."""
-    return EmbeddedBackbone(options)
-
-
-EMBEDDED = BackboneSpec.of(
+EMBEDDED = base.BackboneSpec.of(
     EmbeddedBackbone,
-    loader=load_embedded,
+    loader=lambda spec, options: EmbeddedBackbone(options),
     channels=226,
     rgb_channels=241,
     description="learned and classical",
     licence="BSD-3-Clause",
     bundled=True,
-    recognises=is_of_embedded,
+    recognises=networks.is_of_embedded,
 )

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise, product
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -72,12 +72,6 @@ class ConvNetConfig:
     def multiple(self) -> int:
         """What the sides of an image must be a multiple of for `at_every_scale`."""
         return STRIDE << (self.scales - 1)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Return the shape that a file of weights has as JSON."""
-        shape = json.loads(text)
-        return cls(**{**shape, "widths": tuple(shape["widths"])})
 
 
 class _Unit(nn.Module):
@@ -318,7 +312,8 @@ def load_weights(source: str | os.PathLike[str] | None = None) -> EmbeddedWeight
     path = weights_file(path) if path.is_dir() else path
     try:
         with safe_open(path, framework="pt") as file:
-            config = ConvNetConfig.from_json((file.metadata() or {})["config"])
+            shape = json.loads((file.metadata() or {})["config"])
+            config = ConvNetConfig(**{**shape, "widths": tuple(shape["widths"])})
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - it has no other way
         network = ConvNet(config).folded().requires_grad_(False)
         weights_hash, channel_weights = fingerprint(state), state.pop("trust")

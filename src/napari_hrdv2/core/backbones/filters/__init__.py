@@ -17,14 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.base import (
-    BackboneSpec,
-    GridBackbone,
-    Inside,
-    LoadOptions,
-    Tick,
-    evenly,
-)
+from napari_hrdv2.core.backbones import base
 from napari_hrdv2.core.checks import check_grey_or_rgb
 
 from . import kernels as kernels
@@ -51,8 +44,8 @@ def filter_planes(
     *,
     patch_size: int = 1,
     stride: int = 1,
-    tick: Tick | None = None,
-    inside: Inside | None = None,
+    tick: base.Tick | None = None,
+    inside: base.Inside | None = None,
 ) -> Tensor:
     """Return the filter channels of images in 0..1, means over patches, (B, N, h, w).
 
@@ -67,7 +60,7 @@ def filter_planes(
     size = rows.stop - rows.start, columns.stop - columns.start
     planes = torch.empty((batch, len(names), *size), dtype=dtype, device=images.device)
     tiles = list(product(_cut(rows, stride), _cut(columns, stride)))
-    step = evenly(tick, len(names) * len(tiles), STEPS)
+    step = base.evenly(tick, len(names) * len(tiles), STEPS)
     whole = _View(
         images,
         slice(0, shape[0]),
@@ -108,7 +101,7 @@ def filter_names(image_channels: int) -> tuple[str, ...]:
     return tuple(name for name, _ in _channels(pixel))
 
 
-class FilterBank(GridBackbone):
+class FilterBank(base.GridBackbone):
     """The filter bank as a backbone: one token per pixel, nothing to load."""
 
     name = "filters"
@@ -143,8 +136,8 @@ class FilterBank(GridBackbone):
         images: Tensor,
         *,
         stride: int,
-        tick: Tick | None = None,
-        inside: Inside | None = None,
+        tick: base.Tick | None = None,
+        inside: base.Inside | None = None,
     ) -> Tensor:
         """Return the filter channels of images; see `GridBackbone`."""
         planes = filter_planes(
@@ -153,7 +146,7 @@ class FilterBank(GridBackbone):
         return planes.permute(0, 2, 3, 1)  # a view: each channel is contiguous
 
 
-def load_filters(spec: BackboneSpec, options: LoadOptions) -> FilterBank:
+def load_filters(spec: base.BackboneSpec, options: base.LoadOptions) -> FilterBank:
     """Return the filter bank; it has no weights."""
     if options.weights not in (None, "random"):
         raise ValueError(
@@ -164,7 +157,7 @@ def load_filters(spec: BackboneSpec, options: LoadOptions) -> FilterBank:
     return FilterBank(options.device, torch.float16 if half else options.dtype)
 
 
-FILTERS = BackboneSpec.of(
+FILTERS = base.BackboneSpec.of(
     FilterBank,
     loader=load_filters,
     channels=82,

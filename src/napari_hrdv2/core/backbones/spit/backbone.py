@@ -11,37 +11,13 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.base import (
-    IN_FLOAT32,
-    BackboneSpec,
-    Loader,
-    LoadOptions,
-    RegionBackbone,
-    Tick,
-)
-from napari_hrdv2.core.backbones.checkpoint import (
-    Shapes,
-    Weights,
-    frozen,
-    matched,
-    misfit,
-    random_state,
-    read_checkpoint,
-    shapes_of,
-    weights_file,
-)
-from napari_hrdv2.core.backbones.superpixels import (
-    COMPACTNESS,
-    hierarchy,
-    numbered,
-    pca_tree,
-    squares,
-)
+from napari_hrdv2.core.backbones import base, checkpoint, superpixels
 from napari_hrdv2.core.backbones.superpixels.pixels import (
     pixel_features,
     vertex_features,
@@ -51,13 +27,10 @@ from napari_hrdv2.core.errors import WeightsError
 
 from .encoder import BINS, SpitConfig, SpitEncoder, attention_flow, region_tokens
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
 PAGE = "https://github.com/dsb-ifi/SPiT"
 
 
-class SpitBackbone(RegionBackbone):
+class SpitBackbone(base.RegionBackbone):
     """A frozen encoder of regions; see `RegionBackbone`.
 
     Regions are always found in float32. The networks with gradient features were
@@ -71,10 +44,10 @@ class SpitBackbone(RegionBackbone):
         self,
         name: str,
         config: SpitConfig,
-        weights: Weights,
-        options: LoadOptions = IN_FLOAT32,
+        weights: checkpoint.Weights,
+        options: base.LoadOptions = base.IN_FLOAT32,
         *,
-        compactness: float = COMPACTNESS,
+        compactness: float = superpixels.COMPACTNESS,
     ) -> None:
         self.name, self.config = name, config
         self.channels, self.density = config.embed_dim, config.density
@@ -82,7 +55,7 @@ class SpitBackbone(RegionBackbone):
         self.weights_hash = weights.hash
         self.dtype = options.token_dtype
         self.compactness = compactness
-        self.encoder = frozen(partial(SpitEncoder, config), weights)
+        self.encoder = checkpoint.frozen(partial(SpitEncoder, config), weights)
         self._move(options.device, options.dtype)
 
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -97,7 +70,7 @@ class SpitBackbone(RegionBackbone):
         image: Tensor,
         *,
         partition: ArrayLike | Tensor | None = None,
-        tick: Tick | None = None,
+        tick: base.Tick | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the tokens of the regions, (n, C), and where they are, (H, W)."""
         raw, labels = self._raw_tokens(image, partition)
@@ -122,7 +95,7 @@ class SpitBackbone(RegionBackbone):
             labels = self._regions(features)
         else:
             given = torch.from_numpy(checked_partition(partition, image.shape[1:]))
-            labels = numbered(given.to(image.device))
+            labels = superpixels.numbered(given.to(image.device))
         config = self.config
         raw = region_tokens(
             features, labels, sigma=config.sigma, gradients=config.gradients
@@ -132,21 +105,23 @@ class SpitBackbone(RegionBackbone):
     def _regions(self, features: Tensor) -> Tensor:
         _, height, width = features.shape
         if self.config.partition == "squares":
-            return squares((height, width)).to(features.device)
+            return superpixels.squares((height, width)).to(features.device)
         if self.config.partition == "pca-tree":
-            return pca_tree((height, width)).to(features.device)
-        return hierarchy(vertex_features(features), compactness=self.compactness)[-1]
+            return superpixels.pca_tree((height, width)).to(features.device)
+        return superpixels.hierarchy(
+            vertex_features(features), compactness=self.compactness
+        )[-1]
 
 
 # --- Loading --------------------------------------------------------------------------
-def load_spit(spec: SpitSpec, options: LoadOptions) -> SpitBackbone:
+def load_spit(spec: SpitSpec, options: base.LoadOptions) -> SpitBackbone:
     """Return the network of a row, of the authors' file or with random weights."""
     if options.weights is None:
         raise WeightsError(f"weights: {spec.name}: {spec.conditions}")
     if options.weights == "random":
         weights = random_weights(spec.config)
     else:
-        path = weights_file(options.weights)
+        path = checkpoint.weights_file(options.weights)
         _require_same_network(spec, path)
         weights = load_weights(path, spec.config)
     compactness = spec.compactness
@@ -178,11 +153,16 @@ _NAMES = (
 _CLASSIFIER = "head."  # of ImageNet's classes; no feature needs it
 
 
-def load_weights(path: str | os.PathLike[str], config: SpitConfig) -> Weights:
+def load_weights(
+    path: str | os.PathLike[str], config: SpitConfig
+) -> checkpoint.Weights:
     """Return the weights of a checkpoint, or of the one in a folder."""
-    file, want = weights_file(path), shapes_of(partial(SpitEncoder, config))
+    file, want = (
+        checkpoint.weights_file(path),
+        checkpoint.shapes_of(partial(SpitEncoder, config)),
+    )
     state: dict[str, Tensor] = {}
-    for name, x in read_checkpoint(file).items():
+    for name, x in checkpoint.read_checkpoint(file).items():
         if name.startswith(_CLASSIFIER):
             continue
         for pattern, replacement in _NAMES:
@@ -190,15 +170,17 @@ def load_weights(path: str | os.PathLike[str], config: SpitConfig) -> Weights:
         state[name] = x
         if name.endswith(".attn.qkv.weight"):  # the reference does without a bias
             state[name.removesuffix("weight") + "bias"] = torch.zeros(len(x))
-    return matched(state, want, file, lambda have: _misfit(have, want))
+    return checkpoint.matched(state, want, file, lambda have: _misfit(have, want))
 
 
-def random_weights(config: SpitConfig, *, seed: int = 0) -> Weights:
+def random_weights(config: SpitConfig, *, seed: int = 0) -> checkpoint.Weights:
     """Return seeded random weights; see `random_state`."""
-    return random_state(shapes_of(partial(SpitEncoder, config)), seed)
+    return checkpoint.random_state(
+        checkpoint.shapes_of(partial(SpitEncoder, config)), seed
+    )
 
 
-def _misfit(have: Shapes, want: Shapes) -> str:
+def _misfit(have: checkpoint.Shapes, want: checkpoint.Shapes) -> str:
     """Say in a few words what is wrong with the tensors of a file."""
     if "embed.weight" not in have:
         return "it is no checkpoint of SPiT, whose tensors include embedder.embedder"
@@ -208,19 +190,19 @@ def _misfit(have: Shapes, want: Shapes) -> str:
             f"its tokens have {columns} numbers and {wanted} are needed; 1280 are of a "
             "network with gradient features, 1024 of one without"
         )
-    return misfit(have, want)
+    return checkpoint.misfit(have, want)
 
 
 # --- Rows -----------------------------------------------------------------------------
 @dataclass(frozen=True, kw_only=True)
-class SpitSpec(BackboneSpec):
+class SpitSpec(base.BackboneSpec):
     """A network of SPiT's authors."""
 
     config: SpitConfig
     file: str = ""  # what the authors call it; "" where they published no weights
     md5: str = ""  # of it: the tensors alone don't tell the networks apart
-    compactness: float = COMPACTNESS  # see `superpixels`
-    loader: Loader = load_spit  # type: ignore[assignment]
+    compactness: float = superpixels.COMPACTNESS  # see `superpixels`
+    loader: base.Loader = load_spit  # type: ignore[assignment]
     licence: str = "MIT"
     references: tuple[str, ...] = (
         "M. Aasan et al., A spitting image: Modular superpixel tokenization in vision "
@@ -228,7 +210,7 @@ class SpitSpec(BackboneSpec):
     )
     has_attention: bool = True
     has_regions: bool = True
-    default_transforms: str = RegionBackbone.default_transforms
+    default_transforms: str = base.RegionBackbone.default_transforms
     patch_size: int = BINS  # about the side of a region
     channels: int = field(init=False)
     density: float = field(init=False)

@@ -46,11 +46,6 @@ class SpitConfig:
     partition: str = "superpixels"  # or "squares", "pca-tree": how images are divided
 
     @property
-    def token_dim(self) -> int:
-        """Numbers in a raw token."""
-        return BINS**2 * (5 if self.gradients else 4)
-
-    @property
     def density(self) -> float:
         """How many regions an image has for each square of 16 px, about."""
         # Superpixels are as many as the image needs: up to 3 of plain noise, fewer of
@@ -160,7 +155,8 @@ class SpitEncoder(nn.Module):
             embed_dim=config.embed_dim, depth=config.depth, heads=config.heads
         )
         self.cls_token = nn.Parameter(torch.zeros(config.embed_dim))
-        self.embed = nn.Linear(config.token_dim, config.embed_dim)
+        numbers = BINS**2 * (5 if config.gradients else 4)  # in a raw token
+        self.embed = nn.Linear(numbers, config.embed_dim)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.embed_dim, eps=1e-6)
 

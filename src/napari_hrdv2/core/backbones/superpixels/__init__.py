@@ -21,16 +21,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from .pixels import pixel_features, vertex_features
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 LEVELS = 4  # each makes regions about four times larger
 COMPACTNESS = 0.1

@@ -20,17 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.checkpoint import (
-    Shapes,
-    Weights,
-    matched,
-    misfit,
-    random_state,
-    read_checkpoint,
-    read_json,
-    shapes_of,
-    weights_file,
-)
+from napari_hrdv2.core.backbones import checkpoint
 from napari_hrdv2.core.errors import WeightsError
 
 from .model import VisionTransformer, ViTConfig, rotary_periods
@@ -46,37 +36,39 @@ def load_weights(
     *,
     known: Mapping[str, ViTConfig] | None = None,
     teacher: bool = False,
-) -> Weights:
+) -> checkpoint.Weights:
     """Return the weights of a checkpoint or of the one in a folder, matched strictly.
 
     Where they do not fit, the error names a network of the known ones that they fit.
     Of a file with a student and a teacher, the teacher is taken where it is asked for.
     """
-    file, want = weights_file(path), _shapes(config)
-    state = _original_names(read_checkpoint(file), teacher=teacher)
+    file, want = checkpoint.weights_file(path), _shapes(config)
+    state = _original_names(checkpoint.read_checkpoint(file), teacher=teacher)
     if config.positions == "rotary" and "pos_embed" not in state:
         # Only DINOv3's repository keeps them in its files; others compute them.
         state.setdefault(_PERIODS, rotary_periods(config))
-    return matched(
+    return checkpoint.matched(
         state,
         want,
         file,
-        lambda have: misfit(have, want) + _advice(have, config, known or {}),
+        lambda have: checkpoint.misfit(have, want) + _advice(have, config, known or {}),
     )
 
 
-def random_weights(config: ViTConfig, *, seed: int = 0) -> Weights:
+def random_weights(config: ViTConfig, *, seed: int = 0) -> checkpoint.Weights:
     """Return seeded random weights; see `random_state`."""
     rotary = config.positions == "rotary"
     known = {_PERIODS: rotary_periods(config)} if rotary else {}
-    return random_state(_shapes(config), seed, known)
+    return checkpoint.random_state(_shapes(config), seed, known)
 
 
-def _shapes(config: ViTConfig) -> Shapes:
-    return shapes_of(partial(VisionTransformer, config))
+def _shapes(config: ViTConfig) -> checkpoint.Shapes:
+    return checkpoint.shapes_of(partial(VisionTransformer, config))
 
 
-def _advice(have: Shapes, config: ViTConfig, known: Mapping[str, ViTConfig]) -> str:
+def _advice(
+    have: checkpoint.Shapes, config: ViTConfig, known: Mapping[str, ViTConfig]
+) -> str:
     """Say which network the checkpoint would fit, or how many registers it has."""
     registers = have.get("register_tokens", (1, 0, 0))[1]
     count = f"this file has {registers or 'no'} register tokens"
@@ -295,14 +287,14 @@ def read_config(path: Path) -> ViTConfig | None:
     ``preprocessor_config.json`` beside it.
     """
     beside = path.parent / "preprocessor_config.json"
-    pixels = read_json(beside) if beside.is_file() else {}
-    return config_from({**pixels, **read_json(path)}, source=str(path))
+    pixels = checkpoint.read_json(beside) if beside.is_file() else {}
+    return config_from({**pixels, **checkpoint.read_json(path)}, source=str(path))
 
 
 def tells_normalisation(path: Path) -> bool:
     """Return whether the type of model in a ``config.json`` says how it normalises."""
     # The supervised ones are normalised in different ways.
-    return read_json(path).get("model_type") in set(_TYPES) - {"vit", "deit"}
+    return checkpoint.read_json(path).get("model_type") in set(_TYPES) - {"vit", "deit"}
 
 
 def config_from(content: Mapping[str, Any], *, source: str) -> ViTConfig | None:

@@ -20,20 +20,13 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
-from napari_hrdv2.core.backbones.checkpoint import (
-    Weights,
-    fingerprint,
-    matched,
-    misfit,
-    read_checkpoint,
-    weights_file,
-)
+from napari_hrdv2.core.backbones import checkpoint
 from napari_hrdv2.core.backbones.hub import SHARED_FOLDER
 from napari_hrdv2.core.backbones.vit.model import IMAGENET_DEVIATION, IMAGENET_MEAN
 from napari_hrdv2.core.errors import WeightsError
@@ -42,9 +35,6 @@ from napari_hrdv2.core.features.tiles import Needed, Tile, runs, tiles_of
 from .bilateral import checked_guide
 from .separable import Axis
 from .sharpening import FEATUP, Upsampling, parse_interpolation
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 PATTERN = "*_jbu_stack_cocostuff.ckpt"
 PAGE = "https://github.com/mhamilton723/FeatUp"
@@ -129,17 +119,18 @@ def shapes(channels: int) -> dict[str, tuple[int, ...]]:
     return found | {f"fixup_proj.1.{name}": shape for name, shape in last.items()}
 
 
-def load_featup(path: str | os.PathLike[str]) -> Weights:
+def load_featup(path: str | os.PathLike[str]) -> checkpoint.Weights:
     """Return the weights of a file; WeightsError unless they match strictly."""
-    file = weights_file(path)
+    file = checkpoint.weights_file(path)
     state = {
         name.removeprefix("upsampler."): x.float()
-        for name, x in read_checkpoint(file).items()
+        for name, x in checkpoint.read_checkpoint(file).items()
         if not name.startswith(_IGNORED)
     }
     want = shapes(len(state.get("fixup_proj.1.bias", ())))
-    matched(state, want, file, partial(misfit, want=want))
-    return Weights(state, fingerprint(state))  # of the file's order, which is kept
+    checkpoint.matched(state, want, file, partial(checkpoint.misfit, want=want))
+    fingerprint = checkpoint.fingerprint(state)  # of the file's order, which is kept
+    return checkpoint.Weights(state, fingerprint)
 
 
 def featup_file() -> Path:
@@ -180,14 +171,14 @@ def _folders() -> list[Path]:
     return [Path(folder) for folder in (shared, constants.HF_HUB_CACHE) if folder]
 
 
-def installed_featup() -> Weights:
+def installed_featup() -> checkpoint.Weights:
     """Return the weights of this machine; WeightsError if there are none that fit."""
     file = featup_file()
     return _loaded(file, file.stat().st_mtime_ns)
 
 
 @cache
-def _loaded(file: Path, changed: int) -> Weights:
+def _loaded(file: Path, changed: int) -> checkpoint.Weights:
     return load_featup(file)
 
 
@@ -354,7 +345,7 @@ def jbu_cost(pixels: int, stride: int) -> tuple[int, int]:
     return round(_KEPT_BYTES * finest), round(_WORKING_BYTES * finest)
 
 
-def _wanted(upsampling: Upsampling) -> Weights:
+def _wanted(upsampling: Upsampling) -> checkpoint.Weights:
     """Return the weights of this machine, if they are those asked for."""
     featup = installed_featup()
     if upsampling.weights_hash not in ("", featup.hash):

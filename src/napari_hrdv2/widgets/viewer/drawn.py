@@ -1,4 +1,4 @@
-"""The exclusion mask of an image, such as its databar, as a layer of rectangles."""
+"""What is drawn on an image: the rectangles of its exclusion mask, a scale bar."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.layers import Image, Shapes
+from qtpy.QtCore import Signal
 from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.core.postprocess.exclusion import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 NAME = "Exclusion mask"
 REST_TIME = 150  # milliseconds for which a rectangle rests before it counts
 _ENDS = ("added", "changed", "removed")  # of what may be a long drag
+_SHORTEST = 2.0  # pixels; a shorter line is a click
 _FACE, _EDGE = "#00000099", "#ffffff"
 
 
@@ -230,3 +232,62 @@ class ExclusionOverlay(Overlay):
         self._rest.cancel()
         super()._close()
         self._sync.images_changed.disconnect(self.follow)
+
+
+class ScaleBarOverlay(Overlay):
+    """Lets the user draw one line, and tells how many pixels it is long."""
+
+    role = "scale bar"
+    measured = Signal(float)
+
+    def __init__(self, sync: LayerSync, side: SideWork) -> None:
+        super().__init__(sync, side)
+        # Inside of its own event, the layer cannot be taken away.
+        self._drawn = QSignalDebouncer(parent=self)
+        self._drawn.setTimeout(0)
+        self._drawn.triggered.connect(self._read)
+
+    def draw(self) -> None:
+        """Put the line tool into the user's hand, for one line."""
+        image = self._sync.image
+        if self._session.current is None or image is None:
+            self._session.say("Open an image first.")
+            return
+        self._remove()
+        layer = Shapes(
+            ndim=2,
+            name="Scale bar",
+            edge_color="#ffff00",
+            edge_width=max(1.0, min(self._session.current.shape) / 400),
+            metadata=self._mark(image),
+            **layers.flat_metadata(image),
+        )
+        self._add(layer, image, on_top=True)
+        self._viewer.layers.selection.active = layer
+        layer.mode = "add_line"
+        layer.events.data.connect(self._on_shapes)
+        self._session.say("Drag a line over the scale bar, from end to end.")
+
+    def _placement(self, image: Image, ndim: int) -> dict[str, Any]:
+        return layers.flat_metadata(image)
+
+    def _on_shapes(self, event: Any) -> None:
+        if event.action == "added":
+            self._drawn.throttle()
+
+    def _read(self) -> None:
+        layer = self.layer
+        if layer is None or not layer.nshapes:
+            return
+        first, last = np.asarray(layer.data[-1], float)[[0, -1]][:, -2:]
+        length = float(np.linalg.norm(last - first))
+        self._remove()
+        self._sync.prepare_scribbles()
+        if length < _SHORTEST:
+            self._session.say("That was a click: drag a line over the scale bar.")
+        else:
+            self.measured.emit(length)
+
+    def _close(self) -> None:
+        self._drawn.cancel()
+        super()._close()
