@@ -134,11 +134,12 @@ def when_some_are_done(out: Path, act) -> threading.Thread:
     return thread
 
 
+@pytest.mark.parametrize("smoothing", ["none", "guided"])
 def test_blocks_on_workers_are_those_of_one_machine_though_a_worker_dies(
-    command, classifier, long_image, tmp_path, processes
+    command, classifier, long_image, tmp_path, processes, smoothing
 ) -> None:
     started, address = processes
-    given = "apply", classifier, long_image, "--blocks", "-o"
+    given = "apply", classifier, long_image, "--blocks", "--smoothing", smoothing, "-o"
     assert command(*given, tmp_path / "here").code == 0
     out = tmp_path / "there"
     killer = when_some_are_done(out, started["worker"].kill)

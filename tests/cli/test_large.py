@@ -72,9 +72,25 @@ def test_what_cannot_go_by_blocks_is_refused_before_it_is_read(
     outcome = command("segment", image, "-l", labels, *common)
     assert outcome.code == 1
     assert "of memory and" in outcome.err
-    smoothed = command("segment", image, "-l", labels, "--smoothing", "crf")
-    assert smoothed.code == 1
-    assert "smoothing: crf takes the contrast" in smoothed.err
+
+
+def test_smoothed_labels_and_particles_by_blocks_are_those_in_memory(
+    command, image: Path, labels: Path, tmp_path: Path
+) -> None:
+    kept, out = tmp_path / "c.safetensors", tmp_path / "out"
+    assert command("segment", image, "-l", labels, "--save-classifier", kept).code == 0
+    given = "apply", kept, image, "-o", out, "--smoothing", "crf", "--min-object", 9
+    assert command(*given, "--particles", "light").code == 0
+    wanted = read_labels(out / "alloy_segmentation.tif")
+    rows = (out / "alloy_particles.csv").read_text().splitlines()
+    outcome = command(*given, "--particles", "light", "--blocks", "--json")
+    assert outcome.code == 0, outcome.err
+    table, result = out / "alloy_particles.csv", out / "alloy_segmentation.zarr"
+    assert outcome.json["images"][0]["outputs"] == [str(result), str(table)]
+    assert (read_ome_zarr(result).labels == wanted).mean() > 0.9999
+    found = table.read_text().splitlines()
+    assert found[0] == rows[0]
+    assert len(found) == pytest.approx(len(rows), abs=1)
 
 
 def test_a_zarr_is_segmented_scored_and_found_in_a_folder(

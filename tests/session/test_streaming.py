@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -15,10 +16,11 @@ import zarr
 
 from napari_hrdv2 import PixelClassifier, compute_features
 from napari_hrdv2.core.backbones import load_backbone
+from napari_hrdv2.core.checks import filled, with_missing
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.measure import phase_fractions_with_error
-from napari_hrdv2.core.postprocess.refinement import Refinement, clean
+from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 from napari_hrdv2.files import ImageFile, read_ome_zarr
 from napari_hrdv2.files.layers import read_layers
 from napari_hrdv2.session import TaskContext
@@ -45,6 +47,10 @@ class InBlocks:
     def argmax(self, *arguments: Any, **options: Any) -> Any:
         self.read.append(options["region"])
         return self._features.argmax(*arguments, **options)
+
+    def project(self, *arguments: Any, **options: Any) -> Any:
+        self.read.append(options["region"])
+        return self._features.project(*arguments, **options)
 
 
 @pytest.fixture(scope="module")
@@ -124,12 +130,70 @@ def test_labels_and_fractions_are_those_in_memory(
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
 
 
-def test_smoothing_is_refused(
-    tmp_path: Path, image: np.ndarray, features: InBlocks, classifier: PixelClassifier
+SMOOTHED = (
+    Refinement(smoothing="guided", radius=3, strength=0.9),
+    Refinement(smoothing="crf", radius=5, min_object=9, fill_holes=30),
+)
+
+
+@pytest.mark.parametrize("refinement", SMOOTHED)
+@pytest.mark.parametrize("kind", ["grey", "excluded", "colour", "missing", "constant"])
+def test_smoothed_labels_are_those_in_memory(
+    tmp_path: Path,
+    image: np.ndarray,
+    features: InBlocks,
+    classifier: PixelClassifier,
+    refinement: Refinement,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wanted = Refinement(smoothing="crf")
-    with pytest.raises(ValueError, match="smoothing: crf takes the contrast"):
-        streamed(image, features, classifier, tmp_path / "a.zarr", refinement=wanted)
+    monkeypatch.setattr("napari_hrdv2.files.label_store.PLANE_CHUNK", 24)
+    monkeypatch.setattr("napari_hrdv2.core.features.upsampling.guides.LEVELS", 5000)
+    exclusion, guide = None, image
+    if kind == "excluded":
+        exclusion = np.zeros(SHAPE, bool)
+        exclusion[100:, 20:90] = True
+        guide = np.where(exclusion, 255, image).astype(np.uint8)
+        # The median of what is left out is of the sample, too.
+        monkeypatch.setattr("napari_hrdv2.core.features.upsampling.guides.LEVELS", 9e9)
+    elif kind == "colour":
+        guide = np.dstack([image, np.roll(image, 3, 1), 255 - image])
+    elif kind == "missing":
+        guide = image.astype(np.float32)
+        guide[40:70, 30:36] = np.nan
+        monkeypatch.setattr("napari_hrdv2.core.features.upsampling.guides.LEVELS", 9e9)
+    elif kind == "constant":
+        guide = np.full_like(image, 7)
+    mask = with_missing(exclusion, guide)
+    probabilities = classifier.predict_proba(features._features)
+    ids = classifier.classes
+    wanted = refine(probabilities, filled(guide), ids, refinement, exclusion=mask)
+    assert not np.array_equal(wanted, classifier.predict(features._features))
+    found = streamed(
+        guide,
+        features,
+        classifier,
+        tmp_path / "a.zarr",
+        exclusion=exclusion,
+        refinement=refinement,
+    )
+    assert np.array_equal(read_ome_zarr(tmp_path / "a.zarr").labels, wanted)
+    assert found.fractions == phase_fractions_with_error(wanted, [1, 2])
+
+
+def test_probabilities_that_the_disk_does_not_hold_are_refused_at_once(
+    tmp_path: Path,
+    image: np.ndarray,
+    features: InBlocks,
+    classifier: PixelClassifier,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OSError, match=r"probabilities need up to 0\.0 GB; choose"):
+        streamed(
+            image, features, classifier, tmp_path / "a.zarr", refinement=SMOOTHED[0]
+        )
 
 
 def test_smaller_levels_are_every_second_pixel(
@@ -155,7 +219,7 @@ def test_smaller_levels_are_every_second_pixel(
     assert layer.get_value((10, 20), world=True) is not None
 
 
-@pytest.mark.parametrize("refinement", [None, Refinement(min_object=12)])
+@pytest.mark.parametrize("refinement", [None, Refinement(min_object=12), SMOOTHED[1]])
 def test_what_was_cancelled_is_gone_on_with(
     tmp_path: Path,
     image: np.ndarray,
@@ -229,10 +293,15 @@ def test_what_is_there_already_is_not_done_again(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("smoothing", ["none", "crf"])
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(
-    tmp_path: Path, image: np.ndarray, features: InBlocks, classifier: PixelClassifier
+    tmp_path: Path,
+    image: np.ndarray,
+    features: InBlocks,
+    classifier: PixelClassifier,
+    smoothing: str,
 ) -> None:
-    about = {"refinement": Refinement(min_object=12, fill_holes=30)}
+    about = {"refinement": Refinement(smoothing, min_object=12, fill_holes=30)}
     (tmp_path / "w").mkdir()
     streamed(image, features, classifier, tmp_path / "w" / "x.zarr", **about)
     wanted, random = listing(tmp_path / "w" / "x.zarr"), np.random.default_rng(0)
@@ -247,7 +316,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
                 streamed(image, features, classifier, target, **about)
             finally:
                 os._exit(0)
-        select.select([], [], [], random.uniform(0, 1.2 * longest))
+        select.select([], [], [], random.uniform(0, min(kills + 1, 4) * 0.3 * longest))
         os.kill(child, signal.SIGKILL)
         kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
         assert kills < 200

@@ -77,7 +77,6 @@ def segment(
     from napari_hrdv2.session.batch import class_colors, write_segmentation
     from napari_hrdv2.session.batch.streaming import (
         BLOCK,
-        check_refinement,
         is_by_blocks,
         stream_labels,
     )
@@ -92,8 +91,6 @@ def segment(
     features = replace(features, channels=channels)
     opened = [open_image(path, channels) for path in image]
     by_blocks = blocks or any(is_by_blocks(one.data.shape, features) for one in opened)
-    if by_blocks:
-        check_refinement(refinement)
     given = [
         _read(*three, out, exclude, pixel_size, by_blocks, len(image) == 1, channels)
         for three in zip(image, opened, labels, strict=True)

@@ -12,10 +12,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-    from torch import Tensor
 
 MUCH_CLIPPED = 0.05  # fraction of grey levels beyond the range that is worth a warning
-SMOOTHING = 0.7  # standard deviation of a guide's smoothing, in pixels
 NO_LEVEL = 1e30  # what programs fill holes with, in floats, is beyond
 FEW_STRETCH = 50  # times that a few pixels widen the range
 LEVELS = 500_000  # about as many pixels tell the range of its grey levels
@@ -362,23 +360,6 @@ def checked_range(value_range: tuple[float, float]) -> tuple[float, float]:
             "low < high"
         )
     return low, high
-
-
-def guide_from(image: Tensor) -> Tensor:
-    """Return a (channels, H, W) image smoothed, stretched to its 1–99 %, in 8 bits."""
-    import torch
-    from torch.nn.functional import conv2d, pad
-
-    offsets = torch.arange(-2, 3, device=image.device)
-    kernel = torch.exp(-0.5 * (offsets / SMOOTHING) ** 2)
-    kernel = (kernel / kernel.sum()).outer(kernel / kernel.sum())
-    padded = pad(image.float()[:, None], (2,) * 4, "replicate")
-    smooth = conv2d(padded, kernel[None, None])[:, 0]
-    levels = smooth.flatten()
-    levels = levels[:: max(1, len(levels) // LEVELS)].sort().values
-    low, high = (levels[int(part * (len(levels) - 1))] for part in (0.01, 0.99))
-    stretched = (smooth - low) / (high - low).clamp(min=1e-9)
-    return (255 * stretched.clamp(0, 1)).round().to(torch.uint8)
 
 
 def grey_if_equal(image: NDArray[Any]) -> NDArray[Any]:

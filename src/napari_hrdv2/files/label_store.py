@@ -25,11 +25,12 @@ from .units import NO_UNIT, Size
 from .zarr_images import attributes, is_zarr
 
 SMALLEST_LEVEL = 1024  # pixels of the longest side, of the pyramid's last level
+PLANE_CHUNK = 512  # pixels along a side, at most: what is around a block is read too
 _VERSION = "0.4"
 
 Window = tuple[slice, slice]
-Place = tuple[Path, str]
-"""The folder of a store, and what it is made from."""
+Place = tuple[Path, str, bool]
+"""The folder of a store, what it is made from, and whether of probabilities."""
 
 
 def check_store(target: Path) -> None:
@@ -47,8 +48,8 @@ class LabelStore:
     """An (H, W) array of labels on the way into the OME-Zarr `target`.
 
     Its `blocks` begin at multiples of `block` pixels. There is room for the labels and,
-    with `is_refined`, for those before refinement. What is there under this fingerprint
-    is finished already.
+    with `is_refined`, for those before refinement, or for so many `planes` of
+    probabilities. What is there under this fingerprint is finished already.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class LabelStore:
         *,
         block: int,
         is_refined: bool = False,
+        planes: int = 0,
     ) -> None:
         import zarr
 
@@ -69,15 +71,15 @@ class LabelStore:
         self.folder = target.with_name(f"{target.name}.unfinished")
         dtype = np.min_scalar_type(largest)
         about = [fingerprint, list(shape), block, dtype.name, is_refined]
-        self.place = self.folder.resolve(), json.dumps(about)
-        self.blocks = list(_grid(shape, block))
+        self.place = self.folder.resolve(), json.dumps(about), planes > 0
+        self.blocks = list(grid(shape, block))
         self.is_finished = _fingerprint_of(target) == fingerprint
         if self.is_finished:
             self._root: Any = zarr.open_group(target, mode="r")
             self._labels: Any = self._root["0"]
             return
         self._done, mark = self.folder / "done.txt", self.folder / "made_from.json"
-        is_new = not _is_made_from(*self.place)
+        is_new = not _is_made_from(*self.place[:2])
         whole = self.folder / "labels.zarr"
         if is_new or not whole.is_dir():
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -87,7 +89,14 @@ class LabelStore:
             if is_refined:
                 before = self.folder / "predicted.zarr"
                 root = zarr.open_group(before, mode="w", zarr_format=2)
-                _new_array(root, "0", shape, dtype, block)
+                if planes:
+                    _check_disk(self.folder, 4 * planes * shape[0] * shape[1])
+                    cuts = (n for n in range(1, 17) if block % n == 0)
+                    sides = (block // n for n in cuts if block // n <= PLANE_CHUNK)
+                    chunk = next(sides, block)  # no two blocks may share one
+                    _new_array(root, "0", (planes, *shape), np.float32, chunk)
+                else:
+                    _new_array(root, "0", shape, dtype, block)
             mark.write_text(self.place[1], encoding="utf-8")
         self._root = zarr.open_group(whole, mode="r+")
         self._labels = self._predicted = self._root["0"]
@@ -104,7 +113,7 @@ class LabelStore:
         return wanted is not None and wanted == _checksum(self.predicted(window))
 
     def predict(self, window: Window, labels: NDArray[Any]) -> None:
-        """Keep the labels of a block, and remember that it is done."""
+        """Keep the labels or planes of a block, and remember that it is done."""
         self.note(window, put_block(self.place, window, labels))
 
     def note(self, window: Window, checksum: int) -> None:
@@ -115,8 +124,8 @@ class LabelStore:
             file.write("\n{} {} {}".format(*starts, checksum))
 
     def predicted(self, window: Window) -> NDArray[Any]:
-        """Return the labels of a block as they were predicted."""
-        return np.asarray(self._predicted[window])
+        """Return the labels or planes of a window as they were predicted."""
+        return np.asarray(self._predicted[..., *window])
 
     def read(self, window: Window) -> NDArray[Any]:
         """Return the labels of a block, refined ones where there are two."""
@@ -142,7 +151,7 @@ class LabelStore:
             shape = tuple(-(-length // 2) for length in source.shape)
             name = str(level)
             smaller = _new_array(self._root, name, shape, source.dtype, self.block)
-            for rows, columns in _grid(shape, self.block):
+            for rows, columns in grid(shape, self.block):
                 wide = tuple(slice(2 * s.start, 2 * s.stop) for s in (rows, columns))
                 # The nearest pixel: a mean of label ids is none.
                 smaller[rows, columns] = np.asarray(source[wide])[::2, ::2]
@@ -170,18 +179,18 @@ class LabelStore:
 
 
 def put_block(place: Place, window: Window, labels: NDArray[Any]) -> int:
-    """Write a block of a store, from whichever process, and return its checksum.
+    """Write labels or planes of a block, from whichever process; return a checksum.
 
-    Blocks are chunks. OSError where the store is not any more what it was.
+    Blocks are whole chunks. OSError where the store is not any more what it was.
     """
     import zarr
 
-    if not _is_made_from(*place):
+    if not _is_made_from(*place[:2]):
         raise FileNotFoundError(f"{place[0]} is no more what the block was made for")
     before = place[0] / "predicted.zarr"
     whole = before if before.is_dir() else place[0] / "labels.zarr"
     array: Any = zarr.open_array(whole / "0", mode="r+")
-    array[window] = labels = np.asarray(labels, array.dtype)
+    array[..., *window] = labels = np.asarray(labels, array.dtype)
     return _checksum(labels)
 
 
@@ -203,6 +212,15 @@ def _new_array(root: Any, name: str, shape: Any, dtype: Any, block: int) -> Any:
     )
 
 
+def _check_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            f"{folder} has {free / 1e9:.1f} GB free and probabilities need up to "
+            f"{needed / 1e9:.1f} GB; choose another disk, or no smoothing"
+        )
+
+
 def _fingerprint_of(target: Path) -> str:
     """Return the fingerprint of a finished store, "" where there is none."""
     try:
@@ -212,7 +230,8 @@ def _fingerprint_of(target: Path) -> str:
     return str(found)
 
 
-def _grid(shape: tuple[int, ...], side: int) -> Iterator[Window]:
+def grid(shape: tuple[int, ...], side: int) -> Iterator[Window]:
+    """Yield squares that cover an image, row by row."""
     for top in range(0, shape[0], side):
         for left in range(0, shape[1], side):
             rows, columns = (

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from napari_hrdv2.core.backbones.filters.kernels import correlate, gaussian_taps
-from napari_hrdv2.core.checks import check_choice, check_whole, guide_from
+from napari_hrdv2.core.checks import check_choice, check_whole
 from napari_hrdv2.core.errors import stop_if
 
 from .base import Features, JoinedFeatures, channel_weights
@@ -40,6 +40,7 @@ from .transforms import (
 )
 from .upsampling.bilateral import Bilateral, checked_guide
 from .upsampling.featup import JbuUpsampler
+from .upsampling.guides import guide_from
 from .upsampling.separable import Axis, SeparableUpsampler, token_count
 from .upsampling.sharpening import (
     FEATUP,

@@ -121,7 +121,7 @@ def particle_table(
 
     instances = checked_labels(instances, "instances")
     checked_mask(exclusion, instances.shape)
-    (height, width), unit = _checked_pixel_size(pixel_size)
+    (height, width), unit = checked_pixel_size(pixel_size)
     grey = None if image is None else np.asarray(image, np.float64)
     if grey is not None and grey.shape != instances.shape:
         raise ValueError(
@@ -140,7 +140,7 @@ def particle_table(
         "label": measured["label"],
         "area": measured["area"],
         "equivalent diameter": measured["equivalent_diameter_area"],
-        **_ellipses(
+        **ellipses(
             measured["inertia_tensor-0-0"] + width**2 / 12,
             measured["inertia_tensor-1-1"] + height**2 / 12,
             measured["inertia_tensor-0-1"],
@@ -154,12 +154,16 @@ def particle_table(
         values["mean intensity"] = measured["intensity_mean"]
     for number, name in enumerate(BOX):  # scikit-image's ends are one beyond
         values[name] = measured[f"bbox-{number}"] - number // 2
+    return ParticleTable(values, units_in(unit))
+
+
+def units_in(unit: str) -> dict[str, str]:
+    """Return the units of the columns that have one, from that of lengths."""
     units = dict.fromkeys(LENGTHS, unit) | dict.fromkeys(BOX, "px")
-    units |= {"area": f"{unit}²", "orientation": "°"}
-    return ParticleTable(values, units)
+    return units | {"area": f"{unit}²", "orientation": "°"}
 
 
-def _ellipses(
+def ellipses(
     xx: NDArray[np.float64], yy: NDArray[np.float64], xy: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
     """Return axes and orientation from second moments, x to the right and y up."""
@@ -177,7 +181,7 @@ def _ellipses(
     }
 
 
-def _checked_pixel_size(
+def checked_pixel_size(
     pixel_size: PixelSize | None,
 ) -> tuple[tuple[float, float], str]:
     """Return height and width of a pixel, and the unit."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.features.tiles import Tile, moved
 
 from .refinement import given_away, shared_edges
 
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
     Window = tuple[slice, slice]
     Read = Callable[[Window], NDArray[Any]]
     Write = Callable[[Window, NDArray[Any]], None]
+
+
+def around(window: Window, reach: int, shape: Sequence[int]) -> tuple[Tile, Tile]:
+    """Return a window with what is around it in the image, and where it is in that."""
+    rows, columns = (
+        slice(max(span.start - reach, 0), min(span.stop + reach, length))
+        for span, length in zip(window, shape[:2], strict=True)
+    )
+    seen = Tile(rows, columns)
+    return seen, moved(Tile(*window), seen, -1)
 
 
 @dataclass(frozen=True)

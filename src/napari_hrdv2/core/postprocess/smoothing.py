@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_hrdv2.core.checks import guide_from
+from napari_hrdv2.core.features.upsampling.guides import guide_from
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -77,15 +77,11 @@ def guide_of(
     exclusion: NDArray[np.bool_] | None,
 ) -> Planes:
     """Return the image as (1 or 3, H, W) in 0..1, stretched to its 1–99 %."""
-    array = np.asarray(np.nan if image is None else image, np.float32)
-    given = array.shape
-    if array.ndim == 3 and array.shape[2] in (3, 4):
-        array = np.moveaxis(array[..., :3], 2, 0)
-    elif array.ndim == 2:
-        array = array[None]
+    given = np.asarray(np.nan if image is None else image, np.float32)
+    array = channels_of(given)
     if array.shape[-2:] != shape[1:] or array.ndim != 3:
         raise ValueError(
-            f"image: shape {given} does not fit probabilities of shape "
+            f"image: shape {given.shape} does not fit probabilities of shape "
             f"{shape}; (H, W), (H, W, 3) or (H, W, 4) is needed to smooth"
         )
     if exclusion is not None and not exclusion.all():
@@ -96,6 +92,13 @@ def guide_of(
         raise ValueError("image: it holds NaN or infinite values; replace them first")
     guide = guide_from(torch.from_numpy(np.ascontiguousarray(array)))
     return (guide.float() / 255).numpy()
+
+
+def channels_of(image: Planes) -> Planes:
+    """Return an (H, W) or (H, W, 3|4) image as (1 or 3, H, W), another as it is."""
+    if image.ndim == 3 and image.shape[2] in (3, 4):
+        return np.moveaxis(image[..., :3], 2, 0)
+    return image[None] if image.ndim == 2 else image
 
 
 def guided_filter(

@@ -176,8 +176,6 @@ def segment_file(
         resamples = run.resamples and not by_blocks
         about = magnification_note(classifier.pixel_size, size, resamples=resamples)
         notes = _notes(job.file, about, shape, shared)
-        if by_blocks and run.particles is not None:
-            raise ValueError("particles: their table needs the image in memory")
         if by_blocks:
             streamed = stream(
                 file,
@@ -191,6 +189,7 @@ def segment_file(
             )
             fractions, outputs = streamed.by_class, [streamed.path]
             measured, doubt = streamed.fractions, streamed.doubt
+            segmentation: Any = open_image(streamed.path).data
             if streamed.was_there:
                 there = f"{streamed.was_there} of {streamed.blocks} blocks"
                 notes += (f"{job.file}: {there} were done by an earlier run.",)
@@ -211,13 +210,15 @@ def segment_file(
             )
             fractions, doubt = result.fractions, result.doubt
             outputs = write_segmentation(job.target, result.shown, classifier, file)
+            segmentation = result.shown
             measured = phase_fractions_with_error(
-                result.shown, [int(i) for i in classifier.classes]
+                segmentation, [int(i) for i in classifier.classes]
             )
-            if run.particles is not None:
-                stem = job.target.stem.removesuffix("_segmentation")
-                outputs.append(job.target.with_name(f"{stem}_particles.csv"))
-                write_particles(outputs[-1], result.shown, run.particles, size, mask)
+        if run.particles is not None:
+            stem = job.target.stem.removesuffix("_segmentation")
+            outputs.append(job.target.with_name(f"{stem}_particles.csv"))
+            given = segmentation, run.particles, size, mask, context.stop_if_cancelled
+            write_particles(outputs[-1], *given)
     except Cancelled:
         raise
     except Exception as error:  # noqa: BLE001 - a fault of one file is not of all

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from napari_hrdv2.core.measure.fractions import (
     PhaseFraction,
 )
 from napari_hrdv2.files.folders import own_path
+from napari_hrdv2.files.label_store import grid
 from napari_hrdv2.files.run_log import RunLog
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.classifier import PixelSize
 
 TABLE = "phase_fractions.csv"
+BLOCK = 2048  # pixels along each side, that particles are looked for in at once
 _COLUMNS = "image", "segmentation"  # before the classes
 RARE = 0.03  # a fraction, below which a class that is rightly rare raises doubt
 DOUBT_HEADERS = "doubt (probability of a mean IoU below 0.5)", "flagged"
@@ -175,21 +177,31 @@ def most_doubtful(results: Iterable[Applied]) -> Applied | None:
 
 def write_particles(
     path: Path,
-    segmentation: NDArray[Any],
+    segmentation: Any,
     class_id: int,
     pixel_size: PixelSize | None,
     exclusion: NDArray[np.bool_] | None,
+    tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write the table of the connected objects of a class."""
+    """Write the table of the connected objects of a class.
+
+    What is no array is read block by block.
+    """
     from napari_hrdv2.core.measure import particle_table
+    from napari_hrdv2.core.measure.particle_blocks import block_particle_table
     from napari_hrdv2.core.postprocess.instances import instances
 
     if path.exists() and not path.read_bytes().startswith(b"label,area"):
         raise ValueError(
             f"{path} was not written by napari-hrdv2, so it is not replaced"
         )
-    found = instances(segmentation, class_id, exclusion=exclusion)
-    table = particle_table(found, pixel_size=pixel_size, exclusion=exclusion)
+    about: dict[str, Any] = {"pixel_size": pixel_size, "exclusion": exclusion}
+    if isinstance(segmentation, np.ndarray):
+        found = instances(segmentation, class_id, exclusion=exclusion)
+        table = particle_table(found, **about)
+    else:
+        read, blocks = segmentation.__getitem__, list(grid(segmentation.shape, BLOCK))
+        table = block_particle_table(read, blocks, class_id, tick=tick, **about)
     table.write_csv(path)
 
 

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.checks import grey_if_equal, missing_pixels
+from napari_hrdv2.core.checks import grey_if_equal, with_missing
+from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.core.measure import FractionCounter, Fractions
 from napari_hrdv2.core.postprocess.blocks import clean_blocks
 from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.core.postprocess.smoothing_blocks import smooth_blocks
 from napari_hrdv2.session.pipeline import as_trained
 from napari_hrdv2.session.tasks import TaskContext
 
@@ -89,7 +91,6 @@ def stream_image(
     from napari_hrdv2.files.label_store import check_store
 
     check_store(target)
-    check_refinement(about.get("refinement"))
     mask = about.get("exclusion")
     opened = open_blocks(file, classifier, source, context, mask)
     file, features, adapted, doubt = opened
@@ -141,7 +142,7 @@ def stream_labels(
         Appears when all is done; see `LabelStore` for what is there before.
     exclusion : (H, W) bool array, optional
     refinement : Refinement, optional
-        Small objects and holes go as in memory; smoothing is refused.
+        The labels are those in memory. To smooth, probabilities are written first.
     colors : mapping of int to str, optional
         Of the classes.
     spread : callable, optional
@@ -152,14 +153,15 @@ def stream_labels(
     Cancelled
         If the context says so; what is done is gone on with by the next call.
     """
+    from napari_hrdv2.core.features.blocks import BlockFeatures
     from napari_hrdv2.files.label_store import LabelStore
     from napari_hrdv2.files.labels import LabelClasses
 
     refinement = refinement or Refinement()
-    check_refinement(refinement)
     classes = LabelClasses(dict(classifier.class_names), dict(colors or {}))
     image, ids = file.data, [int(one) for one in classifier.classes]
     made_from = features, classifier, refinement, exclusion, classes
+    smooths, stop = refinement.smooths and len(ids) > 1, context.should_stop
     store = LabelStore(
         target,
         (features.shape[1], features.shape[2]),
@@ -167,16 +169,19 @@ def stream_labels(
         _fingerprint(image, *made_from),
         block=getattr(features, "block", BLOCK),
         is_refined=not refinement.is_off,
+        planes=len(ids) if smooths else 0,
     )
     todo = [window for window in store.blocks if not store.is_done(window)]
     known = len(store.blocks) - len(todo)
 
+    def excluded(window: Window) -> NDArray[np.bool_] | None:
+        return None if exclusion is None else exclusion[window]
+
     def here(place: Place, windows: list[Window]) -> Iterator[tuple[Window, int]]:
         for window in windows:
             context.stop_if_cancelled()
-            excluded = None if exclusion is None else exclusion[window]
-            given = image, features, classifier, window, excluded
-            yield window, segment_block(place, *given, context.should_stop)
+            given = image, features, classifier, window, excluded(window)
+            yield window, segment_block(place, *given, stop)
 
     context.progress(f"Segmenting {target.stem}", known, len(store.blocks))
     for number, done in enumerate((spread or here)(store.place, todo), start=known + 1):
@@ -184,14 +189,27 @@ def stream_labels(
         context.progress(f"Segmenting {target.stem}", number, len(store.blocks))
     context.progress(f"Segmenting {target.stem}", len(store.blocks), len(store.blocks))
     if not (refinement.is_off or store.is_finished):
+        if smooths:
+            if isinstance(features, BlockFeatures) and not spread:
+                features.drop()  # what follows needs the memory
+            smooth_blocks(
+                image,
+                lambda window: _left_out(image, excluded(window), window),
+                store.predicted,
+                store.write,
+                store.blocks,
+                classifier.classes,
+                refinement,
+                partial(stop_if, stop, "refining"),
+            )
         clean_blocks(
-            store.predicted,
+            store.read if smooths else store.predicted,
             store.write,
             store.read,
             store.blocks,
             min_object=refinement.min_object,
             fill_holes=refinement.fill_holes,
-            should_stop=context.should_stop,
+            should_stop=stop,
         )
     counter = FractionCounter(store.shape, ids)
     for window in store.blocks:
@@ -199,15 +217,6 @@ def stream_labels(
         counter.add(store.read(window), window)
     store.finish(classes, file.pixel_size, file.unit)
     return Streamed(target, counter.fractions(), known, len(store.blocks))
-
-
-def check_refinement(refinement: Refinement | None) -> None:
-    """Raise ValueError for what cannot be done block by block."""
-    if refinement is not None and refinement.smooths:
-        raise ValueError(
-            f"smoothing: {refinement.smoothing} takes the contrast of the whole image, "
-            "which goes block by block here; choose none, or min_object and fill_holes"
-        )
 
 
 def features_by_blocks(
@@ -290,15 +299,22 @@ def segment_block(
     excluded: NDArray[np.bool_] | None,
     should_stop: Callable[[], bool] | None = None,
 ) -> int:
-    """Write the labels of a window, 0 where there are none; return their checksum."""
+    """Write a window's labels, 0 where there are none, or probabilities; checksum."""
     from napari_hrdv2.files.label_store import put_block
 
-    labels = classifier.predict(features, region=window, should_stop=should_stop)
-    missing = missing_pixels(image[window]) if image.dtype.kind == "f" else None
-    for mask in (excluded, missing):
-        if mask is not None:
-            labels[mask] = 0
-    return put_block(place, window, labels)
+    predict = classifier.predict_proba if place[2] else classifier.predict
+    found = predict(features, region=window, should_stop=should_stop)
+    if not place[2] and (mask := _left_out(image, excluded, window)) is not None:
+        found[mask] = 0
+    return put_block(place, window, found)
+
+
+def _left_out(
+    image: Any, excluded: NDArray[np.bool_] | None, window: Window
+) -> NDArray[np.bool_] | None:
+    """Return what is excluded or missing in a window, None where nothing can be."""
+    is_float = image.dtype.kind == "f"
+    return with_missing(excluded, image[window]) if is_float else excluded
 
 
 def _fingerprint(
