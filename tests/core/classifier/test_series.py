@@ -212,3 +212,36 @@ def test_a_plain_fit_adapts_to_nothing(backbone):
     features = compute_features(image, backbone)
     plain = PixelClassifier().fit(features, dabs(inside))
     assert plain.adapted_to(features) is plain
+
+
+@pytest.mark.parametrize("kind", ["shared", "matched"])
+def test_images_in_blocks_share_grey_levels_as_in_memory(backbone, kind):
+    pairs = [discs(0.3, 1), discs(0.1, 2, (90, 143), 0.8, 25)]
+    images, labels = [p[0] for p in pairs], [dabs(p[1]) for p in pairs]
+    mask = np.zeros(images[0].shape, bool)
+    mask[:, :31] = True
+    labels[0][mask] = 0
+    given = {"normalisation": kind, "exclusion": [mask, None]}
+    wanted = train_series(images, labels, backbone, **given).classifier
+    made = train_series(images, labels, backbone, **given, blocks=True)
+    assert made.classifier.normalisation == wanted.normalisation
+    assert np.allclose(made.classifier.weight, wanted.weight, atol=1e-4)
+    for image, features in zip(images, made.features, strict=True):
+        known, _ = features_for(wanted, image, backbone)
+        same = made.classifier.predict(features) == wanted.predict(known)
+        assert same.mean() > 0.9999
+
+
+@pytest.mark.parametrize("kind", ["shared", "matched"])
+def test_of_large_images_only_windows_and_what_is_painted_are_looked_at(
+    backbone, kind, monkeypatch
+):
+    pairs = [discs(0.3, 1, (331, 318)), discs(0.1, 2, (290, 343), 0.8, 25)]
+    images, labels = [p[0] for p in pairs], [dabs(p[1]) for p in pairs]
+    wanted = train_series(images, labels, backbone, normalisation=kind).classifier
+    monkeypatch.setattr("napari_hrdv2.core.features.normalisation.WINDOW", 48)
+    made = train_series(images, labels, backbone, normalisation=kind, blocks=True)
+    found = made.classifier.normalisation
+    assert found.levels == pytest.approx(wanted.normalisation.levels, rel=0.05)
+    assert found.levels != wanted.normalisation.levels
+    assert found.fractions == pytest.approx(wanted.normalisation.fractions, abs=0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from napari_hrdv2.core.features.normalisation import (
     Normalisation,
     aligned_levels,
     image_levels,
+    mosaic,
+    painted,
+    windows_of,
 )
 from napari_hrdv2.core.features.options import NORMALISATION_CHOICES
 from napari_hrdv2.core.fingerprints import image_fingerprint
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 
 PARTS = 100  # of the progress of a feature map
 KINDS = ("matched", "shared", "image")
+WINDOWS = 4  # along each side of an image in blocks, each with features of its own
 CLEAR_LEAD = 0.05  # of mean IoU, before another normalisation than the first is taken
 
 
@@ -103,7 +108,7 @@ def train_series(
         Ends it by returning True; `Cancelled` is raised.
     blocks : bool
         Whether features are those of `block_features`, of images that may stay in
-        their files. Each is then standardised by itself.
+        their files. "auto" is then "image", and others see windows from all over.
     options
         The other ones of :func:`~napari_hrdv2.compute_features`.
 
@@ -123,13 +128,15 @@ def train_series(
     for number, each in enumerate(arrays, start=1):
         if not each.any():
             raise ValueError(f"labels: nothing is labelled in image {number}")
+    given: list[Any] = [image if blocks else np.asarray(image) for image in images]
     kinds, reason = _kinds(normalisation, backbone, len(images))
-    if (blocks or options.get("channels")) and kinds != ("image",):
+    if options.get("channels") and kinds != ("image",):
         check_choice("normalisation", normalisation, ("auto", "image"))
-        why = "images are read block by block", "each channel has its own grey levels"
-        kinds, reason = ("image",), why[not blocks]
+        kinds, reason = ("image",), "each channel has its own grey levels"
+    elif blocks and normalisation == "auto" and kinds != ("image",):
+        kinds, reason = ("image",), "images are read block by block"
     series = _Series(
-        [image if blocks else np.asarray(image) for image in images],
+        given,
         arrays,
         masks,
         backbone,
@@ -139,6 +146,7 @@ def train_series(
         should_stop,
         list(known or [None] * len(images)),
         block_features if blocks else compute_features,
+        [windows_of(i.shape, WINDOWS if blocks else max(i.shape)) for i in given],
     )
     tried = {kind: series.features(kind) for kind in kinds}
     scores: dict[str, float] = {}
@@ -293,14 +301,19 @@ class _Series:
     should_stop: Callable[[], bool] | None
     known: list[Features | None]
     compute: Callable[..., Features]
+    windows: list[list[tuple[slice, slice]]]  # that are looked at of each image
 
     def levels(self, kind: str) -> list[Levels | None]:
         """Return the levels of each image; None for its own."""
         if kind == "image" or len(self.images) == 1:
             return [None] * len(self.images)
+        seen, masks = self._seen(range(len(self.images)))
         if kind == "shared":
-            return [image_levels(self.images, self.masks)] * len(self.images)
-        return list(aligned_levels(self.images, self.labels))
+            return [image_levels(seen, masks)] * len(seen)
+        parts = map(painted, self.images, self.labels)
+        pixels, drawn = zip(*parts, strict=True)
+        own = [image_levels([each]) for each in seen]
+        return list(aligned_levels(pixels, drawn, own))
 
     def features(self, kind: str) -> list[Features]:
         """Return the features of all images."""
@@ -351,18 +364,27 @@ class _Series:
         model: PixelClassifier,
     ) -> Normalisation:
         """Return what brings new images to some of these, which a model has learnt."""
-        images = [self.images[i] for i in chosen]
-        masks = [self.masks[i] for i in chosen]
         if kind == "image":
             return Normalisation()
+        seen, masks = self._seen(chosen)
         if kind == "shared":
-            return Normalisation("shared", image_levels(images, masks))
+            return Normalisation("shared", image_levels(seen, masks))
         every = self.levels(kind)
-        levels = [
-            every[i] or image_levels([self.images[i]], [self.masks[i]]) for i in chosen
+        own = [image_levels([i], [mask]) for i, mask in zip(seen, masks, strict=True)]
+        levels = [every[i] or known for i, known in zip(chosen, own, strict=True)]
+        found = []
+        for i, made in zip(chosen, features, strict=True):
+            read = partial(model.predict, made, should_stop=self.should_stop)
+            found.append(np.concatenate([read(region=one) for one in self.windows[i]]))
+        return Normalisation.matched(seen, levels, found, exclusion=masks)
+
+    def _seen(self, chosen: Sequence[int]) -> tuple[list[Any], list[Any]]:
+        """Return what is looked at of images, and of their masks."""
+        one = [
+            [mosaic(of[i], self.windows[i]) for i in chosen]
+            for of in (self.images, self.masks)
         ]
-        found = [model.predict(each, should_stop=self.should_stop) for each in features]
-        return Normalisation.matched(images, levels, found, exclusion=masks)
+        return one[0], one[1]
 
     def _computed(self, image: Any, levels: Levels | None) -> Features:
         stop_if(self.should_stop, "training on a series")

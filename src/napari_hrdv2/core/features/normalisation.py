@@ -42,6 +42,7 @@ OFFSET, GAIN, KNOWN_FRACTIONS, INDEPENDENT_PIXELS = 1.0, 0.3, 3.0, 50.0
 OFFSETS, GAINS = 3.0, 0.9  # that are tried, both ways
 ROUNDS = 20  # of expectation and maximisation
 LEAST_GAIN, MOST_GAIN = 0.5, 2.0  # of a labelled image, against its own deviation
+WINDOW = 512  # px along a side of what is seen of images that are not read as a whole
 
 
 def grey_plane(image: ArrayLike) -> Grey:
@@ -74,15 +75,50 @@ def image_levels(
     return float(values.mean()), float(values.std())
 
 
+def windows_of(shape: Sequence[int], most: int) -> list[tuple[slice, slice]]:
+    """Return windows from all over an image, at most so many along each side.
+
+    It is one, of all of it, where it is not much larger.
+    """
+    if max(shape[:2]) <= most * WINDOW:
+        return [(slice(0, shape[0]), slice(0, shape[1]))]
+    return [
+        (slice(top, top + WINDOW), slice(left, left + WINDOW))
+        for top in np.linspace(0, max(shape[0] - WINDOW, 0), most).astype(int).tolist()
+        for left in np.linspace(0, max(shape[1] - WINDOW, 0), most).astype(int).tolist()
+    ]
+
+
+def mosaic(array: Any, windows: Sequence[tuple[slice, slice]]) -> Any:
+    """Return windows of an image below each other; None of None."""
+    if array is None or len(windows) == 1:
+        return None if array is None else np.asarray(array[windows[0]])
+    return np.concatenate([np.asarray(array[window]) for window in windows])
+
+
+def painted(image: Any, labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the labelled pixels of an image, (N, 1[, C]), and their labels.
+
+    Only rows near labels are read.
+    """
+    rows = [slice(at, at + WINDOW) for at in range(0, len(labels), WINDOW)]
+    rows = [each for each in rows if labels[each].any()]
+    pixels = [np.asarray(image[each])[labels[each] > 0] for each in rows]
+    drawn = [labels[each][labels[each] > 0] for each in rows]
+    return np.concatenate(pixels)[:, None], np.concatenate(drawn)[:, None]
+
+
 def aligned_levels(
-    images: Sequence[ArrayLike], labels: Sequence[ArrayLike]
+    images: Sequence[ArrayLike],
+    labels: Sequence[ArrayLike],
+    levels: Sequence[Levels] | None = None,
 ) -> list[Levels]:
     """Return levels for each labelled image that bring its classes to those of all.
 
     Least squares on the mean grey level of each class; classes that one image alone has
-    count for nothing.
+    count for nothing. `levels` are the images' own, where these are parts of them.
     """
-    own = np.array([image_levels([image]) for image in images])
+    own = np.array(levels or [image_levels([image]) for image in images])
     means = [
         _class_means(grey_plane(image), np.asarray(drawn))
         for image, drawn in zip(images, labels, strict=True)

@@ -18,6 +18,7 @@ import numpy as np
 from napari_hrdv2.core.checks import grey_if_equal, with_missing
 from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.cost import estimate_cost
+from napari_hrdv2.core.features.normalisation import mosaic, windows_of
 from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.core.measure import FractionCounter, Fractions
 from napari_hrdv2.core.postprocess.blocks import clean_blocks
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     Spread = Callable[[Place, list[Window]], Iterator[tuple[Window, int]]]
 
 BLOCK = 1024  # pixels along each side
-MOSAIC = 6, 512  # windows along each side, and their size in pixels
+WINDOWS = 6  # along each side of an image, that its grey levels are matched in
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,9 @@ def features_by_blocks(
     if fingerprint in known:
         levels = known[fingerprint]
     elif normalisation.kind != "image":
-        levels = replace(normalisation, known=()).levels_for(*mosaic(image, exclusion))
+        windows = windows_of(image.shape, WINDOWS)
+        seen = mosaic(image, windows), mosaic(exclusion, windows)
+        levels = replace(normalisation, known=()).levels_for(*seen)
     features = block_features(
         image,
         source.backbone,
@@ -252,28 +255,6 @@ def features_by_blocks(
     stop = context.should_stop
     adapted = classifier.adapted_to(features, exclusion=exclusion, should_stop=stop)
     return features, adapted
-
-
-def mosaic(
-    image: Any, exclusion: NDArray[np.bool_] | None = None
-) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Return windows from all over an image below each other, and those of a mask.
-
-    All of it where it is not much larger.
-    """
-    count, side = MOSAIC
-    height, width = image.shape[:2]
-    if max(height, width) <= count * side:
-        return np.asarray(image), exclusion
-    windows = [
-        (slice(top, top + side), slice(left, left + side))
-        for top in np.linspace(0, max(height - side, 0), count).astype(int).tolist()
-        for left in np.linspace(0, max(width - side, 0), count).astype(int).tolist()
-    ]
-    parts = np.concatenate([np.asarray(image[window]) for window in windows])
-    if exclusion is None:
-        return parts, None
-    return parts, np.concatenate([exclusion[window] for window in windows])
 
 
 def lazily_grey(image: Any) -> Any:
