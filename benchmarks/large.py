@@ -7,7 +7,8 @@ is known. Run with::
 
 Each side is segmented in a process of its own, by blocks unless it is the first, which
 is done both ways. Peak memory is that of the process, the interpreter and torch
-included.
+included. With ``--seconds`` a run is ended by Ctrl+C after so many, and what it has
+done by then is told.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import tifffile
 
 from napari_hrdv2.files import open_image, write_labels
@@ -76,7 +79,12 @@ def make(folder: Path, side: int) -> tuple[Path, Path]:
 
 
 def segmented(
-    image: Path, labels: Path, backbone: str, *, by_blocks: bool
+    image: Path,
+    labels: Path,
+    backbone: str,
+    *,
+    by_blocks: bool,
+    seconds: float | None = None,
 ) -> dict[str, Any]:
     """Return processor time, peak memory and where the result is."""
     out = image.with_name(f"{image.stem}_{backbone}{'.zarr' if by_blocks else '.tif'}")
@@ -87,18 +95,49 @@ def segmented(
         [str(part) for part in command], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
+        before = interrupted(process, out, seconds) if seconds else None
         said = process.stdout.read().splitlines()
         _, code, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(code)
-    if process.returncode:
-        raise RuntimeError(f"{image} could not be segmented")
-    return {
-        "out": out,
+    found = {
         "processor_s": used.ru_utime + used.ru_stime,
         "wall_s": time.monotonic() - start,
         "peak_MB": used.ru_maxrss / 1000,
-        "fractions": json.loads(said[-1])["phase_fractions"],
     }
+    if before is not None:
+        return found | part_done(out, found["processor_s"], before)
+    if process.returncode:
+        raise RuntimeError(f"{image} could not be segmented")
+    found["fractions"] = json.loads(said[-1])["phase_fractions"]
+    return found | {"out": out}
+
+
+def interrupted(process: subprocess.Popen, out: Path, seconds: float) -> float:
+    """End a run after some seconds; return its processor time before the blocks."""
+    end, before = time.monotonic() + seconds, 0.0
+    done = out.with_name(f"{out.name}.unfinished") / "done.txt"
+    while time.monotonic() < end and process.poll() is None:
+        time.sleep(0.5)
+        if not done.exists() and process.poll() is None:
+            before = sum(psutil.Process(process.pid).cpu_times()[:2])
+    process.send_signal(signal.SIGINT)
+    return before
+
+
+def part_done(out: Path, processor_s: float, before: float) -> dict[str, Any]:
+    """Return how many blocks a run had done, and its rate but for the first."""
+    folder = out.with_name(f"{out.name}.unfinished")
+    _, shape, block, *_ = json.loads((folder / "made_from.json").read_text())
+    pixels = [
+        (min(top + block, shape[0]) - top) * (min(left + block, shape[1]) - left)
+        for top, left, _ in (
+            map(int, line.split())
+            for line in (folder / "done.txt").read_text().split("\n")
+            if line
+        )
+    ]
+    rate = (processor_s - before) / sum(pixels[1:]) * 1e6
+    return {"blocks": len(pixels), "block": block, "s_per_MP_after_the_first": rate}
 
 
 def mean_iou(out: Path, side: int) -> float:
@@ -120,6 +159,7 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[1024, 4000, 6000])
     parser.add_argument("--backbone", default="filters")
     parser.add_argument("--folder", type=Path, help="where to keep all of it")
+    parser.add_argument("--seconds", type=float, help="of each side but the first")
     parser.add_argument("--make-only", action="store_true")
     given = parser.parse_args()
     print(f"{platform.machine()}, Python {platform.python_version()}")
@@ -133,9 +173,16 @@ def main() -> None:
             if given.make_only:
                 continue
             for by_blocks in (False, True) if number == 0 else (True,):
-                found = segmented(image, labels, given.backbone, by_blocks=by_blocks)
-                found["mIoU"] = mean_iou(found.pop("out"), side)
-                found["processor_s_per_MP"] = found["processor_s"] / side**2 * 1e6
+                found = segmented(
+                    image,
+                    labels,
+                    given.backbone,
+                    by_blocks=by_blocks,
+                    seconds=given.seconds if number else None,
+                )
+                if "out" in found:
+                    found["mIoU"] = mean_iou(found.pop("out"), side)
+                    found["processor_s_per_MP"] = found["processor_s"] / side**2 * 1e6
                 rounded = {
                     name: round(value, 4) if isinstance(value, float) else value
                     for name, value in found.items()

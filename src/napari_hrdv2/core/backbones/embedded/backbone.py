@@ -135,7 +135,7 @@ class EmbeddedBackbone(base.GridBackbone):
         bank = bank_planes(images, stride=stride, tick=tick, inside=inside)
         tokens[..., learned:] = bank.movedim(1, -1)
         del bank
-        pixels = images.expand(-1, 3, -1, -1).to(self.precision)
+        pixels = images.to(self.precision)
         # Patches may overlap: the network runs once for each pixel they can start at.
         starts = range(0, self.patch_size, stride)
         count = len(starts)

@@ -174,13 +174,17 @@ def at_every_scale(
 ) -> Iterator[Tensor]:
     """Yield the features of an image and of smaller copies of it, on one grid.
 
-    Each copy is half as large as the one before; H and W of the (B, 3, H, W) image are
+    Each copy is half as large as the one before; H and W of the (B, 1|3, H, W) image are
     multiples of ``2**scales``. Of the grid the rows and columns `inside` are returned.
     """
     for copies in at_scales(images.shape[2:], inside, network.config.scales):
         factor, (rows, columns) = copies
-        small = functional.avg_pool2d(images, factor)
-        window = small[..., _in_pixels(rows.seen), _in_pixels(columns.seen)]
+        window = images[
+            ..., _in_pixels(rows.seen, factor), _in_pixels(columns.seen, factor)
+        ]
+        if factor > 1:
+            window = functional.avg_pool2d(window, factor)
+        window = window.expand(-1, 3, -1, -1)
         kept = [_within(axis.kept, axis.seen) for axis in (rows, columns)]
         large = _enlarged(tiled(network, window, (kept[0], kept[1]), tick), factor)
         parts = [
@@ -265,8 +269,8 @@ def _spans(inside: slice, length: int) -> Iterator[tuple[slice, slice]]:
         yield slice(max(start - HALO, 0), min(end + HALO, length)), slice(start, end)
 
 
-def _in_pixels(span: slice) -> slice:
-    return slice(span.start * STRIDE, span.stop * STRIDE)
+def _in_pixels(span: slice, factor: int = 1) -> slice:
+    return slice(span.start * STRIDE * factor, span.stop * STRIDE * factor)
 
 
 def _within(kept: slice, seen: slice) -> slice:
