@@ -174,8 +174,8 @@ def at_every_scale(
 ) -> Iterator[Tensor]:
     """Yield the features of an image and of smaller copies of it, on one grid.
 
-    Each copy is half as large as the one before; H and W of the (B, 1|3, H, W) image are
-    multiples of ``2**scales``. Of the grid the rows and columns `inside` are returned.
+    Each copy is half as large as the one before; H and W of the (B, 1|3, H, W) image
+    are multiples of ``2**scales``. Of the grid the rows and columns `inside` come back.
     """
     for copies in at_scales(images.shape[2:], inside, network.config.scales):
         factor, (rows, columns) = copies
