@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.core.features.cost import Cost, estimate_cost
-from napari_hrdv2.files import open_image, read_image, read_labels, read_ome_zarr
+from napari_hrdv2.files import (
+    import_labels,
+    open_image,
+    read_image,
+    read_labels,
+    read_ome_zarr,
+)
 from napari_hrdv2.session.batch import streaming
 
 if TYPE_CHECKING:
@@ -147,13 +154,33 @@ def test_ctrl_c_says_how_to_go_on(
     assert not unfinished.exists()
 
 
+def test_a_tiff_is_made_of_blocks_in_tiles(
+    command, image: Path, labels: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("napari_hrdv2.files.images._TILE", 32)
+    common = "segment", image, "-l", labels, "--blocks", "-o"
+    assert command(*common, tmp_path / "x.zarr").code == 0
+    target = tmp_path / "x.tif"
+    outcome = command(*common, target, "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["outputs"] == [str(target)]
+    with tifffile.TiffFile(target) as file:
+        assert file.is_bigtiff
+        assert file.pages[0].tile == (32, 32)
+    wanted, found = read_ome_zarr(tmp_path / "x.zarr"), import_labels(target)
+    assert np.array_equal(found.labels, wanted.labels)
+    assert found.classes == wanted.classes
+    assert (open_image(target).pixel_size, open_image(target).unit) == (0.25, "µm")
+    assert not (tmp_path / "x.tif.zarr").exists()
+
+
 def test_names_of_results_by_blocks_are_checked(
     command, image: Path, labels: Path, tmp_path: Path
 ) -> None:
     common = "segment", image, "-l", labels, "--blocks", "-o"
-    outcome = command(*common, tmp_path / "x.tif")
+    outcome = command(*common, tmp_path / "x.png")
     assert outcome.code == 1
-    assert "end it in .zarr" in outcome.err
+    assert "not a OME-Zarr or TIFF name; end it in .zarr" in outcome.err
     (tmp_path / "mine.zarr").mkdir()
     (tmp_path / "mine.zarr" / "notes.txt").touch()
     outcome = command(*common, tmp_path / "mine.zarr")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -48,7 +49,7 @@ def segment(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="By default IMAGE_segmentation.tif; .zarr by blocks."
+            "--out", "-o", help="By default IMAGE_segmentation.tif, or .zarr by blocks."
         ),
     ] = None,
     save_classifier: Annotated[
@@ -102,8 +103,8 @@ def segment(
         planned["--save-classifier"] = [save_classifier]
     shared.check_outputs(planned, [*image, *labels])
     for one in given if by_blocks else ():
-        check_store(one.out)
-    for path in (path for one in given if not by_blocks for path in one.outputs):
+        check_store(one.store)
+    for path in (path for one in given for path in one.outputs if one.store != path):
         if path != out and path.exists() and not is_ours(path):
             raise ValueError(
                 f"--out: {path}, which goes with it, would replace a file that "
@@ -135,18 +136,22 @@ def segment(
     results: list[dict[str, Any]] = []
     for one, made in zip(given, trained.features, strict=True):
         if by_blocks:
-            with shared.goes_on(one.out):
+            with shared.goes_on(one.store):
                 streamed = stream_labels(
                     replace(one.source, data=one.micrograph),
                     made,
                     classifier,
-                    one.out,
+                    one.store,
                     report.context(),
                     exclusion=one.mask,
                     refinement=refinement,
                     colors=class_colors(classifier),
                 )
-            written, fractions = [streamed.path], streamed.by_class
+            written, fractions = one.outputs, streamed.by_class
+            if written != [one.store]:
+                labelled = open_image(one.store).data
+                write_segmentation(written[0], labelled, classifier, one.source)
+                shutil.rmtree(one.store)
         else:
             snapshot = ImageSnapshot(
                 PlaneKey(one.path.name),
@@ -155,7 +160,9 @@ def segment(
                 exclusion=one.mask,
             )
             result = process_image(snapshot, classifier, refinement)
-            written = write_segmentation(one.out, result.shown, classifier, one.source)
+            written = write_segmentation(
+                one.outputs[0], result.shown, classifier, one.source
+            )
             fractions = result.fractions
         outputs += written
         results.append(
@@ -203,14 +210,8 @@ class _Given:
     imported: ImportedLabels
     scribbles: NDArray[Any]
     mask: NDArray[np.bool_] | None
-    out: Path
-
-    @property
-    def outputs(self) -> list[Path]:
-        """All that is written for it."""
-        from napari_hrdv2.session.batch import with_preview
-
-        return [self.out] if self.out.suffix == ".zarr" else with_preview(self.out)
+    store: Path  # where labels by blocks go, also if a TIFF is made of them
+    outputs: list[Path]
 
 
 def _check_arguments(
@@ -242,6 +243,7 @@ def _read(
     """Read a micrograph, unless it goes by blocks, and its scribbles."""
     from napari_hrdv2.core.checks import filled, with_missing
     from napari_hrdv2.files import import_labels
+    from napari_hrdv2.session.batch import with_preview
     from napari_hrdv2.session.batch.streaming import lazily_grey
 
     source = with_pixel_size(source, parse_pixel_size(pixel_size))
@@ -260,7 +262,9 @@ def _read(
     shared.check_scribbles(scribbles, shape, drawn, alone=alone)
     ending = ".zarr" if by_blocks else ".tif"
     target = out or image.with_name(f"{image.stem}_segmentation{ending}")
-    if target.suffix.lower() not in ((".zarr",) if by_blocks else (".tif", ".tiff")):
-        kind = "OME-Zarr, as it goes by blocks," if by_blocks else "TIFF"
+    if target.suffix.lower() not in (".tif", ".tiff", *[".zarr"] * by_blocks):
+        kind = "OME-Zarr or TIFF" if by_blocks else "TIFF"
         raise ValueError(f"--out: {target} is not a {kind} name; end it in {ending}")
-    return _Given(image, source, micrograph, imported, scribbles, mask, target)
+    store = target if target.suffix == ".zarr" else Path(f"{target}.zarr")
+    outputs = [target] if by_blocks else with_preview(target)
+    return _Given(image, source, micrograph, imported, scribbles, mask, store, outputs)

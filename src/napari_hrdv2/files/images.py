@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_hrdv2.core.limits import check_claim
 
@@ -36,6 +35,7 @@ __all__ = [
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 
+_TILE = 512  # px along a side
 _SMALLEST = 2.0**-31  # of the numbers that the fractions in TIFF hold
 
 
@@ -190,7 +190,7 @@ def read_turn(path: str | os.PathLike[str]) -> str:
 
 def write_image(
     file: str | os.PathLike[str] | BinaryIO,
-    image: NDArray[Any],
+    image: Any,
     *,
     pixel_size: Size | None = None,
     unit: str = NO_UNIT,
@@ -198,7 +198,8 @@ def write_image(
 ) -> None:
     """Write a compressed TIFF of which `read_image` gives exactly image and size.
 
-    ImageJ and napari read it; `note` is a line of its description.
+    ImageJ and napari read it; `note` is a line of its description. What is no array is
+    read tile by tile, into a BigTIFF.
     """
     import tifffile
 
@@ -209,9 +210,17 @@ def write_image(
         resolution = (1 / sides[1], 1 / sides[0])  # along x and y
         lines = [f"unit={_escaped(ascii_unit(unit))}"]
     lines += [note] if note else []
+    if isinstance(image, np.ndarray):
+        image = image.view(np.uint8) if image.dtype == bool else image
+        how: dict[str, Any] = {"data": np.ascontiguousarray(image)}
+    else:
+        tops, lefts = (range(0, length, _TILE) for length in image.shape[:2])
+        how = {"shape": image.shape, "dtype": image.dtype, "tile": (_TILE, _TILE)}
+        how["data"] = (image[y : y + _TILE, x : x + _TILE] for y in tops for x in lefts)
     tifffile.imwrite(
         file,
-        np.ascontiguousarray(image.view(np.uint8) if image.dtype == bool else image),
+        **how,
+        bigtiff="tile" in how,
         photometric="rgb" if colors else "minisblack",
         extrasamples=("unassalpha",) if colors and image.shape[-1] == 4 else None,
         compression="zlib",

@@ -89,14 +89,12 @@ class LabelStore:
             if is_refined:
                 before = self.folder / "predicted.zarr"
                 root = zarr.open_group(before, mode="w", zarr_format=2)
-                if planes:
-                    _check_disk(self.folder, 4 * planes * shape[0] * shape[1])
-                    cuts = (n for n in range(1, 17) if block % n == 0)
-                    sides = (block // n for n in cuts if block // n <= PLANE_CHUNK)
-                    chunk = next(sides, block)  # no two blocks may share one
-                    _new_array(root, "0", (planes, *shape), np.float32, chunk)
-                else:
-                    _new_array(root, "0", shape, dtype, block)
+                _check_disk(self.folder, 4 * planes * shape[0] * shape[1])
+                cuts = (n for n in range(1, 17) if block % n == 0)
+                sides = (block // n for n in cuts if block // n <= PLANE_CHUNK)
+                # No two blocks share a chunk.
+                kind = (planes, *shape), np.float32, next(sides, block)
+                _new_array(root, "0", *(kind if planes else (shape, dtype, block)))
             mark.write_text(self.place[1], encoding="utf-8")
         self._root = zarr.open_group(whole, mode="r+")
         self._labels = self._predicted = self._root["0"]

@@ -112,7 +112,7 @@ def read_label_classes(path: str | os.PathLike[str]) -> LabelClasses:
 
 def write_labels(
     path: str | os.PathLike[str],
-    labels: NDArray[np.integer[Any]],
+    labels: Any,
     *,
     pixel_size: Size | None = None,
     unit: str = NO_UNIT,
@@ -126,7 +126,8 @@ def write_labels(
     path : path-like
         A file that was there is replaced only when the new one is complete.
     labels : (H, W) integer array
-        Ids from 0; written as uint8, uint16 or uint32, whichever is enough.
+        Ids from 0; written as uint8, uint16 or uint32, whichever is enough. Or what is
+        read in parts, of an image of any size: see `write_image`.
     pixel_size : float or tuple of two float, optional
         Side of a pixel in `unit`, or height and width; omitted where TIFF's 32 bit
         cannot hold it.
@@ -134,7 +135,8 @@ def write_labels(
         What the ids stand for and their ``"#rrggbb"``, kept in the description.
     """
     about = {"class_names": class_names or {}, "class_colors": class_colors or {}}
-    note, data = f"{_KEY}={json.dumps(about)}", checked_ids(labels)
+    note = f"{_KEY}={json.dumps(about)}"
+    data = checked_ids(labels) if isinstance(labels, np.ndarray) else labels
     with atomic_path(path) as temporary:
         write_image(temporary, data, pixel_size=pixel_size, unit=unit, note=note)
 

@@ -310,8 +310,7 @@ class _Series:
         seen, masks = self._seen(range(len(self.images)))
         if kind == "shared":
             return [image_levels(seen, masks)] * len(seen)
-        parts = map(painted, self.images, self.labels)
-        pixels, drawn = zip(*parts, strict=True)
+        pixels, drawn = zip(*map(painted, self.images, self.labels), strict=True)
         own = [image_levels([each]) for each in seen]
         return list(aligned_levels(pixels, drawn, own))
 
@@ -380,11 +379,9 @@ class _Series:
 
     def _seen(self, chosen: Sequence[int]) -> tuple[list[Any], list[Any]]:
         """Return what is looked at of images, and of their masks."""
-        one = [
-            [mosaic(of[i], self.windows[i]) for i in chosen]
-            for of in (self.images, self.masks)
-        ]
-        return one[0], one[1]
+        of = self.images, self.masks
+        seen, masks = ([mosaic(e[i], self.windows[i]) for i in chosen] for e in of)
+        return seen, masks
 
     def _computed(self, image: Any, levels: Levels | None) -> Features:
         stop_if(self.should_stop, "training on a series")

@@ -37,8 +37,6 @@ from .opening import OpenedImage, open_images, read_labels, scribbles_with
 from .streaming import Streamed, is_by_blocks, stream_image
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
     from napari_hrdv2.files import ImageFile
@@ -275,16 +273,20 @@ def _notes(
 
 def write_segmentation(
     path: Path,
-    segmentation: NDArray[Any],
+    segmentation: Any,
     classifier: PixelClassifier,
     source: ImageFile,
 ) -> list[Path]:
-    """Write the label TIFF and, beside it, a PNG to look at; return both paths."""
+    """Write the label TIFF and, beside it, a PNG to look at; return the paths.
+
+    Labels that are read in parts have no PNG.
+    """
     from napari_hrdv2.core.atomic import atomic_paths
     from napari_hrdv2.files import write_color_png, write_labels
 
     colors, outputs = class_colors(classifier), with_preview(path)
-    with atomic_paths(*outputs) as (labels, preview):
+    outputs = outputs if isinstance(segmentation, np.ndarray) else [path]
+    with atomic_paths(*outputs) as (labels, *preview):
         write_labels(
             labels,
             segmentation,
@@ -293,7 +295,8 @@ def write_segmentation(
             class_names=classifier.class_names,
             class_colors=colors,
         )
-        write_color_png(preview, segmentation, colors)
+        for each in preview:
+            write_color_png(each, segmentation, colors)
     return outputs
 
 

@@ -32,15 +32,14 @@ def smoothed_guide(image: Tensor) -> Tensor:
 
 
 def guide_step(shape: Sequence[int]) -> int:
-    """Return that each so-manieth level of an image tells how it is stretched."""
+    """Return of how many grey levels one is in the sample that tells the ends."""
     return max(1, math.prod(shape) // LEVELS)
 
 
 def guide_ends(levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the 1 and the 99 % of grey levels."""
-    levels = levels.sort().values
-    low, high = (levels[int(part * (len(levels) - 1))] for part in (0.01, 0.99))
-    return low, high
+    """Return the 1 % and the 99 % of a sample of grey levels."""
+    levels, last = levels.sort().values, len(levels) - 1
+    return levels[int(0.01 * last)], levels[int(0.99 * last)]
 
 
 def stretched_guide(smooth: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
