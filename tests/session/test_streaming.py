@@ -148,20 +148,20 @@ def test_smoothed_labels_are_those_in_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("napari_hrdv2.files.label_store.PLANE_CHUNK", 24)
-    monkeypatch.setattr("napari_hrdv2.core.features.upsampling.guides.LEVELS", 5000)
+    monkeypatch.setattr("napari_hrdv2.core.postprocess.guides.LEVELS", 5000)
     exclusion, guide = None, image
     if kind == "excluded":
         exclusion = np.zeros(SHAPE, bool)
         exclusion[100:, 20:90] = True
         guide = np.where(exclusion, 255, image).astype(np.uint8)
         # The median of what is left out is of the sample, too.
-        monkeypatch.setattr("napari_hrdv2.core.features.upsampling.guides.LEVELS", 9e9)
+        monkeypatch.setattr("napari_hrdv2.core.postprocess.guides.LEVELS", 9e9)
     elif kind == "colour":
         guide = np.dstack([image, np.roll(image, 3, 1), 255 - image])
     elif kind == "missing":
         guide = image.astype(np.float32)
         guide[40:70, 30:36] = np.nan
-        monkeypatch.setattr("napari_hrdv2.core.features.upsampling.guides.LEVELS", 9e9)
+        monkeypatch.setattr("napari_hrdv2.core.postprocess.guides.LEVELS", 9e9)
     elif kind == "constant":
         guide = np.full_like(image, 7)
     mask = with_missing(exclusion, guide)

@@ -8,7 +8,7 @@ import torch
 
 from napari_hrdv2 import HighResFeatures
 from napari_hrdv2.core.features.upsampling import bilateral
-from napari_hrdv2.core.features.upsampling.guides import guide_from
+from napari_hrdv2.core.postprocess.guides import guide_from
 
 RNG = np.random.default_rng(0)
 

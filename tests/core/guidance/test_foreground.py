@@ -77,7 +77,7 @@ def test_entropy_is_that_of_the_levels_in_a_disc() -> None:
     found = entropy_of(image)
     import torch
 
-    from napari_hrdv2.core.features.upsampling.guides import guide_from
+    from napari_hrdv2.core.postprocess.guides import guide_from
 
     levels = guide_from(torch.from_numpy(image)[None].float())[0].numpy()
     inside = disk(10).astype(bool)

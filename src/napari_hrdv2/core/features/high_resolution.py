@@ -27,6 +27,7 @@ from torch.nn.functional import avg_pool2d
 from napari_hrdv2.core.backbones.filters.kernels import correlate, gaussian_taps
 from napari_hrdv2.core.checks import check_choice, check_whole
 from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.postprocess.guides import guide_from
 
 from .base import Features, JoinedFeatures, channel_weights
 from .tiles import LinearModel, Needed, Stop, Tile, projected, tiles_of
@@ -40,7 +41,6 @@ from .transforms import (
 )
 from .upsampling.bilateral import Bilateral, checked_guide
 from .upsampling.featup import JbuUpsampler
-from .upsampling.guides import guide_from
 from .upsampling.separable import Axis, SeparableUpsampler, token_count
 from .upsampling.sharpening import (
     FEATUP,

@@ -13,7 +13,7 @@ from napari_hrdv2.core.checks import filled
 from napari_hrdv2.core.classifier.background import pixels_per_image
 from napari_hrdv2.core.classifier.clusters import PlainCoordinates, find_clusters
 from napari_hrdv2.core.features.sample_cache import finite_rows
-from napari_hrdv2.core.features.upsampling.guides import guide_from
+from napari_hrdv2.core.postprocess.guides import guide_from
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from napari_hrdv2.core.errors import stop_if
-from napari_hrdv2.core.features.tiles import Tile, moved
 
 from .refinement import given_away, shared_edges
 
@@ -27,14 +26,14 @@ if TYPE_CHECKING:
     Write = Callable[[Window, NDArray[Any]], None]
 
 
-def around(window: Window, reach: int, shape: Sequence[int]) -> tuple[Tile, Tile]:
+def around(window: Window, reach: int, shape: Sequence[int]) -> tuple[Window, Window]:
     """Return a window with what is around it in the image, and where it is in that."""
-    rows, columns = (
-        slice(max(span.start - reach, 0), min(span.stop + reach, length))
-        for span, length in zip(window, shape[:2], strict=True)
-    )
-    seen = Tile(rows, columns)
-    return seen, moved(Tile(*window), seen, -1)
+    seen, inner = [], []
+    for span, length in zip(window, shape[:2], strict=True):
+        start = max(span.start - reach, 0)
+        seen.append(slice(start, min(span.stop + reach, length)))
+        inner.append(slice(span.start - start, span.stop - start))
+    return (seen[0], seen[1]), (inner[0], inner[1])
 
 
 @dataclass(frozen=True)

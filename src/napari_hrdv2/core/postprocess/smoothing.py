@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_hrdv2.core.features.upsampling.guides import guide_from
+from .guides import guide_from
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_hrdv2.core.features.upsampling.guides import (
+from .blocks import around
+from .guides import (
     REACH,
     guide_ends,
     guide_step,
     smoothed_guide,
     stretched_guide,
 )
-
-from .blocks import around
 from .smoothing import ITERATIONS, channels_of, smoothed
 
 if TYPE_CHECKING:
