@@ -33,7 +33,9 @@ from napari_hrdv2.cli.cases import read_cases
 from napari_hrdv2.core.guidance.alike import RADIUS, alike_places, similar_to
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.cli.cases import CaseArrays
     from napari_hrdv2.core.features.base import Features
@@ -76,6 +78,18 @@ def precisions(
     return np.mean(found, 0)
 
 
+def print_means(
+    title: str, names: Sequence[str], by_source: Mapping[str, Sequence[ArrayLike]]
+) -> None:
+    """Print the means of what was measured as a table: sources, and all cases."""
+    print(f"| {title} | cases | {' | '.join(names)} |")
+    print("|---" * (2 + len(names)) + "|")
+    every = [one for found in by_source.values() for one in found]
+    for name, found in [*by_source.items(), ("**all**", every)]:
+        values = " | ".join(f"{value:.3f}" for value in np.mean(found, 0))
+        print(f"| {name} | {len(found)} | {values} |")
+
+
 def main() -> None:
     """Print a table: sources, and all cases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -91,12 +105,7 @@ def main() -> None:
         features = compute_features(arrays.image, backbone)
         by_source[case.source].append(precisions(arrays, features, options.seed))
     title = f"mean average precision, `{options.backbone}`"
-    print(f"| {title} | cases | {' | '.join(NAMES)} |")
-    print("|---" * (2 + len(NAMES)) + "|")
-    every = [one for found in by_source.values() for one in found]
-    for name, found in [*by_source.items(), ("**all**", every)]:
-        values = " | ".join(f"{value:.3f}" for value in np.mean(found, 0))
-        print(f"| {name} | {len(found)} | {values} |")
+    print_means(title, NAMES, by_source)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from skimage.filters import threshold_otsu
 
+from alike import print_means
 from napari_hrdv2 import compute_features, load_backbone
 from napari_hrdv2.cli.cases import read_cases
 from napari_hrdv2.core.guidance.foreground import principal_foreground
@@ -71,12 +72,7 @@ def main() -> None:
         found = principal_foreground([features], [arrays.image])
         mask = found.predict(features).astype(bool)
         by_source[case.source].append(scores(arrays, mask))
-    print(f"| IoU, `{options.backbone}` | cases | {' | '.join(NAMES)} |")
-    print("|---" * (2 + len(NAMES)) + "|")
-    every = [one for found in by_source.values() for one in found]
-    for name, found in [*by_source.items(), ("**all**", every)]:
-        values = " | ".join(f"{value:.3f}" for value in np.mean(found, 0))
-        print(f"| {name} | {len(found)} | {values} |")
+    print_means(f"IoU, `{options.backbone}`", NAMES, by_source)
 
 
 if __name__ == "__main__":
