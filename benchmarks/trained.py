@@ -71,6 +71,8 @@ ROWS = {
     },
     **{name: Row(transforms=name) for name in ("flip", "lattice:2*flip")},
     "with embedded, plain": Row("{}+embedded"),
+    "with embedded, auto": Row("{}+embedded", "auto"),
+    "bilateral, plain": Row(interpolation="bilateral"),
     "with embedded, bilateral+2": Row("{}+embedded", BEST, interpolation="bilateral+2"),
     "t9 with embedded": Row("{}@t9+embedded", BEST),
     **{

@@ -1,9 +1,13 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from napari_hrdv2 import compute_features, load_backbone
 from napari_hrdv2.core import devices
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.features.blocks import block_features
+from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.options import (
     FeatureOptions,
     PartOptions,
@@ -85,13 +89,30 @@ def test_the_interpolations_offered_are_understood():
 
 
 def test_an_interpolation_that_does_not_fit_is_refused():
-    options = FeatureOptions(backbone="dinov2-small", interpolation="interleaved+2")
+    options = FeatureOptions("dinov2-small", "shift:1,2", interpolation="interleaved+2")
     with pytest.raises(ValueError, match="'interleaved' .* 'shift:1,2' is none"):
         options.check()
     replace(options, transforms="lattice:2").check()
     replace(options, backbone="filters").check()
     with pytest.raises(ValueError, match="interpolation: 'sharp' is unknown"):
         FeatureOptions(interpolation="sharp").check()
+
+
+@pytest.mark.parametrize(
+    ("word", "sets"), [("auto", "lattice:2"), ("published", "shift:1,2")]
+)
+def test_each_part_has_the_transforms_of_its_own(word, sets):
+    """Also when it is a classifier that asks for them."""
+    options = FeatureOptions("dinov2-small+embedded+filters", word)
+    assert options.transform_sets == (sets, "identity")
+    backbone = load_backbone(options.backbone, "random", "cpu")
+    image = np.random.default_rng(0).random((30, 31))
+    made = compute_features(image, backbone, word).part_options
+    assert [part.transforms for part in made] == [sets, "identity", "identity"]
+    assert FeatureOptions.of(made).transforms == word
+    vit, bank = (FeatureOptions(name, word) for name in ("dinov2-small", "filters"))
+    assert vit.transform_sets == (sets,)
+    assert bank.transform_sets == ("identity",)
 
 
 def test_features_are_made_with_the_interpolation_that_was_set(session):
@@ -102,7 +123,7 @@ def test_features_are_made_with_the_interpolation_that_was_set(session):
 
 
 def test_another_interpolation_is_told_as_a_difference():
-    made = FeatureOptions(backbone="dinov2-small")
+    made = FeatureOptions("dinov2-small", interpolation="bilinear")
     wanted = replace(made, interpolation="bilinear+2")
     before, after = made.difference(wanted)
     assert (before, after) == (
@@ -151,3 +172,40 @@ def test_a_session_takes_strides_in_words_and_refuses_what_is_none():
     assert session.options.stride is None
     with pytest.raises(ValueError, match="stride: 'wide' does not fit"):
         session.configure(stride="wide")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "way"),
+    [
+        ("dinov2-small", "bilateral"),
+        ("dino-small-8@k11", "bilateral"),
+        ("dinov2-small+embedded", "bilinear"),
+        ("embedded", "bilinear"),
+        ("filters", "bilinear"),
+        ("spit-small", "bilinear"),
+    ],
+)
+def test_tokens_of_a_vit_alone_follow_the_edges_of_the_image(backbone, way):
+    options = FeatureOptions(backbone)
+    assert (options.interpolation, options.upsampling) == ("auto", way)
+    options.check()
+    assert options.difference(replace(options, interpolation=way)) is None
+    loaded = load_backbone(backbone, "random", "cpu")
+    image = np.random.default_rng(0).random((34, 47))
+    made = compute_features(image, loaded, interpolation="auto").part_options
+    assert {part.interpolation for part in made} == {way}
+    plain = compute_features(image, loaded).part_options
+    assert {part.interpolation for part in plain} == {"bilinear"}
+    published = compute_features(
+        image, loaded, "identity", interpolation="auto", compat="reference"
+    )
+    assert {part.interpolation for part in published.part_options} == {"nearest"}
+
+
+def test_in_blocks_auto_needs_no_whole_image():
+    options = FeatureOptions("dinov2-small", device="cpu")
+    assert estimate_cost((900, 900), options, block=256).passes > 4
+    backbone = load_backbone(options.backbone, "random", "cpu")
+    image = np.random.default_rng(0).random((60, 50))
+    made = block_features(image, backbone, interpolation="auto", block=256)
+    assert made.part_options[0].interpolation == "bilinear"

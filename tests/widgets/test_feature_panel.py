@@ -39,7 +39,7 @@ def test_filters_switch_off_what_changes_nothing(bench):
 def test_the_interpolation_is_chosen_in_the_panel(bench):
     panel = bench.widget.features
     bench.session.configure(backbone="embedded")
-    assert panel.interpolation.currentText() == "bilinear"
+    assert panel.interpolation.currentText() == "auto"
     assert "bilateral follows the edges" in panel.interpolation.toolTip()
     row = panel.interpolation.findText("bilateral+2")
     panel.interpolation.setCurrentIndex(row)
@@ -62,6 +62,11 @@ def test_the_choice_that_follows_edges_says_when_it_loses(bench):
     assert panel.interpolation_note.text() == ""
     bench.session.configure(interpolation="bilateral+2")
     assert "worse where they do not" in panel.interpolation_note.text()
+    bench.session.configure(backbone="dinov2-small+embedded", interpolation="auto")
+    assert panel.interpolation_note.text() == ""
+    bench.session.configure(backbone="dinov2-small@t6")
+    assert "worse where they do not" in panel.interpolation_note.text()
+    assert panel.variant.findText("dinov2-small@t6") >= 0
 
 
 def type_into(combo, text):

@@ -51,13 +51,14 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
         "-b",
     ),
     "transforms": (
-        "As shift:1,2 or lattice:4; auto is what suits the backbone.",
+        "As shift:1,2 or lattice:4; auto suits the backbone, published is HR-Dv2's.",
         "S",
         "-t",
     ),
     "stride": ("Pixels between patches; the patch size by default.", None, ""),
     "interpolation": (
-        "How tokens become pixels: nearest, bilinear, bicubic, interleaved (for "
+        "How tokens become pixels: auto (bilateral for a Vision Transformer alone, "
+        "else bilinear), nearest, bilinear, bicubic, interleaved (for "
         "lattices), bilateral (follows the image's edges: better where classes differ "
         "in grey level, worse where they do not) or jbu (learned, from a file); +1 or "
         "+2 sharpens, as in bilinear+2.",

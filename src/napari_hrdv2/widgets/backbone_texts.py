@@ -101,12 +101,13 @@ def levels(options: FeatureOptions) -> str:
 
 
 def forms(name: str) -> list[str]:
-    """Return a backbone, its variants, facets of its last block, and joined names."""
+    """Return a backbone, its variants, facets of the last and middle block, joins."""
     base = name.partition("@")[0].partition(":")[0]
     if "+" in name or base not in backbone_names():
         return [name]
     info = backbone_info(base)
     facets = [f"{base}@{kind}{info.blocks - 1}" for kind in "kqva" if info.blocks]
+    facets += [f"{base}@t{info.blocks // 2}"] if info.blocks else []
     others = [n for n in backbone_names() if backbone_info(n).bundled]
     joined = [f"{base}+{other}" for other in others if not info.bundled]
     return [base, *backbone_variants(base), *facets, *joined]

@@ -367,7 +367,24 @@ def test_images_and_pixels_of_no_size_are_refused(path, shape, size, words):
 def test_strides_of_version_1_were_words(path, stride, pixels):
     options = {"backbone": "dinov2-small", "stride": stride}
     described(path, version=1, options=options)
-    assert load_project(path).options == FeatureOptions("dinov2-small", stride=pixels)
+    opened = load_project(path).options
+    made = FeatureOptions("dinov2-small", "published", interpolation="bilinear")
+    assert opened == replace(made, stride=pixels)
+
+
+def test_auto_of_former_versions_means_what_it_meant(path):
+    for version in (1, 2):
+        described(path, version=version, options={"backbone": "dinov2-small"})
+        opened = load_project(path).options
+        assert opened.transform_sets == ("shift:1,2",)
+        assert opened.upsampling == "bilinear"
+        described(path, version=version, options={"transforms": "flip", "stride": 2})
+        opened = load_project(path).options
+        assert (opened.transforms, opened.stride) == ("flip", 2)
+    described(path, version=3, options={"backbone": "dinov2-small"})
+    opened = load_project(path).options
+    assert opened.transform_sets == ("lattice:2",)
+    assert opened.upsampling == "bilateral"
 
 
 def test_a_file_of_version_1_opens_with_its_keys(path):
@@ -384,15 +401,15 @@ def test_a_file_of_version_1_opens_with_its_keys(path):
 
 
 def test_a_newer_format_is_refused_in_one_sentence(path):
-    described(path, version=3, images="of another kind")
-    with pytest.raises(ValueError, match="has format 3; .* reads up to 2, a newer one"):
+    described(path, version=4, images="of another kind")
+    with pytest.raises(ValueError, match="has format 4; .* reads up to 3, a newer one"):
         load_project(path)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"mood": "good"}, "mood is unknown to version 2 of the format"),
+        ({"mood": "good"}, "mood is unknown to version 3 of the format"),
         ({"options": {"speed": 3}}, "options.speed is unknown"),
         ({"pictures": []}, "pictures is unknown"),
         ({"cls": 1}, "cls is unknown"),

@@ -48,7 +48,7 @@ class BackboneBase(ABC):
     # Whether shifting or flipping the image does the same to the tokens, so that
     # transforms of the image add nothing.
     equivariant: bool = False
-    default_transforms: str = "shift:1,2"  # the transform set that "auto" stands for
+    default_transforms: str = "lattice:2"  # the transform set that "auto" stands for
     # Whether brightness and contrast change the tokens. Where they do not, `tokens`
     # takes ``levels`` too: the mean and deviation that become 0 and 1, or None.
     absolute_levels: bool = True
@@ -239,7 +239,7 @@ class BackboneSpec:
     has_regions: bool = False  # whether it has one token for each region
     density: float = 1.0  # regions for each square of `patch_size`, about
     # The rest as in `GridBackbone`.
-    default_transforms: str = "shift:1,2"
+    default_transforms: str = "lattice:2"
     absolute_levels: bool = True
     equivariant: bool = False
     context_cell: int = 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.base import RegionBackbone
+from napari_hrdv2.core.backbones.base import Progress, RegionBackbone
 from napari_hrdv2.core.checks import (
     PreparedImage,
     bands_of,
@@ -39,7 +39,13 @@ from .memory import (
     on_grid,
     parts_of,
 )
-from .options import FeatureOptions, PartOptions, ValueRange, checked_levels
+from .options import (
+    FeatureOptions,
+    PartOptions,
+    ValueRange,
+    checked_levels,
+    interpolation_of,
+)
 from .superpixels import region_features
 from .tiles import length_of
 from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet, average_into
@@ -50,7 +56,6 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
 
-Progress = Callable[[int, int], None]
 Job = tuple[int, Copy, float]  # number of the shift, copy, weight
 
 log = logging.getLogger(__name__)
@@ -94,8 +99,8 @@ def compute_features(
     boundary : {"periodic", "reflect"}
         What a shifted image shows at its border.
     interpolation : str, optional
-        How tokens are upsampled, see `HighResFeatures`; for instance "bilinear+2".
-        Bilinear, or nearest under ``compat="reference"``, by default.
+        How tokens are upsampled, see `HighResFeatures`: "auto" is what suits the
+        backbone; bilinear by default, or nearest under ``compat="reference"``.
     debias : {"none", "mean", "project"}
         What is taken out of tokens that tells where they are: the mean tokens of noise
         images, and with "project" also the directions along which that map varies
@@ -149,8 +154,7 @@ def compute_features(
         Run(each, part, plan, options, steps, partition, batch_size, channel=name)
         for ((each, name), part), plan in zip(seen, plans, strict=True)
     ]
-    has_regions = any(isinstance(part, RegionBackbone) for part in parts)
-    if partition is not None and not has_regions:
+    if partition is not None and not any(isinstance(p, RegionBackbone) for p in parts):
         raise ValueError(
             f"partition: {backbone.name} has no tokens of regions; choose a backbone "
             "that has, such as spit-small"
@@ -174,8 +178,7 @@ def checked_options(
     """Return the keywords of `compute_features` as options; raise ValueError."""
     check_choice("compat", compat, COMPATS)
     check_choice("boundary", boundary, BOUNDARIES)
-    if interpolation is None:
-        interpolation = "nearest" if compat == "reference" else "bilinear"
+    interpolation = interpolation_of(parts, interpolation, compat)
     if any(on_grid(part) for part in parts):
         interpolation = with_fingerprint(interpolation)
     if others.get("channels") and levels is not None:
@@ -263,12 +266,10 @@ class Run:
         maps = self._maps(jobs, self.batch_size or batch_that_fits(device, plan))
         if len(jobs) == 1:  # the many planes of a filter bank are not copied
             return next(maps)[2].unsqueeze(0)
-        shape = len(shifts), *plan.grid, plan.channels
-        return average_into(self._empty(shape), maps)
+        return average_into(self._empty((len(shifts), *plan.grid, plan.channels)), maps)
 
     def features_of(self, tokens: Tensor) -> Features:
         """Return the features that the tokens stand for."""
-        channels = len(self.image.pixels)
         features = HighResFeatures(
             tokens,
             self.plan.transforms.shifts(),
@@ -278,7 +279,7 @@ class Run:
             self.options.interpolation,
             boundary=self.options.boundary,
             options=self._part_options(),
-            channel_weights=self.backbone.channel_weights_for(channels),
+            channel_weights=self.backbone.channel_weights_for(len(self.image.pixels)),
             guide=self.image.pixels,
         )
         if cell := self.backbone.context_cell:
@@ -362,8 +363,7 @@ class Run:
         pixels = torch.from_numpy(self.image.pixels).to(self.backbone.device)
         (height, width), (down, across) = self._shape, self.plan.padded
         below, beside = self.padding or (down - height, across - width)
-        extra = (0, beside, 0, below)
-        return torch.nn.functional.pad(pixels, extra, mode="reflect")
+        return torch.nn.functional.pad(pixels, (0, beside, 0, below), mode="reflect")
 
     @property
     def _shape(self) -> tuple[int, int]:

@@ -17,7 +17,12 @@ from napari_hrdv2.core.devices import available_memory
 
 from .debias import NOISE_IMAGES
 from .high_resolution import tokens_per_cell
-from .options import DEBIAS_CHOICES, FeatureOptions
+from .options import (
+    DEBIAS_CHOICES,
+    FeatureOptions,
+    interpolation_of,
+    transforms_of,
+)
 from .transforms import TransformSet, parse_transforms
 from .upsampling import sharpening
 from .upsampling.featup import jbu_cost
@@ -249,6 +254,8 @@ def make_plans(
     """
     parts, stride = parts_of(backbone), options.stride
     channels = len(options.channel_names)
+    how = interpolation_of(parts, options.interpolation, options.compat)
+    options = replace(options, interpolation=how)
     if stride is not None:
         _checked_stride(stride, max(parts, key=lambda part: part.patch_size))
     return [
@@ -256,7 +263,9 @@ def make_plans(
             image_shape,
             1 if channels else image_channels,
             part,
-            part.default_transforms if transforms == "auto" else transforms,
+            transforms
+            if isinstance(transforms, TransformSet)
+            else transforms_of(part, transforms),
             replace(options, stride=stride and min(stride, part.patch_size)),
         )
         for part in parts * max(channels, 1)

@@ -19,8 +19,10 @@ ValueRange = tuple[float, float] | tuple[tuple[float, float], ...]
 STRIDE_WORDS = ("auto", "patch", "half")
 TRANSFORM_CHOICES = (
     *("auto", "identity", "shift:1", "shift:1,2", "shift:1,2:neumann", "lattice:2"),
-    *("lattice:4", "flip", "shift:1,2*flip", "rotate"),
+    *("lattice:4", "flip", "shift:1,2*flip", "rotate", "published"),
 )
+COARSE_PATCH = 8  # px; tokens so far apart are better brought to the image's edges
+OWN_TRANSFORMS = ("auto", "published")  # each part's own: now, and in HR-Dv2's article
 DEBIAS_CHOICES = ("none", "mean", "project")
 NORMALISATION_CHOICES = ("auto", "image", "shared", "matched")
 
@@ -69,7 +71,7 @@ class FeatureOptions:
     weights: str | None = None  # a local file or folder
     value_range: ValueRange | None = None
     boundary: str = "periodic"
-    interpolation: str = "bilinear"
+    interpolation: str = "auto"  # what suits the backbone
     compat: str = "corrected"
     debias: str = "none"
     levels: tuple[float, float] | None = None
@@ -100,7 +102,7 @@ class FeatureOptions:
             backbone="+".join(
                 part.backbone for part in parts if part.channel == parts[0].channel
             ),
-            transforms="auto" if len(chosen) > 1 else main.transforms,
+            transforms=_joint_transforms(parts) if len(chosen) > 1 else main.transforms,
             stride=None if own_strides else max(part.stride for part in parts),
             device=device,
             weights=weights,
@@ -145,12 +147,17 @@ class FeatureOptions:
 
     @property
     def transform_sets(self) -> tuple[str, ...]:
-        """The transform sets, where "auto" stands for each part's own."""
-        if self.transforms != "auto":
-            return (self.transforms,)
+        """The transform sets, where a word stands for each part's own."""
         parts = [_info(name) for name in self.parts]
         moving = [part for part in parts if part.patch_size > 1] or parts
-        return tuple(dict.fromkeys(part.default_transforms for part in moving))
+        own = (transforms_of(part, self.transforms) for part in moving)
+        return tuple(dict.fromkeys(own))
+
+    @property
+    def upsampling(self) -> str:
+        """How tokens become pixels, where "auto" stands for what suits the parts."""
+        parts = [_info(name) for name in self.parts]
+        return interpolation_of(parts, self.interpolation, self.compat)
 
     def check(self) -> None:
         """Raise ValueError, in one sentence, for a choice that cannot work."""
@@ -165,7 +172,7 @@ class FeatureOptions:
         check_choice("boundary", self.boundary, BOUNDARIES)
         check_choice("compat", self.compat, COMPATS)
         stride = self.stride or patch
-        upsampling = parse_interpolation(self.interpolation)
+        upsampling = parse_interpolation(self.upsampling)
         for spec in self.transform_sets:
             chosen = parse_transforms(spec, stride, compat=self.compat)
             if patch > 1:
@@ -190,8 +197,13 @@ class FeatureOptions:
             names += ["transforms", "stride", "interpolation", "debias"]
             names += ["boundary", "compat"]
         before, after = (
-            replace(x, stride=x.stride or patch, transforms=" and ".join(sets))
-            for x, sets in ((y, y.transform_sets) for y in (self, wanted))
+            replace(
+                one,
+                stride=one.stride or patch,
+                transforms=" and ".join(one.transform_sets),
+                interpolation=one.upsampling,
+            )
+            for one in (self, wanted)
         )
         differing = [n for n in names if getattr(before, n) != getattr(after, n)]
         if not differing:
@@ -201,6 +213,40 @@ class FeatureOptions:
             for one in (before, after)
         )
         return f"{self.backbone} with {made}", other
+
+
+def transforms_of(part: Backbone | BackboneSpec, transforms: str) -> str:
+    """Return the transform set of one part, where words stand for what is its own."""
+    if transforms not in OWN_TRANSFORMS:
+        return transforms
+    own = part.default_transforms
+    return "shift:1,2" if (transforms, own) == ("published", "lattice:2") else own
+
+
+def interpolation_of(
+    parts: Sequence[Backbone | BackboneSpec],
+    interpolation: str | None,
+    compat: str = "corrected",
+) -> str:
+    """Return how tokens become pixels, where "auto" stands for what suits the parts.
+
+    It is "bilateral" for a Vision Transformer alone; None is as in `compute_features`.
+    """
+    if interpolation is not None and interpolation != "auto":
+        return interpolation
+    if compat == "reference":
+        return "nearest"
+    one = parts[0] if len(parts) == 1 and interpolation else None
+    if one is None or getattr(one, "has_regions", False):
+        return "bilinear"
+    return "bilateral" if one.patch_size >= COARSE_PATCH else "bilinear"
+
+
+def _joint_transforms(parts: Sequence[PartOptions]) -> str:
+    """Return the word by which the parts have the transform sets that they have."""
+    made = [(_info(p.backbone), p.transforms) for p in parts if p.patch_size > 1]
+    former = all(transforms_of(info, "published") == own for info, own in made)
+    return "published" if former else "auto"
 
 
 def mapped_range(parts: Sequence[PartOptions]) -> ValueRange:
@@ -258,15 +304,21 @@ def _bad_stride(stride: int | str, patch: int) -> ValueError:
 
 
 def updated(former: Any) -> Any:
-    """Return the JSON of options from that of 0.1.0, where strides were words."""
+    """Return the JSON of options from that of a former version.
+
+    In 0.1.0 strides were words, and "auto" was what "published" is now.
+    """
     if not isinstance(former, dict):
         return former
+    options = {"transforms": "auto", "interpolation": "bilinear", **former}
+    if options["transforms"] == "auto":
+        options["transforms"] = "published"
     stride = former.get("stride", "auto")
     try:
         pixels = parse_stride(str(stride), str(former.get("backbone", "embedded")))
     except ValueError:  # a backbone of the future, or no stride: the patch size is safe
         pixels = None
-    return {**former, "stride": pixels}
+    return {**options, "stride": pixels}
 
 
 def _info(name: str) -> BackboneSpec:

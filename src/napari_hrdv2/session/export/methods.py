@@ -10,6 +10,7 @@ from napari_hrdv2.core.backbones import backbone_info
 from napari_hrdv2.core.classifier.background import pixels_per_image
 from napari_hrdv2.core.classifier.fitting import ROUNDS
 from napari_hrdv2.core.classifier.samples import MOST_PER_CLASS, PLACE, SUBSAMPLED_ABOVE
+from napari_hrdv2.core.features.options import OWN_TRANSFORMS
 from napari_hrdv2.core.features.transforms import parse_transforms
 from napari_hrdv2.files.units import sides_of
 
@@ -128,7 +129,7 @@ def _features(
 def _copies(transforms: str, stride: int) -> str:
     if transforms == "identity":
         return "on the image as it is"
-    if transforms == "auto":  # joined parts, each with a set of its own
+    if transforms in OWN_TRANSFORMS:  # joined parts, each with a set of its own
         return "on transformed copies of the image"
     count = len(parse_transforms(transforms, stride))
     return f"on {count} transformed copies of the image ({transforms})"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".hrdv2"
 FORMAT = "napari-hrdv2 project"
-VERSION = 2
+VERSION = 3
 
 _KEYS_OF_VERSION_1 = {
     "pictures": "images",
@@ -266,7 +266,7 @@ class ProjectRecord(_Record):
                 f"has format {version}; this version of napari-hrdv2 reads up to "
                 f"{VERSION}, a newer one is needed"
             )
-        return cls.checked(_of_version_1(found) if version == 1 else found)
+        return cls.checked(_updated(found) if version in (1, 2) else found)
 
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> ProjectRecord:
@@ -296,8 +296,8 @@ def sentence(error: pydantic.ValidationError) -> str:
     return f"{where} is {seen if len(seen) <= 60 else f'{seen[:57]}...'}; it {wanted}"
 
 
-def _of_version_1(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the keys of version 1 the names that they have now."""
+def _updated(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Give keys of version 1, and the words of options, what they are called now."""
 
     def renamed(record: Mapping[str, Any]) -> dict[str, Any]:
         return {_KEYS_OF_VERSION_1.get(key, key): record[key] for key in record}

@@ -51,8 +51,8 @@ _CHOICES = {
     ),
     "transforms": _Choice(
         "Copies of the image that are averaged: factors joined by *, such as shift:1,2 "
-        "or lattice:4 or shift:1*flip. auto is shift:1,2 for Vision Transformers; "
-        "lattice:2 takes a quarter of its passes",
+        "or lattice:4 or shift:1*flip. auto is lattice:2 for Vision Transformers, 4 "
+        "passes; published is shift:1,2, as auto was before, 17 passes",
         TRANSFORM_CHOICES,
         typed=True,
         of_patches=True,
@@ -67,9 +67,10 @@ _CHOICES = {
     "interpolation": _Choice(
         "How tokens become pixels. +1 and +2 sharpen; interleaved makes lattices of "
         "shifts one finer grid; bilateral follows the edges of the image, which helps "
-        "where classes differ in grey level and harms where they do not. With DINOv2 "
-        "alone it is far better on most micrographs",
-        INTERPOLATIONS,
+        "where classes differ in grey level and harms where they do not. auto is "
+        "bilateral for a Vision Transformer alone, where it is far better on most "
+        "micrographs, and else bilinear",
+        ("auto", *INTERPOLATIONS),
         of_patches=True,
     ),
     "debias": _Choice(
@@ -99,7 +100,8 @@ _CHOICES = {
 _BACKBONE_TIP = (
     "The backbone: what turns the image into features; a size is what there is to "
     "download. embedded is for fine structure; for large, textured or coloured objects "
-    "join DINOv2 to it: dinov2-small+embedded, under Variant"
+    "join DINOv2 to it: dinov2-small+embedded, under Variant. DINOv2 alone is better "
+    "and cheaper by a middle block: dinov2-small@t6"
 )
 _BILATERAL_HINT = (
     "bilateral is sharper where classes differ in grey level and worse where they do "
@@ -217,7 +219,7 @@ class FeaturePanel(QWidget):
         for name, combo in self.choices.items():
             _select_text(combo, _text(options, name))
         ui.set_hint(self.transforms_note, "")
-        is_guided = options.interpolation.startswith("bilateral")
+        is_guided = options.upsampling.startswith("bilateral")
         ui.set_hint(self.interpolation_note, _BILATERAL_HINT if is_guided else "")
         detail = backbone_texts.detail(options.backbone, options.weights)
         self.backbone.setToolTip(f"{_BACKBONE_TIP}\n{detail}")

@@ -318,6 +318,8 @@ def block_features(
         ``compat="reference"``, or interpolation "bilateral" or "jbu".
     """
     parts = parts_of(backbone)
+    if others.get("interpolation") == "auto":
+        others["interpolation"] = "bilinear"  # which suits a part of an image, too
     options = checked_options(parts, stride=stride, **others)
     for name, bytes_ in (("budget_bytes", budget_bytes), ("spill_bytes", spill_bytes)):
         check_whole(name, bytes_, 0, " of bytes")

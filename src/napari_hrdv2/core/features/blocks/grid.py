@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -198,6 +198,8 @@ def plan_blocks(
     and the smallest where a block is all that a backbone sees.
     """
     parts = parts_of(backbone)
+    if options.interpolation == "auto":  # what suits a part of an image, too
+        options = replace(options, interpolation="bilinear")
     check_can_be_cut(parts, options)
     given = image_channels, backbone, transforms, options
     plans = make_plans(image_shape, *given)
