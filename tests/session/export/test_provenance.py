@@ -264,7 +264,7 @@ PAPER_IMAGE = _image(
 def _paragraph(*images: ExportImage, backbone="dinov2-small", **changes) -> str:
     """Return the paragraph of images in which 70 % are matrix."""
     made = Provenance(
-        FeatureOptions(backbone, transforms="shift:1,2"),
+        FeatureOptions(backbone, "shift:1,2", interpolation="bilinear"),
         CLASSES,
         weights_hashes=("c0ffee",),
         refinement=Refinement(

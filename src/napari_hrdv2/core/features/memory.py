@@ -17,12 +17,7 @@ from napari_hrdv2.core.devices import available_memory
 
 from .debias import NOISE_IMAGES
 from .high_resolution import tokens_per_cell
-from .options import (
-    DEBIAS_CHOICES,
-    FeatureOptions,
-    interpolation_of,
-    transforms_of,
-)
+from .options import DEBIAS_CHOICES, FeatureOptions, interpolation_of, transforms_of
 from .transforms import TransformSet, parse_transforms
 from .upsampling import sharpening
 from .upsampling.featup import jbu_cost

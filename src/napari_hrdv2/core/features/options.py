@@ -21,7 +21,6 @@ TRANSFORM_CHOICES = (
     *("auto", "identity", "shift:1", "shift:1,2", "shift:1,2:neumann", "lattice:2"),
     *("lattice:4", "flip", "shift:1,2*flip", "rotate", "published"),
 )
-COARSE_PATCH = 8  # px; tokens so far apart are better brought to the image's edges
 OWN_TRANSFORMS = ("auto", "published")  # each part's own: now, and in HR-Dv2's article
 DEBIAS_CHOICES = ("none", "mean", "project")
 NORMALISATION_CHOICES = ("auto", "image", "shared", "matched")
@@ -197,13 +196,11 @@ class FeatureOptions:
             names += ["transforms", "stride", "interpolation", "debias"]
             names += ["boundary", "compat"]
         before, after = (
-            replace(
-                one,
-                stride=one.stride or patch,
-                transforms=" and ".join(one.transform_sets),
-                interpolation=one.upsampling,
+            replace(x, stride=x.stride or patch, transforms=sets, interpolation=how)
+            for x, sets, how in (
+                (y, " and ".join(y.transform_sets), y.upsampling)
+                for y in (self, wanted)
             )
-            for one in (self, wanted)
         )
         differing = [n for n in names if getattr(before, n) != getattr(after, n)]
         if not differing:
@@ -224,22 +221,18 @@ def transforms_of(part: Backbone | BackboneSpec, transforms: str) -> str:
 
 
 def interpolation_of(
-    parts: Sequence[Backbone | BackboneSpec],
-    interpolation: str | None,
-    compat: str = "corrected",
+    parts: Sequence[Backbone | BackboneSpec], asked: str | None, compat: str
 ) -> str:
     """Return how tokens become pixels, where "auto" stands for what suits the parts.
 
     It is "bilateral" for a Vision Transformer alone; None is as in `compute_features`.
     """
-    if interpolation is not None and interpolation != "auto":
-        return interpolation
+    if asked is not None and asked != "auto":
+        return asked
     if compat == "reference":
         return "nearest"
-    one = parts[0] if len(parts) == 1 and interpolation else None
-    if one is None or getattr(one, "has_regions", False):
-        return "bilinear"
-    return "bilateral" if one.patch_size >= COARSE_PATCH else "bilinear"
+    coarse = [p.patch_size >= 8 and not getattr(p, "has_regions", False) for p in parts]
+    return "bilateral" if asked and coarse == [True] else "bilinear"
 
 
 def _joint_transforms(parts: Sequence[PartOptions]) -> str:

@@ -103,7 +103,7 @@ def _features(
     patches = [spec.patch_size for spec in specs]
     if max(patches) > 1:
         apart = "one patch" if options.stride is None else f"{options.stride} pixels"
-        upsampled = f"upsampled to pixels ({options.interpolation} interpolation)"
+        upsampled = f"upsampled to pixels ({options.upsampling} interpolation)"
         end = (
             f" and {upsampled}"
             if options.transforms == "identity"
