@@ -236,7 +236,8 @@ def test_the_estimate_does_not_grow_with_the_image(backbones, name) -> None:
     assert large.passes > 19 * small.passes
     window = estimate((1500, 1500), backbones[name])
     assert large.token_bytes <= large.peak_bytes <= 1.5 * window.peak_bytes
-    kept = block_estimate((9198, 9198), backbones[name], block=1022, budget_bytes=10**9)
+    sides, budget = (40880, 40880), 10**9
+    kept = block_estimate(sides, backbones[name], block=1022, budget_bytes=budget)
     assert 0.9e9 < kept.token_bytes <= 1e9
 
 
