@@ -252,7 +252,7 @@ def _on_worker(
     loaded, by_blocks = _loaded(classifier, changed, options), False
     with suppress(Exception):  # told below
         file = open_image(job.file, options.channels)
-        by_blocks = run.blocks or is_by_blocks(file.data.shape, options)
+        by_blocks = run.blocks or is_by_blocks(file.data, options)
     if not by_blocks:
         return segment_file(job, *loaded, run)
     mask = None if run.exclusion is None else run.exclusion.mask_for(file.data.shape)

@@ -62,11 +62,11 @@ def with_pixel_size(file: ImageFile, size: tuple[float, str] | None) -> ImageFil
 
 def first_image(files: Sequence[Path]) -> Any:
     """Return the array that rectangles are of: the first that can be opened."""
-    from napari_hrdv2.files import open_image
+    from napari_hrdv2.files.volumes import first_plane, open_stack
 
     for path in files:
         try:
-            return open_image(path).data
+            return first_plane(open_stack(path).data)
         except Exception:  # noqa: BLE001 - told when it is segmented
             continue
     raise ValueError(f"{files[0]}: none of {len(files)} images can be read")

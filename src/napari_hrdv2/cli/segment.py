@@ -43,7 +43,7 @@ def segment(
             "-l",
             help="Scribbles: a TIFF or PNG (0 where none, else a class), an ilastik "
             "project, a Labkit labeling, ImageJ regions or an OME-Zarr. Once for each "
-            "micrograph.",
+            "micrograph; of a volume, one of its shape.",
         ),
     ],
     out: Annotated[
@@ -66,18 +66,28 @@ def segment(
             metavar="A,B",
         ),
     ] = "",
+    planes: Annotated[
+        str,
+        typer.Option(
+            help="Of a volume: z, each plane by itself; xyz, the mean of slices along "
+            "all three axes; z+2 or z+1.5um, with context so far along the axis.",
+            metavar="z|xyz",
+        ),
+    ] = FeatureOptions.planes,
     *,
     features: FeatureOptions,
     refinement: Refinement,
     as_json: Json = False,
 ) -> None:
-    """Train on the scribbles of micrographs and segment the whole of them."""
+    """Train on the scribbles of micrographs or volumes and segment all of them."""
     from napari_hrdv2.core.features.cost import estimate_cost
     from napari_hrdv2.files import is_ours, open_image
     from napari_hrdv2.files.label_store import check_store
+    from napari_hrdv2.files.volumes import open_stack
     from napari_hrdv2.session.batch import class_colors, write_segmentation
     from napari_hrdv2.session.batch.streaming import (
         BLOCK,
+        check_volume,
         is_by_blocks,
         stream_labels,
     )
@@ -89,9 +99,11 @@ def segment(
     report = shared.Report(as_json)
     refinement.check()
     _check_arguments(image, labels, out)
-    features = replace(features, channels=channels)
-    opened = [open_image(path, channels) for path in image]
-    by_blocks = blocks or any(is_by_blocks(one.data.shape, features) for one in opened)
+    features = replace(features, channels=channels, planes=planes)
+    opened = [open_stack(path, channels, planes) for path in image]
+    for file in opened:
+        check_volume(file.data, refinement)
+    by_blocks = blocks or any(is_by_blocks(one.data, features) for one in opened)
     given = [
         _read(*three, out, exclude, pixel_size, by_blocks, len(image) == 1, channels)
         for three in zip(image, opened, labels, strict=True)
@@ -112,7 +124,8 @@ def segment(
             )
 
     side = BLOCK if by_blocks else None
-    cost = estimate_cost(given[0].micrograph.shape, features, block=side)
+    shape = getattr(given[0].micrograph, "plane_shape", given[0].micrograph.shape)
+    cost = estimate_cost(shape, features, block=side)
     report.note(f"features: {cost.text()}")
     trained = shared.train(
         [one.micrograph for one in given],
@@ -243,6 +256,12 @@ def _read(
     """Read a micrograph, unless it goes by blocks, and its scribbles."""
     from napari_hrdv2.core.checks import filled, with_missing
     from napari_hrdv2.files import import_labels
+    from napari_hrdv2.files.volumes import (
+        LazyVolume,
+        first_plane,
+        mask_of,
+        volume_labels,
+    )
     from napari_hrdv2.session.batch import with_preview
     from napari_hrdv2.session.batch.streaming import lazily_grey
 
@@ -250,10 +269,12 @@ def _read(
     if not by_blocks:
         source = replace(source, data=np.asarray(source.data))
     shape = source.data.shape[:2]
-    imported = import_labels(drawn, shape, image_name=image.name)
-    excluded = exclusion_of(exclude, source.data)
+    if is_volume := isinstance(source.data, LazyVolume):
+        imported = volume_labels(drawn, source.data)
+    else:
+        imported = import_labels(drawn, shape, image_name=image.name)
     micrograph = source.data if channels else lazily_grey(source.data)
-    mask = None if excluded is None else excluded.mask_for(shape)
+    mask = mask_of(exclusion_of(exclude, first_plane(source.data)), source.data)
     scribbles = imported.labels
     if not by_blocks:  # where it goes by blocks, so do missing pixels
         mask, micrograph = with_missing(mask, micrograph), filled(micrograph)
@@ -262,8 +283,10 @@ def _read(
     shared.check_scribbles(scribbles, shape, drawn, alone=alone)
     ending = ".zarr" if by_blocks else ".tif"
     target = out or image.with_name(f"{image.stem}_segmentation{ending}")
-    if target.suffix.lower() not in (".tif", ".tiff", *[".zarr"] * by_blocks):
+    known = [".zarr"] * by_blocks + [".tif", ".tiff"] * (not is_volume)
+    if target.suffix.lower() not in known:
         kind = "OME-Zarr or TIFF" if by_blocks else "TIFF"
+        kind = "Zarr" if is_volume else kind
         raise ValueError(f"--out: {target} is not a {kind} name; end it in {ending}")
     store = target if target.suffix == ".zarr" else Path(f"{target}.zarr")
     outputs = [target] if by_blocks else with_preview(target)

@@ -17,18 +17,19 @@ MUCH_CLIPPED = 0.05  # fraction of grey levels beyond the range that is worth a 
 NO_LEVEL = 1e30  # what programs fill holes with, in floats, is beyond
 FEW_STRETCH = 50  # times that a few pixels widen the range
 LEVELS = 500_000  # about as many pixels tell the range of its grey levels
-MOST_CLASSES = 64
-"""More than these are objects that were numbered, not classes."""
+MOST_CLASSES = 64  # more are objects that were numbered
 _FULL_SCALES = (255, 65535)  # white in 8 and in 16 bit
 
 
-def checked_labels(labels: ArrayLike, name: str = "labels") -> NDArray[Any]:
-    """Return an (H, W) array of ids from 0, or raise ValueError."""
+def checked_labels(
+    labels: ArrayLike, name: str = "labels", axes: int = 2
+) -> NDArray[Any]:
+    """Return an (H, W) array of ids from 0, or raise ValueError; or of 3 axes."""
     array = np.asarray(labels)
-    if array.ndim != 2 or array.dtype.kind not in "ui":
+    if not 2 <= array.ndim <= axes or array.dtype.kind not in "ui":
         raise ValueError(
             f"{name}: shape {array.shape} of {array.dtype} is not a label image; an "
-            "(H, W) array of integers is needed"
+            f"(H, W) {'or (Z, Y, X) ' * (axes == 3)}array of integers is needed"
         )
     if array.size and array.min() < 0:
         raise ValueError(f"{name}: {array.min()} is not a label id; they start at 0")
@@ -59,8 +60,7 @@ def spread_levels(labels: NDArray[Any]) -> NDArray[np.integer[Any]] | None:
     >>> spread_levels(np.array([[0, 1, 2]])) is None
     True
     """
-    levels = np.unique(labels)
-    levels = levels[levels > 0].astype(np.int64)
+    levels = np.unique(labels[labels > 0]).astype(np.int64)
     count = len(levels)
     if not 1 <= count <= 128:  # 255 classes that are 1 apart are ids
         return None
@@ -271,7 +271,7 @@ def _value_range(
             f"image: {bad} of {planes.size} values are NaN or infinite; replace them "
             "first, for instance with numpy.nan_to_num"
         )
-    if low == high:
+    if low == high and value_range is None:
         raise ValueError(
             f"image: every pixel has the value {low:g}; an image with contrast is "
             "needed"

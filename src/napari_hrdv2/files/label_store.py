@@ -9,10 +9,12 @@ name itself appears when all is there.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +49,16 @@ def check_store(target: Path) -> None:
 class LabelStore:
     """An (H, W) array of labels on the way into the OME-Zarr `target`.
 
-    Its `blocks` begin at multiples of `block` pixels. There is room for the labels and,
-    with `is_refined`, for those before refinement, or for so many `planes` of
-    probabilities. What is there under this fingerprint is finished already.
+    Its `blocks` begin at multiples of `block` pixels. A (Z, H, W) volume is one of
+    Z · H rows here, plane below plane, and each block is of one plane. There is room
+    for the labels and, with `is_refined`, for those before refinement, or for so many
+    `planes` of probabilities. What is there under this fingerprint is finished already.
     """
 
     def __init__(
         self,
         target: Path,
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         largest: int,
         fingerprint: str,
         *,
@@ -123,41 +126,43 @@ class LabelStore:
 
     def predicted(self, window: Window) -> NDArray[Any]:
         """Return the labels or planes of a window as they were predicted."""
-        return np.asarray(self._predicted[..., *window])
+        return np.asarray(self._predicted[_place_in(self.shape, window)])
 
     def read(self, window: Window) -> NDArray[Any]:
         """Return the labels of a block, refined ones where there are two."""
-        return np.asarray(self._labels[window])
+        return np.asarray(self._labels[_place_in(self.shape, window)])
 
     def write(self, window: Window, labels: NDArray[Any]) -> None:
         """Write refined labels of a block."""
-        self._labels[window] = labels
+        self._labels[_place_in(self.shape, window)] = labels
 
     def finish(
         self,
         classes: LabelClasses,
         pixel_size: Size | None = None,
         unit: str = NO_UNIT,
+        depth: float | None = None,
     ) -> None:
         """Make the smaller levels, name classes, and give it all its name."""
         if self.is_finished:
             shutil.rmtree(self.folder, ignore_errors=True)
             return
         source, level = self._labels, 0
-        while max(source.shape) > SMALLEST_LEVEL:
+        while max(source.shape[-2:]) > SMALLEST_LEVEL:
             level += 1
-            shape = tuple(-(-length // 2) for length in source.shape)
+            shape = (*source.shape[:-2], *(-(-n // 2) for n in source.shape[-2:]))
             name = str(level)
             smaller = _new_array(self._root, name, shape, source.dtype, self.block)
-            for rows, columns in grid(shape, self.block):
-                wide = tuple(slice(2 * s.start, 2 * s.stop) for s in (rows, columns))
+            for window in grid(shape, self.block):
+                *plane, rows, columns = place = _place_in(shape, window)
+                wide = [slice(2 * s.start, 2 * s.stop) for s in (rows, columns)]
                 # The nearest pixel: a mean of label ids is none.
-                smaller[rows, columns] = np.asarray(source[wide])[::2, ::2]
+                smaller[place] = np.asarray(source[(*plane, *wide)])[::2, ::2]
             source = smaller
         about = {"image-label": label_metadata(classes, _VERSION)}
         del about["image-label"]["source"]
         size = pixel_size, unit
-        annotate(self._root, _VERSION, about, self.target.stem, size)
+        annotate(self._root, _VERSION, about, self.target.stem, size, depth or 0.0)
         mark = {"name": SOFTWARE, "fingerprint": self.fingerprint}
         self._root.attrs["_creator"] = mark
         whole = self.folder / "labels.zarr"
@@ -188,7 +193,8 @@ def put_block(place: Place, window: Window, labels: NDArray[Any]) -> int:
     before = place[0] / "predicted.zarr"
     whole = before if before.is_dir() else place[0] / "labels.zarr"
     array: Any = zarr.open_array(whole / "0", mode="r+")
-    array[..., *window] = labels = np.asarray(labels, array.dtype)
+    window = _place_in(json.loads(place[1])[1], window)
+    array[window] = labels = np.asarray(labels, array.dtype)
     return _checksum(labels)
 
 
@@ -202,7 +208,7 @@ def _new_array(root: Any, name: str, shape: Any, dtype: Any, block: int) -> Any:
     return root.create_array(
         name,
         shape=shape,
-        chunks=tuple(min(length, block) for length in shape),
+        chunks=(*(1 for _ in shape[:-2]), *(min(n, block) for n in shape[-2:])),
         dtype=dtype,
         overwrite=True,
         chunk_key_encoding={"name": "v2", "separator": "/"},
@@ -229,14 +235,23 @@ def _fingerprint_of(target: Path) -> str:
 
 
 def grid(shape: tuple[int, ...], side: int) -> Iterator[Window]:
-    """Yield squares that cover an image, row by row."""
-    for top in range(0, shape[0], side):
-        for left in range(0, shape[1], side):
-            rows, columns = (
-                slice(start, min(start + side, length))
-                for start, length in zip((top, left), shape, strict=True)
-            )
-            yield rows, columns
+    """Yield squares that cover an image, or a volume as one, plane below plane."""
+    for first, top, left in product(
+        range(0, math.prod(shape[:-1]), shape[-2]),
+        range(0, shape[-2], side),
+        range(0, shape[-1], side),
+    ):
+        rows = slice(first + top, first + min(top + side, shape[-2]))
+        yield rows, slice(left, min(left + side, shape[-1]))
+
+
+def _place_in(shape: Sequence[int], window: Window) -> tuple[Any, ...]:
+    """Return where a window lies in an array of an image or a volume of a shape."""
+    rows, columns = window
+    if len(shape) == 2:
+        return (..., *window)
+    plane, top = divmod(rows.start, shape[1])
+    return plane, slice(top, top + rows.stop - rows.start), columns
 
 
 def _checksum(labels: NDArray[Any]) -> int:

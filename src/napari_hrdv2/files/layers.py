@@ -17,6 +17,7 @@ from .importers import import_labels
 from .labels import LabelClasses, read_label_classes
 from .ome_zarr import open_label_levels, read_image_and_labels
 from .units import NO_UNIT, Size, is_length, sides_of
+from .volumes import open_volume
 from .zarr_images import attributes, is_ome_zarr
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -46,7 +47,14 @@ def _from_zarr(path: Path) -> list[LayerData]:
     if '"image-label"' in attributes(path):
         levels, classes, size = open_label_levels(path)
         data = levels if len(levels) > 1 else np.asarray(levels[0][:])
-        return [_labels_layer(path.stem, data, classes, size)]
+        _, about, _ = layer = _labels_layer(path.stem, data, classes, size)
+        if levels[0].ndim == 3:  # a volume
+            volume = open_volume(path)
+            depth = volume and volume.data.depth_in(volume.unit)
+            about |= {} if depth else {"scale": (1.0, 1.0), "units": (NO_UNIT,)}
+            about["scale"] = depth or 1.0, *about["scale"]
+            about["units"] = about["units"][:1] * 3
+        return [layer]
     image, labels, size = read_image_and_labels(path)
     data = np.asarray(image[:])
     is_color = data.ndim == 3 and len(data) in (3, 4)

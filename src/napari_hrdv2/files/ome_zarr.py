@@ -164,8 +164,12 @@ def annotate(
     metadata: dict[str, Any],
     name: str = "",
     size: tuple[Size | None, str] | None = None,
+    depth: float | None = None,
 ) -> None:
-    """Write metadata where the version wants it; with a size, that of its array."""
+    """Write metadata where the version wants it; with a size, that of its array.
+
+    With `depth` its first axis is not of channels but planes, 0 apart if not known.
+    """
     if size is not None:
         length, unit = size
         known = length is not None and unit_symbol(unit) != NO_UNIT
@@ -173,6 +177,9 @@ def annotate(
         space = [{"name": axis, "type": "space", **about} for axis in "yx"]
         channels = [{"name": "c", "type": "channel"}] * (group["0"].ndim - 2)
         scale = [1.0] * len(channels) + [*sides_of(1.0 if length is None else length)]
+        if depth is not None and channels:
+            channels = [{"name": "z", "type": "space", **(about if depth else {})}]
+            scale[0] = depth or 1.0
         datasets = [
             {
                 "path": path,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 DIFFERENCES = (  # of part options, that a classifier can live with
     *("transforms", "stride", "boundary", "interpolation"),
-    *("compat", "debias", "partition"),
+    *("compat", "debias", "partition", "planes"),
 )
 
 
@@ -71,6 +71,12 @@ def other_channels(trained: Sequence[PartOptions], given: Sequence[PartOptions])
     for former, now in zip(trained, given, strict=False):
         if former.backbone != now.backbone:
             break
+        if former.planes != now.planes:
+            return (
+                f"features: the classifier was trained with planes {former.planes!r} "
+                f"of a volume, and these have {now.planes!r}; use it on whole volumes "
+                "on the command line, or train it again"
+            )
         if now.channels == 2 * former.channels:
             return (
                 f"features: {now.backbone} has context features now, and the "

@@ -87,7 +87,7 @@ class Header(BaseModel):
                 ],
             }
         described["part_options"] = [
-            {"channel": "", **part} for part in described["part_options"]
+            {"channel": "", "planes": "z", **part} for part in described["part_options"]
         ]
         return cls.model_validate(described)
 

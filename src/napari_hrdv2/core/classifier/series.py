@@ -11,7 +11,6 @@ import numpy as np
 
 from napari_hrdv2.core.checks import check_choice
 from napari_hrdv2.core.errors import stop_if
-from napari_hrdv2.core.features.blocks import block_features
 from napari_hrdv2.core.features.compute import compute_features
 from napari_hrdv2.core.features.memory import parts_of
 from napari_hrdv2.core.features.normalisation import (
@@ -24,6 +23,7 @@ from napari_hrdv2.core.features.normalisation import (
     windows_of,
 )
 from napari_hrdv2.core.features.options import NORMALISATION_CHOICES
+from napari_hrdv2.core.features.volumes import any_features
 from napari_hrdv2.core.fingerprints import image_fingerprint
 
 from .adaptation import TrainedOn
@@ -145,7 +145,7 @@ def train_series(
         _Counter(progress, _maps(kinds, len(images))),
         should_stop,
         list(known or [None] * len(images)),
-        block_features if blocks else compute_features,
+        any_features if blocks else compute_features,
         [windows_of(i.shape, WINDOWS if blocks else max(i.shape)) for i in given],
     )
     tried = {kind: series.features(kind) for kind in kinds}

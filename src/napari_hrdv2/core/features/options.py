@@ -44,6 +44,7 @@ class PartOptions:
     partition: str = "own"  # or "given": regions that are not the backbone's own
     levels: tuple[float, float] | None = None  # became mean 0, deviation 1; None: own
     channel: str = ""  # of the image that it sees; "" for all that it has
+    planes: str = "z"  # of a volume, see `VolumeFeatures`
 
     @property
     def patch_size(self) -> int:
@@ -76,6 +77,7 @@ class FeatureOptions:
     levels: tuple[float, float] | None = None
     normalisation: str = "auto"  # whose levels, in a series; see `train_series`
     channels: str = ""  # names of an image's channels, joined like backbones: "BSE,Fe"
+    planes: str = "z"  # of a volume: "z" or "xyz", and its context: "z+2", "z+1.5um"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", ",".join(self.channel_names))
@@ -112,13 +114,15 @@ class FeatureOptions:
             # A part that does not know positions has "none", whatever was chosen.
             debias=next((p.debias for p in parts if p.debias != "none"), "none"),
             channels=",".join(dict.fromkeys(part.channel for part in parts)),
+            planes=main.planes,
         )
 
     @property
     def choices(self) -> dict[str, Any]:
         """What `compute_features` takes of them for any image, by its names."""
         chosen = asdict(self)
-        for name in ("backbone", "device", "weights", "levels", "normalisation"):
+        others = "backbone", "device", "weights", "levels", "normalisation", "planes"
+        for name in others:
             del chosen[name]
         return chosen
 
@@ -190,7 +194,7 @@ class FeatureOptions:
         """Return both in words where they would give other features, or None."""
         if self.backbone != wanted.backbone:
             return self.backbone, wanted.backbone
-        unset = {"weights": "as published", "channels": "none"}
+        unset = {"weights": "as published", "channels": "none", "planes": ""}
         names, patch = list(unset), self.patch_size
         if patch > 1:  # else every pixel is seen, whatever the options say
             names += ["transforms", "stride", "interpolation", "debias"]

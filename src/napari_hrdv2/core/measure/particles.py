@@ -23,6 +23,7 @@ LENGTHS = (
     "minor axis",
     "centroid x",
     "centroid y",
+    "centroid z",
 )
 BOX = ("min row", "min column", "max row", "max column")  # in pixels
 
@@ -33,7 +34,9 @@ class ParticleTable:
 
     The columns are label, area, equivalent diameter, major axis, minor axis, aspect
     ratio, orientation, centroid x, centroid y, touches border, if there was an image
-    mean intensity, and the box: min row, min column, max row and max column.
+    mean intensity, and the box: min row, min column, max row and max column. Of a
+    volume they are label, volume, equivalent diameter, surface voxels, centroid x,
+    centroid y, centroid z and touches border.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -90,16 +93,19 @@ def particle_table(
     pixel_size: PixelSize | None = None,
     image: ArrayLike | None = None,
     exclusion: NDArray[np.bool_] | None = None,
+    depth: float | None = None,
 ) -> ParticleTable:
     """Return size, shape and position of each object, by number.
 
     Parameters
     ----------
-    instances : (H, W) integer array
+    instances : (H, W) or (Z, Y, X) integer array
         Objects by number, as `instances` returns them; 0 is none.
     pixel_size : tuple of a size and a unit, optional
         The size is one number, or height and width of pixels that are not square.
         Without it, all is in pixels.
+    depth : float, optional
+        Of a volume, the distance of planes in that unit; without it, all is in pixels.
     image : (H, W) array, optional
         Grey levels, for the mean intensity of each object.
     exclusion : (H, W) bool array, optional
@@ -119,8 +125,11 @@ def particle_table(
     """
     from skimage.measure import regionprops_table
 
-    instances = checked_labels(instances, "instances")
+    instances = checked_labels(instances, "instances", axes=3)
     checked_mask(exclusion, instances.shape)
+    if instances.ndim == 3:
+        sides, unit = checked_pixel_size(pixel_size if depth else None)
+        return _volume_table(instances, exclusion, (depth or 1.0, *sides), unit)
     (height, width), unit = checked_pixel_size(pixel_size)
     grey = None if image is None else np.asarray(image, np.float64)
     if grey is not None and grey.shape != instances.shape:
@@ -160,7 +169,39 @@ def particle_table(
 def units_in(unit: str) -> dict[str, str]:
     """Return the units of the columns that have one, from that of lengths."""
     units = dict.fromkeys(LENGTHS, unit) | dict.fromkeys(BOX, "px")
-    return units | {"area": f"{unit}²", "orientation": "°"}
+    return units | {"area": f"{unit}²", "volume": f"{unit}³", "orientation": "°"}
+
+
+def _volume_table(
+    instances: NDArray[np.integer[Any]],
+    exclusion: NDArray[np.bool_] | None,
+    spacing: tuple[float, ...],
+    unit: str,
+) -> ParticleTable:
+    """Return the table of a volume; surface is what has a face to something else."""
+    from skimage.measure import regionprops_table
+
+    is_inner = np.ones(instances.shape, bool)
+    for axis in range(3):
+        each, inner = (np.moveaxis(a, axis, 0) for a in (instances, is_inner))
+        same = each[1:] == each[:-1]
+        inner[1:] &= same
+        inner[:-1] &= same
+    names = "label", "area", "equivalent_diameter_area", "centroid"
+    measured = regionprops_table(instances, properties=names, spacing=spacing)
+    found = measured["label"]
+    count = int(found.max(initial=0)) + 1
+    values: dict[str, NDArray[Any]] = {
+        "label": found,
+        "volume": measured["area"],
+        "equivalent diameter": measured["equivalent_diameter_area"],
+        "surface voxels": np.bincount(instances[~is_inner], minlength=count)[found],
+        "centroid x": measured["centroid-2"],
+        "centroid y": measured["centroid-1"],
+        "centroid z": measured["centroid-0"],
+        "touches border": touches_border(instances, exclusion=exclusion)[found],
+    }
+    return ParticleTable(values, units_in(unit))
 
 
 def ellipses(

@@ -31,11 +31,11 @@ def instances(
     connectivity: int = 1,
     exclusion: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int32]:
-    """Return the objects of one class, (H, W) int32, numbered from 1; 0 is no object.
+    """Return the objects of one class, as int32, numbered from 1; 0 is no object.
 
     Parameters
     ----------
-    labels : (H, W) integer array
+    labels : (H, W) or (Z, Y, X) integer array
     class_id : int
     method : "components" or "watershed"
         Pixels that touch are one object; or such objects are cut at their necks: each
@@ -43,16 +43,17 @@ def instances(
     min_distance : int
         Of the maxima of two objects, in pixels; larger cuts less. For the watershed.
     connectivity : 1 or 2
-        Whether pixels touch by their edges only or also by their corners.
-    exclusion : (H, W) bool array, optional
+        Whether pixels touch by their edges only or also by their corners; of voxels,
+        1 to 3, whether by faces only or also by edges, or corners too.
+    exclusion : bool array, optional
         Pixels that belong to no object.
     """
     from skimage.measure import label
 
-    labels = checked_labels(labels)
+    labels = checked_labels(labels, axes=3)
     check_choice("method", method, METHODS)
     check_whole("min_distance", min_distance, 1, " of pixels")
-    if connectivity not in (1, 2):
+    if connectivity not in range(1, labels.ndim + 1):
         raise ValueError(
             f"connectivity: {connectivity!r} is neither 1 (pixels touch by edges) nor "
             "2 (also by corners)"
@@ -74,7 +75,7 @@ def touches_border(
     """Return which objects, by number, the border or an exclusion mask cuts off."""
     from scipy.ndimage import binary_erosion
 
-    instances = checked_labels(instances, "instances")
+    instances = checked_labels(instances, "instances", axes=3)
     mask = checked_mask(exclusion, instances.shape)
     inside = np.ones(instances.shape, bool) if mask is None else ~mask
     touching = np.zeros(int(instances.max(initial=0)) + 1, bool)
@@ -98,7 +99,7 @@ def _cut(
     # Ridges are flat in objects of one width: what counts is what stands out.
     tops = (distance > reconstruction(distance - DEPTH, distance)) & mask
     near = (distance_transform_edt(~tops) <= min_distance / 2) & mask
-    markers = np.where(tops, label(near, connectivity=2), 0)
+    markers = np.where(tops, label(near, connectivity=mask.ndim), 0)
     # Smoothing leaves an object of few pixels without a maximum.
     forgotten = ~np.isin(whole, whole[tops]) & mask
     markers[forgotten] = whole[forgotten] + markers.max()

@@ -189,11 +189,12 @@ def without_small_objects(labels: Labels, smallest: int) -> Labels:
     An object is a set of pixels of one class that touch each other, also by corners:
     a thin oblique line is one object. It takes the class with which it shares most
     pixel edges (of equals, the lowest). Objects that touch small ones alone follow
-    when these have been given away.
+    when these have been given away. In a (Z, Y, X) volume, voxels touch by faces,
+    edges and corners, and share faces.
     """
     from skimage.measure import label
 
-    objects = label(labels, connectivity=2, background=0)
+    objects = label(labels, connectivity=labels.ndim, background=0)
     small = np.bincount(objects.ravel(), minlength=1) < smallest
     small[0] = False
     if not small.any():
@@ -239,7 +240,8 @@ def without_small_holes(
     """Return the labels with small holes of each class filled by it.
 
     A hole is whatever one class encloses: pixels of other classes that touch by their
-    edges, but neither the border of the image nor unlabelled pixels.
+    edges, but neither the border of the image nor unlabelled pixels. In a (Z, Y, X)
+    volume, voxels that touch by their faces.
     """
     from skimage.measure import label
 
@@ -252,7 +254,7 @@ def without_small_holes(
         small = sizes < largest
         small[0] = False
         small[np.unique(holes[np.pad(filled, 1) == 0])] = False
-        filled[small[holes[1:-1, 1:-1]]] = one
+        filled[small[holes[(slice(1, -1),) * labels.ndim]]] = one
     return filled
 
 
@@ -260,8 +262,8 @@ def _neighbours(
     objects: NDArray[np.integer[Any]], small: NDArray[np.bool_]
 ) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
     """Return a small object and its neighbour for each pixel edge between them."""
-    rows, columns = (objects[1:], objects[:-1]), (objects[:, 1:], objects[:, :-1])
-    found = [shared_edges(*lines, small) for lines in (rows, columns)]
+    along = [np.moveaxis(objects, axis, 0) for axis in range(objects.ndim)]
+    found = [shared_edges(each[1:], each[:-1], small) for each in along]
     inside, outside = (np.concatenate(part) for part in zip(*found, strict=True))
     return inside, outside
 

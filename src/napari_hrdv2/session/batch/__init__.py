@@ -34,7 +34,7 @@ from .applied import (
     write_table,
 )
 from .opening import OpenedImage, open_images, read_labels, scribbles_with
-from .streaming import Streamed, is_by_blocks, stream_image
+from .streaming import Streamed, check_volume, is_by_blocks, stream_image
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
@@ -155,25 +155,26 @@ def segment_file(
     an OME-Zarr beside the target, by `stream`.
     """
     from napari_hrdv2.core.checks import with_missing
-    from napari_hrdv2.files import open_image
+    from napari_hrdv2.files.volumes import first_plane, mask_of, open_stack
 
     start = time.perf_counter()
     try:
         if not job.target.parent.is_dir():
             raise ValueError(f"there is no folder {job.target.parent}")
-        file = open_image(job.file, source.options.channels)
+        file = open_stack(job.file, source.options.channels, source.options.planes)
         if run.pixel_size is not None:
             file = replace(file, pixel_size=run.pixel_size[0], unit=run.pixel_size[1])
         if _are_scribbles(job.file, file.data, classifier):
             text = f"{job.file} was left out: the classifier was trained on its labels"
             return Applied(job, left_out=text)
-        shared, shape = run.exclusion, file.data.shape
-        mask = None if shared is None else shared.mask_for(shape)
-        by_blocks = run.blocks or is_by_blocks(shape, source.options)
+        shared, shape = run.exclusion, first_plane(file.data).shape
+        mask = mask_of(shared, file.data)
+        by_blocks = run.blocks or is_by_blocks(file.data, source.options)
         size = None if file.pixel_size is None else (file.pixel_size, file.unit)
         resamples = run.resamples and not by_blocks
         about = magnification_note(classifier.pixel_size, size, resamples=resamples)
         notes = _notes(job.file, about, shape, shared)
+        check_volume(file.data, run.refinement, run.particles is not None)
         if by_blocks:
             streamed = stream(
                 file,
@@ -187,7 +188,7 @@ def segment_file(
             )
             fractions, outputs = streamed.by_class, [streamed.path]
             measured, doubt = streamed.fractions, streamed.doubt
-            segmentation: Any = open_image(streamed.path).data
+            segmentation: Any = open_stack(streamed.path).data
             if streamed.was_there:
                 there = f"{streamed.was_there} of {streamed.blocks} blocks"
                 notes += (f"{job.file}: {there} were done by an earlier run.",)

@@ -183,21 +183,26 @@ def write_particles(
     exclusion: NDArray[np.bool_] | None,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write the table of the connected objects of a class.
+    """Write the table of the connected objects of a class, also of a volume.
 
-    What is no array is read block by block.
+    An image that is no array is read block by block.
     """
     from napari_hrdv2.core.measure import particle_table
     from napari_hrdv2.core.measure.particle_blocks import block_particle_table
     from napari_hrdv2.core.postprocess.instances import instances
 
-    if path.exists() and not path.read_bytes().startswith(b"label,area"):
+    starts = b"label,area", b"label,volume"
+    if path.exists() and not path.read_bytes().startswith(starts):
         raise ValueError(
             f"{path} was not written by napari-hrdv2, so it is not replaced"
         )
     about: dict[str, Any] = {"pixel_size": pixel_size, "exclusion": exclusion}
+    if shape := getattr(segmentation, "volume_shape", None):
+        about["depth"] = segmentation.depth_in(pixel_size[1]) if pixel_size else None
+        about["exclusion"] = None if exclusion is None else exclusion.reshape(shape)
+        segmentation = np.asarray(segmentation).reshape(shape)
     if isinstance(segmentation, np.ndarray):
-        found = instances(segmentation, class_id, exclusion=exclusion)
+        found = instances(segmentation, class_id, exclusion=about["exclusion"])
         table = particle_table(found, **about)
     else:
         read, blocks = segmentation.__getitem__, list(grid(segmentation.shape, BLOCK))

@@ -7,6 +7,7 @@ with by the next one that would do the same.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,13 +17,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.checks import grey_if_equal, with_missing
+from napari_hrdv2.core.devices import available_memory, choose_device
 from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.normalisation import mosaic, windows_of
+from napari_hrdv2.core.features.volumes import any_features
 from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.core.measure import FractionCounter, Fractions
 from napari_hrdv2.core.postprocess.blocks import clean_blocks
-from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.core.postprocess.refinement import (
+    Refinement,
+    without_small_holes,
+    without_small_objects,
+)
 from napari_hrdv2.core.postprocess.smoothing_blocks import smooth_blocks
 from napari_hrdv2.session.pipeline import as_trained
 from napari_hrdv2.session.tasks import TaskContext
@@ -34,12 +41,14 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.files import ImageFile
-    from napari_hrdv2.files.label_store import Place, Window
+    from napari_hrdv2.files.label_store import LabelStore, Place, Window
     from napari_hrdv2.session.features import FeatureSource
 
     Spread = Callable[[Place, list[Window]], Iterator[tuple[Window, int]]]
 
 BLOCK = 1024  # pixels along each side
+COUNTED = "counted in the volume; there is no error bar"
+WHOLE_BYTES = 20  # for each voxel, of what is cleaned or numbered in one piece
 WINDOWS = 6  # along each side of an image, that its grey levels are matched in
 
 
@@ -60,17 +69,17 @@ class Streamed:
         return {one.class_id: one.fraction for one in phases if one.pixels}
 
 
-def is_by_blocks(shape: tuple[int, ...], options: FeatureOptions) -> bool:
-    """Whether the features of an image of this shape do not fit into memory.
+def is_by_blocks(image: Any, options: FeatureOptions) -> bool:
+    """Whether it is a volume, or the features of an image do not fit into memory.
 
     Raises
     ------
     MemoryError
         If they do not, and cannot be computed by blocks either.
     """
-    cost = estimate_cost(shape, options)
-    if cost.fits:
-        return False
+    is_volume, shape = hasattr(image, "volume_shape"), image.shape
+    if is_volume or (cost := estimate_cost(shape, options)).fits:
+        return is_volume
     try:
         fits = estimate_cost(shape, options, block=BLOCK).fits
     except ValueError:
@@ -143,7 +152,8 @@ def stream_labels(
         Appears when all is done; see `LabelStore` for what is there before.
     exclusion : (H, W) bool array, optional
     refinement : Refinement, optional
-        The labels are those in memory. To smooth, probabilities are written first.
+        The labels are those in memory; of a volume, in three dimensions. To smooth,
+        probabilities are written first.
     colors : mapping of int to str, optional
         Of the classes.
     spread : callable, optional
@@ -159,19 +169,23 @@ def stream_labels(
     from napari_hrdv2.files.labels import LabelClasses
 
     refinement = refinement or Refinement()
+    is_volume = hasattr(file.data, "volume_shape")
+    check_volume(file.data, refinement)
     classes = LabelClasses(dict(classifier.class_names), dict(colors or {}))
     image, ids = file.data, [int(one) for one in classifier.classes]
     made_from = features, classifier, refinement, exclusion, classes
     smooths, stop = refinement.smooths and len(ids) > 1, context.should_stop
     store = LabelStore(
         target,
-        (features.shape[1], features.shape[2]),
+        getattr(image, "volume_shape", features.shape[1:]),
         max(ids),
         _fingerprint(image, *made_from),
         block=getattr(features, "block", BLOCK),
         is_refined=not refinement.is_off,
         planes=len(ids) if smooths else 0,
     )
+    if is_volume and hasattr(features, "folder"):
+        features.folder = store.folder / "slices"
     todo = [window for window in store.blocks if not store.is_done(window)]
     known = len(store.blocks) - len(todo)
 
@@ -189,7 +203,9 @@ def stream_labels(
         store.note(*done)
         context.progress(f"Segmenting {target.stem}", number, len(store.blocks))
     context.progress(f"Segmenting {target.stem}", len(store.blocks), len(store.blocks))
-    if not (refinement.is_off or store.is_finished):
+    if is_volume and not (refinement.is_off or store.is_finished):
+        _clean_volume(store, refinement, context)
+    elif not (refinement.is_off or store.is_finished):
         if smooths:
             if isinstance(features, BlockFeatures) and not spread:
                 features.drop()  # what follows needs the memory
@@ -212,12 +228,54 @@ def stream_labels(
             fill_holes=refinement.fill_holes,
             should_stop=stop,
         )
-    counter = FractionCounter(store.shape, ids)
+    counter = FractionCounter(features.shape[1:], ids)
     for window in store.blocks:
         context.stop_if_cancelled()
         counter.add(store.read(window), window)
-    store.finish(classes, file.pixel_size, file.unit)
-    return Streamed(target, counter.fractions(), known, len(store.blocks))
+    depth = image.depth_in(file.unit) if is_volume else None
+    store.finish(classes, file.pixel_size, file.unit, depth)
+    found = counter.fractions()
+    if is_volume:
+        phases = tuple(replace(one, error=None) for one in found.phases)
+        found = replace(found, phases=phases, method=COUNTED)
+    return Streamed(target, found, known, len(store.blocks))
+
+
+def check_volume(
+    image: Any, refinement: Refinement | None, particles: bool = False
+) -> None:
+    """Raise ValueError or MemoryError for what cannot be done, if it is a volume."""
+    refinement = refinement or Refinement()
+    if not hasattr(image, "volume_shape") or (refinement.is_off and not particles):
+        return
+    if refinement.smooths:
+        raise ValueError(
+            f"smoothing: {refinement.smoothing} is not for volumes; choose none, or "
+            "min_object and fill_holes"
+        )
+    needed = WHOLE_BYTES * image.size
+    if needed > (free := available_memory(choose_device("cpu"))):
+        raise MemoryError(
+            f"min_object, fill_holes, particles: of this volume they need "
+            f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; leave them out"
+        )
+
+
+def _clean_volume(
+    store: LabelStore, refinement: Refinement, context: TaskContext
+) -> None:
+    """Write the labels of a volume without small objects and holes."""
+    size = math.prod(store.shape[:2]), store.shape[2]
+    whole = np.empty(size, store.predicted(store.blocks[0]).dtype)
+    for window in store.blocks:
+        whole[window] = store.predicted(window)
+    volume = whole.reshape(store.shape)
+    if refinement.min_object > 1:
+        volume = without_small_objects(volume, refinement.min_object)
+    if (largest := refinement.fill_holes) > 1:
+        volume = without_small_holes(volume, largest, context.stop_if_cancelled)
+    for window in store.blocks:
+        store.write(window, volume.reshape(size)[window])
 
 
 def features_by_blocks(
@@ -231,8 +289,6 @@ def features_by_blocks(
 
     As `features_for` does in memory; grey levels are matched on windows from all over.
     """
-    from napari_hrdv2.core.features.blocks import block_features
-
     normalisation = classifier.normalisation
     known, levels = dict(normalisation.known), None
     fingerprint = image_fingerprint(image) if known else ""
@@ -242,7 +298,7 @@ def features_by_blocks(
         windows = windows_of(image.shape, WINDOWS)
         seen = mosaic(image, windows), mosaic(exclusion, windows)
         levels = replace(normalisation, known=()).levels_for(*seen)
-    features = block_features(
+    features = any_features(
         image,
         source.backbone,
         progress=partial(context.progress, "Reading"),

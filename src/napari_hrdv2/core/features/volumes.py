@@ -1,0 +1,267 @@
+"""Features of a volume: of its slices along one axis or all three, and of neighbours.
+
+They are means of features of slices, so that a linear model of them is the mean of what
+it makes of each slice: the features of one are there at once, and of those around it no
+more than their decision values.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.core.checks import missing_pixels
+from napari_hrdv2.core.errors import stop_if
+
+from .base import Features, channel_weights
+from .blocks import block_features
+from .blocks.statistics import read_statistics
+from .compute import compute_features
+from .high_resolution import CONTEXT_WEIGHT
+from .sample_cache import BACKGROUND_PIXELS
+from .tiles import LinearModel, Tile
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from .tiles import Stop
+
+SLAB = 16  # slices across the planes of a file, which are read together
+REACH = 2  # deviations of the Gaussian along an axis
+# Slices along each axis that cross in the background sample, by the number of axes
+# whose features count.
+SAMPLED = {1: (5, 20, 20), 3: (13, 13, 13)}
+PROBE = 64  # px of an image that tells how many channels there are
+
+
+def any_features(image: Any, backbone: Any, **options: Any) -> Features:
+    """Return those of `block_features`, or of `volume_features` for a volume."""
+    is_volume = hasattr(image, "volume_shape")
+    return (volume_features if is_volume else block_features)(
+        image, backbone, **options
+    )
+
+
+def volume_features(
+    volume: Any,
+    backbone: Any,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Stop = None,
+    *,
+    levels: tuple[float, float] | None = None,
+    value_range: tuple[float, float] | None = None,
+    **options: Any,
+) -> VolumeFeatures:
+    """Return the features of a volume, once it was read for its grey levels.
+
+    All slices have those of the volume, or the `levels` that are given. A slice whose
+    features do not fit into memory goes by blocks. The rest is as for
+    `compute_features`; `progress` also hears of slices across the planes.
+    """
+
+    def tick(done: int, total: int) -> None:
+        stop_if(should_stop, "reading the volume")
+        if progress is not None:
+            progress(done, total)
+
+    known = read_statistics(volume, value_range, [(0, 0)], warn=False, tick=tick)
+    low, high = known.value_range
+    mean, deviation = (each * (high - low) for each in known.levels[0, 0])
+    levels = levels or (low + mean, max(deviation, 1e-9))
+    about = {**options, "levels": levels, "value_range": known.value_range}
+
+    def computed(pixels: NDArray[Any], stop: Stop) -> Features:
+        if (missing := missing_pixels(pixels)) is not None:
+            pixels = np.where(missing, np.asarray(known.fill), pixels)
+        try:
+            return compute_features(pixels, backbone, should_stop=stop, **about)
+        except MemoryError:
+            return block_features(pixels, backbone, should_stop=stop, **about)
+
+    return VolumeFeatures(volume, computed, tick)
+
+
+class VolumeFeatures(Features):
+    """Features of the voxels of a volume, which is read slice by slice.
+
+    They are given as those of an image of Z · Y rows, plane below plane: so are labels.
+
+    Parameters
+    ----------
+    volume : (Z · Y, X) array_like
+        With a `volume_shape`, (Z, Y, X). Its `planes` are "z...": the features of a
+        voxel are those in its plane; or "xyz...": the mean of those in the three slices
+        through it. Its `width`: beside each channel is its mean over neighbouring
+        slices along the same axis, by a Gaussian of this standard deviation in slices;
+        0 for none. What lies beyond the ends weighs nothing.
+    compute : callable
+        Returns the features of a slice, an (H, W) array; ends if its second says so.
+    progress : callable, optional
+        Called as ``progress(done, total)`` for slices across the planes.
+
+    Attributes
+    ----------
+    folder : Path or None
+        Where decision values of slices across the planes are kept, to be gone on with.
+    """
+
+    pixels_at_once = BACKGROUND_PIXELS  # else each few of them need all slices again
+    folder: Path | None = None
+
+    def __init__(
+        self,
+        volume: Any,
+        compute: Callable[[NDArray[Any], Stop], Features],
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self.volume, self._compute, self._progress = volume, compute, progress
+        self.axes = (0, 1, 2) if volume.planes.startswith("xyz") else (0,)
+        self.size: tuple[int, int, int] = volume.volume_shape
+        self._slab: tuple[tuple[int, int], NDArray[Any]] | None = None
+        self._model: LinearModel | None = None
+        self._kept: dict[int, NDArray[np.float32]] = {}
+        probe = compute(volume[: min(PROBE, self.size[1]), :PROBE], None)
+        self._own, width = probe.shape[0], volume.width
+        channels = self._own * (2 if width else 1)
+        self.shape = channels, self.size[0] * self.size[1], self.size[2]
+        self.part_options = tuple(
+            replace(part, channels=channels, planes=volume.planes)
+            for part in probe.part_options
+        )
+        self.channel_weights = probe.channel_weights
+        if width:
+            weights = channel_weights(probe)
+            self.channel_weights = torch.cat([weights, CONTEXT_WEIGHT * weights])
+
+    @property
+    def own_nbytes(self) -> int:
+        """The bytes of decision values that are kept for the next plane."""
+        return sum(each.nbytes for each in self._kept.values())
+
+    def slice_features(self, axis: int, index: int, stop: Stop = None) -> Features:
+        """Return the features of one slice by itself."""
+        rows, start = self.size[1], index - index % SLAB
+        if axis == 0:
+            return self._compute(self.volume[index * rows : (index + 1) * rows], stop)
+        if self._slab is None or self._slab[0] != (axis, start):
+            cut = (slice(None),) * (axis - 1) + (slice(start, start + SLAB),)
+            planes = (self.volume[z : z + rows] for z in range(0, self.shape[1], rows))
+            self._slab = (axis, start), np.stack([one[cut].copy() for one in planes])
+        pixels = np.take(self._slab[1], index - start, axis)
+        return self._compute(np.ascontiguousarray(pixels), stop)
+
+    def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
+        row, column = (each.numpy() for each in self._pixels(rows, cols))
+        places = (*np.divmod(row, self.size[1]), column)
+        total = np.zeros((len(row), self.shape[0]), np.float32)
+        for axis in self.axes:
+            where, others = places[axis], [*places[:axis], *places[axis + 1 :]]
+            around = {i: self._around(axis, i) for i in np.unique(where).tolist()}
+            for index in sorted({near for each in around.values() for near in each}):
+                share = np.array([around[i].get(index, 0) for i in where.tolist()])
+                points = np.flatnonzero(share)
+                features = self.slice_features(axis, index)
+                found = features.sample(*(place[points] for place in others))
+                found /= len(self.axes)
+                total[points, : self._own] += found * (where[points, None] == index)
+                if self.volume.width:
+                    total[points, self._own :] += found * share[points, None]
+        return total
+
+    def materialize(self) -> NoReturn:  # noqa: D102 - inherited
+        raise ValueError("features: those of a volume do not fit; use `sample`")
+
+    def planes(  # noqa: D102 - inherited
+        self, model: LinearModel, area: Tile, stop: Stop = None
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        rows = self.size[1]
+        if self._model is None or not all(map(torch.equal, self._model, model)):
+            self._model, self._kept = model, {}
+        for z in range(area.rows.start // rows, -(-area.rows.stop // rows)):
+            total, self._kept = self._values(0, z, model, self._kept, stop)
+            for axis in self.axes[1:]:
+                total += self._across(axis, z, model, stop)
+            tile = Tile(slice(z * rows, (z + 1) * rows), slice(0, self.size[2]))
+            yield tile, torch.from_numpy(total).movedim(0, 1)
+
+    def background_pixels(self, count: int | None = None) -> NDArray[np.int64]:
+        """Return the pixels of the background sample; see `Features`.
+
+        They are where some slices of all three axes cross, so that few are computed.
+        """
+        random = np.random.default_rng(0)
+        some = [
+            random.choice(length, min(length, most), replace=False)
+            for length, most in zip(self.size, SAMPLED[len(self.axes)], strict=True)
+        ]
+        crossings = np.ravel_multi_index(np.ix_(*some), self.size).ravel()
+        return random.permutation(crossings)[:BACKGROUND_PIXELS][:count]
+
+    def _values(
+        self,
+        axis: int,
+        index: int,
+        model: LinearModel,
+        kept: dict[int, NDArray[np.float32]],
+        stop: Stop,
+    ) -> tuple[NDArray[np.float32], dict[int, NDArray[np.float32]]]:
+        """Return the share of a slice in a model, and what to keep for the next one."""
+        count, parts = len(model.bias), torch.split(model.weight, self._own, 1)
+        both = torch.cat(parts) / len(self.axes)
+        bias = torch.zeros(len(both))
+        bias[:count] = model.bias / len(self.axes)
+        near = self._around(axis, index)
+        kept = {other: kept[other] for other in near if other in kept}
+        for other in near:
+            stop_if(stop, "segmenting a volume")
+            if other not in kept:
+                made = self.slice_features(axis, other, stop)
+                kept[other] = made.project(both, bias, should_stop=stop)
+        total = kept[index][:count].copy()
+        for other, share in near.items() if self.volume.width else ():
+            total += np.float32(share) * kept[other][count:]
+        return total, kept
+
+    def _across(
+        self, axis: int, z: int, model: LinearModel, stop: Stop
+    ) -> NDArray[np.float32]:
+        """Return the share of slices along another axis in a plane, (K, Y, X)."""
+        if self.folder is None:
+            self._temporary = tempfile.TemporaryDirectory()
+            self.folder = Path(self._temporary.name)
+        self.folder.mkdir(exist_ok=True)
+        key = zlib.crc32(torch.cat([model.weight, model.bias[:, None]], 1).numpy().data)
+        length, parts = self.size[axis], []
+        for start in range(0, length, SLAB):
+            path = self.folder / f"{key:x}-{axis}-{start}.npy"
+            if not path.exists():
+                values: list[NDArray[np.float32]] = []
+                kept: dict[int, NDArray[np.float32]] = {}
+                for index in range(start, min(start + SLAB, length)):
+                    self._progress(index, length)
+                    found, kept = self._values(axis, index, model, kept, stop)
+                    values.append(found)
+                with atomic_path(path) as temporary, temporary.open("wb") as file:
+                    np.save(file, np.stack(values, 1 + axis))
+            parts.append(np.load(path, mmap_mode="r")[:, z])
+        return np.concatenate(parts, axis)
+
+    def _around(self, axis: int, index: int) -> dict[int, float]:
+        """Return what slices along an axis weigh in the mean around one of them."""
+        width = self.volume.width
+        if not width:
+            return {index: 1.0}
+        reach = math.ceil(REACH * width)
+        near = np.arange(max(index - reach, 0), min(index + reach + 1, self.size[axis]))
+        weights = np.exp(-0.5 * ((near - index) / width) ** 2)
+        return dict(zip(near.tolist(), (weights / weights.sum()).tolist(), strict=True))

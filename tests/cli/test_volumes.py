@@ -1,0 +1,155 @@
+"""Volumes on the command line: segmented, gone on with, applied and measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_hrdv2 import PixelClassifier
+from napari_hrdv2.core.features.volumes import VolumeFeatures
+from napari_hrdv2.files.volumes import open_volume
+
+SIZE = (6, 40, 48)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    z, y, x = np.indices(SIZE)
+    return np.where((z - 2) ** 2 * 9 + (y - 20) ** 2 + (x - 22) ** 2 < 150, 2, 1)
+
+
+@pytest.fixture
+def stack(truth, tmp_path):
+    noise = np.random.default_rng(0).normal(0, 12, SIZE)
+    grey = np.clip(truth * 70 + noise, 0, 255).astype(np.uint8)
+    path = tmp_path / "stack.tif"
+    about = {"axes": "ZYX", "spacing": 2.0, "unit": "um"}
+    tifffile.imwrite(path, grey, imagej=True, metadata=about, resolution=(4, 4))
+    return path
+
+
+@pytest.fixture
+def scribbles(truth, tmp_path):
+    labels = np.zeros(SIZE, np.uint8)
+    for z in (1, 3):
+        labels[z, 5, 3:30] = labels[z, 35, 9:40] = 1
+        labels[z, 19, 17:27] = 2
+    path = tmp_path / "scribbles.tif"
+    tifffile.imwrite(path, labels, metadata={"axes": "ZYX"})
+    return path
+
+
+def test_labels_of_which_next_to_nothing_is_stored_are_read(tmp_path):
+    labels = zarr.create_array(
+        tmp_path / "l.zarr", shape=(400, 1024, 1024), chunks=(1, 512, 512), dtype="u1"
+    )
+    labels[7, 3, 5] = 2
+    volume = open_volume(tmp_path / "l.zarr")
+    assert np.flatnonzero(volume.data[7 * 1024 : 8 * 1024]).tolist() == [3 * 1024 + 5]
+
+
+def found_in(path):
+    volume = open_volume(path)
+    return np.asarray(volume.data).reshape(volume.data.volume_shape), volume
+
+
+@pytest.mark.parametrize("planes", ["z", "xyz", "z+2um"])
+def test_a_volume_is_segmented_and_its_classifier_applied(
+    command, stack, scribbles, truth, tmp_path, planes
+):
+    kept = tmp_path / "c.safetensors"
+    how = ["--planes", planes, "-b", "filters"]
+    outcome = command(
+        "segment", stack, "-l", scribbles, *how, "--save-classifier", kept, "--json"
+    )
+    assert outcome.code == 0, outcome.err
+    labels, volume = found_in(tmp_path / "stack_segmentation.zarr")
+    assert (labels == truth).mean() > 0.97
+    size = volume.pixel_size, volume.data.depth_in("nm"), volume.unit
+    assert size == (0.25, pytest.approx(2000), "µm")
+    fractions = outcome.json["phase_fractions"]
+    assert fractions == {str(i): (labels == i).mean() for i in (1, 2)}
+    part = PixelClassifier.load(kept).part_options[0]
+    assert part.planes == planes
+    applied = command(
+        "apply", kept, stack, "-o", tmp_path / "out", "--particles", "2", "--json"
+    )
+    assert applied.code == 0, applied.err
+    again, _ = found_in(tmp_path / "out" / "stack_segmentation.zarr")
+    assert (again == labels).mean() > 0.999
+    table = (tmp_path / "out" / "stack_particles.csv").read_text(encoding="utf-8")
+    assert table.startswith(
+        "label,volume (µm³),equivalent diameter (µm),surface voxels"
+    )
+    flat = tmp_path / "plane.tif"
+    tifffile.imwrite(flat, tifffile.imread(stack)[2])
+    if planes == "z+2um":
+        alone = command("apply", kept, flat, "-o", tmp_path / "out")
+        assert alone.code != 0
+        assert "'z+2um' is for volumes, and" in alone.err
+
+
+def test_what_does_not_fit_is_told_in_a_sentence(command, stack, scribbles, tmp_path):
+    plane, empty = tmp_path / "plane.tif", tmp_path / "empty.tif"
+    tifffile.imwrite(plane, tifffile.imread(scribbles)[3])
+    tifffile.imwrite(empty, np.zeros(SIZE, np.uint8), metadata={"axes": "ZYX"})
+    for labels, option, text in (
+        (plane, [], "is no volume of whole numbers of shape (6, 40, 48)"),
+        (empty, [], "is labelled; draw two classes"),
+        (scribbles, ["--planes", "z+2apples"], "'z+2apples' is neither z nor xyz"),
+        (scribbles, ["--planes", "yx"], "'yx' is neither z nor xyz"),
+        (scribbles, ["--smoothing", "crf"], "smoothing: crf"),
+        (scribbles, ["-o", tmp_path / "x.tif"], "is not a Zarr name"),
+    ):
+        outcome = command("segment", stack, "-l", labels, "-b", "filters", *option)
+        assert outcome.code != 0
+        assert text in outcome.err
+    outcome = command("segment", plane, "-l", plane, "--planes", "xyz")
+    assert "'xyz' is for volumes, and" in outcome.err
+
+
+def test_what_is_excluded_or_missing_has_no_class(command, stack, scribbles, tmp_path):
+    grey = tifffile.imread(stack).astype(np.float32)
+    grey[2, 5:9, 5:9], grey[5] = np.nan, np.nan
+    path = tmp_path / "holes.tif"
+    tifffile.imwrite(path, grey, metadata={"axes": "ZYX"})
+    how = ["-l", scribbles, "-b", "filters", "--exclude", "30,0,40,48"]
+    outcome = command("segment", path, *how)
+    assert outcome.code == 0, outcome.err
+    labels, _ = found_in(tmp_path / "holes_segmentation.zarr")
+    wanted = np.isnan(grey)
+    wanted[:, 30:] = True
+    np.testing.assert_array_equal(labels == 0, wanted)
+
+
+@pytest.mark.parametrize("planes", ["z", "xyz"])
+def test_what_was_ended_is_gone_on_with_to_the_same_bytes(
+    command, stack, scribbles, tmp_path, planes, monkeypatch
+):
+    how = ["segment", stack, "-l", scribbles, "-b", "filters", "--min-object", "3"]
+    how += ["--planes", f"{planes}+1"]
+    assert command(*how, "-o", tmp_path / "whole.zarr").code == 0
+    made = VolumeFeatures.slice_features
+    for calls in (40, 80):  # slices that are computed before the end
+        left = [calls]
+
+        def ending(self, *where, left=left):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return made(self, *where)
+
+        monkeypatch.setattr(VolumeFeatures, "slice_features", ending)
+        command(*how, "-o", tmp_path / "parts.zarr")
+    monkeypatch.setattr(VolumeFeatures, "slice_features", made)
+    outcome = command(*how, "-o", tmp_path / "parts.zarr", "--json")
+    assert outcome.code == 0, outcome.err
+    files = [p for p in (tmp_path / "whole.zarr").rglob("*") if p.is_file()]
+    for path in files:
+        other = tmp_path / "parts.zarr" / path.relative_to(tmp_path / "whole.zarr")
+        if path.name != ".zattrs":  # has its name
+            assert other.read_bytes() == path.read_bytes()
+    assert not (tmp_path / "parts.zarr.unfinished").exists()
+    assert zarr.open_group(tmp_path / "whole.zarr", mode="r")["0"].chunks[0] == 1

@@ -1,0 +1,166 @@
+"""Features of volumes: slices along one or three axes, and means over neighbours."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_hrdv2 import PixelClassifier, compute_features
+from napari_hrdv2.core.backbones import load_backbone
+from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.features.volumes import VolumeFeatures, volume_features
+from napari_hrdv2.files.volumes import LazyVolume
+
+SIZE = (6, 13, 20)
+
+
+@pytest.fixture(scope="module")
+def volume():
+    random = np.random.default_rng(2)
+    z, y, x = np.indices(SIZE)
+    field = np.sin(z / 2) + np.cos(y / 4) + np.sin(x / 5) + random.normal(0, 0.5, SIZE)
+    return np.clip(128 + 40 * field, 0, 255).astype(np.uint8)
+
+
+def volume_of(array, planes="z", width=0.0):
+    made = LazyVolume(Path("volume"), array, None)
+    made.planes, made.width = planes, width
+    return made
+
+
+def computed(image, stop=None):
+    return compute_features(image, load_backbone("filters"), value_range=(0, 255))
+
+
+def of_slices(volume, axis):
+    """Return the features of all slices along an axis, (C, Z, Y, X)."""
+    slices = [
+        computed(np.ascontiguousarray(each)).materialize()
+        for each in np.moveaxis(volume, axis, 0)
+    ]
+    return np.stack(slices, 1 + axis)
+
+
+def slowly(volume, axes, width):
+    """Return the features of all voxels, (C, Z, Y, X), the obvious way."""
+    parts = []
+    for axis in axes:
+        own = of_slices(volume, axis)
+        parts.append([own, np.zeros_like(own)])
+        for i in range(volume.shape[axis]):
+            total = 0
+            for j in range(volume.shape[axis]):
+                if abs(i - j) > np.ceil(2 * width):
+                    continue
+                weight = np.exp(-((i - j) ** 2) / (2 * width**2)) if width else 0
+                total += weight
+                target = np.moveaxis(parts[-1][1], 1 + axis, 0)
+                target[i] += weight * np.moveaxis(own, 1 + axis, 0)[j]
+            if width:
+                target[i] /= total
+    means = [sum(some) / len(axes) for some in zip(*parts, strict=True)]
+    return np.concatenate(means if width else means[:1])
+
+
+def of_all(features):
+    rows, columns = np.indices(features.shape[1:]).reshape(2, -1)
+    return features.sample(rows, columns).T
+
+
+@pytest.mark.parametrize(
+    ("planes", "axes", "width"),
+    [("z", (0,), 0), ("z", (0,), 1.3), ("xyz", (0, 1, 2), 0), ("xyz", (0, 1, 2), 0.6)],
+)
+def test_samples_and_decisions_are_those_of_the_obvious_way(
+    volume, planes, axes, width
+):
+    wanted = slowly(volume, axes, width)
+    features = VolumeFeatures(volume_of(volume, planes, width), computed)
+    assert features.shape == (len(wanted), SIZE[0] * SIZE[1], SIZE[2])
+    found = of_all(features).reshape(wanted.shape)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(3, len(wanted))).astype(np.float32)
+    bias = np.array([0.5, -1, 2], np.float32)
+    obvious = np.einsum("kc,czyx->kzyx", weight, wanted) + bias[:, None, None, None]
+    total = features.project(weight, bias)
+    np.testing.assert_allclose(total.reshape(obvious.shape), obvious, atol=2e-3)
+    part = slice(SIZE[1] * 3 + 2, SIZE[1] * 4 - 1), slice(5, 18)
+    again = features.project(2 * weight, bias, region=part)
+    twice = 2 * total[:, *part] - bias[:, None, None]
+    np.testing.assert_allclose(again, twice, atol=1e-4)
+
+
+@pytest.mark.parametrize(("planes", "most"), [("z", 6), ("xyz", 30)])
+def test_planes_gone_on_with_are_those_of_one_run(volume, planes, most, tmp_path):
+    features = VolumeFeatures(volume_of(volume, planes, 1.0), computed)
+    weight = np.random.default_rng(1).normal(size=(2, features.shape[0]))
+    model = weight, np.zeros(2)
+    whole, calls, found = features.project(*model), [0], []
+
+    def ending(image, stop=None):
+        calls[0] -= 1
+        if calls[0] < 0:
+            raise KeyboardInterrupt
+        return computed(image)
+
+    planes_of = [slice(z * SIZE[1], (z + 1) * SIZE[1]) for z in (1, 4, 5)]
+    for make in (ending, ending, computed):
+        calls[0] = most
+        features = VolumeFeatures(volume_of(volume, planes, 1.0), make)
+        features.folder = tmp_path / "slices"
+        found.append(0)
+        with suppress(KeyboardInterrupt):
+            for rows in planes_of:
+                part = features.project(*model, region=(rows, slice(None)))
+                np.testing.assert_array_equal(part, whole[:, rows])
+                found[-1] += 1
+    assert found[0] < found[-1] == 3
+
+
+def test_context_of_one_plane_is_the_plane_itself(volume):
+    features = VolumeFeatures(volume_of(volume[:1], width=2.0), computed)
+    own, around = np.split(of_all(features), 2)
+    np.testing.assert_array_equal(own, around)
+
+
+@pytest.mark.parametrize("planes", ["z", "xyz"])
+def test_a_classifier_trains_on_strokes_of_any_orientation(volume, planes):
+    labels = np.zeros(SIZE, np.uint8)
+    labels[2, 3, :13], labels[1:6, 10, 17] = 1, 2
+    features = VolumeFeatures(volume_of(volume, planes), computed)
+    classifier = PixelClassifier().fit(features, labels.reshape(-1, SIZE[2]))
+    assert classifier.part_options[0].planes == planes
+    found = classifier.predict(features).reshape(SIZE)
+    assert (found[labels != 0] == labels[labels != 0]).mean() > 0.9
+    background = features.background_pixels()
+    assert len(set(background.tolist())) == len(background) > 400
+    used = np.unique(background // (SIZE[1] * SIZE[2]))
+    assert len(used) == (5 if planes == "z" else SIZE[0])
+
+
+def test_slices_have_the_grey_levels_of_the_volume(volume):
+    embedded = load_backbone("embedded")
+    features = volume_features(volume_of(volume), embedded)
+    levels = float(volume.mean()), float(volume.std())
+    rows = slice(SIZE[1], 2 * SIZE[1])
+    model = np.random.default_rng(1).normal(size=(2, features.shape[0])), np.zeros(2)
+    alone = compute_features(volume[1], embedded, levels=levels, value_range=(0, 255))
+    found = features.project(*model, region=(rows, slice(None)))
+    np.testing.assert_allclose(found, alone.project(*model), atol=1e-3)
+
+
+def test_slices_without_contrast_or_pixels_are_no_obstacle_and_cancel_is_heard(volume):
+    empty = volume.astype(np.float32)
+    empty[-1], empty[-2] = 7, np.nan
+    features = volume_features(volume_of(empty), load_backbone("filters"))
+    model = np.ones((1, features.shape[0])), np.zeros(1)
+    rows = slice(4 * SIZE[1], 6 * SIZE[1])
+    assert np.isfinite(features.project(*model, region=(rows, slice(None)))).all()
+    with pytest.raises(Cancelled):
+        features.project(*model, should_stop=lambda: True)
+    with pytest.raises(ValueError, match="do not fit"):
+        features.materialize()
