@@ -1,4 +1,4 @@
-"""A result in blocks: those in view are segmented first, the others when asked for."""
+"""A result in blocks: those that are in view are segmented."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ class Filling:
 
     snapshot: ImageSnapshot  # with the result
     windows: tuple[Window, ...]
-    is_of_all: bool = False  # not of what is in view
 
     @property
     def key(self) -> PlaneKey:
@@ -84,9 +83,9 @@ def begun(
 
 
 def filling(
-    snapshot: ImageSnapshot, visible: Window | None, *, everything: bool = False
+    snapshot: ImageSnapshot, visible: Window | None
 ) -> tuple[Filling | None, bool]:
-    """Return what is missing of a result: of what is in view, then of all if asked.
+    """Return what is missing of a result in view.
 
     And whether blocks in view are left out, because more are missing than the memory
     holds: computed whenever one looks at them, they would push each other out.
@@ -96,14 +95,10 @@ def filling(
         return None, False
     assert result.blocks is not None
     windows = _missing(features, result.blocks, visible)
-    is_far = not everything and len(windows) > features.most_kept
+    is_far = len(windows) > features.most_kept
     if is_far:
         windows = [window for window in windows if features.is_kept(window)]
-    if everything:
-        others = _missing(features, result.blocks, None)
-        windows += [window for window in others if window not in windows]
-    found = Filling(snapshot, tuple(windows), everything) if windows else None
-    return found, is_far
+    return Filling(snapshot, tuple(windows)) if windows else None, is_far
 
 
 def take(result: Result, part: Preview) -> Result | None:
