@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.core.checks import missing_pixels
+from napari_hrdv2.core.classifier.samples import blank_labels
 from napari_hrdv2.session.snapshots import Blocks, ImageSnapshot, Preview, Result
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def begun(
     """Return a result of what is in view and has features already, if not too much."""
     features: BlockFeatures = snapshot.features
     kind = np.min_scalar_type(int(classifier.classes.max()))
-    labels = np.zeros(features.shape[1:], kind)  # takes memory where it is written
+    labels = blank_labels(features.shape[1:], kind)
     blocks = Blocks(sum(1 for _ in features.blocks()))
     result = Result(labels, {}, fingerprint, classifier=classifier, blocks=blocks)
     if visible is not None and _size(visible) <= AT_ONCE and features.is_kept(visible):
