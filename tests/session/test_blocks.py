@@ -287,6 +287,22 @@ def test_a_part_is_not_measured_as_the_whole(session, target):
     assert session.measurement.measure().together.pixels == np.prod(SHAPE)
 
 
+def test_uncertain_regions_are_among_what_is_computed(session, pixels, reads):
+    pixels[40:90, 200:240] = 148  # between the two classes, where it is kept
+    pixels[500:550, 700:740] = 148  # and where it is not
+    train(session, painted())
+    session.features.drop()
+    fill(session, VIEW)
+    reads.clear()
+    regions = session.guidance.find_uncertain_regions()
+    assert not reads
+    assert all(max(one.row, one.column) < BLOCK for one in regions)
+    best = regions[0]
+    assert 30 <= best.row < 100
+    assert 190 <= best.column < 250
+    assert "against" in best.reason
+
+
 def test_what_is_excluded_or_missing_is_left_out(pixels, target):
     holes = pixels.astype(np.float32)
     holes[300:340, 600:700] = np.nan
