@@ -5,7 +5,7 @@ import pytest
 
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.features.blocks import BlockFeatures
-from napari_hrdv2.core.postprocess.refinement import clean
+from napari_hrdv2.core.postprocess.refinement import clean, refine
 from napari_hrdv2.files.lazy import LazyImage
 from napari_hrdv2.session import Session, Stage, compute
 from napari_hrdv2.session.batch.whole import whole_request
@@ -244,6 +244,20 @@ def test_all_of_it_is_refined(session, pixels, target):
     cleaned = clean(raw, 200, 0)
     assert (cleaned != raw).any()
     assert np.array_equal(session.segmentation, cleaned)
+
+
+def test_all_of_it_is_smoothed(session, pixels, target):
+    train(session, painted())
+    session.refinement.change(smoothing="guided")
+    segment_all(session, target)
+    of = session.classifier
+    expected = refine(
+        of.predict_proba(session.features),
+        pixels,
+        of.classes,
+        session.refinement.settings,
+    )
+    assert np.array_equal(session.segmentation, expected)
 
 
 def test_a_scribble_meanwhile_is_not_undone_by_the_whole(session, target):

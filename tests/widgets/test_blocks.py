@@ -30,8 +30,8 @@ def bench(make_napari_viewer_proxy, make_bench, truth, monkeypatch, tmp_path):
     monkeypatch.setattr("napari_hrdv2.files.label_store.SMALLEST_LEVEL", 256)
     asked = []
 
-    def ask(parent, title, folder):
-        asked.append(folder)
+    def ask(parent, title):
+        asked.append(title)
         return str(tmp_path)
 
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", ask)

@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.core.postprocess.refinement import Refinement
-from napari_hrdv2.session import Preview, ProcessedImage, Stage, TimeLeft
+from napari_hrdv2.session import Preview, Stage, TimeLeft
 from napari_hrdv2.session.batch.whole import whole_request
 from napari_hrdv2.session.export import stem_of
 
@@ -18,8 +18,6 @@ from .jobs import JobRunner
 from .viewer import planes
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.planes import PlaneKey
-
     from .viewer.layer_sync import LayerSync
 
 REST_TIME = 150  # milliseconds for which the view rests before its blocks are begun
@@ -40,7 +38,7 @@ class BlockWork(QObject):
         self._sync, self._session, self._report = sync, sync.session, report
         self._in_view, self._all = self.runners = JobRunner(), JobRunner()
         self._time_left = TimeLeft()
-        self._unfinished: dict[PlaneKey, Path] = {}
+        self.folder: Path | None = None  # where what was begun is gone on with
         self._rest = QSignalDebouncer(parent=self)
         self._rest.setTimeout(REST_TIME)
         self._rest.triggered.connect(self._look)
@@ -81,31 +79,19 @@ class BlockWork(QObject):
         is_refined = (current.result.refinement or Refinement()) == wanted
         return current.result.is_partial or not is_refined
 
-    @property
-    def unfinished(self) -> Path | None:
-        """The OME-Zarr that all of this image was being segmented into."""
-        current = self._session.current
-        return None if current is None else self._unfinished.get(current.key)
-
-    def target_in(self, folder: Path | None = None) -> Path:
-        """Return the OME-Zarr for this image in a folder, by default beside it."""
-        current = self._session.current
-        assert current is not None
-        beside = Path(current.source).parent if current.source else Path.home()
-        return (folder or beside) / f"{stem_of(current)}_segmentation.zarr"
+    def target_in(self, folder: Path) -> Path:
+        """Return the OME-Zarr for all of this image in a folder."""
+        assert self._session.current is not None
+        return folder / f"{stem_of(self._session.current)}_segmentation.zarr"
 
     def segment_all(self, target: Path) -> None:
         """Segment all blocks; what is done stays when it is cancelled."""
-        current = self._session.current
-        if current is None or self.is_of_all:
-            return
         try:
-            request = whole_request(self._session, target)
+            self._all.start(whole_request(self._session, target))
         except (OSError, ValueError) as error:
             self._report(error)
             return
-        self._unfinished[current.key], self._time_left = target, TimeLeft()
-        self._all.start(request)
+        self.folder, self._time_left = target.parent, TimeLeft()
         self.changed.emit()
 
     def cancel(self) -> None:
@@ -152,7 +138,7 @@ class BlockWork(QObject):
 
     def _on_view_progressed(self, stage: str, done: int, total: int) -> None:
         if not self.is_of_all:
-            self._on_progressed(stage, done, total)
+            self.progress_changed.emit(done, total, stage)
 
     def _on_progressed(self, stage: str, done: int, total: int) -> None:
         """Tell how far the work is, and the time left."""
@@ -160,10 +146,11 @@ class BlockWork(QObject):
         self.progress_changed.emit(done, total, ", ".join(filter(None, (stage, left))))
         self._rest.throttle()  # a block may be there by now that is far in view
 
-    def _on_whole(self, done: ProcessedImage) -> None:
-        target = self._unfinished.pop(done.key)
-        if self._session.accept(done):
-            self._session.say(f"Segmented into {target}. {self._session.next_step()}")
+    def _on_whole(self, done: Any) -> None:
+        session, self.folder = self._session, None
+        if session.accept(done):
+            path = done.result.labels.path
+            session.say(f"Written to {path}. {session.next_step()}")
 
     def _on_failed(self, request: Any, error: Exception) -> None:
         self._report(error)

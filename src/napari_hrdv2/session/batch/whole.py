@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from napari_hrdv2.files.label_store import check_store
 from napari_hrdv2.files.lazy import LazyImage
 from napari_hrdv2.files.units import NO_UNIT, unit_symbol
 from napari_hrdv2.session.pipeline import ProcessedImage
-from napari_hrdv2.session.snapshots import Blocks, Result, Stage
+from napari_hrdv2.session.snapshots import Blocks, Stage
 
 from .streaming import stream_labels
 
@@ -24,16 +25,9 @@ if TYPE_CHECKING:
 def whole_request(session: Session, target: Path) -> Task:
     """Return the request to segment all of the current image into an OME-Zarr.
 
-    By the classifier of what is shown, and refined as the settings are now. The answer
-    is for `Session.accept`; its labels stay in the file. What is cancelled is gone on
-    with by the next request that would do the same.
-
-    Raises
-    ------
-    FileExistsError
-        If something else is there than a result of this program.
-    ValueError
-        If there is no result yet, or `target` does not end in .zarr.
+    By the classifier of what is shown, and refined as the settings are now. The labels
+    of the answer stay in the file. What is cancelled is gone on with by the next one.
+    ValueError where there is no result yet; others as `check_store`.
     """
     entry, refinement = session.current, session.refinement.settings
     shown = None if entry is None else entry.result
@@ -59,12 +53,11 @@ def whole_request(session: Session, target: Path) -> Task:
             refinement=refinement,
             colors=classifier.class_colors,
         )
-        result = Result(
-            open_image(target).data,
-            streamed.by_class,
-            shown.fingerprint,
+        result = replace(
+            shown,
+            labels=open_image(target).data,
+            fractions=streamed.by_class,
             refinement=refinement,
-            classifier=shown.classifier,
             blocks=Blocks(0),
             counted=streamed.fractions,
         )

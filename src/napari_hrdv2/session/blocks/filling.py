@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.checks import missing_pixels
+from napari_hrdv2.core.checks import with_missing
 from napari_hrdv2.core.classifier.samples import blank_labels
 from napari_hrdv2.session.snapshots import Blocks, ImageSnapshot, Preview, Result
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.blocks import BlockFeatures
-    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.snapshots import Window
     from napari_hrdv2.session.tasks import ShouldStop, TaskContext
 
@@ -31,11 +30,6 @@ class Filling:
 
     snapshot: ImageSnapshot  # with the result
     windows: tuple[Window, ...]
-
-    @property
-    def key(self) -> PlaneKey:
-        """Of the image."""
-        return self.snapshot.key
 
     def __call__(self, context: TaskContext) -> Filling:
         """Segment one block after the other."""
@@ -55,7 +49,9 @@ class Filling:
                 labels = _labels(
                     result.classifier, self.snapshot, window, context.should_stop
                 )
-            context.partial(Preview(self.key, window, labels, of=result.labels))
+            context.partial(
+                Preview(self.snapshot.key, window, labels, of=result.labels)
+            )
         return self
 
 
@@ -160,10 +156,9 @@ def _labels(
     labels = classifier.predict(
         snapshot.features, region=window, should_stop=should_stop
     )
-    if snapshot.exclusion is not None:
-        labels[snapshot.exclusion[window]] = 0
+    mask = None if snapshot.exclusion is None else snapshot.exclusion[window]
     if np.dtype(snapshot.image.dtype).kind == "f":
-        holes = missing_pixels(snapshot.image[window])
-        if holes is not None:
-            labels[holes] = 0
+        mask = with_missing(mask, snapshot.image[window])
+    if mask is not None:
+        labels[mask] = 0
     return labels

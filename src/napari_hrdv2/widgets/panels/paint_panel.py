@@ -252,10 +252,7 @@ class BlockPanel(QWidget):
     def __init__(self, work: BlockWork) -> None:
         super().__init__()
         self._work = work
-        tip = (
-            "Into an OME-Zarr, in a folder that you are asked for. What is done stays "
-            "there when it is cancelled; painting again ends it"
-        )
+        tip = "Into a file. What is done stays when it is cancelled; painting ends it"
         self.all = ui.push_button("", "segment_all", self._on_all, tip)
         self.progress = QProgressBar(objectName="blocks_progress")
         self.progress.setToolTip("How much of the blocks is segmented")
@@ -281,19 +278,14 @@ class BlockPanel(QWidget):
         self.note.setText(text)
 
     def _on_all(self) -> None:
-        if self._work.is_of_all:
-            self._work.cancel()
-        elif target := self._work.unfinished or self._asked():
-            self._work.segment_all(target)
-
-    def _asked(self) -> Path | None:
-        """Return the OME-Zarr in the folder that the user chooses, if he does."""
-        title, start = "Folder for the segmentation of all", self._work.target_in()
-        folder = QFileDialog.getExistingDirectory(self, title, str(start.parent))
-        target = self._work.target_in(Path(folder))
-        question = f"{target} is there already. Replace it, if it is of another result?"
-        is_free = bool(folder) and not target.exists()
-        return target if is_free or (folder and ui.agrees(self, question)) else None
+        work, title = self._work, "Folder for the segmentation of all"
+        if work.is_of_all:
+            work.cancel()
+        elif folder := work.folder or QFileDialog.getExistingDirectory(self, title):
+            target = work.target_in(Path(folder))
+            question = f"{target} is there already. Replace it, if it is another one?"
+            if not target.exists() or ui.agrees(self, question):
+                work.segment_all(target)
 
 
 class GuidancePanel(QWidget):

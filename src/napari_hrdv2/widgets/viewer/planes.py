@@ -283,9 +283,4 @@ def show_levels(layer: Labels, labels: NDArray[Any]) -> None:
 
 def data_of(layer: Any) -> Any:
     """Return the data of a layer, of one with several levels that in full."""
-    return levels_in(layer)[0]
-
-
-def levels_in(layer: Any) -> Any:
-    """Return the data of a layer in its levels; the first may stay in a file."""
-    return layer.data if layer.multiscale else [layer.data]
+    return layer.data[0] if layer.multiscale else layer.data
