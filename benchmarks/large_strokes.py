@@ -24,6 +24,7 @@ import psutil
 import torch
 
 from large import make, truth
+from napari_hrdv2.core.classifier.samples import blank_labels
 from napari_hrdv2.files import open_image
 from napari_hrdv2.session import Session, Stage, compute
 from napari_hrdv2.session.planes import Plane
@@ -77,7 +78,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         image, _ = make(given.folder or Path(temporary), given.side)
         session = opened(image, given.backbone)
-        labels = np.zeros((given.side,) * 2, np.uint8)
+        labels = blank_labels((given.side,) * 2)  # as the layer of scribbles has them
         corners = random.integers(0, given.side - max(VIEW), (given.places, 2))
         taken: list[float] = []
         for number in range(given.strokes + 1):
