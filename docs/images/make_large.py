@@ -15,7 +15,7 @@ from pathlib import Path
 import napari
 import numpy as np
 import PIL.Image
-from qtpy.QtWidgets import QApplication, QPushButton
+from qtpy.QtWidgets import QApplication
 
 from micrographs import make_sample
 from napari_hrdv2.widgets import SegmentationWidget
@@ -50,7 +50,7 @@ def main() -> None:
             widget.controller.link.scribbles.paint(place, int(label))
     widget.controller.link.flush()
     wait(lambda: session.current.is_shown and not widget.controller.is_busy)
-    widget.findChild(QPushButton, "segment_all").click()
+    work.segment_all(work.target_in(path.parent))
     done = session.current.result.blocks.done
     count, until = len(done) + BLOCKS, time.monotonic() + 1
     wait(lambda: len(done) >= count and time.monotonic() > until)

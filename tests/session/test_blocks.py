@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.features.blocks import BlockFeatures
+from napari_hrdv2.core.postprocess.refinement import clean, refine
+from napari_hrdv2.files.lazy import LazyImage
 from napari_hrdv2.session import Session, Stage, compute
+from napari_hrdv2.session.batch.whole import whole_request
 from napari_hrdv2.session.blocks import features as rooms
 from napari_hrdv2.session.measurement import Scope
 from napari_hrdv2.session.planes import Plane, is_lazy
@@ -20,6 +24,12 @@ def small_blocks(monkeypatch, tmp_path):
     monkeypatch.setattr("napari_hrdv2.session.planes.LARGE", 2**16)
     monkeypatch.setattr(rooms, "user_cache_path", lambda *_, **__: tmp_path)
     monkeypatch.setattr("napari_hrdv2.core.features.blocks.features.SAMPLED_BLOCKS", 2)
+    monkeypatch.setattr("napari_hrdv2.files.label_store.SMALLEST_LEVEL", 256)
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "all.zarr"
 
 
 @pytest.fixture
@@ -79,11 +89,15 @@ def compute_and_accept(session, request):
     session.accept(compute(request))
 
 
-def fill(session, view=None, *, everything=False, **options):
-    request = session.live.filling(visible=view, everything=everything)
+def fill(session, view=None):
+    request = session.live.filling(visible=view)
     if request is not None:
-        compute(request, partial=session.accept, **options)
+        compute(request, partial=session.accept)
     return request
+
+
+def segment_all(session, target, **options):
+    assert session.accept(compute(whole_request(session, target), **options))
 
 
 def test_a_lazy_image_is_never_read_whole(session, reads):
@@ -166,41 +180,106 @@ def test_more_in_view_than_is_kept_is_not_computed(session, monkeypatch):
     train(session, painted(), view=None)
     assert session.live.filling() is None
     assert "zoom in" in session.status
-    assert len(session.live.filling(everything=True).windows) == COUNT
 
 
-def test_all_blocks_are_what_the_whole_is(session, pixels, truth):
+def test_all_blocks_are_what_the_whole_is(session, pixels, target):
     train(session, painted())
     told = []
-    fill(session, everything=True, progress=lambda *one: told.append(one))
+    segment_all(session, target, progress=lambda *one: told.append(one))
     whole = Session()
     whole.configure(backbone="filters")
     whole.set_image(pixels)
     whole.compute_features()
     assert not whole.current.is_in_blocks
     expected = session.classifier.predict(whole.features)
-    assert np.mean(session.segmentation == expected) >= 0.9999
+    labels = np.asarray(session.segmentation)
+    assert np.mean(labels == expected) >= 0.9999
     found = session.phase_fractions()
-    counted = {i: np.mean(session.segmentation == i) for i in (1, 2)}
+    counted = {i: np.mean(labels == i) for i in (1, 2)}
     assert found == pytest.approx(counted)
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
 
 
-def test_cancel_keeps_what_is_done(session):
+def test_all_of_it_stays_in_its_file(session, reads, target):
     train(session, painted())
-    done = session.current.result.blocks.done
-    request = session.live.filling(everything=True)
-    with pytest.raises(Exception, match=r"^$|cancel"):
-        compute(request, partial=session.accept, should_stop=lambda: len(done) >= 4)
-    assert len(done) == 4
+    segment_all(session, target)
+    labels = session.segmentation
+    assert isinstance(labels, LazyImage)
+    assert [level.shape for level in labels.levels] == [(350, 450), (175, 225)]
+    assert session.measurement.measure().together.pixels == np.prod(SHAPE)
+    assert session.current.result.counted.phases[0].error > 0
+    train(session, painted(at=100))  # another classifier: where one looks, as ever
+    assert isinstance(session.segmentation, np.ndarray)
+
+
+def test_cancel_keeps_what_is_done(session, reads, target):
+    train(session, painted())
+    told = []
+
+    def should_stop():
+        return any(done >= 4 for _, done, _ in told)
+
+    request = whole_request(session, target)
+    with pytest.raises(Cancelled):
+        compute(
+            request, progress=lambda *one: told.append(one), should_stop=should_stop
+        )
     assert session.phase_fractions() == {}
-    fill(session, everything=True)
+    assert not target.exists()
+    session.features.drop()
+    told.clear()
+    segment_all(session, target, progress=lambda *one: told.append(one))
+    assert told[0][1] == 4
     assert sum(session.phase_fractions().values()) == pytest.approx(1)
+
+
+def test_all_of_it_is_refined(session, pixels, target):
+    for row, column in np.argwhere(np.ones((4, 4))) * 170 + 65:
+        pixels[row : row + 9, column : column + 9] += 60  # specks, of either class
+    train(session, painted())
+    session.refinement.change(min_object=200)
+    segment_all(session, target)
+    assert session.current.result.refinement.min_object == 200
+    raw = session.classifier.predict(session.features)
+    cleaned = clean(raw, 200, 0)
+    assert (cleaned != raw).any()
+    assert np.array_equal(session.segmentation, cleaned)
+
+
+def test_all_of_it_is_smoothed(session, pixels, target):
+    train(session, painted())
+    session.refinement.change(smoothing="guided")
+    segment_all(session, target)
+    of = session.classifier
+    expected = refine(
+        of.predict_proba(session.features),
+        pixels,
+        of.classes,
+        session.refinement.settings,
+    )
+    assert np.array_equal(session.segmentation, expected)
+
+
+def test_a_scribble_meanwhile_is_not_undone_by_the_whole(session, target):
+    train(session, painted())
+    request = whole_request(session, target)
+    train(session, painted(at=100))
+    assert not session.accept(compute(request))
+
+
+def test_what_is_there_is_not_replaced_by_accident(session, target):
+    with pytest.raises(ValueError, match="no result yet"):
+        whole_request(session, target)
+    train(session, painted())
+    target.mkdir()
+    (target / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError):
+        whole_request(session, target)
 
 
 def test_blocks_of_a_former_result_are_not_taken(session):
     train(session, painted())
-    old = session.live.filling(everything=True)
+    old = session.live.filling(visible=VIEW)
     labels = painted()
     labels[100:110, 20:60] = 2
     train(session, labels)
@@ -210,7 +289,7 @@ def test_blocks_of_a_former_result_are_not_taken(session):
     assert session.current.result.blocks.done == {}
 
 
-def test_a_part_is_not_measured_as_the_whole(session):
+def test_a_part_is_not_measured_as_the_whole(session, target):
     session.measurement.set_scope(Scope.CURRENT)
     train(session, painted(), until=Stage.MEASUREMENT)
     assert session.measurement.measured is None
@@ -218,11 +297,27 @@ def test_a_part_is_not_measured_as_the_whole(session):
         session.measurement.measure()
     with pytest.raises(ValueError, match="block by block"):
         session.guidance.uncertainty_request()
-    fill(session, everything=True)
+    segment_all(session, target)
     assert session.measurement.measure().together.pixels == np.prod(SHAPE)
 
 
-def test_what_is_excluded_or_missing_is_left_out(pixels):
+def test_uncertain_regions_are_among_what_is_computed(session, pixels, reads):
+    pixels[40:90, 200:240] = 148  # between the two classes, where it is kept
+    pixels[500:550, 700:740] = 148  # and where it is not
+    train(session, painted())
+    session.features.drop()
+    fill(session, VIEW)
+    reads.clear()
+    regions = session.guidance.find_uncertain_regions()
+    assert not reads
+    assert all(max(one.row, one.column) < BLOCK for one in regions)
+    best = regions[0]
+    assert 30 <= best.row < 100
+    assert 190 <= best.column < 250
+    assert "against" in best.reason
+
+
+def test_what_is_excluded_or_missing_is_left_out(pixels, target):
     holes = pixels.astype(np.float32)
     holes[300:340, 600:700] = np.nan
     session = Session()
@@ -233,7 +328,7 @@ def test_what_is_excluded_or_missing_is_left_out(pixels):
     mask[500:] = True
     session.set_exclusion(mask)
     train(session, painted())
-    fill(session, everything=True)
+    segment_all(session, target)
     assert not session.segmentation[500:].any()
     assert not session.segmentation[300:340, 600:700].any()
     assert sum(session.phase_fractions().values()) == pytest.approx(1)

@@ -3,8 +3,9 @@
 import dask.array as da
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QPushButton
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton
 
+from napari_hrdv2.files.lazy import LazyImage
 from napari_hrdv2.session.blocks import features as rooms
 from napari_hrdv2.widgets.viewer import planes
 
@@ -26,6 +27,14 @@ def bench(make_napari_viewer_proxy, make_bench, truth, monkeypatch, tmp_path):
     monkeypatch.setattr("napari_hrdv2.session.planes.LARGE", 2**16)
     monkeypatch.setattr("napari_hrdv2.widgets.viewer.layers.LARGE", 2**16)
     monkeypatch.setattr(rooms, "user_cache_path", lambda *_, **__: tmp_path)
+    monkeypatch.setattr("napari_hrdv2.files.label_store.SMALLEST_LEVEL", 256)
+    asked = []
+
+    def ask(parent, title):
+        asked.append(title)
+        return str(tmp_path)
+
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", ask)
     monkeypatch.setattr("napari_hrdv2.core.features.blocks.features.SAMPLED_BLOCKS", 2)
     pixels = (60 * truth + np.arange(SHAPE[1]) % 5).astype(np.uint8)
     viewer = make_napari_viewer_proxy()
@@ -39,6 +48,7 @@ def bench(make_napari_viewer_proxy, make_bench, truth, monkeypatch, tmp_path):
     )
     bench.look(*VIEW)
     bench.button = bench.widget.findChild(QPushButton, "segment_all")
+    bench.asked, bench.target = asked, tmp_path / "Image_segmentation.zarr"
     return bench
 
 
@@ -81,31 +91,63 @@ def test_segment_all_does_the_rest(bench, truth):
     bench.button.click()
     assert bench.button.text() == "Cancel"
     bench.wait(lambda: bool(bench.session.phase_fractions()))
+    assert str(bench.target) in bench.session.status
     bench.settle()
     layer = bench.controller.link.segmentation
-    assert np.mean(layer.data[0] == truth) > 0.97
-    assert np.array_equal(layer.data[1], layer.data[0][::2, ::2])
+    assert isinstance(layer.data[0], LazyImage)
+    labels = layer.data[0][:]
+    assert np.mean(labels == truth) > 0.97
+    assert np.array_equal(layer.data[1][:], labels[::2, ::2])
     assert not bench.button.isEnabled()
-    assert bench.session.status.startswith("Segmented. ")
+    assert layer.get_value((200, 300)) is not None
+    bench.session.refinement.change(min_object=40)
+    bench.wait(bench.button.isEnabled)
 
 
-def test_cancel_keeps_what_is_done_and_a_stroke_ends_it(bench):
-    segment(bench)
+def stopped(bench):
+    """Press Segment all, and Cancel when some blocks are done."""
     bench.button.click()
-    bench.wait(lambda: len(done(bench)) > 1)
+    lines = bench.target.with_name(f"{bench.target.name}.unfinished") / "done.txt"
+    bench.wait(lambda: lines.exists() and len(lines.read_text().split()) >= 6)
     bench.button.click()
     bench.settle()
-    count = len(done(bench))
-    assert 1 < count < 12
+    return len(lines.read_text().split()) // 3
+
+
+def test_cancel_keeps_what_is_done_and_the_next_press_goes_on(bench):
+    segment(bench)
+    assert 2 <= stopped(bench) < 12
+    assert not bench.target.exists()
     assert bench.session.phase_fractions() == {}
+    assert bench.button.text() == "Segment all"
+    bench.button.click()
+    bench.wait(lambda: bool(bench.session.phase_fractions()))
+    assert len(bench.asked) == 1
+    assert bench.target.is_dir()
+
+
+def test_a_stroke_ends_it(bench):
+    segment(bench)
     bench.button.click()
     former = bench.session.current.result
     bench.paint(range(60, 70), range(20, 30), 1)
     bench.controller.link.flush()
     bench.wait(lambda: bench.session.current.result is not former)
     bench.settle()
-    assert len(done(bench)) < count
+    assert not bench.target.exists()
+    assert isinstance(bench.session.segmentation, np.ndarray)
     assert bench.button.text() == "Segment all"
+
+
+def test_another_result_is_replaced_only_if_one_agrees(bench, monkeypatch):
+    segment(bench)
+    bench.target.mkdir()
+    no = QMessageBox.StandardButton.No
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: no)
+    bench.button.click()
+    bench.settle()
+    assert list(bench.target.iterdir()) == []
+    assert bench.session.phase_fractions() == {}
 
 
 def test_scribbles_on_a_large_image_are_saved(bench, preferences):

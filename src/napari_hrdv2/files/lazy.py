@@ -45,7 +45,7 @@ class LazyImage:
 
     def __getitem__(self, window: Any) -> NDArray[Any]:
         parts = window if isinstance(window, tuple) else (window,)
-        rows, columns = (*parts, slice(None))[:2]
+        rows, columns = (*parts, slice(None), slice(None))[:2]
         (top, bottom, down), (left, right, along) = (
             part.indices(length)
             for part, length in zip((rows, columns), self.shape, strict=False)

@@ -170,7 +170,11 @@ class Guidance:
 
     def uncertainty_request(self, class_id: int | None = None) -> Task:
         """Return the request for a map of the current image."""
-        entry, classifier = self._ready(of_all=True)
+        entry, classifier = self._ready()
+        if entry.is_in_blocks:
+            raise ValueError(
+                "This image is segmented block by block: there is no map of all of it."
+            )
         if class_id is not None and class_id not in classifier.classes.tolist():
             raise ValueError(
                 f"{self._name(class_id)} has no scribbles yet; paint it to see its "
@@ -179,16 +183,23 @@ class Guidance:
         return partial(_uncertainty, entry.snapshot(), classifier, class_id)
 
     def uncertain_regions_request(self) -> Task:
-        """Return the request for regions; ValueError as for `uncertainty_request`."""
-        entry, classifier = self._ready(of_all=True)
+        """Return the request for regions; ValueError where there is no result.
+
+        Of an image in blocks they are among those whose features are in memory.
+        """
+        entry, classifier = self._ready()
         image, version = entry.snapshot(), self._version
+        windows = image.features.kept if entry.is_in_blocks else [None]
         labels = None if entry.counted is None else entry.counted.labels
 
         def find(context: TaskContext) -> UncertainRegions:
-            found = core.uncertain_regions(
-                _uncertainty(image, classifier, None, context).values,
+            found = core.regions_within(
+                windows,
+                classifier,
+                image.features,
                 scribbles=labels,
-                explain=core.explained_by(classifier, image.features),
+                exclusion=image.exclusion,
+                should_stop=context.should_stop,
             )
             return UncertainRegions(image.key, version, tuple(found))
 
@@ -320,13 +331,9 @@ class Guidance:
             self.label_issues, self.has_checked = (), False
             self.changed.emit()
 
-    def _ready(self, *, of_all: bool = False) -> tuple[ImageEntry, PixelClassifier]:
+    def _ready(self) -> tuple[ImageEntry, PixelClassifier]:
         """Return the current image and the classifier, with the names of today."""
         entry, classifier = self._images.current, self._classifier.classifier
-        if of_all and entry is not None and entry.is_in_blocks:
-            raise ValueError(
-                "This image is segmented block by block: there is no map of all of it."
-            )
         # Without a result, the classifier may be of other features.
         is_ready = entry and entry.features is not None and entry.is_shown
         if entry is None or classifier is None or not is_ready:

@@ -258,14 +258,12 @@ class LivePipeline:
         except ValueError:
             return None
 
-    def filling(
-        self, *, visible: Window | None = None, everything: bool = False
-    ) -> Filling | None:
-        """Return the blocks that the result lacks in what is visible, or everywhere."""
+    def filling(self, *, visible: Window | None = None) -> Filling | None:
+        """Return the blocks that the result lacks in what is visible."""
         entry, found, far = self._images.current, None, False
         if entry is not None and entry.result is not None and entry.is_in_blocks:
             snapshot = entry.snapshot(result=entry.result)
-            found, far = filling(snapshot, visible, everything=everything)
+            found, far = filling(snapshot, visible)
         if far != self.is_far:
             self.is_far = far
             self.say_next_step()

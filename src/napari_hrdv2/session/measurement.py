@@ -227,7 +227,8 @@ class Measurement:
     def _what_is_known(self, entry: ImageEntry) -> dict[str, object]:
         """Return the result of an image, and what was measured of that very result."""
         result = entry.result
-        return {"result": result, "measured": result and self._known.get(result)}
+        known = result and (self._known.get(result) or result.counted)
+        return {"result": result, "measured": known}
 
     def _remember(self, answer: PipelineResult) -> bool:
         """Take fractions over, unless the current image has another result by now."""

@@ -109,7 +109,8 @@ class Result:
     """A segmentation of an image.
 
     `labels` are the ids as the classifier gave them: 0 where the image is excluded, and
-    everywhere once the scribbles ceased to suffice.
+    everywhere once the scribbles ceased to suffice. Of a large image as a whole they
+    may be in a file, refined already.
     """
 
     labels: NDArray[np.integer[Any]]
@@ -120,6 +121,7 @@ class Result:
     classifier: PixelClassifier | None = None  # which gave the labels, where known
     doubt: float | None = None  # see `doubt_of`; None where it is not known
     blocks: Blocks | None = None  # of an image that is segmented block by block
+    counted: Fractions | None = None  # where that was done on the way
 
     @property
     def is_partial(self) -> bool:

@@ -66,7 +66,7 @@ class TimeLeft:
 
     def __init__(self) -> None:
         self._stage = ""
-        self._start = 0.0
+        self._start, self._first = 0.0, 0  # when, and what an earlier run had done
 
     def text(
         self, stage: str, done: int, total: int, *, now: float | None = None
@@ -74,11 +74,11 @@ class TimeLeft:
         """Return ``"about 12 s left"``, or "" while it is unknown."""
         now = time.monotonic() if now is None else now
         if stage != self._stage:
-            self._stage, self._start = stage, now
-        elapsed = now - self._start
-        if done <= 0 or total <= 0 or elapsed <= 0.0:
+            self._stage, self._start, self._first = stage, now, done
+        elapsed, gained = now - self._start, done - self._first
+        if gained <= 0 or total <= 0 or elapsed <= 0.0:
             return ""
-        return f"about {duration_text(elapsed * (total - done) / done)} left"
+        return f"about {duration_text(elapsed * (total - done) / gained)} left"
 
 
 def duration_text(seconds: float) -> str:

@@ -1,14 +1,18 @@
-"""Blocks of a large image: segmented in a worker where one looks, or all of them."""
+"""Blocks of a large image: segmented where one looks, or all of them into a file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalDebouncer
 
+from napari_hrdv2.core.postprocess.refinement import Refinement
 from napari_hrdv2.session import Preview, Stage, TimeLeft
+from napari_hrdv2.session.batch.whole import whole_request
+from napari_hrdv2.session.export import stem_of
 
 from .jobs import JobRunner
 from .viewer import planes
@@ -20,9 +24,10 @@ REST_TIME = 150  # milliseconds for which the view rests before its blocks are b
 
 
 class BlockWork(QObject):
-    """Segments the blocks in view that the result lacks, and the rest on demand.
+    """Segments the blocks in view that the result lacks, and on demand all of them.
 
-    A new result ends what is on its way; what was done of it stays until then.
+    Those in view are in memory; all of them go into an OME-Zarr, beside which what is
+    done of it waits when it is cancelled. A new result ends what is on its way.
     """
 
     changed = Signal()
@@ -30,9 +35,10 @@ class BlockWork(QObject):
 
     def __init__(self, sync: LayerSync, report: Callable[[Exception], object]) -> None:
         super().__init__()
-        self._sync, self._session = sync, sync.session
-        self.jobs, self._time_left = JobRunner(), TimeLeft()
-        self._wants_all = False
+        self._sync, self._session, self._report = sync, sync.session, report
+        self._in_view, self._all = self.runners = JobRunner(), JobRunner()
+        self._time_left = TimeLeft()
+        self.folder: Path | None = None  # where what was begun is gone on with
         self._rest = QSignalDebouncer(parent=self)
         self._rest.setTimeout(REST_TIME)
         self._rest.triggered.connect(self._look)
@@ -43,16 +49,20 @@ class BlockWork(QObject):
         self._session.live.stage_changed.connect(self._on_stage)
         self._session.segmentation_changed.connect(self._on_moved)
         self._session.images_changed.connect(self._on_moved)
-        self.jobs.progressed.connect(self.tell)
-        self.jobs.partly_returned.connect(self._on_part)
-        self.jobs.failed.connect(lambda request, error: report(error))
-        for signal in (self.jobs.returned, self.jobs.cancelled, self.jobs.failed):
-            signal.connect(self._on_end)
+        self._session.refinement.changed.connect(self._on_moved)
+        self._in_view.progressed.connect(self._on_view_progressed)
+        self._in_view.partly_returned.connect(self._on_part)
+        self._all.progressed.connect(self._on_progressed)
+        self._all.returned.connect(self._on_whole)
+        for jobs in self.runners:
+            jobs.failed.connect(self._on_failed)
+            for signal in (jobs.returned, jobs.cancelled):
+                signal.connect(self._on_end)
 
     @property
     def is_of_all(self) -> bool:
         """Whether all blocks are being segmented."""
-        return self._wants_all
+        return self._all.request is not None
 
     @property
     def is_there(self) -> bool:
@@ -62,29 +72,31 @@ class BlockWork(QObject):
 
     @property
     def has_more(self) -> bool:
-        """Whether there is a result that lacks blocks."""
-        current = self._session.current
-        return bool(current and current.result and current.result.is_partial)
+        """Whether there is a result that lacks blocks, or is refined otherwise."""
+        current, wanted = self._session.current, self._session.refinement.settings
+        if current is None or current.result is None or not current.is_shown:
+            return False
+        is_refined = (current.result.refinement or Refinement()) == wanted
+        return current.result.is_partial or not is_refined
 
-    def segment_all(self) -> None:
+    def target_in(self, folder: Path) -> Path:
+        """Return the OME-Zarr for all of this image in a folder."""
+        assert self._session.current is not None
+        return folder / f"{stem_of(self._session.current)}_segmentation.zarr"
+
+    def segment_all(self, target: Path) -> None:
         """Segment all blocks; what is done stays when it is cancelled."""
-        self._wants_all = True
-        self.jobs.cancel()  # of what is in view, which comes first now
-        self._look()
+        try:
+            self._all.start(whole_request(self._session, target))
+        except (OSError, ValueError) as error:
+            self._report(error)
+            return
+        self.folder, self._time_left = target.parent, TimeLeft()
         self.changed.emit()
 
     def cancel(self) -> None:
         """Segment no more than what is in view."""
-        self._wants_all = False
-        self.jobs.cancel()
-        self.changed.emit()
-
-    def tell(self, stage: str, done: int, total: int) -> None:
-        """Tell how far the work is, and the time left."""
-        text = ", ".join(
-            filter(None, (stage, self._time_left.text(stage, done, total)))
-        )
-        self.progress_changed.emit(done, total, text)
+        self._all.cancel()
 
     def close(self) -> None:
         """End the work, and let go of the viewer."""
@@ -92,34 +104,31 @@ class BlockWork(QObject):
         for event in self._moves:
             event.disconnect(self._on_moved)
         self._moves = []
-        self.jobs.close()
+        for jobs in self.runners:
+            jobs.close()
 
     def _look(self) -> None:
         """Begin with what is missing, unless another result is on its way."""
-        current, running = self._session.current, self.jobs.request
+        running = self._in_view.request
         if not self._moves or _is_answering(self._session.live.stage):
             return
-        wanted = self._session.live.filling(
-            visible=self._sync.visible_region(), everything=self._wants_all
-        )
+        wanted = self._session.live.filling(visible=self._sync.visible_region())
         if running is None:
-            self._wants_all &= wanted is not None
             if wanted is not None:
-                self._time_left = TimeLeft()
-                self.jobs.start(wanted)
+                self._in_view.start(wanted)
             self.changed.emit()
-        elif not running.is_of_all or running.key != (current and current.key):
-            windows = () if wanted is None else wanted.windows
-            if not set(map(_corner, windows)) & set(map(_corner, running.windows)):
-                self.jobs.cancel()  # one has gone elsewhere
+            return
+        windows = () if wanted is None else wanted.windows
+        if not set(map(_corner, windows)) & set(map(_corner, running.windows)):
+            self._in_view.cancel()  # one has gone elsewhere
 
     def _on_moved(self, event: object = None) -> None:
         self._rest.throttle()
 
     def _on_stage(self, stage: Stage | None) -> None:
         if _is_answering(stage):
-            self._wants_all = False
-            self.jobs.cancel()
+            for jobs in self.runners:
+                jobs.cancel()
         else:
             self._rest.throttle()
 
@@ -127,12 +136,29 @@ class BlockWork(QObject):
         if self._session.live.accept(part):
             self._sync.show_part(part)
 
-    def _on_end(self, *told: Any) -> None:
-        failed = len(told) > 1  # it would fail again
-        self._wants_all &= self.has_more and not failed
+    def _on_view_progressed(self, stage: str, done: int, total: int) -> None:
+        if not self.is_of_all:
+            self.progress_changed.emit(done, total, stage)
+
+    def _on_progressed(self, stage: str, done: int, total: int) -> None:
+        """Tell how far the work is, and the time left."""
+        left = self._time_left.text(stage, done, total)
+        self.progress_changed.emit(done, total, ", ".join(filter(None, (stage, left))))
+        self._rest.throttle()  # a block may be there by now that is far in view
+
+    def _on_whole(self, done: Any) -> None:
+        session, self.folder = self._session, None
+        if session.accept(done):
+            path = done.result.labels.path
+            session.say(f"Written to {path}. {session.next_step()}")
+
+    def _on_failed(self, request: Any, error: Exception) -> None:
+        self._report(error)
+        self.changed.emit()  # and not again: it would fail
+
+    def _on_end(self, told: object) -> None:
         self.changed.emit()
-        if not failed:
-            self._rest.throttle()
+        self._rest.throttle()
 
 
 def _is_answering(stage: Stage | None) -> bool:

@@ -103,7 +103,7 @@ class Controller(QObject):
     @property
     def is_busy(self) -> bool:
         """Whether anything is being computed."""
-        runners = (self.feature_jobs, self.live_jobs, self.blocks.jobs)
+        runners = (self.feature_jobs, self.live_jobs, *self.blocks.runners)
         return any(jobs.request is not None for jobs in runners) or self.side.is_busy
 
     @property

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
+
 import numpy as np
+import psutil
 import pytest
 
 from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.core.classifier.samples import (
     PLACE,
     TrainingSamples,
+    blank_labels,
     evened_by_place,
     labelled_images,
     subsampled,
@@ -176,3 +180,24 @@ def test_one_scribble_a_class_is_enough():
     features = halves()
     found = PixelClassifier().fit(features, dots()).predict(features)
     assert (found == np.repeat([1, 2], 30)).mean() > 0.95
+
+
+def test_blank_labels_are_zeros_that_can_be_painted():
+    for shape, dtype in (((3, 5), np.uint8), ((2, 1500, 1501), np.uint16)):
+        labels = blank_labels(shape, dtype)
+        assert (labels.shape, labels.dtype) == (shape, dtype)
+        assert not labels.any()
+        labels[..., -1, -1] = 7
+        assert np.count_nonzero(labels == 7) == labels[..., 0, 0].size
+    with pytest.raises(MemoryError):
+        blank_labels((2**30, 2**30))
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_NOHUGEPAGE"), reason="of Linux")
+def test_strokes_on_large_labels_take_memory_where_they_are():
+    labels, process = blank_labels((20_000, 20_000)), psutil.Process()
+    before = process.memory_info().rss
+    for row, column in np.random.default_rng(0).integers(0, 19_900, (200, 2)):
+        labels[row : row + 3, column : column + 60] = 1
+    assert len(training_pixels(labels)) > 0  # which looks at all of them
+    assert process.memory_info().rss - before < 20e6

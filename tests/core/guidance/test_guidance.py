@@ -10,6 +10,7 @@ from napari_hrdv2.core.guidance import (
     explained_by,
     find_label_issues,
     probability_of,
+    regions_within,
     scribbles_of,
     uncertain_regions,
     uncertainty_of,
@@ -176,6 +177,36 @@ def test_the_score_is_a_share_whatever_the_type():
     assert first == same
     assert first.score == pytest.approx(1)
     assert first.reason == "100% uncertain"
+
+
+def test_regions_within_windows_are_those_of_each_alone():
+    features = upsampled_features()
+    model = trained(features, 3)
+    values = uncertainty_of(model, features)
+    mask, drawn = (np.zeros(values.shape, kind) for kind in (bool, int))
+    mask[20:40], drawn[80:84, 9:30] = True, 2
+    whole = regions_within(
+        [None], model, features, scribbles=drawn, exclusion=mask, count=9
+    )
+    assert whole == uncertain_regions(
+        values,
+        scribbles=drawn,
+        exclusion=mask,
+        count=9,
+        explain=explained_by(model, features),
+    )
+    slow = []
+    windows = [(slice(top, top + 66), slice(3, 47)) for top in (0, 65)]
+    for window in windows:
+        alone = uncertain_regions(values[window], scribbles=drawn[window], count=5000)
+        top = window[0].start
+        slow += [(one.score, one.row + top, one.column + 3) for one in alone]
+    found = regions_within(windows, model, features, scribbles=drawn, count=5000)
+    assert sorted((one.score, one.row, one.column) for one in found) == sorted(slow)
+    few = regions_within(windows, model, features, scribbles=drawn, count=5)
+    assert few == found[:5]
+    assert found[0].score > max(one.score for one in found) - 0.01
+    assert all(one.reason.startswith("Class ") for one in found)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 200), (7, 3), (64, 64)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import mmap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +29,7 @@ SUBSAMPLED_ABOVE = 500  # up to so many all train
 PLACE = 16  # side in px of what is one place: a patch, or what a token's window sees
 PIXELS_AT_ONCE = 1 << 15  # that are numbered: what stays in the processor is faster
 STRIP = 1 << 20  # pixels that are looked for labels at once: most have none
+LARGE_PAGES = 1 << 22  # bytes from which NumPy asks Linux for pages of 2 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +59,25 @@ class SparseLabels:
         return np.where(is_there, self.ids[at], self.ids.dtype.type(0))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        labels = np.zeros(self.shape, self.dtype if dtype is None else dtype)
+        labels = blank_labels(self.shape, self.dtype if dtype is None else dtype)
         labels.reshape(-1)[self.pixels] = self.ids
         return labels
+
+
+def blank_labels(shape: tuple[int, ...], dtype: Any = np.uint8) -> NDArray[Any]:
+    """Return zeros that take memory only near what is written into them.
+
+    In pages of 4 kB: each stroke would fill some of 2 MB.
+    """
+    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+    if nbytes >= LARGE_PAGES and hasattr(mmap, "MADV_NOHUGEPAGE"):
+        try:
+            memory = mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+            return np.ndarray(shape, dtype, memory)
+        except (OSError, OverflowError):
+            pass  # NumPy tells of too little memory
+    return np.zeros(shape, dtype)
 
 
 @dataclass(frozen=True, eq=False)

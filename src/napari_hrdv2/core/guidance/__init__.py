@@ -14,6 +14,7 @@ from .uncertainty import (
     UncertainRegion,
     explained_by,
     probability_of,
+    regions_within,
     uncertain_regions,
     uncertainty_of,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "find_label_issues",
     "probability_of",
     "propose_places",
+    "regions_within",
     "scribbles_of",
     "uncertain_regions",
     "uncertainty_of",

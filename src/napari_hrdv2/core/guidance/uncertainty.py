@@ -8,8 +8,9 @@ a third of the disc's radius wide, which takes a megapixel to a few thousand cel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from heapq import merge
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -190,27 +191,63 @@ def uncertain_regions(
     return regions
 
 
+def regions_within(
+    windows: Iterable[Region | None],
+    classifier: PixelClassifier,
+    features: Features,
+    *,
+    scribbles: NDArray[Any] | None = None,
+    exclusion: NDArray[np.bool_] | None = None,
+    count: int = 20,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[UncertainRegion]:
+    """Return the best regions of some windows of an image, explained.
+
+    Each window is looked at alone, None is all; the rest is as for `uncertain_regions`.
+    """
+    found: list[list[UncertainRegion]] = []
+    for window in windows:
+        area = checked_region(window, features.shape[1:])
+        top, left = area.rows.start, area.columns.start
+        drawn, left_out = (
+            None if mask is None else mask[area] for mask in (scribbles, exclusion)
+        )
+        regions = uncertain_regions(
+            uncertainty_of(classifier, features, region=area, should_stop=should_stop),
+            scribbles=drawn,
+            exclusion=left_out,
+            count=count,
+            explain=explained_by(classifier, features, region=area),
+        )
+        found.append(
+            [replace(r, row=r.row + top, column=r.column + left) for r in regions]
+        )
+    return list(merge(*found, key=lambda one: -one.score))[:count]
+
+
 def explained_by(
-    classifier: PixelClassifier, features: Features
+    classifier: PixelClassifier, features: Features, *, region: Region | None = None
 ) -> Callable[[int, int, int], str]:
-    """Return what tells why a classifier is uncertain about a region.
+    """Return what tells why a classifier is uncertain about a part of a region.
 
     It gives, from row, column and radius, a sentence such as "Class 1 or Class 2: 0.52
-    against 0.46"; the probabilities are means over pixels of the region.
+    against 0.46"; the probabilities are means over pixels of the part.
     """
     from scipy.special import softmax
     from skimage.draw import disk
 
     classifier.check_can_read(features)
+    area = checked_region(region, features.shape[1:])
     names = [
         classifier.class_names.get(each, f"Class {each}")
         for each in classifier.classes.tolist()
     ]
 
     def explain(row: int, column: int, radius: int) -> str:
-        pixels = disk((row, column), radius + 0.5, shape=features.shape[1:])
+        pixels = disk((row, column), radius + 0.5, shape=area.shape)
         step = -(-len(pixels[0]) // PIXELS_READ)
-        rows = features.sample(pixels[0][::step], pixels[1][::step])
+        places = (p[::step] + side.start for p, side in zip(pixels, area, strict=True))
+        rows = features.sample(*places)
         logits = rows @ classifier.weight.T + classifier.bias
         mean = softmax(logits, axis=1).mean(axis=0)
         first, second = np.argsort(-mean, kind="stable")[:2]

@@ -1,4 +1,4 @@
-"""A result in blocks: those in view are segmented first, the others when asked for."""
+"""A result in blocks: those that are in view are segmented."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.checks import missing_pixels
+from napari_hrdv2.core.checks import with_missing
+from napari_hrdv2.core.classifier.samples import blank_labels
 from napari_hrdv2.session.snapshots import Blocks, ImageSnapshot, Preview, Result
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.blocks import BlockFeatures
-    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.snapshots import Window
     from napari_hrdv2.session.tasks import ShouldStop, TaskContext
 
@@ -30,12 +30,6 @@ class Filling:
 
     snapshot: ImageSnapshot  # with the result
     windows: tuple[Window, ...]
-    is_of_all: bool = False  # not of what is in view
-
-    @property
-    def key(self) -> PlaneKey:
-        """Of the image."""
-        return self.snapshot.key
 
     def __call__(self, context: TaskContext) -> Filling:
         """Segment one block after the other."""
@@ -55,7 +49,9 @@ class Filling:
                 labels = _labels(
                     result.classifier, self.snapshot, window, context.should_stop
                 )
-            context.partial(Preview(self.key, window, labels, of=result.labels))
+            context.partial(
+                Preview(self.snapshot.key, window, labels, of=result.labels)
+            )
         return self
 
 
@@ -69,7 +65,7 @@ def begun(
     """Return a result of what is in view and has features already, if not too much."""
     features: BlockFeatures = snapshot.features
     kind = np.min_scalar_type(int(classifier.classes.max()))
-    labels = np.zeros(features.shape[1:], kind)  # takes memory where it is written
+    labels = blank_labels(features.shape[1:], kind)
     blocks = Blocks(sum(1 for _ in features.blocks()))
     result = Result(labels, {}, fingerprint, classifier=classifier, blocks=blocks)
     if visible is not None and _size(visible) <= AT_ONCE and features.is_kept(visible):
@@ -84,9 +80,9 @@ def begun(
 
 
 def filling(
-    snapshot: ImageSnapshot, visible: Window | None, *, everything: bool = False
+    snapshot: ImageSnapshot, visible: Window | None
 ) -> tuple[Filling | None, bool]:
-    """Return what is missing of a result: of what is in view, then of all if asked.
+    """Return what is missing of a result in view.
 
     And whether blocks in view are left out, because more are missing than the memory
     holds: computed whenever one looks at them, they would push each other out.
@@ -96,14 +92,10 @@ def filling(
         return None, False
     assert result.blocks is not None
     windows = _missing(features, result.blocks, visible)
-    is_far = not everything and len(windows) > features.most_kept
+    is_far = len(windows) > features.most_kept
     if is_far:
         windows = [window for window in windows if features.is_kept(window)]
-    if everything:
-        others = _missing(features, result.blocks, None)
-        windows += [window for window in others if window not in windows]
-    found = Filling(snapshot, tuple(windows), everything) if windows else None
-    return found, is_far
+    return Filling(snapshot, tuple(windows)) if windows else None, is_far
 
 
 def take(result: Result, part: Preview) -> Result | None:
@@ -164,10 +156,9 @@ def _labels(
     labels = classifier.predict(
         snapshot.features, region=window, should_stop=should_stop
     )
-    if snapshot.exclusion is not None:
-        labels[snapshot.exclusion[window]] = 0
+    mask = None if snapshot.exclusion is None else snapshot.exclusion[window]
     if np.dtype(snapshot.image.dtype).kind == "f":
-        holes = missing_pixels(snapshot.image[window])
-        if holes is not None:
-            labels[holes] = 0
+        mask = with_missing(mask, snapshot.image[window])
+    if mask is not None:
+        labels[mask] = 0
     return labels

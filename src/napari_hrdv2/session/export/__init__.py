@@ -1,6 +1,6 @@
 """Results, tables, a script and a methods paragraph as files."""
 
-from .export import Export, Exported, export_all, plan_export
+from .export import Export, Exported, export_all, plan_export, stem_of
 from .formats import FORMATS, ExportFormat, image_format
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
     "export_all",
     "image_format",
     "plan_export",
+    "stem_of",
 ]

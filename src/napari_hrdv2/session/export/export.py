@@ -235,7 +235,7 @@ def _images(session: Session, wanted: Sequence[ImageEntry]) -> list[ExportImage]
         counted = entry.counted if entry in trained else None
         result = entry.result if is_wanted and entry.is_segmented else None
         size, painted = entry.pixel_size, entry.scribbles
-        stem = _free_stem(entry, {image.stem for image in found})
+        stem = stem_of(entry, {image.stem for image in found})
         found.append(
             ExportImage(
                 name=entry.name or stem,
@@ -293,7 +293,8 @@ def _provenance(session: Session, images: Sequence[ExportImage]) -> Provenance:
     )
 
 
-def _free_stem(entry: ImageEntry, taken: Collection[str]) -> str:
+def stem_of(entry: ImageEntry, taken: Collection[str] = ()) -> str:
+    """Return what the names of an image's files begin with; none that is taken."""
     name = Path(entry.source).stem if entry.source else entry.name
     plane = "".join(f"_{axis}{i}" for axis, i in entry.plane.items())
     stem = re.sub(r"[^\w-]+", "_", f"{name or 'image'}{plane}").strip("_") or "image"

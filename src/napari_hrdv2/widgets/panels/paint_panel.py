@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app_model.types import KeyCode, KeyMod
 from napari.utils.key_bindings import coerce_keybinding
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
+    QFileDialog,
     QListWidget,
     QListWidgetItem,
     QProgressBar,
@@ -250,7 +252,7 @@ class BlockPanel(QWidget):
     def __init__(self, work: BlockWork) -> None:
         super().__init__()
         self._work = work
-        tip = "What is done stays when it is cancelled; painting again ends it"
+        tip = "Into a file. What is done stays when it is cancelled; painting ends it"
         self.all = ui.push_button("", "segment_all", self._on_all, tip)
         self.progress = QProgressBar(objectName="blocks_progress")
         self.progress.setToolTip("How much of the blocks is segmented")
@@ -262,7 +264,7 @@ class BlockPanel(QWidget):
 
     def show_work(self) -> None:
         """Offer to segment all, or to cancel that."""
-        is_busy = self._work.jobs.request is not None
+        is_busy = any(jobs.request is not None for jobs in self._work.runners)
         self.setVisible(self._work.is_there)
         self.all.setText("Cancel" if self._work.is_of_all else "Segment all")
         self.all.setEnabled(self._work.is_of_all or self._work.has_more)
@@ -276,10 +278,14 @@ class BlockPanel(QWidget):
         self.note.setText(text)
 
     def _on_all(self) -> None:
-        if self._work.is_of_all:
-            self._work.cancel()
-        else:
-            self._work.segment_all()
+        work, title = self._work, "Folder for the segmentation of all"
+        if work.is_of_all:
+            work.cancel()
+        elif folder := work.folder or QFileDialog.getExistingDirectory(self, title):
+            target = work.target_in(Path(folder))
+            question = f"{target} is there already. Replace it, if it is another one?"
+            if not target.exists() or ui.agrees(self, question):
+                work.segment_all(target)
 
 
 class GuidancePanel(QWidget):

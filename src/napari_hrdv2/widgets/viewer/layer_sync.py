@@ -220,7 +220,7 @@ class LayerSync(QObject):
         key, layer = self.layers.key_of(image), self.segmentation
         about = self.layers.about(image, key.plane)
         about["was_segmented"] = (layer is not None and not are_new) and bool(
-            planes.data_of(layer)[key.plane].any()
+            np.any((layer.data[-1] if layer.multiscale else layer.data)[key.plane])
         )
         known = None if are_new else session.images.find(key)
         # The session says that its result is gone; one from before is kept.

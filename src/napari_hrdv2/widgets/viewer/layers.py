@@ -15,6 +15,7 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.notifications import show_warning
 
+from napari_hrdv2.core.classifier.samples import blank_labels
 from napari_hrdv2.files import read_channel_names, read_pixel_size, read_turn
 from napari_hrdv2.files.units import (
     NO_UNIT,
@@ -271,7 +272,7 @@ def empty_labels(
     """Return a layer for the scribbles, or the segmentation, of an image."""
     is_result = mark["role"] == "segmentation"
     try:
-        data = np.zeros(shape, np.uint8)  # takes memory only where something is painted
+        data = blank_labels(shape)
     except MemoryError:
         raise ValueError(
             f"labels: there is no memory for a layer of shape {shape}; open a part of "

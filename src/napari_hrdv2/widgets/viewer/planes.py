@@ -260,11 +260,14 @@ def canvas_size(viewer: napari.components.ViewerModel) -> tuple[int, int]:
     return _USUAL_CANVAS if canvas is None else tuple(canvas.size)
 
 
-def levels_of(labels: NDArray[Any]) -> list[NDArray[Any]]:
+def levels_of(labels: Any) -> list[Any]:
     """Return views of (…, H, W) labels in steps of two, of which one is on the screen.
 
-    The viewer then sends what is seen to the graphics card, not all of it.
+    The viewer then sends what is seen to the graphics card, not all of it. Labels in a
+    file have levels of their own.
     """
+    if hasattr(labels, "levels"):
+        return [labels, *labels.levels]
     count = max((max(labels.shape[-2:]) // _COARSEST).bit_length(), 2)
     return [labels[..., :: 2**n, :: 2**n] for n in range(count)]
 

@@ -54,6 +54,11 @@ class BlockCache:
                 self._blocks.move_to_end(key)
             return self._blocks.get(key)
 
+    def keys(self) -> list[Key]:
+        """Return which blocks are in memory."""
+        with self._lock:
+            return list(self._blocks)
+
     def has(self, key: Key) -> bool:
         """Whether a block is kept, in memory or on disk."""
         return key in self._blocks or (self.spill is not None and key in self.spill)

@@ -145,6 +145,12 @@ class BlockFeatures(Features):
         return all(map(self._cache.has, self.axes.counting_in(area)))
 
     @property
+    def kept(self) -> list[Tile]:
+        """The blocks in memory, as far as nothing is to be computed of them."""
+        cores = map(self.axes.core, self._cache.keys())
+        return [core for core in cores if self.is_kept(core)]
+
+    @property
     def most_kept(self) -> int:
         """How many blocks the memory holds."""
         plans = self._maker.plans(self.axes.window((0, 0)).shape)
