@@ -28,15 +28,18 @@ if TYPE_CHECKING:
     from .classes import Classes
     from .classifier import ClassifierState
     from .images import ImageEntry, Images
-    from .snapshots import ImageSnapshot
+    from .snapshots import ImageSnapshot, TrainingImage
+
+
+UNLIKE = 0  # no class: what is unlike anything that was painted
 
 
 @dataclass(frozen=True)
 class UncertaintyMap:
-    """How sure the classifier is at every pixel of an image."""
+    """How sure the classifier is of every pixel, or how unlike all painted it is."""
 
     key: PlaneKey
-    class_id: int | None  # whose probability it is; None for the uncertainty
+    class_id: int | None  # whose probability; None for the uncertainty, or `UNLIKE`
     values: NDArray[np.uint8]  # in 255ths; 0 where the image is excluded
 
 
@@ -112,6 +115,10 @@ class Guidance:
         """Return the (H, W) probability of a class in 255ths."""
         return np.asarray(compute(self.uncertainty_request(class_id)).values)
 
+    def unlike_painted(self) -> NDArray[np.uint8]:
+        """Return how unlike what was painted the current image is; see `Painted`."""
+        return self.probability(UNLIKE)
+
     def propose_places(self, count: int = 16) -> ProposedPlaces:
         """Return places of the images with features whose names tell the most."""
         found: ProposedPlaces = compute(self.places_request(count))
@@ -171,12 +178,14 @@ class Guidance:
     def uncertainty_request(self, class_id: int | None = None) -> Task:
         """Return the request for a map of the current image."""
         entry, classifier = self._ready(of_all=True)
-        if class_id is not None and class_id not in classifier.classes.tolist():
+        if class_id and class_id not in classifier.classes.tolist():
             raise ValueError(
                 f"{self._name(class_id)} has no scribbles yet; paint it to see its "
                 "probability."
             )
-        return partial(_uncertainty, entry.snapshot(), classifier, class_id)
+        usable = self._images.usable() if class_id == UNLIKE else []
+        painted = [one.training_image() for one in usable if not one.is_in_blocks]
+        return partial(_map_of, entry.snapshot(), classifier, class_id, painted)
 
     def uncertain_regions_request(self) -> Task:
         """Return the request for regions; ValueError as for `uncertainty_request`."""
@@ -186,7 +195,7 @@ class Guidance:
 
         def find(context: TaskContext) -> UncertainRegions:
             found = core.uncertain_regions(
-                _uncertainty(image, classifier, None, context).values,
+                _map_of(image, classifier, None, [], context).values,
                 scribbles=labels,
                 explain=core.explained_by(classifier, image.features),
             )
@@ -358,16 +367,24 @@ class Guidance:
             self.drop_label_issues()
 
 
-def _uncertainty(
+def _map_of(
     image: ImageSnapshot,
     classifier: PixelClassifier,
     class_id: int | None,
+    painted: list[TrainingImage],
     context: TaskContext,
 ) -> UncertaintyMap:
-    """Return the uncertainty, or the probability of one class."""
+    """Return one of the maps of an `UncertaintyMap`."""
     features, stop = image.features, context.should_stop
     if class_id is None:
         values = core.uncertainty_of(classifier, features, should_stop=stop)
+    elif class_id == UNLIKE:
+        given = [(one.features, one.labels, one.exclusion) for one in painted]
+        if all(one.features is not features for one in painted):
+            nothing = np.zeros(features.shape[1:], np.uint8)
+            given.append((features, nothing, image.exclusion))
+        known = core.Painted.of(*zip(*given, strict=True))
+        values = known.unlikeness(features, should_stop=stop)
     else:
         values = core.probability_of(classifier, features, class_id, should_stop=stop)
     if image.exclusion is not None:

@@ -1,8 +1,9 @@
 """Where to paint next, and which scribbles to look at again.
 
-Four questions of a person who paints: where to begin (`propose_places`), where is the
-classifier undecided (`uncertainty_of`, `probability_of`), where would the next scribble
-tell the most (`uncertain_regions`), and which scribbles do the others contradict
+Five questions of a person who paints: where to begin (`propose_places`), where is the
+classifier undecided (`uncertainty_of`, `probability_of`), where is an image unlike
+anything painted (`Painted`), where would the next scribble tell the most
+(`uncertain_regions`), and which scribbles do the others contradict
 (`find_label_issues`).
 """
 
@@ -17,9 +18,11 @@ from .uncertainty import (
     uncertain_regions,
     uncertainty_of,
 )
+from .unlike import Painted
 
 __all__ = [
     "LabelIssue",
+    "Painted",
     "Place",
     "UncertainRegion",
     "explained_by",
