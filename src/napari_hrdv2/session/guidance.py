@@ -116,7 +116,7 @@ class Guidance:
         return np.asarray(compute(self.uncertainty_request(class_id)).values)
 
     def unlike_painted(self) -> NDArray[np.uint8]:
-        """Return how unlike what was painted the current image is; see `Painted`."""
+        """Return how unlike what was painted the current image is, in 255ths."""
         return self.probability(UNLIKE)
 
     def propose_places(self, count: int = 16) -> ProposedPlaces:
@@ -235,7 +235,7 @@ class Guidance:
         images = [one.training_image() for one in usable]
         names = {one.key: one.name or str(one.key) for one in usable}
         classifier = self._classifier.classifier
-        class_names = {i: info.name for i, info in self._classes.items()}
+        classes = {i: info.name for i, info in self._classes.items()}
 
         def validate(context: TaskContext) -> ValidationResult:
             results = leave_one_image_out(
@@ -247,8 +247,7 @@ class Guidance:
                 should_stop=context.should_stop,
             )
             scored = [one.miou for one in results if not np.isnan(one.miou)]
-            listed = tuple(names.values())
-            text = summary(results, names=listed, class_names=class_names)
+            text = summary(results, names=tuple(names.values()), class_names=classes)
             if len({key.image for key in names}) < len(names):
                 text += (
                     " Planes of one stack resemble each other: do not expect as much "
@@ -343,9 +342,8 @@ class Guidance:
                 "There is no result yet: compute features and paint two classes first."
             )
         classifier = copy.copy(classifier)
-        classifier.class_names = {
-            int(i): self._name(int(i)) for i in classifier.classes
-        }
+        ids = classifier.classes.tolist()
+        classifier.class_names = {i: self._name(i) for i in ids}
         return entry, classifier
 
     def _name(self, class_id: int) -> str:
@@ -383,8 +381,8 @@ def _map_of(
         if all(one.features is not features for one in painted):
             nothing = np.zeros(features.shape[1:], np.uint8)
             given.append((features, nothing, image.exclusion))
-        known = core.Painted.of(*zip(*given, strict=True))
-        values = known.unlikeness(features, should_stop=stop)
+        painted_on = zip(*given, strict=True)
+        values = core.unlikeness_of(features, *painted_on, should_stop=stop)
     else:
         values = core.probability_of(classifier, features, class_id, should_stop=stop)
     if image.exclusion is not None:

@@ -2,7 +2,7 @@
 
 Five questions of a person who paints: where to begin (`propose_places`), where is the
 classifier undecided (`uncertainty_of`, `probability_of`), where is an image unlike
-anything painted (`Painted`), where would the next scribble tell the most
+anything painted (`unlikeness_of`), where would the next scribble tell the most
 (`uncertain_regions`), and which scribbles do the others contradict
 (`find_label_issues`).
 """
@@ -18,11 +18,11 @@ from .uncertainty import (
     uncertain_regions,
     uncertainty_of,
 )
-from .unlike import Painted
+from .unlike import LIKE, unlikeness_of
 
 __all__ = [
+    "LIKE",
     "LabelIssue",
-    "Painted",
     "Place",
     "UncertainRegion",
     "explained_by",
@@ -32,4 +32,5 @@ __all__ = [
     "scribbles_of",
     "uncertain_regions",
     "uncertainty_of",
+    "unlikeness_of",
 ]

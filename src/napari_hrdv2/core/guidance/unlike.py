@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from napari_hrdv2.core.classifier.samples import (
     labelled_images,
     training_pixels,
 )
-from napari_hrdv2.core.features.tiles import LinearModel, checked_region, paste
+from napari_hrdv2.core.features.tiles import checked_region, paste
 
 from .label_issues import scribbles_of
 from .uncertainty import as_bytes
@@ -42,72 +41,51 @@ LIKE = 127  # in 255ths, the most that is still like what is painted
 _LEAST = 1e-6
 
 
-@dataclass(frozen=True, eq=False)
-class Painted:
-    """What was painted: some of its pixels as (N, k) `points`, and what is far of them.
+def unlikeness_of(
+    features: Features,
+    painted: Sequence[Features],
+    labels: Sequence[ArrayLike],
+    exclusion: Masks = None,
+    *,
+    region: Region | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> NDArray[np.uint8]:
+    """Return how unlike what was painted on some images each pixel is, (H, W) uint8.
 
-    `model` is what takes feature vectors to points.
+    For a distance d and its threshold t that is d / (d + t) in 255ths: more than `LIKE`
+    is unlike. Labels are 0 where nothing is painted; `region` and `should_stop` are as
+    for `PixelClassifier.predict`.
+
+    Notes
+    -----
+    The distance is that to the `NEIGHBOURS`-th nearest of some painted pixels [1]_,
+    along the first principal directions of the images' background sample. For
+    `QUANTILE` of these pixels it is less than the threshold, each measured by others of
+    its class, without its own scribble, or its place of 16 px where there is only one.
+
+    References
+    ----------
+    .. [1] S. Ramaswamy, R. Rastogi, K. Shim, "Efficient algorithms for mining outliers
+       from large data sets", SIGMOD 2000.
     """
-
-    model: LinearModel
-    points: Tensor
-    threshold: float
-
-    @classmethod
-    def of(
-        cls,
-        features: Sequence[Features],
-        labels: Sequence[ArrayLike],
-        exclusion: Masks = None,
-    ) -> Self:
-        """Return it of some images; labels are 0 where nothing is painted.
-
-        Notes
-        -----
-        Points are along the first principal directions of the images' background
-        sample. The distance to the `NEIGHBOURS`-th nearest point [1]_ is far where it
-        is more than for `QUANTILE` of the points themselves, each judged without the
-        points of its own scribble. Of a class with one scribble, which no other stands
-        for, places of 16 px are judged instead: less is then like what is painted.
-
-        References
-        ----------
-        .. [1] S. Ramaswamy, R. Rastogi, K. Shim, "Efficient algorithms for mining
-           outliers from large data sets", SIGMOD 2000.
-        """
-        images = labelled_images(list(features), labels, exclusion)
-        space = PlainCoordinates.of(features, exclusion).coordinates
-        count = min(DIRECTIONS, len(space.variances))
-        model = space.model_of(torch.eye(count, len(space.variances) + 1))
-        chosen = _some_painted(images)
-        rows = [
-            one.sample(*np.divmod(chosen[chosen[:, 0] == number, 1], one.shape[2]))
-            for number, one in enumerate(features)
-        ]
-        points = torch.from_numpy(np.concatenate(rows)) @ model.weight.T + model.bias
-        return cls(model, points, _threshold(points, chosen[:, 2:]))
-
-    def unlikeness(
-        self,
-        features: Features,
-        *,
-        region: Region | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> NDArray[np.uint8]:
-        """Return how unlike what was painted each pixel is, (H, W) uint8.
-
-        For a distance d and the threshold t that is d / (d + t) in 255ths: more than
-        `LIKE` is unlike. `region` and `should_stop` are as for
-        `PixelClassifier.predict`.
-        """
-        area = checked_region(region, features.shape[1:])
-        output = np.empty(area.shape, np.uint8)
-        for tile, block in features.planes(self.model, area, should_stop):
-            away = torch.stack(  # row by row, whose distances stay in the processor
-                [_nth(torch.cdist(row.T, self.points)) for row in block.cpu()]
-            )
-            paste(output, tile, as_bytes(away / (away + self.threshold)), area)
-        return output
+    chosen = _some_painted(labelled_images(list(painted), labels, exclusion))
+    space = PlainCoordinates.of(painted, exclusion).coordinates
+    variances = len(space.variances)
+    model = space.model_of(torch.eye(min(DIRECTIONS, variances), variances + 1))
+    pixels = [chosen[chosen[:, 0] == number, 1] for number in range(len(painted))]
+    rows = [
+        one.sample(*np.divmod(some, one.shape[2]))
+        for one, some in zip(painted, pixels, strict=True)
+    ]
+    points = torch.from_numpy(np.concatenate(rows)) @ model.weight.T + model.bias
+    threshold = _threshold(points, chosen[:, 2:])
+    area = checked_region(region, features.shape[1:])
+    output = np.empty(area.shape, np.uint8)
+    for tile, block in features.planes(model, area, should_stop):
+        # Row by row, whose distances stay in the processor.
+        away = torch.stack([_nth(torch.cdist(row.T, points)) for row in block.cpu()])
+        paste(output, tile, as_bytes(away / (away + threshold)), area)
+    return output
 
 
 def _some_painted(images: Sequence[LabelledImage]) -> NDArray[np.int64]:
@@ -140,9 +118,11 @@ def _nth(away: Tensor) -> Tensor:
 
 
 def _threshold(points: Tensor, owners: NDArray[np.int64]) -> float:
-    """Return what is far of points, each judged without those of its scribble."""
+    """Return what is far of points; `owners` are the class and scribble of each."""
     away = torch.cdist(points, points)
-    away[torch.from_numpy((owners[:, None] == owners).all(2))] = torch.inf
-    found = _nth(away)
-    found = found[torch.isfinite(found)]
-    return max(float(found.quantile(QUANTILE)) if len(found) else 0.0, _LEAST)
+    is_class, is_scribble = np.moveaxis(owners[:, None] == owners, 2, 0)
+    judged = away.masked_fill(torch.from_numpy(~is_class | is_scribble), torch.inf)
+    found = _nth(judged)
+    if torch.isinf(found).all():  # one place a class
+        found = _nth(away)
+    return max(float(found[torch.isfinite(found)].quantile(QUANTILE)), _LEAST)

@@ -27,6 +27,7 @@ RESULT, PROBABILITY, UNCERTAINTY, UNPAINTED = VIEWS = (
 
 _COLORMAPS = {PROBABILITY: "viridis", UNCERTAINTY: "inferno", UNPAINTED: "inferno"}
 _OPACITY = 0.7
+_LIMITS = LIKE, 191  # of what is unlike: from the threshold to three times of it
 
 
 class ResultViews(Overlay):
@@ -136,7 +137,7 @@ class ResultViews(Overlay):
             mark={"view": self.shown},
             name=self._title(answer),
             colormap=_COLORMAPS[self.shown],
-            contrast_limits=(LIKE if self.shown == UNPAINTED else 0, 255),
+            contrast_limits=_LIMITS if self.shown == UNPAINTED else (0, 255),
             blending="translucent",
             opacity=_OPACITY,
         )
