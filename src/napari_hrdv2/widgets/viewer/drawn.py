@@ -80,7 +80,9 @@ class ExclusionOverlay(Overlay):
         if (found := self._offered[1]) is None:
             return ""
         rows = f"rows {found[0]}–{found[2] - 1}"
-        return f"A databar was found at the bottom ({rows}): <b>Exclude databar</b>."
+        return (
+            f"A databar was found at the bottom ({rows}): exclude it by <b>Databar</b>."
+        )
 
     def draw(self) -> None:
         """Put the rectangle tool into the user's hand, for one rectangle."""
