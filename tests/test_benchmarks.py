@@ -15,8 +15,9 @@ import blocks
 import doubt
 import gpu
 import trained
+import unlike
 from micrographs import make_sample
-from napari_hrdv2 import HighResFeatures
+from napari_hrdv2 import HighResFeatures, load_backbone
 from napari_hrdv2.files import write_labels
 from small_networks import load_small
 
@@ -199,3 +200,14 @@ def test_doubt_of_real_and_generated_images_goes_on_where_it_stopped(tmp_path, c
     doubt.main(given)
     assert out.read_text() == text
     assert "| by the others of the source | 2 | " in capsys.readouterr().out
+
+
+def test_a_class_that_nobody_painted_is_scored_where_it_is_known():
+    sample = make_sample("grains", (160, 170), seed=1)
+    given = sample.image, sample.labels, sample.scribbles
+    scores = unlike.scores(*given, load_backbone("filters"))
+    area, hesitates, found, false, every = scores
+    assert area > 0.6
+    assert found > false
+    assert np.isnan(hesitates) == (sample.labels.max() < 3)
+    assert 0 <= every <= 1

@@ -194,7 +194,7 @@ def paint_and_save(stage: Stage, project: Path) -> None:
     stage.key("n")
     stage.settle()
     stage.screenshot("08-next-region")
-    stage.key("c")
+    stage.key("c", "c")
     stage.viewer.reset_view()
     stage.settle()
 

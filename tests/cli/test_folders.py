@@ -405,6 +405,23 @@ def test_a_databar_is_excluded_from_all_files_of_its_size(
     assert float(row["light"]) == pytest.approx((found[:-12] == 3).mean(), abs=1e-6)
 
 
+def test_a_databar_is_offered_where_nothing_is_excluded(
+    command, classifier: Path, databars: Path, labels: Path, tmp_path: Path
+) -> None:
+    height = len(read_image(databars / "a.tif").data)
+    told = f"(rows {height - 12} to {height - 1}): --exclude databar leaves it out"
+    run = "apply", classifier, databars, "-o", tmp_path / "o"
+    assert told in command(*run).out
+    found = read_labels(tmp_path / "o" / "a_segmentation.tif")
+    assert (found[-12:] > 0).all()
+    padded = tmp_path / "padded.tif"
+    write_labels(padded, np.pad(read_labels(labels), ((0, 12), (0, 0))))
+    run = "segment", databars / "a.tif", "-l", padded, *SEGMENT
+    assert told in command(*run, "-o", tmp_path / "s.tif").out
+    run = *run, "-o", tmp_path / "t.tif", "--exclude", "databar"
+    assert told not in command(*run).out
+
+
 def test_the_fractions_are_those_of_the_window(
     command, databars: Path, labels: Path, tmp_path: Path
 ) -> None:

@@ -70,11 +70,15 @@ def test_a_databar_is_found_and_excluded_by_a_button(bench):
     layer = bench.viewer.add_image(image, name="with a bar")
     bench.controller.link.select_image(layer)
     bench.settle()
+    offer = "A databar was found at the bottom (rows 54–63)"
+    assert offer in bench.widget.result.fractions.text()
+    assert bench.session.current.exclusion is None  # it is only offered
     button.click()
     bench.settle()
     np.testing.assert_array_equal(
         bench.session.current.exclusion, databar((64, 80), 54)
     )
+    assert offer not in bench.widget.result.fractions.text()
     bench.widget.result.take_back.click()
     bench.widget.result.exclusion.read()
     bench.settle()

@@ -41,6 +41,20 @@ def test_the_probability_follows_the_selected_class(bench, views):
     assert views.layer.data[:, :20].mean() < 55
 
 
+def test_what_is_unlike_all_painted_is_shown_with_its_share(bench, views):
+    layer = show(bench, views, "unlike painted")
+    values = bench.session.guidance.unlike_painted()
+    np.testing.assert_array_equal(layer.data, values)
+    assert layer.name == f"Unlike painted ({(values > 127).mean():.1%}): Image"
+    assert tuple(layer.contrast_limits) == (127, 191)  # black where it is like it
+    bench.scribbles.selected_label = 2
+    bench.paint((30, 34), (10, 20, 30), 2)
+    bench.settle()
+    np.testing.assert_array_equal(
+        views.layer.data, bench.session.guidance.unlike_painted()
+    )
+
+
 def test_a_class_without_scribbles_is_probable_nowhere(bench, views):
     show(bench, views, "probability")
     bench.widget.paint.classes.add_class()
@@ -51,11 +65,11 @@ def test_a_class_without_scribbles_is_probable_nowhere(bench, views):
 
 def test_views_go_round_and_the_last_one_leaves_no_layer(bench, views):
     seen = []
-    for _ in range(3):
+    for _ in range(4):
         views.cycle()
         bench.settle()
         seen.append(views.shown)
-    assert seen == ["probability", "uncertainty", "result"]
+    assert seen == ["probability", "uncertainty", "unlike painted", "result"]
     assert bench.names == ["Image", "Segmentation: Image", "Scribbles: Image"]
     assert bench.viewer.layers["Segmentation: Image"].visible
 

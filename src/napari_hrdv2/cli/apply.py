@@ -18,6 +18,7 @@ from .image_options import (
     PixelSize,
     exclusion_of,
     first_image,
+    offer_databar,
     parse_pixel_size,
 )
 from .shared import Blocks, Device, Json, Weights
@@ -103,6 +104,7 @@ def apply(
         named = ", ".join(map(str, images))
         raise ValueError(f"{named}: there are no images in there{told}")
     excluded = exclusion_of(exclude, first_image(files)) if exclude else None
+    offer_databar(exclude, files, report)
     shared.make_folder(out)
     jobs, table = jobs_for(files, out), table_in(out)
     if found.left_out:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
     from napari_hrdv2.files import ImageFile
+
+    from .shared import Report
 
 Exclude = Annotated[
     list[str] | None,
@@ -108,6 +111,18 @@ def exclusion_of(options: Sequence[str] | None, image: Any) -> SharedExclusion |
     if excluded.all():
         raise ValueError("--exclude: this would leave nothing of the image")
     return SharedExclusion.of(excluded)
+
+
+def offer_databar(
+    options: Sequence[str] | None, files: Sequence[Path], report: Report
+) -> None:
+    """Say that there is a databar to exclude, where nothing is excluded."""
+    from napari_hrdv2.core.postprocess.exclusion import unasked_databar
+
+    with suppress(ValueError):  # of files that cannot be read: told later
+        if not options and (found := unasked_databar(first_image(files))):
+            rows = f"rows {found[0]} to {found[2] - 1}"
+            report.say(f"a databar was found ({rows}): --exclude databar leaves it out")
 
 
 def _mask(path: Path, shape: tuple[int, int]) -> NDArray[Any]:

@@ -20,6 +20,7 @@ from .image_options import (
     Exclude,
     PixelSize,
     exclusion_of,
+    offer_databar,
     parse_pixel_size,
     with_pixel_size,
 )
@@ -108,6 +109,7 @@ def segment(
         _read(*three, out, exclude, pixel_size, by_blocks, len(image) == 1, channels)
         for three in zip(image, opened, labels, strict=True)
     ]
+    offer_databar(exclude, image, report)
     planned = {f"--out of {one.path.name}": one.outputs for one in given}
     if len(given) == 1:
         planned = {"--out": given[0].outputs}

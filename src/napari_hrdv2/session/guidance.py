@@ -28,15 +28,18 @@ if TYPE_CHECKING:
     from .classes import Classes
     from .classifier import ClassifierState
     from .images import ImageEntry, Images
-    from .snapshots import ImageSnapshot
+    from .snapshots import ImageSnapshot, TrainingImage
+
+
+UNLIKE = 0  # no class: what is unlike anything that was painted
 
 
 @dataclass(frozen=True)
 class UncertaintyMap:
-    """How sure the classifier is at every pixel of an image."""
+    """How sure the classifier is of every pixel, or how unlike all painted it is."""
 
     key: PlaneKey
-    class_id: int | None  # whose probability it is; None for the uncertainty
+    class_id: int | None  # whose probability; None for the uncertainty, or `UNLIKE`
     values: NDArray[np.uint8]  # in 255ths; 0 where the image is excluded
 
 
@@ -112,6 +115,10 @@ class Guidance:
         """Return the (H, W) probability of a class in 255ths."""
         return np.asarray(compute(self.uncertainty_request(class_id)).values)
 
+    def unlike_painted(self) -> NDArray[np.uint8]:
+        """Return how unlike what was painted the current image is, in 255ths."""
+        return self.probability(UNLIKE)
+
     def propose_places(self, count: int = 16) -> ProposedPlaces:
         """Return places of the images with features whose names tell the most."""
         found: ProposedPlaces = compute(self.places_request(count))
@@ -175,12 +182,14 @@ class Guidance:
             raise ValueError(
                 "This image is segmented block by block: there is no map of all of it."
             )
-        if class_id is not None and class_id not in classifier.classes.tolist():
+        if class_id and class_id not in classifier.classes.tolist():
             raise ValueError(
                 f"{self._name(class_id)} has no scribbles yet; paint it to see its "
                 "probability."
             )
-        return partial(_uncertainty, entry.snapshot(), classifier, class_id)
+        usable = self._images.usable() if class_id == UNLIKE else []
+        painted = [one.training_image() for one in usable if not one.is_in_blocks]
+        return partial(_map_of, entry.snapshot(), classifier, class_id, painted)
 
     def uncertain_regions_request(self) -> Task:
         """Return the request for regions; ValueError where there is no result.
@@ -237,7 +246,7 @@ class Guidance:
         images = [one.training_image() for one in usable]
         names = {one.key: one.name or str(one.key) for one in usable}
         classifier = self._classifier.classifier
-        class_names = {i: info.name for i, info in self._classes.items()}
+        classes = {i: info.name for i, info in self._classes.items()}
 
         def validate(context: TaskContext) -> ValidationResult:
             results = leave_one_image_out(
@@ -249,8 +258,7 @@ class Guidance:
                 should_stop=context.should_stop,
             )
             scored = [one.miou for one in results if not np.isnan(one.miou)]
-            listed = tuple(names.values())
-            text = summary(results, names=listed, class_names=class_names)
+            text = summary(results, names=tuple(names.values()), class_names=classes)
             if len({key.image for key in names}) < len(names):
                 text += (
                     " Planes of one stack resemble each other: do not expect as much "
@@ -341,9 +349,8 @@ class Guidance:
                 "There is no result yet: compute features and paint two classes first."
             )
         classifier = copy.copy(classifier)
-        classifier.class_names = {
-            int(i): self._name(int(i)) for i in classifier.classes
-        }
+        ids = classifier.classes.tolist()
+        classifier.class_names = {i: self._name(i) for i in ids}
         return entry, classifier
 
     def _name(self, class_id: int) -> str:
@@ -365,16 +372,24 @@ class Guidance:
             self.drop_label_issues()
 
 
-def _uncertainty(
+def _map_of(
     image: ImageSnapshot,
     classifier: PixelClassifier,
     class_id: int | None,
+    painted: list[TrainingImage],
     context: TaskContext,
 ) -> UncertaintyMap:
-    """Return the uncertainty, or the probability of one class."""
+    """Return one of the maps of an `UncertaintyMap`."""
     features, stop = image.features, context.should_stop
     if class_id is None:
         values = core.uncertainty_of(classifier, features, should_stop=stop)
+    elif class_id == UNLIKE:
+        given = [(one.features, one.labels, one.exclusion) for one in painted]
+        if all(one.features is not features for one in painted):
+            nothing = np.zeros(features.shape[1:], np.uint8)
+            given.append((features, nothing, image.exclusion))
+        painted_on = zip(*given, strict=True)
+        values = core.unlikeness_of(features, *painted_on, should_stop=stop)
     else:
         values = core.probability_of(classifier, features, class_id, should_stop=stop)
     if image.exclusion is not None:

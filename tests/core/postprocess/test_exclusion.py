@@ -6,6 +6,7 @@ from napari_hrdv2.core.postprocess.exclusion import (
     mask_of,
     outline_of,
     rectangles_of,
+    unasked_databar,
 )
 
 
@@ -48,6 +49,15 @@ def test_where_there_is_no_databar_none_is_found(shape):
         rng.random(shape) < 0.03,  # bright on black
     ):
         assert find_databar(np.asarray(image)) is None
+
+
+def test_an_image_with_missing_pixels_is_looked_at_without_a_warning():
+    image = np.arange(4800.0).reshape(60, 80) % 97
+    image[50:, 40:], image[3, 3] = np.inf, np.nan
+    assert unasked_databar(image) is None
+    image[50:] = 0
+    assert unasked_databar(image) == (50, 0, 60, 80)
+    assert unasked_databar(np.broadcast_to(np.uint8(0), (20000, 9000))) is None
 
 
 def test_a_turned_outline_covers_the_pixels_within():

@@ -1,8 +1,9 @@
 """Where to paint next, and which scribbles to look at again.
 
-Four questions of a person who paints: where to begin (`propose_places`), where is the
-classifier undecided (`uncertainty_of`, `probability_of`), where would the next scribble
-tell the most (`uncertain_regions`), and which scribbles do the others contradict
+Five questions of a person who paints: where to begin (`propose_places`), where is the
+classifier undecided (`uncertainty_of`, `probability_of`), where is an image unlike
+anything painted (`unlikeness_of`), where would the next scribble tell the most
+(`uncertain_regions`), and which scribbles do the others contradict
 (`find_label_issues`).
 """
 
@@ -18,8 +19,10 @@ from .uncertainty import (
     uncertain_regions,
     uncertainty_of,
 )
+from .unlike import LIKE, unlikeness_of
 
 __all__ = [
+    "LIKE",
     "LabelIssue",
     "Place",
     "UncertainRegion",
@@ -31,4 +34,5 @@ __all__ = [
     "scribbles_of",
     "uncertain_regions",
     "uncertainty_of",
+    "unlikeness_of",
 ]

@@ -61,7 +61,7 @@ def uncertainty_of(
         for plane in logits.unbind(1):
             total += plane.sub_(best).exp_()
         certainty = second.sub_(best).exp_().neg_().add_(1).div_(total)
-        paste(output, tile, _as_bytes(certainty.neg_().add_(1)), area)
+        paste(output, tile, as_bytes(certainty.neg_().add_(1)), area)
     return output
 
 
@@ -90,7 +90,7 @@ def probability_of(
         total = torch.ones_like(logits[:, 0])
         for plane in logits.unbind(1):
             total += plane.exp_()
-        paste(output, tile, _as_bytes(total.reciprocal_()), area)
+        paste(output, tile, as_bytes(total.reciprocal_()), area)
     return output
 
 
@@ -107,7 +107,7 @@ def _against(
     yield from features.planes(model.against(chosen), area, should_stop)
 
 
-def _as_bytes(values: Tensor) -> NDArray[np.uint8]:
+def as_bytes(values: Tensor) -> NDArray[np.uint8]:
     """Return numbers from 0 to 1 in 255ths."""
     if not torch.isfinite(values.sum()):
         raise ValueError(

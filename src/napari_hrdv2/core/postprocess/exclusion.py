@@ -13,6 +13,7 @@ Rectangle = tuple[int, int, int, int]
 """Top, left, bottom and right; bottom and right are the first beyond it."""
 
 
+MOST_UNASKED = 10**8  # pixels of an image that is looked at though nobody asked
 MOST_OF_HEIGHT, EDGE = 0.3, 5  # of a databar; rows on either side of where it begins
 LEVEL = 0.025  # of the range of grey levels: differences that are none, as by JPEG
 MOST, FEW = 0.6, 0.1  # of a row that has the level of the databar: in it, and above
@@ -79,6 +80,13 @@ def find_databar(image: Any) -> Rectangle | None:
     bar = share[top:]
     is_bar = len(bar) > EDGE and min(np.median(bar), bar[:EDGE].max()) >= MOST
     return (first + top, 0, height, width) if top and is_bar else None
+
+
+@np.errstate(all="ignore")  # missing pixels are no number
+def unasked_databar(image: Any) -> Rectangle | None:
+    """Return the databar that may be offered, None of very large images."""
+    is_small = image.shape[0] * image.shape[1] <= MOST_UNASKED
+    return find_databar(image) if is_small else None
 
 
 def mask_of(outlines: Iterable[ArrayLike], shape: Sequence[int]) -> NDArray[np.bool_]:

@@ -75,9 +75,7 @@ class ResultPanel(QWidget):
         if current is not None and current.result and current.result.is_partial:
             none = "Fractions are told when all is segmented."
         text = " &nbsp; ".join(texts) or none
-        if self.exclusion.fraction:
-            text += f"<br>{self.exclusion.fraction:.1%} of the image is excluded."
-        self.fractions.setText(text)
+        self.fractions.setText("<br>".join(filter(None, (text, self.exclusion.note))))
         layer = self.exclusion.layer
         self.take_back.setEnabled(layer is not None and layer.nshapes > 0)
 

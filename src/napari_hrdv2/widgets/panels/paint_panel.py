@@ -92,7 +92,7 @@ class PaintPanel(QWidget):
                 for position, key in enumerate(_CLASS_KEYS)
             ),
             Shortcut(TOGGLE, "show the image or the result", self.views.toggle),
-            Shortcut(CYCLE, "result, probability, uncertainty", self.views.cycle),
+            Shortcut(CYCLE, "result, probability, uncertainty …", self.views.cycle),
             Shortcut(NEXT, "next uncertain region", self.guide.go_next),
             Shortcut(TRAIN, "train now", self._controller.train_anew),
             Shortcut(POLYGON, "polygon, which napari has on 3", self._take_polygon),
@@ -111,7 +111,8 @@ class PaintPanel(QWidget):
         self.view = ui.combo_box(
             "view",
             "What is shown over the image: the result, the probability of the "
-            "selected class, or where the classifier hesitates",
+            "selected class, where the classifier hesitates, or what is unlike all "
+            "that was painted: black where it is not",
             [view.capitalize() for view in VIEWS],
         )
         self.view.activated.connect(self._on_view)

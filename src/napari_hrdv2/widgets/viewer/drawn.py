@@ -16,6 +16,7 @@ from napari_hrdv2.core.postprocess.exclusion import (
     mask_of,
     outline_of,
     rectangles_of,
+    unasked_databar,
 )
 
 from . import layers, planes
@@ -52,6 +53,7 @@ class ExclusionOverlay(Overlay):
     ) -> None:
         super().__init__(sync, side)
         self._is_answering = is_answering
+        self._offered: tuple[Any, Any] = (None, None)  # an image, and its databar
         self._is_armed = self._is_drawn = self._is_giving = False
         # The masks that were there last: another one came from a project or a script.
         self._seen: WeakKeyDictionary[ImageEntry, Any] = WeakKeyDictionary()
@@ -69,6 +71,18 @@ class ExclusionOverlay(Overlay):
         if current is None or current.exclusion is None:
             return 0.0
         return float(current.exclusion.mean())
+
+    @property
+    def note(self) -> str:
+        """What is excluded of the current image, or could be."""
+        if self.fraction:
+            return f"{self.fraction:.1%} of the image is excluded."
+        if (found := self._offered[1]) is None:
+            return ""
+        rows = f"rows {found[0]}–{found[2] - 1}"
+        return (
+            f"A databar was found at the bottom ({rows}): exclude it by <b>Databar</b>."
+        )
 
     def draw(self) -> None:
         """Put the rectangle tool into the user's hand, for one rectangle."""
@@ -143,7 +157,22 @@ class ExclusionOverlay(Overlay):
                 self._seen[entry] = None
                 if self.layer is not None and not self._covered(entry).all():
                     self._give(entry, self._covered(entry))
+        self._look_for_databar()
         self.changed.emit()
+
+    def _look_for_databar(self) -> None:
+        """Have it looked for, once after an image was chosen; nothing is excluded."""
+        image = None if self._session.current is None else self._session.current.image
+        if image is not self._offered[0]:
+            self._offered = image, None
+            if isinstance(image, np.ndarray):
+                task = lambda _: (image, unasked_databar(image))  # noqa: E731
+                self._side.submit("databar", task, self._offer)
+
+    def _offer(self, answer: tuple[Any, Any]) -> None:
+        if answer[0] is self._offered[0]:
+            self._offered = answer
+            self.changed.emit()
 
     def _family(self) -> list[ImageEntry]:
         """Return all planes of the stack that is shown, or the one image."""

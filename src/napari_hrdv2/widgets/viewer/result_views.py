@@ -1,4 +1,4 @@
-"""What is shown over the image: the result, a probability or the uncertainty."""
+"""What is shown over the image: the result, or a map of what is known of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.colormaps import DirectLabelColormap
 
+from napari_hrdv2.core.guidance.unlike import LIKE
+from napari_hrdv2.session.guidance import UNLIKE
+
 from . import layers
 from .overlay import Overlay
 
@@ -18,17 +21,19 @@ if TYPE_CHECKING:
 
     from .layer_sync import LayerSync
 
-RESULT, PROBABILITY, UNCERTAINTY = VIEWS = ("result", "probability", "uncertainty")
+RESULT, PROBABILITY, UNCERTAINTY, UNPAINTED = VIEWS = (
+    *("result", "probability", "uncertainty", "unlike painted"),
+)
 
-_COLORMAPS = {PROBABILITY: "viridis", UNCERTAINTY: "inferno"}
+_COLORMAPS = {PROBABILITY: "viridis", UNCERTAINTY: "inferno", UNPAINTED: "inferno"}
 _OPACITY = 0.7
+_LIMITS = LIKE, 191  # of what is unlike: from the threshold to three times of it
 
 
 class ResultViews(Overlay):
     """Shows one of the `VIEWS`, and hides single classes of the result.
 
-    Probability and uncertainty are computed only while they are shown; their layer goes
-    when they are not.
+    Maps are computed only while they are shown; their layer goes when they are not.
     """
 
     role = "view"
@@ -60,7 +65,7 @@ class ResultViews(Overlay):
         return self.shown == view
 
     def cycle(self) -> None:
-        """Show the next view: result, probability, uncertainty, and result again."""
+        """Show the next view, and the result after the last."""
         now = VIEWS.index(self.shown)
         for step in range(1, len(VIEWS)):
             if self.show(VIEWS[(now + step) % len(VIEWS)]):
@@ -111,8 +116,8 @@ class ResultViews(Overlay):
         self._sync.refused.emit(error)
 
     def _class_shown(self) -> int | None:
-        if self.shown == UNCERTAINTY:
-            return None
+        if self.shown in (UNCERTAINTY, UNPAINTED):
+            return None if self.shown == UNCERTAINTY else UNLIKE
         scribbles = self._sync.scribbles
         return 1 if scribbles is None else int(scribbles.selected_label)
 
@@ -130,18 +135,21 @@ class ResultViews(Overlay):
             answer.values,
             answer.key,
             mark={"view": self.shown},
-            name=self._title(answer.class_id),
+            name=self._title(answer),
             colormap=_COLORMAPS[self.shown],
-            contrast_limits=(0, 255),
+            contrast_limits=_LIMITS if self.shown == UNPAINTED else (0, 255),
             blending="translucent",
             opacity=_OPACITY,
         )
         if self.layer is not former:
             self._show_result(False)
 
-    def _title(self, class_id: int | None) -> str:
+    def _title(self, answer: UncertaintyMap) -> str:
+        class_id = answer.class_id
         if class_id is None:
             return "Uncertainty"
+        if class_id == UNLIKE:
+            return f"Unlike painted ({(answer.values > LIKE).mean():.1%})"
         info = self._session.classes.get(class_id)  # it may just have been deleted
         return f"Probability of {f'class {class_id}' if info is None else info.name}"
 
