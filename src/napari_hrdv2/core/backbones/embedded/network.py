@@ -150,12 +150,14 @@ class ConvNet(nn.Module):
         planes = self.stem(padded(images, 1 << len(self.down)))
         levels = []
         for down, block in zip(self.down, self.encoder, strict=True):
-            planes = block(down(planes))
+            planes = down(planes)  # so that what it came from is gone within the block
+            planes = block(planes)
             levels.append(planes)
             tick()
         planes = levels.pop()
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
-            planes = block(_enlarged(up(planes), 2).add_(levels.pop()))
+            planes = _enlarged(up(planes), 2).add_(levels.pop())
+            planes = block(planes)
             tick()
         features: Tensor = self.head(planes[..., :height, :width])
         return features
