@@ -26,12 +26,14 @@ def test_the_text_tells_passes_and_memory():
 
 
 @pytest.mark.parametrize("name", ["dino-small-16@k2", "dino-small-16@a1", "spit-small"])
-def test_an_outline_costs_what_the_loaded_backbone_costs(name):
+@pytest.mark.parametrize("how", ["auto", "bilinear"])
+def test_an_outline_costs_what_the_loaded_backbone_costs(name, how):
     import napari_hrdv2 as hr
     from napari_hrdv2.core.features.memory import estimate
 
-    told = cost(name, transforms="flip", device="cpu")
-    loaded = estimate(SIDE, hr.load_backbone(name, "random", "cpu"), "flip")
+    told = cost(name, transforms="flip", interpolation=how, device="cpu")
+    backbone = hr.load_backbone(name, "random", "cpu")
+    loaded = estimate(SIDE, backbone, "flip", interpolation=how)
     assert (told.kept_bytes, told.peak_bytes) == (
         loaded.token_bytes,
         loaded.peak_bytes,
@@ -64,9 +66,10 @@ def test_debias_costs_nothing_where_regions_know_their_place():
 
 
 def test_a_finer_stride_and_more_passes_cost_more():
-    plain = cost("dinov2-small", transforms="identity")
-    fine = cost("dinov2-small", transforms="identity", stride=7)
-    many = cost("dinov2-small", transforms="shift:1")
+    tokens = {"interpolation": "bilinear"}  # keeps no guide beside them
+    plain = cost("dinov2-small", transforms="identity", **tokens)
+    fine = cost("dinov2-small", transforms="identity", stride=7, **tokens)
+    many = cost("dinov2-small", transforms="shift:1", **tokens)
     assert fine.kept_bytes > 3.5 * plain.kept_bytes
     assert many.kept_bytes == 9 * plain.kept_bytes
     assert many.passes == 9

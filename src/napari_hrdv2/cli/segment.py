@@ -257,6 +257,7 @@ def _read(
 ) -> _Given:
     """Read a micrograph, unless it goes by blocks, and its scribbles."""
     from napari_hrdv2.core.checks import filled, with_missing
+    from napari_hrdv2.core.classifier.samples import SparseLabels, labelled_pixels
     from napari_hrdv2.files import import_labels
     from napari_hrdv2.files.volumes import (
         LazyVolume,
@@ -283,6 +284,10 @@ def _read(
     if mask is not None:
         scribbles = np.where(mask, 0, scribbles)
     shared.check_scribbles(scribbles, shape, drawn, alone=alone)
+    if by_blocks:  # memory in which nothing was written is none that is taken
+        pixels = labelled_pixels(scribbles)
+        scribbles = np.asarray(SparseLabels(shape, pixels, scribbles.ravel()[pixels]))
+    imported = replace(imported, labels=scribbles)
     ending = ".zarr" if by_blocks else ".tif"
     target = out or image.with_name(f"{image.stem}_segmentation{ending}")
     known = [".zarr"] * by_blocks + [".tif", ".tiff"] * (not is_volume)

@@ -66,7 +66,7 @@ class EmbeddedBackbone(base.GridBackbone):
     patch_size = networks.STRIDE
     default_transforms = "identity"
     absolute_levels = False
-    activations = 2  # of a tile's pass and of the filters; measured
+    activations = 1  # of a tile's pass and of the filters; measured
     context_cell = 16
     alignment = networks.STRIDE * networks.COARSEST << (
         networks.ConvNetConfig.scales - 1

@@ -303,7 +303,7 @@ def block_features(
         For reading the image; see `BlockFeatures.reporting` for what comes later.
     block : int, optional
         Side of a block in pixels, about. By default it is such that a block needs less
-        than 1.5 GB and fits: 1024, 1536 or 2048 px.
+        than 1.7 GB and fits: 1024, 1536 or 2048 px.
     budget_bytes : int
         Memory for blocks that are kept; those that were used least recently go. One
         is always kept.

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.transforms import TransformSet
 
 BLOCKS = (2048, 1536, 1024)  # px along a block's side: by default, the largest of
-MOST_BYTES = 1_500_000_000  # which the peak is below this, and fits
+MOST_BYTES = 1_700_000_000  # which the peak is below this, and fits
 LEAST_BLOCK = 256
 OVERLAP = 8  # patches around a core that its window has, if there is no reach
 SEEN_PLANES = 4  # float32 planes of what is seen that there are at once
