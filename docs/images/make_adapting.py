@@ -46,8 +46,9 @@ def main() -> None:
     stage.wait(lambda: not panel.stop.isVisibleTo(panel), "the end")
     stage.settle()
     print(panel.note.text())
-    whole = Image.open(out / "adapting.png")
-    whole.crop((968, 50, whole.width, 770)).save(out / "adapting.png", optimize=True)
+    whole, corner = Image.open(out / "adapting.png"), stage.widget.rect().topLeft()
+    left = stage.widget.mapTo(stage.widget.window(), corner).x()
+    whole.crop((left, 50, whole.width, 770)).save(out / "adapting.png", optimize=True)
     stage.viewer.close()
 
 
