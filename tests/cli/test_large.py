@@ -79,6 +79,7 @@ def test_what_cannot_go_by_blocks_is_refused_before_it_is_read(
     outcome = command("segment", image, "-l", labels, *common)
     assert outcome.code == 1
     assert "of memory and" in outcome.err
+    assert "By blocks: backbone: spit-small divides" in outcome.err
 
 
 def test_smoothed_labels_and_particles_by_blocks_are_those_in_memory(

@@ -135,7 +135,7 @@ def test_what_takes_the_whole_image_is_refused_as_ever(monkeypatch, pixels):
     session.configure(backbone="spit-small")
     monkeypatch.setattr("napari_hrdv2.core.devices.available_memory", lambda device: 9)
     assert not session.cost().fits
-    with pytest.raises(ValueError, match="of memory and"):
+    with pytest.raises(ValueError, match="of memory and .* By blocks: backbone: spit"):
         session.feature_request()
 
 

@@ -56,6 +56,8 @@ def test_the_probability_of_a_class_without_scribbles_is_refused(trained):
     trained.classes.ensure((3,), names={3: "pore"})
     with pytest.raises(ValueError, match="pore has no scribbles yet"):
         trained.guidance.probability(3)
+    with pytest.raises(ValueError, match="has no scribbles yet"):
+        trained.guidance.probability(0)  # which napari's brush can be set to
 
 
 def test_places_go_round_the_best_first(trained):

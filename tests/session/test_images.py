@@ -1,5 +1,7 @@
 """Many pictures, one classifier: which train, whose features are kept."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -339,6 +341,17 @@ def test_scribbles_on_the_other_kind_of_image_are_told(image):
     assert told.replace("stain", "steel") in session.status
     session.set_trains("steel", False)
     assert "do not count" not in session.next_step()
+
+
+def test_images_that_are_upsampled_in_two_ways_do_not_train_together(image):
+    """As `auto` has it of a Vision Transformer, of a whole image and in blocks."""
+    session = with_scribbles(painted(image, "part"), painted(image.T.copy(), "mosaic"))
+    assert len(session.images.usable()) == 2
+    features = session.current.features
+    made = tuple(replace(p, interpolation="bilateral") for p in features.part_options)
+    features.part_options = made
+    assert [one.name for one in session.images.usable()] == ["mosaic"]
+    assert "nor a whole image with one in blocks" in session.next_step()
 
 
 def test_the_missing_class_on_the_other_kind_of_image_is_told(image):

@@ -164,6 +164,13 @@ def test_a_classifier_asks_for_the_debias_it_was_trained_with(session):
     assert (chosen.backbone, chosen.debias) == ("filters+dinov2-small", "project")
 
 
+def test_a_classifier_of_embedded_leaves_to_other_backbones_what_suits_them(trained):
+    trained.configure(transforms="identity", interpolation="bilinear")
+    chosen = options_for(trained.classifier, trained.options)
+    assert chosen.difference(trained.options) is None
+    assert (chosen.transforms, chosen.interpolation) == ("auto", "auto")
+
+
 def test_a_session_takes_strides_in_words_and_refuses_what_is_none():
     session = Session()
     session.configure(backbone="dinov2-small", stride="half")

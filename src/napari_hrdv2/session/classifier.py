@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.features.options import FeatureOptions, upsampled_alike
 from napari_hrdv2.core.features.resampled import resampling_factors
 from napari_hrdv2.files.units import pixel_ratio, sides_of
 
@@ -117,8 +117,11 @@ class ClassifierState:
             return False
         if self.is_loaded:
             return classifier.mismatch(entry.features) == ""
-        is_alike = entry.options.difference(self.options or entry.options) is None
-        return is_alike and bool(entry.features.shape[0] == classifier.weight.shape[1])
+        made, known = classifier.part_options, entry.features
+        if entry.options.difference(self.options or entry.options) is not None:
+            return False
+        is_alike = upsampled_alike(made, known.part_options)
+        return is_alike and bool(known.shape[0] == classifier.weight.shape[1])
 
     def accept(self, done: ProcessedImage, entry: ImageEntry) -> bool:
         """Take over what segmented an image; return False if it is too old."""
@@ -242,6 +245,9 @@ def options_for(classifier: PixelClassifier, options: FeatureOptions) -> Feature
     wanted = FeatureOptions.of(classifier.part_options, options.device)
     if wanted.backbone == options.backbone:
         wanted = replace(wanted, weights=options.weights)
+    words = replace(wanted, transforms="auto", interpolation="auto")
+    if wanted.patch_size < 8 and wanted.difference(words) is None:
+        return words  # so that what is chosen next has what suits it
     if wanted.patch_size > 1:
         method = wanted.interpolation.partition("@")[0]
         return replace(wanted, interpolation=method)

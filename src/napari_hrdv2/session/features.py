@@ -202,8 +202,8 @@ class FeatureStore:
             return cost
         try:
             in_blocks = estimate_cost(image.shape, options, block=BLOCK)
-        except ValueError:  # it takes the whole image at once
-            return cost
+        except ValueError as error:  # it takes the whole image at once
+            return cost.refused_in_blocks(error)
         if not in_blocks.fits:
             return cost
         room = min(self._block_room(), cost.kept_bytes)

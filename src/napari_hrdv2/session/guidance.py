@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .snapshots import ImageSnapshot, TrainingImage
 
 
-UNLIKE = 0  # no class: what is unlike anything that was painted
+UNLIKE = -1  # no class: what is unlike anything that was painted
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,8 @@ class Guidance:
             raise ValueError(
                 "This image is segmented block by block: there is no map of all of it."
             )
-        if class_id and class_id not in classifier.classes.tolist():
+        ids = UNLIKE, *classifier.classes.tolist()
+        if class_id is not None and class_id not in ids:
             raise ValueError(
                 f"{self._name(class_id)} has no scribbles yet; paint it to see its "
                 "probability."

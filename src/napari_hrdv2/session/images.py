@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from psygnal import Signal
 
+from napari_hrdv2.core.features.options import upsampled_alike
 from napari_hrdv2.core.fingerprints import image_fingerprint
 
 from .planes import Plane, PlaneKey, as_key
@@ -390,11 +391,10 @@ class Images(Mapping[PlaneKey, ImageEntry]):
 
     def is_usable(self, entry: ImageEntry) -> bool:
         """Whether what is known of an image goes with the current one's features."""
-        made, current = entry.options, self.current
+        made, known, current = entry.options, entry.training_features, self.current
         if current is None or current.features is None or current.options is None:
             return False
-        if made is None or entry.training_features is None:
+        if made is None or known is None or made.difference(current.options):
             return False
-        alike = made.difference(current.options) is None
-        channels = entry.training_features.shape[0]
-        return alike and bool(channels == current.features.shape[0])
+        is_alike = upsampled_alike(known.part_options, current.features.part_options)
+        return is_alike and bool(known.shape[0] == current.features.shape[0])

@@ -122,7 +122,8 @@ class LivePipeline:
             listed = ", ".join(one.name or str(one.key) for one in others)
             return (
                 f"The scribbles on {listed} do not count here: grey and colour images "
-                "are not trained together."
+                "are not trained together, nor a whole image with one in blocks that "
+                "is upsampled otherwise."
             )
         usable = self._images.usable()
         if entry.result is None or entry in usable:

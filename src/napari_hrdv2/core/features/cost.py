@@ -58,6 +58,10 @@ class Cost:
         names = "passes", "peak_bytes", "kept_bytes"
         return {name: getattr(self, name) for name in names}
 
+    def refused_in_blocks(self, error: ValueError) -> Cost:
+        """Return it with the reason why blocks do not help."""
+        return replace(self, remedy=f"{self.remedy} By blocks: {error}.")
+
     def refusal(self) -> str:
         """Return the sentence that says why this cannot be computed here."""
         needed, free = map(bytes_text, (self.peak_bytes, self.available_bytes))

@@ -265,6 +265,12 @@ def alike(parts: Sequence[PartOptions]) -> list[PartOptions]:
     return [p if p.absolute_levels else replace(p, value_range=(0, 1)) for p in parts]
 
 
+def upsampled_alike(some: Sequence[PartOptions], others: Sequence[PartOptions]) -> bool:
+    """Whether tokens became pixels in one way, as far as that is known of both."""
+    ways = [[part.interpolation for part in parts] for parts in (some, others)]
+    return not all(ways) or ways[0] == ways[1]
+
+
 def checked_levels(levels: tuple[float, float] | None) -> tuple[float, float] | None:
     """Return a mean and a deviation as floats, or raise ValueError."""
     if levels is None:

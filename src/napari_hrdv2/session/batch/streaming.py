@@ -82,8 +82,8 @@ def is_by_blocks(image: Any, options: FeatureOptions) -> bool:
         return is_volume
     try:
         fits = estimate_cost(shape, options, block=BLOCK).fits
-    except ValueError:
-        fits = False
+    except ValueError as error:
+        cost, fits = cost.refused_in_blocks(error), False
     if not fits:
         raise MemoryError(f"image: {cost.refusal()}")
     return True

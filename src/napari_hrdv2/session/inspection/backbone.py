@@ -117,6 +117,7 @@ class Inspection:
         partition = entry.partition_for(options)
         key, image, (levels,) = entry.key, entry.image, options.ranges
         features, exclusion = entry.features, entry.left_out
+        how = "bilinear" if options.interpolation == "auto" else options.interpolation
 
         def find(context: TaskContext) -> Attention:
             """Run the backbone once more, with the chosen transforms."""
@@ -141,7 +142,7 @@ class Inspection:
                     options.stride,
                     partial(context.progress, "Attention"),
                     context.should_stop,
-                    interpolation=options.interpolation,
+                    interpolation=how,
                     value_range=levels,
                 )
             if features is None:

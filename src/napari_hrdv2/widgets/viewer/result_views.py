@@ -149,7 +149,9 @@ class ResultViews(Overlay):
         if class_id is None:
             return "Uncertainty"
         if class_id == UNLIKE:
-            return f"Unlike painted ({(answer.values > LIKE).mean():.1%})"
+            left_out = self._session.images[answer.key].left_out
+            kept = True if left_out is None else ~left_out
+            return f"Unlike painted ({(answer.values > LIKE).mean(where=kept):.1%})"
         info = self._session.classes.get(class_id)  # it may just have been deleted
         return f"Probability of {f'class {class_id}' if info is None else info.name}"
 
