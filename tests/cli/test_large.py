@@ -55,6 +55,24 @@ def test_segment_goes_by_blocks_to_the_labels_of_the_whole(
     assert fractions == {str(i): (found.labels == i).mean() for i in (1, 3)}
 
 
+def test_a_tiff_by_blocks_leaves_every_zarr_beside_it(
+    command, image: Path, labels: Path, tmp_path: Path
+) -> None:
+    kept, out = tmp_path / "out.tif.zarr", tmp_path / "out.tif"
+    given = "segment", image, "--blocks", "-l"
+    assert command(*given, labels, "-o", kept).code == 0
+    before = read_ome_zarr(kept).labels
+    assert command(*given, kept, "-o", out).code == 0
+    assert np.array_equal(read_ome_zarr(kept).labels, before)
+    assert not list(tmp_path.glob(".*"))
+    hidden = tmp_path / ".out.tif.blocks.zarr"
+    kept.rename(hidden)
+    refused = command(*given, hidden, "-o", out)
+    assert refused.code != 0
+    assert "would replace an input" in refused.err
+    assert hidden.is_dir()
+
+
 @pytest.mark.usefixtures("too_large")
 def test_what_does_not_fit_goes_by_blocks_unasked(
     command, image: Path, labels: Path, tmp_path: Path
@@ -172,7 +190,7 @@ def test_a_tiff_is_made_of_blocks_in_tiles(
     assert np.array_equal(found.labels, wanted.labels)
     assert found.classes == wanted.classes
     assert (open_image(target).pixel_size, open_image(target).unit) == (0.25, "µm")
-    assert not (tmp_path / "x.tif.zarr").exists()
+    assert not list(tmp_path.glob("*x.tif.*"))
 
 
 def test_names_of_results_by_blocks_are_checked(

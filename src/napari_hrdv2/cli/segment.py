@@ -110,9 +110,9 @@ def segment(
         for three in zip(image, opened, labels, strict=True)
     ]
     offer_databar(exclude, image, report)
-    planned = {f"--out of {one.path.name}": one.outputs for one in given}
+    planned = {f"--out of {one.path.name}": [*one.outputs, one.store] for one in given}
     if len(given) == 1:
-        planned = {"--out": given[0].outputs}
+        planned = {"--out": planned.popitem()[1]}
     if save_classifier is not None:
         planned["--save-classifier"] = [save_classifier]
     shared.check_outputs(planned, [*image, *labels])
@@ -295,6 +295,7 @@ def _read(
         kind = "OME-Zarr or TIFF" if by_blocks else "TIFF"
         kind = "Zarr" if is_volume else kind
         raise ValueError(f"--out: {target} is not a {kind} name; end it in {ending}")
-    store = target if target.suffix == ".zarr" else Path(f"{target}.zarr")
+    is_store, hidden = target.suffix == ".zarr", f".{target.name}.blocks.zarr"
+    store = target if is_store else target.with_name(hidden)
     outputs = [target] if by_blocks else with_preview(target)
     return _Given(image, source, micrograph, imported, scribbles, mask, store, outputs)
