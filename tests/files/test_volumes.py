@@ -101,8 +101,9 @@ def test_context_is_as_wide_as_was_said(tmp_path):
 
 def test_what_is_no_volume_is_left_to_others(tmp_path):
     path = tmp_path / "i.tif"
-    tifffile.imwrite(path, GREY[0])
-    assert open_volume(path) is None
+    for plane in (GREY[0], GREY[:1]):
+        tifffile.imwrite(path, plane, photometric="minisblack")
+        assert open_volume(path) is None
     tifffile.imwrite(path, RGB[0], photometric="rgb")
     assert open_volume(path) is None
     tifffile.imwrite(path, RGB, photometric="rgb")

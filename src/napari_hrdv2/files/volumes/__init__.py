@@ -175,7 +175,8 @@ def _of_tiff(path: Path) -> ImageFile | None:
         series = tif.series[0]
         others = [one for one in tif.series[1:] if one.size >= series.size]
         is_grey = series.keyframe.photometric.name == "MINISBLACK"
-        if others or not is_grey or not re.fullmatch("[^CYXS]YX", series.axes):
+        is_stack = re.fullmatch("[^CYXS]YX", series.axes) and series.shape[0] > 1
+        if others or not is_grey or not is_stack:
             return None
         check_claim(series.nbytes, path.stat().st_size, path, is_read=False)
         size = NO_SIZE
