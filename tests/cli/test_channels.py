@@ -63,6 +63,20 @@ def test_channels_are_segmented_together_and_applied_by_name(
     assert mean_iou(truth, found, [1, 2, 3]) > 0.9
 
 
+@pytest.mark.parametrize("channels", ["BSE,Fe", "Fe,BSE,Si"])
+def test_smoothing_by_blocks_is_guided_by_the_first_channel(
+    command, maps, tmp_path: Path, channels: str
+) -> None:
+    given = "segment", maps[0], "-l", tmp_path / "labels.tif", "-b", "filters"
+    given = *given, "--channels", channels, "--smoothing", "crf"
+    wanted, found = tmp_path / "a.tif", tmp_path / "b.zarr"
+    assert command(*given, "-o", wanted).code == 0
+    outcome = command(*given, "--blocks", "-o", found)
+    assert outcome.code == 0, outcome.err
+    same = read_labels(wanted) == read_ome_zarr(found).labels
+    assert same.mean() > 0.9999
+
+
 def test_an_image_without_a_channel_is_refused_in_a_sentence(
     command, maps, tmp_path: Path
 ) -> None:

@@ -209,8 +209,12 @@ def stream_labels(
         if smooths:
             if isinstance(features, BlockFeatures) and not spread:
                 features.drop()  # what follows needs the memory
+            guide = image
+            if any(part.channel for part in classifier.part_options):  # as in memory
+                is_lazy = hasattr(image, "first_band")
+                guide = image.first_band() if is_lazy else image[..., 0]
             smooth_blocks(
-                image,
+                guide,
                 lambda window: _left_out(image, excluded(window), window),
                 store.predicted,
                 store.write,
