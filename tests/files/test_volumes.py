@@ -99,6 +99,18 @@ def test_context_is_as_wide_as_was_said(tmp_path):
         open_stack(tmp_path / "i.tif", planes="xyz")
 
 
+@pytest.mark.parametrize("step", [-2.0, 0.0, np.nan, np.inf])
+@pytest.mark.parametrize("ending", ["tif", "zarr"])
+def test_a_spacing_is_a_length_or_not_known(tmp_path, step, ending):
+    path = tmp_path / f"v.{ending}"
+    if ending == "zarr":
+        write_zarr(path, GREY, "zyx", [step, 0.5, 0.5])
+    else:
+        about = {"spacing": step, "unit": "um", "axes": "ZYX"}
+        tifffile.imwrite(path, GREY, imagej=True, metadata=about, resolution=(2, 2))
+    assert open_volume(path).data.depth_in("µm") == (2.0 if step == -2 else None)
+
+
 def test_what_is_no_volume_is_left_to_others(tmp_path):
     path = tmp_path / "i.tif"
     for plane in (GREY[0], GREY[:1]):

@@ -162,7 +162,7 @@ def _of_zarr(path: Path) -> ImageFile | None:
         nbytes = math.prod(part) * node.dtype.itemsize
         check_claim(nbytes, nbytes, path)
     unit = axes[-3].get("unit")
-    spacing = (float(scale[-3]), unit_symbol(unit)) if found and unit else None
+    spacing = _distance(scale[-3], unit_symbol(unit)) if found and unit else None
     return ImageFile(LazyVolume(path, node, spacing), *(found or (None, NO_UNIT)))
 
 
@@ -193,10 +193,16 @@ def _spacing(tif: Any, unit: str) -> tuple[float, str] | None:
     """Return the distance of planes where a TIFF tells it; of ImageJ in the unit."""
     try:
         if tif.is_imagej:
-            return float(tif.imagej_metadata["spacing"]), unit
+            return _distance(tif.imagej_metadata["spacing"], unit)
         about = ElementTree.fromstring(tif.ome_metadata).find(".//{*}Pixels")
         assert about is not None
         own = unit_symbol(about.get("PhysicalSizeZUnit", "µm"))
-        return float(about.attrib["PhysicalSizeZ"]), own
+        return _distance(about.attrib["PhysicalSizeZ"], own)
     except Exception:  # noqa: BLE001 - a volume is worth more than its spacing
         return None
+
+
+def _distance(value: Any, unit: str) -> tuple[float, str] | None:
+    """Return a distance of planes that may have a sign, None where it is none."""
+    known = abs(float(value))
+    return (known, unit) if 0 < known < math.inf else None
