@@ -102,6 +102,7 @@ def test_what_does_not_fit_is_told_in_a_sentence(command, stack, scribbles, tmp_
         (scribbles, ["--planes", "yx"], "'yx' is neither z nor xyz"),
         (scribbles, ["--smoothing", "crf"], "smoothing: crf"),
         (scribbles, ["-o", tmp_path / "x.tif"], "is not a Zarr name"),
+        (scribbles, ["-o", tmp_path / "x.ZARR"], "is not a Zarr name"),
     ):
         outcome = command("segment", stack, "-l", labels, "-b", "filters", *option)
         assert outcome.code != 0

@@ -290,12 +290,13 @@ def _read(
     imported = replace(imported, labels=scribbles)
     ending = ".zarr" if by_blocks else ".tif"
     target = out or image.with_name(f"{image.stem}_segmentation{ending}")
-    known = [".zarr"] * by_blocks + [".tif", ".tiff"] * (not is_volume)
-    if target.suffix.lower() not in known:
+    is_store = by_blocks and target.suffix == ".zarr"
+    is_tiff = not is_volume and target.suffix.lower() in (".tif", ".tiff")
+    if not (is_store or is_tiff):
         kind = "OME-Zarr or TIFF" if by_blocks else "TIFF"
         kind = "Zarr" if is_volume else kind
         raise ValueError(f"--out: {target} is not a {kind} name; end it in {ending}")
-    is_store, hidden = target.suffix == ".zarr", f".{target.name}.blocks.zarr"
-    store = target if is_store else target.with_name(hidden)
+    hidden = target.with_name(f".{target.name}.blocks.zarr")
+    store = target if is_store else hidden
     outputs = [target] if by_blocks else with_preview(target)
     return _Given(image, source, micrograph, imported, scribbles, mask, store, outputs)
