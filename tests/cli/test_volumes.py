@@ -83,6 +83,10 @@ def test_a_volume_is_segmented_and_its_classifier_applied(
     assert table.startswith(
         "label,volume (µm³),equivalent diameter (µm),surface voxels"
     )
+    drawn = command("apply", kept, scribbles, "-o", tmp_path / "drawn")
+    told = drawn.err if planes == "z+2um" else drawn.out  # which needs a spacing
+    assert ("far apart" if planes == "z+2um" else "trained on its labels") in told
+    assert not (tmp_path / "drawn" / "scribbles_segmentation.zarr").exists()
     flat = tmp_path / "plane.tif"
     tifffile.imwrite(flat, tifffile.imread(stack)[2])
     if planes == "z+2um":

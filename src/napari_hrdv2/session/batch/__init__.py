@@ -241,6 +241,7 @@ def _are_scribbles(path: Path, image: Any, classifier: PixelClassifier) -> bool:
     """Whether a file holds the scribbles that the classifier was trained on."""
     from napari_hrdv2.core.classifier.samples import fingerprint
     from napari_hrdv2.files import import_labels
+    from napari_hrdv2.files.volumes import volume_labels
 
     if image.ndim > 2 or image.dtype.kind not in "bui" or not classifier.labels_hash:
         return False
@@ -250,8 +251,11 @@ def _are_scribbles(path: Path, image: Any, classifier: PixelClassifier) -> bool:
         if len(seen) > MOST_CLASSES + 1:
             return False
     try:
-        labels = import_labels(path, (image.shape[0], image.shape[1])).labels
-    except (OSError, ValueError):
+        if hasattr(image, "volume_shape"):
+            labels = volume_labels(path, image).labels
+        else:
+            labels = import_labels(path, (image.shape[0], image.shape[1])).labels
+    except (OSError, ValueError, MemoryError):
         return False
     return fingerprint([labels]) == classifier.labels_hash
 
