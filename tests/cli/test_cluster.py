@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ import tifffile
 from napari_hrdv2.cli import cluster as module
 from napari_hrdv2.core.backbones import load_backbone
 from napari_hrdv2.core.features.blocks import block_features
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.files import label_store, open_image
+from napari_hrdv2.session.batch import Job, Run
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.slow
@@ -97,6 +100,19 @@ def test_what_was_done_is_kept_when_the_cluster_is_gone(
     assert 1 <= done < 200
     table = (out / "phase_fractions.csv").read_text(encoding="utf-8")
     assert len(table.splitlines()) == 1 + done
+
+
+def test_features_of_volumes_are_refused_for_an_image_as_on_one_machine(
+    classifier, image, tmp_path
+) -> None:
+    job, options = Job(image, tmp_path / "x.tif"), FeatureOptions("filters")
+    given = str(classifier), classifier.stat().st_mtime_ns
+    assert isinstance(
+        module._on_worker(job, *given, options, Run(blocks=True)), module._Opened
+    )
+    across = replace(options, planes="xyz")
+    refused = module._on_worker(job, *given, across, Run(blocks=True))
+    assert "'xyz' is for volumes, and" in refused.error
 
 
 @pytest.fixture

@@ -244,15 +244,16 @@ def _on_worker(
     job: Job, classifier: str, changed: int, options: FeatureOptions, run: Run
 ) -> Applied | _Opened:
     """Return what became of a file, or what its blocks need."""
-    from napari_hrdv2.files import open_image
+    from napari_hrdv2.files.volumes import open_stack
     from napari_hrdv2.session import TaskContext
     from napari_hrdv2.session.batch import segment_file
     from napari_hrdv2.session.batch.streaming import is_by_blocks, open_blocks
 
     loaded, by_blocks = _loaded(classifier, changed, options), False
     with suppress(Exception):  # told below
-        file = open_image(job.file, options.channels)
-        by_blocks = run.blocks or is_by_blocks(file.data, options)
+        file = open_stack(job.file, options.channels, options.planes)
+        is_volume = hasattr(file.data, "volume_shape")  # which stays on its worker
+        by_blocks = not is_volume and (run.blocks or is_by_blocks(file.data, options))
     if not by_blocks:
         return segment_file(job, *loaded, run)
     mask = None if run.exclusion is None else run.exclusion.mask_for(file.data.shape)
