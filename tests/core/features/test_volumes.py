@@ -164,3 +164,15 @@ def test_slices_without_contrast_or_pixels_are_no_obstacle_and_cancel_is_heard(v
         features.project(*model, should_stop=lambda: True)
     with pytest.raises(ValueError, match="do not fit"):
         features.materialize()
+
+
+def test_a_context_that_does_not_fit_into_memory_is_refused(volume, monkeypatch):
+    one = SIZE[1] * SIZE[2] * 8  # bytes of a plane and what it gives to others
+    where = "napari_hrdv2.core.features.volumes.available_memory"
+    for free, classes in ((5 * one - 1, 2), (10 * one - 1, 3)):
+        monkeypatch.setattr(where, lambda device, free=free: free)
+        with pytest.raises(MemoryError, match=r"planes: z\+1 keeps .* narrower"):
+            made = VolumeFeatures(volume_of(volume, "z+1", 1.0), computed)
+            weight = np.ones((classes, made.shape[0]), np.float32)
+            made.argmax(weight, np.zeros(classes, np.float32), range(classes))
+    VolumeFeatures(volume_of(volume, "z+1", 1.0), computed)

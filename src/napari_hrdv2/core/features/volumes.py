@@ -21,6 +21,7 @@ from torch import Tensor
 
 from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.core.checks import missing_pixels
+from napari_hrdv2.core.devices import available_memory, choose_device
 from napari_hrdv2.core.errors import stop_if
 
 from .base import Features, channel_weights
@@ -130,6 +131,7 @@ class VolumeFeatures(Features):
         self._slab: tuple[tuple[int, int], NDArray[Any]] | None = None
         self._model: LinearModel | None = None
         self._kept: dict[int, NDArray[np.float32]] = {}
+        self._check_memory(1)  # of two classes, before anything is computed
         probe = compute(volume[: min(PROBE, self.size[1]), :PROBE], None)
         self._own, width = probe.shape[0], volume.width
         channels = self._own * (2 if width else 1)
@@ -187,6 +189,7 @@ class VolumeFeatures(Features):
         rows = self.size[1]
         if self._model is None or not all(map(torch.equal, self._model, model)):
             self._model, self._kept = model, {}
+            self._check_memory(len(model.bias))
         for z in range(area.rows.start // rows, -(-area.rows.stop // rows)):
             total, self._kept = self._values(0, z, model, self._kept, stop)
             for axis in self.axes[1:]:
@@ -255,6 +258,18 @@ class VolumeFeatures(Features):
                     np.save(file, np.stack(values, 1 + axis))
             parts.append(np.load(path, mmap_mode="r")[:, z])
         return np.concatenate(parts, axis)
+
+    def _check_memory(self, count: int) -> None:
+        """Raise MemoryError where what is kept of neighbouring slices does not fit."""
+        reach, voxels = math.ceil(REACH * self.volume.width), math.prod(self.size)
+        shares = (min((2 * reach + 1) / self.size[axis], 1) for axis in self.axes)
+        needed = 8 * count * voxels * max(shares)
+        free = available_memory(choose_device("cpu"))
+        if reach and needed > free:
+            raise MemoryError(
+                f"planes: {self.volume.planes} keeps {needed / 1e9:.1f} GB of slices "
+                f"in memory, and {free / 1e9:.1f} GB are free; take a narrower context"
+            )
 
     def _around(self, axis: int, index: int) -> dict[int, float]:
         """Return what slices along an axis weigh in the mean around one of them."""
