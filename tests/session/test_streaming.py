@@ -23,6 +23,7 @@ from napari_hrdv2.core.measure import phase_fractions_with_error
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 from napari_hrdv2.files import ImageFile, read_ome_zarr
 from napari_hrdv2.files.layers import read_layers
+from napari_hrdv2.files.volumes import LazyVolume
 from napari_hrdv2.session import TaskContext
 from napari_hrdv2.session.batch import streaming
 from napari_hrdv2.session.batch.streaming import stream_labels
@@ -356,3 +357,11 @@ def test_features_by_blocks_are_read_as_those_in_memory(image: np.ndarray) -> No
     assert reader is classifier
     differing = classifier.predict(found) != classifier.predict(whole)
     assert differing.mean() <= 1e-4
+
+
+def test_particles_of_a_volume_need_more_memory_than_cleaning(monkeypatch) -> None:
+    volume = LazyVolume(Path("volume"), np.zeros((2, 5, 10), np.uint8), None)
+    monkeypatch.setattr(streaming, "available_memory", lambda device: 99 * 100)
+    streaming.check_volume(volume, Refinement(min_object=3))
+    with pytest.raises(MemoryError, match="particles: of this volume they need"):
+        streaming.check_volume(volume, None, particles=True)

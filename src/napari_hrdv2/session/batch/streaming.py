@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 BLOCK = 1024  # pixels along each side
 COUNTED = "counted in the volume; there is no error bar"
-WHOLE_BYTES = 20  # for each voxel, of what is cleaned or numbered in one piece
+WHOLE_BYTES = 20  # for each voxel, of what is cleaned in one piece
+PARTICLE_BYTES = 100  # for each voxel, of what is numbered and measured
 WINDOWS = 6  # along each side of an image, that its grey levels are matched in
 
 
@@ -257,7 +258,7 @@ def check_volume(
             f"smoothing: {refinement.smoothing} is not for volumes; choose none, or "
             "min_object and fill_holes"
         )
-    needed = WHOLE_BYTES * image.size
+    needed = (PARTICLE_BYTES if particles else WHOLE_BYTES) * image.size
     if needed > (free := available_memory(choose_device("cpu"))):
         raise MemoryError(
             f"min_object, fill_holes, particles: of this volume they need "
