@@ -21,7 +21,7 @@ from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.measure import phase_fractions_with_error
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
-from napari_hrdv2.files import ImageFile, read_ome_zarr
+from napari_hrdv2.files import ImageFile, open_image, read_ome_zarr
 from napari_hrdv2.files.layers import read_layers
 from napari_hrdv2.files.volumes import LazyVolume
 from napari_hrdv2.session import TaskContext
@@ -365,3 +365,14 @@ def test_particles_of_a_volume_need_more_memory_than_cleaning(monkeypatch) -> No
     streaming.check_volume(volume, Refinement(min_object=3))
     with pytest.raises(MemoryError, match="particles: of this volume they need"):
         streaming.check_volume(volume, None, particles=True)
+
+
+def test_another_pixel_size_makes_another_store(
+    tmp_path: Path, image: np.ndarray, features: InBlocks, classifier: PixelClassifier
+) -> None:
+    target = tmp_path / "x.zarr"
+    for side, was_there in ((0.5, False), (0.5, True), (0.25, False), (0.25, True)):
+        file = ImageFile(image, side, "µm")
+        done = stream_labels(file, features, classifier, target)
+        assert done.was_there == done.blocks * was_there
+        assert open_image(target).pixel_size == side

@@ -180,7 +180,7 @@ def stream_labels(
         target,
         getattr(image, "volume_shape", features.shape[1:]),
         max(ids),
-        _fingerprint(image, *made_from),
+        _fingerprint(file, *made_from),
         block=getattr(features, "block", BLOCK),
         is_refined=not refinement.is_off,
         planes=len(ids) if smooths else 0,
@@ -360,18 +360,21 @@ def _left_out(
 
 
 def _fingerprint(
-    image: Any,
+    file: ImageFile,
     features: Features,
     classifier: PixelClassifier,
     refinement: Refinement,
     exclusion: NDArray[np.bool_] | None,
     classes: Any,
 ) -> str:
-    """Return what all runs have in common that give the same labels."""
+    """Return what all runs have in common that give the same store."""
     made = hashlib.blake2b(digest_size=16)
     for array in (classifier.weight, classifier.bias, classifier.classes):
         made.update(np.ascontiguousarray(array).data.cast("B"))
-    about = features.part_options, refinement, classes, image_fingerprint(image)
+    image = file.data
+    size = file.pixel_size, file.unit, getattr(image, "spacing", None)
+    seen = image_fingerprint(image), getattr(image, "width", 0), size
+    about = features.part_options, refinement, classes, seen
     made.update(repr(about).encode("utf-8", "backslashreplace"))
     if exclusion is not None:
         made.update(np.packbits(exclusion).data.cast("B"))
