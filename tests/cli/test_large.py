@@ -65,6 +65,9 @@ def test_a_tiff_by_blocks_leaves_every_zarr_beside_it(
     assert command(*given, kept, "-o", out).code == 0
     assert np.array_equal(read_ome_zarr(kept).labels, before)
     assert not list(tmp_path.glob(".*"))
+    assert command("segment", image, "-l", labels, "-o", out).code == 0
+    assert command(*given, labels, "-o", out).code == 0
+    assert not out.with_suffix(".png").exists()  # of the labels that were there
     hidden = tmp_path / ".out.tif.blocks.zarr"
     kept.rename(hidden)
     refused = command(*given, hidden, "-o", out)

@@ -147,6 +147,7 @@ def segment(
     if first.source.pixel_size is not None:
         classifier.pixel_size = (first.source.pixel_size, first.source.unit)
 
+    inputs = {path.resolve() for path in (*image, *labels)}
     outputs: list[Path] = []
     results: list[dict[str, Any]] = []
     for one, made in zip(given, trained.features, strict=True):
@@ -167,6 +168,9 @@ def segment(
                 labelled = open_image(one.store).data
                 write_segmentation(written[0], labelled, classifier, one.source)
                 shutil.rmtree(one.store)
+                stale = written[0].with_suffix(".png").resolve()  # shows other labels
+                if is_ours(stale) and stale not in inputs:
+                    stale.unlink()
         else:
             snapshot = ImageSnapshot(
                 PlaneKey(one.path.name),
