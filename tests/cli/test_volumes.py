@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tifffile
@@ -113,6 +115,20 @@ def test_what_does_not_fit_is_told_in_a_sentence(command, stack, scribbles, tmp_
         assert text in outcome.err
     outcome = command("segment", plane, "-l", plane, "--planes", "xyz")
     assert "'xyz' is for volumes, and" in outcome.err
+
+
+def test_slices_that_have_no_room_on_the_disk_are_not_begun(
+    command, stack, scribbles, monkeypatch
+):
+    free = SimpleNamespace(free=8 * int(np.prod(SIZE)) - 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: free)
+    given = "segment", stack, "-l", scribbles, "-b", "filters", "--planes"
+    outcome = command(*given, "xyz")
+    assert outcome.code != 0
+    assert "slices across the planes need up to" in outcome.err
+    assert command(*given, "z").code == 0
+    free.free += 1
+    assert command(*given, "xyz").code == 0
 
 
 def test_what_is_excluded_or_missing_has_no_class(command, stack, scribbles, tmp_path):

@@ -92,7 +92,8 @@ class LabelStore:
             if is_refined:
                 before = self.folder / "predicted.zarr"
                 root = zarr.open_group(before, mode="w", zarr_format=2)
-                _check_disk(self.folder, 4 * planes * shape[0] * shape[1])
+                needed = 4 * planes * shape[0] * shape[1]
+                check_disk(self.folder, needed, "probabilities", "no smoothing")
                 cuts = (n for n in range(1, 17) if block % n == 0)
                 sides = (block // n for n in cuts if block // n <= PLANE_CHUNK)
                 # No two blocks share a chunk.
@@ -216,12 +217,13 @@ def _new_array(root: Any, name: str, shape: Any, dtype: Any, block: int) -> Any:
     )
 
 
-def _check_disk(folder: Path, needed: int) -> None:
+def check_disk(folder: Path, needed: int, of: str, instead: str) -> None:
+    """Raise OSError where so many bytes of something have no room on a disk."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(
-            f"{folder} has {free / 1e9:.1f} GB free and probabilities need up to "
-            f"{needed / 1e9:.1f} GB; choose another disk, or no smoothing"
+            f"{folder} has {free / 1e9:.1f} GB free and {of} need up to "
+            f"{needed / 1e9:.1f} GB; choose another disk, or {instead}"
         )
 
 

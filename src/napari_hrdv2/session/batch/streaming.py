@@ -166,7 +166,7 @@ def stream_labels(
         If the context says so; what is done is gone on with by the next call.
     """
     from napari_hrdv2.core.features.blocks import BlockFeatures
-    from napari_hrdv2.files.label_store import LabelStore
+    from napari_hrdv2.files.label_store import LabelStore, check_disk
     from napari_hrdv2.files.labels import LabelClasses
 
     refinement = refinement or Refinement()
@@ -187,6 +187,10 @@ def stream_labels(
     )
     if is_volume and hasattr(features, "folder"):
         features.folder = store.folder / "slices"
+        values = (len(getattr(features, "axes", "z")) - 1) * (len(ids) - 1)
+        if not (store.is_finished or features.folder.exists()):
+            needed = 4 * values * image.size
+            check_disk(store.folder, needed, "slices across the planes", "planes z")
     todo = [window for window in store.blocks if not store.is_done(window)]
     known = len(store.blocks) - len(todo)
 
