@@ -139,6 +139,60 @@ def test_a_stroke_ends_it(bench):
     assert bench.button.text() == "Segment all"
 
 
+def add_small(bench):
+    """Open a small image, which becomes the current one."""
+    small = np.full((40, 50), 90, np.uint8)
+    layer = bench.viewer.add_image(small, name="Image")
+    bench.viewer.layers.selection = {layer}
+    bench.wait(lambda: bench.session.current.shape == small.shape)
+    return layer
+
+
+def test_a_folder_that_failed_is_not_taken_again(bench, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("the disk is full")
+
+    segment(bench)
+    monkeypatch.setattr("napari_hrdv2.session.batch.whole.stream_labels", fail)
+    bench.button.click()
+    bench.settle()
+    assert "disk is full" in bench.session.status
+    bench.button.click()
+    bench.settle()
+    assert len(bench.asked) == 2
+
+
+def test_images_of_one_name_have_folders_of_their_own(bench, tmp_path):
+    segment(bench)
+    stopped(bench)
+    assert bench.controller.blocks.target == bench.target
+    add_small(bench)
+    assert bench.controller.blocks.target is None
+    bench.session.current.source = "elsewhere/Image.tif"
+    other = bench.controller.blocks.target_in(tmp_path)
+    assert other == tmp_path / "Image_2_segmentation.zarr"
+
+
+def test_while_another_image_is_chosen_it_goes_on_and_can_be_cancelled(bench):
+    segment(bench)
+    bench.button.click()
+    add_small(bench)
+    assert bench.button.isVisibleTo(bench.widget)
+    assert bench.button.text() == "Cancel"
+    bench.wait(lambda: not bench.controller.blocks.is_of_all)
+    assert f"Written to {bench.target}" in bench.session.status
+    assert bench.target.is_dir()
+    assert not bench.button.isVisibleTo(bench.widget)
+
+
+def test_closing_the_image_ends_it(bench):
+    segment(bench)
+    bench.button.click()
+    bench.viewer.layers.remove("Image")
+    bench.wait(lambda: not bench.controller.blocks.is_of_all)
+    assert not bench.target.exists()
+
+
 def test_another_result_is_replaced_only_if_one_agrees(bench, monkeypatch):
     segment(bench)
     bench.target.mkdir()

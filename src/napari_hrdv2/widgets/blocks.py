@@ -13,6 +13,7 @@ from napari_hrdv2.core.postprocess.refinement import Refinement
 from napari_hrdv2.session import Preview, Stage, TimeLeft
 from napari_hrdv2.session.batch.whole import whole_request
 from napari_hrdv2.session.export import stem_of
+from napari_hrdv2.session.planes import PlaneKey
 
 from .jobs import JobRunner
 from .viewer import planes
@@ -20,6 +21,7 @@ from .viewer import planes
 if TYPE_CHECKING:
     from .viewer.layer_sync import LayerSync
 
+SUFFIX = "_segmentation.zarr"
 REST_TIME = 150  # milliseconds for which the view rests before its blocks are begun
 
 
@@ -38,7 +40,8 @@ class BlockWork(QObject):
         self._sync, self._session, self._report = sync, sync.session, report
         self._in_view, self._all = self.runners = JobRunner(), JobRunner()
         self._time_left = TimeLeft()
-        self.folder: Path | None = None  # where what was begun is gone on with
+        self._key = PlaneKey("")  # the image of which all is segmented
+        self._begun: dict[PlaneKey, Path] = {}  # where what was begun is gone on with
         self._rest = QSignalDebouncer(parent=self)
         self._rest.setTimeout(REST_TIME)
         self._rest.triggered.connect(self._look)
@@ -48,12 +51,13 @@ class BlockWork(QObject):
             event.connect(self._on_moved)
         self._session.live.stage_changed.connect(self._on_stage)
         self._session.segmentation_changed.connect(self._on_moved)
-        self._session.images_changed.connect(self._on_moved)
+        self._session.images_changed.connect(self._on_images)
         self._session.refinement.changed.connect(self._on_moved)
         self._in_view.progressed.connect(self._on_view_progressed)
         self._in_view.partly_returned.connect(self._on_part)
         self._all.progressed.connect(self._on_progressed)
         self._all.returned.connect(self._on_whole)
+        self._all.failed.connect(self._on_all_failed)
         for jobs in self.runners:
             jobs.failed.connect(self._on_failed)
             for signal in (jobs.returned, jobs.cancelled):
@@ -79,19 +83,36 @@ class BlockWork(QObject):
         is_refined = (current.result.refinement or Refinement()) == wanted
         return current.result.is_partial or not is_refined
 
+    @property
+    def target(self) -> Path | None:
+        """The OME-Zarr in which all of this image was begun."""
+        current = self._session.current
+        return None if current is None else self._begun.get(current.key)
+
     def target_in(self, folder: Path) -> Path:
-        """Return the OME-Zarr for all of this image in a folder."""
-        assert self._session.current is not None
-        return folder / f"{stem_of(self._session.current)}_segmentation.zarr"
+        """Return the OME-Zarr for all of this image in a folder, and of no other."""
+        images, current, stem = self._session.images, self._session.current, ""
+        begun = [path for key, path in self._begun.items() if key in images]
+        taken = {path.name.removesuffix(SUFFIX) for path in begun}
+        for entry in images.values():
+            if entry is current or entry.key not in self._begun:
+                stem = stem_of(entry, taken)
+                taken.add(stem)
+            if entry is current:
+                break
+        return folder / f"{stem}{SUFFIX}"
 
     def segment_all(self, target: Path) -> None:
         """Segment all blocks; what is done stays when it is cancelled."""
         try:
             self._all.start(whole_request(self._session, target))
         except (OSError, ValueError) as error:
+            self._begun = {k: p for k, p in self._begun.items() if p != target}
             self._report(error)
             return
-        self.folder, self._time_left = target.parent, TimeLeft()
+        assert self._session.current is not None
+        self._key, self._time_left = self._session.current.key, TimeLeft()
+        self._begun[self._key] = target
         self.changed.emit()
 
     def cancel(self) -> None:
@@ -125,12 +146,19 @@ class BlockWork(QObject):
     def _on_moved(self, event: object = None) -> None:
         self._rest.throttle()
 
+    def _on_images(self) -> None:
+        if self._key not in self._session.images:
+            self._all.cancel()
+        self._rest.throttle()
+
     def _on_stage(self, stage: Stage | None) -> None:
-        if _is_answering(stage):
-            for jobs in self.runners:
-                jobs.cancel()
-        else:
+        if not _is_answering(stage):
             self._rest.throttle()
+            return
+        self._in_view.cancel()
+        current = self._session.current
+        if stage == Stage.CLASSIFIER or (current and current.key == self._key):
+            self._all.cancel()
 
     def _on_part(self, part: Preview) -> None:
         if self._session.live.accept(part):
@@ -147,10 +175,12 @@ class BlockWork(QObject):
         self._rest.throttle()  # a block may be there by now that is far in view
 
     def _on_whole(self, done: Any) -> None:
-        session, self.folder = self._session, None
-        if session.accept(done):
-            path = done.result.labels.path
-            session.say(f"Written to {path}. {session.next_step()}")
+        session, path = self._session, self._begun.pop(self._key)
+        session.accept(done)  # it may be too old for the window
+        session.say(f"Written to {path}. {session.next_step()}")
+
+    def _on_all_failed(self, request: Any, error: Exception) -> None:
+        self._begun.pop(self._key, None)  # it would fail there again
 
     def _on_failed(self, request: Any, error: Exception) -> None:
         self._report(error)

@@ -253,7 +253,7 @@ class BlockPanel(QWidget):
     def __init__(self, work: BlockWork) -> None:
         super().__init__()
         self._work = work
-        tip = "Into a file. What is done stays when it is cancelled; painting ends it"
+        tip = "Into a file. What is done stays when it is cancelled; a scribble ends it"
         self.all = ui.push_button("", "segment_all", self._on_all, tip)
         self.progress = QProgressBar(objectName="blocks_progress")
         self.progress.setToolTip("How much of the blocks is segmented")
@@ -266,7 +266,7 @@ class BlockPanel(QWidget):
     def show_work(self) -> None:
         """Offer to segment all, or to cancel that."""
         is_busy = any(jobs.request is not None for jobs in self._work.runners)
-        self.setVisible(self._work.is_there)
+        self.setVisible(self._work.is_there or self._work.is_of_all)
         self.all.setText("Cancel" if self._work.is_of_all else "Segment all")
         self.all.setEnabled(self._work.is_of_all or self._work.has_more)
         for control in (self.progress, self.note):
@@ -282,11 +282,13 @@ class BlockPanel(QWidget):
         work, title = self._work, "Folder for the segmentation of all"
         if work.is_of_all:
             work.cancel()
-        elif folder := work.folder or QFileDialog.getExistingDirectory(self, title):
+            return
+        target = work.target
+        if target is None and (folder := QFileDialog.getExistingDirectory(self, title)):
             target = work.target_in(Path(folder))
-            question = f"{target} is there already. Replace it, if it is another one?"
-            if not target.exists() or ui.agrees(self, question):
-                work.segment_all(target)
+        question = f"{target} is there already. Replace it, if it is another one?"
+        if target and (not target.exists() or ui.agrees(self, question)):
+            work.segment_all(target)
 
 
 class GuidancePanel(QWidget):
