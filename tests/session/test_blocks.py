@@ -317,6 +317,13 @@ def test_uncertain_regions_are_among_what_is_computed(session, pixels, reads):
     assert "against" in best.reason
 
 
+def test_without_a_block_in_memory_there_are_no_uncertain_regions(session):
+    train(session, painted())
+    session.features.drop()
+    with pytest.raises(ValueError, match="look at a part of the image first"):
+        session.guidance.find_uncertain_regions()
+
+
 def test_what_is_excluded_or_missing_is_left_out(pixels, target):
     holes = pixels.astype(np.float32)
     holes[300:340, 600:700] = np.nan

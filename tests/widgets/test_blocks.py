@@ -193,6 +193,16 @@ def test_closing_the_image_ends_it(bench):
     assert not bench.target.exists()
 
 
+def test_uncertain_regions_are_said_to_be_of_the_blocks_so_far(bench, monkeypatch):
+    segment(bench)
+    monkeypatch.setattr(
+        "napari_hrdv2.core.guidance.regions_within", lambda *_, **__: ()
+    )
+    bench.widget.paint.guidance.next.click()
+    bench.wait(lambda: bench.session.guidance.has_uncertain_regions)
+    assert "sure in the blocks computed so far" in bench.session.status
+
+
 def test_another_result_is_replaced_only_if_one_agrees(bench, monkeypatch):
     segment(bench)
     bench.target.mkdir()

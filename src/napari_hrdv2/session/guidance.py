@@ -200,6 +200,8 @@ class Guidance:
         entry, classifier = self._ready()
         image, version = entry.snapshot(), self._version
         windows = image.features.kept if entry.is_in_blocks else [None]
+        if not windows:
+            raise ValueError("No block is kept: look at a part of the image first.")
         labels = None if entry.counted is None else entry.counted.labels
 
         def find(context: TaskContext) -> UncertainRegions:

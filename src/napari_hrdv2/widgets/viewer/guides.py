@@ -66,9 +66,10 @@ class GuidanceOverlay(Overlay):
     def _visit_next(self) -> None:
         self.region = region = self._guidance.next_uncertain_region()
         if region is None:
-            self._session.say(
-                "The classifier is sure everywhere: no region stands out."
-            )
+            current, where = self._session.current, "everywhere"
+            if current is not None and current.is_in_blocks:
+                where = "in the blocks computed so far"
+            self._session.say(f"The classifier is sure {where}: no region stands out.")
         else:
             self._look_at(region.row, region.column, region.radius)
             self._session.say(f"Paint here? {region.reason}.")
