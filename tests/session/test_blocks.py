@@ -10,6 +10,7 @@ from napari_hrdv2.files.lazy import LazyImage
 from napari_hrdv2.session import Session, Stage, compute
 from napari_hrdv2.session.batch.whole import whole_request
 from napari_hrdv2.session.blocks import features as rooms
+from napari_hrdv2.session.export import plan_export
 from napari_hrdv2.session.measurement import Scope
 from napari_hrdv2.session.planes import Plane, is_lazy
 
@@ -322,6 +323,22 @@ def test_without_a_block_in_memory_there_are_no_uncertain_regions(session):
     session.features.drop()
     with pytest.raises(ValueError, match="look at a part of the image first"):
         session.guidance.find_uncertain_regions()
+
+
+def test_the_refinement_told_is_that_of_the_file(session, target, reads, pixels):
+    train(session, painted())
+    session.refinement.change(min_object=200)
+    segment_all(session, target)
+    session.refinement.change(min_object=0, smoothing="guided")
+    made = plan_export(session, target.parent / "new").content.provenance
+    assert made.refinement == session.current.result.refinement
+    assert made.refinement.min_object == 200
+    session.set_image(reads.plane(pixels), "other", name="other")
+    session.compute_features()
+    compute_and_accept(session, session.train_request(visible=VIEW))
+    segment_all(session, target.with_name("other.zarr"))
+    with pytest.raises(ValueError, match="refined in different ways"):
+        plan_export(session, target.parent, formats=["script"], all_images=True)
 
 
 def test_what_is_excluded_or_missing_is_left_out(pixels, target):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from napari_hrdv2.core.features.options import (
     absolute_range,
     mapped_range,
 )
+from napari_hrdv2.core.postprocess.refinement import Refinement
 from napari_hrdv2.files.units import unit_symbol
 from napari_hrdv2.session.classifier import named
 from napari_hrdv2.session.tasks import TaskContext, compute
@@ -179,7 +180,10 @@ def plan_export(
             "classes first"
         )
     images = _images(session, wanted)
+    refined = _refinements(session, wanted)
     reason = _no_script(session, images, update) if "script" in chosen else ""
+    if "script" in chosen and len(refined) > 1:
+        reason = reason or "the images are refined in different ways; export each alone"
     if reason and set(chosen) == {"script"}:
         raise ValueError(f"script: {reason}")
     notes += [f"No script was written: {reason}."] if reason else []
@@ -188,7 +192,7 @@ def plan_export(
         folder=Path(folder),
         images=tuple(images),
         classes=dict(session.classes),
-        provenance=_provenance(session, images) if has_script else None,
+        provenance=_provenance(session, images, *refined) if has_script else None,
         classifier=named(session.classifier, session.classes, images[0].pixel_size)
         if has_script and session.is_loaded
         else None,
@@ -266,9 +270,23 @@ def _value_range(
     return absolute_range(classifier.part_options) if classifier is not None else None
 
 
-def _provenance(session: Session, images: Sequence[ExportImage]) -> Provenance:
+def _refinements(
+    session: Session, entries: Iterable[ImageEntry]
+) -> set[Refinement | None]:
+    """Return how images are refined: in blocks as they are, others as one wants now."""
+    now, results = session.refinement.settings, [one.result for one in entries]
+    made = (
+        now if one is None or one.blocks is None else one.refinement or Refinement()
+        for one in results
+    )
+    return {None if one.is_off else one for one in made}
+
+
+def _provenance(
+    session: Session, images: Sequence[ExportImage], refinement: Refinement | None
+) -> Provenance:
     """Return how the results were made."""
-    classifier, refinement = session.classifier, session.refinement.settings
+    classifier = session.classifier
     assert classifier is not None  # else there is no script
     series = None if session.is_loaded else session.series.classifier
     used = {int(i) for i in classifier.classes}.union(
@@ -288,7 +306,7 @@ def _provenance(session: Session, images: Sequence[ExportImage]) -> Provenance:
         by_place=classifier.by_place,
         classifier_file=CLASSIFIER if session.is_loaded else None,
         labels_hash=classifier.labels_hash,
-        refinement=None if refinement.is_off else refinement,
+        refinement=refinement,
         interval=INTERVAL,
     )
 
