@@ -9,7 +9,7 @@ import pytest
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.session import features as feature_work
 from napari_hrdv2.session.planes import PlaneKey
-from napari_hrdv2.widgets.viewer.followers import ErrorOverlay
+from napari_hrdv2.widgets.viewer.result_overlays import ErrorOverlay
 from widgets.desk import Desk, stack_of
 
 

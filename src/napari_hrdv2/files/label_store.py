@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,14 @@ PLANE_CHUNK = 512  # pixels along a side, at most: what is around a block is rea
 _VERSION = "0.4"
 
 Window = tuple[slice, slice]
-Place = tuple[Path, str, bool]
-"""The folder of a store, what it is made from, and whether of probabilities."""
+
+
+class Place(NamedTuple):
+    """Where blocks of a store are written, from whichever process."""
+
+    folder: Path
+    made_from: str
+    has_probabilities: bool
 
 
 def check_store(target: Path) -> None:
@@ -74,7 +80,7 @@ class LabelStore:
         self.folder = target.with_name(f"{target.name}.unfinished")
         dtype = np.min_scalar_type(largest)
         about = [fingerprint, list(shape), block, dtype.name, is_refined]
-        self.place = self.folder.resolve(), json.dumps(about), planes > 0
+        self.place = Place(self.folder.resolve(), json.dumps(about), planes > 0)
         self.blocks = list(grid(shape, block))
         self.is_finished = _fingerprint_of(target) == fingerprint
         if self.is_finished:
@@ -82,7 +88,7 @@ class LabelStore:
             self._labels: Any = self._root["0"]
             return
         self._done, mark = self.folder / "done.txt", self.folder / "made_from.json"
-        is_new = not _is_made_from(*self.place[:2])
+        is_new = not _is_made_from(self.place)
         whole = self.folder / "labels.zarr"
         if is_new or not whole.is_dir():
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -99,7 +105,7 @@ class LabelStore:
                 # No two blocks share a chunk.
                 kind = (planes, *shape), np.float32, next(sides, block)
                 _new_array(root, "0", *(kind if planes else (shape, dtype, block)))
-            mark.write_text(self.place[1], encoding="utf-8")
+            mark.write_text(self.place.made_from, encoding="utf-8")
         self._root = zarr.open_group(whole, mode="r+")
         self._labels = self._predicted = self._root["0"]
         if is_refined:
@@ -189,19 +195,22 @@ def put_block(place: Place, window: Window, labels: NDArray[Any]) -> int:
     """
     import zarr
 
-    if not _is_made_from(*place[:2]):
-        raise FileNotFoundError(f"{place[0]} is no more what the block was made for")
-    before = place[0] / "predicted.zarr"
-    whole = before if before.is_dir() else place[0] / "labels.zarr"
+    if not _is_made_from(place):
+        raise FileNotFoundError(
+            f"{place.folder} is no more what the block was made for"
+        )
+    before = place.folder / "predicted.zarr"
+    whole = before if before.is_dir() else place.folder / "labels.zarr"
     array: Any = zarr.open_array(whole / "0", mode="r+")
-    window = _place_in(json.loads(place[1])[1], window)
+    window = _place_in(json.loads(place.made_from)[1], window)
     array[window] = labels = np.asarray(labels, array.dtype)
     return _checksum(labels)
 
 
-def _is_made_from(folder: Path, about: str) -> bool:
+def _is_made_from(place: Place) -> bool:
     with suppress(OSError, ValueError):
-        return (folder / "made_from.json").read_text(encoding="utf-8") == about
+        made_from = (place.folder / "made_from.json").read_text(encoding="utf-8")
+        return made_from == place.made_from
     return False
 
 

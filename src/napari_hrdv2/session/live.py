@@ -101,7 +101,7 @@ class LivePipeline:
     def of_other_kind(self) -> list[ImageEntry]:
         """Return the painted images that train nothing beside the current one.
 
-        Their features have other channels, as grey and colour images differ.
+        Their features have other channels, or are upsampled otherwise.
         """
         current = self._images.current
         if current is None or current.features is None or current.options is None:

@@ -21,7 +21,7 @@ from napari_hrdv2.core.devices import available_memory, choose_device
 from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.normalisation import mosaic, windows_of
-from napari_hrdv2.core.features.volumes import any_features
+from napari_hrdv2.core.features.volumes import VolumeFeatures, any_features
 from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.core.measure import FractionCounter, Fractions
 from napari_hrdv2.core.postprocess.blocks import clean_blocks
@@ -185,9 +185,9 @@ def stream_labels(
         is_refined=not refinement.is_off,
         planes=len(ids) if smooths else 0,
     )
-    if is_volume and hasattr(features, "folder"):
+    if isinstance(features, VolumeFeatures):
         features.folder = store.folder / "slices"
-        values = (len(getattr(features, "axes", "z")) - 1) * (len(ids) - 1)
+        values = (len(features.axes) - 1) * (len(ids) - 1)
         if not (store.is_finished or features.folder.exists()):
             needed = 4 * values * image.size
             check_disk(store.folder, needed, "slices across the planes", "planes z")
@@ -348,9 +348,12 @@ def segment_block(
     """Write a window's labels, 0 where there are none, or probabilities; checksum."""
     from napari_hrdv2.files.label_store import put_block
 
-    predict = classifier.predict_proba if place[2] else classifier.predict
+    predict = (
+        classifier.predict_proba if place.has_probabilities else classifier.predict
+    )
     found = predict(features, region=window, should_stop=should_stop)
-    if not place[2] and (mask := _left_out(image, excluded, window)) is not None:
+    mask = _left_out(image, excluded, window)
+    if mask is not None and not place.has_probabilities:
         found[mask] = 0
     return put_block(place, window, found)
 

@@ -58,7 +58,7 @@ def whole_request(session: Session, target: Path) -> Task:
             labels=open_image(target).data,
             fractions=streamed.by_class,
             refinement=refinement,
-            blocks=Blocks(0),
+            blocks=Blocks(0),  # none is missing
             counted=streamed.fractions,
         )
         return ProcessedImage(snapshot, Stage.REFINEMENT, result)

@@ -19,7 +19,7 @@ from napari_hrdv2.core.atomic import write_csv
 from napari_hrdv2.core.measure.comparison import BOUNDARY_WIDTH
 from napari_hrdv2.core.measure.numbering import pairs_from_text
 from napari_hrdv2.core.measure.scores import score_table
-from napari_hrdv2.widgets.viewer.followers import ErrorOverlay
+from napari_hrdv2.widgets.viewer.result_overlays import ErrorOverlay
 
 from . import PanelSpec
 from . import controls as ui

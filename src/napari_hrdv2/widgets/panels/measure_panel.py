@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QLabel, QTreeWidget, QTreeWidgetItem, QWidget
 from napari_hrdv2.core.measure import write_fractions_csv
 from napari_hrdv2.session.classes import default_class
 from napari_hrdv2.session.measurement import METHODS, Scope
-from napari_hrdv2.widgets.viewer.drawn import ExclusionOverlay
-from napari_hrdv2.widgets.viewer.followers import InstanceOverlay
+from napari_hrdv2.widgets.viewer.drawn_overlays import ExclusionOverlay
+from napari_hrdv2.widgets.viewer.result_overlays import InstanceOverlay
 
 from . import Attempt, PanelSpec
 from . import controls as ui

@@ -21,7 +21,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_hrdv2.widgets.label_taker import LabelTaker
-from napari_hrdv2.widgets.viewer.guides import JOB, GuidanceOverlay, PlaceWalk
+from napari_hrdv2.widgets.viewer.guidance_overlays import (
+    JOB,
+    GuidanceOverlay,
+    PlaceWalk,
+)
 from napari_hrdv2.widgets.viewer.result_views import VIEWS, ResultViews
 from napari_hrdv2.widgets.viewer.shortcuts import Shortcut, Shortcuts
 

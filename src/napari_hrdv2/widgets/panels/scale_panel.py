@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QInputDialog, QLabel, QLineEdit, QWidget
 
 from napari_hrdv2.files.units import is_length, unit_symbol
 from napari_hrdv2.widgets.viewer import layers
-from napari_hrdv2.widgets.viewer.drawn import ScaleBarOverlay
+from napari_hrdv2.widgets.viewer.drawn_overlays import ScaleBarOverlay
 
 from . import PanelSpec
 from . import controls as ui
