@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -19,8 +18,8 @@ from .colors import ORIENTATION, grey_if_grey, turned
 from .reading import NotReadError, damaged
 
 _BLOCK = 2**20
-# Where Pillow keeps the upper half of 16 bits alone: how it is told to keep the lower.
-_LOWER = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
+# Of which Pillow keeps the upper half of 16 bits alone, and their bands.
+_DEEP = {"LA;16B": 2, "RGB;16B": 3, "RGBA;16B": 4}
 _TO_RGB = ("CMYK", "YCbCr", "LAB", "HSV", "RGBX", "La", "RGBa")
 
 
@@ -34,16 +33,16 @@ def read_raster(
     """
     if kind == "PNG":
         check_chunks(path)
-    with _opened(path, path) as entry:
-        upper = _raw_mode(entry)
+    with _opened(path) as entry:
+        bands = _DEEP.get(_raw_mode(entry))
         entry.load()
         orientation = entry.getexif().get(ORIENTATION, 1)
-        if upper not in (*_LOWER, "LA;16B"):
+        if bands is None:
             data = _samples(entry, indices)
-    if upper == "LA;16B":
-        data = _deep_grey(path)
-    elif upper in _LOWER:
-        data = _deep_colors(path, _LOWER[upper])
+        else:
+            import imagecodecs
+
+            data = imagecodecs.png_decode(path.read_bytes())[..., :bands]
     orientation = orientation if orientation in range(2, 9) else 1
     return turned(data, orientation), orientation
 
@@ -68,12 +67,12 @@ def check_chunks(path: Path) -> None:
 
 
 @contextmanager
-def _opened(path: Path, source: Path | io.BytesIO) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[Any]:
     """Open one image by Pillow; what is wrong is told in one sentence."""
     from PIL import Image
 
     try:
-        with Image.open(source) as entry:
+        with Image.open(path) as entry:
             if getattr(entry, "n_frames", 1) > 1:
                 raise NotReadError(
                     f"{path} holds {entry.n_frames} images; save the one to "
@@ -113,26 +112,3 @@ def _samples(entry: Any, indices: bool) -> NDArray[Any]:
     if entry.mode == "I" and data.min() >= 0 and data.max() <= np.iinfo("u2").max:
         data = data.astype(np.uint16)  # how older Pillows give 16-bit PNG files
     return data
-
-
-def _deep_colors(path: Path, lower: str) -> NDArray[np.uint16]:
-    """Return all 16 bits of RGB(A): once the upper, once the lower half."""
-    halves = []
-    for mode in (None, lower):
-        with _opened(path, path) as entry:
-            if mode is not None:
-                entry.tile = [(*entry.tile[0][:3], mode)]
-            entry.load()
-            halves.append(np.asarray(entry).astype(np.uint16))
-    deep: NDArray[np.uint16] = halves[0] << np.uint16(8) | halves[1]
-    return deep
-
-
-def _deep_grey(path: Path) -> NDArray[np.uint16]:
-    """Return all 16 bits of grey and alpha, read as if they were 8 bits of RGBA."""
-    content = bytearray(path.read_bytes())
-    content[24:26] = bytes([8, 6])  # in the header: bits of a sample, kind of colours
-    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
-    with _opened(path, io.BytesIO(content)) as entry:
-        entry.load()
-        return np.asarray(entry).copy().view(">u2").astype(np.uint16)
