@@ -34,8 +34,7 @@ from .memory import (
     Plan,
     batch_after_running_out,
     batch_that_fits,
-    check_available,
-    estimate_of,
+    check_memory,
     make_plans,
     on_grid,
     parts_of,
@@ -160,7 +159,7 @@ def compute_features(
             f"partition: {backbone.name} has no tokens of regions; choose a backbone "
             "that has, such as spit-small"
         )
-    check_available(estimate_of(plans).peak_bytes, shape, parts[0].device)
+    check_memory(plans, shape, parts[0].device)
     steps.total = sum(run.length for run in runs)
     steps.count(0)
     features = [run.features() for run in runs]

@@ -248,6 +248,11 @@ def make_plans(
     ]
 
 
+def check_memory(plans: list[Plan], shape: Sequence[int], device: torch.device) -> None:
+    """Raise MemoryError before a run that cannot succeed."""
+    check_available(estimate_of(plans).peak_bytes, shape, device)
+
+
 def check_available(
     needed: int,
     shape: Sequence[int],
