@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from skimage.draw import polygon
 
-from napari_hrdv2.files.importers.shapes import Patch, broad_line, filled
+from napari_hrdv2.core.postprocess.exclusion import Patch, filled
+from napari_hrdv2.files.importers.imagej_rois import broad_line
 
 SHAPE = (37, 52)
 
@@ -31,7 +32,7 @@ def test_an_outline_is_filled_as_scikit_image_does(seed: int) -> None:
         corners = np.rint(corners) - 0.5  # how ImageJ's lie
     wanted = np.zeros(SHAPE, bool)
     wanted[polygon(*corners.T, SHAPE)] = True
-    assert np.array_equal(whole(filled([corners], SHAPE)), wanted)
+    assert np.array_equal(whole(filled([corners], SHAPE, with_edges=True)), wanted)
 
 
 def test_a_second_outline_is_a_hole() -> None:

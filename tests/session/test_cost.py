@@ -29,7 +29,7 @@ def test_the_text_tells_passes_and_memory():
 @pytest.mark.parametrize("how", ["auto", "bilinear"])
 def test_an_outline_costs_what_the_loaded_backbone_costs(name, how):
     import napari_hrdv2 as hr
-    from napari_hrdv2.core.features.memory import estimate
+    from estimates import estimate
 
     told = cost(name, transforms="flip", interpolation=how, device="cpu")
     backbone = hr.load_backbone(name, "random", "cpu")
@@ -44,7 +44,7 @@ def test_an_outline_costs_what_the_loaded_backbone_costs(name, how):
 @pytest.mark.parametrize("shape", [SIDE, (*SIDE, 3)])
 def test_what_the_package_brings_along_costs_the_same_loaded(name, shape):
     import napari_hrdv2 as hr
-    from napari_hrdv2.core.features.memory import estimate
+    from estimates import estimate
 
     told = estimate_cost(shape, FeatureOptions(backbone=name, device="cpu"))
     channels = 1 if len(shape) == 2 else 3

@@ -5,7 +5,8 @@ import pytest
 import tifffile
 
 from napari_hrdv2.files import read_pixel_size, write_image
-from napari_hrdv2.widgets.panels.scale_panel import PANELS, length
+from napari_hrdv2.files.units import length_of
+from napari_hrdv2.widgets.panels.scale_panel import PANELS
 from widgets.desk import with_panel
 
 
@@ -65,9 +66,9 @@ def test_what_is_no_length_is_refused_and_changes_nothing(opened, text):
 
 
 def test_lengths_are_typed_as_people_type_them():
-    assert length("10 um") == (10.0, "µm")
-    assert length("1e-3 mm") == (0.001, "mm")
-    assert length(" 500nm ") == (500.0, "nm")
+    assert length_of("10 um") == (10.0, "µm")
+    assert length_of("1e-3 mm") == (0.001, "mm")
+    assert length_of(" 500nm ") == (500.0, "nm")
 
 
 def test_a_line_over_the_scale_bar_tells_the_size(desk, image):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -40,20 +39,15 @@ PixelSize = Annotated[
 
 def parse_pixel_size(text: str | None) -> tuple[float, str] | None:
     """Return number and unit of --pixel-size."""
-    from napari_hrdv2.files.units import converted, unit_symbol
+    from napari_hrdv2.files.units import length_of
 
-    if text is None:
-        return None
-    found = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?\d+)?)\s*(\S+)\s*", text)
-    wanted = "a length above 0 is needed, as 250nm or 0.25um"
     try:
-        size, unit = float(found[1]), unit_symbol(found[2])  # type: ignore[index]
-        is_length = math.isfinite(size) and converted(size, unit, "m") > 0
-    except Exception as error:  # words that are no units raise anything
-        raise ValueError(f"--pixel-size: {text!r} is none; {wanted}") from error
-    if not is_length:
-        raise ValueError(f"--pixel-size: {text!r} is none; {wanted}")
-    return size, unit
+        return None if text is None else length_of(text)
+    except ValueError as error:
+        raise ValueError(
+            f"--pixel-size: {text!r} is none; a length above 0 is needed, as 250nm or "
+            "0.25um"
+        ) from error
 
 
 def with_pixel_size(file: ImageFile, size: tuple[float, str] | None) -> ImageFile:

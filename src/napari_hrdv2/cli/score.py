@@ -12,9 +12,7 @@ from . import shared
 from .shared import Json
 
 if TYPE_CHECKING:
-    from napari_hrdv2.core.measure.comparison import Comparison
-    from napari_hrdv2.core.measure.numbering import MatchedLabels
-    from napari_hrdv2.files import ImportedLabels
+    from napari_hrdv2.session.measurement import Compared
 
 
 def score(
@@ -50,10 +48,12 @@ def score(
 ) -> None:
     """Compare a segmentation with a truth: IoU, confusion, accuracy, boundary IoU."""
     from napari_hrdv2.core.atomic import write_csv
-    from napari_hrdv2.core.measure.comparison import compare, error_map
-    from napari_hrdv2.core.measure.numbering import match_labels, pairs_from_text
+    from napari_hrdv2.core.measure.numbering import pairs_from_text
     from napari_hrdv2.core.measure.scores import score_table
-    from napari_hrdv2.files import import_labels
+    from napari_hrdv2.files import import_labels, write_labels
+    from napari_hrdv2.session import ImageSnapshot, Result, TaskContext
+    from napari_hrdv2.session.measurement import Truth, compare_result
+    from napari_hrdv2.session.planes import PlaneKey
 
     report = shared.Report(as_json)
     pairs = None if match is None else pairs_from_text(match)
@@ -64,64 +64,37 @@ def score(
     shared.check_outputs({o: [path] for o, path in outputs.items() if path}, inputs)
 
     made = import_labels(segmentation, grey_levels=False)
-    shape = made.labels.shape[:2]
-    true = import_labels(truth, (shape[0], shape[1]), grey_levels=False)
-    drawn = None
+    shape, drawn = made.labels.shape, None
     if scribbles is not None:
-        drawn = import_labels(scribbles, (shape[0], shape[1])).labels != 0
-    matched = match_labels(
-        made.labels,
-        true.labels,
-        segmentation_names=_listed_classes(made),
-        truth_names=_listed_classes(true),
+        drawn = import_labels(scribbles, (shape[0], shape[1])).labels
+    compared = compare_result(
+        TaskContext(),
+        image=ImageSnapshot(PlaneKey(""), None, result=Result(made.labels, {}, b"")),
+        truth=Truth(truth.name, truth, {}),
+        class_names=made.classes.listed,
+        scribbles=drawn,
+        boundary_width=boundary_width,
         match=pairs,
     )
-    compared = compare(
-        matched.truth,
-        matched.segmentation,
-        exclude=drawn,
-        boundary_width=boundary_width,
-    )
-    headers, rows = score_table(compared, matched.classes)
+    headers, rows = score_table(compared.comparison, compared.classes)
     if csv is not None:
         write_csv(csv, headers, rows)
     if errors is not None:
-        wrong = error_map(matched.truth, matched.segmentation, exclude=drawn)
-        _write_errors(errors, wrong, matched, made)
-    _say_table(report, compared, matched, rows)
+        ids = {one.id: one.segmentation_id for one in compared.classes}
+        colors = made.classes.colors
+        write_labels(
+            errors,
+            compared.errors,
+            class_names={one.id: one.name for one in compared.classes},
+            class_colors={i: colors[j] for i, j in ids.items() if j in colors},
+        )
+    _say_table(report, compared, rows)
     written = [str(path) for path in (csv, errors) if path is not None]
-    report.finish({**_as_json(compared, matched), "outputs": written})
-
-
-def _listed_classes(labels: ImportedLabels) -> dict[int, str]:
-    """Return the classes that a file lists, with their names or ""."""
-    names = labels.classes.names
-    return {i: names.get(i, "") for i in sorted({*names, *labels.classes.colors})}
-
-
-def _write_errors(
-    path: Path, wrong: Any, matched: MatchedLabels, made: ImportedLabels
-) -> None:
-    from napari_hrdv2.files import write_labels
-
-    colors = made.classes.colors
-    write_labels(
-        path,
-        wrong,
-        class_names={one.id: one.name for one in matched.classes},
-        class_colors={
-            one.id: colors[one.segmentation_id]
-            for one in matched.classes
-            if one.segmentation_id in colors
-        },
-    )
+    report.finish({**_as_json(compared), "outputs": written})
 
 
 def _say_table(
-    report: shared.Report,
-    compared: Comparison,
-    matched: MatchedLabels,
-    rows: Sequence[Sequence[Any]],
+    report: shared.Report, compared: Compared, rows: Sequence[Sequence[Any]]
 ) -> None:
     wide = max(len(str(row[0])) for row in rows)
     report.say(f"{'class':<{wide}}     IoU  boundary IoU  accuracy      pixels")
@@ -138,39 +111,40 @@ def _say_table(
         counts = [f"{n:>{c}}" for n, c in zip(row[8:], cells, strict=True)]
         report.say("  ".join([f"{name:<{wide}}", *counts]))
     report.say()
+    found = compared.comparison
     report.say(
-        f"{compared.pixels} pixels scored, boundaries {compared.boundary_width} px "
-        f"wide; {matched.rule}"
+        f"{found.pixels} pixels scored, boundaries {found.boundary_width} px wide; "
+        f"{compared.rule}"
     )
 
 
-def _as_json(compared: Comparison, matched: MatchedLabels) -> dict[str, Any]:
+def _as_json(compared: Compared) -> dict[str, Any]:
     """Return what --json prints; null where a class has no such score."""
 
     def number(value: float) -> float | None:
         return None if value != value else float(value)
 
-    known = {one.id: one for one in matched.classes}
+    found, known = compared.comparison, {one.id: one for one in compared.classes}
     classes = [
         {
             "name": known[i].name,
             "segmentation_id": known[i].segmentation_id,
             "truth_id": known[i].truth_id,
-            "iou": number(compared.iou[k]),
-            "boundary_iou": number(compared.boundary_iou[k]),
-            "truth_pixels": int(compared.true_pixels[k]),
-            "segmentation_pixels": int(compared.found_pixels[k]),
-            "unsegmented_pixels": int(compared.unsegmented[k]),
+            "iou": number(found.iou[k]),
+            "boundary_iou": number(found.boundary_iou[k]),
+            "truth_pixels": int(found.true_pixels[k]),
+            "segmentation_pixels": int(found.found_pixels[k]),
+            "unsegmented_pixels": int(found.unsegmented[k]),
         }
-        for k, i in enumerate(compared.classes)
+        for k, i in enumerate(found.classes)
     ]
     return {
-        "mean_iou": compared.mean_iou,
-        "accuracy": compared.accuracy,
-        "mean_boundary_iou": number(compared.mean_boundary_iou),
-        "boundary_width": compared.boundary_width,
-        "pixels": compared.pixels,
+        "mean_iou": found.mean_iou,
+        "accuracy": found.accuracy,
+        "mean_boundary_iou": number(found.mean_boundary_iou),
+        "boundary_width": found.boundary_width,
+        "pixels": found.pixels,
         "classes": classes,
-        "confusion": compared.confusion.tolist(),
-        "numbering": matched.rule,
+        "confusion": found.confusion.tolist(),
+        "numbering": compared.rule,
     }

@@ -13,7 +13,7 @@ from .images import (
     size_text,
     write_image,
 )
-from .importers import LABEL_SUFFIXES, import_labels
+from .importers import import_labels
 from .labels import (
     ImportedLabels,
     LabelClasses,
@@ -25,7 +25,6 @@ from .labels import (
 from .ome_zarr import read_ome_zarr, write_ome_zarr
 
 __all__ = [
-    "LABEL_SUFFIXES",
     "FoundImages",
     "ImageFile",
     "ImportedLabels",

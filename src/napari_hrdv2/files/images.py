@@ -13,8 +13,7 @@ import numpy as np
 
 from napari_hrdv2.core.limits import check_claim
 
-from .colors import ORIENTATION, TURNS
-from .raster import read_raster
+from .raster import ORIENTATION, TURNS, read_raster
 from .reading import NotReadError, image_format, size_text
 from .tiff import open_tiff, read_tiff
 from .units import NO_UNIT, Size, ascii_unit, sides_of, size_of

@@ -22,7 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .labels import SOFTWARE, LabelClasses
-from .ome_zarr import annotate, check_replaceable, label_metadata, replace_folder
+from .ome_zarr import (
+    annotate,
+    check_replaceable,
+    label_metadata,
+    new_array,
+    replace_folder,
+)
 from .units import NO_UNIT, Size
 from .zarr_images import attributes, is_zarr
 
@@ -94,7 +100,7 @@ class LabelStore:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir()
             root = zarr.open_group(whole, mode="w", zarr_format=2)
-            _new_array(root, "0", shape, dtype, block)
+            new_array(root, "0", shape, dtype, block)
             if is_refined:
                 before = self.folder / "predicted.zarr"
                 root = zarr.open_group(before, mode="w", zarr_format=2)
@@ -104,7 +110,7 @@ class LabelStore:
                 sides = (block // n for n in cuts if block // n <= PLANE_CHUNK)
                 # No two blocks share a chunk.
                 kind = (planes, *shape), np.float32, next(sides, block)
-                _new_array(root, "0", *(kind if planes else (shape, dtype, block)))
+                new_array(root, "0", *(kind if planes else (shape, dtype, block)))
             mark.write_text(self.place.made_from, encoding="utf-8")
         self._root = zarr.open_group(whole, mode="r+")
         self._labels = self._predicted = self._root["0"]
@@ -159,7 +165,7 @@ class LabelStore:
             level += 1
             shape = (*source.shape[:-2], *(-(-n // 2) for n in source.shape[-2:]))
             name = str(level)
-            smaller = _new_array(self._root, name, shape, source.dtype, self.block)
+            smaller = new_array(self._root, name, shape, source.dtype, self.block)
             for window in grid(shape, self.block):
                 *plane, rows, columns = place = _place_in(shape, window)
                 wide = [slice(2 * s.start, 2 * s.stop) for s in (rows, columns)]
@@ -212,18 +218,6 @@ def _is_made_from(place: Place) -> bool:
         made_from = (place.folder / "made_from.json").read_text(encoding="utf-8")
         return made_from == place.made_from
     return False
-
-
-def _new_array(root: Any, name: str, shape: Any, dtype: Any, block: int) -> Any:
-    return root.create_array(
-        name,
-        shape=shape,
-        chunks=(*(1 for _ in shape[:-2]), *(min(n, block) for n in shape[-2:])),
-        dtype=dtype,
-        overwrite=True,
-        chunk_key_encoding={"name": "v2", "separator": "/"},
-        config={"write_empty_chunks": True},
-    )
 
 
 def check_disk(folder: Path, needed: int, of: str, instead: str) -> None:

@@ -37,6 +37,11 @@ class LabelClasses:
     names: dict[int, str] = field(default_factory=dict)
     colors: dict[int, str] = field(default_factory=dict)
 
+    @property
+    def listed(self) -> dict[int, str]:
+        """The classes that the file lists, with their names or ""."""
+        return {i: self.names.get(i, "") for i in sorted({*self.names, *self.colors})}
+
 
 @dataclass(frozen=True)
 class ImportedLabels:

@@ -147,15 +147,27 @@ def label_metadata(classes: LabelClasses, version: str) -> dict[str, Any]:
     return {key: value for key, value in about.items() if value}
 
 
-def _write_array(group: Any, data: NDArray[Any]) -> None:
-    chunks = (*(1 for _ in data.shape[:-2]), *(min(n, _CHUNK) for n in data.shape[-2:]))
+def new_array(
+    group: Any, name: str, shape: tuple[int, ...], dtype: Any, side: int = _CHUNK
+) -> Any:
+    """Return an array in chunks of one plane, at most so many pixels along a side."""
     options: dict[str, Any] = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
     if group.metadata.zarr_format == 3:
-        names = ("c", "y", "x")[-data.ndim :]
-        options = {"dimension_names": names}
-    # Blank chunks, too: one that is missing is one that was lost.
-    options["config"] = {"write_empty_chunks": True}
-    group.create_array("0", data=np.ascontiguousarray(data), chunks=chunks, **options)
+        options = {"dimension_names": ("c", "y", "x")[-len(shape) :]}
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=(*(1 for _ in shape[:-2]), *(min(n, side) for n in shape[-2:])),
+        dtype=dtype,
+        overwrite=True,
+        # Blank chunks, too: one that is missing is one that was lost.
+        config={"write_empty_chunks": True},
+        **options,
+    )
+
+
+def _write_array(group: Any, data: NDArray[Any]) -> None:
+    new_array(group, "0", data.shape, data.dtype)[...] = data
 
 
 def annotate(

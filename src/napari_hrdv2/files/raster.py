@@ -1,8 +1,7 @@
-"""PNG, JPEG and BMP by Pillow: all bits of a sample, checksums, orientation."""
+"""PNG, JPEG and BMP by Pillow, and samples as grey levels or RGB, the right way up."""
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -15,12 +14,24 @@ from numpy.typing import NDArray
 
 from napari_hrdv2.core.limits import check_claim
 
-from .colors import ORIENTATION, grey_if_grey, turned
-from .reading import NotReadError, damaged
+from .reading import NotReadError, damaged, told
+
+ORIENTATION = 0x0112  # the tag of EXIF and TIFF
+TURNS = {
+    1: "",
+    2: "mirrored left to right",
+    3: "turned by 180°",
+    4: "mirrored top to bottom",
+    5: "mirrored along its diagonal",
+    6: "turned by 90° to the right",
+    7: "mirrored along its other diagonal",
+    8: "turned by 90° to the left",
+}
+"""What the orientations of EXIF and TIFF ask for."""
 
 _BLOCK = 2**20
-# Where Pillow keeps the upper half of 16 bits alone: how it is told to keep the lower.
-_LOWER = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
+# Of which Pillow keeps the upper half of 16 bits alone, and their bands.
+_DEEP = {"LA;16B": 2, "RGB;16B": 3, "RGBA;16B": 4}
 _TO_RGB = ("CMYK", "YCbCr", "LAB", "HSV", "RGBX", "La", "RGBa")
 
 
@@ -34,16 +45,16 @@ def read_raster(
     """
     if kind == "PNG":
         check_chunks(path)
-    with _opened(path, path) as entry:
-        upper = _raw_mode(entry)
+    with _opened(path) as entry:
+        bands = _DEEP.get(_raw_mode(entry))
         entry.load()
         orientation = entry.getexif().get(ORIENTATION, 1)
-        if upper not in (*_LOWER, "LA;16B"):
+        if bands is None:
             data = _samples(entry, indices)
-    if upper == "LA;16B":
-        data = _deep_grey(path)
-    elif upper in _LOWER:
-        data = _deep_colors(path, _LOWER[upper])
+        else:
+            import imagecodecs
+
+            data = imagecodecs.png_decode(path.read_bytes())[..., :bands]
     orientation = orientation if orientation in range(2, 9) else 1
     return turned(data, orientation), orientation
 
@@ -68,30 +79,25 @@ def check_chunks(path: Path) -> None:
 
 
 @contextmanager
-def _opened(path: Path, source: Path | io.BytesIO) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[Any]:
     """Open one image by Pillow; what is wrong is told in one sentence."""
     from PIL import Image
 
-    try:
-        with Image.open(source) as entry:
-            if getattr(entry, "n_frames", 1) > 1:
-                raise NotReadError(
-                    f"{path} holds {entry.n_frames} images; save the one to "
-                    "segment in a file of its own"
-                )
-            nbytes = 4 * entry.width * entry.height  # Pillow's own
-            check_claim(nbytes, path.stat().st_size, path)
-            yield entry
-    except Image.DecompressionBombError as error:
-        raise NotReadError(
-            f"{path} holds too many pixels for its format; save it as TIFF"
-        ) from error
-    except (NotReadError, MemoryError, ImportError):
-        raise
-    except Exception as error:  # damaged files raise anything
-        if str(error).startswith(str(path)):
-            raise
-        raise damaged(path, error) from error
+    with told(path):
+        try:
+            with Image.open(path) as entry:
+                if getattr(entry, "n_frames", 1) > 1:
+                    raise NotReadError(
+                        f"{path} holds {entry.n_frames} images; save the one to "
+                        "segment in a file of its own"
+                    )
+                nbytes = 4 * entry.width * entry.height  # Pillow's own
+                check_claim(nbytes, path.stat().st_size, path)
+                yield entry
+        except Image.DecompressionBombError as error:
+            raise NotReadError(
+                f"{path} holds too many pixels for its format; save it as TIFF"
+            ) from error
 
 
 def _raw_mode(entry: Any) -> str:
@@ -115,24 +121,43 @@ def _samples(entry: Any, indices: bool) -> NDArray[Any]:
     return data
 
 
-def _deep_colors(path: Path, lower: str) -> NDArray[np.uint16]:
-    """Return all 16 bits of RGB(A): once the upper, once the lower half."""
-    halves = []
-    for mode in (None, lower):
-        with _opened(path, path) as entry:
-            if mode is not None:
-                entry.tile = [(*entry.tile[0][:3], mode)]
-            entry.load()
-            halves.append(np.asarray(entry).astype(np.uint16))
-    deep: NDArray[np.uint16] = halves[0] << np.uint16(8) | halves[1]
-    return deep
+def turned(data: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return (H, W, ...) samples as they are to be seen.
+
+    Examples
+    --------
+    >>> turned(np.array([[1, 2, 3]]), 3).tolist()
+    [[3, 2, 1]]
+    >>> turned(np.array([[1, 2, 3]]), 6).tolist()
+    [[1], [2], [3]]
+    """
+    if orientation >= 5:
+        data = data.swapaxes(0, 1)
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else None)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else None)
+    return np.ascontiguousarray(data[rows, columns])
 
 
-def _deep_grey(path: Path) -> NDArray[np.uint16]:
-    """Return all 16 bits of grey and alpha, read as if they were 8 bits of RGBA."""
-    content = bytearray(path.read_bytes())
-    content[24:26] = bytes([8, 6])  # in the header: bits of a sample, kind of colours
-    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
-    with _opened(path, io.BytesIO(content)) as entry:
-        entry.load()
-        return np.asarray(entry).copy().view(">u2").astype(np.uint16)
+def grey_if_grey(colors: NDArray[Any]) -> NDArray[Any]:
+    """One plane where red, green and blue are the same in every pixel."""
+    red = colors[..., :1]
+    return colors[..., 0] if (colors[..., 1:3] == red).all() else colors
+
+
+def rgb_of_cmyk(samples: NDArray[Any]) -> NDArray[Any]:
+    """Return (H, W, 3) of (H, W, 4) amounts of ink, as Pillow does for JPEG."""
+    full = np.iinfo(samples.dtype).max
+    light: NDArray[Any] = samples.astype(np.float64 if full > 2**16 else np.float32)
+    np.subtract(full, light, out=light)
+    colors: NDArray[Any] = np.rint(light[..., :3] * light[..., 3:] / full)
+    return colors.astype(samples.dtype)
+
+
+def rgb_of(samples: NDArray[np.uint8], mode: str) -> NDArray[np.uint8]:
+    """Return (H, W, 3) of 8-bit samples of one of Pillow's modes, YCbCr or LAB."""
+    from PIL import Image
+
+    height, width = samples.shape[:2]
+    raw = np.ascontiguousarray(samples[..., :3]).tobytes()
+    entry = Image.frombytes(mode, (width, height), raw, "raw", mode)
+    return np.asarray(entry.convert("RGB"))

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from napari_hrdv2.core.limits import check_claim
 
-from .colors import ORIENTATION, grey_if_grey, rgb_of, rgb_of_cmyk, turned
 from .lazy import LazyImage, of_tiff
+from .raster import ORIENTATION, grey_if_grey, rgb_of, rgb_of_cmyk, turned
 from .reading import JOINED, NotReadError, channel_names, channels_by_name, told
 from .vendors import NO_SIZE, FoundSize, pixel_size
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -43,6 +45,24 @@ def is_length(name: str) -> bool:
     [True, True, False, False]
     """
     return unit_symbol(name) != NO_UNIT and bool(_spelled("".join(name.split()), ""))
+
+
+def length_of(text: str) -> tuple[float, str]:
+    """Return a length above 0 that was typed, and its unit; ValueError for others.
+
+    Examples
+    --------
+    >>> length_of("0,5 um"), length_of("250nm")
+    ((0.5, 'µm'), (250.0, 'nm'))
+    """
+    found = re.fullmatch(r"\s*([\d.,]+(?:e[+-]?\d+)?)\s*([^\d\s].*?)\s*", text, re.I)
+    if found is not None and is_length(found[2]):
+        with suppress(ValueError):
+            if 0 < (length := float(found[1].replace(",", "."))) < math.inf:
+                return length, unit_symbol(found[2])
+    raise ValueError(
+        f"pixel size: {text!r} is no length; type a number and a unit, such as 0.5 nm"
+    )
 
 
 def sides_of(size: Size) -> Sides:

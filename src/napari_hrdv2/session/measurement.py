@@ -348,6 +348,4 @@ def _read(
         read = import_labels(path, size, image_name=image_name, grey_levels=False)
     except ImportError as error:  # its text names the extra
         raise ValueError(str(error)) from error
-    known = read.classes
-    listed = sorted({*known.names, *known.colors})
-    return read.labels, {i: known.names.get(i, "") for i in listed}
+    return read.labels, read.classes.listed

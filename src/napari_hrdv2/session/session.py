@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from .pipeline import PipelineInput, PipelineResult, ProcessedImage
     from .planes import PlaneKey
     from .snapshots import Scribbles
-
-logger = logging.getLogger(__name__)
 
 
 class Session:

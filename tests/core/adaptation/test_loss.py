@@ -16,7 +16,6 @@ from napari_hrdv2.core.adaptation.loss import (
 )
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "neco" / "neco_loss.npz"
-SORTERS = ("bitonic", "odd_even")
 
 
 def places(plane: np.ndarray) -> torch.Tensor:
@@ -25,21 +24,17 @@ def places(plane: np.ndarray) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("steepness", [100, 10])
-@pytest.mark.parametrize("sorter", SORTERS)
-def test_loss_gradient_and_floor_are_those_of_the_reference(
-    sorter: str, steepness: int
-) -> None:
+def test_loss_gradient_and_floor_are_those_of_the_reference(steepness: int) -> None:
     with np.load(FIXTURE) as given:
         student = torch.from_numpy(given["student"]).requires_grad_()
         loss, least = neighbour_loss(
             student.flatten(2).transpose(1, 2),
             places(given["teacher"]),
             places(given["reference"]),
-            sorter=sorter,
             steepness=steepness,
         )
         loss.backward()
-        name = f"{sorter}_{steepness}"
+        name = f"bitonic_{steepness}"
         assert float(loss.detach()) == pytest.approx(given[f"{name}_loss"], abs=1e-6)
         assert float(least) == pytest.approx(given[f"{name}_floor"], abs=1e-6)
         np.testing.assert_allclose(student.grad, given[f"{name}_grad"], atol=1e-5)
@@ -54,29 +49,27 @@ def test_shares_of_the_ranks_are_those_of_the_reference() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 8, 11])
-@pytest.mark.parametrize("sorter", SORTERS)
-def test_every_order_of_zeros_and_ones_is_sorted(sorter: str, count: int) -> None:
+def test_every_order_of_zeros_and_ones_is_sorted(count: int) -> None:
     # A network that sorts all of these sorts everything.
     values = np.array(np.unravel_index(np.arange(2**count), (2,) * count)).T.copy()
-    for lower, upper in sorting_network(sorter, count):
+    for lower, upper in sorting_network(count):
         assert len({*lower, *upper}) == 2 * len(lower)  # each wire once a layer
         pair = values[:, lower], values[:, upper]
         values[:, lower], values[:, upper] = np.minimum(*pair), np.maximum(*pair)
     assert (np.diff(values, axis=1) >= 0).all()
 
 
-@pytest.mark.parametrize("sorter", SORTERS)
-def test_soft_sorting_is_that_of_one_comparator_after_the_other(sorter: str) -> None:
+def test_soft_sorting_is_that_of_one_comparator_after_the_other() -> None:
     values = np.random.default_rng(0).standard_normal(7)
     shares, sorted_so_far = np.eye(7), values.copy()
-    for layer in sorting_network(sorter, 7):
+    for layer in sorting_network(7):
         for a, b in zip(*layer, strict=True):
             gap = sorted_so_far[b] - sorted_so_far[a]
             stays = math.atan(30 * gap) / math.pi + 0.5
             mix = np.array([[stays, 1 - stays], [1 - stays, stays]])
             sorted_so_far[[a, b]] = mix @ sorted_so_far[[a, b]]
             shares[[a, b]] = mix @ shares[[a, b]]
-    found = soft_permutations(torch.from_numpy(values), sorter=sorter, steepness=30)
+    found = soft_permutations(torch.from_numpy(values), steepness=30)
     np.testing.assert_allclose(found, shares, atol=1e-12)
     np.testing.assert_allclose(found.sum(0), 1)
     np.testing.assert_allclose(found.sum(1), 1)

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 
 import napari_hrdv2 as hr
+from estimates import estimate
 from napari_hrdv2.cli import main
 from napari_hrdv2.core.backbones import (
     backbone_info,
@@ -20,7 +21,6 @@ from napari_hrdv2.core.backbones import (
     registry,
 )
 from napari_hrdv2.core.features.cost import estimate_cost
-from napari_hrdv2.core.features.memory import estimate
 from napari_hrdv2.session import FeatureOptions, Session
 from napari_hrdv2.session.export import export_all
 from napari_hrdv2.session.project.snapshot import project_of, restore

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
+from estimates import estimate
 from images_in_parts import KINDS, Lazy, as_colours, as_uint8, micrograph
 from micrographs import draw_scribbles
 from napari_hrdv2 import (
@@ -22,7 +23,6 @@ from napari_hrdv2.core.features.blocks.grid import (
     plan_blocks,
 )
 from napari_hrdv2.core.features.cost import estimate_cost
-from napari_hrdv2.core.features.memory import estimate
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.sample_cache import background_pixels
 from napari_hrdv2.core.guidance.uncertainty import uncertainty_of

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import napari_hrdv2 as hr
+from estimates import estimate
 from napari_hrdv2.core.backbones import JoinedBackbone
 from napari_hrdv2.core.features.compute import Run
-from napari_hrdv2.core.features.memory import estimate
 
 
 class MeanOfPatches:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from estimates import estimate
 from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
 from napari_hrdv2.core.features.high_resolution import (
     CONTEXT_WIDTH,
@@ -14,7 +15,6 @@ from napari_hrdv2.core.features.high_resolution import (
     HighResFeatures,
     means_around,
 )
-from napari_hrdv2.core.features.memory import estimate
 from napari_hrdv2.core.features.options import PartOptions
 
 

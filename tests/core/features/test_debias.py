@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import napari_hrdv2 as hr
+from estimates import estimate
 from napari_hrdv2.core.features.debias import (
     NOISE_IMAGES,
     POSITION_BIASES,
@@ -14,7 +15,6 @@ from napari_hrdv2.core.features.debias import (
     bias_key,
     position_bias,
 )
-from napari_hrdv2.core.features.memory import estimate
 
 
 class MeanAndPlace:

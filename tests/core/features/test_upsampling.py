@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import napari_hrdv2 as hr
+from estimates import estimate
 from napari_hrdv2.core.backbones import JoinedBackbone
-from napari_hrdv2.core.features.memory import estimate
 from napari_hrdv2.core.features.transforms import parse_transforms
 from napari_hrdv2.core.features.upsampling import INTERPOLATIONS
 from napari_hrdv2.core.features.upsampling.separable import padded_length

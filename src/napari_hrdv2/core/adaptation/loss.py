@@ -19,43 +19,35 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-Sorter = Literal["bitonic", "odd_even"]
 STEEPNESS = 100.0  # of the comparators, as in [1]
 Layer = tuple[list[int], list[int]]  # wires that are compared, lower ends and upper
 
 
 @cache
-def sorting_network(kind: Sorter, wires: int) -> tuple[Layer, ...]:
+def sorting_network(wires: int) -> tuple[Layer, ...]:
     """Return the layers of comparators that bring values into ascending order.
 
-    One that is made for more wires serves for the last of them: what is missing would
-    be smaller than all, and stay where it is.
+    It is the bitonic one. One that is made for more wires serves for the last of them:
+    what is missing would be smaller than all, and stay where it is.
     """
-    if kind == "odd_even":
-        pairs = [list(pairwise(range(wires)))[layer % 2 :: 2] for layer in range(wires)]
-    else:
-        size = 1 << (wires - 1).bit_length()
-        pairs = []
-        for block in (1 << n for n in range(1, size.bit_length())):
-            # Two ascending halves are laid against each other, then halved on and on.
-            masks = [block - 1, *(block >> n for n in range(2, block.bit_length()))]
-            for mask in masks:
-                layer = [(i, i ^ mask) for i in range(size) if i < i ^ mask]
-                pairs.append([(a, b) for a, b in layer if a >= size - wires])
-        pairs = [[(a - size + wires, b - size + wires) for a, b in p] for p in pairs]
-    return tuple(([a for a, _ in layer], [b for _, b in layer]) for layer in pairs)
+    size = 1 << (wires - 1).bit_length()
+    missing, layers = size - wires, []
+    for block in (1 << n for n in range(1, size.bit_length())):
+        # Two ascending halves are laid against each other, then halved on and on.
+        masks = [block - 1, *(block >> n for n in range(2, block.bit_length()))]
+        for mask in masks:
+            lower = [i for i in range(missing, size) if i < i ^ mask]
+            ends = [i - missing for i in lower], [(i ^ mask) - missing for i in lower]
+            layers.append(ends)
+    return tuple(layers)
 
 
-def soft_permutations(
-    values: Tensor, *, sorter: Sorter = "bitonic", steepness: float = STEEPNESS
-) -> Tensor:
+def soft_permutations(values: Tensor, *, steepness: float = STEEPNESS) -> Tensor:
     """Return the (..., rank, item) shares by which (..., n) values take each rank.
 
     Rows and columns add up to 1, and all shares are above 0. Rank 0 is the smallest.
@@ -63,7 +55,7 @@ def soft_permutations(
     count = values.shape[-1]
     shares = torch.eye(count, dtype=values.dtype, device=values.device)
     shares = shares.expand(*values.shape, count)
-    for lower, upper in sorting_network(sorter, count):
+    for lower, upper in sorting_network(count):
         first, second = values[..., lower], values[..., upper]
         stays = torch.atan(steepness * (second - first)) / math.pi + 0.5
         values = _exchanged(values, lower, upper, stays, -1)
@@ -86,7 +78,6 @@ def neighbour_loss(
     teacher: Tensor,
     reference: Tensor,
     *,
-    sorter: Sorter = "bitonic",
     steepness: float = STEEPNESS,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss, and the least that it could be: the teacher's own uncertainty.
@@ -99,7 +90,7 @@ def neighbour_loss(
 
     def ranks(places: Tensor) -> Tensor:
         similarity = normalize(places, dim=-1) @ reference.transpose(-1, -2)
-        return soft_permutations(similarity, sorter=sorter, steepness=steepness)
+        return soft_permutations(similarity, steepness=steepness)
 
     wanted = ranks(teacher).detach()
     # Shares are never 0, so their logarithm needs no bound.

@@ -205,25 +205,6 @@ def _plan_of_regions(
     )
 
 
-def estimate(
-    image_shape: tuple[int, int],
-    backbone: Backbone | JoinedBackbone,
-    transforms: str | TransformSet = "auto",
-    stride: int | None = None,
-    *,
-    image_channels: int = 1,
-    interpolation: str = "bilinear",
-    debias: str = "none",
-) -> Estimate:
-    """Return the passes and the memory of computing features, which it does not do.
-
-    The arguments and the errors are those of :func:`~napari_hrdv2.compute_features`.
-    """
-    options = FeatureOptions(stride=stride, interpolation=interpolation, debias=debias)
-    given = image_shape, image_channels, backbone, transforms, options
-    return estimate_of(make_plans(*given))
-
-
 def estimate_of(plans: Sequence[Plan]) -> Estimate:
     """Return what the runs of all parts take together."""
     kept = sum(plan.token_bytes for plan in plans)
@@ -269,9 +250,7 @@ def make_plans(
 
 def check_memory(plans: list[Plan], shape: Sequence[int], device: torch.device) -> None:
     """Raise MemoryError before a run that cannot succeed."""
-    needed = sum(plan.token_bytes for plan in plans)
-    needed += max(plan.working_bytes for plan in plans)
-    check_available(needed, shape, device)
+    check_available(estimate_of(plans).peak_bytes, shape, device)
 
 
 def check_available(

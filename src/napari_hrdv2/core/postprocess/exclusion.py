@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from napari_hrdv2.core.limits import MOST_DRAWN
 
 Rectangle = tuple[int, int, int, int]
 """Top, left, bottom and right; bottom and right are the first beyond it."""
@@ -101,12 +103,8 @@ def mask_of(outlines: Iterable[ArrayLike], shape: Sequence[int]) -> NDArray[np.b
     """
     mask = np.zeros(tuple(shape), bool)
     for outline in outlines:
-        corners = np.asarray(outline, np.float64)
-        first = np.clip(np.ceil(corners.min(axis=0)), 0, mask.shape).astype(int)
-        last = np.clip(np.floor(corners.max(axis=0)) + 1, 0, mask.shape).astype(int)
-        if (first < last).all():
-            part = slice(first[0], last[0]), slice(first[1], last[1])
-            mask[part] |= _inside(corners, *part)
+        patch = filled([np.asarray(outline, np.float64)], mask.shape)
+        mask[patch.window] |= patch.mask
     return mask
 
 
@@ -135,18 +133,99 @@ def outline_of(rectangle: Rectangle) -> NDArray[np.float64]:
     return np.array([(top, left), (top, right), (bottom, right), (bottom, left)])
 
 
+class Patch(NamedTuple):
+    """Part of an image, from its row `top` and column `left`, and what is drawn on."""
+
+    top: int
+    left: int
+    mask: NDArray[np.bool_]
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Where it is in the image."""
+        height, width = self.mask.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
+def filled(
+    outlines: Sequence[NDArray[np.float64]],
+    shape: Sequence[int],
+    *,
+    with_edges: bool = False,
+) -> Patch:
+    """Return the pixels with centres within an odd number of outlines.
+
+    Parameters
+    ----------
+    outlines : sequence of (N, 2) array
+        Rows and columns of corners; the last is joined to the first.
+    shape : (H, W)
+        Of the image; nothing beyond it is drawn.
+    with_edges : bool
+        Whether centres on an outline are within it.
+    """
+    patch = empty_patch(outlines, 0, shape)
+    for outline in outlines if patch.mask.size else ():
+        inner = outline - (patch.top, patch.left)
+        patch.mask[...] ^= _inside(inner, patch.mask.shape, with_edges)
+    return patch
+
+
+def empty_patch(
+    outlines: Sequence[NDArray[np.float64]], reach: float, shape: Sequence[int]
+) -> Patch:
+    """Return an empty patch around outlines, as far as it lies in the image."""
+    corners = np.concatenate([np.zeros((0, 2)), *outlines])
+    if not np.isfinite(corners).all() or not np.isfinite(reach):
+        raise ValueError("corners that are no numbers")
+    if not len(corners):
+        return Patch(0, 0, np.zeros((0, 0), bool))
+    low = np.clip(np.floor(corners.min(0) - reach - 1), 0, shape).astype(int)
+    high = np.clip(np.ceil(corners.max(0) + reach + 1) + 1, 0, shape).astype(int)
+    size = np.maximum(high - low, 0)
+    return Patch(int(low[0]), int(low[1]), np.zeros(tuple(size), bool))
+
+
 def _inside(
-    corners: NDArray[np.float64], rows: slice, columns: slice
+    outline: NDArray[np.float64], shape: tuple[int, ...], with_edges: bool
 ) -> NDArray[np.bool_]:
-    """Return which pixels have an odd number of edges to their right."""
-    y = np.arange(rows.start, rows.stop)[:, None]
-    x = np.arange(columns.start, columns.stop)
-    inside = np.zeros((y.size, x.size), bool)
-    for (y0, x0), (y1, x1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        if y0 != y1:
-            crosses = (y0 <= y) != (y1 <= y)
-            inside ^= crosses & (x < x0 + (y - y0) / (y1 - y0) * (x1 - x0))
+    """Work by runs: a row is a few numbers, however wide."""
+    height, width = shape
+    start, end = outline, np.roll(outline, -1, axis=0)
+    low = np.clip(np.ceil(np.minimum(start, end)[:, 0]), 0, height).astype(np.int64)
+    high = np.clip(np.floor(np.maximum(start, end)[:, 0]) + 1, 0, height)
+    counts = np.maximum(high.astype(np.int64) - low, 0)
+    check_work(int(counts.sum()))
+    edges = np.zeros((height, width + 1), np.uint8)  # their number, of which odd counts
+    number = np.repeat(np.arange(len(counts)), counts)
+    row = np.arange(len(number)) - np.repeat(np.cumsum(counts) - counts, counts)
+    row += low[number]
+    (y0, x0), (y1, x1) = start[number].T, end[number].T
+    level = y0 == y1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x = x0 + (row - y0) * (x1 - x0) / (y1 - y0)
+    crosses = ~level & ((y0 <= row) != (y1 <= row))
+    # Pixels to the left of an edge change sides.
+    column = np.clip(np.ceil(x[crosses]), 0, width).astype(np.int64)
+    place = row[crosses] * (width + 1) + column
+    np.add.at(edges.ravel(), place, 1)
+    # A pixel is inside where the edges to its right are odd.
+    right_of = np.bitwise_xor.accumulate(edges[:, :0:-1] & 1, axis=1)[:, ::-1]
+    inside: NDArray[np.bool_] = right_of.astype(bool)
+    if with_edges:
+        on = ~level & (x == np.round(x)) & (x >= 0) & (x < width)
+        inside[row[on], x[on].astype(np.int64)] = True
+        for index in np.flatnonzero(level):
+            left, right = sorted((x0[index], x1[index]))
+            ends = np.clip([np.ceil(left), np.floor(right) + 1], 0, width).astype(int)
+            inside[row[index], ends[0] : ends[1]] = True
     return inside
+
+
+def check_work(rows: int) -> None:
+    """Raise ValueError where outlines cross too many rows of pixels."""
+    if rows > MOST_DRAWN // 40:
+        raise ValueError(f"its outlines cross {rows} rows of pixels, which is too many")
 
 
 def _runs(row: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -16,12 +16,6 @@ from .ilastik import read_ilastik
 from .imagej_rois import read_rois
 from .labkit import from_label_sets, label_sets, read_labkit
 
-LABEL_SUFFIXES = (
-    *(".tif", ".tiff", ".png", ".bmp"),
-    *(".ilp", ".labeling", ".roi", ".zip", ".zarr"),
-)
-"""Of the files that `import_labels` reads; it goes by their content."""
-
 
 def import_labels(
     path: str | os.PathLike[str],

@@ -21,6 +21,7 @@ import math
 import re
 import zipfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_hrdv2.core.limits import MOST_DRAWN, MOST_REGIONS, check_claim
+from napari_hrdv2.core.postprocess.exclusion import (
+    Patch,
+    check_work,
+    empty_patch,
+    filled,
+)
 from napari_hrdv2.files.labels import (
     ImportedLabels,
     LabelClasses,
@@ -36,10 +43,10 @@ from napari_hrdv2.files.labels import (
 )
 from napari_hrdv2.files.reading import NotReadError, optional_module, size_text, told
 
-from .shapes import Patch, broad_line, filled
-
 Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]  # rows and columns
 
+_GROUP = 500_000  # rows of runs that are worked on at once
+_NEARLY = 1e-3  # of a pixel: a line of even width covers as many rows as it is wide
 _COUNTER = re.compile(r"[\s_\-.#:(]*\d+\)?$")
 _WORD = re.compile(r"[^\W\d_]")
 
@@ -184,7 +191,8 @@ def _pixels(roi: Any, shape: tuple[int, int]) -> Pixels:
 def _areas(outlines: list[NDArray[Any]], shape: tuple[int, int]) -> Pixels:
     """Pixels whose centre lies within an odd number of outlines: the rest are holes."""
     # A pixel covers [x, x + 1), so its centre is half a pixel on.
-    return _at(filled([outline[:, ::-1] - 0.5 for outline in outlines], shape))
+    centres = [outline[:, ::-1] - 0.5 for outline in outlines]
+    return _at(filled(centres, shape, with_edges=True))
 
 
 def _at(patch: Patch) -> Pixels:
@@ -217,3 +225,76 @@ def _is_outside(roi: Any, shape: tuple[int, int]) -> bool:
         outline = np.concatenate(roi.coordinates(multi=True))
         (left, top), (right, bottom) = outline.min(0), outline.max(0)
     return bool(left >= shape[1] or top >= shape[0] or right < 0 or bottom < 0)
+
+
+# --- Broad lines, by runs: a row is a few numbers, however wide ----------------------
+def broad_line(
+    points: NDArray[np.float64], reach: float, shape: tuple[int, int]
+) -> Patch:
+    """Return the pixels with centres nearer to a line than `reach`.
+
+    Parameters
+    ----------
+    points : (N, 2) array
+        Rows and columns of its corners.
+    """
+    patch = empty_patch([points], reach, shape)
+    height, width = patch.mask.shape
+    if not patch.mask.size:
+        return patch
+    start, end = (x - (patch.top, patch.left) for x in (points[:-1], points[1:]))
+    low = np.clip(np.ceil(np.minimum(start, end)[:, 0] - reach - 1), 0, height)
+    high = np.clip(np.floor(np.maximum(start, end)[:, 0] + reach + 1) + 1, 0, height)
+    counts = np.maximum(high - low, 0).astype(np.int64)
+    check_work(int(counts.sum()))
+    edges = np.zeros(height * (width + 1), np.int32)
+    ends = np.cumsum(counts)
+    first = 0
+    while first < len(counts):
+        before = int(ends[first] - counts[first])
+        last = max(int(np.searchsorted(ends, before + _GROUP)), first + 1)
+        part = slice(first, last)
+        number = np.repeat(np.arange(len(counts))[part], counts[part])
+        row = np.arange(before, before + len(number)) + low[number].astype(np.int64)
+        row -= np.repeat(ends[part] - counts[part], counts[part])
+        left, right = _run(start[number], end[number], reach, row)
+        left = np.clip(np.ceil(left - _NEARLY), 0, width).astype(np.int64)
+        right = np.clip(np.floor(right - _NEARLY) + 1, 0, width).astype(np.int64)
+        there = left < right
+        place = row[there] * (width + 1)
+        np.add.at(edges, place + left[there], 1)
+        np.subtract.at(edges, place + right[there], 1)
+        first = last
+    edges = edges.reshape(height, width + 1)
+    np.cumsum(edges, axis=1, out=edges)
+    return patch._replace(mask=edges[:, :width] > 0)
+
+
+def _run(
+    start: NDArray[np.float64],
+    end: NDArray[np.float64],
+    reach: float,
+    row: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the first and last column within reach of a segment, in a row of each."""
+    y = row + _NEARLY
+    left = np.full(len(row), np.inf)
+    right = np.full(len(row), -np.inf)
+
+    def reaches(x: NDArray[np.float64], there: NDArray[np.bool_]) -> None:
+        np.minimum(left, x, out=left, where=there)
+        np.maximum(right, x, out=right, where=there)
+
+    for point in (start, end):
+        half = reach**2 - (y - point[:, 0]) ** 2
+        for side in (-1, 1):
+            reaches(point[:, 1] + side * np.sqrt(np.maximum(half, 0)), half >= 0)
+    # Between the ends: a rectangle, by its four sides.
+    with np.errstate(divide="ignore", invalid="ignore"):  # of no length, it has none
+        aside = (end - start)[:, ::-1] * (-1, 1)
+        aside *= reach / np.linalg.norm(aside, axis=1, keepdims=True)
+        corners = start + aside, end + aside, end - aside, start - aside
+        for one, other in pairwise((*corners, corners[0])):
+            (y0, x0), (y1, x1) = one.T, other.T
+            reaches(x0 + (y - y0) * (x1 - x0) / (y1 - y0), (y0 <= y) != (y1 <= y))
+    return left, right

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from napari_hrdv2.widgets.controller import Controller
 
 _ATTENTION, _REGIONS = "attention", "regions"  # as the side work calls them
-_LIST_EVENTS = ("inserted", "removed", "reordered", "renamed")
 _OWN = "the network's own"
 _OPACITY = 0.7
 _BORDER_COLORS = {None: "transparent", 0: "transparent", 1: "yellow"}
@@ -37,9 +36,6 @@ class InspectionPanel(QWidget):
         link, side = self._link, self._side = controller.link, controller.side
         session = self._session = link.session
         self._inspection, self._attempt = session.inspection, controller.attempt
-        self._list_events = [
-            getattr(link.viewer.layers.events, name) for name in _LIST_EVENTS
-        ]
         roles = ("attention", "attention foreground", "regions", "region borders")
         self._maps, self._foreground, self._regions, self._borders = (
             MapOverlay(link, side, role) for role in roles
@@ -75,16 +71,14 @@ class InspectionPanel(QWidget):
         link.images_changed.connect(self.show_layers)
         controller.computing_changed.connect(self.show_inspection)
         side.changed.connect(self.show_inspection)
-        for events in self._list_events:
-            events.connect(self.show_layers)
         self.show_layers()
 
-    def show_layers(self, event: object = None) -> None:
+    def show_layers(self) -> None:
         """List the Labels layers that could divide the image; keep the choice."""
         ui.fill(self.partition, [_OWN, *(layer.name for layer in self._layers())])
         self.show_inspection()
 
-    def show_inspection(self, event: object = None) -> None:
+    def show_inspection(self) -> None:
         """Enable what the backbone has; a tooltip says why the rest is not there."""
         inspection = self._inspection
         is_asked = self.attention.is_running
@@ -100,11 +94,6 @@ class InspectionPanel(QWidget):
         if entry is not None and entry.partition is not None:
             text = f"{text} Regions from {entry.partition.name}.".strip()
         ui.set_hint(self.count, text)
-
-    def release(self) -> None:
-        """Let go of the viewer; its layers stay as they are."""
-        for events in self._list_events:
-            events.disconnect(self.show_layers)
 
     def _layers(self) -> list[Labels]:
         """Return the Labels layers that can divide the image entry into regions."""

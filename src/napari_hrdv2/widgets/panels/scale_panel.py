@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import re
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QInputDialog, QLabel, QLineEdit, QWidget
 
-from napari_hrdv2.files.units import is_length, unit_symbol
+from napari_hrdv2.files.units import length_of
 from napari_hrdv2.widgets.viewer import layers
 from napari_hrdv2.widgets.viewer.drawn_overlays import ScaleBarOverlay
 
@@ -70,7 +68,7 @@ class ScalePanel(QWidget):
         return str(text) if agreed else ""
 
     def _set(self, text: str) -> None:
-        self._take(length(text) if text.strip() else None)
+        self._take(length_of(text) if text.strip() else None)
 
     def _take(self, size: tuple[float, str] | None) -> None:
         image = self._link.image
@@ -91,7 +89,7 @@ class ScalePanel(QWidget):
         self.show_size()
 
     def _set_by_bar(self, text: str, pixels: float) -> None:
-        long, unit = length(text)
+        long, unit = length_of(text)
         self._take((long / pixels, unit))
         step = self._session.next_step()
         self._session.say(f"A pixel is {long / pixels:.4g} {unit}. {step}")
@@ -105,28 +103,6 @@ def size_text(image: Image) -> str:
     size, unit = found
     sides = size if isinstance(size, tuple) else (size,)
     return f"{' × '.join(f'{side:.6g}' for side in sides)} {unit}"
-
-
-def length(text: str) -> tuple[float, str]:
-    """Return a length that was typed, and its unit; ValueError for anything else.
-
-    Examples
-    --------
-    >>> length("0,5 um")
-    (0.5, 'µm')
-    """
-    found = re.fullmatch(r"\s*([\d.,]+(?:e[+-]?\d+)?)\s*([^\d\s].*?)\s*", text, re.I)
-    number = found[1].replace(",", ".") if found else ""
-    try:
-        value = float(number)
-    except ValueError:
-        value = 0.0
-    if found is None or not (0 < value < math.inf) or not is_length(found[2]):
-        raise ValueError(
-            f"pixel size: {text!r} is no length; type a number and a unit, such as "
-            "0.5 nm"
-        )
-    return value, unit_symbol(found[2])
 
 
 PANELS = (PanelSpec("scale", "Features", 5, ScalePanel),)

@@ -59,8 +59,10 @@ def patch_means(planes: Tensor, patch_size: int, stride: int) -> Tensor:
     return planes / patch_size**2
 
 
-def gaussian(planes: Tensor, sigma: float, *, aligned: bool = False) -> Tensor:
-    """Return the planes smoothed by a Gaussian of ``sigma`` pixels.
+def gaussian(
+    planes: Tensor, sigma: float | tuple[float, float], *, aligned: bool = False
+) -> Tensor:
+    """Return the planes smoothed by a Gaussian of ``sigma`` pixels, or (rows, columns).
 
     Beyond 8 pixels the smoothing happens on a reduced grid: on white noise in 0..1
     the result is then off by less than 5e-4, on images of a few pixels by 2e-3. With
@@ -68,12 +70,7 @@ def gaussian(planes: Tensor, sigma: float, *, aligned: bool = False) -> Tensor:
     an image has the grids of the whole; else odd sides have them evenly stretched, and
     a mirrored image has the mirrored result.
     """
-    return _gaussian(planes, sigma, sigma, aligned)
-
-
-def _gaussian(
-    planes: Tensor, sigma_rows: float, sigma_columns: float, aligned: bool
-) -> Tensor:
+    sigma_rows, sigma_columns = sigma if isinstance(sigma, tuple) else (sigma, sigma)
     height, width = planes.shape[-2:]
     if min(sigma_rows, sigma_columns) <= _FULL_SIGMA or min(height, width) < 2:
         smooth = correlate(planes, gaussian_taps(sigma_columns), -1)
@@ -91,7 +88,7 @@ def _gaussian(
     reduced = functional.interpolate(slight, size=size, mode="bilinear")
     rows = math.sqrt(sigma_rows**2 - 1.25) * size[0] / shape[0]
     columns = math.sqrt(sigma_columns**2 - 1.25) * size[1] / shape[1]
-    smooth = _gaussian(reduced, rows, columns, aligned)
+    smooth = gaussian(reduced, (rows, columns), aligned=aligned)
     large = functional.interpolate(smooth, size=shape, mode="bicubic")
     return large[..., :height, :width]
 
