@@ -4,7 +4,8 @@ Run as `make_story.py` beside it, which this needs::
 
     xvfb-run -a -s "-screen 0 1280x800x24" python docs/images/make_series.py OUT
 
-Writes OUT/series.png, the window, and OUT/report.png, the page as Qt draws it.
+Writes OUT/series.png, the window after the batch, OUT/series_next.png, once the most
+doubtful image is opened, and OUT/report.png, the page as Qt draws it.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def draw_page(page: Path, picture: Path) -> None:
 
 
 def main() -> None:
-    """Write the two pictures."""
+    """Write the pictures."""
     out, folder = Path(sys.argv[1]), Path(tempfile.mkdtemp())
     os.environ["NAPARI_HRDV2_AUTOSAVE"] = str(folder / "kept")  # offer no former work
     samples = write_series(folder / "scans")
@@ -108,6 +109,12 @@ def main() -> None:
     )
     stage.pause(2.0)
     stage.screenshot("series")
+    panel.label_next.click()
+    stage.wait(lambda: len(stage.controller.link.layers.images()) == 3, "the doubtful")
+    stage.wait(lambda: stage.session.segmentation is not None, "a segmentation")
+    stage.settle()
+    stage.pause(1.0)
+    stage.screenshot("series_next")
     draw_page(folder / "out" / "report.html", out / "report.png")
     print((folder / "out" / "phase_fractions.csv").read_text())
     stage.controller.close()

@@ -150,12 +150,14 @@ def when_some_are_done(out: Path, act) -> threading.Thread:
     return thread
 
 
-@pytest.mark.parametrize("smoothing", ["none", "guided"])
+@pytest.mark.parametrize(
+    "how", [("--pixel-size", "0.35 um"), ("--smoothing", "guided")]
+)
 def test_blocks_on_workers_are_those_of_one_machine_though_a_worker_dies(
-    command, classifier, long_image, tmp_path, processes, smoothing
+    command, classifier, long_image, tmp_path, processes, how
 ) -> None:
     started, address = processes
-    given = "apply", classifier, long_image, "--blocks", "--smoothing", smoothing, "-o"
+    given = "apply", classifier, long_image, "--blocks", *how, "-o"
     assert command(*given, tmp_path / "here").code == 0
     out = tmp_path / "there"
     killer = when_some_are_done(out, started["worker"].kill)

@@ -159,6 +159,52 @@ def test_a_report_shows_what_went_by_blocks_and_how_doubtful_it_is(
     assert page.count("<img") == 4
 
 
+def test_blocks_of_another_pixel_size_are_resampled_as_in_memory(
+    command, image: Path, labels: Path, another_image, tmp_path: Path
+) -> None:
+    kept, out = tmp_path / "c.safetensors", tmp_path / "out"
+    assert command("segment", image, "-l", labels, "--save-classifier", kept).code == 0
+    other = another_image(tmp_path / "other.tif", seed=5)
+    given = "apply", kept, other, "--pixel-size", "0.5 um", "--json", "-o"
+    whole = command(*given, tmp_path / "whole").json["images"][0]
+    wanted = read_labels(Path(whole["outputs"][0]))
+    found = command(*given, out, "--blocks").json["images"][0]
+    labelled = read_ome_zarr(Path(found["outputs"][0])).labels
+    assert (labelled == wanted).mean() >= 0.999
+    assert found["notes"] == whole["notes"]
+    assert "resampled" in found["notes"][0]
+    assert found["doubt"] == pytest.approx(whole["doubt"], abs=0.02)
+    # What was ended is not gone on with by a run that sees other pixels.
+    (out / "other_segmentation.zarr").rename(out / "other_segmentation.zarr.unfinished")
+    as_it_is = command(*given, out, "--blocks", "--no-resample").json["images"][0]
+    assert "resampled" not in as_it_is["notes"][0]
+    assert len(as_it_is["notes"]) == 1
+    plain = command(*given, tmp_path / "plain", "--no-resample").json["images"][0]
+    wanted = read_labels(Path(plain["outputs"][0]))
+    labelled = read_ome_zarr(Path(as_it_is["outputs"][0])).labels
+    assert (labelled == wanted).mean() >= 0.999
+
+
+def test_what_does_not_fit_once_it_is_resampled_goes_by_blocks(
+    command, image: Path, labels: Path, tmp_path: Path, monkeypatch
+) -> None:
+    kept, seen = tmp_path / "c.safetensors", []
+    assert command("segment", image, "-l", labels, "--save-classifier", kept).code == 0
+
+    def estimated(shape: tuple[int, ...], options: FeatureOptions, **how: int) -> Cost:
+        seen.append(shape)
+        cost = estimate_cost(shape, options, **how)
+        return cost if how or shape[0] <= 40 else replace(cost, available_bytes=0)
+
+    monkeypatch.setattr(streaming, "estimate_cost", estimated)
+    given = "apply", kept, image, "-o", tmp_path / "out", "--json", "--pixel-size"
+    (result,) = command(*given, "0.5 um").json["images"]
+    assert result["outputs"][0].endswith(".zarr")
+    assert (80, 100) in seen
+    (result,) = command(*given, "0.125 um").json["images"]
+    assert result["outputs"][0].endswith(".tif")
+
+
 def test_ctrl_c_says_how_to_go_on(
     command, image: Path, labels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -333,6 +333,43 @@ def test_two_micrographs_train_one_classifier(
     assert "normalisation: " in outcome.err
 
 
+@pytest.mark.parametrize("blocks", [(), ("--blocks",)])
+def test_micrographs_of_several_pixel_sizes_are_seen_with_the_median_one(
+    command, image: Path, labels: Path, tmp_path: Path, blocks
+) -> None:
+    grey, about = read_image(image).data, {"imagej": True, "metadata": {"unit": "um"}}
+    files = [image]
+    for name, resolution in (("coarse", 2), ("far", 0.2), ("fine", 40), ("unknown", 0)):
+        files.append(tmp_path / f"{name}.tif")
+        options = {**about, "resolution": (resolution,) * 2} if resolution else {}
+        tifffile.imwrite(files[-1], grey, **options)
+    kept, drawn = (
+        tmp_path / "c.safetensors",
+        [one for _ in files for one in ("-l", labels)],
+    )
+    saved = "--save-classifier", kept, "--normalisation", "image", "--json", *blocks
+    outcome = command("segment", *files, *drawn, *saved)
+    assert outcome.code == 0, outcome.err
+    assert PixelClassifier.load(kept).pixel_size == (0.25, "µm")
+    notes = [one["notes"] for one in outcome.json["images"]]
+    assert notes == [
+        [],
+        [
+            "Its pixels are 2 times as large as those of the training (0.5 µm, "
+            "0.25 µm), and it was resampled to them."
+        ],
+        ["Its pixels are 20 times as large as those of the training (5 µm, 0.25 µm)."],
+        [
+            "Its pixels are 10 times smaller than those of the training (0.025 µm, "
+            "0.25 µm)."
+        ],
+        ["Its pixel size is not known; it was taken as it is."],
+    ]
+    assert f"warning: {files[1]}: {notes[1][0]}" in outcome.err
+    ending = "zarr" if blocks else "tif"
+    assert (tmp_path / f"coarse_segmentation.{ending}").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

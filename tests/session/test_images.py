@@ -392,10 +392,27 @@ def test_scribbles_at_another_magnification_are_told(image):
     session.compute_features()
     session.train()
     assert "10 times as large as those of the training" in session.status
+    assert "Apply to many" not in session.status  # which does not bring it so far
+    session.current.pixel_size = (0.5, "µm")
+    assert (
+        "2 times as large as those of the training (0.5 µm, 250 nm); Apply to many "
+        "brings it to them." in session.next_step()
+    )
     session.current.pixel_size = (300.0, "nm")
     assert "times" not in session.next_step()
     session.current.pixel_size = None
     assert "times" not in session.next_step()
+
+
+def test_scribbles_at_two_magnifications_are_told(image):
+    session = with_scribbles(painted(image, "fine"), painted(image, "coarse"))
+    assert session.current.name == "coarse"
+    session.train()
+    sizes = {"fine": (250.0, "nm"), "coarse": (0.5, "µm")}
+    for key, size in sizes.items():
+        session.images[key].pixel_size = size
+    assert session.named_classifier().pixel_size == (250.0, "nm")
+    assert "2 times as large as those of the training" in session.next_step()
 
 
 def test_a_loaded_classifier_tells_of_another_magnification(image, tmp_path):

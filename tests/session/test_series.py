@@ -51,6 +51,24 @@ def test_where_images_keep_their_levels_it_is_the_session_s_own(session):
     assert made.trained_on is not None
 
 
+def test_images_of_two_pixel_sizes_are_seen_with_the_finer_one(session):
+    session.configure(normalisation="image")
+    alike = trained(session)
+    assert np.array_equal(alike.weight, session.classifier.weight)
+    session.images["a"].pixel_size = (0.5, "µm")
+    session.images["b"].pixel_size = (250.0, "nm")
+    assert session.series.classifier is None  # sizes count like scribbles
+    request = session.series.request()
+    assert request.pixel_ratios == ((2.0, 2.0), (1.0, 1.0))
+    assert request.known[0] is None
+    assert request.known[1] is session.images["b"].features
+    made = trained(session)
+    assert not np.array_equal(made.weight, alike.weight)
+    assert session.named_classifier(made).pixel_size == (250.0, "nm")
+    session.images["a"].pixel_size = (260.0, "nm")  # next to nothing
+    assert np.array_equal(trained(session).weight, session.classifier.weight)
+
+
 def test_it_says_what_it_takes_before_it_starts(session):
     text = session.series.request().text
     assert text.startswith("Training for the series on features of 2 images (")

@@ -210,8 +210,10 @@ def _stream(
 
     file, trained, source, target, context = given
     file = replace(file, data=as_trained(file.data, trained, source, lazily_grey))
-    block, mask = known.features.block, about["exclusion"]
-    cost = estimate_cost(file.data.shape, source.options, block=block)
+    rows, columns = known.features.seen
+    mask, _ = about["exclusion"], about.pop("pixel_ratio")
+    shape = rows.length, columns.length, *file.data.shape[2:]
+    cost = estimate_cost(shape, source.options, block=rows.side)
     limits = cluster.memory(cost.peak_bytes)
 
     def spread(place: Place, windows: list[Window]) -> Iterator[tuple[Window, int]]:
@@ -244,20 +246,19 @@ def _on_worker(
     job: Job, classifier: str, changed: int, options: FeatureOptions, run: Run
 ) -> Applied | _Opened:
     """Return what became of a file, or what its blocks need."""
-    from napari_hrdv2.files.volumes import open_stack
     from napari_hrdv2.session import TaskContext
     from napari_hrdv2.session.batch import segment_file
-    from napari_hrdv2.session.batch.streaming import is_by_blocks, open_blocks
+    from napari_hrdv2.session.batch.streaming import open_blocks
 
     loaded, by_blocks = _loaded(classifier, changed, options), False
     with suppress(Exception):  # told below
-        file = open_stack(job.file, options.channels, options.planes)
-        is_volume = hasattr(file.data, "volume_shape")  # which stays on its worker
-        by_blocks = not is_volume and (run.blocks or is_by_blocks(file.data, options))
+        file, ratio, by_blocks = run.opened(job.file, options, loaded[0].pixel_size)
+        by_blocks &= not hasattr(file.data, "volume_shape")  # which stays here
     if not by_blocks:
         return segment_file(job, *loaded, run)
     mask = None if run.exclusion is None else run.exclusion.mask_for(file.data.shape)
-    _, features, adapted, doubt = open_blocks(file, *loaded, TaskContext(), mask)
+    given = file, *loaded, TaskContext(), mask, ratio
+    _, features, adapted, doubt = open_blocks(*given)
     light = adapted.light_copy()
     light.trained_on = None  # it is as large as the training pixels
     return _Opened(features, light, doubt, (classifier, changed, options))

@@ -82,8 +82,10 @@ def segment(
 ) -> None:
     """Train on the scribbles of micrographs or volumes and segment all of them."""
     from napari_hrdv2.core.features.cost import estimate_cost
+    from napari_hrdv2.core.features.resampled import resampling_factors, resized_shape
     from napari_hrdv2.files import is_ours, open_image
     from napari_hrdv2.files.label_store import check_store
+    from napari_hrdv2.files.units import common_size, pixel_ratio
     from napari_hrdv2.files.volumes import open_stack
     from napari_hrdv2.session.batch import class_colors, write_segmentation
     from napari_hrdv2.session.batch.streaming import (
@@ -92,6 +94,7 @@ def segment(
         is_by_blocks,
         stream_labels,
     )
+    from napari_hrdv2.session.classifier import magnification_note
     from napari_hrdv2.session.pipeline import process_image
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.snapshots import ImageSnapshot
@@ -101,12 +104,20 @@ def segment(
     refinement.check()
     _check_arguments(image, labels, out)
     features = replace(features, channels=channels, planes=planes)
-    opened = [open_stack(path, channels, planes) for path in image]
-    for file in opened:
+    size = parse_pixel_size(pixel_size)
+    opened = [with_pixel_size(open_stack(one, channels, planes), size) for one in image]
+    trained_size = common_size([file.size for file in opened])
+    ratios = [pixel_ratio(file.size, trained_size) for file in opened]
+    by_blocks, notes = blocks, []
+    for path, file, ratio in zip(image, opened, ratios, strict=True):
         check_volume(file.data, refinement)
-    by_blocks = blocks or any(is_by_blocks(one.data, features) for one in opened)
+        by_blocks |= is_by_blocks(file.data, features, ratio)
+        resamples = not hasattr(file.data, "volume_shape")
+        notes.append(magnification_note(trained_size, file.size, resamples=resamples))
+        if notes[-1]:
+            report.complain(f"warning: {path}: {notes[-1]}")
     given = [
-        _read(*three, out, exclude, pixel_size, by_blocks, len(image) == 1, channels)
+        _read(*three, out, exclude, by_blocks, len(image) == 1, channels)
         for three in zip(image, opened, labels, strict=True)
     ]
     offer_databar(exclude, image, report)
@@ -127,6 +138,7 @@ def segment(
 
     side = BLOCK if by_blocks else None
     shape = getattr(given[0].micrograph, "plane_shape", given[0].micrograph.shape)
+    shape = resized_shape(shape, resampling_factors(ratios[0]))
     cost = estimate_cost(shape, features, block=side)
     report.note(f"features: {cost.text()}")
     trained = shared.train(
@@ -137,6 +149,7 @@ def segment(
         report,
         exclusion=[one.mask for one in given],
         blocks=by_blocks,
+        pixel_ratios=ratios,
     )
     classifier, first = trained.classifier, given[0]
     names, colors = first.imported.classes.names, first.imported.classes.colors
@@ -144,13 +157,12 @@ def segment(
         names = one.imported.classes.names | names
         colors = one.imported.classes.colors | colors
     classifier.class_names, classifier.class_colors = names, colors
-    if first.source.pixel_size is not None:
-        classifier.pixel_size = (first.source.pixel_size, first.source.unit)
+    classifier.pixel_size = trained_size
 
     inputs = {path.resolve() for path in (*image, *labels)}
     outputs: list[Path] = []
     results: list[dict[str, Any]] = []
-    for one, made in zip(given, trained.features, strict=True):
+    for one, note, made in zip(given, notes, trained.features, strict=True):
         if by_blocks:
             with shared.goes_on(one.store):
                 streamed = stream_labels(
@@ -189,6 +201,7 @@ def segment(
                 "image": str(one.path),
                 "phase_fractions": shared.by_id(fractions),
                 "outputs": [str(path) for path in written],
+                "notes": [note] * bool(note),
             }
         )
         if len(given) > 1:
@@ -254,7 +267,6 @@ def _read(
     drawn: Path,
     out: Path | None,
     exclude: Exclude,
-    pixel_size: PixelSize,
     by_blocks: bool,
     alone: bool,
     channels: str,
@@ -272,7 +284,6 @@ def _read(
     from napari_hrdv2.session.batch import with_preview
     from napari_hrdv2.session.batch.streaming import lazily_grey
 
-    source = with_pixel_size(source, parse_pixel_size(pixel_size))
     if not by_blocks:
         source = replace(source, data=np.asarray(source.data))
     shape = source.data.shape[:2]

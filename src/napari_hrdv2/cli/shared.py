@@ -252,6 +252,7 @@ def train(
     *,
     exclusion: Sequence[NDArray[Any] | None] | None = None,
     blocks: bool = False,
+    pixel_ratios: Sequence[tuple[float, float] | None] | None = None,
 ) -> TrainedSeries:
     """Return the features of images and the classifier of their scribbles."""
     from napari_hrdv2.core.classifier.series import train_series
@@ -264,6 +265,7 @@ def train(
         exclusion=exclusion,
         progress=report.progress("features"),
         blocks=blocks,
+        pixel_ratios=pixel_ratios,
         **options.choices,
     )
 

@@ -53,6 +53,11 @@ class ImageFile:
     unit: str = NO_UNIT
     notes: tuple[str, ...] = ()
 
+    @property
+    def size(self) -> tuple[Size, str] | None:
+        """The pixel size with its unit."""
+        return None if self.pixel_size is None else (self.pixel_size, self.unit)
+
 
 def open_image(path: str | os.PathLike[str], channels: str = "") -> ImageFile:
     """Return the micrograph in a file or a Zarr folder; its pixels stay there.

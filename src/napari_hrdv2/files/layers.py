@@ -39,7 +39,7 @@ def read_layers(path: str) -> list[LayerData]:
         return _from_zarr(Path(path))
     found = import_labels(path, grey_levels=False)
     file = read_image(path)
-    size = None if file.pixel_size is None else (file.pixel_size, file.unit)
+    size = file.size
     return [_labels_layer(Path(path).stem, found.labels, found.classes, size)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -126,6 +127,22 @@ def pixel_ratio(
         return round(y / height, 9), round(x / width, 9)
     except Exception:  # noqa: BLE001 - units that are no lengths raise anything
         return None
+
+
+def common_size(sizes: Sequence[tuple[Size, str] | None]) -> tuple[Size, str] | None:
+    """Return the pixel size that images of several are brought to: the median one.
+
+    The finer of the two in the middle; where none is known as a length, the first.
+
+    Examples
+    --------
+    >>> common_size([None, (3.0, "µm"), (500.0, "nm"), (2.0, "µm"), (1.0, "µm")])
+    (1.0, 'µm')
+    """
+    ratios = [pixel_ratio(size, (1.0, "nm")) for size in sizes]
+    areas = sorted((math.prod(r), n) for n, r in enumerate(ratios) if r is not None)
+    first = areas[(len(areas) - 1) // 2][1] if areas else 0
+    return sizes[first] if sizes else None
 
 
 def _spelled(word: str, style: str) -> str | None:

@@ -207,11 +207,16 @@ def normalisation_note(classifier: PixelClassifier) -> str:
 
 
 def magnification_note(
-    trained: PixelSize | None, seen: PixelSize | None, *, resamples: bool = False
+    trained: PixelSize | None,
+    seen: PixelSize | None,
+    *,
+    resamples: bool = False,
+    is_live: bool = False,
 ) -> str:
     """Return what to mind about an image of another magnification, or "".
 
-    `resamples` says whether it is brought to that of the training where that goes.
+    `resamples` says whether it is brought to that of the training where that goes,
+    `is_live` that it is as it is on the screen.
 
     Examples
     --------
@@ -224,18 +229,19 @@ def magnification_note(
     if trained is None or seen is None or ratios is None:
         is_unknown = resamples and trained is not None and seen is None
         return "Its pixel size is not known; it was taken as it is." * is_unknown
-    is_resampled = resamples and resampling_factors(ratios) is not None
+    can_be = resampling_factors(ratios) is not None
     ratio = math.sqrt(math.prod(ratios))
-    if 1 / _MAGNIFIED <= ratio <= _MAGNIFIED and not is_resampled:
+    if 1 / _MAGNIFIED <= ratio <= _MAGNIFIED and not (resamples and can_be):
         return ""
-    how = f"{ratio:.3g} times as large as" if ratio > 1 else f"{1 / ratio:.3g} times"
-    how += "" if ratio > 1 else " smaller than"
+    how = "as large as" if ratio > 1 else "smaller than"
     told = ", ".join(
         f"{math.sqrt(math.prod(sides_of(size))):.4g} {unit}"
         for size, unit in (seen, trained)
     )
-    done = ", and it was resampled to them" * is_resampled
-    return f"Its pixels are {how} those of the training ({told}){done}."
+    done = "; Apply to many brings it to them" * is_live
+    done = (", and it was resampled to them" if resamples else done) * can_be
+    times = f"{max(ratio, 1 / ratio):.3g} times {how}"
+    return f"Its pixels are {times} those of the training ({told}){done}."
 
 
 def options_for(classifier: PixelClassifier, options: FeatureOptions) -> FeatureOptions:

@@ -83,25 +83,19 @@ class FeatureSource:
         `pixel_ratio` says how many times as high and wide its pixels are as they were
         where structures were learnt, if they are to be seen as there.
         """
-        from napari_hrdv2.core.features.compute import compute_features
-        from napari_hrdv2.core.features.resampled import (
-            ResampledFeatures,
-            resampling_factors,
-            resized,
-        )
+        from napari_hrdv2.core.features.resampled import compute_resampled
 
-        image, progress = filled(image), partial(context.progress, "Computing features")
-        factors = resampling_factors(pixel_ratio)
-        features = compute_features(
-            image if factors is None else resized(image, factors),
+        progress = partial(context.progress, "Computing features")
+        return compute_resampled(
+            filled(image),
             self.backbone,
+            pixel_ratio,
             progress=progress if reports else None,
             should_stop=context.should_stop,
             partition=partition,
             levels=levels or self.options.levels,
             **self.options.choices,
         )
-        return ResampledFeatures(features, image.shape[:2]) if factors else features
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from psygnal import Signal
 
 from napari_hrdv2.core.classifier.compatibility import other_channels, other_weights
 from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
+from napari_hrdv2.files.units import common_size
 
 from .blocks import Filling, filling, take
 from .classifier import ClassifierState, magnification_note, normalisation_note
@@ -126,10 +127,10 @@ class LivePipeline:
                 "is upsampled otherwise."
             )
         usable = self._images.usable()
-        if entry.result is None or entry in usable:
+        if entry.result is None:
             return ""
-        notes = (magnification_note(o.pixel_size, entry.pixel_size) for o in usable)
-        return next(filter(None, notes), "")
+        trained = common_size([one.pixel_size for one in usable])
+        return magnification_note(trained, entry.pixel_size, is_live=True)
 
     def _computing(self, entry: ImageEntry) -> str:
         """Return what is being computed, and what there is meanwhile."""
@@ -199,7 +200,7 @@ class LivePipeline:
             size = state.classifier.pixel_size
             notes = (
                 "Segmented by the loaded classifier. Painting trains a new one.",
-                magnification_note(size, entry.pixel_size),
+                magnification_note(size, entry.pixel_size, is_live=True),
                 normalisation_note(state.classifier),
             )
             return " ".join(filter(None, notes))

@@ -7,6 +7,7 @@ many images, is trained as `segment` on the command line trains it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ import numpy as np
 from napari_hrdv2.core.checks import filled, grey_if_equal
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.features.resampled import resampling_factors, resized_shape
+from napari_hrdv2.files.units import common_size, pixel_ratio
 
 from .features import FeatureSource
 
@@ -43,12 +46,16 @@ class SeriesRequest:
     fitted: PixelClassifier
     options: FeatureOptions
     fingerprint: bytes
+    pixel_ratios: tuple[tuple[float, float] | None, ...]  # to the size of all
 
     @property
     def text(self) -> str:
         """What it is going to take, in words."""
         count = len(self.images)
-        cost = estimate_cost(self.images[0].shape, self.options)
+        factors = map(resampling_factors, self.pixel_ratios)
+        shapes = [i.shape for i in self.images]
+        largest = max(map(resized_shape, shapes, factors), key=math.prod)
+        cost = estimate_cost(largest, self.options)
         if not cost.fits:
             raise ValueError(cost.refusal())
         each = f"features of {count} images" if count > 1 else "the features there are"
@@ -63,7 +70,7 @@ class SeriesRequest:
 
         source = source or FeatureSource.load(self.options, context)
         seen = np.asarray if self.options.channels else grey_if_equal
-        start = self.fitted.untrained()
+        start, ratios = self.fitted.untrained(), self.pixel_ratios
         start.tolerance = PixelClassifier().tolerance  # nobody waits at the brush
         return train_series(
             [seen(filled(np.asarray(image))) for image in self.images],
@@ -73,7 +80,8 @@ class SeriesRequest:
             classifier=start,
             exclusion=self.exclusion,
             known=self.known,
-            fitted=self.fitted,
+            fitted=None if any(map(resampling_factors, ratios)) else self.fitted,
+            pixel_ratios=ratios,
             progress=partial(context.progress, "Training for the series"),
             should_stop=context.should_stop,
             **self.options.choices,
@@ -105,30 +113,36 @@ class Series:
         A loaded classifier is used as it is, and so is one whose images cannot be
         computed again, because they have regions from elsewhere or are in blocks.
         """
-        state, entries = self._state, self._labelled()
+        state, entries = self._state, self.labelled()
+        common = common_size([one.pixel_size for one in entries])
         fingerprint, classifier = self._fingerprint(), state.classifier
         is_there = self._trained is not None and self._trained[0] == fingerprint
         if classifier is None or state.is_loaded or is_there or not entries:
             return None
         if any(one.partition is not None or one.is_in_blocks for one in entries):
             return None
+        ratios = tuple(pixel_ratio(one.pixel_size, common) for one in entries)
         used = state.options or self._features.options_in_use
         options = FeatureOptions.of(classifier.part_options, used.device, used.weights)
         return SeriesRequest(
             tuple(one.image for one in entries),
             tuple(one.training_image().labels for one in entries),
             tuple(one.left_out for one in entries),
-            tuple(one.features for one in entries),
+            tuple(
+                None if resampling_factors(ratio) else one.features
+                for one, ratio in zip(entries, ratios, strict=True)
+            ),
             classifier,
             replace(options, normalisation=self._features.options.normalisation),
             fingerprint,
+            ratios,
         )
 
     def accept(self, request: SeriesRequest, classifier: PixelClassifier) -> None:
         """Keep the answer to a request, for as long as the scribbles are those."""
         self._trained = request.fingerprint, classifier
 
-    def _labelled(self) -> list[ImageEntry]:
+    def labelled(self) -> list[ImageEntry]:
         """Return the images that train, whatever is known of the one on the screen."""
         made, classifier = self._state.options, self._state.classifier
         return [
@@ -143,5 +157,6 @@ class Series:
         ]
 
     def _fingerprint(self) -> bytes:
-        chosen = self._features.options.normalisation.encode()
-        return chosen + b"|" + self._state.fingerprint
+        sizes = [one.pixel_size for one in self.labelled()]
+        chosen = f"{self._features.options.normalisation}|{sizes}|"
+        return chosen.encode() + self._state.fingerprint

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 
+from napari_hrdv2.files.units import common_size
+
 from .classes import Classes
 from .classifier import ClassifierState, PixelSize, named, options_for
 from .features import FeatureRequest, FeatureResult, FeatureStore
@@ -378,10 +380,9 @@ class Session:
         """Return that of the classifier's file, or of what it was trained on."""
         if self.is_loaded and self.classifier is not None:
             return self.classifier.pixel_size
-        usable = self.images.usable() or self.images.painted()
-        if self.current is not None and (self.current in usable or not usable):
-            return self.current.pixel_size
-        return usable[0].pixel_size if usable else None
+        trained = self.series.labelled() or self.images.painted()
+        trained = trained or list(filter(None, [self.current]))
+        return common_size([one.pixel_size for one in trained])
 
     def _entry(self, argument: str, key: PlaneKey | str | None) -> ImageEntry:
         entry = self.images.find(key)

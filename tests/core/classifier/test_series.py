@@ -13,6 +13,7 @@ from napari_hrdv2.core.classifier.series import (
     train_series,
 )
 from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.features.resampled import compute_resampled
 
 
 def discs(fraction, seed=0, shape=(131, 118), gain=1.0, offset=0.0):
@@ -245,3 +246,39 @@ def test_of_large_images_only_windows_and_what_is_painted_are_looked_at(
     assert found.levels == pytest.approx(wanted.normalisation.levels, rel=0.05)
     assert found.levels != wanted.normalisation.levels
     assert found.fractions == pytest.approx(wanted.normalisation.fractions, abs=0.05)
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_images_of_two_pixel_sizes_are_seen_with_one(backbone, blocks):
+    image, inside = discs(0.25)
+    finer, within = (np.kron(part, np.ones((2, 2), np.uint8)) for part in discs(0.3, 3))
+    finer = (finer + np.random.default_rng(1).normal(0, 8, finer.shape)).clip(0, 255)
+    given = [image, finer.astype(np.uint8)], [dabs(inside), dabs(within > 0)]
+    about = {"normalisation": "image", "blocks": blocks}
+    ratios = [(1.0, 1.0), (0.5, 0.5)]
+    seen = train_series(*given, backbone, pixel_ratios=ratios, **about)
+    resized = compute_resampled(given[0][1], backbone, (0.5, 0.5))
+    at = np.array([3, 100, 201]), np.array([5, 77, 230])
+    apart = seen.features[1].sample(*at) - resized.sample(*at)
+    assert np.abs(apart).max() < 0.02 * np.abs(resized.sample(*at)).max()
+    plain = train_series(*given, backbone, **about)
+    first = np.array([3, 70]), np.array([5, 77])
+    np.testing.assert_array_equal(
+        seen.features[0].sample(*first), plain.features[0].sample(*first)
+    )
+    assert seen.features[1].shape == plain.features[1].shape
+    assert seen.classifier.labels_hash == plain.classifier.labels_hash
+    assert not np.array_equal(seen.classifier.weight, plain.classifier.weight)
+
+
+def test_known_features_of_resampled_images_are_taken(backbone):
+    images, insides = zip(discs(0.25), discs(0.3, 3), strict=True)
+    labels = [dabs(inside) for inside in insides]
+    ratios = [(1.0, 1.0), (0.5, 0.5)]
+    known = [
+        compute_resampled(i, backbone, r) for i, r in zip(images, ratios, strict=True)
+    ]
+    about = {"normalisation": "image", "pixel_ratios": ratios}
+    made = train_series(images, labels, backbone, known=known, **about).classifier
+    anew = train_series(images, labels, backbone, **about).classifier
+    np.testing.assert_array_equal(made.weight, anew.weight)

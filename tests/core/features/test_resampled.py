@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from skimage.transform import resize
 
-from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
+from images_in_parts import KINDS, Lazy, micrograph
+from micrographs import draw_scribbles
+from napari_hrdv2 import (
+    PixelClassifier,
+    block_features,
+    compute_features,
+    load_backbone,
+)
 from napari_hrdv2.core.features.resampled import (
     ResampledFeatures,
+    ResizedImage,
+    compute_resampled,
     grain_of,
     resampling_factors,
     resized,
+    resized_shape,
 )
 from napari_hrdv2.core.measure.scores import mean_iou
 
@@ -100,6 +113,106 @@ def test_an_image_keeps_its_grain(dtype, colors) -> None:
         found = resized(image, factors)
         assert grain_of(found) == pytest.approx(grain, rel=0.15)
         np.testing.assert_array_equal(found, resized(image, factors))
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (3, 90), (1, 9), (60, 71, 3)])
+@pytest.mark.parametrize("factors", [(0.25, 0.25), (0.73, 1.7), (4.0, 2.2)])
+def test_an_image_is_resized_window_by_window_as_scikit_image_does(
+    shape, factors
+) -> None:
+    # The values are far apart as they have no noise that could be missing.
+    image = np.random.default_rng(7).normal(size=shape).astype(np.float32)
+    found = ResizedImage(Lazy(image), resized_shape(shape, factors))
+    found._noise[:] = 0
+    wanted = resize(
+        image, found.shape, order=1, mode="reflect", anti_aliasing=min(factors) < 1
+    )
+    whole = found[:, :]
+    np.testing.assert_allclose(whole, wanted, atol=1e-5)
+    window = (
+        slice(found.shape[0] // 3, found.shape[0] // 3 + 9),
+        slice(found.shape[1] // 4, found.shape[1] // 4 + 13),
+    )
+    np.testing.assert_allclose(found[window], whole[window], atol=1e-5)
+
+
+@pytest.mark.parametrize("factors", [(0.5, 0.5), (2.0, 1.5)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_noise_of_a_window_is_that_of_the_whole(kind, factors) -> None:
+    image = KINDS[kind](micrograph(401, 533)[0])
+    whole = resized(image, factors)
+    assert np.isfinite(whole).all()
+    parts = ResizedImage(Lazy(image), whole.shape)
+    window = slice(13, 170), slice(101, 222)
+    np.testing.assert_allclose(parts[window], whole[window], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_grey_levels_below_zero_are_kept(dtype) -> None:
+    found = resized(np.full((20, 20), -300, dtype), (0.5, 0.5))
+    np.testing.assert_allclose(found, -300, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "shape", "ratio", "block"),
+    [
+        ("filters", "grey", (600, 413), (0.5, 0.5), 256),
+        ("filters", "RGB", (211, 300), (2.0, 1.4), 256),
+        ("filters", "holes", (300, 521), (0.7, 0.7), 256),
+        ("embedded", "grey", (213, 300), (1.37, 1.37), 256),
+        ("embedded", "16 bit", (521, 430), (0.7, 0.7), 256),
+        ("embedded", "grey", (70, 111), (3.9, 3.9), 256),
+        ("embedded", "grey", (901, 700), (0.26, 0.26), 256),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # not all have a range of their own
+def test_blocks_give_the_labels_of_the_whole(name, kind, shape, ratio, block) -> None:
+    plain, classes = micrograph(*shape)
+    image, backbone = KINDS[kind](plain), load_backbone(name)
+    labels = draw_scribbles(np.random.default_rng(1), classes, 5)
+    whole = compute_resampled(image, backbone, ratio)
+    blocks = block_features(Lazy(image), backbone, block=block, pixel_ratio=ratio)
+    assert blocks.shape == (whole.shape[0], *shape)
+    assert blocks.part_options == whole.part_options
+    assert len(list(blocks.blocks())) > 1
+    classifier = PixelClassifier().fit(whole, labels)
+    wanted = classifier.predict(whole)
+    found = np.zeros_like(wanted)
+    for region in blocks.blocks():
+        found[region] = classifier.predict(blocks, region=region)
+    assert (found == wanted).mean() >= 0.999
+    if len(list(blocks.blocks())) <= 16:  # else it has another background sample
+        again = PixelClassifier().fit(blocks, labels)
+        assert (again.predict(whole) == wanted).mean() >= 0.999
+    elsewhere = pickle.loads(pickle.dumps(blocks)).again(Lazy(image), backbone)
+    region = slice(40, 90), slice(30, 160)
+    np.testing.assert_array_equal(
+        classifier.predict(elsewhere, region=region), found[region]
+    )
+
+
+def test_blocks_of_a_transformer_are_as_near_as_without_resizing(backbones) -> None:
+    plain, classes = micrograph(385, 1000)
+    image, backbone = KINDS["grey"](plain), backbones["vit"]
+    labels = draw_scribbles(np.random.default_rng(1), classes, 5)
+    seen = resized(image, (1.3, 1.3))
+    apart = [
+        (classifier.predict(blocks) != classifier.predict(whole)).mean()
+        for whole, blocks in (
+            (
+                compute_resampled(image, backbone, (1.3, 1.3)),
+                block_features(image, backbone, block=448, pixel_ratio=(1.3, 1.3)),
+            ),
+            (
+                ResampledFeatures(compute_features(seen, backbone), image.shape),
+                ResampledFeatures(
+                    block_features(seen, backbone, block=448), image.shape
+                ),
+            ),
+        )
+        for classifier in [PixelClassifier().fit(whole, labels)]
+    ]
+    assert apart[0] < apart[1] + 0.02
 
 
 def test_an_image_without_values_has_no_grain() -> None:

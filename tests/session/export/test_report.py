@@ -78,6 +78,8 @@ def test_it_needs_no_other_file_and_shows_texts_as_they_are(tmp_path):
     sources = [about["src"] for tag, about in page.tags if tag == "img"]
     kinds = [source.partition(";base64,")[0] for source in sources]
     assert kinds == ["data:image/jpeg", "data:image/png"] * 2
+    ticks = [text for text in page.text if text.endswith(" %") and "±" not in text]
+    assert ticks == ["0 %", "40 %", "80 %", "0 %", "50 %", "100 %"]  # of two plots
     assert tags.count("circle") == 4
     text = "".join(page.text)
     assert text.count(EVIL) >= 6

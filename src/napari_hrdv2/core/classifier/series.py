@@ -23,6 +23,7 @@ from napari_hrdv2.core.features.normalisation import (
     windows_of,
 )
 from napari_hrdv2.core.features.options import NORMALISATION_CHOICES
+from napari_hrdv2.core.features.resampled import compute_resampled
 from napari_hrdv2.core.features.volumes import any_features
 from napari_hrdv2.core.fingerprints import image_fingerprint
 
@@ -74,6 +75,7 @@ def train_series(
     exclusion: Sequence[ArrayLike | None] | None = None,
     known: Sequence[Features | None] | None = None,
     fitted: PixelClassifier | None = None,
+    pixel_ratios: Sequence[tuple[float, float] | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     blocks: bool = False,
@@ -102,6 +104,9 @@ def train_series(
     fitted : PixelClassifier, optional
         One that was trained on the labels and such features of all images: it is taken
         as it is if the images do keep their own.
+    pixel_ratios : sequence of two float or None, optional
+        How many times as high and wide the pixels of each image are as those that all
+        are to be seen with; see `resampling_factors`.
     progress : callable, optional
         Called as ``progress(done, total)`` while features are computed.
     should_stop : callable, optional
@@ -142,10 +147,11 @@ def train_series(
         backbone,
         classifier or PixelClassifier(),
         options,
-        _Counter(progress, _maps(kinds, len(images))),
+        _Counter(progress, len(images) * (len(kinds) + (len(kinds) > 1))),
         should_stop,
         list(known or [None] * len(images)),
-        any_features if blocks else compute_features,
+        list(pixel_ratios or [None] * len(images)),
+        any_features if blocks else compute_resampled,
         [windows_of(i.shape, WINDOWS if blocks else max(i.shape)) for i in given],
     )
     tried = {kind: series.features(kind) for kind in kinds}
@@ -265,11 +271,6 @@ def _kinds(
     return KINDS, ""
 
 
-def _maps(kinds: tuple[str, ...], images: int) -> int:
-    """Return how many feature maps are computed."""
-    return images * (len(kinds) + (len(kinds) > 1))
-
-
 @dataclass
 class _Counter:
     """Reports the progress of several feature maps as one."""
@@ -300,6 +301,7 @@ class _Series:
     counter: _Counter
     should_stop: Callable[[], bool] | None
     known: list[Features | None]
+    ratios: list[tuple[float, float] | None]
     compute: Callable[..., Features]
     windows: list[list[tuple[slice, slice]]]  # that are looked at of each image
 
@@ -316,11 +318,10 @@ class _Series:
 
     def features(self, kind: str) -> list[Features]:
         """Return the features of all images."""
+        given = zip(self.known, self.levels(kind), strict=True)
         return [
-            known if known and not levels else self._computed(image, levels)
-            for image, levels, known in zip(
-                self.images, self.levels(kind), self.known, strict=True
-            )
+            known if known and not levels else self._computed(index, levels)
+            for index, (known, levels) in enumerate(given)
         ]
 
     def score(self, kind: str, features: list[Features]) -> float:
@@ -336,7 +337,7 @@ class _Series:
             if kind == "matched":
                 found = self.normalisation(kind, rest, known, model)
                 levels = found.levels_for(self.images[index], mask)
-                new = self._computed(self.images[index], levels)
+                new = self._computed(index, levels)
             model = model.light_copy()
             labels = [self.labels[i] for i in rest]
             model.trained_on = _trained_on(model, known, labels, masks)
@@ -383,11 +384,12 @@ class _Series:
         seen, masks = ([mosaic(e[i], self.windows[i]) for i in chosen] for e in of)
         return seen, masks
 
-    def _computed(self, image: Any, levels: Levels | None) -> Features:
+    def _computed(self, index: int, levels: Levels | None) -> Features:
         stop_if(self.should_stop, "training on a series")
         features = self.compute(
-            image,
+            self.images[index],
             self.backbone,
+            self.ratios[index],
             progress=self.counter.report,
             should_stop=self.should_stop,
             levels=levels,

@@ -7,22 +7,31 @@ brought back to the pixels of the image, as a weighted mean of the values around
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from math import floor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from napari_hrdv2.core.checks import filled, missing_pixels
+
 from .base import Features
+from .compute import compute_features
+from .normalisation import mosaic, windows_of
 from .tiles import LinearModel, Stop, Tile, length_of, tiles_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+
 
 ALIKE, MOST = 1.05, 4.0  # ratios of pixel sizes: below not worth it, above hopeless
 GRAIN_SIDE = 1024  # pixels
+WINDOWS = 6  # along each side of an image, that its median is taken of
 NORMAL_MEDIAN = 0.6745  # of the magnitude of what is normally distributed
 
 
@@ -41,31 +50,103 @@ def resampling_factors(ratio: tuple[float, float] | None) -> tuple[float, float]
     return ratio if ALIKE < most <= MOST else None
 
 
-def resized(image: NDArray[Any], factors: tuple[float, float]) -> NDArray[Any]:
+def resized(image: ArrayLike, factors: tuple[float, float]) -> NDArray[Any]:
     """Return an (H, W[, 3|4]) image with more or fewer rows and columns, of its type.
 
     Smoothed before it gets smaller, bilinear otherwise. What is then missing of its
     grain is added as noise, always the same.
     """
-    from skimage.transform import resize
+    image = np.asarray(image)
+    return ResizedImage(image, resized_shape(image.shape, factors))[:, :]
 
-    shape = [round(n * by) for n, by in zip(image.shape[:2], factors, strict=True)]
-    found = resize(
-        image.astype(np.float32),
-        (max(1, shape[0]), max(1, shape[1]), *image.shape[2:]),
-        order=1,
-        mode="reflect",
-        anti_aliasing=min(factors) < 1,
-    )
-    lacking = grain_of(image) ** 2 - grain_of(found) ** 2
-    if lacking > 0:
-        noise = np.random.default_rng(0).standard_normal(found.shape[:2], np.float32)
-        noise *= lacking**0.5 * np.nanstd(found)
+
+def resized_shape(
+    shape: Sequence[int], factors: tuple[float, float] | None
+) -> tuple[int, ...]:
+    """Return the shape of an image that is resized; None: that it has."""
+    sides = zip(shape[:2], factors or (1, 1), strict=True)
+    return (*(max(1, round(n * by)) for n, by in sides), *shape[2:])
+
+
+class ResizedImage:
+    """What `resized` makes of an image that may stay in its file, window by window.
+
+    Pixels without a value count as the median of windows from all over.
+    """
+
+    def __init__(self, image: Any, shape: Sequence[int]) -> None:
+        self._image, self.dtype = image, np.dtype(image.dtype)
+        self.shape = (*shape[:2], *image.shape[2:])
+        self._scales = [a / b for a, b in zip(image.shape, shape[:2], strict=False)]
+        chunks = zip(getattr(image, "chunks", ()), self._scales, strict=False)
+        self.chunks = tuple(max(1, round(n / by)) for n, by in chunks) or (1, 1)
+        seen = self._resized(*middle_of(self.shape))
+        before = grain_of(self._pixels(*middle_of(image.shape)))
+        lacking = max(before**2 - grain_of(seen) ** 2, 0) ** 0.5
+        white = np.random.default_rng(0).standard_normal((GRAIN_SIDE,) * 2, np.float32)
+        self._noise = lacking * np.nanstd(seen) * white  # repeated all over
+
+    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
+        spans = [
+            slice(*span.indices(length)[:2])
+            for span, length in zip(window, self.shape, strict=False)
+        ]
+        found = self._resized(*spans)
+        rows, columns = (np.r_[span] % GRAIN_SIDE for span in spans)
+        noise = self._noise[np.ix_(rows, columns)]
         found += noise if found.ndim == 2 else noise[..., None]
-    if image.dtype.kind in "ui":
-        found = found.round().clip(0, np.iinfo(image.dtype).max)
-    result: NDArray[Any] = found.astype(image.dtype)
-    return result
+        if self.dtype.kind in "ui":
+            limits = np.iinfo(self.dtype)
+            found = found.round().clip(limits.min, limits.max)
+        return found.astype(self.dtype)
+
+    def _resized(self, *spans: slice) -> NDArray[np.float32]:
+        """Return a window before noise is added."""
+        from scipy.ndimage import gaussian_filter1d
+
+        read, ends, taps = [], [], []
+        for span, scale, length in zip(
+            spans, self._scales, self._image.shape, strict=False
+        ):
+            sigma = max(0.0, (scale - 1) / 2)
+            centres = (np.r_[span] + 0.5) * scale - 0.5
+            reach = int(4 * sigma + 0.5)
+            first, last = floor(centres[0]) - reach, floor(centres[-1]) + reach + 2
+            read.append(slice(max(first, 0), min(last, length)))
+            ends.append((max(-first, 0), max(last - length, 0)))
+            taps.append((centres - first, sigma))
+        found = self._pixels(*read)
+        found = np.pad(found, [*ends, *[(0, 0)] * (found.ndim - 2)], mode="reflect")
+        for axis, (at, sigma) in enumerate(taps):
+            smooth = gaussian_filter1d(found, sigma, axis) if sigma else found
+            below = np.floor(at).astype(int)
+            part = (at - below).astype(np.float32)
+            part = part.reshape(-1, *[1] * (found.ndim - 1 - axis))
+            found = np.take(smooth, below, axis) * (1 - part)
+            found += np.take(smooth, below + 1, axis) * part
+        return found
+
+    def _pixels(self, *spans: slice) -> NDArray[np.float32]:
+        """Return a window of the image, as float32, with what stands where none are."""
+        pixels = np.asarray(self._image[spans])
+        missing = missing_pixels(pixels)
+        found = pixels.astype(np.float32)
+        if missing is not None:
+            found[missing] = self._fill
+        return found
+
+    @cached_property
+    def _fill(self) -> NDArray[Any]:
+        seen = mosaic(self._image, windows_of(self._image.shape, WINDOWS))
+        return np.asarray(np.median(filled(seen), axis=(0, 1)))
+
+
+def middle_of(shape: Sequence[int]) -> tuple[slice, slice]:
+    """Return the window that the grain of an image is looked at in."""
+    rows, columns = (
+        slice(max(0, (n - GRAIN_SIDE) // 2), (n + GRAIN_SIDE) // 2) for n in shape[:2]
+    )
+    return rows, columns
 
 
 def grain_of(image: Any) -> float:
@@ -78,11 +159,7 @@ def grain_of(image: Any) -> float:
     >>> round(grain_of(noise), 1), grain_of(np.ones((9, 9)))
     (1.0, 0.0)
     """
-    middle = tuple(
-        slice(max(0, (n - GRAIN_SIDE) // 2), (n + GRAIN_SIDE) // 2)
-        for n in image.shape[:2]
-    )
-    grey = np.asarray(image[middle]).astype(np.float32)
+    grey = np.asarray(image[middle_of(image.shape)]).astype(np.float32)
     if grey.ndim == 3:
         grey = grey[..., :3].mean(-1)
     if min(grey.shape) < 3 or not np.isfinite(grey).any():
@@ -95,14 +172,41 @@ def grain_of(image: Any) -> float:
     return float(np.median(bend)) / (NORMAL_MEDIAN * 20**0.5 * deviation)
 
 
+def compute_resampled(
+    image: ArrayLike,
+    backbone: Backbone | JoinedBackbone,
+    pixel_ratio: tuple[float, float] | None = None,
+    **options: Any,
+) -> Features:
+    """Return the features of an image, seen with the pixels of the training.
+
+    `pixel_ratio` says how many times as high and wide as those its pixels are; see
+    `resampling_factors`. `options` are those of `compute_features`.
+    """
+    factors = resampling_factors(pixel_ratio)
+    if factors is None:
+        return compute_features(image, backbone, **options)
+    found = compute_features(resized(image, factors), backbone, **options)
+    height, width = np.shape(image)[:2]
+    return ResampledFeatures(found, (height, width))
+
+
 class ResampledFeatures(Features):
     """The features of a resized image at the (H, W) pixels that it had before.
 
     Each is a mean of features around it, weighted by a triangle that is two pixels wide
-    in the coarser of the two grids.
+    in the coarser of the two grids. `axes` say of a part, for rows and columns, where
+    it begins and how long the whole is: before, and resized.
     """
 
-    def __init__(self, features: Features, shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        features: Features,
+        shape: tuple[int, int],
+        axes: Sequence[tuple[int, int, int, int]] | None = None,
+    ) -> None:
+        sides = zip(shape, features.shape[1:], strict=True)
+        self._axes = axes or [(0, length, 0, there) for length, there in sides]
         self.features = features
         self.shape = (features.shape[0], *shape)
         self.part_options = features.part_options
@@ -117,11 +221,8 @@ class ResampledFeatures(Features):
         return self.features.nbytes
 
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
-        pixels = self._pixels(rows, cols)
-        (down, heights), (across, widths) = (
-            _taps(axis.numpy(), *lengths)
-            for axis, lengths in zip(pixels, self._lengths, strict=True)
-        )
+        pixels = [axis.numpy() for axis in self._pixels(rows, cols)]
+        (down, heights), (across, widths) = map(self._taps, (0, 1), pixels)
         total = np.zeros((len(pixels[0]), self.shape[0]), np.float32)
         for row, height in zip(down.T, heights.T, strict=True):
             for column, width in zip(across.T, widths.T, strict=True):
@@ -133,8 +234,8 @@ class ResampledFeatures(Features):
     ) -> Iterator[tuple[Tile, Tensor]]:
         for tile in tiles_of(self.shape[1:], area):
             ways, region = [], []
-            for span, lengths in zip(tile, self._lengths, strict=True):
-                index, weight = _taps(np.arange(span.start, span.stop), *lengths)
+            for axis, span in enumerate(tile):
+                index, weight = self._taps(axis, np.r_[span])
                 first, last = int(index.min()), int(index.max()) + 1
                 way = torch.zeros(length_of(span), last - first)
                 columns = torch.from_numpy(index - first)
@@ -150,16 +251,18 @@ class ResampledFeatures(Features):
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
         there = self.features.materialize()
-        for axis, lengths in enumerate(self._lengths, start=1):
-            index, weight = _taps(np.arange(lengths[0]), *lengths)
-            there = np.moveaxis(there, axis, -1)[..., index]  # (…, n, taps)
-            there = np.moveaxis((there * weight).sum(-1), -1, axis)
+        for axis, length in enumerate(self.shape[1:]):
+            index, weight = self._taps(axis, np.arange(length))
+            there = np.moveaxis(there, axis + 1, -1)[..., index]  # (…, n, taps)
+            there = np.moveaxis((there * weight).sum(-1), -1, axis + 1)
         return there
 
-    @property
-    def _lengths(self) -> list[tuple[int, int]]:
-        """Of both axes: pixels of the image, and of the resized one."""
-        return list(zip(self.shape[1:], self.features.shape[1:], strict=True))
+    def _taps(
+        self, axis: int, positions: NDArray[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        start, length, start_there, resized = self._axes[axis]
+        index, weight = _taps(positions + start, length, resized)
+        return index - start_there, weight
 
 
 def _taps(

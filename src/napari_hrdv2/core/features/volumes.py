@@ -45,12 +45,16 @@ SAMPLED = {1: (5, 20, 20), 3: (13, 13, 13)}
 PROBE = 64  # px of an image that tells how many channels there are
 
 
-def any_features(image: Any, backbone: Any, **options: Any) -> Features:
-    """Return those of `block_features`, or of `volume_features` for a volume."""
-    is_volume = hasattr(image, "volume_shape")
-    return (volume_features if is_volume else block_features)(
-        image, backbone, **options
-    )
+def any_features(
+    image: Any,
+    backbone: Any,
+    pixel_ratio: tuple[float, float] | None = None,
+    **options: Any,
+) -> Features:
+    """Return those of `block_features`, or of `volume_features`, as they are."""
+    if hasattr(image, "volume_shape"):
+        return volume_features(image, backbone, **options)
+    return block_features(image, backbone, pixel_ratio=pixel_ratio, **options)
 
 
 def volume_features(

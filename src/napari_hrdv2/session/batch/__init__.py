@@ -34,7 +34,7 @@ from .applied import (
     write_table,
 )
 from .opening import OpenedImage, open_images, read_labels, scribbles_with
-from .streaming import Streamed, check_volume, is_by_blocks, stream_image
+from .streaming import Streamed, check_volume, stream_image
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
@@ -161,18 +161,16 @@ def segment_file(
     try:
         if not job.target.parent.is_dir():
             raise ValueError(f"there is no folder {job.target.parent}")
-        file = open_stack(job.file, source.options.channels, source.options.planes)
-        if run.pixel_size is not None:
-            file = replace(file, pixel_size=run.pixel_size[0], unit=run.pixel_size[1])
+        trained = classifier.pixel_size
+        file, ratio, by_blocks = run.opened(job.file, source.options, trained)
         if _are_scribbles(job.file, file.data, classifier):
             text = f"{job.file} was left out: the classifier was trained on its labels"
             return Applied(job, left_out=text)
         shared, shape = run.exclusion, first_plane(file.data).shape
         mask = mask_of(shared, file.data)
-        by_blocks = run.blocks or is_by_blocks(file.data, source.options)
-        size = None if file.pixel_size is None else (file.pixel_size, file.unit)
-        resamples = run.resamples and not by_blocks
-        about = magnification_note(classifier.pixel_size, size, resamples=resamples)
+        size, is_volume = file.size, hasattr(file.data, "volume_shape")
+        resamples = run.resamples and not is_volume
+        about = magnification_note(trained, size, resamples=resamples)
         notes = _notes(job.file, about, shape, shared)
         check_volume(file.data, run.refinement, run.particles is not None)
         if by_blocks:
@@ -182,6 +180,7 @@ def segment_file(
                 source,
                 job.target.with_suffix(".zarr"),
                 context,
+                pixel_ratio=ratio,
                 exclusion=mask,
                 refinement=run.refinement,
                 colors=class_colors(classifier),

@@ -20,6 +20,10 @@ from napari_hrdv2.core.measure.fractions import (
 from napari_hrdv2.files.folders import own_path
 from napari_hrdv2.files.label_store import grid
 from napari_hrdv2.files.run_log import RunLog
+from napari_hrdv2.files.units import pixel_ratio
+from napari_hrdv2.files.volumes import open_stack
+
+from .streaming import is_by_blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
     from napari_hrdv2.core.postprocess.refinement import Refinement
+    from napari_hrdv2.files import ImageFile
     from napari_hrdv2.session.classifier import PixelSize
 
 TABLE = "phase_fractions.csv"
@@ -55,6 +60,18 @@ class Run:
     particles: int | None = None  # the class whose particles go into tables
     blocks: bool = False  # even where the features fit into memory
     resamples: bool = True  # an image of another pixel size to that of the training
+
+    def opened(
+        self, path: Path, options: FeatureOptions, trained: PixelSize | None
+    ) -> tuple[ImageFile, tuple[float, float] | None, bool]:
+        """Return a file, by what it is to be resampled, and if it goes by blocks."""
+        file = open_stack(path, options.channels, options.planes)
+        if self.pixel_size is not None:
+            file = replace(file, pixel_size=self.pixel_size[0], unit=self.pixel_size[1])
+        ratio = None
+        if self.resamples and not hasattr(file.data, "volume_shape"):
+            ratio = pixel_ratio(file.size, trained)
+        return file, ratio, self.blocks or is_by_blocks(file.data, options, ratio)
 
     def described(self, options: FeatureOptions) -> dict[str, object]:
         """Return the settings, by what they are called."""

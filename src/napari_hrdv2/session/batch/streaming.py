@@ -21,6 +21,7 @@ from napari_hrdv2.core.devices import available_memory, choose_device
 from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.normalisation import mosaic, windows_of
+from napari_hrdv2.core.features.resampled import resampling_factors, resized_shape
 from napari_hrdv2.core.features.volumes import VolumeFeatures, any_features
 from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.core.measure import FractionCounter, Fractions
@@ -70,8 +71,10 @@ class Streamed:
         return {one.class_id: one.fraction for one in phases if one.pixels}
 
 
-def is_by_blocks(image: Any, options: FeatureOptions) -> bool:
-    """Whether it is a volume, or the features of an image do not fit into memory.
+def is_by_blocks(
+    image: Any, options: FeatureOptions, pixel_ratio: tuple[float, float] | None = None
+) -> bool:
+    """Whether it is a volume, or features do not fit into memory, resampled or not.
 
     Raises
     ------
@@ -79,8 +82,11 @@ def is_by_blocks(image: Any, options: FeatureOptions) -> bool:
         If they do not, and cannot be computed by blocks either.
     """
     is_volume, shape = hasattr(image, "volume_shape"), image.shape
-    if is_volume or (cost := estimate_cost(shape, options)).fits:
+    seen = shape, resized_shape(shape, resampling_factors(pixel_ratio))
+    costs = [] if is_volume else [estimate_cost(each, options) for each in seen]
+    if all(cost.fits for cost in costs):
         return is_volume
+    cost = max(costs, key=lambda cost: cost.peak_bytes)
     try:
         fits = estimate_cost(shape, options, block=BLOCK).fits
     except ValueError as error:
@@ -96,6 +102,7 @@ def stream_image(
     source: FeatureSource,
     target: Path,
     context: TaskContext = TaskContext(),  # noqa: B008 - frozen
+    pixel_ratio: tuple[float, float] | None = None,
     **about: Any,
 ) -> Streamed:
     """Segment an image in a file by its own features; the rest as `stream_labels`."""
@@ -103,7 +110,7 @@ def stream_image(
 
     check_store(target)
     mask = about.get("exclusion")
-    opened = open_blocks(file, classifier, source, context, mask)
+    opened = open_blocks(file, classifier, source, context, mask, pixel_ratio)
     file, features, adapted, doubt = opened
     streamed = stream_labels(file, features, adapted, target, context, **about)
     return replace(streamed, doubt=doubt)
@@ -115,12 +122,14 @@ def open_blocks(
     source: FeatureSource,
     context: TaskContext,
     mask: NDArray[np.bool_] | None,
+    ratio: tuple[float, float] | None = None,
 ) -> tuple[Any, ...]:
     """Return an image as was trained on, its features, what reads them, and doubt."""
     from napari_hrdv2.core.classifier.doubt import doubt_of
 
     image = as_trained(file.data, classifier, source, lazily_grey)
-    features, adapted = features_by_blocks(image, source, classifier, context, mask)
+    about = source, classifier, context, mask, ratio
+    features, adapted = features_by_blocks(image, *about)
     doubt, stop = None, context.should_stop
     if adapted is not classifier:
         given = classifier, adapted, features
@@ -293,6 +302,7 @@ def features_by_blocks(
     classifier: PixelClassifier,
     context: TaskContext,
     exclusion: NDArray[np.bool_] | None = None,
+    pixel_ratio: tuple[float, float] | None = None,
 ) -> tuple[Features, PixelClassifier]:
     """Return features of an image as the classifier wants them, and what reads them.
 
@@ -310,6 +320,7 @@ def features_by_blocks(
     features = any_features(
         image,
         source.backbone,
+        pixel_ratio,
         progress=partial(context.progress, "Reading"),
         should_stop=context.should_stop,
         levels=levels or source.options.levels,
@@ -381,7 +392,8 @@ def _fingerprint(
     image = file.data
     size = file.pixel_size, file.unit, getattr(image, "spacing", None)
     seen = image_fingerprint(image), getattr(image, "width", 0), size
-    about = features.part_options, refinement, classes, seen
+    cut = getattr(features, "seen", None)
+    about = features.part_options, refinement, classes, seen, cut
     made.update(repr(about).encode("utf-8", "backslashreplace"))
     if exclusion is not None:
         made.update(np.packbits(exclusion).data.cast("B"))

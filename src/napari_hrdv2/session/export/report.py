@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 NAME = "report.html"
 _THUMBNAIL, _BAND = 220, 1024  # px: the longer side, and rows in memory
 _PLOT = 720, 150, 46  # px: width, height, and what the numbers take
+_TOPS = 0.01, 0.02, 0.04, 0.1, 0.2, 0.4, 0.6, 0.8  # of plots, where all are below
 _MARK = 'name="generator" content="napari-hrdv2"'
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2em auto;
@@ -200,7 +201,7 @@ def _plot(done: Sequence[Applied], class_id: int, name: str, color: str) -> str:
     if not points:
         return ""
     top = max(phase.fraction + (phase.error or 0) for _, phase in points)
-    top = min(max(1.1 * top, 0.01), 1.0)
+    top = next((each for each in _TOPS if each >= top), 1.0)
     step = (width - left - 12) / len(points)
     radius = round(min(4, max(1.5, step / 2)), 1)
 

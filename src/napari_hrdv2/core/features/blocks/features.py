@@ -25,6 +25,11 @@ from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.base import Features
 from napari_hrdv2.core.features.compute import Steps, checked_options
 from napari_hrdv2.core.features.memory import check_available, make_plans, parts_of
+from napari_hrdv2.core.features.resampled import (
+    ResizedImage,
+    resampling_factors,
+    resized_shape,
+)
 from napari_hrdv2.core.features.sample_cache import BACKGROUND_PIXELS, background_pixels
 from napari_hrdv2.core.features.tiles import (
     LinearModel,
@@ -37,7 +42,7 @@ from napari_hrdv2.core.features.tiles import (
 )
 
 from .cache import BlockCache, Spill
-from .grid import BlockAxis, Key, plan_blocks
+from .grid import BlockAxis, BlockGrid, Key, plan_blocks, resized_grid
 from .making import BlockMaker
 from .statistics import Band, read_statistics
 
@@ -76,7 +81,7 @@ class BlockFeatures(Features):
     def __init__(self, maker: BlockMaker, cache: BlockCache) -> None:
         self._maker, self._cache = maker, cache
         self._computing = Lock()
-        self.axes = maker.grid
+        self.axes = maker.before or maker.grid
         smallest = maker.smallest()
         self.shape = (smallest.shape[0], self.axes[0].length, self.axes[1].length)
         self.part_options = smallest.part_options
@@ -96,6 +101,9 @@ class BlockFeatures(Features):
         self, image: ImageLike, backbone: Backbone | JoinedBackbone
     ) -> BlockFeatures:
         """Return what a copy in another process stands for; the image is not read."""
+        if self._maker.before is not None:
+            sides = [axis.length for axis in self._maker.grid]
+            image = ResizedImage(image, sides)
         maker = replace(self._maker, image=image, backbone=backbone)
         return BlockFeatures(maker, BlockCache(BUDGET_BYTES, None))
 
@@ -103,6 +111,11 @@ class BlockFeatures(Features):
     def block(self) -> int:
         """Side of a block in pixels: along both axes they begin at multiples of it."""
         return self.axes.rows.side
+
+    @property
+    def seen(self) -> BlockGrid:
+        """How the image is cut as it is seen, which may be resized."""
+        return self._maker.grid
 
     @property
     def own_nbytes(self) -> int:
@@ -153,7 +166,7 @@ class BlockFeatures(Features):
     @property
     def most_kept(self) -> int:
         """How many blocks the memory holds."""
-        plans = self._maker.plans(self.axes.window((0, 0)).shape)
+        plans = self._maker.plans(self._maker.grid.window((0, 0)).shape)
         nbytes = sum(plan.token_bytes for plan in plans)
         return max(self._cache.budget_bytes // max(nbytes, 1), 1)
 
@@ -254,7 +267,7 @@ class BlockFeatures(Features):
 
     def _computed(self, key: Key, steps: Steps) -> Features:
         """Return the features of a window, which are then kept."""
-        shape, spill = self.axes.window(key).shape, self._cache.spill
+        shape, spill = self._maker.grid.window(key).shape, self._cache.spill
         nbytes = sum(plan.token_bytes for plan in self._maker.plans(shape))
         self._cache.make_room(nbytes)
         tokens = spill.load(key) if spill else None
@@ -262,7 +275,7 @@ class BlockFeatures(Features):
             tokens = self._maker.tokens(key, steps)
             if spill:
                 spill.save(key, tokens)
-        block = self._maker.features(shape, tokens, steps)
+        block = self._maker.block(key, tokens, steps)
         self._cache.put(key, block)
         return block
 
@@ -285,6 +298,7 @@ def block_features(
     budget_bytes: int = BUDGET_BYTES,
     spill: str | os.PathLike[str] | None = None,
     spill_bytes: int = SPILL_BYTES,
+    pixel_ratio: tuple[float, float] | None = None,
     **others: Any,
 ) -> BlockFeatures:
     """Return the features of an image that need not be in memory.
@@ -310,6 +324,9 @@ def block_features(
     spill : path, optional
         Folder for blocks that go, up to `spill_bytes`; a new folder in it, which is
         gone with the features.
+    pixel_ratio : tuple of two float, optional
+        How many times as high and wide its pixels are as those of the training, as
+        which they are then seen; see `resampling_factors`.
     backbone, transforms, stride, others
         As for `compute_features`.
 
@@ -332,6 +349,9 @@ def block_features(
     ranges = [one and checked_range(one) for one in options.ranges]
     if not hasattr(image, "dtype") or not hasattr(image, "shape"):
         image = np.asarray(image)
+    shape, factors = image.shape, resampling_factors(pixel_ratio)
+    if factors is not None:
+        image = ResizedImage(image, resized_shape(shape, factors))
     # Of the right shape and type, without a pixel read.
     blank = np.broadcast_to(np.zeros((), image.dtype), image.shape)
     names = options.channel_names
@@ -362,7 +382,7 @@ def block_features(
         read_statistics(band, one, standardised, warn=warn, tick=tick)
         for band, one in zip(bands or [image], ranges, strict=True)
     )
-    maker = BlockMaker(
-        image, count, backbone, transforms, options, statistics, paddings, grid
-    )
+    before, seen = resized_grid(grid, shape) if factors else (None, grid)
+    made_from = image, count, backbone, transforms, options, statistics, paddings
+    maker = BlockMaker(*made_from, seen, before)
     return BlockFeatures(maker, BlockCache(budget_bytes, kept))

@@ -43,6 +43,7 @@ LEAST_BLOCK = 256
 OVERLAP = 8  # patches around a core that its window has, if there is no reach
 SEEN_PLANES = 4  # float32 planes of what is seen that there are at once
 LEAST_MARGIN = 4  # tokens around a core, for the interpolation
+TAPS = 6  # px of a resized image around those that make up one before
 
 Key = tuple[int, int]
 """The number of a block, down and across."""
@@ -108,6 +109,21 @@ class BlockAxis:
             within = core.stop + self.blend - (pixels + 0.5)
             weights *= np.clip(within / twice, 0, 1) if twice else within > 0
         return weights.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ResizedAxis(BlockAxis):
+    """One axis of a resized image, of which blocks are those of the image before."""
+
+    before: BlockAxis
+
+    def window(self, number: int) -> slice:
+        """Return the pixels that a block is computed on."""
+        wanted, by = self.before.window(number), self.length / self.before.length
+        around = self.margin - self.blend + TAPS
+        start = math.floor(wanted.start * by - around) // self.unit * self.unit
+        stop = -(math.floor(-wanted.stop * by - around) // self.unit) * self.unit
+        return slice(max(start, 0), min(stop, self.length))
 
 
 class BlockGrid(NamedTuple):
@@ -180,6 +196,19 @@ def block_grid(
         for length in shape
     )
     return BlockGrid(down, across)
+
+
+def resized_grid(grid: BlockGrid, shape: Sequence[int]) -> tuple[BlockGrid, BlockGrid]:
+    """Return how an image is cut that was resized to be cut so, and what is then seen.
+
+    A block takes about as much of the one or of the other as before, not more of both.
+    """
+    scales = [length / axis.length for length, axis in zip(shape, grid, strict=False)]
+    blend = math.ceil(grid.rows.blend * max(scales))
+    side = max(int(grid.rows.side * min(1, *scales)), 2 * blend, 1)
+    before = [BlockAxis(n, side, blend, blend, 1, 0, 1) for n in shape[:2]]
+    seen = (ResizedAxis(**vars(a), before=b) for a, b in zip(grid, before, strict=True))
+    return BlockGrid(*before), BlockGrid(*seen)
 
 
 def plan_blocks(

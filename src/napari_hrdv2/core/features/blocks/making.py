@@ -15,6 +15,7 @@ from napari_hrdv2.core.checks import PreparedImage, bands_of
 from napari_hrdv2.core.features.base import Features, JoinedFeatures
 from napari_hrdv2.core.features.compute import Run, Steps
 from napari_hrdv2.core.features.memory import Plan, make_plans, parts_of, reach_of
+from napari_hrdv2.core.features.resampled import ResampledFeatures
 from napari_hrdv2.core.features.tiles import Tile, moved
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class BlockMaker:
     statistics: tuple[Statistics, ...]  # of each channel, or of all that there is
     paddings: tuple[tuple[int, int], ...]  # of the parts of the backbone, for each
     grid: BlockGrid
+    before: BlockGrid | None = None  # that of the image before it was resized, if it is
 
     def plans(self, shape: tuple[int, int]) -> list[Plan]:
         """Return the plans of a window of that shape."""
@@ -71,6 +73,21 @@ class BlockMaker:
         runs = self._runs(pixels, window, steps)
         parts = [run.features_of(of) for run, of in zip(runs, tokens, strict=True)]
         return parts[0] if len(parts) == 1 else JoinedFeatures(parts)
+
+    def block(self, key: Key, tokens: Sequence[Tensor], steps: Steps) -> Features:
+        """Return the features of a block's window, from its tokens."""
+        seen = self.grid.window(key)
+        found = self.features(seen.shape, tokens, steps)
+        if self.before is None:
+            return found
+        window = self.before.window(key)
+        axes = [
+            (part.start, axis.length, there.start, resized.length)
+            for part, axis, there, resized in zip(
+                window, self.before, seen, self.grid, strict=True
+            )
+        ]
+        return ResampledFeatures(found, window.shape, axes)
 
     def smallest(self) -> Features:
         """Return features of next to nothing, which have the channels of all."""
