@@ -103,7 +103,7 @@ def segment(
     features = replace(features, channels=channels, planes=planes)
     opened = [open_stack(path, channels, planes) for path in image]
     for file in opened:
-        check_volume(file.data, refinement)
+        check_volume(file.data, refinement)  # before anything is read
     by_blocks = blocks or any(is_by_blocks(one.data, features) for one in opened)
     given = [
         _read(*three, out, exclude, pixel_size, by_blocks, len(image) == 1, channels)
@@ -126,7 +126,11 @@ def segment(
             )
 
     side = BLOCK if by_blocks else None
-    shape = getattr(given[0].micrograph, "plane_shape", given[0].micrograph.shape)
+    painted = {i for one in given for i in np.unique(one.scribbles[one.scribbles > 0])}
+    for one in given:
+        check_volume(one.micrograph, refinement, classes=len(painted))
+    shape = given[0].micrograph.shape
+    shape = (*getattr(given[0].micrograph, "plane_shape", shape[:2]), *shape[2:])
     cost = estimate_cost(shape, features, block=side)
     report.note(f"features: {cost.text()}")
     trained = shared.train(

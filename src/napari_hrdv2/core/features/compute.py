@@ -76,7 +76,7 @@ def compute_features(
     channel_axis: int | None = None,
     channels: str = "",
     value_range: ValueRange | None = None,
-    levels: tuple[float, float] | None = None,
+    levels: tuple[Any, ...] | None = None,
     batch_size: int | None = None,
     partition: ArrayLike | None = None,
 ) -> Features:
@@ -115,7 +115,8 @@ def compute_features(
     levels : tuple of two float, optional
         The mean and the deviation of grey levels, in those of the image, that a
         backbone which standardises images takes; by default the image's own, so that
-        brightness and contrast make no difference. Others have `value_range`.
+        brightness and contrast make no difference. Others have `value_range`. With
+        channels, a pair for each.
     batch_size : int, optional
         Transformed copies run at once; by default what the device's memory allows.
     partition : (H, W) array of int, optional
@@ -172,7 +173,7 @@ def checked_options(
     boundary: str = "periodic",
     interpolation: str | None = None,
     compat: str = "corrected",
-    levels: tuple[float, float] | None = None,
+    levels: tuple[Any, ...] | None = None,
     **others: Any,
 ) -> FeatureOptions:
     """Return the keywords of `compute_features` as options; raise ValueError."""
@@ -181,13 +182,13 @@ def checked_options(
     interpolation = interpolation_of(parts, interpolation, compat)
     if any(on_grid(part) for part in parts):
         interpolation = with_fingerprint(interpolation)
-    if others.get("channels") and levels is not None:
-        raise ValueError("levels: they are of one picture; with channels, give none")
+    is_one = levels is None or not others.get("channels")
+    levels = checked_levels(levels) if is_one else (*map(checked_levels, levels or ()),)
     return FeatureOptions(
         boundary=boundary,
         interpolation=interpolation,
         compat=compat,
-        levels=checked_levels(levels),
+        levels=levels,
         **others,
     )
 
@@ -342,7 +343,8 @@ class Run:
     @property
     def _levels(self) -> tuple[float, float] | None:
         """The levels that were given, for a backbone that takes any."""
-        return None if self.backbone.absolute_levels else self.options.levels
+        of = self.options.levels_of
+        return None if self.backbone.absolute_levels else of(self.channel)
 
     def _bias(self, *, turned: bool) -> PositionBias | None:
         """Return what the positions add to the tokens of copies, turned or not."""

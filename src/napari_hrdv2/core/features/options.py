@@ -74,7 +74,7 @@ class FeatureOptions:
     interpolation: str = "auto"  # what suits the backbone
     compat: str = "corrected"
     debias: str = "none"
-    levels: tuple[float, float] | None = None
+    levels: tuple[Any, ...] | None = None  # a pair, or that of each channel
     normalisation: str = "auto"  # whose levels, in a series; see `train_series`
     channels: str = ""  # names of an image's channels, joined like backbones: "BSE,Fe"
     planes: str = "z"  # of a volume: "z" or "xyz", and its context: "z+2", "z+1.5um"
@@ -139,9 +139,21 @@ class FeatureOptions:
     @property
     def ranges(self) -> tuple[tuple[float, float] | None, ...]:
         """The grey levels that become 0 and 1: of each channel, or of the picture."""
-        given: Any = self.value_range
-        is_one = given is None or not isinstance(given[0], (tuple, list))
-        return (given,) * max(len(self.channel_names), 1) if is_one else tuple(given)
+        return self._of_each(self.value_range)
+
+    def levels_of(self, channel: str) -> tuple[float, float] | None:
+        """Return the `levels` of a channel, "" for those of the picture."""
+        place = self.channel_names.index(channel) if channel else 0
+        found: tuple[float, float] | None = self._of_each(self.levels)[place]
+        return found
+
+    def _of_each(self, given: Any) -> tuple[Any, ...]:
+        count = max(len(self.channel_names), 1)
+        if given is None or not isinstance(given[0], (tuple, list)):
+            return (given,) * count
+        if len(given) != count:
+            raise ValueError(f"channels: {count} of them, and {given} has {len(given)}")
+        return tuple(given)
 
     @property
     def patch_size(self) -> int:
