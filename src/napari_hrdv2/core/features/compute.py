@@ -90,8 +90,8 @@ def compute_features(
         From :func:`load_backbone`.
     transforms : str or TransformSet
         See :func:`~napari_hrdv2.core.features.transforms.parse_transforms`; "auto" is
-        what suits each part of the backbone. A backbone whose features move along with
-        the image, such as the filter bank, runs once.
+        what suits each part of the backbone, "a+b" has one for each. A backbone whose
+        features move along with the image, such as the filter bank, runs once.
     stride : int, optional
         Distance of neighbouring patches in pixels; the patch size by default.
     progress, should_stop : callable, optional

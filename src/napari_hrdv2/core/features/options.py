@@ -164,9 +164,15 @@ class FeatureOptions:
     def transform_sets(self) -> tuple[str, ...]:
         """The transform sets, where a word stands for each part's own."""
         parts = [_info(name) for name in self.parts]
-        moving = [part for part in parts if part.patch_size > 1] or parts
-        own = (transforms_of(part, self.transforms) for part in moving)
-        return tuple(dict.fromkeys(own))
+        sets = sets_of(parts, self.transforms)
+        moving = [s for p, s in zip(parts, sets, strict=True) if p.patch_size > 1]
+        return tuple(dict.fromkeys(moving or sets))
+
+    @property
+    def resolved_transforms(self) -> str:
+        """The `transforms` that stay what they are, whatever words come to mean."""
+        sets = sets_of([_info(name) for name in self.parts], self.transforms)
+        return "+".join(sets if len(set(sets)) > 1 else sets[:1])
 
     @property
     def upsampling(self) -> str:
@@ -226,6 +232,18 @@ class FeatureOptions:
             for one in (before, after)
         )
         return f"{self.backbone} with {made}", other
+
+
+def sets_of(parts: Sequence[Backbone | BackboneSpec], transforms: str) -> list[str]:
+    """Return the transform set of each part, of one text for all or of "a+b"."""
+    given = transforms.split("+")
+    if len(given) not in (1, len(parts)):
+        raise ValueError(
+            f"transforms: {transforms!r} has {len(given)} sets for {len(parts)} "
+            "backbones; give one, or one for each"
+        )
+    given = given if len(given) > 1 else given * len(parts)
+    return [transforms_of(part, own) for part, own in zip(parts, given, strict=True)]
 
 
 def transforms_of(part: Backbone | BackboneSpec, transforms: str) -> str:
