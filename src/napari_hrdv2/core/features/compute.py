@@ -269,8 +269,8 @@ class Run:
             return next(maps)[2].unsqueeze(0)
         return average_into(self._empty((len(shifts), *plan.grid, plan.channels)), maps)
 
-    def features_of(self, tokens: Tensor) -> Features:
-        """Return the features that the tokens stand for."""
+    def features_of(self, tokens: Tensor, guide: Tensor | None = None) -> Features:
+        """Return the features that the tokens stand for; a guide is the image."""
         features = HighResFeatures(
             tokens,
             self.plan.transforms.shifts(),
@@ -281,7 +281,7 @@ class Run:
             boundary=self.options.boundary,
             options=self._part_options(),
             channel_weights=self.backbone.channel_weights_for(len(self.image.pixels)),
-            guide=self.image.pixels,
+            guide=self.image.pixels if guide is None else guide,
         )
         if cell := self.backbone.context_cell:
             return ContextFeatures(features, cell, tick=lambda: self.steps.count(0))

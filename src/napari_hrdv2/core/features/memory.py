@@ -169,7 +169,7 @@ def check_can_be_cut(parts: Sequence[Backbone], options: FeatureOptions) -> None
                 f"backbone: {part.name} divides the whole image into regions, which "
                 "cannot be done block by block; choose one of the others"
             )
-    if options.compat == "reference" or method in ("bilateral", sharpening.FEATUP):
+    if options.compat == "reference" or method == sharpening.FEATUP:
         asked = method if options.compat != "reference" else 'compat="reference"'
         raise ValueError(
             f"interpolation: {asked} needs the whole image, which is cut into blocks "

@@ -35,6 +35,7 @@ from napari_hrdv2.core.features.tiles import (
     shared,
     within,
 )
+from napari_hrdv2.core.features.upsampling.sharpening import parse_interpolation
 
 from .cache import BlockCache, Spill
 from .grid import BlockAxis, Key, plan_blocks
@@ -254,15 +255,15 @@ class BlockFeatures(Features):
 
     def _computed(self, key: Key, steps: Steps) -> Features:
         """Return the features of a window, which are then kept."""
-        shape, spill = self.axes.window(key).shape, self._cache.spill
-        nbytes = sum(plan.token_bytes for plan in self._maker.plans(shape))
+        window, spill = self.axes.window(key), self._cache.spill
+        nbytes = sum(plan.token_bytes for plan in self._maker.plans(window.shape))
         self._cache.make_room(nbytes)
         tokens = spill.load(key) if spill else None
         if tokens is None:
             tokens = self._maker.tokens(key, steps)
             if spill:
                 spill.save(key, tokens)
-        block = self._maker.features(shape, tokens, steps)
+        block = self._maker.features(window, tokens, steps)
         self._cache.put(key, block)
         return block
 
@@ -321,7 +322,7 @@ def block_features(
         If a block would not fit into memory.
     ValueError
         If an option needs the whole image: a backbone that divides it into regions,
-        ``compat="reference"``, or interpolation "bilateral" or "jbu".
+        ``compat="reference"``, or interpolation "jbu".
     """
     parts = parts_of(backbone)
     if others.get("interpolation") == "auto":
@@ -365,4 +366,6 @@ def block_features(
     maker = BlockMaker(
         image, count, backbone, transforms, options, statistics, paddings, grid
     )
+    if parse_interpolation(options.interpolation).method == "bilateral":
+        maker = maker.with_guides(lambda: stop_if(should_stop, "reading the image"))
     return BlockFeatures(maker, BlockCache(budget_bytes, kept))
