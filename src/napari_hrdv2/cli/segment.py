@@ -102,8 +102,6 @@ def segment(
     _check_arguments(image, labels, out)
     features = replace(features, channels=channels, planes=planes)
     opened = [open_stack(path, channels, planes) for path in image]
-    for file in opened:
-        check_volume(file.data, refinement)  # before anything is read
     by_blocks = blocks or any(is_by_blocks(one.data, features) for one in opened)
     given = [
         _read(*three, out, exclude, pixel_size, by_blocks, len(image) == 1, channels)

@@ -115,8 +115,8 @@ def compute_features(
     levels : tuple of two float, optional
         The mean and the deviation of grey levels, in those of the image, that a
         backbone which standardises images takes; by default the image's own, so that
-        brightness and contrast make no difference. Others have `value_range`. With
-        channels, a pair for each.
+        brightness and contrast make no difference; or a pair for each channel. Others
+        have `value_range`.
     batch_size : int, optional
         Transformed copies run at once; by default what the device's memory allows.
     partition : (H, W) array of int, optional
@@ -182,13 +182,11 @@ def checked_options(
     interpolation = interpolation_of(parts, interpolation, compat)
     if any(on_grid(part) for part in parts):
         interpolation = with_fingerprint(interpolation)
-    is_one = levels is None or not others.get("channels")
-    levels = checked_levels(levels) if is_one else (*map(checked_levels, levels or ()),)
     return FeatureOptions(
         boundary=boundary,
         interpolation=interpolation,
         compat=compat,
-        levels=levels,
+        levels=checked_levels(levels),
         **others,
     )
 
@@ -343,8 +341,8 @@ class Run:
     @property
     def _levels(self) -> tuple[float, float] | None:
         """The levels that were given, for a backbone that takes any."""
-        of = self.options.levels_of
-        return None if self.backbone.absolute_levels else of(self.channel)
+        known = self.options.levels_of(self.channel)
+        return None if self.backbone.absolute_levels else known
 
     def _bias(self, *, turned: bool) -> PositionBias | None:
         """Return what the positions add to the tokens of copies, turned or not."""

@@ -301,10 +301,13 @@ def upsampled_alike(some: Sequence[PartOptions], others: Sequence[PartOptions]) 
     return not all(ways) or ways[0] == ways[1]
 
 
-def checked_levels(levels: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return a mean and a deviation as floats, or raise ValueError."""
+def checked_levels(levels: Any) -> tuple[Any, ...] | None:
+    """Return a mean and a deviation as floats, or those of channels; ValueError."""
     if levels is None:
         return None
+    kinds = tuple, list
+    if isinstance(levels, kinds) and levels and isinstance(levels[0], kinds):
+        return tuple(map(checked_levels, levels))
     try:
         mean, deviation = (float(value) for value in levels)
     except (TypeError, ValueError):
