@@ -97,6 +97,57 @@ def test_a_volume_is_segmented_and_its_classifier_applied(
         assert "'z+2um' is for volumes, and" in alone.err
 
 
+def segmented(command, image, scribbles, *how):
+    """Return the labels of a volume, and those of `apply` with its classifier."""
+    kept, out = image.with_name("k.safetensors"), image.with_name("applied")
+    given = "-l", scribbles, "-b", "filters", "--save-classifier", kept, *how
+    for arguments in (("segment", image, *given), ("apply", kept, image, "-o", out)):
+        outcome = command(*arguments, "--exclude", "0,0,40,3")
+        assert outcome.code == 0, outcome.err
+    name = f"{image.stem}_segmentation.zarr"
+    return [found_in(folder / name)[0] for folder in (image.parent, out)]
+
+
+@pytest.mark.parametrize("planes", ["z+1", "xyz"])
+def test_a_volume_of_colours_is_segmented_by_them(
+    command, scribbles, truth, tmp_path, planes
+):
+    noise = np.random.default_rng(0).normal(0, 8, (*SIZE, 3))
+    colours = np.array([[90, 110, 90], [90, 60, 140]])[truth - 1]  # alike in red
+    path = tmp_path / "colours.tif"
+    image = np.clip(colours + noise, 0, 255).astype(np.uint8)
+    tifffile.imwrite(path, image, photometric="rgb")
+    for labels in segmented(command, path, scribbles, "--planes", planes):
+        assert (labels[..., :3] == 0).all()
+        assert (labels == truth)[..., 3:].mean() > 0.97
+
+
+def test_colours_that_are_all_grey_are_grey_levels(command, stack, scribbles, tmp_path):
+    path = tmp_path / "same.tif"
+    tifffile.imwrite(
+        path, np.stack([tifffile.imread(stack)] * 3, -1), photometric="rgb"
+    )
+    wanted = segmented(command, stack, scribbles)
+    for labels, grey in zip(segmented(command, path, scribbles), wanted, strict=True):
+        np.testing.assert_array_equal(labels, grey)
+
+
+def test_channels_of_a_volume_are_taken_together(
+    command, stack, scribbles, truth, tmp_path
+):
+    grey = tifffile.imread(stack)
+    noise = np.random.default_rng(1).integers(0, 99, SIZE, dtype=np.uint8)
+    path, about = tmp_path / "maps.ome.tif", {"Channel": {"Name": ["Ni", "BSE", "Fe"]}}
+    data = np.stack([noise, grey, 255 - grey], 1)
+    about["axes"] = "ZCYX"
+    tifffile.imwrite(path, data, metadata=about, photometric="minisblack")
+    how = "--channels", "BSE,Fe", "--planes", "z+1"
+    for labels in segmented(command, path, scribbles, *how):
+        assert (labels == truth)[..., 3:].mean() > 0.97
+    refused = command("segment", path, "-l", scribbles)
+    assert "or name those to take together (--channels A,B)" in refused.err
+
+
 def test_what_does_not_fit_is_told_in_a_sentence(command, stack, scribbles, tmp_path):
     plane, empty = tmp_path / "plane.tif", tmp_path / "empty.tif"
     tifffile.imwrite(plane, tifffile.imread(scribbles)[3])
@@ -117,6 +168,28 @@ def test_what_does_not_fit_is_told_in_a_sentence(command, stack, scribbles, tmp_
     assert "'xyz' is for volumes, and" in outcome.err
 
 
+@pytest.mark.parametrize("count", [3, 4])
+def test_labels_of_few_planes_that_are_tagged_as_colours_are_planes(
+    command, stack, scribbles, truth, tmp_path, count
+):
+    drawn, painted = tifffile.imread(scribbles)[:count], tmp_path / "painted.tif"
+    path = tmp_path / "few.tif"
+    grey = {"photometric": "minisblack", "metadata": {"axes": "ZYX"}}
+    tifffile.imwrite(path, tifffile.imread(stack)[:count], **grey)
+    made = []
+    for how in (None, "separate", "contig"):  # planes first, and last
+        data = np.moveaxis(drawn, 0, -1) if how == "contig" else drawn
+        tags = {"photometric": "rgb", "planarconfig": how} if how else grey
+        tifffile.imwrite(painted, data, **tags)
+        assert (open_volume(painted) is None) == bool(how)
+        outcome = command("segment", path, "-l", painted, "-b", "filters")
+        assert outcome.code == 0, outcome.err
+        made.append(found_in(tmp_path / "few_segmentation.zarr")[0])
+    assert (made[0] == truth[:count]).mean() > 0.97
+    np.testing.assert_array_equal(made[1], made[0])
+    np.testing.assert_array_equal(made[2], made[0])
+
+
 def test_slices_that_have_no_room_on_the_disk_are_not_begun(
     command, stack, scribbles, monkeypatch
 ):
@@ -129,6 +202,27 @@ def test_slices_that_have_no_room_on_the_disk_are_not_begun(
     assert command(*given, "z").code == 0
     free.free += 1
     assert command(*given, "xyz").code == 0
+
+
+def test_a_context_of_many_classes_is_refused_before_training(
+    command, stack, scribbles, tmp_path, monkeypatch
+):
+    labels, kept = tifffile.imread(scribbles), tmp_path / "c.safetensors"
+    labels[3, 30, 9:40] = 3
+    tifffile.imwrite(tmp_path / "three.tif", labels, metadata={"axes": "ZYX"})
+    how = "-b", "filters", "--planes", "z+1", "--save-classifier", kept
+    given = "segment", stack, "-l", tmp_path / "three.tif", *how
+    assert command(*given).code == 0
+    monkeypatch.setattr(
+        "napari_hrdv2.core.features.volumes.available_memory",
+        lambda device: 10 * 8 * SIZE[1] * SIZE[2] - 1,  # 5 planes of 2 of 3 classes
+    )
+    for name in ("cli.shared.train", "session.batch.streaming.open_blocks"):
+        monkeypatch.setattr(f"napari_hrdv2.{name}", None)  # which are not called
+    for arguments in (given, ("apply", kept, stack, "-o", tmp_path / "out")):
+        outcome = command(*arguments)
+        assert outcome.code != 0
+        assert "planes: z+1 keeps 0.0 GB of slices in memory" in outcome.err
 
 
 def test_what_is_excluded_or_missing_has_no_class(command, stack, scribbles, tmp_path):

@@ -10,7 +10,12 @@ import zarr
 from napari_hrdv2.files.label_store import LabelStore
 from napari_hrdv2.files.labels import LabelClasses
 from napari_hrdv2.files.layers import read_layers
-from napari_hrdv2.files.volumes import open_stack, open_volume
+from napari_hrdv2.files.volumes import (
+    LazyVolume,
+    open_stack,
+    open_volume,
+    volume_labels,
+)
 
 SIZE = (5, 30, 40)
 GREY = np.random.default_rng(0).integers(0, 255, SIZE).astype(np.uint8)
@@ -79,6 +84,70 @@ def test_a_volume_is_cut_and_knows_its_spacing(kind, tmp_path):
     assert (None if depth is None else (volume.pixel_size, depth)) == size
 
 
+PLANAR = np.ascontiguousarray(np.moveaxis(RGB, -1, 1))  # (Z, C, Y, X)
+ALPHA = np.concatenate([RGB, RGB[..., :1]], -1)
+COLOURS = {
+    "pages.tif": (lambda p: tifffile.imwrite(p, RGB, photometric="rgb"), RGB),
+    "alpha.tif": (lambda p: tifffile.imwrite(p, ALPHA, photometric="rgb"), ALPHA),
+    "planar.tif": (
+        lambda p: tifffile.imwrite(
+            p, PLANAR, photometric="rgb", planarconfig="separate", compression="zlib"
+        ),
+        RGB,
+    ),
+    "imagej.tif": (
+        lambda p: tifffile.imwrite(p, RGB, imagej=True, metadata={"axes": "ZYXS"}),
+        RGB,
+    ),
+    "last.zarr": (lambda p: write_zarr(p, RGB, "zyxc", [1, 1, 1, 1]), RGB),
+    "first.zarr": (
+        lambda p: write_zarr(p, PLANAR[None], "tzcyx", [1, 1, 1, 1, 1]),
+        RGB,
+    ),
+    "array.zarr": (lambda p: zarr.save_array(p, ALPHA), ALPHA),
+}
+
+
+@pytest.mark.parametrize("kind", COLOURS)
+def test_a_volume_of_colours_is_cut(kind, tmp_path):
+    write, wanted = COLOURS[kind]
+    write(tmp_path / kind)
+    found, flat = open_volume(tmp_path / kind).data, wanted.reshape(150, 40, -1)
+    assert (found.volume_shape, found.shape, found.ndim) == (SIZE, flat.shape, 3)
+    for rows in (slice(60, 90), slice(25, 97), slice(31, 31)):
+        np.testing.assert_array_equal(found[rows, 3:8], flat[rows, 3:8])
+    red = found.first_band()
+    assert (red.volume_shape, red.shape, red.ndim) == (SIZE, (150, 40), 2)
+    np.testing.assert_array_equal(red[25:97, 3:8], flat[25:97, 3:8, 0])
+
+
+@pytest.mark.parametrize("kind", ["ome.tif", "imagej.tif", "maps.zarr"])
+def test_channels_of_a_volume_are_picked_by_name(kind, tmp_path):
+    path, names = tmp_path / kind, ["BSE", "Fe", "Si"]
+    if kind == "maps.zarr":
+        write_zarr(path, np.moveaxis(PLANAR, 1, 0), "czyx", [1, 2, 0.5, 0.5])
+        labels = [{"label": name} for name in names]
+        zarr.open_group(path).attrs["omero"] = {"channels": labels}
+    elif kind == "ome.tif":
+        about = {"axes": "ZCYX", "Channel": {"Name": names}}
+        tifffile.imwrite(
+            path, PLANAR, ome=True, metadata=about, photometric="minisblack"
+        )
+    else:
+        tifffile.imwrite(path, PLANAR, imagej=True, metadata={"axes": "ZCYX"})
+        names = ["channel 1", "channel 2", "channel 3"]
+    data = open_stack(path, f"{names[2]},{names[0]}", "xyz").data
+    assert (data.volume_shape, data.planes) == (SIZE, "xyz")
+    np.testing.assert_array_equal(
+        data[25:97, 3:8], RGB.reshape(150, 40, 3)[25:97, 3:8, ::-2]
+    )
+    with pytest.raises(ValueError, match=f"no channel 'Mg'; it has {names[0]}, "):
+        open_stack(path, "Mg")
+    if kind != "maps.zarr":  # where three channels are colours
+        with pytest.raises(ValueError, match=r"15 images .*take together \(--channels"):
+            open_stack(path)
+
+
 def test_context_is_as_wide_as_was_said(tmp_path):
     known, unknown = tmp_path / "v.zarr", tmp_path / "a.zarr"
     write_zarr(known, GREY, "zyx", [2, 0.5, 0.5])
@@ -111,6 +180,32 @@ def test_a_spacing_is_a_length_or_not_known(tmp_path, step, ending):
     assert open_volume(path).data.depth_in("µm") == (2.0 if step == -2 else None)
 
 
+def test_labels_of_which_planes_may_be_first_or_last_are_refused(tmp_path):
+    path, plain = (
+        tmp_path / "labels.tif",
+        np.arange(27, dtype=np.uint8).reshape(3, 3, 3),
+    )
+    image = LazyVolume(path, plain, None)
+    tifffile.imwrite(path, plain, photometric="rgb")
+    with pytest.raises(ValueError, match="whether planes come first or last"):
+        volume_labels(path, image)
+    tifffile.imwrite(path, plain, photometric="rgb", planarconfig="separate")
+    for _ in range(2):
+        np.testing.assert_array_equal(
+            volume_labels(path, image).labels, plain.reshape(9, 3)
+        )
+        tifffile.imwrite(path, plain, photometric="minisblack")
+    for shape, how in (((4, 5, 6), "separate"), ((5, 6, 4), "contig")):
+        wanted = LazyVolume(path, np.zeros((6, 5, 4)), None)
+        labels = np.zeros(shape, np.uint8)
+        tifffile.imwrite(path, labels, photometric="rgb", planarconfig=how)
+        with pytest.raises(ValueError, match=r"whole numbers of shape \(6, 5, 4\)"):
+            volume_labels(path, wanted)
+    tifffile.imwrite(path, RGB, photometric="rgb")
+    with pytest.raises(ValueError, match=r"is no volume of whole numbers"):
+        volume_labels(path, LazyVolume(path, GREY, None))
+
+
 def test_what_is_no_volume_is_left_to_others(tmp_path):
     path = tmp_path / "i.tif"
     for plane in (GREY[0], GREY[:1]):
@@ -118,7 +213,7 @@ def test_what_is_no_volume_is_left_to_others(tmp_path):
         assert open_volume(path) is None
     tifffile.imwrite(path, RGB[0], photometric="rgb")
     assert open_volume(path) is None
-    tifffile.imwrite(path, RGB, photometric="rgb")
+    tifffile.imwrite(path, np.stack([RGB, RGB]), photometric="rgb")
     assert open_volume(path) is None
     tifffile.imwrite(path, GREY, imagej=True, metadata={"axes": "CYX"})
     assert open_volume(path) is None

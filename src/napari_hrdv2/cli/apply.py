@@ -103,7 +103,8 @@ def apply(
         told = f" ({found.left_out})" if found.left_out else ""
         named = ", ".join(map(str, images))
         raise ValueError(f"{named}: there are no images in there{told}")
-    excluded = exclusion_of(exclude, first_image(files)) if exclude else None
+    seen = first_image(files, options.channels) if exclude else None
+    excluded = exclusion_of(exclude, seen)
     offer_databar(exclude, files, report)
     shared.make_folder(out)
     jobs, table = jobs_for(files, out), table_in(out)

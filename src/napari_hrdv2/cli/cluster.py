@@ -101,15 +101,20 @@ def _client(address: str, tls: dict[str, Path | None]) -> Any:
     security, files = None, {f"tls_{name}": path for name, path in tls.items() if path}
     if files and (missing := [path for path in files.values() if not path.is_file()]):
         raise FileNotFoundError(f"--tls: there is no file {missing[0]}")
+    is_tls = address.startswith("tls://")
+    if files and not is_tls:
+        raise ValueError(
+            f"--scheduler: {address} is not encrypted; --tls-… need tls://"
+        )
     try:
         if files:
             told = {name: str(path) for name, path in files.items()}
             security = Security(require_encryption=True, **told)
         return Client(address, timeout="10s", set_as_default=False, security=security)
     except (OSError, ValueError, TypeError) as error:
-        raise OSError(
-            f"--scheduler: {address} cannot be reached: {explained(error)}"
-        ) from error
+        reason = explained(error).split(". ")[0]
+        reason += "; are --tls-ca, --tls-cert and --tls-key its own?" * is_tls
+        raise OSError(f"--scheduler: {address} cannot be reached: {reason}") from error
 
 
 class _Cluster:

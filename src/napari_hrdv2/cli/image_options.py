@@ -57,13 +57,13 @@ def with_pixel_size(file: ImageFile, size: tuple[float, str] | None) -> ImageFil
     return file if size is None else replace(file, pixel_size=size[0], unit=size[1])
 
 
-def first_image(files: Sequence[Path]) -> Any:
+def first_image(files: Sequence[Path], channels: str = "") -> Any:
     """Return the array that rectangles are of: the first that can be opened."""
     from napari_hrdv2.files.volumes import first_plane, open_stack
 
     for path in files:
         try:
-            return first_plane(open_stack(path).data)
+            return first_plane(open_stack(path, channels).data)
         except Exception:  # noqa: BLE001 - told when it is segmented
             continue
     raise ValueError(f"{files[0]}: none of {len(files)} images can be read")

@@ -110,7 +110,6 @@ def segment(
     ratios = [pixel_ratio(file.size, trained_size) for file in opened]
     by_blocks, notes = blocks, []
     for path, file, ratio in zip(image, opened, ratios, strict=True):
-        check_volume(file.data, refinement)
         by_blocks |= is_by_blocks(file.data, features, ratio)
         resamples = not hasattr(file.data, "volume_shape")
         notes.append(magnification_note(trained_size, file.size, resamples=resamples))
@@ -137,7 +136,11 @@ def segment(
             )
 
     side = BLOCK if by_blocks else None
-    shape = getattr(given[0].micrograph, "plane_shape", given[0].micrograph.shape)
+    painted = {i for one in given for i in np.unique(one.scribbles[one.scribbles > 0])}
+    for one in given:
+        check_volume(one.micrograph, refinement, classes=len(painted))
+    shape = given[0].micrograph.shape
+    shape = (*getattr(given[0].micrograph, "plane_shape", shape[:2]), *shape[2:])
     shape = resized_shape(shape, resampling_factors(ratios[0]))
     cost = estimate_cost(shape, features, block=side)
     report.note(f"features: {cost.text()}")

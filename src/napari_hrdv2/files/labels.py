@@ -92,7 +92,8 @@ def _one_band(path: Path, data: NDArray[Any]) -> NDArray[Any]:
     if bands in (3, 4) and (data[..., 1:3] != data[..., :1]).any():
         raise NotReadError(
             f"{path} holds colours (shape {data.shape}); labels need one whole number "
-            "per pixel: give each class a number, or save it with a palette"
+            "per pixel: give each class a number, or save it with a palette; planes of "
+            "a volume are to be written with photometric='minisblack', as its own are"
         )
     return grey if bands == 3 else np.where(data[..., -1] > 0, grey, 0)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,15 +58,12 @@ class LazyImage:
         found = found[(slice(None, None, down), slice(None, None, along), *parts[2:])]
         return np.ascontiguousarray(found, self.dtype)
 
-    def first_band(self) -> LazyImage:
+    def first_band(self) -> Self:
         """Return the first of its colours, as grey levels."""
-        return LazyImage(
-            self.path,
-            lambda *spans: self[spans][..., 0],
-            self.shape[:2],
-            self.dtype,
-            chunks=self.chunks,
-        )
+        one = copy.copy(self)
+        given = self.path, lambda *spans: self[spans][..., 0], self.shape[:2]
+        LazyImage.__init__(one, *given, self.dtype, chunks=self.chunks)
+        return one
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:

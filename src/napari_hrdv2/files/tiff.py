@@ -115,7 +115,7 @@ def open_tiff(path: Path, channels: str = "") -> tuple[LazyImage, FoundSize] | N
             picked = axis, channels_by_name(path, channels, names)
         bands = dict(zip(series.axes, series.shape, strict=True)).get("S", 1)
         if (
-            _colors(page) not in ("MINISBLACK", "RGB")
+            colors_of(page) not in ("MINISBLACK", "RGB")
             or (bands not in (1, 3, 4) and picked is None)
             or page.bitspersample in _SCALED_BITS
             or _orientation(page) != 1
@@ -151,7 +151,7 @@ def _require_one_image(path: Path, tif: Any) -> None:
         raise NotReadError(
             f"{path} is a stack of {count} {what} (shape {shape}); save the one "
             "to segment in a file of its own (one grey or RGB image)"
-            f"{JOINED * bool(names)}"
+            f"{JOINED * ('C' in sizes)}"
         )
 
 
@@ -169,11 +169,16 @@ def _channels(path: Path, tif: Any) -> tuple[str, list[str]]:
             f"channels: {path} has no axis of channels alone (axes {series.axes}, "
             f"shape {shape}); save it as rows, columns and channels"
         )
+    return others[0], channel_names(told_channels(tif), sizes[others[0]])
+
+
+def told_channels(tif: Any) -> Sequence[object]:
+    """Return what OME-TIFF or ImageJ call the channels, as far as they do."""
     told: Sequence[object] = (tif.imagej_metadata or {}).get("Labels") or ()
     with suppress(Exception):  # names are a courtesy
         channels = ElementTree.fromstring(tif.ome_metadata).iterfind(".//{*}Channel")
         told = [channel.get("Name") for channel in channels]
-    return others[0], channel_names(told, sizes[others[0]])
+    return told
 
 
 def _one_image(path: Path, tif: Any) -> Any:
@@ -203,10 +208,11 @@ def _samples(series: Any) -> tuple[NDArray[Any], str]:
         data, axes = np.moveaxis(data, axes.index("S"), -1), axes.replace("S", "") + "S"
     sizes = dict(zip(series.axes, series.shape, strict=True))
     shape = tuple(sizes[axis] for axis in "YXS" if axis in sizes)
-    return np.ascontiguousarray(data).reshape(shape), _colors(series.keyframe)
+    return np.ascontiguousarray(data).reshape(shape), colors_of(series.keyframe)
 
 
-def _colors(page: Any) -> str:
+def colors_of(page: Any) -> str:
+    """Return what the samples of a page stand for once they are decoded."""
     name: str = page.photometric.name
     # Decoders of JPEG and its kin give RGB.
     return "RGB" if name == "YCBCR" and not _keeps_colors(page) else name

@@ -18,7 +18,9 @@ from napari_hrdv2 import (
     load_backbone,
 )
 from napari_hrdv2.core.checks import filled, prepare_image
+from napari_hrdv2.core.features.blocks.grid import plan_blocks
 from napari_hrdv2.core.features.blocks.statistics import read_statistics
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.tiles import Tile
 
 BLOCK = 256
@@ -108,9 +110,11 @@ def test_what_is_no_micrograph_is_refused(backbones, image, says) -> None:
 
 def test_what_needs_the_whole_image_is_refused(backbones) -> None:
     image = micrograph(100, 100)[0]
-    for options in ({"interpolation": "bilateral"}, {"compat": "reference"}):
-        with pytest.raises(ValueError, match="needs the whole image"):
-            block_features(image, backbones["vit"], **options)
+    with pytest.raises(ValueError, match="needs the whole image"):
+        block_features(image, backbones["vit"], compat="reference")
+    options = FeatureOptions("dinov2-small", interpolation="jbu")
+    with pytest.raises(ValueError, match="jbu needs the whole image"):
+        plan_blocks((900, 900), 1, backbones["vit"], "identity", options, None)
     with pytest.raises(ValueError, match="regions"):
         spit = load_backbone("spit-small", weights="random", device="cpu")
         block_features(image, spit)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 
 import numpy as np
 import pytest
+import torch
 
 from estimates import estimate
 from images_in_parts import KINDS, Lazy, as_colours, as_uint8, micrograph
@@ -26,6 +28,7 @@ from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.sample_cache import background_pixels
 from napari_hrdv2.core.guidance.uncertainty import uncertainty_of
+from napari_hrdv2.core.postprocess.guides import guide_from
 
 BLOCK = 256
 EQUAL = 0.9999
@@ -204,6 +207,42 @@ def test_blocks_of_a_transformer_have_no_seams(backbones, name, transforms) -> N
     rows, columns = np.mgrid[:500:61, :1300:67].reshape(2, -1)
     sampled = blocks.sample(rows, columns) @ weight[0] + 0.5
     np.testing.assert_allclose(sampled, plane[rows, columns], atol=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore:float32 grey levels are scaled by")
+@pytest.mark.parametrize(
+    ("name", "kind", "shape", "block", "equal"),
+    [
+        ("embedded", "RGB", (190, 523), BLOCK, EQUAL),
+        ("embedded", "holes", (290, 300), BLOCK, EQUAL),
+        ("vit", "grey", (500, 1300), 448, 0.99),
+    ],
+)
+def test_blocks_are_guided_by_the_whole_image(
+    backbones, name, kind, shape, block, equal, tmp_path
+) -> None:
+    plain, classes = micrograph(*shape)
+    image, how = KINDS[kind](plain), {"interpolation": "bilateral+2"}
+    whole = compute_features(filled(image), backbones[name], **how)
+    given = {"block": block, "budget_bytes": 0, "spill": tmp_path}
+    lazy = Lazy(image)
+    blocks = block_features(lazy, backbones[name], **given, **how)
+    assert blocks.part_options == whole.part_options
+    window = blocks.axes.window((0, 1))
+    (guide,) = blocks._maker._guides(blocks._maker.ends)
+    bands = np.moveaxis(np.atleast_3d(filled(image)), -1, 0)[:3]
+    wanted = guide_from(torch.from_numpy(bands.astype(np.float32)))[:, *window]
+    np.testing.assert_allclose(guide.in_bytes(window), wanted, atol=1)
+    classifier = PixelClassifier().fit(whole, scribbles_on(classes))
+    labels = classifier.predict(whole)
+    assert (classifier.predict(blocks) == labels).mean() >= equal
+    rows, columns = np.mgrid[: shape[0] : 9, : shape[1] : 11].reshape(2, -1)
+    wanted, found = whole.sample(rows, columns), blocks.sample(rows, columns)
+    apart = (found - wanted) / wanted.std(0).clip(1e-6)
+    # A Vision Transformer sees other surroundings in a block.
+    assert np.sqrt((apart**2).mean(0)).max() < (5e-3 if name == "embedded" else 0.8)
+    copied = pickle.loads(pickle.dumps(blocks)).again(lazy, backbones[name])
+    np.testing.assert_array_equal(copied.sample(rows[:9], columns[:9]), found[:9])
 
 
 @pytest.mark.parametrize("blend", [0, 30])

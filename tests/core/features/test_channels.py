@@ -125,3 +125,20 @@ def test_the_cost_is_that_of_all_channels() -> None:
     one = estimate_cost((500, 500), FeatureOptions("filters"))
     two = estimate_cost((500, 500, 2), FeatureOptions("filters", channels="BSE,Fe"))
     assert (two.passes, two.kept_bytes) == (2 * one.passes, 2 * one.kept_bytes)
+
+
+def test_levels_are_one_pair_or_one_for_each_channel() -> None:
+    image = np.random.default_rng(0).random((40, 50, 2))
+    embedded, pairs = load_backbone("embedded"), ((0.4, 0.2), (0.5, 0.3))
+    both = compute_features(image, embedded, channels="A,B", levels=pairs)
+    alone = [
+        compute_features(image[..., i], embedded, levels=pairs[i]).materialize()
+        for i in (0, 1)
+    ]
+    np.testing.assert_array_equal(both.materialize(), np.concatenate(alone))
+    assert [part.levels for part in both.part_options] == [*pairs]
+    for wrong in (pairs[:1], pairs[::-1] + pairs):
+        with pytest.raises(ValueError, match="channels: 2 of them, and "):
+            compute_features(image, embedded, channels="A,B", levels=wrong)
+    with pytest.raises(ValueError, match="is no mean and deviation"):
+        compute_features(image, embedded, channels="A,B", levels=((1, 2), (1, 0)))

@@ -47,6 +47,24 @@ class MeanOfPatches:
 IMAGE = np.random.default_rng(0).random((13, 18))
 
 
+def test_parts_that_are_joined_may_have_transforms_of_their_own(monkeypatch):
+    parts = MeanOfPatches(), MeanOfPatches()
+    parts[1].default_transforms = "flip"
+    joined = JoinedBackbone(parts)
+    by_word, named = (
+        hr.compute_features(IMAGE, joined, chosen)
+        for chosen in ("auto", "shift:1,2+flip")
+    )
+    assert [one.transforms for one in named.part_options] == ["shift:1,2", "flip"]
+    assert named.part_options == by_word.part_options
+    np.testing.assert_array_equal(named.materialize(), by_word.materialize())
+    monkeypatch.setattr(MeanOfPatches, "default_transforms", "identity")
+    again = hr.compute_features(IMAGE, joined, "shift:1,2+flip")
+    np.testing.assert_array_equal(named.materialize(), again.materialize())
+    with pytest.raises(ValueError, match="has 3 sets for 2 backbones"):
+        hr.compute_features(IMAGE, joined, "flip+flip+flip")
+
+
 def test_tokens_are_those_of_the_transformed_and_padded_image():
     features = hr.compute_features(IMAGE, MeanOfPatches(), "shift:1")
     padded = np.pad(IMAGE, ((0, 3), (0, 2)), mode="reflect").astype(np.float32)

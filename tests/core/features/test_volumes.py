@@ -26,7 +26,7 @@ def volume():
 
 
 def volume_of(array, planes="z", width=0.0):
-    made = LazyVolume(Path("volume"), array, None)
+    made = LazyVolume(Path("volume"), array, None, "zyxc"[: array.ndim])
     made.planes, made.width = planes, width
     return made
 
@@ -74,9 +74,12 @@ def of_all(features):
     ("planes", "axes", "width"),
     [("z", (0,), 0), ("z", (0,), 1.3), ("xyz", (0, 1, 2), 0), ("xyz", (0, 1, 2), 0.6)],
 )
+@pytest.mark.parametrize("has_colours", [False, True])
 def test_samples_and_decisions_are_those_of_the_obvious_way(
-    volume, planes, axes, width
+    volume, planes, axes, width, has_colours
 ):
+    if has_colours:
+        volume = np.stack([volume, 255 - volume, np.roll(volume, 3, 2)], -1)
     wanted = slowly(volume, axes, width)
     features = VolumeFeatures(volume_of(volume, planes, width), computed)
     assert features.shape == (len(wanted), SIZE[0] * SIZE[1], SIZE[2])
@@ -151,6 +154,46 @@ def test_slices_have_the_grey_levels_of_the_volume(volume):
     alone = compute_features(volume[1], embedded, levels=levels, value_range=(0, 255))
     found = features.project(*model, region=(rows, slice(None)))
     np.testing.assert_allclose(found, alone.project(*model), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["embedded", "filters"])
+def test_channels_of_a_volume_have_grey_levels_of_their_own(volume, name):
+    other = np.roll(volume, 5, 1).astype(np.uint16) * 200
+    both = np.stack([volume.astype(np.uint16), other], -1)
+    features = volume_features(
+        volume_of(both, "xyz"), load_backbone(name), channels="A,B"
+    )
+    alone = [
+        volume_features(volume_of(both[..., i], "xyz"), load_backbone(name))
+        for i in (0, 1)
+    ]
+    rows, columns = np.indices(features.shape[1:]).reshape(2, -1)[:, ::37]
+    wanted = np.concatenate([one.sample(rows, columns) for one in alone], 1)
+    np.testing.assert_allclose(features.sample(rows, columns), wanted, atol=1e-5)
+    told = [(part.channel, part.planes) for part in features.part_options]
+    assert told == [("A", "xyz"), ("B", "xyz")]
+
+
+def test_missing_voxels_of_colours_and_channels_have_their_median(volume):
+    other = np.roll(volume, 5, 1)
+    both = np.stack([volume, other, 255.0 - volume], -1).astype(np.float32)
+    holes, model = both.copy(), None
+    holes[2, 3:6, 4:9], holes[4, ..., 1] = np.nan, np.nan
+    for channels in ("", "A,B,C"):
+        medians = [
+            np.nanmedian(holes[..., i][np.isfinite(holes).all(-1)]) for i in range(3)
+        ]
+        if channels:
+            medians = [np.nanmedian(holes[..., i]) for i in range(3)]
+        given = np.where(np.isfinite(holes), holes, np.float32(medians))
+        found, wanted = (
+            volume_features(volume_of(one), load_backbone("filters"), channels=channels)
+            for one in (holes, given)
+        )
+        model = np.random.default_rng(1).normal(size=(2, found.shape[0])), np.zeros(2)
+        np.testing.assert_allclose(
+            found.project(*model), wanted.project(*model), atol=1e-3
+        )
 
 
 def test_slices_without_contrast_or_pixels_are_no_obstacle_and_cancel_is_heard(volume):

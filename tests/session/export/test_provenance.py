@@ -354,6 +354,24 @@ def test_joined_backbones_are_cited_one_by_one() -> None:
     assert "backbones dinov2-small (weights c0ffee) [1] and filters, " in paragraph
 
 
+@pytest.mark.parametrize(
+    ("backbone", "asked", "written"),
+    [
+        ("dinov2-small+filters", "auto", "lattice:2+identity"),
+        ("embedded+dinov2-small", "published", "identity+shift:1,2"),
+        ("embedded+filters", "auto", "identity"),
+        ("dinov2-small+filters", "flip", "flip"),
+    ],
+)
+def test_a_script_says_what_auto_was(backbone: str, asked: str, written: str) -> None:
+    made = Provenance(FeatureOptions(backbone, asked), CLASSES)
+    script = python_script(made, [PAPER_IMAGE], [("a.tif", None)])
+    assert f"    'transforms': {written!r},\n" in script
+    again = replace(made.options, transforms=written)
+    again.check()
+    assert again.transform_sets == made.options.transform_sets
+
+
 def test_what_was_not_done_is_not_said() -> None:
     options = FeatureOptions("embedded", transforms="identity")
     made = Provenance(options, CLASSES, balanced=False, versions={})

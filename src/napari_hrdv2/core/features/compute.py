@@ -76,7 +76,7 @@ def compute_features(
     channel_axis: int | None = None,
     channels: str = "",
     value_range: ValueRange | None = None,
-    levels: tuple[float, float] | None = None,
+    levels: tuple[Any, ...] | None = None,
     batch_size: int | None = None,
     partition: ArrayLike | None = None,
 ) -> Features:
@@ -90,8 +90,8 @@ def compute_features(
         From :func:`load_backbone`.
     transforms : str or TransformSet
         See :func:`~napari_hrdv2.core.features.transforms.parse_transforms`; "auto" is
-        what suits each part of the backbone. A backbone whose features move along with
-        the image, such as the filter bank, runs once.
+        what suits each part of the backbone, "a+b" has one for each. A backbone whose
+        features move along with the image, such as the filter bank, runs once.
     stride : int, optional
         Distance of neighbouring patches in pixels; the patch size by default.
     progress, should_stop : callable, optional
@@ -115,7 +115,8 @@ def compute_features(
     levels : tuple of two float, optional
         The mean and the deviation of grey levels, in those of the image, that a
         backbone which standardises images takes; by default the image's own, so that
-        brightness and contrast make no difference. Others have `value_range`.
+        brightness and contrast make no difference; or a pair for each channel. Others
+        have `value_range`.
     batch_size : int, optional
         Transformed copies run at once; by default what the device's memory allows.
     partition : (H, W) array of int, optional
@@ -172,7 +173,7 @@ def checked_options(
     boundary: str = "periodic",
     interpolation: str | None = None,
     compat: str = "corrected",
-    levels: tuple[float, float] | None = None,
+    levels: tuple[Any, ...] | None = None,
     **others: Any,
 ) -> FeatureOptions:
     """Return the keywords of `compute_features` as options; raise ValueError."""
@@ -181,8 +182,6 @@ def checked_options(
     interpolation = interpolation_of(parts, interpolation, compat)
     if any(on_grid(part) for part in parts):
         interpolation = with_fingerprint(interpolation)
-    if others.get("channels") and levels is not None:
-        raise ValueError("levels: they are of one picture; with channels, give none")
     return FeatureOptions(
         boundary=boundary,
         interpolation=interpolation,
@@ -268,8 +267,8 @@ class Run:
             return next(maps)[2].unsqueeze(0)
         return average_into(self._empty((len(shifts), *plan.grid, plan.channels)), maps)
 
-    def features_of(self, tokens: Tensor) -> Features:
-        """Return the features that the tokens stand for."""
+    def features_of(self, tokens: Tensor, guide: Tensor | None = None) -> Features:
+        """Return the features that the tokens stand for; a guide is the image."""
         features = HighResFeatures(
             tokens,
             self.plan.transforms.shifts(),
@@ -280,7 +279,7 @@ class Run:
             boundary=self.options.boundary,
             options=self._part_options(),
             channel_weights=self.backbone.channel_weights_for(len(self.image.pixels)),
-            guide=self.image.pixels,
+            guide=self.image.pixels if guide is None else guide,
         )
         if cell := self.backbone.context_cell:
             return ContextFeatures(features, cell, tick=lambda: self.steps.count(0))
@@ -342,7 +341,8 @@ class Run:
     @property
     def _levels(self) -> tuple[float, float] | None:
         """The levels that were given, for a backbone that takes any."""
-        return None if self.backbone.absolute_levels else self.options.levels
+        known = self.options.levels_of(self.channel)
+        return None if self.backbone.absolute_levels else known
 
     def _bias(self, *, turned: bool) -> PositionBias | None:
         """Return what the positions add to the tokens of copies, turned or not."""

@@ -91,8 +91,8 @@ class HighResFeatures(Features):
         ``"reference"`` reproduces HR-Dv2's published code, see Notes. It ships with
         ``interpolation="nearest"``.
     guide : (H, W) or (channels, H, W) array or tensor, optional
-        The image: needed for "bilateral", in any range, which keeps it in 8 bits, and
-        for "jbu", in 0..1.
+        The image: needed for "bilateral", in any range, which keeps it in 8 bits (a
+        uint8 tensor is taken as the guide that it makes), and for "jbu", in 0..1.
 
     Attributes
     ----------
@@ -189,7 +189,9 @@ class HighResFeatures(Features):
             self._guided = JbuUpsampler(upsampling, guide, rows, columns, device)
         if upsampling.method == "bilateral":
             levels = checked_guide(guide, self.shape[1:], "bilateral").to(device)
-            self._guided = Bilateral(guide_from(levels), rows, columns)
+            is_made = levels.dtype == torch.uint8
+            levels = levels if is_made else guide_from(levels)
+            self._guided = Bilateral(levels, rows, columns)
         if upsampling.steps:
             patch_means = (
                 self._guided.patch_means

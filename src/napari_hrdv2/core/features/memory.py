@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,7 +17,7 @@ from napari_hrdv2.core.devices import available_memory
 
 from .debias import NOISE_IMAGES
 from .high_resolution import tokens_per_cell
-from .options import DEBIAS_CHOICES, FeatureOptions, interpolation_of, transforms_of
+from .options import DEBIAS_CHOICES, FeatureOptions, interpolation_of, sets_of
 from .transforms import TransformSet, parse_transforms
 from .upsampling import sharpening
 from .upsampling.featup import jbu_cost
@@ -169,7 +169,7 @@ def check_can_be_cut(parts: Sequence[Backbone], options: FeatureOptions) -> None
                 f"backbone: {part.name} divides the whole image into regions, which "
                 "cannot be done block by block; choose one of the others"
             )
-    if options.compat == "reference" or method in ("bilateral", sharpening.FEATUP):
+    if options.compat == "reference" or method == sharpening.FEATUP:
         asked = method if options.compat != "reference" else 'compat="reference"'
         raise ValueError(
             f"interpolation: {asked} needs the whole image, which is cut into blocks "
@@ -232,6 +232,9 @@ def make_plans(
     channels = len(options.channel_names)
     how = interpolation_of(parts, options.interpolation, options.compat)
     options = replace(options, interpolation=how)
+    sets: list[Any] = [transforms] * len(parts)
+    if isinstance(transforms, str):
+        sets = sets_of(parts, transforms)
     if stride is not None:
         _checked_stride(stride, max(parts, key=lambda part: part.patch_size))
     return [
@@ -239,12 +242,10 @@ def make_plans(
             image_shape,
             1 if channels else image_channels,
             part,
-            transforms
-            if isinstance(transforms, TransformSet)
-            else transforms_of(part, transforms),
+            chosen,
             replace(options, stride=stride and min(stride, part.patch_size)),
         )
-        for part in parts * max(channels, 1)
+        for part, chosen in list(zip(parts, sets, strict=True)) * max(channels, 1)
     ]
 
 

@@ -74,7 +74,7 @@ class FeatureOptions:
     interpolation: str = "auto"  # what suits the backbone
     compat: str = "corrected"
     debias: str = "none"
-    levels: tuple[float, float] | None = None
+    levels: tuple[Any, ...] | None = None  # a pair, or that of each channel
     normalisation: str = "auto"  # whose levels, in a series; see `train_series`
     channels: str = ""  # names of an image's channels, joined like backbones: "BSE,Fe"
     planes: str = "z"  # of a volume: "z" or "xyz", and its context: "z+2", "z+1.5um"
@@ -139,9 +139,21 @@ class FeatureOptions:
     @property
     def ranges(self) -> tuple[tuple[float, float] | None, ...]:
         """The grey levels that become 0 and 1: of each channel, or of the picture."""
-        given: Any = self.value_range
-        is_one = given is None or not isinstance(given[0], (tuple, list))
-        return (given,) * max(len(self.channel_names), 1) if is_one else tuple(given)
+        return self._of_each(self.value_range)
+
+    def levels_of(self, channel: str) -> tuple[float, float] | None:
+        """Return the `levels` of a channel, "" for those of the picture."""
+        place = self.channel_names.index(channel) if channel else 0
+        found: tuple[float, float] | None = self._of_each(self.levels)[place]
+        return found
+
+    def _of_each(self, given: Any) -> tuple[Any, ...]:
+        count = max(len(self.channel_names), 1)
+        if given is None or not isinstance(given[0], (tuple, list)):
+            return (given,) * count
+        if len(given) != count:
+            raise ValueError(f"channels: {count} of them, and {given} has {len(given)}")
+        return tuple(given)
 
     @property
     def patch_size(self) -> int:
@@ -152,9 +164,15 @@ class FeatureOptions:
     def transform_sets(self) -> tuple[str, ...]:
         """The transform sets, where a word stands for each part's own."""
         parts = [_info(name) for name in self.parts]
-        moving = [part for part in parts if part.patch_size > 1] or parts
-        own = (transforms_of(part, self.transforms) for part in moving)
-        return tuple(dict.fromkeys(own))
+        sets = sets_of(parts, self.transforms)
+        moving = [s for p, s in zip(parts, sets, strict=True) if p.patch_size > 1]
+        return tuple(dict.fromkeys(moving or sets))
+
+    @property
+    def resolved_transforms(self) -> str:
+        """The `transforms` that stay what they are, whatever words come to mean."""
+        sets = sets_of([_info(name) for name in self.parts], self.transforms)
+        return "+".join(sets if len(set(sets)) > 1 else sets[:1])
 
     @property
     def upsampling(self) -> str:
@@ -216,6 +234,18 @@ class FeatureOptions:
         return f"{self.backbone} with {made}", other
 
 
+def sets_of(parts: Sequence[Backbone | BackboneSpec], transforms: str) -> list[str]:
+    """Return the transform set of each part, of one text for all or of "a+b"."""
+    given = transforms.split("+")
+    if len(given) not in (1, len(parts)):
+        raise ValueError(
+            f"transforms: {transforms!r} has {len(given)} sets for {len(parts)} "
+            "backbones; give one, or one for each"
+        )
+    given = given if len(given) > 1 else given * len(parts)
+    return [transforms_of(part, own) for part, own in zip(parts, given, strict=True)]
+
+
 def transforms_of(part: Backbone | BackboneSpec, transforms: str) -> str:
     """Return the transform set of one part, where words stand for what is its own."""
     if transforms not in OWN_TRANSFORMS:
@@ -271,10 +301,13 @@ def upsampled_alike(some: Sequence[PartOptions], others: Sequence[PartOptions]) 
     return not all(ways) or ways[0] == ways[1]
 
 
-def checked_levels(levels: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return a mean and a deviation as floats, or raise ValueError."""
+def checked_levels(levels: Any) -> tuple[Any, ...] | None:
+    """Return a mean and a deviation as floats, or those of channels; ValueError."""
     if levels is None:
         return None
+    kinds = tuple, list
+    if isinstance(levels, kinds) and levels and isinstance(levels[0], kinds):
+        return tuple(map(checked_levels, levels))
     try:
         mean, deviation = (float(value) for value in levels)
     except (TypeError, ValueError):

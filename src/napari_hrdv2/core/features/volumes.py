@@ -26,9 +26,10 @@ from napari_hrdv2.core.errors import stop_if
 
 from .base import Features, channel_weights
 from .blocks import block_features
-from .blocks.statistics import read_statistics
+from .blocks.statistics import Band, read_statistics
 from .compute import compute_features
 from .high_resolution import CONTEXT_WEIGHT
+from .options import FeatureOptions, ValueRange
 from .sample_cache import BACKGROUND_PIXELS
 from .tiles import LinearModel, Tile
 
@@ -57,14 +58,29 @@ def any_features(
     return block_features(image, backbone, pixel_ratio=pixel_ratio, **options)
 
 
+def check_context(volume: Any, count: int) -> None:
+    """Raise MemoryError where so many decision values of its slices do not fit."""
+    reach, size = math.ceil(REACH * volume.width), volume.volume_shape
+    lengths = size if volume.planes.startswith("xyz") else size[:1]
+    share = max(min((2 * reach + 1) / length, 1) for length in lengths)
+    needed = 8 * count * math.prod(size) * share
+    free = available_memory(choose_device("cpu"))
+    if reach and needed > free:
+        raise MemoryError(
+            f"planes: {volume.planes} keeps {needed / 1e9:.1f} GB of slices in memory, "
+            f"and {free / 1e9:.1f} GB are free; take a narrower context"
+        )
+
+
 def volume_features(
     volume: Any,
     backbone: Any,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Stop = None,
     *,
-    levels: tuple[float, float] | None = None,
-    value_range: tuple[float, float] | None = None,
+    levels: tuple[Any, ...] | None = None,
+    value_range: ValueRange | None = None,
+    channels: str = "",
     **options: Any,
 ) -> VolumeFeatures:
     """Return the features of a volume, once it was read for its grey levels.
@@ -79,15 +95,26 @@ def volume_features(
         if progress is not None:
             progress(done, total)
 
-    known = read_statistics(volume, value_range, [(0, 0)], warn=False, tick=tick)
-    low, high = known.value_range
-    mean, deviation = (each * (high - low) for each in known.levels[0, 0])
-    levels = levels or (low + mean, max(deviation, 1e-9))
-    about = {**options, "levels": levels, "value_range": known.value_range}
+    asked = FeatureOptions(channels=channels, value_range=value_range)
+    bands = [Band(volume, i) for i in range(len(asked.channel_names))] or [volume]
+    known = [
+        read_statistics(band, given, [(0, 0)], warn=False, tick=tick)
+        for band, given in zip(bands, asked.ranges, strict=True)
+    ]
+    ranges, own = tuple(one.value_range for one in known), []
+    for (low, high), one in zip(ranges, known, strict=True):
+        mean, deviation = (each * (high - low) for each in one.levels[0, 0])
+        own.append((low + mean, max(deviation, 1e-9)))
+    fill = np.concatenate([[0] if one.fill is None else one.fill for one in known])
+    about = {**options, "channels": channels}
+    about["levels"] = levels or (tuple(own) if channels else own[0])
+    about["value_range"] = ranges if channels else ranges[0]
 
     def computed(pixels: NDArray[Any], stop: Stop) -> Features:
-        if (missing := missing_pixels(pixels)) is not None:
-            pixels = np.where(missing, np.asarray(known.fill), pixels)
+        if missing_pixels(pixels) is not None:
+            shown = pixels.reshape(*pixels.shape[:2], -1)[..., : len(fill)]
+            shown = np.where(np.isfinite(shown), shown, fill.astype(pixels.dtype))
+            pixels = shown[..., 0] if pixels.ndim == 2 else shown
         try:
             return compute_features(pixels, backbone, should_stop=stop, **about)
         except MemoryError:
@@ -103,14 +130,15 @@ class VolumeFeatures(Features):
 
     Parameters
     ----------
-    volume : (Z · Y, X) array_like
+    volume : (Z · Y, X) or (Z · Y, X, bands) array_like
         With a `volume_shape`, (Z, Y, X). Its `planes` are "z...": the features of a
         voxel are those in its plane; or "xyz...": the mean of those in the three slices
         through it. Its `width`: beside each channel is its mean over neighbouring
         slices along the same axis, by a Gaussian of this standard deviation in slices;
         0 for none. What lies beyond the ends weighs nothing.
     compute : callable
-        Returns the features of a slice, an (H, W) array; ends if its second says so.
+        Returns the features of a slice, an (H, W[, bands]) array; ends if its second
+        says so.
     progress : callable, optional
         Called as ``progress(done, total)`` for slices across the planes.
 
@@ -135,7 +163,7 @@ class VolumeFeatures(Features):
         self._slab: tuple[tuple[int, int], NDArray[Any]] | None = None
         self._model: LinearModel | None = None
         self._kept: dict[int, NDArray[np.float32]] = {}
-        self._check_memory(1)  # of two classes, before anything is computed
+        check_context(volume, 1)  # of two classes, before anything is computed
         probe = compute(volume[: min(PROBE, self.size[1]), :PROBE], None)
         self._own, width = probe.shape[0], volume.width
         channels = self._own * (2 if width else 1)
@@ -193,7 +221,7 @@ class VolumeFeatures(Features):
         rows = self.size[1]
         if self._model is None or not all(map(torch.equal, self._model, model)):
             self._model, self._kept = model, {}
-            self._check_memory(len(model.bias))
+            check_context(self.volume, len(model.bias))
         for z in range(area.rows.start // rows, -(-area.rows.stop // rows)):
             total, self._kept = self._values(0, z, model, self._kept, stop)
             for axis in self.axes[1:]:
@@ -262,18 +290,6 @@ class VolumeFeatures(Features):
                     np.save(file, np.stack(values, 1 + axis))
             parts.append(np.load(path, mmap_mode="r")[:, z])
         return np.concatenate(parts, axis)
-
-    def _check_memory(self, count: int) -> None:
-        """Raise MemoryError where what is kept of neighbouring slices does not fit."""
-        reach, voxels = math.ceil(REACH * self.volume.width), math.prod(self.size)
-        shares = (min((2 * reach + 1) / self.size[axis], 1) for axis in self.axes)
-        needed = 8 * count * voxels * max(shares)
-        free = available_memory(choose_device("cpu"))
-        if reach and needed > free:
-            raise MemoryError(
-                f"planes: {self.volume.planes} keeps {needed / 1e9:.1f} GB of slices "
-                f"in memory, and {free / 1e9:.1f} GB are free; take a narrower context"
-            )
 
     def _around(self, axis: int, index: int) -> dict[int, float]:
         """Return what slices along an axis weigh in the mean around one of them."""

@@ -98,9 +98,13 @@ class BlockGuide:
 
     def __call__(self, window: Window) -> Planes:
         """Return a window of the image as (1 or 3, h, w) in 0..1."""
+        return (self.in_bytes(window).float() / 255).numpy()
+
+    def in_bytes(self, window: Window) -> Tensor:
+        """Return the same in 0..255, as `guide_from` has it of the whole image."""
         assert self.ends is not None
         smooth = torch.from_numpy(self._smooth(window))
-        return (stretched_guide(smooth, self.ends).float() / 255).numpy()
+        return stretched_guide(smooth, self.ends)
 
     def _levels(self, window: Window) -> Planes:
         planes = channels_of(np.asarray(self.image[window], np.float32))

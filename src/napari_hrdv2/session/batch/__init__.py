@@ -172,7 +172,8 @@ def segment_file(
         resamples = run.resamples and not is_volume
         about = magnification_note(trained, size, resamples=resamples)
         notes = _notes(job.file, about, shape, shared)
-        check_volume(file.data, run.refinement, run.particles is not None)
+        has_particles, count = run.particles is not None, len(classifier.classes)
+        check_volume(file.data, run.refinement, has_particles, count)
         if by_blocks:
             streamed = stream(
                 file,

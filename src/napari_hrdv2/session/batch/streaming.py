@@ -22,7 +22,11 @@ from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.normalisation import mosaic, windows_of
 from napari_hrdv2.core.features.resampled import resampling_factors, resized_shape
-from napari_hrdv2.core.features.volumes import VolumeFeatures, any_features
+from napari_hrdv2.core.features.volumes import (
+    VolumeFeatures,
+    any_features,
+    check_context,
+)
 from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.core.measure import FractionCounter, Fractions
 from napari_hrdv2.core.postprocess.blocks import clean_blocks
@@ -180,7 +184,7 @@ def stream_labels(
 
     refinement = refinement or Refinement()
     is_volume = hasattr(file.data, "volume_shape")
-    check_volume(file.data, refinement)
+    check_volume(file.data, refinement, classes=len(classifier.classes))
     classes = LabelClasses(dict(classifier.class_names), dict(colors or {}))
     image, ids = file.data, [int(one) for one in classifier.classes]
     made_from = features, classifier, refinement, exclusion, classes
@@ -198,7 +202,7 @@ def stream_labels(
         features.folder = store.folder / "slices"
         values = (len(features.axes) - 1) * (len(ids) - 1)
         if not (store.is_finished or features.folder.exists()):
-            needed = 4 * values * image.size
+            needed = 4 * values * math.prod(store.shape)
             check_disk(store.folder, needed, "slices across the planes", "planes z")
     todo = [window for window in store.blocks if not store.is_done(window)]
     known = len(store.blocks) - len(todo)
@@ -260,18 +264,25 @@ def stream_labels(
 
 
 def check_volume(
-    image: Any, refinement: Refinement | None, particles: bool = False
+    image: Any,
+    refinement: Refinement | None,
+    particles: bool = False,
+    classes: int = 2,
 ) -> None:
     """Raise ValueError or MemoryError for what cannot be done, if it is a volume."""
     refinement = refinement or Refinement()
-    if not hasattr(image, "volume_shape") or (refinement.is_off and not particles):
+    if not hasattr(image, "volume_shape"):
+        return
+    check_context(image, classes - 1)
+    if refinement.is_off and not particles:
         return
     if refinement.smooths:
         raise ValueError(
             f"smoothing: {refinement.smoothing} is not for volumes; choose none, or "
             "min_object and fill_holes"
         )
-    needed = (PARTICLE_BYTES if particles else WHOLE_BYTES) * image.size
+    voxels = math.prod(image.volume_shape)
+    needed = (PARTICLE_BYTES if particles else WHOLE_BYTES) * voxels
     if needed > (free := available_memory(choose_device("cpu"))):
         raise MemoryError(
             f"min_object, fill_holes, particles: of this volume they need "
@@ -340,8 +351,9 @@ def lazily_grey(image: Any) -> Any:
     """
     if image.ndim != 3 or not hasattr(image, "levels"):
         return grey_if_equal(image)
-    for start in range(0, image.shape[0], BLOCK):
-        rows = image[start : start + BLOCK]
+    step = getattr(image, "plane_shape", (BLOCK,))[0]
+    for start in range(0, image.shape[0], step):
+        rows = image[start : start + step]
         if (rows[..., 1:3] != rows[..., :1]).any():
             return image
     return image.first_band()

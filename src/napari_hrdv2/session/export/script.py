@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_hrdv2.session.classes import default_class
@@ -155,7 +155,8 @@ def python_script(
     refined, trains = _refinement(made.refinement), made.classifier_file is None
     painted = {i for image in images for i in image.scribble_pixels}
     classes = {i: default_class(i) for i in painted} | dict(made.classes)
-    options = made.options
+    # So that it stays the same when the word comes to mean another set.
+    options = replace(made.options, transforms=made.options.resolved_transforms)
     parts = [
         _HEAD.format(
             version=made.versions.get("napari-hrdv2", "of then"),

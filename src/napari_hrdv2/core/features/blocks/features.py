@@ -40,6 +40,7 @@ from napari_hrdv2.core.features.tiles import (
     shared,
     within,
 )
+from napari_hrdv2.core.features.upsampling.sharpening import parse_interpolation
 
 from .cache import BlockCache, Spill
 from .grid import BlockAxis, BlockGrid, Key, plan_blocks, resized_grid
@@ -338,7 +339,7 @@ def block_features(
         If a block would not fit into memory.
     ValueError
         If an option needs the whole image: a backbone that divides it into regions,
-        ``compat="reference"``, or interpolation "bilateral" or "jbu".
+        ``compat="reference"``, or interpolation "jbu".
     """
     parts = parts_of(backbone)
     if others.get("interpolation") == "auto":
@@ -385,4 +386,6 @@ def block_features(
     before, seen = resized_grid(grid, shape) if factors else (None, grid)
     made_from = image, count, backbone, transforms, options, statistics, paddings
     maker = BlockMaker(*made_from, seen, before)
+    if parse_interpolation(options.interpolation).method == "bilateral":
+        maker = maker.with_guides(lambda: stop_if(should_stop, "reading the image"))
     return BlockFeatures(maker, BlockCache(budget_bytes, kept))

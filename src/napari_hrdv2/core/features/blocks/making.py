@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from napari_hrdv2.core.features.compute import Run, Steps
 from napari_hrdv2.core.features.memory import Plan, make_plans, parts_of, reach_of
 from napari_hrdv2.core.features.resampled import ResampledFeatures
 from napari_hrdv2.core.features.tiles import Tile, moved
+from napari_hrdv2.core.postprocess.smoothing_blocks import BlockGuide
+
+from .statistics import Band, Prepared
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,6 +45,7 @@ class BlockMaker:
     paddings: tuple[tuple[int, int], ...]  # of the parts of the backbone, for each
     grid: BlockGrid
     before: BlockGrid | None = None  # that of the image before it was resized, if it is
+    ends: tuple[Any, ...] = ()  # those of `BlockGuide`, where there are guides
 
     def plans(self, shape: tuple[int, int]) -> list[Plan]:
         """Return the plans of a window of that shape."""
@@ -64,20 +68,25 @@ class BlockMaker:
         return [run.tokens() for run in runs]
 
     def features(
-        self, shape: tuple[int, int], tokens: Sequence[Tensor], steps: Steps
+        self, window: Tile, tokens: Sequence[Tensor], steps: Steps
     ) -> Features:
-        """Return the features of a window of that shape, from its tokens."""
+        """Return the features of a window, from its tokens."""
         # They are not looked at any more.
         pixels = [np.empty((self.channels, 0, 0), np.float32)] * len(self.statistics)
-        window = Tile(*(slice(0, length) for length in shape))
-        runs = self._runs(pixels, window, steps)
-        parts = [run.features_of(of) for run, of in zip(runs, tokens, strict=True)]
+        runs = self._runs(pixels, moved(window, window, -1), steps)
+        made = [guide.in_bytes(window) for guide in self._guides(self.ends)]
+        guides: Sequence[Any] = made or [None] * len(self.statistics)
+        given = product(guides, parts_of(self.backbone))
+        parts = [
+            run.features_of(of, guide)
+            for run, of, (guide, _) in zip(runs, tokens, given, strict=True)
+        ]
         return parts[0] if len(parts) == 1 else JoinedFeatures(parts)
 
     def block(self, key: Key, tokens: Sequence[Tensor], steps: Steps) -> Features:
         """Return the features of a block's window, from its tokens."""
         seen = self.grid.window(key)
-        found = self.features(seen.shape, tokens, steps)
+        found = self.features(seen, tokens, steps)
         if self.before is None:
             return found
         window = self.before.window(key)
@@ -89,6 +98,26 @@ class BlockMaker:
         ]
         return ResampledFeatures(found, window.shape, axes)
 
+    def with_guides(self, tick: Callable[[], None]) -> BlockMaker:
+        """Return it with what guides the upsampling, for which the image is read."""
+        whole = Tile(*(slice(0, axis.length) for axis in self.grid))
+        cores = [self.grid.core(key) for key in self.grid.in_area(whole)]
+        unknown = self._guides([None] * len(self.statistics))
+        found = [guide.of(guide.image, guide.mask, cores, tick) for guide in unknown]
+        return replace(self, ends=tuple(guide.ends for guide in found))
+
+    def _guides(self, ends: Sequence[Any]) -> list[BlockGuide]:
+        """Return the prepared image, or each of its channels, as guides."""
+        bands: list[ImageLike] = [self.image] * len(ends)
+        if self.options.channels:
+            bands = [Band(self.image, index) for index in range(len(ends))]
+        prepared = map(Prepared, bands, self.statistics)
+        middle = np.zeros(3, np.float32)
+        return [
+            BlockGuide(one, lambda window: None, middle, each)
+            for one, each in zip(prepared, ends, strict=False)
+        ]
+
     def smallest(self) -> Features:
         """Return features of next to nothing, which have the channels of all."""
         side = max(part.patch_size for part in parts_of(self.backbone))
@@ -96,7 +125,8 @@ class BlockMaker:
             torch.zeros(len(plan.transforms.shifts()), *plan.grid, plan.channels)
             for plan in self.plans((side, side))
         ]
-        return self.features((side, side), tokens, Steps(None, None))
+        window = Tile(slice(0, side), slice(0, side))
+        return self.features(window, tokens, Steps(None, None))
 
     def _runs(
         self,

@@ -80,6 +80,17 @@ class Band:
         return np.asarray(self._image[window])[..., self._index]
 
 
+class Prepared:
+    """An image as every part of it is prepared, read by parts."""
+
+    def __init__(self, image: ImageLike, known: Statistics) -> None:
+        self.shape, self._image, self._known = image.shape[:2], image, known
+
+    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[np.float32]:
+        planes = self._known.prepared(self._image, Tile(*window))
+        return planes[0] if len(planes) == 1 else np.moveaxis(planes, 0, -1)
+
+
 def read_statistics(
     image: ImageLike,
     value_range: tuple[float, float] | None,
