@@ -284,6 +284,11 @@ def test_painting_again_brings_the_answers_to_single_planes_back(bench):
     bench.settle()
     assert not layers["All planes: stack"].visible
     assert layers["Segmentation: stack"].visible
+    bench.panel.run.click()
+    stroke(bench, [(2, 22, x) for x in range(3, 20)], 1)
+    bench.controller.link.flush()
+    bench.wait(lambda: not bench.panel.run.is_running)
+    assert "What was painted meanwhile counts the next" in bench.panel.note.text()
 
 
 def test_a_closed_stack_ends_it_and_too_few_classes_are_told(bench, monkeypatch):

@@ -37,7 +37,7 @@ class VolumeOverlay(Overlay):
         self.text = ""  # how the last run ended
         self._of = PlaneKey("")  # the stack that is, or was, segmented
         self._begun: dict[str, Path] = {}  # where what was begun is gone on with
-        self._painted: Any = None  # when the layer was shown
+        self._painted: Any = None  # that the answer is of; None if there is more by now
         sync.images_changed.connect(self._on_images)
         self._session.images_changed.connect(self._on_painted)
         self._session.classes_changed.connect(self._show_classes)
@@ -70,6 +70,7 @@ class VolumeOverlay(Overlay):
         request = volume_request(self._session, volume, target)
         self._of, self.text = PlaneKey(current.key.image), ""
         self._begun[self._of.image] = target
+        self._painted = self._scribbles()
         told = {"hear_failure": self._on_failure}
         self._side.submit(self.role, request, self._on_done, **told)
 
@@ -77,7 +78,9 @@ class VolumeOverlay(Overlay):
         self._begun.pop(self._of.image, None)
         classes, found = self._session.classes, done.by_class.items()
         shares = (f"{classes[i].name} {part:.1%}" for i, part in found if i in classes)
+        late = " What was painted meanwhile counts the next time."
         self.text = f"Written to {done.path}. {', '.join(shares)}."
+        self.text += late * (self._painted is None)
         self._session.say(self.text)
         image = self._sync.layers.image_of(self._of)
         if image is not None:
