@@ -40,10 +40,9 @@ logger = logging.getLogger(__name__)
 class Controller(QObject):
     """Turns what the user does into tasks, and answers into layers.
 
-    It has no window of its own and outlives the dock widget, so that it can end the
-    workers and let go of the layers when the widget is destroyed. Three workers, so
-    that none waits for the other: `feature_jobs`; `live_jobs`, the pipeline of the
-    current image from scribbles to fractions; and `side`, all else. While `live` is
+    It outlives the dock widget, so that it can end the workers and let go of the layers
+    when that is destroyed. No worker waits for another: `feature_jobs`; `live_jobs`,
+    the pipeline of the current image; `volumes`; and `side`, all else. While `live` is
     False, scribbles are answered by `train_anew` only.
     """
 
@@ -65,7 +64,8 @@ class Controller(QObject):
         reporter = self.reporter = Reporter(self.session)
         self.attempt, self.report = reporter.attempt, reporter.report
         self.blocks = BlockWork(self.link, self.report)
-        self.side = SideWork(self.report)
+        self.side, self.volumes = SideWork(self.report), SideWork(self.report)
+        self._sides = self.side, self.volumes
         self.autosave = AutosaveWorker(
             self.session, self.side, reporter, self.preferences
         )
@@ -104,7 +104,7 @@ class Controller(QObject):
     def is_busy(self) -> bool:
         """Whether anything is being computed."""
         runners = (self.feature_jobs, self.live_jobs, *self.blocks.runners)
-        return any(jobs.request is not None for jobs in runners) or self.side.is_busy
+        return any(r.request for r in runners) or any(s.is_busy for s in self._sides)
 
     @property
     def is_answering(self) -> bool:
@@ -193,7 +193,7 @@ class Controller(QObject):
         """Give up what is being computed; its thread ends by itself."""
         self._wants_features = self._wants_training = self._wants_result = False
         request = self.feature_jobs.request
-        for jobs in (self.feature_jobs, self.live_jobs, self.blocks, self.side):
+        for jobs in (self.feature_jobs, self.live_jobs, self.blocks, *self._sides):
             jobs.close()
         self.session.live.begin(None)
         if request is not None:

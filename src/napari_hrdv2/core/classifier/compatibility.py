@@ -74,8 +74,8 @@ def other_channels(trained: Sequence[PartOptions], given: Sequence[PartOptions])
         if former.planes != now.planes:
             return (
                 f"features: the classifier was trained with planes {former.planes!r} "
-                f"of a volume, and these have {now.planes!r}; use it on whole volumes "
-                "on the command line, or train it again"
+                f"of a volume, and these have {now.planes!r}; use it on whole volumes, "
+                "or train it again"
             )
         if now.channels == 2 * former.channels:
             return (

@@ -282,7 +282,8 @@ class _Counter:
     def report(self, done: int, total: int) -> None:
         if self.progress is not None:
             part = PARTS * done // total if total else 0
-            self.progress(self.done * PARTS + part, self.maps * PARTS)
+            before = min(self.done, self.maps - 1)  # slices are computed later, too
+            self.progress(before * PARTS + part, self.maps * PARTS)
 
     def count(self) -> None:
         self.done += 1

@@ -212,7 +212,7 @@ class FeatureOptions:
         """Return both in words where they would give other features, or None."""
         if self.backbone != wanted.backbone:
             return self.backbone, wanted.backbone
-        unset = {"weights": "as published", "channels": "none", "planes": ""}
+        unset = {"weights": "as published", "channels": "none"}
         names, patch = list(unset), self.patch_size
         if patch > 1:  # else every pixel is seen, whatever the options say
             names += ["transforms", "stride", "interpolation", "debias"]

@@ -58,14 +58,18 @@ def any_features(
     return block_features(image, backbone, pixel_ratio=pixel_ratio, **options)
 
 
-def check_context(volume: Any, count: int) -> None:
-    """Raise MemoryError where so many decision values of its slices do not fit."""
+def context_bytes(volume: Any, count: int) -> int:
+    """Return the bytes that neighbouring slices take, by `count` decision values."""
     reach, size = math.ceil(REACH * volume.width), volume.volume_shape
     lengths = size if volume.planes.startswith("xyz") else size[:1]
     share = max(min((2 * reach + 1) / length, 1) for length in lengths)
-    needed = 8 * count * math.prod(size) * share
-    free = available_memory(choose_device("cpu"))
-    if reach and needed > free:
+    return int(8 * count * math.prod(size) * share) if reach else 0
+
+
+def check_context(volume: Any, count: int) -> None:
+    """Raise MemoryError where so many decision values of its slices do not fit."""
+    needed, free = context_bytes(volume, count), available_memory(choose_device("cpu"))
+    if needed > free:
         raise MemoryError(
             f"planes: {volume.planes} keeps {needed / 1e9:.1f} GB of slices in memory, "
             f"and {free / 1e9:.1f} GB are free; take a narrower context"
@@ -111,6 +115,7 @@ def volume_features(
     about["value_range"] = ranges if channels else ranges[0]
 
     def computed(pixels: NDArray[Any], stop: Stop) -> Features:
+        stop = stop or should_stop
         if missing_pixels(pixels) is not None:
             shown = pixels.reshape(*pixels.shape[:2], -1)[..., : len(fill)]
             shown = np.where(np.isfinite(shown), shown, fill.astype(pixels.dtype))
@@ -201,7 +206,9 @@ class VolumeFeatures(Features):
         for axis in self.axes:
             where, others = places[axis], [*places[:axis], *places[axis + 1 :]]
             around = {i: self._around(axis, i) for i in np.unique(where).tolist()}
-            for index in sorted({near for each in around.values() for near in each}):
+            every = sorted({near for each in around.values() for near in each})
+            for number, index in enumerate(every):
+                self._progress(number, len(every))
                 share = np.array([around[i].get(index, 0) for i in where.tolist()])
                 points = np.flatnonzero(share)
                 features = self.slice_features(axis, index)

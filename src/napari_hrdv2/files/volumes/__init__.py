@@ -100,23 +100,28 @@ def open_stack(
     """
     from napari_hrdv2.files import open_image
 
-    path, found = Path(path), PLANES.fullmatch(planes)
+    path = Path(path)
     file = open_volume(path, channels)
     if file is None and planes == "z":
         return open_image(path, channels)
     if file is None:
         raise ValueError(f"planes: {planes!r} is for volumes, and {path} is none")
-    data, known = file.data, 1.0
+    relate_planes(file.data, planes)
+    return file
+
+
+def relate_planes(volume: LazyVolume, planes: str) -> None:
+    """Set what the voxels of a volume are to know of other planes; see `open_stack`."""
+    found, known = PLANES.fullmatch(planes), 1.0
     if found and found[3]:
-        known = data.depth_in(found[3])
+        known = volume.depth_in(found[3]) or 0.0
     if not found or not known:
         raise ValueError(
             f"planes: {planes!r} is neither z nor xyz, nor one of these with a number "
             "of planes (z+2) or, where the file tells how far apart they are, a length "
             "(z+1.5um)"
         )
-    data.planes, data.width = planes, float(found[2] or 0) / known
-    return file
+    volume.planes, volume.width = planes, float(found[2] or 0) / known
 
 
 def open_volume(path: Path, channels: str = "") -> ImageFile | None:

@@ -39,6 +39,7 @@ from napari_hrdv2.widgets.viewer import layers, planes
 
 from . import PanelSpec
 from . import controls as ui
+from .images_panel import VolumePanel, show_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,9 +77,8 @@ class ApplyPanel(QWidget):
         self.table = self._make_table()
         self.run = ui.JobButton("Segment all…", "apply_run", self._on_run, side, KIND)
         self.run.cancelled.connect(self._on_cancelled)
-        self.run_stack = ui.push_button(
-            "Segment all planes", "apply_stack", self._on_run_stack
-        )
+        self.stack = VolumePanel(controller, self.start_stack)
+        self.run_stack = self.stack.run
         tip = "How many micrographs are done"
         self.progress = ui.JobProgress("apply_progress", tip, side, KIND)
         self.note = ui.hint("apply_note")
@@ -99,16 +99,19 @@ class ApplyPanel(QWidget):
             ui.row(self.add_files, self.add_folder, self.clear),
             self.table,
             ui.row(self.excludes, self.resamples),
-            ui.row(self.run, self.run_stack),
+            self.run,
             self.progress,
             self.note,
             ui.row(self.label_next, self.report),
+            self.stack,
         )
         side.progressed.connect(self._on_progressed)
         side.changed.connect(self.show_state)
         link.images_changed.connect(self.show_state)
         session.images_changed.connect(self.show_state)
         session.segmentation_changed.connect(self.show_state)
+        session.options_changed.connect(self.show_state)
+        controller.volumes.changed.connect(self.show_state)
         self.show_files()
 
     def _make_table(self) -> QTableWidget:
@@ -209,7 +212,6 @@ class ApplyPanel(QWidget):
 
     def _submit(self, request: Any, hear: Any, hear_part: Any) -> None:
         self._time_left, self._done, self._stale = TimeLeft(), 0, 0
-        self.note.setMinimumHeight(0)
         self._side.submit(KIND, request, hear, hear_part=hear_part)
 
     def show_files(self) -> None:
@@ -230,8 +232,7 @@ class ApplyPanel(QWidget):
         self.run.setEnabled(running or (ready and bool(self._files)))
         current = self._session.current
         self.excludes.setVisible(current is not None and current.exclusion is not None)
-        self.run_stack.setVisible(bool(self._link.index))
-        self.run_stack.setEnabled(ready and not running)
+        self.stack.show_stack(is_busy=running)
         self.label_next.setVisible(self._next is not None and not running)
         has_page = self._page is not None and self._page.is_file()
         self.report.setVisible(has_page and not running)
@@ -246,7 +247,7 @@ class ApplyPanel(QWidget):
     def _on_progressed(self, stage: str, done: int, total: int) -> None:
         if self._side.kind == KIND:
             left = self._time_left.text(stage.partition(" ")[0], done, total)
-            ui.set_hint(self.note, ", ".join(filter(None, (stage, left))))
+            show_whole(self.note, ", ".join(filter(None, (stage, left))))
 
     def _on_applied(self, result: Applied) -> None:
         number = self._files.index(result.job.file)
@@ -302,9 +303,7 @@ class ApplyPanel(QWidget):
         if failed:
             why = " Failed: " + " ".join(f"{error}." for error in failed[:3])
             text, status = text + why, status + why
-        ui.set_hint(self.note, text)
-        # So many wrapped lines would else be laid over the buttons.
-        self.note.setMinimumHeight(self.note.heightForWidth(self.note.width()))
+        show_whole(self.note, text)
         self._session.say(status)
 
     def _fractions(self, result: Applied) -> str:
@@ -338,10 +337,6 @@ class ApplyPanel(QWidget):
     def _on_folder(self, path: str) -> None:
         """Add all micrographs of a folder to the list."""
         self._attempt(self.add, [Path(path)])
-
-    def _on_run_stack(self) -> None:
-        """Segment every plane of the stack shown, into its segmentation layer."""
-        self._attempt(self.start_stack)
 
     def _on_run(self) -> None:
         """Choose a folder for the results, and segment every micrograph of the list.

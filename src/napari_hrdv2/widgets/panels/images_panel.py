@@ -1,15 +1,21 @@
-"""All images and painted planes: which train, and whether that serves the others."""
+"""All images and painted planes: which train, and whether that serves the others.
+
+And the planes of a stack: what they know of each other, and all of them segmented.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
+    QLabel,
     QSizePolicy,
     QTreeWidget,
     QTreeWidgetItem,
@@ -17,9 +23,13 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import QSignalDebouncer
 
+from napari_hrdv2.files.volumes import PLANES
+from napari_hrdv2.session import TimeLeft
 from napari_hrdv2.session.batch import open_images
+from napari_hrdv2.session.batch.volumes import cost_text, is_streamed, volume_options
 from napari_hrdv2.session.planes import AXIS_NAMES
-from napari_hrdv2.widgets.viewer import layers
+from napari_hrdv2.widgets.viewer import layers, planes
+from napari_hrdv2.widgets.viewer import volume_overlay as volumes
 
 from . import PanelSpec
 from . import controls as ui
@@ -37,6 +47,15 @@ _KEY = Qt.ItemDataRole.UserRole
 _ROWS_SHOWN = 6
 _OPENING, _SCORING = "open files", "leave one image out"
 _CHOOSE = "choose"
+_RELATIONS = {  # of planes, and when they help
+    "Planes: each alone": "for fields of view, points in time and thick sections",
+    "Planes: with neighbours": "beside each channel its mean over planes nearby, for "
+    "noisy stacks of planes that are alike",
+    "Planes: three orientations": "the mean of the slices along all three axes, for "
+    "noisy volumes that look alike along all of them, with voxels as deep as wide",
+}
+_NEIGHBOURS, _ORIENTATIONS = 1, 2  # positions of these
+_NEARLY = 1.05  # times as deep as wide, which is as good as equal
 
 
 class ImagesPanel(QWidget):
@@ -239,6 +258,121 @@ class ImagesPanel(QWidget):
         self._result = result
         ui.set_hint(self.summary, result.text)
         self.show_images()
+
+
+class VolumePanel(QWidget):
+    """Chooses what planes of a stack know of each other, and segments all of them."""
+
+    def __init__(self, controller: Controller, into_memory: Callable[[], Any]) -> None:
+        super().__init__()
+        self._controller, self._into_memory = controller, into_memory
+        self._session, self._link = controller.session, controller.link
+        side, self._time_left = controller.volumes, TimeLeft()
+        self.overlay = volumes.VolumeOverlay(controller.link, side)
+        told = ". ".join(f"{name}: {text}" for name, text in _RELATIONS.items())
+        tip = f"What planes know of each other when all are segmented. {told}"
+        self.relation = ui.combo_box("planes", tip, _RELATIONS)
+        self.relation.activated.connect(self._on_relation)
+        tip = "Standard deviation of the mean over neighbours; it ends at two of them"
+        self.context: Any = ui.number_box("planes_width", tip, 0.01, 9999.0)
+        self.context.setPrefix("Width ")
+        self.context.valueChanged.connect(self._on_width)
+        self.cost = ui.hint("planes_cost", "What segmenting all planes takes")
+        given = self._on_run, side, self.overlay.role
+        self.run = ui.JobButton("Segment all planes", "apply_stack", *given)
+        tip = "How much of the stack is done"
+        progress = ui.JobProgress("volume_progress", tip, side, self.overlay.role)
+        self.note = ui.hint("volume_note")
+        parts = self.relation, self.context, self.cost, self.run, progress, self.note
+        ui.fill_column(self, *parts)
+        side.progressed.connect(self._on_progressed)
+        side.changed.connect(self._on_changed)
+
+    def show_stack(self, *, is_busy: bool) -> None:
+        """Show what is chosen for the stack that is shown, and what can be done."""
+        session, image, text, painted = self._session, self._link.image, "", 0
+        is_there = image is not None and volumes.is_volume(image)
+        if image is not None and is_there and session.current is not None:
+            family = session.images.family(session.current.key)
+            painted = len({i for one in family for i in one.class_ids})
+            text = self._cost(planes.data_of(image), max(painted, 2))
+            item = self.relation.model().item(_ORIENTATIONS)
+            low, high = min(abs(image.scale)), max(abs(image.scale))
+            item.setEnabled(bool(high < _NEARLY * low))
+        kind, width, unit = ("z", None, "")
+        if found := PLANES.fullmatch(session.options.planes):
+            kind, width, unit = found.groups()
+        position = _ORIENTATIONS if kind == "xyz" else _NEIGHBOURS if width else 0
+        self.relation.setCurrentIndex(position)
+        with QSignalBlocker(self.context):
+            self.context.setSuffix(f" {unit or 'planes'}")
+            self.context.setSingleStep(float(f"{float(width or 1) / 4:.1g}"))
+            self.context.setValue(float(width or 0))
+        self.relation.setVisible(is_there)
+        self.context.setVisible(is_there and position == _NEIGHBOURS)
+        show_whole(self.cost, text)
+        self.setVisible(bool(self._link.index) or self.run.is_running)
+        is_ready = session.classifier is not None or painted > 1
+        self.run.setEnabled(self.run.is_running or (is_ready and not is_busy))
+
+    def _cost(self, pixels: Any, classes: int) -> str:
+        try:
+            volume = self.overlay.volume()
+            assert volume is not None
+            text = cost_text(volume, volume_options(self._session), classes)
+        except ValueError as error:
+            return str(error)
+        return f"{text}; into {'a file' if is_streamed(volume, pixels) else 'memory'}"
+
+    def _on_relation(self, position: int) -> None:
+        near, spacing = "z+2", self._link.image and volumes.spacing_of(self._link.image)
+        if spacing and 0.01 <= spacing[0] < 1000:
+            near = f"z+{2 * spacing[0]:.4g}{spacing[1]}"
+        self._session.configure(planes=("z", near, "xyz")[position])
+
+    def _on_width(self, value: float) -> None:
+        unit = self.context.suffix().strip().removesuffix("planes")
+        self._session.configure(planes=f"z+{value:g}{unit}")
+
+    def _on_run(self) -> None:
+        """Segment every plane of the stack shown.
+
+        Into its segmentation layer; or, of a stack that is lazy or large or whose
+        planes are to know of each other, into a file that is gone on with after Cancel.
+        """
+        self._controller.attempt(self._start)
+
+    def _start(self) -> None:
+        volume, image = self.overlay.volume(), self._link.image
+        if not (image and volume and is_streamed(volume, planes.data_of(image))):
+            self._into_memory()
+            return
+        target, title = self.overlay.target, "Folder for the segmentation"
+        if target is None and (folder := QFileDialog.getExistingDirectory(self, title)):
+            path = Path(layers.path_of(image) or image.name)
+            target = Path(folder) / f"{path.stem}{volumes.SUFFIX}"
+        question = f"{target} is there already. Replace it, if it is another one?"
+        if target and (not target.exists() or ui.agrees(self, question)):
+            self._time_left = TimeLeft()
+            self.overlay.start(target)
+
+    def _on_progressed(self, stage: str, done: int, total: int) -> None:
+        left = self._time_left.text(stage, done, total)
+        show_whole(self.note, ", ".join(filter(None, (stage, left))))
+
+    def _on_changed(self) -> None:
+        if not self.run.is_running:
+            begun = "Cancelled; what is done is kept, and the next press goes on."
+            show_whole(
+                self.note, self.overlay.text or begun * bool(self.overlay.target)
+            )
+
+
+def show_whole(label: QLabel, text: str) -> None:
+    """Show a text, whole: wrapped lines would else lie over what is beneath."""
+    ui.set_hint(label, text)
+    label.setMinimumHeight(0)
+    label.setMinimumHeight(max(label.heightForWidth(label.width()), 0))
 
 
 def _row(

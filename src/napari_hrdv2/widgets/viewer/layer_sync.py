@@ -310,9 +310,8 @@ class LayerSync(QObject):
                 self._listener.listen(None)
             self._listener.is_wide = True
             self._show_entry(image, are_new=True)
-            if former is None or former is session.current:
-                pass
-            elif session.images.get(former.key) is former:
+            kept = former and session.images.get(former.key)
+            if former and former is kept is not session.current:
                 session.remove_image(former.key)  # a plane that is there no more
         elif not planes.unnamed(image):
             layer = self.layers.labels_of(image, "scribbles")
@@ -334,10 +333,10 @@ class LayerSync(QObject):
         current, listener = self.session.current, self._listener
         if self.image is None or current is None:
             return
-        only: list[PlaneKey] = []
-        if listener.is_local:  # perhaps before the slider went on
-            only = [current.key, *([former.key] if former else [])]
-        everywhere, listener.is_wide, listener.is_local = listener.is_wide, False, False
+        near = [current.key, *([former.key] if former else [])]
+        only = near if listener.is_local else []  # perhaps before the slider went on
+        everywhere = listener.is_wide or bool(self._trouble)  # strokes cross planes
+        listener.is_wide = listener.is_local = False
         try:
             changed = self.layers.read_scribbles(
                 self.image, listener.layer, everywhere=everywhere, only=only
@@ -346,7 +345,10 @@ class LayerSync(QObject):
             self.refused.emit(error)
             return
         # Scribbles elsewhere may have changed what its result should be.
-        if changed or self._is_fresh:
+        self._is_fresh |= changed
+        if changed and self._trouble:
+            self.session.say(self._trouble)
+        elif self._is_fresh and not self._trouble:
             self._is_fresh = False
             self.scribbles_changed.emit()
 
@@ -382,11 +384,10 @@ class LayerSync(QObject):
         result, image = self.session.segmentation, self.image
         if image is None or self._arrives:
             return
-        layer = self.segmentation
-        if result is None and layer is None:
+        if result is None and self.segmentation is None:
             return
         try:
-            layer = layer or self.layers.made_labels(image, "segmentation")
+            layer = self.layers.made_labels(image, "segmentation")
         except ValueError as error:
             self.refused.emit(error)
             return

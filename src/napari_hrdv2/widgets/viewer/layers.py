@@ -25,6 +25,7 @@ from napari_hrdv2.files.units import (
     size_of,
     unit_symbol,
 )
+from napari_hrdv2.files.volumes import open_volume
 from napari_hrdv2.session import ClassInfo, Preview, default_color
 from napari_hrdv2.session.classes import Classes, default_class
 from napari_hrdv2.session.planes import LARGE
@@ -69,7 +70,7 @@ def set_pixel_size(layer: Image, size: tuple[float, str] | None) -> None:
 
 
 def look_into_file(layer: Image) -> None:
-    """Note the size of a pixel that the file of a layer tells, once.
+    """Note what the file of a layer tells of pixels and planes, once.
 
     Warns of an image that napari opened as it is stored, though it is to be turned.
     """
@@ -82,6 +83,9 @@ def look_into_file(layer: Image) -> None:
             f"{layer.name} is shown as it is stored, though its orientation tag asks "
             f"for it to be {turn}, as segment and apply do. Add files… shows it so."
         )
+    if layer.ndim == 3:
+        stack = open_volume(Path(path))
+        mark |= {"file_spacing": stack.data.spacing} if stack else {}
     mark = {"channel_names": read_channel_names(path) if layer.ndim == 3 else ()} | mark
     layer.metadata = {**layer.metadata, METADATA_KEY: mark | {"file_pixel_size": found}}
 

@@ -160,8 +160,9 @@ def trouble(viewer: napari.components.ViewerModel, layer: Image) -> str:
         )
     if set(dims.displayed) != {dims.ndim - 2, dims.ndim - 1}:
         return (
-            f"The view shows {layer.name} from the side: change the order of the axes, "
-            "by the button below the layer list, until its rows and columns are back."
+            f"The view shows {layer.name} from the side: what you paint counts on all "
+            "planes that it crosses, and is answered when the button below the layer "
+            "list has brought rows and columns back."
         )
     return ""
 
