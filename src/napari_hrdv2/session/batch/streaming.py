@@ -183,17 +183,19 @@ def stream_labels(
     from napari_hrdv2.files.labels import LabelClasses
 
     refinement = refinement or Refinement()
+    fingerprint = store_fingerprint(
+        file, features, classifier, exclusion, refinement, colors
+    )
     is_volume = hasattr(file.data, "volume_shape")
     check_volume(file.data, refinement, classes=len(classifier.classes))
     classes = LabelClasses(dict(classifier.class_names), dict(colors or {}))
     image, ids = file.data, [int(one) for one in classifier.classes]
-    made_from = features, classifier, refinement, exclusion, classes
     smooths, stop = refinement.smooths and len(ids) > 1, context.should_stop
     store = LabelStore(
         target,
         getattr(image, "volume_shape", features.shape[1:]),
         max(ids),
-        _fingerprint(file, *made_from),
+        fingerprint,
         block=getattr(features, "block", BLOCK),
         is_refined=not refinement.is_off,
         planes=len(ids) if smooths else 0,
@@ -389,15 +391,18 @@ def _left_out(
     return with_missing(excluded, image[window]) if is_float else excluded
 
 
-def _fingerprint(
+def store_fingerprint(
     file: ImageFile,
     features: Features,
     classifier: PixelClassifier,
-    refinement: Refinement,
     exclusion: NDArray[np.bool_] | None,
-    classes: Any,
+    refinement: Refinement,
+    colors: Mapping[int, str] | None,
 ) -> str:
-    """Return what all runs have in common that give the same store."""
+    """Return what all runs of `stream_labels` have in common that give one store."""
+    from napari_hrdv2.files.labels import LabelClasses
+
+    classes = LabelClasses(dict(classifier.class_names), dict(colors or {}))
     made = hashlib.blake2b(digest_size=16)
     for array in (classifier.weight, classifier.bias, classifier.classes):
         made.update(np.ascontiguousarray(array).data.cast("B"))

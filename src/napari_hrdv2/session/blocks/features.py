@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from platformdirs import user_cache_path
 
 if TYPE_CHECKING:
@@ -67,12 +66,11 @@ class BlockRoom:
             spill_bytes=self.disk_bytes,
             **options.choices,
         )
-        pixels = found.background_pixels()
-        rows, columns = np.divmod(pixels, found.shape[2])
-        blocks = {found.block_at(*at) for at in zip(rows, columns, strict=True)}
-        told = progress_over(len(blocks), "Computing the background sample", context)
+        count = len(found.sampled)
+        told = progress_over(count, "Computing the background sample", context)
         with found.reporting(told, context.should_stop):
-            found.samples.background(len(pixels), context.should_stop)
+            count = len(found.background_pixels())
+            found.samples.background(count, context.should_stop)
         return found
 
 
