@@ -396,10 +396,10 @@ KINDS = pytest.mark.parametrize("class_id", [None, 1, UNLIKE])
 def show_map(session, class_id, view=VIEW):
     """Ask for a map, and fill it in view."""
     found = compute(session.guidance.uncertainty_request(class_id, visible=view))
-    session.live.map = found
+    session.live.show_map(found)
     request = session.live.filling(visible=view)
     if request is not None:
-        compute(request, partial=session.live.accept_map)
+        compute(request, partial=found.put)
     return found
 
 
@@ -429,7 +429,7 @@ def test_a_map_has_what_one_looks_at_and_says_so(session, reads):
     assert "The map is there in 1 of 12 blocks." in session.next_step()
     reads.clear()
     view = slice(600, 680), slice(560, 600)
-    compute(session.live.filling(visible=view), partial=session.live.accept_map)
+    compute(session.live.filling(visible=view), partial=found.put)
     assert len(reads) == 1
     assert found.values[view].all()
     assert found.extent() == " in 2 of 12 blocks"
@@ -438,7 +438,7 @@ def test_a_map_has_what_one_looks_at_and_says_so(session, reads):
 def test_a_map_of_a_former_result_is_filled_no_more(session):
     train(session, painted())
     found = compute(session.guidance.uncertainty_request())
-    session.live.map = found
+    session.live.show_map(found)
     train(session, painted(at=100))
     assert all(one.values is not found.values for one in session.live.filling().sheets)
 

@@ -19,6 +19,7 @@ from napari_hrdv2.core.classifier.cross_validation import (
 )
 from napari_hrdv2.core.classifier.samples import blank_labels
 
+from .blocks import reporting
 from .blocks.maps import UNLIKE, map_of, points_of
 from .planes import PlaneKey
 from .tasks import Task, TaskContext, compute
@@ -153,23 +154,22 @@ class Guidance:
         if reason := self._images.why_not_together(whole=False):
             raise ValueError(f"places: {reason}")
         entries = self._images.together()
-        images = [one.snapshot() for one in entries]
-        masks = [one.not_to_paint() for one in entries]
-
-        features, text = images[0].features, ""
+        features, keys = [one.features for one in entries], [one.key for one in entries]
+        masks, text = [one.not_to_paint() for one in entries], ""
         if entries[0].is_in_blocks:
-            total = math.prod(features.axes.counts)
-            text = f"Looked for in {len(features.sampled)} of {total} blocks."
+            total = math.prod(features[0].axes.counts)
+            text = f"Looked for in {len(features[0].sampled)} of {total} blocks."
 
         def find(context: TaskContext) -> ProposedPlaces:
-            found = core.propose_places(
-                [one.features for one in images],
-                count,
-                exclusion=masks,
-                progress=partial(context.progress, "Looking for places"),
-                should_stop=context.should_stop,
-            )
-            return ProposedPlaces(tuple(one.key for one in images), tuple(found), text)
+            with reporting(features, context):
+                found = core.propose_places(
+                    features,
+                    count,
+                    exclusion=masks,
+                    progress=partial(context.progress, "Looking for places"),
+                    should_stop=context.should_stop,
+                )
+            return ProposedPlaces(tuple(keys), tuple(found), text)
 
         return find
 
@@ -197,10 +197,11 @@ class Guidance:
         return partial(map_of, image, classifier, class_id, painted, visible)
 
     def painted_points(self, classifier: PixelClassifier) -> PaintedPoints | None:
-        """Return what was painted, where the classifier reads it; None for nothing."""
+        """Return what it knows, or what was painted here, if it reads that, or None."""
         images = [one.training_image() for one in self._images.usable()]
         is_read = not any(classifier.mismatch(one.features) for one in images)
-        return points_of(images) if images and is_read else None
+        known = classifier.painted
+        return points_of(images) if images and is_read and known is None else known
 
     def uncertain_regions_request(self) -> Task:
         """Return the request for regions; ValueError where there is no result.

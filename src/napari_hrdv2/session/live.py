@@ -296,12 +296,12 @@ class LivePipeline:
         is_measured = self._measurement.scope is Scope.CURRENT
         return Stage.MEASUREMENT if is_measured else Stage.REFINEMENT
 
-    def accept_map(self, part: Preview) -> bool:
-        """Take a part of the map that is shown; return whether it is one."""
-        is_of_map = self.map is not None and self.map.put(part)
-        if is_of_map:
+    def show_map(self, found: UncertaintyMap | None) -> None:
+        """Note which map is shown: of an image in blocks it is filled in view."""
+        is_told = any(one and one.sheet for one in (self.map, found))
+        self.map = found
+        if is_told:
             self.say_next_step()
-        return is_of_map
 
     def begin(self, request: PipelineInput | None) -> None:
         """Note that a request is being computed, or that none is any more."""

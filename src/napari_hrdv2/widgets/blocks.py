@@ -181,7 +181,8 @@ class BlockWork(QObject):
             self._all.cancel()
 
     def _on_part(self, part: Preview) -> None:
-        if self._session.live.accept_map(part):
+        shown = self._session.live.map
+        if shown is not None and shown.put(part):
             self.mapped.emit()
         elif self._session.live.accept(part):
             self._sync.show_part(part)

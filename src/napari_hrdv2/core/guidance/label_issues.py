@@ -191,12 +191,13 @@ def scribbles_of(labels: NDArray[np.integer]) -> list[tuple[int, Pixels]]:
     from scipy.sparse.csgraph import connected_components
 
     pixels = labelled_pixels(labels)
-    ids, columns = labels.ravel()[pixels], pixels % labels.shape[1]
+    ids, places = labels.ravel()[pixels], np.divmod(pixels, labels.shape[1])
     pairs = []
     for step in (1, *(labels.shape[1] + side for side in (-1, 0, 1))):
         at = np.searchsorted(pixels, pixels + step) % max(len(pixels), 1)
         is_next = (pixels[at] == pixels + step) & (ids[at] == ids)
-        is_next &= abs(columns[at] - columns) <= 1  # else it is beyond the border
+        for each in places:  # else it is beyond the border
+            is_next &= abs(each[at] - each) <= 1
         pairs.append(np.stack([np.flatnonzero(is_next), at[is_next]]))
     edges = np.concatenate(pairs, 1)
     graph = coo_array((np.ones(edges.shape[1]), tuple(edges)), (len(pixels),) * 2)

@@ -47,11 +47,10 @@ class UncertaintyMap:
         return True
 
     def extent(self) -> str:
-        """Return how many blocks it has, as " in 3 of 36 blocks", or "" for all."""
-        sheet = self.sheet
-        if sheet is None or len(sheet.done) == sheet.total:
+        """Return where it is, such as " in 3 of 36 blocks", or "" for everywhere."""
+        if self.sheet is None or (done := len(self.sheet.done)) == self.sheet.total:
             return ""
-        return f" in {len(sheet.done)} of {sheet.total} blocks"
+        return f" in {done} of {self.sheet.total} blocks" if done else " in view"
 
 
 def map_of(

@@ -115,10 +115,7 @@ class Overlay(QObject):
         former, self._key = self._find(kind, metadata), key
         if former is not None and keeps_look and former.data.shape == values.shape:
             former.name = look["name"]
-            if former.multiscale:
-                planes.show_levels(former, values)
-            else:
-                former.data = values
+            planes.show_values(former, values)
             self._follow(former, image)
             return
         if former is not None:

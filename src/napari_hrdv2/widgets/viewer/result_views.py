@@ -12,7 +12,7 @@ from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colorma
 from napari_hrdv2.core.guidance.unlike import LIKE
 from napari_hrdv2.session.blocks.maps import UNLIKE
 
-from . import layers
+from . import layers, planes
 from .overlay import Overlay
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class ResultViews(Overlay):
             return True
         former, self.shown = self.shown, view
         if view == RESULT:
-            self._session.live.map = None
+            self._session.live.show_map(None)
             self._side.cancel(self.role)
             self._remove()
             self._show_result(True)
@@ -137,7 +137,8 @@ class ResultViews(Overlay):
             return
         if (self._key, self._drawn) != (current.key, self.shown):
             self._remove()
-        self._drawn, self._session.live.map = self.shown, answer
+        self._drawn = self.shown
+        self._session.live.show_map(answer)
         limits = _LIMITS if self.shown == UNPAINTED else (0, 255)
         colors, is_in_blocks = _COLORMAPS[self.shown], answer.sheet is not None
         self._put(
@@ -190,7 +191,8 @@ class ResultViews(Overlay):
     def _on_label_selected(self, class_id: int) -> None:
         if self.shown != PROBABILITY or self._ask_map() or self.layer is None:
             return
-        self.layer.data = np.zeros_like(self.layer.data)
+        self._session.live.map = None
+        planes.show_values(self.layer, np.zeros_like(planes.data_of(self.layer)))
         if self._image is not None:
             self.layer.name = self._named("Probability", self._image)
 
