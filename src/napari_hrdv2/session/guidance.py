@@ -157,8 +157,9 @@ class Guidance:
         features, keys = [one.features for one in entries], [one.key for one in entries]
         masks, text = [one.not_to_paint() for one in entries], ""
         if entries[0].is_in_blocks:
-            total = math.prod(features[0].axes.counts)
-            text = f"Looked for in {len(features[0].sampled)} of {total} blocks."
+            grid, pixels = features[0].axes, features[0].background_pixels()
+            total = math.prod(grid.counts)
+            text = f"Looked for in {len(grid.apart(pixels))} of {total} blocks."
 
         def find(context: TaskContext) -> ProposedPlaces:
             with reporting(features, context):

@@ -6,7 +6,6 @@ with by the next one that would do the same.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -38,6 +37,8 @@ from napari_hrdv2.core.postprocess.refinement import (
 from napari_hrdv2.core.postprocess.smoothing_blocks import smooth_blocks
 from napari_hrdv2.session.pipeline import as_trained
 from napari_hrdv2.session.tasks import TaskContext
+
+from .fingerprint import store_fingerprint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -389,29 +390,3 @@ def _left_out(
     """Return what is excluded or missing in a window, None where nothing can be."""
     is_float = image.dtype.kind == "f"
     return with_missing(excluded, image[window]) if is_float else excluded
-
-
-def store_fingerprint(
-    file: ImageFile,
-    features: Features,
-    classifier: PixelClassifier,
-    exclusion: NDArray[np.bool_] | None,
-    refinement: Refinement,
-    colors: Mapping[int, str] | None,
-) -> str:
-    """Return what all runs of `stream_labels` have in common that give one store."""
-    from napari_hrdv2.files.labels import LabelClasses
-
-    classes = LabelClasses(dict(classifier.class_names), dict(colors or {}))
-    made = hashlib.blake2b(digest_size=16)
-    for array in (classifier.weight, classifier.bias, classifier.classes):
-        made.update(np.ascontiguousarray(array).data.cast("B"))
-    image = file.data
-    size = file.pixel_size, file.unit, getattr(image, "spacing", None)
-    seen = image_fingerprint(image), getattr(image, "width", 0), size
-    cut = getattr(features, "seen", None)
-    about = features.part_options, refinement, classes, seen, cut
-    made.update(repr(about).encode("utf-8", "backslashreplace"))
-    if exclusion is not None:
-        made.update(np.packbits(exclusion).data.cast("B"))
-    return made.hexdigest()

@@ -15,7 +15,8 @@ from napari_hrdv2.files.units import NO_UNIT, unit_symbol
 from napari_hrdv2.session.pipeline import ProcessedImage
 from napari_hrdv2.session.snapshots import Blocks, ImageSnapshot, Result, Stage
 
-from .streaming import store_fingerprint, stream_labels
+from .fingerprint import store_fingerprint
+from .streaming import stream_labels
 
 if TYPE_CHECKING:
     from napari_hrdv2.session.session import Session

@@ -66,11 +66,11 @@ class BlockRoom:
             spill_bytes=self.disk_bytes,
             **options.choices,
         )
-        count = len(found.sampled)
+        pixels = found.background_pixels()
+        count = len(found.axes.apart(pixels))
         told = progress_over(count, "Computing the background sample", context)
         with found.reporting(told, context.should_stop):
-            count = len(found.background_pixels())
-            found.samples.background(count, context.should_stop)
+            found.samples.background(len(pixels), context.should_stop)
         return found
 
 

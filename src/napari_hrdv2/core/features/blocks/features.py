@@ -153,12 +153,6 @@ class BlockFeatures(Features):
         """Return the number of the block, down and across, that has a pixel."""
         return row // self.block, column // self.block
 
-    @property
-    def sampled(self) -> set[Key]:
-        """Which blocks the background sample is from."""
-        rows, columns = np.divmod(self.background_pixels(), self.shape[2])
-        return {self.block_at(*at) for at in zip(rows, columns, strict=True)}
-
     def is_kept(self, region: Region) -> bool:
         """Whether nothing has to be computed for a region, but perhaps read again."""
         area = checked_region(region, self.shape[1:])
@@ -264,10 +258,7 @@ class BlockFeatures(Features):
 
     def apart(self, pixels: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
         """Return flat indices block by block."""
-        rows, columns = np.divmod(pixels, self.shape[2])
-        blocks = rows // self.block * self.axes.counts[1] + columns // self.block
-        order = np.argsort(blocks, kind="stable")
-        return np.split(pixels[order], np.flatnonzero(np.diff(blocks[order])) + 1)
+        return self.axes.apart(pixels)
 
     def _block(self, key: Key, stop: Stop = None) -> Features:
         """Return the features of a window, computed if they are not kept."""
