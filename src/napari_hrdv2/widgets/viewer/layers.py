@@ -397,5 +397,4 @@ def add_image(
 
 def path_of(image: Image) -> str | None:
     """Return the file that an image came from."""
-    mark = mark_on(image)
-    return image.source.path or mark.get("path")
+    return image.source.path or mark_on(image).get("path")
