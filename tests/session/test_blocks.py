@@ -8,8 +8,9 @@ from napari_hrdv2.core.features.blocks import BlockFeatures
 from napari_hrdv2.core.postprocess.refinement import clean, refine
 from napari_hrdv2.files.lazy import LazyImage
 from napari_hrdv2.session import Session, Stage, compute
-from napari_hrdv2.session.batch.whole import whole_request
+from napari_hrdv2.session.batch.whole import is_taken, whole_request
 from napari_hrdv2.session.blocks import features as rooms
+from napari_hrdv2.session.blocks.maps import UNLIKE
 from napari_hrdv2.session.export import plan_export
 from napari_hrdv2.session.measurement import Scope
 from napari_hrdv2.session.planes import Plane, is_lazy
@@ -296,8 +297,6 @@ def test_a_part_is_not_measured_as_the_whole(session, target):
     assert session.measurement.measured is None
     with pytest.raises(ValueError, match="no result to measure"):
         session.measurement.measure()
-    with pytest.raises(ValueError, match="block by block"):
-        session.guidance.uncertainty_request()
     segment_all(session, target)
     assert session.measurement.measure().together.pixels == np.prod(SHAPE)
 
@@ -389,3 +388,126 @@ def test_scribbles_take_memory_only_where_they_are(session):
     labels[:] = 0  # the layer goes on being painted
     assert np.array_equal(kept.labels, painted())
     assert len(kept.sparse.pixels) == np.count_nonzero(painted())
+
+
+KINDS = pytest.mark.parametrize("class_id", [None, 1, UNLIKE])
+
+
+def show_map(session, class_id, view=VIEW):
+    """Ask for a map, and fill it in view."""
+    found = compute(session.guidance.uncertainty_request(class_id, visible=view))
+    session.live.show_map(found)
+    request = session.live.filling(visible=view)
+    if request is not None:
+        compute(request, partial=found.put)
+    return found
+
+
+@KINDS
+def test_a_map_of_blocks_is_that_of_the_whole(reads, pixels, class_id, monkeypatch):
+    sampled = "napari_hrdv2.core.features.blocks.features.SAMPLED_BLOCKS"
+    monkeypatch.setattr(sampled, COUNT)
+    session, whole = Session(), Session()
+    for one, image in (session, reads.plane(pixels)), (whole, pixels):
+        one.configure(backbone="filters")
+        one.set_image(image)
+        one.compute_features()
+        train(one, painted())
+    assert not whole.current.is_in_blocks
+    found = show_map(session, class_id, None)
+    assert not found.extent()
+    wanted = compute(whole.guidance.uncertainty_request(class_id)).values
+    apart = np.abs(found.values.astype(int) - np.maximum(wanted, 1))
+    assert np.mean(apart > 1) <= 1e-4
+
+
+def test_a_map_has_what_one_looks_at_and_says_so(session, reads):
+    train(session, painted())
+    found = show_map(session, None)
+    assert found.values[VIEW].all()
+    assert not found.values[300:].any()
+    assert "The map is there in 1 of 12 blocks." in session.next_step()
+    reads.clear()
+    view = slice(600, 680), slice(560, 600)
+    compute(session.live.filling(visible=view), partial=found.put)
+    assert len(reads) == 1
+    assert found.values[view].all()
+    assert found.extent() == " in 2 of 12 blocks"
+
+
+def test_a_map_of_a_former_result_is_filled_no_more(session):
+    train(session, painted())
+    found = compute(session.guidance.uncertainty_request())
+    session.live.show_map(found)
+    train(session, painted(at=100))
+    assert all(one.values is not found.values for one in session.live.filling().sheets)
+
+
+def test_a_map_of_blocks_leaves_out_what_is_excluded(session):
+    mask = np.zeros(SHAPE, bool)
+    mask[:10] = True
+    session.set_exclusion(mask)
+    train(session, painted())
+    found = show_map(session, 1)
+    assert (found.values[:10, :120] == 1).all()
+    assert found.values[10:120, :120].max() > 200
+
+
+def test_a_loaded_classifier_knows_what_was_painted(session, pixels, reads, tmp_path):
+    train(session, painted())
+    expected = show_map(session, UNLIKE).values[VIEW]
+    session.save_classifier(tmp_path / "one.safetensors")
+    other = Session()
+    other.load_classifier(tmp_path / "one.safetensors")
+    other.set_image(reads.plane(pixels), "large", name="large")
+    other.compute_features()
+    compute_and_accept(other, other.train_request(visible=VIEW))
+    assert np.array_equal(show_map(other, UNLIKE).values[VIEW], expected)
+
+
+def test_a_file_that_does_not_know_what_was_painted_is_refused(session, tmp_path):
+    train(session, painted())
+    session.classifier.save(tmp_path / "old.safetensors")
+    other = Session()
+    other.load_classifier(tmp_path / "old.safetensors")
+    other.set_image(session.image, "large")
+    other.compute_features()
+    compute_and_accept(other, other.train_request(visible=VIEW))
+    with pytest.raises(ValueError, match="does not keep what was painted: save it"):
+        other.guidance.uncertainty_request(UNLIKE)
+    assert other.guidance.uncertainty_request()
+
+
+def test_places_are_from_the_blocks_of_the_background_sample(session, truth, reads):
+    reads.clear()
+    session.set_scribbles(painted())
+    found = session.guidance.propose_places(6)
+    assert not reads
+    features = session.features
+    pixels = np.divmod(features.background_pixels(), SHAPE[1])
+    sampled = {features.block_at(*at) for at in zip(*pixels, strict=True)}
+    assert len(sampled) == 2
+    assert {features.block_at(one.row, one.column) for one in found.places} <= sampled
+    assert found.text == "Looked for in 2 of 12 blocks."
+    assert {truth[one.row, one.column] for one in found.places} == {1, 2}
+    assert not any(painted().ravel()[one.pixels].any() for one in found.places)
+
+
+def test_a_place_of_a_large_image_can_be_named(session):
+    place, *_ = session.guidance.propose_places(2).places
+    pixels = session.guidance.name_place(session.current.key, place, 3)
+    assert len(pixels)
+    assert session.scribbles.counts == {3: len(pixels)}
+
+
+def test_what_was_begun_of_a_closed_image_is_not_replaced(session, target, pixels):
+    train(session, painted())
+    assert not is_taken(session, target)
+    stopped = iter([False] * 3)
+    with pytest.raises(Cancelled):
+        compute(whole_request(session, target), should_stop=lambda: next(stopped, True))
+    assert not is_taken(session, target)  # it goes on with its own
+    session.set_image(Reads().plane(pixels[::-1].copy()), "other", name="large")
+    session.compute_features()
+    compute_and_accept(session, session.train_request(visible=VIEW))
+    assert is_taken(session, target)

@@ -199,8 +199,6 @@ def test_features_in_blocks_are_not_all_computed(session):
         ValueError, match="too large to be looked at as a whole; open a part"
     ):
         session.looking.colors_request()
-    with pytest.raises(ValueError, match="places: this image is too large"):
-        session.guidance.places_request(4)
 
 
 def test_without_features_the_reason_is_told():

@@ -104,10 +104,14 @@ def test_segment_all_does_the_rest(bench, truth):
     bench.wait(bench.button.isEnabled)
 
 
+def unfinished(bench):
+    return bench.target.with_name(f"{bench.target.name}.unfinished")
+
+
 def stopped(bench):
     """Press Segment all, and Cancel when some blocks are done."""
     bench.button.click()
-    lines = bench.target.with_name(f"{bench.target.name}.unfinished") / "done.txt"
+    lines = unfinished(bench) / "done.txt"
     bench.wait(lambda: lines.exists() and len(lines.read_text().split()) >= 6)
     bench.button.click()
     bench.settle()
@@ -141,7 +145,7 @@ def test_a_stroke_ends_it(bench):
 
 def add_small(bench):
     """Open a small image, which becomes the current one."""
-    small = np.full((40, 50), 90, np.uint8)
+    small = np.repeat(np.uint8([[70, 130]]), 25, axis=1).repeat(40, axis=0)
     layer = bench.viewer.add_image(small, name="Image")
     bench.viewer.layers.selection = {layer}
     bench.wait(lambda: bench.session.current.shape == small.shape)
@@ -223,3 +227,108 @@ def test_scribbles_on_a_large_image_are_saved(bench, preferences):
     bench.wait(lambda: bool(store.own) and store.own[-1].exists())
     (saved,) = load_project(store.own[-1]).images
     assert np.count_nonzero(saved.scribbles) == bench.session.scribbles.counts[1] * 2
+
+
+def test_a_map_is_of_what_one_looks_at_and_follows_it(bench):
+    segment(bench)
+    views = bench.widget.paint.views
+    assert views.show("uncertainty")
+    bench.wait(lambda: "in 1 of 12 blocks" in bench.session.status)
+    layer = views.layer
+    assert layer.multiscale
+    assert layer.name == "Uncertainty in 1 of 12 blocks: Image"
+    assert layer.data[0][VIEW].all()
+    assert not layer.data[0][300:].any()
+    assert layer.colormap.map(np.array([0, 1 / 255]))[:, 3].tolist() == [0, 1]
+    bench.look(slice(600, 680), slice(560, 600))
+    planes.camera_of(bench.viewer).zoom *= 1.5
+    bench.wait(lambda: "Uncertainty in 2 of 12 blocks: Image" in bench.names)
+    assert layer.data[0][600:680, 560:600].all()
+    bench.paint(range(60, 70), range(20, 30), 2)
+    bench.settle()
+    bench.wait(lambda: "Uncertainty in 1 of 12 blocks: Image" in bench.names)
+    assert views.layer is layer
+    views.show("probability")
+    bench.wait(lambda: bench.names[-2].startswith("Probability of Class 1 in 1 of"))
+    bench.widget.paint.classes.add_class()
+    bench.settle()
+    assert "has no scribbles yet" in bench.session.status
+    assert not views.layer.data[0][VIEW].any()
+    views.show("result")
+    assert "Uncertainty" not in " ".join(bench.names)
+    assert "The map" not in bench.session.status
+
+
+def test_maps_are_there_when_all_is_segmented_too(bench):
+    segment(bench)
+    bench.button.click()
+    bench.wait(lambda: bool(bench.session.phase_fractions()))
+    assert bench.widget.paint.views.show("unlike painted")
+    bench.wait(lambda: "Unlike painted in 1 of 12 blocks: Image" in bench.names)
+    assert bench.widget.paint.views.layer.data[0][VIEW].all()
+
+
+def test_places_are_proposed_and_named(bench):
+    bench.compute()
+    bench.widget.paint.places.propose.click()
+    walk = bench.widget.paint.places.walk
+    bench.wait(lambda: walk.shown is not None)
+    assert "Looked for in 2 of 12 blocks." in bench.widget.paint.places.note.text()
+    walk.name(1)
+    bench.controller.link.flush()
+    assert bench.session.scribbles.counts[1] > 9
+
+
+def test_zoomed_out_the_status_knows_that_all_is_being_segmented(bench, monkeypatch):
+    segment(bench)
+    monkeypatch.setattr(bench.session.live, "is_far", True)
+    bench.button.click()
+    assert "Segment all is at work" in bench.session.status
+    assert "press Segment all" not in bench.session.status
+    bench.button.click()
+    bench.wait(lambda: not bench.controller.blocks.is_of_all)
+    assert "Segment all is at work" not in bench.session.next_step()
+
+
+def test_an_undo_on_another_image_ends_it(bench):
+    segment(bench)
+    large, other = bench.controller.link.image, add_small(bench)
+    bench.compute()
+    layer, before = bench.controller.link.scribbles, bench.session.classifier
+    layer.paint((20, 20), 2)
+    bench.settle()
+    assert bench.session.classifier is not before
+    bench.controller.link.select_image(large)
+    bench.settle()
+    bench.wait(bench.button.isEnabled)
+    bench.button.click()
+    bench.controller.link.select_image(other)
+    bench.controller.link.flush()
+    assert bench.controller.blocks.is_of_all
+    layer.undo()
+    bench.controller.link.flush()
+    bench.wait(lambda: not bench.controller.blocks.is_of_all)
+    assert not bench.target.exists()
+    assert unfinished(bench).exists()
+
+
+def test_what_was_begun_of_a_closed_image_of_this_name_stays(bench, truth):
+    segment(bench)
+    count = stopped(bench)
+    bench.viewer.layers.remove("Image")
+    bench.wait(lambda: bench.session.current is None)
+    other = da.from_array((50 * truth[::-1] + 9).astype(np.uint8), chunks=100)
+    levels = [other, other[::2, ::2]]
+    bench.viewer.add_image(levels, name="Image", multiscale=True)
+    bench.wait(lambda: bench.session.current is not None)
+    bench.compute()
+    scribbles = bench.controller.link.scribbles
+    for column in range(20, 40):
+        scribbles.paint((column, 30), 1)
+        scribbles.paint((column, 130), 2)
+    bench.settle()
+    bench.wait(bench.button.isEnabled)
+    bench.button.click()
+    bench.wait(lambda: bool(bench.session.phase_fractions()))
+    assert bench.target.with_name("Image_2_segmentation.zarr").is_dir()
+    assert len((unfinished(bench) / "done.txt").read_text().split()) // 3 == count

@@ -213,6 +213,14 @@ def put_block(place: Place, window: Window, labels: NDArray[Any]) -> int:
     return _checksum(labels)
 
 
+def begun_as(target: Path) -> str | None:
+    """Return the fingerprint of what was begun beside a name, None for nothing."""
+    with suppress(OSError, ValueError, LookupError):
+        mark = target.with_name(f"{target.name}.unfinished") / "made_from.json"
+        return str(json.loads(mark.read_text(encoding="utf-8"))[0])
+    return None
+
+
 def _is_made_from(place: Place) -> bool:
     with suppress(OSError, ValueError):
         made_from = (place.folder / "made_from.json").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -16,31 +17,23 @@ from napari_hrdv2.core.classifier.cross_validation import (
     leave_one_image_out,
     summary,
 )
+from napari_hrdv2.core.classifier.samples import blank_labels
 
+from .blocks import reporting
+from .blocks.maps import UNLIKE, map_of, points_of
 from .planes import PlaneKey
 from .tasks import Task, TaskContext, compute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_hrdv2.core.classifier.file import PaintedPoints
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 
     from .classes import Classes
     from .classifier import ClassifierState
     from .images import ImageEntry, Images
-    from .snapshots import ImageSnapshot, TrainingImage
-
-
-UNLIKE = -1  # no class: what is unlike anything that was painted
-
-
-@dataclass(frozen=True)
-class UncertaintyMap:
-    """How sure the classifier is of every pixel, or how unlike all painted it is."""
-
-    key: PlaneKey
-    class_id: int | None  # whose probability; None for the uncertainty, or `UNLIKE`
-    values: NDArray[np.uint8]  # in 255ths; 0 where the image is excluded
+    from .snapshots import TrainingImage, Window
 
 
 @dataclass(frozen=True)
@@ -67,6 +60,7 @@ class ProposedPlaces:
 
     keys: tuple[PlaneKey, ...]
     places: tuple[core.Place, ...]
+    text: str = ""  # what was looked at, where that is not all
 
     def key_of(self, place: core.Place) -> PlaneKey:
         """Return the image that a place is on."""
@@ -142,9 +136,9 @@ class Guidance:
         The layer can undo it.
         """
         entry = self._images[key]
-        labels = np.zeros(entry.shape, np.uint8)
+        labels = blank_labels(entry.shape)
         if entry.scribbles is not None:
-            labels = entry.scribbles.labels.copy()
+            labels = np.asarray(entry.scribbles.sparse)
         is_free = labels.ravel()[place.pixels] == 0
         pixels: NDArray[np.int64] = place.pixels[is_free]
         labels.flat[pixels] = class_id
@@ -157,40 +151,58 @@ class Guidance:
 
     def places_request(self, count: int) -> Task:
         """Return the request for places; ValueError if there are no features."""
-        if reason := self._images.why_not_together():
+        if reason := self._images.why_not_together(whole=False):
             raise ValueError(f"places: {reason}")
         entries = self._images.together()
-        images = [one.snapshot() for one in entries]
-        masks = [one.not_to_paint() for one in entries]
+        features, keys = [one.features for one in entries], [one.key for one in entries]
+        masks, text = [one.not_to_paint() for one in entries], ""
+        if entries[0].is_in_blocks:
+            grid, pixels = features[0].axes, features[0].background_pixels()
+            total = math.prod(grid.counts)
+            text = f"Looked for in {len(grid.apart(pixels))} of {total} blocks."
 
         def find(context: TaskContext) -> ProposedPlaces:
-            found = core.propose_places(
-                [one.features for one in images],
-                count,
-                exclusion=masks,
-                progress=partial(context.progress, "Looking for places"),
-                should_stop=context.should_stop,
-            )
-            return ProposedPlaces(tuple(one.key for one in images), tuple(found))
+            with reporting(features, context):
+                found = core.propose_places(
+                    features,
+                    count,
+                    exclusion=masks,
+                    progress=partial(context.progress, "Looking for places"),
+                    should_stop=context.should_stop,
+                )
+            return ProposedPlaces(tuple(keys), tuple(found), text)
 
         return find
 
-    def uncertainty_request(self, class_id: int | None = None) -> Task:
-        """Return the request for a map of the current image."""
+    def uncertainty_request(
+        self, class_id: int | None = None, *, visible: Window | None = None
+    ) -> Task:
+        """Return the request for a map of the current image, or of what is visible."""
         entry, classifier = self._ready()
-        if entry.is_in_blocks:
-            raise ValueError(
-                "This image is segmented block by block: there is no map of all of it."
-            )
         ids = UNLIKE, *classifier.classes.tolist()
         if class_id is not None and class_id not in ids:
             raise ValueError(
                 f"{self._name(class_id)} has no scribbles yet; paint it to see its "
                 "probability."
             )
-        usable = self._images.usable() if class_id == UNLIKE else []
-        painted = [one.training_image() for one in usable if not one.is_in_blocks]
-        return partial(_map_of, entry.snapshot(), classifier, class_id, painted)
+        painted: list[TrainingImage] = []
+        has_points = self._classifier.is_loaded and classifier.painted
+        if class_id == UNLIKE and not has_points:
+            painted = [one.training_image() for one in self._images.usable()]
+            if not painted:
+                raise ValueError(
+                    "The file of this classifier does not keep what was painted: save "
+                    "it anew in the window where it was trained."
+                )
+        image = entry.snapshot(result=entry.result)
+        return partial(map_of, image, classifier, class_id, painted, visible)
+
+    def painted_points(self, classifier: PixelClassifier) -> PaintedPoints | None:
+        """Return what it knows, or what was painted here, if it reads that, or None."""
+        images = [one.training_image() for one in self._images.usable()]
+        is_read = not any(classifier.mismatch(one.features) for one in images)
+        known = classifier.painted
+        return points_of(images) if images and is_read and known is None else known
 
     def uncertain_regions_request(self) -> Task:
         """Return the request for regions; ValueError where there is no result.
@@ -311,7 +323,7 @@ class Guidance:
         entry = self._images.get(self._checked[0])
         if entry is None or entry.scribbles is None:
             return
-        labels = entry.scribbles.labels.copy()
+        labels = np.asarray(entry.scribbles.sparse)
         painted = labels.flat[label_issue.pixels] == label_issue.class_id
         labels.flat[label_issue.pixels[painted]] = class_id
         if not entry.set_scribbles(labels):
@@ -373,28 +385,3 @@ class Guidance:
         now = current and (current.key, current.scribbles_fingerprint)
         if now != self._checked:
             self.drop_label_issues()
-
-
-def _map_of(
-    image: ImageSnapshot,
-    classifier: PixelClassifier,
-    class_id: int | None,
-    painted: list[TrainingImage],
-    context: TaskContext,
-) -> UncertaintyMap:
-    """Return one of the maps of an `UncertaintyMap`."""
-    features, stop = image.features, context.should_stop
-    if class_id is None:
-        values = core.uncertainty_of(classifier, features, should_stop=stop)
-    elif class_id == UNLIKE:
-        given = [(one.features, one.labels, one.exclusion) for one in painted]
-        if all(one.features is not features for one in painted):
-            nothing = np.zeros(features.shape[1:], np.uint8)
-            given.append((features, nothing, image.exclusion))
-        painted_on = zip(*given, strict=True)
-        values = core.unlikeness_of(features, *painted_on, should_stop=stop)
-    else:
-        values = core.probability_of(classifier, features, class_id, should_stop=stop)
-    if image.exclusion is not None:
-        values[image.exclusion] = 0
-    return UncertaintyMap(image.key, class_id, values)

@@ -134,7 +134,7 @@ class ImageEntry:
         """Return what is excluded, missing or painted already; None for nothing."""
         if self.scribbles is None:
             return self.left_out
-        painted: NDArray[np.bool_] = self.scribbles.labels != 0
+        painted = np.asarray(self.scribbles.sparse, bool)
         return painted if self.left_out is None else painted | self.left_out
 
     def set_exclusion(self, mask: ArrayLike | None) -> None:
@@ -374,11 +374,11 @@ class Images(Mapping[PlaneKey, ImageEntry]):
         """Return the painted images that train with the current one's features."""
         return [entry for entry in self.painted() if self.is_usable(entry)]
 
-    def why_not_together(self) -> str:
-        """Return why no images can be looked at as a whole now, or ""."""
+    def why_not_together(self, *, whole: bool = True) -> str:
+        """Return why no images can be looked at, as a `whole`, now, or ""."""
         if self.current is None:
             return "open an image first"
-        if self.current.is_in_blocks:
+        if whole and self.current.is_in_blocks:
             return "this image is too large to be looked at as a whole; open a part"
         return "compute features first" if self.current.features is None else ""
 

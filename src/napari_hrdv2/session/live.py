@@ -13,16 +13,18 @@ from napari_hrdv2.core.classifier.compatibility import other_channels, other_wei
 from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
 from napari_hrdv2.files.units import common_size
 
-from .blocks import Filling, filling, take
+from .blocks import Filling, filling, sheet_of, take
 from .classifier import ClassifierState, magnification_note, normalisation_note
 from .measurement import Measurement, Scope
 from .pipeline import PipelineInput, PipelineResult, ProcessedImage
 from .snapshots import ImageSnapshot, Preview, Result, Stage, Window
 
 if TYPE_CHECKING:
+    from .blocks.maps import UncertaintyMap
     from .classes import Classes
     from .features import FeatureResult, FeatureStore
     from .images import ImageEntry, Images
+    from .planes import PlaneKey
     from .refinement import RefinementState
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,8 @@ class LivePipeline:
         self._refinement, self._measurement = refinement, measurement
         self.stage: Stage | None = None  # that is being computed
         self.status = "Open an image to begin."
+        self.map: UncertaintyMap | None = None  # that is shown: filled where one looks
+        self.whole: PlaneKey | None = None  # the image of which all is segmented
         self.is_far = False  # whether there are blocks in view that are left out
         self._refused: tuple[ImageEntry, FeatureOptions, str] | None = None
         self._stages: tuple[Stage, ...] = ()
@@ -97,7 +101,8 @@ class LivePipeline:
             return f"{what} from {made}; press Compute features to use {wanted}."
         if entry.scribbles is None:
             return "Press Paint to make a scribble layer."
-        return " ".join(filter(None, (self._paint(entry), self._note(entry))))
+        notes = self._paint(entry), self._map_note(entry), self._note(entry)
+        return " ".join(filter(None, notes))
 
     def of_other_kind(self) -> list[ImageEntry]:
         """Return the painted images that train nothing beside the current one.
@@ -131,6 +136,13 @@ class LivePipeline:
             return ""
         trained = common_size([one.pixel_size for one in usable])
         return magnification_note(trained, entry.pixel_size, is_live=True)
+
+    def _map_note(self, entry: ImageEntry) -> str:
+        """Return how much of the map that is shown is there, where not all."""
+        if self.map is None or self.map.key != entry.key or not self.map.extent():
+            return ""
+        more = "; zoom in for more" * self.is_far
+        return f"The map is there{self.map.extent()}{more}."
 
     def _computing(self, entry: ImageEntry) -> str:
         """Return what is being computed, and what there is meanwhile."""
@@ -170,18 +182,20 @@ class LivePipeline:
         if entry.result is None:
             return "Segmenting."
         if entry.result.is_partial:
-            return self._in_part(entry.result)
+            return self._in_part(entry.result, is_begun=self.whole == entry.key)
         others = [one for one in usable if one is not entry]
         where = "another image" if len(usable) == 1 else f"{len(usable)} images"
         scribbles = f", by the scribbles on {where}" if others else ""
         return f"Segmented{scribbles}. Paint where it is wrong, or save the classifier."
 
-    def _in_part(self, result: Result) -> str:
+    def _in_part(self, result: Result, *, is_begun: bool) -> str:
         """Return how much of a result in blocks is there, and what to do for more."""
         assert result.blocks is not None
         done, total = len(result.blocks.done), result.blocks.total
         todo = "Paint where it is wrong; Segment all does the rest."
-        if self.is_far:
+        if is_begun:
+            todo = "Segment all is at work; another scribble would end it."
+        elif self.is_far:
             todo = (
                 "More are in view than are computed by themselves: zoom in to paint, "
                 "or press Segment all."
@@ -200,6 +214,7 @@ class LivePipeline:
             size = state.classifier.pixel_size
             notes = (
                 "Segmented by the loaded classifier. Painting trains a new one.",
+                self._map_note(entry),
                 magnification_note(size, entry.pixel_size, is_live=True),
                 normalisation_note(state.classifier),
             )
@@ -264,8 +279,12 @@ class LivePipeline:
         """Return the blocks that the result lacks in what is visible."""
         entry, found, far = self._images.current, None, False
         if entry is not None and entry.result is not None and entry.is_in_blocks:
-            snapshot = entry.snapshot(result=entry.result)
-            found, far = filling(snapshot, visible)
+            snapshot, sheets = entry.snapshot(), []
+            if entry.result.is_partial:
+                sheets.append(sheet_of(snapshot, entry.result))
+            if self.map and self.map.sheet and self.map.of is entry.result.labels:
+                sheets.append(self.map.sheet)
+            found, far = filling(snapshot, sheets, visible)
         if far != self.is_far:
             self.is_far = far
             self.say_next_step()
@@ -276,6 +295,13 @@ class LivePipeline:
         """How far the current image is to come after a scribble."""
         is_measured = self._measurement.scope is Scope.CURRENT
         return Stage.MEASUREMENT if is_measured else Stage.REFINEMENT
+
+    def show_map(self, found: UncertaintyMap | None) -> None:
+        """Note which map is shown: of an image in blocks it is filled in view."""
+        is_told = any(one and one.sheet for one in (self.map, found))
+        self.map = found
+        if is_told:
+            self.say_next_step()
 
     def begin(self, request: PipelineInput | None) -> None:
         """Note that a request is being computed, or that none is any more."""

@@ -343,7 +343,9 @@ class Session:
         """
         path = Path(path)
         path = path if path.suffix else path.with_suffix(".safetensors")
-        self.named_classifier(given).save(path)
+        classifier = self.named_classifier(given)
+        classifier.painted = self.guidance.painted_points(classifier)
+        classifier.save(path)
         self.say(f"Classifier saved to {path}.")
 
     def load_classifier(self, path: str | os.PathLike[str]) -> None:

@@ -11,7 +11,7 @@ from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.core.postprocess.refinement import Refinement
 from napari_hrdv2.session import Preview, Stage, TimeLeft
-from napari_hrdv2.session.batch.whole import whole_request
+from napari_hrdv2.session.batch.whole import is_taken, whole_request
 from napari_hrdv2.session.export import stem_of
 from napari_hrdv2.session.planes import PlaneKey
 
@@ -33,6 +33,7 @@ class BlockWork(QObject):
     """
 
     changed = Signal()
+    mapped = Signal()
     progress_changed = Signal(int, int, str)
 
     def __init__(self, sync: LayerSync, report: Callable[[Exception], object]) -> None:
@@ -41,6 +42,7 @@ class BlockWork(QObject):
         self._in_view, self._all = self.runners = JobRunner(), JobRunner()
         self._time_left = TimeLeft()
         self._key = PlaneKey("")  # the image of which all is segmented
+        self._by: tuple[bytes, list[Any]] = b"", []  # and what trained it
         self._begun: dict[PlaneKey, Path] = {}  # where what was begun is gone on with
         self._rest = QSignalDebouncer(parent=self)
         self._rest.setTimeout(REST_TIME)
@@ -56,6 +58,8 @@ class BlockWork(QObject):
         self._in_view.progressed.connect(self._on_view_progressed)
         self._in_view.partly_returned.connect(self._on_part)
         self._all.progressed.connect(self._on_progressed)
+        for signal in (self._all.returned, self._all.failed, self._all.cancelled):
+            signal.connect(self._on_all_ended)
         self._all.returned.connect(self._on_whole)
         self._all.failed.connect(self._on_all_failed)
         for jobs in self.runners:
@@ -100,7 +104,11 @@ class BlockWork(QObject):
                 taken.add(stem)
             if entry is current:
                 break
-        return folder / f"{stem}{SUFFIX}"
+        target = folder / f"{stem}{SUFFIX}"
+        while current and is_taken(self._session, target):  # by a closed image
+            taken.add(stem := stem_of(current, taken))
+            target = folder / f"{stem}{SUFFIX}"
+        return target
 
     def segment_all(self, target: Path) -> None:
         """Segment all blocks; what is done stays when it is cancelled."""
@@ -112,8 +120,16 @@ class BlockWork(QObject):
             return
         assert self._session.current is not None
         self._key, self._time_left = self._session.current.key, TimeLeft()
-        self._begun[self._key] = target
+        self._begun[self._key], self._session.live.whole = target, self._key
+        entries = [] if self._session.is_loaded else self._session.images.usable()
+        trained = [(one, one.fingerprint()) for one in entries]
+        self._by = self._session.classifier_fingerprint, trained
+        self._session.live.say_next_step()
         self.changed.emit()
+
+    def look_soon(self) -> None:
+        """Look for blocks in view that are missing."""
+        self._rest.throttle()
 
     def cancel(self) -> None:
         """Segment no more than what is in view."""
@@ -130,7 +146,11 @@ class BlockWork(QObject):
 
     def _look(self) -> None:
         """Begin with what is missing, unless another result is on its way."""
-        running = self._in_view.request
+        running, (fingerprint, trained) = self._in_view.request, self._by
+        if fingerprint != self._session.classifier_fingerprint and any(
+            one.fingerprint() != known for one, known in trained
+        ):
+            self._all.cancel()  # as after an undo on another image
         if not self._moves or _is_answering(self._session.live.stage):
             return
         wanted = self._session.live.filling(visible=self._sync.visible_region())
@@ -161,7 +181,10 @@ class BlockWork(QObject):
             self._all.cancel()
 
     def _on_part(self, part: Preview) -> None:
-        if self._session.live.accept(part):
+        shown = self._session.live.map
+        if shown is not None and shown.put(part):
+            self.mapped.emit()
+        elif self._session.live.accept(part):
             self._sync.show_part(part)
 
     def _on_view_progressed(self, stage: str, done: int, total: int) -> None:
@@ -178,6 +201,10 @@ class BlockWork(QObject):
         session, path = self._session, self._begun.pop(self._key)
         session.accept(done)  # it may be too old for the window
         session.say(f"Written to {path}. {session.next_step()}")
+
+    def _on_all_ended(self, *told: object) -> None:
+        self._session.live.whole, self._by = None, (b"", [])
+        self._session.live.say_next_step()
 
     def _on_all_failed(self, request: Any, error: Exception) -> None:
         self._begun.pop(self._key, None)  # it would fail there again

@@ -11,6 +11,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from napari_hrdv2 import PixelClassifier
+from napari_hrdv2.core.guidance import painted_points, unlikeness_of, unlikeness_to
+from napari_hrdv2.core.guidance.unlike import POINTS
 from synthetic import striped_features, strokes
 
 
@@ -241,3 +243,27 @@ def test_a_file_that_knows_no_normalisation_leaves_images_their_own(trained, tmp
     loaded = PixelClassifier.load(path)
     assert loaded.normalisation.levels_for(np.eye(30)) is None
     assert loaded.part_options == trained.part_options
+
+
+def test_what_was_painted_is_kept_and_is_optional(trained, tmp_path):
+    features, labels = striped_features(), strokes(3, 70)
+    path = tmp_path / "alloy.safetensors"
+    trained.save(path)
+    assert PixelClassifier.load(path).painted is None
+    trained.painted = painted_points([features], [labels])
+    trained.save(path)
+    found = unlikeness_to(PixelClassifier.load(path).painted, features)
+    assert np.array_equal(found, unlikeness_of(features, [features], [labels]))
+    assert len(trained.painted.points) <= 2 * POINTS
+    trained.fit(features, strokes(3, 70, 7000))
+    assert trained.painted is None  # of other scribbles
+
+
+@pytest.mark.parametrize("name", ["directions", "offsets", "points", "threshold"])
+def test_painted_points_that_do_not_fit_are_refused(trained, tmp_path, name):
+    painted = painted_points([striped_features()], [strokes(3, 70)])
+    wrong = getattr(painted, name)[..., :0]
+    trained.painted = painted._replace(**{name: wrong})
+    trained.save(tmp_path / "alloy.safetensors")
+    with pytest.raises(ValueError, match="its content is damaged"):
+        PixelClassifier.load(tmp_path / "alloy.safetensors")

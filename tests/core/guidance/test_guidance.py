@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from skimage import measure
 
 from napari_hrdv2 import Cancelled, HighResFeatures, PixelClassifier
+from napari_hrdv2.core.classifier.samples import SparseLabels
 from napari_hrdv2.core.guidance import (
     explained_by,
     find_label_issues,
@@ -265,6 +267,19 @@ def test_scribbles_are_connected_patches_of_one_class():
     found = [(class_id, pixels.tolist()) for class_id, pixels in scribbles_of(labels)]
     assert found == [(7, [30]), (300, [10, 20]), (300, [53])]
     assert scribbles_of(np.zeros((3, 4), int)) == []
+
+
+@pytest.mark.parametrize("shape", [(31, 17), (9, 1), (1, 9), (12, 2), (7, 3)])
+@pytest.mark.parametrize("ids", [2, 3])
+def test_scribbles_are_those_of_a_labelling_of_the_whole(shape, ids):
+    labels = np.random.default_rng(0).integers(0, ids, shape)
+    numbers = measure.label(labels, connectivity=2, background=0)
+    slow = [np.flatnonzero(numbers == i) for i in range(1, numbers.max() + 1)]
+    slow = [(int(labels.flat[one[0]]), one.tolist()) for one in slow]
+    pixels = np.flatnonzero(labels)
+    for given in labels, SparseLabels(shape, pixels, labels.ravel()[pixels]):
+        found = [(class_id, one.tolist()) for class_id, one in scribbles_of(given)]
+        assert found == sorted(slow, key=lambda one: (one[0], one[1][0]))
 
 
 def test_a_scribble_of_the_wrong_class_is_found_and_no_other():

@@ -28,6 +28,7 @@ FORMAT = "napari-hrdv2 classifier"
 VERSION = 3  # 1 was that of napari-hrdv2 0.1.0; 2 knew no normalisation
 
 
+PAINTED = "painted_"  # of the arrays of `PaintedPoints`
 SOFTWARE = ("numpy", "torch")
 
 
@@ -112,17 +113,41 @@ class Arrays(NamedTuple):
             raise ValueError("weights that are no numbers")
 
 
+class PaintedPoints(NamedTuple):
+    """Some hundred painted pixels: what `unlikeness_to` compares with.
+
+    The (d, C) `directions` and (d,) `offsets` lead from features to the (N, d)
+    `points`; farther from these than the (1,) `threshold` is unlike them.
+    """
+
+    directions: NDArray[np.float32]
+    offsets: NDArray[np.float32]
+    points: NDArray[np.float32]
+    threshold: NDArray[np.float32]
+
+    def check(self, channels: int) -> None:
+        """Raise ValueError unless features of so many channels can be compared."""
+        length, count = len(self.offsets), len(self.points)
+        wanted = (length, channels), (length,), (count, length), (1,)
+        is_float = {each.dtype for each in self} == {np.dtype(np.float32)}
+        if tuple(each.shape for each in self) != wanted or not (is_float and count):
+            raise ValueError("painted points that do not fit each other")
+
+
 def write_classifier(
     path: str | os.PathLike[str],
     header: Header,
     arrays: Arrays,
     trained_on: TrainedOn | None = None,
+    painted: PaintedPoints | None = None,
 ) -> None:
     """Write a classifier; see `PixelClassifier.save`."""
     described = header.model_dump()
     described["part_options"] = [asdict(part) for part in header.part_options]
     described["normalisation"] = asdict(header.normalisation)
     kept = {} if trained_on is None else trained_on.arrays()
+    if painted is not None:
+        kept |= {PAINTED + name: array for name, array in painted._asdict().items()}
     named = arrays._asdict() | kept
     tensors = {k: np.ascontiguousarray(v) for k, v in named.items()}
     text = json.dumps(described, sort_keys=True)
@@ -143,7 +168,7 @@ def _digest(text: str, tensors: dict[str, NDArray[Any]]) -> str:
 
 def read_classifier(
     path: str | os.PathLike[str],
-) -> tuple[Header, Arrays, TrainedOn | None]:
+) -> tuple[Header, Arrays, TrainedOn | None, PaintedPoints | None]:
     """Read a classifier; see `PixelClassifier.load`."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"classifier: there is no file {path}")
@@ -170,7 +195,12 @@ def read_classifier(
                 raise ValueError("its digest is another")
             arrays = Arrays(*(tensors[name] for name in Arrays._fields))
             arrays.check()
-            return Header.of(described), arrays, TrainedOn.from_arrays(tensors)
+            painted, names = None, [PAINTED + name for name in PaintedPoints._fields]
+            if names[0] in tensors:
+                painted = PaintedPoints(*(tensors[name] for name in names))
+                painted.check(arrays.weight.shape[1])
+            trained_on = TrainedOn.from_arrays(tensors)
+            return Header.of(described), arrays, trained_on, painted
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{ours}: its content is damaged") from error
     raise ValueError(

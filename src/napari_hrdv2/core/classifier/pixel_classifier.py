@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.tiles import Region
 
     from .adaptation import TrainedOn
+    from .file import PaintedPoints
 
 OPTIONS = ("C", "balanced", "tolerance", "self_training", "most_per_class", "by_place")
 ABOUT = (
@@ -80,6 +81,8 @@ class PixelClassifier:
         Whose grey levels other images are to be brought to; see `train_series`.
     trained_on : TrainedOn or None
         What `adapted_to` needs; `train_series` keeps it.
+    painted : PaintedPoints or None
+        What `unlikeness_to` needs, in files that were saved in the window.
     class_names, class_colors : dict
         Optional, by label id; colours as "#rrggbb".
     pixel_size : tuple of float and str, or None
@@ -121,6 +124,7 @@ class PixelClassifier:
         self.part_options: tuple[PartOptions, ...] = ()
         self.normalisation = Normalisation()
         self.trained_on: TrainedOn | None = None
+        self.painted: PaintedPoints | None = None
         self.class_names: dict[int, str] = {}
         self.class_colors: dict[int, str] = {}
         self.pixel_size: tuple[float | tuple[float, float], str] | None = None
@@ -216,6 +220,7 @@ class PixelClassifier:
         self.weight, self.bias = (each.numpy() for each in rounds.result)
         self.part_options = first.part_options
         self.normalisation, self.trained_on = Normalisation(), None
+        self.painted = None
         self.labels_hash = fingerprint(image.labels for image in images)
         return self
 
@@ -345,19 +350,19 @@ class PixelClassifier:
             )
         header = Header(**{name: getattr(self, name) for name in (*OPTIONS, *ABOUT)})
         arrays = Arrays(self.weight, self.bias, self.classes)
-        write_classifier(path, header, arrays, self.trained_on)
+        write_classifier(path, header, arrays, self.trained_on, self.painted)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Return the classifier of a file that :meth:`save` wrote."""
         from .file import read_classifier
 
-        header, (weight, bias, classes), trained_on = read_classifier(path)
+        header, (weight, bias, classes), trained_on, painted = read_classifier(path)
         classifier = cls(**{name: getattr(header, name) for name in OPTIONS})
         classifier.weight, classifier.bias, classifier.classes = weight, bias, classes
         for name in ABOUT:
             setattr(classifier, name, getattr(header, name))
-        classifier.trained_on = trained_on
+        classifier.trained_on, classifier.painted = trained_on, painted
         return classifier
 
     def warm_start(

@@ -71,6 +71,14 @@ class Features(ABC):
         """
         return background_pixels(self.shape[1:], count)
 
+    def at_hand(self, row: int, column: int) -> Tile:
+        """Return what can be read around a pixel at no more cost than the pixel."""
+        return checked_region(None, self.shape[1:])
+
+    def apart(self, pixels: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
+        """Return flat indices in parts, of so many at most, that are `at_hand`."""
+        return np.array_split(pixels, -(-len(pixels) // most))
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave the cache out: a copy has its own."""
         return {k: v for k, v in self.__dict__.items() if k != "_samples"}

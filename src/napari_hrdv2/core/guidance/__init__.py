@@ -19,7 +19,7 @@ from .uncertainty import (
     uncertain_regions,
     uncertainty_of,
 )
-from .unlike import LIKE, unlikeness_of
+from .unlike import LIKE, painted_points, unlikeness_of, unlikeness_to
 
 __all__ = [
     "LIKE",
@@ -28,6 +28,7 @@ __all__ = [
     "UncertainRegion",
     "explained_by",
     "find_label_issues",
+    "painted_points",
     "probability_of",
     "propose_places",
     "regions_within",
@@ -35,4 +36,5 @@ __all__ = [
     "uncertain_regions",
     "uncertainty_of",
     "unlikeness_of",
+    "unlikeness_to",
 ]

@@ -187,18 +187,24 @@ def scribbles_of(labels: NDArray[np.integer]) -> list[tuple[int, Pixels]]:
 
     By class, then from the top; pixels that touch by a corner are connected.
     """
-    from skimage.measure import label
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
     pixels = labelled_pixels(labels)
-    if not len(pixels):
-        return []
-    rows, columns = np.divmod(pixels, labels.shape[1])
-    top, left = int(rows.min()), int(columns.min())
-    box = labels[top : rows.max() + 1, left : columns.max() + 1]
-    numbers = label(box, connectivity=2, background=0)[rows - top, columns - left]
-    order = np.argsort(numbers, kind="stable")
-    parts = np.split(pixels[order], np.flatnonzero(np.diff(numbers[order])) + 1)
-    found = [(int(labels.flat[part[0]]), part) for part in parts]
+    ids, places = labels.ravel()[pixels], np.divmod(pixels, labels.shape[1])
+    pairs = []
+    for step in (1, *(labels.shape[1] + side for side in (-1, 0, 1))):
+        at = np.searchsorted(pixels, pixels + step) % max(len(pixels), 1)
+        is_next = (pixels[at] == pixels + step) & (ids[at] == ids)
+        for each in places:  # else it is beyond the border
+            is_next &= abs(each[at] - each) <= 1
+        pairs.append(np.stack([np.flatnonzero(is_next), at[is_next]]))
+    edges = np.concatenate(pairs, 1)
+    graph = coo_array((np.ones(edges.shape[1]), tuple(edges)), (len(pixels),) * 2)
+    numbers = connected_components(graph, directed=False)[1]
+    order = np.lexsort((pixels, numbers))
+    parts = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
+    found = [(int(ids[part[0]]), pixels[part]) for part in parts if len(part)]
     return sorted(found, key=lambda each: (each[0], each[1][0]))
 
 

@@ -106,7 +106,7 @@ def propose_places(
     parts = []
     for number, (one, mask) in enumerate(zip(many, masks, strict=True)):
         pixels = one.background_pixels(pixels_per_image(len(many)))
-        for some in np.array_split(pixels, -(-len(pixels) // AT_ONCE)):
+        for some in one.apart(pixels, AT_ONCE):
             stop_if(should_stop, "the search for places")
             rows, columns = np.divmod(some, one.shape[2])
             points, has_place = _discs(one, mask, space, rows, columns)
@@ -157,10 +157,10 @@ def _discs(
     reach = range(-RADIUS, RADIUS + 1, 2)  # every second pixel is enough
     disc = [(y, x) for y in reach for x in reach if y * y + x * x <= RADIUS**2]
     down, across = np.array(sorted(disc, key=lambda at: at != (0, 0))).T
-    height, width = features.shape[1:]
+    near = features.at_hand(int(rows[0]), int(columns[0]))
     at = (
-        np.clip(rows[:, None] + down, 0, height - 1),
-        np.clip(columns[:, None] + across, 0, width - 1),
+        np.clip(rows[:, None] + down, near.rows.start, near.rows.stop - 1),
+        np.clip(columns[:, None] + across, near.columns.start, near.columns.stop - 1),
     )
     table = features.sample(at[0].ravel(), at[1].ravel())
     known = finite_rows(table).reshape(at[0].shape)
@@ -207,9 +207,11 @@ def _like(
     column: int,
 ) -> NDArray[np.int64]:
     """Return the pixels of a disc where the same of some functions is the largest."""
-    height, width = features.shape[1:]
-    rows = np.arange(max(row - RADIUS, 0), min(row + RADIUS + 1, height))
-    columns = np.arange(max(column - RADIUS, 0), min(column + RADIUS + 1, width))
+    near, width = features.at_hand(row, column), features.shape[2]
+    rows, columns = (
+        np.arange(max(at - RADIUS, side.start), min(at + RADIUS + 1, side.stop))
+        for at, side in zip((row, column), near, strict=True)
+    )
     region = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     labels = features.argmax(*model, region=region)
     same = labels == labels[row - rows[0], column - columns[0]]

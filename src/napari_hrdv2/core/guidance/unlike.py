@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from napari_hrdv2.core.classifier.clusters import PlainCoordinates
+from napari_hrdv2.core.classifier.file import PaintedPoints
 from napari_hrdv2.core.classifier.samples import (
     LabelledImage,
     cells_of,
@@ -68,22 +69,46 @@ def unlikeness_of(
     .. [1] S. Ramaswamy, R. Rastogi, K. Shim, "Efficient algorithms for mining outliers
        from large data sets", SIGMOD 2000.
     """
-    chosen = _some_painted(labelled_images(list(painted), labels, exclusion))
+    points = painted_points(painted, labels, exclusion)
+    return unlikeness_to(points, features, region=region, should_stop=should_stop)
+
+
+def painted_points(
+    painted: Sequence[Features], labels: Sequence[ArrayLike], exclusion: Masks = None
+) -> PaintedPoints:
+    """Return what `unlikeness_of` compares with; arguments as there."""
+    images = labelled_images(list(painted), labels, exclusion)
+    chosen = _some_painted(images)
     space = PlainCoordinates.of(painted, exclusion).coordinates
     variances = len(space.variances)
     model = space.model_of(torch.eye(min(DIRECTIONS, variances), variances + 1))
-    pixels = [chosen[chosen[:, 0] == number, 1] for number in range(len(painted))]
-    rows = [
-        one.sample(*np.divmod(some, one.shape[2]))
-        for one, some in zip(painted, pixels, strict=True)
-    ]
+    rows = []
+    for number, one in enumerate(images):
+        known, order = one.features.samples.rows(training_pixels(one.labels))
+        at = np.argsort(order)
+        some = np.searchsorted(order, chosen[chosen[:, 0] == number, 1], sorter=at)
+        rows.append(known[at[some]])
     points = torch.from_numpy(np.concatenate(rows)) @ model.weight.T + model.bias
-    threshold = _threshold(points, chosen[:, 2:])
+    weight, bias, near = (each.numpy() for each in (*model, points))
+    threshold = np.array([_threshold(points, chosen[:, 2:])], np.float32)
+    return PaintedPoints(weight, bias, near, threshold)
+
+
+def unlikeness_to(
+    points: PaintedPoints,
+    features: Features,
+    *,
+    region: Region | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> NDArray[np.uint8]:
+    """Return `unlikeness_of` what was painted on images that may be gone."""
+    model = features.linear_model(points.directions, points.offsets)
+    near, threshold = torch.from_numpy(points.points), float(points.threshold[0])
     area = checked_region(region, features.shape[1:])
     output = np.empty(area.shape, np.uint8)
     for tile, block in features.planes(model, area, should_stop):
         # Row by row, whose distances stay in the processor.
-        away = torch.stack([_nth(torch.cdist(row.T, points)) for row in block.cpu()])
+        away = torch.stack([_nth(torch.cdist(row.T, near)) for row in block.cpu()])
         paste(output, tile, as_bytes(away / (away + threshold)), area)
     return output
 

@@ -6,7 +6,6 @@ with by the next one that would do the same.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -38,6 +37,8 @@ from napari_hrdv2.core.postprocess.refinement import (
 from napari_hrdv2.core.postprocess.smoothing_blocks import smooth_blocks
 from napari_hrdv2.session.pipeline import as_trained
 from napari_hrdv2.session.tasks import TaskContext
+
+from .fingerprint import store_fingerprint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -183,17 +184,19 @@ def stream_labels(
     from napari_hrdv2.files.labels import LabelClasses
 
     refinement = refinement or Refinement()
+    fingerprint = store_fingerprint(
+        file, features, classifier, exclusion, refinement, colors
+    )
     is_volume = hasattr(file.data, "volume_shape")
     check_volume(file.data, refinement, classes=len(classifier.classes))
     classes = LabelClasses(dict(classifier.class_names), dict(colors or {}))
     image, ids = file.data, [int(one) for one in classifier.classes]
-    made_from = features, classifier, refinement, exclusion, classes
     smooths, stop = refinement.smooths and len(ids) > 1, context.should_stop
     store = LabelStore(
         target,
         getattr(image, "volume_shape", features.shape[1:]),
         max(ids),
-        _fingerprint(file, *made_from),
+        fingerprint,
         block=getattr(features, "block", BLOCK),
         is_refined=not refinement.is_off,
         planes=len(ids) if smooths else 0,
@@ -387,26 +390,3 @@ def _left_out(
     """Return what is excluded or missing in a window, None where nothing can be."""
     is_float = image.dtype.kind == "f"
     return with_missing(excluded, image[window]) if is_float else excluded
-
-
-def _fingerprint(
-    file: ImageFile,
-    features: Features,
-    classifier: PixelClassifier,
-    refinement: Refinement,
-    exclusion: NDArray[np.bool_] | None,
-    classes: Any,
-) -> str:
-    """Return what all runs have in common that give the same store."""
-    made = hashlib.blake2b(digest_size=16)
-    for array in (classifier.weight, classifier.bias, classifier.classes):
-        made.update(np.ascontiguousarray(array).data.cast("B"))
-    image = file.data
-    size = file.pixel_size, file.unit, getattr(image, "spacing", None)
-    seen = image_fingerprint(image), getattr(image, "width", 0), size
-    cut = getattr(features, "seen", None)
-    about = features.part_options, refinement, classes, seen, cut
-    made.update(repr(about).encode("utf-8", "backslashreplace"))
-    if exclusion is not None:
-        made.update(np.packbits(exclusion).data.cast("B"))
-    return made.hexdigest()

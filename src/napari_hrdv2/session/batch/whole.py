@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hrdv2.files import ImageFile, open_image
-from napari_hrdv2.files.label_store import check_store
+from napari_hrdv2.files.label_store import begun_as, check_store
 from napari_hrdv2.files.lazy import LazyImage
 from napari_hrdv2.files.units import NO_UNIT, unit_symbol
 from napari_hrdv2.session.pipeline import ProcessedImage
-from napari_hrdv2.session.snapshots import Blocks, Stage
+from napari_hrdv2.session.snapshots import Blocks, ImageSnapshot, Result, Stage
 
+from .fingerprint import store_fingerprint
 from .streaming import stream_labels
 
 if TYPE_CHECKING:
@@ -29,38 +30,50 @@ def whole_request(session: Session, target: Path) -> Task:
     of the answer stay in the file. What is cancelled is gone on with by the next one.
     ValueError where there is no result yet; others as `check_store`.
     """
-    entry, refinement = session.current, session.refinement.settings
-    shown = None if entry is None else entry.result
-    if entry is None or shown is None or shown.classifier is None:
-        raise ValueError("There is no result yet: paint two classes first.")
+    shown, snapshot, given, about = _to_stream(session)
     check_store(target)
-    snapshot, classifier = entry.snapshot(), session.named_classifier(shown.classifier)
-    size, unit = entry.pixel_size or (None, NO_UNIT)
-    image: Any = entry.image
-    if not isinstance(image, np.ndarray):
-        plane, about = image, (image.shape, image.dtype)
-        image = LazyImage(Path(snapshot.name), lambda *window: plane[window], *about)
-    file = ImageFile(image, size, unit_symbol(unit))
 
     def segment(context: TaskContext) -> ProcessedImage:
-        streamed = stream_labels(
-            file,
-            snapshot.features,
-            classifier,
-            target,
-            context,
-            exclusion=snapshot.exclusion,
-            refinement=refinement,
-            colors=classifier.class_colors,
-        )
+        streamed = stream_labels(*given, target, context, **about)
         result = replace(
             shown,
             labels=open_image(target).data,
             fractions=streamed.by_class,
-            refinement=refinement,
+            refinement=about["refinement"],
             blocks=Blocks(0),  # none is missing
             counted=streamed.fractions,
         )
         return ProcessedImage(snapshot, Stage.REFINEMENT, result)
 
     return segment
+
+
+def is_taken(session: Session, target: Path) -> bool:
+    """Whether something was begun there that a request would not go on with."""
+    if (known := begun_as(target)) is None:
+        return False
+    *_, given, about = _to_stream(session)
+    return known != store_fingerprint(*given, **about)
+
+
+def _to_stream(
+    session: Session,
+) -> tuple[Result, ImageSnapshot, tuple[Any, Any, Any], dict[str, Any]]:
+    """Return result and image as they are now, and the arguments of `stream_labels`."""
+    entry = session.current
+    shown = None if entry is None else entry.result
+    if entry is None or shown is None or shown.classifier is None:
+        raise ValueError("There is no result yet: paint two classes first.")
+    snapshot, classifier = entry.snapshot(), session.named_classifier(shown.classifier)
+    size, unit = entry.pixel_size or (None, NO_UNIT)
+    image: Any = entry.image
+    if not isinstance(image, np.ndarray):
+        plane, shape = image, (image.shape, image.dtype)
+        image = LazyImage(Path(snapshot.name), lambda *window: plane[window], *shape)
+    file = ImageFile(image, size, unit_symbol(unit))
+    about = {
+        "exclusion": snapshot.exclusion,
+        "refinement": session.refinement.settings,
+        "colors": classifier.class_colors,
+    }
+    return shown, snapshot, (file, snapshot.features, classifier), about

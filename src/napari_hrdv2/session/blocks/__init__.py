@@ -1,7 +1,7 @@
 """Images that are segmented block by block: features on demand, results in parts."""
 
 from .features import MOST_BYTES, BlockRoom, reporting
-from .filling import Filling, begun, filling, take
+from .filling import Filling, begun, filling, sheet_of, take
 
 __all__ = [
     "MOST_BYTES",
@@ -10,5 +10,6 @@ __all__ = [
     "begun",
     "filling",
     "reporting",
+    "sheet_of",
     "take",
 ]

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from platformdirs import user_cache_path
 
 if TYPE_CHECKING:
@@ -68,9 +67,8 @@ class BlockRoom:
             **options.choices,
         )
         pixels = found.background_pixels()
-        rows, columns = np.divmod(pixels, found.shape[2])
-        blocks = {found.block_at(*at) for at in zip(rows, columns, strict=True)}
-        told = progress_over(len(blocks), "Computing the background sample", context)
+        count = len(found.axes.apart(pixels))
+        told = progress_over(count, "Computing the background sample", context)
         with found.reporting(told, context.should_stop):
             found.samples.background(len(pixels), context.should_stop)
         return found

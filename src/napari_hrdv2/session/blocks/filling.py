@@ -1,9 +1,10 @@
-"""A result in blocks: those that are in view are segmented."""
+"""A result in blocks: those that are in view are segmented, and mapped."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,31 +12,46 @@ import numpy as np
 
 from napari_hrdv2.core.checks import with_missing
 from napari_hrdv2.core.classifier.samples import blank_labels
-from napari_hrdv2.session.snapshots import Blocks, ImageSnapshot, Preview, Result
+from napari_hrdv2.session.snapshots import (
+    Blocks,
+    ImageSnapshot,
+    Preview,
+    Result,
+    Window,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.blocks import BlockFeatures
-    from napari_hrdv2.session.snapshots import Window
     from napari_hrdv2.session.tasks import ShouldStop, TaskContext
 
+WHOLE: Window = (slice(None), slice(None))
 AT_ONCE = 2**22  # pixels; a scribble is answered when so many are segmented
 
 
 @dataclass(frozen=True, eq=False)
-class Filling:
-    """Blocks of a result that are to be segmented, each a partial answer."""
+class Sheet:
+    """Values of an image in blocks: which are `done`, by their corners; how to read."""
 
-    snapshot: ImageSnapshot  # with the result
+    values: NDArray[Any]
+    done: dict[tuple[int, int], Any]
+    read: Callable[[Window, ShouldStop], NDArray[Any]]
+    total: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Filling:
+    """Blocks that are to be segmented or mapped, each part a partial answer."""
+
+    snapshot: ImageSnapshot
     windows: tuple[Window, ...]
+    sheets: tuple[Sheet, ...]
 
     def __call__(self, context: TaskContext) -> Filling:
-        """Segment one block after the other."""
-        result, features = self.snapshot.result, self.snapshot.features
-        assert result is not None
-        assert result.classifier is not None
+        """Read one block after the other."""
+        features, stop = self.snapshot.features, context.should_stop
         total, steps = len(self.windows), 1000
         for number, window in enumerate(self.windows):
 
@@ -45,13 +61,13 @@ class Filling:
 
             context.progress("Segmenting", steps * number, steps * total)
             context.stop_if_cancelled()
-            with features.reporting(progress, context.should_stop):
-                labels = _labels(
-                    result.classifier, self.snapshot, window, context.should_stop
-                )
-            context.partial(
-                Preview(self.snapshot.key, window, labels, of=result.labels)
-            )
+            with features.reporting(progress, stop):
+                for sheet in self.sheets:
+                    if corner_of(window) not in sheet.done:
+                        values = sheet.read(window, stop)
+                        context.partial(
+                            Preview(self.snapshot.key, window, values, of=sheet.values)
+                        )
         return self
 
 
@@ -68,61 +84,93 @@ def begun(
     labels = blank_labels(features.shape[1:], kind)
     blocks = Blocks(sum(1 for _ in features.blocks()))
     result = Result(labels, {}, fingerprint, classifier=classifier, blocks=blocks)
-    if visible is not None and _size(visible) <= AT_ONCE and features.is_kept(visible):
-        part = _labels(classifier, snapshot, visible, context.should_stop)
-        labels[visible] = part  # all of the blocks follow
-        return result
-    kept = [one for one in _missing(features, blocks, visible) if features.is_kept(one)]
-    for window in kept[: max(AT_ONCE // features.axes[0].side ** 2, 1)]:
-        part = _labels(classifier, snapshot, window, context.should_stop)
-        result = _with(result, window, part)
+    sheet = sheet_of(snapshot, result)
+    for window in first_windows(features, sheet, visible):
+        part = sheet.read(window, context.should_stop)
+        if window is visible:
+            labels[window] = part
+        else:
+            done = Preview(snapshot.key, window, part, of=labels)
+            result = take(result, done) or result
     return result
 
 
+def sheet_of(snapshot: ImageSnapshot, result: Result) -> Sheet:
+    """Return the sheet of a result in blocks."""
+    classifier, blocks, features = result.classifier, result.blocks, snapshot.features
+    assert blocks is not None
+    assert classifier is not None
+
+    def read(window: Window, stop: ShouldStop) -> NDArray[Any]:
+        labels = classifier.predict(features, region=window, should_stop=stop)
+        return without_left_out(labels, snapshot, window)
+
+    return Sheet(result.labels, blocks.done, read)
+
+
+def without_left_out(
+    values: NDArray[Any], snapshot: ImageSnapshot, window: Window
+) -> NDArray[Any]:
+    """Return values of a window, now 0 where it is excluded or has no values."""
+    mask = None if snapshot.exclusion is None else snapshot.exclusion[window]
+    if np.dtype(snapshot.image.dtype).kind == "f":
+        mask = with_missing(mask, snapshot.image[window])
+    if mask is not None:
+        values[mask] = 0
+    return values
+
+
+def first_windows(
+    features: BlockFeatures, sheet: Sheet, visible: Window | None
+) -> list[Window]:
+    """Return what is in view and has features: all of it, if not too much, or blocks.
+
+    Where that is all, it is read as seen, and its blocks follow.
+    """
+    if visible is not None and _size(visible) <= AT_ONCE and features.is_kept(visible):
+        return [visible]
+    missing = _missing(features, [sheet], visible)
+    kept = [window for window in missing if features.is_kept(window)]
+    return kept[: max(AT_ONCE // features.axes[0].side ** 2, 1)]
+
+
 def filling(
-    snapshot: ImageSnapshot, visible: Window | None
+    snapshot: ImageSnapshot, sheets: Sequence[Sheet], visible: Window | None
 ) -> tuple[Filling | None, bool]:
-    """Return what is missing of a result in view.
+    """Return what is missing of some sheets in view.
 
     And whether blocks in view are left out, because more are missing than the memory
     holds: computed whenever one looks at them, they would push each other out.
     """
-    features, result = snapshot.features, snapshot.result
-    if result is None or not result.is_partial:
-        return None, False
-    assert result.blocks is not None
-    windows = _missing(features, result.blocks, visible)
+    features = snapshot.features
+    windows = _missing(features, sheets, visible)
     is_far = len(windows) > features.most_kept
     if is_far:
         windows = [window for window in windows if features.is_kept(window)]
-    return Filling(snapshot, tuple(windows)) if windows else None, is_far
+    filled = Filling(snapshot, tuple(windows), tuple(sheets))
+    return filled if windows else None, is_far
 
 
 def take(result: Result, part: Preview) -> Result | None:
     """Write a block into its result; return that, whole at last, or None."""
-    if part.of is not result.labels or result.blocks is None:
+    blocks, labels = result.blocks, part.labels
+    if part.of is not result.labels or blocks is None:
         return None
-    return _with(result, part.window, part.labels)
-
-
-def _with(result: Result, window: Window, labels: NDArray[Any]) -> Result:
-    blocks = result.blocks
-    assert blocks is not None
-    result.labels[window] = labels
+    result.labels[part.window] = labels
     counts = Counter(dict(enumerate(np.bincount(labels.ravel()).tolist())))
-    blocks.done[window[0].start, window[1].start] = counts
+    blocks.done[corner_of(part.window)] = counts
     fractions = blocks.fractions()
     return replace(result, fractions=fractions) if fractions else result
 
 
 def _missing(
-    features: BlockFeatures, blocks: Blocks, visible: Window | None
+    features: BlockFeatures, sheets: Sequence[Sheet], visible: Window | None
 ) -> list[Window]:
-    """Return the blocks in view that are not done: those kept, then from the middle."""
+    """Return the blocks in view that some sheet lacks: those kept, then by distance."""
     missing = [
         (tile.rows, tile.columns)
         for tile in features.blocks()
-        if (tile.rows.start, tile.columns.start) not in blocks.done
+        if any((tile.rows.start, tile.columns.start) not in one.done for one in sheets)
         and (visible is None or _meet(tile, visible))
     ]
     whole = slice(0, features.shape[1]), slice(0, features.shape[2])
@@ -136,6 +184,11 @@ def _missing(
     return sorted(missing, key=rank)
 
 
+def corner_of(window: Window) -> tuple[int, int]:
+    """Return the upper left corner of a block."""
+    return window[0].start, window[1].start
+
+
 def _size(window: Window) -> int:
     return math.prod(side.stop - side.start for side in window)
 
@@ -144,21 +197,3 @@ def _meet(one: Window, other: Window) -> bool:
     return all(
         a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True)
     )
-
-
-def _labels(
-    classifier: PixelClassifier,
-    snapshot: ImageSnapshot,
-    window: Window,
-    should_stop: ShouldStop,
-) -> NDArray[Any]:
-    """Return the label ids of a block, 0 where it is left out or has no values."""
-    labels = classifier.predict(
-        snapshot.features, region=window, should_stop=should_stop
-    )
-    mask = None if snapshot.exclusion is None else snapshot.exclusion[window]
-    if np.dtype(snapshot.image.dtype).kind == "f":
-        mask = with_missing(mask, snapshot.image[window])
-    if mask is not None:
-        labels[mask] = 0
-    return labels

@@ -67,6 +67,8 @@ class PaintPanel(QWidget):
         link.images_changed.connect(self._on_images_changed)
         link.session.images_changed.connect(self._show_offer)
         self.views.changed.connect(self._show_view)
+        self.views.changed.connect(controller.blocks.look_soon)
+        controller.blocks.mapped.connect(self.views.show_parts)
         self.shortcuts.changed.connect(self.show_keys)
         self.show_keys()
 

@@ -207,8 +207,8 @@ class PlaceWalk(Overlay):
         return (
             f"Place {len(self._painted) + 1} of {len(proposed.places)} ({kind}, "
             f"{place.share:.1%} is like it): what is in the ring? 1 … 9 name its "
-            "class, 0 skips, Ctrl+Z takes back, Esc ends."
-        )
+            f"class, 0 skips, Ctrl+Z takes back, Esc ends. {proposed.text}"
+        ).rstrip()
 
     def start(self, count: int) -> None:
         """Look for places, then go to the first."""

@@ -283,7 +283,7 @@ def empty_labels(
             "the stack"
         ) from None
     layer = Labels(
-        levels_of(data) if is_result and math.prod(shape[-2:]) > LARGE else data,
+        in_levels(data) if is_result else data,
         name=name_of(mark["role"], image),
         colormap=colormap_of(classes),
         features=name_table(classes),
@@ -293,6 +293,11 @@ def empty_labels(
     )
     layer.editable = not is_result
     return layer
+
+
+def in_levels(values: NDArray[Any]) -> Any:
+    """Return (…, H, W) values in levels where they are large."""
+    return levels_of(values) if math.prod(values.shape[-2:]) > LARGE else values
 
 
 def arm_brush(
@@ -392,5 +397,4 @@ def add_image(
 
 def path_of(image: Image) -> str | None:
     """Return the file that an image came from."""
-    mark = mark_on(image)
-    return image.source.path or mark.get("path")
+    return image.source.path or mark_on(image).get("path")

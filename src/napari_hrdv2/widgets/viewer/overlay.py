@@ -114,14 +114,16 @@ class Overlay(QObject):
         metadata = self._mark(image, **(mark or {}))
         former, self._key = self._find(kind, metadata), key
         if former is not None and keeps_look and former.data.shape == values.shape:
-            former.data, former.name = values, look["name"]
+            former.name = look["name"]
+            planes.show_values(former, values)
             self._follow(former, image)
             return
         if former is not None:
             self._follow(former, image)
             self._remove()
         look |= self._placement(image, values.ndim + 2 - last)
-        self._add(kind(values, metadata=metadata, **look), image)
+        data = layers.in_levels(values) if last == 2 else values
+        self._add(kind(data, metadata=metadata, **look), image)
 
     def _add(self, layer: Any, image: Image, *, on_top: bool = False) -> None:
         """Add a layer, beneath the scribbles or on top; what is selected stays so."""

@@ -282,6 +282,14 @@ def show_levels(layer: Labels, labels: NDArray[Any]) -> None:
     layer.data = levels
 
 
+def show_values(layer: Any, values: NDArray[Any]) -> None:
+    """Let a layer, of one level or of several, show these values of its shape."""
+    if layer.multiscale:
+        show_levels(layer, values)
+    else:
+        layer.data = values
+
+
 def data_of(layer: Any) -> Any:
     """Return the data of a layer, of one with several levels that in full."""
     return layer.data[0] if layer.multiscale else layer.data

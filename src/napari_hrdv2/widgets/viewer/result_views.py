@@ -7,16 +7,16 @@ from weakref import WeakSet
 
 import numpy as np
 from napari.layers import Image
-from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
 
 from napari_hrdv2.core.guidance.unlike import LIKE
-from napari_hrdv2.session.guidance import UNLIKE
+from napari_hrdv2.session.blocks.maps import UNLIKE
 
-from . import layers
+from . import layers, planes
 from .overlay import Overlay
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.guidance import UncertaintyMap
+    from napari_hrdv2.session.blocks.maps import UncertaintyMap
     from napari_hrdv2.widgets.jobs import SideWork
 
     from .layer_sync import LayerSync
@@ -56,6 +56,7 @@ class ResultViews(Overlay):
             return True
         former, self.shown = self.shown, view
         if view == RESULT:
+            self._session.live.show_map(None)
             self._side.cancel(self.role)
             self._remove()
             self._show_result(True)
@@ -63,6 +64,11 @@ class ResultViews(Overlay):
             self.shown = former
         self.changed.emit()
         return self.shown == view
+
+    def show_parts(self) -> None:
+        """Show what came to the map of a large image."""
+        if (found := self._session.live.map) is not None:
+            self._on_map(found)
 
     def cycle(self) -> None:
         """Show the next view, and the result after the last."""
@@ -91,7 +97,9 @@ class ResultViews(Overlay):
         class_id = self._class_shown()
         is_asked = self._ask(
             self.role,
-            lambda: guidance.uncertainty_request(class_id),
+            lambda: guidance.uncertainty_request(
+                class_id, visible=self._sync.visible_region()
+            ),
             self._on_map,
             hear_failure=self._on_failure,
             silent=silent,
@@ -130,30 +138,37 @@ class ResultViews(Overlay):
         if (self._key, self._drawn) != (current.key, self.shown):
             self._remove()
         self._drawn = self.shown
+        self._session.live.show_map(answer)
+        limits = _LIMITS if self.shown == UNPAINTED else (0, 255)
+        colors, is_in_blocks = _COLORMAPS[self.shown], answer.sheet is not None
         self._put(
             Image,
             answer.values,
             answer.key,
             mark={"view": self.shown},
             name=self._title(answer),
-            colormap=_COLORMAPS[self.shown],
-            contrast_limits=_LIMITS if self.shown == UNPAINTED else (0, 255),
+            colormap=_open(colors, limits) if is_in_blocks else colors,
+            contrast_limits=(0, 255) if is_in_blocks else limits,
             blending="translucent",
             opacity=_OPACITY,
         )
         if self.layer is not former:
             self._show_result(False)
+        self.changed.emit()
 
     def _title(self, answer: UncertaintyMap) -> str:
         class_id = answer.class_id
         if class_id is None:
-            return "Uncertainty"
-        if class_id == UNLIKE:
+            return f"Uncertainty{answer.extent()}"
+        if class_id == UNLIKE and answer.sheet is None:
             left_out = self._session.images[answer.key].left_out
             kept = True if left_out is None else ~left_out
             return f"Unlike painted ({(answer.values > LIKE).mean(where=kept):.1%})"
+        if class_id == UNLIKE:
+            return f"Unlike painted{answer.extent()}"
         info = self._session.classes.get(class_id)  # it may just have been deleted
-        return f"Probability of {f'class {class_id}' if info is None else info.name}"
+        name = f"class {class_id}" if info is None else info.name
+        return f"Probability of {name}{answer.extent()}"
 
     def _on_result(self) -> None:
         """Another result, or another image entry: the map of the last one is old."""
@@ -176,7 +191,8 @@ class ResultViews(Overlay):
     def _on_label_selected(self, class_id: int) -> None:
         if self.shown != PROBABILITY or self._ask_map() or self.layer is None:
             return
-        self.layer.data = np.zeros_like(self.layer.data)
+        self._session.live.map = None
+        planes.show_values(self.layer, np.zeros_like(planes.data_of(self.layer)))
         if self._image is not None:
             self.layer.name = self._named("Probability", self._image)
 
@@ -198,3 +214,12 @@ class ResultViews(Overlay):
         if layer is not None:
             layer.visible = visible
             (self._covered.discard if visible else self._covered.add)(layer)
+
+
+def _open(name: str, limits: tuple[int, int]) -> Colormap:
+    """Return colours of 0 … 255 within limits, and none for 0: what is not there."""
+    low, high = limits
+    levels = ((np.arange(256) - low) / (high - low)).clip(0, 1)
+    colors = ensure_colormap(name).map(levels)
+    colors[0, 3] = 0
+    return Colormap(colors, name=f"{name} of blocks", interpolation="zero")

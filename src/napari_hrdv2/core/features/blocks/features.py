@@ -252,6 +252,14 @@ class BlockFeatures(Features):
         flat: NDArray[np.int64] = rows[row] * self.shape[2] + columns[column]
         return flat
 
+    def at_hand(self, row: int, column: int) -> Tile:
+        """Return the block that has a pixel."""
+        return self.axes.core(self.block_at(row, column))
+
+    def apart(self, pixels: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
+        """Return flat indices block by block."""
+        return self.axes.apart(pixels)
+
     def _block(self, key: Key, stop: Stop = None) -> Features:
         """Return the features of a window, computed if they are not kept."""
         if (known := self._cache.get(key)) is not None:

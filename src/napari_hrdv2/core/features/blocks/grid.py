@@ -141,6 +141,13 @@ class BlockGrid(NamedTuple):
         """Return the pixels that a block stands for."""
         return Tile(self.rows.core(key[0]), self.columns.core(key[1]))
 
+    def apart(self, pixels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Return flat indices of pixels block by block."""
+        rows, columns = np.divmod(pixels, self.columns.length)
+        blocks = rows // self.rows.side * self.columns.count + columns // self.rows.side
+        order = np.argsort(blocks, kind="stable")
+        return np.split(pixels[order], np.flatnonzero(np.diff(blocks[order])) + 1)
+
     def window(self, key: Key) -> Tile:
         """Return the pixels that a block is computed on."""
         return Tile(self.rows.window(key[0]), self.columns.window(key[1]))
