@@ -311,3 +311,21 @@ def test_a_closed_stack_ends_it_and_too_few_classes_are_told(bench, monkeypatch)
     bench.wait(lambda: not bench.controller.is_busy)
     assert not bench.target.exists()
     assert "All planes: stack" not in bench.names
+
+
+def test_what_another_stack_of_the_name_began_is_not_replaced_unasked(
+    bench, monkeypatch
+):
+    draw(bench)
+    choose(bench, "z+1")
+    begun = bench.target.with_name(f"{bench.target.name}.unfinished")
+    begun.mkdir()
+    (begun / "done.txt").write_text("of another stack")
+    asked, no = [], QMessageBox.StandardButton.No
+    monkeypatch.setattr(
+        QMessageBox, "question", lambda *about: asked.append(about[2]) or no
+    )
+    segment_all(bench)
+    assert str(begun) in asked[0]
+    assert (begun / "done.txt").read_text() == "of another stack"
+    assert not bench.target.exists()

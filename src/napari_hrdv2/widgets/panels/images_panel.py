@@ -296,9 +296,8 @@ class VolumePanel(QWidget):
             family = session.images.family(session.current.key)
             painted = len({i for one in family for i in one.class_ids})
             text = self._cost(planes.data_of(image), max(painted, 2))
-            item = self.relation.model().item(_ORIENTATIONS)
-            low, high = min(abs(image.scale)), max(abs(image.scale))
-            item.setEnabled(bool(high < _NEARLY * low))
+            is_isotropic = max(abs(image.scale)) < _NEARLY * min(abs(image.scale))
+            self.relation.model().item(_ORIENTATIONS).setEnabled(bool(is_isotropic))
         kind, width, unit = ("z", None, "")
         if found := PLANES.fullmatch(session.options.planes):
             kind, width, unit = found.groups()
@@ -349,10 +348,13 @@ class VolumePanel(QWidget):
             return
         target, title = self.overlay.target, "Folder for the segmentation"
         if target is None and (folder := QFileDialog.getExistingDirectory(self, title)):
-            path = Path(layers.path_of(image) or image.name)
-            target = Path(folder) / f"{path.stem}{volumes.SUFFIX}"
-        question = f"{target} is there already. Replace it, if it is another one?"
-        if target and (not target.exists() or ui.agrees(self, question)):
+            name = Path(layers.path_of(image) or image.name).stem + volumes.SUFFIX
+            target, begun = Path(folder) / name, Path(folder) / f"{name}.unfinished"
+            there = next((each for each in (target, begun) if each.exists()), None)
+            question = f"{there} is there already. Replace it, if it is another one?"
+            if there is not None and not ui.agrees(self, question):
+                return
+        if target is not None:
             self._time_left = TimeLeft()
             self.overlay.start(target)
 
@@ -361,11 +363,10 @@ class VolumePanel(QWidget):
         show_whole(self.note, ", ".join(filter(None, (stage, left))))
 
     def _on_changed(self) -> None:
+        text = "Cancelled; what is done is kept, and the next press goes on."
         if not self.run.is_running:
-            begun = "Cancelled; what is done is kept, and the next press goes on."
-            show_whole(
-                self.note, self.overlay.text or begun * bool(self.overlay.target)
-            )
+            text = self.overlay.text or text * bool(self.overlay.target)
+            show_whole(self.note, text)
 
 
 def show_whole(label: QLabel, text: str) -> None:
