@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.session import Session
+from napari_hrdv2.session import Session, compute
+from napari_hrdv2.session.batch.whole import whole_request
 from small_networks import adapted_embedded
 
 
@@ -222,3 +223,23 @@ def test_a_classifier_of_weights_given_by_hand_says_how_to_have_them(
     session.load_classifier(tmp_path / "saved.safetensors")
     session.compute_features()
     assert "give the file that it was trained with" in session.status
+
+
+def test_a_second_loaded_classifier_is_not_shown_by_the_result_of_the_first(
+    trained, path, tmp_path
+):
+    trained.load_classifier(path)
+    trained.train()
+    former, late = (
+        trained.segmentation.copy(),
+        whole_request(trained, tmp_path / "a.zarr"),
+    )
+    swapped = PixelClassifier.load(path)
+    swapped.weight, swapped.bias = swapped.weight[::-1].copy(), swapped.bias[::-1]
+    swapped.save(tmp_path / "swapped.safetensors")
+    trained.load_classifier(tmp_path / "swapped.safetensors")
+    assert not trained.accept(compute(late))
+    trained.train()
+    np.testing.assert_array_equal(trained.segmentation, 3 - former)
+    trained.load_classifier(tmp_path / "swapped.safetensors")
+    assert trained.train_request() is None  # it is the same one
