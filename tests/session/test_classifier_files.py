@@ -243,3 +243,41 @@ def test_a_second_loaded_classifier_is_not_shown_by_the_result_of_the_first(
     np.testing.assert_array_equal(trained.segmentation, 3 - former)
     trained.load_classifier(tmp_path / "swapped.safetensors")
     assert trained.train_request() is None  # it is the same one
+
+
+def test_scribbles_of_strangers_are_not_saved_with_a_loaded_classifier(
+    trained, image, labels, tmp_path
+):
+    path = tmp_path / "plain.safetensors"
+    trained.classifier.save(path)
+    other = Session()
+    other.set_image(image)
+    other.set_scribbles(np.where(labels, labels + 2, 0))
+    other.compute_features()
+    other.load_classifier(path)
+    other.train()
+    assert other.is_loaded
+    other.save_classifier(path)
+    assert PixelClassifier.load(path).painted is None
+    with pytest.raises(ValueError, match="does not keep what was painted"):
+        other.guidance.unlike_painted()
+
+
+def test_a_loaded_classifier_goes_with_the_scribbles_that_trained_it(trained, tmp_path):
+    expected, path = trained.guidance.unlike_painted(), tmp_path / "one.safetensors"
+    trained.classifier.save(path)
+    trained.load_classifier(path)  # as a project is opened
+    trained.train()
+    assert trained.is_loaded
+    assert np.array_equal(trained.guidance.unlike_painted(), expected)
+    trained.save_classifier(path)
+    assert PixelClassifier.load(path).painted is not None
+
+
+def test_what_was_painted_is_saved_while_another_image_is_shown(
+    trained, image, tmp_path
+):
+    trained.set_image(image.copy(), "without features")
+    trained.save_classifier(tmp_path / "one.safetensors")
+    painted = PixelClassifier.load(tmp_path / "one.safetensors").painted
+    assert painted is not None

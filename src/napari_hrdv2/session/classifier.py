@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from napari_hrdv2.core.classifier import samples
 from napari_hrdv2.core.features.options import FeatureOptions, upsampled_alike
 from napari_hrdv2.core.features.resampled import resampling_factors
 from napari_hrdv2.files.units import pixel_ratio, sides_of
@@ -112,6 +113,13 @@ class ClassifierState:
         """Whether the result of an image came from the loaded classifier."""
         result = entry.result
         return result is not None and result.fingerprint == self._loaded_fingerprint
+
+    def trained_by(self, entries: Sequence[ImageEntry]) -> list[TrainingImage]:
+        """Return these images as they train; none where others trained a loaded one."""
+        images = [one.training_image() for one in entries]
+        known = self._loaded.labels_hash if self.is_loaded and self._loaded else None
+        is_own = known in (None, samples.fingerprint(one.labels for one in images))
+        return images if is_own else []
 
     def can_segment(self, entry: ImageEntry) -> bool:
         """Whether the classifier in force reads the features of an image."""

@@ -20,14 +20,13 @@ from napari_hrdv2.core.classifier.cross_validation import (
 from napari_hrdv2.core.classifier.samples import blank_labels
 
 from .blocks import reporting
-from .blocks.maps import UNLIKE, map_of, points_of
+from .blocks.maps import UNLIKE, map_of
 from .planes import PlaneKey
 from .tasks import Task, TaskContext, compute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.classifier.file import PaintedPoints
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 
     from .classes import Classes
@@ -188,7 +187,7 @@ class Guidance:
         painted: list[TrainingImage] = []
         has_points = self._classifier.is_loaded and classifier.painted
         if class_id == UNLIKE and not has_points:
-            painted = [one.training_image() for one in self._images.usable()]
+            painted = self._classifier.trained_by(self._images.usable())
             if not painted:
                 raise ValueError(
                     "The file of this classifier does not keep what was painted: save "
@@ -196,13 +195,6 @@ class Guidance:
                 )
         image = entry.snapshot(result=entry.result)
         return partial(map_of, image, classifier, class_id, painted, visible)
-
-    def painted_points(self, classifier: PixelClassifier) -> PaintedPoints | None:
-        """Return what it knows, or what was painted here, if it reads that, or None."""
-        images = [one.training_image() for one in self._images.usable()]
-        is_read = not any(classifier.mismatch(one.features) for one in images)
-        known = classifier.painted
-        return points_of(images) if images and is_read and known is None else known
 
     def uncertain_regions_request(self) -> Task:
         """Return the request for regions; ValueError where there is no result.
