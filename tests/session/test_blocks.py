@@ -511,3 +511,13 @@ def test_what_was_begun_of_a_closed_image_is_not_replaced(session, target, pixel
     session.compute_features()
     compute_and_accept(session, session.train_request(visible=VIEW))
     assert is_taken(session, target)
+
+
+def test_maps_of_the_whole_are_refused_in_blocks(session):
+    train(session, painted())
+    guidance = session.guidance
+    for ask in guidance.uncertainty, guidance.unlike_painted:
+        with pytest.raises(ValueError, match="too large to be looked at as a whole"):
+            ask()
+    with pytest.raises(ValueError, match="map: .*; open a part"):
+        guidance.probability(1)

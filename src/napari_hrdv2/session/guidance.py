@@ -101,16 +101,25 @@ class Guidance:
     # For scripts: here and now.
 
     def uncertainty(self) -> NDArray[np.uint8]:
-        """Return the (H, W) uncertainty of the current image in 255ths."""
-        return np.asarray(compute(self.uncertainty_request()).values)
+        """Return the (H, W) uncertainty of the current image in 255ths.
+
+        It and the other maps raise ValueError for an image in blocks.
+        """
+        return self._whole_map()
 
     def probability(self, class_id: int) -> NDArray[np.uint8]:
         """Return the (H, W) probability of a class in 255ths."""
-        return np.asarray(compute(self.uncertainty_request(class_id)).values)
+        return self._whole_map(class_id)
 
     def unlike_painted(self) -> NDArray[np.uint8]:
         """Return how unlike what was painted the current image is, in 255ths."""
-        return self.probability(UNLIKE)
+        return self._whole_map(UNLIKE)
+
+    def _whole_map(self, class_id: int | None = None) -> NDArray[np.uint8]:
+        request = self.uncertainty_request(class_id)
+        if reason := self._images.why_not_together():
+            raise ValueError(f"map: {reason}")
+        return np.asarray(compute(request).values)
 
     def propose_places(self, count: int = 16) -> ProposedPlaces:
         """Return places of the images with features whose names tell the most."""
