@@ -29,12 +29,13 @@ UNLIKE = -1  # no class: what is unlike anything that was painted
 class UncertaintyMap:
     """How sure the classifier is of every pixel, or how unlike all painted it is.
 
-    Of an image in blocks, `sheet` says which are there; all of these are 1 or more.
+    Of an image in blocks, `sheet` says which are there; 0 is then where it is excluded
+    or where no block is, and everything else 1 or more.
     """
 
     key: PlaneKey
     class_id: int | None  # whose probability; None for the uncertainty, or `UNLIKE`
-    values: NDArray[np.uint8]  # in 255ths; 0 where the image is excluded
+    values: NDArray[np.uint8]  # (H, W), in 255ths; 0 where the image is excluded
     sheet: Sheet | None = None
     of: Any = None  # the labels of the result that it goes with
 
@@ -42,7 +43,7 @@ class UncertaintyMap:
         """Write a part into the map of an image in blocks; return if it is of it."""
         if self.sheet is None or part.of is not self.values:
             return False
-        self.values[part.window] = np.maximum(part.labels, 1)
+        self.values[part.window] = part.labels
         self.sheet.done[corner_of(part.window)] = None
         return True
 
@@ -63,6 +64,7 @@ def map_of(
 ) -> UncertaintyMap:
     """Return a map: of an image in blocks, of what is in view and has features."""
     features, points = image.features, classifier.painted
+    least = int(isinstance(features, BlockFeatures))  # 0 is where no block is
     if class_id == UNLIKE and painted:
         points = points_of(painted, image)
 
@@ -74,7 +76,7 @@ def map_of(
             values = core.unlikeness_to(points, features, **about)
         else:
             values = core.probability_of(classifier, features, class_id, **about)
-        return without_left_out(values, image, window)
+        return without_left_out(np.maximum(values, least), image, window)
 
     if not isinstance(features, BlockFeatures):
         return UncertaintyMap(image.key, class_id, read(WHOLE, context.should_stop))
