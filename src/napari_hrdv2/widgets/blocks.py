@@ -150,7 +150,7 @@ class BlockWork(QObject):
             self._all.cancel()  # as after an undo on another image
         if not self._moves or _is_answering(self._session.live.stage):
             return
-        wanted = self._session.live.filling(visible=self._sync.visible_region())
+        wanted = self._session.live.block_request(visible=self._sync.visible_region())
         if running is None:
             if wanted is not None:
                 self._in_view.start(wanted)
