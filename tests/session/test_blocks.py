@@ -92,7 +92,7 @@ def compute_and_accept(session, request):
 
 
 def fill(session, view=None):
-    request = session.live.filling(visible=view)
+    request = session.live.block_request(visible=view)
     if request is not None:
         compute(request, partial=session.accept)
     return request
@@ -172,7 +172,7 @@ def test_looking_elsewhere_segments_the_blocks_there(session, reads, truth):
     down, across = session.features.axes
     assert reads == [(down.seen(2), across.seen(2))]
     assert np.mean(session.segmentation[view] == truth[view]) > 0.97
-    assert session.live.filling(visible=view) is None
+    assert session.live.block_request(visible=view) is None
     assert session.status.startswith(f"Segmented: 2 of {COUNT} blocks.")
 
 
@@ -180,7 +180,7 @@ def test_more_in_view_than_is_kept_is_not_computed(session, monkeypatch):
     monkeypatch.setattr(BlockFeatures, "most_kept", 2)
     monkeypatch.setattr(BlockFeatures, "is_kept", lambda self, region: False)
     train(session, painted(), view=None)
-    assert session.live.filling() is None
+    assert session.live.block_request() is None
     assert "zoom in" in session.status
 
 
@@ -281,7 +281,7 @@ def test_what_is_there_is_not_replaced_by_accident(session, target):
 
 def test_blocks_of_a_former_result_are_not_taken(session):
     train(session, painted())
-    old = session.live.filling(visible=VIEW)
+    old = session.live.block_request(visible=VIEW)
     labels = painted()
     labels[100:110, 20:60] = 2
     train(session, labels)
@@ -397,7 +397,7 @@ def show_map(session, class_id, view=VIEW):
     """Ask for a map, and fill it in view."""
     found = compute(session.guidance.uncertainty_request(class_id, visible=view))
     session.live.show_map(found)
-    request = session.live.filling(visible=view)
+    request = session.live.block_request(visible=view)
     if request is not None:
         compute(request, partial=found.put)
     return found
@@ -429,7 +429,7 @@ def test_a_map_has_what_one_looks_at_and_says_so(session, reads):
     assert "The map is there in 1 of 12 blocks." in session.next_step()
     reads.clear()
     view = slice(600, 680), slice(560, 600)
-    compute(session.live.filling(visible=view), partial=found.put)
+    compute(session.live.block_request(visible=view), partial=found.put)
     assert len(reads) == 1
     assert found.values[view].all()
     assert found.extent() == " in 2 of 12 blocks"
@@ -440,7 +440,9 @@ def test_a_map_of_a_former_result_is_filled_no_more(session):
     found = compute(session.guidance.uncertainty_request())
     session.live.show_map(found)
     train(session, painted(at=100))
-    assert all(one.values is not found.values for one in session.live.filling().sheets)
+    assert all(
+        one.values is not found.values for one in session.live.block_request().wanted
+    )
 
 
 def test_a_map_of_blocks_leaves_out_what_is_excluded(session):
@@ -449,7 +451,8 @@ def test_a_map_of_blocks_leaves_out_what_is_excluded(session):
     session.set_exclusion(mask)
     train(session, painted())
     found = show_map(session, 1)
-    assert (found.values[:10, :120] == 1).all()
+    assert not found.values[:10, :120].any()  # as where no block is: transparent
+    assert found.values[10:120, :120].all()
     assert found.values[10:120, :120].max() > 200
 
 
@@ -511,3 +514,13 @@ def test_what_was_begun_of_a_closed_image_is_not_replaced(session, target, pixel
     session.compute_features()
     compute_and_accept(session, session.train_request(visible=VIEW))
     assert is_taken(session, target)
+
+
+def test_maps_of_the_whole_are_refused_in_blocks(session):
+    train(session, painted())
+    guidance = session.guidance
+    for ask in guidance.uncertainty, guidance.unlike_painted:
+        with pytest.raises(ValueError, match="too large to be looked at as a whole"):
+            ask()
+    with pytest.raises(ValueError, match="map: .*; open a part"):
+        guidance.probability(1)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.session import Session
+from napari_hrdv2.session import Session, compute
+from napari_hrdv2.session.batch.whole import whole_request
 from small_networks import adapted_embedded
 
 
@@ -222,3 +223,61 @@ def test_a_classifier_of_weights_given_by_hand_says_how_to_have_them(
     session.load_classifier(tmp_path / "saved.safetensors")
     session.compute_features()
     assert "give the file that it was trained with" in session.status
+
+
+def test_a_second_loaded_classifier_is_not_shown_by_the_result_of_the_first(
+    trained, path, tmp_path
+):
+    trained.load_classifier(path)
+    trained.train()
+    former, late = (
+        trained.segmentation.copy(),
+        whole_request(trained, tmp_path / "a.zarr"),
+    )
+    swapped = PixelClassifier.load(path)
+    swapped.weight, swapped.bias = swapped.weight[::-1].copy(), swapped.bias[::-1]
+    swapped.save(tmp_path / "swapped.safetensors")
+    trained.load_classifier(tmp_path / "swapped.safetensors")
+    assert not trained.accept(compute(late))
+    trained.train()
+    np.testing.assert_array_equal(trained.segmentation, 3 - former)
+    trained.load_classifier(tmp_path / "swapped.safetensors")
+    assert trained.train_request() is None  # it is the same one
+
+
+def test_scribbles_of_strangers_are_not_saved_with_a_loaded_classifier(
+    trained, image, labels, tmp_path
+):
+    path = tmp_path / "plain.safetensors"
+    trained.classifier.save(path)
+    other = Session()
+    other.set_image(image)
+    other.set_scribbles(np.where(labels, labels + 2, 0))
+    other.compute_features()
+    other.load_classifier(path)
+    other.train()
+    assert other.is_loaded
+    other.save_classifier(path)
+    assert PixelClassifier.load(path).painted is None
+    with pytest.raises(ValueError, match="does not keep what was painted"):
+        other.guidance.unlike_painted()
+
+
+def test_a_loaded_classifier_goes_with_the_scribbles_that_trained_it(trained, tmp_path):
+    expected, path = trained.guidance.unlike_painted(), tmp_path / "one.safetensors"
+    trained.classifier.save(path)
+    trained.load_classifier(path)  # as a project is opened
+    trained.train()
+    assert trained.is_loaded
+    assert np.array_equal(trained.guidance.unlike_painted(), expected)
+    trained.save_classifier(path)
+    assert PixelClassifier.load(path).painted is not None
+
+
+def test_what_was_painted_is_saved_while_another_image_is_shown(
+    trained, image, tmp_path
+):
+    trained.set_image(image.copy(), "without features")
+    trained.save_classifier(tmp_path / "one.safetensors")
+    painted = PixelClassifier.load(tmp_path / "one.safetensors").painted
+    assert painted is not None

@@ -312,6 +312,27 @@ def test_an_undo_on_another_image_ends_it(bench):
     assert unfinished(bench).exists()
 
 
+def test_taking_an_image_out_of_the_training_ends_it(bench):
+    segment(bench)
+    large, other = bench.controller.link.image, add_small(bench)
+    bench.compute()
+    alone = bench.session.classifier_fingerprint
+    bench.controller.link.scribbles.paint((20, 20), 2)
+    bench.settle()
+    assert bench.session.classifier_fingerprint != alone
+    bench.controller.link.select_image(large)
+    bench.settle()
+    bench.wait(bench.button.isEnabled)
+    bench.button.click()
+    bench.controller.link.select_image(other)
+    bench.controller.link.flush()
+    assert bench.controller.blocks.is_of_all
+    bench.session.set_trains(bench.session.current.key, False)
+    bench.controller.train()  # as a tick in the list of images
+    bench.wait(lambda: not bench.controller.blocks.is_of_all)
+    assert not bench.target.exists()
+
+
 def test_what_was_begun_of_a_closed_image_of_this_name_stays(bench, truth):
     segment(bench)
     count = stopped(bench)

@@ -5,7 +5,7 @@ from qtpy.QtWidgets import QAbstractButton, QCheckBox, QComboBox
 
 from napari_hrdv2 import PixelClassifier
 from napari_hrdv2.files import read_labels, write_labels
-from napari_hrdv2.session import Session
+from napari_hrdv2.session import Session, compute
 from napari_hrdv2.session.project.snapshot import project_of
 from napari_hrdv2.session.project.store import load_project, save_project
 from napari_hrdv2.widgets.panels.files_panel import FilesPanel
@@ -423,3 +423,14 @@ def test_all_images_are_exported_also_those_that_were_never_shown(
     bench.settle()
     assert (tmp_path / "shown_labels.tif").is_file()
     assert (tmp_path / "other_labels.tif").is_file()
+
+
+def test_what_was_painted_is_read_in_the_worker(bench, panel, tmp_path):
+    bench.segment()
+    path, session = tmp_path / "kept.safetensors", bench.session
+    request = session.series.request()
+    session.series.accept(request, compute(request))  # as for Apply to many
+    panel._save_classifier(str(path))
+    assert panel.cancel.isVisibleTo(panel)
+    bench.wait(path.is_file)
+    assert PixelClassifier.load(path).painted is not None

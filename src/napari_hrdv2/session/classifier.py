@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from napari_hrdv2.core.classifier import samples
 from napari_hrdv2.core.features.options import FeatureOptions, upsampled_alike
 from napari_hrdv2.core.features.resampled import resampling_factors
 from napari_hrdv2.files.units import pixel_ratio, sides_of
@@ -27,7 +28,7 @@ PixelSize = tuple[float | tuple[float, float], str]
 
 _MAGNIFIED = 1.5  # from here on, structures look like others
 _REMEMBERED = 128  # fits; more than napari's undo keeps
-_LOADED = b"as is"  # in place of the scribbles' fingerprint: of a loaded classifier
+_LOADED = b"as is"  # before the fingerprint of a loaded classifier
 
 
 class ClassifierState:
@@ -44,6 +45,7 @@ class ClassifierState:
         self.version = 1  # of the last request; answers to older ones are dropped
         self.options: FeatureOptions | None = None  # of the features that it reads
         self._loaded: PixelClassifier | None = None
+        self._loaded_fingerprint = _LOADED  # in place of that of scribbles
         # By the scribbles they were fitted to. A fit depends, within its tolerance, on
         # that where it starts: only remembering it gives the same segmentation again.
         self._fits: dict[bytes, PixelClassifier] = {}
@@ -58,6 +60,7 @@ class ClassifierState:
         self.version += 1
         self._scribbles_when_loaded = _scribbles_of(painted)
         self._loaded = classifier
+        self._loaded_fingerprint = _LOADED + _fingerprint_of_loaded(classifier)
         self._return_to_loaded()
 
     def can_train(
@@ -98,7 +101,7 @@ class ClassifierState:
             self._return_to_loaded()
         if target is None or self.mismatch(target) or self.is_as_loaded(target):
             return None
-        return self._ask(target, _LOADED, self._loaded)
+        return self._ask(target, self._loaded_fingerprint, self._loaded)
 
     def mismatch(self, target: ImageEntry | None) -> str:
         """Return why the loaded classifier cannot be used on the features, or ""."""
@@ -108,7 +111,15 @@ class ClassifierState:
 
     def is_as_loaded(self, entry: ImageEntry) -> bool:
         """Whether the result of an image came from the loaded classifier."""
-        return entry.result is not None and entry.result.fingerprint == _LOADED
+        result = entry.result
+        return result is not None and result.fingerprint == self._loaded_fingerprint
+
+    def trained_by(self, entries: Sequence[ImageEntry]) -> list[TrainingImage]:
+        """Return these images as they train; none where others trained a loaded one."""
+        images = [one.training_image() for one in entries]
+        known = self._loaded.labels_hash if self.is_loaded and self._loaded else None
+        is_own = known in (None, samples.fingerprint(one.labels for one in images))
+        return images if is_own else []
 
     def can_segment(self, entry: ImageEntry) -> bool:
         """Whether the classifier in force reads the features of an image."""
@@ -165,7 +176,7 @@ class ClassifierState:
     ) -> None:
         self.classifier, self.fingerprint = classifier, fingerprint
         self.options = entry.options
-        self.is_loaded = fingerprint == _LOADED
+        self.is_loaded = fingerprint == self._loaded_fingerprint
         if not self.is_loaded:
             self._fits.pop(fingerprint, None)  # the last one used is the last to go
             self._fits[fingerprint] = classifier.light_copy()
@@ -173,7 +184,8 @@ class ClassifierState:
                 del self._fits[next(iter(self._fits))]
 
     def _return_to_loaded(self) -> None:
-        self.classifier, self.is_loaded, self.fingerprint = self._loaded, True, _LOADED
+        self.classifier, self.is_loaded = self._loaded, True
+        self.fingerprint = self._loaded_fingerprint
 
 
 def named(
@@ -267,6 +279,13 @@ def _fingerprint_of(images: Sequence[ImageEntry]) -> bytes:
     """Return a fingerprint of scribbles and the features that they lie on."""
     text = b"|".join(entry.fingerprint() for entry in images)
     return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def _fingerprint_of_loaded(classifier: PixelClassifier) -> bytes:
+    made = hashlib.blake2b(repr(classifier.part_options).encode(), digest_size=16)
+    for array in (classifier.weight, classifier.bias, classifier.classes):
+        made.update(array.tobytes())
+    return made.digest()
 
 
 def _scribbles_of(images: Sequence[ImageEntry]) -> bytes:

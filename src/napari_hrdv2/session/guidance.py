@@ -20,14 +20,13 @@ from napari_hrdv2.core.classifier.cross_validation import (
 from napari_hrdv2.core.classifier.samples import blank_labels
 
 from .blocks import reporting
-from .blocks.maps import UNLIKE, map_of, points_of
+from .blocks.maps import UNLIKE, map_of
 from .planes import PlaneKey
 from .tasks import Task, TaskContext, compute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_hrdv2.core.classifier.file import PaintedPoints
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 
     from .classes import Classes
@@ -102,16 +101,25 @@ class Guidance:
     # For scripts: here and now.
 
     def uncertainty(self) -> NDArray[np.uint8]:
-        """Return the (H, W) uncertainty of the current image in 255ths."""
-        return np.asarray(compute(self.uncertainty_request()).values)
+        """Return the (H, W) uncertainty of the current image in 255ths.
+
+        It and the other maps raise ValueError for an image in blocks.
+        """
+        return self._whole_map()
 
     def probability(self, class_id: int) -> NDArray[np.uint8]:
         """Return the (H, W) probability of a class in 255ths."""
-        return np.asarray(compute(self.uncertainty_request(class_id)).values)
+        return self._whole_map(class_id)
 
     def unlike_painted(self) -> NDArray[np.uint8]:
         """Return how unlike what was painted the current image is, in 255ths."""
-        return self.probability(UNLIKE)
+        return self._whole_map(UNLIKE)
+
+    def _whole_map(self, class_id: int | None = None) -> NDArray[np.uint8]:
+        request = self.uncertainty_request(class_id)
+        if reason := self._images.why_not_together():
+            raise ValueError(f"map: {reason}")
+        return np.asarray(compute(request).values)
 
     def propose_places(self, count: int = 16) -> ProposedPlaces:
         """Return places of the images with features whose names tell the most."""
@@ -188,7 +196,7 @@ class Guidance:
         painted: list[TrainingImage] = []
         has_points = self._classifier.is_loaded and classifier.painted
         if class_id == UNLIKE and not has_points:
-            painted = [one.training_image() for one in self._images.usable()]
+            painted = self._classifier.trained_by(self._images.usable())
             if not painted:
                 raise ValueError(
                     "The file of this classifier does not keep what was painted: save "
@@ -196,13 +204,6 @@ class Guidance:
                 )
         image = entry.snapshot(result=entry.result)
         return partial(map_of, image, classifier, class_id, painted, visible)
-
-    def painted_points(self, classifier: PixelClassifier) -> PaintedPoints | None:
-        """Return what it knows, or what was painted here, if it reads that, or None."""
-        images = [one.training_image() for one in self._images.usable()]
-        is_read = not any(classifier.mismatch(one.features) for one in images)
-        known = classifier.painted
-        return points_of(images) if images and is_read and known is None else known
 
     def uncertain_regions_request(self) -> Task:
         """Return the request for regions; ValueError where there is no result.

@@ -13,14 +13,14 @@ from napari_hrdv2.core.classifier.compatibility import other_channels, other_wei
 from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
 from napari_hrdv2.files.units import common_size
 
-from .blocks import Filling, filling, sheet_of, take
+from .blocks import BlockRequest, block_labels, block_request, take
 from .classifier import ClassifierState, magnification_note, normalisation_note
 from .measurement import Measurement, Scope
 from .pipeline import PipelineInput, PipelineResult, ProcessedImage
 from .snapshots import ImageSnapshot, Preview, Result, Stage, Window
 
 if TYPE_CHECKING:
-    from .blocks.maps import UncertaintyMap
+    from .blocks.maps import GuidanceMap
     from .classes import Classes
     from .features import FeatureResult, FeatureStore
     from .images import ImageEntry, Images
@@ -52,7 +52,7 @@ class LivePipeline:
         self._refinement, self._measurement = refinement, measurement
         self.stage: Stage | None = None  # that is being computed
         self.status = "Open an image to begin."
-        self.map: UncertaintyMap | None = None  # that is shown: filled where one looks
+        self.map: GuidanceMap | None = None  # that is shown: filled where one looks
         self.whole: PlaneKey | None = None  # the image of which all is segmented
         self.is_far = False  # whether there are blocks in view that are left out
         self._refused: tuple[ImageEntry, FeatureOptions, str] | None = None
@@ -275,16 +275,16 @@ class LivePipeline:
         except ValueError:
             return None
 
-    def filling(self, *, visible: Window | None = None) -> Filling | None:
-        """Return the blocks that the result lacks in what is visible."""
+    def block_request(self, *, visible: Window | None = None) -> BlockRequest | None:
+        """Return the request for blocks that result or map lack in what is visible."""
         entry, found, far = self._images.current, None, False
         if entry is not None and entry.result is not None and entry.is_in_blocks:
-            snapshot, sheets = entry.snapshot(), []
+            snapshot, wanted = entry.snapshot(), []
             if entry.result.is_partial:
-                sheets.append(sheet_of(snapshot, entry.result))
-            if self.map and self.map.sheet and self.map.of is entry.result.labels:
-                sheets.append(self.map.sheet)
-            found, far = filling(snapshot, sheets, visible)
+                wanted.append(block_labels(snapshot, entry.result))
+            if self.map and self.map.blocks and self.map.of is entry.result.labels:
+                wanted.append(self.map.blocks)
+            found, far = block_request(snapshot, wanted, visible)
         if far != self.is_far:
             self.is_far = far
             self.say_next_step()
@@ -296,9 +296,9 @@ class LivePipeline:
         is_measured = self._measurement.scope is Scope.CURRENT
         return Stage.MEASUREMENT if is_measured else Stage.REFINEMENT
 
-    def show_map(self, found: UncertaintyMap | None) -> None:
+    def show_map(self, found: GuidanceMap | None) -> None:
         """Note which map is shown: of an image in blocks it is filled in view."""
-        is_told = any(one and one.sheet for one in (self.map, found))
+        is_told = any(one and one.blocks for one in (self.map, found))
         self.map = found
         if is_told:
             self.say_next_step()

@@ -7,6 +7,7 @@ many images, is trained as `segment` on the command line trains it.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +21,7 @@ from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.resampled import resampling_factors, resized_shape
 from napari_hrdv2.files.units import common_size, pixel_ratio
 
+from .blocks.maps import points_of
 from .features import FeatureSource
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from .classifier import ClassifierState
     from .features import FeatureStore
     from .images import ImageEntry, Images
-    from .tasks import TaskContext
+    from .tasks import Task, TaskContext
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +143,20 @@ class Series:
     def accept(self, request: SeriesRequest, classifier: PixelClassifier) -> None:
         """Keep the answer to a request, for as long as the scribbles are those."""
         self._trained = request.fingerprint, classifier
+
+    def with_painted(self, given: PixelClassifier | SeriesRequest) -> Task:
+        """Return the request for a classifier that knows what was painted for it."""
+        images = self._state.trained_by(self.labelled())
+
+        def know(context: TaskContext) -> PixelClassifier:
+            made = given(context) if isinstance(given, SeriesRequest) else given
+            is_read = not any(made.mismatch(one.features) for one in images)
+            if images and is_read and made.painted is None:
+                made = copy.copy(made)
+                made.painted = points_of(images)
+            return made
+
+        return know
 
     def labelled(self) -> list[ImageEntry]:
         """Return the images that train, whatever is known of the one on the screen."""

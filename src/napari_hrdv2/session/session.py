@@ -344,8 +344,7 @@ class Session:
         path = Path(path)
         path = path if path.suffix else path.with_suffix(".safetensors")
         classifier = self.named_classifier(given)
-        classifier.painted = self.guidance.painted_points(classifier)
-        classifier.save(path)
+        compute(self.series.with_painted(classifier)).save(path)
         self.say(f"Classifier saved to {path}.")
 
     def load_classifier(self, path: str | os.PathLike[str]) -> None:

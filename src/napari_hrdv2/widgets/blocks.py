@@ -42,7 +42,7 @@ class BlockWork(QObject):
         self._in_view, self._all = self.runners = JobRunner(), JobRunner()
         self._time_left = TimeLeft()
         self._key = PlaneKey("")  # the image of which all is segmented
-        self._by: tuple[bytes, list[Any]] = b"", []  # and what trained it
+        self._by: tuple[bytes, Any] = b"", None  # the classifier, and what it is by
         self._begun: dict[PlaneKey, Path] = {}  # where what was begun is gone on with
         self._rest = QSignalDebouncer(parent=self)
         self._rest.setTimeout(REST_TIME)
@@ -121,9 +121,7 @@ class BlockWork(QObject):
         assert self._session.current is not None
         self._key, self._time_left = self._session.current.key, TimeLeft()
         self._begun[self._key], self._session.live.whole = target, self._key
-        entries = [] if self._session.is_loaded else self._session.images.usable()
-        trained = [(one, one.fingerprint()) for one in entries]
-        self._by = self._session.classifier_fingerprint, trained
+        self._by = self._session.classifier_fingerprint, self._trains()
         self._session.live.say_next_step()
         self.changed.emit()
 
@@ -147,13 +145,12 @@ class BlockWork(QObject):
     def _look(self) -> None:
         """Begin with what is missing, unless another result is on its way."""
         running, (fingerprint, trained) = self._in_view.request, self._by
-        if fingerprint != self._session.classifier_fingerprint and any(
-            one.fingerprint() != known for one, known in trained
-        ):
+        is_other = fingerprint != self._session.classifier_fingerprint
+        if self.is_of_all and is_other and trained != self._trains():
             self._all.cancel()  # as after an undo on another image
         if not self._moves or _is_answering(self._session.live.stage):
             return
-        wanted = self._session.live.filling(visible=self._sync.visible_region())
+        wanted = self._session.live.block_request(visible=self._sync.visible_region())
         if running is None:
             if wanted is not None:
                 self._in_view.start(wanted)
@@ -162,6 +159,12 @@ class BlockWork(QObject):
         windows = () if wanted is None else wanted.windows
         if not set(map(_corner, windows)) & set(map(_corner, running.windows)):
             self._in_view.cancel()  # one has gone elsewhere
+
+    def _trains(self) -> tuple[bytes, set[bytes]]:
+        """Return what a classifier is by, whichever image is shown."""
+        session = self._session
+        loaded = session.classifier_fingerprint if session.is_loaded else b""
+        return loaded, {one.fingerprint() for one in session.images.painted()}
 
     def _on_moved(self, event: object = None) -> None:
         self._rest.throttle()
@@ -203,7 +206,7 @@ class BlockWork(QObject):
         session.say(f"Written to {path}. {session.next_step()}")
 
     def _on_all_ended(self, *told: object) -> None:
-        self._session.live.whole, self._by = None, (b"", [])
+        self._session.live.whole = None
         self._session.live.say_next_step()
 
     def _on_all_failed(self, request: Any, error: Exception) -> None:

@@ -267,3 +267,15 @@ def test_painted_points_that_do_not_fit_are_refused(trained, tmp_path, name):
     trained.save(tmp_path / "alloy.safetensors")
     with pytest.raises(ValueError, match="its content is damaged"):
         PixelClassifier.load(tmp_path / "alloy.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("points", np.nan), ("offsets", np.inf), ("threshold", 0), ("threshold", -1)],
+)
+def test_painted_points_that_are_no_numbers_are_refused(trained, tmp_path, name, value):
+    trained.painted = painted_points([striped_features()], [strokes(3, 70)])
+    getattr(trained.painted, name).flat[-1] = value
+    trained.save(tmp_path / "alloy.safetensors")
+    with pytest.raises(ValueError, match="its content is damaged"):
+        PixelClassifier.load(tmp_path / "alloy.safetensors")

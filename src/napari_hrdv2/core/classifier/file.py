@@ -132,6 +132,8 @@ class PaintedPoints(NamedTuple):
         is_float = {each.dtype for each in self} == {np.dtype(np.float32)}
         if tuple(each.shape for each in self) != wanted or not (is_float and count):
             raise ValueError("painted points that do not fit each other")
+        if not (all(np.isfinite(each).all() for each in self) and self.threshold > 0):
+            raise ValueError("painted points that are no numbers")
 
 
 def write_classifier(

@@ -1,15 +1,15 @@
 """Images that are segmented block by block: features on demand, results in parts."""
 
 from .features import MOST_BYTES, BlockRoom, reporting
-from .filling import Filling, begun, filling, sheet_of, take
+from .results import BlockRequest, begun, block_labels, block_request, take
 
 __all__ = [
     "MOST_BYTES",
+    "BlockRequest",
     "BlockRoom",
-    "Filling",
     "begun",
-    "filling",
+    "block_labels",
+    "block_request",
     "reporting",
-    "sheet_of",
     "take",
 ]

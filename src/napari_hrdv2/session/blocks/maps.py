@@ -12,7 +12,7 @@ from napari_hrdv2.core.classifier.samples import SparseLabels, blank_labels
 from napari_hrdv2.core.features.blocks import BlockFeatures
 from napari_hrdv2.session.snapshots import ImageSnapshot, Preview, TrainingImage, Window
 
-from .filling import WHOLE, Sheet, corner_of, first_windows, without_left_out
+from .results import WHOLE, BlockValues, corner_of, first_windows, without_left_out
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,31 +26,32 @@ UNLIKE = -1  # no class: what is unlike anything that was painted
 
 
 @dataclass(frozen=True)
-class UncertaintyMap:
-    """How sure the classifier is of every pixel, or how unlike all painted it is.
+class GuidanceMap:
+    """Uncertainty, the probability of a class, or how unlike painted each pixel is.
 
-    Of an image in blocks, `sheet` says which are there; all of these are 1 or more.
+    Of an image in blocks, `blocks` says which are there; 0 is then where it is excluded
+    or where no block is, and everything else 1 or more.
     """
 
     key: PlaneKey
     class_id: int | None  # whose probability; None for the uncertainty, or `UNLIKE`
-    values: NDArray[np.uint8]  # in 255ths; 0 where the image is excluded
-    sheet: Sheet | None = None
+    values: NDArray[np.uint8]  # (H, W), in 255ths; 0 where the image is excluded
+    blocks: BlockValues | None = None
     of: Any = None  # the labels of the result that it goes with
 
     def put(self, part: Preview) -> bool:
         """Write a part into the map of an image in blocks; return if it is of it."""
-        if self.sheet is None or part.of is not self.values:
+        if self.blocks is None or part.of is not self.values:
             return False
-        self.values[part.window] = np.maximum(part.labels, 1)
-        self.sheet.done[corner_of(part.window)] = None
+        self.values[part.window] = part.labels
+        self.blocks.done[corner_of(part.window)] = None
         return True
 
     def extent(self) -> str:
         """Return where it is, such as " in 3 of 36 blocks", or "" for everywhere."""
-        if self.sheet is None or (done := len(self.sheet.done)) == self.sheet.total:
+        if self.blocks is None or (done := len(self.blocks.done)) == self.blocks.total:
             return ""
-        return f" in {done} of {self.sheet.total} blocks" if done else " in view"
+        return f" in {done} of {self.blocks.total} blocks" if done else " in view"
 
 
 def map_of(
@@ -60,9 +61,10 @@ def map_of(
     painted: list[TrainingImage],
     visible: Window | None,
     context: TaskContext,
-) -> UncertaintyMap:
+) -> GuidanceMap:
     """Return a map: of an image in blocks, of what is in view and has features."""
     features, points = image.features, classifier.painted
+    least = int(isinstance(features, BlockFeatures))  # 0 is where no block is
     if class_id == UNLIKE and painted:
         points = points_of(painted, image)
 
@@ -74,18 +76,18 @@ def map_of(
             values = core.unlikeness_to(points, features, **about)
         else:
             values = core.probability_of(classifier, features, class_id, **about)
-        return without_left_out(values, image, window)
+        return without_left_out(np.maximum(values, least), image, window)
 
     if not isinstance(features, BlockFeatures):
-        return UncertaintyMap(image.key, class_id, read(WHOLE, context.should_stop))
+        return GuidanceMap(image.key, class_id, read(WHOLE, context.should_stop))
     values, of = blank_labels(features.shape[1:]), image.result and image.result.labels
-    sheet = Sheet(values, {}, read, sum(1 for _ in features.blocks()))
-    found = UncertaintyMap(image.key, class_id, values, sheet, of)
-    for window in first_windows(features, sheet, visible):
+    blocks = BlockValues(values, {}, read, sum(1 for _ in features.blocks()))
+    found = GuidanceMap(image.key, class_id, values, blocks, of)
+    for window in first_windows(features, blocks, visible):
         part = read(window, context.should_stop)
         found.put(Preview(image.key, window, part, of=values))
         if window is visible:
-            sheet.done.clear()  # it is no block
+            blocks.done.clear()  # it is no block
     return found
 
 

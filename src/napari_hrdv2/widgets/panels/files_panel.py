@@ -148,17 +148,21 @@ class FilesPanel(QWidget):
         )
 
     def _save_classifier(self, path: str) -> None:
-        request, session = self._session.series.request(), self._session
-        if request is None:
-            session.save_classifier(path, session.series.classifier)
+        session, series = self._session, self._session.series
+        request, known = series.request(), series.classifier
+        if known is not None and (session.is_loaded or known.painted is not None):
+            session.save_classifier(path, known)
             return
-        session.say(request.text)
+        if request is not None:
+            session.say(request.text)
 
         def hear(made: PixelClassifier) -> None:
-            session.series.accept(request, made)
+            if request is not None:
+                series.accept(request, made)
             session.save_classifier(path, made)
 
-        self._controller.side.submit(_TRAINING, request, hear)
+        wanted = request or session.named_classifier(known)
+        self._controller.side.submit(_TRAINING, series.with_painted(wanted), hear)
 
     def _show_training(self) -> None:
         self.cancel.setVisible(self._controller.side.has(_TRAINING))

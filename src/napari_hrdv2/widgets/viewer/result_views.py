@@ -16,7 +16,7 @@ from . import layers, planes
 from .overlay import Overlay
 
 if TYPE_CHECKING:
-    from napari_hrdv2.session.blocks.maps import UncertaintyMap
+    from napari_hrdv2.session.blocks.maps import GuidanceMap
     from napari_hrdv2.widgets.jobs import SideWork
 
     from .layer_sync import LayerSync
@@ -129,7 +129,7 @@ class ResultViews(Overlay):
         scribbles = self._sync.scribbles
         return 1 if scribbles is None else int(scribbles.selected_label)
 
-    def _on_map(self, answer: UncertaintyMap) -> None:
+    def _on_map(self, answer: GuidanceMap) -> None:
         current, former = self._session.current, self.layer
         if self.shown == RESULT or current is None:
             return
@@ -140,14 +140,14 @@ class ResultViews(Overlay):
         self._drawn = self.shown
         self._session.live.show_map(answer)
         limits = _LIMITS if self.shown == UNPAINTED else (0, 255)
-        colors, is_in_blocks = _COLORMAPS[self.shown], answer.sheet is not None
+        colors, is_in_blocks = _COLORMAPS[self.shown], answer.blocks is not None
         self._put(
             Image,
             answer.values,
             answer.key,
             mark={"view": self.shown},
             name=self._title(answer),
-            colormap=_open(colors, limits) if is_in_blocks else colors,
+            colormap=_block_colors(colors, limits) if is_in_blocks else colors,
             contrast_limits=(0, 255) if is_in_blocks else limits,
             blending="translucent",
             opacity=_OPACITY,
@@ -156,11 +156,11 @@ class ResultViews(Overlay):
             self._show_result(False)
         self.changed.emit()
 
-    def _title(self, answer: UncertaintyMap) -> str:
+    def _title(self, answer: GuidanceMap) -> str:
         class_id = answer.class_id
         if class_id is None:
             return f"Uncertainty{answer.extent()}"
-        if class_id == UNLIKE and answer.sheet is None:
+        if class_id == UNLIKE and answer.blocks is None:
             left_out = self._session.images[answer.key].left_out
             kept = True if left_out is None else ~left_out
             return f"Unlike painted ({(answer.values > LIKE).mean(where=kept):.1%})"
@@ -216,8 +216,8 @@ class ResultViews(Overlay):
             (self._covered.discard if visible else self._covered.add)(layer)
 
 
-def _open(name: str, limits: tuple[int, int]) -> Colormap:
-    """Return colours of 0 … 255 within limits, and none for 0: what is not there."""
+def _block_colors(name: str, limits: tuple[int, int]) -> Colormap:
+    """Return a colormap of 0 … 255 within limits; 0 is transparent: no block."""
     low, high = limits
     levels = ((np.arange(256) - low) / (high - low)).clip(0, 1)
     colors = ensure_colormap(name).map(levels)

@@ -32,8 +32,11 @@ AT_ONCE = 2**22  # pixels; a scribble is answered when so many are segmented
 
 
 @dataclass(frozen=True, eq=False)
-class Sheet:
-    """Values of an image in blocks: which are `done`, by their corners; how to read."""
+class BlockValues:
+    """Labels or a map of an image in blocks, (H, W), and how to `read` more.
+
+    `done` has the blocks that are there, by their corners, of `total`.
+    """
 
     values: NDArray[Any]
     done: dict[tuple[int, int], Any]
@@ -42,14 +45,14 @@ class Sheet:
 
 
 @dataclass(frozen=True, eq=False)
-class Filling:
+class BlockRequest:
     """Blocks that are to be segmented or mapped, each part a partial answer."""
 
     snapshot: ImageSnapshot
     windows: tuple[Window, ...]
-    sheets: tuple[Sheet, ...]
+    wanted: tuple[BlockValues, ...]
 
-    def __call__(self, context: TaskContext) -> Filling:
+    def __call__(self, context: TaskContext) -> BlockRequest:
         """Read one block after the other."""
         features, stop = self.snapshot.features, context.should_stop
         total, steps = len(self.windows), 1000
@@ -62,11 +65,11 @@ class Filling:
             context.progress("Segmenting", steps * number, steps * total)
             context.stop_if_cancelled()
             with features.reporting(progress, stop):
-                for sheet in self.sheets:
-                    if corner_of(window) not in sheet.done:
-                        values = sheet.read(window, stop)
+                for one in self.wanted:
+                    if corner_of(window) not in one.done:
+                        values = one.read(window, stop)
                         context.partial(
-                            Preview(self.snapshot.key, window, values, of=sheet.values)
+                            Preview(self.snapshot.key, window, values, of=one.values)
                         )
         return self
 
@@ -84,9 +87,9 @@ def begun(
     labels = blank_labels(features.shape[1:], kind)
     blocks = Blocks(sum(1 for _ in features.blocks()))
     result = Result(labels, {}, fingerprint, classifier=classifier, blocks=blocks)
-    sheet = sheet_of(snapshot, result)
-    for window in first_windows(features, sheet, visible):
-        part = sheet.read(window, context.should_stop)
+    values = block_labels(snapshot, result)
+    for window in first_windows(features, values, visible):
+        part = values.read(window, context.should_stop)
         if window is visible:
             labels[window] = part
         else:
@@ -95,8 +98,8 @@ def begun(
     return result
 
 
-def sheet_of(snapshot: ImageSnapshot, result: Result) -> Sheet:
-    """Return the sheet of a result in blocks."""
+def block_labels(snapshot: ImageSnapshot, result: Result) -> BlockValues:
+    """Return the labels of a result in blocks, and how to predict more."""
     classifier, blocks, features = result.classifier, result.blocks, snapshot.features
     assert blocks is not None
     assert classifier is not None
@@ -105,7 +108,7 @@ def sheet_of(snapshot: ImageSnapshot, result: Result) -> Sheet:
         labels = classifier.predict(features, region=window, should_stop=stop)
         return without_left_out(labels, snapshot, window)
 
-    return Sheet(result.labels, blocks.done, read)
+    return BlockValues(result.labels, blocks.done, read)
 
 
 def without_left_out(
@@ -121,7 +124,7 @@ def without_left_out(
 
 
 def first_windows(
-    features: BlockFeatures, sheet: Sheet, visible: Window | None
+    features: BlockFeatures, values: BlockValues, visible: Window | None
 ) -> list[Window]:
     """Return what is in view and has features: all of it, if not too much, or blocks.
 
@@ -129,25 +132,25 @@ def first_windows(
     """
     if visible is not None and _size(visible) <= AT_ONCE and features.is_kept(visible):
         return [visible]
-    missing = _missing(features, [sheet], visible)
+    missing = _missing(features, [values], visible)
     kept = [window for window in missing if features.is_kept(window)]
     return kept[: max(AT_ONCE // features.axes[0].side ** 2, 1)]
 
 
-def filling(
-    snapshot: ImageSnapshot, sheets: Sequence[Sheet], visible: Window | None
-) -> tuple[Filling | None, bool]:
-    """Return what is missing of some sheets in view.
+def block_request(
+    snapshot: ImageSnapshot, wanted: Sequence[BlockValues], visible: Window | None
+) -> tuple[BlockRequest | None, bool]:
+    """Return the request for those blocks in view that labels or a map lack.
 
     And whether blocks in view are left out, because more are missing than the memory
     holds: computed whenever one looks at them, they would push each other out.
     """
     features = snapshot.features
-    windows = _missing(features, sheets, visible)
+    windows = _missing(features, wanted, visible)
     is_far = len(windows) > features.most_kept
     if is_far:
         windows = [window for window in windows if features.is_kept(window)]
-    filled = Filling(snapshot, tuple(windows), tuple(sheets))
+    filled = BlockRequest(snapshot, tuple(windows), tuple(wanted))
     return filled if windows else None, is_far
 
 
@@ -164,13 +167,13 @@ def take(result: Result, part: Preview) -> Result | None:
 
 
 def _missing(
-    features: BlockFeatures, sheets: Sequence[Sheet], visible: Window | None
+    features: BlockFeatures, wanted: Sequence[BlockValues], visible: Window | None
 ) -> list[Window]:
-    """Return the blocks in view that some sheet lacks: those kept, then by distance."""
+    """Return the blocks in view that some of `wanted` lack: kept ones, then by distance."""
     missing = [
         (tile.rows, tile.columns)
         for tile in features.blocks()
-        if any((tile.rows.start, tile.columns.start) not in one.done for one in sheets)
+        if any((tile.rows.start, tile.columns.start) not in one.done for one in wanted)
         and (visible is None or _meet(tile, visible))
     ]
     whole = slice(0, features.shape[1]), slice(0, features.shape[2])
