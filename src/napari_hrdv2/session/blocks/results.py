@@ -169,7 +169,7 @@ def take(result: Result, part: Preview) -> Result | None:
 def _missing(
     features: BlockFeatures, wanted: Sequence[BlockValues], visible: Window | None
 ) -> list[Window]:
-    """Return the blocks in view that some of `wanted` lack: kept ones, then by distance."""
+    """Return blocks in view that some of `wanted` lack: kept ones, then by distance."""
     missing = [
         (tile.rows, tile.columns)
         for tile in features.blocks()
