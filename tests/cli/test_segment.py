@@ -8,7 +8,9 @@ import tifffile
 from PIL import Image
 from safetensors.numpy import save_file
 
-from napari_hrdv2 import PixelClassifier
+from napari_hrdv2 import PixelClassifier, load_backbone
+from napari_hrdv2.core.classifier.series import train_series
+from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.files import (
     read_image,
@@ -366,8 +368,37 @@ def test_micrographs_of_several_pixel_sizes_are_seen_with_the_median_one(
         ["Its pixel size is not known; it was taken as it is."],
     ]
     assert f"warning: {files[1]}: {notes[1][0]}" in outcome.err
+    ratios = [(1, 1), (2, 2), (20, 20), (0.1, 0.1), None]
+    seen, as_they_are = (
+        train_series(
+            *([grey] * 5, [read_labels(labels)] * 5, load_backbone("embedded")),
+            normalisation="image",
+            pixel_ratios=given,
+            blocks=bool(blocks),
+        ).classifier.weight
+        for given in (ratios, None)
+    )
+    np.testing.assert_allclose(PixelClassifier.load(kept).weight, seen, atol=1e-5)
+    assert np.abs(as_they_are - seen).max() > 1e-3
     ending = "zarr" if blocks else "tif"
     assert (tmp_path / f"coarse_segmentation.{ending}").exists()
+
+
+@pytest.mark.parametrize("resampled", [False, True])
+def test_the_memory_told_is_that_of_the_largest(
+    command, image: Path, labels: Path, tmp_path: Path, resampled: bool
+) -> None:
+    grey, drawn = read_image(image).data, read_labels(labels)
+    larger, painted = tmp_path / "larger.tif", tmp_path / "painted.tif"
+    about = {"imagej": True, "metadata": {"unit": "um"}}
+    side = 2 if resampled else 4
+    tifffile.imwrite(larger, np.tile(grey, (2, 3)), resolution=(side, side), **about)
+    tifffile.imwrite(painted, np.tile(drawn, (2, 3)))
+    given = image, larger, "-l", labels, "-l", painted, "--normalisation", "image"
+    outcome = command("segment", *given, "--json")
+    assert outcome.code == 0, outcome.err
+    shape = (160, 300) if resampled else (80, 150)
+    assert outcome.json["cost"] == estimate_cost(shape, FeatureOptions()).as_dict()
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,19 @@ def found_in(path):
     return np.asarray(volume.data).reshape(volume.data.volume_shape), volume
 
 
+def test_the_memory_told_of_a_volume_is_that_of_a_plane_as_it_is(
+    command, stack, scribbles, tmp_path
+):
+    coarse, how = tmp_path / "coarse.tif", ["-b", "filters", "--json"]
+    about = {"axes": "ZYX", "spacing": 2.0, "unit": "um"}
+    grey = tifffile.imread(stack)
+    tifffile.imwrite(coarse, grey, imagej=True, metadata=about, resolution=(2, 2))
+    alone = command("segment", stack, "-l", scribbles, *how).json["cost"]
+    both = command("segment", coarse, stack, *["-l", scribbles] * 2, *how)
+    assert both.code == 0, both.err
+    assert both.json["cost"] == alone
+
+
 @pytest.mark.parametrize("planes", ["z", "xyz", "z+2um"])
 def test_a_volume_is_segmented_and_its_classifier_applied(
     command, stack, scribbles, truth, tmp_path, planes

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from skimage.draw import polygon
 
-from napari_hrdv2.core.postprocess.exclusion import Patch, filled
+from napari_hrdv2.core.postprocess.exclusion import Patch, fill_outlines
 from napari_hrdv2.files.importers.imagej_rois import broad_line
 
 SHAPE = (37, 52)
@@ -32,7 +32,9 @@ def test_an_outline_is_filled_as_scikit_image_does(seed: int) -> None:
         corners = np.rint(corners) - 0.5  # how ImageJ's lie
     wanted = np.zeros(SHAPE, bool)
     wanted[polygon(*corners.T, SHAPE)] = True
-    assert np.array_equal(whole(filled([corners], SHAPE, with_edges=True)), wanted)
+    assert np.array_equal(
+        whole(fill_outlines([corners], SHAPE, with_edges=True)), wanted
+    )
 
 
 def test_a_second_outline_is_a_hole() -> None:
@@ -42,7 +44,7 @@ def test_a_second_outline_is_a_hole() -> None:
     wanted = np.zeros(SHAPE, bool)
     wanted[2:9, 2:9] = True
     wanted[4:6, 4:6] = False
-    assert np.array_equal(whole(filled(squares, SHAPE)), wanted)
+    assert np.array_equal(whole(fill_outlines(squares, SHAPE)), wanted)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -71,7 +73,7 @@ def test_a_long_broad_line_and_an_outline_of_many_corners_take_seconds() -> None
     walk = np.cumsum(random.normal(0, 2, (20_000, 2)), axis=0) + 700
     start = time.process_time()
     assert broad_line(walk, 150, (1500, 1500)).mask.any()
-    assert filled([points[:5000]], (1500, 1500)).mask.any()
+    assert fill_outlines([points[:5000]], (1500, 1500)).mask.any()
     assert time.process_time() - start < 10
 
 
@@ -79,7 +81,7 @@ def test_a_long_broad_line_and_an_outline_of_many_corners_take_seconds() -> None
 def test_corners_that_are_no_numbers_are_refused(corner: float) -> None:
     points = np.array([(1.0, 2.0), (corner, 3.0), (5.0, 5.0)])
     with pytest.raises(ValueError, match="corners that are no numbers"):
-        filled([points], SHAPE)
+        fill_outlines([points], SHAPE)
     with pytest.raises(ValueError, match="corners that are no numbers"):
         broad_line(points, 1, SHAPE)
 

@@ -5,7 +5,13 @@ import sys
 
 import pytest
 
-from napari_hrdv2.files.units import ascii_unit, converted, unit_name, unit_symbol
+from napari_hrdv2.files.units import (
+    ascii_unit,
+    converted,
+    length_of,
+    unit_name,
+    unit_symbol,
+)
 
 MICROMETRES = ("µm", "μm", "um", "UM", "micron", "Microns", "micrometer", "micrometre")
 
@@ -53,6 +59,20 @@ def test_names_and_ascii_spellings_are_those_of_other_programs() -> None:
 def test_lengths_are_converted() -> None:
     assert converted(2, "inch", "µm") == pytest.approx(50_800)
     assert converted(0.5, "cm", "µm") == pytest.approx(5_000)
+
+
+@pytest.mark.parametrize("text", ["1,000nm", "12,500 nm", "2,250e1 um"])
+def test_a_comma_that_may_mean_thousands_is_asked_about(text: str) -> None:
+    with pytest.raises(ValueError, match="pixel size: ") as raised:
+        length_of(text)
+    number = text.split("e")[0].rstrip(" nm")
+    for reading in (number.replace(",", "."), number.replace(",", "")):
+        assert reading in str(raised.value)
+
+
+def test_a_comma_that_can_only_be_a_point_is_one() -> None:
+    found = [length_of(text)[0] for text in ("0,125 um", "1,25nm", "1234,567 nm")]
+    assert found == [0.125, 1.25, 1234.567]
 
 
 @pytest.mark.slow

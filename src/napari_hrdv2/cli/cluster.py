@@ -216,7 +216,8 @@ def _stream(
     file, trained, source, target, context = given
     file = replace(file, data=as_trained(file.data, trained, source, lazily_grey))
     rows, columns = known.features.seen
-    mask, _ = about["exclusion"], about.pop("pixel_ratio")
+    mask = about["exclusion"]
+    del about["pixel_ratio"]  # the features are there
     shape = rows.length, columns.length, *file.data.shape[2:]
     cost = estimate_cost(shape, source.options, block=rows.side)
     limits = cluster.memory(cost.peak_bytes)

@@ -44,10 +44,7 @@ def parse_pixel_size(text: str | None) -> tuple[float, str] | None:
     try:
         return None if text is None else length_of(text)
     except ValueError as error:
-        raise ValueError(
-            f"--pixel-size: {text!r} is none; a length above 0 is needed, as 250nm or "
-            "0.25um"
-        ) from error
+        raise ValueError(f"--pixel-size: {str(error).partition(': ')[2]}") from error
 
 
 def with_pixel_size(file: ImageFile, size: tuple[float, str] | None) -> ImageFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -139,10 +140,13 @@ def segment(
     painted = {i for one in given for i in np.unique(one.scribbles[one.scribbles > 0])}
     for one in given:
         check_volume(one.micrograph, refinement, classes=len(painted))
-    shape = given[0].micrograph.shape
-    shape = (*getattr(given[0].micrograph, "plane_shape", shape[:2]), *shape[2:])
-    shape = resized_shape(shape, resampling_factors(ratios[0]))
-    cost = estimate_cost(shape, features, block=side)
+    shapes = []
+    for one, ratio in zip(given, ratios, strict=True):
+        shape = one.micrograph.shape
+        plane = getattr(one.micrograph, "plane_shape", None)
+        factors = None if plane else resampling_factors(ratio)
+        shapes.append(resized_shape((*(plane or shape[:2]), *shape[2:]), factors))
+    cost = estimate_cost(max(shapes, key=math.prod), features, block=side)
     report.note(f"features: {cost.text()}")
     trained = shared.train(
         [one.micrograph for one in given],

@@ -113,6 +113,19 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise ValueError(f"{name}: {value!r} is unknown; use {' or '.join(choices)}")
 
 
+def one_each(
+    name: str, given: Iterable[Any] | None, count: int, kind: str = "masks"
+) -> list[Any]:
+    """Return what is given for each image, None where nothing is; or ValueError."""
+    found = list(() if given is None else given) or [None] * count
+    if len(found) != count:
+        raise ValueError(
+            f"{name}: {len(found)} {kind} for {count} images; one for each is needed, "
+            "or None"
+        )
+    return found
+
+
 def check_whole(name: str, value: Any, least: int = 1, unit: str = "") -> None:
     """Raise ValueError unless the value is a whole number from `least` on."""
     is_whole = isinstance(value, Integral) and not isinstance(value, bool)

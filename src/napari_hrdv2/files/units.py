@@ -56,13 +56,18 @@ def length_of(text: str) -> tuple[float, str]:
     >>> length_of("0,5 um"), length_of("250nm")
     ((0.5, 'µm'), (250.0, 'nm'))
     """
+    if typed := re.match(r"\s*([1-9]\d{0,2}),(\d{3})(?!\d)", text):
+        raise ValueError(
+            f"pixel size: {text!r} may be {typed[1]}.{typed[2]} or {typed[1]}"
+            f"{typed[2]}; type it without a comma"
+        )
     found = re.fullmatch(r"\s*([\d.,]+(?:e[+-]?\d+)?)\s*([^\d\s].*?)\s*", text, re.I)
     if found is not None and is_length(found[2]):
         with suppress(ValueError):
             if 0 < (length := float(found[1].replace(",", "."))) < math.inf:
                 return length, unit_symbol(found[2])
     raise ValueError(
-        f"pixel size: {text!r} is no length; type a number and a unit, such as 0.5 nm"
+        f"pixel size: {text!r} is none; a length above 0 is needed, as 250nm or 0.25um"
     )
 
 

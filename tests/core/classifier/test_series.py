@@ -124,6 +124,28 @@ def test_each_image_is_predicted_by_the_others(backbone):
         assert deviation == pytest.approx(other.std())
 
 
+def test_masks_and_pixel_sizes_go_along_with_images_left_out(backbone):
+    pairs = [discs(0.3, 1), discs(0.1, 2, (90, 143))]
+    images, labels = [p[0] for p in pairs], [dabs(p[1]) for p in pairs]
+    masks, ratios = [np.indices(images[0].shape)[0] < 60, None], [(0.5, 0.5), None]
+    found = predict_left_out(
+        *(images, labels, backbone),
+        normalisation="image",
+        exclusion=masks,
+        pixel_ratios=ratios,
+    )
+    features = [
+        compute_resampled(i, backbone, r) for i, r in zip(images, ratios, strict=True)
+    ]
+    for (own, result), other in zip(enumerate(found), (1, 0), strict=True):
+        wanted = PixelClassifier().fit(
+            features[other], labels[other], exclusion=masks[other]
+        )
+        np.testing.assert_array_equal(
+            result.segmentation, wanted.predict(features[own])
+        )
+
+
 def test_a_backbone_of_absolute_levels_needs_no_normalisation():
     image, inside = discs(0.25)
     made = train_series([image] * 2, [dabs(inside)] * 2, load_backbone("filters"))
@@ -159,6 +181,11 @@ def test_bad_input_gets_a_sentence(backbone):
         train_series([image], [labels], backbone, normalisation="own")
     with pytest.raises(ValueError, match="two at least"):
         list(predict_left_out([image], [labels], backbone))
+    for ratios in ([(1, 1)], [(1, 1)] * 3):
+        with pytest.raises(ValueError, match="pixel_ratios: .* for 2 images"):
+            train_series([image] * 2, [labels] * 2, backbone, pixel_ratios=ratios)
+    with pytest.raises(ValueError, match="pixel_ratio: 0.5 is not two numbers"):
+        train_series([image], [labels], backbone, pixel_ratios=[0.5])
     with pytest.raises(Cancelled):
         train_series([image], [labels], backbone, should_stop=lambda: True)
 

@@ -138,7 +138,9 @@ def test_levels_are_one_pair_or_one_for_each_channel() -> None:
     np.testing.assert_array_equal(both.materialize(), np.concatenate(alone))
     assert [part.levels for part in both.part_options] == [*pairs]
     for wrong in (pairs[:1], pairs[::-1] + pairs):
-        with pytest.raises(ValueError, match="channels: 2 of them, and "):
+        with pytest.raises(ValueError, match=f"levels: .*{len(wrong)} for 2 channels"):
             compute_features(image, embedded, channels="A,B", levels=wrong)
+        with pytest.raises(ValueError, match="value_range: .* for 2 channels"):
+            compute_features(image, embedded, channels="A,B", value_range=wrong)
     with pytest.raises(ValueError, match="is no mean and deviation"):
         compute_features(image, embedded, channels="A,B", levels=((1, 2), (1, 0)))

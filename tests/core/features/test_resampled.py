@@ -17,6 +17,7 @@ from napari_hrdv2 import (
     compute_features,
     load_backbone,
 )
+from napari_hrdv2.core.features.blocks.statistics import read_statistics
 from napari_hrdv2.core.features.resampled import (
     ResampledFeatures,
     ResizedImage,
@@ -145,6 +146,134 @@ def test_the_noise_of_a_window_is_that_of_the_whole(kind, factors) -> None:
     parts = ResizedImage(Lazy(image), whole.shape)
     window = slice(13, 170), slice(101, 222)
     np.testing.assert_allclose(parts[window], whole[window], rtol=1e-5, atol=1e-5)
+
+
+def test_each_channel_keeps_a_grain_of_its_own() -> None:
+    rng, is_right = np.random.default_rng(4), np.indices((160, 180))[1] >= 90
+    wave = 900 * np.sin(np.arange(180) / 20)
+    bse = 30_000 + wave + rng.normal(0, 300, is_right.shape)
+    channels = np.dstack([bse, np.where(is_right, 40, 10)]).astype(np.uint16)
+    grain = grain_of(bse)
+    for factors in ((0.5, 0.5), (2.0, 2.0)):
+        shape = resized_shape(channels.shape, factors)
+        found = ResizedImage(channels, shape, channels=True)[:, :]
+        assert grain_of(found[..., 0]) == pytest.approx(grain, rel=0.15)
+        assert found[..., 1].min() >= 10
+        assert found[..., 1].max() <= 40
+    noise = rng.normal(1000, 30, (160, 180, 2)).astype(np.float32)
+    found = ResizedImage(noise, (80, 90), channels=True)[:, :]
+    assert abs(np.corrcoef(found[..., 0].ravel(), found[..., 1].ravel())[0, 1]) < 0.1
+
+
+def test_channels_are_told_apart_at_another_magnification() -> None:
+    rng, truth = np.random.default_rng(4), 1 + (np.indices((96, 96))[1] >= 48)
+    bse = rng.normal(30_000, 300, truth.shape)
+    channels = np.dstack([bse, np.where(truth > 1, 40, 10)]).astype(np.uint16)
+    scribbles = np.where(np.add(*np.indices(truth.shape)) % 40 < 3, truth, 0)
+    backbone = load_backbone("filters")
+    ranges = (28_000, 32_000), (0, 60)
+    about = {"channels": "BSE,EDS", "value_range": ranges}
+    first = np.moveaxis(channels, -1, 0)
+    ways = [
+        compute_resampled(channels, backbone, (0.5, 0.5), **about),
+        compute_resampled(first, backbone, (0.5, 0.5), channel_axis=0, **about),
+        block_features(Lazy(channels), backbone, pixel_ratio=(0.5, 0.5), **about),
+    ]
+    for features in ways:
+        found = PixelClassifier().fit(features, scribbles).predict(features)
+        assert (found == truth).mean() > 0.97
+    again = pickle.loads(pickle.dumps(ways[2])).again(Lazy(channels), backbone)
+    np.testing.assert_array_equal(again.materialize(), ways[2].materialize())
+
+
+def test_a_tint_is_no_grain() -> None:
+    wave = 1 + 0.2 * np.sin(np.arange(180) / 20)[:, None]
+    grey = wave + np.random.default_rng(4).normal(0, 0.05, (150, 180, 1))
+    image = (grey * (200, 110, 40)).astype(np.float32)
+    for factors in ((0.5, 0.5), (2.0, 2.0)):
+        found = resized(image, factors)
+        assert grain_of(found) == pytest.approx(grain_of(image), rel=0.15)
+
+
+@pytest.mark.parametrize("alpha", [255, "noise"])
+def test_alpha_neither_makes_noise_nor_gets_any(alpha) -> None:
+    rng = np.random.default_rng(4)
+    image = rng.normal(120, 20, (91, 80, 3)).astype(np.uint8)
+    fourth = rng.integers(0, 255, image.shape[:2]) if alpha == "noise" else alpha
+    both = np.dstack([image, np.broadcast_to(fourth, image.shape[:2])]).astype(np.uint8)
+    for factors in ((0.5, 0.5), (2.0, 1.3)):
+        np.testing.assert_array_equal(resized(both, factors), resized(image, factors))
+
+
+def test_a_mask_stays_between_0_and_1() -> None:
+    image = two_textures(96)[0] > 150
+    for factors in ((0.5, 0.5), (2.0, 2.0)):
+        found = resized(image, factors)
+        assert found.mean() == pytest.approx(image.mean(), abs=0.02)
+        assert 0 <= found.min() <= found.max() <= 1
+    backbone = load_backbone("filters")
+    (part,) = compute_resampled(image, backbone, (0.5, 0.5)).part_options
+    assert part.value_range == (0, 1)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")  # of 64 bit, squared
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.uint16, np.uint32, np.int32, np.int64, np.uint64]
+)
+def test_the_ends_of_integers_do_not_wrap_round(dtype) -> None:
+    limits = np.iinfo(dtype)
+    image = np.full((20, 20), limits.max, dtype)
+    image[:, :10] = limits.min
+    for factors in ((0.5, 0.5), (2.0, 2.0)):
+        found = resized(image, factors).astype(float) / 2.0 ** (8 * image.itemsize)
+        assert (np.diff(found, axis=1) >= 0).all()
+        assert found[0, -1] - found[0, 0] > 0.99
+    if image.itemsize == 4:
+        fine = limits.max - np.arange(400).reshape(20, 20).astype(dtype)
+        assert len(np.unique(resized(fine, (2.0, 2.0)))) > 300
+
+
+@pytest.mark.parametrize("chunks", [None, ((8, 8, 5), (16, 13)), (8, 16)])
+def test_chunks_are_known_or_not(chunks) -> None:
+    lazy = Lazy(np.random.default_rng(1).integers(0, 255, (21, 29), np.uint8))
+    whole = resized(lazy._array, (2.0, 2.0))
+    lazy.chunks = chunks
+    image = ResizedImage(lazy, (42, 58))
+    assert image.chunks == ((1, 1) if chunks is None else (8, 16))
+    np.testing.assert_array_equal(image[:, :], whole)
+
+
+def test_what_is_read_of_an_enlarged_image_is_no_larger_than_a_chunk() -> None:
+    lazy = Lazy(np.random.default_rng(1).integers(0, 255, (1300, 1100), np.uint8))
+    lazy.chunks = 1300, 1100
+    sizes = []
+
+    class Watched(ResizedImage):
+        def __getitem__(self, window):
+            found = super().__getitem__(window)
+            sizes.append(found.size)
+            return found
+
+    image = Watched(lazy, (2600, 2200))
+    read_statistics(image, None, (), warn=False, tick=lambda done, total: None)
+    assert max(sizes) <= 1300 * 1100
+    assert sum(sizes) == 2600 * 2200
+
+
+def test_regions_of_an_image_are_not_resized() -> None:
+    image = np.random.default_rng(1).integers(0, 255, (64, 64), np.uint8)
+    with pytest.raises(ValueError, match="partition: .*pixel_ratio"):
+        compute_resampled(
+            image, load_backbone("filters"), (0.5, 0.5), partition=image // 128
+        )
+
+
+@pytest.mark.parametrize(
+    "ratio", [(2.0,), 2.0, (1, 2, 3), (0, 1), (-1, 1), (np.nan, 1)]
+)
+def test_what_is_no_pixel_ratio_is_refused(ratio) -> None:
+    with pytest.raises(ValueError, match="pixel_ratio: .*two numbers above 0"):
+        resampling_factors(ratio)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])

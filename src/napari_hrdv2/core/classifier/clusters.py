@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from napari_hrdv2.core.checks import check_whole, checked_mask
+from napari_hrdv2.core.checks import check_whole, checked_mask, one_each
 from napari_hrdv2.core.features.sample_cache import finite_rows
 from napari_hrdv2.core.features.tiles import checked_region, paste
 
@@ -44,9 +44,7 @@ class PlainCoordinates:
     ) -> Self:
         """Return those of one or more images, outside of the exclusion mask of each."""
         many = list(features) if isinstance(features, Sequence) else [features]
-        masks = exclusion or [None] * len(many)
-        if len(masks) != len(many):
-            raise ValueError(f"exclusion: {len(masks)} masks for {len(many)} images")
+        masks = one_each("exclusion", exclusion, len(many))
         if len(channels := {one.shape[0] for one in many}) != 1:
             raise ValueError(
                 f"features: of {sorted(channels)} channels; images that are looked at "

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.checks import checked_mask
+from napari_hrdv2.core.checks import checked_mask, one_each
 from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.base import Features
 
@@ -329,13 +329,8 @@ def labelled_images(
             f"labels: {len(arrays)} label images for {len(many)} features; one for "
             "each is needed"
         )
-    masks: Any = [exclusion] if is_one else exclusion
-    masks = [None] * len(many) if masks is None else list(masks)
-    if len(masks) != len(many):
-        raise ValueError(
-            f"exclusion: {len(masks)} masks for {len(many)} images; one for each is "
-            "needed, or None"
-        )
+    given: Any = [exclusion] if is_one else exclusion
+    masks = one_each("exclusion", given, len(many))
     return [
         LabelledImage(each, check_labels(array, shape), checked_mask(mask, shape))
         for each, array, mask in zip(many, arrays, masks, strict=True)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hrdv2.core.checks import check_choice
+from napari_hrdv2.core.checks import check_choice, one_each
 from napari_hrdv2.core.errors import stop_if
-from napari_hrdv2.core.features.compute import compute_features
 from napari_hrdv2.core.features.memory import parts_of
 from napari_hrdv2.core.features.normalisation import (
     Levels,
@@ -123,12 +122,11 @@ def train_series(
         Its classifier's `normalisation` says what was chosen and why.
     """
     check_choice("normalisation", normalisation, NORMALISATION_CHOICES)
-    masks: list[ArrayLike | None] = list(exclusion or [None] * len(images))
-    if not len(images) == len(labels) == len(masks) > 0:
+    if not len(images) == len(labels) > 0:
         raise ValueError(
-            f"labels: {len(labels)} label images and {len(masks)} masks for "
-            f"{len(images)} images; one for each is needed"
+            f"labels: {len(labels)} label images for {len(images)} images; give as many"
         )
+    masks = one_each("exclusion", exclusion, len(images))
     arrays = [np.asarray(each) for each in labels]
     for number, each in enumerate(arrays, start=1):
         if not each.any():
@@ -149,8 +147,8 @@ def train_series(
         options,
         _Counter(progress, len(images) * (len(kinds) + (len(kinds) > 1))),
         should_stop,
-        list(known or [None] * len(images)),
-        list(pixel_ratios or [None] * len(images)),
+        one_each("known", known, len(images), "features"),
+        one_each("pixel_ratios", pixel_ratios, len(images), "ratios"),
         any_features if blocks else compute_resampled,
         [windows_of(i.shape, WINDOWS if blocks else max(i.shape)) for i in given],
     )
@@ -180,16 +178,16 @@ def features_for(
     backbone: Backbone | JoinedBackbone,
     *,
     exclusion: ArrayLike | None = None,
+    pixel_ratio: tuple[float, float] | None = None,
     **options: Any,
 ) -> tuple[Features, PixelClassifier]:
     """Return the features of an image as the classifier wants them, and what reads it.
 
     That is the classifier adapted to the image, unless it was trained on it or its
-    images keep their own grey levels. `options` are those of
-    :func:`~napari_hrdv2.compute_features`.
+    images keep their own grey levels. The others are those of `compute_resampled`.
     """
     levels = classifier.normalisation.levels_for(image, exclusion)
-    features = compute_features(image, backbone, levels=levels, **options)
+    features = compute_resampled(image, backbone, pixel_ratio, levels=levels, **options)
     if not classifier.normalisation.adapts_to(image):
         return features, classifier
     return features, classifier.adapted_to(features, exclusion=exclusion)
@@ -202,27 +200,29 @@ def predict_left_out(
     *,
     should_stop: Callable[[], bool] | None = None,
     normalisation: str = "auto",
+    exclusion: Sequence[ArrayLike | None] | None = None,
+    pixel_ratios: Sequence[tuple[float, float] | None] | None = None,
     **options: Any,
 ) -> Iterator[LeftOut]:
     """Yield each image segmented by a classifier that saw only the others' labels.
 
-    The parameters are those of `train_series`. Two images at least are needed.
+    Parameters are as for `train_series`, and `options` for `compute_features`. Two
+    images at least are needed.
     """
     if len(images) < 2:
         raise ValueError("images: two at least are needed to leave one out")
+    masks = one_each("exclusion", exclusion, len(images))
+    ratios = one_each("pixel_ratios", pixel_ratios, len(images), "ratios")
+    options["should_stop"] = should_stop
+    given = images, labels, masks, ratios
     for index, image in enumerate(images):
-        rest = [i for i in range(len(images)) if i != index]
-        trained = train_series(
-            [images[i] for i in rest],
-            [labels[i] for i in rest],
-            backbone,
-            normalisation=normalisation,
-            should_stop=should_stop,
-            **options,
-        )
-        features, adapted = features_for(
-            trained.classifier, image, backbone, should_stop=should_stop, **options
-        )
+        some, drawn, *others = ([*x[:index], *x[index + 1 :]] for x in given)
+        about: Any = dict(zip(("exclusion", "pixel_ratios"), others, strict=True))
+        classifier = train_series(
+            some, drawn, backbone, normalisation=normalisation, **about, **options
+        ).classifier
+        own = {"exclusion": masks[index], "pixel_ratio": ratios[index], **options}
+        features, adapted = features_for(classifier, image, backbone, **own)
         segmentation = adapted.predict(features, should_stop=should_stop)
         yield LeftOut(index, segmentation, adapted)
 

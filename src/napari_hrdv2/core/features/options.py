@@ -139,20 +139,20 @@ class FeatureOptions:
     @property
     def ranges(self) -> tuple[tuple[float, float] | None, ...]:
         """The grey levels that become 0 and 1: of each channel, or of the picture."""
-        return self._of_each(self.value_range)
+        return self._of_each("value_range")
 
     def levels_of(self, channel: str) -> tuple[float, float] | None:
         """Return the `levels` of a channel, "" for those of the picture."""
         place = self.channel_names.index(channel) if channel else 0
-        found: tuple[float, float] | None = self._of_each(self.levels)[place]
+        found: tuple[float, float] | None = self._of_each("levels")[place]
         return found
 
-    def _of_each(self, given: Any) -> tuple[Any, ...]:
-        count = max(len(self.channel_names), 1)
+    def _of_each(self, name: str) -> tuple[Any, ...]:
+        given, count = getattr(self, name), max(len(self.channel_names), 1)
         if given is None or not isinstance(given[0], (tuple, list)):
             return (given,) * count
         if len(given) != count:
-            raise ValueError(f"channels: {count} of them, and {given} has {len(given)}")
+            raise ValueError(f"{name}: {given} has {len(given)} for {count} channels")
         return tuple(given)
 
     @property

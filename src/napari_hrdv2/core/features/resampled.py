@@ -7,21 +7,21 @@ brought back to the pixels of the image, as a weighted mean of the values around
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from math import floor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.checks import filled, missing_pixels
+from napari_hrdv2.core.checks import channels_first, filled, missing_pixels
 
 from .base import Features
 from .compute import compute_features
 from .normalisation import mosaic, windows_of
-from .tiles import LinearModel, Stop, Tile, length_of, tiles_of
+from .tiles import LinearModel, Stop, Tile, chunks_of, length_of, tiles_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -46,18 +46,24 @@ def resampling_factors(ratio: tuple[float, float] | None) -> tuple[float, float]
     """
     if ratio is None:
         return None
+    if np.shape(ratio) != (2,) or not all(0 < each < math.inf for each in ratio):
+        raise ValueError(f"pixel_ratio: {ratio!r} is not two numbers above 0")
     most = max(max(each, 1 / each) for each in ratio)
     return ratio if ALIKE < most <= MOST else None
 
 
-def resized(image: ArrayLike, factors: tuple[float, float]) -> NDArray[Any]:
+def resized(
+    image: ArrayLike, factors: tuple[float, float], *, channels: bool = False
+) -> NDArray[Any]:
     """Return an (H, W[, 3|4]) image with more or fewer rows and columns, of its type.
 
-    Smoothed before it gets smaller, bilinear otherwise. What is then missing of its
-    grain is added as noise, always the same.
+    Without alpha; bool becomes float32 from 0 to 1. Smoothed before it gets smaller,
+    bilinear otherwise. What is then missing of its grain is added as noise, always the
+    same.
     """
     image = np.asarray(image)
-    return ResizedImage(image, resized_shape(image.shape, factors))[:, :]
+    shape = resized_shape(image.shape, factors)
+    return ResizedImage(image, shape, channels=channels)[:, :]
 
 
 def resized_shape(
@@ -71,20 +77,29 @@ def resized_shape(
 class ResizedImage:
     """What `resized` makes of an image that may stay in its file, window by window.
 
-    Pixels without a value count as the median of windows from all over.
+    Pixels without a value count as the median of windows from all over. `channels`
+    have a grain each; colours have one, that of their mean, and no alpha.
     """
 
-    def __init__(self, image: Any, shape: Sequence[int]) -> None:
-        self._image, self.dtype = image, np.dtype(image.dtype)
-        self.shape = (*shape[:2], *image.shape[2:])
+    def __init__(
+        self, image: Any, shape: Sequence[int], *, channels: bool = False
+    ) -> None:
+        self._image, self._is_mask = image, image.dtype == bool
+        self.dtype = np.dtype(np.float32 if self._is_mask else image.dtype)
+        bands = (3,) if image.shape[2:] == (4,) and not channels else image.shape[2:]
+        self.shape = (*shape[:2], *bands)
         self._scales = [a / b for a, b in zip(image.shape, shape[:2], strict=False)]
-        chunks = zip(getattr(image, "chunks", ()), self._scales, strict=False)
-        self.chunks = tuple(max(1, round(n / by)) for n, by in chunks) or (1, 1)
+        chunks = zip(chunks_of(image), self._scales, strict=True)  # no more at once
+        self.chunks = tuple(max(1, min(n, round(n / by))) for n, by in chunks)
         seen = self._resized(*middle_of(self.shape))
-        before = grain_of(self._pixels(*middle_of(image.shape)))
-        lacking = max(before**2 - grain_of(seen) ** 2, 0) ** 0.5
-        white = np.random.default_rng(0).standard_normal((GRAIN_SIDE,) * 2, np.float32)
-        self._noise = lacking * np.nanstd(seen) * white  # repeated all over
+        before = self._pixels(*middle_of(image.shape))
+        both = [before], [seen]
+        if channels:
+            both = list(np.moveaxis(before, 2, 0)), list(np.moveaxis(seen, 2, 0))
+        lacking = np.array(list(map(_lacking, *both)), np.float32)
+        sides = GRAIN_SIDE, GRAIN_SIDE, *[len(lacking)] * len(bands)
+        white = np.random.default_rng(0).standard_normal(sides, np.float32)
+        self._noise = lacking * white  # repeated all over
 
     def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
         spans = [
@@ -93,14 +108,15 @@ class ResizedImage:
         ]
         found = self._resized(*spans)
         rows, columns = (np.r_[span] % GRAIN_SIDE for span in spans)
-        noise = self._noise[np.ix_(rows, columns)]
-        found += noise if found.ndim == 2 else noise[..., None]
+        found += self._noise[np.ix_(rows, columns)]
         if self.dtype.kind in "ui":
-            limits = np.iinfo(self.dtype)
-            found = found.round().clip(limits.min, limits.max)
+            limits = np.iinfo(self.dtype)  # floats do not hold all of them
+            found = found.round().clip(limits.min, np.nextafter(limits.max + 1.0, 0))
+        elif self._is_mask:
+            found = found.clip(0, 1)
         return found.astype(self.dtype)
 
-    def _resized(self, *spans: slice) -> NDArray[np.float32]:
+    def _resized(self, *spans: slice) -> NDArray[Any]:
         """Return a window before noise is added."""
         from scipy.ndimage import gaussian_filter1d
 
@@ -111,7 +127,10 @@ class ResizedImage:
             sigma = max(0.0, (scale - 1) / 2)
             centres = (np.r_[span] + 0.5) * scale - 0.5
             reach = int(4 * sigma + 0.5)
-            first, last = floor(centres[0]) - reach, floor(centres[-1]) + reach + 2
+            first, last = (
+                math.floor(centres[0]) - reach,
+                math.floor(centres[-1]) + reach + 2,
+            )
             read.append(slice(max(first, 0), min(last, length)))
             ends.append((max(-first, 0), max(last - length, 0)))
             taps.append((centres - first, sigma))
@@ -126,19 +145,27 @@ class ResizedImage:
             found += np.take(smooth, below + 1, axis) * part
         return found
 
-    def _pixels(self, *spans: slice) -> NDArray[np.float32]:
-        """Return a window of the image, as float32, with what stands where none are."""
+    def _pixels(self, *spans: slice) -> NDArray[Any]:
+        """Return a window of the image in floats, with what stands where none are."""
         pixels = np.asarray(self._image[spans])
         missing = missing_pixels(pixels)
-        found = pixels.astype(np.float32)
+        is_wide = pixels.dtype.kind in "ui" and pixels.dtype.itemsize > 2
+        found = pixels.astype(np.float64 if is_wide else np.float32)
         if missing is not None:
             found[missing] = self._fill
-        return found
+        return found if found.ndim == 2 else found[..., : self.shape[2]]
 
     @cached_property
     def _fill(self) -> NDArray[Any]:
         seen = mosaic(self._image, windows_of(self._image.shape, WINDOWS))
         return np.asarray(np.median(filled(seen), axis=(0, 1)))
+
+
+def _lacking(before: NDArray[Any], seen: NDArray[Any]) -> float:
+    """Return the deviation of noise that gives what is seen the grain of before."""
+    grey = seen if seen.ndim == 2 else seen[..., :3].mean(-1)
+    missing = max(grain_of(before) ** 2 - grain_of(grey) ** 2, 0) ** 0.5
+    return float(missing * np.nanstd(grey))
 
 
 def middle_of(shape: Sequence[int]) -> tuple[slice, slice]:
@@ -181,14 +208,25 @@ def compute_resampled(
     """Return the features of an image, seen with the pixels of the training.
 
     `pixel_ratio` says how many times as high and wide as those its pixels are; see
-    `resampling_factors`. `options` are those of `compute_features`.
+    `resampling_factors`. `options` are those of `compute_features`; ValueError for a
+    `partition` of an image that is resized.
     """
     factors = resampling_factors(pixel_ratio)
     if factors is None:
         return compute_features(image, backbone, **options)
-    found = compute_features(resized(image, factors), backbone, **options)
-    height, width = np.shape(image)[:2]
-    return ResampledFeatures(found, (height, width))
+    if options.get("partition") is not None:
+        raise ValueError(
+            "partition: regions are not resized with an image; leave out partition or "
+            "pixel_ratio"
+        )
+    image, names = np.asarray(image), options.get("channels")
+    if (axis := options.get("channel_axis")) is not None:
+        image = np.moveaxis(channels_first(image, axis), 0, -1)
+        options["channel_axis"] = -1
+    by_channel = bool(names) or (axis is not None and image.shape[2] != 3)
+    seen = resized(image, factors, channels=by_channel)
+    found = compute_features(seen, backbone, **options)
+    return ResampledFeatures(found, (image.shape[0], image.shape[1]))
 
 
 class ResampledFeatures(Features):

@@ -99,6 +99,13 @@ def runs(start: int, stop: int, step: int) -> list[slice]:
     return [slice(i, min(i + step, stop)) for i in range(start, stop, step)]
 
 
+def chunks_of(image: Any) -> tuple[int, int]:
+    """Return rows and columns of the largest chunk of an image; 1 where it has none."""
+    chunks = getattr(image, "chunks", None) or (1, 1)
+    tall, wide = (max(c) if isinstance(c, tuple) else int(c) for c in chunks[:2])
+    return tall, wide
+
+
 def touches(tile: Tile, region: Tile) -> bool:
     """Return whether two rectangles have a pixel in common."""
     return all(overlap(a, b) for a, b in zip(tile, region, strict=True))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_hrdv2.core.checks import check_whole, checked_mask
+from napari_hrdv2.core.checks import check_whole, checked_mask, one_each
 from napari_hrdv2.core.classifier.background import pixels_per_image
 from napari_hrdv2.core.classifier.clusters import PlainCoordinates
 from napari_hrdv2.core.errors import stop_if
@@ -96,9 +96,7 @@ def propose_places(
     """
     check_whole("count", count)
     many = list(features) if isinstance(features, Sequence) else [features]
-    given = [None] * len(many) if exclusion is None else list(exclusion)
-    if len(given) != len(many):
-        raise ValueError(f"exclusion: {len(given)} masks for {len(many)} images")
+    given = one_each("exclusion", exclusion, len(many))
     masks = [
         checked_mask(mask, one.shape[1:]) for mask, one in zip(given, many, strict=True)
     ]

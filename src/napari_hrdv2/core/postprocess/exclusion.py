@@ -103,7 +103,7 @@ def mask_of(outlines: Iterable[ArrayLike], shape: Sequence[int]) -> NDArray[np.b
     """
     mask = np.zeros(tuple(shape), bool)
     for outline in outlines:
-        patch = filled([np.asarray(outline, np.float64)], mask.shape)
+        patch = fill_outlines([np.asarray(outline, np.float64)], mask.shape)
         mask[patch.window] |= patch.mask
     return mask
 
@@ -147,7 +147,7 @@ class Patch(NamedTuple):
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
-def filled(
+def fill_outlines(
     outlines: Sequence[NDArray[np.float64]],
     shape: Sequence[int],
     *,

@@ -33,7 +33,7 @@ from napari_hrdv2.core.postprocess.exclusion import (
     Patch,
     check_work,
     empty_patch,
-    filled,
+    fill_outlines,
 )
 from napari_hrdv2.files.labels import (
     ImportedLabels,
@@ -192,7 +192,7 @@ def _areas(outlines: list[NDArray[Any]], shape: tuple[int, int]) -> Pixels:
     """Pixels whose centre lies within an odd number of outlines: the rest are holes."""
     # A pixel covers [x, x + 1), so its centre is half a pixel on.
     centres = [outline[:, ::-1] - 0.5 for outline in outlines]
-    return _at(filled(centres, shape, with_edges=True))
+    return _at(fill_outlines(centres, shape, with_edges=True))
 
 
 def _at(patch: Patch) -> Pixels:

@@ -101,10 +101,11 @@ class BlockFeatures(Features):
     def again(
         self, image: ImageLike, backbone: Backbone | JoinedBackbone
     ) -> BlockFeatures:
-        """Return what a copy in another process stands for; the image is not read."""
+        """Return what a copy elsewhere stands for; the grain alone is read, if any."""
         if self._maker.before is not None:
             sides = [axis.length for axis in self._maker.grid]
-            image = ResizedImage(image, sides)
+            names = self._maker.options.channels
+            image = ResizedImage(image, sides, channels=bool(names))
         maker = replace(self._maker, image=image, backbone=backbone)
         return BlockFeatures(maker, BlockCache(BUDGET_BYTES, None))
 
@@ -312,8 +313,8 @@ def block_features(
 ) -> BlockFeatures:
     """Return the features of an image that need not be in memory.
 
-    It is read once, part by part, for the range of its grey levels, their mean and
-    their deviation; blocks are computed when they are asked for. The features are those
+    It is read part by part, once or for each channel, for range, mean and deviation of
+    its grey levels; blocks are computed when they are asked for. The features are those
     of `compute_features` to rounding, if all of the backbone sees a known part of the
     image only. A Vision Transformer sees blocks that overlap, and is blended.
 
@@ -359,11 +360,11 @@ def block_features(
     if not hasattr(image, "dtype") or not hasattr(image, "shape"):
         image = np.asarray(image)
     shape, factors = image.shape, resampling_factors(pixel_ratio)
+    names = options.channel_names
     if factors is not None:
-        image = ResizedImage(image, resized_shape(shape, factors))
+        image = ResizedImage(image, resized_shape(shape, factors), channels=bool(names))
     # Of the right shape and type, without a pixel read.
     blank = np.broadcast_to(np.zeros((), image.dtype), image.shape)
-    names = options.channel_names
     count, height, width = channels_first(bands_of(blank, names)[0]).shape
     given = (height, width), count, backbone, transforms, options
     grid, needed = plan_blocks(*given, block)

@@ -20,7 +20,7 @@ from napari_hrdv2.core.checks import (
     prepare_image,
     prepared_part,
 )
-from napari_hrdv2.core.features.tiles import Tile, moved, runs
+from napari_hrdv2.core.features.tiles import Tile, chunks_of, moved, runs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -141,8 +141,7 @@ def _tiles(
     Chunks of a file are read whole, so that none is read twice.
     """
     height, width = image.shape[:2]
-    chunks = getattr(image, "chunks", None) or (1, 1)
-    tall, wide = (max(c) if isinstance(c, tuple) else int(c) for c in chunks[:2])
+    tall, wide = chunks_of(image)
     columns = min(-(-TILE // wide) * wide, width)
     rows = max(TILE**2 // columns // tall, 1) * tall
     parts = list(product(runs(0, height, rows), runs(0, width, columns)))
