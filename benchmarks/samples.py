@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
-from micrographs import draw_scribbles, make_sample, random_micrograph
+from micrographs import (
+    draw_scribbles,
+    make_sample,
+    random_micrograph,
+    random_series,
+)
 from micrographs.compose import LAYOUTS, is_complete
 from micrographs.fields import blur
 from micrographs.layouts import log_uniform
@@ -23,6 +28,7 @@ __all__ = [
     "make_sample",
     "make_series",
     "random_micrograph",
+    "random_series",
 ]
 
 
