@@ -166,6 +166,7 @@ def test_a_run_can_begin_with_the_weights_of_another(tmp_path, monkeypatch) -> N
     torch.testing.assert_close(training.network(images), shipped.network(images))
     channel_weights = training.head.log_trust.detach().exp()
     torch.testing.assert_close(channel_weights, shipped.channel_weights)
+    assert training._rate() == 1  # so short a run has no warm-up
     threads = torch.get_num_threads()
     training.run(processes=1)
     torch.set_num_threads(threads)
