@@ -168,7 +168,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        share = 1 / min(self.step, AVERAGE_OVER)
+        share = 1 / min(self.step, AVERAGE_OVER, max(self.steps // 4, 1))
         pairs = zip(
             self.average.state_dict().values(),
             self.network.state_dict().values(),
