@@ -37,6 +37,9 @@ from napari_hrdv2.core.devices import choose_precision
 from tasks import BANK_CHANNELS, Batch, Pixels, read, stream
 
 PEAK_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 1e-2, 300
+# Logarithms of the head's penalty and scale under which the weights that ship have the
+# least loss; their file does not keep them, and from others training does harm.
+START_PENALTY, START_SCALE = 2.0, 1.9
 WITHOUT_BANK = 0.2  # how often the features must do without the filter bank
 VISITS, MEMORY = 2, 64  # visits of a picture; batches that wait for their next one
 AVERAGE_OVER = 500  # steps of the running mean of the weights
@@ -92,6 +95,8 @@ class TrainingRun:
             weights = load_weights(start)
             self.network = weights.network.requires_grad_(True)
             self.head.log_trust.data.copy_(weights.channel_weights.log())
+            self.head.log_penalty.data.fill_(START_PENALTY)
+            self.head.log_scale.data.fill_(START_SCALE)
         self.network.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval()
         # Where the processor is not made for bfloat16 it would be the slower one.
