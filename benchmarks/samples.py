@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
-from micrographs import draw_scribbles, make_sample, random_micrograph
-from micrographs.compose import LAYOUTS, _complete
+from micrographs import (
+    draw_scribbles,
+    make_sample,
+    random_micrograph,
+    random_series,
+)
+from micrographs.compose import LAYOUTS, is_complete
 from micrographs.fields import blur
 from micrographs.layouts import log_uniform
 from micrographs.paint import choose_looks, paint
@@ -23,6 +28,7 @@ __all__ = [
     "make_sample",
     "make_series",
     "random_micrograph",
+    "random_series",
 ]
 
 
@@ -51,7 +57,7 @@ def make_series(seed: int, count: int, size: int, exposure: str) -> list[Picture
         for attempt in range(30):
             rng = np.random.default_rng([seed, 2, index, attempt])
             layout = LAYOUTS[name][0](rng, (size, size), unit, k)
-            if _complete(layout.labels, k) or (made and attempt > 2):
+            if is_complete(layout.labels, k) or (made and attempt > 2):
                 break
         if layout.labels.max() + 1 == k:
             looks, gap = choose_looks(np.random.default_rng([seed, 3]), layout, unit)

@@ -13,6 +13,7 @@ import torch
 
 import blocks
 import doubt
+import generated_series
 import gpu
 import trained
 import unlike
@@ -200,6 +201,26 @@ def test_doubt_of_real_and_generated_images_goes_on_where_it_stopped(tmp_path, c
     doubt.main(given)
     assert out.read_text() == text
     assert "| by the others of the source | 2 | " in capsys.readouterr().out
+
+
+def test_generated_series_are_scored_on_what_is_not_labelled(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(generated_series, "PICTURES", 3)
+    monkeypatch.setattr(generated_series, "LABELLED", (1, 2))
+    out = tmp_path / "series.csv"
+    given = ["--series", "1", "--size", "64", "--out", str(out), "--backbones"]
+    generated_series.main([*given, "embedded"])
+    first = doubt.read_lines(out)
+    scored = [(line.group, line.image) for line in first]
+    assert scored == [(f"embedded, {n}", str(i)) for n, i in ((1, 1), (1, 2), (2, 2))]
+    assert all(0 <= line.miou <= 1 and 0 < line.doubt < 1 for line in first)
+    generated_series.main([*given, "embedded", "filters"])  # goes on
+    done = doubt.read_lines(out)
+    assert done[:3] == first
+    assert {line.group.split(",")[0] for line in done[3:]} == {"filters"}
+    mean = np.mean([line.miou for line in first[:2]])
+    assert f"| embedded, 1 labelled | 1 | {mean:.3f} |" in capsys.readouterr().out
 
 
 def test_a_class_that_nobody_painted_is_scored_where_it_is_known():

@@ -1,4 +1,8 @@
-"""Generated pictures as tasks: strokes to learn from, pixels to be right about."""
+"""Generated pictures as tasks: strokes to learn from, pixels to be right about.
+
+A task is of one picture, or, in an episode, of the pictures of a series: strokes on one
+or two of them, and pixels of all.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,23 +18,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from micrographs import draw_scribbles, random_micrograph
+from micrographs import Micrograph, draw_scribbles, random_micrograph, random_series
 from napari_hrdv2.core.backbones.embedded.backbone import bank_planes, standardised
 from napari_hrdv2.core.backbones.filters import filter_names
+from napari_hrdv2.core.features.normalisation import (
+    Levels,
+    aligned_levels,
+    image_levels,
+)
 
 BANK_CHANNELS = len(filter_names(3))  # grey pictures fill the rest with zeros
 SUPPORT_PER_CLASS, QUERY = 384, 2048
 STROKES = {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.15, 6: 0.15, 9: 0.1, 12: 0.1}  # a class
+SERIES_STROKES, MOST_OF_A_SERIES = (1, 2, 3), 6
+LONG, SHORT = (8.0, 60.0), (8.0, 30.0)  # strokes on one picture, and on a series
 # Side of the pictures, how many make a batch, and how often.
 SIZES = ((128, 16, 0.05), (192, 8, 0.25), (256, 5, 0.35), (384, 2, 0.25), (512, 1, 0.1))
 
 
-@dataclass(frozen=True)
-class Pixels:
-    """Pixels of one picture and what is known of them.
+class Pixels(NamedTuple):
+    """Pixels of one or more pictures and what is known of them.
 
     Attributes
     ----------
+    pictures : (N,) int64 tensor
+        The numbers of the pictures in their batch, in ascending order.
     places : (N, 2) int64 tensor
         Rows and columns.
     classes : (N,) int64 tensor
@@ -38,6 +51,7 @@ class Pixels:
         What the filter bank says there.
     """
 
+    pictures: Tensor
     places: Tensor
     classes: Tensor
     bank: Tensor
@@ -51,66 +65,117 @@ class Batch:
     ----------
     images : (B, 3, H, W) float16 tensor
         Standardised.
-    visits : tuple of visits, each a tuple of B pairs of `Pixels`
-        Support and query of each picture.
+    visits : tuple of visits, each a tuple of pairs of `Pixels`
+        Support and query of each picture, or of each series.
     """
 
     images: Tensor
     visits: tuple[tuple[tuple[Pixels, Pixels], ...], ...]
 
 
-def make_batch(seed: int, number: int, visits: int) -> Batch:
-    """Return a batch; the same seed and number give the same one."""
+def make_batch(seed: int, number: int, visits: int, series: float = 0.0) -> Batch:
+    """Return a batch; the same seed and number give the same one.
+
+    `series` is the share of the batches that are of series.
+    """
     torch.set_num_threads(1)
     rng = np.random.default_rng([seed, number])
     sizes, counts, shares = zip(*SIZES, strict=True)
     which = rng.choice(len(SIZES), p=shares)
-    images, tasks = [], []
-    for _ in range(counts[which]):
-        entry = random_micrograph(int(rng.integers(1 << 62)), sizes[which])
-        image, bank = network_input(entry.image)
-        images.append(image)
-        tasks.append([_task(rng, entry.labels, bank) for _ in range(visits)])
+    size, count = sizes[which], counts[which]
+    of_series = count > 1 and series > 0 and rng.random() < series
+    images: list[Tensor] = []
+    tasks = []
+    while (left := count - len(images)) > 0:
+        seed = int(rng.integers(1 << 62))
+        if of_series:
+            many = min(int(rng.integers(2, MOST_OF_A_SERIES + 1)), left)
+            many += left - many == 1  # none is left alone
+            entries = random_series(seed, many, size)
+        else:
+            entries = [random_micrograph(seed, size)]
+        labelled = int(rng.integers(1, 3)) if of_series else 1
+        levels = _levels(rng, entries, labelled) if of_series else [None]
+        inputs = [
+            network_input(entry.image, own)
+            for entry, own in zip(entries, levels, strict=True)
+        ]
+        truth = [entry.labels for entry in entries]
+        banks = [bank for _, bank in inputs]
+        tasks.append(
+            [_task(rng, truth, banks, len(images), labelled) for _ in range(visits)]
+        )
+        images += [image for image, _ in inputs]
     return Batch(torch.stack(images).half(), tuple(zip(*tasks, strict=True)))
 
 
-def network_input(image: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+def network_input(
+    image: NDArray[np.uint8], levels: Levels | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the standardised picture (3, H, W) and its filter channels, halved."""
     planes = torch.from_numpy(image).float()
     planes = planes[None] if planes.ndim == 2 else planes.movedim(-1, 0)
-    planes = standardised(planes[None])
+    planes = standardised(planes[None], levels)
     return planes[0].expand(3, -1, -1), bank_planes(planes)[0]
 
 
+def _levels(
+    rng: np.random.Generator, entries: list[Micrograph], labelled: int
+) -> list[Levels | None]:
+    """Return levels as one of the normalisations of a series would."""
+    images = [entry.image for entry in entries]
+    kind = rng.choice(["image", "shared", "matched"])
+    if kind == "image":
+        return [None] * len(images)
+    if kind == "shared":
+        return [image_levels(images[:labelled])] * len(images)
+    # What a match would find that is right about everything.
+    return list(aligned_levels(images, [entry.labels for entry in entries]))
+
+
 def _task(
-    rng: np.random.Generator, labels: NDArray[np.uint8], bank: Tensor
+    rng: np.random.Generator,
+    truth: list[NDArray[np.uint8]],
+    banks: list[Tensor],
+    first: int,
+    labelled: int,
 ) -> tuple[Pixels, Pixels]:
-    strokes = int(rng.choice(list(STROKES), p=list(STROKES.values())))
+    """Return support, of as many pictures as are labelled, and query, of all."""
+    if len(truth) == 1:
+        strokes = int(rng.choice(list(STROKES), p=list(STROKES.values())))
+        length = LONG
+    else:
+        strokes, length = int(rng.choice(SERIES_STROKES)), SHORT
     wrong = 0.1 if rng.random() < 0.3 else 0.0
-    drawn = draw_scribbles(rng, labels, strokes, wrong=wrong)
-    support = []
-    for label in range(1, int(labels.max()) + 1):
-        there = np.flatnonzero(drawn == label)
-        if len(there) > SUPPORT_PER_CLASS:
-            there = rng.choice(there, SUPPORT_PER_CLASS, replace=False)
-        support.append(there)
-    unseen = np.flatnonzero(drawn == 0)
-    query = rng.choice(unseen, QUERY, replace=len(unseen) < QUERY)
-    return (
-        _pixels(np.concatenate(support), drawn, bank),
-        _pixels(query, labels, bank),
-    )
+    support, query = [], []
+    for number, (labels, bank) in enumerate(zip(truth, banks, strict=True)):
+        drawn = np.zeros_like(labels)
+        if number < labelled:
+            drawn = draw_scribbles(rng, labels, strokes, length=length, wrong=wrong)
+        for label in range(1, int(drawn.max()) + 1):
+            there = np.flatnonzero(drawn == label)
+            if len(there) > SUPPORT_PER_CLASS:
+                there = rng.choice(there, SUPPORT_PER_CLASS, replace=False)
+            support.append(_pixels(first + number, there, drawn, bank))
+        unseen, many = np.flatnonzero(drawn == 0), QUERY // len(truth)
+        there = rng.choice(unseen, many, replace=len(unseen) < many)
+        query.append(_pixels(first + number, there, labels, bank))
+    return _joined(support), _joined(query)
+
+
+def _joined(parts: list[Pixels]) -> Pixels:
+    return Pixels(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def _pixels(
-    places: NDArray[np.intp], labels: NDArray[np.uint8], bank: Tensor
+    picture: int, places: NDArray[np.intp], labels: NDArray[np.uint8], bank: Tensor
 ) -> Pixels:
     rows, columns = np.unravel_index(places, labels.shape)
     spots = torch.from_numpy(np.stack([rows, columns], 1))
     values = torch.zeros(len(places), BANK_CHANNELS, dtype=torch.float16)
     values[:, : len(bank)] = read(bank.float(), spots, labels.shape).half()
     classes = torch.from_numpy(labels.ravel()[places].astype(np.int64) - 1)
-    return Pixels(spots, classes, values)
+    return Pixels(torch.full_like(classes, picture), spots, classes, values)
 
 
 def read(grid: Tensor, places: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -126,7 +191,13 @@ def read(grid: Tensor, places: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def stream(
-    seed: int, start: int, visits: int, *, processes: int, ahead: int = 12
+    seed: int,
+    start: int,
+    visits: int,
+    *,
+    processes: int,
+    series: float = 0.0,
+    ahead: int = 12,
 ) -> Iterator[Batch]:
     """Yield batch after batch from number `start`, made by other processes."""
     with ProcessPoolExecutor(processes) as pool:
@@ -134,6 +205,6 @@ def stream(
         number = start
         while True:
             while len(waiting) < ahead:
-                waiting.append(pool.submit(make_batch, seed, number, visits))
+                waiting.append(pool.submit(make_batch, seed, number, visits, series))
                 number += 1
             yield waiting.popleft().result()

@@ -6,7 +6,9 @@ Run with::
 
 Run again to go on where it stopped. RUN_DIR then holds ``state.pt``, ``log.csv`` and
 ``embedded.safetensors``, the file that the package ships. With ``--start FILE`` a new
-run begins with the weights of such a file, at a lower ``--rate``.
+run begins with the weights of such a file, at a lower ``--rate``. With ``--series 0.5``
+half of the batches are of series: strokes on one or two pictures of a material, and the
+loss on all of them.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ from napari_hrdv2.core.devices import choose_precision
 from tasks import BANK_CHANNELS, Batch, Pixels, read, stream
 
 PEAK_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 1e-2, 300
+# Logarithms of the head's penalty and scale under which the weights that ship have the
+# least loss; their file does not keep them, and from others training does harm.
+START_PENALTY, START_SCALE = 2.0, 1.9
 WITHOUT_BANK = 0.2  # how often the features must do without the filter bank
 VISITS, MEMORY = 2, 64  # visits of a picture; batches that wait for their next one
 AVERAGE_OVER = 500  # steps of the running mean of the weights
@@ -48,6 +53,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--start", type=Path)
     parser.add_argument("--rate", type=float, default=PEAK_RATE)
+    parser.add_argument("--series", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--processes", type=int, default=1)
@@ -55,17 +61,18 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    training = ClassifierState(
+    training = TrainingRun(
         options.out,
         options.steps,
         options.seed,
         rate=options.rate,
         start=options.start,
+        series=options.series,
     )
     training.run(options.processes)
 
 
-class ClassifierState:
+class TrainingRun:
     """Network, head and optimiser, with their state on disk."""
 
     def __init__(
@@ -76,9 +83,10 @@ class ClassifierState:
         *,
         rate: float = PEAK_RATE,
         start: Path | None = None,
+        series: float = 0.0,
     ) -> None:
         self.folder, self.steps, self.seed = folder, steps, seed
-        self.rate, self.start = rate, start
+        self.rate, self.start, self.series = rate, start, series
         self.step, self.drawn, self.seconds = 0, 0, 0.0
         self.network = ConvNet(ConvNetConfig())
         self.head = RidgeHead(self.network.config.channels + BANK_CHANNELS)
@@ -87,6 +95,8 @@ class ClassifierState:
             weights = load_weights(start)
             self.network = weights.network.requires_grad_(True)
             self.head.log_trust.data.copy_(weights.channel_weights.log())
+            self.head.log_penalty.data.fill_(START_PENALTY)
+            self.head.log_scale.data.fill_(START_SCALE)
         self.network.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval()
         # Where the processor is not made for bfloat16 it would be the slower one.
@@ -100,7 +110,9 @@ class ClassifierState:
         """Train to the last step, leaving a checkpoint every few minutes."""
         chance = random.Random(self.seed * 1000003 + self.step)
         again: deque[tuple[Batch, int]] = deque()
-        batches = stream(self.seed, self.drawn, VISITS, processes=processes)
+        batches = stream(
+            self.seed, self.drawn, VISITS, processes=processes, series=self.series
+        )
         losses, saved = [], time.monotonic()
         while self.step < self.steps:
             started = time.monotonic()
@@ -137,10 +149,9 @@ class ClassifierState:
         with_bank = chance.random() >= WITHOUT_BANK
         losses = []
         maps = [grid.float() for grid in grids]
-        for number, (support, query) in enumerate(batch.visits[visit]):
-            entry = [grid[number] for grid in maps]
+        for support, query in batch.visits[visit]:
             table = [
-                _features(entry, pixels, flips, images.shape[2:], with_bank)
+                _features(maps, pixels, flips, images.shape[2:], with_bank)
                 for pixels in (support, query)
             ]
             logits = self.head(table[0], support.classes, table[1])
@@ -157,11 +168,12 @@ class ClassifierState:
     def _rate(self) -> float:
         """Share of the peak learning rate: a warm-up, then half a cosine."""
         cosine = 0.5 + 0.5 * math.cos(math.pi * min(self.step / self.steps, 1))
-        return min((self.step + 1) / WARM_UP, 1) * (0.01 + 0.99 * cosine)
+        warm_up = min(WARM_UP, max(self.steps // 10, 1))
+        return min((self.step + 1) / warm_up, 1) * (0.01 + 0.99 * cosine)
 
     @torch.no_grad()
     def _follow(self) -> None:
-        share = 1 / min(self.step, AVERAGE_OVER)
+        share = 1 / min(self.step, AVERAGE_OVER, max(self.steps // 4, 1))
         pairs = zip(
             self.average.state_dict().values(),
             self.network.state_dict().values(),
@@ -202,6 +214,7 @@ class ClassifierState:
             self.folder / "embedded.safetensors",
             trained=f"training/train.py, step {self.step} of {self.steps}, seed "
             f"{self.seed}, {self.seconds:.0f} s"
+            + (f", {self.series:g} of series" if self.series else "")
             + (f", from {load_weights(self.start).hash}" if self.start else ""),
         )
 
@@ -219,12 +232,20 @@ def _features(
     shape: torch.Size,
     with_bank: bool,
 ) -> Tensor:
-    """Return the features of pixels of a picture that was flipped, (N, C)."""
+    """Return the features of pixels of pictures that were flipped, (N, C)."""
     places = pixels.places
     if flips:
         turned = torch.tensor([2 in flips, 3 in flips])
         places = torch.where(turned, torch.tensor(shape) - 1 - places, places)
-    features = [read(grid, places, shape) for grid in grids]
+    features = [
+        torch.cat(
+            [
+                read(grid[number], places[pixels.pictures == number], shape)
+                for number in pixels.pictures.unique().tolist()
+            ]
+        )
+        for grid in grids
+    ]
     return torch.cat([*features, pixels.bank.float()] if with_bank else features, 1)
 
 

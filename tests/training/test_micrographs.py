@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
-from micrographs import compose, random_micrograph
+from micrographs import compose, random_micrograph, random_series
+from micrographs.streams import SeriesRng, settle
 
 
 def test_the_seed_and_the_size_decide_everything() -> None:
@@ -56,3 +59,61 @@ def test_every_layout_makes_the_classes_it_promises(name: str) -> None:
 def test_too_small_a_picture_is_refused() -> None:
     with pytest.raises(ValueError, match="less than 48 pixels"):
         random_micrograph(0, (47, 90))
+
+
+def test_a_series_is_decided_by_seed_and_size_whatever_its_length() -> None:
+    first, again = random_series(3, 2, 64), random_series(3, 4, (64, 64))
+    for one, same in zip(first, again, strict=False):
+        assert np.array_equal(one.image, same.image)
+        assert np.array_equal(one.labels, same.labels)
+    assert not np.array_equal(again[0].labels, again[1].labels)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pictures_of_a_series_are_of_one_kind(seed: int) -> None:
+    made = random_series(seed, 4, (80, 96))
+    assert {each.layout for each in made} == {made[0].layout}
+    assert {each.image.shape for each in made} == {made[0].image.shape}
+    assert all(each.image.shape[:2] == each.labels.shape == (80, 96) for each in made)
+    k = int(made[0].labels.max())
+    share = np.bincount(made[0].labels.ravel()) / made[0].labels.size
+    assert share[0] == 0
+    assert len(share) - 1 == k
+    assert all(0 < each.labels.min() <= each.labels.max() <= k for each in made)
+
+
+def test_classes_of_a_series_look_alike_and_those_of_others_do_not() -> None:
+    def levels(picture: compose.Micrograph) -> np.ndarray:
+        image, labels = picture.image, picture.labels
+        standard = (image - image.mean()) / image.std()
+        return np.array([standard[labels == i].mean() for i in (1, 2)])
+
+    apart: dict[str, list[float]] = {"own": [], "other": []}
+    series = [random_series(seed, 2, 96, color=False) for seed in range(60)]
+    two = [one for one in series if all(p.labels.max() == 2 for p in one)]
+    for one, other in itertools.pairwise(two):
+        for name, picture in (("own", one[1]), ("other", other[1])):
+            if len(np.unique(picture.labels)) == 2:
+                apart[name].append(np.abs(levels(one[0]) - levels(picture)).max())
+    assert np.median(apart["own"]) < 0.5 * np.median(apart["other"])
+
+
+def test_fractions_exposure_and_magnification_differ_within_a_series() -> None:
+    made = [random_series(seed, 3, 96, color=False) for seed in range(20)]
+    first = [[(each.labels == 1).mean() for each in one] for one in made]
+    assert np.median(np.ptp(first, axis=1)) > 0.05
+    means = [[each.image.mean() for each in one] for one in made]
+    assert np.median(np.ptp(means, axis=1)) > 10
+    edges = [[(np.diff(each.labels) != 0).mean() for each in one] for one in made]
+    assert np.median(np.max(edges, axis=1) / np.min(edges, axis=1)) > 1.2
+
+
+def test_one_number_is_of_the_material_and_an_array_of_the_picture() -> None:
+    one, other = (SeriesRng([1], [2, index], {}) for index in range(2))
+    assert one.uniform(0, 5) == other.uniform(0, 5)
+    assert one.integers(900) == other.integers(900)
+    assert one.choice([3, 4, 5]) == other.choice([3, 4, 5])
+    assert (one.uniform(size=3) != other.uniform(size=3)).all()
+    assert one.standard_normal() == other.standard_normal()
+    assert settle(one, "span", 7) == settle(one, "span", 8) == 7
+    assert settle(np.random.default_rng(0), "span", 8) == 8

@@ -12,6 +12,7 @@ from sklearn.linear_model import Ridge
 
 from napari_hrdv2 import compute_features, load_backbone
 from napari_hrdv2.core.backbones.embedded.network import BUNDLED, load_weights
+from napari_hrdv2.core.features.normalisation import image_levels
 
 
 def test_the_head_is_balanced_ridge_regression_on_standardised_features() -> None:
@@ -68,6 +69,55 @@ def test_a_batch_is_the_same_every_time(monkeypatch) -> None:
     assert len(query.classes) == tasks.QUERY
 
 
+def test_an_episode_has_strokes_on_some_pictures_and_pixels_of_all(monkeypatch) -> None:
+    import tasks
+
+    monkeypatch.setattr(tasks, "SIZES", ((64, 5, 1.0),))
+    for number in range(6):
+        batch = tasks.make_batch(5, number, 2, series=1.0)
+        assert batch.images.shape == (5, 3, 64, 64)
+        for visit in batch.visits:
+            asked = [query.pictures.unique().tolist() for _, query in visit]
+            assert list(itertools.chain(*asked)) == list(range(5))
+            assert all(len(pictures) > 1 for pictures in asked)
+            for (support, query), pictures in zip(visit, asked, strict=True):
+                assert support.pictures.unique().tolist() in (
+                    pictures[:1],
+                    pictures[:2],
+                )
+                assert set(query.classes.tolist()) <= set(support.classes.tolist())
+
+
+def test_levels_of_an_episode_are_as_a_normalisation_of_the_product_has_them() -> None:
+    import tasks
+    from micrographs import random_series
+
+    series = random_series(1, 3, 64, color=False)
+    drawn = [tasks._levels(np.random.default_rng(i), series, 2) for i in range(30)]
+    kinds = {tuple(levels) for levels in drawn}
+    assert len(kinds) == 3
+    assert (None, None, None) in kinds
+    shared = image_levels([each.image for each in series[:2]])
+    assert (shared, shared, shared) in kinds
+
+
+def test_features_of_an_episode_are_those_of_each_picture() -> None:
+    import tasks
+    import train
+
+    grids = [torch.rand(3, channels, 6, 8) for channels in (2, 4)]
+    pictures, places = torch.tensor([0, 2, 2]), torch.tensor([[1, 5], [3, 7], [10, 0]])
+    pixels = tasks.Pixels(pictures, places, pictures, torch.zeros(3, 1))
+    shape = torch.Size((12, 16))
+    found = train._features(grids, pixels, [], shape, with_bank=False)
+    for row, (picture, place) in enumerate(zip(pictures, places, strict=True)):
+        parts = [tasks.read(grid[picture], place[None], shape)[0] for grid in grids]
+        torch.testing.assert_close(found[row], torch.cat(parts))
+    turned = [grid.flip(3) for grid in grids]
+    again = train._features(turned, pixels, [3], shape, with_bank=False)
+    torch.testing.assert_close(again, found)
+
+
 def test_features_are_read_at_the_places_that_they_are_features_of() -> None:
     from tasks import read
 
@@ -80,18 +130,18 @@ def test_features_are_read_at_the_places_that_they_are_features_of() -> None:
 
 def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
     import tasks
-    from train import ClassifierState
+    from train import TrainingRun
 
     monkeypatch.setattr(tasks, "SIZES", ((64, 2, 1.0),))
     monkeypatch.setattr("train.REPORT_EVERY", 1)
     monkeypatch.setattr("train.MEMORY", 1)
     threads = torch.get_num_threads()
-    first = ClassifierState(tmp_path, steps=2, seed=1)
+    first = TrainingRun(tmp_path, steps=2, seed=1)
     before = first.network.head.weight.detach().clone()
     first.run(processes=1)
     torch.set_num_threads(threads)
     assert not torch.equal(first.network.head.weight, before)
-    second = ClassifierState(tmp_path, steps=3, seed=1)
+    second = TrainingRun(tmp_path, steps=3, seed=1)
     assert second.step == 2
     assert torch.equal(second.network.head.weight, first.network.head.weight)
     second.run(processes=1)
@@ -105,15 +155,18 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
 
 def test_a_run_can_begin_with_the_weights_of_another(tmp_path, monkeypatch) -> None:
     import tasks
-    from train import ClassifierState
+    from train import TrainingRun
 
     monkeypatch.setattr(tasks, "SIZES", ((64, 2, 1.0),))
     shipped = load_weights()
-    training = ClassifierState(tmp_path, steps=1, seed=1, rate=1e-4, start=BUNDLED)
+    training = TrainingRun(
+        tmp_path, steps=1, seed=1, rate=1e-4, start=BUNDLED, series=0.5
+    )
     images = torch.rand(1, 3, 32, 48)
     torch.testing.assert_close(training.network(images), shipped.network(images))
     channel_weights = training.head.log_trust.detach().exp()
     torch.testing.assert_close(channel_weights, shipped.channel_weights)
+    assert training._rate() == 1  # so short a run has no warm-up
     threads = torch.get_num_threads()
     training.run(processes=1)
     torch.set_num_threads(threads)
@@ -123,13 +176,15 @@ def test_a_run_can_begin_with_the_weights_of_another(tmp_path, monkeypatch) -> N
         new.network(images), shipped.network(images), atol=0.2, rtol=0.1
     )
     with safe_open(tmp_path / "embedded.safetensors", "pt") as file:
-        assert file.metadata()["trained"].endswith(f", from {shipped.hash}")
+        assert file.metadata()["trained"].endswith(
+            f", 0.5 of series, from {shipped.hash}"
+        )
 
 
 def test_a_picture_is_not_seen_again_at_once(tmp_path, monkeypatch) -> None:
     import train
 
-    def endless(seed, start, visits, *, processes):
+    def endless(seed, start, visits, *, processes, series):
         yield from itertools.count(start)
 
     seen = []
@@ -141,8 +196,8 @@ def test_a_picture_is_not_seen_again_at_once(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(train, "stream", endless)
     monkeypatch.setattr(train, "MEMORY", 20)
-    monkeypatch.setattr(train.ClassifierState, "_learn", learn)
-    train.ClassifierState(tmp_path, steps=400, seed=0).run(processes=1)
+    monkeypatch.setattr(train.TrainingRun, "_learn", learn)
+    train.TrainingRun(tmp_path, steps=400, seed=0).run(processes=1)
     places = defaultdict(list)
     for step, (batch, visit) in enumerate(seen):
         assert visit == len(places[batch])

@@ -5,11 +5,13 @@ from __future__ import annotations
 from micrographs.compose import Micrograph, random_micrograph
 from micrographs.samples import make_sample, sample_kinds
 from micrographs.scribbles import draw_scribbles
+from micrographs.series import random_series
 
 __all__ = [
     "Micrograph",
     "draw_scribbles",
     "make_sample",
     "random_micrograph",
+    "random_series",
     "sample_kinds",
 ]

@@ -17,9 +17,12 @@ from micrographs.layouts import (
 )
 from micrographs.microscope import develop
 from micrographs.paint import choose_looks, colour, paint
+from micrographs.streams import of_material, settle
 
 if TYPE_CHECKING:
-    from micrographs.fields import Labels, Rng, Shape
+    from collections.abc import Callable
+
+    from micrographs.fields import Labels, Plane, Rng, Shape
 
 SMALLEST_SHARE = 0.005
 
@@ -86,46 +89,81 @@ def random_micrograph(
     >>> picture.image.shape, picture.labels.min()
     ((64, 80), np.uint8(1))
     """
+    shape = checked_shape(size)
+    rng = np.random.default_rng([seed, *shape])
+    in_color, k = draw_kind(rng, color)
+    layout, unit = _layout_with_all_classes(rng, shape, k)
+    return photograph(lambda _: rng, layout, unit, k, in_color=in_color)
+
+
+def checked_shape(size: int | tuple[int, int]) -> Shape:
+    """Return height and width, if they are not too small."""
     height, width = np.broadcast_to(size, 2).tolist()
     shape = (int(height), int(width))
     if min(shape) < 48:
         raise ValueError(f"size: {shape} is less than 48 pixels high or wide")
-    rng = np.random.default_rng([seed, *shape])
+    return shape
+
+
+def draw_kind(rng: Rng, color: bool | None) -> tuple[bool, int]:
+    """Return whether it is in colour, and how many classes there are."""
     in_color = chance(rng, 0.25) if color is None else color
-    k = int(rng.choice([2, 3, 4, 5], p=[0.45, 0.35, 0.12, 0.08]))
-    layout, unit = _layout_with_all_classes(rng, shape, k)
-    looks, gap = choose_looks(rng, layout, unit)
-    signal = paint(rng, layout, looks, gap)
+    return in_color, int(rng.choice([2, 3, 4, 5], p=[0.45, 0.35, 0.12, 0.08]))
+
+
+def draw_unit(rng: Rng, shape: Shape, k: int) -> float:
+    """Return the size of structures in pixels."""
+    return log_uniform(rng, 4.5 + 1.5 * k, min(90, min(shape) / 2.5))
+
+
+def photograph(
+    rng_of: Callable[[str], Rng],
+    layout: Layout,
+    unit: float,
+    k: int,
+    *,
+    in_color: bool,
+    magnified: Callable[[Plane, Labels], tuple[Plane, Labels]] | None = None,
+) -> Micrograph:
+    """Return what a layout of `k` classes looks like; `rng_of` serves each stage."""
+    rng = rng_of("looks")
+    looks, gap = settle(rng, "looks", choose_looks(of_material(rng), layout, unit))
+    signal, labels = paint(rng_of("paint"), layout, looks, gap), layout.labels
     if in_color:
-        signal = colour(rng, layout, looks, signal, gap)
+        signal = colour(rng_of("colour"), layout, looks, signal, gap)
+    if magnified is not None:
+        signal, labels = magnified(signal, labels)
+        unit *= labels.shape[0] / layout.labels.shape[0]
     sharpest = min(unit / 3, 3.0) if layout.fine else unit / 3
+    rng = rng_of("develop")
     image = develop(rng, signal, gap=gap, sharpest=sharpest, color=in_color)
     if in_color:
         image = np.ascontiguousarray(np.moveaxis(image, 0, -1))
-    names = rng.permutation(k).astype(np.uint8) + np.uint8(1)
-    return Micrograph(image, names[layout.labels], layout.name)
+    names = of_material(rng_of("names")).permutation(k).astype(np.uint8) + np.uint8(1)
+    return Micrograph(image, names[labels], layout.name)
 
 
 def _layout_with_all_classes(rng: Rng, shape: Shape, k: int) -> tuple[Layout, float]:
     """Try until each class has its share; a random field always has."""
     for _ in range(12):
-        unit = log_uniform(rng, 4.5 + 1.5 * k, min(90, min(shape) / 2.5))
-        layout = _arrange(rng, shape, unit, k)
-        if _complete(layout.labels, k):
+        unit = draw_unit(rng, shape, k)
+        layout = arrange(rng, shape, unit, k)
+        if is_complete(layout.labels, k):
             return layout, unit
     unit = min(40.0, min(shape) / 4)
     layout = layouts.field(rng, shape, unit, k)
-    while not _complete(layout.labels, k):
+    while not is_complete(layout.labels, k):
         layout = layouts.field(rng, shape, unit, k)
     return replace(layout, name="field"), unit
 
 
-def _complete(labels: Labels, k: int) -> bool:
+def is_complete(labels: Labels, k: int) -> bool:
+    """Return whether each class has its share."""
     share = np.bincount(labels.ravel(), minlength=k) / labels.size
     return bool(share.min() >= SMALLEST_SHARE)
 
 
-def _arrange(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:
+def arrange(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:
     """One layout of `k` classes, or one in a class of another, or over it."""
     if k == 2 or chance(rng, 0.45):
         return _draw(rng, shape, unit, k)
@@ -153,7 +191,7 @@ def _draw(rng: Rng, shape: Shape, unit: float, k: int, ground: bool = False) -> 
 
 def _join(rng: Rng, lower: Layout, upper: Layout, split: int, *, over: bool) -> Layout:
     """Put the classes of `upper` above 0 over everything, or into one class."""
-    into = int(np.bincount(lower.labels.ravel()).argmax())
+    into = settle(rng, "into", int(np.bincount(lower.labels.ravel()).argmax()))
     here = upper.labels > 0
     if not over:
         here &= lower.labels == into

@@ -9,6 +9,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from micrographs.streams import of_picture
+
 Field = NDArray[np.float64]
 Plane = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -133,11 +135,12 @@ def lattice(
     rng: Rng, rows: Plane, columns: Plane, spacing: float, shake: float = 0.45
 ) -> Lattice:
     """One point in each square of about `spacing` pixels, randomly turned."""
-    angle = rng.uniform(0, np.pi / 2)
+    own = of_picture(rng)
+    angle = own.uniform(0, np.pi / 2)
     c, s = np.float32(np.cos(angle) / spacing), np.float32(np.sin(angle) / spacing)
     row, column = rows * c + columns * s, columns * c - rows * s
-    row -= row.min() - np.float32(1 + rng.random())
-    column -= column.min() - np.float32(1 + rng.random())
+    row -= row.min() - np.float32(1 + own.random())
+    column -= column.min() - np.float32(1 + own.random())
     height, width = int(row.max()) + 2, int(column.max()) + 2
     site = row.astype(np.intp) * width + column.astype(np.intp)
     jitter = rng.uniform(0.5 - shake, 0.5 + shake, (2, height * width))

@@ -21,6 +21,7 @@ from micrographs.fields import (
     warped_grid,
     worley,
 )
+from micrographs.streams import of_material, of_picture
 
 
 @dataclass
@@ -180,7 +181,7 @@ def layers(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:
         own = rng.uniform(0, 0.6) * rough
         edge = cut + shared + own * _line_noise(rng, shape, unit * rng.uniform(0.1, 1))
         labels += depth > edge.astype(np.float32)
-    return Layout(as_labels(rng.permutation(k))[labels], nothing(shape))
+    return Layout(as_labels(of_material(rng).permutation(k))[labels], nothing(shape))
 
 
 def _line_noise(rng: Rng, shape: Shape, sigma: float) -> Plane:
@@ -209,9 +210,13 @@ def dendrites(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:
 def cracks(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:
     """Branching random walks, 1 to 6 pixels wide."""
     mask = np.zeros(shape, bool)
-    share, thick = rng.uniform(0.012, 0.06), rng.uniform(0.8, 1.0 + min(unit / 12, 4))
+    share, thick = (
+        of_picture(rng).uniform(0.012, 0.06),
+        rng.uniform(0.8, 1.0 + min(unit / 12, 4)),
+    )
     general, spread = rng.uniform(0, 2 * np.pi), rng.choice([0.2, 3.0])
     wander, branching = rng.uniform(0.05, 0.4), rng.uniform(0, 0.03)
+    rng = of_picture(rng)
     for _ in range(30):
         place = rng.uniform(0, 1, 2) * shape
         heading = general + spread * rng.standard_normal()

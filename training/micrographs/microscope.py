@@ -14,6 +14,7 @@ from micrographs.fields import (
     plane_grid,
 )
 from micrographs.layouts import chance, log_uniform, stamp
+from micrographs.streams import SeriesRng, of_picture, settle, varied
 
 
 def develop(
@@ -39,7 +40,7 @@ def develop(
 def _light(rng: Rng, signal: Plane, shape: Shape, gap: float) -> Plane:
     """Uneven light, a darker rim of the field, dust and scratches."""
     if chance(rng, 0.7):
-        amount = np.float32(gap * rng.uniform(0, 0.5))
+        amount = np.float32(gap * rng.uniform(0, 0.5) * varied(rng, 2))
         scale = max(shape) / rng.uniform(2, 8)
         signal = signal + amount * band_noise(rng, shape, scale)
     if chance(rng, 0.15):
@@ -62,6 +63,7 @@ def _light(rng: Rng, signal: Plane, shape: Shape, gap: float) -> Plane:
 def _focus(rng: Rng, signal: Plane, sharpest: float) -> Plane:
     """Blur, here and there only in a part of the field or along one direction."""
     sigma = rng.uniform(0.2, float(np.clip(sharpest / 4, 0.5, 2.0)))
+    sigma *= varied(rng, 1.6)
     if sigma < 0.3:
         return signal
     soft = blur(signal, sigma)
@@ -82,7 +84,7 @@ def _lines(rng: Rng, shape: Shape, gap: float) -> Plane:
     if style == 1:  # a detector that jumps from line to line
         jumps = rng.standard_normal((shape[0], 1)).astype(np.float32)
         return np.asarray(np.float32(0.5 * amount) * jumps)
-    streaks = np.zeros(shape, np.float32)
+    streaks, rng = np.zeros(shape, np.float32), of_picture(rng)
     for _ in range(rng.integers(1, 8)):
         row, start = rng.integers(shape[0]), rng.integers(shape[1])
         tail = np.exp(-np.arange(shape[1] - start) / rng.uniform(5, 80))
@@ -92,7 +94,7 @@ def _lines(rng: Rng, shape: Shape, gap: float) -> Plane:
 
 def _noise(rng: Rng, signal: Plane, gap: float) -> Plane:
     """Read noise, shot noise, or noise a scanner has smoothed."""
-    amount = np.float32(gap * log_uniform(rng, 0.02, 0.9))
+    amount = np.float32(gap * log_uniform(rng, 0.02, 0.9) * varied(rng, 2))
     white = rng.standard_normal(signal.shape, dtype=np.float32)
     style = rng.integers(4)
     if style == 0:
@@ -106,17 +108,23 @@ def _noise(rng: Rng, signal: Plane, gap: float) -> Plane:
 def _contrast(rng: Rng, signal: Plane, *, color: bool) -> Plane:
     """Stretch to a range that may be narrow or too wide, bend, perhaps invert."""
     low, high = np.quantile(signal[..., ::2, ::2], [0.005, 0.995])
+    low, high = settle(rng, "span", (low, high))
     if color:  # the balance of the channels was chosen: only light and dark
         low, high = min(float(low), 0.1), max(0.8, float(high))
     unit = (signal - np.float32(low)) / np.float32(max(high - low, 1e-3))
     if not color and chance(rng, 0.3):
         unit = 1 - unit
-    if chance(rng, 0.5):
-        unit = np.clip(unit, 0, None) ** np.float32(log_uniform(rng, 0.6, 1.6))
+    gamma = log_uniform(rng, 0.6, 1.6) if chance(rng, 0.5) else 1.0
+    gamma *= varied(rng, 1.25)
+    if gamma != 1:
+        unit = np.clip(unit, 0, None) ** np.float32(gamma)
     bottom, top = rng.uniform(-0.02, 0.15), rng.uniform(0.85, 1.04)
     if chance(rng, 0.3):
         middle, half = rng.uniform(0.3, 0.7), rng.uniform(0.12, 0.3)
         bottom, top = middle - half, middle + half
+    if isinstance(rng, SeriesRng):  # another exposure each time, hardly ever too much
+        gain, offset = rng.picture.uniform(0.8, 1.2), rng.picture.uniform(-0.1, 0.1)
+        bottom, top = (0.5 + 0.7 * gain * (x - 0.5) + offset for x in (bottom, top))
     return np.asarray(unit * np.float32(top - bottom) + np.float32(bottom), np.float32)
 
 

@@ -22,6 +22,7 @@ from micrographs.layouts import (
     log_uniform,
     nothing,
 )
+from micrographs.streams import of_picture
 
 
 def _bodies(
@@ -49,7 +50,7 @@ def _bodies(
         spacing,
         radius=(median, rng.uniform(0.0, 0.5)),
         flat=flat or (low, min(1.0, low + 0.4)),
-        share=rng.uniform(0.35, 1.0) if share is None else share,
+        share=of_picture(rng).uniform(0.35, 1.0) if share is None else share,
         angle=rng.uniform(0, np.pi) if chance(rng, aligned) else None,
         power=int(rng.choice([2, 2, 2, 4, 0, 1])) if power is None else power,
         stacked=stacked,
@@ -133,6 +134,7 @@ def fibres(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:
     bends = band_noise(rng, shape, max(shape) / 8) * np.float32(max(shape) * bend)
     rows, columns = plane_grid(shape)
     most = min(14, int(max(shape) / half * 0.22) + 2)
+    rng = of_picture(rng)
     for i in range(1, most + 1):
         angle = general + spread * rng.standard_normal()
         place = rng.uniform(0.02, 0.98, 2) * shape
@@ -164,7 +166,7 @@ def needles(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:
             long_ / rng.uniform(0.8, 1.6),
             radius=(0.6, 0.25),
             flat=(flat, 1.5 * flat),
-            share=rng.uniform(0.4, 1),
+            share=of_picture(rng).uniform(0.4, 1),
             angle=turn + i * np.pi / 3 if chance(rng, 0.7) else None,
             power=int(rng.choice([2, 0])),
         )
@@ -184,7 +186,7 @@ def tissue(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:
     nuclei = _bodies(rng, shape, small, flat=flat, power=2, aligned=0.15)
     labels = as_labels(nuclei.rho < 1)
     if k > 2:
-        cut = np.float32(rng.uniform(0.3, 1.2))
+        cut = np.float32(of_picture(rng).uniform(0.3, 1.2))
         lumen = rough > cut
         clear = lumen[_middles(nuclei, shape)]  # whole nuclei stay out of lumens
         labels[clear] = 0
@@ -215,7 +217,7 @@ def powder(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:
             shape,
             max(unit * scale, 6.0),
             flat=(low, 1.0),
-            share=rng.uniform(0.6, 1),
+            share=of_picture(rng).uniform(0.6, 1),
             fill=(0.4, 0.65),
             power=kind,
             stacked=True,
@@ -246,7 +248,9 @@ def foam(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:
 def cell_bodies(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:
     """Cells with a nucleus (class 2, or not told apart) on an empty ground."""
     unit = max(unit, 20.0)
-    found = _bodies(rng, shape, unit, fill=(0.35, 0.6), share=rng.uniform(0.5, 1))
+    found = _bodies(
+        rng, shape, unit, fill=(0.35, 0.6), share=of_picture(rng).uniform(0.5, 1)
+    )
     size = rng.uniform(0.3, 0.6)
     labels = as_labels(found.rho < 1)
     u = found.u - np.float32(rng.uniform(-0.2, 0.2))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from micrographs.fields import Plane, Rng, band_noise, blur
 from micrographs.layouts import Layout, chance, log_uniform
+from micrographs.streams import of_material, settle
 from micrographs.textures import make_texture, pick_texture
 
 # Textures that are hard to tell from each other.
@@ -91,7 +92,7 @@ def paint(rng: Rng, layout: Layout, looks: list[Look], gap: float) -> Plane:
         signal += tints[layout.objects]
     signal = _shade(rng, layout, signal, gap)
     for _ in range(rng.choice(3, p=[0.5, 0.35, 0.15])):
-        signal = _rim(rng, layout, signal, gap)
+        signal = _rim(rng, layout, signal, gap, len(looks))
     return signal
 
 
@@ -113,9 +114,9 @@ def _shade(rng: Rng, layout: Layout, signal: Plane, gap: float) -> Plane:
     return np.asarray(signal, np.float32)
 
 
-def _rim(rng: Rng, layout: Layout, signal: Plane, gap: float) -> Plane:
+def _rim(rng: Rng, layout: Layout, signal: Plane, gap: float, k: int) -> Plane:
     """Bright edges of an electron image, dark outlines, halos of phase contrast."""
-    one = rng.integers(int(layout.labels.max()) + 1)
+    one = rng.integers(k)
     mask = (layout.labels == one).astype(np.float32)
     most = 0.8 if layout.fine else 1.2
     amount = np.float32(gap * rng.uniform(0.3, most) * rng.choice([-1.0, 1.0, 1.0]))
@@ -138,19 +139,20 @@ def colour(
     """Return (3, H, W) light from a grey signal: dyes, labels, tints or a mix."""
     levels = np.array([look.level for look in looks], np.float32)
     detail = grey - levels[layout.labels]
-    style = rng.choice(4, p=[0.35, 0.2, 0.2, 0.25])
+    own = of_material(rng)
+    style = own.choice(4, p=[0.35, 0.2, 0.2, 0.25])
     if style == 0:
         return _dyes(rng, layout, looks, detail)
     if style == 1:
         return _fluorescence(rng, layout, looks, detail / np.float32(gap))
     if style == 2:  # one hue from dark to light, as of tinted or brownish prints
-        dark, light = rng.uniform(0, 0.25, 3), rng.uniform(0.6, 1.0, 3)
-        bend = rng.uniform(0.6, 1.6, 3).astype(np.float32)[:, None, None]
+        dark, light = own.uniform(0, 0.25, 3), own.uniform(0.6, 1.0, 3)
+        bend = own.uniform(0.6, 1.6, 3).astype(np.float32)[:, None, None]
         ramp = np.clip(grey, 0, 1.2)[None] ** bend
         span = (light - dark).astype(np.float32)[:, None, None]
         return np.asarray(dark.astype(np.float32)[:, None, None] + span * ramp)
-    base = _same(levels[:, None] + rng.normal(0, 0.5 * gap, (len(looks), 3)), layout)
-    direction = rng.uniform(0.6, 1.3, (len(looks), 3)).astype(np.float32)
+    base = _same(levels[:, None] + own.normal(0, 0.5 * gap, (len(looks), 3)), layout)
+    direction = own.uniform(0.6, 1.3, (len(looks), 3)).astype(np.float32)
     mix = base[layout.labels] + direction[layout.labels] * detail[..., None]
     if layout.count > 1 and chance(rng, 0.3):  # grains in polarised light
         hues = 0.3 * gap * rng.standard_normal((layout.count, 3))
@@ -183,17 +185,17 @@ def _spread(
 
 def _dyes(rng: Rng, layout: Layout, looks: list[Look], detail: Plane) -> Plane:
     """Beer and Lambert: each dye takes its share of red, green and blue light."""
-    k, shape = len(looks), detail.shape
+    k, shape, own = len(looks), detail.shape, of_material(rng)
     dyes = np.array([[1.1, 1.25, 0.55], [0.12, 0.75, 0.35]])  # violet and pink
     if chance(rng, 0.3):
         dyes[1] = [0.35, 0.75, 1.2]  # brown
-    dyes = np.clip(dyes + rng.normal(0, 0.12, (2, 3)), 0.02, 1.5).astype(np.float32)
-    amounts = _spread(rng, k, 2, 0.3, 0.9)
+    dyes = np.clip(dyes + own.normal(0, 0.12, (2, 3)), 0.02, 1.5).astype(np.float32)
+    amounts = _spread(own, k, 2, 0.3, 0.9)
     amounts += np.maximum(0.25 - amounts.sum(axis=1, keepdims=True), 0)
     if chance(rng, 0.6):  # the palest is empty
-        amounts[amounts.sum(axis=1).argmin()] = rng.uniform(0, 0.08, 2)
+        amounts[amounts.sum(axis=1).argmin()] = own.uniform(0, 0.08, 2)
     depth = _same(amounts, layout)[layout.labels]  # (H, W, 2)
-    weights = rng.uniform(0.3, 1.5, 2).astype(np.float32)
+    weights = own.uniform(0.3, 1.5, 2).astype(np.float32)
     depth = depth + detail[..., None] * weights * np.sqrt(depth + np.float32(0.02))
     cloudy = 1 + np.float32(rng.uniform(0, 0.2)) * band_noise(
         rng, (shape[0], shape[1]), rng.uniform(3, 30)
@@ -204,11 +206,11 @@ def _dyes(rng: Rng, layout: Layout, looks: list[Look], detail: Plane) -> Plane:
 
 def _fluorescence(rng: Rng, layout: Layout, looks: list[Look], detail: Plane) -> Plane:
     """Glowing labels on black, one colour or more."""
-    k = len(looks)
-    glow = _spread(rng, k, 3, 0.5)
-    glow *= rng.uniform(0.4, 1.0, (k, 1)) / glow.max(axis=1, keepdims=True)
+    k, own = len(looks), of_material(rng)
+    glow = _spread(own, k, 3, 0.5)
+    glow *= own.uniform(0.4, 1.0, (k, 1)) / glow.max(axis=1, keepdims=True)
     largest = int(np.bincount(layout.labels.ravel(), minlength=k).argmax())
-    glow[largest] = rng.uniform(0, 0.08, 3)
+    glow[settle(rng, "dark", largest)] = own.uniform(0, 0.08, 3)
     light = _same(glow, layout)[layout.labels]
     light = light * (1 + np.float32(0.5) * np.clip(detail, -1.5, 2))[..., None]
     return np.moveaxis(np.asarray(light, np.float32), -1, 0)
