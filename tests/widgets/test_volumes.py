@@ -253,6 +253,17 @@ def test_strokes_from_the_side_train_all_planes_and_are_answered_when_one_is_bac
     assert np.count_nonzero(drawn) == 2 * 26 + 3
 
 
+def test_strokes_from_the_side_are_read_though_the_axes_roll_back_at_once(bench):
+    bench.viewer.dims.order = (1, 0, 2)
+    bench.settle()
+    bench.viewer.dims.set_current_step(1, 12)
+    stroke(bench, [(z, 12, 3) for z in range(5)], 1)
+    bench.viewer.dims.order = (0, 1, 2)
+    bench.settle()
+    painted = {one.key.plane for one in bench.session.images.painted()}
+    assert painted == {(z,) for z in range(5)}
+
+
 def test_planes_that_are_deeper_than_wide_have_no_three_orientations(open_stack, grey):
     units = ("nm",) * 3
     bench = open_stack(grey, scale=(50, 10, 10), units=units)
