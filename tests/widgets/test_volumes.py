@@ -302,6 +302,130 @@ def test_painting_again_brings_the_answers_to_single_planes_back(bench):
     assert "What was painted meanwhile counts the next" in bench.panel.note.text()
 
 
+def open_another(bench, name):
+    """Open a stack beside the one that is there, paint on it and segment all of it."""
+    axes, grey = ("Z", "y", "x"), np.array(bench.viewer.layers["stack"].data)[::-1]
+    lazy = dask.array.from_array(grey, chunks=(1, *SIZE[1:]))
+    bench.viewer.add_image(lazy, name=name, axis_labels=axes, cache=False)
+    bench.wait(lambda: bench.controller.link.image.name == name)
+    link = bench.controller.link
+    bench.settle()
+    for label, row in ((1, 2), (2, 12)):
+        for x in range(12, 17):
+            link.scribbles.paint((bench.controller.link.index[0], row, x), label)
+    bench.settle()
+    segment_all(bench)
+
+
+def shown(bench, name):
+    layers = bench.viewer.layers
+    return tuple(
+        layers[f"{kind}: {name}"].visible for kind in ("All planes", "Segmentation")
+    )
+
+
+def test_all_planes_are_hidden_for_the_stack_that_is_painted_and_for_no_other(bench):
+    draw(bench)
+    segment_all(bench)
+    open_another(bench, "other")
+    other, layers = bench.controller.link.scribbles, bench.viewer.layers
+    assert shown(bench, "other") == (True, False)
+    bench.controller.link.select_image(layers["stack"])
+    assert shown(bench, "stack") == (True, False)
+    stroke(bench, [(2, 4, x) for x in range(3, 20)], 1)
+    bench.settle()
+    assert shown(bench, "stack") == (False, True)
+    bench.controller.link.select_image(layers["other"])
+    assert shown(bench, "other") == (True, False)
+    other.paint((bench.controller.link.index[0], 20, 20), 1)
+    bench.settle()
+    assert shown(bench, "other") == (False, True)
+
+
+def test_single_answers_are_back_when_the_layer_of_all_planes_goes(bench):
+    draw(bench)
+    segment_all(bench)
+    bench.viewer.layers.remove("All planes: stack")
+    assert bench.viewer.layers["Segmentation: stack"].visible
+
+
+@pytest.mark.parametrize("change", ["exclusion", "refinement", "planes", "loaded"])
+def test_all_planes_are_old_by_all_that_they_are_made_of(bench, tmp_path, change):
+    draw(bench)
+    kept = tmp_path / "kept.safetensors"
+    bench.session.save_classifier(kept)
+    segment_all(bench)
+    bench.viewer.dims.set_current_step(0, 2)
+    bench.settle()
+    assert shown(bench, "stack") == (True, False)
+    if change == "exclusion":
+        bench.session.set_exclusion(np.eye(*SIZE[1:], dtype=bool))
+    elif change == "refinement":
+        bench.session.refinement.change(min_object=9)
+    elif change == "planes":
+        choose(bench, "z+1")
+    else:
+        bench.controller.load_classifier(str(kept))
+    bench.settle()
+    assert shown(bench, "stack") == (False, True)
+
+
+def held(bench, monkeypatch, number=3):
+    """Press the button; return what lets it go on from the features of a plane."""
+    made, reached, go = VolumeFeatures.planes, threading.Event(), threading.Event()
+    begun = []
+
+    def planes(self, model, area, stop=None):
+        begun.append(area.rows.start // SIZE[1])
+        if len(begun) == number:
+            reached.set()
+            go.wait(60)
+        return made(self, model, area, stop)
+
+    monkeypatch.setattr(VolumeFeatures, "planes", planes)
+    bench.panel.run.click()
+    bench.wait(reached.is_set)
+    return go
+
+
+def test_replaced_pixels_end_the_run(bench, grey, monkeypatch):
+    draw(bench)
+    choose(bench, "z+1")
+    go = held(bench, monkeypatch)
+    bench.viewer.layers["stack"].data = dask.array.from_array(grey[::-1].copy())
+    go.set()
+    bench.wait(lambda: not bench.panel.run.is_running)
+    bench.settle()
+    assert "All planes: stack" not in bench.names
+    assert not bench.target.exists()
+    assert bench.panel.overlay.target is None
+
+
+def test_what_is_cancelled_is_not_deleted_unasked_after_another_stroke(
+    bench, monkeypatch
+):
+    draw(bench)
+    choose(bench, "z+1")
+    go = held(bench, monkeypatch)
+    bench.panel.run.click()
+    go.set()
+    bench.wait(lambda: not bench.panel.run.is_running)
+    assert "the next press goes on" in bench.panel.note.text()
+    bench.session.refinement.change(min_object=9)
+    assert "the next press begins anew" in bench.panel.note.text()
+    asked, no = [], QMessageBox.StandardButton.No
+    monkeypatch.setattr(
+        QMessageBox, "question", lambda *about: asked.append(about[2]) or no
+    )
+    begun = bench.target.with_name(f"{bench.target.name}.unfinished")
+    kept = bytes_in(begun)
+    segment_all(bench)
+    assert str(begun) in asked[0]
+    assert bytes_in(begun) == kept
+    bench.session.refinement.undo()
+    assert "the next press goes on" in bench.panel.note.text()
+
+
 def test_a_closed_stack_ends_it_and_too_few_classes_are_told(bench, monkeypatch):
     bench.viewer.dims.set_current_step(0, 1)
     bench.settle()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.files.volumes import LazyVolume
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.session import Session
     from napari_hrdv2.session.tasks import Task, TaskContext
 
@@ -80,6 +81,23 @@ def volume_request(session: Session, volume: LazyVolume, target: Path) -> Task:
         return stream_labels(file, features, classifier, target, context, **about)
 
     return segment
+
+
+def made_of(session: Session, stack: PlaneKey) -> tuple[Any, ...]:
+    """Return what is equal while all planes of a stack would be segmented alike."""
+    family = session.images.family(stack)
+    loaded = session.classifier if session.is_loaded else None
+    painted = {
+        e.key: e.scribbles_fingerprint for e in family if e.class_ids and e.trains
+    }
+    excluded = {e.exclusion_fingerprint for e in family if e.exclusion is not None}
+    return (
+        painted,
+        excluded,
+        loaded,
+        session.refinement.settings,
+        session.options.planes,
+    )
 
 
 def _scribbles(

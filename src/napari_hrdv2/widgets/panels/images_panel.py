@@ -287,6 +287,7 @@ class VolumePanel(QWidget):
         ui.fill_column(self, *parts)
         side.progressed.connect(self._on_progressed)
         side.changed.connect(self._on_changed)
+        self._session.refinement.changed.connect(self._on_changed)
 
     def show_stack(self, *, is_busy: bool) -> None:
         """Show what is chosen for the stack that is shown, and what can be done."""
@@ -310,6 +311,7 @@ class VolumePanel(QWidget):
         self.relation.setVisible(is_there)
         self.context.setVisible(is_there and position == _NEIGHBOURS)
         show_whole(self.cost, text)
+        self._on_changed()
         self.setVisible(bool(self._link.index) or self.run.is_running)
         is_ready = session.classifier is not None or painted > 1
         self.run.setEnabled(self.run.is_running or (is_ready and not is_busy))
@@ -363,10 +365,8 @@ class VolumePanel(QWidget):
         show_whole(self.note, ", ".join(filter(None, (stage, left))))
 
     def _on_changed(self) -> None:
-        text = "Cancelled; what is done is kept, and the next press goes on."
         if not self.run.is_running:
-            text = self.overlay.text or text * bool(self.overlay.target)
-            show_whole(self.note, text)
+            show_whole(self.note, self.overlay.note)
 
 
 def show_whole(label: QLabel, text: str) -> None:
