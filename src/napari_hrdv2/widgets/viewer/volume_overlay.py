@@ -9,13 +9,21 @@ from napari.layers import Image, Labels
 
 from napari_hrdv2.files.units import NO_UNIT, unit_symbol
 from napari_hrdv2.files.volumes import LazyVolume, relate_planes
-from napari_hrdv2.session.batch.volumes import made_of, volume_options, volume_request
+from napari_hrdv2.session.batch.volumes import (
+    NEARLY,
+    are_cubes,
+    made_of,
+    volume_options,
+    volume_request,
+)
+from napari_hrdv2.session.export import free_name
 from napari_hrdv2.session.planes import PlaneKey
 
 from . import layers, planes
 from .overlay import Overlay
 
 if TYPE_CHECKING:
+    from napari_hrdv2.session import ImageEntry
     from napari_hrdv2.session.batch.streaming import Streamed
     from napari_hrdv2.widgets.jobs import SideWork
 
@@ -35,6 +43,7 @@ class VolumeOverlay(Overlay):
     def __init__(self, sync: LayerSync, side: SideWork) -> None:
         super().__init__(sync, side)
         self._of = PlaneKey("")  # the stack that is, or was, segmented
+        self._stems: dict[PlaneKey, str] = {}  # of the names of their files
         self._texts: dict[PlaneKey, str] = {}  # how the last run on a stack ended
         # Where what was begun is gone on with, while it would be made of the same.
         self._begun: dict[PlaneKey, tuple[Path, Any]] = {}
@@ -75,6 +84,14 @@ class VolumeOverlay(Overlay):
         path, made = self._begun.get(self._stack, (None, None))
         return path if path is not None and made == self._made_of() else None
 
+    def target_in(self, folder: Path) -> Path:
+        """Return the OME-Zarr for the stack that is shown, and for no other one."""
+        image, images = self._sync.image, self._sync.layers
+        others = (one for one in self._stems if one != self._stack)
+        taken = {self._stems[one] for one in others if images.image_of(one)}
+        path = Path((image and (layers.path_of(image) or image.name)) or "")
+        return folder / f"{free_name(path.stem, taken)}{SUFFIX}"
+
     @property
     def note(self) -> str:
         """How the last run on the stack that is shown ended, and what comes next."""
@@ -93,14 +110,16 @@ class VolumeOverlay(Overlay):
         self._of = self._stack
         self._texts.pop(self._of, None)
         self._begun[self._of] = target, self._made_of()
+        self._stems[self._of] = target.name.removesuffix(SUFFIX)
         told = {"hear_failure": self._on_failure}
         self._side.submit(self.role, request, self._on_done, **told)
 
     def _made_of(self) -> tuple[Any, ...]:
         """Return all that the file of the stack that is shown would be made of."""
-        session, image = self._session, self._sync.image
-        scale = session.current and session.current.pixel_size
-        about = volume_options(session), dict(session.classes), scale
+        session, image, entry = self._session, self._sync.image, self._session.current
+        assert entry is not None
+        mask = "" if entry.exclusion is None else entry.exclusion_fingerprint
+        about = volume_options(session), dict(session.classes), entry.pixel_size, mask
         return *made_of(session, self._stack), *about, image and spacing_of(image)
 
     def _on_done(self, done: Streamed) -> None:
@@ -191,6 +210,13 @@ class VolumeOverlay(Overlay):
 def is_volume(image: Image) -> bool:
     """Whether a layer is a stack of grey planes along one axis that are no channels."""
     return image.ndim == 3 and not (image.rgb or planes.channels_of(image))
+
+
+def has_cubes(image: Image, entry: ImageEntry) -> bool:
+    """Whether voxels of a stack are about as deep as wide, as far as that is known."""
+    scale = abs(image.scale)
+    is_by_file = are_cubes(spacing_of(image), entry)
+    return is_by_file and bool(max(scale) < NEARLY * min(scale))
 
 
 def spacing_of(layer: Image) -> tuple[float, str] | None:
