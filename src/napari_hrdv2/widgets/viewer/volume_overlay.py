@@ -9,13 +9,7 @@ from napari.layers import Image, Labels
 
 from napari_hrdv2.files.units import NO_UNIT, unit_symbol
 from napari_hrdv2.files.volumes import LazyVolume, relate_planes
-from napari_hrdv2.session.batch.volumes import (
-    NEARLY,
-    are_cubes,
-    made_of,
-    volume_options,
-    volume_request,
-)
+from napari_hrdv2.session.batch import volumes as batch
 from napari_hrdv2.session.export import free_name
 from napari_hrdv2.session.planes import PlaneKey
 
@@ -43,10 +37,9 @@ class VolumeOverlay(Overlay):
     def __init__(self, sync: LayerSync, side: SideWork) -> None:
         super().__init__(sync, side)
         self._of = PlaneKey("")  # the stack that is, or was, segmented
-        self._stems: dict[PlaneKey, str] = {}  # of the names of their files
         self._texts: dict[PlaneKey, str] = {}  # how the last run on a stack ended
-        # Where what was begun is gone on with, while it would be made of the same.
-        self._begun: dict[PlaneKey, tuple[Path, Any]] = {}
+        self._paths: dict[PlaneKey, Path] = {}  # of the last run
+        self._begun: dict[PlaneKey, Any] = {}  # what it is of, until it is done
         self._shown: dict[
             PlaneKey, Any
         ] = {}  # what all planes are of, until that changes
@@ -81,14 +74,16 @@ class VolumeOverlay(Overlay):
     @property
     def target(self) -> Path | None:
         """The OME-Zarr in which the stack that is shown was begun, as it is now."""
-        path, made = self._begun.get(self._stack, (None, None))
-        return path if path is not None and made == self._made_of() else None
+        made = self._begun.get(self._stack)
+        return self._paths[self._stack] if made and made == self._made_of() else None
 
     def target_in(self, folder: Path) -> Path:
         """Return the OME-Zarr for the stack that is shown, and for no other one."""
-        image, images = self._sync.image, self._sync.layers
-        others = (one for one in self._stems if one != self._stack)
-        taken = {self._stems[one] for one in others if images.image_of(one)}
+        image, find = self._sync.image, self._sync.layers.image_of
+        others = [
+            path for k, path in self._paths.items() if k != self._stack and find(k)
+        ]
+        taken = {path.name.removesuffix(SUFFIX) for path in others}
         path = Path((image and (layers.path_of(image) or image.name)) or "")
         return folder / f"{free_name(path.stem, taken)}{SUFFIX}"
 
@@ -106,11 +101,10 @@ class VolumeOverlay(Overlay):
         self._sync.flush()
         volume = self.volume()
         assert volume is not None
-        request = volume_request(self._session, volume, target)
+        request = batch.volume_request(self._session, volume, target)
         self._of = self._stack
         self._texts.pop(self._of, None)
-        self._begun[self._of] = target, self._made_of()
-        self._stems[self._of] = target.name.removesuffix(SUFFIX)
+        self._paths[self._of], self._begun[self._of] = target, self._made_of()
         told = {"hear_failure": self._on_failure}
         self._side.submit(self.role, request, self._on_done, **told)
 
@@ -119,16 +113,17 @@ class VolumeOverlay(Overlay):
         session, image, entry = self._session, self._sync.image, self._session.current
         assert entry is not None
         mask = "" if entry.exclusion is None else entry.exclusion_fingerprint
-        about = volume_options(session), dict(session.classes), entry.pixel_size, mask
-        return *made_of(session, self._stack), *about, image and spacing_of(image)
+        about = batch.volume_options(session), dict(session.classes), mask
+        size = entry.pixel_size, image and spacing_of(image)
+        return *batch.made_of(session, self._stack), *about, *size
 
     def _on_done(self, done: Streamed) -> None:
-        _, made = self._begun.pop(self._of)
+        made = self._begun.pop(self._of)
         classes, found = self._session.classes, done.by_class.items()
         shares = (f"{classes[i].name} {part:.1%}" for i, part in found if i in classes)
         late = " What was painted meanwhile counts the next time."
         text = f"Written to {done.path}. {', '.join(shares)}."
-        now = made_of(self._session, self._of)
+        now = batch.made_of(self._session, self._of)
         self._texts[self._of] = text = text + late * (now != made[: len(now)])
         self._session.say(text)
         image = self._sync.layers.image_of(self._of)
@@ -160,7 +155,7 @@ class VolumeOverlay(Overlay):
         self._add(layer, image)
         self._show_classes()
         self._show_all(image, shown=True)
-        self._shown[self._of] = made_of(self._session, self._of)
+        self._shown[self._of] = batch.made_of(self._session, self._of)
 
     def _show_all(self, image: Image | None, *, shown: bool) -> None:
         """Show all planes of a stack, or the answers to single ones."""
@@ -178,7 +173,7 @@ class VolumeOverlay(Overlay):
     def _look(self) -> None:
         """Show answers to single planes where all of them would be others by now."""
         made = self._shown.get(self._stack)
-        if made is not None and made != made_of(self._session, self._stack):
+        if made is not None and made != batch.made_of(self._session, self._stack):
             self._leave(self._stack)
 
     def _leave(self, stack: PlaneKey) -> None:
@@ -214,9 +209,8 @@ def is_volume(image: Image) -> bool:
 
 def has_cubes(image: Image, entry: ImageEntry) -> bool:
     """Whether voxels of a stack are about as deep as wide, as far as that is known."""
-    scale = abs(image.scale)
-    is_by_file = are_cubes(spacing_of(image), entry)
-    return is_by_file and bool(max(scale) < NEARLY * min(scale))
+    is_by_scale = max(abs(image.scale)) < batch.NEARLY * min(abs(image.scale))
+    return bool(is_by_scale) and batch.are_cubes(spacing_of(image), entry)
 
 
 def spacing_of(layer: Image) -> tuple[float, str] | None:
