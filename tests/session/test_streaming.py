@@ -24,10 +24,12 @@ from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 from napari_hrdv2.files import ImageFile, open_image, read_ome_zarr
 from napari_hrdv2.files.layers import read_layers
 from napari_hrdv2.files.volumes import LazyVolume
-from napari_hrdv2.session import TaskContext
+from napari_hrdv2.session import Session, TaskContext, compute
 from napari_hrdv2.session.batch import streaming
 from napari_hrdv2.session.batch.streaming import stream_labels
+from napari_hrdv2.session.batch.volumes import volume_request
 from napari_hrdv2.session.features import FeatureSource
+from napari_hrdv2.session.planes import PlaneKey
 
 SHAPE = (131, 187)
 OPTIONS = FeatureOptions("filters")
@@ -376,3 +378,27 @@ def test_another_pixel_size_makes_another_store(
         done = stream_labels(file, features, classifier, target)
         assert done.was_there == done.blocks * was_there
         assert open_image(target).pixel_size == side
+
+
+def test_each_plane_of_a_stack_leaves_out_its_own_mask(tmp_path):
+    random = np.random.default_rng(0)
+    stack = random.normal(100, 5, (4, 24, 28)) + 80 * (np.arange(28) > 13)
+    session, labels = Session(), np.zeros((24, 28), np.uint8)
+    session.configure(backbone="filters")
+    labels[4, 2:9], labels[4, 18:25] = 1, 2
+    masks = {
+        z: np.arange(24)[:, None] + np.zeros((24, 28)) > 20 - 4 * z for z in (0, 2)
+    }
+    for z in (2, 1, 0):
+        key = PlaneKey("stack", (z,))
+        session.set_image(stack[z], key)
+        session.set_exclusion(masks.get(z))
+    session.set_scribbles(labels)
+    volume = LazyVolume(tmp_path / "stack.tif", stack, None)
+    target = tmp_path / "out.zarr"
+    compute(volume_request(session, volume, target))
+    found = np.asarray(zarr.open_group(target, mode="r")["0"])
+    nothing = np.zeros((24, 28), bool)
+    # What is known of no plane is as on the one that is shown.
+    wanted = [masks[0], nothing, masks[2], masks[0]]
+    assert np.array_equal(found == 0, wanted)

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_hrdv2.cli import main
 from napari_hrdv2.core.features.volumes import VolumeFeatures
+from napari_hrdv2.widgets.viewer.layers import METADATA_KEY
 
 SIZE = (5, 24, 28)
 
@@ -96,6 +97,24 @@ def segment_all(bench):
     bench.settle()
 
 
+def held(bench, monkeypatch):
+    """Press the button; return what lets it go on, and the planes begun."""
+    made, reached, go = VolumeFeatures.planes, threading.Event(), threading.Event()
+    begun = []
+
+    def planes(self, model, area, stop=None):
+        begun.append(area.rows.start // SIZE[1])
+        if len(begun) == 3:
+            reached.set()
+            go.wait(60)
+        return made(self, model, area, stop)
+
+    monkeypatch.setattr(VolumeFeatures, "planes", planes)
+    bench.panel.run.click()
+    bench.wait(reached.is_set)
+    return go, begun
+
+
 def bytes_in(path):
     files = (p for p in path.rglob("*") if p.is_file() and p.name != ".zattrs")
     return {str(p.relative_to(path)): p.read_bytes() for p in files}
@@ -130,19 +149,7 @@ def test_what_is_cancelled_is_kept_and_gone_on_with_to_the_same_bytes(
 ):
     draw(bench)
     choose(bench, "z+1")
-    made, reached, go = VolumeFeatures.planes, threading.Event(), threading.Event()
-    begun = []
-
-    def planes(self, model, area, stop=None):
-        begun.append(area.rows.start // SIZE[1])
-        if len(begun) == 3:
-            reached.set()
-            go.wait(60)
-        return made(self, model, area, stop)
-
-    monkeypatch.setattr(VolumeFeatures, "planes", planes)
-    bench.panel.run.click()
-    bench.wait(reached.is_set)
+    go, begun = held(bench, monkeypatch)
     assert bench.panel.run.text() == "Cancel"
     bench.panel.run.click()
     go.set()
@@ -253,6 +260,17 @@ def test_strokes_from_the_side_train_all_planes_and_are_answered_when_one_is_bac
     assert np.count_nonzero(drawn) == 2 * 26 + 3
 
 
+def test_strokes_from_the_side_are_read_though_the_axes_roll_back_at_once(bench):
+    bench.viewer.dims.order = (1, 0, 2)
+    bench.settle()
+    bench.viewer.dims.set_current_step(1, 12)
+    stroke(bench, [(z, 12, 3) for z in range(5)], 1)
+    bench.viewer.dims.order = (0, 1, 2)
+    bench.settle()
+    painted = {one.key.plane for one in bench.session.images.painted()}
+    assert painted == {(z,) for z in range(5)}
+
+
 def test_planes_that_are_deeper_than_wide_have_no_three_orientations(open_stack, grey):
     units = ("nm",) * 3
     bench = open_stack(grey, scale=(50, 10, 10), units=units)
@@ -265,10 +283,27 @@ def test_planes_that_are_deeper_than_wide_have_no_three_orientations(open_stack,
     assert panel.context.text() == "Width 100.00 nm"
     assert panel.cost.text().startswith("5 planes, 1 pass each, ")
     assert panel.cost.text().endswith("; into a file")
+    panel.context.setValue(0.0)
+    bench.session.configure(planes="z+0.025um")
+    bench.settle()
+    assert panel.context.text() == "Width 0.025 um"
+    panel.context.setValue(0.004)
+    assert bench.session.options.planes == "z+0.004um"
     bench.viewer.layers["stack"].scale = (10, 10, 10)
     bench.wait(lambda: bool(item.flags() & Qt.ItemFlag.ItemIsEnabled))
     panel.relation.activated.emit(0)
     assert panel.cost.text().endswith("; into memory")
+
+
+def test_a_file_that_says_how_deep_voxels_are_counts_as_a_scale_does(open_stack, grey):
+    told = {"file_spacing": (50.0, "nm"), "file_pixel_size": (10.0, "nm")}
+    bench = open_stack(grey, metadata={METADATA_KEY: told})
+    draw(bench)
+    assert not bench.panel.relation.model().item(2).flags() & Qt.ItemFlag.ItemIsEnabled
+    bench.session.configure(planes="xyz")
+    with pytest.raises(ValueError, match="planes: 'xyz' is for voxels as deep as wide"):
+        bench.panel.overlay.start(bench.target)
+    assert not bench.controller.is_busy
 
 
 def test_painting_again_brings_the_answers_to_single_planes_back(bench):
@@ -291,6 +326,127 @@ def test_painting_again_brings_the_answers_to_single_planes_back(bench):
     assert "What was painted meanwhile counts the next" in bench.panel.note.text()
 
 
+def open_another(bench, name, path=""):
+    """Open a stack beside the one that is there, paint on it and segment all of it."""
+    axes, grey = ("Z", "y", "x"), np.array(bench.viewer.layers["stack"].data)[::-1]
+    lazy = dask.array.from_array(grey, chunks=(1, *SIZE[1:]))
+    about = (
+        {"metadata": {METADATA_KEY: {"path": path, "file_pixel_size": None}}}
+        if path
+        else {}
+    )
+    bench.viewer.add_image(lazy, name=name, axis_labels=axes, cache=False, **about)
+    bench.wait(lambda: bench.controller.link.image.name == name)
+    link = bench.controller.link
+    bench.settle()
+    for label, row in ((1, 2), (2, 12)):
+        for x in range(12, 17):
+            link.scribbles.paint((bench.controller.link.index[0], row, x), label)
+    bench.settle()
+    segment_all(bench)
+
+
+def shown(bench, name):
+    layers = bench.viewer.layers
+    return tuple(
+        layers[f"{kind}: {name}"].visible for kind in ("All planes", "Segmentation")
+    )
+
+
+def test_all_planes_are_hidden_for_the_stack_that_is_painted_and_for_no_other(bench):
+    draw(bench)
+    segment_all(bench)
+    open_another(bench, "other")
+    other, layers = bench.controller.link.scribbles, bench.viewer.layers
+    assert shown(bench, "other") == (True, False)
+    bench.controller.link.select_image(layers["stack"])
+    assert shown(bench, "stack") == (True, False)
+    stroke(bench, [(2, 4, x) for x in range(3, 20)], 1)
+    bench.settle()
+    assert shown(bench, "stack") == (False, True)
+    bench.controller.link.select_image(layers["other"])
+    assert shown(bench, "other") == (True, False)
+    other.paint((bench.controller.link.index[0], 20, 20), 1)
+    bench.settle()
+    assert shown(bench, "other") == (False, True)
+
+
+def test_two_stacks_of_one_file_name_have_a_file_each(bench, tmp_path):
+    draw(bench)
+    segment_all(bench)
+    first = bytes_in(bench.target)
+    open_another(bench, "other", str(tmp_path / "elsewhere" / "stack.tif"))
+    second = bench.target.with_name("stack_2_segmentation.zarr")
+    assert str(second) in bench.panel.note.text()
+    assert bytes_in(bench.target) == first != bytes_in(second)
+
+
+def test_single_answers_are_back_when_the_layer_of_all_planes_goes(bench):
+    draw(bench)
+    segment_all(bench)
+    bench.viewer.layers.remove("All planes: stack")
+    assert bench.viewer.layers["Segmentation: stack"].visible
+
+
+@pytest.mark.parametrize("change", ["exclusion", "refinement", "planes", "loaded"])
+def test_all_planes_are_old_by_all_that_they_are_made_of(bench, tmp_path, change):
+    draw(bench)
+    kept = tmp_path / "kept.safetensors"
+    bench.session.save_classifier(kept)
+    segment_all(bench)
+    bench.viewer.dims.set_current_step(0, 2)
+    bench.settle()
+    assert shown(bench, "stack") == (True, False)
+    if change == "exclusion":
+        bench.session.set_exclusion(np.eye(*SIZE[1:], dtype=bool))
+    elif change == "refinement":
+        bench.session.refinement.change(min_object=9)
+    elif change == "planes":
+        choose(bench, "z+1")
+    else:
+        bench.controller.load_classifier(str(kept))
+    bench.settle()
+    assert shown(bench, "stack") == (False, True)
+
+
+def test_replaced_pixels_end_the_run(bench, grey, monkeypatch):
+    draw(bench)
+    choose(bench, "z+1")
+    go, _ = held(bench, monkeypatch)
+    bench.viewer.layers["stack"].data = dask.array.from_array(grey[::-1].copy())
+    go.set()
+    bench.wait(lambda: not bench.panel.run.is_running)
+    bench.settle()
+    assert "All planes: stack" not in bench.names
+    assert not bench.target.exists()
+    assert bench.panel.overlay.target is None
+
+
+def test_what_is_cancelled_is_not_deleted_unasked_after_another_stroke(
+    bench, monkeypatch
+):
+    draw(bench)
+    choose(bench, "z+1")
+    go, _ = held(bench, monkeypatch)
+    bench.panel.run.click()
+    go.set()
+    bench.wait(lambda: not bench.panel.run.is_running)
+    assert "the next press goes on" in bench.panel.note.text()
+    bench.session.refinement.change(min_object=9)
+    assert "the next press begins anew" in bench.panel.note.text()
+    asked, no = [], QMessageBox.StandardButton.No
+    monkeypatch.setattr(
+        QMessageBox, "question", lambda *about: asked.append(about[2]) or no
+    )
+    begun = bench.target.with_name(f"{bench.target.name}.unfinished")
+    kept = bytes_in(begun)
+    segment_all(bench)
+    assert str(begun) in asked[0]
+    assert bytes_in(begun) == kept
+    bench.session.refinement.undo()
+    assert "the next press goes on" in bench.panel.note.text()
+
+
 def test_a_closed_stack_ends_it_and_too_few_classes_are_told(bench, monkeypatch):
     bench.viewer.dims.set_current_step(0, 1)
     bench.settle()
@@ -300,15 +456,13 @@ def test_a_closed_stack_ends_it_and_too_few_classes_are_told(bench, monkeypatch)
     with pytest.raises(ValueError, match="paint two classes on its planes"):
         bench.panel.overlay.start(bench.target)
     draw(bench)
-    stop = threading.Event()
-    monkeypatch.setattr(
-        VolumeFeatures, "sample", lambda self, *_: stop.wait(60) and self.nothing
-    )
-    bench.panel.run.click()
+    choose(bench, "z+1")
+    go, begun = held(bench, monkeypatch)
     bench.viewer.layers.remove("stack")
     bench.wait(lambda: len(bench.session.images) == 0)
-    stop.set()
+    go.set()
     bench.wait(lambda: not bench.controller.is_busy)
+    assert begun == [0, 1, 2]  # of five planes: the worker was stopped
     assert not bench.target.exists()
     assert "All planes: stack" not in bench.names
 

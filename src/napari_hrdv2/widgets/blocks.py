@@ -17,11 +17,11 @@ from napari_hrdv2.session.planes import PlaneKey
 
 from .jobs import JobRunner
 from .viewer import planes
+from .viewer.volume_overlay import SUFFIX
 
 if TYPE_CHECKING:
     from .viewer.layer_sync import LayerSync
 
-SUFFIX = "_segmentation.zarr"
 REST_TIME = 150  # milliseconds for which the view rests before its blocks are begun
 
 

@@ -15,17 +15,21 @@ from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.volumes import context_bytes
 from napari_hrdv2.files import ImageFile
 from napari_hrdv2.files.label_store import check_store
-from napari_hrdv2.files.units import NO_UNIT, unit_symbol
+from napari_hrdv2.files.units import NO_UNIT, pixel_ratio, unit_symbol
 from napari_hrdv2.session.features import FeatureSource
 from napari_hrdv2.session.planes import LARGE
 
 from .streaming import BLOCK, Streamed, check_volume, stream_image, stream_labels
+
+NEARLY = 1.05  # times as deep as wide, which is as good as equal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.files.volumes import LazyVolume
+    from napari_hrdv2.session.images import ImageEntry
+    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.session import Session
     from napari_hrdv2.session.tasks import Task, TaskContext
 
@@ -42,9 +46,12 @@ def volume_request(session: Session, volume: LazyVolume, target: Path) -> Task:
     assert entry is not None
     check_store(target)
     check_volume(volume, refinement)
-    mask = entry.exclusion
-    if mask is not None:
-        mask = np.tile(mask, (volume.volume_shape[0], 1))
+    if volume.planes.startswith("xyz") and not are_cubes(volume.spacing, entry):
+        raise ValueError(
+            f"planes: {volume.planes!r} is for voxels as deep as wide, and these are "
+            "not; choose z, or z with neighbours"
+        )
+    mask = _exclusion(session, volume)
     scribbles = _scribbles(session, volume, mask)
     if session.is_loaded:
         loaded = session.named_classifier()
@@ -80,6 +87,42 @@ def volume_request(session: Session, volume: LazyVolume, target: Path) -> Task:
         return stream_labels(file, features, classifier, target, context, **about)
 
     return segment
+
+
+def made_of(session: Session, stack: PlaneKey) -> tuple[Any, ...]:
+    """Return what is equal while all planes of a stack would be segmented alike."""
+    family = session.images.family(stack)
+    loaded = session.classifier if session.is_loaded else None
+    painted = {
+        e.key: e.scribbles_fingerprint for e in family if e.class_ids and e.trains
+    }
+    excluded = {e.exclusion_fingerprint for e in family if e.exclusion is not None}
+    return (
+        painted,
+        excluded,
+        loaded,
+        session.refinement.settings,
+        session.options.planes,
+    )
+
+
+def are_cubes(spacing: tuple[float, str] | None, entry: ImageEntry) -> bool:
+    """Whether voxels are nearly as deep as wide, or not known to be otherwise."""
+    ratios = pixel_ratio(spacing, entry.pixel_size) or (1.0,)
+    return all(1 / NEARLY < ratio < NEARLY for ratio in ratios)
+
+
+def _exclusion(session: Session, volume: LazyVolume) -> NDArray[np.bool_] | None:
+    """Return what is excluded; of a plane that is no entry yet, as of the current."""
+    entry = session.current
+    assert entry is not None
+    family = session.images.family(entry.key)
+    known = {one.key.plane[0]: one.exclusion for one in family}
+    if all(mask is None for mask in known.values()):
+        return None
+    masks = (known.get(z, entry.exclusion) for z in range(volume.volume_shape[0]))
+    nothing = np.zeros(entry.shape, bool)
+    return np.concatenate([nothing if one is None else one for one in masks])
 
 
 def _scribbles(

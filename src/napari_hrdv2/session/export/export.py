@@ -316,5 +316,10 @@ def stem_of(entry: ImageEntry, taken: Collection[str] = ()) -> str:
     name = Path(entry.source).stem if entry.source else entry.name
     plane = "".join(f"_{axis}{i}" for axis, i in entry.plane.items())
     stem = re.sub(r"[^\w-]+", "_", f"{name or 'image'}{plane}").strip("_") or "image"
+    return free_name(stem, taken)
+
+
+def free_name(stem: str, taken: Collection[str]) -> str:
+    """Return a name, numbered where it is taken."""
     names = (stem if n == 1 else f"{stem}_{n}" for n in range(1, len(taken) + 2))
     return next(name for name in names if name not in taken)

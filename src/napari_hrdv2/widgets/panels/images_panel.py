@@ -26,7 +26,7 @@ from superqt.utils import QSignalDebouncer
 from napari_hrdv2.files.volumes import PLANES
 from napari_hrdv2.session import TimeLeft
 from napari_hrdv2.session.batch import open_images
-from napari_hrdv2.session.batch.volumes import cost_text, is_streamed, volume_options
+from napari_hrdv2.session.batch import volumes as batch
 from napari_hrdv2.session.planes import AXIS_NAMES
 from napari_hrdv2.widgets.viewer import layers, planes
 from napari_hrdv2.widgets.viewer import volume_overlay as volumes
@@ -55,7 +55,6 @@ _RELATIONS = {  # of planes, and when they help
     "noisy volumes that look alike along all of them, with voxels as deep as wide",
 }
 _NEIGHBOURS, _ORIENTATIONS = 1, 2  # positions of these
-_NEARLY = 1.05  # times as deep as wide, which is as good as equal
 
 
 class ImagesPanel(QWidget):
@@ -79,13 +78,9 @@ class ImagesPanel(QWidget):
         self._axes_shown: tuple[Any, ...] = ()
         self.list = self._make_list()
         self.add = ui.push_button("Add files…", "add_files", self._on_add)
-        self.score = ui.JobButton(
-            "Score: leave one image out",
-            "leave_one_image_out",
-            self._on_score,
-            controller.side,
-            _SCORING,
-        )
+        given = self._on_score, controller.side, _SCORING
+        text, name = "Score: leave one image out", "leave_one_image_out"
+        self.score = ui.JobButton(text, name, *given)
         self.summary = ui.hint("validation_summary")
         self.summary.hide()
         ui.fill_column(
@@ -287,6 +282,7 @@ class VolumePanel(QWidget):
         ui.fill_column(self, *parts)
         side.progressed.connect(self._on_progressed)
         side.changed.connect(self._on_changed)
+        self._session.refinement.changed.connect(self._on_changed)
 
     def show_stack(self, *, is_busy: bool) -> None:
         """Show what is chosen for the stack that is shown, and what can be done."""
@@ -296,8 +292,8 @@ class VolumePanel(QWidget):
             family = session.images.family(session.current.key)
             painted = len({i for one in family for i in one.class_ids})
             text = self._cost(planes.data_of(image), max(painted, 2))
-            is_isotropic = max(abs(image.scale)) < _NEARLY * min(abs(image.scale))
-            self.relation.model().item(_ORIENTATIONS).setEnabled(bool(is_isotropic))
+            is_alike = volumes.has_cubes(image, session.current)
+            self.relation.model().item(_ORIENTATIONS).setEnabled(is_alike)
         kind, width, unit = ("z", None, "")
         if found := PLANES.fullmatch(session.options.planes):
             kind, width, unit = found.groups()
@@ -305,11 +301,15 @@ class VolumePanel(QWidget):
         self.relation.setCurrentIndex(position)
         with QSignalBlocker(self.context):
             self.context.setSuffix(f" {unit or 'planes'}")
+            decimals = max(2, len((width or "").partition(".")[2]))
+            self.context.setDecimals(decimals)
+            self.context.setMinimum(10.0**-decimals)
             self.context.setSingleStep(float(f"{float(width or 1) / 4:.1g}"))
             self.context.setValue(float(width or 0))
         self.relation.setVisible(is_there)
         self.context.setVisible(is_there and position == _NEIGHBOURS)
         show_whole(self.cost, text)
+        self._on_changed()
         self.setVisible(bool(self._link.index) or self.run.is_running)
         is_ready = session.classifier is not None or painted > 1
         self.run.setEnabled(self.run.is_running or (is_ready and not is_busy))
@@ -318,10 +318,11 @@ class VolumePanel(QWidget):
         try:
             volume = self.overlay.volume()
             assert volume is not None
-            text = cost_text(volume, volume_options(self._session), classes)
+            text = batch.cost_text(volume, batch.volume_options(self._session), classes)
         except ValueError as error:
             return str(error)
-        return f"{text}; into {'a file' if is_streamed(volume, pixels) else 'memory'}"
+        into = "a file" if batch.is_streamed(volume, pixels) else "memory"
+        return f"{text}; into {into}"
 
     def _on_relation(self, position: int) -> None:
         near, spacing = "z+2", self._link.image and volumes.spacing_of(self._link.image)
@@ -331,7 +332,8 @@ class VolumePanel(QWidget):
 
     def _on_width(self, value: float) -> None:
         unit = self.context.suffix().strip().removesuffix("planes")
-        self._session.configure(planes=f"z+{value:g}{unit}")
+        width = f"{value:.{self.context.decimals()}f}".rstrip("0").rstrip(".")
+        self._session.configure(planes=f"z+{width}{unit}")
 
     def _on_run(self) -> None:
         """Segment every plane of the stack shown.
@@ -343,13 +345,13 @@ class VolumePanel(QWidget):
 
     def _start(self) -> None:
         volume, image = self.overlay.volume(), self._link.image
-        if not (image and volume and is_streamed(volume, planes.data_of(image))):
+        if not (image and volume and batch.is_streamed(volume, planes.data_of(image))):
             self._into_memory()
             return
         target, title = self.overlay.target, "Folder for the segmentation"
         if target is None and (folder := QFileDialog.getExistingDirectory(self, title)):
-            name = Path(layers.path_of(image) or image.name).stem + volumes.SUFFIX
-            target, begun = Path(folder) / name, Path(folder) / f"{name}.unfinished"
+            target = self.overlay.target_in(Path(folder))
+            begun = target.with_name(f"{target.name}.unfinished")
             there = next((each for each in (target, begun) if each.exists()), None)
             question = f"{there} is there already. Replace it, if it is another one?"
             if there is not None and not ui.agrees(self, question):
@@ -363,10 +365,8 @@ class VolumePanel(QWidget):
         show_whole(self.note, ", ".join(filter(None, (stage, left))))
 
     def _on_changed(self) -> None:
-        text = "Cancelled; what is done is kept, and the next press goes on."
         if not self.run.is_running:
-            text = self.overlay.text or text * bool(self.overlay.target)
-            show_whole(self.note, text)
+            show_whole(self.note, self.overlay.note)
 
 
 def show_whole(label: QLabel, text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
@@ -256,6 +256,7 @@ class LayerSync(QObject):
         if image is None or image.ndim == 2 or image not in self.viewer.layers:
             return
         former, self._trouble = self._trouble, planes.trouble(self.viewer, image)
+        self._listener.is_wide |= bool(former or self._trouble)  # strokes cross planes
         if self._trouble:
             if self._trouble != former:
                 self.session.say(self._trouble)
@@ -335,12 +336,10 @@ class LayerSync(QObject):
             return
         near = [current.key, *([former.key] if former else [])]
         only = near if listener.is_local else []  # perhaps before the slider went on
-        everywhere = listener.is_wide or bool(self._trouble)  # strokes cross planes
+        about: Any = {"everywhere": listener.is_wide, "only": only}
         listener.is_wide = listener.is_local = False
         try:
-            changed = self.layers.read_scribbles(
-                self.image, listener.layer, everywhere=everywhere, only=only
-            )
+            changed = self.layers.read_scribbles(self.image, listener.layer, **about)
         except ValueError as error:
             self.refused.emit(error)
             return

@@ -9,13 +9,15 @@ from napari.layers import Image, Labels
 
 from napari_hrdv2.files.units import NO_UNIT, unit_symbol
 from napari_hrdv2.files.volumes import LazyVolume, relate_planes
-from napari_hrdv2.session.batch.volumes import volume_request
+from napari_hrdv2.session.batch import volumes as batch
+from napari_hrdv2.session.export import free_name
 from napari_hrdv2.session.planes import PlaneKey
 
 from . import layers, planes
 from .overlay import Overlay
 
 if TYPE_CHECKING:
+    from napari_hrdv2.session import ImageEntry
     from napari_hrdv2.session.batch.streaming import Streamed
     from napari_hrdv2.widgets.jobs import SideWork
 
@@ -34,13 +36,21 @@ class VolumeOverlay(Overlay):
 
     def __init__(self, sync: LayerSync, side: SideWork) -> None:
         super().__init__(sync, side)
-        self.text = ""  # how the last run ended
         self._of = PlaneKey("")  # the stack that is, or was, segmented
-        self._begun: dict[str, Path] = {}  # where what was begun is gone on with
-        self._painted: Any = None  # that the answer is of; None if there is more by now
+        self._texts: dict[PlaneKey, str] = {}  # how the last run on a stack ended
+        self._paths: dict[PlaneKey, Path] = {}  # of the last run
+        self._begun: dict[PlaneKey, Any] = {}  # what it is of, until it is done
+        self._shown: dict[
+            PlaneKey, Any
+        ] = {}  # what all planes are of, until that changes
         sync.images_changed.connect(self._on_images)
-        self._session.images_changed.connect(self._on_painted)
-        self._session.classes_changed.connect(self._show_classes)
+        sync.layers.replaced.connect(self._on_replaced)
+        session = self._session
+        changes = session.images_changed, session.options_changed
+        for signal in (*changes, session.segmentation_changed):
+            signal.connect(self._look)
+        session.refinement.changed.connect(self._look)
+        session.classes_changed.connect(self._show_classes)
 
     def volume(self) -> LazyVolume | None:
         """Return the stack that is shown, None where it is no volume.
@@ -56,38 +66,72 @@ class VolumeOverlay(Overlay):
         return volume
 
     @property
-    def target(self) -> Path | None:
-        """The OME-Zarr in which the stack that is shown was begun."""
+    def _stack(self) -> PlaneKey:
+        """The stack that is shown."""
         current = self._session.current
-        return None if current is None else self._begun.get(current.key.image)
+        return PlaneKey("" if current is None else current.key.image)
+
+    @property
+    def target(self) -> Path | None:
+        """The OME-Zarr in which the stack that is shown was begun, as it is now."""
+        made = self._begun.get(self._stack)
+        return self._paths[self._stack] if made and made == self._made_of() else None
+
+    def target_in(self, folder: Path) -> Path:
+        """Return the OME-Zarr for the stack that is shown, and for no other one."""
+        image, find = self._sync.image, self._sync.layers.image_of
+        others = [
+            path for k, path in self._paths.items() if k != self._stack and find(k)
+        ]
+        taken = {path.name.removesuffix(SUFFIX) for path in others}
+        path = Path((image and (layers.path_of(image) or image.name)) or "")
+        return folder / f"{free_name(path.stem, taken)}{SUFFIX}"
+
+    @property
+    def note(self) -> str:
+        """How the last run on the stack that is shown ended, and what comes next."""
+        if self._stack not in self._begun:
+            return self._texts.get(self._stack, "")
+        if self.target:
+            return "Cancelled; what is done is kept, and the next press goes on."
+        return "Cancelled; the next press begins anew: scribbles or settings changed."
 
     def start(self, target: Path) -> None:
         """Segment all planes of the stack that is shown; ValueError where it cannot."""
         self._sync.flush()
-        volume, current = self.volume(), self._session.current
+        volume = self.volume()
         assert volume is not None
-        assert current is not None
-        request = volume_request(self._session, volume, target)
-        self._of, self.text = PlaneKey(current.key.image), ""
-        self._begun[self._of.image] = target
-        self._painted = self._scribbles()
+        request = batch.volume_request(self._session, volume, target)
+        self._of = self._stack
+        self._texts.pop(self._of, None)
+        self._paths[self._of], self._begun[self._of] = target, self._made_of()
         told = {"hear_failure": self._on_failure}
         self._side.submit(self.role, request, self._on_done, **told)
 
+    def _made_of(self) -> tuple[Any, ...]:
+        """Return all that the file of the stack that is shown would be made of."""
+        session, image, entry = self._session, self._sync.image, self._session.current
+        assert entry is not None
+        mask = "" if entry.exclusion is None else entry.exclusion_fingerprint
+        about = batch.volume_options(session), dict(session.classes), mask
+        size = entry.pixel_size, image and spacing_of(image)
+        return *batch.made_of(session, self._stack), *about, *size
+
     def _on_done(self, done: Streamed) -> None:
-        self._begun.pop(self._of.image, None)
+        made = self._begun.pop(self._of)
         classes, found = self._session.classes, done.by_class.items()
         shares = (f"{classes[i].name} {part:.1%}" for i, part in found if i in classes)
         late = " What was painted meanwhile counts the next time."
-        self.text = f"Written to {done.path}. {', '.join(shares)}."
-        self.text += late * (self._painted is None)
-        self._session.say(self.text)
+        text = f"Written to {done.path}. {', '.join(shares)}."
+        now = batch.made_of(self._session, self._of)
+        self._texts[self._of] = text = text + late * (now != made[: len(now)])
+        self._session.say(text)
         image = self._sync.layers.image_of(self._of)
         if image is not None:
             self._show(image, done.path)
 
     def _on_failure(self, error: Exception) -> None:
-        self._begun.pop(self._of.image, None)  # it would fail there again
+        self._begun.pop(self._of, None)  # it would fail there again
         self._sync.refused.emit(error)
 
     def _show(self, image: Image, path: Path) -> None:
@@ -110,31 +154,49 @@ class VolumeOverlay(Overlay):
         layer.editable = False
         self._add(layer, image)
         self._show_classes()
-        self._painted = self._scribbles()
-        self._show_all(True)
+        self._show_all(image, shown=True)
+        self._shown[self._of] = batch.made_of(self._session, self._of)
 
-    def _show_all(self, shown: bool) -> None:
-        """Show all planes, or the answers to single ones, of the same stack."""
-        single = self._sync.layers.labels_of(self._image, "segmentation")
-        for layer, is_seen in ((self.layer, shown), (single, not shown)):
+    def _show_all(self, image: Image | None, *, shown: bool) -> None:
+        """Show all planes of a stack, or the answers to single ones."""
+        if image is None:
+            return
+        single = self._sync.layers.labels_of(image, "segmentation")
+        all_planes = self._find(Labels, self._mark(image))
+        for layer, is_seen in ((all_planes, shown), (single, not shown)):
             if layer is not None:
                 layer.visible = is_seen
 
     def _placement(self, image: Image, ndim: int) -> dict[str, Any]:
         return layers.spatial_metadata(image)
 
-    def _scribbles(self) -> Any:
-        painted = self._session.images.painted()
-        return {one.key: one.scribbles_fingerprint for one in painted}
+    def _look(self) -> None:
+        """Show answers to single planes where all of them would be others by now."""
+        made = self._shown.get(self._stack)
+        if made is not None and made != batch.made_of(self._session, self._stack):
+            self._leave(self._stack)
 
-    def _on_painted(self) -> None:
-        if self._painted is not None and self._scribbles() != self._painted:
-            self._painted = None
-            self._show_all(False)
+    def _leave(self, stack: PlaneKey) -> None:
+        if self._shown.pop(stack, None) is not None:
+            self._show_all(self._sync.layers.image_of(stack), shown=False)
+
+    def _on_layer_removed(self, event: Any) -> None:
+        super()._on_layer_removed(event)
+        mark = layers.mark_on(event.value)
+        if mark.get("role") == self.role:
+            self._leave(PlaneKey(mark["image"]))
 
     def _on_images(self) -> None:
         if self._side.has(self.role) and self._sync.layers.image_of(self._of) is None:
             self._side.cancel(self.role)
+
+    def _on_replaced(self, image: Image) -> None:
+        stack = PlaneKey(self._sync.layers.id_of(image))  # of other pixels by now
+        if self._begun.pop(stack, None) and stack == self._of:
+            self._side.cancel(self.role)
+        if stack in self._shown:
+            self._shown[stack] = ()
+            self._look()
 
     def _show_classes(self) -> None:
         layers.show_classes(self.layer, self._session.classes)
@@ -143,6 +205,12 @@ class VolumeOverlay(Overlay):
 def is_volume(image: Image) -> bool:
     """Whether a layer is a stack of grey planes along one axis that are no channels."""
     return image.ndim == 3 and not (image.rgb or planes.channels_of(image))
+
+
+def has_cubes(image: Image, entry: ImageEntry) -> bool:
+    """Whether voxels of a stack are about as deep as wide, as far as that is known."""
+    is_by_scale = max(abs(image.scale)) < batch.NEARLY * min(abs(image.scale))
+    return bool(is_by_scale) and batch.are_cubes(spacing_of(image), entry)
 
 
 def spacing_of(layer: Image) -> tuple[float, str] | None:
