@@ -67,7 +67,7 @@ def length_of(text: str) -> tuple[float, str]:
             if 0 < (length := float(found[1].replace(",", "."))) < math.inf:
                 return length, unit_symbol(found[2])
     raise ValueError(
-        f"pixel size: {text!r} is none; a length above 0 is needed, as 250nm or 0.25um"
+        f"pixel size: {text!r} is none; a length above 0 is needed, such as 0.5 nm"
     )
 
 
