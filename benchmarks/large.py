@@ -104,7 +104,7 @@ def segmented(
         "wall_s": time.monotonic() - start,
         "peak_MB": used.ru_maxrss / 1000,
     }
-    if before is not None:
+    if before is not None and process.returncode:
         return found | part_done(out, found["processor_s"], before)
     if process.returncode:
         raise RuntimeError(f"{image} could not be segmented")
@@ -116,17 +116,20 @@ def interrupted(process: subprocess.Popen, out: Path, seconds: float) -> float:
     """End a run after some seconds; return its processor time before the blocks."""
     end, before = time.monotonic() + seconds, 0.0
     done = out.with_name(f"{out.name}.unfinished") / "done.txt"
-    while time.monotonic() < end and process.poll() is None:
+    running = psutil.Process(process.pid)  # `poll` would take what it used away
+    while time.monotonic() < end and running.status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.5)
-        if not done.exists() and process.poll() is None:
-            before = sum(psutil.Process(process.pid).cpu_times()[:2])
-    process.send_signal(signal.SIGINT)
+        if not done.exists():
+            before = sum(running.cpu_times()[:2]) or before
+    os.kill(process.pid, signal.SIGINT)
     return before
 
 
 def part_done(out: Path, processor_s: float, before: float) -> dict[str, Any]:
     """Return how many blocks a run had done, and its rate but for the first."""
     folder = out.with_name(f"{out.name}.unfinished")
+    if not (folder / "done.txt").exists():
+        return {"blocks": 0}
     _, shape, block, *_ = json.loads((folder / "made_from.json").read_text())
     pixels = [
         (min(top + block, shape[0]) - top) * (min(left + block, shape[1]) - left)
