@@ -83,3 +83,12 @@ def labels(tmp_path: Path) -> Path:
     path = tmp_path / "scribbles.tif"
     write_labels(path, scribbles, class_names={1: "dark", 3: "light"})
     return path
+
+
+@pytest.fixture
+def classifier(command: Command, image: Path, labels: Path) -> Path:
+    """Return the file of a classifier of `filters`."""
+    path = image.with_name("alloy.safetensors")
+    options = ["-b", "filters", "--save-classifier", path]
+    assert command("segment", image, "-l", labels, *options).code == 0
+    return path

@@ -26,14 +26,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def classifier(command, image: Path, labels: Path) -> Path:
-    path = image.with_name("alloy.safetensors")
-    options = ["-b", "filters", "--save-classifier", path]
-    assert command("segment", image, "-l", labels, *options).code == 0
-    return path
-
-
-@pytest.fixture
 def processes(tmp_path, monkeypatch):
     """A scheduler and a worker, to be killed, and the scheduler's address."""
     monkeypatch.setattr(module, "WORKER_WAIT", 2.0)

@@ -79,14 +79,6 @@ def address(certificates: Path):
         process.wait()
 
 
-@pytest.fixture
-def classifier(command, image: Path, labels: Path) -> Path:
-    path = image.with_name("alloy.safetensors")
-    options = ["-b", "filters", "--save-classifier", path]
-    assert command("segment", image, "-l", labels, *options).code == 0
-    return path
-
-
 def options_of(folder: Path, **others: str) -> list[object]:
     names = {"ca": "authority.pem", "cert": "client.pem", "key": "client.key"}
     given = (names | others).items()

@@ -290,6 +290,17 @@ def test_zoomed_out_the_status_knows_that_all_is_being_segmented(bench, monkeypa
     assert "Segment all is at work" not in bench.session.next_step()
 
 
+def segment_all_and_leave(bench, large, other):
+    """Begin with all of an image, and go to another one meanwhile."""
+    bench.controller.link.select_image(large)
+    bench.settle()
+    bench.wait(bench.button.isEnabled)
+    bench.button.click()
+    bench.controller.link.select_image(other)
+    bench.controller.link.flush()
+    assert bench.controller.blocks.is_of_all
+
+
 def test_an_undo_on_another_image_ends_it(bench):
     segment(bench)
     large, other = bench.controller.link.image, add_small(bench)
@@ -298,13 +309,7 @@ def test_an_undo_on_another_image_ends_it(bench):
     layer.paint((20, 20), 2)
     bench.settle()
     assert bench.session.classifier is not before
-    bench.controller.link.select_image(large)
-    bench.settle()
-    bench.wait(bench.button.isEnabled)
-    bench.button.click()
-    bench.controller.link.select_image(other)
-    bench.controller.link.flush()
-    assert bench.controller.blocks.is_of_all
+    segment_all_and_leave(bench, large, other)
     layer.undo()
     bench.controller.link.flush()
     bench.wait(lambda: not bench.controller.blocks.is_of_all)
@@ -320,13 +325,7 @@ def test_taking_an_image_out_of_the_training_ends_it(bench):
     bench.controller.link.scribbles.paint((20, 20), 2)
     bench.settle()
     assert bench.session.classifier_fingerprint != alone
-    bench.controller.link.select_image(large)
-    bench.settle()
-    bench.wait(bench.button.isEnabled)
-    bench.button.click()
-    bench.controller.link.select_image(other)
-    bench.controller.link.flush()
-    assert bench.controller.blocks.is_of_all
+    segment_all_and_leave(bench, large, other)
     bench.session.set_trains(bench.session.current.key, False)
     bench.controller.train()  # as a tick in the list of images
     bench.wait(lambda: not bench.controller.blocks.is_of_all)

@@ -198,11 +198,12 @@ class Report:
 def goes_on(path: Path) -> Iterator[None]:
     """Say, when what is written to a path is ended, that it can be gone on with."""
     from napari_hrdv2.core.errors import Cancelled
+    from napari_hrdv2.files.label_store import unfinished
 
     try:
         yield
     except (KeyboardInterrupt, Cancelled):
-        kept = path.with_name(f"{path.name}.unfinished")
+        kept = unfinished(path)
         if kept.exists():
             typer.echo(
                 f"napari-hrdv2: {kept} keeps the blocks that are done; the same "

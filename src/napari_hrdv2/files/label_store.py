@@ -32,6 +32,7 @@ from .ome_zarr import (
 from .units import NO_UNIT, Size
 from .zarr_images import attributes, is_zarr
 
+SUFFIX = "_segmentation.zarr"  # of the name of an image
 SMALLEST_LEVEL = 1024  # pixels of the longest side, of the pyramid's last level
 PLANE_CHUNK = 512  # pixels along a side, at most: what is around a block is read too
 _VERSION = "0.4"
@@ -83,7 +84,7 @@ class LabelStore:
         check_store(target)
         self.target, self.shape, self.block = target, shape, block
         self.fingerprint = fingerprint
-        self.folder = target.with_name(f"{target.name}.unfinished")
+        self.folder = unfinished(target)
         dtype = np.min_scalar_type(largest)
         about = [fingerprint, list(shape), block, dtype.name, is_refined]
         self.place = Place(self.folder.resolve(), json.dumps(about), planes > 0)
@@ -213,10 +214,15 @@ def put_block(place: Place, window: Window, labels: NDArray[Any]) -> int:
     return _checksum(labels)
 
 
+def unfinished(target: Path) -> Path:
+    """Return the folder beside a store in which it is while it is written."""
+    return target.with_name(f"{target.name}.unfinished")
+
+
 def begun_as(target: Path) -> str | None:
     """Return the fingerprint of what was begun beside a name, None for nothing."""
     with suppress(OSError, ValueError, LookupError):
-        mark = target.with_name(f"{target.name}.unfinished") / "made_from.json"
+        mark = unfinished(target) / "made_from.json"
         return str(json.loads(mark.read_text(encoding="utf-8"))[0])
     return None
 

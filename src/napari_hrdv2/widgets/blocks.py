@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.files.label_store import SUFFIX
 from napari_hrdv2.session import Preview, Stage, TimeLeft
 from napari_hrdv2.session.batch.whole import is_taken, whole_request
 from napari_hrdv2.session.export import stem_of
@@ -17,7 +18,6 @@ from napari_hrdv2.session.planes import PlaneKey
 
 from .jobs import JobRunner
 from .viewer import planes
-from .viewer.volume_overlay import SUFFIX
 
 if TYPE_CHECKING:
     from .viewer.layer_sync import LayerSync

@@ -127,10 +127,8 @@ class ResizedImage:
             sigma = max(0.0, (scale - 1) / 2)
             centres = (np.r_[span] + 0.5) * scale - 0.5
             reach = int(4 * sigma + 0.5)
-            first, last = (
-                math.floor(centres[0]) - reach,
-                math.floor(centres[-1]) + reach + 2,
-            )
+            first = math.floor(centres[0]) - reach
+            last = math.floor(centres[-1]) + reach + 2
             read.append(slice(max(first, 0), min(last, length)))
             ends.append((max(-first, 0), max(last - length, 0)))
             taps.append((centres - first, sigma))

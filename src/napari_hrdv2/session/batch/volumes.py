@@ -21,8 +21,6 @@ from napari_hrdv2.session.planes import LARGE
 
 from .streaming import BLOCK, Streamed, check_volume, stream_image, stream_labels
 
-NEARLY = 1.05  # times as deep as wide, which is as good as equal
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -32,6 +30,8 @@ if TYPE_CHECKING:
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.session import Session
     from napari_hrdv2.session.tasks import Task, TaskContext
+
+NEARLY = 1.05  # times as deep as wide, which is as good as equal
 
 
 def volume_request(session: Session, volume: LazyVolume, target: Path) -> Task:

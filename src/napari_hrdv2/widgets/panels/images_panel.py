@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import QSignalDebouncer
 
+from napari_hrdv2.files.label_store import unfinished
 from napari_hrdv2.files.volumes import PLANES
 from napari_hrdv2.session import TimeLeft
 from napari_hrdv2.session.batch import open_images
@@ -351,8 +352,7 @@ class VolumePanel(QWidget):
         target, title = self.overlay.target, "Folder for the segmentation"
         if target is None and (folder := QFileDialog.getExistingDirectory(self, title)):
             target = self.overlay.target_in(Path(folder))
-            begun = target.with_name(f"{target.name}.unfinished")
-            there = next((each for each in (target, begun) if each.exists()), None)
+            there = next(filter(Path.exists, (target, unfinished(target))), None)
             question = f"{there} is there already. Replace it, if it is another one?"
             if there is not None and not ui.agrees(self, question):
                 return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
 
+from napari_hrdv2.files.label_store import SUFFIX
 from napari_hrdv2.files.units import NO_UNIT, unit_symbol
 from napari_hrdv2.files.volumes import LazyVolume, relate_planes
 from napari_hrdv2.session.batch import volumes as batch
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from .layer_sync import LayerSync
 
-SUFFIX = "_segmentation.zarr"
-
 
 class VolumeOverlay(Overlay):
     """Segments a stack into an OME-Zarr, plane after plane, and shows that file.
@@ -40,9 +39,8 @@ class VolumeOverlay(Overlay):
         self._texts: dict[PlaneKey, str] = {}  # how the last run on a stack ended
         self._paths: dict[PlaneKey, Path] = {}  # of the last run
         self._begun: dict[PlaneKey, Any] = {}  # what it is of, until it is done
-        self._shown: dict[
-            PlaneKey, Any
-        ] = {}  # what all planes are of, until that changes
+        # What all planes of a stack are of, until that changes.
+        self._shown: dict[PlaneKey, Any] = {}
         sync.images_changed.connect(self._on_images)
         sync.layers.replaced.connect(self._on_replaced)
         session = self._session
