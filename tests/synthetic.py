@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from napari_hrdv2 import HighResFeatures
 from napari_hrdv2.core.features.options import PartOptions
@@ -44,3 +45,13 @@ def dots(shape=(40, 60)):
     labels = np.zeros(shape, int)
     labels[5, 3:23], labels[30, -23:-3] = 1, 2
     return labels
+
+
+def two_textures(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return noise of one mean and deviation, finer on the left than on the right."""
+    noise = np.random.default_rng(5).normal(size=(side, side))
+    parts = [gaussian_filter(noise, sigma) for sigma in (3, 8)]
+    parts = [128 + 40 * part / part.std() for part in parts]
+    is_right = np.indices(noise.shape)[1] >= side // 2
+    image = np.where(is_right, parts[1], parts[0]).clip(0, 255).astype(np.uint8)
+    return image, 1 + is_right.astype(int)

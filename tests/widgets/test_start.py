@@ -5,7 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from napari.settings import get_plugin_settings
+from qtpy.QtWidgets import QCheckBox
 
+from napari_hrdv2.core.features.resampled import ResampledFeatures
+from napari_hrdv2.session import Session
 from napari_hrdv2.widgets import preferences as home
 from napari_hrdv2.widgets.preferences import Preferences
 
@@ -89,3 +92,31 @@ def test_an_unknown_backbone_in_the_preferences_is_passed_over(
     )
     bench = make_bench(make_napari_viewer_proxy())
     assert bench.session.options.backbone == "embedded"
+
+
+def test_the_pixel_size_of_a_loaded_classifier_counts_until_it_is_switched_off(
+    started, image, tmp_path
+):
+    other, labels = Session(), np.zeros((128, 160), np.uint8)
+    labels[20:100, 20:40], labels[20:100, 120:140] = 1, 2
+    other.configure(backbone="filters")
+    finer = np.kron(image, np.ones((2, 2), np.uint8))
+    other.set_image(finer, pixel_size=(0.25, "nm"))
+    other.set_scribbles(labels)
+    other.compute_features()
+    other.train()
+    other.save_classifier(tmp_path / "finer.safetensors")
+    started.wait(lambda: started.session.features is not None)
+    started.controller.load_classifier(tmp_path / "finer.safetensors")
+    started.wait(lambda: "was resampled to them" in started.session.status)
+    started.settle()
+    assert isinstance(started.session.features, ResampledFeatures)
+    shown = started.controller.link.segmentation.data
+    assert shown.shape == image.shape
+    assert np.mean(shown == np.where(image < 120, 1, 2)) > 0.95
+    started.widget.findChild(QCheckBox, "apply_resample").setChecked(False)
+    started.wait(lambda: not isinstance(started.session.features, ResampledFeatures))
+    started.settle()
+    assert "2 times as large as those of the training" in started.session.status
+    assert "resampled" not in started.session.status
+    assert started.session.current.is_segmented

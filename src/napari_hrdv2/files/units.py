@@ -77,6 +77,11 @@ def sides_of(size: Size) -> Sides:
     return float(height), float(width)
 
 
+def size_text(size: tuple[Size, str]) -> str:
+    """Return a pixel size as text, one side for all: "250 nm"."""
+    return f"{math.sqrt(math.prod(sides_of(size[0]))):.4g} {size[1]}"
+
+
 def size_of(sides: Sides) -> Size:
     """Return one number for a square pixel, else both sides.
 

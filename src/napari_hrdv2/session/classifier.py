@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from napari_hrdv2.core.classifier import samples
 from napari_hrdv2.core.features.options import FeatureOptions, upsampled_alike
 from napari_hrdv2.core.features.resampled import resampling_factors
-from napari_hrdv2.files.units import pixel_ratio, sides_of
+from napari_hrdv2.files.units import pixel_ratio, size_text
 
+from .features import resolved
 from .pipeline import PipelineInput, ProcessedImage
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ class ClassifierState:
         if self.is_loaded:
             return classifier.mismatch(entry.features) == ""
         made, known = classifier.part_options, entry.features
-        if entry.options.difference(self.options or entry.options) is not None:
+        used = resolved(entry, self.options or entry.options)
+        is_so = used.pixel_ratio == entry.options.pixel_ratio
+        if not is_so or entry.options.difference(used) is not None:
             return False
         is_alike = upsampled_alike(made, known.part_options)
         return is_alike and bool(known.shape[0] == classifier.weight.shape[1])
@@ -207,6 +210,23 @@ def named(
     return classifier
 
 
+def seen_size(entry: ImageEntry) -> PixelSize | None:
+    """Return the side of the pixels that the features of an image are made of."""
+    made = entry.options
+    return made.pixel_size if made and made.pixel_ratio else entry.pixel_size
+
+
+def size_note(
+    entry: ImageEntry, trained: PixelSize | None, *, is_live: bool = False
+) -> str:
+    """Return that an image was resampled, or what to mind where it was not."""
+    made, size = entry.options, entry.pixel_size
+    if made is not None and made.pixel_ratio is not None:
+        return magnification_note(made.pixel_size, size, resamples=True)
+    is_unknown = size is None and not is_live
+    return magnification_note(trained, size, resamples=is_unknown, is_live=is_live)
+
+
 def normalisation_note(classifier: PixelClassifier) -> str:
     """Return what to mind where an image keeps its own grey levels, or ""."""
     kind = classifier.normalisation.kind
@@ -246,10 +266,7 @@ def magnification_note(
     if 1 / _MAGNIFIED <= ratio <= _MAGNIFIED and not (resamples and can_be):
         return ""
     how = "as large as" if ratio > 1 else "smaller than"
-    told = ", ".join(
-        f"{math.sqrt(math.prod(sides_of(size))):.4g} {unit}"
-        for size, unit in (seen, trained)
-    )
+    told = ", ".join(map(size_text, (seen, trained)))
     done = "; Apply to many brings it to them" * is_live
     done = (", and it was resampled to them" if resamples else done) * can_be
     times = f"{max(ratio, 1 / ratio):.3g} times {how}"
@@ -261,6 +278,8 @@ def options_for(classifier: PixelClassifier, options: FeatureOptions) -> Feature
     if not classifier.part_options:
         return options
     wanted = FeatureOptions.of(classifier.part_options, options.device)
+    size, resamples = classifier.pixel_size, options.resamples
+    wanted = replace(wanted, pixel_size=size, resamples=resamples)
     if wanted.backbone == options.backbone:
         wanted = replace(wanted, weights=options.weights)
     words = replace(wanted, transforms="auto", interpolation="auto")

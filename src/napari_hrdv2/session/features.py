@@ -18,8 +18,11 @@ from napari_hrdv2.core.features.options import (
     mapped_range,
     parse_stride,
 )
+from napari_hrdv2.core.features.resampled import resampling_factors
+from napari_hrdv2.files.units import pixel_ratio, size_text
 
 from .blocks import MOST_BYTES, BlockRoom
+from .images import has_regions
 from .planes import is_large, is_lazy
 
 if TYPE_CHECKING:
@@ -41,12 +44,23 @@ _PART_OF_BLOCKS = 2  # of that, for the blocks of one image
 
 BLOCK = 1024  # pixels along a side, of images whose features are computed in blocks
 
+_OWN = "its own pixels"  # as they are in the image, not resized
+
 # Options that come from a loaded classifier alone: another backbone does not want them.
 _OF_A_CLASSIFIER: dict[str, Any] = {
     "value_range": None,
     "boundary": FeatureOptions.boundary,
     "compat": FeatureOptions.compat,
+    "pixel_size": None,
 }
+
+
+def resolved(entry: ImageEntry, options: FeatureOptions) -> FeatureOptions:
+    """Return options with the `pixel_ratio` by which they have an image resized."""
+    ratio = None
+    if options.resamples and not has_regions(options):  # those are not resized
+        ratio = resampling_factors(pixel_ratio(entry.pixel_size, options.pixel_size))
+    return replace(options, pixel_ratio=ratio)
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,7 @@ class FeatureSource:
         return compute_resampled(
             filled(image),
             self.backbone,
-            pixel_ratio,
+            pixel_ratio or self.options.pixel_ratio,
             progress=progress if reports else None,
             should_stop=context.should_stop,
             partition=partition,
@@ -183,14 +197,25 @@ class FeatureStore:
     def options_in_use(self) -> FeatureOptions:
         """The options that the features of the current image were made with."""
         made = self._images.current.options if self._images.current else None
-        return made or self.options
+        return replace(made or self.options, pixel_ratio=None)  # others have their own
 
-    def cost(self, image: Any, options: FeatureOptions | None = None) -> Cost:
+    def outdated(self, entry: ImageEntry) -> tuple[str, str] | None:
+        """Return how features of an image were made, and would be now, if otherwise."""
+        made, now = entry.options, resolved(entry, self.options)
+        if made is None:
+            return None
+        if (found := made.difference(now)) or made.pixel_ratio == now.pixel_ratio:
+            return found
+        sizes = (one.pixel_size if one.pixel_ratio else None for one in (made, now))
+        before, after = (f"pixels of {size_text(s)}" if s else _OWN for s in sizes)
+        return before, after
+
+    def cost(self, entry: ImageEntry, options: FeatureOptions | None = None) -> Cost:
         """Return what the features of an image cost, in blocks where it is too large.
 
         That is where they would not fit into memory, or it would have to be read.
         """
-        options = options or self.options
+        image, options = entry.image, resolved(entry, options or self.options)
         cost = estimate_cost(image.shape, options)
         if cost.fits and not is_large(image):
             return cost
@@ -232,9 +257,11 @@ class FeatureStore:
         made = current.options
         assert made is not None
         for entry in (*self._images.painted(), *self._with_room(ahead)):
-            if self._images.is_usable(entry):
+            wanted = resolved(entry, made)
+            is_so = entry.options and entry.options.pixel_ratio == wanted.pixel_ratio
+            if is_so and self._images.is_usable(entry):
                 continue
-            if entry.features is not None and entry.options == made:
+            if entry.features is not None and entry.options == wanted:
                 continue  # colours where the others are grey: nothing will help
             request = self._unasked(entry, made)
             if request is not None:
@@ -264,7 +291,7 @@ class FeatureStore:
                 f"channels: {entry.name or entry.key} has {there}, and {wanted} are "
                 "to be taken together; choose others"
             )
-        cost, room = self.cost(entry.image, options), None
+        cost, room = self.cost(entry, options), None
         if not cost.fits:
             raise ValueError(cost.refusal())
         if cost.block:
@@ -275,7 +302,7 @@ class FeatureStore:
             entry.key,
             self._count,
             entry.image,  # type: ignore[arg-type]  # of a plane read while computing
-            self._on_levels_of_stack(entry, options),
+            self._on_levels_of_stack(entry, resolved(entry, options)),
             self.loaded,
             entry.partition_for(options),
             room,

@@ -14,7 +14,7 @@ from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
 from napari_hrdv2.files.units import common_size
 
 from .blocks import BlockRequest, block_labels, block_request, take
-from .classifier import ClassifierState, magnification_note, normalisation_note
+from .classifier import ClassifierState, normalisation_note, seen_size, size_note
 from .measurement import Measurement, Scope
 from .pipeline import PipelineInput, PipelineResult, ProcessedImage
 from .snapshots import ImageSnapshot, Preview, Result, Stage, Window
@@ -75,7 +75,7 @@ class LivePipeline:
 
     def next_step(self) -> str:
         """Return what to do next, in one or two sentences."""
-        entry, options = self._images.current, self._features.options
+        entry = self._images.current
         if entry is None:
             return "Open an image to begin."
         if entry.pending:
@@ -94,11 +94,8 @@ class LivePipeline:
             return "Press Compute features. Press Paint to make a scribble layer."
         if entry.features is None:
             return "Press Compute features; you can paint meanwhile."
-        outdated = (entry.options or options).difference(options)
-        if outdated:
-            made, wanted = outdated
-            what = "Features" if entry.result is None else "Result"
-            return f"{what} from {made}; press Compute features to use {wanted}."
+        if outdated := self.outdated(entry):
+            return outdated
         if entry.scribbles is None:
             return "Press Paint to make a scribble layer."
         notes = self._paint(entry), self._map_note(entry), self._note(entry)
@@ -134,8 +131,15 @@ class LivePipeline:
         usable = self._images.usable()
         if entry.result is None:
             return ""
-        trained = common_size([one.pixel_size for one in usable])
-        return magnification_note(trained, entry.pixel_size, is_live=True)
+        trained = common_size([seen_size(one) for one in usable])
+        return size_note(entry, trained, is_live=True)
+
+    def outdated(self, entry: ImageEntry) -> str:
+        """Return what to do where options ask for other features than there are."""
+        if not (outdated := self._features.outdated(entry)):
+            return ""
+        what = "Features" if entry.result is None else "Result"
+        return "{} from {}; press Compute features to use {}.".format(what, *outdated)
 
     def _map_note(self, entry: ImageEntry) -> str:
         """Return how much of the map that is shown is there, where not all."""
@@ -146,9 +150,7 @@ class LivePipeline:
 
     def _computing(self, entry: ImageEntry) -> str:
         """Return what is being computed, and what there is meanwhile."""
-        outdated = (entry.options or self._features.options).difference(
-            self._features.options
-        )
+        outdated = self._features.outdated(entry)
         if entry.features is None:
             return "Computing features; you can paint meanwhile."
         if outdated is None:
@@ -166,7 +168,7 @@ class LivePipeline:
             if refused is entry and options == self._features.options:
                 return reason
         try:
-            cost = self._features.cost(entry.image)
+            cost = self._features.cost(entry)
         except ValueError as error:  # an image smaller than a patch
             return str(error)
         return "" if cost.fits else cost.refusal()
@@ -215,7 +217,7 @@ class LivePipeline:
             notes = (
                 "Segmented by the loaded classifier. Painting trains a new one.",
                 self._map_note(entry),
-                magnification_note(size, entry.pixel_size, is_live=True),
+                self.outdated(entry) or size_note(entry, size),
                 normalisation_note(state.classifier),
             )
             return " ".join(filter(None, notes))

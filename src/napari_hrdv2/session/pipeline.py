@@ -231,13 +231,15 @@ class _Run:
         )
         if snapshot.features is None and self.source is not None and is_needed:
             image = np.asarray(snapshot.image)
-            classifier, levels, ratio = given.classifier, None, None
+            classifier, levels = given.classifier, None
+            size = self.source.options.pixel_size
             exclusion = with_missing(snapshot.exclusion, image)
             wanted = as_trained(filled(image), classifier, self.source)
             if classifier is not None:
                 levels = classifier.normalisation.levels_for(wanted, exclusion)
             if classifier is not None and given.resamples:
-                ratio = pixel_ratio(snapshot.pixel_size, classifier.pixel_size)
+                size = classifier.pixel_size
+            ratio = pixel_ratio(snapshot.pixel_size, size)
             features = self.source.features(
                 wanted, self.context, reports=False, levels=levels, pixel_ratio=ratio
             )

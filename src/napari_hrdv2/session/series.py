@@ -22,6 +22,7 @@ from napari_hrdv2.core.features.resampled import resampling_factors, resized_sha
 from napari_hrdv2.files.units import common_size, pixel_ratio
 
 from .blocks.maps import points_of
+from .classifier import seen_size
 from .features import FeatureSource
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Series:
         computed again, because they have regions from elsewhere or are in blocks.
         """
         state, entries = self._state, self.labelled()
-        common = common_size([one.pixel_size for one in entries])
+        common = common_size([seen_size(one) for one in entries])
         fingerprint, classifier = self._fingerprint(), state.classifier
         is_there = self._trained is not None and self._trained[0] == fingerprint
         if classifier is None or state.is_loaded or is_there or not entries:
@@ -124,6 +125,7 @@ class Series:
         if any(one.partition is not None or one.is_in_blocks for one in entries):
             return None
         ratios = tuple(pixel_ratio(one.pixel_size, common) for one in entries)
+        still = (pixel_ratio(seen_size(one), common) for one in entries)
         used = state.options or self._features.options_in_use
         options = FeatureOptions.of(classifier.part_options, used.device, used.weights)
         return SeriesRequest(
@@ -132,7 +134,7 @@ class Series:
             tuple(one.left_out for one in entries),
             tuple(
                 None if resampling_factors(ratio) else one.features
-                for one, ratio in zip(entries, ratios, strict=True)
+                for one, ratio in zip(entries, still, strict=True)
             ),
             classifier,
             replace(options, normalisation=self._features.options.normalisation),

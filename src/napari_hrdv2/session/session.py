@@ -12,7 +12,7 @@ from psygnal import Signal
 from napari_hrdv2.files.units import common_size
 
 from .classes import Classes
-from .classifier import ClassifierState, PixelSize, named, options_for
+from .classifier import ClassifierState, PixelSize, named, options_for, seen_size
 from .features import FeatureRequest, FeatureResult, FeatureStore
 from .guidance import Guidance
 from .images import Images
@@ -166,9 +166,9 @@ class Session:
 
     def cost(self) -> Cost:
         """Return passes and memory of the features that the options ask for."""
-        if self.image is None:
+        if self.current is None:
             raise ValueError("image: there is none yet; open an image first")
-        return self._features.cost(self.image)
+        return self._features.cost(self.current)
 
     def next_step(self) -> str:
         """Return what to do next, in one or two sentences."""
@@ -383,7 +383,7 @@ class Session:
             return self.classifier.pixel_size
         trained = self.series.labelled() or self.images.painted()
         trained = trained or list(filter(None, [self.current]))
-        return common_size([one.pixel_size for one in trained])
+        return common_size([seen_size(one) for one in trained])
 
     def _entry(self, argument: str, key: PlaneKey | str | None) -> ImageEntry:
         entry = self.images.find(key)

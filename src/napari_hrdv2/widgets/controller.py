@@ -128,9 +128,7 @@ class Controller(QObject):
         session, current = self.session, self.session.current
         if not self.preferences.start_features or current is None or current.pending:
             return
-        if current.features is not None and not (
-            session.options_in_use.difference(session.options)
-        ):
+        if current.features is not None and not session.live.outdated(current):
             return
         if needs_no_download(session.options) and session.cost().fits:
             self.compute_features()

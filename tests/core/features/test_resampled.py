@@ -6,7 +6,6 @@ import pickle
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 from skimage.transform import resize
 
 from images_in_parts import KINDS, Lazy, micrograph
@@ -28,6 +27,7 @@ from napari_hrdv2.core.features.resampled import (
     resized_shape,
 )
 from napari_hrdv2.core.measure.scores import mean_iou
+from synthetic import two_textures
 
 SHAPES = [(37, 53), (20, 90), (64, 64), (150, 61)]
 
@@ -43,16 +43,6 @@ def slow_axis(length: int, there: int) -> np.ndarray:
             matrix[pixel, min(max(tap, 0), there - 1)] += weight
         matrix[pixel] /= matrix[pixel].sum()
     return matrix
-
-
-def two_textures(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return noise of one mean and deviation, finer on the left than on the right."""
-    noise = np.random.default_rng(5).normal(size=(side, side))
-    parts = [gaussian_filter(noise, sigma) for sigma in (3, 8)]
-    parts = [128 + 40 * part / part.std() for part in parts]
-    is_right = np.indices(noise.shape)[1] >= side // 2
-    image = np.where(is_right, parts[1], parts[0]).clip(0, 255).astype(np.uint8)
-    return image, 1 + is_right.astype(int)
 
 
 @pytest.fixture(scope="module")

@@ -110,16 +110,19 @@ def estimate_cost(
 ) -> Cost:
     """Return what the features of an image of this shape cost; loads no weights.
 
-    Of the whole at once, or in blocks of about so many pixels a side.
+    Of the whole at once, or in blocks of about so many pixels a side; resized first if
+    the options have a `pixel_ratio`.
     """
     from napari_hrdv2.core.devices import available_memory, choose_device
 
     from .blocks.grid import plan_blocks
     from .memory import estimate_of, make_plans
+    from .resampled import resized_shape
 
     backbone, transforms = outline_of(options), options.transforms
     parts, device = backbone.parts, backbone.device
-    shape, channels = (image_shape[0], image_shape[1]), 3 if image_shape[2:] else 1
+    height, width = resized_shape(image_shape[:2], options.pixel_ratio)
+    shape, channels = (height, width), 3 if image_shape[2:] else 1
     given = shape, channels, backbone, transforms, options
     if block is not None:
         needed = plan_blocks(*given, block)[1]

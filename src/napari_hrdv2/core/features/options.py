@@ -78,6 +78,11 @@ class FeatureOptions:
     normalisation: str = "auto"  # whose levels, in a series; see `train_series`
     channels: str = ""  # names of an image's channels, joined like backbones: "BSE,Fe"
     planes: str = "z"  # of a volume: "z" or "xyz", and its context: "z+2", "z+1.5um"
+    # Side of the pixels at which structures were learnt, and unit: images of others are
+    # resized to them, if it `resamples`. `pixel_ratio` says by what, for one image.
+    pixel_size: tuple[float | tuple[float, float], str] | None = None
+    resamples: bool = True
+    pixel_ratio: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", ",".join(self.channel_names))
@@ -122,7 +127,7 @@ class FeatureOptions:
         """What `compute_features` takes of them for any image, by its names."""
         chosen = asdict(self)
         others = "backbone", "device", "weights", "levels", "normalisation", "planes"
-        for name in others:
+        for name in (*others, "pixel_size", "resamples", "pixel_ratio"):
             del chosen[name]
         return chosen
 
@@ -188,6 +193,9 @@ class FeatureOptions:
         patch = self.patch_size
         if self.stride is not None and not 1 <= self.stride <= patch:
             raise _bad_stride(self.stride, patch)
+        side = self.pixel_size[0] if self.pixel_size else 1.0
+        if not 0 < (side if isinstance(side, (int, float)) else min(side)) < math.inf:
+            raise ValueError(f"pixel_size: {self.pixel_size} is no length above 0")
         check_choice("debias", self.debias, DEBIAS_CHOICES)
         check_choice("normalisation", self.normalisation, NORMALISATION_CHOICES)
         check_choice("boundary", self.boundary, BOUNDARIES)

@@ -64,6 +64,7 @@ class BlockRoom:
             budget_bytes=self.memory_bytes,
             spill=self.folder,
             spill_bytes=self.disk_bytes,
+            pixel_ratio=options.pixel_ratio,
             **options.choices,
         )
         pixels = found.background_pixels()

@@ -37,6 +37,7 @@ class ExportImage:
     image: Any  # (H, W) or (H, W, 3|4), or a Plane
     source: str | None = None  # its file, if that holds nothing else
     pixel_size: tuple[float | tuple[float, float], str] | None = None
+    pixel_ratio: tuple[float, float] | None = None  # by which it was resized
     value_range: ValueRange | None = None  # grey levels that became 0 and 1
     channels: str = ""  # the names of its bands, where they are channels
     segmentation: NDArray[Any] | None = None  # (H, W), as it is shown

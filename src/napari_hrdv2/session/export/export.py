@@ -16,7 +16,7 @@ from napari_hrdv2.core.features.options import (
 )
 from napari_hrdv2.core.postprocess.refinement import Refinement
 from napari_hrdv2.files.units import unit_symbol
-from napari_hrdv2.session.classifier import named
+from napari_hrdv2.session.features import resolved
 from napari_hrdv2.session.tasks import TaskContext, compute
 
 from .content import ExportContent, ExportImage, Provenance
@@ -193,7 +193,7 @@ def plan_export(
         images=tuple(images),
         classes=dict(session.classes),
         provenance=_provenance(session, images, *refined) if has_script else None,
-        classifier=named(session.classifier, session.classes, images[0].pixel_size)
+        classifier=session.named_classifier()
         if has_script and session.is_loaded
         else None,
     )
@@ -206,7 +206,8 @@ def _options(session: Session) -> FeatureOptions | None:
     classifier, used = session.classifier, session.options_in_use
     if classifier is None or not classifier.part_options:
         return None
-    return FeatureOptions.of(classifier.part_options, used.device, used.weights)
+    made = FeatureOptions.of(classifier.part_options, used.device, used.weights)
+    return replace(made, pixel_size=used.pixel_size if used.resamples else None)
 
 
 def _no_script(session: Session, images: Sequence[ExportImage], update: Update) -> str:
@@ -239,6 +240,7 @@ def _images(session: Session, wanted: Sequence[ImageEntry]) -> list[ExportImage]
         counted = entry.counted if entry in trained else None
         result = entry.result if is_wanted and entry.is_segmented else None
         size, painted = entry.pixel_size, entry.scribbles
+        made = entry.options or resolved(entry, session.options_in_use)
         stem = stem_of(entry, {image.stem for image in found})
         found.append(
             ExportImage(
@@ -249,6 +251,7 @@ def _images(session: Session, wanted: Sequence[ImageEntry]) -> list[ExportImage]
                 channels=entry.channels,
                 source=entry.source if entry.source and not entry.plane else None,
                 pixel_size=None if size is None else (size[0], unit_symbol(size[1])),
+                pixel_ratio=made.pixel_ratio,
                 value_range=_value_range(entry, session.classifier),
                 segmentation=None if result is None else result.shown,
                 scribbles=painted.labels if painted and painted.class_ids else None,

@@ -100,6 +100,13 @@ def _features(
         "Each pixel was described by features of the frozen "
         f"backbone{'s' * many} {backbones}, following HR-Dv2{method}."
     )
+    ratios = [(one.name, one.pixel_ratio) for one in images if one.pixel_ratio]
+    if ratios:
+        yield (
+            f"For this, {_listed(f'{n} ({y:g} × {x:g} times)' for n, (y, x) in ratios)}"
+            f" {'were' if ratios[1:] else 'was'} resized, and the result brought back, "
+            "so that structures had the size at which they had been learnt."
+        )
     patches = [spec.patch_size for spec in specs]
     if max(patches) > 1:
         apart = "one patch" if options.stride is None else f"{options.stride} pixels"

@@ -32,11 +32,12 @@ import numpy as np
 
 import napari_hrdv2 as hr
 from napari_hrdv2.core.checks import filled, grey_if_equal
+from napari_hrdv2.core.features.resampled import compute_resampled
 {refine}from napari_hrdv2.files import read_image, {labels}write_color_png, write_labels
 
 # Of each image: its file, the scribbles (0 is no class), the file to write, the grey
-# levels that become 0 and 1, and the rectangles that are excluded (rows from, columns
-# from, rows to, columns to).
+# levels that become 0 and 1, by what it is resized for its features (None: not), and
+# the rectangles that are excluded (rows from, columns from, rows to, columns to).
 IMAGES = [
 {images}
 ]
@@ -52,11 +53,13 @@ _REFINE_IMPORT = (
 
 _FUNCTIONS = """
 
-def features_of(image, value_range):
+def features_of(image, value_range, ratio):
     if not FEATURES["channels"]:
         image = grey_if_equal(image)  # grey levels may be stored as colours
     image = filled(image)
-    found = hr.compute_features(image, backbone, value_range=value_range, **FEATURES)
+    found = compute_resampled(
+        image, backbone, ratio, value_range=value_range, **FEATURES
+    )
     hashes = tuple(part.weights_hash for part in found.part_options)
     if hashes != {hashes}:
         print("note: the weights of the backbone are not those of then")
@@ -75,10 +78,10 @@ backbone = hr.load_backbone(**BACKBONE)
 
 _TRAIN = """
 features, scribbles, exclusion = {{}}, [], []
-for number, (image, labels, _, value_range, rectangles) in enumerate(IMAGES):
+for number, (image, labels, _, *seen, rectangles) in enumerate(IMAGES):
     if labels is not None:
         micrograph = read_image(image, FEATURES["channels"]).data
-        features[number] = features_of(micrograph, value_range)
+        features[number] = features_of(micrograph, *seen)
         painted = read_labels(labels)
         exclusion.append(exclusion_mask(micrograph, rectangles))
         painted[exclusion[-1]] = 0
@@ -103,9 +106,9 @@ classifier = hr.PixelClassifier.load({classifier_file!r})
 """
 
 _SEGMENT = """
-for number, (image, _, out, value_range, rectangles) in enumerate(IMAGES):
+for number, (image, _, out, *seen, rectangles) in enumerate(IMAGES):
     source = read_image(image, FEATURES["channels"])
-    found = features.pop(number, None) or features_of(source.data, value_range)
+    found = features.pop(number, None) or features_of(source.data, *seen)
     exclusion = exclusion_mask(source.data, rectangles)
 """
 
@@ -191,7 +194,7 @@ def _refinement(refinement: Refinement | None) -> str:
 
 def _entry(image: ExportImage, files: tuple[str, str | None]) -> str:
     out = f"{image.stem}_segmentation.tif"
-    entry = (*files, out, image.value_range, image.rectangles)
+    entry = *files, out, image.value_range, image.pixel_ratio, image.rectangles
     return "    (\n" + "".join(f"        {value!r},\n" for value in entry) + "    ),"
 
 

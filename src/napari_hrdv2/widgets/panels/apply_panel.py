@@ -90,7 +90,7 @@ class ApplyPanel(QWidget):
         self.excludes = ui.check_box(
             "Exclude the same", "apply_exclude", tip, checked=True
         )
-        tip = "Bring images of another pixel size to that of the labelled ones"
+        tip = "Bring images, also this one, to the pixel size of the classifier"
         self.resamples = ui.check_box(
             "Same pixel size", "apply_resample", tip, checked=True
         )
@@ -111,6 +111,7 @@ class ApplyPanel(QWidget):
         session.images_changed.connect(self.show_state)
         session.segmentation_changed.connect(self.show_state)
         session.options_changed.connect(self.show_state)
+        self.resamples.toggled.connect(self._on_resamples)
         controller.volumes.changed.connect(self.show_state)
         self.show_files()
 
@@ -200,15 +201,20 @@ class ApplyPanel(QWidget):
         indices = np.ndindex(*planes.sizes(link.image))
         keys = [link.layers.add_entry(link.image, index) for index in indices]
         entries = [session.images[key] for key in keys]
-        parts = classifier.part_options
+        parts, shown = classifier.part_options, session.current
+        made = None if shown is None else shown.options
         request = PipelineInput(
             tuple(replace(one.snapshot(), features=None) for one in entries),
             session.refinement.settings,
             classifier=copy.copy(classifier),
             fingerprint=session.classifier_fingerprint,
             options=FeatureOptions.of(parts, options.device, options.weights),
+            resamples=bool(made and made.pixel_ratio),
         )
         self._submit(request, self._on_stack_finished, self._on_plane)
+
+    def _on_resamples(self, resamples: bool) -> None:
+        self._session.configure(resamples=resamples)
 
     def _submit(self, request: Any, hear: Any, hear_part: Any) -> None:
         self._time_left, self._done, self._stale = TimeLeft(), 0, 0
@@ -230,6 +236,7 @@ class ApplyPanel(QWidget):
         """Offer what can be done now."""
         running, ready = self.run.is_running, self._session.classifier is not None
         self.run.setEnabled(running or (ready and bool(self._files)))
+        self.resamples.setChecked(self._session.options.resamples)
         current = self._session.current
         self.excludes.setVisible(current is not None and current.exclusion is not None)
         self.stack.show_stack(is_busy=running)

@@ -270,11 +270,13 @@ class FeaturePanel(QWidget):
             control.setEnabled(not computing)
         takes_weights = backbone_texts.takes_weights(options.backbone)
         self.weights.setEnabled(takes_weights and not computing)
-        made = self._session.options_in_use
-        is_there = self._session.features is not None
-        text, tool_tip = backbone_texts.compute_button(
-            options, again=is_there and made.difference(options) is None
+        current = self._session.current
+        again = bool(
+            current is not None
+            and current.features is not None
+            and not self._session.live.outdated(current)
         )
+        text, tool_tip = backbone_texts.compute_button(options, again=again)
         if computing:
             text = "Cancel"
             tool_tip = "Stop computing; features that were there before are kept"
