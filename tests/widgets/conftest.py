@@ -1,14 +1,28 @@
+import gc
 import threading
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from napari.components import ViewerModel
+from napari.utils._proxies import PublicOnlyProxy
 
 from napari_hrdv2.widgets import SegmentationWidget
 from napari_hrdv2.widgets.preferences import Preferences
 
 WAIT = 15_000  # milliseconds; a machine under load is slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lasting():
+    """Take what windows have loaded out of every later collection of garbage.
+
+    napari collects whenever a layer goes. A window that was left alive is still found
+    by the next one.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -34,7 +48,10 @@ class Bench:
     def __init__(self, viewer, qtbot):
         self.viewer, self.qtbot = viewer, qtbot
         self.widget = SegmentationWidget(viewer)
-        viewer.window.add_dock_widget(self.widget, name="segmentation")
+        if hasattr(viewer, "window"):
+            viewer.window.add_dock_widget(self.widget, name="segmentation")
+        else:
+            qtbot.addWidget(self.widget)
         self.session = self.widget.session
         self.controller = self.widget.controller
 
@@ -83,8 +100,20 @@ def make_bench(qtbot):
 
 
 @pytest.fixture
-def bench(make_napari_viewer_proxy, make_bench, image):
-    viewer = make_napari_viewer_proxy()
+def make_viewer(request):
+    """Return what makes a viewer: with a window in tests that use napari's fixture.
+
+    What layers, sliders and our own widgets do needs none, and windows cost most of the
+    time. Plugins see both through the same proxy.
+    """
+    if "make_napari_viewer_proxy" in request.fixturenames:
+        return request.getfixturevalue("make_napari_viewer_proxy")
+    return lambda: PublicOnlyProxy(ViewerModel())
+
+
+@pytest.fixture
+def bench(make_viewer, make_bench, image):
+    viewer = make_viewer()
     viewer.add_image(
         image, name="Image", scale=(0.5, 0.5), translate=(3, 4), units=("nm", "nm")
     )

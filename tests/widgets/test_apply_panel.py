@@ -107,10 +107,8 @@ def test_a_folder_twice_is_listed_once(bench, panel, folder):
     assert texts(panel, 0) == []
 
 
-def test_all_planes_of_a_stack_are_segmented(
-    make_napari_viewer_proxy, make_bench, image
-):
-    viewer = make_napari_viewer_proxy()
+def test_all_planes_of_a_stack_are_segmented(make_viewer, make_bench, image):
+    viewer = make_viewer()
     stack = np.stack([image, image + 1, image + 2, image + 3])
     viewer.add_image(stack, axis_labels=("Z", "y", "x"), name="Image")
     bench = make_bench(viewer)
@@ -133,9 +131,9 @@ def test_all_planes_of_a_stack_are_segmented(
 
 
 def test_planes_whose_mask_changed_meanwhile_are_left_as_they_were(
-    make_napari_viewer_proxy, make_bench, image, monkeypatch
+    make_viewer, make_bench, image, monkeypatch
 ):
-    viewer = make_napari_viewer_proxy()
+    viewer = make_viewer()
     viewer.add_image(
         np.stack([image, image]), axis_labels=("Z", "y", "x"), name="Image"
     )

@@ -182,8 +182,8 @@ def test_what_a_project_left_out_is_shown_as_rectangles(bench, exclusion):
     np.testing.assert_array_equal(bench.session.current.exclusion, mask)
 
 
-def test_a_databar_is_left_out_of_every_plane(make_napari_viewer_proxy, make_bench):
-    viewer = make_napari_viewer_proxy()
+def test_a_databar_is_left_out_of_every_plane(make_viewer, make_bench):
+    viewer = make_viewer()
     stack = np.random.default_rng(0).random((3, 40, 50))
     viewer.add_image(
         stack, name="Stack", axis_labels=("z", "y", "x"), scale=(5, 0.5, 0.5)

@@ -168,9 +168,9 @@ def adapted(bench, choose, tmp_path):
 
 
 @pytest.fixture
-def another(make_napari_viewer_proxy, make_bench):
+def another(make_viewer, make_bench):
     """A window in which nothing is open."""
-    return make_bench(make_napari_viewer_proxy())
+    return make_bench(make_viewer())
 
 
 def test_weights_given_by_hand_come_back_with_a_project(
@@ -192,10 +192,10 @@ def test_weights_given_by_hand_come_back_with_a_project(
 
 
 def test_a_classifier_of_weights_given_by_hand_leads_to_their_file(
-    adapted, make_napari_viewer_proxy, make_bench, choose, image, tmp_path
+    adapted, make_viewer, make_bench, choose, image, tmp_path
 ):
     adapted.session.save_classifier(tmp_path / "alloy.safetensors")
-    viewer = make_napari_viewer_proxy()
+    viewer = make_viewer()
     viewer.add_image(image, name="Image")
     another = make_bench(viewer)
     another.session.configure(backbone="embedded")

@@ -42,9 +42,9 @@ def panel(panel_of, bench):
 
 
 @pytest.fixture
-def another(make_napari_viewer_proxy, make_bench):
+def another(make_viewer, make_bench):
     """A window in which nothing is open."""
-    return make_bench(make_napari_viewer_proxy())
+    return make_bench(make_viewer())
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_what_was_left_out_since_counts_again_after_opening(bench, panel, projec
 
 
 def test_a_plane_without_scribbles_opens_on_a_stack_that_shows_another(
-    make_napari_viewer_proxy, make_bench, panel_of, tmp_path, image
+    make_viewer, make_bench, panel_of, tmp_path, image
 ):
     stack = np.stack([image + number for number in range(9)])
     session, mask = Session(), np.eye(64, 80, dtype=bool)
@@ -164,7 +164,7 @@ def test_a_plane_without_scribbles_opens_on_a_stack_that_shows_another(
     session.set_exclusion(mask)
     project = project_of(session)
     save_project(project, tmp_path / "stack", with_images=False)
-    bench = make_bench(make_napari_viewer_proxy())
+    bench = make_bench(make_viewer())
     bench.viewer.add_image(stack, name="again", axis_labels=("z", "y", "x"))
     bench.wait(lambda: "Scribbles: again" in bench.names)
     panel_of(bench).loader.open(tmp_path / "stack.hrdv2")
@@ -221,10 +221,10 @@ def test_missing_images_are_told_and_located(
 
 
 def test_planes_of_an_open_stack_get_their_scribbles(
-    make_napari_viewer_proxy, make_bench, panel_of, tmp_path, image
+    make_viewer, make_bench, panel_of, tmp_path, image
 ):
     stack = np.stack([image, image[::-1], image[:, ::-1]])
-    first = make_bench(make_napari_viewer_proxy())
+    first = make_bench(make_viewer())
     first.viewer.add_image(stack, name="stack", axis_labels=("z", "y", "x"))
     first.viewer.dims.set_point(0, 2)
     first.wait(lambda: first.session.current is not None)
@@ -237,7 +237,7 @@ def test_planes_of_an_open_stack_get_their_scribbles(
     )
     project = project_of(first.session)
     save_project(project, tmp_path / "stack", with_images=False)
-    second = make_bench(make_napari_viewer_proxy())
+    second = make_bench(make_viewer())
     second.viewer.add_image(stack, name="again", axis_labels=("z", "y", "x"))
     second.wait(lambda: "Scribbles: again" in second.names)
     panel_of(second).loader.open(tmp_path / "stack.hrdv2")
@@ -408,9 +408,9 @@ def test_an_image_that_goes_while_the_project_is_read_is_named(
 
 
 def test_all_images_are_exported_also_those_that_were_never_shown(
-    make_bench, make_napari_viewer_proxy, image, tmp_path
+    make_bench, make_viewer, image, tmp_path
 ):
-    viewer = make_napari_viewer_proxy()
+    viewer = make_viewer()
     viewer.add_image(image[:, ::-1].copy(), name="other")
     viewer.add_image(image, name="shown")
     bench = make_bench(viewer)

@@ -156,9 +156,9 @@ def test_after_closing_the_session_moves_nothing(bench, guide):
 
 
 def test_a_scribble_on_a_plane_is_found_framed_and_put_right(
-    make_napari_viewer_proxy, make_bench, image
+    make_viewer, make_bench, image
 ):
-    viewer = make_napari_viewer_proxy()
+    viewer = make_viewer()
     viewer.add_image(np.stack([image] * 3), axis_labels=("z", "y", "x"))
     bench = make_bench(viewer)
     bench.wait(lambda: bench.session.current is not None)

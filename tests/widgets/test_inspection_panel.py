@@ -172,10 +172,8 @@ def test_missing_weights_of_featup_are_told(bench, panel, monkeypatch, tmp_path)
     assert str(tmp_path) in panel.upsampler.text()
 
 
-def test_attention_of_a_plane_lies_on_that_plane(
-    make_napari_viewer_proxy, make_bench, image
-):
-    viewer = make_napari_viewer_proxy()
+def test_attention_of_a_plane_lies_on_that_plane(make_viewer, make_bench, image):
+    viewer = make_viewer()
     viewer.add_image(
         np.stack([image, image // 2, image // 3]),
         name="Image",
@@ -195,10 +193,8 @@ def test_attention_of_a_plane_lies_on_that_plane(
     np.testing.assert_allclose(layer.data_to_world((0, 0, 5, 7))[1:], place)
 
 
-def test_a_plane_of_a_labels_stack_becomes_its_regions(
-    make_napari_viewer_proxy, make_bench, image
-):
-    viewer = make_napari_viewer_proxy()
+def test_a_plane_of_a_labels_stack_becomes_its_regions(make_viewer, make_bench, image):
+    viewer = make_viewer()
     viewer.add_image(np.stack([image, image]), axis_labels=("Z", "Y", "X"))
     viewer.add_labels(np.stack([SQUARES, SQUARES // 2]), name="Cells")
     bench = make_bench(viewer)
@@ -219,7 +215,7 @@ def test_closing_lets_go_of_the_viewer(bench, panel):
 
 
 def test_of_a_labels_stack_only_the_plane_that_is_wanted_is_read(
-    make_napari_viewer_proxy,
+    make_viewer,
 ):
     read = []
 
@@ -231,7 +227,7 @@ def test_of_a_labels_stack_only_the_plane_that_is_wanted_is_read(
     lazy = dask.array.map_blocks(
         plane, chunks=chunks, dtype=np.uint8, meta=np.empty((0, 0, 0), "u1")
     )
-    viewer = make_napari_viewer_proxy()
+    viewer = make_viewer()
     layer = viewer.add_labels(lazy, name="Cells", cache=False)
     read.clear()
     found = planes.labels_on_plane(layer, (7,), SQUARES.shape)

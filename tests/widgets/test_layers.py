@@ -8,6 +8,8 @@ from napari_hrdv2.widgets import SegmentationWidget
 from napari_hrdv2.widgets.viewer import layers
 from napari_hrdv2.widgets.viewer.layers import METADATA_KEY
 
+pytestmark = pytest.mark.usefixtures("make_napari_viewer_proxy")  # real windows
+
 
 @pytest.fixture
 def two_images(bench, image):

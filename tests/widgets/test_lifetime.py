@@ -6,6 +6,8 @@ import pytest
 
 from napari_hrdv2.widgets.jobs import THREAD_NAME
 
+pytestmark = pytest.mark.usefixtures("make_napari_viewer_proxy")  # real windows
+
 
 def threads():
     return [t for t in threading.enumerate() if t.name == THREAD_NAME]

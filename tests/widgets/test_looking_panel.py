@@ -141,6 +141,7 @@ def test_clusters_become_scribbles_that_can_be_undone(bench, panel, other):
     np.testing.assert_array_equal(scribbles.data, before)
 
 
+@pytest.mark.usefixtures("make_napari_viewer_proxy")
 def test_one_click_finds_what_is_alike_and_paints_nothing(bench, panel, other):
     bench.viewer.window.show()
     QTest.mouseClick(panel.alike, Qt.MouseButton.LeftButton)
@@ -230,6 +231,7 @@ def test_strokes_that_come_while_scribbles_are_made_stay(bench, panel, other):
     assert (data > 0).sum() > (before > 0).sum()
 
 
+@pytest.mark.usefixtures("make_napari_viewer_proxy")
 def test_find_alike_leaves_a_chosen_layer_and_can_be_broken_off(bench, panel):
     bench.compute()
     bench.settle()

@@ -259,7 +259,7 @@ def test_work_on_two_images_is_offered_on_each(kept, bench, folder, image, label
 
 
 def test_with_autosave_off_nothing_is_kept(
-    make_napari_viewer_proxy, make_bench, image, monkeypatch, folder
+    make_viewer, make_bench, image, monkeypatch, folder
 ):
     from napari_hrdv2.widgets.preferences import Preferences
 
@@ -269,7 +269,7 @@ def test_with_autosave_off_nothing_is_kept(
     monkeypatch.setattr(
         "napari_hrdv2.widgets.controller.read_preferences", lambda: chosen
     )
-    viewer = make_napari_viewer_proxy()
+    viewer = make_viewer()
     viewer.add_image(image)
     bench = make_bench(viewer)
     bench.paint((30,), range(10, 20), 2)
@@ -321,7 +321,7 @@ while True:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is a signal of Unix")
 def test_scribbles_of_a_window_that_was_killed_come_back(
-    tmp_path, folder, image, make_napari_viewer_proxy, make_bench
+    tmp_path, folder, image, make_viewer, make_bench
 ):
     np.save(tmp_path / "image.npy", image)
     command = [sys.executable, "-c", _WINDOW, str(folder), str(tmp_path / "image.npy")]
@@ -330,7 +330,7 @@ def test_scribbles_of_a_window_that_was_killed_come_back(
     ) as process:
         assert process.stdout.read(4) == b"kept"
         os.kill(process.pid, signal.SIGKILL)
-    viewer = make_napari_viewer_proxy()
+    viewer = make_viewer()
     viewer.add_image(image, name="alloy, renamed")
     bench = make_bench(viewer)
     notice = noticed(bench)
@@ -342,9 +342,9 @@ def test_scribbles_of_a_window_that_was_killed_come_back(
 
 
 def test_work_on_an_image_that_is_open_twice_comes_to_the_one_that_is_shown(
-    kept, make_napari_viewer_proxy, make_bench, image
+    kept, make_viewer, make_bench, image
 ):
-    viewer = make_napari_viewer_proxy()
+    viewer = make_viewer()
     for name in ("first", "second"):
         viewer.add_image(image.copy(), name=name)
     bench = make_bench(viewer)

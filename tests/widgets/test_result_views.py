@@ -140,10 +140,8 @@ def test_another_image_waits_for_its_own_map(bench, views):
     assert views.layer.data.shape == (60, 70)
 
 
-def test_the_map_of_a_plane_lies_on_that_plane(
-    make_napari_viewer_proxy, make_bench, image
-):
-    viewer = make_napari_viewer_proxy()
+def test_the_map_of_a_plane_lies_on_that_plane(make_viewer, make_bench, image):
+    viewer = make_viewer()
     stack = viewer.add_image(
         np.stack([image] * 3),
         name="stack",

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QProgressBar
 
+pytestmark = pytest.mark.usefixtures("make_napari_viewer_proxy")  # real windows
+
 
 def same_place(layer, image):
     np.testing.assert_array_equal(layer.scale, image.scale)

@@ -14,13 +14,13 @@ from napari_hrdv2.widgets.preferences import Preferences
 
 
 @pytest.fixture
-def started(preferences, monkeypatch, make_napari_viewer_proxy, make_bench, image):
+def started(preferences, monkeypatch, make_viewer, make_bench, image):
     """A bench whose features start by themselves."""
     chosen = replace(preferences, start_features=True)
     monkeypatch.setattr(
         "napari_hrdv2.widgets.controller.read_preferences", lambda: chosen
     )
-    viewer = make_napari_viewer_proxy()
+    viewer = make_viewer()
     viewer.add_image(image, name="Image", scale=(0.5, 0.5), units=("nm", "nm"))
     return make_bench(viewer)
 
@@ -84,13 +84,13 @@ def test_the_preferences_are_those_of_the_manifest(plugin_settings, npe2pm):
 
 
 def test_an_unknown_backbone_in_the_preferences_is_passed_over(
-    preferences, monkeypatch, make_napari_viewer_proxy, make_bench
+    preferences, monkeypatch, make_viewer, make_bench
 ):
     chosen = replace(preferences, backbone="dinov9")
     monkeypatch.setattr(
         "napari_hrdv2.widgets.controller.read_preferences", lambda: chosen
     )
-    bench = make_bench(make_napari_viewer_proxy())
+    bench = make_bench(make_viewer())
     assert bench.session.options.backbone == "embedded"
 
 

@@ -182,8 +182,9 @@ def test_the_background_sample_is_from_a_few_blocks(backbones) -> None:
     assert len(np.unique(first // 1024)) >= 7
 
 
-@pytest.mark.parametrize("transforms", ["identity", "shift:1:neumann*flip"])
-@pytest.mark.parametrize("name", ["vit", "joined"])
+@pytest.mark.parametrize(
+    ("name", "transforms"), [("vit", "shift:1:neumann*flip"), ("joined", "identity")]
+)
 def test_blocks_of_a_transformer_have_no_seams(backbones, name, transforms) -> None:
     plain, classes = micrograph(500, 1300)
     image, backbone = as_uint8(plain), backbones["vit"]
