@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.classifier.cross_validation import leave_one_image_out
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
@@ -16,8 +17,6 @@ from napari_hrdv2.core.guidance.label_issues import scribbles_of
 from napari_hrdv2.core.measure.scores import mean_iou
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.features.base import Features
 
 LEAST_GAIN = 0.01  # of mean IoU; scribbles tell no smaller differences

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.features.sample_cache import (
     BACKGROUND_PIXELS,
@@ -27,8 +28,6 @@ from .joining import trusted
 from .samples import LabelledImage, TrainingSamples, labelled_images
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.tiles import LinearModel
 

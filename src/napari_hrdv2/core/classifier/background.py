@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_hrdv2.core.features.sample_cache import (
@@ -26,8 +27,6 @@ from napari_hrdv2.core.features.sample_cache import (
 from napari_hrdv2.core.features.tiles import LinearModel
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from .samples import LabelledImage
 
 LEAST_PIXELS = 100  # of each of many images

@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import check_whole, checked_mask, one_each
 from napari_hrdv2.core.features.sample_cache import finite_rows
-from napari_hrdv2.core.features.tiles import checked_region, paste
+from napari_hrdv2.core.features.tiles import LinearModel, checked_region, paste
 
 from .background import PLAIN_WHITENING, PCACoordinates, pixels_per_image
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.tiles import LinearModel
 
-    Masks = Sequence[NDArray[np.bool_] | None] | None
+Masks = Sequence[NDArray[np.bool_] | None] | None
 
 RESTARTS = 5
 SEEN = (2, 98)  # percentiles of a component that become 0 and 255

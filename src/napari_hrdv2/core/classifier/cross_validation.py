@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.measure.scores import iou_per_class
@@ -15,8 +16,6 @@ from .pixel_classifier import PixelClassifier
 from .samples import MOST_PER_CLASS, labelled_images, labelled_pixels, subsampled
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.features.base import Features
 
     Seen = tuple[Features, PixelClassifier]

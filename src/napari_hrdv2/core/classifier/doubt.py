@@ -7,18 +7,16 @@ result once it was adapted to the image. An image like the labelled ones changes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .adaptation import background_rows
 from .samples import labelled_images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.features.base import Features
 
     from .pixel_classifier import PixelClassifier

@@ -27,7 +27,6 @@ from .samples import MOST_PER_CLASS
 FORMAT = "napari-hrdv2 classifier"
 VERSION = 3  # 1 was that of napari-hrdv2 0.1.0; 2 knew no normalisation
 
-
 PAINTED = "painted_"  # of the arrays of `PaintedPoints`
 SOFTWARE = ("numpy", "torch")
 

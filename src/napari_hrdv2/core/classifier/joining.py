@@ -18,18 +18,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_hrdv2.core.features.base import channel_weights
 
-from .samples import PLACE, cells_of
+from .samples import PLACE, TrainingSamples, cells_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.features.options import PartOptions
-
-    from .samples import TrainingSamples
 
 COARSE = 4  # times the smallest patch: from here on a part is coarse
 # Of the coarse parts in the variance, against that of the others; the first is off.

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import check_whole
 from napari_hrdv2.core.features.normalisation import Normalisation
 from napari_hrdv2.core.features.options import PartOptions, alike
-from napari_hrdv2.core.features.tiles import LinearModel
+from napari_hrdv2.core.features.tiles import LinearModel, Region
 
 from .background import BackgroundSample, whitening
 from .compatibility import check_part_options, other_channels
@@ -25,10 +26,7 @@ from .joining import trusted
 from .samples import MOST_PER_CLASS, TrainingSamples, fingerprint, labelled_images
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.tiles import Region
 
     from .adaptation import TrainedOn
     from .file import PaintedPoints

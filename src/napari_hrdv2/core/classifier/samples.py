@@ -8,20 +8,18 @@ import mmap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from napari_hrdv2.core.checks import checked_mask, one_each
 from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.base import Features
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    Pixels = NDArray[np.int64]
+Pixels = NDArray[np.int64]
 
 # Pixels of a class in one image: a fill has a hundred thousand of 2 kB, mostly alike.
 MOST_PER_CLASS = 5_000  # that train, by default

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import check_choice, one_each
 from napari_hrdv2.core.errors import stop_if
@@ -31,8 +32,6 @@ from .cross_validation import leave_one_image_out
 from .pixel_classifier import PixelClassifier
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.base import Features
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_hrdv2.core.classifier.clusters import PlainCoordinates
+from napari_hrdv2.core.classifier.clusters import Masks, PlainCoordinates
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.classifier.clusters import Masks
     from napari_hrdv2.core.features.base import Features
 
 RADIUS = 4  # pixels of the disc whose mean is looked for

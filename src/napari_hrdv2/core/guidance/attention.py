@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.backbones.base import RegionBackbone
 from napari_hrdv2.core.backbones.registry import backbone_info
@@ -17,7 +18,6 @@ from napari_hrdv2.core.features.superpixels import SuperpixelFeatures
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import ArrayLike, NDArray
 
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.base import Features

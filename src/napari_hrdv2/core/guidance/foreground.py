@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import filled
 from napari_hrdv2.core.classifier.background import pixels_per_image
-from napari_hrdv2.core.classifier.clusters import PlainCoordinates, find_clusters
+from napari_hrdv2.core.classifier.clusters import Masks, PlainCoordinates, find_clusters
 from napari_hrdv2.core.features.sample_cache import finite_rows
 from napari_hrdv2.core.postprocess.guides import guide_from
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from napari_hrdv2.core.classifier.clusters import Masks
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.tiles import LinearModel
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.classifier.background import BackgroundSample, whitening
 from napari_hrdv2.core.classifier.fitting import (
@@ -30,13 +31,11 @@ from napari_hrdv2.core.classifier.samples import (
 from napari_hrdv2.core.errors import stop_if
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.tiles import LinearModel
 
-    Floats = NDArray[np.float32]
-    Pixels = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.int64]
 
 LEAST_FRACTION = 0.9  # of a scribble's pixels that the others give to another class
 LEAST_MARGIN = 0.2  # of probability for it; a fit to few scribbles is never sure

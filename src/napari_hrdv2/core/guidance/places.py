@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import check_whole, checked_mask, one_each
 from napari_hrdv2.core.classifier.background import pixels_per_image
@@ -15,8 +16,6 @@ from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.sample_cache import finite_rows
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.tiles import LinearModel
 

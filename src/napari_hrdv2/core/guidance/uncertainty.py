@@ -15,19 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from napari_hrdv2.core.checks import check_whole, checked_mask
-from napari_hrdv2.core.features.tiles import Tile, checked_region, paste
+from napari_hrdv2.core.features.tiles import Region, Tile, checked_region, paste
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.tiles import Region
 
-    Grid = NDArray[np.float64]
+Grid = NDArray[np.float64]
 
 RADII_PER_IMAGE = 30  # of the shorter side
 CELLS_PER_RADIUS = 3

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
-from napari_hrdv2.core.classifier.clusters import PlainCoordinates
+from napari_hrdv2.core.classifier.clusters import Masks, PlainCoordinates
 from napari_hrdv2.core.classifier.file import PaintedPoints
 from napari_hrdv2.core.classifier.samples import (
     LabelledImage,
@@ -21,18 +22,15 @@ from napari_hrdv2.core.classifier.samples import (
     labelled_images,
     training_pixels,
 )
-from napari_hrdv2.core.features.tiles import checked_region, paste
+from napari_hrdv2.core.features.tiles import Region, checked_region, paste
 
 from .label_issues import scribbles_of
 from .uncertainty import as_bytes
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
 
-    from napari_hrdv2.core.classifier.clusters import Masks
     from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.tiles import Region
 
 DIRECTIONS = 12  # of largest variance: the others are noise to a distance
 POINTS = 64  # painted pixels of a class, from all of its scribbles

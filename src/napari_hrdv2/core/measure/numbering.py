@@ -20,9 +20,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import check_are_classes, spread_levels
 
@@ -33,13 +34,10 @@ from .comparison import (
     mean_agreement,
 )
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    Ids = Sequence[int]  # that occur, ascending
-    Names = Mapping[int, str]  # of the classes that a file lists, "" for one without
-    Shifts = tuple[int, int]  # of the segmentation and of the truth
-    Table = dict[int, int]  # what ids become; 0, and what is missing, is no class
+Ids = Sequence[int]  # that occur, ascending
+Names = Mapping[int, str]  # of the classes that a file lists, "" for one without
+Shifts = tuple[int, int]  # of the segmentation and of the truth
+Table = dict[int, int]  # what ids become; 0, and what is missing, is no class
 
 BETTER = 0.05  # mean IoU by which another way to number must not be better
 CLEARLY_BETTER = 0.2  # the same where the ids fit exactly, and of another order

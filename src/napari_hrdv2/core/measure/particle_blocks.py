@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_hrdv2.core.postprocess.blocks import BlockObjects, around
+from napari_hrdv2.core.postprocess.blocks import BlockObjects, Read, Window, around
 
-from .particles import BOX, ParticleTable, checked_pixel_size, ellipses, units_in
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.postprocess.blocks import Read, Window
-
-    from .particles import PixelSize
+from .particles import (
+    BOX,
+    ParticleTable,
+    PixelSize,
+    checked_pixel_size,
+    ellipses,
+    units_in,
+)
 
 
 def block_particle_table(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.atomic import write_csv
 from napari_hrdv2.core.checks import check_whole, checked_labels, checked_mask
 from napari_hrdv2.core.postprocess.instances import touches_border
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 PixelSize = tuple[float | tuple[float, float], str]
 ROUND = 1e-9  # axes that differ by less, relatively, have no direction

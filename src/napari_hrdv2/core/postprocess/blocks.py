@@ -9,21 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.errors import stop_if
 
 from .refinement import given_away, shared_edges
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Ids = NDArray[np.integer[Any]]
-    Window = tuple[slice, slice]
-    Read = Callable[[Window], NDArray[Any]]
-    Write = Callable[[Window, NDArray[Any]], None]
+Ids = NDArray[np.integer[Any]]
+Window = tuple[slice, slice]
+Read = Callable[[Window], NDArray[Any]]
+Write = Callable[[Window, NDArray[Any]], None]
 
 
 def around(window: Window, reach: int, shape: Sequence[int]) -> tuple[Window, Window]:

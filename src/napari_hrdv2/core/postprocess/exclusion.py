@@ -14,7 +14,6 @@ from napari_hrdv2.core.limits import MOST_DRAWN
 Rectangle = tuple[int, int, int, int]
 """Top, left, bottom and right; bottom and right are the first beyond it."""
 
-
 MOST_UNASKED = 10**8  # pixels of an image that is looked at though nobody asked
 MOST_OF_HEIGHT, EDGE = 0.3, 5  # of a databar; rows on either side of where it begins
 LEVEL = 0.025  # of the range of grey levels: differences that are none, as by JPEG

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import (
     check_choice,
@@ -17,10 +18,7 @@ from napari_hrdv2.core.checks import (
 )
 from napari_hrdv2.core.errors import stop_if
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    Labels = NDArray[np.integer[Any]]
+Labels = NDArray[np.integer[Any]]
 
 Smoothing = Literal["none", "guided", "crf"]
 SMOOTHINGS: tuple[Smoothing, ...] = get_args(Smoothing)

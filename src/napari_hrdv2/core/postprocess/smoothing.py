@@ -7,17 +7,14 @@ field neighbours that look alike tend to be of one class.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from .guides import guide_from
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 CONTRAST = 0.03  # of the guided filter: differences of grey, of which there are 0..1
 STRONGEST = 8.0  # of the CRF, in nats: what a strength of 1 stands for

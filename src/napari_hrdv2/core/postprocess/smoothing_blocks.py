@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from .blocks import around
+from .blocks import Read, Window, Write, around
 from .guides import (
     REACH,
     guide_ends,
@@ -17,17 +18,14 @@ from .guides import (
     smoothed_guide,
     stretched_guide,
 )
-from .smoothing import ITERATIONS, channels_of, smoothed
+from .smoothing import ITERATIONS, Planes, channels_of, smoothed
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
-    from .blocks import Read, Window, Write
     from .refinement import Refinement
-    from .smoothing import Planes
 
-    Mask = Callable[[Window], NDArray[np.bool_] | None]
+Mask = Callable[[Window], NDArray[np.bool_] | None]
 
 
 def smooth_blocks(
