@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .adaptation import background_rows
-from .samples import labelled_images
+from napari_hrdv2.core.checks import checked_mask
+
+from .background import background_of
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.base import Features
@@ -59,9 +60,8 @@ def doubt_of(
     """
     if classifier.trained_on is None:
         return None
-    nothing = np.zeros(features.shape[1:], np.uint8)
-    (image,) = labelled_images([features], [nothing], [exclusion])
-    rows = background_rows(image, should_stop)
+    mask = checked_mask(exclusion, features.shape[1:])
+    _, rows = background_of(features, mask, should_stop=should_stop)
     if not len(rows):
         return None
     return _doubt(*(rows @ one.weight.T + one.bias for one in (classifier, adapted)))

@@ -27,7 +27,7 @@ from .samples import MOST_PER_CLASS
 FORMAT = "napari-hrdv2 classifier"
 VERSION = 3  # 1 was that of napari-hrdv2 0.1.0; 2 knew no normalisation
 
-PAINTED = "painted_"  # of the arrays of `PaintedPoints`
+TRAINED_ON, PAINTED = "trained_on_", "painted_"  # the arrays of each begin so
 SOFTWARE = ("numpy", "torch")
 
 
@@ -146,10 +146,10 @@ def write_classifier(
     described = header.model_dump()
     described["part_options"] = [asdict(part) for part in header.part_options]
     described["normalisation"] = asdict(header.normalisation)
-    kept = {} if trained_on is None else trained_on.arrays()
-    if painted is not None:
-        kept |= {PAINTED + name: array for name, array in painted._asdict().items()}
-    named = arrays._asdict() | kept
+    named = arrays._asdict()
+    for prefix, kept in ((TRAINED_ON, trained_on), (PAINTED, painted)):
+        if kept is not None:
+            named |= {prefix + name: x for name, x in kept._asdict().items()}
     tensors = {k: np.ascontiguousarray(v) for k, v in named.items()}
     text = json.dumps(described, sort_keys=True)
     about = {"format": FORMAT, "description": text, "digest": _digest(text, tensors)}
@@ -196,11 +196,9 @@ def read_classifier(
                 raise ValueError("its digest is another")
             arrays = Arrays(*(tensors[name] for name in Arrays._fields))
             arrays.check()
-            painted, names = None, [PAINTED + name for name in PaintedPoints._fields]
-            if names[0] in tensors:
-                painted = PaintedPoints(*(tensors[name] for name in names))
-                painted.check(arrays.weight.shape[1])
-            trained_on = TrainedOn.from_arrays(tensors)
+            channels = arrays.weight.shape[1]
+            trained_on = _kept(TrainedOn, tensors, TRAINED_ON, channels)
+            painted = _kept(PaintedPoints, tensors, PAINTED, channels)
             return Header.of(described), arrays, trained_on, painted
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{ours}: its content is damaged") from error
@@ -208,3 +206,14 @@ def read_classifier(
         f"classifier: {path} has format {described['version']}; this version of "
         f"napari-hrdv2 reads up to {VERSION}, a newer one is needed"
     )
+
+
+def _kept(
+    kind: Any, tensors: dict[str, NDArray[Any]], prefix: str, channels: int
+) -> Any:
+    """Return the arrays that begin so, checked; None if there are none."""
+    if not any(name.startswith(prefix) for name in tensors):
+        return None
+    found = kind(*(tensors[prefix + name] for name in kind._fields))
+    found.check(channels)
+    return found

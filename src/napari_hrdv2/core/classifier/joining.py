@@ -38,17 +38,16 @@ MOST_SAMPLES, MOST_FOLDS = 250, 16  # in all, and of a class
 SCALED_BY = 500  # pixels of the background sample
 
 
-def trusted(training: TrainingSamples, table: Tensor) -> Tensor | None:
+def trusted(training: TrainingSamples, table: Tensor) -> Tensor:
     """Return the (C,) weights of the channels, of coarse parts as the scribbles tell.
 
     `table` is the (M, C) background sample. Where no part is coarse beside another, the
     weights are those of the features.
     """
     first = training.features[0]
-    is_coarse = coarse_channels(first.part_options)
+    is_coarse, weights = coarse_channels(first.part_options), channel_weights(first)
     if is_coarse is None:
-        return first.channel_weights
-    weights = channel_weights(first)
+        return weights
     deviation, mean = torch.std_mean(table[:SCALED_BY], 0, correction=0)
     scale = torch.where(deviation > 0, weights / deviation, 0)
     variances = (scale * deviation).square()

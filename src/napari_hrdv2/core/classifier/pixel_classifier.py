@@ -14,21 +14,27 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from napari_hrdv2.core.checks import check_whole
+from napari_hrdv2.core.checks import check_whole, checked_mask
 from napari_hrdv2.core.features.normalisation import Normalisation
 from napari_hrdv2.core.features.options import PartOptions, alike
 from napari_hrdv2.core.features.tiles import LinearModel, Region
 
-from .background import BackgroundSample, whitening
+from .adaptation import TrainedOn
+from .background import BackgroundSample, background_of, whitening
 from .compatibility import check_part_options, other_channels
 from .fitting import SelfTrainingRounds, fit_with_self_training
 from .joining import trusted
-from .samples import MOST_PER_CLASS, TrainingSamples, fingerprint, labelled_images
+from .samples import (
+    MOST_PER_CLASS,
+    LabelledImage,
+    TrainingSamples,
+    fingerprint,
+    labelled_images,
+)
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.base import Features
 
-    from .adaptation import TrainedOn
     from .file import PaintedPoints
 
 OPTIONS = ("C", "balanced", "tolerance", "self_training", "most_per_class", "by_place")
@@ -78,7 +84,7 @@ class PixelClassifier:
     normalisation : Normalisation
         Whose grey levels other images are to be brought to; see `train_series`.
     trained_on : TrainedOn or None
-        What `adapted_to` needs; `train_series` keeps it.
+        What `adapted_to` needs; `train_series` has it kept.
     painted : PaintedPoints or None
         What `unlikeness_to` needs, in files that were saved in the window.
     class_names, class_colors : dict
@@ -186,19 +192,8 @@ class PixelClassifier:
                     f"features: {other.shape[0]} and {first.shape[0]} channels cannot "
                     "train one classifier"
                 )
-        training = TrainingSamples.read(
-            images,
-            self.most_per_class,
-            balanced=self.balanced,
-            by_place=by_place,
-            should_stop=should_stop,
-        )
-        background = BackgroundSample.of(
-            images,
-            training.rows,
-            weigh=partial(trusted, training) if by_place else None,
-            former=self._background,
-            should_stop=should_stop,
+        training, background = self._read(
+            images, by_place, former=self._background, should_stop=should_stop
         )
         view = background.including(training.rows, training.index)
         rounds = fit_with_self_training(
@@ -221,6 +216,31 @@ class PixelClassifier:
         self.painted = None
         self.labels_hash = fingerprint(image.labels for image in images)
         return self
+
+    def _read(
+        self, images: Sequence[LabelledImage], by_place: bool, **options: Any
+    ) -> tuple[TrainingSamples, BackgroundSample]:
+        """Return what is to be trained on; the options of the second are given."""
+        training = TrainingSamples.read(
+            images,
+            self.most_per_class,
+            balanced=self.balanced,
+            by_place=by_place,
+            should_stop=options.get("should_stop"),
+        )
+        weigh = partial(trusted, training) if by_place else None
+        background = BackgroundSample.of(images, training.rows, weigh=weigh, **options)
+        return training, background
+
+    def keep_training(
+        self,
+        features: Sequence[Features],
+        labels: Sequence[ArrayLike],
+        exclusion: Sequence[ArrayLike | None] | None = None,
+    ) -> None:
+        """Keep what `adapted_to` needs of the images that it was trained on."""
+        images = labelled_images(features, labels, exclusion)
+        self.trained_on = TrainedOn.of(*self._read(images, self.by_place))
 
     def untrained(self) -> Self:
         """Return a new classifier with the same options."""
@@ -250,18 +270,23 @@ class PixelClassifier:
         if self.trained_on is None:
             return self
         self.check_can_read(features)
-        adapted = self.light_copy()
-        model = self.trained_on.fitted_with(
-            features,
-            exclusion,
-            C=self.C,
+        adapted, mask = self.light_copy(), checked_mask(exclusion, features.shape[1:])
+        _, new = background_of(features, mask, should_stop=should_stop)
+        rows, coordinates, free = self.trained_on.with_new(new)
+        rounds = fit_with_self_training(
+            coordinates(rows),
+            self.trained_on.index,
+            coordinates=coordinates,
+            regularisation=self.C,
+            whitening=float(self.trained_on.whitening[0]),
+            sample_weight=self.trained_on.weight,
             tolerance=self.tolerance,
-            self_training=self.self_training,
+            unlabelled=coordinates(free) if self.self_training else None,
             # As one from a file begins, which knows the result alone.
             start=adapted.warm_start(self.classes, features.shape[0]),
             should_stop=should_stop,
         )
-        adapted.weight, adapted.bias = (each.numpy() for each in model)
+        adapted.weight, adapted.bias = (each.numpy() for each in rounds.result)
         return adapted
 
     def predict(

@@ -27,7 +27,6 @@ from napari_hrdv2.core.features.resampled import compute_resampled
 from napari_hrdv2.core.features.volumes import any_features
 from napari_hrdv2.core.fingerprints import image_fingerprint
 
-from .adaptation import TrainedOn
 from .cross_validation import leave_one_image_out
 from .pixel_classifier import PixelClassifier
 
@@ -167,7 +166,7 @@ def train_series(
     made = series.normalisation(kind, range(len(images)), features, model)
     ours = tuple(zip(map(image_fingerprint, series.images), levels, strict=True))
     model.normalisation = replace(made, known=ours, reason=reason)
-    model.trained_on = _trained_on(model, features, arrays, masks)
+    model.keep_training(features, arrays, masks)
     return TrainedSeries(model, tuple(features), scores)
 
 
@@ -213,12 +212,17 @@ def predict_left_out(
     masks = one_each("exclusion", exclusion, len(images))
     ratios = one_each("pixel_ratios", pixel_ratios, len(images), "ratios")
     options["should_stop"] = should_stop
-    given = images, labels, masks, ratios
+    given: Any = images, labels, masks, ratios
     for index, image in enumerate(images):
-        some, drawn, *others = ([*x[:index], *x[index + 1 :]] for x in given)
-        about: Any = dict(zip(("exclusion", "pixel_ratios"), others, strict=True))
+        some, drawn, left_out, sizes = ([*x[:index], *x[index + 1 :]] for x in given)
         classifier = train_series(
-            some, drawn, backbone, normalisation=normalisation, **about, **options
+            some,
+            drawn,
+            backbone,
+            normalisation=normalisation,
+            exclusion=left_out,
+            pixel_ratios=sizes,
+            **options,
         ).classifier
         own = {"exclusion": masks[index], "pixel_ratio": ratios[index], **options}
         features, adapted = features_for(classifier, image, backbone, **own)
@@ -239,22 +243,6 @@ def _best(scores: dict[str, float]) -> tuple[tuple[str, ...], str]:
         best = first
     compared = ", ".join(f"{kind} {score:.2f}" for kind, score in scores.items())
     return (best,), f"images predict each other (mean IoU: {compared})"
-
-
-def _trained_on(
-    model: PixelClassifier,
-    features: Sequence[Features],
-    labels: Sequence[ArrayLike],
-    exclusion: Sequence[ArrayLike | None],
-) -> TrainedOn:
-    return TrainedOn.of(
-        features,
-        labels,
-        exclusion,
-        most_per_class=model.most_per_class,
-        balanced=model.balanced,
-        by_place=model.by_place,
-    )
 
 
 def _kinds(
@@ -331,16 +319,14 @@ class _Series:
             index: int, model: PixelClassifier
         ) -> tuple[Features, PixelClassifier]:
             rest = [i for i in range(len(self.images)) if i != index]
-            known = [features[i] for i in rest]
-            masks = [self.masks[i] for i in rest]
+            given: Any = features, self.labels, self.masks
+            known, labels, masks = ([each[i] for i in rest] for each in given)
             new, mask = features[index], self.masks[index]
             if kind == "matched":
                 found = self.normalisation(kind, rest, known, model)
-                levels = found.levels_for(self.images[index], mask)
-                new = self._computed(index, levels)
+                new = self._computed(index, found.levels_for(self.images[index], mask))
             model = model.light_copy()
-            labels = [self.labels[i] for i in rest]
-            model.trained_on = _trained_on(model, known, labels, masks)
+            model.keep_training(known, labels, masks)
             return new, model.adapted_to(
                 new, exclusion=mask, should_stop=self.should_stop
             )
