@@ -25,6 +25,8 @@ from napari_hrdv2.core.features.sample_cache import BACKGROUND_PIXELS, finite_ro
 from napari_hrdv2.core.features.tiles import LinearModel
 
 if TYPE_CHECKING:
+    from napari_hrdv2.core.errors import Stop
+
     from .samples import LabelledImage
 
 LEAST_PIXELS = 100  # of each of many images
@@ -48,12 +50,12 @@ def pixels_per_image(images: int) -> int:
     return max(BACKGROUND_PIXELS // images, LEAST_PIXELS)
 
 
-def background_of(
+def read_background(
     features: Features,
     exclusion: NDArray[np.bool_] | None,
     *,
     images: int = 1,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return pixels from all over one of some images, and their vectors, all numbers.
 
@@ -206,7 +208,7 @@ class BackgroundSample:
         *,
         weigh: Callable[[Tensor], Tensor] | None = None,
         former: Self | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
     ) -> Self:
         """Return the background sample of some images; they share its pixels.
 
@@ -217,7 +219,7 @@ class BackgroundSample:
         """
         parts = []
         for image in images:
-            pixels, rows = background_of(
+            pixels, rows = read_background(
                 image.features,
                 image.exclusion,
                 images=len(images),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import check_whole, checked_mask, one_each
-from napari_hrdv2.core.features.sample_cache import finite_rows
 from napari_hrdv2.core.features.tiles import LinearModel, checked_region, paste
 
-from .background import PLAIN_WHITENING, PCACoordinates, pixels_per_image
+from .background import PLAIN_WHITENING, PCACoordinates, read_background
 
 if TYPE_CHECKING:
+    from napari_hrdv2.core.errors import Stop
     from napari_hrdv2.core.features.base import Features
 
 Masks = Sequence[NDArray[np.bool_] | None] | None
@@ -48,14 +48,11 @@ class PlainCoordinates:
                 f"features: of {sorted(channels)} channels; images that are looked at "
                 "together must be of one kind, all grey or all in colour"
             )
-        share, parts = pixels_per_image(len(many)), []
+        parts = []
         for one, given in zip(many, masks, strict=True):
-            part = one.samples.background(share)
-            if (mask := checked_mask(given, one.shape[1:])) is not None:
-                part = part[~mask.ravel()[one.background_pixels(share)]]
-            parts.append(part)
-        table = np.concatenate(parts)
-        rows = table[finite_rows(table)]
+            mask = checked_mask(given, one.shape[1:])
+            parts.append(read_background(one, mask, images=len(many))[1])
+        rows = np.concatenate(parts)
         if not len(rows):
             raise ValueError(
                 "features: all pixels are excluded or NaN; exclude less of the image"
@@ -111,11 +108,7 @@ class Clusters:
         return np.asarray(table.argmax(1), np.intp)
 
     def predict(
-        self,
-        features: Features,
-        *,
-        first: int = 0,
-        should_stop: Callable[[], bool] | None = None,
+        self, features: Features, *, first: int = 0, should_stop: Stop = None
     ) -> NDArray[Any]:
         """Return the cluster of every pixel, (H, W), numbered from the first on."""
         ids = range(first, first + self.count)
@@ -163,7 +156,7 @@ class PrincipalColors:
     model: LinearModel  # from 0 to 1 within the percentiles `SEEN`
 
     def paint(
-        self, features: Features, *, should_stop: Callable[[], bool] | None = None
+        self, features: Features, *, should_stop: Stop = None
     ) -> NDArray[np.uint8]:
         """Return an image in these colours, (H, W, 3); black where it is NaN."""
         area = checked_region(None, features.shape[1:])

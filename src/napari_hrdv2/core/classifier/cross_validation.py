@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 from napari_hrdv2.core.measure.scores import iou_per_class
 
 from .pixel_classifier import PixelClassifier
@@ -41,7 +41,7 @@ def leave_one_image_out(
     exclusion: Sequence[ArrayLike | None] | None = None,
     seen_by: Callable[[int, PixelClassifier], Seen] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> list[HeldOut]:
     """Return how well each image's scribbles are predicted from the other images'.
 

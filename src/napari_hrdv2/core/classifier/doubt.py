@@ -7,7 +7,6 @@ result once it was adapted to the image. An image like the labelled ones changes
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import checked_mask
 
-from .background import background_of
+from .background import read_background
 
 if TYPE_CHECKING:
+    from napari_hrdv2.core.errors import Stop
     from napari_hrdv2.core.features.base import Features
 
     from .pixel_classifier import PixelClassifier
@@ -34,7 +34,7 @@ def doubt_of(
     features: Features,
     *,
     exclusion: ArrayLike | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> float | None:
     """Return how probable it is that the mean IoU of an image is below 0.5.
 
@@ -61,7 +61,7 @@ def doubt_of(
     if classifier.trained_on is None:
         return None
     mask = checked_mask(exclusion, features.shape[1:])
-    _, rows = background_of(features, mask, should_stop=should_stop)
+    _, rows = read_background(features, mask, should_stop=should_stop)
     if not len(rows):
         return None
     return _doubt(*(rows @ one.weight.T + one.bias for one in (classifier, adapted)))

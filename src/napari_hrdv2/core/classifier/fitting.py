@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.tiles import LinearModel
@@ -101,7 +101,7 @@ def fit_logistic(
     tolerance: float,
     start: Tensor | None = None,
     preconditioner: Preconditioner | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> tuple[Tensor, Preconditioner]:
     """Return the (K, k + 1) coefficients of the least loss, and a preconditioner.
 
@@ -211,7 +211,7 @@ def fit_with_self_training(
     whitening: float = 0.0,
     unlabelled: Tensor | None = None,
     start: SelfTrainingRounds | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> SelfTrainingRounds:
     """Return linear models of classes, from labelled and unlabelled pixels.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -20,7 +20,7 @@ from napari_hrdv2.core.features.options import PartOptions, alike
 from napari_hrdv2.core.features.tiles import LinearModel, Region
 
 from .adaptation import TrainedOn
-from .background import BackgroundSample, background_of, whitening
+from .background import BackgroundSample, read_background, whitening
 from .compatibility import check_part_options, other_channels
 from .fitting import SelfTrainingRounds, fit_with_self_training
 from .joining import trusted
@@ -33,6 +33,7 @@ from .samples import (
 )
 
 if TYPE_CHECKING:
+    from napari_hrdv2.core.errors import Stop
     from napari_hrdv2.core.features.base import Features
 
     from .file import PaintedPoints
@@ -151,7 +152,7 @@ class PixelClassifier:
         labels: ArrayLike | Sequence[ArrayLike],
         *,
         exclusion: ArrayLike | Sequence[ArrayLike | None] | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
         excluded: ArrayLike | Sequence[ArrayLike | None] | None = None,
     ) -> Self:
         """Train on the labelled pixels; start from the last fit if there is one.
@@ -261,7 +262,7 @@ class PixelClassifier:
         features: Features,
         *,
         exclusion: ArrayLike | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
     ) -> PixelClassifier:
         """Return one that was trained with an image's unlabelled pixels too.
 
@@ -271,7 +272,7 @@ class PixelClassifier:
             return self
         self.check_can_read(features)
         adapted, mask = self.light_copy(), checked_mask(exclusion, features.shape[1:])
-        _, new = background_of(features, mask, should_stop=should_stop)
+        _, new = read_background(features, mask, should_stop=should_stop)
         rows, coordinates, free = self.trained_on.with_new(new)
         rounds = fit_with_self_training(
             coordinates(rows),
@@ -294,7 +295,7 @@ class PixelClassifier:
         features: Features,
         *,
         region: Region | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
     ) -> NDArray[Any]:
         """Return the label id of every pixel, (H, W), in the smallest unsigned type.
 
@@ -319,7 +320,7 @@ class PixelClassifier:
         features: Features,
         *,
         region: Region | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
     ) -> NDArray[np.float32]:
         """Return the probability of every class at every pixel, (K, H, W) float32.
 
@@ -328,11 +329,7 @@ class PixelClassifier:
         """
         self.check_can_read(features)
         return features.project(
-            self.weight,
-            self.bias,
-            region=region,
-            should_stop=should_stop,
-            softmax=True,
+            self.weight, self.bias, region=region, should_stop=should_stop, softmax=True
         )
 
     def check_can_read(self, features: Features) -> None:

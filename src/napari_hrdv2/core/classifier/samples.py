@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from napari_hrdv2.core.checks import checked_mask, one_each
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 from napari_hrdv2.core.features.base import Features
 
 Pixels = NDArray[np.int64]
@@ -118,7 +118,7 @@ class TrainingSamples:
         *,
         balanced: bool,
         by_place: bool,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
     ) -> Self:
         """Read what trains of some images; the options are as for `PixelClassifier`."""
         orders, rows, ids, weights, cells = [], [], [], [], []

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import check_choice, one_each
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 from napari_hrdv2.core.features.memory import parts_of
 from napari_hrdv2.core.features.normalisation import (
     Levels,
@@ -74,7 +74,7 @@ def train_series(
     fitted: PixelClassifier | None = None,
     pixel_ratios: Sequence[tuple[float, float] | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
     blocks: bool = False,
     **options: Any,
 ) -> TrainedSeries:
@@ -196,7 +196,7 @@ def predict_left_out(
     labels: Sequence[ArrayLike],
     backbone: Backbone | JoinedBackbone,
     *,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
     normalisation: str = "auto",
     exclusion: Sequence[ArrayLike | None] | None = None,
     pixel_ratios: Sequence[tuple[float, float] | None] | None = None,
@@ -287,7 +287,7 @@ class _Series:
     classifier: PixelClassifier
     options: dict[str, Any]
     counter: _Counter
-    should_stop: Callable[[], bool] | None
+    should_stop: Stop
     known: list[Features | None]
     ratios: list[tuple[float, float] | None]
     compute: Callable[..., Features]

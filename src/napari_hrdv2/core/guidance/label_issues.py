@@ -7,7 +7,7 @@ that are known already, and so takes a few steps only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from napari_hrdv2.core.classifier.samples import (
     labelled_pixels,
     weighed,
 )
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.base import Features
@@ -68,7 +68,7 @@ def find_label_issues(
     most: int = MOST_SCRIBBLES,
     least_fraction: float = LEAST_FRACTION,
     least_margin: float = LEAST_MARGIN,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> list[LabelIssue]:
     """Return the scribbles that are likely of the wrong class, the surest first.
 
@@ -101,10 +101,7 @@ def find_label_issues(
 
 
 def _judged(
-    image: LabelledImage,
-    model: PixelClassifier,
-    most: int,
-    should_stop: Callable[[], bool] | None,
+    image: LabelledImage, model: PixelClassifier, most: int, should_stop: Stop
 ) -> Iterator[LabelIssue]:
     """Yield what the other scribbles say of each, those that fit worst first."""
     scribbles = scribbles_of(image.labels)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_hrdv2.core.checks import check_whole, checked_mask, one_each
 from napari_hrdv2.core.classifier.background import pixels_per_image
 from napari_hrdv2.core.classifier.clusters import PlainCoordinates
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 from napari_hrdv2.core.features.sample_cache import finite_rows
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def propose_places(
     *,
     exclusion: Sequence[ArrayLike | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> list[Place]:
     """Return places whose names tell the most, those that tell more first.
 

@@ -6,7 +6,7 @@ of the pixel in the middle stand for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from napari_hrdv2.core.backbones.superpixels import squares
 from napari_hrdv2.core.checks import check_choice
 from napari_hrdv2.core.classifier.clusters import RESTARTS, Masks, PlainCoordinates
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 
 from .attention import region_count, region_labels
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from napari_hrdv2.core.features.base import Features
 
 Mask = NDArray[np.bool_] | None
-Stop = Callable[[], bool] | None
 
 METHODS = "normalised cut", "first component"
 MOST_TOKENS = 8192  # whose similarities, each with each, take half a gigabyte

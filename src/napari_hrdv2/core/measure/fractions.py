@@ -153,10 +153,7 @@ class FractionCounter:
             range(start // self._cell, -(-stop // self._cell))
             for start, stop in ((top, bottom), (left, right))
         )
-        place = (
-            slice(rows.start, rows.stop),
-            slice(columns.start, columns.stop),
-        )
+        place = (slice(rows.start, rows.stop), slice(columns.start, columns.stop))
         edges = [
             [max(cell * self._cell - start, 0) for cell in cells]
             for cells, start in ((rows, top), (columns, left))

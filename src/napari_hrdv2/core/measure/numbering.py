@@ -27,12 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import check_are_classes, spread_levels
 
-from .comparison import (
-    best_order,
-    checked_pair,
-    confusion_matrix,
-    mean_agreement,
-)
+from .comparison import best_order, checked_pair, confusion_matrix, mean_agreement
 
 Ids = Sequence[int]  # that occur, ascending
 Names = Mapping[int, str]  # of the classes that a file lists, "" for one without

@@ -220,9 +220,7 @@ def ellipses(
     }
 
 
-def checked_pixel_size(
-    pixel_size: PixelSize | None,
-) -> tuple[tuple[float, float], str]:
+def checked_pixel_size(pixel_size: PixelSize | None) -> tuple[tuple[float, float], str]:
     """Return height and width of a pixel, and the unit."""
     if pixel_size is None:
         return (1.0, 1.0), "px"

@@ -51,9 +51,7 @@ def iou_per_class(
 
 
 def mean_iou(
-    truth: NDArray[np.integer],
-    prediction: NDArray[np.integer],
-    classes: Sequence[int],
+    truth: NDArray[np.integer], prediction: NDArray[np.integer], classes: Sequence[int]
 ) -> float:
     """Return the mean of `iou_per_class` over the classes that occur, NaN for none."""
     scores = iou_per_class(truth, prediction, classes)

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 
 from .refinement import given_away, shared_edges
 
@@ -158,7 +158,7 @@ def clean_blocks(
     *,
     min_object: int = 0,
     fill_holes: int = 0,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> None:
     """Do what `clean` does, block by block, with the same result.
 

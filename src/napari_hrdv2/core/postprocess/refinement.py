@@ -16,7 +16,7 @@ from napari_hrdv2.core.checks import (
     checked_labels,
     checked_mask,
 )
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 
 Labels = NDArray[np.integer[Any]]
 
@@ -76,7 +76,7 @@ def refine(
     refinement: Refinement,
     *,
     exclusion: NDArray[np.bool_] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> NDArray[Any]:
     """Return the label id of every pixel; the probabilities are left as they are.
 
@@ -125,7 +125,7 @@ def clean(
     fill_holes: int = 0,
     *,
     exclusion: NDArray[np.bool_] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> NDArray[np.integer[Any]]:
     """Return labels without small objects and holes; the given ones are left as is.
 
@@ -267,9 +267,7 @@ def _neighbours(
 
 
 def shared_edges(
-    a: NDArray[np.integer[Any]],
-    b: NDArray[np.integer[Any]],
-    small: NDArray[np.bool_],
+    a: NDArray[np.integer[Any]], b: NDArray[np.integer[Any]], small: NDArray[np.bool_]
 ) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
     """Return a small object and its neighbour where two arrays of objects meet."""
     border = (a != b) & (small[a] | small[b]) & (a != 0) & (b != 0)

@@ -69,9 +69,7 @@ def smoothed(
 
 
 def guide_of(
-    image: ArrayLike | None,
-    shape: tuple[int, ...],
-    exclusion: NDArray[np.bool_] | None,
+    image: ArrayLike | None, shape: tuple[int, ...], exclusion: NDArray[np.bool_] | None
 ) -> Planes:
     """Return the image as (1 or 3, H, W) in 0..1, stretched to its 1–99 %."""
     given = np.asarray(np.nan if image is None else image, np.float32)

@@ -11,13 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from .blocks import Read, Window, Write, around
-from .guides import (
-    REACH,
-    guide_ends,
-    guide_step,
-    smoothed_guide,
-    stretched_guide,
-)
+from .guides import REACH, guide_ends, guide_step, smoothed_guide, stretched_guide
 from .smoothing import ITERATIONS, Planes, channels_of, smoothed
 
 if TYPE_CHECKING:
@@ -79,11 +73,7 @@ class BlockGuide:
 
     @classmethod
     def of(
-        cls,
-        image: Any,
-        mask: Mask,
-        blocks: Sequence[Window],
-        tick: Callable[[], None],
+        cls, image: Any, mask: Mask, blocks: Sequence[Window], tick: Callable[[], None]
     ) -> BlockGuide:
         """Return the guide of an image, which is read twice."""
         guide = cls(image, mask, np.array([np.nan], np.float32))
