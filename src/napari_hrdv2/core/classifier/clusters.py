@@ -63,8 +63,7 @@ class PlainCoordinates:
     def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the coordinates of (N, C) feature vectors, (N, k)."""
         inner = self.coordinates(torch.from_numpy(rows))[:-1].T.numpy()
-        points: NDArray[np.float32] = inner * self._stretch
-        return points
+        return np.asarray(inner * self._stretch)
 
     def model_of(
         self, directions: NDArray[Any], offsets: NDArray[Any] | float = 0
@@ -77,10 +76,7 @@ class PlainCoordinates:
     @property
     def _stretch(self) -> NDArray[np.float32]:
         """Fine distinctions count a little more than their variance, as in a fit."""
-        power: NDArray[np.float32] = self.coordinates.variances.pow(
-            -PLAIN_WHITENING / 2
-        ).numpy()
-        return power
+        return self.coordinates.variances.pow(-PLAIN_WHITENING / 2).numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,8 +220,7 @@ def majority_names(confusion: NDArray[Any]) -> NDArray[np.intp]:
     `confusion` is (clusters, classes), in pixels. The greedy matching that many
     clusters to few classes is scored with.
     """
-    names: NDArray[np.intp] = confusion.argmax(1)
-    return names
+    return np.asarray(confusion.argmax(1))
 
 
 def hungarian_names(confusion: NDArray[Any]) -> NDArray[np.intp]:

@@ -29,6 +29,16 @@ VERSION = 3  # 1 was that of napari-hrdv2 0.1.0; 2 knew no normalisation
 
 TRAINED_ON, PAINTED = "trained_on_", "painted_"  # the arrays of each begin so
 SOFTWARE = ("numpy", "torch")
+# Of files up to a version: what they do not tell of the whole, and of a part.
+UNTOLD: tuple[tuple[int, dict[str, Any], dict[str, Any]], ...] = (
+    (
+        1,
+        {"self_training": False, "most_per_class": MOST_PER_CLASS},
+        {"debias": "none", "partition": "own"},
+    ),
+    (2, {"normalisation": asdict(Normalisation())}, {"levels": None}),
+    (VERSION, {}, {"channel": "", "planes": "z"}),
+)
 
 
 class Header(BaseModel):
@@ -65,31 +75,14 @@ class Header(BaseModel):
     @classmethod
     def of(cls, described: dict[str, Any]) -> Header:
         """Return the header of a file, also of a former version."""
-        if described["version"] < 2:
-            described = {
-                # The first files did not tell.
-                "self_training": False,
-                "most_per_class": MOST_PER_CLASS,
-                **described,
-                "version": 2,
-            }
-            described["part_options"] = [
-                {"debias": "none", "partition": "own", **part}
-                for part in described.pop("recipes")
-            ]
-        if described["version"] < 3:
-            described = {
-                **described,
-                "version": VERSION,
-                "normalisation": asdict(Normalisation()),
-                "part_options": [
-                    {"levels": None, **part} for part in described["part_options"]
-                ],
-            }
-        described["part_options"] = [
-            {"channel": "", "planes": "z", **part} for part in described["part_options"]
-        ]
-        return cls.model_validate(described)
+        parts = described.pop("recipes" if described["version"] < 2 else "part_options")
+        for last, whole, part in UNTOLD:
+            if described["version"] <= last:
+                described = {**whole, **described}
+                parts = [{**part, **each} for each in parts]
+        return cls.model_validate(
+            {**described, "version": VERSION, "part_options": parts}
+        )
 
 
 class Arrays(NamedTuple):

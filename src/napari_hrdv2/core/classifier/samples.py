@@ -121,19 +121,17 @@ class TrainingSamples:
         should_stop: Stop = None,
     ) -> Self:
         """Read what trains of some images; the options are as for `PixelClassifier`."""
-        orders, rows, ids, weights, cells = [], [], [], [], []
-        before = 0
+        parts, before = [], 0
         for image in images:
             stop_if(should_stop, "the fit")
             chosen, counts = subsampled(image.labels, image.pixels, most_per_class)
             own, order = image.features.samples.rows(chosen)
-            orders.append(order)
-            rows.append(own)
-            ids.append(image.labels.ravel()[order].astype(np.int64))
-            weights.append(counts[np.searchsorted(chosen, order)])
+            painted = image.labels.ravel()[order].astype(np.int64)
             numbers, count = cells_of(order, image.labels.shape)
-            cells.append(before + numbers)
+            stands_for = counts[np.searchsorted(chosen, order)]
+            parts.append((order, own, painted, stands_for, before + numbers))
             before += count
+        orders, rows, ids, weights, cells = zip(*parts, strict=True)
         classes, index = np.unique(np.concatenate(ids), return_inverse=True)
         if len(classes) == 0:
             raise ValueError(
@@ -152,7 +150,7 @@ class TrainingSamples:
         )
         features = tuple(image.features for image in images)
         table = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        return cls(features, tuple(orders), table, index, weight, classes, places)
+        return cls(features, orders, table, index, weight, classes, places)
 
     def transformed(self, transform: Callable[[Tensor], Tensor]) -> Tensor:
         """Return what a transform makes of the rows; see `SampleCache.transformed`."""

@@ -26,6 +26,7 @@ from napari_hrdv2.core.features.options import NORMALISATION_CHOICES
 from napari_hrdv2.core.features.resampled import compute_resampled
 from napari_hrdv2.core.features.volumes import any_features
 from napari_hrdv2.core.fingerprints import image_fingerprint
+from napari_hrdv2.core.measure.comparison import known_mean
 
 from .cross_validation import leave_one_image_out
 from .pixel_classifier import PixelClassifier
@@ -143,7 +144,8 @@ def train_series(
         backbone,
         classifier or PixelClassifier(),
         options,
-        _Counter(progress, len(images) * (len(kinds) + (len(kinds) > 1))),
+        progress,
+        len(images) * (len(kinds) + (len(kinds) > 1)),
         should_stop,
         one_each("known", known, len(images), "features"),
         one_each("pixel_ratios", pixel_ratios, len(images), "ratios"),
@@ -259,24 +261,6 @@ def _kinds(
 
 
 @dataclass
-class _Counter:
-    """Reports the progress of several feature maps as one."""
-
-    progress: Callable[[int, int], None] | None
-    maps: int
-    done: int = 0
-
-    def report(self, done: int, total: int) -> None:
-        if self.progress is not None:
-            part = PARTS * done // total if total else 0
-            before = min(self.done, self.maps - 1)  # slices are computed later, too
-            self.progress(before * PARTS + part, self.maps * PARTS)
-
-    def count(self) -> None:
-        self.done += 1
-
-
-@dataclass(frozen=True)
 class _Series:
     """Labelled images, and what is made of them."""
 
@@ -286,12 +270,14 @@ class _Series:
     backbone: Backbone | JoinedBackbone
     classifier: PixelClassifier
     options: dict[str, Any]
-    counter: _Counter
+    progress: Callable[[int, int], None] | None
+    maps: int  # that are to be computed
     should_stop: Stop
     known: list[Features | None]
     ratios: list[tuple[float, float] | None]
     compute: Callable[..., Features]
     windows: list[list[tuple[slice, slice]]]  # that are looked at of each image
+    done: int = 0  # of the maps
 
     def levels(self, kind: str) -> list[Levels | None]:
         """Return the levels of each image; None for its own."""
@@ -339,8 +325,7 @@ class _Series:
             seen_by=seen if kind != "image" else None,
             should_stop=self.should_stop,
         )
-        scored = [each.miou for each in results if not np.isnan(each.miou)]
-        return float(np.mean(scored)) if scored else float("nan")
+        return known_mean(each.miou for each in results)
 
     def normalisation(
         self,
@@ -376,10 +361,17 @@ class _Series:
             self.images[index],
             self.backbone,
             self.ratios[index],
-            progress=self.counter.report,
+            progress=self._report,
             should_stop=self.should_stop,
             levels=levels,
             **self.options,
         )
-        self.counter.count()
+        self.done += 1
         return features
+
+    def _report(self, done: int, total: int) -> None:
+        """Report the progress of one of several feature maps."""
+        if self.progress is not None:
+            part = PARTS * done // total if total else 0
+            before = min(self.done, self.maps - 1)  # slices are computed later, too
+            self.progress(before * PARTS + part, self.maps * PARTS)

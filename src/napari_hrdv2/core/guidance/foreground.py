@@ -114,5 +114,4 @@ def attention_foreground(
     sizes = np.bincount(inside, minlength=found.count)
     densities = np.bincount(inside, total, found.count) / np.maximum(sizes, 1)
     chosen = densities > densities[sizes > 0].mean() if kept.any() else sizes > 0
-    mask: NDArray[np.bool_] = chosen[labels] & kept
-    return mask
+    return np.asarray(chosen[labels] & kept)

@@ -146,8 +146,7 @@ def normalised_cut(directions: NDArray[np.float64]) -> NDArray[np.float64]:
         vectors = eigh(graph, subset_by_index=[count - 2, count - 1])[1]
     else:  # the largest two here are the smallest two of D - W; the first is known
         vectors = eigsh(graph, 2, which="LA", v0=np.linspace(1, 2, count))[1]
-    second: NDArray[np.float64] = vectors[:, 0] / roots
-    return second
+    return np.asarray(vectors[:, 0] / roots)
 
 
 class Correspondence(NamedTuple):

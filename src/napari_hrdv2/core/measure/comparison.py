@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,14 +42,12 @@ class Comparison:
     @property
     def true_pixels(self) -> NDArray[np.int64]:
         """How many of the scored pixels the truth has of each class."""
-        pixels: NDArray[np.int64] = self.confusion.sum(1) + self.unsegmented
-        return pixels
+        return np.asarray(self.confusion.sum(1) + self.unsegmented)
 
     @property
     def found_pixels(self) -> NDArray[np.int64]:
         """How many of the scored pixels the segmentation has of each class."""
-        pixels: NDArray[np.int64] = self.confusion.sum(0)
-        return pixels
+        return np.asarray(self.confusion.sum(0))
 
     @property
     def pixels(self) -> int:
@@ -64,12 +62,12 @@ class Comparison:
     @property
     def mean_iou(self) -> float:
         """The mean of `iou`, every class alike."""
-        return _mean(self.iou)
+        return known_mean(self.iou)
 
     @property
     def mean_boundary_iou(self) -> float:
         """The mean of `boundary_iou` over the classes that have a boundary."""
-        return _mean(self.boundary_iou)
+        return known_mean(self.boundary_iou)
 
     @property
     def accuracy(self) -> float:
@@ -116,19 +114,14 @@ def compare(
             "truth: no pixel is left to score; one with a class that is not left out "
             "is needed"
         )
-    classes = np.union1d(true[scored], made[scored])
-    classes = classes[classes > 0]
-    confusion = confusion_matrix(true[scored], made[scored], [0, *classes.tolist()])
+    ids = np.union1d(true[scored], made[scored])
+    classes = tuple(ids[ids > 0].tolist())
+    confusion = confusion_matrix(true[scored], made[scored], [0, *classes])
     boundary = boundary_iou_per_class(
-        true, made, classes.tolist(), scored=scored, width=boundary_width
+        true, made, classes, scored=scored, width=boundary_width
     )
-    return Comparison(
-        tuple(classes.tolist()),
-        confusion[1:, 1:],
-        confusion[1:, 0],
-        boundary,
-        boundary_width,
-    )
+    found = confusion[1:, 1:], confusion[1:, 0], boundary
+    return Comparison(classes, *found, boundary_width)
 
 
 def scored_pixels(truth: ArrayLike, exclude: ArrayLike | None) -> NDArray[np.bool_]:
@@ -273,6 +266,7 @@ def checked_pair(
     return true, made
 
 
-def _mean(scores: NDArray[np.float64]) -> float:
-    known = scores[~np.isnan(scores)]
+def known_mean(scores: Iterable[float]) -> float:
+    """Return the mean of the numbers among some scores, NaN where there is none."""
+    known = np.array([score for score in scores if not np.isnan(score)])
     return float(known.mean()) if known.size else float("nan")

@@ -16,15 +16,12 @@ from napari_hrdv2.core.checks import checked_labels, checked_mask
 
 CELLS = 512  # along each side: larger images are summed to cells first
 CONFIDENCE = 0.95
-ONE_IMAGE = (
-    "half width of the 95 % interval for the fraction in the material, from the "
-    "two-point correlation of this image; errors of the segmentation are not in it"
+METHOD = (
+    "half width of the 95 % interval for the fraction in the material, from the {}; "
+    "errors of the segmentation are not in it"
 )
-MANY_IMAGES = (
-    "half width of the 95 % interval for the fraction in the material, from the "
-    "scatter between {count} images (Student's t), weighted by area; errors of the "
-    "segmentation are not in it"
-)
+ONE_IMAGE = "two-point correlation of this image"
+MANY_IMAGES = "scatter between {} images (Student's t), weighted by area"
 
 FRACTION_HEADERS = (
     "image",
@@ -145,27 +142,22 @@ class FractionCounter:
 
     def add(self, labels: NDArray[Any], window: Any = (slice(None),) * 2) -> None:
         """Count the labels in a window, two slices; pixels of 0 are no area."""
-        (top, bottom, _), (left, right, _) = (
-            part.indices(length)
-            for part, length in zip(window, self._shape, strict=True)
-        )
-        rows, columns = (
-            range(start // self._cell, -(-stop // self._cell))
-            for start, stop in ((top, bottom), (left, right))
-        )
-        place = (slice(rows.start, rows.stop), slice(columns.start, columns.stop))
-        edges = [
-            [max(cell * self._cell - start, 0) for cell in cells]
-            for cells, start in ((rows, top), (columns, left))
-        ]
+        place, edges = [], []
+        for part, length in zip(window, self._shape, strict=True):
+            start, stop, _ = part.indices(length)
+            cells = slice(start // self._cell, -(-stop // self._cell))
+            place.append(cells)
+            borders = np.arange(cells.start, cells.stop) * self._cell
+            edges.append(np.maximum(borders - start, 0))
+        at = tuple(place)
 
         def count(mask: NDArray[np.bool_]) -> Any:
             across = np.add.reduceat(mask, edges[1], axis=1, dtype=np.int64)
             return np.add.reduceat(across, edges[0], axis=0)
 
-        self._area[place] += count(labels != 0)
+        self._area[at] += count(labels != 0)
         for one, counts in self._counts.items():
-            counts[place] += count(labels == one)
+            counts[at] += count(labels == one)
 
     def fractions(self) -> Fractions:
         """Return the fractions of what was counted, with error bars."""
@@ -176,11 +168,10 @@ class FractionCounter:
             )
         sampling, phases = _Sampling(self._area), []
         for one, counts in self._counts.items():
-            count = int(counts.sum())
-            fraction = count / total
+            fraction = (count := int(counts.sum())) / total
             error = sampling.error(counts, fraction) if 0 < count < total else None
             phases.append(PhaseFraction(one, fraction, error, count))
-        return Fractions(tuple(phases), total, ONE_IMAGE)
+        return Fractions(tuple(phases), total, METHOD.format(ONE_IMAGE))
 
 
 def combined_fractions(
@@ -223,16 +214,12 @@ def combined_fractions(
     count = len(images)
     variance = count / (count - 1) * (weights**2 @ (each - means) ** 2)
     errors = student(count - 1) * np.sqrt(variance)
-    pixels = [
-        sum(phase.pixels for phase in column)
-        for column in zip(*(image.phases for image in images), strict=True)
-    ]
-    phases = tuple(
-        PhaseFraction(*one)
-        for one in zip(ids[0], means.tolist(), errors.tolist(), pixels, strict=True)
-    )
+    pixels = np.sum([[phase.pixels for phase in one.phases] for one in images], axis=0)
+    columns = (ids[0], *(each.tolist() for each in (means, errors, pixels)))
+    phases = tuple(map(PhaseFraction, *columns))
     total = sum(image.pixels for image in images)
-    return Fractions(phases, total, MANY_IMAGES.format(count=count), count)
+    method = METHOD.format(MANY_IMAGES.format(count))
+    return Fractions(phases, total, method, count)
 
 
 def write_fractions_csv(
@@ -310,5 +297,4 @@ def _autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
     shape = [next_fast_len(2 * length - 1, real=True) for length in values.shape]
     power = np.abs(rfft2(values, shape)) ** 2
-    result: NDArray[np.float64] = irfft2(power, shape)
-    return result
+    return np.asarray(irfft2(power, shape))

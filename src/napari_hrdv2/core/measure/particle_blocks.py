@@ -42,8 +42,7 @@ def block_particle_table(
     mask = np.broadcast_to(False, shape) if exclusion is None else exclusion
 
     def inside(block: Window) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = (read(block) == class_id) & ~mask[block]
-        return found
+        return np.asarray((read(block) == class_id) & ~mask[block])
 
     objects = BlockObjects.of(inside, blocks, 1, tick)
     count = len(objects.sizes)

@@ -15,14 +15,8 @@ from napari_hrdv2.core.postprocess.instances import touches_border
 
 PixelSize = tuple[float | tuple[float, float], str]
 ROUND = 1e-9  # axes that differ by less, relatively, have no direction
-LENGTHS = (
-    "equivalent diameter",
-    "major axis",
-    "minor axis",
-    "centroid x",
-    "centroid y",
-    "centroid z",
-)
+DIAMETERS = ("equivalent diameter", "major axis", "minor axis")
+LENGTHS = (*DIAMETERS, "centroid x", "centroid y", "centroid z")
 BOX = ("min row", "min column", "max row", "max column")  # in pixels
 
 

@@ -118,13 +118,11 @@ class _Borders:
         if rows.start != self._row:
             self._above, self._below = self._below, np.zeros_like(self._below)
             self._row = rows.start
-        met = []
+        met, margin = [], ((0, 0), (1, 1))
         if rows.start:
-            line = np.pad(table[:, 0], ((0, 0), (1, 1)))
-            around = np.pad(self._above, ((0, 0), (1, 1)))
-            met.append((line, around[:, columns.start : columns.stop + 2]))
+            above = np.pad(self._above, margin)[:, columns.start : columns.stop + 2]
+            met.append((np.pad(table[:, 0], margin), above))
         if columns.start:
-            margin = (0, 0), (1, 1)
             met.append((np.pad(table[:, :, 0], margin), np.pad(self._left, margin)))
         self._left = table[:, :, -1]
         self._below[:, columns] = table[:, -1]
@@ -200,8 +198,8 @@ def _without_small_objects(
         for here, there in borders.met_by(block, np.stack([numbers, numbers])):
             met.append((here[0], there[0]))
         for a, b in met:
-            pairs = np.stack(shared_edges(a, b, small))
-            edges.append(np.vstack(np.unique(pairs, axis=1, return_counts=True)))
+            pairs = np.unique(shared_edges(a, b, small), axis=1, return_counts=True)
+            edges.append(np.vstack(pairs))
     label_of[0] = 0
     ids, class_of = np.unique(label_of, return_inverse=True)
     inside, outside, counts = np.concatenate(edges, axis=1)

@@ -106,5 +106,4 @@ def _cut(
     numbers, first = numbers[numbers > 0], first[numbers > 0]
     new = np.zeros(int(numbers.max()) + 1, np.int32)
     new[numbers[np.argsort(first)]] = np.arange(1, len(numbers) + 1)
-    numbered: NDArray[np.int32] = new[parts]
-    return numbered
+    return np.asarray(new[parts])

@@ -200,12 +200,11 @@ def without_small_objects(labels: Labels, smallest: int) -> Labels:
     ids = np.unique(labels)
     class_of = np.zeros(len(small), np.intp)  # of each object, as a position in `ids`
     class_of[objects.ravel()] = np.searchsorted(ids, labels.ravel())
-    inside, outside = _neighbours(objects, small)
+    along = [np.moveaxis(objects, axis, 0) for axis in range(objects.ndim)]
+    edges = [shared_edges(each[1:], each[:-1], small) for each in along]
+    inside, outside = np.concatenate(edges, axis=1)
     ones = np.ones(len(inside), np.intp)
-    given_back: Labels = ids[given_away(inside, outside, ones, small, class_of)][
-        objects
-    ]
-    return given_back
+    return np.asarray(ids[given_away(inside, outside, ones, small, class_of)][objects])
 
 
 def given_away(
@@ -247,31 +246,18 @@ def without_small_holes(
     for one in np.unique(labels[labels != 0]):
         tick()
         # All that is unlabelled or beyond the border is one large region.
-        holes = label(np.pad(filled, 1) != one, connectivity=1)
-        sizes = np.bincount(holes.ravel())
-        small = sizes < largest
+        padded = np.pad(filled, 1)
+        holes = label(padded != one, connectivity=1)
+        small = np.bincount(holes.ravel()) < largest
         small[0] = False
-        small[np.unique(holes[np.pad(filled, 1) == 0])] = False
+        small[np.unique(holes[padded == 0])] = False
         filled[small[holes[(slice(1, -1),) * labels.ndim]]] = one
     return filled
 
 
-def _neighbours(
-    objects: NDArray[np.integer[Any]], small: NDArray[np.bool_]
-) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
-    """Return a small object and its neighbour for each pixel edge between them."""
-    along = [np.moveaxis(objects, axis, 0) for axis in range(objects.ndim)]
-    found = [shared_edges(each[1:], each[:-1], small) for each in along]
-    inside, outside = (np.concatenate(part) for part in zip(*found, strict=True))
-    return inside, outside
-
-
-def shared_edges(
-    a: NDArray[np.integer[Any]], b: NDArray[np.integer[Any]], small: NDArray[np.bool_]
-) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
-    """Return a small object and its neighbour where two arrays of objects meet."""
+def shared_edges(a: Labels, b: Labels, small: NDArray[np.bool_]) -> Labels:
+    """Return each small object and its neighbour, (2, n), where two arrays meet."""
     border = (a != b) & (small[a] | small[b]) & (a != 0) & (b != 0)
-    inside = np.concatenate([a[border], b[border]])
-    outside = np.concatenate([b[border], a[border]])
-    wanted = small[inside]
-    return inside[wanted], outside[wanted]
+    ends = np.stack([a[border], b[border]])
+    both = np.concatenate([ends, ends[::-1]], axis=1)
+    return np.asarray(both[:, small[both[0]]])
