@@ -59,17 +59,14 @@ def score_on_scribbles(
 
 
 def _own_score(features: Features, drawn: NDArray[Any]) -> float:
-    """Return the mean IoU of every second scribble of each class, both ways round.
-
-    A class of one scribble trains each time, and is not scored.
-    """
+    """Return the mean IoU of every second scribble of each class, both ways round."""
     halves = np.zeros((2, drawn.size), drawn.dtype)
     count: Counter[int] = Counter()
     for class_id, pixels in scribbles_of(drawn):
         count[class_id] += 1
         halves[count[class_id] % 2][pixels] = class_id
     scored = {class_id for class_id, number in count.items() if number > 1}
-    for class_id in set(count) - scored:
+    for class_id in set(count) - scored:  # those of one scribble train each time
         halves[:, drawn.ravel() == class_id] = class_id
     if len(count) < 2 or not scored:
         return math.nan

@@ -42,8 +42,6 @@ NEGLIGIBLE = 1e-6  # deviation of a channel, against its mean or against 1
 def pixels_per_image(images: int) -> int:
     """Return how many pixels of each image are in the background sample.
 
-    Examples
-    --------
     >>> pixels_per_image(1), pixels_per_image(4), pixels_per_image(1000)
     (2000, 500, 100)
     """

@@ -215,11 +215,7 @@ def deepest_discs(
 
 
 def majority_names(confusion: NDArray[Any]) -> NDArray[np.intp]:
-    """Return for each cluster the class that most of its pixels have.
-
-    `confusion` is (clusters, classes), in pixels. The greedy matching that many
-    clusters to few classes is scored with.
-    """
+    """Return the class that most pixels of each cluster have, (clusters, classes)."""
     return np.asarray(confusion.argmax(1))
 
 

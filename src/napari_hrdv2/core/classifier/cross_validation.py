@@ -101,10 +101,7 @@ def _scored(
     truth: NDArray[Any],
     missing: tuple[int, ...],
 ) -> HeldOut:
-    """Compare a prediction with the scribbles, on their pixels alone.
-
-    On those of them that would train, each of which counts as all that it stands for.
-    """
+    """Score those pixels of scribbles that would train, each for all it stands for."""
     model.check_can_read(features)
     labelled = labelled_pixels(truth)
     pixels, counts = subsampled(truth, labelled, model.most_per_class)
@@ -138,8 +135,6 @@ def summary(
 
     `names` are those of the images; "image 1", "image 2" … otherwise.
 
-    Examples
-    --------
     >>> summary([HeldOut(0, 0.9), HeldOut(1, 0.5), HeldOut(2)]).split("; ")[1]
     'the lowest is image 2 with 0.50. Not scored at all: image 3.'
     """

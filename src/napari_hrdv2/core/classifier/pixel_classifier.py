@@ -63,10 +63,8 @@ class PixelClassifier:
         Whether pixels that are not labelled train too, where the classifier is sure of
         them, see `fit_with_self_training`.
     most_per_class : int or None
-        How many pixels of a class train at most, of each image; None for all. Of a
-        class with more than 500, one trains of those in a block of 2 × 2 px, which look
-        alike, and counts as much as all of them; of more blocks than this it takes some
-        from all over, the same ones for the same labels.
+        How many pixels of a class train at most, of each image; None for all. Of more
+        than 500 some from all over train for the rest, see `subsampled`.
     by_place : bool
         Whether each place of 16 × 16 px that a class was painted in counts alike, and
         the number of places says how far to trust fine distinctions, see `whitening`;
@@ -213,8 +211,7 @@ class PixelClassifier:
         self.classes = training.classes
         self.weight, self.bias = (each.numpy() for each in rounds.result)
         self.part_options = first.part_options
-        self.normalisation, self.trained_on = Normalisation(), None
-        self.painted = None
+        self.normalisation, self.trained_on, self.painted = Normalisation(), None, None
         self.labels_hash = fingerprint(image.labels for image in images)
         return self
 
@@ -248,10 +245,7 @@ class PixelClassifier:
         return type(self)(**{name: getattr(self, name) for name in OPTIONS})
 
     def light_copy(self, *, background_of: PixelClassifier | None = None) -> Self:
-        """Return one that predicts the same, without what only speeds up a fit.
-
-        It may share the background sample of another one.
-        """
+        """Return one without what only speeds up a fit, or with that of another one."""
         copied = copy.copy(self)
         copied._rounds = SelfTrainingRounds()
         copied._background = background_of._background if background_of else None
@@ -264,10 +258,7 @@ class PixelClassifier:
         exclusion: ArrayLike | None = None,
         should_stop: Stop = None,
     ) -> PixelClassifier:
-        """Return one that was trained with an image's unlabelled pixels too.
-
-        It is the same where nothing was kept that it could be trained on.
-        """
+        """Return one trained with an image's unlabelled pixels too, if it keeps any."""
         if self.trained_on is None:
             return self
         self.check_can_read(features)

@@ -231,8 +231,6 @@ def training_pixels(
     Which they are depends on nothing but the labels; `most_per_class` is as for
     `PixelClassifier`.
 
-    Examples
-    --------
     >>> labels = np.repeat([[1, 0, 2]], 1000, axis=1)
     >>> [len(training_pixels(labels, most)) for most in (None, 5000, 10)]
     [2000, 1000, 20]

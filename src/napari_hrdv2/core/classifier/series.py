@@ -233,11 +233,7 @@ def predict_left_out(
 
 
 def _best(scores: dict[str, float]) -> tuple[tuple[str, ...], str]:
-    """Return what images predict each other best with, and that in words.
-
-    A few scribbles tell no small differences: the first serves unless another one is
-    clearly better.
-    """
+    """Return the first kind, unless another is clearly better, and that in words."""
     first = next(iter(scores))
     known = {kind: score for kind, score in scores.items() if not np.isnan(score)}
     best = max(known, key=lambda kind: known[kind], default=first)

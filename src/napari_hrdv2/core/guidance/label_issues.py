@@ -92,12 +92,12 @@ def find_label_issues(
     """
     (image,) = labelled_images(features, labels, exclusion)
     model = classifier or PixelClassifier()
-    judged = [
+    found = [
         one
         for one in _judged(image, model, most, should_stop)
         if one.fraction >= least_fraction and one.margin >= least_margin
     ]
-    return sorted(judged, key=lambda issue: -issue.margin)
+    return sorted(found, key=lambda issue: -issue.margin)
 
 
 def _judged(
@@ -115,10 +115,8 @@ def _judged(
     # Of each scribble, which rows are its pixels.
     parts = [sorter[np.searchsorted(order, some, sorter=sorter)] for some in kept]
     index = np.searchsorted(classes, image.labels.ravel()[order])
-    background = BackgroundSample.of([image], rows)
-    coordinates = background.including(rows, index).coordinates
-    cells, _ = cells_of(order, image.labels.shape)
-    place = cells * len(classes) + index
+    coordinates = BackgroundSample.of([image], rows).including(rows, index).coordinates
+    place = cells_of(order, image.labels.shape)[0] * len(classes) + index
     design = coordinates(torch.from_numpy(rows))
 
     def fit(
@@ -155,8 +153,7 @@ def _judged(
         rest = np.ones(len(rows), bool)
         rest[parts[number]] = False
         probability = _probabilities(rows[parts[number]], fit(rest, full).result)
-        mean = probability.mean(axis=0)
-        mine = int(own[number])
+        mean, mine = probability.mean(axis=0), int(own[number])
         predicted = int(np.where(np.arange(len(mean)) == mine, -1, mean).argmax())
         fraction = float((probability.argmax(axis=1) != mine).mean())
         ids = int(classes[mine]), int(classes[predicted])

@@ -108,13 +108,8 @@ def propose_places(
             rows, columns = np.divmod(some, one.shape[2])
             points, has_place = _discs(one, mask, space, rows, columns)
             spots = np.stack([np.full(len(some), number), rows, columns], 1)
-            spread = points.var(1).sum(1)
-            parts.append(
-                [
-                    each[has_place]
-                    for each in (spots, points[:, 0], points.mean(1), spread)
-                ]
-            )
+            found = spots, points[:, 0], points.mean(1), points.var(1).sum(1)
+            parts.append([each[has_place] for each in found])
         if progress is not None:
             progress(number + 1, len(many))
     spots, own, means, spread = (np.concatenate(x) for x in zip(*parts, strict=True))
@@ -146,10 +141,9 @@ def _discs(
     rows: NDArray[np.int64],
     columns: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the coordinates of discs around N pixels, and which may be a place.
+    """Return (N, pixels, k) coordinates of discs, and which of them may be a place.
 
-    (N, pixels of a disc, k), the middle first. Where there can be no place, or no
-    image, they are those of the middle.
+    The middle comes first; it stands for what can be no place, or is no image.
     """
     reach = range(-RADIUS, RADIUS + 1, 2)  # every second pixel is enough
     disc = [(y, x) for y in reach for x in reach if y * y + x * x <= RADIUS**2]
@@ -173,10 +167,7 @@ def _most_telling(
     spots: NDArray[np.int64],
     count: int,
 ) -> list[int]:
-    """Return which candidates lower the variance of all the most, one after another.
-
-    They have (N, k) coordinates, a variance around these and image, row and column.
-    """
+    """Return which candidates lower the variance of all the most, one by one."""
     scale = (means**2).sum(1).mean() or 1
     points, noise = means / scale**0.5, NOISE + UNEVEN * spread / scale
     total = points.T @ points

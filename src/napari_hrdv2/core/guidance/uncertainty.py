@@ -94,12 +94,10 @@ def probability_of(
     return bytes_of(probability, features, model, region, should_stop)
 
 
-def _against(
-    classifier: PixelClassifier, features: Features, chosen: int
-) -> LinearModel:
-    """Return the other classes' logits minus those of the chosen one."""
+def _against(classifier: PixelClassifier, features: Features, one: int) -> LinearModel:
+    """Return the other classes' logits minus those of one."""
     classifier.check_can_read(features)
-    return features.linear_model(classifier.weight, classifier.bias).against(chosen)
+    return features.linear_model(classifier.weight, classifier.bias).against(one)
 
 
 def bytes_of(
@@ -166,8 +164,6 @@ def uncertain_regions(
     explain : callable, optional
         Gives the reason from row, column and radius; see `explained_by`.
 
-    Examples
-    --------
     >>> values = np.zeros((90, 120), np.float32)
     >>> values[20:40, 70:90] = 0.8
     >>> [(one.row, one.column) for one in uncertain_regions(values, count=1)]
@@ -191,8 +187,8 @@ def uncertain_regions(
         score = score * np.minimum(1, away / (NEAR * radius / cell))
     regions = []
     for row, column, value in _peaks(score, 2 * radius / cell, count):
-        y = min(row * cell + cell // 2, values.shape[0] - 1)
-        x = min(column * cell + cell // 2, values.shape[1] - 1)
+        middle = np.multiply((row, column), cell) + cell // 2
+        y, x = np.minimum(middle, np.subtract(values.shape, 1)).tolist()
         reason = f"{value:.0%} uncertain" if explain is None else explain(y, x, radius)
         regions.append(UncertainRegion(y, x, radius, value, reason))
     return regions
@@ -216,13 +212,10 @@ def regions_within(
     for window in windows:
         area = checked_region(window, features.shape[1:])
         top, left = area.rows.start, area.columns.start
-        drawn, left_out = (
-            None if mask is None else mask[area] for mask in (scribbles, exclusion)
-        )
         regions = uncertain_regions(
             uncertainty_of(classifier, features, region=area, should_stop=should_stop),
-            scribbles=drawn,
-            exclusion=left_out,
+            scribbles=None if scribbles is None else scribbles[area],
+            exclusion=None if exclusion is None else exclusion[area],
             count=count,
             explain=explained_by(classifier, features, region=area),
         )
@@ -258,10 +251,8 @@ def explained_by(
         logits = rows @ classifier.weight.T + classifier.bias
         mean = softmax(logits, axis=1).mean(axis=0)
         first, second = np.argsort(-mean, kind="stable")[:2]
-        return (
-            f"{names[first]} or {names[second]}: {mean[first]:.2f} against "
-            f"{mean[second]:.2f}"
-        )
+        odds = f"{mean[first]:.2f} against {mean[second]:.2f}"
+        return f"{names[first]} or {names[second]}: {odds}"
 
     return explain
 
@@ -294,10 +285,7 @@ def _cell_means(image: NDArray[Any], cell: int) -> Grid:
 
 
 def _disc_means(cells: Grid, radius: float) -> Grid:
-    """Return means over discs; what lies outside the image counts as certain.
-
-    A region at the border would be seen in half only, and so counts for less.
-    """
+    """Return means over discs; outside the image, of which less is seen, is certain."""
     from scipy.ndimage import convolve
 
     reach = np.arange(-int(radius), int(radius) + 1)

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -166,10 +167,11 @@ class FractionCounter:
             raise ValueError(
                 "labels: no pixel is left to measure; all are 0 or excluded"
             )
-        sampling, phases = _Sampling(self._area), []
+        pairs, phases = _per_lag(self._area), []
         for one, counts in self._counts.items():
             fraction = (count := int(counts.sum())) / total
-            error = sampling.error(counts, fraction) if 0 < count < total else None
+            is_part = 0 < count < total
+            error = _error(counts, fraction, self._area, pairs) if is_part else None
             phases.append(PhaseFraction(one, fraction, error, count))
         return Fractions(tuple(phases), total, METHOD.format(ONE_IMAGE))
 
@@ -263,38 +265,37 @@ def student(degrees: float) -> float:
     return float(stdtrit(degrees, 0.5 + CONFIDENCE / 2))
 
 
-class _Sampling:
-    """The variance of means over an area, from the image itself."""
-
-    def __init__(self, area: NDArray[np.int64]) -> None:
-        self.area = cells = area.astype(np.float64)  # pixels in each cell
-        self.total = cells.sum()
-        self.pairs = _autocorrelation(cells)
-        rows, columns = (np.fft.fftfreq(n, 1 / n) for n in self.pairs.shape)
-        self.ring = np.rint(np.hypot(rows[:, None], columns)).astype(np.intp)
-        # Of lags of more than half the image there are few pairs.
-        self.farthest = max(1, min(cells.shape) // 2)
-        self.per_ring = np.bincount(self.ring.ravel(), self.pairs.ravel())
-
-    def error(self, phase: NDArray[np.int64], fraction: float) -> float:
-        """Return the half width of the interval for a fraction in 0..1."""
-        sums = phase.astype(np.float64) - fraction * self.area
-        products = np.bincount(self.ring.ravel(), _autocorrelation(sums).ravel())
-        products, pairs = products[: self.farthest], self.per_ring[: self.farthest]
-        end = np.flatnonzero(np.append(products, 0) <= 0)[0]
-        spread = products[:end].sum() / self.total**2
-        seen = min(pairs[:end].sum() / self.total**2, 0.5)
-        even = fraction * (1 - fraction)
-        variance = min(spread / (1 - seen), even)
-        # Below 2 draws, t would be beyond all bounds.
-        draws = max(even / variance, 2.0)
-        return student(draws - 1) * math.sqrt(variance)
+def _error(
+    phase: NDArray[np.int64],
+    fraction: float,
+    area: NDArray[np.int64],
+    pairs: NDArray[np.float64],
+) -> float:
+    """Return the half width of the interval for a fraction in 0..1."""
+    total = float(area.sum())
+    products = _per_lag(phase - fraction * area)
+    end = np.flatnonzero(np.append(products, 0) <= 0)[0]
+    spread = products[:end].sum() / total**2
+    seen = min(pairs[:end].sum() / total**2, 0.5)
+    even = fraction * (1 - fraction)
+    variance = min(spread / (1 - seen), even)
+    # Below 2 draws, t would be beyond all bounds.
+    draws = max(even / variance, 2.0)
+    return student(draws - 1) * math.sqrt(variance)
 
 
-def _autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the sum of x(i) x(i + h) for each lag h, lag 0 first."""
+def _per_lag(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the sum of x(i) x(i + h) over all lags h of each whole length from 0."""
     from scipy.fft import irfft2, next_fast_len, rfft2
 
     shape = [next_fast_len(2 * length - 1, real=True) for length in values.shape]
-    power = np.abs(rfft2(values, shape)) ** 2
-    return np.asarray(irfft2(power, shape))
+    products = irfft2(np.abs(rfft2(values.astype(np.float64), shape)) ** 2, shape)
+    # Of lags of more than half the image there are few pairs.
+    farthest = max(1, min(values.shape) // 2)
+    return np.asarray(np.bincount(_lags(products.shape), products.ravel())[:farthest])
+
+
+@lru_cache(maxsize=1)  # asked for again for each class, and after every scribble
+def _lags(shape: tuple[int, ...]) -> NDArray[np.intp]:
+    rows, columns = (np.fft.fftfreq(n, 1 / n) for n in shape)
+    return np.rint(np.hypot(rows[:, None], columns)).astype(np.intp).ravel()

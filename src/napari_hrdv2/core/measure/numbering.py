@@ -90,8 +90,6 @@ def match_labels(
         Which id of the truth is which of the segmentation; other ids of the truth are
         not known then. By default by rule, see the module.
 
-    Examples
-    --------
     >>> found = match_labels(np.array([[1, 2, 2]]), np.array([[0, 255, 255]]))
     >>> found.truth.tolist(), found.rule
     ([[1, 2, 2]], 'the truth is numbered from 0, the segmentation from 1 (grey levels)')
@@ -148,7 +146,7 @@ def pairs_from_text(text: str) -> dict[int, int]:
 def renumbered(labels: NDArray[Any], table: Mapping[int, int]) -> NDArray[np.int64]:
     """Return labels with other ids; those that the table lacks become 0."""
     ids, places = np.unique(labels, return_inverse=True)
-    new = np.array([table.get(int(i), 0) for i in ids], np.int64)
+    new = np.array([table.get(i, 0) for i in ids.tolist()], np.int64)
     return new[places.reshape(labels.shape)]
 
 
@@ -187,13 +185,12 @@ def _plain(name: str) -> str:
 def _by_names(
     made: Ids, true: Ids, made_names: Names, true_names: Names
 ) -> tuple[Table, Table]:
-    shift = int(0 in made_names)
+    shift, known = int(0 in made_names), [i for i in made if i in made_names]
     ours = {_plain(name): i + shift for i, name in made_names.items() if name}
     theirs = {i: _plain(name) for i, name in true_names.items()}
     table = {i: ours[name] for i, name in theirs.items() if name in ours}
     new = [i for i in true if i in theirs and i not in table]
-    listed_ids = [i for i in made if i in made_names]
-    lost = [i for i in listed_ids if _plain(made_names[i]) not in theirs.values()]
+    lost = [i for i in known if _plain(made_names[i]) not in theirs.values()]
     if new and lost:
         raise ValueError(
             f"truth: it calls a class {true_names[new[0]]!r} and the segmentation one "

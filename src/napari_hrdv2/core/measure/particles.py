@@ -14,6 +14,7 @@ from napari_hrdv2.core.checks import check_whole, checked_labels, checked_mask
 from napari_hrdv2.core.postprocess.instances import touches_border
 
 PixelSize = tuple[float | tuple[float, float], str]
+MEASURED = ("label", "area", "equivalent_diameter_area", "centroid")
 ROUND = 1e-9  # axes that differ by less, relatively, have no direction
 DIAMETERS = ("equivalent diameter", "major axis", "minor axis")
 LENGTHS = (*DIAMETERS, "centroid x", "centroid y", "centroid z")
@@ -129,13 +130,11 @@ def particle_table(
             f"image: shape {grey.shape} does not fit objects of shape "
             f"{instances.shape}; grey levels (H, W) are needed"
         )
-    names = ["label", "area", "equivalent_diameter_area", "centroid", "inertia_tensor"]
-    names.append("bbox")
+    names = [*MEASURED, "inertia_tensor", "bbox"]
+    if grey is not None:
+        names.append("intensity_mean")
     measured = regionprops_table(
-        instances,
-        grey,
-        properties=names if grey is None else [*names, "intensity_mean"],
-        spacing=(height, width),
+        instances, grey, properties=names, spacing=(height, width)
     )
     values: dict[str, NDArray[Any]] = {
         "label": measured["label"],
@@ -179,8 +178,7 @@ def _volume_table(
         same = each[1:] == each[:-1]
         inner[1:] &= same
         inner[:-1] &= same
-    names = "label", "area", "equivalent_diameter_area", "centroid"
-    measured = regionprops_table(instances, properties=names, spacing=spacing)
+    measured = regionprops_table(instances, properties=MEASURED, spacing=spacing)
     found = measured["label"]
     count = int(found.max(initial=0)) + 1
     values: dict[str, NDArray[Any]] = {

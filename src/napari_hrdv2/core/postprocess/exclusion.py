@@ -24,8 +24,6 @@ MOST, FEW = 0.6, 0.1  # of a row that has the level of the databar: in it, and a
 class SharedExclusion:
     """What is excluded of every image of one size, such as a databar.
 
-    Examples
-    --------
     >>> databar = SharedExclusion((3, 4), ((2, 0, 3, 4),))
     >>> databar.mask_for((3, 4)).astype(int)
     array([[0, 0, 0, 0],
@@ -93,8 +91,6 @@ def unasked_databar(image: Any) -> Rectangle | None:
 def mask_of(outlines: Iterable[ArrayLike], shape: Sequence[int]) -> NDArray[np.bool_]:
     """Return where pixels have their centre in one of the outlines.
 
-    Examples
-    --------
     >>> mask_of([[(0.5, 1), (0.5, 9), (2, 9), (2, 1)]], (3, 4)).astype(int)
     array([[0, 0, 0, 0],
            [0, 1, 1, 1],
@@ -110,8 +106,6 @@ def mask_of(outlines: Iterable[ArrayLike], shape: Sequence[int]) -> NDArray[np.b
 def rectangles_of(mask: NDArray[np.bool_]) -> list[Rectangle]:
     """Return rectangles that cover exactly the pixels of a mask, from the top.
 
-    Examples
-    --------
     >>> rectangles_of(np.array([[0, 1, 1], [0, 1, 1], [1, 1, 1]], bool))
     [(0, 1, 2, 3), (2, 0, 3, 3)]
     """

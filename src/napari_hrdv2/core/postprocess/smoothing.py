@@ -221,10 +221,7 @@ def mean_field(
 def _pairs(
     guide: Tensor, radius: int, included: Tensor | None
 ) -> Iterator[tuple[Slices, Slices, Tensor]]:
-    """Yield two views of the image for each offset, and the weight of each pair.
-
-    The weights are made anew each time: they would take more memory than all else.
-    """
+    """Yield two views for each offset, and weights: kept, they would fill memory."""
     height, width = guide.shape[1:]
     for down, right in DIRECTIONS:
         distance = 1
