@@ -46,6 +46,8 @@ def neighbour_classes(
     .. [1] I. Balažević et al., "Towards In-context Scene Understanding", NeurIPS 2023,
        arXiv:2306.01667.
 
+    Examples
+    --------
     >>> memory = np.array([[1, 0], [2, 0.1], [0, 3]], np.float32)
     >>> queries = np.array([[5, 1], [1, 9]], np.float32)
     >>> neighbour_classes(memory, np.array([4, 4, 7]), queries, neighbours=2).tolist()

@@ -7,8 +7,7 @@ of the pixel in the middle stand for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,29 +31,22 @@ _FEW = 32  # tokens that need no iterative solver
 _LEAST_LENGTH = 1e-3  # of a token in deviations: below, nothing sets it apart
 
 
-@dataclass(frozen=True, eq=False)
 class TokenTable:
     """Tokens of an image: `labels` says which one each pixel is in, (H, W) from 0.
 
-    `numbers` are those of the n that are not left out, `rows` and `columns` their
-    middle pixels, and `points` their features in coordinates of a plain fit, (n, k).
+    `numbers` are those of the n whose middle is no NaN and not excluded, `rows` and
+    `columns` their middle pixels, and `points` their (n, k) plain coordinates.
     """
 
-    labels: NDArray[np.int64]
-    numbers: NDArray[np.intp]
-    rows: NDArray[np.intp]
-    columns: NDArray[np.intp]
-    points: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, features: Features, space: PlainCoordinates, mask: Mask = None) -> Self:
-        """Return the tokens of an image whose middle is no NaN and not excluded."""
+    def __init__(
+        self, features: Features, space: PlainCoordinates, mask: Mask = None
+    ) -> None:
         shape = features.shape[1:]
         if region_count(features):
-            labels = region_labels(features).astype(np.int64) - 1
+            self.labels = region_labels(features).astype(np.int64) - 1
         else:
-            labels = squares(shape, _side(shape)).numpy()
-        pixels = _middles(labels)
+            self.labels = squares(shape, _side(shape)).numpy()
+        pixels = _middles(self.labels)
         if len(pixels) > MOST_TOKENS:
             raise ValueError(
                 f"features: {len(pixels)} regions are too many to compare each with "
@@ -64,9 +56,9 @@ class TokenTable:
         kept = np.isfinite(vectors).all(1)
         if mask is not None:
             kept &= ~mask.ravel()[pixels]
-        rows, columns = np.divmod(pixels[kept], shape[1])
-        points = space(vectors[kept]).astype(np.float64)
-        return cls(labels, np.flatnonzero(kept), rows, columns, points)
+        self.numbers = np.flatnonzero(kept)
+        self.rows, self.columns = np.divmod(pixels[kept], shape[1])
+        self.points = space(vectors[kept]).astype(np.float64)
 
     @property
     def directions(self) -> NDArray[np.float64]:
@@ -115,7 +107,7 @@ def token_saliency(
     """
     check_choice("method", method, METHODS)
     space = PlainCoordinates.of(features, [exclusion])
-    tokens = TokenTable.of(features, space, exclusion)
+    tokens = TokenTable(features, space, exclusion)
     stop_if(should_stop, "the saliency")
     if method == METHODS[0]:
         return tokens.paint(normalised_cut(tokens.directions))
@@ -178,7 +170,7 @@ def correspondences(
         raise ValueError(f"features: of {len(features)} images; give those of two")
     masks = exclusion or [None, None]
     space = PlainCoordinates.of(features, masks)
-    one, other = map(TokenTable.of, features, [space] * 2, masks)
+    one, other = map(TokenTable, features, [space] * 2, masks)
     cosines = one.directions @ other.directions.T
     if not cosines.size:
         return []

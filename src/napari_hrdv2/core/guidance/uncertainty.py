@@ -164,6 +164,8 @@ def uncertain_regions(
     explain : callable, optional
         Gives the reason from row, column and radius; see `explained_by`.
 
+    Examples
+    --------
     >>> values = np.zeros((90, 120), np.float32)
     >>> values[20:40, 70:90] = 0.8
     >>> [(one.row, one.column) for one in uncertain_regions(values, count=1)]

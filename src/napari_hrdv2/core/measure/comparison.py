@@ -99,6 +99,8 @@ def compare(
     ValueError
         For arrays that do not fit each other, or if nothing is left to score.
 
+    Examples
+    --------
     >>> found = compare([[1, 1, 2, 2]], [[1, 2, 2, 0]])
     >>> found.confusion.tolist(), found.unsegmented.tolist(), found.accuracy
     ([[1, 1], [0, 1]], [0, 1], 0.5)

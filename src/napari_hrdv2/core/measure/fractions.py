@@ -298,4 +298,4 @@ def _per_lag(values: NDArray[Any]) -> NDArray[np.float64]:
 @lru_cache(maxsize=1)  # asked for again for each class, and after every scribble
 def _lags(shape: tuple[int, ...]) -> NDArray[np.intp]:
     rows, columns = (np.fft.fftfreq(n, 1 / n) for n in shape)
-    return np.rint(np.hypot(rows[:, None], columns)).astype(np.intp).ravel()
+    return np.asarray(np.rint(np.hypot(rows[:, None], columns)).ravel(), np.intp)

@@ -90,6 +90,8 @@ def match_labels(
         Which id of the truth is which of the segmentation; other ids of the truth are
         not known then. By default by rule, see the module.
 
+    Examples
+    --------
     >>> found = match_labels(np.array([[1, 2, 2]]), np.array([[0, 255, 255]]))
     >>> found.truth.tolist(), found.rule
     ([[1, 2, 2]], 'the truth is numbered from 0, the segmentation from 1 (grey levels)')

@@ -44,7 +44,7 @@ def block_particle_table(
     def inside(block: Window) -> NDArray[np.bool_]:
         return np.asarray((read(block) == class_id) & ~mask[block])
 
-    objects = BlockObjects.of(inside, blocks, 1, tick)
+    objects = BlockObjects(inside, blocks, 1, tick)
     count = len(objects.sizes)
     first, origin = np.full(count, np.inf), np.zeros((2, count))
     sums, box = np.zeros((6, count)), np.full((4, count), np.inf)
