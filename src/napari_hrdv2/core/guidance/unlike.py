@@ -88,8 +88,8 @@ def painted_points(
         some = np.searchsorted(order, chosen[chosen[:, 0] == number, 1], sorter=at)
         rows.append(known[at[some]])
     points = torch.from_numpy(np.concatenate(rows)) @ model.weight.T + model.bias
-    weight, bias, near = (each.numpy() for each in (*model, points))
     threshold = np.array([_threshold(points, chosen[:, 2:])], np.float32)
+    weight, bias, near = (each.numpy() for each in (*model, points))
     return PaintedPoints(weight, bias, near, threshold)
 
 

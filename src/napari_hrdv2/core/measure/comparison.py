@@ -16,28 +16,13 @@ BOUNDARY_WIDTH = 3  # pixels
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """How a segmentation and a truth agree, on the pixels that were scored.
+    """How a segmentation and a truth agree, on the pixels that were scored."""
 
-    Attributes
-    ----------
-    classes : tuple of int
-        The K ids that occur in either, ascending.
-    confusion : (K, K) int64 array
-        Pixels by their class in the truth (rows) and in the segmentation (columns).
-    unsegmented : (K,) int64 array
-        Pixels of each true class to which the segmentation gives no class. They count
-        as wrong.
-    boundary_iou : (K,) float64 array
-        See `boundary_iou_per_class`; NaN for a class that has no boundary.
-    boundary_width : int
-        In pixels.
-    """
-
-    classes: tuple[int, ...]
-    confusion: NDArray[np.int64]
-    unsegmented: NDArray[np.int64]
-    boundary_iou: NDArray[np.float64]
-    boundary_width: int = BOUNDARY_WIDTH
+    classes: tuple[int, ...]  # the K ids that occur in either, ascending
+    confusion: NDArray[np.int64]  # (K, K) pixels, by true class (rows) and found one
+    unsegmented: NDArray[np.int64]  # (K,) pixels, of no class found: they are wrong
+    boundary_iou: NDArray[np.float64]  # (K,), see `boundary_iou_per_class`
+    boundary_width: int = BOUNDARY_WIDTH  # in pixels
 
     @property
     def true_pixels(self) -> NDArray[np.int64]:

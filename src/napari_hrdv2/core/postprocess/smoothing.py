@@ -35,7 +35,7 @@ def smoothed(
     radius: int,
     strength: float,
     exclusion: NDArray[np.bool_] | None = None,
-    tick: Callable[[], None] | None = None,
+    tick: Callable[[], None] = lambda: None,
 ) -> Planes:
     """Return new planes of probabilities, (K, H, W), smoothed by "guided" or "crf".
 
@@ -103,7 +103,7 @@ def guided_filter(
     radius: int,
     contrast: float,
     included: NDArray[np.bool_] | None = None,
-    tick: Callable[[], None] | None = None,
+    tick: Callable[[], None] = lambda: None,
 ) -> Planes:
     """Return the (K, H, W) planes, smoothed where the guide, in 0..1, is smooth.
 
@@ -122,8 +122,7 @@ def guided_filter(
     inverse = _inverse_covariances(guide, guide_mean, mean, contrast**2)
     output = np.empty_like(planes)
     for plane, result in zip(planes, output, strict=True):
-        if tick is not None:
-            tick()
+        tick()
         plane_mean = mean(plane)
         with_guide = np.stack([mean(channel * plane) for channel in guide])
         slope = np.einsum(
@@ -180,7 +179,7 @@ def mean_field(
     radius: int,
     strength: float,
     included: Tensor | None = None,
-    tick: Callable[[], None] | None = None,
+    tick: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Return the probabilities, (K, H, W), of a local CRF with a colour term.
 
@@ -206,8 +205,7 @@ def mean_field(
         norm[here] += weight
         norm[there] += weight
     for _ in range(ITERATIONS):
-        if tick is not None:
-            tick()
+        tick()
         message = torch.zeros_like(probabilities)
         for here, there, weight in _pairs(guide, radius, included):
             for heard, said in zip(message, probabilities, strict=True):
