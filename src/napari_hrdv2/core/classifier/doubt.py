@@ -38,17 +38,8 @@ def doubt_of(
 ) -> float | None:
     """Return how probable it is that the mean IoU of an image is below 0.5.
 
-    Parameters
-    ----------
-    classifier : PixelClassifier
-        As `train_series` gave it; None is returned for one that keeps nothing of what
-        it was trained on.
-    adapted : PixelClassifier
-        The same adapted to the image.
-    features : Features
-        Of the image.
-    exclusion : (H, W) bool array, optional
-        Where the image shows no material.
+    `features` are of the image, and `adapted` is the classifier adapted to it. None for
+    one that keeps nothing of what it was trained on, see `train_series`.
 
     Notes
     -----

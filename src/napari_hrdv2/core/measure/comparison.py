@@ -178,17 +178,8 @@ def boundary_iou_per_class(
 
     Of the pixels of a class in either image only those are compared that are at most
     `width` pixels from its boundary: large objects do not hide how well their outlines
-    are met.
-
-    Parameters
-    ----------
-    truth, segmentation : (H, W) arrays of int
-    classes : sequence of int
-    scored : (H, W) bool array, optional
-        The pixels to count; all by default.
-    width : int
-        In pixels, of the boundary inside the class. A pixel is so near if a square of
-        ``2 * width + 1`` pixels about it leaves the class.
+    are met. A pixel is so near if a square of ``2 * width + 1`` pixels about it leaves
+    the class. `scored` are the pixels to count, (H, W) bool, all by default.
 
     Notes
     -----

@@ -36,16 +36,9 @@ def around(window: Window, reach: int, shape: Sequence[int]) -> tuple[Window, Wi
 class BlockObjects:
     """Objects of an (H, W) image by number: pixels of one value that touch.
 
-    Pixels of 0 are of no object. `sizes` are in pixels, with that of 0 first.
-
-    Parameters
-    ----------
-    read : callable
-        Returns the (h, w) values of a block.
-    blocks : sequence of two slices
-        They cover the image, row by row, in a grid.
-    connectivity : 1 or 2
-        Whether pixels touch by their edges only or also by their corners.
+    Pixels of 0 are of no object. `sizes` are in pixels, with that of 0 first. `read`
+    returns the (h, w) values of one of the `blocks`, which cover the image, row by row,
+    in a grid. With a connectivity of 2 pixels also touch by their corners.
     """
 
     def __init__(

@@ -148,14 +148,8 @@ def fill_outlines(
 ) -> Patch:
     """Return the pixels with centres within an odd number of outlines.
 
-    Parameters
-    ----------
-    outlines : sequence of (N, 2) array
-        Rows and columns of corners; the last is joined to the first.
-    shape : (H, W)
-        Of the image; nothing beyond it is drawn.
-    with_edges : bool
-        Whether centres on an outline are within it.
+    These are (N, 2) rows and columns of corners, the last joined to the first; nothing
+    beyond the image is drawn. `with_edges` takes centres on an outline as within it.
     """
     patch = empty_patch(outlines, 0, shape)
     for outline in outlines if patch.mask.size else ():
