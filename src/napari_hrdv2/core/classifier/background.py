@@ -51,7 +51,6 @@ def pixels_per_image(images: int) -> int:
 def read_background(
     features: Features,
     exclusion: NDArray[np.bool_] | None,
-    *,
     images: int = 1,
     should_stop: Stop = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -217,12 +216,8 @@ class BackgroundSample:
         """
         parts = []
         for image in images:
-            pixels, rows = read_background(
-                image.features,
-                image.exclusion,
-                images=len(images),
-                should_stop=should_stop,
-            )
+            given = image.features, image.exclusion, len(images), should_stop
+            pixels, rows = read_background(*given)
             parts.append((rows, image.labels.ravel()[pixels] == 0))
         if sum(len(rows) for rows, _ in parts) < LEAST_PIXELS:
             parts.append((training, np.zeros(len(training), bool)))

@@ -25,14 +25,8 @@ ONE_IMAGE = "two-point correlation of this image"
 MANY_IMAGES = "scatter between {} images (Student's t), weighted by area"
 
 FRACTION_HEADERS = (
-    "image",
-    "class",
-    "name",
-    "fraction",
-    "error (half width, 95 %)",
-    "area (px²)",
-    "area of all classes (px²)",
-    "how the error was made",
+    *("image", "class", "name", "fraction", "error (half width, 95 %)", "area (px²)"),
+    *("area of all classes (px²)", "how the error was made"),
 )
 
 
