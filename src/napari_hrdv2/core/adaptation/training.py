@@ -191,12 +191,17 @@ class Adaptation:
         for which in (0, 1):
             with torch.no_grad():
                 teacher = self._vectors(self.teacher, views, which)
-            pool = teacher.flatten(0, 1)
-            chosen = torch.from_numpy(rng.permutation(len(pool))[:REFERENCES])
             seen = self._vectors(student, views, 1 - which)
-            losses.append(neighbour_loss(seen, teacher, pool[chosen.to(pool.device)]))
+            losses.append(self._compared(seen, teacher, rng))
         loss, least = zip(*losses, strict=True)
         return torch.stack(loss).mean(), torch.stack(least).mean()
+
+    def _compared(
+        self, student: Tensor, teacher: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        pool = teacher.flatten(0, 1)
+        chosen = torch.from_numpy(rng.permutation(len(pool))[:REFERENCES])
+        return neighbour_loss(student, teacher, pool[chosen.to(pool.device)])
 
     def _learn(self) -> None:
         """Take one step."""
