@@ -12,6 +12,9 @@ logger = logging.getLogger(__name__)
 EXPECTED = (ValueError, TypeError, OSError, MemoryError, ImportError, RuntimeError)
 """What bad input or a machine too small raises; see `explained`."""
 
+Stop = Callable[[], bool] | None
+"""Asked between blocks of work; `Cancelled` is raised when it says so."""
+
 _LONGEST = 600  # characters; what libraries say may be as long as a file
 _NO_MEMORY = "out of memory|can't allocate memory|not enough memory"
 
@@ -20,7 +23,7 @@ class Cancelled(Exception):
     """The caller's ``should_stop`` asked to stop; nothing was kept."""
 
 
-def stop_if(should_stop: Callable[[], bool] | None, what: str) -> None:
+def stop_if(should_stop: Stop, what: str) -> None:
     """Raise `Cancelled` if the caller wants no more of what is being done."""
     if should_stop is not None and should_stop():
         raise Cancelled(f"{what} was cancelled")

@@ -46,7 +46,7 @@ def test_objects_are_those_of_the_whole(
 ) -> None:
     for labels in (noise(shape, 1), noise(shape, 2, 3), spiral(shape)):
         blocks = grid(shape, side)
-        found = BlockObjects.of(labels.__getitem__, blocks, connectivity)
+        found = BlockObjects(labels.__getitem__, blocks, connectivity)
         whole = np.zeros(shape, int)
         for index, block in enumerate(blocks):
             whole[block] = found.numbered(index)

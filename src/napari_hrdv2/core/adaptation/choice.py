@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.classifier.cross_validation import leave_one_image_out
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.guidance.label_issues import scribbles_of
+from napari_hrdv2.core.measure.comparison import known_mean
 from napari_hrdv2.core.measure.scores import mean_iou
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.features.base import Features
 
 LEAST_GAIN = 0.01  # of mean IoU; scribbles tell no smaller differences
@@ -33,7 +33,7 @@ class ScribbleScores:
     @property
     def mean(self) -> float:
         """The mean of those that are known."""
-        return _mean((self.own, self.others))
+        return known_mean((self.own, self.others))
 
     def __str__(self) -> str:
         kinds = (self.own, "the image's others"), (self.others, "other images'")
@@ -55,21 +55,18 @@ def score_on_scribbles(
     own, others = list(map(_own_score, features, labels)), []
     if len({made.shape[0] for made in features}) == 1 < len(features):
         others = leave_one_image_out(features, labels)
-    return ScribbleScores(_mean(own), _mean([one.miou for one in others]))
+    return ScribbleScores(known_mean(own), known_mean(one.miou for one in others))
 
 
 def _own_score(features: Features, drawn: NDArray[Any]) -> float:
-    """Return the mean IoU of every second scribble of each class, both ways round.
-
-    A class of one scribble trains each time, and is not scored.
-    """
+    """Return the mean IoU of every second scribble of each class, both ways round."""
     halves = np.zeros((2, drawn.size), drawn.dtype)
     count: Counter[int] = Counter()
     for class_id, pixels in scribbles_of(drawn):
         count[class_id] += 1
         halves[count[class_id] % 2][pixels] = class_id
     scored = {class_id for class_id, number in count.items() if number > 1}
-    for class_id in set(count) - scored:
+    for class_id in set(count) - scored:  # those of one scribble train each time
         halves[:, drawn.ravel() == class_id] = class_id
     if len(count) < 2 or not scored:
         return math.nan
@@ -79,9 +76,4 @@ def _own_score(features: Features, drawn: NDArray[Any]) -> float:
         where = np.isin(truth, list(scored))
         made = model.predict(features).ravel()[where]
         scores.append(mean_iou(truth[where], made, sorted(scored)))
-    return _mean(scores)
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan
+    return known_mean(scores)

@@ -74,11 +74,7 @@ def _exchanged(
 
 
 def neighbour_loss(
-    student: Tensor,
-    teacher: Tensor,
-    reference: Tensor,
-    *,
-    steepness: float = STEEPNESS,
+    student: Tensor, teacher: Tensor, reference: Tensor, *, steepness: float = STEEPNESS
 ) -> tuple[Tensor, Tensor]:
     """Return the loss, and the least that it could be: the teacher's own uncertainty.
 

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from napari_hrdv2.core.backbones.checkpoint import read_checkpoint, write_tensors
@@ -28,9 +29,6 @@ from napari_hrdv2.core.fingerprints import image_fingerprint
 from .loss import neighbour_loss
 from .networks import Adaptable, adaptable
 from .views import ViewPairs, tokens_at
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 WEIGHT_DECAY, WARM_UP = 1e-4, 10  # steps
 MEMORY_OF_TEACHER = 0.1  # of a run: how far back its mean of the student reaches

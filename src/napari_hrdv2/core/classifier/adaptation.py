@@ -1,4 +1,4 @@
-"""A classifier that also knows the unlabelled pixels of the image that it is used on.
+"""What a classifier keeps in order to also know unlabelled pixels of new images.
 
 Self-training lets an image's unlabelled pixels say where the structures that were
 painted end. A new image of a series has none of the labels, but its pixels say the same
@@ -8,35 +8,20 @@ and in the self-training, and the fit is done once more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-
-from napari_hrdv2.core.features.sample_cache import (
-    BACKGROUND_PIXELS,
-    finite_rows,
-)
+from numpy.typing import NDArray
+from torch import Tensor
 
 from .background import BackgroundSample, PCACoordinates, whitening
-from .fitting import SelfTrainingRounds, fit_with_self_training
-from .joining import trusted
-from .samples import LabelledImage, TrainingSamples, labelled_images
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.tiles import LinearModel
-
-PREFIX = "trained_on_"  # of the arrays in a classifier's file
+    from .samples import TrainingSamples
 
 
-@dataclass(frozen=True, eq=False)
-class TrainedOn:
+class TrainedOn(NamedTuple):
     """What a classifier was trained on.
 
     The (N, C) feature vectors of labelled pixels, the `index` of the class of each and
@@ -45,7 +30,7 @@ class TrainedOn:
     """
 
     rows: NDArray[np.float16]
-    index: NDArray[np.int64]
+    index: NDArray[np.int64]  # type: ignore[assignment]
     weight: NDArray[np.float32]
     background: NDArray[np.float16]
     is_free: NDArray[np.bool_]
@@ -53,105 +38,35 @@ class TrainedOn:
     whitening: NDArray[np.float32]
 
     @classmethod
-    def of(
-        cls,
-        features: Sequence[Features],
-        labels: Sequence[ArrayLike],
-        exclusion: Sequence[ArrayLike | None] | None = None,
-        *,
-        most_per_class: int | None,
-        balanced: bool,
-        by_place: bool,
-    ) -> Self:
-        """Return what a classifier with these options is trained on."""
-        images = labelled_images(list(features), labels, exclusion)
-        training = TrainingSamples.read(
-            images, most_per_class, balanced=balanced, by_place=by_place
-        )
-        weigh = partial(trusted, training) if by_place else None
-        sample = BackgroundSample.of(images, training.rows, weigh=weigh)
-        weights = sample.channel_weights
-        ones = np.ones(features[0].shape[0], np.float32)
+    def of(cls, training: TrainingSamples, sample: BackgroundSample) -> TrainedOn:
+        """Return it of what a fit reads."""
         return cls(
             training.rows.astype(np.float16),
             training.index.astype(np.int64),
             training.weight,
             sample.rows.astype(np.float16),
             sample.is_free,
-            ones if weights is None else weights.float().numpy(),
+            sample.channel_weights.float().numpy(),
             np.array([whitening(training.places)], np.float32),
         )
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self | None:
-        """Return what the arrays of a file hold; None if they hold nothing of it."""
-        names = [field.name for field in fields(cls)]
-        if not any(name.startswith(PREFIX) for name in arrays):
-            return None
-        found = cls(*(arrays[PREFIX + name] for name in names))
-        channels = found.channel_weights.shape
-        if not (
-            found.rows.ndim == found.background.ndim == 2
-            and found.rows.shape[1:] == found.background.shape[1:] == channels
-            and found.index.shape == found.weight.shape == found.rows.shape[:1]
-            and found.is_free.shape == found.background.shape[:1]
-            and found.whitening.shape == (1,)
-        ):
+    def check(self, channels: int) -> None:
+        """Raise ValueError unless it fits itself, and features of so many channels."""
+        count, others = len(self.rows), len(self.background)
+        wanted = (count, channels), (count,), (count,), (others, channels), (others,)
+        if tuple(each.shape for each in self) != (*wanted, (channels,), (1,)):
             raise ValueError("training samples that do not fit each other")
-        return found
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays by the names that they have in a file."""
-        return {PREFIX + f.name: getattr(self, f.name) for f in fields(self)}
-
-    def fitted_with(
-        self,
-        features: Features,
-        exclusion: ArrayLike | None = None,
-        *,
-        C: float,
-        tolerance: float,
-        self_training: bool,
-        start: SelfTrainingRounds,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> LinearModel:
-        """Return the fit to this and to the unlabelled pixels of a new image.
-
-        The options are those of `PixelClassifier`, `start` is where the fit begins.
-        """
-        nothing = np.zeros(features.shape[1:], np.uint8)
-        (image,) = labelled_images([features], [nothing], [exclusion])
-        new = background_rows(image, should_stop)
-        rows = torch.from_numpy(self.rows.astype(np.float32))
-        background = torch.from_numpy(
-            np.concatenate([self.background.astype(np.float32), new])
+    def with_new(
+        self, new: NDArray[np.float32]
+    ) -> tuple[Tensor, PCACoordinates, Tensor]:
+        """Return the rows, and coordinates and unlabelled rows with an image's too."""
+        rows, background = (
+            torch.from_numpy(each.astype(np.float32))
+            for each in (self.rows, self.background)
         )
-        is_free = torch.from_numpy(np.append(self.is_free, np.ones(len(new), bool)))
-        coordinates = PCACoordinates.of(
-            background, torch.from_numpy(self.channel_weights)
-        ).including(rows, torch.from_numpy(self.index))
-        free = coordinates(background[is_free]) if self_training else None
-        return fit_with_self_training(
-            coordinates(rows),
-            self.index,
-            coordinates=coordinates,
-            regularisation=C,
-            whitening=float(self.whitening[0]),
-            sample_weight=self.weight,
-            tolerance=tolerance,
-            unlabelled=free,
-            start=start,
-            should_stop=should_stop,
-        ).result
-
-
-def background_rows(
-    image: LabelledImage, should_stop: Callable[[], bool] | None
-) -> NDArray[np.float32]:
-    """Return the vectors of pixels from all over an image, all of them numbers."""
-    rows = image.features.samples.background(BACKGROUND_PIXELS, should_stop)
-    keep = finite_rows(rows)
-    if image.exclusion is not None:
-        pixels = image.features.background_pixels(BACKGROUND_PIXELS)
-        keep &= ~image.exclusion.ravel()[pixels]
-    return rows[keep]
+        both = torch.cat([background, torch.from_numpy(new)])
+        weights, index = map(torch.from_numpy, (self.channel_weights, self.index))
+        coordinates = PCACoordinates.of(both, weights).including(rows, index)
+        is_free = np.append(self.is_free, np.ones(len(new), bool))
+        return rows, coordinates, both[torch.from_numpy(is_free)]

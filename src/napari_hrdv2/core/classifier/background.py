@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_hrdv2.core.features.sample_cache import (
-    BACKGROUND_PIXELS,
-    finite_rows,
-)
+from napari_hrdv2.core.features.base import Features, channel_weights
+from napari_hrdv2.core.features.sample_cache import BACKGROUND_PIXELS, finite_rows
 from napari_hrdv2.core.features.tiles import LinearModel
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from napari_hrdv2.core.errors import Stop
 
     from .samples import LabelledImage
 
@@ -43,12 +42,28 @@ NEGLIGIBLE = 1e-6  # deviation of a channel, against its mean or against 1
 def pixels_per_image(images: int) -> int:
     """Return how many pixels of each image are in the background sample.
 
-    Examples
-    --------
     >>> pixels_per_image(1), pixels_per_image(4), pixels_per_image(1000)
     (2000, 500, 100)
     """
     return max(BACKGROUND_PIXELS // images, LEAST_PIXELS)
+
+
+def read_background(
+    features: Features,
+    exclusion: NDArray[np.bool_] | None,
+    images: int = 1,
+    should_stop: Stop = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return pixels from all over one of some images, and their vectors, all numbers.
+
+    `exclusion` is a checked (H, W) mask.
+    """
+    pixels = features.background_pixels(pixels_per_image(images))
+    rows = features.samples.background(len(pixels), should_stop)
+    keep = finite_rows(rows)
+    if exclusion is not None:
+        keep &= ~exclusion.ravel()[pixels]
+    return (pixels, rows) if keep.all() else (pixels[keep], rows[keep])
 
 
 def whitening(places: NDArray[np.intp] | None) -> float:
@@ -179,8 +194,8 @@ class BackgroundSample:
     is_free: NDArray[np.bool_]
     coordinates: PCACoordinates
     transformed: Tensor
-    channel_weights: Tensor | None
-    others: tuple[BackgroundSample, ...] = ()
+    channel_weights: Tensor
+    others: tuple[Self, ...] = ()
 
     @classmethod
     def of(
@@ -188,9 +203,9 @@ class BackgroundSample:
         images: Sequence[LabelledImage],
         training: NDArray[np.float32],
         *,
-        weigh: Callable[[Tensor], Tensor | None] | None = None,
-        former: BackgroundSample | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        weigh: Callable[[Tensor], Tensor] | None = None,
+        former: Self | None = None,
+        should_stop: Stop = None,
     ) -> Self:
         """Return the background sample of some images; they share its pixels.
 
@@ -200,37 +215,29 @@ class BackgroundSample:
         and weights are the same.
         """
         parts = []
-        count = pixels_per_image(len(images))
         for image in images:
-            pixels = image.features.background_pixels(count)
-            rows = image.features.samples.background(len(pixels), should_stop)
-            keep = finite_rows(rows)
-            if image.exclusion is not None:
-                keep &= ~image.exclusion.ravel()[pixels]
-            if not keep.all():
-                pixels, rows = pixels[keep], rows[keep]
+            given = image.features, image.exclusion, len(images), should_stop
+            pixels, rows = read_background(*given)
             parts.append((rows, image.labels.ravel()[pixels] == 0))
         if sum(len(rows) for rows, _ in parts) < LEAST_PIXELS:
             parts.append((training, np.zeros(len(training), bool)))
         rows, is_free = parts[0]
         if len(parts) > 1:
             rows, is_free = (np.concatenate(each) for each in zip(*parts, strict=True))
-        table, weights = torch.from_numpy(rows), images[0].features.channel_weights
-        if weigh is not None:
-            weights = weigh(table)
-        known: tuple[BackgroundSample, ...] = ()
+        table = torch.from_numpy(rows)
+        weights = weigh(table) if weigh else channel_weights(images[0].features)
+        known: list[Self] = []
         if former is not None and (
             rows is former.rows or np.array_equal(rows, former.rows)
         ):
-            known = (replace(former, others=()), *former.others)
-        same = [one for one in known if _equal(weights, one.channel_weights)]
-        others = tuple(one for one in known if one not in same)
-        if same:
-            rows, coordinates = same[0].rows, same[0].coordinates
-        else:
-            coordinates = PCACoordinates.of(table, weights)
-        transformed = same[0].transformed if same else coordinates(table)
-        return cls(rows, is_free, coordinates, transformed, weights, others)
+            known = [replace(former, others=()), *former.others]
+        for number, one in enumerate(known):
+            if torch.equal(weights, one.channel_weights):
+                del known[number]
+                return replace(one, is_free=is_free, others=tuple(known))
+        coordinates = PCACoordinates.of(table, weights)
+        transformed = coordinates(table)
+        return cls(rows, is_free, coordinates, transformed, weights, tuple(known))
 
     def including(
         self, training: NDArray[np.float32], classes: NDArray[np.intp]
@@ -249,9 +256,3 @@ class BackgroundSample:
         """The rows that are not labelled in these coordinates, (k + 1, m)."""
         free = torch.from_numpy(np.flatnonzero(self.is_free))
         return self.transformed.index_select(1, free)
-
-
-def _equal(weights: Tensor | None, others: Tensor | None) -> bool:
-    if weights is None or others is None:
-        return weights is others
-    return torch.equal(weights, others)

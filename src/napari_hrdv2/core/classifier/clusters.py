@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import check_whole, checked_mask, one_each
-from napari_hrdv2.core.features.sample_cache import finite_rows
-from napari_hrdv2.core.features.tiles import checked_region, paste
+from napari_hrdv2.core.features.tiles import LinearModel, checked_region, paste
 
-from .background import PLAIN_WHITENING, PCACoordinates, pixels_per_image
+from .background import PLAIN_WHITENING, PCACoordinates, read_background
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from napari_hrdv2.core.errors import Stop
     from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.tiles import LinearModel
 
-    Masks = Sequence[NDArray[np.bool_] | None] | None
+Masks = Sequence[NDArray[np.bool_] | None] | None
 
 RESTARTS = 5
 SEEN = (2, 98)  # percentiles of a component that become 0 and 255
@@ -50,14 +48,11 @@ class PlainCoordinates:
                 f"features: of {sorted(channels)} channels; images that are looked at "
                 "together must be of one kind, all grey or all in colour"
             )
-        share, parts = pixels_per_image(len(many)), []
+        parts = []
         for one, given in zip(many, masks, strict=True):
-            part = one.samples.background(share)
-            if (mask := checked_mask(given, one.shape[1:])) is not None:
-                part = part[~mask.ravel()[one.background_pixels(share)]]
-            parts.append(part)
-        table = np.concatenate(parts)
-        rows = table[finite_rows(table)]
+            mask = checked_mask(given, one.shape[1:])
+            parts.append(read_background(one, mask, images=len(many))[1])
+        rows = np.concatenate(parts)
         if not len(rows):
             raise ValueError(
                 "features: all pixels are excluded or NaN; exclude less of the image"
@@ -68,8 +63,7 @@ class PlainCoordinates:
     def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the coordinates of (N, C) feature vectors, (N, k)."""
         inner = self.coordinates(torch.from_numpy(rows))[:-1].T.numpy()
-        points: NDArray[np.float32] = inner * self._stretch
-        return points
+        return np.asarray(inner * self._stretch)
 
     def model_of(
         self, directions: NDArray[Any], offsets: NDArray[Any] | float = 0
@@ -82,10 +76,7 @@ class PlainCoordinates:
     @property
     def _stretch(self) -> NDArray[np.float32]:
         """Fine distinctions count a little more than their variance, as in a fit."""
-        power: NDArray[np.float32] = self.coordinates.variances.pow(
-            -PLAIN_WHITENING / 2
-        ).numpy()
-        return power
+        return self.coordinates.variances.pow(-PLAIN_WHITENING / 2).numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +104,7 @@ class Clusters:
         return np.asarray(table.argmax(1), np.intp)
 
     def predict(
-        self,
-        features: Features,
-        *,
-        first: int = 0,
-        should_stop: Callable[[], bool] | None = None,
+        self, features: Features, *, first: int = 0, should_stop: Stop = None
     ) -> NDArray[Any]:
         """Return the cluster of every pixel, (H, W), numbered from the first on."""
         ids = range(first, first + self.count)
@@ -133,17 +120,10 @@ def find_clusters(
 ) -> Clusters:
     """Return clusters of one or more images: k-means in the classifier's coordinates.
 
-    Parameters
-    ----------
-    features : Features, or a sequence of them
-        The images share the background sample, as in a fit, and the clusters: an id
-        means the same in all.
-    count : int
-        How many; fewer where the images have fewer distinct pixels.
-    seed : int
-        Of the centres that k-means starts from; the same one gives the same clusters.
-    exclusion : sequence of (H, W) array of bool or None, optional
-        For each image where nothing of interest is.
+    The images share the background sample, as in a fit, and the clusters: an id means
+    the same in all. There are fewer than `count` where the images have fewer distinct
+    pixels. `seed` is of the centres that k-means starts from, `exclusion` has for each
+    image a mask, (H, W), of where nothing of interest is, or None.
     """
     from sklearn.cluster import KMeans
 
@@ -165,7 +145,7 @@ class PrincipalColors:
     model: LinearModel  # from 0 to 1 within the percentiles `SEEN`
 
     def paint(
-        self, features: Features, *, should_stop: Callable[[], bool] | None = None
+        self, features: Features, *, should_stop: Stop = None
     ) -> NDArray[np.uint8]:
         """Return an image in these colours, (H, W, 3); black where it is NaN."""
         area = checked_region(None, features.shape[1:])
@@ -228,13 +208,8 @@ def deepest_discs(
 
 
 def majority_names(confusion: NDArray[Any]) -> NDArray[np.intp]:
-    """Return for each cluster the class that most of its pixels have.
-
-    `confusion` is (clusters, classes), in pixels. The greedy matching that many
-    clusters to few classes is scored with.
-    """
-    names: NDArray[np.intp] = confusion.argmax(1)
-    return names
+    """Return the class that most pixels of each cluster have, (clusters, classes)."""
+    return np.asarray(confusion.argmax(1))
 
 
 def hungarian_names(confusion: NDArray[Any]) -> NDArray[np.intp]:

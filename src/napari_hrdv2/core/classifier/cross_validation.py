@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 from napari_hrdv2.core.measure.scores import iou_per_class
 
 from .pixel_classifier import PixelClassifier
 from .samples import MOST_PER_CLASS, labelled_images, labelled_pixels, subsampled
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.features.base import Features
 
     Seen = tuple[Features, PixelClassifier]
@@ -42,7 +41,7 @@ def leave_one_image_out(
     exclusion: Sequence[ArrayLike | None] | None = None,
     seen_by: Callable[[int, PixelClassifier], Seen] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> list[HeldOut]:
     """Return how well each image's scribbles are predicted from the other images'.
 
@@ -102,10 +101,7 @@ def _scored(
     truth: NDArray[Any],
     missing: tuple[int, ...],
 ) -> HeldOut:
-    """Compare a prediction with the scribbles, on their pixels alone.
-
-    On those of them that would train, each of which counts as all that it stands for.
-    """
+    """Score those pixels of scribbles that would train, each for all it stands for."""
     model.check_can_read(features)
     labelled = labelled_pixels(truth)
     pixels, counts = subsampled(truth, labelled, model.most_per_class)
@@ -139,8 +135,6 @@ def summary(
 
     `names` are those of the images; "image 1", "image 2" … otherwise.
 
-    Examples
-    --------
     >>> summary([HeldOut(0, 0.9), HeldOut(1, 0.5), HeldOut(2)]).split("; ")[1]
     'the lowest is image 2 with 0.50. Not scored at all: image 3.'
     """

@@ -10,15 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from .adaptation import background_rows
-from .samples import labelled_images
+from napari_hrdv2.core.checks import checked_mask
+
+from .background import read_background
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import ArrayLike, NDArray
-
+    from napari_hrdv2.core.errors import Stop
     from napari_hrdv2.core.features.base import Features
 
     from .pixel_classifier import PixelClassifier
@@ -35,21 +34,12 @@ def doubt_of(
     features: Features,
     *,
     exclusion: ArrayLike | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> float | None:
     """Return how probable it is that the mean IoU of an image is below 0.5.
 
-    Parameters
-    ----------
-    classifier : PixelClassifier
-        As `train_series` gave it; None is returned for one that keeps nothing of what
-        it was trained on.
-    adapted : PixelClassifier
-        The same adapted to the image.
-    features : Features
-        Of the image.
-    exclusion : (H, W) bool array, optional
-        Where the image shows no material.
+    `features` are of the image, and `adapted` is the classifier adapted to it. None for
+    one that keeps nothing of what it was trained on, see `train_series`.
 
     Notes
     -----
@@ -61,9 +51,8 @@ def doubt_of(
     """
     if classifier.trained_on is None:
         return None
-    nothing = np.zeros(features.shape[1:], np.uint8)
-    (image,) = labelled_images([features], [nothing], [exclusion])
-    rows = background_rows(image, should_stop)
+    mask = checked_mask(exclusion, features.shape[1:])
+    _, rows = read_background(features, mask, should_stop=should_stop)
     if not len(rows):
         return None
     return _doubt(*(rows @ one.weight.T + one.bias for one in (classifier, adapted)))

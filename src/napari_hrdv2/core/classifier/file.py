@@ -27,9 +27,18 @@ from .samples import MOST_PER_CLASS
 FORMAT = "napari-hrdv2 classifier"
 VERSION = 3  # 1 was that of napari-hrdv2 0.1.0; 2 knew no normalisation
 
-
-PAINTED = "painted_"  # of the arrays of `PaintedPoints`
+TRAINED_ON, PAINTED = "trained_on_", "painted_"  # the arrays of each begin so
 SOFTWARE = ("numpy", "torch")
+# Of files up to a version: what they do not tell of the whole, and of a part.
+UNTOLD: tuple[tuple[int, dict[str, Any], dict[str, Any]], ...] = (
+    (
+        1,
+        {"self_training": False, "most_per_class": MOST_PER_CLASS},
+        {"debias": "none", "partition": "own"},
+    ),
+    (2, {"normalisation": asdict(Normalisation())}, {"levels": None}),
+    (VERSION, {}, {"channel": "", "planes": "z"}),
+)
 
 
 class Header(BaseModel):
@@ -66,31 +75,14 @@ class Header(BaseModel):
     @classmethod
     def of(cls, described: dict[str, Any]) -> Header:
         """Return the header of a file, also of a former version."""
-        if described["version"] < 2:
-            described = {
-                # The first files did not tell.
-                "self_training": False,
-                "most_per_class": MOST_PER_CLASS,
-                **described,
-                "version": 2,
-            }
-            described["part_options"] = [
-                {"debias": "none", "partition": "own", **part}
-                for part in described.pop("recipes")
-            ]
-        if described["version"] < 3:
-            described = {
-                **described,
-                "version": VERSION,
-                "normalisation": asdict(Normalisation()),
-                "part_options": [
-                    {"levels": None, **part} for part in described["part_options"]
-                ],
-            }
-        described["part_options"] = [
-            {"channel": "", "planes": "z", **part} for part in described["part_options"]
-        ]
-        return cls.model_validate(described)
+        parts = described.pop("recipes" if described["version"] < 2 else "part_options")
+        for last, whole, part in UNTOLD:
+            if described["version"] <= last:
+                described = {**whole, **described}
+                parts = [{**part, **each} for each in parts]
+        return cls.model_validate(
+            {**described, "version": VERSION, "part_options": parts}
+        )
 
 
 class Arrays(NamedTuple):
@@ -147,10 +139,10 @@ def write_classifier(
     described = header.model_dump()
     described["part_options"] = [asdict(part) for part in header.part_options]
     described["normalisation"] = asdict(header.normalisation)
-    kept = {} if trained_on is None else trained_on.arrays()
-    if painted is not None:
-        kept |= {PAINTED + name: array for name, array in painted._asdict().items()}
-    named = arrays._asdict() | kept
+    named = arrays._asdict()
+    for prefix, kept in ((TRAINED_ON, trained_on), (PAINTED, painted)):
+        if kept is not None:
+            named |= {prefix + name: x for name, x in kept._asdict().items()}
     tensors = {k: np.ascontiguousarray(v) for k, v in named.items()}
     text = json.dumps(described, sort_keys=True)
     about = {"format": FORMAT, "description": text, "digest": _digest(text, tensors)}
@@ -197,11 +189,9 @@ def read_classifier(
                 raise ValueError("its digest is another")
             arrays = Arrays(*(tensors[name] for name in Arrays._fields))
             arrays.check()
-            painted, names = None, [PAINTED + name for name in PaintedPoints._fields]
-            if names[0] in tensors:
-                painted = PaintedPoints(*(tensors[name] for name in names))
-                painted.check(arrays.weight.shape[1])
-            trained_on = TrainedOn.from_arrays(tensors)
+            channels = arrays.weight.shape[1]
+            trained_on = _kept(TrainedOn, tensors, TRAINED_ON, channels)
+            painted = _kept(PaintedPoints, tensors, PAINTED, channels)
             return Header.of(described), arrays, trained_on, painted
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{ours}: its content is damaged") from error
@@ -209,3 +199,14 @@ def read_classifier(
         f"classifier: {path} has format {described['version']}; this version of "
         f"napari-hrdv2 reads up to {VERSION}, a newer one is needed"
     )
+
+
+def _kept(
+    kind: Any, tensors: dict[str, NDArray[Any]], prefix: str, channels: int
+) -> Any:
+    """Return the arrays that begin so, checked; None if there are none."""
+    if not any(name.startswith(prefix) for name in tensors):
+        return None
+    found = kind(*(tensors[prefix + name] for name in kind._fields))
+    found.check(channels)
+    return found

@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.tiles import LinearModel
@@ -101,7 +101,7 @@ def fit_logistic(
     tolerance: float,
     start: Tensor | None = None,
     preconditioner: Preconditioner | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> tuple[Tensor, Preconditioner]:
     """Return the (K, k + 1) coefficients of the least loss, and a preconditioner.
 
@@ -211,7 +211,7 @@ def fit_with_self_training(
     whitening: float = 0.0,
     unlabelled: Tensor | None = None,
     start: SelfTrainingRounds | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> SelfTrainingRounds:
     """Return linear models of classes, from labelled and unlabelled pixels.
 
@@ -225,7 +225,7 @@ def fit_with_self_training(
     former = start or SelfTrainingRounds()
     begin = [coordinates.solution_of(model) for model in former.models]
     is_same = former.coordinates is coordinates
-    preconditioners = list(former.preconditioners) if is_same else []
+    preconditioners = dict(enumerate(former.preconditioners)) if is_same else {}
     solutions: list[Tensor] = []
     penalties = coordinates.variances.pow(whitening) / regularisation
     penalties = torch.cat([penalties, torch.zeros(1)])  # none on the bias
@@ -237,18 +237,17 @@ def fit_with_self_training(
         kind = min(number, 1)  # the rounds share their preconditioner
         # Each begins where it ended last time, else where the one before did.
         known = begin[number : number + 1] or solutions[-1:]
-        solution, preconditioner = fit_logistic(
+        solution, preconditioners[kind] = fit_logistic(
             design,
             classes,
             weights,
             penalties=penalties,
             tolerance=tolerance,
             start=known[0] if known else None,
-            preconditioner=next(iter(preconditioners[kind:]), None),
+            preconditioner=preconditioners.get(kind),
             should_stop=should_stop,
         )
         solutions.append(solution)
-        preconditioners[kind : kind + 1] = [preconditioner]
         return solution
 
     index, weights = torch.from_numpy(classes), torch.from_numpy(sample_weight)
@@ -269,4 +268,4 @@ def fit_with_self_training(
                 rough if number < ROUNDS else tolerance,
             )
     models = tuple(coordinates.model_of(solution) for solution in solutions)
-    return SelfTrainingRounds(coordinates, models, tuple(preconditioners))
+    return SelfTrainingRounds(coordinates, models, tuple(preconditioners.values()))

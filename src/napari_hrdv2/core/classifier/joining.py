@@ -18,18 +18,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_hrdv2.core.features.base import channel_weights
 
-from .samples import PLACE, cells_of
+from .samples import PLACE, TrainingSamples, cells_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.features.options import PartOptions
-
-    from .samples import TrainingSamples
 
 COARSE = 4  # times the smallest patch: from here on a part is coarse
 # Of the coarse parts in the variance, against that of the others; the first is off.
@@ -41,17 +38,16 @@ MOST_SAMPLES, MOST_FOLDS = 250, 16  # in all, and of a class
 SCALED_BY = 500  # pixels of the background sample
 
 
-def trusted(training: TrainingSamples, table: Tensor) -> Tensor | None:
+def trusted(training: TrainingSamples, table: Tensor) -> Tensor:
     """Return the (C,) weights of the channels, of coarse parts as the scribbles tell.
 
     `table` is the (M, C) background sample. Where no part is coarse beside another, the
     weights are those of the features.
     """
     first = training.features[0]
-    is_coarse = coarse_channels(first.part_options)
+    is_coarse, weights = coarse_channels(first.part_options), channel_weights(first)
     if is_coarse is None:
-        return first.channel_weights
-    weights = channel_weights(first)
+        return weights
     deviation, mean = torch.std_mean(table[:SCALED_BY], 0, correction=0)
     scale = torch.where(deviation > 0, weights / deviation, 0)
     variances = (scale * deviation).square()

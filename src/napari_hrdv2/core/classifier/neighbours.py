@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 NEIGHBOURS = 30
 TEMPERATURE = 0.02
@@ -24,24 +22,11 @@ def neighbour_classes(
     neighbours: int = NEIGHBOURS,
     temperature: float = TEMPERATURE,
 ) -> NDArray[np.int64]:
-    """Return the class of each query by dense nearest-neighbour retrieval.
+    """Return the class of each of (M, C) queries by dense nearest-neighbour retrieval.
 
-    Parameters
-    ----------
-    memory : (N, C) float32 array
-        Feature vectors of labelled pixels.
-    labels : (N,) array of int
-        Their classes.
-    queries : (M, C) float32 array
-        Feature vectors of pixels whose class is asked for.
-    neighbours : int
-        How many of the memory vote; all of a smaller memory.
-    temperature : float
-        Votes are weighted by ``softmax(cosine / temperature)``.
-
-    Notes
-    -----
-    In-context retrieval as in [1]_, whose evaluation code NeCo uses.
+    Of the (N, C) `memory`, whose (N,) `labels` are known, the `neighbours` nearest
+    vote, weighted by ``softmax(cosine / temperature)``: in-context retrieval as in
+    [1]_, whose evaluation code NeCo uses.
 
     References
     ----------

@@ -5,32 +5,37 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
-from napari_hrdv2.core.checks import check_whole
+from napari_hrdv2.core.checks import check_whole, checked_mask
 from napari_hrdv2.core.features.normalisation import Normalisation
 from napari_hrdv2.core.features.options import PartOptions, alike
-from napari_hrdv2.core.features.tiles import LinearModel
+from napari_hrdv2.core.features.tiles import LinearModel, Region
 
-from .background import BackgroundSample, whitening
+from .adaptation import TrainedOn
+from .background import BackgroundSample, read_background, whitening
 from .compatibility import check_part_options, other_channels
 from .fitting import SelfTrainingRounds, fit_with_self_training
 from .joining import trusted
-from .samples import MOST_PER_CLASS, TrainingSamples, fingerprint, labelled_images
+from .samples import (
+    MOST_PER_CLASS,
+    LabelledImage,
+    TrainingSamples,
+    fingerprint,
+    labelled_images,
+)
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
+    from napari_hrdv2.core.errors import Stop
     from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.tiles import Region
 
-    from .adaptation import TrainedOn
     from .file import PaintedPoints
 
 OPTIONS = ("C", "balanced", "tolerance", "self_training", "most_per_class", "by_place")
@@ -58,10 +63,8 @@ class PixelClassifier:
         Whether pixels that are not labelled train too, where the classifier is sure of
         them, see `fit_with_self_training`.
     most_per_class : int or None
-        How many pixels of a class train at most, of each image; None for all. Of a
-        class with more than 500, one trains of those in a block of 2 × 2 px, which look
-        alike, and counts as much as all of them; of more blocks than this it takes some
-        from all over, the same ones for the same labels.
+        How many pixels of a class train at most, of each image; None for all. Of more
+        than 500 some from all over train for the rest, see `subsampled`.
     by_place : bool
         Whether each place of 16 × 16 px that a class was painted in counts alike, and
         the number of places says how far to trust fine distinctions, see `whitening`;
@@ -80,7 +83,7 @@ class PixelClassifier:
     normalisation : Normalisation
         Whose grey levels other images are to be brought to; see `train_series`.
     trained_on : TrainedOn or None
-        What `adapted_to` needs; `train_series` keeps it.
+        What `adapted_to` needs; `train_series` has it kept.
     painted : PaintedPoints or None
         What `unlikeness_to` needs, in files that were saved in the window.
     class_names, class_colors : dict
@@ -147,7 +150,7 @@ class PixelClassifier:
         labels: ArrayLike | Sequence[ArrayLike],
         *,
         exclusion: ArrayLike | Sequence[ArrayLike | None] | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
         excluded: ArrayLike | Sequence[ArrayLike | None] | None = None,
     ) -> Self:
         """Train on the labelled pixels; start from the last fit if there is one.
@@ -188,19 +191,8 @@ class PixelClassifier:
                     f"features: {other.shape[0]} and {first.shape[0]} channels cannot "
                     "train one classifier"
                 )
-        training = TrainingSamples.read(
-            images,
-            self.most_per_class,
-            balanced=self.balanced,
-            by_place=by_place,
-            should_stop=should_stop,
-        )
-        background = BackgroundSample.of(
-            images,
-            training.rows,
-            weigh=partial(trusted, training) if by_place else None,
-            former=self._background,
-            should_stop=should_stop,
+        training, background = self._read(
+            images, by_place, former=self._background, should_stop=should_stop
         )
         view = background.including(training.rows, training.index)
         rounds = fit_with_self_training(
@@ -219,20 +211,41 @@ class PixelClassifier:
         self.classes = training.classes
         self.weight, self.bias = (each.numpy() for each in rounds.result)
         self.part_options = first.part_options
-        self.normalisation, self.trained_on = Normalisation(), None
-        self.painted = None
+        self.normalisation, self.trained_on, self.painted = Normalisation(), None, None
         self.labels_hash = fingerprint(image.labels for image in images)
         return self
+
+    def _read(
+        self, images: Sequence[LabelledImage], by_place: bool, **options: Any
+    ) -> tuple[TrainingSamples, BackgroundSample]:
+        """Return what is to be trained on; the options of the second are given."""
+        training = TrainingSamples.read(
+            images,
+            self.most_per_class,
+            balanced=self.balanced,
+            by_place=by_place,
+            should_stop=options.get("should_stop"),
+        )
+        weigh = partial(trusted, training) if by_place else None
+        background = BackgroundSample.of(images, training.rows, weigh=weigh, **options)
+        return training, background
+
+    def keep_training(
+        self,
+        features: Sequence[Features],
+        labels: Sequence[ArrayLike],
+        exclusion: Sequence[ArrayLike | None] | None = None,
+    ) -> None:
+        """Keep what `adapted_to` needs of the images that it was trained on."""
+        images = labelled_images(features, labels, exclusion)
+        self.trained_on = TrainedOn.of(*self._read(images, self.by_place))
 
     def untrained(self) -> Self:
         """Return a new classifier with the same options."""
         return type(self)(**{name: getattr(self, name) for name in OPTIONS})
 
     def light_copy(self, *, background_of: PixelClassifier | None = None) -> Self:
-        """Return one that predicts the same, without what only speeds up a fit.
-
-        It may share the background sample of another one.
-        """
+        """Return one without what only speeds up a fit, or with that of another one."""
         copied = copy.copy(self)
         copied._rounds = SelfTrainingRounds()
         copied._background = background_of._background if background_of else None
@@ -243,27 +256,29 @@ class PixelClassifier:
         features: Features,
         *,
         exclusion: ArrayLike | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
     ) -> PixelClassifier:
-        """Return one that was trained with an image's unlabelled pixels too.
-
-        It is the same where nothing was kept that it could be trained on.
-        """
+        """Return one trained with an image's unlabelled pixels too, if it keeps any."""
         if self.trained_on is None:
             return self
         self.check_can_read(features)
-        adapted = self.light_copy()
-        model = self.trained_on.fitted_with(
-            features,
-            exclusion,
-            C=self.C,
+        adapted, mask = self.light_copy(), checked_mask(exclusion, features.shape[1:])
+        _, new = read_background(features, mask, should_stop=should_stop)
+        rows, coordinates, free = self.trained_on.with_new(new)
+        rounds = fit_with_self_training(
+            coordinates(rows),
+            self.trained_on.index,
+            coordinates=coordinates,
+            regularisation=self.C,
+            whitening=float(self.trained_on.whitening[0]),
+            sample_weight=self.trained_on.weight,
             tolerance=self.tolerance,
-            self_training=self.self_training,
+            unlabelled=coordinates(free) if self.self_training else None,
             # As one from a file begins, which knows the result alone.
             start=adapted.warm_start(self.classes, features.shape[0]),
             should_stop=should_stop,
         )
-        adapted.weight, adapted.bias = (each.numpy() for each in model)
+        adapted.weight, adapted.bias = (each.numpy() for each in rounds.result)
         return adapted
 
     def predict(
@@ -271,7 +286,7 @@ class PixelClassifier:
         features: Features,
         *,
         region: Region | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
     ) -> NDArray[Any]:
         """Return the label id of every pixel, (H, W), in the smallest unsigned type.
 
@@ -296,7 +311,7 @@ class PixelClassifier:
         features: Features,
         *,
         region: Region | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
     ) -> NDArray[np.float32]:
         """Return the probability of every class at every pixel, (K, H, W) float32.
 
@@ -305,11 +320,7 @@ class PixelClassifier:
         """
         self.check_can_read(features)
         return features.project(
-            self.weight,
-            self.bias,
-            region=region,
-            should_stop=should_stop,
-            softmax=True,
+            self.weight, self.bias, region=region, should_stop=should_stop, softmax=True
         )
 
     def check_can_read(self, features: Features) -> None:

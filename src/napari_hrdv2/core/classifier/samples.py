@@ -8,20 +8,18 @@ import mmap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from napari_hrdv2.core.checks import checked_mask, one_each
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 from napari_hrdv2.core.features.base import Features
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    Pixels = NDArray[np.int64]
+Pixels = NDArray[np.int64]
 
 # Pixels of a class in one image: a fill has a hundred thousand of 2 kB, mostly alike.
 MOST_PER_CLASS = 5_000  # that train, by default
@@ -120,22 +118,20 @@ class TrainingSamples:
         *,
         balanced: bool,
         by_place: bool,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
     ) -> Self:
         """Read what trains of some images; the options are as for `PixelClassifier`."""
-        orders, rows, ids, weights, cells = [], [], [], [], []
-        before = 0
+        parts, before = [], 0
         for image in images:
             stop_if(should_stop, "the fit")
             chosen, counts = subsampled(image.labels, image.pixels, most_per_class)
             own, order = image.features.samples.rows(chosen)
-            orders.append(order)
-            rows.append(own)
-            ids.append(image.labels.ravel()[order].astype(np.int64))
-            weights.append(counts[np.searchsorted(chosen, order)])
+            painted = image.labels.ravel()[order].astype(np.int64)
             numbers, count = cells_of(order, image.labels.shape)
-            cells.append(before + numbers)
+            stands_for = counts[np.searchsorted(chosen, order)]
+            parts.append((order, own, painted, stands_for, before + numbers))
             before += count
+        orders, rows, ids, weights, cells = zip(*parts, strict=True)
         classes, index = np.unique(np.concatenate(ids), return_inverse=True)
         if len(classes) == 0:
             raise ValueError(
@@ -154,7 +150,7 @@ class TrainingSamples:
         )
         features = tuple(image.features for image in images)
         table = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        return cls(features, tuple(orders), table, index, weight, classes, places)
+        return cls(features, orders, table, index, weight, classes, places)
 
     def transformed(self, transform: Callable[[Tensor], Tensor]) -> Tensor:
         """Return what a transform makes of the rows; see `SampleCache.transformed`."""
@@ -235,8 +231,6 @@ def training_pixels(
     Which they are depends on nothing but the labels; `most_per_class` is as for
     `PixelClassifier`.
 
-    Examples
-    --------
     >>> labels = np.repeat([[1, 0, 2]], 1000, axis=1)
     >>> [len(training_pixels(labels, most)) for most in (None, 5000, 10)]
     [2000, 1000, 20]
@@ -292,11 +286,9 @@ def _blocks(
 def _numbers(pixels: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
     """Number pixels so that those of a block follow each other, blocks at random.
 
-    All but the last two bits are those of the block, through the mixer of SplitMix64;
-    the last two are the position in it, counted from another one in each block. So the
-    first n blocks are from all over the image. Every n-th block instead would be other
-    ones after each scribble, all to be read, and could keep in step with a texture, as
-    could the same position in every block.
+    By the mixer of SplitMix64, with the position in the block in the last two bits. The
+    first n blocks are from all over: every n-th one would be another after each
+    scribble, all to be read, and could keep in step with a texture.
     """
     rows, columns = np.divmod(pixels, width)
     positions = (rows & 1) << 1 | columns & 1

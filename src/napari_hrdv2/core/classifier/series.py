@@ -8,9 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import check_choice, one_each
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 from napari_hrdv2.core.features.memory import parts_of
 from napari_hrdv2.core.features.normalisation import (
     Levels,
@@ -25,14 +26,12 @@ from napari_hrdv2.core.features.options import NORMALISATION_CHOICES
 from napari_hrdv2.core.features.resampled import compute_resampled
 from napari_hrdv2.core.features.volumes import any_features
 from napari_hrdv2.core.fingerprints import image_fingerprint
+from napari_hrdv2.core.measure.comparison import known_mean
 
-from .adaptation import TrainedOn
 from .cross_validation import leave_one_image_out
 from .pixel_classifier import PixelClassifier
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.base import Features
 
@@ -76,7 +75,7 @@ def train_series(
     fitted: PixelClassifier | None = None,
     pixel_ratios: Sequence[tuple[float, float] | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
     blocks: bool = False,
     **options: Any,
 ) -> TrainedSeries:
@@ -145,7 +144,8 @@ def train_series(
         backbone,
         classifier or PixelClassifier(),
         options,
-        _Counter(progress, len(images) * (len(kinds) + (len(kinds) > 1))),
+        progress,
+        len(images) * (len(kinds) + (len(kinds) > 1)),
         should_stop,
         one_each("known", known, len(images), "features"),
         one_each("pixel_ratios", pixel_ratios, len(images), "ratios"),
@@ -168,7 +168,7 @@ def train_series(
     made = series.normalisation(kind, range(len(images)), features, model)
     ours = tuple(zip(map(image_fingerprint, series.images), levels, strict=True))
     model.normalisation = replace(made, known=ours, reason=reason)
-    model.trained_on = _trained_on(model, features, arrays, masks)
+    model.keep_training(features, arrays, masks)
     return TrainedSeries(model, tuple(features), scores)
 
 
@@ -198,7 +198,7 @@ def predict_left_out(
     labels: Sequence[ArrayLike],
     backbone: Backbone | JoinedBackbone,
     *,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
     normalisation: str = "auto",
     exclusion: Sequence[ArrayLike | None] | None = None,
     pixel_ratios: Sequence[tuple[float, float] | None] | None = None,
@@ -214,12 +214,17 @@ def predict_left_out(
     masks = one_each("exclusion", exclusion, len(images))
     ratios = one_each("pixel_ratios", pixel_ratios, len(images), "ratios")
     options["should_stop"] = should_stop
-    given = images, labels, masks, ratios
+    given: Any = images, labels, masks, ratios
     for index, image in enumerate(images):
-        some, drawn, *others = ([*x[:index], *x[index + 1 :]] for x in given)
-        about: Any = dict(zip(("exclusion", "pixel_ratios"), others, strict=True))
+        some, drawn, left_out, sizes = ([*x[:index], *x[index + 1 :]] for x in given)
         classifier = train_series(
-            some, drawn, backbone, normalisation=normalisation, **about, **options
+            some,
+            drawn,
+            backbone,
+            normalisation=normalisation,
+            exclusion=left_out,
+            pixel_ratios=sizes,
+            **options,
         ).classifier
         own = {"exclusion": masks[index], "pixel_ratio": ratios[index], **options}
         features, adapted = features_for(classifier, image, backbone, **own)
@@ -228,11 +233,7 @@ def predict_left_out(
 
 
 def _best(scores: dict[str, float]) -> tuple[tuple[str, ...], str]:
-    """Return what images predict each other best with, and that in words.
-
-    A few scribbles tell no small differences: the first serves unless another one is
-    clearly better.
-    """
+    """Return the first kind, unless another is clearly better, and that in words."""
     first = next(iter(scores))
     known = {kind: score for kind, score in scores.items() if not np.isnan(score)}
     best = max(known, key=lambda kind: known[kind], default=first)
@@ -240,22 +241,6 @@ def _best(scores: dict[str, float]) -> tuple[tuple[str, ...], str]:
         best = first
     compared = ", ".join(f"{kind} {score:.2f}" for kind, score in scores.items())
     return (best,), f"images predict each other (mean IoU: {compared})"
-
-
-def _trained_on(
-    model: PixelClassifier,
-    features: Sequence[Features],
-    labels: Sequence[ArrayLike],
-    exclusion: Sequence[ArrayLike | None],
-) -> TrainedOn:
-    return TrainedOn.of(
-        features,
-        labels,
-        exclusion,
-        most_per_class=model.most_per_class,
-        balanced=model.balanced,
-        by_place=model.by_place,
-    )
 
 
 def _kinds(
@@ -272,24 +257,6 @@ def _kinds(
 
 
 @dataclass
-class _Counter:
-    """Reports the progress of several feature maps as one."""
-
-    progress: Callable[[int, int], None] | None
-    maps: int
-    done: int = 0
-
-    def report(self, done: int, total: int) -> None:
-        if self.progress is not None:
-            part = PARTS * done // total if total else 0
-            before = min(self.done, self.maps - 1)  # slices are computed later, too
-            self.progress(before * PARTS + part, self.maps * PARTS)
-
-    def count(self) -> None:
-        self.done += 1
-
-
-@dataclass(frozen=True)
 class _Series:
     """Labelled images, and what is made of them."""
 
@@ -299,12 +266,14 @@ class _Series:
     backbone: Backbone | JoinedBackbone
     classifier: PixelClassifier
     options: dict[str, Any]
-    counter: _Counter
-    should_stop: Callable[[], bool] | None
+    progress: Callable[[int, int], None] | None
+    maps: int  # that are to be computed
+    should_stop: Stop
     known: list[Features | None]
     ratios: list[tuple[float, float] | None]
     compute: Callable[..., Features]
     windows: list[list[tuple[slice, slice]]]  # that are looked at of each image
+    done: int = 0  # of the maps
 
     def levels(self, kind: str) -> list[Levels | None]:
         """Return the levels of each image; None for its own."""
@@ -332,16 +301,14 @@ class _Series:
             index: int, model: PixelClassifier
         ) -> tuple[Features, PixelClassifier]:
             rest = [i for i in range(len(self.images)) if i != index]
-            known = [features[i] for i in rest]
-            masks = [self.masks[i] for i in rest]
+            given: Any = features, self.labels, self.masks
+            known, labels, masks = ([each[i] for i in rest] for each in given)
             new, mask = features[index], self.masks[index]
             if kind == "matched":
                 found = self.normalisation(kind, rest, known, model)
-                levels = found.levels_for(self.images[index], mask)
-                new = self._computed(index, levels)
+                new = self._computed(index, found.levels_for(self.images[index], mask))
             model = model.light_copy()
-            labels = [self.labels[i] for i in rest]
-            model.trained_on = _trained_on(model, known, labels, masks)
+            model.keep_training(known, labels, masks)
             return new, model.adapted_to(
                 new, exclusion=mask, should_stop=self.should_stop
             )
@@ -354,8 +321,7 @@ class _Series:
             seen_by=seen if kind != "image" else None,
             should_stop=self.should_stop,
         )
-        scored = [each.miou for each in results if not np.isnan(each.miou)]
-        return float(np.mean(scored)) if scored else float("nan")
+        return known_mean(each.miou for each in results)
 
     def normalisation(
         self,
@@ -391,10 +357,17 @@ class _Series:
             self.images[index],
             self.backbone,
             self.ratios[index],
-            progress=self.counter.report,
+            progress=self._report,
             should_stop=self.should_stop,
             levels=levels,
             **self.options,
         )
-        self.counter.count()
+        self.done += 1
         return features
+
+    def _report(self, done: int, total: int) -> None:
+        """Report the progress of one of several feature maps."""
+        if self.progress is not None:
+            part = PARTS * done // total if total else 0
+            before = min(self.done, self.maps - 1)  # slices are computed later, too
+            self.progress(before * PARTS + part, self.maps * PARTS)

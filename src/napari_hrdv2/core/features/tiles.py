@@ -8,13 +8,14 @@ with the pixels of an image, and with the tokens that are projected for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from napari_hrdv2.core.errors import Stop as Stop
 from napari_hrdv2.core.errors import stop_if
 
 Region = tuple[slice, slice]
@@ -26,8 +27,6 @@ TOKEN_COLUMNS_PER_TILE = 640  # wider grids are cut across too
 
 Needed = Sequence[tuple[Tensor, Tensor]]
 """Of each token map, which of its rows and columns are needed: bool tensors."""
-Stop = Callable[[], bool] | None
-"""Asked between blocks of work; `Cancelled` is raised when it says so."""
 
 
 class Tile(NamedTuple):

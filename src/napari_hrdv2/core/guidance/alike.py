@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_hrdv2.core.classifier.clusters import PlainCoordinates
+from napari_hrdv2.core.classifier.clusters import Masks, PlainCoordinates
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.classifier.clusters import Masks
+    from napari_hrdv2.core.errors import Stop
     from napari_hrdv2.core.features.base import Features
 
 RADIUS = 4  # pixels of the disc whose mean is looked for
@@ -33,7 +32,7 @@ class Similarity:
     point: NDArray[np.float32]
 
     def of(
-        self, features: Features, *, should_stop: Callable[[], bool] | None = None
+        self, features: Features, *, should_stop: Stop = None
     ) -> NDArray[np.float32]:
         """Return the similarity of every pixel of an image, (H, W)."""
         model = self.space.model_of(self.point[None] / np.square(self.point).sum())

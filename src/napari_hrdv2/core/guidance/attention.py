@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.backbones.base import RegionBackbone
 from napari_hrdv2.core.backbones.registry import backbone_info
@@ -16,9 +18,6 @@ from napari_hrdv2.core.features.memory import parts_of
 from napari_hrdv2.core.features.superpixels import SuperpixelFeatures
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.base import Features
 
@@ -99,8 +98,7 @@ def attention_flow_map(
         )
     prepared = prepare_image(image, value_range=value_range)
     pixels = torch.from_numpy(prepared.pixels)
-    flow: NDArray[np.float32] = spit.saliency(pixels, partition=partition).cpu().numpy()
-    return flow
+    return np.asarray(spit.saliency(pixels, partition=partition).cpu())
 
 
 def region_labels(features: Features) -> NDArray[np.int32]:
@@ -112,8 +110,7 @@ def region_labels(features: Features) -> NDArray[np.int32]:
             "with a backbone such as spit-small"
         )
     own = regions.label_maps[0]
-    labels: NDArray[np.int32] = (own - (own.min() - 1)).cpu().numpy()
-    return labels
+    return np.asarray((own - (own.min() - 1)).cpu())
 
 
 def region_count(features: Features) -> int:

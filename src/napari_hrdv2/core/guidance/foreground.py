@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import filled
-from napari_hrdv2.core.classifier.background import pixels_per_image
-from napari_hrdv2.core.classifier.clusters import PlainCoordinates, find_clusters
-from napari_hrdv2.core.features.sample_cache import finite_rows
+from napari_hrdv2.core.classifier.background import read_background
+from napari_hrdv2.core.classifier.clusters import Masks, PlainCoordinates, find_clusters
 from napari_hrdv2.core.postprocess.guides import guide_from
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from napari_hrdv2.core.classifier.clusters import Masks
+    from napari_hrdv2.core.errors import Stop
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.tiles import LinearModel
 
@@ -32,9 +30,7 @@ class Foreground:
 
     model: LinearModel  # of background and foreground
 
-    def predict(
-        self, features: Features, *, should_stop: Callable[[], bool] | None = None
-    ) -> NDArray[Any]:
+    def predict(self, features: Features, *, should_stop: Stop = None) -> NDArray[Any]:
         """Return 1 in the foreground of an image and 0 elsewhere, (H, W) uint8."""
         return features.argmax(*self.model, should_stop=should_stop)
 
@@ -47,13 +43,8 @@ def principal_foreground(
 ) -> Foreground:
     """Return what divides images, all alike, into foreground and background.
 
-    Parameters
-    ----------
-    features : sequence of Features
-    images : (H, W) or (H, W, 3|4) arrays, one after the other
-        What they were made of.
-    exclusion : sequence of (H, W) array of bool or None, optional
-        For each image where nothing of interest is.
+    Features were made of `images`, (H, W) or (H, W, 3|4), which come one after the
+    other; `exclusion` is as for `find_clusters`.
 
     Notes
     -----
@@ -69,16 +60,13 @@ def principal_foreground(
        arXiv:2410.19836 (2024).
     """
     space = PlainCoordinates.of(features, exclusion)
-    share, masks = pixels_per_image(len(features)), exclusion or [None] * len(features)
+    masks = exclusion or [None] * len(features)
     sums, sizes = np.zeros(2), np.zeros(2)
     for one, image, mask in zip(features, images, masks, strict=True):
-        pixels, rows = one.background_pixels(share), one.samples.background(share)
-        kept = finite_rows(rows)
-        if mask is not None:
-            kept &= ~mask.ravel()[pixels]
-        side = (space(rows[kept])[:, 0] > 0).astype(int)
+        pixels, rows = read_background(one, mask, images=len(features))
+        side = (space(rows)[:, 0] > 0).astype(int)
         sizes += np.bincount(side, minlength=2)
-        sums += np.bincount(side, entropy_of(image).ravel()[pixels[kept]], 2)
+        sums += np.bincount(side, entropy_of(image).ravel()[pixels], 2)
     means = sums / np.maximum(sizes, 1)
     sides = np.zeros((2, len(space.coordinates.variances)))
     sides[1, 0] = 1 if means[1] >= means[0] else -1
@@ -101,7 +89,7 @@ def attention_foreground(
     attention: NDArray[np.float32],
     *,
     exclusion: NDArray[np.bool_] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> NDArray[np.bool_]:
     """Return where a backbone looks more than elsewhere, (H, W).
 
@@ -121,5 +109,4 @@ def attention_foreground(
     sizes = np.bincount(inside, minlength=found.count)
     densities = np.bincount(inside, total, found.count) / np.maximum(sizes, 1)
     chosen = densities > densities[sizes > 0].mean() if kept.any() else sizes > 0
-    mask: NDArray[np.bool_] = chosen[labels] & kept
-    return mask
+    return np.asarray(chosen[labels] & kept)

@@ -7,12 +7,13 @@ that are known already, and so takes a few steps only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.classifier.background import BackgroundSample, whitening
 from napari_hrdv2.core.classifier.fitting import (
@@ -27,16 +28,14 @@ from napari_hrdv2.core.classifier.samples import (
     labelled_pixels,
     weighed,
 )
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.tiles import LinearModel
 
-    Floats = NDArray[np.float32]
-    Pixels = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.int64]
 
 LEAST_FRACTION = 0.9  # of a scribble's pixels that the others give to another class
 LEAST_MARGIN = 0.2  # of probability for it; a fit to few scribbles is never sure
@@ -69,7 +68,7 @@ def find_label_issues(
     most: int = MOST_SCRIBBLES,
     least_fraction: float = LEAST_FRACTION,
     least_margin: float = LEAST_MARGIN,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> list[LabelIssue]:
     """Return the scribbles that are likely of the wrong class, the surest first.
 
@@ -93,19 +92,16 @@ def find_label_issues(
     """
     (image,) = labelled_images(features, labels, exclusion)
     model = classifier or PixelClassifier()
-    judged = [
+    found = [
         one
         for one in _judged(image, model, most, should_stop)
         if one.fraction >= least_fraction and one.margin >= least_margin
     ]
-    return sorted(judged, key=lambda issue: -issue.margin)
+    return sorted(found, key=lambda issue: -issue.margin)
 
 
 def _judged(
-    image: LabelledImage,
-    model: PixelClassifier,
-    most: int,
-    should_stop: Callable[[], bool] | None,
+    image: LabelledImage, model: PixelClassifier, most: int, should_stop: Stop
 ) -> Iterator[LabelIssue]:
     """Yield what the other scribbles say of each, those that fit worst first."""
     scribbles = scribbles_of(image.labels)
@@ -119,10 +115,8 @@ def _judged(
     # Of each scribble, which rows are its pixels.
     parts = [sorter[np.searchsorted(order, some, sorter=sorter)] for some in kept]
     index = np.searchsorted(classes, image.labels.ravel()[order])
-    background = BackgroundSample.of([image], rows)
-    coordinates = background.including(rows, index).coordinates
-    cells, _ = cells_of(order, image.labels.shape)
-    place = cells * len(classes) + index
+    coordinates = BackgroundSample.of([image], rows).including(rows, index).coordinates
+    place = cells_of(order, image.labels.shape)[0] * len(classes) + index
     design = coordinates(torch.from_numpy(rows))
 
     def fit(
@@ -159,8 +153,7 @@ def _judged(
         rest = np.ones(len(rows), bool)
         rest[parts[number]] = False
         probability = _probabilities(rows[parts[number]], fit(rest, full).result)
-        mean = probability.mean(axis=0)
-        mine = int(own[number])
+        mean, mine = probability.mean(axis=0), int(own[number])
         predicted = int(np.where(np.arange(len(mean)) == mine, -1, mean).argmax())
         fraction = float((probability.argmax(axis=1) != mine).mean())
         ids = int(classes[mine]), int(classes[predicted])

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import check_whole, checked_mask, one_each
 from napari_hrdv2.core.classifier.background import pixels_per_image
 from napari_hrdv2.core.classifier.clusters import PlainCoordinates
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 from napari_hrdv2.core.features.sample_cache import finite_rows
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.tiles import LinearModel
 
@@ -32,27 +31,14 @@ AT_ONCE = 500  # discs that are read at once
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """A small disc, for a person to name.
+    """A small disc, for a person to name."""
 
-    Attributes
-    ----------
-    image, row, column : int
-        Which of the images, counted from 0, and the pixel in the middle.
-    share : float
-        Fraction of the background sample that is more like it than like other places.
-    is_rare : bool
-        Whether that is less than half of an even share.
-    pixels : (N,) int64 array
-        Flat indices of the pixels that are what it is: those of the disc that are more
-        like it than like other places, ascending.
-    """
-
-    image: int
-    row: int
+    image: int  # which one, counted from 0
+    row: int  # of the pixel in the middle
     column: int
-    share: float
-    is_rare: bool
-    pixels: NDArray[np.int64]
+    share: float  # of the background sample that is more like it than like others
+    is_rare: bool  # whether that is less than half of an even share
+    pixels: NDArray[np.int64]  # flat indices in the disc that are so, ascending
 
 
 def propose_places(
@@ -61,7 +47,7 @@ def propose_places(
     *,
     exclusion: Sequence[ArrayLike | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> list[Place]:
     """Return places whose names tell the most, those that tell more first.
 
@@ -109,13 +95,8 @@ def propose_places(
             rows, columns = np.divmod(some, one.shape[2])
             points, has_place = _discs(one, mask, space, rows, columns)
             spots = np.stack([np.full(len(some), number), rows, columns], 1)
-            spread = points.var(1).sum(1)
-            parts.append(
-                [
-                    each[has_place]
-                    for each in (spots, points[:, 0], points.mean(1), spread)
-                ]
-            )
+            found = spots, points[:, 0], points.mean(1), points.var(1).sum(1)
+            parts.append([each[has_place] for each in found])
         if progress is not None:
             progress(number + 1, len(many))
     spots, own, means, spread = (np.concatenate(x) for x in zip(*parts, strict=True))
@@ -147,10 +128,9 @@ def _discs(
     rows: NDArray[np.int64],
     columns: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the coordinates of discs around N pixels, and which may be a place.
+    """Return (N, pixels, k) coordinates of discs, and which of them may be a place.
 
-    (N, pixels of a disc, k), the middle first. Where there can be no place, or no
-    image, they are those of the middle.
+    The middle comes first; it stands for what can be no place, or is no image.
     """
     reach = range(-RADIUS, RADIUS + 1, 2)  # every second pixel is enough
     disc = [(y, x) for y in reach for x in reach if y * y + x * x <= RADIUS**2]
@@ -174,10 +154,7 @@ def _most_telling(
     spots: NDArray[np.int64],
     count: int,
 ) -> list[int]:
-    """Return which candidates lower the variance of all the most, one after another.
-
-    They have (N, k) coordinates, a variance around these and image, row and column.
-    """
+    """Return which candidates lower the variance of all the most, one by one."""
     scale = (means**2).sum(1).mean() or 1
     points, noise = means / scale**0.5, NOISE + UNEVEN * spread / scale
     total = points.T @ points

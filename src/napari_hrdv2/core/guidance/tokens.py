@@ -6,28 +6,23 @@ of the pixel in the middle stand for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.backbones.superpixels import squares
 from napari_hrdv2.core.checks import check_choice
-from napari_hrdv2.core.classifier.clusters import RESTARTS, PlainCoordinates
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.classifier.clusters import RESTARTS, Masks, PlainCoordinates
+from napari_hrdv2.core.errors import Stop, stop_if
 
 from .attention import region_count, region_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.classifier.clusters import Masks
     from napari_hrdv2.core.features.base import Features
 
-    Mask = NDArray[np.bool_] | None
-    Stop = Callable[[], bool] | None
+Mask = NDArray[np.bool_] | None
 
 METHODS = "normalised cut", "first component"
 MOST_TOKENS = 8192  # whose similarities, each with each, take half a gigabyte
@@ -36,29 +31,22 @@ _FEW = 32  # tokens that need no iterative solver
 _LEAST_LENGTH = 1e-3  # of a token in deviations: below, nothing sets it apart
 
 
-@dataclass(frozen=True, eq=False)
 class TokenTable:
     """Tokens of an image: `labels` says which one each pixel is in, (H, W) from 0.
 
-    `numbers` are those of the n that are not left out, `rows` and `columns` their
-    middle pixels, and `points` their features in coordinates of a plain fit, (n, k).
+    `numbers` are those of the n whose middle is no NaN and not excluded, `rows` and
+    `columns` their middle pixels, and `points` their (n, k) plain coordinates.
     """
 
-    labels: NDArray[np.int64]
-    numbers: NDArray[np.intp]
-    rows: NDArray[np.intp]
-    columns: NDArray[np.intp]
-    points: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, features: Features, space: PlainCoordinates, mask: Mask = None) -> Self:
-        """Return the tokens of an image whose middle is no NaN and not excluded."""
+    def __init__(
+        self, features: Features, space: PlainCoordinates, mask: Mask = None
+    ) -> None:
         shape = features.shape[1:]
         if region_count(features):
-            labels = region_labels(features).astype(np.int64) - 1
+            self.labels = region_labels(features).astype(np.int64) - 1
         else:
-            labels = squares(shape, _side(shape)).numpy()
-        pixels = _middles(labels)
+            self.labels = squares(shape, _side(shape)).numpy()
+        pixels = _middles(self.labels)
         if len(pixels) > MOST_TOKENS:
             raise ValueError(
                 f"features: {len(pixels)} regions are too many to compare each with "
@@ -68,9 +56,9 @@ class TokenTable:
         kept = np.isfinite(vectors).all(1)
         if mask is not None:
             kept &= ~mask.ravel()[pixels]
-        rows, columns = np.divmod(pixels[kept], shape[1])
-        points = space(vectors[kept]).astype(np.float64)
-        return cls(labels, np.flatnonzero(kept), rows, columns, points)
+        self.numbers = np.flatnonzero(kept)
+        self.rows, self.columns = np.divmod(pixels[kept], shape[1])
+        self.points = space(vectors[kept]).astype(np.float64)
 
     @property
     def directions(self) -> NDArray[np.float64]:
@@ -119,7 +107,7 @@ def token_saliency(
     """
     check_choice("method", method, METHODS)
     space = PlainCoordinates.of(features, [exclusion])
-    tokens = TokenTable.of(features, space, exclusion)
+    tokens = TokenTable(features, space, exclusion)
     stop_if(should_stop, "the saliency")
     if method == METHODS[0]:
         return tokens.paint(normalised_cut(tokens.directions))
@@ -150,8 +138,7 @@ def normalised_cut(directions: NDArray[np.float64]) -> NDArray[np.float64]:
         vectors = eigh(graph, subset_by_index=[count - 2, count - 1])[1]
     else:  # the largest two here are the smallest two of D - W; the first is known
         vectors = eigsh(graph, 2, which="LA", v0=np.linspace(1, 2, count))[1]
-    second: NDArray[np.float64] = vectors[:, 0] / roots
-    return second
+    return np.asarray(vectors[:, 0] / roots)
 
 
 class Correspondence(NamedTuple):
@@ -183,7 +170,7 @@ def correspondences(
         raise ValueError(f"features: of {len(features)} images; give those of two")
     masks = exclusion or [None, None]
     space = PlainCoordinates.of(features, masks)
-    one, other = map(TokenTable.of, features, [space] * 2, masks)
+    one, other = map(TokenTable, features, [space] * 2, masks)
     cosines = one.directions @ other.directions.T
     if not cosines.size:
         return []

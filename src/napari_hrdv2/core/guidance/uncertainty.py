@@ -8,26 +8,25 @@ a third of the disc's radius wide, which takes a megapixel to a few thousand cel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from heapq import merge
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from napari_hrdv2.core.checks import check_whole, checked_mask
-from napari_hrdv2.core.features.tiles import Tile, checked_region, paste
+from napari_hrdv2.core.features.tiles import LinearModel, Region, checked_region, paste
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.errors import Stop
     from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.tiles import Region
 
-    Grid = NDArray[np.float64]
+Grid = NDArray[np.float64]
 
 RADII_PER_IMAGE = 30  # of the shorter side
 CELLS_PER_RADIUS = 3
@@ -41,7 +40,7 @@ def uncertainty_of(
     features: Features,
     *,
     region: Region | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> NDArray[np.uint8]:
     """Return how undecided a classifier is between two classes at every pixel.
 
@@ -49,9 +48,8 @@ def uncertainty_of(
     255ths, rounded; they are never held at once for the whole image. `region` and
     `should_stop` are as for `PixelClassifier.predict`.
     """
-    area = checked_region(region, features.shape[1:])
-    output = np.empty(area.shape, np.uint8)
-    for tile, logits in _against(classifier, features, 0, area, should_stop):
+
+    def uncertainty(logits: Tensor) -> Tensor:
         best = torch.zeros_like(logits[:, 0])  # the first class, against itself
         second = torch.full_like(best, -torch.inf)
         for plane in logits.unbind(1):
@@ -61,8 +59,10 @@ def uncertainty_of(
         for plane in logits.unbind(1):
             total += plane.sub_(best).exp_()
         certainty = second.sub_(best).exp_().neg_().add_(1).div_(total)
-        paste(output, tile, as_bytes(certainty.neg_().add_(1)), area)
-    return output
+        return certainty.neg_().add_(1)
+
+    model = _against(classifier, features, 0)
+    return bytes_of(uncertainty, features, model, region, should_stop)
 
 
 def probability_of(
@@ -71,7 +71,7 @@ def probability_of(
     class_id: int,
     *,
     region: Region | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> NDArray[np.uint8]:
     """Return how probable one class is at every pixel, (H, W) uint8 in 255ths, rounded.
 
@@ -83,38 +83,43 @@ def probability_of(
             f"class_id: {class_id} is none of the classifier's classes "
             f"{', '.join(map(str, known))}"
         )
-    chosen = known.index(class_id) if known else 0
-    area = checked_region(region, features.shape[1:])
-    output = np.empty(area.shape, np.uint8)
-    for tile, logits in _against(classifier, features, chosen, area, should_stop):
+
+    def probability(logits: Tensor) -> Tensor:
         total = torch.ones_like(logits[:, 0])
         for plane in logits.unbind(1):
             total += plane.exp_()
-        paste(output, tile, as_bytes(total.reciprocal_()), area)
-    return output
+        return total.reciprocal_()
+
+    model = _against(classifier, features, known.index(class_id) if known else 0)
+    return bytes_of(probability, features, model, region, should_stop)
 
 
-def _against(
-    classifier: PixelClassifier,
-    features: Features,
-    chosen: int,
-    area: Tile,
-    should_stop: Callable[[], bool] | None,
-) -> Iterator[tuple[Tile, Tensor]]:
-    """Yield blocks of the other classes' logits minus those of the chosen one."""
+def _against(classifier: PixelClassifier, features: Features, one: int) -> LinearModel:
+    """Return the other classes' logits minus those of one."""
     classifier.check_can_read(features)
-    model = features.linear_model(classifier.weight, classifier.bias)
-    yield from features.planes(model.against(chosen), area, should_stop)
+    return features.linear_model(classifier.weight, classifier.bias).against(one)
 
 
-def as_bytes(values: Tensor) -> NDArray[np.uint8]:
-    """Return numbers from 0 to 1 in 255ths."""
-    if not torch.isfinite(values.sum()):
-        raise ValueError(
-            "features: some are NaN or infinite; the backbone's weights may be damaged"
-        )
-    rounded = values.mul_(255).add_(0.5).clamp_(0, 255).to(torch.uint8)
-    return rounded.cpu().numpy()
+def bytes_of(
+    values_of: Callable[[Tensor], Tensor],
+    features: Features,
+    model: LinearModel,
+    region: Region | None,
+    should_stop: Stop,
+) -> NDArray[np.uint8]:
+    """Return numbers from 0 to 1 of (rows, K, columns) of a model, (H, W) in 255ths."""
+    area = checked_region(region, features.shape[1:])
+    output = np.empty(area.shape, np.uint8)
+    for tile, block in features.planes(model, area, should_stop):
+        values = values_of(block)
+        if not torch.isfinite(values.sum()):
+            raise ValueError(
+                "features: some are NaN or infinite; the backbone's weights may be "
+                "damaged"
+            )
+        rounded = values.mul_(255).add_(0.5).clamp_(0, 255).to(torch.uint8)
+        paste(output, tile, rounded.cpu().numpy(), area)
+    return output
 
 
 @dataclass(frozen=True)
@@ -184,8 +189,8 @@ def uncertain_regions(
         score = score * np.minimum(1, away / (NEAR * radius / cell))
     regions = []
     for row, column, value in _peaks(score, 2 * radius / cell, count):
-        y = min(row * cell + cell // 2, values.shape[0] - 1)
-        x = min(column * cell + cell // 2, values.shape[1] - 1)
+        middle = np.multiply((row, column), cell) + cell // 2
+        y, x = np.minimum(middle, np.subtract(values.shape, 1)).tolist()
         reason = f"{value:.0%} uncertain" if explain is None else explain(y, x, radius)
         regions.append(UncertainRegion(y, x, radius, value, reason))
     return regions
@@ -199,7 +204,7 @@ def regions_within(
     scribbles: NDArray[Any] | None = None,
     exclusion: NDArray[np.bool_] | None = None,
     count: int = 20,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> list[UncertainRegion]:
     """Return the best regions of some windows of an image, explained.
 
@@ -209,13 +214,10 @@ def regions_within(
     for window in windows:
         area = checked_region(window, features.shape[1:])
         top, left = area.rows.start, area.columns.start
-        drawn, left_out = (
-            None if mask is None else mask[area] for mask in (scribbles, exclusion)
-        )
         regions = uncertain_regions(
             uncertainty_of(classifier, features, region=area, should_stop=should_stop),
-            scribbles=drawn,
-            exclusion=left_out,
+            scribbles=None if scribbles is None else scribbles[area],
+            exclusion=None if exclusion is None else exclusion[area],
             count=count,
             explain=explained_by(classifier, features, region=area),
         )
@@ -251,10 +253,8 @@ def explained_by(
         logits = rows @ classifier.weight.T + classifier.bias
         mean = softmax(logits, axis=1).mean(axis=0)
         first, second = np.argsort(-mean, kind="stable")[:2]
-        return (
-            f"{names[first]} or {names[second]}: {mean[first]:.2f} against "
-            f"{mean[second]:.2f}"
-        )
+        odds = f"{mean[first]:.2f} against {mean[second]:.2f}"
+        return f"{names[first]} or {names[second]}: {odds}"
 
     return explain
 
@@ -278,20 +278,16 @@ def _checked_uncertainty(uncertainty: ArrayLike) -> NDArray[Any]:
 
 def _cell_means(image: NDArray[Any], cell: int) -> Grid:
     """Return the means of square cells; those at the far borders may be smaller."""
-    starts = [np.arange(0, length, cell) for length in image.shape]
-    sizes = [
-        np.diff(edges, append=length)
-        for edges, length in zip(starts, image.shape, strict=True)
-    ]
-    rows = np.add.reduceat(image, starts[0], axis=0, dtype=np.float64)
-    return np.add.reduceat(rows, starts[1], axis=1) / np.outer(*sizes)
+    sums, sizes = image, []
+    for axis, length in enumerate(image.shape):
+        starts = np.arange(0, length, cell)
+        sums = np.add.reduceat(sums, starts, axis, np.float64)
+        sizes.append(np.diff(starts, append=length))
+    return sums / np.outer(*sizes)
 
 
 def _disc_means(cells: Grid, radius: float) -> Grid:
-    """Return means over discs; what lies outside the image counts as certain.
-
-    A region at the border would be seen in half only, and so counts for less.
-    """
+    """Return means over discs; outside the image, of which less is seen, is certain."""
     from scipy.ndimage import convolve
 
     reach = np.arange(-int(radius), int(radius) + 1)

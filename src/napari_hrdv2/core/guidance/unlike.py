@@ -7,13 +7,14 @@ from the painted ones, against how far these are from each other, says where.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
-from napari_hrdv2.core.classifier.clusters import PlainCoordinates
+from napari_hrdv2.core.classifier.clusters import Masks, PlainCoordinates
 from napari_hrdv2.core.classifier.file import PaintedPoints
 from napari_hrdv2.core.classifier.samples import (
     LabelledImage,
@@ -21,16 +22,14 @@ from napari_hrdv2.core.classifier.samples import (
     labelled_images,
     training_pixels,
 )
-from napari_hrdv2.core.features.tiles import checked_region, paste
 
 from .label_issues import scribbles_of
-from .uncertainty import as_bytes
+from .uncertainty import bytes_of
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
 
-    from napari_hrdv2.core.classifier.clusters import Masks
+    from napari_hrdv2.core.errors import Stop
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.tiles import Region
 
@@ -49,7 +48,7 @@ def unlikeness_of(
     exclusion: Masks = None,
     *,
     region: Region | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> NDArray[np.uint8]:
     """Return how unlike what was painted on some images each pixel is, (H, W) uint8.
 
@@ -89,8 +88,8 @@ def painted_points(
         some = np.searchsorted(order, chosen[chosen[:, 0] == number, 1], sorter=at)
         rows.append(known[at[some]])
     points = torch.from_numpy(np.concatenate(rows)) @ model.weight.T + model.bias
-    weight, bias, near = (each.numpy() for each in (*model, points))
     threshold = np.array([_threshold(points, chosen[:, 2:])], np.float32)
+    weight, bias, near = (each.numpy() for each in (*model, points))
     return PaintedPoints(weight, bias, near, threshold)
 
 
@@ -99,18 +98,18 @@ def unlikeness_to(
     features: Features,
     *,
     region: Region | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> NDArray[np.uint8]:
     """Return `unlikeness_of` what was painted on images that may be gone."""
     model = features.linear_model(points.directions, points.offsets)
     near, threshold = torch.from_numpy(points.points), float(points.threshold[0])
-    area = checked_region(region, features.shape[1:])
-    output = np.empty(area.shape, np.uint8)
-    for tile, block in features.planes(model, area, should_stop):
+
+    def unlikeness(block: Tensor) -> Tensor:
         # Row by row, whose distances stay in the processor.
         away = torch.stack([_nth(torch.cdist(row.T, near)) for row in block.cpu()])
-        paste(output, tile, as_bytes(away / (away + threshold)), area)
-    return output
+        return away / (away + threshold)
+
+    return bytes_of(unlikeness, features, model, region, should_stop)
 
 
 def _some_painted(images: Sequence[LabelledImage]) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,40 +16,23 @@ BOUNDARY_WIDTH = 3  # pixels
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """How a segmentation and a truth agree, on the pixels that were scored.
+    """How a segmentation and a truth agree, on the pixels that were scored."""
 
-    Attributes
-    ----------
-    classes : tuple of int
-        The K ids that occur in either, ascending.
-    confusion : (K, K) int64 array
-        Pixels by their class in the truth (rows) and in the segmentation (columns).
-    unsegmented : (K,) int64 array
-        Pixels of each true class to which the segmentation gives no class. They count
-        as wrong.
-    boundary_iou : (K,) float64 array
-        See `boundary_iou_per_class`; NaN for a class that has no boundary.
-    boundary_width : int
-        In pixels.
-    """
-
-    classes: tuple[int, ...]
-    confusion: NDArray[np.int64]
-    unsegmented: NDArray[np.int64]
-    boundary_iou: NDArray[np.float64]
-    boundary_width: int = BOUNDARY_WIDTH
+    classes: tuple[int, ...]  # the K ids that occur in either, ascending
+    confusion: NDArray[np.int64]  # (K, K) pixels, by true class (rows) and found one
+    unsegmented: NDArray[np.int64]  # (K,) pixels, of no class found: they are wrong
+    boundary_iou: NDArray[np.float64]  # (K,), see `boundary_iou_per_class`
+    boundary_width: int = BOUNDARY_WIDTH  # in pixels
 
     @property
     def true_pixels(self) -> NDArray[np.int64]:
         """How many of the scored pixels the truth has of each class."""
-        pixels: NDArray[np.int64] = self.confusion.sum(1) + self.unsegmented
-        return pixels
+        return np.asarray(self.confusion.sum(1) + self.unsegmented)
 
     @property
     def found_pixels(self) -> NDArray[np.int64]:
         """How many of the scored pixels the segmentation has of each class."""
-        pixels: NDArray[np.int64] = self.confusion.sum(0)
-        return pixels
+        return np.asarray(self.confusion.sum(0))
 
     @property
     def pixels(self) -> int:
@@ -64,12 +47,12 @@ class Comparison:
     @property
     def mean_iou(self) -> float:
         """The mean of `iou`, every class alike."""
-        return _mean(self.iou)
+        return known_mean(self.iou)
 
     @property
     def mean_boundary_iou(self) -> float:
         """The mean of `boundary_iou` over the classes that have a boundary."""
-        return _mean(self.boundary_iou)
+        return known_mean(self.boundary_iou)
 
     @property
     def accuracy(self) -> float:
@@ -116,19 +99,14 @@ def compare(
             "truth: no pixel is left to score; one with a class that is not left out "
             "is needed"
         )
-    classes = np.union1d(true[scored], made[scored])
-    classes = classes[classes > 0]
-    confusion = confusion_matrix(true[scored], made[scored], [0, *classes.tolist()])
+    ids = np.union1d(true[scored], made[scored])
+    classes = tuple(ids[ids > 0].tolist())
+    confusion = confusion_matrix(true[scored], made[scored], [0, *classes])
     boundary = boundary_iou_per_class(
-        true, made, classes.tolist(), scored=scored, width=boundary_width
+        true, made, classes, scored=scored, width=boundary_width
     )
-    return Comparison(
-        tuple(classes.tolist()),
-        confusion[1:, 1:],
-        confusion[1:, 0],
-        boundary,
-        boundary_width,
-    )
+    found = confusion[1:, 1:], confusion[1:, 0], boundary
+    return Comparison(classes, *found, boundary_width)
 
 
 def scored_pixels(truth: ArrayLike, exclude: ArrayLike | None) -> NDArray[np.bool_]:
@@ -200,17 +178,8 @@ def boundary_iou_per_class(
 
     Of the pixels of a class in either image only those are compared that are at most
     `width` pixels from its boundary: large objects do not hide how well their outlines
-    are met.
-
-    Parameters
-    ----------
-    truth, segmentation : (H, W) arrays of int
-    classes : sequence of int
-    scored : (H, W) bool array, optional
-        The pixels to count; all by default.
-    width : int
-        In pixels, of the boundary inside the class. A pixel is so near if a square of
-        ``2 * width + 1`` pixels about it leaves the class.
+    are met. A pixel is so near if a square of ``2 * width + 1`` pixels about it leaves
+    the class. `scored` are the pixels to count, (H, W) bool, all by default.
 
     Notes
     -----
@@ -273,6 +242,7 @@ def checked_pair(
     return true, made
 
 
-def _mean(scores: NDArray[np.float64]) -> float:
-    known = scores[~np.isnan(scores)]
+def known_mean(scores: Iterable[float]) -> float:
+    """Return the mean of the numbers among some scores, NaN where there is none."""
+    known = np.array([score for score in scores if not np.isnan(score)])
     return float(known.mean()) if known.size else float("nan")

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,25 +17,16 @@ from napari_hrdv2.core.checks import checked_labels, checked_mask
 
 CELLS = 512  # along each side: larger images are summed to cells first
 CONFIDENCE = 0.95
-ONE_IMAGE = (
-    "half width of the 95 % interval for the fraction in the material, from the "
-    "two-point correlation of this image; errors of the segmentation are not in it"
+METHOD = (
+    "half width of the 95 % interval for the fraction in the material, from the {}; "
+    "errors of the segmentation are not in it"
 )
-MANY_IMAGES = (
-    "half width of the 95 % interval for the fraction in the material, from the "
-    "scatter between {count} images (Student's t), weighted by area; errors of the "
-    "segmentation are not in it"
-)
+ONE_IMAGE = "two-point correlation of this image"
+MANY_IMAGES = "scatter between {} images (Student's t), weighted by area"
 
 FRACTION_HEADERS = (
-    "image",
-    "class",
-    "name",
-    "fraction",
-    "error (half width, 95 %)",
-    "area (px²)",
-    "area of all classes (px²)",
-    "how the error was made",
+    *("image", "class", "name", "fraction", "error (half width, 95 %)", "area (px²)"),
+    *("area of all classes (px²)", "how the error was made"),
 )
 
 
@@ -145,30 +137,22 @@ class FractionCounter:
 
     def add(self, labels: NDArray[Any], window: Any = (slice(None),) * 2) -> None:
         """Count the labels in a window, two slices; pixels of 0 are no area."""
-        (top, bottom, _), (left, right, _) = (
-            part.indices(length)
-            for part, length in zip(window, self._shape, strict=True)
-        )
-        rows, columns = (
-            range(start // self._cell, -(-stop // self._cell))
-            for start, stop in ((top, bottom), (left, right))
-        )
-        place = (
-            slice(rows.start, rows.stop),
-            slice(columns.start, columns.stop),
-        )
-        edges = [
-            [max(cell * self._cell - start, 0) for cell in cells]
-            for cells, start in ((rows, top), (columns, left))
-        ]
+        place, edges = [], []
+        for part, length in zip(window, self._shape, strict=True):
+            start, stop, _ = part.indices(length)
+            cells = slice(start // self._cell, -(-stop // self._cell))
+            place.append(cells)
+            borders = np.arange(cells.start, cells.stop) * self._cell
+            edges.append(np.maximum(borders - start, 0))
+        at = tuple(place)
 
         def count(mask: NDArray[np.bool_]) -> Any:
             across = np.add.reduceat(mask, edges[1], axis=1, dtype=np.int64)
             return np.add.reduceat(across, edges[0], axis=0)
 
-        self._area[place] += count(labels != 0)
+        self._area[at] += count(labels != 0)
         for one, counts in self._counts.items():
-            counts[place] += count(labels == one)
+            counts[at] += count(labels == one)
 
     def fractions(self) -> Fractions:
         """Return the fractions of what was counted, with error bars."""
@@ -177,13 +161,13 @@ class FractionCounter:
             raise ValueError(
                 "labels: no pixel is left to measure; all are 0 or excluded"
             )
-        sampling, phases = _Sampling(self._area), []
+        pairs, phases = _per_lag(self._area), []
         for one, counts in self._counts.items():
-            count = int(counts.sum())
-            fraction = count / total
-            error = sampling.error(counts, fraction) if 0 < count < total else None
+            fraction = (count := int(counts.sum())) / total
+            is_part = 0 < count < total
+            error = _error(counts, fraction, self._area, pairs) if is_part else None
             phases.append(PhaseFraction(one, fraction, error, count))
-        return Fractions(tuple(phases), total, ONE_IMAGE)
+        return Fractions(tuple(phases), total, METHOD.format(ONE_IMAGE))
 
 
 def combined_fractions(
@@ -226,16 +210,12 @@ def combined_fractions(
     count = len(images)
     variance = count / (count - 1) * (weights**2 @ (each - means) ** 2)
     errors = student(count - 1) * np.sqrt(variance)
-    pixels = [
-        sum(phase.pixels for phase in column)
-        for column in zip(*(image.phases for image in images), strict=True)
-    ]
-    phases = tuple(
-        PhaseFraction(*one)
-        for one in zip(ids[0], means.tolist(), errors.tolist(), pixels, strict=True)
-    )
+    pixels = np.sum([[phase.pixels for phase in one.phases] for one in images], axis=0)
+    columns = (ids[0], *(each.tolist() for each in (means, errors, pixels)))
+    phases = tuple(map(PhaseFraction, *columns))
     total = sum(image.pixels for image in images)
-    return Fractions(phases, total, MANY_IMAGES.format(count=count), count)
+    method = METHOD.format(MANY_IMAGES.format(count))
+    return Fractions(phases, total, method, count)
 
 
 def write_fractions_csv(
@@ -279,39 +259,37 @@ def student(degrees: float) -> float:
     return float(stdtrit(degrees, 0.5 + CONFIDENCE / 2))
 
 
-class _Sampling:
-    """The variance of means over an area, from the image itself."""
-
-    def __init__(self, area: NDArray[np.int64]) -> None:
-        self.area = cells = area.astype(np.float64)  # pixels in each cell
-        self.total = cells.sum()
-        self.pairs = _autocorrelation(cells)
-        rows, columns = (np.fft.fftfreq(n, 1 / n) for n in self.pairs.shape)
-        self.ring = np.rint(np.hypot(rows[:, None], columns)).astype(np.intp)
-        # Of lags of more than half the image there are few pairs.
-        self.farthest = max(1, min(cells.shape) // 2)
-        self.per_ring = np.bincount(self.ring.ravel(), self.pairs.ravel())
-
-    def error(self, phase: NDArray[np.int64], fraction: float) -> float:
-        """Return the half width of the interval for a fraction in 0..1."""
-        sums = phase.astype(np.float64) - fraction * self.area
-        products = np.bincount(self.ring.ravel(), _autocorrelation(sums).ravel())
-        products, pairs = products[: self.farthest], self.per_ring[: self.farthest]
-        end = np.flatnonzero(np.append(products, 0) <= 0)[0]
-        spread = products[:end].sum() / self.total**2
-        seen = min(pairs[:end].sum() / self.total**2, 0.5)
-        even = fraction * (1 - fraction)
-        variance = min(spread / (1 - seen), even)
-        # Below 2 draws, t would be beyond all bounds.
-        draws = max(even / variance, 2.0)
-        return student(draws - 1) * math.sqrt(variance)
+def _error(
+    phase: NDArray[np.int64],
+    fraction: float,
+    area: NDArray[np.int64],
+    pairs: NDArray[np.float64],
+) -> float:
+    """Return the half width of the interval for a fraction in 0..1."""
+    total = float(area.sum())
+    products = _per_lag(phase - fraction * area)
+    end = np.flatnonzero(np.append(products, 0) <= 0)[0]
+    spread = products[:end].sum() / total**2
+    seen = min(pairs[:end].sum() / total**2, 0.5)
+    even = fraction * (1 - fraction)
+    variance = min(spread / (1 - seen), even)
+    # Below 2 draws, t would be beyond all bounds.
+    draws = max(even / variance, 2.0)
+    return student(draws - 1) * math.sqrt(variance)
 
 
-def _autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the sum of x(i) x(i + h) for each lag h, lag 0 first."""
+def _per_lag(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the sum of x(i) x(i + h) over all lags h of each whole length from 0."""
     from scipy.fft import irfft2, next_fast_len, rfft2
 
     shape = [next_fast_len(2 * length - 1, real=True) for length in values.shape]
-    power = np.abs(rfft2(values, shape)) ** 2
-    result: NDArray[np.float64] = irfft2(power, shape)
-    return result
+    products = irfft2(np.abs(rfft2(values.astype(np.float64), shape)) ** 2, shape)
+    # Of lags of more than half the image there are few pairs.
+    farthest = max(1, min(values.shape) // 2)
+    return np.asarray(np.bincount(_lags(products.shape), products.ravel())[:farthest])
+
+
+@lru_cache(maxsize=1)  # asked for again for each class, and after every scribble
+def _lags(shape: tuple[int, ...]) -> NDArray[np.intp]:
+    rows, columns = (np.fft.fftfreq(n, 1 / n) for n in shape)
+    return np.asarray(np.rint(np.hypot(rows[:, None], columns)).ravel(), np.intp)

@@ -20,26 +20,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import check_are_classes, spread_levels
 
-from .comparison import (
-    best_order,
-    checked_pair,
-    confusion_matrix,
-    mean_agreement,
-)
+from .comparison import best_order, checked_pair, confusion_matrix, mean_agreement
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    Ids = Sequence[int]  # that occur, ascending
-    Names = Mapping[int, str]  # of the classes that a file lists, "" for one without
-    Shifts = tuple[int, int]  # of the segmentation and of the truth
-    Table = dict[int, int]  # what ids become; 0, and what is missing, is no class
+Ids = Sequence[int]  # that occur, ascending
+Names = Mapping[int, str]  # of the classes that a file lists, "" for one without
+Shifts = tuple[int, int]  # of the segmentation and of the truth
+Table = dict[int, int]  # what ids become; 0, and what is missing, is no class
 
 BETTER = 0.05  # mean IoU by which another way to number must not be better
 CLEARLY_BETTER = 0.2  # the same where the ids fit exactly, and of another order
@@ -155,7 +148,7 @@ def pairs_from_text(text: str) -> dict[int, int]:
 def renumbered(labels: NDArray[Any], table: Mapping[int, int]) -> NDArray[np.int64]:
     """Return labels with other ids; those that the table lacks become 0."""
     ids, places = np.unique(labels, return_inverse=True)
-    new = np.array([table.get(int(i), 0) for i in ids], np.int64)
+    new = np.array([table.get(i, 0) for i in ids.tolist()], np.int64)
     return new[places.reshape(labels.shape)]
 
 
@@ -194,13 +187,12 @@ def _plain(name: str) -> str:
 def _by_names(
     made: Ids, true: Ids, made_names: Names, true_names: Names
 ) -> tuple[Table, Table]:
-    shift = int(0 in made_names)
+    shift, known = int(0 in made_names), [i for i in made if i in made_names]
     ours = {_plain(name): i + shift for i, name in made_names.items() if name}
     theirs = {i: _plain(name) for i, name in true_names.items()}
     table = {i: ours[name] for i, name in theirs.items() if name in ours}
     new = [i for i in true if i in theirs and i not in table]
-    listed_ids = [i for i in made if i in made_names]
-    lost = [i for i in listed_ids if _plain(made_names[i]) not in theirs.values()]
+    lost = [i for i in known if _plain(made_names[i]) not in theirs.values()]
     if new and lost:
         raise ValueError(
             f"truth: it calls a class {true_names[new[0]]!r} and the segmentation one "

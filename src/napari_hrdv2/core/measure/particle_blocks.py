@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_hrdv2.core.postprocess.blocks import BlockObjects, around
+from napari_hrdv2.core.postprocess.blocks import BlockObjects, Read, Window, around
 
-from .particles import BOX, ParticleTable, checked_pixel_size, ellipses, units_in
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.postprocess.blocks import Read, Window
-
-    from .particles import PixelSize
+from .particles import (
+    BOX,
+    ParticleTable,
+    PixelSize,
+    checked_pixel_size,
+    ellipses,
+    units_in,
+)
 
 
 def block_particle_table(
@@ -41,10 +42,9 @@ def block_particle_table(
     mask = np.broadcast_to(False, shape) if exclusion is None else exclusion
 
     def inside(block: Window) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = (read(block) == class_id) & ~mask[block]
-        return found
+        return np.asarray((read(block) == class_id) & ~mask[block])
 
-    objects = BlockObjects.of(inside, blocks, 1, tick)
+    objects = BlockObjects(inside, blocks, 1, tick)
     count = len(objects.sizes)
     first, origin = np.full(count, np.inf), np.zeros((2, count))
     sums, box = np.zeros((6, count)), np.full((4, count), np.inf)

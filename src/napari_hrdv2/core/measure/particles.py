@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.atomic import write_csv
-from napari_hrdv2.core.checks import check_whole, checked_labels, checked_mask
+from napari_hrdv2.core.checks import check_whole, checked_labels
 from napari_hrdv2.core.postprocess.instances import touches_border
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
 PixelSize = tuple[float | tuple[float, float], str]
+MEASURED = ("label", "area", "equivalent_diameter_area", "centroid")
 ROUND = 1e-9  # axes that differ by less, relatively, have no direction
-LENGTHS = (
-    "equivalent diameter",
-    "major axis",
-    "minor axis",
-    "centroid x",
-    "centroid y",
-    "centroid z",
-)
+DIAMETERS = ("equivalent diameter", "major axis", "minor axis")
+LENGTHS = (*DIAMETERS, "centroid x", "centroid y", "centroid z")
 BOX = ("min row", "min column", "max row", "max column")  # in pixels
 
 
@@ -126,7 +119,6 @@ def particle_table(
     from skimage.measure import regionprops_table
 
     instances = checked_labels(instances, "instances", axes=3)
-    checked_mask(exclusion, instances.shape)
     if instances.ndim == 3:
         sides, unit = checked_pixel_size(pixel_size if depth else None)
         return _volume_table(instances, exclusion, (depth or 1.0, *sides), unit)
@@ -137,13 +129,11 @@ def particle_table(
             f"image: shape {grey.shape} does not fit objects of shape "
             f"{instances.shape}; grey levels (H, W) are needed"
         )
-    names = ["label", "area", "equivalent_diameter_area", "centroid", "inertia_tensor"]
-    names.append("bbox")
+    names = [*MEASURED, "inertia_tensor", "bbox"]
+    if grey is not None:
+        names.append("intensity_mean")
     measured = regionprops_table(
-        instances,
-        grey,
-        properties=names if grey is None else [*names, "intensity_mean"],
-        spacing=(height, width),
+        instances, grey, properties=names, spacing=(height, width)
     )
     values: dict[str, NDArray[Any]] = {
         "label": measured["label"],
@@ -187,8 +177,7 @@ def _volume_table(
         same = each[1:] == each[:-1]
         inner[1:] &= same
         inner[:-1] &= same
-    names = "label", "area", "equivalent_diameter_area", "centroid"
-    measured = regionprops_table(instances, properties=names, spacing=spacing)
+    measured = regionprops_table(instances, properties=MEASURED, spacing=spacing)
     found = measured["label"]
     count = int(found.max(initial=0)) + 1
     values: dict[str, NDArray[Any]] = {
@@ -222,9 +211,7 @@ def ellipses(
     }
 
 
-def checked_pixel_size(
-    pixel_size: PixelSize | None,
-) -> tuple[tuple[float, float], str]:
+def checked_pixel_size(pixel_size: PixelSize | None) -> tuple[tuple[float, float], str]:
     """Return height and width of a pixel, and the unit."""
     if pixel_size is None:
         return (1.0, 1.0), "px"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .comparison import Comparison, known_mean
+
 if TYPE_CHECKING:
-    from .comparison import Comparison
     from .numbering import MatchedClass
 
 Rows = list[list[object]]
@@ -26,8 +27,6 @@ def iou_per_class(
     Pixels whose true id is not one of `classes` do not count; `weights` say how many
     pixels each of these stands for, one by default.
     """
-    from sklearn.metrics import jaccard_score
-
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     if truth.shape != prediction.shape:
         raise ValueError(
@@ -36,38 +35,27 @@ def iou_per_class(
         )
     known = np.isin(truth, classes)
     truth, prediction = truth[known], prediction[known]
-    present = np.isin(classes, np.union1d(truth, prediction))
+    each = np.ones(len(truth)) if weights is None else np.asarray(weights)[known]
     scores = np.full(len(classes), np.nan)
-    if present.any():
-        scores[present] = jaccard_score(
-            truth,
-            prediction,
-            labels=np.asarray(classes)[present],
-            average=None,
-            sample_weight=None if weights is None else np.asarray(weights)[known],
-            zero_division=0,
-        )
+    for place, one in enumerate(classes):
+        true, made = truth == one, prediction == one
+        if (either := true | made).any():
+            scores[place] = each[true & made].sum() / each[either].sum()
     return scores
 
 
 def mean_iou(
-    truth: NDArray[np.integer],
-    prediction: NDArray[np.integer],
-    classes: Sequence[int],
+    truth: NDArray[np.integer], prediction: NDArray[np.integer], classes: Sequence[int]
 ) -> float:
     """Return the mean of `iou_per_class` over the classes that occur, NaN for none."""
-    scores = iou_per_class(truth, prediction, classes)
-    present = scores[~np.isnan(scores)]
-    return float(present.mean()) if present.size else float("nan")
+    return known_mean(iou_per_class(truth, prediction, classes))
 
 
 def phase_fractions(labels: NDArray[np.integer]) -> dict[int, float]:
     """Return the fraction of the labelled area that each label id takes, by id."""
-    ids, counts = np.unique(np.asarray(labels), return_counts=True)
-    labelled = ids != 0
-    ids, counts = ids[labelled], counts[labelled]
-    total = counts.sum()
-    return {int(i): float(n / total) for i, n in zip(ids, counts, strict=True)}
+    labels = np.asarray(labels)
+    ids, counts = np.unique(labels[labels != 0], return_counts=True)
+    return dict(zip(ids.tolist(), (counts / counts.sum()).tolist(), strict=True))
 
 
 def score_table(

@@ -7,23 +7,20 @@ graph: no more than a block, and a few numbers of each object, are in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 
 from .refinement import given_away, shared_edges
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Ids = NDArray[np.integer[Any]]
-    Window = tuple[slice, slice]
-    Read = Callable[[Window], NDArray[Any]]
-    Write = Callable[[Window, NDArray[Any]], None]
+Ids = NDArray[np.integer[Any]]
+Window = tuple[slice, slice]
+Read = Callable[[Window], NDArray[Any]]
+Write = Callable[[Window, NDArray[Any]], None]
 
 
 def around(window: Window, reach: int, shape: Sequence[int]) -> tuple[Window, Window]:
@@ -36,69 +33,51 @@ def around(window: Window, reach: int, shape: Sequence[int]) -> tuple[Window, Wi
     return (seen[0], seen[1]), (inner[0], inner[1])
 
 
-@dataclass(frozen=True)
 class BlockObjects:
     """Objects of an (H, W) image by number: pixels of one value that touch.
 
-    Pixels of 0 are of no object. `joined` are the numbers, from 1, of those of single
-    blocks, which begin at `starts`; `sizes` are in pixels, with that of 0 first.
+    Pixels of 0 are of no object. `sizes` are in pixels, with that of 0 first. `read`
+    returns the (h, w) values of one of the `blocks`, which cover the image, row by row,
+    in a grid. With a connectivity of 2 pixels also touch by their corners.
     """
 
-    read: Read
-    blocks: Sequence[Window]
-    connectivity: int
-    starts: tuple[int, ...]
-    joined: Ids
-    sizes: NDArray[np.int64]
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         read: Read,
         blocks: Sequence[Window],
         connectivity: int,
         tick: Callable[[], None] = lambda: None,
-    ) -> Self:
-        """Return the objects of an image.
-
-        Parameters
-        ----------
-        read : callable
-            Returns the (h, w) values of a block.
-        blocks : sequence of two slices
-            They cover the image, row by row, in a grid.
-        connectivity : 1 or 2
-            Whether pixels touch by their edges only or also by their corners.
-        """
+    ) -> None:
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
-        starts, sizes = [0], [np.zeros(1, np.int64)]
-        pairs = [np.empty((2, 0), np.int64)]
+        self._read, self._blocks, self._connectivity = read, blocks, connectivity
+        self._starts = [0]  # the first numbers of the blocks, less one
+        sizes, pairs = [np.zeros(1, np.int64)], [np.empty((2, 0), np.int64)]
         borders = _Borders(blocks)
         for block in blocks:
             tick()
             values = read(block)
             objects = _objects(values, connectivity)
             counts = np.bincount(objects.ravel(), minlength=1)
-            objects[objects > 0] += starts[-1]
-            starts.append(starts[-1] + len(counts) - 1)
+            objects[objects > 0] += self._starts[-1]
+            self._starts.append(self._starts[-1] + len(counts) - 1)
             sizes.append(counts[1:])
             table = np.stack([values.astype(np.int64), objects])
             for here, there in borders.met_by(block, table):
                 pairs += _touching(here, there, connectivity)
-        count = starts[-1] + 1
-        ends = np.concatenate(pairs, axis=1)
+        count, ends = self._starts[-1] + 1, np.concatenate(pairs, axis=1)
         graph = coo_array((np.ones(ends.shape[1], bool), tuple(ends)), (count, count))
-        _, joined = connected_components(graph, directed=False)  # 0 stays alone, first
-        total = np.bincount(joined, np.concatenate(sizes)).astype(np.int64)
-        return cls(read, blocks, connectivity, tuple(starts), joined, total)
+        # Of each number, the object that it is of; 0 stays alone, first.
+        _, self._joined = connected_components(graph, directed=False)
+        total = np.bincount(self._joined, np.concatenate(sizes))
+        self.sizes = total.astype(np.int64)
 
     def numbered(self, index: int) -> Ids:
         """Return the objects in a block, (h, w), given its position in `blocks`."""
-        objects = _objects(self.read(self.blocks[index]), self.connectivity)
+        objects = _objects(self._read(self._blocks[index]), self._connectivity)
         inside = objects > 0
-        objects[inside] = self.joined[objects[inside] + self.starts[index]]
+        objects[inside] = self._joined[objects[inside] + self._starts[index]]
         return objects
 
 
@@ -120,13 +99,11 @@ class _Borders:
         if rows.start != self._row:
             self._above, self._below = self._below, np.zeros_like(self._below)
             self._row = rows.start
-        met = []
+        met, margin = [], ((0, 0), (1, 1))
         if rows.start:
-            line = np.pad(table[:, 0], ((0, 0), (1, 1)))
-            around = np.pad(self._above, ((0, 0), (1, 1)))
-            met.append((line, around[:, columns.start : columns.stop + 2]))
+            above = np.pad(self._above, margin)[:, columns.start : columns.stop + 2]
+            met.append((np.pad(table[:, 0], margin), above))
         if columns.start:
-            margin = (0, 0), (1, 1)
             met.append((np.pad(table[:, :, 0], margin), np.pad(self._left, margin)))
         self._left = table[:, :, -1]
         self._below[:, columns] = table[:, -1]
@@ -160,7 +137,7 @@ def clean_blocks(
     *,
     min_object: int = 0,
     fill_holes: int = 0,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> None:
     """Do what `clean` does, block by block, with the same result.
 
@@ -189,7 +166,7 @@ def _without_small_objects(
             write(block, labels := read(block))
             seen |= set(np.unique(labels).tolist())
         return sorted(seen - {0})
-    objects = BlockObjects.of(read, blocks, 2, tick)
+    objects = BlockObjects(read, blocks, 2, tick)
     small = objects.sizes < smallest
     small[0] = False
     label_of = np.zeros(len(small), np.int64)
@@ -202,8 +179,8 @@ def _without_small_objects(
         for here, there in borders.met_by(block, np.stack([numbers, numbers])):
             met.append((here[0], there[0]))
         for a, b in met:
-            pairs = np.stack(shared_edges(a, b, small))
-            edges.append(np.vstack(np.unique(pairs, axis=1, return_counts=True)))
+            pairs = np.unique(shared_edges(a, b, small), axis=1, return_counts=True)
+            edges.append(np.vstack(pairs))
     label_of[0] = 0
     ids, class_of = np.unique(label_of, return_inverse=True)
     inside, outside, counts = np.concatenate(edges, axis=1)
@@ -224,7 +201,7 @@ def _fill_holes(
 ) -> None:
     """Fill what a class encloses, in place."""
     height, width = (max(block[axis].stop for block in blocks) for axis in (0, 1))
-    holes = BlockObjects.of(lambda block: read(block) != one, blocks, 1, tick)
+    holes = BlockObjects(lambda block: read(block) != one, blocks, 1, tick)
     small = holes.sizes < largest
     small[0] = False
     for index, (rows, columns) in enumerate(blocks):

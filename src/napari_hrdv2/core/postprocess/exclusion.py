@@ -14,7 +14,6 @@ from napari_hrdv2.core.limits import MOST_DRAWN
 Rectangle = tuple[int, int, int, int]
 """Top, left, bottom and right; bottom and right are the first beyond it."""
 
-
 MOST_UNASKED = 10**8  # pixels of an image that is looked at though nobody asked
 MOST_OF_HEIGHT, EDGE = 0.3, 5  # of a databar; rows on either side of where it begins
 LEVEL = 0.025  # of the range of grey levels: differences that are none, as by JPEG
@@ -25,8 +24,6 @@ MOST, FEW = 0.6, 0.1  # of a row that has the level of the databar: in it, and a
 class SharedExclusion:
     """What is excluded of every image of one size, such as a databar.
 
-    Examples
-    --------
     >>> databar = SharedExclusion((3, 4), ((2, 0, 3, 4),))
     >>> databar.mask_for((3, 4)).astype(int)
     array([[0, 0, 0, 0],
@@ -94,8 +91,6 @@ def unasked_databar(image: Any) -> Rectangle | None:
 def mask_of(outlines: Iterable[ArrayLike], shape: Sequence[int]) -> NDArray[np.bool_]:
     """Return where pixels have their centre in one of the outlines.
 
-    Examples
-    --------
     >>> mask_of([[(0.5, 1), (0.5, 9), (2, 9), (2, 1)]], (3, 4)).astype(int)
     array([[0, 0, 0, 0],
            [0, 1, 1, 1],
@@ -111,8 +106,6 @@ def mask_of(outlines: Iterable[ArrayLike], shape: Sequence[int]) -> NDArray[np.b
 def rectangles_of(mask: NDArray[np.bool_]) -> list[Rectangle]:
     """Return rectangles that cover exactly the pixels of a mask, from the top.
 
-    Examples
-    --------
     >>> rectangles_of(np.array([[0, 1, 1], [0, 1, 1], [1, 1, 1]], bool))
     [(0, 1, 2, 3), (2, 0, 3, 3)]
     """
@@ -155,14 +148,8 @@ def fill_outlines(
 ) -> Patch:
     """Return the pixels with centres within an odd number of outlines.
 
-    Parameters
-    ----------
-    outlines : sequence of (N, 2) array
-        Rows and columns of corners; the last is joined to the first.
-    shape : (H, W)
-        Of the image; nothing beyond it is drawn.
-    with_edges : bool
-        Whether centres on an outline are within it.
+    These are (N, 2) rows and columns of corners, the last joined to the first; nothing
+    beyond the image is drawn. `with_edges` takes centres on an outline as within it.
     """
     patch = empty_patch(outlines, 0, shape)
     for outline in outlines if patch.mask.size else ():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import (
     check_choice,
@@ -12,9 +13,6 @@ from napari_hrdv2.core.checks import (
     checked_labels,
     checked_mask,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Method = Literal["components", "watershed"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -108,5 +106,4 @@ def _cut(
     numbers, first = numbers[numbers > 0], first[numbers > 0]
     new = np.zeros(int(numbers.max()) + 1, np.int32)
     new[numbers[np.argsort(first)]] = np.arange(1, len(numbers) + 1)
-    numbered: NDArray[np.int32] = new[parts]
-    return numbered
+    return np.asarray(new[parts])

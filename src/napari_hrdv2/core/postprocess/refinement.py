@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import (
     check_choice,
@@ -15,12 +16,9 @@ from napari_hrdv2.core.checks import (
     checked_labels,
     checked_mask,
 )
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    Labels = NDArray[np.integer[Any]]
+Labels = NDArray[np.integer[Any]]
 
 Smoothing = Literal["none", "guided", "crf"]
 SMOOTHINGS: tuple[Smoothing, ...] = get_args(Smoothing)
@@ -30,25 +28,15 @@ SMOOTHINGS: tuple[Smoothing, ...] = get_args(Smoothing)
 class Refinement:
     """What is done to a segmentation after the classifier; by default nothing.
 
-    Attributes
-    ----------
-    smoothing : "none", "guided" or "crf"
-        A guided filter, or a conditional random field with a colour term.
-    radius : int
-        How far pixels are asked, in pixels.
-    strength : float
-        In 0..1. Up to 0.5 a pixel of which the classifier is sure keeps its class
-        whatever its neighbours say, so lines of one pixel stay.
-    min_object, fill_holes : int
-        Objects of fewer pixels go to the class that surrounds them, holes of fewer
-        are filled; 0 changes nothing.
+    Up to a strength of 0.5 a pixel of which the classifier is sure keeps its class
+    whatever its neighbours say, so lines of one pixel stay.
     """
 
-    smoothing: Smoothing = "none"
-    radius: int = 8
-    strength: float = 0.5
-    min_object: int = 0
-    fill_holes: int = 0
+    smoothing: Smoothing = "none"  # a guided filter, or a random field with colours
+    radius: int = 8  # how far pixels are asked, in pixels
+    strength: float = 0.5  # in 0..1
+    min_object: int = 0  # pixels; smaller ones go to the class that surrounds them
+    fill_holes: int = 0  # pixels; smaller ones are filled
 
     def check(self) -> None:
         """Raise ValueError, in one sentence, unless all values can be used."""
@@ -78,7 +66,7 @@ def refine(
     refinement: Refinement,
     *,
     exclusion: NDArray[np.bool_] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> NDArray[Any]:
     """Return the label id of every pixel; the probabilities are left as they are.
 
@@ -127,7 +115,7 @@ def clean(
     fill_holes: int = 0,
     *,
     exclusion: NDArray[np.bool_] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
 ) -> NDArray[np.integer[Any]]:
     """Return labels without small objects and holes; the given ones are left as is.
 
@@ -202,12 +190,11 @@ def without_small_objects(labels: Labels, smallest: int) -> Labels:
     ids = np.unique(labels)
     class_of = np.zeros(len(small), np.intp)  # of each object, as a position in `ids`
     class_of[objects.ravel()] = np.searchsorted(ids, labels.ravel())
-    inside, outside = _neighbours(objects, small)
+    along = [np.moveaxis(objects, axis, 0) for axis in range(objects.ndim)]
+    edges = [shared_edges(each[1:], each[:-1], small) for each in along]
+    inside, outside = np.concatenate(edges, axis=1)
     ones = np.ones(len(inside), np.intp)
-    given_back: Labels = ids[given_away(inside, outside, ones, small, class_of)][
-        objects
-    ]
-    return given_back
+    return np.asarray(ids[given_away(inside, outside, ones, small, class_of)][objects])
 
 
 def given_away(
@@ -249,33 +236,18 @@ def without_small_holes(
     for one in np.unique(labels[labels != 0]):
         tick()
         # All that is unlabelled or beyond the border is one large region.
-        holes = label(np.pad(filled, 1) != one, connectivity=1)
-        sizes = np.bincount(holes.ravel())
-        small = sizes < largest
+        padded = np.pad(filled, 1)
+        holes = label(padded != one, connectivity=1)
+        small = np.bincount(holes.ravel()) < largest
         small[0] = False
-        small[np.unique(holes[np.pad(filled, 1) == 0])] = False
+        small[np.unique(holes[padded == 0])] = False
         filled[small[holes[(slice(1, -1),) * labels.ndim]]] = one
     return filled
 
 
-def _neighbours(
-    objects: NDArray[np.integer[Any]], small: NDArray[np.bool_]
-) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
-    """Return a small object and its neighbour for each pixel edge between them."""
-    along = [np.moveaxis(objects, axis, 0) for axis in range(objects.ndim)]
-    found = [shared_edges(each[1:], each[:-1], small) for each in along]
-    inside, outside = (np.concatenate(part) for part in zip(*found, strict=True))
-    return inside, outside
-
-
-def shared_edges(
-    a: NDArray[np.integer[Any]],
-    b: NDArray[np.integer[Any]],
-    small: NDArray[np.bool_],
-) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
-    """Return a small object and its neighbour where two arrays of objects meet."""
+def shared_edges(a: Labels, b: Labels, small: NDArray[np.bool_]) -> Labels:
+    """Return each small object and its neighbour, (2, n), where two arrays meet."""
     border = (a != b) & (small[a] | small[b]) & (a != 0) & (b != 0)
-    inside = np.concatenate([a[border], b[border]])
-    outside = np.concatenate([b[border], a[border]])
-    wanted = small[inside]
-    return inside[wanted], outside[wanted]
+    ends = np.stack([a[border], b[border]])
+    both = np.concatenate([ends, ends[::-1]], axis=1)
+    return np.asarray(both[:, small[both[0]]])

@@ -7,17 +7,14 @@ field neighbours that look alike tend to be of one class.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from .guides import guide_from
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 CONTRAST = 0.03  # of the guided filter: differences of grey, of which there are 0..1
 STRONGEST = 8.0  # of the CRF, in nats: what a strength of 1 stands for
@@ -38,7 +35,7 @@ def smoothed(
     radius: int,
     strength: float,
     exclusion: NDArray[np.bool_] | None = None,
-    tick: Callable[[], None] | None = None,
+    tick: Callable[[], None] = lambda: None,
 ) -> Planes:
     """Return new planes of probabilities, (K, H, W), smoothed by "guided" or "crf".
 
@@ -72,9 +69,7 @@ def smoothed(
 
 
 def guide_of(
-    image: ArrayLike | None,
-    shape: tuple[int, ...],
-    exclusion: NDArray[np.bool_] | None,
+    image: ArrayLike | None, shape: tuple[int, ...], exclusion: NDArray[np.bool_] | None
 ) -> Planes:
     """Return the image as (1 or 3, H, W) in 0..1, stretched to its 1–99 %."""
     given = np.asarray(np.nan if image is None else image, np.float32)
@@ -108,7 +103,7 @@ def guided_filter(
     radius: int,
     contrast: float,
     included: NDArray[np.bool_] | None = None,
-    tick: Callable[[], None] | None = None,
+    tick: Callable[[], None] = lambda: None,
 ) -> Planes:
     """Return the (K, H, W) planes, smoothed where the guide, in 0..1, is smooth.
 
@@ -127,8 +122,7 @@ def guided_filter(
     inverse = _inverse_covariances(guide, guide_mean, mean, contrast**2)
     output = np.empty_like(planes)
     for plane, result in zip(planes, output, strict=True):
-        if tick is not None:
-            tick()
+        tick()
         plane_mean = mean(plane)
         with_guide = np.stack([mean(channel * plane) for channel in guide])
         slope = np.einsum(
@@ -185,7 +179,7 @@ def mean_field(
     radius: int,
     strength: float,
     included: Tensor | None = None,
-    tick: Callable[[], None] | None = None,
+    tick: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Return the probabilities, (K, H, W), of a local CRF with a colour term.
 
@@ -211,8 +205,7 @@ def mean_field(
         norm[here] += weight
         norm[there] += weight
     for _ in range(ITERATIONS):
-        if tick is not None:
-            tick()
+        tick()
         message = torch.zeros_like(probabilities)
         for here, there, weight in _pairs(guide, radius, included):
             for heard, said in zip(message, probabilities, strict=True):
@@ -226,10 +219,7 @@ def mean_field(
 def _pairs(
     guide: Tensor, radius: int, included: Tensor | None
 ) -> Iterator[tuple[Slices, Slices, Tensor]]:
-    """Yield two views of the image for each offset, and the weight of each pair.
-
-    The weights are made anew each time: they would take more memory than all else.
-    """
+    """Yield two views for each offset, and weights: kept, they would fill memory."""
     height, width = guide.shape[1:]
     for down, right in DIRECTIONS:
         distance = 1

@@ -8,26 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from .blocks import around
-from .guides import (
-    REACH,
-    guide_ends,
-    guide_step,
-    smoothed_guide,
-    stretched_guide,
-)
-from .smoothing import ITERATIONS, channels_of, smoothed
+from .blocks import Read, Window, Write, around
+from .guides import REACH, guide_ends, guide_step, smoothed_guide, stretched_guide
+from .smoothing import ITERATIONS, Planes, channels_of, smoothed
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
-    from .blocks import Read, Window, Write
     from .refinement import Refinement
-    from .smoothing import Planes
 
-    Mask = Callable[[Window], NDArray[np.bool_] | None]
+Mask = Callable[[Window], NDArray[np.bool_] | None]
 
 
 def smooth_blocks(
@@ -81,11 +73,7 @@ class BlockGuide:
 
     @classmethod
     def of(
-        cls,
-        image: Any,
-        mask: Mask,
-        blocks: Sequence[Window],
-        tick: Callable[[], None],
+        cls, image: Any, mask: Mask, blocks: Sequence[Window], tick: Callable[[], None]
     ) -> BlockGuide:
         """Return the guide of an image, which is read twice."""
         guide = cls(image, mask, np.array([np.nan], np.float32))

@@ -25,8 +25,6 @@ class Sample:
 def example() -> Sample:
     """Return a made micrograph of steel: 512 × 512 pixels, three phases.
 
-    Examples
-    --------
     >>> sample = example()
     >>> sample.image.shape, sample.class_names
     ((512, 512), ('ferrite', 'pearlite', 'bainite'))
