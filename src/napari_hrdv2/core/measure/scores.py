@@ -27,6 +27,8 @@ def iou_per_class(
     Pixels whose true id is not one of `classes` do not count; `weights` say how many
     pixels each of these stands for, one by default.
     """
+    from sklearn.metrics import jaccard_score
+
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     if truth.shape != prediction.shape:
         raise ValueError(
@@ -35,12 +37,17 @@ def iou_per_class(
         )
     known = np.isin(truth, classes)
     truth, prediction = truth[known], prediction[known]
-    each = np.ones(len(truth)) if weights is None else np.asarray(weights)[known]
+    present = np.isin(classes, np.union1d(truth, prediction))
     scores = np.full(len(classes), np.nan)
-    for place, one in enumerate(classes):
-        true, made = truth == one, prediction == one
-        if (either := true | made).any():
-            scores[place] = each[true & made].sum() / each[either].sum()
+    if present.any():
+        scores[present] = jaccard_score(
+            truth,
+            prediction,
+            labels=np.asarray(classes)[present],
+            average=None,
+            sample_weight=None if weights is None else np.asarray(weights)[known],
+            zero_division=0,
+        )
     return scores
 
 
