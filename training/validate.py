@@ -21,7 +21,7 @@ import napari_hrdv2 as hr
 from micrographs import draw_scribbles, random_micrograph
 from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone
 from napari_hrdv2.core.backbones.embedded.network import STRIDE
-from napari_hrdv2.core.features.high_resolution import ContextFeatures
+from napari_hrdv2.core.features.high_resolution import JoinedFeatures, with_context
 from napari_hrdv2.core.measure.scores import mean_iou
 
 FIRST_SEED = 1 << 62  # training draws its seeds below
@@ -57,8 +57,8 @@ def main() -> None:
 
 
 def parts(
-    features: ContextFeatures, learned: int
-) -> Iterator[tuple[str, ContextFeatures]]:
+    features: JoinedFeatures, learned: int
+) -> Iterator[tuple[str, JoinedFeatures]]:
     """Yield the features of the network, of the filter bank, and of both."""
     own, _ = features.parts
     for name, channels in (
@@ -78,7 +78,7 @@ def parts(
             STRIDE,
             channel_weights=channel_weights,
         )
-        yield name, ContextFeatures(part, EmbeddedBackbone.context_cell)
+        yield name, with_context(part, EmbeddedBackbone.context_cell)
 
 
 if __name__ == "__main__":

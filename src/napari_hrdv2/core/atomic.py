@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 _TEMPORARY = re.compile(r"\..*-[0-9a-f]{16}(\.[^.]*)?")
 _STALE_SECONDS = 24 * 3600  # no file takes a day to write
@@ -70,16 +71,12 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
     that such a writer had renamed, and not replaced yet, has its name again.
     """
     target = Path(path)
-    left = re.compile(
-        re.escape(f".{target.stem}-")
-        + "[0-9a-f]{16}"
-        + re.escape(target.suffix)
-        + "(-former)?"  # a folder that was renamed to make room for a new one
-    )
+    stem, suffix = map(re.escape, (target.stem, target.suffix))
+    # A former folder was renamed to make room for a new one.
+    left = re.compile(rf"\.{stem}-[0-9a-f]{{16}}{suffix}(-former)?")
     with suppress(OSError):  # tidying up is a courtesy
         for found in os.scandir(target.parent):
-            what = left.fullmatch(found.name)
-            if what is None:
+            if (what := left.fullmatch(found.name)) is None:
                 continue
             if what[1] and not target.exists():
                 os.replace(found.path, target)
@@ -97,13 +94,9 @@ def write_csv(
     rows: Iterable[Sequence[object]],
 ) -> None:
     """Write a CSV file in UTF-8. Numbers keep all digits; None and NaN are empty."""
-    with (
-        atomic_path(path) as temporary,
-        # Names of files need not be text.
-        open(
-            temporary, "w", encoding="utf-8", errors="backslashreplace", newline=""
-        ) as file,
-    ):
+    how: dict[str, Any] = {"encoding": "utf-8", "newline": ""}
+    how["errors"] = "backslashreplace"  # names of files need not be text
+    with atomic_path(path) as temporary, open(temporary, "w", **how) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(headers)
         writer.writerows([_cell(value) for value in row] for row in rows)
@@ -116,8 +109,7 @@ def _cell(value: object) -> object:
 
 
 def _new_file(target: Path) -> Path:
-    name = f".{target.stem}-{secrets.token_hex(8)}{target.suffix}"
-    path = target.with_name(name)
+    path = target.with_name(f".{target.stem}-{secrets.token_hex(8)}{target.suffix}")
     # As readable as the user's umask says, unlike those of the tempfile module.
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return path

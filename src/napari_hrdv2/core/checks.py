@@ -6,12 +6,10 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 MUCH_CLIPPED = 0.05  # fraction of grey levels beyond the range that is worth a warning
 NO_LEVEL = 1e30  # what programs fill holes with, in floats, is beyond
@@ -313,17 +311,17 @@ def _value_range(
 def _range_of_levels(planes: NDArray[Any]) -> tuple[float, float]:
     """Return smallest and largest grey level without what stands for none."""
     is_level = np.abs(planes) < NO_LEVEL
-    share = 1 - float(is_level.mean())
+    beyond = f"{1 - float(is_level.mean()):.1%} of the values are beyond ±{NO_LEVEL:g}"
     levels = planes[is_level]
     if not levels.size or levels.min() == levels.max():
         raise ValueError(
-            f"image: {share:.1%} of the values are beyond ±{NO_LEVEL:g} and the others "
-            "are all the same; an image with contrast is needed"
+            f"image: {beyond} and the others are all the same; an image with contrast "
+            "is needed"
         )
     low, high = float(levels.min()), float(levels.max())
     warnings.warn(
-        f"{share:.1%} of the values are beyond ±{NO_LEVEL:g} and stand for no grey "
-        f"level; they are clipped to {low:g}..{high:g}: leave those pixels out",
+        f"{beyond} and stand for no grey level; they are clipped to "
+        f"{low:g}..{high:g}: leave those pixels out",
         stacklevel=5,
     )
     return low, high

@@ -75,10 +75,8 @@ def available_memory(device: torch.device) -> int:
     """Return the bytes that a new computation may take on the device."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
-            device
-        )
-        return int(free + cached)
+        free += torch.cuda.memory_reserved(device)  # of which some is not in use
+        return int(free - torch.cuda.memory_allocated(device))
     rooms = (_room(*group) for group in _control_groups())
     available: int = psutil.virtual_memory().available
     return max(min(available, *rooms), 0)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from itertools import product
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 _WHOLE_BYTES = 256 * 2**20  # larger images are known by some of their rows
 _BLOCK_BYTES = 4 * 2**20
@@ -25,8 +22,7 @@ def image_fingerprint(image: ArrayLike) -> str:
     is known in about half a second. An image in a file is read part by part.
     """
     array: Any = image if hasattr(image, "levels") else np.asarray(image)
-    kind = array.dtype.newbyteorder("<")
-    return _hash(kind, array.shape, _blocks(array))
+    return _hash(array.dtype, array.shape, _blocks(array))
 
 
 def sampled_fingerprint(image: Any) -> str:
@@ -35,22 +31,18 @@ def sampled_fingerprint(image: Any) -> str:
     For an (H, W, ...) image that is cut rather than read: a small part of what
     `image_fingerprint` reads, and so another hash than that.
     """
-    kind = np.dtype(image.dtype).newbyteorder("<")
-    starts = [
-        np.linspace(0, max(size - _PART, 0), _PARTS).astype(int)
-        for size in image.shape[:2]
-    ]
-    parts = (
-        np.asarray(image[y : y + _PART, x : x + _PART])
-        for y in starts[0].tolist()
-        for x in starts[1].tolist()
+    starts = (np.linspace(0, max(n - _PART, 0), _PARTS) for n in image.shape[:2])
+    spans = (
+        [slice(i, i + _PART) for i in each.astype(int).tolist()] for each in starts
     )
-    return _hash(kind, tuple(image.shape), parts)
+    parts = (np.asarray(image[window]) for window in product(*spans))
+    return _hash(np.dtype(image.dtype), tuple(image.shape), parts)
 
 
 def _hash(
     kind: np.dtype[Any], shape: tuple[int, ...], parts: Iterable[NDArray[Any]]
 ) -> str:
+    kind = kind.newbyteorder("<")
     fingerprint = hashlib.blake2b(f"{kind.str} {shape}".encode(), digest_size=16)
     for part in parts:
         fingerprint.update(np.ascontiguousarray(part, kind).data.cast("B"))

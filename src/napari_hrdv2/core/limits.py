@@ -25,11 +25,7 @@ MOST_DRAWN = 10**9
 
 
 def check_claim(
-    nbytes: int,
-    file_bytes: int,
-    name: str | os.PathLike[str],
-    *,
-    is_read: bool = True,
+    nbytes: int, file_bytes: int, name: str | os.PathLike[str], *, is_read: bool = True
 ) -> None:
     """Raise ValueError where a file claims more than it can hold or memory is free.
 
@@ -52,12 +48,10 @@ def check_claim(
             f"{claim}, which is more than a file of its size can; it is damaged, or "
             "made to fill the memory"
         )
-    if not is_read:
-        return
     import psutil
 
     free = psutil.virtual_memory().available
-    if nbytes > free:
+    if is_read and nbytes > free:
         raise ValueError(
             f"{claim} and {free / 1e9:.1f} GB of memory are free; save a part of it "
             "or fewer pixels"

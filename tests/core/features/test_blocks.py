@@ -276,9 +276,6 @@ def test_the_estimate_does_not_grow_with_the_image(backbones, name) -> None:
     assert large.passes > 19 * small.passes
     window = estimate((1500, 1500), backbones[name])
     assert large.token_bytes <= large.peak_bytes <= 1.5 * window.peak_bytes
-    sides, budget = (40880, 40880), 10**9
-    kept = block_estimate(sides, backbones[name], block=1022, budget_bytes=budget)
-    assert 0.9e9 < kept.token_bytes <= 1e9
 
 
 def test_the_estimate_counts_the_tokens_of_a_block(backbones) -> None:

@@ -11,9 +11,9 @@ from estimates import estimate
 from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
 from napari_hrdv2.core.features.high_resolution import (
     CONTEXT_WIDTH,
-    ContextFeatures,
     HighResFeatures,
     means_around,
+    with_context,
 )
 from napari_hrdv2.core.features.options import PartOptions
 
@@ -70,7 +70,7 @@ def test_means_are_those_of_the_slow_obvious_way(shape, count):
 @pytest.mark.parametrize("boundary", ["periodic", "reflect"])
 def test_every_way_of_reading_agrees(shape, stride, transforms, boundary):
     own = features(*shape, stride=stride, transforms=transforms, boundary=boundary)
-    both = ContextFeatures(own, 16)
+    both = with_context(own, 16)
     dense = both.materialize()
     assert dense.shape == both.shape == (6, *shape)
     np.testing.assert_array_equal(dense[:3], own.materialize())
@@ -89,7 +89,7 @@ def test_tokens_on_one_finer_grid(interpolation, shape):
     own = HighResFeatures(
         copies, "lattice:2", shape, 2, 2, interpolation, guide=noise(*shape).numpy()
     )
-    both = ContextFeatures(own, 16)
+    both = with_context(own, 16)
     dense = both.materialize()
     assert dense.shape == (6, *shape)
     weight = noise(2, 6, seed=1).numpy() - 0.5
@@ -101,7 +101,7 @@ def test_a_last_cell_of_one_pixel_counts_for_little():
     image = np.zeros((64, 209), np.float32)
     image[:, -1] = 1  # alone in its cell
     tokens = torch.from_numpy(image)[None, ..., None]
-    around = ContextFeatures(
+    around = with_context(
         HighResFeatures(tokens, "identity", (64, 209), 1, 1), 16
     ).materialize()[1]
     expected = ndimage.gaussian_filter(image, 15, mode="reflect")
@@ -113,7 +113,7 @@ def test_context_features_are_smooth_and_lie_where_they_belong():
         torch.arange(150.0), torch.arange(200.0), indexing="ij"
     )
     ramps = torch.stack([2 * rows + 0.5, 2 * columns + 0.5], -1)[None]  # in pixels
-    both = ContextFeatures(HighResFeatures(ramps, "identity", (300, 400), 2, 2), 16)
+    both = with_context(HighResFeatures(ramps, "identity", (300, 400), 2, 2), 16)
     far = (slice(64, -64), slice(64, -64))  # from the border
     for axis in range(2):
         np.testing.assert_allclose(
@@ -123,7 +123,7 @@ def test_context_features_are_smooth_and_lie_where_they_belong():
         )
     point = torch.zeros(1, 150, 200, 1)
     point[0, 75, 100] = 1
-    around = ContextFeatures(
+    around = with_context(
         HighResFeatures(point, "identity", (300, 400), 2, 2), 16
     ).materialize()[1]
     spread = (around * (np.indices((300, 400))[0] - 150.5) ** 2).sum() / around.sum()
@@ -133,26 +133,26 @@ def test_context_features_are_smooth_and_lie_where_they_belong():
 
 def test_an_even_map_has_itself_around():
     own = HighResFeatures(torch.full((1, 33, 21, 2), 0.7), "identity", (65, 41), 2, 2)
-    np.testing.assert_allclose(ContextFeatures(own, 16).materialize(), 0.7, rtol=1e-6)
+    np.testing.assert_allclose(with_context(own, 16).materialize(), 0.7, rtol=1e-6)
 
 
 def test_they_cost_little_and_are_of_one_part():
     part = PartOptions("some", "", "identity", 2, 3)
     own = features(512, 512, options=part)
-    both = ContextFeatures(own, 16)
+    both = with_context(own, 16)
     assert both.nbytes < 1.02 * own.nbytes
     (found,) = both.part_options
     assert (found.backbone, found.channels) == ("some", 6)
-    assert ContextFeatures(features(64, 64), 16).part_options == ()
+    assert with_context(features(64, 64), 16).part_options == ()
 
 
 def test_they_are_trusted_a_quarter_as_much():
     assert (
-        ContextFeatures(features(9, 9), 16).channel_weights.tolist()
+        with_context(features(9, 9), 16).channel_weights.tolist()
         == [1] * 3 + [0.25] * 3
     )
     own = features(9, 9, channel_weights=torch.tensor([1.0, 2.0, 4.0]))
-    assert ContextFeatures(own, 16).channel_weights.tolist() == [1, 2, 4, 0.25, 0.5, 1]
+    assert with_context(own, 16).channel_weights.tolist() == [1, 2, 4, 0.25, 0.5, 1]
 
 
 def before_context_features(classifier):

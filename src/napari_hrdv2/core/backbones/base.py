@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from numpy.typing import ArrayLike
 
 from napari_hrdv2.core.checks import check_grey_or_rgb
 from napari_hrdv2.core.devices import choose_precision
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
     from torch import Tensor
 
 Inside = tuple[slice, slice]
@@ -22,6 +22,12 @@ Source = str | os.PathLike[str] | None
 Progress = Callable[[int, int], None]
 Tick = Callable[[], None]
 _CPU = torch.device("cpu")
+
+
+def cut(planes: Tensor, spans: Iterable[slice]) -> Tensor:
+    """Return some rows and columns of (..., H, W) planes."""
+    rows, columns = spans
+    return planes[..., rows, columns]
 
 
 def evenly(tick: Tick | None, calls: int, ticks: int) -> Tick:
@@ -64,6 +70,7 @@ class BackboneBase(ABC):
     alignment: int = 1
     device: torch.device  # where tokens are computed
     dtype: torch.dtype  # the number format they come in
+    precision: torch.dtype  # that of a pass, where all tokens come in another
     weights_hash: str  # the fingerprint of the weights; empty where there are none
     steps: int  # how often `tokens` calls ``tick``
 
@@ -86,7 +93,7 @@ class BackboneBase(ABC):
         A pass in half precision goes on in the format that is fast there.
         """
         device = torch.device(device)
-        half = self.dtype is not torch.float32
+        half = getattr(self, "precision", self.dtype) is not torch.float32
         self._move(device, choose_precision(device) if half else torch.float32)
         return self
 
@@ -280,7 +287,3 @@ class BackboneSpec:
         """Return the channels of a token for an image of that many channels."""
         grey = image_channels == 1 or self.rgb_channels is None
         return self.channels if grey else int(self.rgb_channels or 0)
-
-    def load(self, options: LoadOptions) -> Backbone:
-        """Return the backbone, ready to compute."""
-        return self.loader(self, options)

@@ -7,8 +7,9 @@ import json
 import math
 import os
 import pickle
+import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,6 +100,13 @@ def random_state(
     return Weights(state, "random" if seed == 0 else f"random-{seed}")
 
 
+def renamed(name: str, patterns: Iterable[tuple[str, str]]) -> str:
+    """Return the name of a tensor after all that is replaced in it, in that order."""
+    for pattern, replacement in patterns:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
 def matched(
     state: Mapping[str, Tensor],
     want: Shapes,
@@ -116,25 +124,19 @@ def matched(
 
 def misfit(have: Shapes, want: Shapes) -> str:
     """Return which tensors are missing, unexpected or misshaped, or ""."""
-    misshaped = [
-        f"{name} (is {have[name]}, must be {want[name]})"
-        for name in want
-        if name in have and have[name] != want[name]
-    ]
-    problems = (
-        listing("missing", [name for name in want if name not in have]),
-        listing("unexpected", [name for name in have if name not in want]),
-        listing("misshaped", misshaped),
-    )
-    return "; ".join(filter(None, problems))
+    others = [name for name in want if have.get(name, want[name]) != want[name]]
+    problems = {
+        "missing": [name for name in want if name not in have],
+        "unexpected": [name for name in have if name not in want],
+        "misshaped": [f"{n} (is {have[n]}, must be {want[n]})" for n in others],
+    }
+    return "; ".join(listing(word, names) for word, names in problems.items() if names)
 
 
-def listing(word: str, names: list[str], show: int = 3) -> str:
-    """Return a word and the first names after it, or "" for none."""
-    if not names:
-        return ""
-    more = f" and {len(names) - show} more" if len(names) > show else ""
-    return f"{word} {', '.join(names[:show])}{more}"
+def listing(word: str, names: list[str]) -> str:
+    """Return a word and the first three names after it."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{word} {', '.join(names[:3])}{more}"
 
 
 # --- Files ----------------------------------------------------------------------------

@@ -46,10 +46,8 @@ def files_of(spec: BackboneSpec, progress: Progress | None = None) -> list[HubFi
     if spec.shape_from_hub:
         fetch_config(spec)
         fetch(spec, PREPROCESSORS)
-        for filename in ("config.json", *PREPROCESSORS):
-            path = _cached(spec, filename)
-            if path is not None:
-                files.append(HubFile(filename, path))
+        cached = ((n, _cached(spec, n)) for n in ("config.json", *PREPROCESSORS))
+        files += [HubFile(name, path) for name, path in cached if path is not None]
     return files
 
 
@@ -62,13 +60,11 @@ def download_weights(spec: BackboneSpec, progress: Progress | None = None) -> Pa
         )
     if not spec.source:
         raise WeightsError(f"weights: {spec.name}: {spec.conditions}")
-    found = cached_weights(spec)
-    if found is not None:
+    if (found := cached_weights(spec)) is not None:
         return found
     if spec.gated:
         log.warning("%s: %s", spec.name, spec.conditions)
-    found = fetch(spec, _names(spec), progress)
-    if found is None:
+    if (found := fetch(spec, _names(spec), progress)) is None:
         raise WeightsError(
             f"weights: the Hub repository {spec.source} does not hold "
             f"{' or '.join(_names(spec))}"
@@ -78,8 +74,7 @@ def download_weights(spec: BackboneSpec, progress: Progress | None = None) -> Pa
 
 def fetch_config(spec: BackboneSpec) -> Path:
     """Return a local copy of a repository's config.json."""
-    found = fetch(spec, ["config.json"])
-    if found is None:
+    if (found := fetch(spec, ["config.json"])) is None:
         raise WeightsError(
             f"weights: the Hub repository {spec.source} holds no config.json, so the "
             "shape of its network is unknown"
@@ -99,11 +94,7 @@ def _names(spec: BackboneSpec) -> tuple[str, ...]:
 
 # --- One file -------------------------------------------------------------------------
 def _cached(spec: BackboneSpec, filename: str) -> Path | None:
-    """Return where this machine keeps a file of the Hub, or None.
-
-    The folder that the environment variable NAPARI_HRDV2_WEIGHTS names, laid out as
-    the Hub's cache, comes before the cache. No network is touched.
-    """
+    """Return where this machine keeps a file of the Hub: first in a shared folder."""
     from huggingface_hub import try_to_load_from_cache
 
     shared = os.environ.get(SHARED_FOLDER)
@@ -117,8 +108,7 @@ def _cached(spec: BackboneSpec, filename: str) -> Path | None:
 
 @cache  # so that it is said once
 def _is_there(folder: str) -> bool:
-    exists = Path(folder).is_dir()
-    if not exists:
+    if not (exists := Path(folder).is_dir()):
         log.warning("%s: there is no folder %s; it is not used", SHARED_FOLDER, folder)
     return exists
 
@@ -139,8 +129,7 @@ def fetch(
     repo, revision = spec.source, spec.revision
     bar = None if progress is None else _bar_class(progress)
     for name in names:
-        found = _cached(spec, name)
-        if found is not None:
+        if (found := _cached(spec, name)) is not None:
             return found
         try:
             with _quiet_client():
@@ -196,12 +185,10 @@ def sha256(path: Path) -> str:
 
 
 def _require_checksum(path: Path, filename: str, repo: str) -> None:
-    """Raise WeightsError, and remove the file, unless its sha256 is the Hub's.
-
-    The client compares sizes alone, but links to a file of the cache that is named by
-    the Hub's sha256 (small files, kept in git, by another hash), which may be a link in
-    turn. Where a system has no symbolic links the name is lost.
-    """
+    """Raise WeightsError, and remove the file, unless its sha256 is the Hub's."""
+    # The client compares sizes alone, but links to a file of the cache that is named by
+    # the Hub's sha256 (small files, kept in git, by another hash), which may be a link
+    # in turn. Where a system has no symbolic links the name is lost.
     if not path.is_symlink():
         return
     kept = path.parent / path.readlink()

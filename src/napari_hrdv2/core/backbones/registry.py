@@ -26,18 +26,15 @@ from .filters import FILTERS
 from .hub import PREPROCESSORS, cached_weights, fetch, fetch_config
 from .spit.backbone import SPIT_SPECS
 from .transformers import load_transformers
-from .vit.specs import VIT_SPECS, ViTSpec, parse_facets
+from .vit.specs import VIT_SPECS, ViTSpec, load_vit, parse_facets
 from .vit.weights import read_config, tells_normalisation
 
 DEFAULT_BACKBONE = "embedded"
 State = Literal["ready", "cached", "download", "gated", "file"]  # needs ever more
 
-SPECS: dict[str, BackboneSpec] = {
-    EMBEDDED.name: EMBEDDED,
-    FILTERS.name: FILTERS,
-    **VIT_SPECS,
-    **SPIT_SPECS,
-}
+SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in (EMBEDDED, FILTERS)}
+SPECS |= VIT_SPECS
+SPECS |= SPIT_SPECS
 
 
 def register(spec: BackboneSpec) -> None:
@@ -82,8 +79,7 @@ def _row(name: str) -> BackboneSpec:
         rows = (s for s in SPECS.values() if s.source == name and s.filename is None)
         return next(rows, HubSpec(name=name, source=name))
     family = name.partition(":")[0]
-    variants = backbone_variants(family)
-    if variants:
+    if variants := backbone_variants(family):
         raise ValueError(
             f"backbone: {family} has no variant {name.removeprefix(family)!r}; its "
             f"variants are {', '.join(variants)}"
@@ -106,8 +102,7 @@ def backbone_state(name: str) -> State:
     joined name ("a+b") has the state of the part that needs most.
     """
     if "+" in name:
-        states = map(backbone_state, name.split("+"))
-        return max(states, key=get_args(State).index)
+        return max(map(backbone_state, name.split("+")), key=get_args(State).index)
     spec = backbone_info(name)
     if spec.bundled:
         return "ready"
@@ -168,9 +163,9 @@ def load_backbone(
     chosen = choose_device(device)
     parts: list[Backbone] = []
     for spec in specs:
-        source = sources[spec.name]
+        options = LoadOptions(sources[spec.name], chosen, precision, progress)
         try:
-            loaded = spec.load(LoadOptions(source, chosen, precision, progress))
+            parts.append(spec.loader(spec, options))
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -178,7 +173,6 @@ def load_backbone(
                 f"backbone: the weights of {spec.name} do not fit into the memory "
                 f"there is for {chosen}; choose a smaller backbone or another device"
             ) from error
-        parts.append(loaded)
     return parts[0] if len(parts) == 1 else JoinedBackbone(tuple(parts))
 
 
@@ -190,8 +184,7 @@ def sources_of(name: str, weights: Source | Mapping[str, Source]) -> dict[str, S
     specs = [backbone_info(part) for part in name.split("+")]
     names = [spec.name for spec in specs]
     if isinstance(weights, Mapping):
-        strange = [key for key in weights if key not in names]
-        if strange:
+        if strange := [key for key in weights if key not in names]:
             raise ValueError(
                 f"weights: {', '.join(map(repr, strange))} is no part of "
                 f"{'+'.join(names)}"
@@ -225,7 +218,7 @@ def load_hub_id(spec: HubSpec, options: LoadOptions) -> Backbone:
     config = read_config(path)
     if config is not None:
         vit = ViTSpec(name=spec.name, source=spec.source, config=config)
-        return vit.with_facets(spec.name, spec.facets).load(options)
+        return load_vit(vit.with_facets(spec.name, spec.facets), options)
     if spec.facets:
         raise ValueError(
             f"backbone: {spec.name!r} asks for facets of a model that napari-hrdv2 "

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from .sample_cache import SampleCache, background_pixels, finite_rows
-from .tiles import LinearModel, Stop, Tile, checked_region, paste
+from .tiles import LinearModel, Region, Stop, Tile, checked_region, paste
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from .options import PartOptions
-    from .tiles import Region
 
 
 class Features(ABC):
@@ -36,6 +34,9 @@ class Features(ABC):
     shape: tuple[int, int, int]
     part_options: tuple[PartOptions, ...] = ()
     channel_weights: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.shape}, {self.nbytes / 1e6:.0f} MB)"
 
     @property
     def recipes(self) -> tuple[PartOptions, ...]:
@@ -126,8 +127,8 @@ class Features(ABC):
         area = checked_region(region, self.shape[1:])
         output = np.empty((len(model.bias), *area.shape), np.float32)
         for tile, block in self.planes(model, area, should_stop):
-            logits = block.movedim(1, 0)  # (K, rows, columns)
-            planes = logits.softmax(0) if softmax else logits
+            planes = block.movedim(1, 0)  # (K, rows, columns)
+            planes = planes.softmax(0) if softmax else planes
             paste(output, tile, planes.cpu().numpy(), area)
         return output
 
@@ -176,7 +177,7 @@ class Features(ABC):
 
     def _pixels(self, rows: ArrayLike, cols: ArrayLike) -> tuple[Tensor, Tensor]:
         pixels = []
-        both = (("rows", rows, self.shape[1]), ("cols", cols, self.shape[2]))
+        both = zip(("rows", "cols"), (rows, cols), self.shape[1:], strict=True)
         for name, values, length in both:
             index = np.atleast_1d(np.asarray(values))
             if index.size and index.dtype.kind not in "iu":
@@ -215,9 +216,6 @@ class JoinedFeatures(Features):
         if any(part.channel_weights is not None for part in self.parts):
             self.channel_weights = torch.cat([channel_weights(p) for p in self.parts])
 
-    def __repr__(self) -> str:
-        return f"JoinedFeatures({list(self.parts)})"
-
     @property
     def own_nbytes(self) -> int:
         """Bytes of memory that the parts take."""
@@ -231,10 +229,8 @@ class JoinedFeatures(Features):
     ) -> Iterator[tuple[Tile, Tensor]]:
         weights = torch.split(model.weight, [p.shape[0] for p in self.parts], 1)
         biases = [model.bias, *[torch.zeros_like(model.bias)] * len(weights[1:])]
-        streams = [
-            part.planes(LinearModel(weight, bias), area, stop)
-            for part, weight, bias in zip(self.parts, weights, biases, strict=True)
-        ]
+        models = zip(self.parts, map(LinearModel, weights, biases), strict=True)
+        streams = [part.planes(one, area, stop) for part, one in models]
         for blocks in zip(*streams, strict=True):
             total = blocks[0][1]
             for _, block in blocks[1:]:
@@ -255,11 +251,9 @@ class StoredPixels(Features):
     def __init__(self, features: Features, pixels: NDArray[np.int64]) -> None:
         self.shape, self.part_options = features.shape, features.part_options
         self.channel_weights = features.channel_weights
-        rows, self._background = (
-            features.sample(*np.divmod(some, self.shape[2]))
-            for some in (pixels, features.background_pixels())
-        )
         self._background_pixels = features.background_pixels()
+        both = (np.divmod(x, self.shape[2]) for x in (pixels, self._background_pixels))
+        rows, self._background = (features.sample(*each) for each in both)
         is_finite = finite_rows(rows)
         self._stored, self._rows = pixels[is_finite], rows[is_finite]
 
@@ -302,10 +296,8 @@ def channel_weights(features: Features) -> Tensor:
 
 
 def _largest(block: Tensor, values: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Return values[argmax over axis 1] of (rows, K - 1, W) behind a plane of zeros.
-
-    Several times faster than torch's argmax or filling by mask.
-    """
+    """Return values[argmax over axis 1] of (rows, K - 1, W) behind a plane of zeros."""
+    # Several times faster than torch's argmax or filling by mask.
     planes = block.unbind(1)
     best = planes[0].clamp(min=0)
     index = _as_values(planes[0] > 0, values[1], dtype).clamp_(min=values[0])

@@ -9,6 +9,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from napari_hrdv2.core.backbones.base import Progress, RegionBackbone
@@ -22,14 +23,8 @@ from napari_hrdv2.core.checks import (
 from napari_hrdv2.core.errors import is_out_of_memory, stop_if
 
 from .base import Features, JoinedFeatures
-from .debias import (
-    NOISE_IMAGES,
-    POSITION_BIASES,
-    PositionBias,
-    bias_key,
-    position_bias,
-)
-from .high_resolution import ContextFeatures, HighResFeatures
+from .debias import NOISE_IMAGES, POSITION_BIASES, PositionBias, bias_key, position_bias
+from .high_resolution import HighResFeatures, with_context
 from .memory import (
     Plan,
     batch_after_running_out,
@@ -47,14 +42,13 @@ from .options import (
     interpolation_of,
 )
 from .superpixels import region_features
-from .tiles import length_of
 from .transforms import BOUNDARIES, COMPATS, Copy, TransformSet, average_into
 from .upsampling.featup import with_fingerprint
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+
+    from .tiles import Tile
 
 Job = tuple[int, Copy, float]  # number of the shift, copy, weight
 
@@ -182,13 +176,8 @@ def checked_options(
     interpolation = interpolation_of(parts, interpolation, compat)
     if any(on_grid(part) for part in parts):
         interpolation = with_fingerprint(interpolation)
-    return FeatureOptions(
-        boundary=boundary,
-        interpolation=interpolation,
-        compat=compat,
-        levels=checked_levels(levels),
-        **others,
-    )
+    others |= {"interpolation": interpolation, "levels": checked_levels(levels)}
+    return FeatureOptions(boundary=boundary, compat=compat, **others)
 
 
 @dataclass
@@ -224,7 +213,7 @@ class Run:
     steps: Steps
     partition: ArrayLike | None = None
     batch_size: int | None = None
-    window: tuple[slice, slice] | None = None
+    window: Tile | None = None
     padding: tuple[int, int] | None = None
     own_levels: tuple[float, float] | None = None
     channel: str = ""
@@ -232,11 +221,9 @@ class Run:
     @property
     def length(self) -> int:
         """How many steps the backbone takes; noise images that are known cost none."""
-        channels, stride = len(self.image.pixels), self.plan.stride
-        known = sum(
-            bias_key(self.backbone, (channels, *shape), stride) in POSITION_BIASES
-            for shape in self.plan.noise_shapes
-        )
+        shapes = [(len(self.image.pixels), *shape) for shape in self.plan.noise_shapes]
+        keys = [bias_key(self.backbone, shape, self.plan.stride) for shape in shapes]
+        known = sum(key in POSITION_BIASES for key in keys)
         return (self.plan.passes - NOISE_IMAGES * known) * self.backbone.steps
 
     def features(self) -> Features:
@@ -256,12 +243,8 @@ class Run:
     def tokens(self) -> Tensor:
         """Run every transform and return the tokens of each shift, (T, h, w, C)."""
         plan, device = self.plan, self.backbone.device
-        shifts = plan.transforms.shifts()
-        jobs = [
-            (number, plan.transforms.copies[member], weight)
-            for number, copy in enumerate(shifts.copies)
-            for member, weight in plan.transforms.members(copy.shift)
-        ]
+        shifts, copies = plan.transforms.shifts(), plan.transforms.copies
+        jobs = [(n, copies[m], w) for n, m, w in plan.transforms.members()]
         maps = self._maps(jobs, self.batch_size or batch_that_fits(device, plan))
         if len(jobs) == 1:  # the many planes of a filter bank are not copied
             return next(maps)[2].unsqueeze(0)
@@ -282,7 +265,7 @@ class Run:
             guide=self.image.pixels if guide is None else guide,
         )
         if cell := self.backbone.context_cell:
-            return ContextFeatures(features, cell, tick=lambda: self.steps.count(0))
+            return with_context(features, cell, tick=lambda: self.steps.count(0))
         return features
 
     def _maps(
@@ -325,18 +308,14 @@ class Run:
         elif self.own_levels is not None:
             given["levels"] = self.own_levels
         # All of an image is worked on as such.
+        stride, grid = self.plan.stride, self.plan.grid
         if self.window and self._shape != self.image.pixels.shape[1:]:
-            starts = [span.start // self.plan.stride for span in self.window]
+            starts = [span.start // stride for span in self.window]
             given["inside"] = tuple(
-                slice(start, start + count)
-                for start, count in zip(starts, self.plan.grid, strict=True)
+                slice(n, n + count) for n, count in zip(starts, grid, strict=True)
             )
-        return self.backbone.tokens(
-            torch.stack(images),
-            stride=self.plan.stride,
-            tick=lambda: self.steps.count(len(batch)),
-            **given,
-        )
+        given["tick"] = lambda: self.steps.count(len(batch))
+        return self.backbone.tokens(torch.stack(images), stride=stride, **given)
 
     @property
     def _levels(self) -> tuple[float, float] | None:
@@ -351,13 +330,8 @@ class Run:
             return None
         assert not isinstance(self.backbone, RegionBackbone)
         height, width = plan.padded[::-1] if turned else plan.padded
-        return position_bias(
-            self.backbone,
-            (len(self.image.pixels), height, width),
-            plan.stride,
-            debias=plan.debias,
-            tick=self.steps.count,
-        )
+        given = self.backbone, (len(self.image.pixels), height, width), plan.stride
+        return position_bias(*given, debias=plan.debias, tick=self.steps.count)
 
     def _padded(self) -> Tensor:
         pixels = torch.from_numpy(self.image.pixels).to(self.backbone.device)
@@ -368,9 +342,7 @@ class Run:
     @property
     def _shape(self) -> tuple[int, int]:
         """(H, W) of what the features are of."""
-        if self.window is not None:
-            return length_of(self.window[0]), length_of(self.window[1])
-        return self.image.pixels.shape[1], self.image.pixels.shape[2]
+        return self.window.shape if self.window else self.image.pixels.shape[1:]
 
     def _empty(self, shape: tuple[int, ...]) -> Tensor:
         device, dtype = self.backbone.device, self.backbone.dtype

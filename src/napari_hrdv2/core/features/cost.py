@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from napari_hrdv2.core.devices import bytes_text
+from napari_hrdv2.core.devices import bytes_text, choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -37,21 +37,17 @@ class Cost:
 
     def brief(self) -> str:
         """Return the cost in few words."""
-        text = f"{self._passes()}, {bytes_text(self.peak_bytes)}"
-        return f"{text}; {ON_DEMAND}" if self.block else text
+        return self._told("")
 
     def text(self) -> str:
         """Return the cost in words."""
-        free = bytes_text(self.available_bytes)
-        return (
-            f"{self._passes()}, {bytes_text(self.peak_bytes)} of memory "
-            f"needed, {bytes_text(self.kept_bytes)} kept ({free} free)"
-            f"{'; ' + ON_DEMAND if self.block else ''}"
-        )
+        kept, free = map(bytes_text, (self.kept_bytes, self.available_bytes))
+        return self._told(f" of memory needed, {kept} kept ({free} free)")
 
-    def _passes(self) -> str:
-        text = "1 pass" if self.passes == 1 else f"{self.passes} passes"
-        return f"up to {text}" if self.block else text
+    def _told(self, memory: str) -> str:
+        passes = "1 pass" if self.passes == 1 else f"{self.passes} passes"
+        text = f"{passes}, {bytes_text(self.peak_bytes)}{memory}"
+        return f"up to {text}; {ON_DEMAND}" if self.block else text
 
     def as_dict(self) -> dict[str, int]:
         """Return the numbers under the names that the command line gives them."""
@@ -78,13 +74,6 @@ class _Outline:
     device: torch.device
     dtype: torch.dtype
 
-    @classmethod
-    def of(cls, name: str, device: torch.device) -> _Outline:
-        """Return the outline of a backbone of the registry; loads no weights."""
-        from napari_hrdv2.core.backbones import LoadOptions, backbone_info
-
-        return cls(backbone_info(name), device, LoadOptions(None, device).token_dtype)
-
     def __getattr__(self, name: str) -> Any:
         return getattr(self.spec, name)
 
@@ -97,12 +86,12 @@ class _Outline:
 
 def outline_of(options: FeatureOptions) -> JoinedBackbone:
     """Return a backbone as far as its cost goes; loads no weights."""
-    from napari_hrdv2.core.backbones import JoinedBackbone
-    from napari_hrdv2.core.devices import choose_device
+    from napari_hrdv2.core.backbones import JoinedBackbone, LoadOptions, backbone_info
 
     device = choose_device(options.device)
-    parts: Any = tuple(_Outline.of(name, device) for name in options.parts)
-    return JoinedBackbone(parts)
+    dtype = LoadOptions(None, device).token_dtype
+    parts: Any = [_Outline(backbone_info(n), device, dtype) for n in options.parts]
+    return JoinedBackbone(tuple(parts))
 
 
 def estimate_cost(
@@ -113,25 +102,24 @@ def estimate_cost(
     Of the whole at once, or in blocks of about so many pixels a side; resized first if
     the options have a `pixel_ratio`.
     """
-    from napari_hrdv2.core.devices import available_memory, choose_device
+    from napari_hrdv2.core.devices import available_memory
 
     from .blocks.grid import plan_blocks
     from .memory import estimate_of, make_plans
     from .resampled import resized_shape
 
-    backbone, transforms = outline_of(options), options.transforms
-    parts, device = backbone.parts, backbone.device
+    backbone = outline_of(options)
     height, width = resized_shape(image_shape[:2], options.pixel_ratio)
     shape, channels = (height, width), 3 if image_shape[2:] else 1
-    given = shape, channels, backbone, transforms, options
+    given = shape, channels, backbone, options.transforms, options
     if block is not None:
         needed = plan_blocks(*given, block)[1]
     else:
         needed = estimate_of(make_plans(*given))
-    available = available_memory(device)
-    if device.type == "cuda":
+    free = available_memory(backbone.device)
+    if backbone.device.type == "cuda":
         # What does not fit on the device is kept, or computed, in main memory.
-        available += available_memory(choose_device("cpu"))
-    cost = Cost(needed.passes, needed.token_bytes, needed.peak_bytes, available)
-    has_patches = any(part.patch_size > 1 for part in parts)
+        free += available_memory(choose_device("cpu"))
+    cost = Cost(needed.passes, needed.token_bytes, needed.peak_bytes, free)
+    has_patches = any(part.patch_size > 1 for part in backbone.parts)
     return replace(cost, remedy=REMEDY_OF_PATCHES) if has_patches else cost

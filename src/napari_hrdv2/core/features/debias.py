@@ -79,10 +79,8 @@ def position_bias(
     POSITION_BIASES.move_to_end(key)
     while len(POSITION_BIASES) > MAPS_KEPT:
         POSITION_BIASES.popitem(last=False)
-    bias = POSITION_BIASES[key]
-    if debias == "project":
-        return bias
-    return replace(bias, directions=bias.directions[:, :0])
+    bias, kept = POSITION_BIASES[key], None if debias == "project" else 0
+    return replace(bias, directions=bias.directions[:, :kept])
 
 
 def _mean_of_noise(
@@ -99,8 +97,9 @@ def _mean_of_noise(
         noise = torch.randn(1, 1, height, width, generator=generator)
         grey = (0.5 + deviation * noise).clamp(0, 1)
         image = grey.expand(1, channels, height, width).to(backbone.device)
-        tokens = backbone.tokens(image, stride=stride, tick=tick)
-        total = total + tokens[0].float().cpu()
+        total = (
+            total + backbone.tokens(image, stride=stride, tick=tick)[0].float().cpu()
+        )
     return total / NOISE_IMAGES
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -30,7 +31,7 @@ from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.postprocess.guides import guide_from
 
 from .base import Features, JoinedFeatures, channel_weights
-from .tiles import LinearModel, Needed, Stop, Tile, projected, tiles_of
+from .tiles import LinearModel, Needed, Stop, Tile, as_mask, projected, runs, tiles_of
 from .transforms import (
     BOUNDARIES,
     COMPATS,
@@ -53,8 +54,6 @@ from .upsampling.sharpening import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from .options import PartOptions
 
 PIXELS_PER_CHUNK = 4096
@@ -144,7 +143,6 @@ class HighResFeatures(Features):
         self.transforms = parse_transforms(transforms, stride, compat=compat)
         self.shifts = self.transforms.shifts()
         self.tokens = one_map_per_shift(tokens, self.transforms)
-        height, width = image_shape
         grid = self.tokens.shape[1:3]
         if tuple(token_count(n, patch_size, stride) for n in image_shape) != grid:
             raise ValueError(
@@ -152,21 +150,15 @@ class HighResFeatures(Features):
                 f"{tuple(image_shape)} with patches of {patch_size} px every "
                 f"{stride} px"
             )
+        tiled = self.transforms.compat == "reference"
+        about = patch_size, stride, upsampling.kernel, boundary, tiled
         self.rows, self.columns = (
-            Axis(
-                length,
-                count,
-                patch_size,
-                stride,
-                upsampling.kernel,
-                boundary,
-                tiled=self.transforms.compat == "reference",
-            )
+            Axis(length, count, *about)
             for length, count in zip(image_shape, grid, strict=True)
         )
         self.patch_size, self.stride = patch_size, stride
         self.interpolation, self.boundary = interpolation, boundary
-        self.shape = (self.tokens.shape[3], height, width)
+        self.shape = (self.tokens.shape[3], *image_shape)
         self.part_options = () if options is None else (options,)
         self.channel_weights = channel_weights
         self._guided: Bilateral | JbuUpsampler | None = None
@@ -189,22 +181,14 @@ class HighResFeatures(Features):
             self._guided = JbuUpsampler(upsampling, guide, rows, columns, device)
         if upsampling.method == "bilateral":
             levels = checked_guide(guide, self.shape[1:], "bilateral").to(device)
-            is_made = levels.dtype == torch.uint8
-            levels = levels if is_made else guide_from(levels)
+            if levels.dtype != torch.uint8:
+                levels = guide_from(levels)
             self._guided = Bilateral(levels, rows, columns)
         if upsampling.steps:
-            patch_means = (
-                self._guided.patch_means
-                if isinstance(self._guided, Bilateral)
-                else interpolated_patch_means(rows, columns)
-            )
+            patch_means = interpolated_patch_means(rows, columns)
+            if isinstance(self._guided, Bilateral):
+                patch_means = self._guided.patch_means
             self.tokens = back_projected(self.tokens, patch_means, upsampling.steps)
-
-    def __repr__(self) -> str:
-        return (
-            f"HighResFeatures(shape={self.shape}, tokens={tuple(self.tokens.shape)}, "
-            f"transforms={self.transforms.spec!r}, {self.nbytes / 1e6:.0f} MB)"
-        )
 
     @property
     def own_nbytes(self) -> int:
@@ -213,13 +197,8 @@ class HighResFeatures(Features):
 
     @cached_property
     def _upsampler(self) -> SeparableUpsampler | Bilateral | JbuUpsampler:
-        return self._guided or SeparableUpsampler(
-            [copy.shift for copy in self.shifts.copies],
-            self.shifts.weights,
-            self.rows,
-            self.columns,
-            self.tokens.device,
-        )
+        given = self.shifts, self.rows, self.columns, self.tokens.device
+        return self._guided or SeparableUpsampler(*given)
 
     @property
     def _is_pixelwise(self) -> bool:
@@ -230,10 +209,8 @@ class HighResFeatures(Features):
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
         pixels = self._pixels(rows, cols)
         output = np.empty((len(pixels[0]), self.shape[0]), np.float32)
-        for start in range(0, len(output), PIXELS_PER_CHUNK):
-            chunk = slice(start, start + PIXELS_PER_CHUNK)
-            rows, columns = (axis[chunk] for axis in pixels)
-            found = self._upsampler.sampled(self.tokens, rows, columns)
+        for chunk in runs(0, len(output), PIXELS_PER_CHUNK):
+            found = self._upsampler.sampled(self.tokens, *(x[chunk] for x in pixels))
             output[chunk] = found.cpu().numpy()
         return output
 
@@ -252,10 +229,12 @@ class HighResFeatures(Features):
                 stop_if(stop, "the prediction")
                 yield tile, block if late is None else block + late
             return
+        sides = zip(area, self.shape[1:], strict=True)
+        rows, columns = (as_mask(np.r_[span], length) for span, length in sides)
         for tile in tiles_of(self.shape[1:], area):
             tokens = self.tokens[:, tile.rows, tile.columns]
-            logits = projected(tokens, model, [_as_masks(tile, area)], stop)
-            yield tile, logits[0].movedim(0, 1)
+            wanted = [(rows[tile.rows], columns[tile.columns])]
+            yield tile, projected(tokens, model, wanted, stop)[0].movedim(0, 1)
 
     def _needed(self, region: Tile) -> Needed:
         """Return the rows and columns of tokens that a region is interpolated from."""
@@ -266,13 +245,12 @@ class HighResFeatures(Features):
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
         if self._guided is not None:
-            channels = torch.eye(self.shape[0])
-            return self.project(channels, torch.zeros(self.shape[0]))
+            return self.project(np.eye(self.shape[0]), np.zeros(self.shape[0]))
         tokens = self.tokens.float().cpu()
-        down, across = (  # of the padded image, which may end a little before the image
-            axis.matrix(torch.arange(max(axis.length, axis.padded_length)))
-            for axis in (self.rows, self.columns)
-        )
+        axes = self.rows, self.columns
+        # Of the padded image, which may end a little before the image.
+        lengths = (torch.arange(max(axis.length, axis.padded_length)) for axis in axes)
+        down, across = map(Axis.matrix, axes, lengths)
         total = torch.zeros(self.shape)
         pairs = zip(self.shifts.copies, self.shifts.weights, strict=True)
         for grid, (copy, weight) in zip(tokens, pairs, strict=True):
@@ -282,8 +260,10 @@ class HighResFeatures(Features):
         return total.numpy()
 
 
-class ContextFeatures(JoinedFeatures):
-    """Features, and as many channels again of their Gaussian means around each pixel.
+def with_context(
+    own: HighResFeatures, cell: int, tick: Callable[[], None] = lambda: None
+) -> JoinedFeatures:
+    """Return features, and as many channels of their Gaussian means around each pixel.
 
     The means are kept on cells of `cell` px, a multiple of the stride, and reach about
     four cells far, so they cost a hundredth of the features themselves. They are linear
@@ -291,20 +271,21 @@ class ContextFeatures(JoinedFeatures):
     cells; what it raises ends the computation.
 
     >>> own = HighResFeatures(torch.ones(1, 20, 30, 5), "identity", (40, 60), 2, 2)
-    >>> ContextFeatures(own, 16).shape
+    >>> with_context(own, 16).shape
     (10, 40, 60)
     """
-
-    def __init__(
-        self, own: HighResFeatures, cell: int, tick: Callable[[], None] = lambda: None
-    ) -> None:
-        super().__init__([own, _means_of(own, cell, tick)])
-        self.part_options = tuple(
-            replace(part, channels=self.shape[0]) for part in own.part_options
-        )
-
-    def __repr__(self) -> str:
-        return f"ContextFeatures({self.parts[0]!r})"
+    step = own.rows.stride
+    count = tokens_per_cell(cell, step)
+    # A grid that copies were put onto together may reach beyond the image.
+    rows, columns = (token_count(n, own.patch_size, step) for n in own.shape[1:])
+    means = means_around(own.tokens[:, :rows, :columns], count, tick)
+    means = means.to(own.tokens.dtype)
+    geometry = own.shape[1:], own.patch_size + (count - 1) * step, count * step
+    around = HighResFeatures(means, own.shifts, *geometry, boundary=own.boundary)
+    around.channel_weights = CONTEXT_WEIGHT * channel_weights(own)
+    both, parts = JoinedFeatures([own, around]), own.part_options
+    both.part_options = tuple(replace(p, channels=both.shape[0]) for p in parts)
+    return both
 
 
 def tokens_per_cell(cell: int, stride: int) -> int:
@@ -333,45 +314,13 @@ def means_around(
         means = avg_pool2d(part, (strip.shape[1], count), ceil_mode=True)
         cells[:, :, row] = means[:, :, 0]
     weight = torch.ones_like(cells[:1, :1])
-    for axis, length in ((2, tokens.shape[1]), (3, tokens.shape[2])):
+    for axis, length in ((2, height), (3, width)):
         if rest := length % count:
             weight.narrow(axis, -1, 1).mul_(rest / count)
     taps = gaussian_taps(CONTEXT_WIDTH)
-    total, weights = (
-        correlate(correlate(planes, taps, 2), taps, 3)
-        for planes in (cells * weight, weight)
-    )
+    both = cells * weight, weight
+    total, weights = (correlate(correlate(x, taps, 2), taps, 3) for x in both)
     return (total / weights).movedim(1, -1)
-
-
-def _means_of(
-    own: HighResFeatures, cell: int, tick: Callable[[], None]
-) -> HighResFeatures:
-    """Return the means, as features on a coarser grid."""
-    count = tokens_per_cell(cell, own.rows.stride)
-    # A grid that copies were put onto together may reach beyond the image.
-    rows, columns = (
-        token_count(length, own.patch_size, own.rows.stride) for length in own.shape[1:]
-    )
-    means = means_around(own.tokens[:, :rows, :columns], count, tick)
-    return HighResFeatures(
-        means.to(own.tokens.dtype),
-        own.shifts,
-        own.shape[1:],
-        own.patch_size + (count - 1) * own.rows.stride,
-        count * own.rows.stride,
-        boundary=own.boundary,
-        channel_weights=CONTEXT_WEIGHT * channel_weights(own),
-    )
-
-
-def _as_masks(tile: Tile, region: Tile) -> tuple[Tensor, Tensor]:
-    """Return which rows and columns of a tile lie in a region."""
-    masks = []
-    for span, wanted in zip(tile, region, strict=True):
-        pixels = torch.arange(span.start, span.stop)
-        masks.append((pixels >= wanted.start) & (pixels < wanted.stop))
-    return masks[0], masks[1]
 
 
 def _checked_geometry(

@@ -36,7 +36,6 @@ class Estimate:
     """What computing features will take."""
 
     passes: int  # of the backbone, those over noise included that `debias` asks for
-    tokens: int  # of one pass
     token_bytes: int  # memory that the features keep
     peak_bytes: int  # needed while they are computed, the kept ones included
 
@@ -50,15 +49,10 @@ class Plan:
     padded: tuple[int, int]  # (H', W') of the image, padded to whole patches
     grid: tuple[int, int]  # (h, w) of its tokens
     channels: int
-    debias: str  # "none" where the backbone does not know positions
+    debias: str = "none"  # also where the backbone does not know positions
     noise_shapes: tuple[tuple[int, int], ...] = ()  # of the noise images for debias
     token_bytes: int = 0  # memory that is kept
     working_bytes: int = 0  # memory on top while the backbone runs
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of one pass."""
-        return math.prod(self.grid)
 
     @property
     def passes(self) -> int:
@@ -74,14 +68,13 @@ def make_plan(
     options: FeatureOptions,
 ) -> Plan:
     """Return the plan of a run; raise ValueError if an option does not fit."""
-    debias, compat = options.debias, options.compat
-    check_choice("debias", debias, DEBIAS_CHOICES)
+    check_choice("debias", options.debias, DEBIAS_CHOICES)
     upsampling = sharpening.parse_interpolation(options.interpolation)
     patch_size = backbone.patch_size
     stride = _checked_stride(options.stride, backbone)
-    chosen = parse_transforms(transforms, stride, compat=compat)
+    chosen = parse_transforms(transforms, stride, compat=options.compat)
     if backbone.equivariant:
-        chosen = parse_transforms("identity", stride, compat=compat)
+        chosen = parse_transforms("identity", stride, compat=options.compat)
     if on_grid(backbone):
         sharpening.check_upsampling(upsampling, chosen.shifts(), stride)
     height, width = image_shape
@@ -97,12 +90,11 @@ def make_plan(
         (of_length(height, patch_size, stride), of_length(width, patch_size, stride))
         for of_length in (padded_length, token_count)
     )
-    if backbone.equivariant:  # it does not know positions
-        debias = "none"
-    turned = (copy.transform.transpose for copy in chosen.copies)
-    shapes = {padded[::-1] if turn else padded for turn in turned}
-    noise_shapes = () if debias == "none" else tuple(shapes)
-    plan = Plan(chosen, stride, padded, grid, channels, debias, noise_shapes)
+    plan = Plan(chosen, stride, padded, grid, channels)
+    if options.debias != "none" and not backbone.equivariant:
+        turned = (copy.transform.transpose for copy in chosen.copies)
+        shapes = tuple({padded[::-1] if turn else padded for turn in turned})
+        plan = replace(plan, debias=options.debias, noise_shapes=shapes)
     kept, working = _memory_of(plan, backbone, image_shape, image_channels, upsampling)
     return replace(plan, token_bytes=kept, working_bytes=working)
 
@@ -116,15 +108,12 @@ def _memory_of(
 ) -> tuple[int, int]:
     """Return the bytes that are kept, and those on top while the backbone runs."""
     shifts, stride = plan.transforms.shifts(), plan.stride
-    patch_size = backbone.patch_size
+    tokens, pixels = math.prod(plan.grid), math.prod(plan.padded)
     token_bytes = plan.channels * backbone.dtype.itemsize  # of one token
-    map_bytes, pixels = plan.tokens * token_bytes, math.prod(plan.padded)
+    map_bytes, patch_size = tokens * token_bytes, backbone.patch_size
     kept_bytes, kept_maps, kept_stride = len(shifts) * map_bytes, len(shifts), stride
-    working_bytes = (
-        (map_bytes if len(plan.transforms) > 1 else 0)
-        + backbone.activations * map_bytes
-        + (PLANES + image_channels) * 4 * pixels
-    )
+    working_bytes = (backbone.activations + (len(plan.transforms) > 1)) * map_bytes
+    working_bytes += (PLANES + image_channels) * 4 * pixels
     fine = sharpening.stride_of_one_grid(shifts, stride)
     if on_grid(backbone) and (upsampling.needs_one_grid or upsampling.steps):
         # The tokens as they were are there until the new ones are finished.
@@ -147,7 +136,7 @@ def _memory_of(
         working_bytes = max(working_bytes, working)
     # In float32: the map of each shape, and the sum or the tokens that it is taken off.
     maps = len(plan.noise_shapes) + 1 if plan.noise_shapes else 0
-    return kept_bytes, working_bytes + maps * 4 * plan.tokens * plan.channels
+    return kept_bytes, working_bytes + maps * 4 * tokens * plan.channels
 
 
 def on_grid(backbone: Backbone) -> bool:
@@ -169,8 +158,8 @@ def check_can_be_cut(parts: Sequence[Backbone], options: FeatureOptions) -> None
                 f"backbone: {part.name} divides the whole image into regions, which "
                 "cannot be done block by block; choose one of the others"
             )
-    if options.compat == "reference" or method == sharpening.FEATUP:
-        asked = method if options.compat != "reference" else 'compat="reference"'
+    asked = 'compat="reference"' if options.compat == "reference" else method
+    if asked != method or method == sharpening.FEATUP:
         raise ValueError(
             f"interpolation: {asked} needs the whole image, which is cut into blocks "
             "here; choose bilinear"
@@ -189,31 +178,23 @@ def _plan_of_regions(
     count = round(getattr(backbone, "density", 1.0) * math.prod(squares))
     map_bytes = count * channels * backbone.dtype.itemsize
     plane_bytes = 4 * math.prod(shape)  # of a label map as well
+    working = backbone.activations * count * channels * 4 + PLANES * plane_bytes
     return Plan(
         chosen,
         backbone.patch_size,
         shape,
         (count, 1),
         channels,
-        "none",
-        (),
-        len(chosen) * (map_bytes + plane_bytes),
-        max(
-            REGION_PLANES * plane_bytes,
-            backbone.activations * count * channels * 4 + PLANES * plane_bytes,
-        ),
+        token_bytes=len(chosen) * (map_bytes + plane_bytes),
+        working_bytes=max(REGION_PLANES * plane_bytes, working),
     )
 
 
 def estimate_of(plans: Sequence[Plan]) -> Estimate:
     """Return what the runs of all parts take together."""
     kept = sum(plan.token_bytes for plan in plans)
-    return Estimate(
-        passes=sum(plan.passes for plan in plans),
-        tokens=max(plan.tokens for plan in plans),
-        token_bytes=kept,
-        peak_bytes=kept + max(plan.working_bytes for plan in plans),
-    )
+    peak = kept + max(plan.working_bytes for plan in plans)
+    return Estimate(sum(plan.passes for plan in plans), kept, peak)
 
 
 def make_plans(
@@ -229,24 +210,20 @@ def make_plans(
     size where that is smaller than the stride. With channels all come for each of them.
     """
     parts, stride = parts_of(backbone), options.stride
-    channels = len(options.channel_names)
+    count = len(options.channel_names)
     how = interpolation_of(parts, options.interpolation, options.compat)
-    options = replace(options, interpolation=how)
     sets: list[Any] = [transforms] * len(parts)
     if isinstance(transforms, str):
         sets = sets_of(parts, transforms)
     if stride is not None:
         _checked_stride(stride, max(parts, key=lambda part: part.patch_size))
-    return [
-        make_plan(
-            image_shape,
-            1 if channels else image_channels,
-            part,
-            chosen,
-            replace(options, stride=stride and min(stride, part.patch_size)),
-        )
-        for part, chosen in list(zip(parts, sets, strict=True)) * max(channels, 1)
-    ]
+    plans = []
+    for part, chosen in zip(parts, sets, strict=True):
+        own = stride and min(stride, part.patch_size)
+        given = replace(options, interpolation=how, stride=own)
+        channels = 1 if count else image_channels
+        plans.append(make_plan(image_shape, channels, part, chosen, given))
+    return plans * max(count, 1)
 
 
 def check_memory(plans: list[Plan], shape: Sequence[int], device: torch.device) -> None:
@@ -296,10 +273,8 @@ def batch_after_running_out(backbone: Backbone, batch_size: int) -> int:
             "image: the memory ran out while features were computed; use a larger "
             "stride or a part of the image"
         )
-    warnings.warn(
-        f"{device} has too little memory for one pass; going on on the CPU",
-        stacklevel=2,
-    )
+    text = f"{device} has too little memory for one pass; going on on the CPU"
+    warnings.warn(text, stacklevel=2)
     backbone.to("cpu")
     return 1
 

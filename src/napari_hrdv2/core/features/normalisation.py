@@ -11,22 +11,23 @@ classes, with fractions that are free.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from itertools import product
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.backbones.filters.kernels import gaussian
 from napari_hrdv2.core.fingerprints import image_fingerprint
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+from .tiles import runs
 
-    Grey = NDArray[np.float64]
-
+Grey = NDArray[np.float64]
 Levels = tuple[float, float]
 """Mean and deviation of grey levels, in those of the image itself."""
 
@@ -82,18 +83,17 @@ def windows_of(shape: Sequence[int], most: int) -> list[tuple[slice, slice]]:
     """
     if max(shape[:2]) <= most * WINDOW:
         return [(slice(0, shape[0]), slice(0, shape[1]))]
-    return [
-        (slice(top, top + WINDOW), slice(left, left + WINDOW))
-        for top in np.linspace(0, max(shape[0] - WINDOW, 0), most).astype(int).tolist()
-        for left in np.linspace(0, max(shape[1] - WINDOW, 0), most).astype(int).tolist()
-    ]
+    starts = (np.linspace(0, max(n - WINDOW, 0), most).astype(int) for n in shape[:2])
+    tops, lefts = ([slice(i, i + WINDOW) for i in each.tolist()] for each in starts)
+    return list(product(tops, lefts))
 
 
 def mosaic(array: Any, windows: Sequence[tuple[slice, slice]]) -> Any:
     """Return windows of an image below each other; None of None."""
-    if array is None or len(windows) == 1:
-        return None if array is None else np.asarray(array[windows[0]])
-    return np.concatenate([np.asarray(array[window]) for window in windows])
+    if array is None:
+        return None
+    seen = [np.asarray(array[window]) for window in windows]
+    return np.concatenate(seen) if len(seen) > 1 else seen[0]
 
 
 def painted(image: Any, labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -101,8 +101,7 @@ def painted(image: Any, labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any
 
     Only rows near labels are read.
     """
-    rows = [slice(at, at + WINDOW) for at in range(0, len(labels), WINDOW)]
-    rows = [each for each in rows if labels[each].any()]
+    rows = [each for each in runs(0, len(labels), WINDOW) if labels[each].any()]
     pixels = [np.asarray(image[each])[labels[each] > 0] for each in rows]
     drawn = [labels[each][labels[each] > 0] for each in rows]
     return np.concatenate(pixels)[:, None], np.concatenate(drawn)[:, None]
@@ -119,14 +118,11 @@ def aligned_levels(
     count for nothing. `levels` are the images' own, where these are parts of them.
     """
     own = np.array(levels or [image_levels([image]) for image in images])
-    means = [
-        _class_means(grey_plane(image), np.asarray(drawn))
-        for image, drawn in zip(images, labels, strict=True)
-    ]
+    planes = map(grey_plane, images)
+    means = list(map(_class_means, planes, map(np.asarray, labels)))
     ids = sorted({label for each in means for label in each})
     table = np.array([[each.get(label, np.nan) for label in ids] for each in means])
-    deviations = np.maximum(own[:, 1:], np.finfo(float).tiny)
-    standardised = (table - own[:, :1]) / deviations
+    standardised = (table - own[:, :1]) / np.maximum(own[:, 1:], np.finfo(float).tiny)
     common = np.isfinite(table).sum(0) > 1
     if not common.any():
         return [(float(mean), float(deviation)) for mean, deviation in own]
@@ -175,19 +171,18 @@ class Normalisation:
     ) -> Self:
         """Return what matches new images to these, in which 0 is of no class."""
         masks = exclusion or [None] * len(images)
-        tables: dict[int, list[Grey]] = {}
-        shares: dict[int, list[float]] = {}
+        tables: dict[int, list[Grey]] = defaultdict(list)
+        shares: dict[int, list[float]] = defaultdict(list)
         ids = sorted({int(i) for each in segmentations for i in np.unique(each) if i})
-        for image, (mean, deviation), classes, mask in zip(
-            images, levels, segmentations, masks, strict=True
-        ):
+        given = zip(images, levels, segmentations, masks, strict=True)
+        for image, (mean, deviation), classes, mask in given:
             plane = (_smoothed(image) - mean) / max(deviation, np.finfo(float).tiny)
             kept = classes if mask is None else np.where(np.asarray(mask), 0, classes)
             for label in ids:
                 values = plane[(kept == label) & np.isfinite(plane)]
-                shares.setdefault(label, []).append(len(values) / max(kept.size, 1))
+                shares[label].append(len(values) / max(kept.size, 1))
                 if len(values) > LEAST_PIXELS:
-                    tables.setdefault(label, []).append(_density(values))
+                    tables[label].append(_density(values))
         known = [label for label in ids if label in tables]
         fractions = np.array([np.mean(shares[label]) for label in known])
         middle = np.mean(np.asarray(levels), axis=0)
@@ -229,32 +224,20 @@ class Normalisation:
         offsets = np.linspace(-OFFSETS, OFFSETS, 61)
         gains = np.linspace(-GAINS, GAINS, 19)
         for _ in range(2):  # then nearer by
-            scores = np.stack(
-                [self._scores(share, centres, offsets, gain, about) for gain in gains]
-            )
+            given = share, centres, offsets, about
+            scores = np.stack([self._scores(gain, *given) for gain in gains])
             best, at = np.unravel_index(scores.argmax(), scores.shape)
             gain, offset = gains[best], offsets[at]
             steps = np.linspace(-1, 1, 11)
-            gains, offsets = (
-                gain + steps * (gains[1] - gains[0]),
-                offset + steps * (offsets[1] - offsets[0]),
-            )
+            gains = gain + steps * (gains[1] - gains[0])
+            offsets = offset + steps * (offsets[1] - offsets[0])
         mean, deviation = about
         return float(mean + offset * deviation), float(deviation * np.exp(gain))
 
     def _scores(
-        self,
-        share: Grey,
-        centres: Grey,
-        offsets: Grey,
-        log_gain: float,
-        about: Levels,
+        self, log_gain: float, share: Grey, centres: Grey, offsets: Grey, about: Levels
     ) -> Grey:
-        """Return the log of the posterior probability of each offset at one gain.
-
-        `share` is the histogram of an image at the (B,) grey levels `centres`; offset
-        and gain are against the levels `about`.
-        """
+        """Return the log posterior of each offset at one gain, both against `about`."""
         mean, deviation = about
         means = mean + offsets[:, None] * deviation
         standardised = (centres - means) / (deviation * np.exp(log_gain))  # (m, B)
@@ -265,10 +248,8 @@ class Normalisation:
         for _ in range(ROUNDS):
             weighted = fractions[..., None] * density
             weighted *= share / weighted.sum(0)
-            found = INDEPENDENT_PIXELS * weighted.sum(2)
-            fractions = (found + KNOWN_FRACTIONS * prior) / (
-                INDEPENDENT_PIXELS + KNOWN_FRACTIONS
-            )
+            found = INDEPENDENT_PIXELS * weighted.sum(2) + KNOWN_FRACTIONS * prior
+            fractions = found / (INDEPENDENT_PIXELS + KNOWN_FRACTIONS)
         mixture = np.log((fractions[..., None] * density).sum(0)) @ share - log_gain
         known = (prior * np.log(fractions)).sum(0)
         away = (log_gain / GAIN) ** 2 + (offsets / OFFSET) ** 2
@@ -285,15 +266,13 @@ class Normalisation:
 def _class_means(plane: Grey, labels: NDArray[Any]) -> dict[int, float]:
     """Return the mean grey level of the labelled pixels of each class."""
     ids, index = np.unique(labels, return_inverse=True)
-    totals = np.bincount(index.ravel(), plane.ravel())
-    means = totals / np.bincount(index.ravel())
+    means = np.bincount(index.ravel(), plane.ravel()) / np.bincount(index.ravel())
     return {int(i): float(mean) for i, mean in zip(ids, means, strict=True) if i}
 
 
 def _smoothed(image: ArrayLike) -> Grey:
     plane = torch.from_numpy(np.ascontiguousarray(grey_plane(image)))
-    smooth: Grey = gaussian(plane[None, None], SMOOTHING)[0, 0].numpy()
-    return smooth
+    return np.asarray(gaussian(plane[None, None], SMOOTHING)[0, 0])
 
 
 def _density(values: Grey) -> Grey:

@@ -125,11 +125,11 @@ class FeatureOptions:
     @property
     def choices(self) -> dict[str, Any]:
         """What `compute_features` takes of them for any image, by its names."""
-        chosen = asdict(self)
-        others = "backbone", "device", "weights", "levels", "normalisation", "planes"
-        for name in (*others, "pixel_size", "resamples", "pixel_ratio"):
-            del chosen[name]
-        return chosen
+        others = (
+            *("backbone", "device", "weights", "levels", "normalisation", "planes"),
+            *("pixel_size", "resamples", "pixel_ratio"),
+        )
+        return {k: value for k, value in asdict(self).items() if k not in others}
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -149,8 +149,7 @@ class FeatureOptions:
     def levels_of(self, channel: str) -> tuple[float, float] | None:
         """Return the `levels` of a channel, "" for those of the picture."""
         place = self.channel_names.index(channel) if channel else 0
-        found: tuple[float, float] | None = self._of_each("levels")[place]
-        return found
+        return self._of_each("levels")[place]  # type: ignore[no-any-return]
 
     def _of_each(self, name: str) -> tuple[Any, ...]:
         given, count = getattr(self, name), max(len(self.channel_names), 1)
@@ -163,27 +162,29 @@ class FeatureOptions:
     @property
     def patch_size(self) -> int:
         """The largest patch of the backbone's parts, in pixels."""
-        return max(_info(name).patch_size for name in self.parts)
+        return max(info.patch_size for info in self._infos)
+
+    @property
+    def _infos(self) -> list[BackboneSpec]:
+        return [_info(name) for name in self.parts]
 
     @property
     def transform_sets(self) -> tuple[str, ...]:
         """The transform sets, where a word stands for each part's own."""
-        parts = [_info(name) for name in self.parts]
-        sets = sets_of(parts, self.transforms)
+        parts, sets = self._infos, sets_of(self._infos, self.transforms)
         moving = [s for p, s in zip(parts, sets, strict=True) if p.patch_size > 1]
         return tuple(dict.fromkeys(moving or sets))
 
     @property
     def resolved_transforms(self) -> str:
         """The `transforms` that stay what they are, whatever words come to mean."""
-        sets = sets_of([_info(name) for name in self.parts], self.transforms)
+        sets = sets_of(self._infos, self.transforms)
         return "+".join(sets if len(set(sets)) > 1 else sets[:1])
 
     @property
     def upsampling(self) -> str:
         """How tokens become pixels, where "auto" stands for what suits the parts."""
-        parts = [_info(name) for name in self.parts]
-        return interpolation_of(parts, self.interpolation, self.compat)
+        return interpolation_of(self._infos, self.interpolation, self.compat)
 
     def check(self) -> None:
         """Raise ValueError, in one sentence, for a choice that cannot work."""
@@ -226,20 +227,17 @@ class FeatureOptions:
             names += ["transforms", "stride", "interpolation", "debias"]
             names += ["boundary", "compat"]
         before, after = (
-            replace(x, stride=x.stride or patch, transforms=sets, interpolation=how)
-            for x, sets, how in (
-                (y, " and ".join(y.transform_sets), y.upsampling)
-                for y in (self, wanted)
-            )
+            vars(x)
+            | {"stride": x.stride or patch, "interpolation": x.upsampling}
+            | {"transforms": " and ".join(x.transform_sets)}
+            for x in (self, wanted)
         )
-        differing = [n for n in names if getattr(before, n) != getattr(after, n)]
-        if not differing:
-            return None
+        differing = [n for n in names if before[n] != after[n]]
         made, other = (
-            ", ".join(f"{n} {getattr(one, n) or unset.get(n)}" for n in differing)
+            ", ".join(f"{n} {one[n] or unset.get(n)}" for n in differing)
             for one in (before, after)
         )
-        return f"{self.backbone} with {made}", other
+        return (f"{self.backbone} with {made}", other) if differing else None
 
 
 def sets_of(parts: Sequence[Backbone | BackboneSpec], transforms: str) -> list[str]:

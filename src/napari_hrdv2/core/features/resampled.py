@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from napari_hrdv2.core.checks import channels_first, filled, missing_pixels
@@ -24,8 +25,6 @@ from .normalisation import mosaic, windows_of
 from .tiles import LinearModel, Stop, Tile, chunks_of, length_of, tiles_of
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
 
 
@@ -86,29 +85,24 @@ class ResizedImage:
     ) -> None:
         self._image, self._is_mask = image, image.dtype == bool
         self.dtype = np.dtype(np.float32 if self._is_mask else image.dtype)
-        bands = (3,) if image.shape[2:] == (4,) and not channels else image.shape[2:]
-        self.shape = (*shape[:2], *bands)
+        count = (3,) if image.shape[2:] == (4,) and not channels else image.shape[2:]
+        self.shape = (*shape[:2], *count)
         self._scales = [a / b for a, b in zip(image.shape, shape[:2], strict=False)]
         chunks = zip(chunks_of(image), self._scales, strict=True)  # no more at once
         self.chunks = tuple(max(1, min(n, round(n / by))) for n, by in chunks)
-        seen = self._resized(*middle_of(self.shape))
         before = self._pixels(*middle_of(image.shape))
-        both = [before], [seen]
-        if channels:
-            both = list(np.moveaxis(before, 2, 0)), list(np.moveaxis(seen, 2, 0))
-        lacking = np.array(list(map(_lacking, *both)), np.float32)
-        sides = GRAIN_SIDE, GRAIN_SIDE, *[len(lacking)] * len(bands)
+        both = before, self._resized(*middle_of(self.shape))
+        bands = [np.moveaxis(x, 2, 0) if channels else x[None] for x in both]
+        lacking = np.array(list(map(_lacking, *bands)), np.float32)
+        sides = GRAIN_SIDE, GRAIN_SIDE, *[len(lacking)] * len(count)
         white = np.random.default_rng(0).standard_normal(sides, np.float32)
         self._noise = lacking * white  # repeated all over
 
     def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
-        spans = [
-            slice(*span.indices(length)[:2])
-            for span, length in zip(window, self.shape, strict=False)
-        ]
+        sides = zip(window, self.shape, strict=False)
+        spans = [slice(*span.indices(length)[:2]) for span, length in sides]
         found = self._resized(*spans)
-        rows, columns = (np.r_[span] % GRAIN_SIDE for span in spans)
-        found += self._noise[np.ix_(rows, columns)]
+        found += self._noise[np.ix_(*(np.r_[span] % GRAIN_SIDE for span in spans))]
         if self.dtype.kind in "ui":
             limits = np.iinfo(self.dtype)  # floats do not hold all of them
             found = found.round().clip(limits.min, np.nextafter(limits.max + 1.0, 0))
@@ -121,9 +115,8 @@ class ResizedImage:
         from scipy.ndimage import gaussian_filter1d
 
         read, ends, taps = [], [], []
-        for span, scale, length in zip(
-            spans, self._scales, self._image.shape, strict=False
-        ):
+        axes = zip(spans, self._scales, self._image.shape, strict=False)
+        for span, scale, length in axes:
             sigma = max(0.0, (scale - 1) / 2)
             centres = (np.r_[span] + 0.5) * scale - 0.5
             reach = int(4 * sigma + 0.5)
@@ -146,10 +139,9 @@ class ResizedImage:
     def _pixels(self, *spans: slice) -> NDArray[Any]:
         """Return a window of the image in floats, with what stands where none are."""
         pixels = np.asarray(self._image[spans])
-        missing = missing_pixels(pixels)
         is_wide = pixels.dtype.kind in "ui" and pixels.dtype.itemsize > 2
         found = pixels.astype(np.float64 if is_wide else np.float32)
-        if missing is not None:
+        if (missing := missing_pixels(pixels)) is not None:
             found[missing] = self._fill
         return found if found.ndim == 2 else found[..., : self.shape[2]]
 
@@ -166,12 +158,10 @@ def _lacking(before: NDArray[Any], seen: NDArray[Any]) -> float:
     return float(missing * np.nanstd(grey))
 
 
-def middle_of(shape: Sequence[int]) -> tuple[slice, slice]:
+def middle_of(shape: Sequence[int]) -> Tile:
     """Return the window that the grain of an image is looked at in."""
-    rows, columns = (
-        slice(max(0, (n - GRAIN_SIDE) // 2), (n + GRAIN_SIDE) // 2) for n in shape[:2]
-    )
-    return rows, columns
+    side = GRAIN_SIDE
+    return Tile(*(slice(max(0, (n - side) // 2), (n + side) // 2) for n in shape[:2]))
 
 
 def grain_of(image: Any) -> float:
@@ -209,8 +199,7 @@ def compute_resampled(
     `resampling_factors`. `options` are those of `compute_features`; ValueError for a
     `partition` of an image that is resized.
     """
-    factors = resampling_factors(pixel_ratio)
-    if factors is None:
+    if (factors := resampling_factors(pixel_ratio)) is None:
         return compute_features(image, backbone, **options)
     if options.get("partition") is not None:
         raise ValueError(
@@ -227,29 +216,51 @@ def compute_resampled(
     return ResampledFeatures(found, (image.shape[0], image.shape[1]))
 
 
+class ResampledAxis(NamedTuple):
+    """One axis of a part of an image: where it begins, and how long the whole is."""
+
+    start: int
+    length: int
+    resized_start: int  # the same once the image was resized
+    resized_length: int
+
+    def taps(
+        self, positions: NDArray[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the resized pixels that make up N pixels, and weights of sum 1.
+
+        Those of the part, (N, taps) each. The weights are a triangle that is two pixels
+        wide in the coarser of the two grids.
+        """
+        ratio = self.resized_length / self.length
+        centres = (positions + self.start + 0.5) * ratio - 0.5
+        reach = max(ratio, 1.0)
+        first = np.ceil(centres - reach).astype(np.int64)
+        index = first[:, None] + np.arange(int(2 * reach) + 1)
+        weight = np.clip(1 - np.abs(index - centres[:, None]) / reach, 0, None)
+        weight /= weight.sum(1, keepdims=True)
+        index = index.clip(0, self.resized_length - 1) - self.resized_start
+        return index, weight.astype(np.float32)
+
+
 class ResampledFeatures(Features):
     """The features of a resized image at the (H, W) pixels that it had before.
 
-    Each is a mean of features around it, weighted by a triangle that is two pixels wide
-    in the coarser of the two grids. `axes` say of a part, for rows and columns, where
-    it begins and how long the whole is: before, and resized.
+    Each is a mean of features around it. They may be of a part, of which `axes` tell.
     """
 
     def __init__(
         self,
         features: Features,
         shape: tuple[int, int],
-        axes: Sequence[tuple[int, int, int, int]] | None = None,
+        axes: Sequence[ResampledAxis] | None = None,
     ) -> None:
         sides = zip(shape, features.shape[1:], strict=True)
-        self._axes = axes or [(0, length, 0, there) for length, there in sides]
+        self._axes = axes or [ResampledAxis(0, n, 0, there) for n, there in sides]
         self.features = features
         self.shape = (features.shape[0], *shape)
         self.part_options = features.part_options
         self.channel_weights = features.channel_weights
-
-    def __repr__(self) -> str:
-        return f"ResampledFeatures({self.features}, {self.shape[1:]})"
 
     @property
     def own_nbytes(self) -> int:
@@ -258,7 +269,7 @@ class ResampledFeatures(Features):
 
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
         pixels = [axis.numpy() for axis in self._pixels(rows, cols)]
-        (down, heights), (across, widths) = map(self._taps, (0, 1), pixels)
+        (down, heights), (across, widths) = map(ResampledAxis.taps, self._axes, pixels)
         total = np.zeros((len(pixels[0]), self.shape[0]), np.float32)
         for row, height in zip(down.T, heights.T, strict=True):
             for column, width in zip(across.T, widths.T, strict=True):
@@ -269,50 +280,22 @@ class ResampledFeatures(Features):
         self, model: LinearModel, area: Tile, stop: Stop = None
     ) -> Iterator[tuple[Tile, Tensor]]:
         for tile in tiles_of(self.shape[1:], area):
-            ways, region = [], []
-            for axis, span in enumerate(tile):
-                index, weight = self._taps(axis, np.r_[span])
+            ways, spans = [], []
+            for axis, span in zip(self._axes, tile, strict=True):
+                index, weight = axis.taps(np.r_[span])
                 first, last = int(index.min()), int(index.max()) + 1
                 way = torch.zeros(length_of(span), last - first)
                 columns = torch.from_numpy(index - first)
                 ways.append(way.scatter_add_(1, columns, torch.from_numpy(weight)))
-                region.append(slice(first, last))
-            there = self.features.project(
-                *model, region=(region[0], region[1]), should_stop=stop
-            )
-            values = torch.einsum(
-                "rh,khw,cw->rkc", ways[0], torch.from_numpy(there), ways[1]
-            )
-            yield tile, values
+                spans.append(slice(first, last))
+            found = self.features.project(*model, region=Tile(*spans), should_stop=stop)
+            there = torch.from_numpy(found)
+            yield tile, torch.einsum("rh,khw,cw->rkc", ways[0], there, ways[1])
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
         there = self.features.materialize()
-        for axis, length in enumerate(self.shape[1:]):
-            index, weight = self._taps(axis, np.arange(length))
-            there = np.moveaxis(there, axis + 1, -1)[..., index]  # (…, n, taps)
-            there = np.moveaxis((there * weight).sum(-1), -1, axis + 1)
+        for number, axis in enumerate(self._axes, start=1):
+            index, weight = axis.taps(np.arange(self.shape[number]))
+            there = np.moveaxis(there, number, -1)[..., index]  # (…, n, taps)
+            there = np.moveaxis((there * weight).sum(-1), -1, number)
         return there
-
-    def _taps(
-        self, axis: int, positions: NDArray[Any]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        start, length, start_there, resized = self._axes[axis]
-        index, weight = _taps(positions + start, length, resized)
-        return index - start_there, weight
-
-
-def _taps(
-    positions: NDArray[Any], length: int, resized: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return which pixels of a resized axis make up some of its former pixels.
-
-    (N, taps) each: indices, and weights whose sum is 1.
-    """
-    ratio = resized / length
-    centres = (positions + 0.5) * ratio - 0.5
-    reach = max(ratio, 1.0)
-    first = np.ceil(centres - reach).astype(np.int64)
-    index = first[:, None] + np.arange(int(2 * reach) + 1)
-    weight = np.clip(1 - np.abs(index - centres[:, None]) / reach, 0, None)
-    weight /= weight.sum(1, keepdims=True)
-    return index.clip(0, resized - 1), weight.astype(np.float32)

@@ -7,39 +7,24 @@ import weakref
 from collections.abc import Callable
 from functools import lru_cache
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from napari_hrdv2.core.errors import stop_if
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-    from torch import Tensor
-
-    Rows = NDArray[np.float32]
-    Pixels = NDArray[np.int64]
-
+Rows = NDArray[np.float32]
+Pixels = NDArray[np.int64]
 BACKGROUND_PIXELS = 2000  # of one image
 PIXELS_AT_ONCE = 50  # of the background: all over the image, more need most tokens
 SPARE_ROWS = 10_000  # kept for an undo, beside twice what is asked for
 
 
-class Readable(Protocol):
-    """What `Features` are, as far as it matters here."""
-
-    shape: tuple[int, int, int]
-
-    def sample(self, rows: ArrayLike, cols: ArrayLike) -> Rows:
-        """Return the feature vectors at some pixels."""
-
-    def background_pixels(self, count: int | None = None) -> Pixels:
-        """Return the pixels of the background sample."""
-
-
 class SampleCache:
-    """Feature vectors of training pixels and of the background sample.
+    """Feature vectors of training pixels and of the background sample of `Features`.
 
     A scribble adds a few pixels to thousands that are known; only those are read. Rows
     that are no longer asked for go when they are more than those that are. Threads may
@@ -49,12 +34,12 @@ class SampleCache:
     """
 
     def __init__(
-        self, features: Readable, stored: tuple[Pixels, Rows, Rows] | None = None
+        self, features: Any, stored: tuple[Pixels, Rows, Rows] | None = None
     ) -> None:
         self._features = weakref.ref(features)
         self._lock = Lock()
         self._is_stored = stored is not None
-        none = np.empty((0, features.shape[0]), np.float32)
+        none: Rows = np.empty((0, features.shape[0]), np.float32)
         # Flat indices, and in their order the rows, with room to grow.
         known = stored or (np.empty(0, np.int64), none, none)
         self._pixels, self._rows, self._background = known
@@ -145,9 +130,10 @@ class SampleCache:
 
     def _read(self, pixels: Pixels) -> Rows:
         features = self._owner()
-        return features.sample(*np.divmod(pixels, features.shape[2]))
+        rows: Rows = features.sample(*np.divmod(pixels, features.shape[2]))
+        return rows
 
-    def _owner(self) -> Readable:
+    def _owner(self) -> Any:
         features = self._features()
         assert features is not None, "a cache is asked through its features"
         return features
@@ -155,8 +141,7 @@ class SampleCache:
 
 def finite_rows(table: Rows) -> NDArray[np.bool_]:
     """Return which of (N, C) rows have a sum that is a number."""
-    sums: Rows = torch.from_numpy(table).sum(1).numpy()
-    return np.isfinite(sums)
+    return np.asarray(np.isfinite(torch.from_numpy(table).sum(1).numpy()))
 
 
 def background_pixels(shape: tuple[int, ...], count: int | None = None) -> Pixels:

@@ -17,18 +17,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from napari_hrdv2.core.checks import check_choice, checked_partition
 from napari_hrdv2.core.errors import stop_if
 
 from .base import Features
-from .tiles import LinearModel, Needed, Stop, Tile, projected, tiles_of
+from .tiles import LinearModel, Needed, Stop, Tile, as_mask, projected, tiles_of
 from .transforms import BOUNDARIES, TransformSet, moved_back, parse_transforms
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from napari_hrdv2.core.backbones.base import RegionBackbone
 
     from .options import PartOptions
@@ -63,10 +62,9 @@ class SuperpixelFeatures(Features):
         _check_fit(tokens, label_maps, len(transforms))
         self.counts = tuple(len(table) for table in tokens)
         self.tokens = torch.cat(list(tokens))
-        upright = [
-            moved_back(copy.inverse.symmetry(labels), copy.shift, boundary)
-            for labels, copy in zip(label_maps, transforms.copies, strict=True)
-        ]
+        pairs = zip(transforms.copies, label_maps, strict=True)
+        turned = [(copy.inverse.symmetry(labels), copy.shift) for copy, labels in pairs]
+        upright = [moved_back(labels, shift, boundary) for labels, shift in turned]
         shapes = sorted({tuple(labels.shape) for labels in upright})
         if len(shapes) > 1:
             raise ValueError(
@@ -74,8 +72,10 @@ class SuperpixelFeatures(Features):
                 "where one turns the image, H and W swap"
             )
         starts = np.cumsum([0, *self.counts[:-1]]).tolist()
-        numbered = [x + start for x, start in zip(upright, starts, strict=True)]
-        self.label_maps = torch.stack(numbered).to(self.tokens.device, torch.int32)
+        numbered = map(Tensor.add, upright, starts)
+        self.label_maps = torch.stack(list(numbered)).to(
+            self.tokens.device, torch.int32
+        )
         height, width = shapes[0]
         self.shape = (self.tokens.shape[1], height, width)
         self.part_options = () if options is None else (options,)
@@ -115,10 +115,8 @@ class SuperpixelFeatures(Features):
 
     def _needed(self, region: Tile) -> Needed:
         """Return the tokens that a region shows, as columns of a grid of one row."""
-        columns = torch.zeros(len(self.tokens), dtype=torch.bool)
         labels = self.label_maps[:, region.rows, region.columns]
-        columns[labels.flatten().long().cpu()] = True
-        return [(torch.ones(1, dtype=torch.bool), columns)]
+        return [(torch.ones(1, dtype=torch.bool), as_mask(labels, len(self.tokens)))]
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
         total = torch.zeros(*self.shape[1:], self.shape[0])

@@ -13,6 +13,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from napari_hrdv2.core.errors import Stop as Stop
@@ -62,8 +63,8 @@ def checked_region(region: Region | None, shape: tuple[int, int]) -> Tile:
     """Return the pixels that ``array[region]`` would be of an (H, W) array."""
     if region is None:
         return Tile(slice(0, shape[0]), slice(0, shape[1]))
-    is_pair = isinstance(region, tuple) and len(region) == 2
-    if not is_pair or not all(isinstance(part, slice) for part in region):
+    kinds = [*map(type, region)] if isinstance(region, tuple) else []
+    if kinds != [slice, slice]:
         raise TypeError(
             f"region: {region!r} is not (rows, columns) in slices; "
             "(slice(0, 100), slice(0, 200)) is what is needed"
@@ -107,30 +108,19 @@ def chunks_of(image: Any) -> tuple[int, int]:
 
 def touches(tile: Tile, region: Tile) -> bool:
     """Return whether two rectangles have a pixel in common."""
-    return all(overlap(a, b) for a, b in zip(tile, region, strict=True))
-
-
-def overlap(one: slice, other: slice) -> slice | None:
-    """Return what two stretches have in common, None if nothing."""
-    start, stop = max(one.start, other.start), min(one.stop, other.stop)
-    return slice(start, stop) if start < stop else None
+    return min(shared(tile, region).shape) > 0
 
 
 def shared(one: Tile, other: Tile) -> Tile:
     """Return the pixels of two rectangles that touch."""
-    rows, columns = (overlap(a, b) for a, b in zip(one, other, strict=True))
-    assert rows is not None
-    assert columns is not None
-    return Tile(rows, columns)
+    pairs = zip(one, other, strict=True)
+    return Tile(*(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs))
 
 
 def moved(tile: Tile, by: Tile, sign: int) -> Tile:
     """Return a rectangle moved by (-1: back by) where another one begins."""
-    rows, columns = (
-        slice(span.start + sign * other.start, span.stop + sign * other.start)
-        for span, other in zip(tile, by, strict=True)
-    )
-    return Tile(rows, columns)
+    steps = [(span, sign * other.start) for span, other in zip(tile, by, strict=True)]
+    return Tile(*(slice(span.start + n, span.stop + n) for span, n in steps))
 
 
 def within(part: slice, whole: slice) -> slice:
@@ -138,18 +128,22 @@ def within(part: slice, whole: slice) -> slice:
     return slice(part.start - whole.start, part.stop - whole.start)
 
 
+def as_mask(index: ArrayLike | Tensor, length: int) -> Tensor:
+    """Return which of 0 … length - 1 are among some numbers, (length,) bool."""
+    mask = torch.zeros(length, dtype=torch.bool)
+    mask[torch.as_tensor(index).flatten().long().cpu()] = True
+    return mask
+
+
 def length_of(span: slice) -> int:
     """Return how many pixels a stretch has."""
-    length: int = span.stop - span.start
-    return length
+    return int(span.stop - span.start)
 
 
 def paste(output: Any, tile: Tile, block: Any, region: Tile) -> None:
     """Write the part of a tile that lies in a region into the region's array."""
-    rows, columns = shared(tile, region)
-    inside = block[..., within(rows, tile.rows), within(columns, tile.columns)]
-    target = within(rows, region.rows), within(columns, region.columns)
-    output[(..., *target)] = inside
+    part = shared(tile, region)
+    output[..., *map(within, part, region)] = block[..., *map(within, part, tile)]
 
 
 def projected(

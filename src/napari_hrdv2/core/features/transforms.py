@@ -13,7 +13,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import groupby
@@ -55,21 +55,16 @@ class Transform:
         """Return the transform that applies this one and afterwards `other`."""
         # other's shift happens behind our symmetry; moved in front of it, the
         # shift vector is seen through the inverse of that symmetry.
-        rows, columns = other.shift
-        rows = -rows if self.flip_rows else rows
-        columns = -columns if self.flip_columns else columns
+        rows = -other.row_shift if self.flip_rows else other.row_shift
+        columns = -other.column_shift if self.flip_columns else other.column_shift
         if self.transpose:
             rows, columns = columns, rows
         flips = (self.flip_rows, self.flip_columns)
         if other.transpose:
             flips = flips[::-1]
-        return Transform(
-            self.row_shift + rows,
-            self.column_shift + columns,
-            self.transpose != other.transpose,
-            flips[0] != other.flip_rows,
-            flips[1] != other.flip_columns,
-        )
+        shift = self.row_shift + rows, self.column_shift + columns
+        flips = flips[0] != other.flip_rows, flips[1] != other.flip_columns
+        return Transform(*shift, self.transpose != other.transpose, *flips)
 
     def apply(self, image: Tensor, boundary: str = "periodic") -> Tensor:
         """Return the transformed (..., H, W) image, (..., W, H) if it transposes.
@@ -142,11 +137,13 @@ class TransformSet:
         copies = tuple(Copy(move, move.inverse()) for move in moves)
         return replace(self, copies=copies, weights=tuple(weights.values()))
 
-    def members(self, shift: tuple[int, int]) -> list[tuple[int, float]]:
-        """Return the numbers of the copies with a shift and weights that sum to 1."""
-        numbers = [n for n, copy in enumerate(self.copies) if copy.shift == shift]
-        total = math.fsum(self.weights[number] for number in numbers)
-        return [(number, self.weights[number] / total) for number in numbers]
+    def members(self) -> Iterator[tuple[int, int, float]]:
+        """Yield the copies of each shift: its number, theirs, and weights of sum 1."""
+        shifts = [copy.shift for copy in self.copies]
+        for number, shift in enumerate(dict.fromkeys(shifts)):
+            members = [n for n, other in enumerate(shifts) if other == shift]
+            total = math.fsum(self.weights[member] for member in members)
+            yield from ((number, n, self.weights[n] / total) for n in members)
 
 
 def parse_transforms(
@@ -256,24 +253,16 @@ def one_map_per_shift(tokens: Any, transforms: TransformSet) -> Tensor:
         )
     if transforms.copies == shifts.copies and is_one:
         return torch.as_tensor(maps)
-    upright = [
-        copy.inverse.apply_symmetry(grid)
-        for copy, grid in zip(transforms.copies, maps, strict=True)
-    ]
+    pairs = zip(transforms.copies, maps, strict=True)
+    upright = [copy.inverse.apply_symmetry(grid) for copy, grid in pairs]
     if len({grid.shape for grid in upright}) > 1:
         raise ValueError(
             f"tokens: grids of {sorted({tuple(grid.shape) for grid in upright})} after "
             "undoing the transforms differ; where one turns the image, h and w swap"
         )
     output = upright[0].new_empty(len(shifts), *upright[0].shape)
-    return average_into(
-        output,
-        (
-            (number, weight, upright[member])
-            for number, copy in enumerate(shifts.copies)
-            for member, weight in transforms.members(copy.shift)
-        ),
-    )
+    grids = ((number, weight, upright[n]) for number, n, weight in transforms.members())
+    return average_into(output, grids)
 
 
 def average_into(output: Tensor, maps: Iterable[tuple[int, float, Tensor]]) -> Tensor:

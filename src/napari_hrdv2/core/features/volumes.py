@@ -13,10 +13,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from napari_hrdv2.core.atomic import atomic_path
@@ -26,17 +27,12 @@ from napari_hrdv2.core.errors import stop_if
 
 from .base import Features, channel_weights
 from .blocks import block_features
-from .blocks.statistics import Band, read_statistics
+from .blocks.statistics import bands_in, read_statistics
 from .compute import compute_features
 from .high_resolution import CONTEXT_WEIGHT
 from .options import FeatureOptions, ValueRange
 from .sample_cache import BACKGROUND_PIXELS
-from .tiles import LinearModel, Tile
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from .tiles import Stop
+from .tiles import LinearModel, Stop, Tile
 
 SLAB = 16  # slices across the planes of a file, which are read together
 REACH = 2  # deviations of the Gaussian along an axis
@@ -44,6 +40,9 @@ REACH = 2  # deviations of the Gaussian along an axis
 # whose features count.
 SAMPLED = {1: (5, 20, 20), 3: (13, 13, 13)}
 PROBE = 64  # px of an image that tells how many channels there are
+
+Kept = dict[int, NDArray[np.float32]]
+"""Decision values of slices, by their numbers along an axis."""
 
 
 def any_features(
@@ -100,11 +99,8 @@ def volume_features(
             progress(done, total)
 
     asked = FeatureOptions(channels=channels, value_range=value_range)
-    bands = [Band(volume, i) for i in range(len(asked.channel_names))] or [volume]
-    known = [
-        read_statistics(band, given, [(0, 0)], warn=False, tick=tick)
-        for band, given in zip(bands, asked.ranges, strict=True)
-    ]
+    bands = zip(bands_in(volume, asked.channel_names), asked.ranges, strict=True)
+    known = [read_statistics(b, r, [(0, 0)], warn=False, tick=tick) for b, r in bands]
     ranges, own = tuple(one.value_range for one in known), []
     for (low, high), one in zip(ranges, known, strict=True):
         mean, deviation = (each * (high - low) for each in one.levels[0, 0])
@@ -167,16 +163,14 @@ class VolumeFeatures(Features):
         self.size: tuple[int, int, int] = volume.volume_shape
         self._slab: tuple[tuple[int, int], NDArray[Any]] | None = None
         self._model: LinearModel | None = None
-        self._kept: dict[int, NDArray[np.float32]] = {}
+        self._kept: Kept = {}
         check_context(volume, 1)  # of two classes, before anything is computed
         probe = compute(volume[: min(PROBE, self.size[1]), :PROBE], None)
         self._own, width = probe.shape[0], volume.width
         channels = self._own * (2 if width else 1)
         self.shape = channels, self.size[0] * self.size[1], self.size[2]
-        self.part_options = tuple(
-            replace(part, channels=channels, planes=volume.planes)
-            for part in probe.part_options
-        )
+        changed: dict[str, Any] = {"channels": channels, "planes": volume.planes}
+        self.part_options = tuple(replace(p, **changed) for p in probe.part_options)
         self.channel_weights = probe.channel_weights
         if width:
             weights = channel_weights(probe)
@@ -242,21 +236,14 @@ class VolumeFeatures(Features):
         They are where some slices of all three axes cross, so that few are computed.
         """
         random = np.random.default_rng(0)
-        some = [
-            random.choice(length, min(length, most), replace=False)
-            for length, most in zip(self.size, SAMPLED[len(self.axes)], strict=True)
-        ]
+        most = zip(self.size, SAMPLED[len(self.axes)], strict=True)
+        some = [random.choice(n, min(n, many), replace=False) for n, many in most]
         crossings = np.ravel_multi_index(np.ix_(*some), self.size).ravel()
         return random.permutation(crossings)[:BACKGROUND_PIXELS][:count]
 
     def _values(
-        self,
-        axis: int,
-        index: int,
-        model: LinearModel,
-        kept: dict[int, NDArray[np.float32]],
-        stop: Stop,
-    ) -> tuple[NDArray[np.float32], dict[int, NDArray[np.float32]]]:
+        self, axis: int, index: int, model: LinearModel, kept: Kept, stop: Stop
+    ) -> tuple[NDArray[np.float32], Kept]:
         """Return the share of a slice in a model, and what to keep for the next one."""
         count, parts = len(model.bias), torch.split(model.weight, self._own, 1)
         both = torch.cat(parts) / len(self.axes)
@@ -288,7 +275,7 @@ class VolumeFeatures(Features):
             path = self.folder / f"{key:x}-{axis}-{start}.npy"
             if not path.exists():
                 values: list[NDArray[np.float32]] = []
-                kept: dict[int, NDArray[np.float32]] = {}
+                kept: Kept = {}
                 for index in range(start, min(start + SLAB, length)):
                     self._progress(index, length)
                     found, kept = self._values(axis, index, model, kept, stop)

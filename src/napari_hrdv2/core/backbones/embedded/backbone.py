@@ -9,8 +9,8 @@ deviation 1, so brightness and contrast don't matter: its own, or those of a ser
 from __future__ import annotations
 
 import copy
-from itertools import product
-from typing import Self
+from itertools import chain, product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,6 @@ from napari_hrdv2.core.backbones import base
 from napari_hrdv2.core.backbones.filters import REACH as FILTER_REACH
 from napari_hrdv2.core.backbones.filters import STEPS as FILTER_STEPS
 from napari_hrdv2.core.backbones.filters import filter_names, filter_planes
-from napari_hrdv2.core.devices import choose_precision
 
 from . import network as networks
 
@@ -40,20 +39,11 @@ def standardised(images: Tensor, levels: tuple[float, float] | None = None) -> T
 
 
 def bank_planes(
-    images: Tensor,
-    *,
-    stride: int = networks.STRIDE,
-    tick: base.Tick | None = None,
-    inside: base.Inside | None = None,
+    images: Tensor, *, stride: int = networks.STRIDE, **options: Any
 ) -> Tensor:
     """Return the filter bank's means over patches of standardised images."""
-    return filter_planes(
-        0.5 + images / BANK_SPAN,
-        patch_size=networks.STRIDE,
-        stride=stride,
-        tick=tick,
-        inside=inside,
-    )
+    seen = 0.5 + images / BANK_SPAN
+    return filter_planes(seen, patch_size=networks.STRIDE, stride=stride, **options)
 
 
 class EmbeddedBackbone(base.GridBackbone):
@@ -68,14 +58,9 @@ class EmbeddedBackbone(base.GridBackbone):
     absolute_levels = False
     activations = 1  # of a tile's pass and of the filters; measured
     context_cell = 16
-    alignment = networks.STRIDE * networks.COARSEST << (
-        networks.ConvNetConfig.scales - 1
-    )
-    reach = max(
-        FILTER_REACH,
-        (networks.AROUND[-1] + networks.COARSEST) * networks.STRIDE
-        << (len(networks.AROUND) - 1),
-    )
+    _spacing = networks.STRIDE << (len(networks.AROUND) - 1)  # px, of the smallest copy
+    alignment = networks.COARSEST * _spacing
+    reach = max(FILTER_REACH, (networks.AROUND[-1] + networks.COARSEST) * _spacing)
     dtype = torch.float16
 
     def __init__(self, options: base.LoadOptions = base.IN_FLOAT32) -> None:
@@ -100,13 +85,6 @@ class EmbeddedBackbone(base.GridBackbone):
     def channel_weights_for(self, image_channels: int) -> Tensor:
         """Return the weights that training found for the standardised channels."""
         return self._channel_weights[: self.channels_for(image_channels)]
-
-    def to(self, device: str | torch.device) -> Self:
-        """Move to a device and return itself."""
-        device = torch.device(device)
-        half = self.precision is not torch.float32
-        self._move(device, choose_precision(device) if half else torch.float32)
-        return self
 
     @torch.no_grad()
     def tokens(
@@ -144,13 +122,11 @@ class EmbeddedBackbone(base.GridBackbone):
             seen = networks.padded(pixels[..., begin[0] :, begin[1] :], config.multiple)
             own, places = [], []  # in the grid of this run, and of its tokens in all
             for by, span in zip(begin, wanted, strict=True):
-                part = slice(
-                    *(-((by - end) // count) for end in (span.start, span.stop))
-                )
-                own.append(part)
-                places.append(slice(part.start * count + by - span.start, None, count))
-            part_of = tokens[:, places[0], places[1], :learned]
-            runs.append((seen, (own[0], own[1]), part_of))
+                ends = by - span.start, by - span.stop
+                start, stop = (-(distance // count) for distance in ends)
+                own.append(slice(start, stop))
+                places.append(slice(start * count + by - span.start, None, count))
+            runs.append((seen, (own[0], own[1]), tokens[:, *places, :learned]))
         step = self._step(tick, [(seen.shape[2:], own) for seen, own, _ in runs])
         for seen, spans, part_of in runs:
             scales = networks.at_every_scale(self.network, seen, spans, step)
@@ -163,11 +139,9 @@ class EmbeddedBackbone(base.GridBackbone):
         self, tick: base.Tick | None, runs: list[tuple[torch.Size, base.Inside]]
     ) -> base.Tick:
         """Return what the network calls after each block of each tile."""
-        tiles = sum(
-            networks.tile_count(axis.kept for axis in axes)
-            for shape, own in runs
-            for _, axes in networks.at_scales(shape, own, self.network.config.scales)
-        )
+        scales = self.network.config.scales
+        parts = chain.from_iterable(networks.at_scales(*run, scales) for run in runs)
+        tiles = sum(networks.tile_count(x.kept for x in axes) for _, axes in parts)
         return base.evenly(tick, tiles * self.network.steps, NETWORK_STEPS)
 
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise, product
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from napari_hrdv2.core.backbones.base import Inside, cut
 from napari_hrdv2.core.backbones.checkpoint import (
     fingerprint,
     weights_file,
@@ -38,9 +39,6 @@ from napari_hrdv2.core.backbones.checkpoint import (
 )
 from napari_hrdv2.core.backbones.filters import filter_names
 from napari_hrdv2.core.errors import WeightsError
-
-if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones.base import Inside
 
 BUNDLED = Path(__file__).with_name("embedded.safetensors")
 STRIDE = 2  # pixels between features, along each axis
@@ -126,10 +124,8 @@ class ConvNet(nn.Module):
         self.config = config
         widths = config.widths
         self.stem = _Unit(3, config.stem)
-        self.down = nn.ModuleList(
-            _Unit(inputs, outputs, stride=2)
-            for inputs, outputs in zip((config.stem, *widths), widths, strict=False)
-        )
+        steps = pairwise((config.stem, *widths))
+        self.down = nn.ModuleList(_Unit(fine, wide, stride=2) for fine, wide in steps)
         self.encoder = nn.ModuleList(_Block(width) for width in widths)
         self.up = nn.ModuleList(
             _Unit(coarse, fine, 1, relu=False) for fine, coarse in pairwise(widths)
@@ -159,8 +155,7 @@ class ConvNet(nn.Module):
             planes = _enlarged(up(planes), 2).add_(levels.pop())
             planes = block(planes)
             tick()
-        features: Tensor = self.head(planes[..., :height, :width])
-        return features
+        return self.head(planes[..., :height, :width])  # type: ignore[no-any-return]
 
     def folded(self) -> ConvNet:
         """Return this network with the normalisation folded into its convolutions."""
@@ -179,22 +174,16 @@ def at_every_scale(
     Each copy is half as large as the one before; H and W of the (B, 1|3, H, W) image
     are multiples of ``2**scales``. Of the grid the rows and columns `inside` come back.
     """
-    for copies in at_scales(images.shape[2:], inside, network.config.scales):
-        factor, (rows, columns) = copies
-        window = images[
-            ..., _in_pixels(rows.seen, factor), _in_pixels(columns.seen, factor)
-        ]
+    for factor, axes in at_scales(images.shape[2:], inside, network.config.scales):
+        window = cut(images, (_in_pixels(axis.seen, factor) for axis in axes))
         if factor > 1:
             window = functional.avg_pool2d(window, factor)
+        rows, columns = (_within(axis.kept, axis.seen) for axis in axes)
         window = window.expand(-1, 3, -1, -1)
-        kept = [_within(axis.kept, axis.seen) for axis in (rows, columns)]
-        large = _enlarged(tiled(network, window, (kept[0], kept[1]), tick), factor)
-        parts = [
-            slice(span.start - axis.kept.start * factor, None)
-            for span, axis in zip(inside, (rows, columns), strict=True)
-        ]
-        sizes = [span.stop - span.start for span in inside]
-        yield large[..., parts[0], parts[1]][..., : sizes[0], : sizes[1]]
+        large = _enlarged(tiled(network, window, (rows, columns), tick), factor)
+        starts = (axis.kept.start * factor for axis in axes)
+        spans = zip(inside, starts, strict=True)
+        yield cut(large, (slice(s.start - n, s.stop - n) for s, n in spans))
 
 
 class Stretch(NamedTuple):
@@ -241,21 +230,16 @@ def tiled(
 ) -> Tensor:
     """Return the features `inside` that the network makes of images, tile by tile."""
     lengths = [length // STRIDE for length in images.shape[2:]]
-    rows, columns = (
-        list(_spans(span, length)) for span, length in zip(inside, lengths, strict=True)
-    )
+    tiles = list(product(*map(_spans, inside, lengths)))
     shape = len(images), network.config.outputs, *(s.stop - s.start for s in inside)
     features = images.new_empty(shape)
-    for (row, row_kept), (column, column_kept) in product(rows, columns):
-        window = images[..., _in_pixels(row), _in_pixels(column)]
-        tile: Tensor = network(
-            window.contiguous(memory_format=torch.channels_last), tick
-        )
-        inner = tile[..., _within(row_kept, row), _within(column_kept, column)]
-        if len(rows) == len(columns) == 1:
+    for axes in tiles:
+        window = cut(images, (_in_pixels(axis.seen) for axis in axes))
+        tile = network(window.contiguous(memory_format=torch.channels_last), tick)
+        inner = cut(tile, (_within(axis.kept, axis.seen) for axis in axes))
+        if len(tiles) == 1:
             return inner
-        target = _within(row_kept, inside[0]), _within(column_kept, inside[1])
-        features[(..., *target)] = inner
+        cut(features, map(_within, (axis.kept for axis in axes), inside)).copy_(inner)
     return features
 
 
@@ -264,11 +248,12 @@ def tile_count(spans: Iterable[slice]) -> int:
     return math.prod(len(list(_spans(span, span.stop))) for span in spans)
 
 
-def _spans(inside: slice, length: int) -> Iterator[tuple[slice, slice]]:
-    """Yield stretches of a grid to look at, and the part of each that is kept."""
+def _spans(inside: slice, length: int) -> Iterator[Stretch]:
+    """Yield the stretches of a grid that are computed one by one."""
     for start in range(inside.start, inside.stop, TILE):
         end = min(start + TILE, inside.stop)
-        yield slice(max(start - HALO, 0), min(end + HALO, length)), slice(start, end)
+        seen = slice(max(start - HALO, 0), min(end + HALO, length))
+        yield Stretch(seen, slice(start, end))
 
 
 def _in_pixels(span: slice, factor: int = 1) -> slice:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cache
-from itertools import pairwise, product
-from typing import NamedTuple
+from itertools import pairwise, product, starmap
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,24 +61,14 @@ def filter_planes(
     planes = torch.empty((batch, len(names), *size), dtype=dtype, device=images.device)
     tiles = list(product(_cut(rows, stride), _cut(columns, stride)))
     step = base.evenly(tick, len(names) * len(tiles), STEPS)
-    whole = _View(
-        images,
-        slice(0, shape[0]),
-        slice(0, shape[1]),
-        aligned=inside is not None or max(shape) > SMALL,
-    )
+    aligned = inside is not None or max(shape) > SMALL
     for tile in tiles:
-        pixels = [
-            slice(span.start * stride, (span.stop - 1) * stride + patch_size)
-            for span in tile
-        ]
-        seen = whole._replace(rows=pixels[0], columns=pixels[1]).around(REACH)
-        target = planes[
-            ...,
-            slice(tile[0].start - rows.start, tile[0].stop - rows.start),
-            slice(tile[1].start - columns.start, tile[1].stop - columns.start),
-        ]
+        ends = ((s.start * stride, (s.stop - 1) * stride + patch_size) for s in tile)
+        down, across = starmap(slice, ends)
+        seen = _View(images, down, across, aligned).around(REACH)
         seen = seen._replace(planes=seen.planes.float())
+        starts = zip(tile, (rows.start, columns.start), strict=True)
+        target = base.cut(planes, (slice(s.start - n, s.stop - n) for s, n in starts))
         for index, (_, plane) in enumerate(_channels(seen)):
             target[:, index] = kernels.patch_means(plane, patch_size, stride)[:, 0]
             step()
@@ -88,8 +78,7 @@ def filter_planes(
 def _cut(span: slice, stride: int) -> list[slice]:
     """Return a stretch of a grid in parts of about `TILE` pixels, as even as can be."""
     length = span.stop - span.start
-    count = max(1, round(length * stride / TILE))
-    size = -(-length // count)
+    size = -(-length // max(1, round(length * stride / TILE)))
     starts = range(span.start, span.stop, size)
     return [slice(start, min(start + size, span.stop)) for start in starts]
 
@@ -115,9 +104,7 @@ class FilterBank(base.GridBackbone):
     steps = STEPS
 
     def __init__(
-        self,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float16,
+        self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float16
     ) -> None:
         self.device = torch.device(device)
         self.dtype = dtype
@@ -131,18 +118,9 @@ class FilterBank(base.GridBackbone):
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
 
-    def tokens(
-        self,
-        images: Tensor,
-        *,
-        stride: int,
-        tick: base.Tick | None = None,
-        inside: base.Inside | None = None,
-    ) -> Tensor:
+    def tokens(self, images: Tensor, *, stride: int, **options: Any) -> Tensor:
         """Return the filter channels of images; see `GridBackbone`."""
-        planes = filter_planes(
-            images, self.dtype, stride=stride, tick=tick, inside=inside
-        )
+        planes = filter_planes(images, self.dtype, stride=stride, **options)
         return planes.permute(0, 2, 3, 1)  # a view: each channel is contiguous
 
 
@@ -185,7 +163,7 @@ class _View(NamedTuple):
             stop = -(-(span.stop + margin) // ALIGNMENT) * ALIGNMENT
             seen.append(slice(start, min(stop, length)))
             kept.append(slice(span.start - start, span.stop - start))
-        return _View(self.planes[..., seen[0], seen[1]], kept[0], kept[1], self.aligned)
+        return _View(base.cut(self.planes, seen), kept[0], kept[1], self.aligned)
 
     def of(self, planes: Tensor) -> Tensor:
         """Return the wanted part of other planes of this size."""
@@ -257,9 +235,8 @@ def _derivatives(smooth: _View, sigma: float) -> Iterator[tuple[str, Tensor]]:
     yield f"hessian large {sigma:g}", sigma**2 * large
     yield f"hessian small {sigma:g}", sigma**2 * small
     energies = (rows * rows, rows * columns, columns * columns)
-    large, small = kernels.eigenvalues(
-        *(seen.of(seen.smoothed(energy, sigma)) for energy in energies)
-    )
+    smoothed = (seen.of(seen.smoothed(energy, sigma)) for energy in energies)
+    large, small = kernels.eigenvalues(*smoothed)
     yield f"structure large {sigma:g}", sigma * large.clamp_min(0).sqrt()
     # Where there is one direction only, what is left of the smaller one is rounding;
     # standardised, it would weigh as much as any other channel.
@@ -290,11 +267,9 @@ def _skewness(image: _View, smooth: _View, sigma: float) -> Tensor:
 
 
 def _morphology(smooth: _View, radius: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield top-hats and the rank of each grey level within those around it.
-
-    Opening and closing remove what is brighter or darker than its surroundings and
-    narrower than the window, whatever its shape and however sharp its edge.
-    """
+    """Yield top-hats and the rank of each grey level within those around it."""
+    # Opening and closing remove what is brighter or darker than its surroundings and
+    # narrower than the window, whatever its shape and however sharp its edge.
     seen, level = smooth.around(2 * radius), smooth.wanted
     high = kernels.window_maximum(seen.planes, radius)
     low = kernels.window_minimum(seen.planes, radius)
@@ -304,5 +279,4 @@ def _morphology(smooth: _View, radius: int) -> Iterator[tuple[str, Tensor]]:
     closed = seen.of(kernels.window_minimum(high, radius))
     yield f"white top-hat {radius}", (level - opened).clamp_min(0).sqrt()
     yield f"black top-hat {radius}", (closed - level).clamp_min(0).sqrt()
-    toggle = (2 * level - opened - closed) / (closed - opened + _FLOOR)
-    yield f"toggle {radius}", toggle
+    yield f"toggle {radius}", (2 * level - opened - closed) / (closed - opened + _FLOOR)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -96,21 +95,18 @@ class SpitBackbone(base.RegionBackbone):
         else:
             given = torch.from_numpy(checked_partition(partition, image.shape[1:]))
             labels = superpixels.numbered(given.to(image.device))
-        config = self.config
-        raw = region_tokens(
-            features, labels, sigma=config.sigma, gradients=config.gradients
-        )
+        sigma, gradients = self.config.sigma, self.config.gradients
+        raw = region_tokens(features, labels, sigma=sigma, gradients=gradients)
         return raw.to(self.device, self.encoder.norm.weight.dtype), labels
 
     def _regions(self, features: Tensor) -> Tensor:
+        if self.config.partition == "superpixels":
+            seen = vertex_features(features)
+            return superpixels.hierarchy(seen, compactness=self.compactness)[-1]
+        is_tree = self.config.partition == "pca-tree"
+        divide = superpixels.pca_tree if is_tree else superpixels.squares
         _, height, width = features.shape
-        if self.config.partition == "squares":
-            return superpixels.squares((height, width)).to(features.device)
-        if self.config.partition == "pca-tree":
-            return superpixels.pca_tree((height, width)).to(features.device)
-        return superpixels.hierarchy(
-            vertex_features(features), compactness=self.compactness
-        )[-1]
+        return divide((height, width)).to(features.device)
 
 
 # --- Loading --------------------------------------------------------------------------
@@ -124,10 +120,8 @@ def load_spit(spec: SpitSpec, options: base.LoadOptions) -> SpitBackbone:
         path = checkpoint.weights_file(options.weights)
         _require_same_network(spec, path)
         weights = load_weights(path, spec.config)
-    compactness = spec.compactness
-    return SpitBackbone(
-        spec.name, spec.config, weights, options, compactness=compactness
-    )
+    given = spec.name, spec.config, weights, options
+    return SpitBackbone(*given, compactness=spec.compactness)
 
 
 def _require_same_network(spec: SpitSpec, path: Path) -> None:
@@ -144,11 +138,11 @@ def _require_same_network(spec: SpitSpec, path: Path) -> None:
 
 # What the checkpoints call the tensors, and what we do.
 _NAMES = (
-    (re.compile(r"^embedder\.cls_token$"), "cls_token"),
-    (re.compile(r"^embedder\.embedder\.linear\."), "embed."),
-    (re.compile(r"\.lambda_$"), ".gamma"),
-    (re.compile(r"\.att\.(qkv|proj)\.linear\."), r".attn.\1."),
-    (re.compile(r"\.mlp\.L([12])\.linear\."), r".mlp.fc\1."),
+    (r"^embedder\.cls_token$", "cls_token"),
+    (r"^embedder\.embedder\.linear\.", "embed."),
+    (r"\.lambda_$", ".gamma"),
+    (r"\.att\.(qkv|proj)\.linear\.", r".attn.\1."),
+    (r"\.mlp\.L([12])\.linear\.", r".mlp.fc\1."),
 )
 _CLASSIFIER = "head."  # of ImageNet's classes; no feature needs it
 
@@ -157,16 +151,12 @@ def load_weights(
     path: str | os.PathLike[str], config: SpitConfig
 ) -> checkpoint.Weights:
     """Return the weights of a checkpoint, or of the one in a folder."""
-    file, want = (
-        checkpoint.weights_file(path),
-        checkpoint.shapes_of(partial(SpitEncoder, config)),
-    )
+    file, want = checkpoint.weights_file(path), _shapes(config)
     state: dict[str, Tensor] = {}
     for name, x in checkpoint.read_checkpoint(file).items():
         if name.startswith(_CLASSIFIER):
             continue
-        for pattern, replacement in _NAMES:
-            name = pattern.sub(replacement, name)
+        name = checkpoint.renamed(name, _NAMES)
         state[name] = x
         if name.endswith(".attn.qkv.weight"):  # the reference does without a bias
             state[name.removesuffix("weight") + "bias"] = torch.zeros(len(x))
@@ -175,9 +165,11 @@ def load_weights(
 
 def random_weights(config: SpitConfig, *, seed: int = 0) -> checkpoint.Weights:
     """Return seeded random weights; see `random_state`."""
-    return checkpoint.random_state(
-        checkpoint.shapes_of(partial(SpitEncoder, config)), seed
-    )
+    return checkpoint.random_state(_shapes(config), seed)
+
+
+def _shapes(config: SpitConfig) -> checkpoint.Shapes:
+    return checkpoint.shapes_of(partial(SpitEncoder, config))
 
 
 def _misfit(have: checkpoint.Shapes, want: checkpoint.Shapes) -> str:

@@ -127,10 +127,8 @@ def _histograms(pair: Tensor, members: _Members, sigma: float) -> Tensor:
     # The kernel is a product of one factor per value, so a histogram is a product of
     # two small matrices.
     values = torch.stack([members.cut(plane) for plane in pair])  # (2, pieces, 64)
-    sums = [
-        (_kernel(left, sigma).transpose(1, 2) @ _kernel(right, sigma)).flatten(1)
-        for left, right in torch.split(values, _PIECES_PER_CHUNK, 1)
-    ]
+    pairs = torch.split(values, _PIECES_PER_CHUNK, 1)
+    sums = [(_kernel(a, sigma).mT @ _kernel(b, sigma)).flatten(1) for a, b in pairs]
     totals = torch.segment_reduce(torch.cat(sums), "sum", lengths=members.pieces)
     return totals / (members.sizes[:, None] / 4)
 
@@ -203,18 +201,15 @@ def attention_flow(encoder: SpitEncoder, tokens: Tensor) -> Tensor:
 def _query_and_key(block: Block, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return (heads, n + 1, dim) queries, scaled, and keys."""
     seen, heads = block.norm1(x), block.attn.heads
-    query, key = (
-        torch.unflatten(block.attn.part(seen, kind)[0], 1, (heads, -1)).transpose(0, 1)
-        for kind in ("query", "key")
-    )
+    parts = (block.attn.part(seen, kind)[0] for kind in ("query", "key"))
+    query, key = (torch.unflatten(x, 1, (heads, -1)).transpose(0, 1) for x in parts)
     return query.float() / math.sqrt(query.shape[-1]), key.float()
 
 
 def _through(flow: Tensor, query: Tensor, key: Tensor) -> Tensor:
     """Return flow · softmax(query · keyᵀ), (heads, 1, n + 1)."""
     total = torch.zeros_like(flow)
-    for part, rows in zip(
-        torch.split(flow, _ROWS, 2), torch.split(query, _ROWS, 1), strict=True
-    ):
+    pieces = torch.split(flow, _ROWS, 2), torch.split(query, _ROWS, 1)
+    for part, rows in zip(*pieces, strict=True):
         total += part @ (rows @ key.transpose(1, 2)).softmax(2)
     return total

@@ -167,8 +167,7 @@ def _similarity(regions: Regions, compactness: float) -> Tensor:
         product = product + channel[first] * channel[second]
         square = square + channel * channel
     length = square.sqrt()
-    cosine = product / (length[first] * length[second]).clamp_min(_SMALLEST)
-    score = (cosine + 1) / 2
+    score = (product / (length[first] * length[second]).clamp_min(_SMALLEST) + 1) / 2
     box = torch.minimum(regions.boxes[:, first], regions.boxes[:, second])
     fill = _fill(regions.sizes[first] + regions.sizes[second], box)
     return compactness * fill + (1 - compactness) * score
@@ -194,18 +193,14 @@ def _fill(sizes: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _components(picks: Tensor) -> Tensor:
-    """Return the labels of the regions that picks tie together, in order of the roots.
-
-    Picks run along ever better scores and, among equal ones, win by the same rule from
-    either side: following them ends at a region that picked itself, or at two that
-    picked each other.
-    """
+    """Return the labels of regions that picks tie together, in order of the roots."""
+    # Picks run along ever better scores and, among equal ones, win by the same rule
+    # from either side: they end at a region that picked itself, or two that each other.
     own = torch.arange(len(picks), device=picks.device)
     roots = torch.where(picks[picks] == own, torch.minimum(own, picks), picks)
     while not torch.equal(roots[roots], roots):
         roots = roots[roots]
-    numbers = (roots == own).cumsum(0) - 1
-    return numbers[roots]
+    return ((roots == own).cumsum(0) - 1)[roots]
 
 
 def _means(features: Tensor, labels: Tensor, count: int) -> Tensor:
@@ -226,8 +221,7 @@ def _least(values: Tensor, labels: Tensor) -> Tensor:
 # --- Label maps -----------------------------------------------------------------------
 def numbered(labels: Tensor) -> Tensor:
     """Return a label map with its values numbered from 0, in their order."""
-    numbers: Tensor = torch.unique(labels, return_inverse=True)[1]
-    return numbers
+    return torch.unique(labels, return_inverse=True)[1]  # type: ignore[no-any-return]
 
 
 def borders(labels: ArrayLike) -> NDArray[np.bool_]:
@@ -280,8 +274,7 @@ def pca_tree(shape: tuple[int, int], points: Tensor | None = None) -> Tensor:
         engine = torch.quasirandom.SobolEngine(2, scramble=True, seed=0)  # type: ignore[no-untyped-call]
         points = (engine.draw(count) * torch.tensor(shape)).round()
     points = points.float()
-    grid = torch.meshgrid(*map(torch.arange, shape), indexing="ij")
-    pixels = torch.stack(grid, 2).view(-1, 2).float()
+    pixels = torch.cartesian_prod(*map(torch.arange, shape)).float()
     cells = torch.zeros(len(points), dtype=torch.int64)
     labels = torch.zeros(len(pixels), dtype=torch.int64)
     for level in range(math.ceil(math.log2(len(points)))):
@@ -292,10 +285,8 @@ def pca_tree(shape: tuple[int, int], points: Tensor | None = None) -> Tensor:
 
 
 def _principal_axes(points: Tensor, cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the centre of each cell's points and where they spread most, (count, 2).
-
-    One point alone spreads along rows, and an empty cell lies at the origin.
-    """
+    """Return each cell's centre of points and where they spread most, (count, 2)."""
+    # One point alone spreads along rows, and an empty cell lies at the origin.
     members = torch.bincount(cells, minlength=count).clamp_min(1)[:, None]
     empty = points.new_zeros(count, 2)
     centre = empty.index_add(0, cells, points) / members

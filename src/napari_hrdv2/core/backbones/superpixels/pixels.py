@@ -100,10 +100,8 @@ def _asinh_contrast(x: Tensor, strength: float) -> Tensor:
 
 
 def _fused(x: Tensor, factor: float, added: Tensor) -> Tensor:
-    """Return x * factor + added, rounded once, as the processors of the reference do.
-
-    A difference in the last digit can move the borders of the regions.
-    """
+    """Return x * factor + added, rounded once, as the reference's processors do."""
+    # A difference in the last digit can move the borders of the regions.
     return (x.double() * _single(factor) + added).to(x.dtype)
 
 

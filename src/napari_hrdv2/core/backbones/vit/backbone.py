@@ -10,12 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from napari_hrdv2.core.backbones.base import (
-    IN_FLOAT32,
-    GridBackbone,
-    LoadOptions,
-    Tick,
-)
+from napari_hrdv2.core.backbones.base import IN_FLOAT32, GridBackbone, LoadOptions, Tick
 from napari_hrdv2.core.backbones.checkpoint import Weights, frozen
 
 from .model import Facet, VisionTransformer, ViTConfig

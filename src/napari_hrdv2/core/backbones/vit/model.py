@@ -141,17 +141,10 @@ class RotaryPositions(nn.Module):
         Neighbouring patches are `spacing` patches apart; `prefix` tokens in front of
         them are not turned.
         """
-        rows, columns = (
-            self._centres(count, spacing)[:, None] / self.periods
-            for count in (height, width)
-        )
-        angles = torch.cat(
-            [
-                rows[:, None].expand(-1, width, -1),
-                columns[None].expand(height, -1, -1),
-            ],
-            dim=-1,
-        )  # (height, width, dim / 2)
+        centres = (self._centres(count, spacing) for count in (height, width))
+        rows, columns = (each[:, None] / self.periods for each in centres)
+        both = rows[:, None].expand(-1, width, -1), columns.expand(height, -1, -1)
+        angles = torch.cat(both, dim=-1)  # (height, width, dim / 2)
         angles = 2 * math.pi * angles.flatten(0, 1).tile(2)  # (tokens, dim)
         angles = F.pad(angles, (0, 0, prefix, 0))
         return angles.cos(), angles.sin()
@@ -322,10 +315,8 @@ class VisionTransformer(nn.Module):
         place of the tokens, side by side as channels, and no more blocks are run than
         they need. `tick` is called after each block; what it raises ends the pass.
         """
-        wanted = [
-            facet._replace(block=range(self.config.depth)[facet.block])
-            for facet in facets or [Facet("token", -1)]
-        ]
+        asked, blocks = facets or [Facet("token", -1)], range(self.config.depth)
+        wanted = [facet._replace(block=blocks[facet.block]) for facet in asked]
         grid, x, rotation = self._start(images, stride or self.config.patch_size)
         found: dict[Facet, Tensor] = {}
         for index in range(1 + max(facet.block for facet in wanted)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Self, get_args
 
 from napari_hrdv2.core.backbones.base import BackboneSpec, Loader, LoadOptions
@@ -28,12 +29,9 @@ def load_vit(spec: ViTSpec, options: LoadOptions) -> ViTBackbone:
         # Those of its family are suggested first in place of one that does not fit.
         family = spec.name.split("-")[0]
         names = sorted(VIT_SPECS, key=lambda name: name.split("-")[0] != family)
-        weights = load_weights(
-            download_weights(spec, options.progress) if file is None else file,
-            config,
-            known={name: VIT_SPECS[name].config for name in names},
-            teacher=spec.teacher,
-        )
+        known = {name: VIT_SPECS[name].config for name in names}
+        file = download_weights(spec, options.progress) if file is None else file
+        weights = load_weights(file, config, known=known, teacher=spec.teacher)
     return ViTBackbone(spec.name, config, weights, options, facets=spec.facets)
 
 
@@ -72,14 +70,11 @@ class ViTSpec(BackboneSpec):
     activations: int = field(init=False)
 
     def __post_init__(self) -> None:
-        config = self.config
-        for key, value in (
-            ("channels", channels_of(self.facets, config)),
-            ("patch_size", config.patch_size),
-            ("blocks", config.depth),
-            ("activations", activations_of(self.facets, config)),
-        ):
-            object.__setattr__(self, key, value)
+        given = self.facets, self.config
+        object.__setattr__(self, "channels", channels_of(*given))
+        object.__setattr__(self, "patch_size", self.config.patch_size)
+        object.__setattr__(self, "blocks", self.config.depth)
+        object.__setattr__(self, "activations", activations_of(*given))
 
     def with_facets(self, name: str, facets: str) -> Self:
         """Return the row under a full name, with facets such as "k9,k11" or ""."""
@@ -285,11 +280,9 @@ _HALF = (0.5, 0.5, 0.5)
 def _supervised() -> Iterator[ViTSpec]:
     for name, model, download_bytes in _SUPERVISED:
         family, size = model.split("_")[:2]
-        config = replace(
-            _older(size, image_size=int(model[-3:])),
-            registers=int("distilled" in model),  # a token with a head and a position
-            **_RESIZED,
-        )
+        config = replace(_older(size, image_size=int(model[-3:])), **_RESIZED)
+        if "distilled" in model:  # a token with a head and a position
+            config = replace(config, registers=1)
         if family == "vit":
             config = replace(config, pixel_mean=_HALF, pixel_deviation=_HALF)
         training = "fb_in1k" if family == "deit" else "augreg_in21k_ft_in1k"
@@ -303,8 +296,5 @@ def _supervised() -> Iterator[ViTSpec]:
         )
 
 
-VIT_SPECS: Mapping[str, ViTSpec] = {
-    spec.name: spec
-    for family in (_dinov2(), _dinov3(), _dino(), _neco(), _supervised())
-    for spec in family
-}
+_FAMILIES = chain(_dinov2(), _dinov3(), _dino(), _neco(), _supervised())
+VIT_SPECS: dict[str, ViTSpec] = {spec.name: spec for spec in _FAMILIES}

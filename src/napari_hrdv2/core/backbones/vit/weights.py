@@ -47,12 +47,11 @@ def load_weights(
     if config.positions == "rotary" and "pos_embed" not in state:
         # Only DINOv3's repository keeps them in its files; others compute them.
         state.setdefault(_PERIODS, rotary_periods(config))
-    return checkpoint.matched(
-        state,
-        want,
-        file,
-        lambda have: checkpoint.misfit(have, want) + _advice(have, config, known or {}),
-    )
+
+    def explain(have: checkpoint.Shapes) -> str:
+        return checkpoint.misfit(have, want) + _advice(have, config, known or {})
+
+    return checkpoint.matched(state, want, file, explain)
 
 
 def random_weights(config: ViTConfig, *, seed: int = 0) -> checkpoint.Weights:
@@ -117,57 +116,42 @@ _ROOTS = (
     "embeddings.patch_embeddings.weight",
 )
 
-_NAMES = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        # Hugging Face, outside the blocks
-        (r"^embeddings\.position_embeddings$", "pos_embed"),
-        (r"^embeddings\.patch_embeddings\.(projection\.)?", "patch_embed.proj."),
-        (r"^embeddings\.(cls_token|register_tokens)$", r"\1"),
-        (r"^embeddings\.distillation_token$", "dist_token"),
-        (r"^layernorm\.", "norm."),
-        # and inside: DINOv2 and DINOv3, then ViT
-        (r"^(encoder\.layer|(model\.)?layer|layers)\.(\d+)\.", r"blocks.\3."),
-        (r"\.attention\.attention\.query\.", ".attn.q_proj."),
-        (r"\.attention\.attention\.key\.", ".attn.k_proj."),
-        (r"\.attention\.attention\.value\.", ".attn.v_proj."),
-        (r"\.attention\.([qkv])_proj\.", r".attn.\1_proj."),
-        (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
-        (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
-        (r"\.mlp\.weights_in\.", ".mlp.w12."),
-        (r"\.mlp\.weights_out\.", ".mlp.w3."),
-        (r"\.layernorm_before\.", ".norm1."),
-        (r"\.layernorm_after\.", ".norm2."),
-        (r"\.intermediate\.dense\.", ".mlp.fc1."),
-        (r"\.output\.dense\.", ".mlp.fc2."),
-        # timm
-        (r"^reg_token$", "register_tokens"),
-        (r"\.gamma_([12])$", r".ls\1.gamma"),
-        (r"\.attn\.([qv])_bias$", r".attn.\1_proj.bias"),
-        (r"\.mlp\.fc1_g\.", ".mlp.gate_proj."),
-        (r"\.mlp\.fc1_x\.", ".mlp.up_proj."),
-        # DINOv3's repository, and sharded trainings
-        (r"^storage_tokens$", "register_tokens"),
-        (r"\.mlp\.w1\.", ".mlp.gate_proj."),
-        (r"\.mlp\.w2\.", ".mlp.up_proj."),
-        (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),
-    )
+_NAMES = (
+    # Hugging Face, outside the blocks
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.(projection\.)?", "patch_embed.proj."),
+    (r"^embeddings\.(cls_token|register_tokens)$", r"\1"),
+    (r"^embeddings\.distillation_token$", "dist_token"),
+    (r"^layernorm\.", "norm."),
+    # and inside: DINOv2 and DINOv3, then ViT
+    (r"^(encoder\.layer|(model\.)?layer|layers)\.(\d+)\.", r"blocks.\3."),
+    (r"\.attention\.attention\.([qkv])(uery|ey|alue)\.", r".attn.\1_proj."),
+    (r"\.attention\.([qkv])_proj\.", r".attn.\1_proj."),
+    (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+    (r"\.mlp\.weights_in\.", ".mlp.w12."),
+    (r"\.mlp\.weights_out\.", ".mlp.w3."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"\.output\.dense\.", ".mlp.fc2."),
+    # timm, DINOv3's repository, and sharded trainings
+    (r"^(reg_token|storage_tokens)$", "register_tokens"),
+    (r"\.gamma_([12])$", r".ls\1.gamma"),
+    (r"\.attn\.([qv])_bias$", r".attn.\1_proj.bias"),
+    (r"\.mlp\.(fc1_g|w1)\.", ".mlp.gate_proj."),
+    (r"\.mlp\.(fc1_x|w2)\.", ".mlp.up_proj."),
+    (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),
 )
 
 
 def _original_names(state: State, *, teacher: bool = False) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint under the names of our network, no extras.
-
-    Of a file with a student and a teacher it takes the student, or the teacher if that
-    is wanted; WeightsError if there is none.
-    """
+    """Return the tensors of a checkpoint under the names of our network, no extras."""
     bare = _without_prefixes(state, teacher=teacher)
     bare = {name: x for name, x in bare.items() if not _EXTRAS.match(name)}
     renamed: dict[str, Tensor] = {}
     for name, x in bare.items():
-        known = name
-        for pattern, replacement in _NAMES:
-            known = pattern.sub(replacement, known)
+        known = checkpoint.renamed(name, _NAMES)
         # Two tensors of one name are not the same network: the second is refused.
         renamed[name if known in renamed else known] = x
     if "reg_token" in bare and "pos_embed" in renamed:
@@ -189,10 +173,9 @@ def _without_prefixes(state: State, *, teacher: bool) -> dict[str, Tensor]:
     bare = dict(state)
     order = (TEACHER, *PREFIXES) if teacher else PREFIXES
     while not any(root in bare for root in _ROOTS):
-        found = [p for p in order if any(name.startswith(p) for name in bare)]
-        if not found:
+        found = (p for p in order if any(name.startswith(p) for name in bare))
+        if (prefix := next(found, None)) is None:
             break
-        prefix = found[0]
         if teacher and prefix in STUDENTS:
             raise WeightsError(
                 "weights: the teacher is wanted and the checkpoint holds the student "
@@ -209,11 +192,9 @@ def _without_prefixes(state: State, *, teacher: bool) -> dict[str, Tensor]:
 
 
 def _without_key_biases(state: State) -> dict[str, Tensor]:
-    """Return the state with all biases of queries, keys and values, some of them 0.
-
-    DINOv3 trained without biases of keys: its repository masks them, transformers and
-    timm leave them out, and timm leaves out the others too where they are 0.
-    """
+    """Return the state with all biases of queries, keys and values, some of them 0."""
+    # DINOv3 trained without biases of keys: its repository masks them, transformers and
+    # timm leave them out, and timm leaves out the others too where they are 0.
     masks = {n: x for n, x in state.items() if n.endswith("attn.qkv.bias_mask")}
     result = {n: x for n, x in state.items() if n not in masks}
     for name, mask in masks.items():

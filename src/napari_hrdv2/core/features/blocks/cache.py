@@ -112,10 +112,8 @@ class Spill:
         except (OSError, SafetensorError) as error:  # computed again
             log.warning("a block of features cannot be read again: %s", error)
             return None
-        return [
-            table.movedim(1, -1) if name.endswith("planes") else table
-            for name, table in sorted(found.items())
-        ]
+        tables = sorted(found.items())
+        return [x.movedim(1, -1) if n.endswith("planes") else x for n, x in tables]
 
     def save(self, key: Key, tokens: Sequence[Tensor]) -> None:
         """Keep the tokens of a block, whole or not at all."""

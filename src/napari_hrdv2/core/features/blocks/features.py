@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ from napari_hrdv2.core.features.upsampling.sharpening import parse_interpolation
 from .cache import BlockCache, Spill
 from .grid import BlockAxis, BlockGrid, Key, plan_blocks, resized_grid
 from .making import BlockMaker
-from .statistics import Band, read_statistics
+from .statistics import bands_in, read_statistics
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -87,10 +88,6 @@ class BlockFeatures(Features):
         self.shape = (smallest.shape[0], self.axes[0].length, self.axes[1].length)
         self.part_options = smallest.part_options
         self.channel_weights = smallest.channel_weights
-
-    def __repr__(self) -> str:
-        down, across = self.axes.counts
-        return f"BlockFeatures(shape={self.shape}, {down} × {across} blocks)"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out image, backbone and blocks, for another process; see `again`."""
@@ -208,23 +205,15 @@ class BlockFeatures(Features):
         pixels = [each.numpy() for each in self._pixels(rows, cols)]
         output = np.zeros((len(pixels[0]), self.shape[0]), np.float32)
         cores = np.unique(np.stack(pixels) // self.block, axis=1).T.tolist()
-        keys = {
-            key
-            for row, column in cores
-            for key in self.axes.counting_in(self.axes.core((row, column)))
-        }
-        for key in sorted(keys):
-            down, across = (
-                axis.weights(n, each)
-                for axis, n, each in zip(self.axes, key, pixels, strict=True)
-            )
-            counts = np.flatnonzero(down * across)
+        around = (self.axes.counting_in(self.axes.core((y, x))) for y, x in cores)
+        for key in sorted(set(chain.from_iterable(around))):
+            weights = np.multiply(*map(BlockAxis.weights, self.axes, key, pixels))
+            counts = np.flatnonzero(weights)
             if not len(counts):
                 continue
             starts = [span.start for span in self.axes.window(key)]
             local = [p[counts] - start for p, start in zip(pixels, starts, strict=True)]
-            found = self._block(key).sample(*local)
-            output[counts] += (down * across)[counts, None] * found
+            output[counts] += weights[counts, None] * self._block(key).sample(*local)
         return output
 
     def materialize(self) -> NDArray[np.float32]:  # noqa: D102 - inherited
@@ -250,8 +239,7 @@ class BlockFeatures(Features):
         rows, columns = map(_spread, self.axes, (down, across))
         pixels = background_pixels((len(rows), len(columns)), count)
         row, column = np.divmod(pixels, len(columns))
-        flat: NDArray[np.int64] = rows[row] * self.shape[2] + columns[column]
-        return flat
+        return np.asarray(rows[row] * self.shape[2] + columns[column])
 
     def at_hand(self, row: int, column: int) -> Tile:
         """Return the block that has a pixel."""
@@ -372,14 +360,10 @@ def block_features(
     sides = grid.rows.side, grid.columns.side
     check_available(needed.peak_bytes, sides, parts[0].device, "smaller blocks")
     kept = None if spill is None else Spill(spill, spill_bytes)
-    paddings = tuple(
-        (plan.padded[0] - height, plan.padded[1] - width) for plan in plans
-    )
-    standardised = {
-        padding
-        for part, padding in zip(parts, paddings, strict=False)
-        if not part.absolute_levels and options.levels is None
-    }
+    paddings = tuple((p.padded[0] - height, p.padded[1] - width) for p in plans)
+    own = options.levels is None  # then they depend on the padding
+    pairs = zip(parts, paddings, strict=False)
+    standardised = {by for part, by in pairs if own and not part.absolute_levels}
 
     def tick(done: int, total: int) -> None:
         stop_if(should_stop, "reading the image")
@@ -387,11 +371,9 @@ def block_features(
             progress(done, total)
 
     warn = any(part.absolute_levels for part in parts)
-    bands: list[ImageLike] = [Band(image, index) for index in range(len(names))]
-    statistics = tuple(
-        read_statistics(band, one, standardised, warn=warn, tick=tick)
-        for band, one in zip(bands or [image], ranges, strict=True)
-    )
+    bands = zip(bands_in(image, names), ranges, strict=True)
+    about: dict[str, Any] = {"warn": warn, "tick": tick}
+    statistics = tuple(read_statistics(b, r, standardised, **about) for b, r in bands)
     before, seen = resized_grid(grid, shape) if factors else (None, grid)
     made_from = image, count, backbone, transforms, options, statistics, paddings
     maker = BlockMaker(*made_from, seen, before)

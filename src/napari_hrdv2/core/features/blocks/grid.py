@@ -16,6 +16,7 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import check_whole
 from napari_hrdv2.core.features.high_resolution import CONTEXT_CELLS
@@ -31,8 +32,6 @@ from napari_hrdv2.core.features.memory import (
 from napari_hrdv2.core.features.tiles import Tile
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.features.transforms import TransformSet
@@ -100,14 +99,14 @@ class BlockAxis:
 
     def weights(self, number: int, pixels: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return how much a block counts at (N,) pixels; all blocks together 1."""
-        core, twice = self.core(number), 2 * self.blend
-        weights = np.ones(len(pixels))
+        core, blend, depths = self.core(number), self.blend, []
         if number > 0:
-            within = pixels + 0.5 - (core.start - self.blend)
-            weights *= np.clip(within / twice, 0, 1) if twice else within > 0
+            depths.append(pixels + 0.5 - (core.start - blend))
         if number < self.count - 1:
-            within = core.stop + self.blend - (pixels + 0.5)
-            weights *= np.clip(within / twice, 0, 1) if twice else within > 0
+            depths.append(core.stop + blend - (pixels + 0.5))
+        weights = np.ones(len(pixels))
+        for depth in depths:
+            weights *= np.clip(depth / (2 * blend), 0, 1) if blend else depth > 0
         return weights.astype(np.float32)
 
 
@@ -170,10 +169,8 @@ class BlockGrid(NamedTuple):
 
     def weights(self, key: Key, area: Tile) -> list[NDArray[np.float32]]:
         """Return how much a block counts at the rows and at the columns of an area."""
-        return [
-            axis.weights(number, np.arange(span.start, span.stop))
-            for axis, number, span in zip(self, key, area, strict=True)
-        ]
+        pixels = [np.r_[span] for span in area]
+        return list(map(BlockAxis.weights, self, key, pixels))
 
 
 def block_grid(
@@ -184,7 +181,6 @@ def block_grid(
     Blocks of the longer axis are as even as can be.
     """
     check_whole("block", block, LEAST_BLOCK, " of pixels")
-    seeing = [part for part in parts if reach_of(part) is not None]
     patches = [part.patch_size for part in parts if reach_of(part) is None]
     cells = [part.context_cell for part in parts if part.context_cell]
     unit = math.lcm(*(plan.stride for plan in plans), *cells)
@@ -194,15 +190,12 @@ def block_grid(
     margin = -(-max(margins) // unit) * unit
     # The outermost patch of a window shows what a shift has moved in.
     blend = margin - max(patches) if patches else 0
-    longest = max(shape)
-    even = -(-longest // (-(-longest // block) * unit)) * unit
-    reach = max((reach_of(part) or 0 for part in seeing), default=0)
-    alignment = math.lcm(*(part.alignment for part in seeing))
-    down, across = (
-        BlockAxis(length, max(even, 2 * blend), margin, blend, unit, reach, alignment)
-        for length in shape
-    )
-    return BlockGrid(down, across)
+    count = -(-max(shape) // block)  # along the longer axis
+    side = max(-(-max(shape) // (count * unit)) * unit, 2 * blend)
+    reach = max(reach_of(part) or 0 for part in parts)
+    alignment = math.lcm(*(p.alignment for p in parts if reach_of(p) is not None))
+    given = side, margin, blend, unit, reach, alignment
+    return BlockGrid(*(BlockAxis(length, *given) for length in shape))
 
 
 def resized_grid(grid: BlockGrid, shape: Sequence[int]) -> tuple[BlockGrid, BlockGrid]:
@@ -225,13 +218,12 @@ def plan_blocks(
     transforms: str | TransformSet,
     options: FeatureOptions,
     block: int | None,
-    budget_bytes: int = 0,
 ) -> tuple[BlockGrid, Estimate]:
     """Return how an image is cut and what its features take, nothing of it read.
 
-    The memory is that of one block, and of those that are kept under the budget; it
-    does not depend on the size of the image. Blocks are those of `BLOCKS` by default,
-    and the smallest where a block is all that a backbone sees.
+    The memory is that of one block; it does not depend on the size of the image. Blocks
+    are those of `BLOCKS` by default, and the smallest where a block is all that a
+    backbone sees.
     """
     parts = parts_of(backbone)
     if options.interpolation == "auto":  # what suits a part of an image, too
@@ -239,24 +231,18 @@ def plan_blocks(
     check_can_be_cut(parts, options)
     given = image_channels, backbone, transforms, options
     plans = make_plans(image_shape, *given)
-    sees_block = any(reach_of(part) is None for part in parts)
-    default = BLOCKS[-1:] if sees_block else BLOCKS
+    default = BLOCKS[-1:] if None in map(reach_of, parts) else BLOCKS
     most = min(MOST_BYTES, free_bytes(parts[0].device))
     for side in default if block is None else (block,):
         grid = block_grid(image_shape, parts, plans, side)
         down, across = grid.counts
         middle = (down - 1) // 2, (across - 1) // 2
         largest = make_plans(grid.window(middle).shape, *given)
-        one = sum(plan.token_bytes for plan in largest)
-        kept = max(one, min(budget_bytes, down * across * one))
+        kept = sum(plan.token_bytes for plan in largest)
         bands = len(options.channel_names) or image_channels
         seen = 4 * bands * math.prod(grid.seen(middle).shape)
         working = max(plan.working_bytes for plan in largest) + SEEN_PLANES * seen
-        if one + working <= most:
+        if kept + working <= most:
             break
-    return grid, Estimate(
-        passes=down * across * sum(plan.passes for plan in largest),
-        tokens=max(plan.tokens for plan in largest),
-        token_bytes=kept,
-        peak_bytes=kept + working,
-    )
+    passes = down * across * sum(plan.passes for plan in largest)
+    return grid, Estimate(passes, kept, kept + working)

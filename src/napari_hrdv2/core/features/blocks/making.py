@@ -9,27 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_hrdv2.core.checks import PreparedImage, bands_of
 from napari_hrdv2.core.features.base import Features, JoinedFeatures
 from napari_hrdv2.core.features.compute import Run, Steps
 from napari_hrdv2.core.features.memory import Plan, make_plans, parts_of, reach_of
-from napari_hrdv2.core.features.resampled import ResampledFeatures
+from napari_hrdv2.core.features.resampled import ResampledAxis, ResampledFeatures
 from napari_hrdv2.core.features.tiles import Tile, moved
 from napari_hrdv2.core.postprocess.smoothing_blocks import BlockGuide
 
-from .statistics import Band, Prepared
+from .statistics import ImageLike, Prepared, Statistics, bands_in
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.features.transforms import TransformSet
 
     from .grid import BlockGrid, Key
-    from .statistics import ImageLike, Statistics
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,8 @@ class BlockMaker:
 
     def plans(self, shape: tuple[int, int]) -> list[Plan]:
         """Return the plans of a window of that shape."""
-        return make_plans(
-            shape, self.channels, self.backbone, self.transforms, self.options
-        )
+        given = self.channels, self.backbone, self.transforms, self.options
+        return make_plans(shape, *given)
 
     def tokens(self, key: Key, steps: Steps) -> list[Tensor]:
         """Return the tokens of a block, of each part of the backbone."""
@@ -60,8 +57,7 @@ class BlockMaker:
         bands = bands_of(part, self.options.channel_names)
         channels = zip(self.statistics, bands, strict=True)
         pixels = [known.prepared(band, whole) for known, band in channels]
-        sides = zip(seen, self.grid, strict=True)
-        ends = [span.stop == axis.length for span, axis in sides]
+        ends = [s.stop == axis.length for s, axis in zip(seen, self.grid, strict=True)]
         runs = self._runs(pixels, moved(window, seen, -1), steps, ends)
         steps.total = sum(run.length for run in runs)
         steps.count(0)
@@ -77,10 +73,8 @@ class BlockMaker:
         made = [guide.in_bytes(window) for guide in self._guides(self.ends)]
         guides: Sequence[Any] = made or [None] * len(self.statistics)
         given = product(guides, parts_of(self.backbone))
-        parts = [
-            run.features_of(of, guide)
-            for run, of, (guide, _) in zip(runs, tokens, given, strict=True)
-        ]
+        each = zip(runs, tokens, given, strict=True)
+        parts = [run.features_of(of, guide) for run, of, (guide, _) in each]
         return parts[0] if len(parts) == 1 else JoinedFeatures(parts)
 
     def block(self, key: Key, tokens: Sequence[Tensor], steps: Steps) -> Features:
@@ -90,11 +84,10 @@ class BlockMaker:
         if self.before is None:
             return found
         window = self.before.window(key)
+        given = zip(window, self.before, seen, self.grid, strict=True)
         axes = [
-            (part.start, axis.length, there.start, resized.length)
-            for part, axis, there, resized in zip(
-                window, self.before, seen, self.grid, strict=True
-            )
+            ResampledAxis(part.start, whole.length, there.start, resized.length)
+            for part, whole, there, resized in given
         ]
         return ResampledFeatures(found, window.shape, axes)
 
@@ -108,14 +101,12 @@ class BlockMaker:
 
     def _guides(self, ends: Sequence[Any]) -> list[BlockGuide]:
         """Return the prepared image, or each of its channels, as guides."""
-        bands: list[ImageLike] = [self.image] * len(ends)
-        if self.options.channels:
-            bands = [Band(self.image, index) for index in range(len(ends))]
+        bands = bands_in(self.image, self.options.channel_names)
         prepared = map(Prepared, bands, self.statistics)
         middle = np.zeros(3, np.float32)
         return [
             BlockGuide(one, lambda window: None, middle, each)
-            for one, each in zip(prepared, ends, strict=False)
+            for each, one in zip(ends, prepared, strict=False)
         ]
 
     def smallest(self) -> Features:
@@ -135,34 +126,21 @@ class BlockMaker:
         steps: Steps,
         ends: Sequence[bool] = (False, False),
     ) -> list[Run]:
-        """Return the runs of all parts over a window of what is seen of each channel.
-
-        `ends` says whether the image ends, below and at the right, where that does.
-        """
-        runs = []
-        plans = self.plans(window.shape)
+        """Return the runs of all parts over a window of what each channel shows."""
+        runs = []  # `ends`: whether the image ends there, below and at the right
         names = self.options.channel_names or ("",)
         channels = zip(seen, self.statistics, names, strict=True)
         given = product(channels, parts_of(self.backbone))
-        parts = zip(given, plans, self.paddings, strict=True)
+        parts = zip(given, self.plans(window.shape), self.paddings, strict=True)
         for ((pixels, known, name), part), plan, by in parts:
-            place = window
-            extra: tuple[int, int] | None = ends[0] * by[0], ends[1] * by[1]
+            place: dict[str, Any] = {"window": window}
             if reach_of(part) is None:  # its window is all that it sees
                 pixels = pixels[:, window.rows, window.columns]
-                place, extra = moved(window, window, -1), None
-            levels = None if part.absolute_levels else known.levels.get(by)
-            runs.append(
-                Run(
-                    PreparedImage(pixels, known.value_range),
-                    part,
-                    plan,
-                    self.options,
-                    steps,
-                    window=place,
-                    padding=extra,
-                    own_levels=levels,
-                    channel=name,
-                )
-            )
+                place["window"] = moved(window, window, -1)
+            else:
+                place["padding"] = ends[0] * by[0], ends[1] * by[1]
+            place["own_levels"] = None if part.absolute_levels else known.levels.get(by)
+            image = PreparedImage(pixels, known.value_range)
+            run = Run(image, part, plan, self.options, steps, channel=name, **place)
+            runs.append(run)
         return runs

@@ -6,12 +6,13 @@ fit its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product, starmap
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import (
     LEVELS,
@@ -21,9 +22,6 @@ from napari_hrdv2.core.checks import (
     prepared_part,
 )
 from napari_hrdv2.core.features.tiles import Tile, chunks_of, moved, runs
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 TILE = 1024  # px along a side that are counted at once
 
@@ -78,6 +76,11 @@ class Band:
 
     def __getitem__(self, window: Any) -> Any:
         return np.asarray(self._image[window])[..., self._index]
+
+
+def bands_in(image: ImageLike, names: Sequence[str]) -> list[ImageLike]:
+    """Return the channels of an image by their names; for none, itself."""
+    return [Band(image, index) for index in range(len(names))] or [image]
 
 
 class Prepared:
@@ -136,10 +139,8 @@ def read_statistics(
 def _tiles(
     image: ImageLike, tick: Callable[[int, int], None]
 ) -> Iterator[tuple[Tile, NDArray[Any], NDArray[np.bool_] | None]]:
-    """Yield all tiles, their (h, w, C) pixels without alpha, and where any are missing.
-
-    Chunks of a file are read whole, so that none is read twice.
-    """
+    """Yield tiles, their (h, w, C) pixels without alpha, and where any are missing."""
+    # Chunks of a file are read whole, so that none is read twice.
     height, width = image.shape[:2]
     tall, wide = chunks_of(image)
     columns = min(-(-TILE // wide) * wide, width)
@@ -158,10 +159,7 @@ def _tiles(
 
 
 def _extremes(known: NDArray[Any]) -> list[Any]:
-    """Return the least and the largest of (n, C) numbers, and of those that are levels.
-
-    None where there are none.
-    """
+    """Return the extremes of (n, C) numbers, and of those that are levels, if any."""
     kinds = [known]
     if known.dtype.kind == "f":
         is_level = np.abs(known) < np.float64(NO_LEVEL)  # float16 does not hold it
@@ -174,10 +172,9 @@ class _Moments:
 
     def __init__(self, shape: tuple[int, int], padding: Padding) -> None:
         # How often each row and column occurs once the image is mirrored at its ends.
-        self._down, self._across = (
-            np.bincount(np.pad(np.arange(length), (0, by), mode="reflect"))
-            for length, by in zip(shape, padding, strict=True)
-        )
+        sides = zip(map(np.arange, shape), padding, strict=True)
+        mirrored = (np.pad(each, (0, by), mode="reflect") for each, by in sides)
+        self._down, self._across = map(np.bincount, mirrored)
         self._known: list[tuple[float, float, float]] = []  # weight, mean, variance
         self._others = np.zeros(3)  # weights of the lowest, the highest, the missing
 
@@ -214,9 +211,7 @@ class _Moments:
     ) -> tuple[float, float]:
         """Return mean and deviation of what is prepared with that range, in 0..1."""
         low, high = value_range
-        added = list(
-            zip(self._others[:2], value_range, strict=True)
-        )  # they are clipped
+        added = list(zip(self._others, value_range, strict=False))  # they are clipped
         if fill is not None:
             added += [(self._others[2], level) for level in np.clip(fill, low, high)]
         groups = self._known + [(weight, level, 0.0) for weight, level in added]

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, embedding_bag
 
-from napari_hrdv2.core.features.tiles import Needed, Tile, gathered, tiles_of
+from napari_hrdv2.core.features.tiles import Needed, Tile, as_mask, gathered, tiles_of
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
     from .separable import Axis
 
 REACH = 1  # cells to each side that a pixel takes from; 2 are no better
@@ -68,8 +67,8 @@ class Bilateral:
         height, width = (max(x.length, x.padded_length) for x in (rows, columns))
         extra = (0, height - guide.shape[1]), (0, width - guide.shape[2])
         padded = np.pad(guide.cpu().numpy(), ((0, 0), *extra), mode="reflect")
-        self.guide = torch.from_numpy(padded).to(guide.device)
         device = guide.device
+        self.guide = torch.from_numpy(padded).to(device)
         self.near_row, self.row_terms = _cells(rows, height, device)
         self.near_column, self.column_terms = _cells(columns, width, device)
         self.cells = self._cell_means()
@@ -99,10 +98,8 @@ class Bilateral:
         axes = (self.rows, self.near_row), (self.columns, self.near_column)
         masks = []
         for (axis, near), span in zip(axes, region, strict=True):
-            mask = torch.zeros(axis.tokens, dtype=torch.bool)
-            reached = near[span].cpu()[:, None] + torch.tensor(_OFFSETS)
-            mask[reached.clamp(0, axis.tokens - 1)] = True
-            masks.append(mask)
+            reached = near[span, None].cpu() + torch.tensor(_OFFSETS)
+            masks.append(as_mask(reached.clamp(0, axis.tokens - 1), axis.tokens))
         return [(masks[0], masks[1])]
 
     def sampled(self, tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -129,10 +126,8 @@ class Bilateral:
     def patch_means(self, tokens: Tensor) -> Tensor:
         """Return the mean of each patch of the upsampled tokens, (1, h, w, c) both."""
         index, first, weight = self._mixing
-        table = tokens.flatten(0, 2)
-        means = embedding_bag(
-            index, table, first, mode="sum", per_sample_weights=weight
-        )
+        given = index, tokens.flatten(0, 2), first
+        means = embedding_bag(*given, mode="sum", per_sample_weights=weight)
         return means.view_as(tokens)
 
     @cached_property
@@ -142,23 +137,23 @@ class Bilateral:
 
         size, count = self.columns.patch_size, self.columns.tokens
         width = self.columns.padded_length
-        pixels = self.columns.stride * np.arange(count)[:, None] + np.arange(size)
-        share, starts = np.full(pixels.size, 1 / size**2), size * np.arange(count + 1)
-        across = csr_array((share, pixels.ravel(), starts), (count, width))
+        seen = self.columns.stride * np.arange(count)[:, None] + np.arange(size)
+        share, starts = np.full(seen.size, 1 / size**2), size * np.arange(count + 1)
+        across = csr_array((share, seen.ravel(), starts), (count, width))
         mean = kron(np.ones((1, size)), across, "csr").astype(np.float32)
         strips = []  # of each row of patches, (w, h · w)
         for top in range(0, self.rows.stride * self.rows.tokens, self.rows.stride):
-            seen = torch.arange(top, top + size), torch.arange(width)
-            y, x = torch.meshgrid(*seen, indexing="ij")
-            index, weight = (each.cpu() for each in self.taps(y.flatten(), x.flatten()))
+            pixels = torch.cartesian_prod(torch.arange(size) + top, torch.arange(width))
+            index, weight = (each.cpu() for each in self.taps(*pixels.T))
             starts = index.shape[1] * np.arange(len(index) + 1)
             taps = weight.flatten().numpy(), index.flatten().numpy(), starts
-            near = csr_array(taps, (len(index), self.rows.tokens * count))
-            strips.append(mean @ near)
+            strips.append(
+                mean @ csr_array(taps, (len(index), self.rows.tokens * count))
+            )
         mixing = vstack(strips, "csr")
+        parts = mixing.indices, mixing.indptr[:-1], mixing.data
         index, first, weight = (
-            torch.from_numpy(each).to(self.guide.device)
-            for each in (mixing.indices, mixing.indptr[:-1], mixing.data)
+            torch.from_numpy(x).to(self.guide.device) for x in parts
         )
         return index.long(), first.long(), weight
 
@@ -201,15 +196,12 @@ def _weight(grey: Tensor, cell: Tensor, space: Tensor) -> Tensor:
 
 
 def _cells(axis: Axis, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the nearest token of each pixel, and the exponent of each offset's weight.
-
-    Shapes are (length,) and (offsets, length); -inf stands for no such token.
-    """
+    """Return each pixel's nearest token and (offsets, length) exponents of weights."""
     pixels = torch.arange(length, device=device)
     position = (pixels - (axis.patch_size - 1) / 2) / axis.stride
     position = position.clamp(0, axis.tokens - 1)  # beyond the last centre, as at it
     near = (position + 0.5).floor().long().clamp(max=axis.tokens - 1)
     cell = near + torch.tensor(_OFFSETS, device=device)[:, None]
     exponent = -0.5 * ((position - cell) / SPACE) ** 2
-    outside = (cell < 0) | (cell >= axis.tokens)
+    outside = (cell < 0) | (cell >= axis.tokens)  # there is no such token
     return near, exponent.masked_fill(outside, -torch.inf)

@@ -17,8 +17,9 @@ is trained can do it itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -110,11 +111,8 @@ def _mixed(part: dict[str, Tensor], name: str, planes: Tensor) -> Tensor:
 
 def shapes(channels: int) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor, by the authors' names."""
-    found = {
-        f"up{stage}.{name}": shape
-        for stage in range(1, STAGES + 1)
-        for name, shape in _STAGE_SHAPES.items()
-    }
+    stages = product(range(1, STAGES + 1), _STAGE_SHAPES.items())
+    found = {f"up{stage}.{name}": shape for stage, (name, shape) in stages}
     last = {"weight": (channels, channels, 1, 1), "bias": (channels,)}
     return found | {f"fixup_proj.1.{name}": shape for name, shape in last.items()}
 
@@ -129,8 +127,7 @@ def load_featup(path: str | os.PathLike[str]) -> checkpoint.Weights:
     }
     want = shapes(len(state.get("fixup_proj.1.bias", ())))
     checkpoint.matched(state, want, file, partial(checkpoint.misfit, want=want))
-    fingerprint = checkpoint.fingerprint(state)  # of the file's order, which is kept
-    return checkpoint.Weights(state, fingerprint)
+    return checkpoint.Weights(state, checkpoint.fingerprint(state))  # in its order
 
 
 def featup_file() -> Path:
@@ -235,31 +232,29 @@ class JbuUpsampler:
         for kernels in self.kernels:
             maps = _through_stage(maps, kernels)
         for tile in tiles_of((self.rows.length, self.columns.length), region):
-            (top, down), (left, across) = (
-                _pixel_taps(axis, torch.arange(span.start, span.stop).to(maps.device))
-                for axis, span in zip((self.rows, self.columns), tile, strict=True)
-            )
+            pixels = (torch.arange(span.start, span.stop) for span in tile)
+            (top, down), (left, across) = self._taps(*pixels)
             tall = (maps[:, top] * down[..., None]).sum(2)  # (K, rows, 16 w)
             block = (tall[..., left] * across).sum(3)
             yield tile, block.movedim(0, 1)
 
     def sampled(self, tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Return the upsampled tokens (1, h, w, C) at N pixels, (N, C) float32."""
-        (top, down), (left, across) = (
-            _pixel_taps(axis, pixels.to(tokens.device))
-            for axis, pixels in ((self.rows, rows), (self.columns, columns))
-        )
+        (top, down), (left, across) = self._taps(rows, columns)
         weights = down[:, :, None] * across[:, None, :]
         return self._gathered(tokens[0], STAGES, top, left, weights)
+
+    def _taps(self, *pixels: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+        """Return the `_pixel_taps` of some rows and columns."""
+        there = (each.to(self.kernels[0].device) for each in pixels)
+        return map(_pixel_taps, (self.rows, self.columns), there)
 
     def _at(self, tokens: Tensor, stage: int, rows: Tensor, columns: Tensor) -> Tensor:
         """Return the map after a stage at some of its pixels, (N, C)."""
         if stage == 0:
             return tokens[rows, columns].float()
-        (top, above), (left, below) = (
-            _stage_taps(axis.tokens << (stage - 1), pixels)
-            for axis, pixels in ((self.rows, rows), (self.columns, columns))
-        )
+        lengths = (x.tokens << (stage - 1) for x in (self.rows, self.columns))
+        (top, above), (left, below) = map(_stage_taps, lengths, (rows, columns))
         own = self.kernels[stage - 1][:, rows, columns].float().T
         own = own.view(-1, WIDTH, WIDTH)
         weights = above.transpose(1, 2) @ own @ below  # (N, band, band)
@@ -292,10 +287,7 @@ def _through_stage(maps: Tensor, kernels: Tensor) -> Tensor:
 
 
 def _stage_taps(coarse: int, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what the 7 fine pixels about some pixels are interpolated from.
-
-    (N, band) pixels of the coarse map, and their (N, 7, band) weights.
-    """
+    """Return the (N, band) coarse pixels of 7 fine ones, and (N, 7, band) weights."""
     last = 2 * coarse - 1
     fine = pixels[:, None] + torch.arange(-RADIUS, RADIUS + 1, device=pixels.device)
     fine = last - (last - fine.abs()).abs()  # mirrored
@@ -323,20 +315,15 @@ def _pixel_taps(axis: Axis, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 def _seen(guide: Tensor, rows: Axis, columns: Axis) -> Tensor:
     """Return the part of the padded image that the tokens tile, standardised."""
-    pixels = guide.float().expand(3, -1, -1)
-    down, right = (
-        max(0, axis.padded_length - length)
-        for axis, length in zip((rows, columns), guide.shape[1:], strict=True)
-    )
-    pixels = functional.pad(pixels[None], (0, right, 0, down), "reflect")[0]
+    pixels = guide.float().expand(1, 3, -1, -1)
+    down = max(0, rows.padded_length - guide.shape[1])
+    right = max(0, columns.padded_length - guide.shape[2])
+    pixels = functional.pad(pixels, (0, right, 0, down), "reflect")[0]
     for axis, number in ((rows, 1), (columns, 2)):
         margin = (axis.patch_size - axis.stride) // 2
         pixels = pixels.narrow(number, margin, axis.tokens * axis.stride)
-    mean, deviation = (
-        pixels.new_tensor(values).view(3, 1, 1)
-        for values in (IMAGENET_MEAN, IMAGENET_DEVIATION)
-    )
-    return (pixels - mean) / deviation
+    about = pixels.new_tensor([IMAGENET_MEAN, IMAGENET_DEVIATION]).view(2, 3, 1, 1)
+    return (pixels - about[0]) / about[1]
 
 
 def jbu_cost(pixels: int, stride: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from napari_hrdv2.core.features.tiles import (
     ROWS_PER_TILE,
     Needed,
     Tile,
+    as_mask,
     column_runs,
     gathered,
     length_of,
@@ -29,6 +30,9 @@ from napari_hrdv2.core.features.tiles import (
     touches,
     within,
 )
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.features.transforms import TransformSet
 
 KERNELS = ("nearest", "bilinear", "bicubic")
 # A band's matrix has one entry for each pixel and token of it, most of which are 0. So
@@ -69,13 +73,11 @@ class Axis:
         Pixels are those of the image before it was moved by `shift`; fractions lie
         between. Both tensors are (N, taps); weights are float32 and sum to 1.
         """
-        moved = pixels + shift
-        if self.boundary == "periodic":
-            moved = moved.remainder(self.padded_length)
-        else:
-            moved = moved.clamp(0, self.padded_length - 1)
+        moved, length = pixels + shift, self.padded_length
+        is_periodic = self.boundary == "periodic"
+        moved = moved.remainder(length) if is_periodic else moved.clamp(0, length - 1)
         if self.tiled:
-            position = (moved.double() + 0.5) * self.tokens / self.padded_length - 0.5
+            position = (moved.double() + 0.5) * self.tokens / length - 0.5
             if self.interpolation == "nearest":  # torch's nearest-exact goes up
                 index = torch.floor(position + 0.5).long()[:, None]
                 return index, torch.ones_like(index, dtype=torch.float32)
@@ -86,23 +88,23 @@ class Axis:
 
     def matrix(self, pixels: Tensor, shift: int = 0) -> Tensor:
         """Return the dense (N, tokens) float32 matrix of the taps."""
-        index, weight = self.taps(pixels, shift)
-        matrix = torch.zeros(len(pixels), self.tokens, device=pixels.device)
-        return matrix.scatter_add_(1, index, weight)
+        return _spread(*self.taps(pixels, shift), self.tokens)
 
     def band(self, pixels: Tensor, shift: int) -> tuple[Tensor, Tensor]:
         """Return the m tokens that N pixels need, and the (N, m) matrix over them."""
         index, weight = self.taps(pixels, shift)
         needed, position = torch.unique(index, return_inverse=True)
-        matrix = torch.zeros(len(pixels), len(needed), device=pixels.device)
-        return needed, matrix.scatter_add_(1, position, weight)
+        return needed, _spread(position, weight, len(needed))
 
     def needed(self, pixels: slice, shift: int) -> Tensor:
         """Return which tokens a run of pixels is interpolated from, (tokens,) bool."""
         index, _ = self.taps(torch.arange(pixels.start, pixels.stop), shift)
-        mask = torch.zeros(self.tokens, dtype=torch.bool)
-        mask[index.flatten()] = True
-        return mask
+        return as_mask(index, self.tokens)
+
+
+def _spread(index: Tensor, weight: Tensor, count: int) -> Tensor:
+    """Return (N, taps) weights in the columns of a dense (N, count) matrix."""
+    return weight.new_zeros(len(weight), count).scatter_add_(1, index, weight)
 
 
 def padded_length(length: int, patch_size: int, stride: int) -> int:
@@ -155,18 +157,14 @@ class SeparableUpsampler:
     """
 
     def __init__(
-        self,
-        shifts: Sequence[tuple[int, int]],
-        weights: Sequence[float],
-        rows: Axis,
-        columns: Axis,
-        device: torch.device,
+        self, shifts: TransformSet, rows: Axis, columns: Axis, device: torch.device
     ) -> None:
-        self.shifts, self.weights = shifts, weights
+        self.shifts = [copy.shift for copy in shifts.copies]
+        self.weights = shifts.weights
         self.rows, self.columns, self.device = rows, columns, device
-        self.row_shifts = sorted({row for row, _ in shifts})
+        self.row_shifts = sorted({row for row, _ in self.shifts})
         self.members = [
-            [number for number, (row, _) in enumerate(shifts) if row == row_shift]
+            [number for number, (row, _) in enumerate(self.shifts) if row == row_shift]
             for row_shift in self.row_shifts
         ]
         self._column_bands: dict[tuple[int, int], list[list[_Band]]] = {}
@@ -191,11 +189,8 @@ class SeparableUpsampler:
                         continue
                     block = wide.new_empty(tile.shape[0], wide.shape[1])
                     for band in bands:
-                        torch.mm(
-                            band.matrix,
-                            band.sources(wide, 0),
-                            out=block[within(band.pixels, rows)],
-                        )
+                        part = block[within(band.pixels, rows)]
+                        torch.mm(band.matrix, band.sources(wide, 0), out=part)
                     yield tile, block.view(len(block), count, -1)
 
     def needed(self, region: Tile) -> Needed:
@@ -238,12 +233,10 @@ class SeparableUpsampler:
     def _strip(self, rows: slice) -> _Strip:
         key = rows.start, rows.stop
         if key not in self._strips:
-            weighted = [(shift, 1.0) for shift in self.row_shifts]
             step = min(ROWS_PER_TILE, ROW_TOKENS_PER_BAND * self.rows.stride)
-            tiles = [
-                _joined_bands(self.rows, tile, step, weighted, self.device)
-                for tile in runs(rows.start, rows.stop, ROWS_PER_TILE)
-            ]
+            given = step, [(shift, 1.0) for shift in self.row_shifts], self.device
+            spans = runs(rows.start, rows.stop, ROWS_PER_TILE)
+            tiles = [_joined_bands(self.rows, span, *given) for span in spans]
             bands = list(chain.from_iterable(tiles))
             indices = torch.cat([band.index for band in bands])
             needed, position = torch.unique(indices, return_inverse=True)
@@ -278,20 +271,16 @@ class SeparableUpsampler:
         needed = sum(len(rows) for rows in strip.groups)
         wide = torch.empty(needed * count, length, device=self.device)
         first = 0
-        for members, bands, rows in zip(
-            self.members, self._bands(columns), strip.groups, strict=True
-        ):
+        groups = zip(self.members, self._bands(columns), strip.groups, strict=True)
+        for members, bands, rows in groups:
             maps = torch.tensor(members, device=self.device)[:, None]
             source = planes[maps, :, rows]  # (members, n, K, w)
             source = source.permute(1, 2, 0, 3).flatten(2).flatten(0, 1)
             mine = wide[first : first + len(source)]
             first += len(source)
             for band in bands:
-                torch.mm(
-                    band.sources(source, 1),
-                    band.matrix.T,
-                    out=mine[:, within(band.pixels, columns)],
-                )
+                part = mine[:, within(band.pixels, columns)]
+                torch.mm(band.sources(source, 1), band.matrix.T, out=part)
         return wide.view(needed, count * length)
 
 

@@ -182,10 +182,8 @@ def check_upsampling(upsampling: Upsampling, shifts: TransformSet, stride: int) 
 
 
 def _finer(axis: Axis, stride: int, moved: set[int]) -> tuple[Axis, dict[int, Tensor]]:
-    """Return the finer axis, and what each shift adds to it, (h', h) each.
-
-    Patches that a shift wrapped around the border do not count.
-    """
+    """Return the finer axis, and what each shift adds to it, (h', h) each."""
+    # Patches that a shift wrapped around the border do not count.
     shifts, last = sorted(moved), axis.padded_length - axis.patch_size
     fine = replace(axis, tokens=last // stride + 1, stride=stride, boundary="reflect")
     # First pixels of the patches in the image that was not shifted: (shifts, h)
@@ -215,10 +213,10 @@ def _summed(
     """Return the sum of resampled maps, (h', w', c) float32."""
     device, total = tokens.device, torch.zeros((), device=tokens.device)
     for row_shift, matrix in down.items():
-        same_row = [n for n, shift in enumerate(offsets) if shift[0] == row_shift]
         wide = torch.zeros((), device=device)
-        for number in same_row:
-            columns = weights[number] * across[offsets[number][1]].to(device)
-            wide = wide + columns @ tokens[number].float()  # (h, w', c)
+        for grid, (by, right), weight in zip(tokens, offsets, weights, strict=True):
+            if by == row_shift:
+                columns = weight * across[right].to(device)
+                wide = wide + columns @ grid.float()  # (h, w', c)
         total = total + torch.tensordot(matrix.to(device), wide, 1)
     return total
