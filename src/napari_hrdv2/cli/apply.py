@@ -10,6 +10,7 @@ import typer
 
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.files import find_images
 
 from . import shared
 from .cluster import ClusterError, on_cluster
@@ -75,7 +76,6 @@ def apply(
 ) -> None:
     """Segment micrographs with a classifier, on the features it was trained on."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.files import find_images
     from napari_hrdv2.session.batch import Applied, Job, Run, jobs_for, segment_file
     from napari_hrdv2.session.batch.applied import (
         log_of,

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from napari_hrdv2.core.atomic import atomic_path, write_csv
 from napari_hrdv2.core.features.options import FeatureOptions
 
 from . import shared
@@ -212,8 +213,6 @@ def _other_means(scores: Sequence[CaseScore]) -> dict[str, float]:
 
 def _write_table(path: Path, columns: Sequence[Column]) -> None:
     """Write a line for each case, backbone and protocol, and one for their mean."""
-    from napari_hrdv2.core.atomic import write_csv
-
     most = max(len(score.iou) for column in columns for score in column.scores)
     all_others = (what for column in columns for what in _other_means(column.scores))
     others = list(dict.fromkeys(all_others))
@@ -282,8 +281,6 @@ def _draw(path: Path, columns: Sequence[Column]) -> None:
     The dots are in the order of the cases, so that those of two bars can be compared.
     """
     from matplotlib.figure import Figure
-
-    from napari_hrdv2.core.atomic import atomic_path
 
     groups: dict[str, dict[str, list[float]]] = {}
     for column in columns:

@@ -8,13 +8,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
+from napari_hrdv2.core.checks import filled, with_missing
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.files import (
+    ImageFile,
+    ImportedLabels,
+    import_labels,
+    is_ours,
+    open_image,
+)
+from napari_hrdv2.files.units import common_size, pixel_ratio
 
 from . import shared
 from .image_options import (
@@ -26,11 +36,6 @@ from .image_options import (
     with_pixel_size,
 )
 from .shared import Blocks, Json
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.files import ImageFile, ImportedLabels
 
 
 def segment(
@@ -84,9 +89,7 @@ def segment(
     """Train on the scribbles of micrographs or volumes and segment all of them."""
     from napari_hrdv2.core.features.cost import estimate_cost
     from napari_hrdv2.core.features.resampled import resampling_factors, resized_shape
-    from napari_hrdv2.files import is_ours, open_image
     from napari_hrdv2.files.label_store import check_store
-    from napari_hrdv2.files.units import common_size, pixel_ratio
     from napari_hrdv2.files.volumes import open_stack
     from napari_hrdv2.session.batch import class_colors, write_segmentation
     from napari_hrdv2.session.batch.streaming import (
@@ -279,9 +282,7 @@ def _read(
     channels: str,
 ) -> _Given:
     """Read a micrograph, unless it goes by blocks, and its scribbles."""
-    from napari_hrdv2.core.checks import filled, with_missing
     from napari_hrdv2.core.classifier.samples import SparseLabels, labelled_pixels
-    from napari_hrdv2.files import import_labels
     from napari_hrdv2.files.volumes import (
         LazyVolume,
         first_plane,

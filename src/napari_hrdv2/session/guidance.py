@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_hrdv2.core import guidance as core
@@ -25,8 +26,6 @@ from .planes import PlaneKey
 from .tasks import Task, TaskContext, compute
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 
     from .classes import Classes

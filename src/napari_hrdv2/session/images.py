@@ -5,22 +5,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from psygnal import Signal
 
-from napari_hrdv2.core.features.options import upsampled_alike
+from napari_hrdv2.core.classifier.samples import training_pixels
+from napari_hrdv2.core.features.base import StoredPixels
+from napari_hrdv2.core.features.blocks import BlockFeatures
+from napari_hrdv2.core.features.options import FeatureOptions, upsampled_alike
 from napari_hrdv2.core.fingerprints import image_fingerprint
+from napari_hrdv2.core.guidance.attention import divides_into_regions
 
 from .planes import Plane, PlaneKey, as_key
 from .snapshots import ImageSnapshot, Partition, Result, Scribbles, TrainingImage
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from napari_hrdv2.core.features.options import FeatureOptions
-
 
 _versions = itertools.count(1)  # a fit on other features is another one
 
@@ -101,8 +100,6 @@ class ImageEntry:
     @property
     def is_in_blocks(self) -> bool:
         """Whether its features are computed block by block, where they are needed."""
-        from napari_hrdv2.core.features.blocks import BlockFeatures
-
         return isinstance(self.features, BlockFeatures)
 
     @property
@@ -202,8 +199,6 @@ class ImageEntry:
         if self.is_in_blocks:
             self.features.drop()
             return
-        from napari_hrdv2.core.classifier.samples import training_pixels
-        from napari_hrdv2.core.features.base import StoredPixels
 
         if self.features is None:
             return
@@ -241,7 +236,6 @@ class ImageEntry:
         return named.encode() + self.scribbles_fingerprint
 
     def _knows_scribbles(self) -> bool:
-        from napari_hrdv2.core.classifier.samples import training_pixels
 
         if self.counted is None or not self.counted.class_ids:
             return True
@@ -263,8 +257,6 @@ def _fingerprint(mask: NDArray[np.bool_] | None) -> str:
 
 def has_regions(options: FeatureOptions) -> bool:
     """Whether the tokens of the backbone stand for regions, not for patches."""
-    from napari_hrdv2.core.guidance.attention import divides_into_regions
-
     return divides_into_regions(options.backbone)
 
 

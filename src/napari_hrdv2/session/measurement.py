@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_hrdv2.core.measure import (
@@ -29,8 +30,6 @@ from .tasks import Task, TaskContext, compute
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from numpy.typing import NDArray
 
     from .classes import Classes
     from .images import ImageEntry, Images

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
@@ -37,8 +38,6 @@ from .snapshots import (
 from .tasks import TaskContext
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.features.options import FeatureOptions
 
 # A scribble is answered at once rather than to the last digit; about 99 % of pixels

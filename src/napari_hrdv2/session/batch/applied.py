@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2 import __version__
+from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.core.classifier.doubt import FLAGGED_FROM
+from napari_hrdv2.core.measure import particle_table
 from napari_hrdv2.core.measure.fractions import (
     FRACTION_HEADERS,
     Fractions,
     PhaseFraction,
 )
+from napari_hrdv2.core.measure.particle_blocks import block_particle_table
+from napari_hrdv2.core.postprocess.instances import instances
 from napari_hrdv2.files.folders import own_path
 from napari_hrdv2.files.label_store import grid
 from napari_hrdv2.files.run_log import RunLog
@@ -26,8 +32,6 @@ from napari_hrdv2.files.volumes import open_stack
 from .streaming import is_by_blocks
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
@@ -119,8 +123,6 @@ class Applied:
     @property
     def is_flagged(self) -> bool:
         """Whether it is so unlike the labelled images that it should be looked at."""
-        from napari_hrdv2.core.classifier.doubt import FLAGGED_FROM
-
         return self.doubt is not None and self.doubt >= FLAGGED_FROM
 
     def with_reason(self, classifier: PixelClassifier) -> Applied:
@@ -204,10 +206,6 @@ def write_particles(
 
     An image that is no array is read block by block.
     """
-    from napari_hrdv2.core.measure import particle_table
-    from napari_hrdv2.core.measure.particle_blocks import block_particle_table
-    from napari_hrdv2.core.postprocess.instances import instances
-
     starts = b"label,area", b"label,volume"
     if path.exists() and not path.read_bytes().startswith(starts):
         raise ValueError(
@@ -237,8 +235,6 @@ def write_table(
     path: Path, done: Iterable[Applied], classifier: PixelClassifier
 ) -> None:
     """Write the phase fractions of many micrographs as CSV, a line for each."""
-    from napari_hrdv2.core.atomic import atomic_path
-
     ids = [int(i) for i in classifier.classes]
     names = [classifier.class_names.get(i, f"class {i}") for i in ids]
     with (

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.files.labels import LabelClasses
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.postprocess.refinement import Refinement

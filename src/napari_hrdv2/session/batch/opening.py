@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import MOST_CLASSES
 from napari_hrdv2.core.errors import explained_of
+from napari_hrdv2.files import ImageFile, ImportedLabels, import_labels
 from napari_hrdv2.session.classes import (
     Classes,
     ClassInfo,
@@ -20,9 +22,6 @@ from napari_hrdv2.session.classes import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.files import ImageFile, ImportedLabels
     from napari_hrdv2.session.images import Images
     from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.tasks import TaskContext
@@ -57,8 +56,6 @@ def read_labels(
     context: TaskContext, *, path: Path, shape: tuple[int, int], image_name: str
 ) -> ImportedLabels:
     """Read labels for an image; files of several images know it by its name."""
-    from napari_hrdv2.files import import_labels
-
     context.progress(f"Reading {path.name}", 0, 1)
     try:
         return import_labels(path, shape, image_name=image_name)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.classifier.samples import SparseLabels
+from napari_hrdv2.core.classifier.series import train_series
 from napari_hrdv2.core.devices import bytes_text
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.volumes import context_bytes
@@ -17,17 +19,14 @@ from napari_hrdv2.files import ImageFile
 from napari_hrdv2.files.label_store import check_store
 from napari_hrdv2.files.units import NO_UNIT, pixel_ratio, unit_symbol
 from napari_hrdv2.session.features import FeatureSource
-from napari_hrdv2.session.planes import LARGE
+from napari_hrdv2.session.planes import LARGE, PlaneKey
 
 from .streaming import BLOCK, Streamed, check_volume, stream_image, stream_labels
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.files.volumes import LazyVolume
     from napari_hrdv2.session.images import ImageEntry
-    from napari_hrdv2.session.planes import PlaneKey
     from napari_hrdv2.session.session import Session
     from napari_hrdv2.session.tasks import Task, TaskContext
 
@@ -66,7 +65,6 @@ def volume_request(session: Session, volume: LazyVolume, target: Path) -> Task:
     about["colors"] = {i: one.color for i, one in session.classes.items()}
 
     def segment(context: TaskContext) -> Streamed:
-        from napari_hrdv2.core.classifier.series import train_series
 
         source = FeatureSource.load(options, context)
         if loaded is not None:

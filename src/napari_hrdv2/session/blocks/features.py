@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_cache_path
 
+from napari_hrdv2.core.features.blocks import BlockFeatures, block_features
+
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.blocks import BlockFeatures
     from napari_hrdv2.core.features.options import FeatureOptions
     from napari_hrdv2.session.tasks import TaskContext
 
@@ -52,8 +53,6 @@ class BlockRoom:
 
         The background sample is computed at once: each fit needs it.
         """
-        from napari_hrdv2.core.features.blocks import block_features
-
         found = block_features(
             image,
             backbone,
@@ -94,8 +93,6 @@ def progress_over(
 @contextmanager
 def reporting(features: Sequence[Features], context: TaskContext) -> Iterator[None]:
     """Tell of the blocks that are computed within, where any are in blocks."""
-    from napari_hrdv2.core.features.blocks import BlockFeatures
-
     found = next((one for one in features if isinstance(one, BlockFeatures)), None)
     if found is None:
         yield

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core import guidance as core
 from napari_hrdv2.core.classifier.samples import SparseLabels, blank_labels
@@ -15,8 +16,6 @@ from napari_hrdv2.session.snapshots import ImageSnapshot, Preview, TrainingImage
 from .results import WHOLE, BlockValues, corner_of, first_windows, without_left_out
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.classifier.file import PaintedPoints
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.planes import PlaneKey

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import with_missing
 from napari_hrdv2.core.classifier.samples import blank_labels
@@ -21,8 +22,6 @@ from napari_hrdv2.session.snapshots import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.blocks import BlockFeatures
     from napari_hrdv2.session.tasks import ShouldStop, TaskContext

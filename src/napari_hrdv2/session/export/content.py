@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.measure import Fractions, phase_fractions_with_error
 from napari_hrdv2.core.postprocess.exclusion import Rectangle, rectangles_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.features.normalisation import Normalisation
     from napari_hrdv2.core.features.options import FeatureOptions, ValueRange

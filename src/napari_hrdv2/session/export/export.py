@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from napari_hrdv2.core.features.options import (
     FeatureOptions,
+    ValueRange,
     absolute_range,
     mapped_range,
 )
@@ -24,7 +25,6 @@ from .formats import CLASSIFIER, FORMATS, ExportFormat
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.options import ValueRange
     from napari_hrdv2.session.images import ImageEntry
     from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
     from napari_hrdv2.session.refinement import Update

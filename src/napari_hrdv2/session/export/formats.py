@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.core.measure import write_fractions_csv
@@ -22,8 +23,6 @@ from .methods import methods_paragraph
 from .script import python_script
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from .content import ExportContent, ExportImage
 
 CLASSIFIER = "classifier.safetensors"

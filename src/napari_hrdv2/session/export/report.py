@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.files import open_image
@@ -22,8 +23,6 @@ from .content import software_versions
 from .methods import normalisation_sentence
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.batch.applied import Applied
 

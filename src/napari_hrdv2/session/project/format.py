@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pydantic
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.features.options import FeatureOptions, updated
 from napari_hrdv2.core.fingerprints import image_fingerprint, sampled_fingerprint
 from napari_hrdv2.session.planes import Plane, PlaneKey, is_large
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.session.classes import ClassInfo
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.files import image_files, read_image
 from napari_hrdv2.session.planes import PlaneKey
@@ -19,8 +21,6 @@ from .snapshot import open_images
 from .store import load_project
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.session.images import ImageEntry
 
 

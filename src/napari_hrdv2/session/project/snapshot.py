@@ -8,6 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.features.options import absolute_range
 from napari_hrdv2.session.classes import matched_classes, relabelled
@@ -16,7 +17,6 @@ from napari_hrdv2.session.planes import PlaneKey
 from .format import Fingerprints, Project, SavedImage
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from psygnal import SignalInstance
 
     from napari_hrdv2.session.images import ImageEntry
