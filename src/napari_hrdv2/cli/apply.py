@@ -22,7 +22,7 @@ from .image_options import (
     offer_databar,
     parse_pixel_size,
 )
-from .shared import Blocks, Device, Json, Weights
+from .shared import Blocks, Device, Json, Out, Weights
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
@@ -39,9 +39,7 @@ def apply(
         Path, typer.Argument(help="From `segment --save-classifier` or the plugin.")
     ],
     images: Annotated[list[Path], typer.Argument(help="Micrographs, or folders.")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="The folder for the results.")
-    ],
+    out: Out,
     scheduler: Annotated[
         str | None,
         typer.Option(help="A dask scheduler that spreads the work.", metavar="ADDRESS"),

@@ -221,11 +221,7 @@ def _manifest_table(
 
 
 def _check_agreement(
-    case: Case,
-    truth: NDArray[Any],
-    drawn: NDArray[Any],
-    found: NumberedIds,
-    shift: int,
+    case: Case, truth: NDArray[Any], drawn: NDArray[Any], found: NumberedIds, shift: int
 ) -> None:
     """Raise ValueError if the scribbles tell another numbering than the ids."""
     painted = drawn > 0
@@ -244,7 +240,7 @@ def _check_agreement(
 
 def _folder_cases(folder: Path, needed: bool, ignored: Sequence[int]) -> list[Case]:
     """Return images with dense labels: ``x.png`` and ``x_label.png``, or in folders."""
-    files = _paired_files(folder)
+    files = [(p, label, drawn) for p, label, drawn in _all_files(folder) if label]
     if not files:
         raise FileNotFoundError(
             f"{folder / MANIFEST}: there is no such file, and no image x with labels "
@@ -299,13 +295,7 @@ def _folder_table(
 
 
 def _ids_in(paths: Iterable[Path]) -> set[int]:
-
     return {int(i) for path in paths for i in np.unique(read_labels(path))}
-
-
-def _paired_files(folder: Path) -> list[Files]:
-    """Return images with their labels, and scribbles where there are any."""
-    return [(p, label, drawn) for p, label, drawn in _all_files(folder) if label]
 
 
 def _all_files(folder: Path) -> list[tuple[Path, Path | None, Path | None]]:

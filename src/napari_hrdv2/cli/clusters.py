@@ -24,7 +24,7 @@ from napari_hrdv2.files.labels import write_picture
 
 from . import shared
 from .image_options import Exclude, exclusion_of, first_image
-from .shared import Json
+from .shared import Json, Out
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.base import Features
@@ -43,9 +43,7 @@ _COLOR = "#ff4fd8"
 
 def clusters(
     images: Annotated[list[Path], typer.Argument(help="Micrographs, or folders.")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="The folder for the results.")
-    ],
+    out: Out,
     count: Annotated[
         int, typer.Option("--clusters", "-k", help="How many, 2 to 50.", metavar="K")
     ] = 8,
@@ -165,7 +163,10 @@ def explore(
     found = propose_places(
         made, places, exclusion=masks, progress=report.progress("places")
     )
-    rows = [_row(number, images, place) for number, place in enumerate(found, 1)]
+    rows: list[list[object]] = []
+    for number, one in enumerate(found, 1):
+        at = str(images[one.image]), one.row, one.column, round(one.share, 6)
+        rows.append([number, *at, "rare" if one.is_rare else "common"])
     write_csv(out / TABLE, _HEADERS, rows)
     for number, (path, source) in enumerate(zip(pictures, sources, strict=True)):
         here = [(n, one) for n, one in enumerate(found, 1) if one.image == number]
@@ -206,18 +207,6 @@ def _looker(
         return source, made, with_missing(mask, image)
 
     return look
-
-
-def _row(number: int, images: Sequence[Path], place: Place) -> list[object]:
-    kind = "rare" if place.is_rare else "common"
-    return [
-        number,
-        str(images[place.image]),
-        place.row,
-        place.column,
-        round(place.share, 6),
-        kind,
-    ]
 
 
 def _pictures(images: Sequence[Path], out: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from napari_hrdv2.core.measure.scores import mean_iou, phase_fractions
 from napari_hrdv2.files import ImageFile, is_ours, write_image, write_labels
 
 from . import shared
-from .shared import Json
+from .shared import Json, Out
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.samples import Sample
@@ -33,9 +33,7 @@ _PAPER, _INK, _PALE = "#ffffff", "#1f2933", "#66727f"
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="The folder for the results.")
-    ] = Path("demo"),
+    out: Out = Path("demo"),
     gui: Annotated[
         bool, typer.Option("--gui", help="Show it in napari; no other option counts.")
     ] = False,

@@ -17,7 +17,7 @@ from napari_hrdv2.core.postprocess.exclusion import (
     find_databar,
     unasked_databar,
 )
-from napari_hrdv2.files import ImageFile, read_image, size_text
+from napari_hrdv2.files import read_image, size_text
 from napari_hrdv2.files.units import length_of
 
 if TYPE_CHECKING:
@@ -48,13 +48,6 @@ def parse_pixel_size(text: str | None) -> tuple[float, str] | None:
         return None if text is None else length_of(text)
     except ValueError as error:
         raise ValueError(f"--pixel-size: {str(error).partition(': ')[2]}") from error
-
-
-def with_pixel_size(file: ImageFile, size: tuple[float, str] | None) -> ImageFile:
-    """Return a micrograph with another pixel size, if there is one."""
-    from dataclasses import replace
-
-    return file if size is None else replace(file, pixel_size=size[0], unit=size[1])
 
 
 def first_image(files: Sequence[Path], channels: str = "") -> Any:
@@ -113,7 +106,6 @@ def offer_databar(
 
 
 def _mask(path: Path, shape: tuple[int, int]) -> NDArray[Any]:
-
     if not path.exists():
         raise ValueError(
             f"--exclude: {path} is neither a file nor TOP,LEFT,BOTTOM,RIGHT in pixels"

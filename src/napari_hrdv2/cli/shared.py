@@ -34,6 +34,7 @@ _WEIGHTS = "A local file or folder; or random, for tests."
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object as the last line.")
 ]
+Out = Annotated[Path, typer.Option("--out", "-o", help="The folder for the results.")]
 Device = Annotated[str, typer.Option(help=_DEVICE, metavar="DEVICE")]
 Blocks = Annotated[
     bool,
