@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,12 +24,9 @@ from napari_hrdv2.core.features.resampled import compute_resampled, resampling_f
 from napari_hrdv2.files.units import pixel_ratio, size_text
 
 from .blocks import MOST_BYTES, BlockRoom
-from .images import has_regions
+from .images import ImageEntry, Images, has_regions
 from .planes import PlaneKey, is_large, is_lazy
-
-if TYPE_CHECKING:
-    from .images import ImageEntry, Images
-    from .tasks import TaskContext
+from .tasks import TaskContext
 
 logger = logging.getLogger(__name__)
 

@@ -155,7 +155,9 @@ class ImageEntry:
     def _leave_out(self) -> None:
         masks = [one for one in (self.exclusion, self.missing) if one is not None]
         self.left_out = masks[0] | masks[1] if masks[1:] else next(iter(masks), None)
-        self.exclusion_fingerprint = _fingerprint(self.left_out)
+        self.exclusion_fingerprint = (
+            "" if self.left_out is None else image_fingerprint(self.left_out)
+        )
         self._count_scribbles()
 
     def set_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
@@ -236,7 +238,6 @@ class ImageEntry:
         return named.encode() + self.scribbles_fingerprint
 
     def _knows_scribbles(self) -> bool:
-
         if self.counted is None or not self.counted.class_ids:
             return True
         known = self.training_features
@@ -249,10 +250,6 @@ class ImageEntry:
             self.counted = self.scribbles.without(self.left_out)
         if self.is_evicted and not self._knows_scribbles():
             self.set_features(None, None)  # they must be read anew
-
-
-def _fingerprint(mask: NDArray[np.bool_] | None) -> str:
-    return "" if mask is None else image_fingerprint(mask)
 
 
 def has_regions(options: FeatureOptions) -> bool:

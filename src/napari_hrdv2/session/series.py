@@ -11,7 +11,7 @@ import copy
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,13 +24,10 @@ from napari_hrdv2.core.features.resampled import resampling_factors, resized_sha
 from napari_hrdv2.files.units import common_size, pixel_ratio
 
 from .blocks.maps import points_of
-from .classifier import seen_size
+from .classifier import ClassifierState, seen_size
 from .features import FeatureSource, FeatureStore
-
-if TYPE_CHECKING:
-    from .classifier import ClassifierState
-    from .images import ImageEntry, Images
-    from .tasks import Task, TaskContext
+from .images import ImageEntry, Images
+from .tasks import Task, TaskContext
 
 
 @dataclass(frozen=True, eq=False)

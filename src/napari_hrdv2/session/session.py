@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from psygnal import Signal
 
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.features.cost import Cost
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.files.units import common_size
 
 from .classes import Classes
@@ -22,21 +25,15 @@ from .inspection.backbone import Inspection
 from .inspection.looking import Looking
 from .live import LivePipeline
 from .measurement import Measurement
+from .pipeline import PipelineInput, PipelineResult, ProcessedImage
+from .planes import PlaneKey
 from .refinement import RefinementState
 from .series import Series
 from .snapshots import Scribbles, Stage, Window
 from .tasks import compute
 
 if TYPE_CHECKING:
-    import os
-
     import numpy as np
-
-    from napari_hrdv2.core.features.cost import Cost
-    from napari_hrdv2.core.features.options import FeatureOptions
-
-    from .pipeline import PipelineInput, PipelineResult, ProcessedImage
-    from .planes import PlaneKey
 
 
 class Session:

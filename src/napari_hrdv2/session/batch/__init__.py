@@ -7,16 +7,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_hrdv2.core.atomic import atomic_paths
 from napari_hrdv2.core.checks import MOST_CLASSES, with_missing
 from napari_hrdv2.core.classifier import samples
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.measure import phase_fractions_with_error
+from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
 from napari_hrdv2.files import (
     ImageFile,
     import_labels,
@@ -46,10 +48,6 @@ from .applied import (
 )
 from .opening import OpenedImage, open_images, read_labels, scribbles_with
 from .streaming import Streamed, check_volume, stream_image
-
-if TYPE_CHECKING:
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
 
 __all__ = [
     "TABLE",
@@ -267,7 +265,6 @@ def _notes(
     shape: tuple[int, ...],
     exclusion: SharedExclusion | None,
 ) -> tuple[str, ...]:
-
     notes = [magnification]
     if exclusion is not None and exclusion.shape != shape[:2]:
         sizes = size_text(shape[:2]), size_text(exclusion.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,9 @@ from napari_hrdv2.session.classes import (
     matched_classes,
     relabelled,
 )
-
-if TYPE_CHECKING:
-    from napari_hrdv2.session.images import Images
-    from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks import TaskContext
+from napari_hrdv2.session.images import Images
+from napari_hrdv2.session.planes import PlaneKey
+from napari_hrdv2.session.tasks import TaskContext
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,7 @@ def read_labels(
 ) -> ImportedLabels:
     """Read labels for an image; files of several images know it by its name."""
     context.progress(f"Reading {path.name}", 0, 1)
-    try:
-        return import_labels(path, shape, image_name=image_name)
-    except ImportError as error:  # its text names the extra
-        raise ValueError(str(error)) from error
+    return import_labels(path, shape, image_name=image_name)
 
 
 def scribbles_with(

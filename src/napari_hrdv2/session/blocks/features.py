@@ -8,17 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from platformdirs import user_cache_path
 
+from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+from napari_hrdv2.core.features.base import Features
 from napari_hrdv2.core.features.blocks import BlockFeatures, block_features
-
-if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
-    from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.session.tasks import TaskContext
+from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.session.tasks import TaskContext
 
 MOST_BYTES, _MOST_ON_DISK = 1_000_000_000, 10_000_000_000
 _PART_OF_DISK = 4  # of what is free there

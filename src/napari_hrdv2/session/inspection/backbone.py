@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike, NDArray
 
+from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
 from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
 from napari_hrdv2.core.backbones.superpixels import borders
 from napari_hrdv2.core.errors import WeightsError
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.upsampling.featup import featup_file
 from napari_hrdv2.core.guidance.attention import (
     attention_flow_map,
@@ -20,16 +22,13 @@ from napari_hrdv2.core.guidance.attention import (
     shows_attention,
 )
 from napari_hrdv2.core.guidance.foreground import attention_foreground
+from napari_hrdv2.session.features import FeatureStore
 from napari_hrdv2.session.images import ImageEntry, Images, has_regions
 from napari_hrdv2.session.planes import PlaneKey, is_large
+from napari_hrdv2.session.tasks import Task, TaskContext
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
-    from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.session.features import FeatureStore
-    from napari_hrdv2.session.tasks import Task, TaskContext
 
 _NOT_LOADED = "compute features with this backbone first, which loads it"
 _NO_IMAGE = "open an image first"
@@ -159,7 +158,6 @@ class Inspection:
         key, features = entry.key, entry.features
 
         def find(context: TaskContext) -> Regions:
-
             context.progress("Regions", 0, 0)
             labels = region_labels(features)
             return Regions(key, labels, borders(labels), int(labels.max()))
