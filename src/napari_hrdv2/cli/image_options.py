@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -20,8 +20,7 @@ from napari_hrdv2.core.postprocess.exclusion import (
 from napari_hrdv2.files import read_image, size_text
 from napari_hrdv2.files.units import length_of
 
-if TYPE_CHECKING:
-    from .shared import Report
+from .shared import Report
 
 Exclude = Annotated[
     list[str] | None,
