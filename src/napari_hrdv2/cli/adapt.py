@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from napari_hrdv2.core.checks import check_choice
 from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.files import read_image, read_labels
 
 from . import shared
 from .cases import images_with_scribbles
@@ -45,8 +47,6 @@ def adapt(
     as_json: Json = False,
 ) -> None:
     """Train a backbone on in a folder of images, without labels (experimental)."""
-    from napari_hrdv2.core.checks import check_choice
-    from napari_hrdv2.files import read_image, read_labels
     from napari_hrdv2.session.batch.adapting import AdaptRequest, check_new
 
     report = shared.Report(as_json)

@@ -32,17 +32,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 success, 1 bad input, 2 wrong usage, 130 stopped by hand.",
     rich_markup_mode=None,
 )
-for command in (
-    demo,
-    explore,
-    segment,
-    apply,
-    clusters,
-    score,
-    evaluate,
-    adapt,
-    bench,
-):
+for command in (demo, explore, segment, apply, clusters, score, evaluate, adapt, bench):
     app.command()(expanded(command))
 app.add_typer(backbones, name="backbones")
 

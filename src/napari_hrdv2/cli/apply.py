@@ -10,6 +10,7 @@ import typer
 
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.files import find_images
 
 from . import shared
 from .cluster import ClusterError, on_cluster
@@ -21,7 +22,7 @@ from .image_options import (
     offer_databar,
     parse_pixel_size,
 )
-from .shared import Blocks, Device, Json, Weights
+from .shared import Blocks, Device, Json, Out, Weights
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
@@ -38,9 +39,7 @@ def apply(
         Path, typer.Argument(help="From `segment --save-classifier` or the plugin.")
     ],
     images: Annotated[list[Path], typer.Argument(help="Micrographs, or folders.")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="The folder for the results.")
-    ],
+    out: Out,
     scheduler: Annotated[
         str | None,
         typer.Option(help="A dask scheduler that spreads the work.", metavar="ADDRESS"),
@@ -75,7 +74,6 @@ def apply(
 ) -> None:
     """Segment micrographs with a classifier, on the features it was trained on."""
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.files import find_images
     from napari_hrdv2.session.batch import Applied, Job, Run, jobs_for, segment_file
     from napari_hrdv2.session.batch.applied import (
         log_of,

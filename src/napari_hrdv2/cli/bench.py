@@ -11,12 +11,12 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .shared import Json, Report
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.features.base import Features
 
 LABELLED, STROKES = 5000, 30  # px; brush strokes that are timed
@@ -35,8 +35,6 @@ def bench(as_json: Json = False) -> None:
 
 def measure() -> dict[str, dict[str, Any]]:
     """Return the figures of this machine, for 1024² pixels, `LABELLED` of them."""
-    import numpy as np
-
     from napari_hrdv2 import compute_features, load_backbone
     from napari_hrdv2.core.samples import example
 
@@ -94,8 +92,6 @@ def scribble_milliseconds(
     strokes: int = STROKES,
 ) -> dict[str, float]:
     """Return the median time from a scribble to the segmentation, and of its parts."""
-    import numpy as np
-
     from napari_hrdv2 import PixelClassifier
     from napari_hrdv2.core.classifier.samples import training_pixels
     from napari_hrdv2.session import LIVE_TOLERANCE

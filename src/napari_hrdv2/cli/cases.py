@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import check_are_classes, spread_levels
 from napari_hrdv2.core.measure.numbering import (
@@ -17,12 +18,16 @@ from napari_hrdv2.core.measure.numbering import (
     renumbered,
     shifts_of,
 )
+from napari_hrdv2.files import (
+    is_result,
+    read_image,
+    read_label_classes,
+    read_labels,
+    size_text,
+)
 from napari_hrdv2.files.images import SUFFIXES
 
 from . import shared
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MANIFEST = "manifest.json"
 _KEYS = {
@@ -59,8 +64,6 @@ class Case:
 
     def read(self) -> CaseArrays:
         """Read the files and bring truth and scribbles to one numbering."""
-        from napari_hrdv2.files import read_image, read_labels, size_text
-
         image = read_image(self.image).data
         truth = read_labels(self.label)
         if truth.shape != image.shape[:2]:
@@ -132,8 +135,6 @@ def images_with_scribbles(
 
     They are found as for `read_cases`, but need no truth.
     """
-    from napari_hrdv2.files import is_result
-
     if (folder / MANIFEST).is_file():
         cases = _manifest_cases(folder, scribbles, needed=False)
         return [(case.image, case.scribbles) for case in cases]
@@ -220,11 +221,7 @@ def _manifest_table(
 
 
 def _check_agreement(
-    case: Case,
-    truth: NDArray[Any],
-    drawn: NDArray[Any],
-    found: NumberedIds,
-    shift: int,
+    case: Case, truth: NDArray[Any], drawn: NDArray[Any], found: NumberedIds, shift: int
 ) -> None:
     """Raise ValueError if the scribbles tell another numbering than the ids."""
     painted = drawn > 0
@@ -243,7 +240,7 @@ def _check_agreement(
 
 def _folder_cases(folder: Path, needed: bool, ignored: Sequence[int]) -> list[Case]:
     """Return images with dense labels: ``x.png`` and ``x_label.png``, or in folders."""
-    files = _paired_files(folder)
+    files = [(p, label, drawn) for p, label, drawn in _all_files(folder) if label]
     if not files:
         raise FileNotFoundError(
             f"{folder / MANIFEST}: there is no such file, and no image x with labels "
@@ -271,8 +268,6 @@ def _folder_table(
     By the rule of `match_labels` where there are scribbles; else every id is a class
     that is neither ignored nor left out by a file that lists its classes.
     """
-    from napari_hrdv2.files import read_label_classes
-
     about = [read_label_classes(label) for _, label, _ in files]
     names = {i: name for one in reversed(about) for i, name in one.names.items()}
     lists = {i for one in about for i in (*one.names, *one.colors)}
@@ -300,14 +295,7 @@ def _folder_table(
 
 
 def _ids_in(paths: Iterable[Path]) -> set[int]:
-    from napari_hrdv2.files import read_labels
-
     return {int(i) for path in paths for i in np.unique(read_labels(path))}
-
-
-def _paired_files(folder: Path) -> list[Files]:
-    """Return images with their labels, and scribbles where there are any."""
-    return [(p, label, drawn) for p, label, drawn in _all_files(folder) if label]
 
 
 def _all_files(folder: Path) -> list[tuple[Path, Path | None, Path | None]]:

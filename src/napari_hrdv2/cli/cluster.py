@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_hrdv2.core.errors import Cancelled, explained
+from napari_hrdv2.files import open_image
 
 from .shared import goes_on
 
@@ -279,7 +280,6 @@ def _block(known: _Opened, job: Job, place: Place, window: Window, mask: Any) ->
 @lru_cache(maxsize=1)
 def _again(known: _Opened, job: Job) -> tuple[Any, BlockFeatures]:
     """Return the image and its features, with the blocks that this worker keeps."""
-    from napari_hrdv2.files import open_image
     from napari_hrdv2.session.batch.streaming import lazily_grey
     from napari_hrdv2.session.pipeline import as_trained
 

@@ -6,21 +6,29 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
+from napari_hrdv2.core.atomic import atomic_path, atomic_paths, write_csv
+from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
 from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.files import (
+    ImageFile,
+    find_images,
+    read_image,
+    write_color_png,
+    write_labels,
+)
+from napari_hrdv2.files.labels import write_picture
 
 from . import shared
 from .image_options import Exclude, exclusion_of, first_image
-from .shared import Json
+from .shared import Json, Out
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.guidance import Place
-    from napari_hrdv2.files import ImageFile
 
     Seen = tuple[ImageFile, Features, NDArray[np.bool_] | None]
 
@@ -35,9 +43,7 @@ _COLOR = "#ff4fd8"
 
 def clusters(
     images: Annotated[list[Path], typer.Argument(help="Micrographs, or folders.")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="The folder for the results.")
-    ],
+    out: Out,
     count: Annotated[
         int, typer.Option("--clusters", "-k", help="How many, 2 to 50.", metavar="K")
     ] = 8,
@@ -50,20 +56,10 @@ def clusters(
     as_json: Json = False,
 ) -> None:
     """Divide micrographs into clusters, the same in all, without any labels."""
-    import numpy as np
-
-    from napari_hrdv2.core.atomic import atomic_path, atomic_paths
     from napari_hrdv2.core.classifier.clusters import find_clusters, principal_colors
     from napari_hrdv2.core.devices import available_memory, choose_device
     from napari_hrdv2.core.features.base import StoredPixels
     from napari_hrdv2.core.guidance.foreground import principal_foreground
-    from napari_hrdv2.files import (
-        find_images,
-        read_image,
-        write_color_png,
-        write_labels,
-    )
-    from napari_hrdv2.files.labels import write_picture
     from napari_hrdv2.session.batch import jobs_for
     from napari_hrdv2.session.classes import default_color
     from napari_hrdv2.session.inspection.looking import FEWEST_CLUSTERS, MOST_CLUSTERS
@@ -156,7 +152,6 @@ def explore(
 ) -> None:
     """Propose places to paint first: those whose names tell the most."""
     from napari_hrdv2 import propose_places
-    from napari_hrdv2.core.atomic import write_csv
 
     report = shared.Report(as_json)
     pictures = _pictures(images, out)
@@ -168,7 +163,10 @@ def explore(
     found = propose_places(
         made, places, exclusion=masks, progress=report.progress("places")
     )
-    rows = [_row(number, images, place) for number, place in enumerate(found, 1)]
+    rows: list[list[object]] = []
+    for number, one in enumerate(found, 1):
+        at = str(images[one.image]), one.row, one.column, round(one.share, 6)
+        rows.append([number, *at, "rare" if one.is_rare else "common"])
     write_csv(out / TABLE, _HEADERS, rows)
     for number, (path, source) in enumerate(zip(pictures, sources, strict=True)):
         here = [(n, one) for n, one in enumerate(found, 1) if one.image == number]
@@ -191,9 +189,7 @@ def _looker(
     report: shared.Report,
 ) -> Callable[[Path], Seen]:
     """Return what reads an image and computes its features and exclusion mask."""
-    from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
     from napari_hrdv2.core.features.compute import compute_features
-    from napari_hrdv2.files import read_image
 
     backbone = shared.load(options, report)
     excluded = exclusion_of(exclude, first_image(files)) if exclude else None
@@ -213,18 +209,6 @@ def _looker(
     return look
 
 
-def _row(number: int, images: Sequence[Path], place: Place) -> list[object]:
-    kind = "rare" if place.is_rare else "common"
-    return [
-        number,
-        str(images[place.image]),
-        place.row,
-        place.column,
-        round(place.share, 6),
-        kind,
-    ]
-
-
 def _pictures(images: Sequence[Path], out: Path) -> list[Path]:
     """Return where the pictures go; those of one name get a number."""
     stems = [path.stem for path in images]
@@ -236,10 +220,7 @@ def _pictures(images: Sequence[Path], out: Path) -> list[Path]:
 
 def _draw(path: Path, image: NDArray[Any], places: list[tuple[int, Place]]) -> None:
     """Write an image with numbered rings around its places."""
-    import numpy as np
     from PIL import Image, ImageDraw, ImageFont
-
-    from napari_hrdv2.core.atomic import atomic_path
 
     levels = image[..., :3].astype(np.float64)
     if image.ndim == 2:

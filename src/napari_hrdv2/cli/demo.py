@@ -8,16 +8,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
+from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.measure.scores import mean_iou, phase_fractions
+from napari_hrdv2.files import ImageFile, is_ours, write_image, write_labels
 
 from . import shared
-from .shared import Json
+from .shared import Json, Out
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.samples import Sample
 
 _MARGIN, _GAP, _CAPTION, _LEGEND = 24, 16, 40, 60  # px of the drawing
@@ -30,9 +33,7 @@ _PAPER, _INK, _PALE = "#ffffff", "#1f2933", "#66727f"
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="The folder for the results.")
-    ] = Path("demo"),
+    out: Out = Path("demo"),
     gui: Annotated[
         bool, typer.Option("--gui", help="Show it in napari; no other option counts.")
     ] = False,
@@ -41,7 +42,6 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Segment the example micrograph from its scribbles, and draw the result."""
-    from napari_hrdv2.core.measure.scores import mean_iou, phase_fractions
     from napari_hrdv2.core.samples import example
 
     report = shared.Report(as_json)
@@ -108,8 +108,6 @@ def open_window() -> None:
 
 def _check_free(folder: Path) -> None:
     """Raise ValueError where files of others would be replaced."""
-    from napari_hrdv2.files import is_ours
-
     if is_ours(folder / _MICROGRAPH):  # of a former demo, as is the rest
         return
     for path in (folder / name for name in _WRITTEN):
@@ -124,8 +122,6 @@ def _write(
     out: Path, sample: Sample, segmentation: NDArray[Any], classifier: Any
 ) -> list[Path]:
     """Write the segmentation, and what `segment` needs to do the same again."""
-    from napari_hrdv2.core.atomic import atomic_path
-    from napari_hrdv2.files import ImageFile, write_image, write_labels
     from napari_hrdv2.session.batch import class_colors, write_segmentation
 
     names, colors = classifier.class_names, class_colors(classifier)
@@ -149,11 +145,7 @@ def draw_panels(
     miou: float,
 ) -> None:
     """Draw micrograph, scribbles, segmentation and truth in a row, with a legend."""
-    import numpy as np
     from PIL import Image, ImageDraw, ImageFont
-
-    from napari_hrdv2.core.atomic import atomic_path
-    from napari_hrdv2.core.measure.scores import phase_fractions
 
     table = np.zeros((max(colors) + 1, 3), np.uint8)
     for label, color in colors.items():

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from napari_hrdv2.core.atomic import atomic_path, write_csv
 from napari_hrdv2.core.features.options import FeatureOptions
 
 from . import shared
-from .cases import Case, read_cases
+from .cases import read_cases
 from .protocols import PROTOCOLS, CaseScore, Run
 from .shared import Json
 
@@ -29,6 +30,26 @@ class Column:
     protocol: str
     title: str
     scores: list[CaseScore] = field(default_factory=list)
+
+    def by_case(self) -> dict[str, dict[str, float]]:
+        """Return the scores by what they are of, "" for the first, and by case."""
+        found = {"": {score.case.id: score.miou for score in self.scores}}
+        for score in self.scores:
+            for what, miou in score.others.items():
+                found.setdefault(what, {})[score.case.id] = miou
+        return found
+
+    def by_source(self) -> dict[str, float]:
+        """Return the mean IoU of the cases of each source."""
+        groups: dict[str, list[float]] = {}
+        for score in self.scores:
+            groups.setdefault(score.case.source, []).append(score.miou)
+        return {source: mean(mious) for source, mious in groups.items()}
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of all cases by what it is of, "" for the first."""
+        means = {what: mean(one.values()) for what, one in self.by_case().items()}
+        return means | {"": mean(score.miou for score in self.scores)}
 
 
 def evaluate(
@@ -104,7 +125,7 @@ def evaluate(
     chosen = {name: PROTOCOLS[name] for name in protocol}
     needed = any(each.needs_scribbles for each in chosen.values())
     cases = read_cases(cases_dir, scribbles, needed=needed, ignored=ignore or ())
-    columns = []
+    columns, wide = [], max(len(case.id) for case in cases)
     for name, options in _options_of(features, backbone).items():
         loaded, progress = shared.load(options, report), report.progress("features")
         run = Run(loaded, options, progress, seed, clusters)
@@ -114,9 +135,9 @@ def evaluate(
             if len(chosen) > 1 or len(set(backbone)) > 1:
                 report.say(f"{title}:")
             for score in how.scores(cases, run):
-                _say_case(score, cases, report)
+                _say_case(score, wide, report)
                 column.scores.append(score)
-            _say_means(column.scores, cases, report)
+            _say_means(column, wide, report)
     if len(columns) > 1:
         _say_table(columns, report)
     if csv is not None:
@@ -140,31 +161,23 @@ def _options_of(
     return {name: replace(features, backbone=name) for name in names}
 
 
-def _width(cases: Sequence[Case]) -> int:
-    return max(len(case.id) for case in cases)
-
-
-def _say_case(score: CaseScore, cases: Sequence[Case], report: shared.Report) -> None:
+def _say_case(score: CaseScore, wide: int, report: shared.Report) -> None:
     shown = " ".join("  -  " if iou != iou else f"{iou:.3f}" for iou in score.iou)
     others = "".join(f"  {what} {miou:.4f}" for what, miou in score.others.items())
     others += f"  {score.note}" if score.note else ""
     report.say(
-        f"{score.case.id:<{_width(cases)}}  {score.miou:.4f}  {score.seconds:6.2f} s  "
+        f"{score.case.id:<{wide}}  {score.miou:.4f}  {score.seconds:6.2f} s  "
         f"[{shown}]{others}"
     )
 
 
-def _say_means(
-    scores: Sequence[CaseScore], cases: Sequence[Case], report: shared.Report
-) -> None:
-    wide = _width(cases)
+def _say_means(column: Column, wide: int, report: shared.Report) -> None:
     report.say()
-    for source, miou in _by_source(scores).items():
+    for source, miou in column.by_source().items():
         report.say(f"{source:<{wide}}  {miou:.4f}")
-    title = _MEAN.format(len(scores))
-    report.say(f"{title:<{wide}}  {mean(score.miou for score in scores):.4f}")
-    for what, miou in _other_means(scores).items():
-        report.say(f"{title:<{wide}}  {miou:.4f}  {what}")
+    title = _MEAN.format(len(column.scores))
+    for what, miou in column.means().items():
+        report.say(f"{title:<{wide}}  {miou:.4f}  {what}".rstrip())
 
 
 def _say_table(columns: Sequence[Column], report: shared.Report) -> None:
@@ -172,7 +185,7 @@ def _say_table(columns: Sequence[Column], report: shared.Report) -> None:
     table = {
         f"{column.title}, {what}" if what else column.title: values
         for column in columns
-        for what, values in _columns(column.scores).items()
+        for what, values in column.by_case().items()
     }
     counts = sorted({len(values) for values in table.values()})
     title = _MEAN.format(" or ".join(map(str, counts)))
@@ -189,52 +202,21 @@ def _say_table(columns: Sequence[Column], report: shared.Report) -> None:
         report.say("  ".join(cells))
 
 
-def _columns(scores: Sequence[CaseScore]) -> dict[str, dict[str, float]]:
-    """Return the scores by what they are of, "" for the first, and by case."""
-    found = {"": {score.case.id: score.miou for score in scores}}
-    for score in scores:
-        for what, miou in score.others.items():
-            found.setdefault(what, {})[score.case.id] = miou
-    return found
-
-
-def _by_source(scores: Sequence[CaseScore]) -> dict[str, float]:
-    groups: dict[str, list[float]] = {}
-    for score in scores:
-        groups.setdefault(score.case.source, []).append(score.miou)
-    return {source: mean(mious) for source, mious in groups.items()}
-
-
-def _other_means(scores: Sequence[CaseScore]) -> dict[str, float]:
-    found = _columns(scores)
-    return {what: mean(found[what].values()) for what in found if what}
-
-
 def _write_table(path: Path, columns: Sequence[Column]) -> None:
     """Write a line for each case, backbone and protocol, and one for their mean."""
-    from napari_hrdv2.core.atomic import write_csv
-
     most = max(len(score.iou) for column in columns for score in column.scores)
-    all_others = (what for column in columns for what in _other_means(column.scores))
-    others = list(dict.fromkeys(all_others))
+    every = dict.fromkeys(what for column in columns for what in column.means())
+    others = [what for what in every if what]
     rows: list[list[object]] = []
     for column in columns:
-        protocol, name, scores = column.protocol, column.backbone, column.scores
-        for score in scores:
-            case, more = score.case, [score.others.get(what) for what in others]
-            row: list[object] = [
-                protocol,
-                name,
-                case.id,
-                case.source,
-                score.miou,
-                *more,
-                *score.iou,
-            ]
-            rows.append(row + [None] * (most - len(score.iou)))
-        title, overall = _MEAN.format(len(scores)), mean(s.miou for s in scores)
-        means = [_other_means(scores).get(what) for what in others]
-        rows.append([protocol, name, title, None, overall, *means, *[None] * most])
+        start = column.protocol, column.backbone
+        for score in column.scores:
+            about = score.case.id, score.case.source, score.miou
+            more = [*map(score.others.get, others), *score.iou]
+            rows.append([*start, *about, *more, *[None] * (most - len(score.iou))])
+        title, means = _MEAN.format(len(column.scores)), column.means()
+        told = title, None, means[""]
+        rows.append([*start, *told, *map(means.get, others), *[None] * most])
     headers = ["protocol", "backbone", "case", "source", "mean IoU"]
     headers += [f"mean IoU, {what}" for what in others]
     write_csv(path, [*headers, *(f"IoU of class {k + 1}" for k in range(most))], rows)
@@ -252,14 +234,14 @@ def _as_json(column: Column) -> dict[str, Any]:
             **({"note": score.note} if score.note else {}),
         }
 
-    scores = column.scores
+    means = column.means()
     return {
         "backbone": column.backbone,
         "protocol": column.protocol,
-        "mean_miou": mean(score.miou for score in scores),
-        "mean_miou_by_source": _by_source(scores),
-        "mean_others": _other_means(scores),
-        "cases": [about(score) for score in scores],
+        "mean_miou": means.pop(""),
+        "mean_miou_by_source": column.by_source(),
+        "mean_others": means,
+        "cases": [about(score) for score in column.scores],
     }
 
 
@@ -277,17 +259,12 @@ def _check_plot(path: Path) -> None:
 
 
 def _draw(path: Path, columns: Sequence[Column]) -> None:
-    """Draw a bar for each mean of cases, in groups, and a dot for each case.
-
-    The dots are in the order of the cases, so that those of two bars can be compared.
-    """
+    """Draw a bar for each mean, in groups, and a dot for each case, in their order."""
     from matplotlib.figure import Figure
-
-    from napari_hrdv2.core.atomic import atomic_path
 
     groups: dict[str, dict[str, list[float]]] = {}
     for column in columns:
-        for what, values in _columns(column.scores).items():
+        for what, values in column.by_case().items():
             group = f"{column.protocol},\n{what}" if what else column.protocol
             groups.setdefault(group, {})[column.backbone] = list(values.values())
     backbones = list(dict.fromkeys(column.backbone for column in columns))

@@ -6,17 +6,21 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from napari_hrdv2.core.postprocess.exclusion import (
+    SharedExclusion,
+    find_databar,
+    unasked_databar,
+)
+from napari_hrdv2.files import read_image, size_text
+from napari_hrdv2.files.units import length_of
 
-    from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
-    from napari_hrdv2.files import ImageFile
-
-    from .shared import Report
+from .shared import Report
 
 Exclude = Annotated[
     list[str] | None,
@@ -39,19 +43,10 @@ PixelSize = Annotated[
 
 def parse_pixel_size(text: str | None) -> tuple[float, str] | None:
     """Return number and unit of --pixel-size."""
-    from napari_hrdv2.files.units import length_of
-
     try:
         return None if text is None else length_of(text)
     except ValueError as error:
         raise ValueError(f"--pixel-size: {str(error).partition(': ')[2]}") from error
-
-
-def with_pixel_size(file: ImageFile, size: tuple[float, str] | None) -> ImageFile:
-    """Return a micrograph with another pixel size, if there is one."""
-    from dataclasses import replace
-
-    return file if size is None else replace(file, pixel_size=size[0], unit=size[1])
 
 
 def first_image(files: Sequence[Path], channels: str = "") -> Any:
@@ -68,11 +63,6 @@ def first_image(files: Sequence[Path], channels: str = "") -> Any:
 
 def exclusion_of(options: Sequence[str] | None, image: Any) -> SharedExclusion | None:
     """Return what --exclude excludes of images of a size."""
-    import numpy as np
-
-    from napari_hrdv2.core.postprocess.exclusion import SharedExclusion, find_databar
-    from napari_hrdv2.files import size_text
-
     if not options:
         return None
     shape = image.shape[:2]
@@ -108,8 +98,6 @@ def offer_databar(
     options: Sequence[str] | None, files: Sequence[Path], report: Report
 ) -> None:
     """Say that there is a databar to exclude, where nothing is excluded."""
-    from napari_hrdv2.core.postprocess.exclusion import unasked_databar
-
     with suppress(ValueError):  # of files that cannot be read: told later
         if not options and (found := unasked_databar(first_image(files))):
             rows = f"rows {found[0]} to {found[2] - 1}"
@@ -117,10 +105,6 @@ def offer_databar(
 
 
 def _mask(path: Path, shape: tuple[int, int]) -> NDArray[Any]:
-    import numpy as np
-
-    from napari_hrdv2.files import read_image, size_text
-
     if not path.exists():
         raise ValueError(
             f"--exclude: {path} is neither a file nor TOP,LEFT,BOTTOM,RIGHT in pixels"

@@ -11,12 +11,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from napari_hrdv2.core.measure.comparison import best_order, confusion_matrix
+from napari_hrdv2.core.measure.numbering import CLEARLY_BETTER
+from napari_hrdv2.core.measure.scores import iou_per_class, mean_iou
+from napari_hrdv2.files import read_image
 
 from .cases import DISAGREE, Case, CaseArrays
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.options import FeatureOptions
@@ -146,8 +150,6 @@ def clusters(cases: Sequence[Case], run: Run) -> Iterator[CaseScore]:
         hungarian_names,
         majority_names,
     )
-    from napari_hrdv2.core.measure.comparison import confusion_matrix
-    from napari_hrdv2.core.measure.scores import mean_iou
 
     for case in cases:
         arrays = case.read()
@@ -210,8 +212,6 @@ def _scored(
     arrays: CaseArrays, made: NDArray[Any], where: NDArray[np.bool_], start: float
 ) -> CaseScore:
     """Return the score of a segmentation on some of the pixels."""
-    from napari_hrdv2.core.measure.scores import iou_per_class, mean_iou
-
     seconds = time.perf_counter() - start
     pair = arrays.truth[where], made[where], arrays.class_ids
     return CaseScore(
@@ -225,10 +225,6 @@ def _check_order(arrays: CaseArrays, made: NDArray[Any]) -> None:
     Both the pixels under the scribbles and all others must say so: a bad segmentation,
     or a truth that is wrong where one painted, is no reason.
     """
-    from napari_hrdv2.core.measure.comparison import best_order, confusion_matrix
-    from napari_hrdv2.core.measure.numbering import CLEARLY_BETTER
-    from napari_hrdv2.core.measure.scores import mean_iou
-
     truth, drawn, ids = arrays.truth, arrays.drawn, arrays.class_ids
     assert drawn is not None, "it was trained on them"
     painted = (drawn > 0) & (truth > 0)
@@ -256,8 +252,6 @@ def _splits(
     A single image is divided into a left half that trains and a right one. Grey and
     colour images are sources of their own, as their features differ.
     """
-    from napari_hrdv2.files import read_image
-
     groups: dict[tuple[str, int], list[Case]] = {}
     for case in cases:
         kind = case.source, read_image(case.image).data.ndim

@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_hrdv2.core.atomic import write_csv
+from napari_hrdv2.core.measure.numbering import pairs_from_text
+from napari_hrdv2.core.measure.scores import score_table
+from napari_hrdv2.files import import_labels, write_labels
+
 from . import shared
 from .shared import Json
 
@@ -47,13 +52,8 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Compare a segmentation with a truth: IoU, confusion, accuracy, boundary IoU."""
-    from napari_hrdv2.core.atomic import write_csv
-    from napari_hrdv2.core.measure.numbering import pairs_from_text
-    from napari_hrdv2.core.measure.scores import score_table
-    from napari_hrdv2.files import import_labels, write_labels
-    from napari_hrdv2.session import ImageSnapshot, Result, TaskContext
+    from napari_hrdv2.session import TaskContext
     from napari_hrdv2.session.measurement import Truth, compare_result
-    from napari_hrdv2.session.planes import PlaneKey
 
     report = shared.Report(as_json)
     pairs = None if match is None else pairs_from_text(match)
@@ -69,10 +69,11 @@ def score(
         drawn = import_labels(scribbles, (shape[0], shape[1])).labels
     compared = compare_result(
         TaskContext(),
-        image=ImageSnapshot(PlaneKey(""), None, result=Result(made.labels, {}, b"")),
+        result=made.labels,
+        image_name="",
         truth=Truth(truth.name, truth, {}),
         class_names=made.classes.listed,
-        scribbles=drawn,
+        left_out=(drawn,),
         boundary_width=boundary_width,
         match=pairs,
     )

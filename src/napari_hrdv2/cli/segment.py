@@ -12,9 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
+from napari_hrdv2.core.checks import filled, with_missing
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.files import (
+    ImageFile,
+    LabelClasses,
+    import_labels,
+    is_ours,
+    open_image,
+)
+from napari_hrdv2.files.label_store import check_store
+from napari_hrdv2.files.units import common_size, pixel_ratio
 
 from . import shared
 from .image_options import (
@@ -23,14 +34,13 @@ from .image_options import (
     exclusion_of,
     offer_databar,
     parse_pixel_size,
-    with_pixel_size,
 )
 from .shared import Blocks, Json
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.files import ImageFile, ImportedLabels
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.base import Features
+    from napari_hrdv2.session import TaskContext
 
 
 def segment(
@@ -84,123 +94,79 @@ def segment(
     """Train on the scribbles of micrographs or volumes and segment all of them."""
     from napari_hrdv2.core.features.cost import estimate_cost
     from napari_hrdv2.core.features.resampled import resampling_factors, resized_shape
-    from napari_hrdv2.files import is_ours, open_image
-    from napari_hrdv2.files.label_store import check_store
-    from napari_hrdv2.files.units import common_size, pixel_ratio
     from napari_hrdv2.files.volumes import open_stack
-    from napari_hrdv2.session.batch import class_colors, write_segmentation
-    from napari_hrdv2.session.batch.streaming import (
-        BLOCK,
-        check_volume,
-        is_by_blocks,
-        stream_labels,
-    )
+    from napari_hrdv2.session import ImageSnapshot, process_image
+    from napari_hrdv2.session.batch import write_segmentation
+    from napari_hrdv2.session.batch.streaming import BLOCK, check_volume, is_by_blocks
     from napari_hrdv2.session.classifier import magnification_note
-    from napari_hrdv2.session.pipeline import process_image
     from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.snapshots import ImageSnapshot
 
-    start = time.perf_counter()
-    report = shared.Report(as_json)
+    start, report = time.perf_counter(), shared.Report(as_json)
     refinement.check()
     _check_arguments(image, labels, out)
     features = replace(features, channels=channels, planes=planes)
     size = parse_pixel_size(pixel_size)
-    opened = [with_pixel_size(open_stack(one, channels, planes), size) for one in image]
+    opened = [open_stack(one, channels, planes) for one in image]
+    if size is not None:
+        opened = [replace(one, pixel_size=size[0], unit=size[1]) for one in opened]
     trained_size = common_size([file.size for file in opened])
     ratios = [pixel_ratio(file.size, trained_size) for file in opened]
-    by_blocks, notes = blocks, []
+    notes = []
     for path, file, ratio in zip(image, opened, ratios, strict=True):
-        by_blocks |= is_by_blocks(file.data, features, ratio)
+        blocks |= is_by_blocks(file.data, features, ratio)
         resamples = not hasattr(file.data, "volume_shape")
         notes.append(magnification_note(trained_size, file.size, resamples=resamples))
         if notes[-1]:
             report.complain(f"warning: {path}: {notes[-1]}")
     given = [
-        _read(*three, out, exclude, by_blocks, len(image) == 1, channels)
-        for three in zip(image, opened, labels, strict=True)
+        _read(*each, out, exclude, blocks, len(image) == 1, channels)
+        for each in zip(image, opened, labels, strict=True)
     ]
     offer_databar(exclude, image, report)
-    planned = {f"--out of {one.path.name}": [*one.outputs, one.store] for one in given}
-    if len(given) == 1:
-        planned = {"--out": planned.popitem()[1]}
-    if save_classifier is not None:
-        planned["--save-classifier"] = [save_classifier]
-    shared.check_outputs(planned, [*image, *labels])
-    for one in given if by_blocks else ():
-        check_store(one.store)
-    for path in (path for one in given for path in one.outputs if one.store != path):
-        if path != out and path.exists() and not is_ours(path):
-            raise ValueError(
-                f"--out: {path}, which goes with it, would replace a file that "
-                "napari-hrdv2 did not write; name another file"
-            )
-
-    side = BLOCK if by_blocks else None
+    _check_outputs(given, out, save_classifier, blocks)
     painted = {i for one in given for i in np.unique(one.scribbles[one.scribbles > 0])}
     for one in given:
-        check_volume(one.micrograph, refinement, classes=len(painted))
+        check_volume(one.source.data, refinement, classes=len(painted))
     shapes = []
     for one, ratio in zip(given, ratios, strict=True):
-        shape = one.micrograph.shape
-        plane = getattr(one.micrograph, "plane_shape", None)
+        shape = one.source.data.shape
+        plane = getattr(one.source.data, "plane_shape", None)
         factors = None if plane else resampling_factors(ratio)
         shapes.append(resized_shape((*(plane or shape[:2]), *shape[2:]), factors))
-    cost = estimate_cost(max(shapes, key=math.prod), features, block=side)
+    largest = max(shapes, key=math.prod)
+    cost = estimate_cost(largest, features, block=BLOCK if blocks else None)
     report.note(f"features: {cost.text()}")
+
     trained = shared.train(
-        [one.micrograph for one in given],
+        [one.source.data for one in given],
         [one.scribbles for one in given],
         shared.load(features, report),
         features,
         report,
         exclusion=[one.mask for one in given],
-        blocks=by_blocks,
+        blocks=blocks,
         pixel_ratios=ratios,
     )
-    classifier, first = trained.classifier, given[0]
-    names, colors = first.imported.classes.names, first.imported.classes.colors
-    for one in given[1:]:
-        names = one.imported.classes.names | names
-        colors = one.imported.classes.colors | colors
-    classifier.class_names, classifier.class_colors = names, colors
+    classifier = trained.classifier
+    classes = [one.classes for one in reversed(given)]  # what the first calls it counts
+    names = {i: name for one in classes for i, name in one.names.items()}
+    classifier.class_names = names
+    classifier.class_colors = {i: c for one in classes for i, c in one.colors.items()}
     classifier.pixel_size = trained_size
 
-    inputs = {path.resolve() for path in (*image, *labels)}
     outputs: list[Path] = []
     results: list[dict[str, Any]] = []
+    inputs = {path.resolve() for path in (*image, *labels)}
     for one, note, made in zip(given, notes, trained.features, strict=True):
-        if by_blocks:
-            with shared.goes_on(one.store):
-                streamed = stream_labels(
-                    replace(one.source, data=one.micrograph),
-                    made,
-                    classifier,
-                    one.store,
-                    report.context(),
-                    exclusion=one.mask,
-                    refinement=refinement,
-                    colors=class_colors(classifier),
-                )
-            written, fractions = one.outputs, streamed.by_class
-            if written != [one.store]:
-                labelled = open_image(one.store).data
-                write_segmentation(written[0], labelled, classifier, one.source)
-                shutil.rmtree(one.store)
-                stale = written[0].with_suffix(".png").resolve()  # shows other labels
-                if is_ours(stale) and stale not in inputs:
-                    stale.unlink()
+        if blocks:
+            how = refinement, report.context(), inputs
+            written, fractions = one.outputs, _by_blocks(one, made, classifier, *how)
         else:
-            snapshot = ImageSnapshot(
-                PlaneKey(one.path.name),
-                one.micrograph,
-                features=made,
-                exclusion=one.mask,
-            )
+            key, pixels = PlaneKey(one.path.name), one.source.data
+            snapshot = ImageSnapshot(key, pixels, features=made, exclusion=one.mask)
             result = process_image(snapshot, classifier, refinement)
-            written = write_segmentation(
-                one.outputs[0], result.shown, classifier, one.source
-            )
+            made_of = result.shown, classifier, one.source
+            written = write_segmentation(one.outputs[0], *made_of)
             fractions = result.fractions
         outputs += written
         results.append(
@@ -213,7 +179,7 @@ def segment(
         )
         if len(given) > 1:
             report.say(str(one.path))
-        report.say(f"labels: {one.imported.note}")
+        report.say(f"labels: {one.note}")
         shown = {i: names.get(i, f"class {i}") for i in fractions}
         width = max(map(len, shown.values()), default=0)
         for i, fraction in fractions.items():
@@ -244,10 +210,11 @@ class _Given:
     """A micrograph, its scribbles, and where its segmentation is to be written."""
 
     path: Path
-    source: ImageFile
-    micrograph: Any
-    imported: ImportedLabels
+    drawn: Path  # the file of the scribbles
+    source: ImageFile  # its data as they are segmented
     scribbles: NDArray[Any]
+    classes: LabelClasses
+    note: str  # on the scribbles
     mask: NDArray[np.bool_] | None
     store: Path  # where labels by blocks go, also if a TIFF is made of them
     outputs: list[Path]
@@ -268,6 +235,27 @@ def _check_arguments(
         )
 
 
+def _check_outputs(
+    given: Sequence[_Given], out: Path | None, kept: Path | None, by_blocks: bool
+) -> None:
+    """Raise ValueError or FileExistsError where something may not be written."""
+    planned = {f"--out of {one.path.name}": [*one.outputs, one.store] for one in given}
+    if len(given) == 1:
+        planned = {"--out": planned.popitem()[1]}
+    if kept is not None:
+        planned["--save-classifier"] = [kept]
+    inputs = [path for one in given for path in (one.path, one.drawn)]
+    shared.check_outputs(planned, inputs)
+    for one in given if by_blocks else ():
+        check_store(one.store)
+    for path in (path for one in given for path in one.outputs if one.store != path):
+        if path != out and path.exists() and not is_ours(path):
+            raise ValueError(
+                f"--out: {path}, which goes with it, would replace a file that "
+                "napari-hrdv2 did not write; name another file"
+            )
+
+
 def _read(
     image: Path,
     source: ImageFile,
@@ -279,9 +267,7 @@ def _read(
     channels: str,
 ) -> _Given:
     """Read a micrograph, unless it goes by blocks, and its scribbles."""
-    from napari_hrdv2.core.checks import filled, with_missing
     from napari_hrdv2.core.classifier.samples import SparseLabels, labelled_pixels
-    from napari_hrdv2.files import import_labels
     from napari_hrdv2.files.volumes import (
         LazyVolume,
         first_plane,
@@ -298,18 +284,18 @@ def _read(
         imported = volume_labels(drawn, source.data)
     else:
         imported = import_labels(drawn, shape, image_name=image.name)
-    micrograph = source.data if channels else lazily_grey(source.data)
     mask = mask_of(exclusion_of(exclude, first_plane(source.data)), source.data)
+    pixels = source.data if channels else lazily_grey(source.data)
     scribbles = imported.labels
     if not by_blocks:  # where it goes by blocks, so do missing pixels
-        mask, micrograph = with_missing(mask, micrograph), filled(micrograph)
+        mask, pixels = with_missing(mask, pixels), filled(pixels)
+    source = replace(source, data=pixels)
     if mask is not None:
         scribbles = np.where(mask, 0, scribbles)
     shared.check_scribbles(scribbles, shape, drawn, alone=alone)
     if by_blocks:  # memory in which nothing was written is none that is taken
-        pixels = labelled_pixels(scribbles)
-        scribbles = np.asarray(SparseLabels(shape, pixels, scribbles.ravel()[pixels]))
-    imported = replace(imported, labels=scribbles)
+        painted = labelled_pixels(scribbles)
+        scribbles = np.asarray(SparseLabels(shape, painted, scribbles.ravel()[painted]))
     ending = ".zarr" if by_blocks else ".tif"
     target = out or image.with_name(f"{image.stem}_segmentation{ending}")
     is_store = by_blocks and target.suffix == ".zarr"
@@ -321,4 +307,38 @@ def _read(
     hidden = target.with_name(f".{target.name}.blocks.zarr")
     store = target if is_store else hidden
     outputs = [target] if by_blocks else with_preview(target)
-    return _Given(image, source, micrograph, imported, scribbles, mask, store, outputs)
+    told = imported.classes, imported.note
+    return _Given(image, drawn, source, scribbles, *told, mask, store, outputs)
+
+
+def _by_blocks(
+    one: _Given,
+    features: Features,
+    classifier: PixelClassifier,
+    refinement: Refinement,
+    context: TaskContext,
+    inputs: set[Path],
+) -> dict[int, float]:
+    """Segment a micrograph or volume block by block; return the phase fractions."""
+    from napari_hrdv2.session.batch import class_colors, write_segmentation
+    from napari_hrdv2.session.batch.streaming import stream_labels
+
+    with shared.goes_on(one.store):
+        streamed = stream_labels(
+            one.source,
+            features,
+            classifier,
+            one.store,
+            context,
+            exclusion=one.mask,
+            refinement=refinement,
+            colors=class_colors(classifier),
+        )
+    if one.outputs != [one.store]:  # a TIFF was asked for
+        labelled = open_image(one.store).data
+        write_segmentation(one.outputs[0], labelled, classifier, one.source)
+        shutil.rmtree(one.store)
+        stale = one.outputs[0].with_suffix(".png").resolve()  # shows other labels
+        if is_ours(stale) and stale not in inputs:
+            stale.unlink()
+    return streamed.by_class

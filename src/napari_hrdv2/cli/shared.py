@@ -13,11 +13,15 @@ from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
+
+from napari_hrdv2.core.checks import check_are_classes
+from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.files import size_text
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.classifier.series import TrainedSeries
@@ -30,6 +34,7 @@ _WEIGHTS = "A local file or folder; or random, for tests."
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object as the last line.")
 ]
+Out = Annotated[Path, typer.Option("--out", "-o", help="The folder for the results.")]
 Device = Annotated[str, typer.Option(help=_DEVICE, metavar="DEVICE")]
 Blocks = Annotated[
     bool,
@@ -197,7 +202,6 @@ class Report:
 @contextmanager
 def goes_on(path: Path) -> Iterator[None]:
     """Say, when what is written to a path is ended, that it can be gone on with."""
-    from napari_hrdv2.core.errors import Cancelled
     from napari_hrdv2.files.label_store import unfinished
 
     try:
@@ -291,11 +295,6 @@ def check_scribbles(
 
     Where others train too, they need not have two classes, as they must if `alone`.
     """
-    import numpy as np
-
-    from napari_hrdv2.core.checks import check_are_classes
-    from napari_hrdv2.files import size_text
-
     if scribbles.shape != shape[:2]:
         raise ValueError(
             f"labels: {path} is {size_text(scribbles.shape)} and the image "

@@ -154,12 +154,11 @@ def own_path(path: Path, is_ours: Callable[[str], bool]) -> Path:
     `is_ours` tells by the first thousand characters.
     """
     number, found = 1, path
-    while found.exists() and not (found.is_file() and is_ours(_start(found))):
+    while found.exists():
+        if found.is_file():
+            with open(found, encoding="utf-8", errors="replace") as file:
+                if is_ours(file.read(1000)):
+                    return found
         number += 1
         found = path.with_stem(f"{path.stem}_{number}")
     return found
-
-
-def _start(path: Path) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read(1000)

@@ -16,7 +16,7 @@ from napari_hrdv2.core.limits import check_claim
 from .raster import ORIENTATION, TURNS, read_raster
 from .reading import NotReadError, image_format, size_text
 from .tiff import open_tiff, read_tiff
-from .units import NO_UNIT, Size, ascii_unit, sides_of, size_of
+from .units import NO_UNIT, Size, ascii_unit, sides_of
 from .vendors import pixel_size as tiff_pixel_size
 from .vendors import sidecar_size
 from .zarr_images import is_zarr, open_zarr
@@ -73,13 +73,10 @@ def open_image(path: str | os.PathLike[str], channels: str = "") -> ImageFile:
     """
     path = Path(path)
     if is_zarr(path):
-        data, found = open_zarr(path, channels)
-        return _noted(path, data, *(found or (None, NO_UNIT)))
-    kind = image_format(path)
-    if kind == "TIFF" and (opened := open_tiff(path, channels)) is not None:
-        data, size = opened
-        sides = None if size.sides is None else size_of(size.sides)
-        return _noted(path, data, sides, size.unit)
+        return _noted(path, *open_zarr(path, channels))
+    is_tiff = image_format(path) == "TIFF"
+    if is_tiff and (opened := open_tiff(path, channels)) is not None:
+        return _noted(path, *opened)
     if channels:
         raise NotReadError(
             f"channels: {path} has none that are read here; give a TIFF of grey "
@@ -111,25 +108,24 @@ def read_image(path: str | os.PathLike[str], channels: str = "") -> ImageFile:
     kind = image_format(path)
     if kind == "TIFF":
         page = read_tiff(path)
-        data, orientation, found = page.image(), page.orientation, page.size
+        data, orientation, size = page.image(), page.orientation, page.size
     else:
         data, orientation = read_raster(path, kind)
         data = data[..., 0] if data.shape[2:] == (2,) else data  # grey with alpha
-        found = sidecar_size(path)
+        size = sidecar_size(path)
     notes = []
     if orientation != 1:
         notes.append(
             f"{path} is {TURNS[orientation]}, as its orientation tag asks; labels that "
             "were drawn on it without that do not fit"
         )
-    size = None if found.sides is None else size_of(found.sides)
-    return _noted(path, data, size, found.unit, notes)
+    return _noted(path, data, size, notes)
 
 
 def _noted(
-    path: Path, data: Any, size: Size | None, unit: str, notes: Sequence[str] = ()
+    path: Path, data: Any, found: tuple[Size, str] | None, notes: Sequence[str] = ()
 ) -> ImageFile:
-    notes = list(notes)
+    notes, (size, unit) = list(notes), found or (None, NO_UNIT)
     if isinstance(size, tuple):
         height, width = size
         notes.append(
@@ -138,7 +134,7 @@ def _noted(
         )
     for note in notes:
         warnings.warn(note, stacklevel=3)
-    return ImageFile(data, size, NO_UNIT if size is None else unit, tuple(notes))
+    return ImageFile(data, size, unit, tuple(notes))
 
 
 def read_pixel_size(path: str | os.PathLike[str]) -> tuple[Size, str] | None:
@@ -154,12 +150,10 @@ def read_pixel_size(path: str | os.PathLike[str]) -> tuple[Size, str] | None:
             return open_zarr(path)[1]
         if image_format(path) == "TIFF":
             with tifffile.TiffFile(path) as tif:
-                found = tiff_pixel_size(path, tif, tif.pages[0])
-        else:
-            found = sidecar_size(path)
+                return tiff_pixel_size(path, tif, tif.pages[0])
+        return sidecar_size(path)
     except Exception:  # noqa: BLE001 - the image is open already
         return None
-    return None if found.sides is None else (size_of(found.sides), found.unit)
 
 
 def read_channel_names(path: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -8,18 +8,21 @@ name itself appears when all is there.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from napari_hrdv2.core.fingerprints import image_fingerprint
 
 from .labels import SOFTWARE, LabelClasses
 from .ome_zarr import (
@@ -31,6 +34,13 @@ from .ome_zarr import (
 )
 from .units import NO_UNIT, Size
 from .zarr_images import attributes, is_zarr
+
+if TYPE_CHECKING:
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+    from napari_hrdv2.core.features.base import Features
+    from napari_hrdv2.core.postprocess.refinement import Refinement
+
+    from .images import ImageFile
 
 SUFFIX = "_segmentation.zarr"  # of the name of an image
 SMALLEST_LEVEL = 1024  # pixels of the longest side, of the pyramid's last level
@@ -225,6 +235,30 @@ def begun_as(target: Path) -> str | None:
         mark = unfinished(target) / "made_from.json"
         return str(json.loads(mark.read_text(encoding="utf-8"))[0])
     return None
+
+
+def store_fingerprint(
+    file: ImageFile,
+    features: Features,
+    classifier: PixelClassifier,
+    exclusion: NDArray[np.bool_] | None,
+    refinement: Refinement,
+    colors: Mapping[int, str] | None,
+) -> str:
+    """Return what all runs of `stream_labels` have in common that give one store."""
+    classes = LabelClasses(dict(classifier.class_names), dict(colors or {}))
+    made = hashlib.blake2b(digest_size=16)
+    for array in (classifier.weight, classifier.bias, classifier.classes):
+        made.update(np.ascontiguousarray(array).data.cast("B"))
+    image = file.data
+    size = file.pixel_size, file.unit, getattr(image, "spacing", None)
+    seen = image_fingerprint(image), getattr(image, "width", 0), size
+    cut = getattr(features, "seen", None)
+    about = features.part_options, refinement, classes, seen, cut
+    made.update(repr(about).encode("utf-8", "backslashreplace"))
+    if exclusion is not None:
+        made.update(np.packbits(exclusion).data.cast("B"))
+    return made.hexdigest()
 
 
 def _is_made_from(place: Place) -> bool:

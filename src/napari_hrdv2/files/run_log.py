@@ -23,7 +23,10 @@ class RunLog:
 
     def __init__(self, folder: Path, settings: str) -> None:
         self._settings = settings
-        self._path = own_path(folder / NAME, _is_start)
+        self._path = own_path(
+            folder / NAME,  # whose first line may have been cut off
+            lambda text: _START.startswith(text.strip().split("\n")[0][: len(_START)]),
+        )
         self._known: dict[str, dict[str, Any]] = {}
         text = self._path.read_bytes() if self._path.exists() else b""
         for line in text.decode("utf-8", "replace").split("\n"):
@@ -52,11 +55,6 @@ class RunLog:
         }
         with open(self._path, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"\n{json.dumps(line)}\n")  # a line may have been cut off before
-
-
-def _is_start(text: str) -> bool:
-    """Whether a log starts so; its first line may have been cut off."""
-    return _START.startswith(text.strip().split("\n")[0][: len(_START)])
 
 
 def _states(paths: Iterable[Path]) -> list[list[int] | None]:

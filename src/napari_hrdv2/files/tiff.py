@@ -18,7 +18,8 @@ from napari_hrdv2.core.limits import check_claim
 from .lazy import LazyImage, of_tiff
 from .raster import ORIENTATION, grey_if_grey, rgb_of, rgb_of_cmyk, turned
 from .reading import JOINED, NotReadError, channel_names, channels_by_name, told
-from .vendors import NO_SIZE, FoundSize, pixel_size
+from .units import Size, sides_of, size_of
+from .vendors import pixel_size
 
 _SCALED_BITS = (2, 3, 4, 5, 6, 7)  # grey levels that are spread over 8 bits to be seen
 _OF_BYTES = (1, 5, 8, 32773, 32946, 34925, 50000)  # compressions of any bytes
@@ -34,7 +35,7 @@ class TiffImage:
     bits: int | tuple[int, ...]
     palette: NDArray[np.uint8] | None
     orientation: int
-    size: FoundSize
+    size: tuple[Size, str] | None
 
     def image(self) -> NDArray[Any]:
         """Return grey levels or RGB(A); ValueError where it is of other colours."""
@@ -98,7 +99,9 @@ def read_tiff(path: Path) -> TiffImage:
         )
 
 
-def open_tiff(path: Path, channels: str = "") -> tuple[LazyImage, FoundSize] | None:
+def open_tiff(
+    path: Path, channels: str = ""
+) -> tuple[LazyImage, tuple[Size, str] | None] | None:
     """Return the one image in a TIFF file without reading it, and its pixel size.
 
     None where its samples are not the grey levels or RGB(A) that they stand for.
@@ -130,36 +133,8 @@ def open_tiff(path: Path, channels: str = "") -> tuple[LazyImage, FoundSize] | N
         return image, size
 
 
-def _require_one_image(path: Path, tif: Any) -> None:
-    first = tif.series[0]
-    shape = " × ".join(map(str, first.shape))
-    if not {"Y", "X"} <= set(first.axes):
-        raise NotReadError(
-            f"{path} holds an array of shape {shape or '()'}; an image of rows and "
-            "columns is needed"
-        )
-    others = [s for s in tif.series[1:] if s.size >= first.size]  # not thumbnails
-    sizes = {
-        axis: size
-        for axis, size in zip(first.axes, first.shape, strict=True)
-        if axis not in "YXS" and size > 1
-    }
-    if others or sizes:
-        count = max(math.prod(sizes.values()), len(others) + 1)
-        names = _channels(path, tif)[1] if set(sizes) == {"C"} else []
-        what = f"channels ({', '.join(names)})" if names else "images"
-        raise NotReadError(
-            f"{path} is a stack of {count} {what} (shape {shape}); save the one "
-            "to segment in a file of its own (one grey or RGB image)"
-            f"{JOINED * ('C' in sizes)}"
-        )
-
-
 def _channels(path: Path, tif: Any) -> tuple[str, list[str]]:
-    """Return the axis of an open TIFF that has its channels, and their names.
-
-    Those of OME-TIFF and ImageJ; NotReadError where there is another axis too, or none.
-    """
+    """Return the axis that has the channels of an open TIFF, and their names."""
     series = tif.series[0]
     sizes = dict(zip(series.axes, series.shape, strict=True))
     others = [axis for axis, size in sizes.items() if axis not in "YX" and size > 1]
@@ -184,8 +159,28 @@ def told_channels(tif: Any) -> Sequence[object]:
 def _one_image(path: Path, tif: Any) -> Any:
     """Return the series of the one image; raise NotReadError for what is not read."""
     series = tif.series[0]
-    _require_one_image(path, tif)
     page, axes = series.keyframe, series.axes
+    shape = " × ".join(map(str, series.shape))
+    if not {"Y", "X"} <= set(axes):
+        raise NotReadError(
+            f"{path} holds an array of shape {shape or '()'}; an image of rows and "
+            "columns is needed"
+        )
+    others = [s for s in tif.series[1:] if s.size >= series.size]  # not thumbnails
+    sizes = {
+        axis: size
+        for axis, size in zip(axes, series.shape, strict=True)
+        if axis not in "YXS" and size > 1
+    }
+    if others or sizes:
+        count = max(math.prod(sizes.values()), len(others) + 1)
+        names = _channels(path, tif)[1] if set(sizes) == {"C"} else []
+        what = f"channels ({', '.join(names)})" if names else "images"
+        raise NotReadError(
+            f"{path} is a stack of {count} {what} (shape {shape}); save the one "
+            "to segment in a file of its own (one grey or RGB image)"
+            f"{JOINED * ('C' in sizes)}"
+        )
     bands = series.shape[axes.index("S")] if "S" in axes else 1
     if bands > 4:
         raise NotReadError(
@@ -230,12 +225,14 @@ def _palette(tif: Any, page: Any) -> NDArray[np.uint8] | None:
     return (np.asarray(page.colormap).T >> 8).astype(np.uint8)
 
 
-def _size(path: Path, tif: Any, page: Any, orientation: int) -> FoundSize:
+def _size(path: Path, tif: Any, page: Any, orientation: int) -> tuple[Size, str] | None:
     try:
         found = pixel_size(path, tif, page)
     except Exception:  # noqa: BLE001 - an image is worth more than its size
-        return NO_SIZE
-    return found.turned() if orientation >= 5 else found
+        return None
+    if found is None or orientation < 5:
+        return found
+    return size_of(sides_of(found[0])[::-1]), found[1]
 
 
 def _keeps_colors(page: Any) -> bool:

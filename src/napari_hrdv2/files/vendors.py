@@ -6,10 +6,10 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from xml.etree import ElementTree
 
-from .units import NO_UNIT, Sides, converted, unit_symbol
+from .units import NO_UNIT, Size, converted, size_of, unit_symbol
 
 # Coarser pixels in plain resolution tags are an inkjet printer's, not a microscope's.
 _COARSEST_MICROMETRES = 20.0
@@ -19,21 +19,7 @@ _GATAN_UNITS, _GATAN_SCALES = (65003, 65004), (65009, 65010)  # x, y
 _TESCAN = 50431
 
 
-class FoundSize(NamedTuple):
-    """Height and width of a pixel, None where nothing is known, and their unit."""
-
-    sides: Sides | None
-    unit: str
-
-    def turned(self) -> FoundSize:
-        """Return it with height and width exchanged."""
-        return self if self.sides is None else self._replace(sides=self.sides[::-1])
-
-
-NO_SIZE = FoundSize(None, NO_UNIT)
-
-
-def pixel_size(path: Path, tif: Any, page: Any) -> FoundSize:
+def pixel_size(path: Path, tif: Any, page: Any) -> tuple[Size, str] | None:
     """Return the size of a pixel that a TIFF file, or a text beside it, tells."""
     readers = (_ome, _imagej, _zeiss, _fei, _gatan, _sis, _aperio, _tescan, _fibsem)
     for read in readers:
@@ -41,15 +27,12 @@ def pixel_size(path: Path, tif: Any, page: Any) -> FoundSize:
             found = _checked(read(tif, page))
         except Exception:  # noqa: BLE001 - tags are freely written: ask the next one
             continue
-        if found.sides is not None:
+        if found is not None:
             return found
-    beside = sidecar_size(path)
-    if beside.sides is not None:
-        return beside
-    return _checked(_jeol(tif, page) or _resolution(page))
+    return sidecar_size(path) or _checked(_jeol(tif, page) or _resolution(page))
 
 
-def sidecar_size(path: Path) -> FoundSize:
+def sidecar_size(path: Path) -> tuple[Size, str] | None:
     """Return the size of a pixel in a text that a microscope wrote beside an image."""
     kind = path.suffix.lstrip(".")
     for name in (f"{path.stem}-{kind}.hdr", f"{path.stem}.hdr", f"{path.stem}.txt"):
@@ -62,23 +45,23 @@ def sidecar_size(path: Path) -> FoundSize:
             found = _checked(_tescan_text(text) or _jeol_text(text))
         except (OSError, ValueError):
             continue
-        if found.sides is not None:
+        if found is not None:
             return found
-    return NO_SIZE
+    return None
 
 
-def _checked(found: tuple[float, float, str] | None) -> FoundSize:
-    """Height, width and unit, if they are sizes."""
+def _checked(found: tuple[float, float, str] | None) -> tuple[Size, str] | None:
+    """Size and unit of a height, a width and a unit, if they are sizes."""
     if found is None:
-        return NO_SIZE
+        return None
     height, width, unit = found
     # ImageJ escapes characters.
     name = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), str(unit))
     symbol = unit_symbol(name)
     sides = (float(height), float(width))
     if symbol == NO_UNIT or not all(math.isfinite(x) and x > 0 for x in sides):
-        return NO_SIZE
-    return FoundSize(sides, symbol)
+        return None
+    return size_of(sides), symbol
 
 
 def _in_nanometres(height: Any, width: Any) -> tuple[float, float, str]:

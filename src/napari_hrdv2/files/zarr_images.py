@@ -56,12 +56,7 @@ def open_zarr(
 
 
 def _lazy(
-    path: Path,
-    array: Any,
-    axes: list[str],
-    labels: list[Any],
-    stored: int,
-    wanted: str,
+    path: Path, array: Any, axes: list[str], labels: list[Any], stored: int, wanted: str
 ) -> LazyImage:
     """Return an array of Zarr as an image; NotReadError where it is a stack."""
     shape = tuple(array.shape)

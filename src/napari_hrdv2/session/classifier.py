@@ -7,22 +7,18 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from napari_hrdv2.core.classifier import samples
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.features.options import FeatureOptions, upsampled_alike
 from napari_hrdv2.core.features.resampled import resampling_factors
 from napari_hrdv2.files.units import pixel_ratio, size_text
 
+from .classes import ClassInfo
 from .features import resolved
+from .images import ImageEntry
 from .pipeline import PipelineInput, ProcessedImage
-
-if TYPE_CHECKING:
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-
-    from .classes import ClassInfo
-    from .images import ImageEntry
-    from .snapshots import TrainingImage
+from .snapshots import TrainingImage
 
 PixelSize = tuple[float | tuple[float, float], str]
 """Side of a pixel, or its height and width, and the unit."""
@@ -81,7 +77,9 @@ class ClassifierState:
     ) -> PipelineInput | None:
         """Return what to fit to these scribbles and what to segment by it."""
         self.version += 1
-        fingerprint = _fingerprint_of(usable)
+        # Of scribbles, and the features that they lie on.
+        text = b"|".join(entry.fingerprint() for entry in usable)
+        fingerprint = hashlib.blake2b(text, digest_size=16).digest()
         fitted = self.classifier if fingerprint == self.fingerprint else None
         known = None if force else fitted or self._remembered(fingerprint)
         is_done = target.result and target.result.fingerprint == fingerprint
@@ -292,12 +290,6 @@ def options_for(classifier: PixelClassifier, options: FeatureOptions) -> Feature
     return replace(
         wanted, transforms=options.transforms, interpolation=options.interpolation
     )
-
-
-def _fingerprint_of(images: Sequence[ImageEntry]) -> bytes:
-    """Return a fingerprint of scribbles and the features that they lie on."""
-    text = b"|".join(entry.fingerprint() for entry in images)
-    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def _fingerprint_of_loaded(classifier: PixelClassifier) -> bytes:

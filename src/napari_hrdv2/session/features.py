@@ -6,34 +6,27 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from psygnal import Signal
 
+from napari_hrdv2.core.backbones import Backbone, JoinedBackbone, backbone_info
 from napari_hrdv2.core.checks import filled, grey_if_equal, missing_pixels
-from napari_hrdv2.core.features.cost import estimate_cost
+from napari_hrdv2.core.features.cost import Cost, estimate_cost
 from napari_hrdv2.core.features.options import (
     FeatureOptions,
     mapped_range,
     parse_stride,
 )
-from napari_hrdv2.core.features.resampled import resampling_factors
+from napari_hrdv2.core.features.resampled import compute_resampled, resampling_factors
 from napari_hrdv2.files.units import pixel_ratio, size_text
 
 from .blocks import MOST_BYTES, BlockRoom
-from .images import has_regions
-from .planes import is_large, is_lazy
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
-    from napari_hrdv2.core.features.cost import Cost
-
-    from .images import ImageEntry, Images
-    from .planes import PlaneKey
-    from .tasks import TaskContext
+from .images import ImageEntry, Images, has_regions
+from .planes import PlaneKey, is_large, is_lazy
+from .tasks import TaskContext
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +90,6 @@ class FeatureSource:
         `pixel_ratio` says how many times as high and wide its pixels are as they were
         where structures were learnt, if they are to be seen as there.
         """
-        from napari_hrdv2.core.features.resampled import compute_resampled
-
         progress = partial(context.progress, "Computing features")
         return compute_resampled(
             filled(image),
@@ -323,8 +314,6 @@ class FeatureStore:
 
     def _is_on_demand(self, entry: ImageEntry) -> bool:
         """Whether to compute the features of an image because it is looked at."""
-        from napari_hrdv2.core.backbones import backbone_info
-
         family = self._images.family(entry.key)
         made = (one.options for one in family if one.options is not None)
         if any(one.difference(self.options) is None for one in made):

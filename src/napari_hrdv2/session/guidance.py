@@ -6,9 +6,10 @@ import copy
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_hrdv2.core import guidance as core
@@ -17,22 +18,17 @@ from napari_hrdv2.core.classifier.cross_validation import (
     leave_one_image_out,
     summary,
 )
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.classifier.samples import blank_labels
 
 from .blocks import reporting
 from .blocks.maps import UNLIKE, map_of
+from .classes import Classes
+from .classifier import ClassifierState
+from .images import ImageEntry, Images
 from .planes import PlaneKey
+from .snapshots import TrainingImage, Window
 from .tasks import Task, TaskContext, compute
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-
-    from .classes import Classes
-    from .classifier import ClassifierState
-    from .images import ImageEntry, Images
-    from .snapshots import TrainingImage, Window
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from psygnal import Signal
 
-from napari_hrdv2.core.features.options import upsampled_alike
+from napari_hrdv2.core.classifier.samples import training_pixels
+from napari_hrdv2.core.features.base import StoredPixels
+from napari_hrdv2.core.features.blocks import BlockFeatures
+from napari_hrdv2.core.features.options import FeatureOptions, upsampled_alike
 from napari_hrdv2.core.fingerprints import image_fingerprint
+from napari_hrdv2.core.guidance.attention import divides_into_regions
 
 from .planes import Plane, PlaneKey, as_key
 from .snapshots import ImageSnapshot, Partition, Result, Scribbles, TrainingImage
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from napari_hrdv2.core.features.options import FeatureOptions
-
 
 _versions = itertools.count(1)  # a fit on other features is another one
 
@@ -101,8 +100,6 @@ class ImageEntry:
     @property
     def is_in_blocks(self) -> bool:
         """Whether its features are computed block by block, where they are needed."""
-        from napari_hrdv2.core.features.blocks import BlockFeatures
-
         return isinstance(self.features, BlockFeatures)
 
     @property
@@ -158,7 +155,9 @@ class ImageEntry:
     def _leave_out(self) -> None:
         masks = [one for one in (self.exclusion, self.missing) if one is not None]
         self.left_out = masks[0] | masks[1] if masks[1:] else next(iter(masks), None)
-        self.exclusion_fingerprint = _fingerprint(self.left_out)
+        self.exclusion_fingerprint = (
+            "" if self.left_out is None else image_fingerprint(self.left_out)
+        )
         self._count_scribbles()
 
     def set_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
@@ -202,8 +201,6 @@ class ImageEntry:
         if self.is_in_blocks:
             self.features.drop()
             return
-        from napari_hrdv2.core.classifier.samples import training_pixels
-        from napari_hrdv2.core.features.base import StoredPixels
 
         if self.features is None:
             return
@@ -241,8 +238,6 @@ class ImageEntry:
         return named.encode() + self.scribbles_fingerprint
 
     def _knows_scribbles(self) -> bool:
-        from napari_hrdv2.core.classifier.samples import training_pixels
-
         if self.counted is None or not self.counted.class_ids:
             return True
         known = self.training_features
@@ -257,14 +252,8 @@ class ImageEntry:
             self.set_features(None, None)  # they must be read anew
 
 
-def _fingerprint(mask: NDArray[np.bool_] | None) -> str:
-    return "" if mask is None else image_fingerprint(mask)
-
-
 def has_regions(options: FeatureOptions) -> bool:
     """Whether the tokens of the backbone stand for regions, not for patches."""
-    from napari_hrdv2.core.guidance.attention import divides_into_regions
-
     return divides_into_regions(options.backbone)
 
 

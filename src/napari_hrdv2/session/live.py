@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from psygnal import Signal
@@ -14,18 +14,21 @@ from napari_hrdv2.core.features.options import FeatureOptions, absolute_range
 from napari_hrdv2.files.units import common_size
 
 from .blocks import BlockRequest, block_labels, block_request, take
-from .classifier import ClassifierState, normalisation_note, seen_size, size_note
+from .blocks.maps import GuidanceMap
+from .classes import Classes
+from .classifier import (
+    ClassifierState,
+    normalisation_note,
+    seen_size,
+    size_note,
+)
+from .features import FeatureResult, FeatureStore
+from .images import ImageEntry, Images
 from .measurement import Measurement, Scope
 from .pipeline import PipelineInput, PipelineResult, ProcessedImage
+from .planes import PlaneKey
+from .refinement import RefinementState
 from .snapshots import ImageSnapshot, Preview, Result, Stage, Window
-
-if TYPE_CHECKING:
-    from .blocks.maps import GuidanceMap
-    from .classes import Classes
-    from .features import FeatureResult, FeatureStore
-    from .images import ImageEntry, Images
-    from .planes import PlaneKey
-    from .refinement import RefinementState
 
 logger = logging.getLogger(__name__)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_hrdv2.core.measure import (
@@ -22,19 +24,13 @@ from napari_hrdv2.core.measure.numbering import MatchedClass, match_labels
 from napari_hrdv2.core.postprocess.instances import METHODS, Method, instances
 from napari_hrdv2.files import import_labels
 
+from .classes import Classes
+from .images import ImageEntry, Images
 from .pipeline import PipelineInput, PipelineResult
 from .planes import PlaneKey
-from .snapshots import ImageSnapshot, Measured, Result, Stage
+from .refinement import RefinementState
+from .snapshots import Measured, Result, Stage
 from .tasks import Task, TaskContext, compute
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from .classes import Classes
-    from .images import ImageEntry, Images
-    from .refinement import RefinementState
 
 __all__ = ["METHODS", "Measured", "Measurement", "Objects", "Scope"]
 
@@ -281,7 +277,6 @@ class Compared:
     which class of the truth was taken for which.
     """
 
-    key: PlaneKey
     truth: Truth
     comparison: Comparison
     classes: tuple[MatchedClass, ...]
@@ -293,37 +288,33 @@ class Compared:
 def compare_result(
     context: TaskContext,
     *,
-    image: ImageSnapshot,
+    result: NDArray[np.integer[Any]],
+    image_name: str,
     truth: Truth,
     class_names: Mapping[int, str],
-    scribbles: NDArray[Any] | None = None,
+    left_out: Sequence[NDArray[Any] | None],
     boundary_width: int,
     match: Mapping[int, int] | None = None,
 ) -> Compared:
-    """Return how the result of an image agrees with a truth.
+    """Return how the (H, W) result of an image agrees with a truth.
 
-    Pixels under `scribbles`, where they are given, and excluded ones do not count. The
-    rest is as for `match_labels` and `compare`.
+    Pixels do not count where one of the masks, or labels, that are `left_out` is not 0.
+    The rest is as for `match_labels` and `compare`.
     """
-    assert image.result is not None, "there is something to compare"
-    result = image.result.shown
     labels, names = truth.labels, truth.names
     if isinstance(labels, Path):
         context.progress(f"Reading {labels.name}", 0, 2)
-        labels, names = _read(labels, result.shape, image.name)
+        size = result.shape[0], result.shape[1]
+        about: Any = {"image_name": image_name, "grey_levels": False}
+        read = import_labels(labels, size, **about)
+        labels, names = read.labels, read.classes.listed
     context.stop_if_cancelled()
     context.progress("Comparing", 1, 2)
     exclude = np.zeros(result.shape, bool)
-    if image.exclusion is not None:
-        exclude |= image.exclusion
-    if scribbles is not None:
-        exclude |= scribbles != 0
+    for mask in left_out:
+        exclude |= False if mask is None else mask != 0
     matched = match_labels(
-        result,
-        labels,
-        segmentation_names=class_names,
-        truth_names=names,
-        match=match,
+        result, labels, segmentation_names=class_names, truth_names=names, match=match
     )
     pair = matched.truth, matched.segmentation
     found = compare(*pair, exclude=exclude, boundary_width=boundary_width)
@@ -336,16 +327,4 @@ def compare_result(
         for one in matched.classes
     )
     narrow = errors.astype(np.min_scalar_type(int(errors.max())))
-    return Compared(image.key, truth, found, classes, narrow, matched.rule, result)
-
-
-def _read(
-    path: Path, shape: tuple[int, ...], image_name: str
-) -> tuple[NDArray[Any], dict[int, str]]:
-    """Return the labels in a file, as they are, and the classes that it lists."""
-    size = (shape[0], shape[1])
-    try:
-        read = import_labels(path, size, image_name=image_name, grey_levels=False)
-    except ImportError as error:  # its text names the extra
-        raise ValueError(str(error)) from error
-    return read.labels, read.classes.listed
+    return Compared(truth, found, classes, narrow, matched.rule, result)

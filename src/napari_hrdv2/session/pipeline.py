@@ -9,14 +9,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
+from napari_hrdv2.core.classifier.doubt import doubt_of
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.features.blocks import BlockFeatures
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.measure import phase_fractions_with_error
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
 from napari_hrdv2.files.units import pixel_ratio
@@ -35,11 +38,6 @@ from .snapshots import (
     label_fractions,
 )
 from .tasks import TaskContext
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.features.options import FeatureOptions
 
 # A scribble is answered at once rather than to the last digit; about 99 % of pixels
 # come out as after a full fit, where classes are hard to tell apart.
@@ -246,8 +244,6 @@ class _Run:
             about = {"image": image, "features": features, "exclusion": exclusion}
             snapshot = replace(snapshot, **about)
             if classifier is not None and not classifier.normalisation.knows(wanted):
-                from napari_hrdv2.core.classifier.doubt import doubt_of
-
                 stop = self.context.should_stop
                 about = {"exclusion": exclusion, "should_stop": stop}
                 adapted = classifier.adapted_to(features, **about)

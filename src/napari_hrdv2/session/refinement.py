@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from psygnal import Signal
 
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.refinement import Refinement
 
+from .classifier import ClassifierState
+from .images import ImageEntry, Images
 from .pipeline import PipelineInput, ProcessedImage
+from .planes import PlaneKey
+from .snapshots import ImageSnapshot, Window
 from .tasks import compute
-
-if TYPE_CHECKING:
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.options import FeatureOptions
-
-    from .classifier import ClassifierState
-    from .images import ImageEntry, Images
-    from .planes import PlaneKey
-    from .snapshots import ImageSnapshot, Window
 
 _REMEMBERED = 100  # changes that can be undone
 

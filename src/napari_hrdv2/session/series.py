@@ -11,27 +11,23 @@ import copy
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_hrdv2.core.checks import filled, grey_if_equal
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.classifier.series import train_series
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.resampled import resampling_factors, resized_shape
 from napari_hrdv2.files.units import common_size, pixel_ratio
 
 from .blocks.maps import points_of
-from .classifier import seen_size
-from .features import FeatureSource
-
-if TYPE_CHECKING:
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-
-    from .classifier import ClassifierState
-    from .features import FeatureStore
-    from .images import ImageEntry, Images
-    from .tasks import Task, TaskContext
+from .classifier import ClassifierState, seen_size
+from .features import FeatureSource, FeatureStore
+from .images import ImageEntry, Images
+from .tasks import Task, TaskContext
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +64,6 @@ class SeriesRequest:
         self, context: TaskContext, source: FeatureSource | None = None
     ) -> PixelClassifier:
         """Return the classifier; see `train_series`."""
-        from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-        from napari_hrdv2.core.classifier.series import train_series
-
         source = source or FeatureSource.load(self.options, context)
         seen = np.asarray if self.options.channels else grey_if_equal
         start, ratios = self.fitted.untrained(), self.pixel_ratios

@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from numpy.typing import ArrayLike, NDArray
 from psygnal import Signal
 
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.features.cost import Cost
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.files.units import common_size
 
 from .classes import Classes
 from .classifier import ClassifierState, PixelSize, named, options_for, seen_size
 from .features import FeatureRequest, FeatureResult, FeatureStore
 from .guidance import Guidance
-from .images import Images
+from .images import ImageEntry, Images
 from .inspection.backbone import Inspection
 from .inspection.looking import Looking
 from .live import LivePipeline
 from .measurement import Measurement
+from .pipeline import PipelineInput, PipelineResult, ProcessedImage
+from .planes import PlaneKey
 from .refinement import RefinementState
 from .series import Series
-from .snapshots import Stage, Window
+from .snapshots import Scribbles, Stage, Window
 from .tasks import compute
 
 if TYPE_CHECKING:
-    import os
-
     import numpy as np
-    from numpy.typing import ArrayLike, NDArray
-
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.cost import Cost
-    from napari_hrdv2.core.features.options import FeatureOptions
-
-    from .images import ImageEntry
-    from .pipeline import PipelineInput, PipelineResult, ProcessedImage
-    from .planes import PlaneKey
-    from .snapshots import Scribbles
 
 
 class Session:
@@ -353,8 +348,6 @@ class Session:
         The options change to those that it was trained with. A file that cannot be used
         here raises ValueError or OSError, and nothing has changed then.
         """
-        from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-
         classifier = PixelClassifier.load(path)
         options = options_for(classifier, self.options)
         options.check()

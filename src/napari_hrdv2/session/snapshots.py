@@ -9,20 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.classifier.samples import SparseLabels, labelled_pixels
 from napari_hrdv2.core.measure import Fractions, PixelSize, combined_fractions
+from napari_hrdv2.core.postprocess.refinement import Refinement
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.postprocess.refinement import Refinement
-
-    from .planes import PlaneKey
+from .planes import PlaneKey
 
 Window = tuple[slice, slice]
 """Rows and columns of an image."""

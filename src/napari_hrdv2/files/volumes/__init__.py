@@ -25,8 +25,7 @@ from napari_hrdv2.files.labels import ImportedLabels, read_label_classes
 from napari_hrdv2.files.lazy import LazyImage
 from napari_hrdv2.files.reading import channel_names, channels_by_name, image_format
 from napari_hrdv2.files.tiff import colors_of, told_channels
-from napari_hrdv2.files.units import NO_UNIT, converted, size_of, unit_symbol
-from napari_hrdv2.files.vendors import NO_SIZE
+from napari_hrdv2.files.units import NO_UNIT, converted, unit_symbol
 from napari_hrdv2.files.vendors import pixel_size as tiff_pixel_size
 from napari_hrdv2.files.zarr_images import is_zarr, metadata, opened, pixel_size
 
@@ -238,14 +237,14 @@ def _of_tiff(path: Path, channels: str) -> ImageFile | None:
         if not names:
             return None
         check_claim(series.nbytes, path.stat().st_size, path, is_read=False)
-        size = NO_SIZE
+        size, unit = None, NO_UNIT
         with suppress(Exception):  # a volume is worth more than its size
-            size = tiff_pixel_size(path, tif, series.keyframe)
+            size, unit = tiff_pixel_size(path, tif, series.keyframe) or (size, unit)
         array = zarr.open(series.aszarr(level=0), mode="r")
-        volume = LazyVolume(path, array, _spacing(tif, size.unit), names, picked)
+        volume = LazyVolume(path, array, _spacing(tif, unit), names, picked)
         weakref.finalize(volume, tif.filehandle.close)
         stack.pop_all()  # it is closed with the volume
-        return ImageFile(volume, size.sides and size_of(size.sides), size.unit)
+        return ImageFile(volume, size, unit)
 
 
 def _axes(

@@ -7,14 +7,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from napari_hrdv2.core.checks import MOST_CLASSES
+from napari_hrdv2.core.atomic import atomic_paths
+from napari_hrdv2.core.checks import MOST_CLASSES, with_missing
+from napari_hrdv2.core.classifier import samples
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.measure import phase_fractions_with_error
+from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
+from napari_hrdv2.files import (
+    ImageFile,
+    import_labels,
+    is_ours,
+    size_text,
+    write_color_png,
+    write_labels,
+)
+from napari_hrdv2.files.volumes import first_plane, mask_of, open_stack, volume_labels
 from napari_hrdv2.session.classes import default_color
 from napari_hrdv2.session.classifier import magnification_note
 from napari_hrdv2.session.features import FeatureSource
@@ -35,11 +48,6 @@ from .applied import (
 )
 from .opening import OpenedImage, open_images, read_labels, scribbles_with
 from .streaming import Streamed, check_volume, stream_image
-
-if TYPE_CHECKING:
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
-    from napari_hrdv2.files import ImageFile
 
 __all__ = [
     "TABLE",
@@ -121,8 +129,6 @@ def jobs_for(
     It ends in the first of the endings, and files with the others go with it. Only
     files that this program wrote are replaced, and none of the micrographs.
     """
-    from napari_hrdv2.files import is_ours
-
     taken = {path.resolve() for path in files}
     stems = {file.stem for file in files}
     jobs = []
@@ -154,9 +160,6 @@ def segment_file(
     Where its features do not fit into memory, or the run says so, block by block into
     an OME-Zarr beside the target, by `stream`.
     """
-    from napari_hrdv2.core.checks import with_missing
-    from napari_hrdv2.files.volumes import first_plane, mask_of, open_stack
-
     start = time.perf_counter()
     try:
         if not job.target.parent.is_dir():
@@ -239,10 +242,6 @@ def segment_file(
 
 def _are_scribbles(path: Path, image: Any, classifier: PixelClassifier) -> bool:
     """Whether a file holds the scribbles that the classifier was trained on."""
-    from napari_hrdv2.core.classifier.samples import fingerprint
-    from napari_hrdv2.files import import_labels
-    from napari_hrdv2.files.volumes import volume_labels
-
     if image.ndim > 2 or image.dtype.kind not in "bui" or not classifier.labels_hash:
         return False
     seen: set[int] = set()
@@ -257,7 +256,7 @@ def _are_scribbles(path: Path, image: Any, classifier: PixelClassifier) -> bool:
             labels = import_labels(path, (image.shape[0], image.shape[1])).labels
     except (OSError, ValueError, MemoryError):
         return False
-    return fingerprint([labels]) == classifier.labels_hash
+    return samples.fingerprint([labels]) == classifier.labels_hash
 
 
 def _notes(
@@ -266,8 +265,6 @@ def _notes(
     shape: tuple[int, ...],
     exclusion: SharedExclusion | None,
 ) -> tuple[str, ...]:
-    from napari_hrdv2.files import size_text
-
     notes = [magnification]
     if exclusion is not None and exclusion.shape != shape[:2]:
         sizes = size_text(shape[:2]), size_text(exclusion.shape)
@@ -277,18 +274,12 @@ def _notes(
 
 
 def write_segmentation(
-    path: Path,
-    segmentation: Any,
-    classifier: PixelClassifier,
-    source: ImageFile,
+    path: Path, segmentation: Any, classifier: PixelClassifier, source: ImageFile
 ) -> list[Path]:
     """Write the label TIFF and, beside it, a PNG to look at; return the paths.
 
     Labels that are read in parts have no PNG.
     """
-    from napari_hrdv2.core.atomic import atomic_paths
-    from napari_hrdv2.files import write_color_png, write_labels
-
     colors, outputs = class_colors(classifier), with_preview(path)
     outputs = outputs if isinstance(segmentation, np.ndarray) else [path]
     with atomic_paths(*outputs) as (labels, *preview):

@@ -14,13 +14,13 @@ import numpy as np
 
 from napari_hrdv2.core.checks import filled, grey_if_equal
 from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.session.features import FeatureSource
 from napari_hrdv2.session.tasks import TaskContext, TimeLeft
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.adaptation import Adaptation
     from napari_hrdv2.core.adaptation.choice import ScribbleScores
-    from napari_hrdv2.core.features.options import FeatureOptions
 
 
 def check_new(out: Path) -> None:

@@ -7,33 +7,35 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2 import __version__
+from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.core.classifier.doubt import FLAGGED_FROM
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.measure import particle_table
 from napari_hrdv2.core.measure.fractions import (
     FRACTION_HEADERS,
     Fractions,
     PhaseFraction,
 )
+from napari_hrdv2.core.measure.particle_blocks import block_particle_table
+from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
+from napari_hrdv2.core.postprocess.instances import instances
+from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.files import ImageFile
 from napari_hrdv2.files.folders import own_path
 from napari_hrdv2.files.label_store import grid
 from napari_hrdv2.files.run_log import RunLog
 from napari_hrdv2.files.units import pixel_ratio
 from napari_hrdv2.files.volumes import open_stack
+from napari_hrdv2.session.classifier import PixelSize
 
 from .streaming import is_by_blocks
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
-    from napari_hrdv2.core.postprocess.refinement import Refinement
-    from napari_hrdv2.files import ImageFile
-    from napari_hrdv2.session.classifier import PixelSize
 
 TABLE = "phase_fractions.csv"
 BLOCK = 2048  # pixels along each side, that particles are looked for in at once
@@ -119,8 +121,6 @@ class Applied:
     @property
     def is_flagged(self) -> bool:
         """Whether it is so unlike the labelled images that it should be looked at."""
-        from napari_hrdv2.core.classifier.doubt import FLAGGED_FROM
-
         return self.doubt is not None and self.doubt >= FLAGGED_FROM
 
     def with_reason(self, classifier: PixelClassifier) -> Applied:
@@ -146,7 +146,8 @@ class Applied:
             return None
         measured = dict(told["measured"])
         phases = tuple(PhaseFraction(**one) for one in measured.pop("phases"))
-        size = told["pixel_size"]
+        sides, unit = told["pixel_size"] or (None, "")
+        sides = tuple(sides) if isinstance(sides, list) else sides
         return cls(
             job,
             {int(i): fraction for i, fraction in told["fractions"].items()},
@@ -155,7 +156,7 @@ class Applied:
             notes=tuple(told["notes"]),
             measured=Fractions(phases, **measured),
             doubt=told["doubt"],
-            pixel_size=size and (_side(size[0]), size[1]),
+            pixel_size=sides and (sides, unit),
             is_labelled=told["is_labelled"],
             was_there=True,
         )
@@ -169,10 +170,6 @@ class Applied:
         told["measured"], told["pixel_size"] = asdict(self.measured), self.pixel_size
         told["outputs"] = [path.name for path in self.outputs]
         log.add(self.job.file, self.outputs, told)
-
-
-def _side(size: float | list[float]) -> float | tuple[float, float]:
-    return (size[0], size[1]) if isinstance(size, list) else size
 
 
 def log_of(folder: Path, classifier: PixelClassifier, *settings: object) -> RunLog:
@@ -204,10 +201,6 @@ def write_particles(
 
     An image that is no array is read block by block.
     """
-    from napari_hrdv2.core.measure import particle_table
-    from napari_hrdv2.core.measure.particle_blocks import block_particle_table
-    from napari_hrdv2.core.postprocess.instances import instances
-
     starts = b"label,area", b"label,volume"
     if path.exists() and not path.read_bytes().startswith(starts):
         raise ValueError(
@@ -237,8 +230,6 @@ def write_table(
     path: Path, done: Iterable[Applied], classifier: PixelClassifier
 ) -> None:
     """Write the phase fractions of many micrographs as CSV, a line for each."""
-    from napari_hrdv2.core.atomic import atomic_path
-
     ids = [int(i) for i in classifier.classes]
     names = [classifier.class_names.get(i, f"class {i}") for i in ids]
     with (

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import MOST_CLASSES
 from napari_hrdv2.core.errors import explained_of
+from napari_hrdv2.files import ImageFile, ImportedLabels, import_labels
 from napari_hrdv2.session.classes import (
     Classes,
     ClassInfo,
@@ -18,14 +20,9 @@ from napari_hrdv2.session.classes import (
     matched_classes,
     relabelled,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.files import ImageFile, ImportedLabels
-    from napari_hrdv2.session.images import Images
-    from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks import TaskContext
+from napari_hrdv2.session.images import Images
+from napari_hrdv2.session.planes import PlaneKey
+from napari_hrdv2.session.tasks import TaskContext
 
 
 @dataclass(frozen=True)
@@ -57,13 +54,8 @@ def read_labels(
     context: TaskContext, *, path: Path, shape: tuple[int, int], image_name: str
 ) -> ImportedLabels:
     """Read labels for an image; files of several images know it by its name."""
-    from napari_hrdv2.files import import_labels
-
     context.progress(f"Reading {path.name}", 0, 1)
-    try:
-        return import_labels(path, shape, image_name=image_name)
-    except ImportError as error:  # its text names the extra
-        raise ValueError(str(error)) from error
+    return import_labels(path, shape, image_name=image_name)
 
 
 def scribbles_with(

@@ -11,15 +11,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import grey_if_equal, with_missing
+from napari_hrdv2.core.classifier.doubt import doubt_of
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.devices import available_memory, choose_device
 from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.features.base import Features
+from napari_hrdv2.core.features.blocks import BlockFeatures
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.normalisation import mosaic, windows_of
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.resampled import resampling_factors, resized_shape
 from napari_hrdv2.core.features.volumes import (
     VolumeFeatures,
@@ -35,22 +41,22 @@ from napari_hrdv2.core.postprocess.refinement import (
     without_small_objects,
 )
 from napari_hrdv2.core.postprocess.smoothing_blocks import smooth_blocks
+from napari_hrdv2.files import ImageFile
+from napari_hrdv2.files.label_store import (
+    LabelStore,
+    Place,
+    Window,
+    check_disk,
+    check_store,
+    put_block,
+    store_fingerprint,
+)
+from napari_hrdv2.files.labels import LabelClasses
+from napari_hrdv2.session.features import FeatureSource
 from napari_hrdv2.session.pipeline import as_trained
 from napari_hrdv2.session.tasks import TaskContext
 
-from .fingerprint import store_fingerprint
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.files import ImageFile
-    from napari_hrdv2.files.label_store import LabelStore, Place, Window
-    from napari_hrdv2.session.features import FeatureSource
-
-    Spread = Callable[[Place, list[Window]], Iterator[tuple[Window, int]]]
+Spread = Callable[[Place, list[Window]], Iterator[tuple[Window, int]]]
 
 BLOCK = 1024  # pixels along each side
 COUNTED = "counted in the volume; there is no error bar"
@@ -111,8 +117,6 @@ def stream_image(
     **about: Any,
 ) -> Streamed:
     """Segment an image in a file by its own features; the rest as `stream_labels`."""
-    from napari_hrdv2.files.label_store import check_store
-
     check_store(target)
     mask = about.get("exclusion")
     opened = open_blocks(file, classifier, source, context, mask, pixel_ratio)
@@ -130,8 +134,6 @@ def open_blocks(
     ratio: tuple[float, float] | None = None,
 ) -> tuple[Any, ...]:
     """Return an image as was trained on, its features, what reads them, and doubt."""
-    from napari_hrdv2.core.classifier.doubt import doubt_of
-
     image = as_trained(file.data, classifier, source, lazily_grey)
     about = source, classifier, context, mask, ratio
     features, adapted = features_by_blocks(image, *about)
@@ -179,10 +181,6 @@ def stream_labels(
     Cancelled
         If the context says so; what is done is gone on with by the next call.
     """
-    from napari_hrdv2.core.features.blocks import BlockFeatures
-    from napari_hrdv2.files.label_store import LabelStore, check_disk
-    from napari_hrdv2.files.labels import LabelClasses
-
     refinement = refinement or Refinement()
     fingerprint = store_fingerprint(
         file, features, classifier, exclusion, refinement, colors
@@ -267,10 +265,7 @@ def stream_labels(
 
 
 def check_volume(
-    image: Any,
-    refinement: Refinement | None,
-    particles: bool = False,
-    classes: int = 2,
+    image: Any, refinement: Refinement | None, particles: bool = False, classes: int = 2
 ) -> None:
     """Raise ValueError or MemoryError for what cannot be done, if it is a volume."""
     refinement = refinement or Refinement()
@@ -372,8 +367,6 @@ def segment_block(
     should_stop: Callable[[], bool] | None = None,
 ) -> int:
     """Write a window's labels, 0 where there are none, or probabilities; checksum."""
-    from napari_hrdv2.files.label_store import put_block
-
     predict = (
         classifier.predict_proba if place.has_probabilities else classifier.predict
     )

@@ -5,31 +5,28 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.classifier.samples import SparseLabels
+from napari_hrdv2.core.classifier.series import train_series
 from napari_hrdv2.core.devices import bytes_text
 from napari_hrdv2.core.features.cost import estimate_cost
+from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.volumes import context_bytes
 from napari_hrdv2.files import ImageFile
 from napari_hrdv2.files.label_store import check_store
 from napari_hrdv2.files.units import NO_UNIT, pixel_ratio, unit_symbol
+from napari_hrdv2.files.volumes import LazyVolume
 from napari_hrdv2.session.features import FeatureSource
-from napari_hrdv2.session.planes import LARGE
+from napari_hrdv2.session.images import ImageEntry
+from napari_hrdv2.session.planes import LARGE, PlaneKey
+from napari_hrdv2.session.session import Session
+from napari_hrdv2.session.tasks import Task, TaskContext
 
 from .streaming import BLOCK, Streamed, check_volume, stream_image, stream_labels
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.files.volumes import LazyVolume
-    from napari_hrdv2.session.images import ImageEntry
-    from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.tasks import Task, TaskContext
 
 NEARLY = 1.05  # times as deep as wide, which is as good as equal
 
@@ -51,8 +48,9 @@ def volume_request(session: Session, volume: LazyVolume, target: Path) -> Task:
             f"planes: {volume.planes!r} is for voxels as deep as wide, and these are "
             "not; choose z, or z with neighbours"
         )
-    mask = _exclusion(session, volume)
-    scribbles = _scribbles(session, volume, mask)
+    family = session.images.family(entry.key)
+    mask = _exclusion(entry, family, volume.volume_shape[0])
+    scribbles = _scribbles(family, volume, mask)
     if session.is_loaded:
         loaded = session.named_classifier()
     elif len(np.unique(scribbles.ids)) < 2:
@@ -66,8 +64,6 @@ def volume_request(session: Session, volume: LazyVolume, target: Path) -> Task:
     about["colors"] = {i: one.color for i, one in session.classes.items()}
 
     def segment(context: TaskContext) -> Streamed:
-        from napari_hrdv2.core.classifier.series import train_series
-
         source = FeatureSource.load(options, context)
         if loaded is not None:
             return stream_image(file, loaded, source, target, context, **about)
@@ -92,18 +88,13 @@ def volume_request(session: Session, volume: LazyVolume, target: Path) -> Task:
 def made_of(session: Session, stack: PlaneKey) -> tuple[Any, ...]:
     """Return what is equal while all planes of a stack would be segmented alike."""
     family = session.images.family(stack)
-    loaded = session.classifier if session.is_loaded else None
     painted = {
         e.key: e.scribbles_fingerprint for e in family if e.class_ids and e.trains
     }
     excluded = {e.exclusion_fingerprint for e in family if e.exclusion is not None}
-    return (
-        painted,
-        excluded,
-        loaded,
-        session.refinement.settings,
-        session.options.planes,
-    )
+    loaded = session.classifier if session.is_loaded else None
+    refinement, planes = session.refinement.settings, session.options.planes
+    return painted, excluded, loaded, refinement, planes
 
 
 def are_cubes(spacing: tuple[float, str] | None, entry: ImageEntry) -> bool:
@@ -112,26 +103,24 @@ def are_cubes(spacing: tuple[float, str] | None, entry: ImageEntry) -> bool:
     return all(1 / NEARLY < ratio < NEARLY for ratio in ratios)
 
 
-def _exclusion(session: Session, volume: LazyVolume) -> NDArray[np.bool_] | None:
+def _exclusion(
+    entry: ImageEntry, family: list[ImageEntry], planes: int
+) -> NDArray[np.bool_] | None:
     """Return what is excluded; of a plane that is no entry yet, as of the current."""
-    entry = session.current
-    assert entry is not None
-    family = session.images.family(entry.key)
     known = {one.key.plane[0]: one.exclusion for one in family}
     if all(mask is None for mask in known.values()):
         return None
-    masks = (known.get(z, entry.exclusion) for z in range(volume.volume_shape[0]))
+    masks = (known.get(z, entry.exclusion) for z in range(planes))
     nothing = np.zeros(entry.shape, bool)
     return np.concatenate([nothing if one is None else one for one in masks])
 
 
 def _scribbles(
-    session: Session, volume: LazyVolume, mask: NDArray[np.bool_] | None
+    family: list[ImageEntry], volume: LazyVolume, mask: NDArray[np.bool_] | None
 ) -> SparseLabels:
-    """Return what is painted on the stack of the current image, plane below plane."""
-    assert session.current is not None
+    """Return what is painted on the planes of a stack, plane below plane."""
     pixels, ids = [np.empty(0, np.int64)], [np.empty(0, np.uint8)]
-    for one in sorted(session.images.family(session.current.key), key=lambda e: e.key):
+    for one in sorted(family, key=lambda entry: entry.key):
         if one.scribbles is not None and one.trains:
             first = one.key.plane[0] * one.shape[0] * one.shape[1]
             pixels.append(one.scribbles.sparse.pixels + first)

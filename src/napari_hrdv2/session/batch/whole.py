@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_hrdv2.files import ImageFile, open_image
-from napari_hrdv2.files.label_store import begun_as, check_store
+from napari_hrdv2.files.label_store import begun_as, check_store, store_fingerprint
 from napari_hrdv2.files.lazy import LazyImage
 from napari_hrdv2.files.units import NO_UNIT, unit_symbol
 from napari_hrdv2.session.pipeline import ProcessedImage
+from napari_hrdv2.session.session import Session
 from napari_hrdv2.session.snapshots import Blocks, ImageSnapshot, Result, Stage
+from napari_hrdv2.session.tasks import Task, TaskContext
 
-from .fingerprint import store_fingerprint
 from .streaming import stream_labels
-
-if TYPE_CHECKING:
-    from napari_hrdv2.session.session import Session
-    from napari_hrdv2.session.tasks import Task, TaskContext
 
 
 def whole_request(session: Session, target: Path) -> Task:

@@ -8,16 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from platformdirs import user_cache_path
 
-if TYPE_CHECKING:
-    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
-    from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.blocks import BlockFeatures
-    from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.session.tasks import TaskContext
+from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+from napari_hrdv2.core.features.base import Features
+from napari_hrdv2.core.features.blocks import BlockFeatures, block_features
+from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.session.tasks import TaskContext
 
 MOST_BYTES, _MOST_ON_DISK = 1_000_000_000, 10_000_000_000
 _PART_OF_DISK = 4  # of what is free there
@@ -52,8 +51,6 @@ class BlockRoom:
 
         The background sample is computed at once: each fit needs it.
         """
-        from napari_hrdv2.core.features.blocks import block_features
-
         found = block_features(
             image,
             backbone,
@@ -94,8 +91,6 @@ def progress_over(
 @contextmanager
 def reporting(features: Sequence[Features], context: TaskContext) -> Iterator[None]:
     """Tell of the blocks that are computed within, where any are in blocks."""
-    from napari_hrdv2.core.features.blocks import BlockFeatures
-
     found = next((one for one in features if isinstance(one, BlockFeatures)), None)
     if found is None:
         yield

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core import guidance as core
+from napari_hrdv2.core.classifier.file import PaintedPoints
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.classifier.samples import SparseLabels, blank_labels
 from napari_hrdv2.core.features.blocks import BlockFeatures
+from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.snapshots import ImageSnapshot, Preview, TrainingImage, Window
+from napari_hrdv2.session.tasks import ShouldStop, TaskContext
 
 from .results import WHOLE, BlockValues, corner_of, first_windows, without_left_out
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.classifier.file import PaintedPoints
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks import ShouldStop, TaskContext
 
 UNLIKE = -1  # no class: what is unlike anything that was painted
 

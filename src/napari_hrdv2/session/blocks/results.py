@@ -6,12 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import with_missing
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.classifier.samples import blank_labels
+from napari_hrdv2.core.features.blocks import BlockFeatures
 from napari_hrdv2.session.snapshots import (
     Blocks,
     ImageSnapshot,
@@ -19,13 +22,7 @@ from napari_hrdv2.session.snapshots import (
     Result,
     Window,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.blocks import BlockFeatures
-    from napari_hrdv2.session.tasks import ShouldStop, TaskContext
+from napari_hrdv2.session.tasks import ShouldStop, TaskContext
 
 WHOLE: Window = (slice(None), slice(None))
 AT_ONCE = 2**22  # pixels; a scribble is answered when so many are segmented
@@ -130,7 +127,8 @@ def first_windows(
 
     Where that is all, it is read as seen, and its blocks follow.
     """
-    if visible is not None and _size(visible) <= AT_ONCE and features.is_kept(visible):
+    size = math.prod(side.stop - side.start for side in visible or ())
+    if visible is not None and size <= AT_ONCE and features.is_kept(visible):
         return [visible]
     missing = _missing(features, [values], visible)
     kept = [window for window in missing if features.is_kept(window)]
@@ -170,14 +168,17 @@ def _missing(
     features: BlockFeatures, wanted: Sequence[BlockValues], visible: Window | None
 ) -> list[Window]:
     """Return blocks in view that some of `wanted` lack: kept ones, then by distance."""
+    view = visible or tuple(slice(0, length) for length in features.shape[1:])
+    middle = [side.start + side.stop for side in view]
     missing = [
         (tile.rows, tile.columns)
         for tile in features.blocks()
         if any((tile.rows.start, tile.columns.start) not in one.done for one in wanted)
-        and (visible is None or _meet(tile, visible))
+        and tile.rows.start < view[0].stop
+        and view[0].start < tile.rows.stop
+        and tile.columns.start < view[1].stop
+        and view[1].start < tile.columns.stop
     ]
-    whole = slice(0, features.shape[1]), slice(0, features.shape[2])
-    middle = [side.start + side.stop for side in visible or whole]
 
     def rank(window: Window) -> tuple[bool, int]:
         pairs = zip(window, middle, strict=True)
@@ -190,13 +191,3 @@ def _missing(
 def corner_of(window: Window) -> tuple[int, int]:
     """Return the upper left corner of a block."""
     return window[0].start, window[1].start
-
-
-def _size(window: Window) -> int:
-    return math.prod(side.stop - side.start for side in window)
-
-
-def _meet(one: Window, other: Window) -> bool:
-    return all(
-        a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True)
-    )

@@ -9,22 +9,19 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.features.normalisation import Normalisation
+from napari_hrdv2.core.features.options import FeatureOptions, ValueRange
 from napari_hrdv2.core.measure import Fractions, phase_fractions_with_error
 from napari_hrdv2.core.postprocess.exclusion import Rectangle, rectangles_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.normalisation import Normalisation
-    from napari_hrdv2.core.features.options import FeatureOptions, ValueRange
-    from napari_hrdv2.core.postprocess.refinement import Refinement
-    from napari_hrdv2.session.classes import ClassInfo
-    from napari_hrdv2.session.planes import PlaneKey
+from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.session.classes import ClassInfo
+from napari_hrdv2.session.planes import PlaneKey
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,28 +7,25 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.features.options import (
     FeatureOptions,
+    ValueRange,
     absolute_range,
     mapped_range,
 )
 from napari_hrdv2.core.postprocess.refinement import Refinement
 from napari_hrdv2.files.units import unit_symbol
 from napari_hrdv2.session.features import resolved
+from napari_hrdv2.session.images import ImageEntry
+from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
+from napari_hrdv2.session.refinement import Update
+from napari_hrdv2.session.session import Session
 from napari_hrdv2.session.tasks import TaskContext, compute
 
 from .content import ExportContent, ExportImage, Provenance
 from .formats import CLASSIFIER, FORMATS, ExportFormat
-
-if TYPE_CHECKING:
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.features.options import ValueRange
-    from napari_hrdv2.session.images import ImageEntry
-    from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
-    from napari_hrdv2.session.refinement import Update
-    from napari_hrdv2.session.session import Session
 
 INTERVAL = "95 % confidence interval"
 

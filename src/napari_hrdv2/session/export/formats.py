@@ -10,21 +10,18 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.atomic import atomic_path
 from napari_hrdv2.core.measure import write_fractions_csv
 from napari_hrdv2.files import read_image, write_color_png, write_image, write_labels
 
+from .content import ExportContent, ExportImage
 from .methods import methods_paragraph
 from .script import python_script
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from .content import ExportContent, ExportImage
 
 CLASSIFIER = "classifier.safetensors"
 FRACTIONS, SCRIPT, METHODS = "fractions.csv", "segment.py", "methods.md"

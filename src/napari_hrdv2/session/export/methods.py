@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_hrdv2.core.backbones import backbone_info
 from napari_hrdv2.core.classifier.background import pixels_per_image
 from napari_hrdv2.core.classifier.fitting import ROUNDS
 from napari_hrdv2.core.classifier.samples import MOST_PER_CLASS, PLACE, SUBSAMPLED_ABOVE
+from napari_hrdv2.core.features.normalisation import Normalisation
 from napari_hrdv2.core.features.options import OWN_TRANSFORMS
 from napari_hrdv2.core.features.transforms import parse_transforms
+from napari_hrdv2.core.measure import Fractions
+from napari_hrdv2.core.postprocess.refinement import Refinement
 from napari_hrdv2.files.units import sides_of
 
-if TYPE_CHECKING:
-    from napari_hrdv2.core.features.normalisation import Normalisation
-    from napari_hrdv2.core.measure import Fractions
-    from napari_hrdv2.core.postprocess.refinement import Refinement
-
-    from .content import ExportImage, Provenance
+from .content import ExportImage, Provenance
 
 _HRDV2 = (
     "R. Docherty, A. Vamvakeros, S. J. Cooper, Upsampling DINOv2 features for "
@@ -33,9 +31,7 @@ _SMOOTHINGS = {
 
 
 def methods_paragraph(
-    made: Provenance,
-    images: Sequence[ExportImage],
-    fractions: Mapping[str, Fractions],
+    made: Provenance, images: Sequence[ExportImage], fractions: Mapping[str, Fractions]
 ) -> str:
     """Return what was done in one paragraph, and below it the references.
 

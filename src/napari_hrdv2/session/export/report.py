@@ -7,25 +7,22 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.files import open_image
 from napari_hrdv2.files.folders import own_path
 from napari_hrdv2.session.batch import class_colors
+from napari_hrdv2.session.batch.applied import Applied
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.snapshots import Measured
 
 from .content import software_versions
 from .methods import normalisation_sentence
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.session.batch.applied import Applied
 
 NAME = "report.html"
 _THUMBNAIL, _BAND = 220, 1024  # px: the longer side, and rows in memory

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from napari_hrdv2.core.postprocess.refinement import Refinement
 from napari_hrdv2.session.classes import default_class
 
-if TYPE_CHECKING:
-    from napari_hrdv2.core.postprocess.refinement import Refinement
-
-    from .content import ExportImage, Provenance
+from .content import ExportImage, Provenance
 
 _OPTIONS = (  # those of `compute_features`
     *("transforms", "stride", "boundary", "interpolation", "compat", "debias"),

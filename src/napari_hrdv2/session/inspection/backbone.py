@@ -6,19 +6,29 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from napari_hrdv2.session.images import has_regions
-from napari_hrdv2.session.planes import is_large
+from numpy.typing import ArrayLike, NDArray
+
+from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
+from napari_hrdv2.core.backbones.superpixels import borders
+from napari_hrdv2.core.errors import WeightsError
+from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.features.upsampling.featup import featup_file
+from napari_hrdv2.core.guidance.attention import (
+    attention_flow_map,
+    attention_maps,
+    region_count,
+    region_labels,
+    shows_attention,
+)
+from napari_hrdv2.core.guidance.foreground import attention_foreground
+from napari_hrdv2.session.features import FeatureStore
+from napari_hrdv2.session.images import ImageEntry, Images, has_regions
+from napari_hrdv2.session.planes import PlaneKey, is_large
+from napari_hrdv2.session.tasks import Task, TaskContext
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import ArrayLike, NDArray
-
-    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
-    from napari_hrdv2.core.features.options import FeatureOptions
-    from napari_hrdv2.session.features import FeatureStore
-    from napari_hrdv2.session.images import ImageEntry, Images
-    from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks import Task, TaskContext
 
 _NOT_LOADED = "compute features with this backbone first, which loads it"
 _NO_IMAGE = "open an image first"
@@ -52,8 +62,6 @@ class Inspection:
 
     def why_no_attention(self) -> str:
         """Return why no attention can be shown now, or ""."""
-        from napari_hrdv2.core.guidance.attention import shows_attention
-
         name = self._features.options.backbone
         if self._images.current is None:
             return _NO_IMAGE
@@ -84,7 +92,6 @@ class Inspection:
         entry = self._images.current
         if entry is None or self.why_no_regions():
             return ""
-        from napari_hrdv2.core.guidance.attention import region_count
 
         count = region_count(entry.features)
         each = entry.shape[0] * entry.shape[1] / count
@@ -100,8 +107,6 @@ class Inspection:
         """Return what to do for the weights of the chosen interpolation, or ""."""
         if not self._features.options.interpolation.startswith("jbu"):
             return ""
-        from napari_hrdv2.core.errors import WeightsError
-        from napari_hrdv2.core.features.upsampling.featup import featup_file
 
         try:
             featup_file()
@@ -121,13 +126,6 @@ class Inspection:
 
         def find(context: TaskContext) -> Attention:
             """Run the backbone once more, with the chosen transforms."""
-            from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
-            from napari_hrdv2.core.guidance.attention import (
-                attention_flow_map,
-                attention_maps,
-            )
-            from napari_hrdv2.core.guidance.foreground import attention_foreground
-
             context.progress("Attention", 0, 0)
             if isinstance(backbone, SpitBackbone):
                 flow = attention_flow_map(
@@ -160,9 +158,6 @@ class Inspection:
         key, features = entry.key, entry.features
 
         def find(context: TaskContext) -> Regions:
-            from napari_hrdv2.core.backbones.superpixels import borders
-            from napari_hrdv2.core.guidance.attention import region_labels
-
             context.progress("Regions", 0, 0)
             labels = region_labels(features)
             return Regions(key, labels, borders(labels), int(labels.max()))

@@ -6,23 +6,28 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from napari_hrdv2.core.classifier.clusters import (
+    deepest_discs,
+    find_clusters,
+    principal_colors,
+)
+from napari_hrdv2.core.guidance.alike import AlikePlace, alike_places, similar_to
+from napari_hrdv2.core.guidance.foreground import principal_foreground
+from napari_hrdv2.core.guidance.tokens import correspondences, token_saliency
+from napari_hrdv2.session.images import ImageEntry, Images
+from napari_hrdv2.session.planes import PlaneKey
+from napari_hrdv2.session.tasks import Task, TaskContext
 
-    from napari_hrdv2.core.guidance.alike import AlikePlace
-    from napari_hrdv2.session.images import ImageEntry, Images
-    from napari_hrdv2.session.planes import PlaneKey
-    from napari_hrdv2.session.tasks import Task, TaskContext
-
-    Maps = dict[PlaneKey, NDArray[Any]]
-    _Joint = dict[str, Any]
-    _Stop = Callable[[], bool]
-    _Each = Callable[[Any], Maps]
-    _Find = Callable[[_Joint, _Each], dict[str, Any]]
+Maps = dict[PlaneKey, NDArray[Any]]
+_Joint = dict[str, Any]
+_Stop = Callable[[], bool]
+_Each = Callable[[Any], Maps]
+_Find = Callable[[_Joint, _Each], dict[str, Any]]
 
 FEWEST_CLUSTERS, MOST_CLUSTERS = 2, 50
 _WIDTH = 256  # of tables by cluster, which are uint8
@@ -80,8 +85,6 @@ class Looking:
         """Return the request for principal components as colours."""
 
         def find(joint: _Joint, each: _Each) -> dict[str, Any]:
-            from napari_hrdv2.core.classifier.clusters import principal_colors
-
             return {"maps": each(principal_colors(**joint).paint)}
 
         return self._joint_request("colours", find)
@@ -101,8 +104,6 @@ class Looking:
             former = replace(former, maps=maps, classes=dict(former.classes))
 
         def find(joint: _Joint, each: _Each) -> dict[str, Any]:
-            from napari_hrdv2.core.classifier.clusters import find_clusters
-
             found = find_clusters(count=count, **joint)
             maps = each(partial(found.predict, first=1))
             sizes = np.zeros(_WIDTH, np.int64)
@@ -119,8 +120,6 @@ class Looking:
         """Return the request for what looks like a place on the current image."""
 
         def find(joint: _Joint, each: _Each) -> dict[str, Any]:
-            from napari_hrdv2.core.guidance.alike import alike_places, similar_to
-
             similarity = similar_to(row=row, column=column, **joint)
             maps = each(similarity.of)
             seen, query = [*maps.values()], (0, row, column)
@@ -134,8 +133,6 @@ class Looking:
         pictures = [one.image for one in self.joint_images()]
 
         def find(joint: _Joint, each: _Each) -> dict[str, Any]:
-            from napari_hrdv2.core.guidance.foreground import principal_foreground
-
             found = principal_foreground(images=pictures, **joint)
             return {"maps": each(found.predict)}
 
@@ -145,8 +142,6 @@ class Looking:
         """Return the request for how much each token stands out of its image."""
 
         def find(joint: _Joint, each: _Each) -> dict[str, Any]:
-            from napari_hrdv2.core.guidance.tokens import token_saliency
-
             masks = iter(joint["exclusion"])  # of the images, in their order
 
             def see(features: Any, should_stop: _Stop) -> NDArray[np.float32]:
@@ -167,9 +162,6 @@ class Looking:
 
         def find(joint: _Joint, each: _Each) -> dict[str, Any]:
             from skimage.draw import disk
-
-            from napari_hrdv2.core.guidance.alike import AlikePlace
-            from napari_hrdv2.core.guidance.tokens import correspondences
 
             features, masks = joint["features"][:2], joint["exclusion"][:2]
             found = correspondences(features, exclusion=masks)
@@ -236,8 +228,6 @@ class Looking:
         found = replace(found, classes=dict(found.classes))
 
         def find(context: TaskContext) -> JointLook:
-            from napari_hrdv2.core.classifier.clusters import deepest_discs
-
             discs = {}
             for number, key in enumerate(found.maps):
                 context.stop_if_cancelled()

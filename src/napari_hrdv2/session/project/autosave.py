@@ -191,14 +191,11 @@ class AutosaveStore:
         return sorted(found, key=lambda pair: pair[1].saved_at, reverse=True)
 
     def _remove_superfluous(self) -> None:
-        """Own files at once, other programs' when they are old or the folder large.
-
-        What cannot be read is left to a person.
-        """
+        """Own files at once, other programs' when they are old or the folder large."""
         for left in self.folder.glob(f".*{SUFFIX}"):  # by writers that were killed
             if _age_in_days(left) > _OF_LIVING_DAYS:
                 left.unlink(missing_ok=True)
-        found = self._records()
+        found = self._records()  # what cannot be read is left to a person
         room = _ROOM_BYTES - sum(_size(path) for path, _ in found)
         for position, (path, record) in reversed(list(enumerate(found))):
             newer = [other.labelled_pixels for _, other in found[:position]]

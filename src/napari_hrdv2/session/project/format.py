@@ -11,20 +11,17 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import pydantic
+from numpy.typing import NDArray
 
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.features.options import FeatureOptions, updated
 from napari_hrdv2.core.fingerprints import image_fingerprint, sampled_fingerprint
+from napari_hrdv2.session.classes import ClassInfo
 from napari_hrdv2.session.planes import Plane, PlaneKey, is_large
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.session.classes import ClassInfo
 
 SUFFIX = ".hrdv2"
 FORMAT = "napari-hrdv2 project"

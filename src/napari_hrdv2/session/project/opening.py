@@ -7,21 +7,19 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.files import image_files, read_image
+from napari_hrdv2.session.images import ImageEntry
 from napari_hrdv2.session.planes import PlaneKey
 from napari_hrdv2.session.tasks import TaskContext
 
 from .format import Fingerprints, Project, SavedImage, is_elsewhere
 from .snapshot import open_images
 from .store import load_project
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from napari_hrdv2.session.images import ImageEntry
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,20 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_hrdv2.core.features.options import absolute_range
 from napari_hrdv2.session.classes import matched_classes, relabelled
+from napari_hrdv2.session.images import ImageEntry
 from napari_hrdv2.session.planes import PlaneKey
+from napari_hrdv2.session.session import Session
 
+from .autosave import AutosaveStore
 from .format import Fingerprints, Project, SavedImage
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from psygnal import SignalInstance
 
-    from napari_hrdv2.session.images import ImageEntry
-    from napari_hrdv2.session.session import Session
-
-    from .autosave import AutosaveStore
 
 Write = Callable[[PlaneKey, Any], object]
 """Called with the key of an image entry and its (H, W) scribbles."""
@@ -279,10 +278,7 @@ def replaced_names(
 def _scribbles_for(
     entry: ImageEntry | None, saved: SavedImage, *, erases: bool
 ) -> NDArray[Any] | None:
-    """Return the scribbles to write; None where those that are there stay.
-
-    A plane of a stack may not have been shown yet: writing takes it into the session.
-    """
+    """Return what to write, also to a plane not shown yet; None to leave it."""
     if saved.scribbles is not None:
         return saved.scribbles
     former = None if entry is None else entry.scribbles

@@ -214,6 +214,8 @@ def write_archive(project: Project, path: Path, folder: Path) -> None:
     record = _record_of(project, folder)
     text = record.to_json()
     pairs = list(zip(record.images, project.images, strict=True))
+    names = {i: info.name for i, info in project.classes.items()}
+    colors = {i: info.color for i, info in project.classes.items()}
     with (
         zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive,
         tempfile.TemporaryDirectory() as room,
@@ -223,9 +225,12 @@ def write_archive(project: Project, path: Path, folder: Path) -> None:
             project.classifier.save(Path(room, _CLASSIFIER))
             archive.write(Path(room, _CLASSIFIER), record.classifier)
         for one, saved in pairs:
-            if one.scribbles:
-                _write_scribbles(Path(room, "labels.tif"), saved, project)
-                archive.write(Path(room, "labels.tif"), one.scribbles.file)
+            if one.scribbles and saved.scribbles is not None:
+                file = Path(room, "labels.tif")
+                size, unit = saved.pixel_size or (None, "pixel")
+                about = {"class_names": names, "class_colors": colors}
+                write_labels(file, saved.scribbles, pixel_size=size, unit=unit, **about)
+                archive.write(file, one.scribbles.file)
             if one.exclusion and saved.exclusion is not None:
                 white = np.where(saved.exclusion, np.uint8(255), np.uint8(0))
                 _write_array(archive, one.exclusion, white)
@@ -279,19 +284,6 @@ def _array_record(saved: SavedImage, name: str, number: int) -> ArrayRecord | No
         file=f"{name}/{number}.tif",
         dtype=array.dtype.newbyteorder("=").name,
         shape=array.shape,
-    )
-
-
-def _write_scribbles(path: Path, saved: SavedImage, project: Project) -> None:
-    size, unit = saved.pixel_size or (None, "pixel")
-    assert saved.scribbles is not None
-    write_labels(
-        path,
-        saved.scribbles,
-        pixel_size=size,
-        unit=unit,
-        class_names={i: info.name for i, info in project.classes.items()},
-        class_colors={i: info.color for i, info in project.classes.items()},
     )
 
 

@@ -122,6 +122,7 @@ class ErrorOverlay(ResultFollower):
         current = self._session.current
         assert self._asked is not None
         assert current is not None
+        assert current.result is not None
         _, source = self._asked
         if isinstance(source, Path):
             truth = Truth(source.name, source, {})
@@ -132,17 +133,18 @@ class ErrorOverlay(ResultFollower):
         drawn = current.scribbles if self._without_scribbles else None
         return partial(
             compare_result,
-            image=current.snapshot(result=current.result),
+            result=current.result.shown,
+            image_name=current.name or str(current.key),
             truth=truth,
             class_names={i: one.name for i, one in self._session.classes.items()},
-            scribbles=None if drawn is None else drawn.labels,
+            left_out=(current.left_out, None if drawn is None else drawn.labels),
             **self._choices,
         )
 
     def _on_compared(self, answer: Compared) -> None:
-        current, key = self._session.current, answer.key
-        if self._asked is None or self._asked[0] != key or self._sync.image is None:
+        if self._asked is None or self._sync.image is None:
             return
+        current, key = self._session.current, self._asked[0]
         result = None if current is None or current.key != key else current.result
         if result is None or result.shown is not answer.source:
             return
