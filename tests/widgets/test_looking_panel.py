@@ -1,5 +1,3 @@
-from functools import partial
-
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
@@ -237,8 +235,7 @@ def test_find_alike_leaves_a_chosen_layer_and_can_be_broken_off(bench, panel):
     bench.settle()
     panel.alike.click()
     bench.viewer.window.show()
-    request = panel._looking.alike_request
-    panel._ask("similarity", lambda: request(3, 4), partial(panel._show, "similarity"))
+    panel._look_alike(3, 4)
     chosen = bench.viewer.layers[-1]
     bench.viewer.layers.selection.active = chosen
     assert panel._side.has("similarity")

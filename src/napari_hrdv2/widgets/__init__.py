@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,12 +14,7 @@ __all__ = ["SegmentationWidget", "launch_demo"]
 
 def __getattr__(name: str) -> Any:
     # Sample data are listed without loading Qt or torch.
-    if name == "SegmentationWidget":
-        from .widget import SegmentationWidget
-
-        return SegmentationWidget
-    if name == "launch_demo":
-        from .sample_data import launch_demo
-
-        return launch_demo
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    places = {"SegmentationWidget": ".widget", "launch_demo": ".sample_data"}
+    if name not in places:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(places[name], __name__), name)

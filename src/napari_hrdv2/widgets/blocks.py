@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
-from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.core.postprocess.refinement import Refinement
 from napari_hrdv2.files.label_store import SUFFIX
@@ -16,7 +15,7 @@ from napari_hrdv2.session.batch.whole import is_taken, whole_request
 from napari_hrdv2.session.export import stem_of
 from napari_hrdv2.session.planes import PlaneKey
 
-from .jobs import JobRunner
+from .jobs import JobRunner, when_rested
 from .viewer import planes
 
 if TYPE_CHECKING:
@@ -44,17 +43,15 @@ class BlockWork(QObject):
         self._key = PlaneKey("")  # the image of which all is segmented
         self._by: tuple[bytes, Any] = b"", None  # the classifier, and what it is by
         self._begun: dict[PlaneKey, Path] = {}  # where what was begun is gone on with
-        self._rest = QSignalDebouncer(parent=self)
-        self._rest.setTimeout(REST_TIME)
-        self._rest.triggered.connect(self._look)
+        self._rest = when_rested(self, REST_TIME, self._look)
         camera = planes.camera_of(sync.viewer)
         self._moves = [camera.events.center, camera.events.zoom]
         for event in self._moves:
-            event.connect(self._on_moved)
+            event.connect(self.look_soon)
         self._session.live.stage_changed.connect(self._on_stage)
-        self._session.segmentation_changed.connect(self._on_moved)
+        self._session.segmentation_changed.connect(self.look_soon)
         self._session.images_changed.connect(self._on_images)
-        self._session.refinement.changed.connect(self._on_moved)
+        self._session.refinement.changed.connect(self.look_soon)
         self._in_view.progressed.connect(self._on_view_progressed)
         self._in_view.partly_returned.connect(self._on_part)
         self._all.progressed.connect(self._on_progressed)
@@ -125,7 +122,7 @@ class BlockWork(QObject):
         self._session.live.say_next_step()
         self.changed.emit()
 
-    def look_soon(self) -> None:
+    def look_soon(self, event: object = None) -> None:
         """Look for blocks in view that are missing."""
         self._rest.throttle()
 
@@ -137,7 +134,7 @@ class BlockWork(QObject):
         """End the work, and let go of the viewer."""
         self._rest.cancel()
         for event in self._moves:
-            event.disconnect(self._on_moved)
+            event.disconnect(self.look_soon)
         self._moves = []
         for jobs in self.runners:
             jobs.close()
@@ -166,9 +163,6 @@ class BlockWork(QObject):
         loaded = session.classifier_fingerprint if session.is_loaded else b""
         return loaded, {one.fingerprint() for one in session.images.painted()}
 
-    def _on_moved(self, event: object = None) -> None:
-        self._rest.throttle()
-
     def _on_images(self) -> None:
         if self._key not in self._session.images:
             self._all.cancel()
@@ -195,7 +189,6 @@ class BlockWork(QObject):
             self.progress_changed.emit(done, total, stage)
 
     def _on_progressed(self, stage: str, done: int, total: int) -> None:
-        """Tell how far the work is, and the time left."""
         left = self._time_left.text(stage, done, total)
         self.progress_changed.emit(done, total, ", ".join(filter(None, (stage, left))))
         self._rest.throttle()  # a block may be there by now that is far in view
@@ -222,7 +215,6 @@ class BlockWork(QObject):
 
 
 def _is_answering(stage: Stage | None) -> bool:
-    """Whether a new result is on its way."""
     return stage is not None and stage <= Stage.SEGMENTATION
 
 

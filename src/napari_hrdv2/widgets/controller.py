@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QCoreApplication, QObject, Signal
 
-from napari_hrdv2.session import (
-    FeatureRequest,
-    FeatureResult,
-    PipelineInput,
-    PipelineResult,
-    Preview,
-    ProcessedImage,
-    Session,
-    Stage,
-    TimeLeft,
-)
+from napari_hrdv2.session import FeatureRequest, Preview, Session, Stage, TimeLeft
 
 from .backbone_texts import needs_no_download
 from .blocks import BlockWork
@@ -29,9 +19,15 @@ from .viewer.layer_sync import LayerSync
 if TYPE_CHECKING:
     import os
 
-    import napari.components
+    from napari.components import ViewerModel
 
+    from napari_hrdv2.session.features import FeatureResult
     from napari_hrdv2.session.images import ImageEntry
+    from napari_hrdv2.session.pipeline import (
+        PipelineInput,
+        PipelineResult,
+        ProcessedImage,
+    )
     from napari_hrdv2.session.planes import PlaneKey
 
 logger = logging.getLogger(__name__)
@@ -51,7 +47,7 @@ class Controller(QObject):
     live_changed = Signal(bool)
     closing = Signal()
 
-    def __init__(self, viewer: napari.components.ViewerModel) -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self.preferences = read_preferences()
         self.session = Session()
@@ -66,9 +62,8 @@ class Controller(QObject):
         self.blocks = BlockWork(self.link, self.report)
         self.side, self.volumes = SideWork(self.report), SideWork(self.report)
         self._sides = self.side, self.volumes
-        self.autosave = AutosaveWorker(
-            self.session, self.side, reporter, self.preferences
-        )
+        given = self.session, self.side, reporter, self.preferences
+        self.autosave = AutosaveWorker(*given)
         self.live = self.preferences.live
         self._time_left = TimeLeft()
         self._wants_features = self._wants_training = self._forced = False
@@ -183,9 +178,8 @@ class Controller(QObject):
 
     def project_loader(self) -> ProjectLoader:
         """Return a loader of projects for a panel."""
-        return ProjectLoader(
-            self.link, self.side, self.reporter, self.autosave, self.train
-        )
+        given = self.link, self.side, self.reporter, self.autosave, self.train
+        return ProjectLoader(*given)
 
     def stop_work(self) -> None:
         """Give up what is being computed; its thread ends by itself."""

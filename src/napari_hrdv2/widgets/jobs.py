@@ -15,6 +15,7 @@ from typing import Any
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal
+from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.core.errors import EXPECTED, Cancelled, explained
 from napari_hrdv2.session import Session, Task, compute
@@ -22,11 +23,10 @@ from napari_hrdv2.session import Session, Task, compute
 logger = logging.getLogger(__name__)
 
 # What a sentence asks a script for, and where it is found in the window.
+_BY = "by Weights file… under More choices"
 _IN_THE_WINDOW = {
-    "give weights= its path": "choose it by Weights file… under More choices",
-    "give weights= a local file": (
-        "choose a local file by Weights file… under More choices"
-    ),
+    "give weights= its path": f"choose it {_BY}",
+    "give weights= a local file": f"choose a local file {_BY}",
 }
 Hear = Callable[[Any], object]
 THREAD_NAME = "napari-hrdv2 computation"
@@ -42,8 +42,7 @@ class _Job:
 
     def __init__(self, task: Task, emit: Callable[..., None]) -> None:
         self.request, self._emit = task, emit
-        self.stop = threading.Event()
-        self.ended = threading.Event()
+        self.stop, self.ended = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._is_heard = True
 
@@ -84,10 +83,9 @@ class JobRunner(QObject):
         """Begin to run a task; there must be none running."""
         if self._job is not None:
             raise RuntimeError("a computation is running already")
-        self._job = job = _Job(task, self._told.emit)
-        threading.Thread(
-            target=_work, args=(job,), name=THREAD_NAME, daemon=True
-        ).start()
+        self._job = _Job(task, self._told.emit)
+        job = (self._job,)
+        threading.Thread(None, _work, THREAD_NAME, job, daemon=True).start()
 
     def cancel(self) -> None:
         """Ask the computation to stop; `cancelled` follows when it has."""
@@ -215,19 +213,20 @@ class SideWork(QObject):
     def _finish(self, hear: Hear = lambda told: None, told: Any = None) -> None:
         """Tell how the work ended, and go on with the next whatever comes of it."""
         self._running = None
-        self._tell(hear, told)
+        self.attempt(hear, told)
         self._advance()
         self.changed.emit()
 
-    def _tell(self, hear: Hear, told: Any) -> None:
+    def attempt(self, do: Callable[..., object], *values: Any) -> None:
+        """Do something that may fail; the user is told why, and the rest goes on."""
         try:
-            hear(told)
-        except Exception as error:  # noqa: BLE001 - told to the user; the rest goes on
+            do(*values)
+        except Exception as error:  # noqa: BLE001 - told to the user
             self._report(error)
 
     def _on_part(self, part: Any) -> None:
         if self._running is not None:
-            self._tell(self._running.hear_part, part)
+            self.attempt(self._running.hear_part, part)
 
     def _on_returned(self, result: Any) -> None:
         if self._running is not None:
@@ -264,14 +263,24 @@ class Reporter:
         logger.info("%s", sentence, exc_info=error)
         return sentence, is_expected
 
-    def attempt(self, do: Any, *values: Any, **options: Any) -> bool:
-        """Do something that may be refused; say why if it is, and return False."""
+    def attempt(self, do: Any, *values: Any, said: str = "", **options: Any) -> bool:
+        """Do something, and say so; if it is refused, say why, and return False."""
         try:
             do(*values, **options)
         except Exception as error:  # noqa: BLE001 - told to the user
             self.report(error)
             return False
+        if said:
+            self._session.say(said)
         return True
+
+
+def when_rested(parent: QObject, milliseconds: int, do: Any) -> QSignalDebouncer:
+    """Return what calls `do` once its `throttle` has not been called for a while."""
+    rest = QSignalDebouncer(parent=parent)
+    rest.setTimeout(milliseconds)
+    rest.triggered.connect(do)
+    return rest
 
 
 def _work(job: _Job) -> None:

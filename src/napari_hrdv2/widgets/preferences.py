@@ -26,6 +26,5 @@ def read_preferences() -> Preferences:
         chosen = get_plugin_settings(PLUGIN).segmentation
     except (ImportError, KeyError, AttributeError):
         return Preferences()
-    return Preferences(
-        **{field.name: getattr(chosen, field.name) for field in fields(Preferences)}
-    )
+    names = [field.name for field in fields(Preferences)]
+    return Preferences(**{name: getattr(chosen, name) for name in names})

@@ -7,20 +7,15 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalThrottler
 
+from napari_hrdv2.session.project import snapshot
 from napari_hrdv2.session.project.autosave import AutosaveEntry, AutosaveStore
 from napari_hrdv2.session.project.format import SUFFIX, Fingerprints, SavedImage
 from napari_hrdv2.session.project.opening import OpenedProject, Stack, open_project
-from napari_hrdv2.session.project.snapshot import (
-    Autosaver,
-    project_of,
-    replaced_names,
-    take_over,
-)
 from napari_hrdv2.session.project.store import save_project
 
 from .viewer import layers, planes
@@ -49,27 +44,27 @@ class AutosaveWorker(QObject):
         session: Session,
         side: SideWork,
         reporter: Reporter,
-        preferences: Preferences,
+        chosen: Preferences,
     ) -> None:
         super().__init__()
         self._session, self._side, self._reporter = session, side, reporter
-        self.saver: Autosaver | None = None  # where nothing is to be saved
+        self.saver: snapshot.Autosaver | None = None  # where nothing is to be saved
         self.fingerprints = Fingerprints()
         self.found: tuple[AutosaveEntry, ...] = ()  # on the current image
         self._declined: set[tuple[PlaneKey, AutosaveEntry]] = set()
         self._saved_at: dict[PlaneKey, datetime] = {}
         self._seen: weakref.ref[ImageEntry] | None = None
         self._told = ""
-        if not preferences.autosave:
+        if not chosen.autosave:
             return
         self._soon = QSignalThrottler(parent=self)
         self._soon.setTimeout(SAVE_TIME)
         store = AutosaveStore(
-            preferences.autosave_folder or None,
+            chosen.autosave_folder or None,
             fingerprints=self.fingerprints,
             on_error=self._failed.emit,  # from another thread
         )
-        self.saver = Autosaver(self._session, store, soon=self._soon.throttle)
+        self.saver = snapshot.Autosaver(self._session, store, soon=self._soon.throttle)
         self._soon.triggered.connect(self.saver.save)
         self._failed.connect(self._on_failed)
         self._session.images_changed.connect(self._on_images_changed)
@@ -130,15 +125,9 @@ class AutosaveWorker(QObject):
         since = self._saved_at.get(key)
         if current.class_ids and since is None:
             return  # work has begun already
-        self._show(
-            tuple(
-                entry
-                for entry in found
-                if entry.path not in self.saver.store.own
-                and (key, entry) not in self._declined
-                and (since is None or entry.saved_at > since)
-            )
-        )
+        own, old = self.saver.store.own, self._declined
+        new = [one for one in found if one.path not in own and (key, one) not in old]
+        self._show(tuple(e for e in new if since is None or e.saved_at > since))
 
     def _on_failed(self, error: Exception) -> None:
         if str(error) != self._told:  # a full disk is full at each change
@@ -185,7 +174,7 @@ class ProjectLoader(QObject):
         if self._autosave.saver is not None:
             self._autosave.saver.save()  # else older than the project, shown in vain
         known = self._autosave.fingerprints
-        project = project_of(self._session, fingerprints=known)
+        project = snapshot.project_of(self._session, fingerprints=known)
 
         def run(context: TaskContext) -> Path:
             context.progress("Saving the project", 0, 1)
@@ -193,7 +182,8 @@ class ProjectLoader(QObject):
                 project, path, with_images=with_images, fingerprints=known
             )
 
-        self._side.submit("save project", run, self._on_saved)
+        say = self._session.say
+        self._side.submit("save", run, lambda at: say(f"Project saved to {at}."))
 
     def open(self, path: str | os.PathLike[str]) -> None:
         """Open a project beside the images that are open."""
@@ -210,12 +200,7 @@ class ProjectLoader(QObject):
         self._submit(Path(path), self._on_restored, reads_images=False)
 
     def _submit(
-        self,
-        path: Path,
-        hear: Callable[[OpenedProject], None],
-        *,
-        folder: Path | None = None,
-        reads_images: bool = True,
+        self, path: Path, hear: Callable[[OpenedProject], None], **how: Any
     ) -> None:
         self._link.flush()
         current, images = self._session.current, self._session.images.values()
@@ -224,29 +209,18 @@ class ProjectLoader(QObject):
         stacks, known = self._stacks(), self._autosave.fingerprints
 
         def run(context: TaskContext) -> OpenedProject:
-            return open_project(
-                path,
-                shown_first,
-                stacks,
-                known,
-                reads_images=reads_images,
-                folder=folder,
-                context=context,
-            )
+            given = path, shown_first, stacks, known
+            return open_project(*given, **how, context=context)
 
         self._side.submit("project", run, hear)
 
     def _stacks(self) -> tuple[Stack, ...]:
-        index = self._link.layers
-        return tuple(
-            Stack(
-                index.key_of(image).image,
-                planes.sizes(image),
-                partial(planes.pixels, image),
-            )
-            for image in index.images()
-            if planes.sizes(image) and not planes.unnamed(image)
-        )
+        stacks, key_of = [], self._link.layers.key_of
+        for image in self._link.layers.images():
+            if (sizes := planes.sizes(image)) and not planes.unnamed(image):
+                read = partial(planes.pixels, image)
+                stacks.append(Stack(key_of(image).image, sizes, read))
+        return tuple(stacks)
 
     def _on_opened(self, found: OpenedProject) -> None:
         if self._may_replace(found):
@@ -267,7 +241,7 @@ class ProjectLoader(QObject):
         """Ask if scribbles here would give way to other ones, or to none."""
         self._link.flush()
         keys = self._open_keys(found)
-        names = replaced_names(self._session, found.project, keys)
+        names = snapshot.replaced_names(self._session, found.project, keys)
         then = _saved_at(found).astimezone()
         return not names or self.ask(
             f"{', '.join(names)} has scribbles already. Replace them by those of "
@@ -282,22 +256,15 @@ class ProjectLoader(QObject):
 
     def _show(self, found: OpenedProject) -> None:
         link, keys = self._link, self._open_keys(found)
-        gone = [
-            saved.name
-            for saved in found.project.images
-            if saved.key in found.keys and saved.key not in keys
-        ]
+        closed = found.keys.keys() - keys
+        gone = [saved.name for saved in found.project.images if saved.key in closed]
         keys |= self._add_images(found)
-        notes = list(
-            take_over(self._session, found.project, keys, write=link.write_scribbles)
-        )
-        current = found.project.current
-        chosen = None if current is None else keys.get(current)
-        if chosen is not None:
-            link.show_image(chosen)
+        write, project = link.write_scribbles, found.project
+        notes = [*snapshot.take_over(self._session, project, keys, write=write)]
+        if project.current in keys:
+            link.show_image(keys[project.current])
             # Another image has levels of its own, but here they belong to the project.
-            levels = found.project.options.value_range
-            self._session.configure(value_range=levels)
+            self._session.configure(value_range=project.options.value_range)
         self.missing = found.missing
         if gone:
             notes.append(f"{', '.join(gone)} was closed meanwhile and is not included.")
@@ -305,9 +272,8 @@ class ProjectLoader(QObject):
         self._autosave.note_saved(set(keys.values()), _saved_at(found))
         self._train()
         count = f"{len(keys)} image{'s' * (len(keys) != 1)}"
-        self._session.say(
-            " ".join([f"{count} with scribbles and settings opened.", *notes])
-        )
+        opened = f"{count} with scribbles and settings opened."
+        self._session.say(" ".join((opened, *notes)))
         self.changed.emit()
 
     def _add_images(self, found: OpenedProject) -> dict[PlaneKey, PlaneKey]:
@@ -317,22 +283,14 @@ class ProjectLoader(QObject):
             if saved.key not in found.images:
                 continue
             size, unit = saved.pixel_size or (None, "pixel")
+            about: Any = {"name": saved.name, "pixel_size": size, "unit": unit}
+            about["channels"] = found.project.options.channels
             # A plane that is opened alone is not what its file is.
             path = "" if saved.plane else saved.source or ""
-            layer = layers.add_image(
-                self._link.viewer,
-                found.images[saved.key],
-                path,
-                name=saved.name,
-                pixel_size=size,
-                unit=unit,
-                channels=found.project.options.channels,
-            )
+            pixels = found.images[saved.key]
+            layer = layers.add_image(self._link.viewer, pixels, path, **about)
             keys[saved.key] = self._link.layers.add_entry(layer)
         return keys
-
-    def _on_saved(self, path: Path) -> None:
-        self._session.say(f"Project saved to {path}.")
 
 
 def _saved_at(found: OpenedProject) -> datetime:

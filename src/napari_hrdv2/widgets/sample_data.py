@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 if TYPE_CHECKING:
-    import napari
+    from napari import Viewer
 
     from napari_hrdv2.core.samples import Sample
 
@@ -29,18 +29,12 @@ def sample_layers(sample: Sample) -> list[LayerData]:
     image_id = uuid4().hex
     mark = {METADATA_KEY: mark_of("scribbles", image_id, class_names=names)}
     image_mark = {METADATA_KEY: {"id": image_id}}
+    truth = {"name": "Ground truth", "visible": False, "opacity": 0.5, **look}
+    scribbles = {"name": "Scribbles", "opacity": 1.0, "metadata": mark, **look}
     return [
         (sample.image, {"name": sample.kind, "metadata": image_mark}, "image"),
-        (
-            sample.labels,
-            {"name": "Ground truth", "visible": False, "opacity": 0.5, **look},
-            "labels",
-        ),
-        (
-            sample.scribbles.copy(),
-            {"name": "Scribbles", "opacity": 1.0, "metadata": mark, **look},
-            "labels",
-        ),
+        (sample.labels, truth, "labels"),
+        (sample.scribbles.copy(), scribbles, "labels"),
     ]
 
 
@@ -72,9 +66,7 @@ def launch_demo() -> None:
     napari.run()
 
 
-def open_demo(
-    sample: Sample | None = None,
-) -> tuple[napari.Viewer, SegmentationWidget]:
+def open_demo(sample: Sample | None = None) -> tuple[Viewer, SegmentationWidget]:
     """Return the viewer and the widget of the demo, computing features already."""
     import napari
 

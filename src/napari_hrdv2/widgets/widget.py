@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, Qt, QTimer
@@ -38,9 +39,8 @@ class SegmentationWidget(QWidget):
         self.controller = Controller(viewer)
         self.panels: dict[str, QWidget] = {}
         self.sections: dict[str, ui.Section] = {}
-        self.recovery = RecoveryNotice(
-            self.controller.autosave, self.controller.project_loader()
-        )
+        loader = self.controller.project_loader()
+        self.recovery = RecoveryNotice(self.controller.autosave, loader)
         self.status = ui.hint("status", "What is going on and what to do next")
         # The text changes all the time; what stands around it must not jump.
         line = self.status.fontMetrics().lineSpacing()
@@ -83,17 +83,11 @@ class SegmentationWidget(QWidget):
             if hasattr(panel, "release"):
                 self.controller.closing.connect(panel.release)
             parts[spec.section].append(part)
-        sections = [
-            ui.Section(
-                title,
-                f"{title.lower()}_fold",
-                ui.fill_column(QWidget(), *inside, spacing=2),
-                is_open=True,
-                is_main=True,
-            )
-            for title, inside in parts.items()
-        ]
-        column = ui.fill_column(QWidget(), *sections)
+        column = ui.fill_column(QWidget())
+        for title, inside in parts.items():
+            content = ui.fill_column(QWidget(), *inside, spacing=2)
+            name = f"{title.lower()}_fold"
+            column.layout().addWidget(ui.Section(title, name, content, is_open=True))
         column.layout().addStretch(1)
         return column
 
@@ -136,7 +130,7 @@ class RecoveryNotice(QFrame):
     def __init__(self, autosave: AutosaveWorker, loader: ProjectLoader) -> None:
         super().__init__(objectName="recovery", frameShape=QFrame.Shape.StyledPanel)
         self._autosave, self._loader = autosave, loader
-        loader.ask = self.ask
+        loader.ask = partial(ui.agrees, self)
         tip = "What was saved when the program ended, or before"
         self.text = ui.hint("recovery_text", tip)
         self.choice = ui.combo_box("recovery_choice", "Which of the states to restore")
@@ -150,10 +144,6 @@ class RecoveryNotice(QFrame):
         self.layout().setContentsMargins(4, 4, 4, 4)
         self._autosave.changed.connect(self.show_found)
         self.show_found()
-
-    def ask(self, question: str) -> bool:
-        """Ask the user; return whether he agrees."""
-        return ui.agrees(self, question)
 
     def show_found(self) -> None:
         """Show what there is, or nothing at all."""
@@ -171,11 +161,8 @@ class RecoveryNotice(QFrame):
 
     def _show_text(self) -> None:
         if self._autosave.found:
-            entry = self._chosen
-            self.text.setText(
-                f"Work on this image from {_time_text(entry)} was found "
-                f"({_content(entry)})."
-            )
+            when, what = _time_text(self._chosen), _content(self._chosen)
+            self.text.setText(f"Work on this image from {when} was found ({what}).")
 
     def _on_restore(self) -> None:
         """Bring scribbles, classes, options and classifier back."""
@@ -184,10 +171,8 @@ class RecoveryNotice(QFrame):
     def _on_forget(self) -> None:
         """Remove this state for good."""
         entry = self._chosen
-        if self.ask(
-            f"Remove the work from {_time_text(entry)} ({_content(entry)}) for good? "
-            "It cannot be had back."
-        ):
+        what = f"the work from {_time_text(entry)} ({_content(entry)})"
+        if ui.agrees(self, f"Remove {what} for good? It cannot be had back."):
             self._autosave.discard(entry)
 
 

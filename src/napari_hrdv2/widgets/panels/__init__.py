@@ -38,7 +38,5 @@ def panel_specs() -> list[PanelSpec]:
     """Return the panels of all modules in this folder, from top to bottom."""
     names = [f"{__name__}.{module.name}" for module in iter_modules(__path__)]
     listed = [getattr(import_module(name), "PANELS", ()) for name in names]
-    return sorted(
-        (spec for specs in listed for spec in specs),
-        key=lambda spec: (SECTIONS.index(spec.section), spec.order),
-    )
+    found = [spec for specs in listed for spec in specs]
+    return sorted(found, key=lambda one: (SECTIONS.index(one.section), one.order))

@@ -38,13 +38,9 @@ class AdaptPanel(QWidget):
         about, self.note = ui.hint("adapt_about", text=_ABOUT), ui.hint("adapt_note")
         about.setOpenExternalLinks(True)
         tip = "How long to train; a step takes about a second"
-        self.steps = ui.number_box("adapt_steps", tip, 1, 100_000)
+        self.steps = ui.count_box("adapt_steps", tip, 1, 100_000, 100)
         tip = "Of the views that are drawn; the same seed gives the same weights"
-        self.seed = ui.number_box("adapt_seed", tip, 0, 100_000)
-        for box, value in ((self.steps, 100), (self.seed, 0)):
-            box.setSuffix("")
-            box.setSpecialValueText("")
-            box.setValue(value)
+        self.seed = ui.count_box("adapt_seed", tip, 0, 100_000, 0)
         tip = "Write nothing if the scribbles say that the weights are no better"
         self.better = ui.check_box("Only if better", "adapt_better", tip, checked=True)
         what = self.start, "Weights (*.safetensors)", "mine.safetensors"
@@ -94,8 +90,8 @@ class AdaptPanel(QWidget):
         )
         self._told = []
         self.use.hide()
-        hear = self._on_adapted
-        self._side.submit(KIND, self._request, hear, hear_part=self._on_told)
+        told = self._on_told
+        self._side.submit(KIND, self._request, self._on_adapted, hear_part=told)
 
     def _on_told(self, text: str) -> None:
         self._told = [*self._told, f"{text[:1].upper()}{text[1:]}."][-_LINES:]

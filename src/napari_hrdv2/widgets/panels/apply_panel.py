@@ -11,35 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QHeaderView,
-    QTableWidget,
-    QTableWidgetItem,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QTableWidget, QTableWidgetItem, QWidget
 
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
 from napari_hrdv2.files import find_images
 from napari_hrdv2.session import PipelineInput, PipelineResult, ProcessedImage, TimeLeft
 from napari_hrdv2.session.batch import ApplyRequest, Run, jobs_for, open_images
-from napari_hrdv2.session.batch.applied import (
-    Applied,
-    most_doubtful,
-    table_in,
-)
-from napari_hrdv2.session.export.report import (
-    doubt_text,
-    mean_text,
-    report_in,
-    write_report,
-)
+from napari_hrdv2.session.batch.applied import Applied, most_doubtful, table_in
+from napari_hrdv2.session.export import report as pages
 from napari_hrdv2.widgets.viewer import layers, planes
 
 from . import PanelSpec
 from . import controls as ui
-from .images_panel import VolumePanel, show_whole
+from .images_panel import VolumePanel, raise_problems, show_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,18 +67,14 @@ class ApplyPanel(QWidget):
         tip = "How many micrographs are done"
         self.progress = ui.JobProgress("apply_progress", tip, side, KIND)
         self.note = ui.hint("apply_note")
-        self.label_next = ui.push_button(
-            "Label this one next", "apply_label_next", self._on_label_next
-        )
+        name, follow = "apply_label_next", self._on_label_next
+        self.label_next = ui.push_button("Label this one next", name, follow)
         self.report = ui.push_button("Open report", "apply_report", self._on_report)
         tip = "Exclude of each micrograph of this size what is excluded of this image"
-        self.excludes = ui.check_box(
-            "Exclude the same", "apply_exclude", tip, checked=True
-        )
+        tick = partial(ui.check_box, checked=True)
+        self.excludes = tick("Exclude the same", "apply_exclude", tip)
         tip = "Bring images, also this one, to the pixel size of the classifier"
-        self.resamples = ui.check_box(
-            "Same pixel size", "apply_resample", tip, checked=True
-        )
+        self.resamples = tick("Same pixel size", "apply_resample", tip)
         ui.fill_column(
             self,
             ui.row(self.add_files, self.add_folder, self.clear),
@@ -106,25 +87,20 @@ class ApplyPanel(QWidget):
             self.stack,
         )
         side.progressed.connect(self._on_progressed)
-        side.changed.connect(self.show_state)
-        link.images_changed.connect(self.show_state)
-        session.images_changed.connect(self.show_state)
-        session.segmentation_changed.connect(self.show_state)
-        session.options_changed.connect(self.show_state)
+        changes = session.images_changed, session.segmentation_changed
+        changed = link.images_changed, side.changed, controller.volumes.changed
+        for signal in (*changes, session.options_changed, *changed):
+            signal.connect(self.show_state)
         self.resamples.toggled.connect(self._on_resamples)
-        controller.volumes.changed.connect(self.show_state)
         self.show_files()
 
     def _make_table(self) -> QTableWidget:
-        table = QTableWidget(
-            0,
-            3,
-            objectName="apply_table",
-            toolTip="The micrographs, and what became of each",
-            editTriggers=QTableWidget.EditTrigger.NoEditTriggers,
-        )
+        tip = "The micrographs, and what became of each"
+        table = QTableWidget(0, 3, objectName="apply_table", toolTip=tip)
+        table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         table.setHorizontalHeaderLabels(["Micrograph", "Result", "Doubt"])
-        table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(header.ResizeMode.Stretch)
         table.verticalHeader().hide()
         height = table.verticalHeader().defaultSectionSize()
         table.setFixedHeight((_ROWS_SHOWN + 1) * height)
@@ -151,9 +127,12 @@ class ApplyPanel(QWidget):
         if out.exists() and not out.is_dir():
             raise ValueError(f"out: {out} is a file; choose a folder")
         out.mkdir(parents=True, exist_ok=True)
-        options, page = session.options_in_use, report_in(out)
+        options, page = session.options_in_use, pages.report_in(out)
         refinement, resamples = session.refinement.settings, self.resamples.isChecked()
-        run = Run(refinement, self._exclusion(), resamples=resamples)
+        mask = None if session.current is None else session.current.exclusion
+        keeps = mask is None or not self.excludes.isChecked()
+        excluded = None if mask is None or keeps else SharedExclusion.of(mask)
+        run = Run(refinement, excluded, resamples=resamples)
         settings = run.described(options)
 
         def prepare(context: TaskContext, source: FeatureSource) -> PixelClassifier:
@@ -177,20 +156,13 @@ class ApplyPanel(QWidget):
             options.weights,
             run,
             prepare if training is not None else None,
-            lambda done, used: write_report(page, done, used, settings),
+            lambda done, used: pages.write_report(page, done, used, settings),
         )
         self._page = page
         self.show_files()
         if training is not None:
             session.say(training.text)
         self._submit(request, self._on_finished, hear)
-
-    def _exclusion(self) -> SharedExclusion | None:
-        current = self._session.current
-        mask = None if current is None else current.exclusion
-        if mask is None or not self.excludes.isChecked():
-            return None
-        return SharedExclusion.of(mask)
 
     def start_stack(self) -> None:
         """Segment all planes of the stack that is shown."""
@@ -224,9 +196,8 @@ class ApplyPanel(QWidget):
         """List the micrographs, none of them segmented yet."""
         self.table.setRowCount(len(self._files))
         for number, path in enumerate(self._files):
-            self._set(number, 0, path.name, str(path))
-            for column in (1, 2):
-                self._set(number, column, "", "")
+            for column, text in enumerate((path.name, "", "")):
+                self._set(number, column, text, str(path) if text else "")
         self._next = None
         self.table.setVisible(bool(self._files))
         ui.set_hint(self.note, "")
@@ -264,8 +235,10 @@ class ApplyPanel(QWidget):
             self._set(number, 1, "left out", result.left_out)
         else:
             tip = "\n".join((str(result.outputs[0]), *result.notes))
-            self._set(number, 1, self._fractions(result), tip)
-            self._set(number, 2, doubt_text(result), _DOUBT_TIP)
+            names, found = self._names(), result.fractions.items()
+            text = ", ".join(f"{names.get(i, i)} {part:.1%}" for i, part in found)
+            self._set(number, 1, text, tip)
+            self._set(number, 2, pages.doubt_text(result), _DOUBT_TIP)
             self._done += 1
         self.table.scrollToItem(self.table.item(number, 0))
 
@@ -277,8 +250,7 @@ class ApplyPanel(QWidget):
         if there := sum(result.was_there for result in results):
             text += f" {there} were there from a former run."
         if done > 1:
-            names = {i: info.name for i, info in self._session.classes.items()}
-            text += f" {mean_text(results, names)}."
+            text += f" {pages.mean_text(results, self._names())}."
         following = most_doubtful(results)
         if following is not None:
             self._next = following.job.file
@@ -313,23 +285,18 @@ class ApplyPanel(QWidget):
         show_whole(self.note, text)
         self._session.say(status)
 
-    def _fractions(self, result: Applied) -> str:
-        classes = self._session.classes
-        return ", ".join(
-            f"{classes[i].name if i in classes else i} {fraction:.1%}"
-            for i, fraction in result.fractions.items()
-        )
+    def _names(self) -> dict[int, str]:
+        return {i: info.name for i, info in self._session.classes.items()}
 
     def _on_label_next(self) -> None:
         """Open the most doubtful micrograph, to paint on it as well."""
         request = partial(open_images, paths=(str(self._next),))
-        self._side.submit("label next", request, _raise, hear_part=self._on_opened)
+        told = self._on_opened
+        self._side.submit("label next", request, raise_problems, hear_part=told)
 
     def _on_opened(self, opened: OpenedImage) -> None:
-        image, viewer = opened.image, self._link.viewer
-        size, unit = image.pixel_size, image.unit
         self._next = None  # once is enough
-        layers.add_image(viewer, image.data, opened.path, pixel_size=size, unit=unit)
+        layers.add_opened(self._link.viewer, opened)
         self.show_state()
 
     def _on_report(self) -> None:
@@ -353,15 +320,10 @@ class ApplyPanel(QWidget):
         """
         path = QFileDialog.getExistingDirectory(self, "Folder for the results")
         if path:
-            self._attempt(self.start, Path(path))
+            self.start(Path(path))
 
     def _on_cancelled(self) -> None:
         ui.set_hint(self.note, f"Cancelled; {self._done} are done and kept.")
-
-
-def _raise(problems: list[str]) -> None:
-    if problems:
-        raise ValueError("; ".join(problems))  # told by the side work
 
 
 PANELS = (PanelSpec("apply", "Result", 40, ApplyPanel, "Apply to many"),)

@@ -98,11 +98,8 @@ class ClassTable(QWidget):
             for class_id, item in self.rows.items().items():
                 count, fraction = here.get(class_id, 0), fractions.get(class_id)
                 item.setText(PAINTED, ui.short_count(count))
-                item.setToolTip(
-                    PAINTED,
-                    f"{count:,} pixels painted on this image, "
-                    f"{total.get(class_id, 0):,} on all",
-                )
+                tip = f"{count:,} pixels painted on this image, "
+                item.setToolTip(PAINTED, f"{tip}{total[class_id]:,} on all")
                 item.setText(FRACTION, "" if fraction is None else f"{fraction:.1%}")
 
     def show_selected(self, class_id: int) -> None:
@@ -123,9 +120,8 @@ class ClassTable(QWidget):
         if position < len(ids):
             self.choose(ids[position])
         else:
-            self._session.say(
-                f"There are only {len(ids)} classes; press + to add another one."
-            )
+            text = f"There are only {len(ids)} classes; press + to add another one."
+            self._session.say(text)
 
     def choose(self, class_id: int) -> None:
         """Paint this class from now on."""
@@ -145,9 +141,8 @@ class ClassTable(QWidget):
     def recolor(self) -> None:
         """Let the user pick another colour of the selected class."""
         class_id, classes = self.selected, self._session.classes
-        info = classes[class_id]
-        title = f"Colour of {info.name}"
-        color = QColorDialog.getColor(QColor(info.color), self, title)
+        former, title = QColor(classes[class_id].color), classes[class_id].name
+        color = QColorDialog.getColor(former, self, f"Colour of {title}")
         if color.isValid() and class_id in classes:
             self._attempt(classes.recolor, class_id, color.name())
 
@@ -168,7 +163,7 @@ class ClassTable(QWidget):
         """Take the selected class out; ask first if it has scribbles."""
         class_id, classes = self.selected, self._session.classes
         self._link.flush()
-        count, name = self._painted()[1].get(class_id, 0), classes[class_id].name
+        count, name = self._painted()[1][class_id], classes[class_id].name
         question = (
             f"{name} has {count:,} painted pixels. Erase them and delete the class? "
             "Undo in the scribble layer brings them back."
@@ -195,7 +190,7 @@ class ClassTable(QWidget):
         into.setEnabled(len(classes) > 1)
         menu.addAction(f"Delete {name}…", self.delete).setEnabled(len(classes) > 1)
 
-    def _painted(self) -> tuple[dict[int, int], dict[int, int]]:
+    def _painted(self) -> tuple[dict[int, int], Counter[int]]:
         """Return the pixels painted of each class on this image, and on all."""
         here: dict[int, int] = {}
         total: Counter[int] = Counter()
@@ -226,9 +221,8 @@ class ClassTable(QWidget):
         if column == SEEN:
             is_seen = item.checkState(SEEN) == Qt.CheckState.Checked
             self._views.set_class_visible(class_id, is_seen)
-        elif column == NAME and not self._attempt(
-            classes.rename, class_id, item.text(NAME)
-        ):
+        elif column == NAME:
+            self._attempt(classes.rename, class_id, item.text(NAME))
             self.show_classes()  # the name it has
 
     def _on_menu(self, place: QPoint) -> None:

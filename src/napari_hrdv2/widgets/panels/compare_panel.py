@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QHeaderView,
-    QLineEdit,
-    QTreeWidget,
-    QTreeWidgetItem,
-    QWidget,
-)
+from qtpy.QtWidgets import QHeaderView, QLineEdit, QTreeWidgetItem, QWidget
 
 from napari_hrdv2.core.atomic import write_csv
 from napari_hrdv2.core.measure.comparison import BOUNDARY_WIDTH
@@ -32,8 +26,6 @@ if TYPE_CHECKING:
     from napari_hrdv2.widgets.jobs import SideWork
 
 _LABELS = "Labels (*.tif *.tiff *.png *.bmp);;All files (*)"
-_TABLE = "Table (*.csv)"
-_FRAME = 4  # pixels around the rows
 _NARROW = 84  # pixels
 _FITTING = 3  # columns of the confusion matrix that a dock has room for
 
@@ -91,7 +83,7 @@ class ComparePanel(QWidget):
         self._file = Path(path)
         self.show_truths()
         self.truth.setCurrentIndex(self.truth.count() - 1)
-        self._on_compare()
+        self._attempt(self._on_compare)
 
     def save_to(self, path: str) -> bool:
         """Write scores and confusion matrix to a table."""
@@ -99,70 +91,50 @@ class ComparePanel(QWidget):
         if answer is None:
             return False
         table = score_table(answer.comparison, answer.classes)
-        done = self._attempt(write_csv, path, *table)
-        if done:
-            self._session.say(f"Scores saved to {path}.")
-        return done
+        return self._attempt(write_csv, path, *table, said=f"Scores saved to {path}.")
 
     def _make_controls(self, side: SideWork) -> None:
-        self.truth = ui.combo_box(
-            "truth", "The labels layer, or the file, that is known to be right"
-        )
+        tip = "The labels layer, or the file, that is known to be right"
+        self.truth = ui.combo_box("truth", tip)
         self.open = ui.PathButton("File…", "open_truth", self.take_file, _LABELS)
-        self.without_scribbles = ui.check_box(
-            "Not under scribbles",
-            "without_scribbles",
-            "Leave out the pixels that were painted: they train the classifier",
-            checked=True,
-        )
+        tip = "Leave out the pixels that were painted: they train the classifier"
+        name = "without_scribbles"
+        self.without_scribbles = ui.check_box("Not under scribbles", name, tip)
+        self.without_scribbles.setChecked(True)
         tip = "How far from its boundary a class is scored for the boundary IoU"
         self.width = ui.number_box("boundary_width", tip, 1, 99)
         self.width.setValue(BOUNDARY_WIDTH)
         self.width.setMinimumWidth(_NARROW)
-        self.match = QLineEdit(
-            objectName="match_classes",
-            placeholderText="truth=class: 0=1, 255=2",
-            toolTip="Which id of the truth is which class, where ids or names do not "
-            "tell",
-        )
+        tip = "Which id of the truth is which class, where ids or names do not tell"
+        self.match = QLineEdit(objectName="match_classes", toolTip=tip)
+        self.match.setPlaceholderText("truth=class: 0=1, 255=2")
         self.match.hide()
-        self.compare = ui.JobButton(
-            "Compare", "compare", self._on_compare, side, ErrorOverlay.job
-        )
+        given = self._on_compare, side, ErrorOverlay.job
+        self.compare = ui.JobButton("Compare", "compare", *given)
         self.note = ui.hint("scores_note", "What was compared")
 
     def _make_tables(self) -> None:
-        self.rows = QTreeWidget(objectName="score_rows")
-        ui.set_up_tree(self.rows, ["Class", "IoU", "Boundary"])
+        self.rows = ui.table("score_rows", ["Class", "IoU", "Boundary"])
         self.rows.headerItem().setToolTip(2, "IoU near the boundaries of the class")
-        self.confusion = QTreeWidget(objectName="confusion_rows")
-        self.confusion.setToolTip(
-            "Rows: what is true; columns: what it was taken for, in percent"
-        )
-        for tree in (self.rows, self.confusion):
-            tree.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)
-        self.save = ui.PathButton(
-            "Save CSV…", "save_scores", self.save_to, _TABLE, "scores.csv"
-        )
+        tip = "Rows: what is true; columns: what it was taken for, in percent"
+        self.confusion = ui.table("confusion_rows", ["True"], tip)
+        saved = self.save_to, ui.TABLE, "scores.csv"
+        self.save = ui.PathButton("Save CSV…", "save_scores", *saved)
         self._found = ui.fill_column(QWidget(), self.rows, self.confusion, self.save)
 
     def _show_classes(self, answer: Compared) -> None:
         self.rows.clear()
-        found = answer.comparison
-        names = self._names(answer)
+        found, names = answer.comparison, self._names(answer)
         for k, name in enumerate(names):
             texts = [name, _percent(found.iou[k]), _percent(found.boundary_iou[k])]
-            item = QTreeWidgetItem(texts)
+            item = QTreeWidgetItem(self.rows, texts)
             item.setIcon(0, ui.swatch(self._color(found.classes[k])))
-            item.setToolTip(
-                0,
-                f"{name}: {found.true_pixels[k]:,} pixels in the truth, "
-                f"{found.found_pixels[k]:,} in the result",
-            )
-            self.rows.addTopLevelItem(item)
+            there = f"{found.true_pixels[k]:,} pixels in the truth"
+            tip = f"{name}: {there}, {found.found_pixels[k]:,} in the result"
+            item.setToolTip(0, tip)
         means = _percent(found.mean_iou), _percent(found.mean_boundary_iou)
-        self.rows.addTopLevelItem(QTreeWidgetItem(["Mean", *means]))
-        _fit(self.rows)
+        QTreeWidgetItem(self.rows, ["Mean", *means])
+        ui.fit_rows(self.rows)
 
     def _show_confusion(self, answer: Compared) -> None:
         found, names = answer.comparison, self._names(answer)
@@ -173,22 +145,19 @@ class ComparePanel(QWidget):
         self.confusion.clear()
         ui.set_up_tree(self.confusion, ["True", *titles])
         if len(titles) > _FITTING:
-            self.confusion.setHorizontalScrollBarPolicy(
-                Qt.ScrollBarPolicy.ScrollBarAlwaysOn
-            )
+            always = Qt.ScrollBarPolicy.ScrollBarAlwaysOn
+            self.confusion.setHorizontalScrollBarPolicy(always)
             resize = QHeaderView.ResizeMode.ResizeToContents
             self.confusion.header().setSectionResizeMode(0, resize)
         totals = np.maximum(found.true_pixels, 1)
         for k, name in enumerate(names):
             shares = [f"{100 * n / totals[k]:.1f}" for n in counts[k]]
-            item = QTreeWidgetItem([name, *shares])
-            for column, (title, count) in enumerate(
-                zip(titles, counts[k], strict=True), start=1
-            ):
+            item = QTreeWidgetItem(self.confusion, [name, *shares])
+            pairs = zip(titles, counts[k], strict=True)
+            for column, (title, count) in enumerate(pairs, start=1):
                 tip = f"{count:,} pixels of {name} were taken for {title}"
                 item.setToolTip(column, tip)
-            self.confusion.addTopLevelItem(item)
-        _fit(self.confusion)
+        ui.fit_rows(self.confusion)
 
     def _names(self, answer: Compared) -> list[str]:
         known = {one.id: one.name for one in answer.classes}
@@ -200,10 +169,7 @@ class ComparePanel(QWidget):
 
     def _on_compare(self) -> None:
         """Compare the result with this truth."""
-        text = self.match.text().strip() if self.match.isVisibleTo(self) else ""
-        self._attempt(self._compare, text)
-
-    def _compare(self, pairs: str) -> None:
+        pairs = self.match.text().strip() if self.match.isVisibleTo(self) else ""
         text = self.truth.currentText()
         is_last = self.truth.currentIndex() == self.truth.count() - 1
         layers = self.overlay.truth_layers()
@@ -228,15 +194,6 @@ class ComparePanel(QWidget):
 
 def _percent(score: float) -> str:
     return "–" if score != score else f"{100 * score:.1f} %"
-
-
-def _fit(tree: QTreeWidget) -> None:
-    """Make a table as high as its rows."""
-    height = tree.topLevelItemCount() * tree.sizeHintForRow(0) + _FRAME
-    height += tree.header().sizeHint().height()
-    if tree.horizontalScrollBarPolicy() == Qt.ScrollBarPolicy.ScrollBarAlwaysOn:
-        height += tree.horizontalScrollBar().sizeHint().height()
-    tree.setFixedHeight(height)
 
 
 PANELS = (PanelSpec("compare", "Result", 22, ComparePanel, "Compare with a truth"),)

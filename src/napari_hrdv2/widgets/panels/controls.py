@@ -6,30 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from inspect import getdoc
 from typing import TYPE_CHECKING, Any
 
+from qtpy import QtWidgets as qt
 from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
-from qtpy.QtWidgets import (
-    QAbstractSpinBox,
-    QCheckBox,
-    QComboBox,
-    QDoubleSpinBox,
-    QFileDialog,
-    QFormLayout,
-    QFrame,
-    QHBoxLayout,
-    QHeaderView,
-    QLabel,
-    QMainWindow,
-    QMessageBox,
-    QProgressBar,
-    QPushButton,
-    QScrollArea,
-    QSizePolicy,
-    QSpinBox,
-    QTreeWidget,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QTreeWidget, QWidget
 from superqt import QCollapsible
 
 if TYPE_CHECKING:
@@ -38,19 +18,21 @@ if TYPE_CHECKING:
     from napari_hrdv2.widgets.jobs import SideWork
 
 MICROGRAPHS = "Micrographs (*.tif *.tiff *.png *.jpg *.jpeg *.bmp);;All files (*)"
+TABLE = "Table (*.csv)"
 RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+_FRAME = 4  # pixels around the rows of a table
 _NO_LIMIT = 16_777_215  # Qt's largest height
 _SWATCH = 14  # pixels
 
 
-class ColumnArea(QScrollArea):
+class ColumnArea(qt.QScrollArea):
     """A column that scrolls down in a low window, and is never cut at the side."""
 
     def __init__(self, column: QWidget) -> None:
         super().__init__(
             objectName="panels",
             widgetResizable=True,
-            frameShape=QFrame.Shape.NoFrame,
+            frameShape=qt.QFrame.Shape.NoFrame,
             horizontalScrollBarPolicy=Qt.ScrollBarPolicy.ScrollBarAlwaysOff,
         )
         self.setWidget(column)
@@ -63,11 +45,9 @@ class ColumnArea(QScrollArea):
 
     def minimumSizeHint(self) -> QSize:
         """Return the least size: as wide as the column with its scroll bar."""
-        width = (
-            self.widget().minimumSizeHint().width()
-            + self.verticalScrollBar().sizeHint().width()
-            + 2 * self.viewport().x()  # a border that the theme may draw
-        )
+        width = self.widget().minimumSizeHint().width()
+        width += self.verticalScrollBar().sizeHint().width()
+        width += 2 * self.viewport().x()  # a border that the theme may draw
         return QSize(width, super().minimumSizeHint().height())
 
     def sizeHint(self) -> QSize:
@@ -76,16 +56,10 @@ class ColumnArea(QScrollArea):
 
 
 class Section(QCollapsible):
-    """A titled part that folds away; the name is that of the button that folds it."""
+    """A titled part that folds away by a button with the name; main ones are open."""
 
     def __init__(
-        self,
-        title: str,
-        name: str,
-        content: QWidget,
-        *,
-        is_open: bool = False,
-        is_main: bool = False,
+        self, title: str, name: str, content: QWidget, *, is_open: bool = False
     ) -> None:
         # Icons would keep the colour of the theme that they were made under.
         super().__init__(title, expandedIcon=QIcon(), collapsedIcon=QIcon())
@@ -100,7 +74,7 @@ class Section(QCollapsible):
         button.setToolTip(f"Show or hide: {title}")
         button.setStyleSheet(
             "text-align: left; border: none; background: transparent; padding: 2px;"
-            + "font-weight: bold;" * is_main
+            + "font-weight: bold;" * is_open
         )
         self.toggled.connect(self._on_toggled)
         (self.expand if is_open else self.collapse)(animate=False)
@@ -113,21 +87,15 @@ class Section(QCollapsible):
 
 
 class JobButton(QPushButton):
-    """A button that starts a job of the side work, and cancels it while it runs."""
+    """A button that starts a job of the side work, or says why not, and cancels it."""
 
     cancelled = Signal()
 
     def __init__(
-        self,
-        text: str,
-        name: str,
-        start: Callable[[], object],
-        side: SideWork,
-        job: str,
+        self, text: str, name: str, start: Callable[[], Any], side: SideWork, job: str
     ) -> None:
-        super().__init__(
-            text, objectName=name, toolTip=tip_of(start), clicked=self._on_clicked
-        )
+        tip, click = tip_of(start), self._on_clicked
+        super().__init__(text, objectName=name, toolTip=tip, clicked=click)
         self._text, self._start, self._side, self._job = text, start, side, job
         side.changed.connect(self._show_state)
 
@@ -149,7 +117,7 @@ class JobButton(QPushButton):
             self._side.cancel(self._job)
             self.cancelled.emit()
         else:
-            self._start()
+            self._side.attempt(self._start)
 
 
 class PathButton(QPushButton):
@@ -176,19 +144,19 @@ class PathButton(QPushButton):
     def _on_clicked(self) -> None:
         path, title = "", self.text().removesuffix("…")
         if self._save_as:
-            dialog = QFileDialog(self, title, self._save_as, self._kinds)
-            dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+            dialog = qt.QFileDialog(self, title, self._save_as, self._kinds)
+            dialog.setAcceptMode(qt.QFileDialog.AcceptMode.AcceptSave)
             dialog.setDefaultSuffix(self._save_as.rpartition(".")[2])
             path = dialog.selectedFiles()[0] if dialog.exec() else ""
         elif self._kinds:
-            path = QFileDialog.getOpenFileName(self, title, "", self._kinds)[0]
+            path = qt.QFileDialog.getOpenFileName(self, title, "", self._kinds)[0]
         else:
-            path = QFileDialog.getExistingDirectory(self, title)
+            path = qt.QFileDialog.getExistingDirectory(self, title)
         if path:
             self._take(str(path))
 
 
-class JobProgress(QProgressBar):
+class JobProgress(qt.QProgressBar):
     """How far jobs of the side work are; seen only while there are any."""
 
     def __init__(self, name: str, tool_tip: str, side: SideWork, *jobs: str) -> None:
@@ -225,7 +193,7 @@ def tip_of(function: Callable[..., object]) -> str:
 
 def check_box(text: str, name: str, tool_tip: str, *, checked: bool = False) -> Any:
     """Return a check box."""
-    return QCheckBox(text, objectName=name, toolTip=tool_tip, checked=checked)
+    return qt.QCheckBox(text, objectName=name, toolTip=tool_tip, checked=checked)
 
 
 class Choice(QComboBox):
@@ -248,7 +216,7 @@ class Choice(QComboBox):
 def give_keys_back(control: QWidget) -> None:
     """Let the next key go to the viewer."""
     window = control.window()
-    if isinstance(window, QMainWindow):
+    if isinstance(window, qt.QMainWindow):
         window.centralWidget().setFocus()
 
 
@@ -261,15 +229,11 @@ def combo_box(
     characters: int = 12,
 ) -> QComboBox:
     """Return a combo box that never makes the dock wider; texts may be `typed`."""
+    combo = Choice(objectName=name, toolTip=tool_tip, minimumContentsLength=characters)
     policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-    combo = Choice(
-        objectName=name,
-        toolTip=tool_tip,
-        minimumContentsLength=characters,
-        sizeAdjustPolicy=policy,
-    )
+    combo.setSizeAdjustPolicy(policy)
     combo.addItems(list(choices))
-    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    combo.setSizePolicy(qt.QSizePolicy.Policy.Expanding, qt.QSizePolicy.Policy.Fixed)
     if typed:
         combo.setEditable(True)
         combo.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
@@ -277,10 +241,10 @@ def combo_box(
     return combo
 
 
-def number_box(name: str, tip: str, low: float, high: float) -> QAbstractSpinBox:
+def number_box(name: str, tip: str, low: float, high: float) -> qt.QAbstractSpinBox:
     """Return a box for whole pixels (0 is "off"), or by float limits for fractions."""
     is_whole = isinstance(high, int)
-    box = (QSpinBox if is_whole else QDoubleSpinBox)(
+    box = (qt.QSpinBox if is_whole else qt.QDoubleSpinBox)(
         objectName=name, toolTip=tip, minimum=low, maximum=high, keyboardTracking=False
     )
     if not is_whole:
@@ -289,7 +253,16 @@ def number_box(name: str, tip: str, low: float, high: float) -> QAbstractSpinBox
     box.setSuffix(" px")
     if low == 0:
         box.setSpecialValueText("off")
-        box.setStepType(QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
+        box.setStepType(qt.QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
+    return box
+
+
+def count_box(name: str, tip: str, low: int, high: int, value: int) -> Any:
+    """Return a box for a number without a unit."""
+    box = number_box(name, tip, low, high)
+    box.setSuffix("")
+    box.setSpecialValueText("")
+    box.setValue(value)
     return box
 
 
@@ -313,6 +286,25 @@ def set_hint(label: QLabel, text: str) -> None:
     label.setVisible(bool(text))
 
 
+def table(
+    name: str, titles: Sequence[str], tip: str = "", *, stretched: int = 0
+) -> QTreeWidget:
+    """Return a table of which no row can be selected; see `set_up_tree`."""
+    tree = QTreeWidget(objectName=name, toolTip=tip)
+    tree.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)
+    set_up_tree(tree, titles, stretched)
+    return tree
+
+
+def fit_rows(tree: QTreeWidget) -> None:
+    """Make a table as high as its rows."""
+    height = tree.topLevelItemCount() * tree.sizeHintForRow(0) + _FRAME
+    height += tree.header().sizeHint().height()
+    if tree.horizontalScrollBarPolicy() == Qt.ScrollBarPolicy.ScrollBarAlwaysOn:
+        height += tree.horizontalScrollBar().sizeHint().height()
+    tree.setFixedHeight(height)
+
+
 def set_up_tree(tree: QTreeWidget, titles: Sequence[str], stretched: int = 0) -> None:
     """Make a table without branches, as narrow as its texts but for one column."""
     tree.setColumnCount(len(titles))  # labels alone would leave former columns
@@ -323,8 +315,8 @@ def set_up_tree(tree: QTreeWidget, titles: Sequence[str], stretched: int = 0) ->
     header = tree.header()
     header.setStretchLastSection(False)
     header.setMinimumSectionSize(20)
-    header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-    header.setSectionResizeMode(stretched, QHeaderView.ResizeMode.Stretch)
+    header.setSectionResizeMode(qt.QHeaderView.ResizeMode.ResizeToContents)
+    header.setSectionResizeMode(stretched, qt.QHeaderView.ResizeMode.Stretch)
 
 
 def checked(is_checked: bool) -> Qt.CheckState:
@@ -336,14 +328,13 @@ def short_count(count: int) -> str:
     """Return a count in at most five characters: 950, 12.3k, 1.2M."""
     for unit, size in (("M", 1_000_000), ("k", 1_000)):
         if count >= size:
-            digits = 1 if count < 100 * size else 0
-            return f"{count / size:.{digits}f}{unit}"
+            return f"{count / size:.{int(count < 100 * size)}f}{unit}"
     return str(count)
 
 
-def row(*widgets: QWidget, stretched: int | None = None) -> QHBoxLayout:
+def row(*widgets: QWidget, stretched: int | None = None) -> qt.QHBoxLayout:
     """Return widgets side by side; one of them may take all the room there is."""
-    layout = QHBoxLayout()
+    layout = qt.QHBoxLayout()
     for widget in widgets:
         layout.addWidget(widget)
     if stretched is not None:
@@ -353,7 +344,7 @@ def row(*widgets: QWidget, stretched: int | None = None) -> QHBoxLayout:
 
 def fill_column(column: QWidget, *parts: Any, spacing: int = 4) -> QWidget:
     """Put widgets and layouts one beneath the other into a widget; return it."""
-    layout = QVBoxLayout(column)
+    layout = qt.QVBoxLayout(column)
     layout.setContentsMargins(0, 0, 0, 0)
     layout.setSpacing(spacing)
     for part in parts:
@@ -361,11 +352,11 @@ def fill_column(column: QWidget, *parts: Any, spacing: int = 4) -> QWidget:
     return column
 
 
-def form(*rows: tuple[str, QWidget], parent: QWidget | None = None) -> QFormLayout:
+def form(*rows: tuple[str, QWidget], parent: QWidget | None = None) -> qt.QFormLayout:
     """Return widgets with their labels; one without a label has the whole width."""
-    layout = QFormLayout(parent)
+    layout = qt.QFormLayout(parent)
     layout.setContentsMargins(0, 0, 0, 0)
-    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    layout.setFieldGrowthPolicy(qt.QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     for label, widget in rows:
         layout.addRow(*filter(None, (label,)), widget)
     return layout
@@ -396,5 +387,5 @@ def swatch(color: str) -> QIcon:
 
 def agrees(parent: QWidget, question: str, title: str = "napari-hrdv2") -> bool:
     """Ask the user; return whether he agrees."""
-    answer = QMessageBox.question(parent, title, question)
-    return bool(answer == QMessageBox.StandardButton.Yes)
+    answer = qt.QMessageBox.question(parent, title, question)
+    return bool(answer == qt.QMessageBox.StandardButton.Yes)

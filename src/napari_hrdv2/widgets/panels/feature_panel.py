@@ -11,13 +11,7 @@ from qtpy.QtWidgets import QComboBox, QProgressBar, QWidget
 
 from napari_hrdv2.core.backbones import backbone_names
 from napari_hrdv2.core.devices import device_names
-from napari_hrdv2.core.features.options import (
-    DEBIAS_CHOICES,
-    NORMALISATION_CHOICES,
-    STRIDE_WORDS,
-    TRANSFORM_CHOICES,
-    parse_stride,
-)
+from napari_hrdv2.core.features import options as features
 from napari_hrdv2.core.features.upsampling import INTERPOLATIONS
 from napari_hrdv2.widgets import backbone_texts
 from napari_hrdv2.widgets.viewer import planes
@@ -53,14 +47,14 @@ _CHOICES = {
         "Copies of the image that are averaged: factors joined by *, such as shift:1,2 "
         "or lattice:4 or shift:1*flip. auto is lattice:2 for Vision Transformers, 4 "
         "passes; published is shift:1,2, as auto was before, 17 passes",
-        TRANSFORM_CHOICES,
+        features.TRANSFORM_CHOICES,
         typed=True,
         of_patches=True,
     ),
     "stride": _Choice(
         "Distance of the tokens: half a patch is finer and slower. Pixels may be "
         "typed, down to 1; what that takes is said below",
-        (*STRIDE_WORDS, "4", "2", "1"),
+        (*features.STRIDE_WORDS, "4", "2", "1"),
         typed=True,
         of_patches=True,
     ),
@@ -78,7 +72,7 @@ _CHOICES = {
         "is. mean takes off what noise images have in common, project also the "
         "directions along which that varies most; leave none where position matters, "
         "as in layers",
-        DEBIAS_CHOICES,
+        features.DEBIAS_CHOICES,
         of_patches=True,
     ),
     "normalisation": _Choice(
@@ -86,7 +80,7 @@ _CHOICES = {
         "applied to many or saved: each image's own (image), those of the labelled "
         "ones (shared), or found by what the classes have there (matched); auto tries "
         "all where two or more images are labelled. Painting is not affected",
-        NORMALISATION_CHOICES,
+        features.NORMALISATION_CHOICES,
     ),
     "channels": _Choice(
         "Channels of an image that are taken together, each through the backbone by "
@@ -120,9 +114,8 @@ class FeaturePanel(QWidget):
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
-        self._controller, self._link = controller, controller.link
-        session, link = controller.session, controller.link
-        self._session = session
+        self._controller = controller
+        session, link = self._session, self._link = controller.session, controller.link
         self._make_controls()
         self._lay_out()
         link.images_changed.connect(self.show_images)
@@ -134,9 +127,8 @@ class FeaturePanel(QWidget):
         self.show_computing(False)
 
     def _make_controls(self) -> None:
-        self.image = ui.combo_box(
-            "image", "The image layer to segment; of a stack, the plane shown"
-        )
+        tip = "The image layer to segment; of a stack, the plane shown"
+        self.image = ui.combo_box("image", tip)
         self.image.activated.connect(self._on_image)
         self.backbone = ui.combo_box("backbone", _BACKBONE_TIP)
         for title, names in backbone_texts.groups(backbone_names()).items():
@@ -149,13 +141,11 @@ class FeaturePanel(QWidget):
         self.variant, self.transforms, self.stride = list(self.choices.values())[:3]
         self.interpolation, self.debias = list(self.choices.values())[3:5]
         self.transforms.editTextChanged.connect(self._on_transforms)
-        self.weights = ui.PathButton(
-            "Weights file…", "weights", self._on_weights, _WEIGHTS
-        )
-        self.backbone_note, self.transforms_note, self.interpolation_note = (
-            ui.hint(f"{name}_note")
-            for name in ("backbone", "transforms", "interpolation")
-        )
+        take = self._on_weights
+        self.weights = ui.PathButton("Weights file…", "weights", take, _WEIGHTS)
+        self.backbone_note = ui.hint("backbone_note")
+        self.transforms_note = ui.hint("transforms_note")
+        self.interpolation_note = ui.hint("interpolation_note")
         self.adapt = AdaptPanel(self._controller)
         self.cost = ui.hint("cost")
         self.compute = ui.push_button("", "compute", self._on_compute)
@@ -172,8 +162,8 @@ class FeaturePanel(QWidget):
         return combo
 
     def _lay_out(self) -> None:
-        chosen = {k: v for k, v in self.choices.items() if k != "channels"}
-        rows = [(name.capitalize(), combo) for name, combo in chosen.items()]
+        chosen = self.choices.items()
+        rows = [(k.capitalize(), combo) for k, combo in chosen if k != "channels"]
         rows.insert(2, ("", self.transforms_note))
         rows.insert(5, ("", self.interpolation_note))
         more = QWidget()
@@ -193,7 +183,6 @@ class FeaturePanel(QWidget):
         )
 
     def _add_backbone(self, name: str) -> None:
-        """List a backbone, with its size, licence and source as its tooltip."""
         self.backbone.addItem(backbone_texts.item_text(name), name)
         position = self.backbone.count() - 1
         self.backbone.setItemData(position, backbone_texts.detail(name), _TIP_ROLE)
@@ -203,8 +192,7 @@ class FeaturePanel(QWidget):
         images, shown = self._link.layers.images(), self._link.image
         ui.fill(self.image, [layer.name for layer in images])
         with QSignalBlocker(self.image):
-            position = images.index(shown) if shown in images else -1
-            self.image.setCurrentIndex(position)
+            self.image.setCurrentIndex(images.index(shown) if shown in images else -1)
         names = [] if shown is None else planes.channels_of(shown)
         chosen = self._session.options.channels
         ui.fill(self.choices["channels"], ["", ",".join(names)], chosen)
@@ -223,9 +211,8 @@ class FeaturePanel(QWidget):
         ui.set_hint(self.interpolation_note, _BILATERAL_HINT if is_guided else "")
         detail = backbone_texts.detail(options.backbone, options.weights)
         self.backbone.setToolTip(f"{_BACKBONE_TIP}\n{detail}")
-        as_it_came = (
-            backbone_texts.needs_no_download(options) and options.weights is None
-        )
+        is_bundled = backbone_texts.needs_no_download(options)
+        as_it_came = is_bundled and options.weights is None
         ui.set_hint(self.backbone_note, "" if as_it_came else detail)
         self._show_what_counts()
         self._show_cost()
@@ -301,7 +288,6 @@ class FeaturePanel(QWidget):
         self.compute.setEnabled(self._controller.is_computing or possible)
 
     def _regions(self) -> str:
-        """Return how many regions the image has, once it is divided, as a sentence."""
         made = self._session.options_in_use
         if made is None or made.backbone != self._session.options.backbone:
             return ""
@@ -343,7 +329,7 @@ class FeaturePanel(QWidget):
         """Change options; what the stride says in words depends on the backbone."""
         backbone = changes.get("backbone") or self._session.options.backbone
         try:
-            stride = parse_stride(self.stride.currentText().strip(), backbone)
+            stride = features.parse_stride(self.stride.currentText().strip(), backbone)
             self._session.configure(**changes, stride=stride)
         except ValueError as error:
             self._controller.report(error)
@@ -357,7 +343,6 @@ class FeaturePanel(QWidget):
 
 
 def _text(options: FeatureOptions, name: str) -> str:
-    """Return what a control says of the options."""
     if name == "stride":
         return backbone_texts.stride(options)
     return str(getattr(options, "backbone" if name == "variant" else name))

@@ -100,52 +100,33 @@ class FilesPanel(QWidget):
         self.take.setEnabled(self.layer_choice.count() > 0)
 
     def _make_controls(self) -> None:
-        controller = self._controller
-        self.save = ui.PathButton(
-            "Save project…",
-            "save_project",
-            self.save_project,
-            *(_PROJECT, f"project{SUFFIX}"),
-        )
-        self.open = ui.PathButton(
-            "Open project…", "open_project", self.loader.open, _PROJECT
-        )
+        controller, button = self._controller, ui.PathButton
+        loader, take = self.loader, self.import_labels
+        target = _PROJECT, f"project{SUFFIX}"
+        self.save = button("Save project…", "save_project", self.save_project, *target)
+        self.open = button("Open project…", "open_project", loader.open, _PROJECT)
         tip = "So that the project opens on a machine that does not have them"
-        self.with_images = ui.check_box(
-            "With the images", "save_with_images", tip, checked=True
-        )
+        name = "save_with_images"
+        self.with_images = ui.check_box("With the images", name, tip, checked=True)
         tip = "Say in which folder the images are that were not found"
-        self.locate_button = ui.PathButton(
-            "Locate…", "locate_images", self.loader.locate, tip=tip
-        )
-        self.import_button = ui.PathButton(
-            "Import labels…", "import_labels", self.import_labels, _LABELS
-        )
+        self.locate_button = button("Locate…", "locate_images", loader.locate, tip=tip)
+        self.import_button = button("Import labels…", "import_labels", take, _LABELS)
         tip = "Paint the labels in an OME-Zarr folder over the scribbles"
-        self.import_zarr = ui.PathButton(
-            "OME-Zarr…", "import_ome_zarr", self.import_labels, tip=tip
-        )
+        self.import_zarr = button("OME-Zarr…", "import_ome_zarr", take, tip=tip)
         tip = "A labels layer to take scribbles from"
         self.layer_choice = ui.combo_box("labels_layer", tip)
         self.take = ui.push_button("To scribbles", "take_layer", self._on_take)
-        self.save_classifier = ui.PathButton(
-            "Save classifier…",
-            "save_classifier",
-            partial(controller.attempt, self._save_classifier),
-            *(_CLASSIFIER, "classifier.safetensors"),
-            tip="Write the classifier to a file, trained for other images of a series",
-        )
+        tip = "Write the classifier to a file, trained for other images of a series"
+        save = partial(controller.attempt, self._save_classifier)
+        target, name = (_CLASSIFIER, "classifier.safetensors"), "save_classifier"
+        self.save_classifier = button("Save classifier…", name, save, *target, tip=tip)
         tip = "How far the classifier for other images is trained"
         side = controller.side
         self.progress = ui.JobProgress("classifier_progress", tip, side, _TRAINING)
         self.cancel = ui.push_button("Cancel", "cancel_training", self._on_cancel)
         self.cancel.hide()
-        self.load_classifier = ui.PathButton(
-            "Load classifier…",
-            "load_classifier",
-            controller.load_classifier,
-            _CLASSIFIER,
-        )
+        load, name = controller.load_classifier, "load_classifier"
+        self.load_classifier = button("Load classifier…", name, load, _CLASSIFIER)
 
     def _save_classifier(self, path: str) -> None:
         session, series = self._session, self._session.series
@@ -173,9 +154,8 @@ class FilesPanel(QWidget):
         self._session.say("Cancelled; no classifier was saved.")
 
     def _show_missing(self) -> None:
-        self.locate_button.setVisible(
-            any(not saved.plane for saved in self.loader.missing)
-        )
+        are_missing = any(not saved.plane for saved in self.loader.missing)
+        self.locate_button.setVisible(are_missing)
 
     def _show_classifier(self) -> None:
         self.save_classifier.setEnabled(self._session.classifier is not None)
@@ -200,17 +180,13 @@ class ExportBox(QWidget):
         super().__init__()
         self._session, self._link, self._side = link.session, link, side
         self._attempt, self._ask = attempt, ask
-        self.boxes: dict[str, QCheckBox] = {
-            one.name: ui.check_box(
-                one.title, f"export_{one.name}", one.hint, checked=one.is_default
-            )
-            for one in FORMATS
-        }
-        self.all_images = ui.check_box(
-            "All images",
-            "export_all_images",
-            "All of them, segmented by the classifier as it is now",
-        )
+        self.boxes: dict[str, QCheckBox] = {}
+        for one in FORMATS:
+            box = ui.check_box(one.title, f"export_{one.name}", one.hint)
+            box.setChecked(one.is_default)
+            self.boxes[one.name] = box
+        tip = "All of them, segmented by the classifier as it is now"
+        self.all_images = ui.check_box("All images", "export_all_images", tip)
         self.written = ui.hint("exported")
         self.written.hide()
         self.button = ui.JobButton("Export…", "export", self._on_clicked, side, _EXPORT)
@@ -232,24 +208,18 @@ class ExportBox(QWidget):
         self._attempt(self._submit, folder)
 
     def _submit(self, folder: str | os.PathLike[str]) -> None:
-        if self.all_images.isChecked():  # also those that were never shown
+        every, session = self.all_images.isChecked(), self._session
+        if every:  # also those that were never shown
             self._link.layers.add_images()
-        request = plan_export(
-            self._session,
-            folder,
-            formats=self.what,
-            all_images=self.all_images.isChecked(),
-        )
+        request = plan_export(session, folder, formats=self.what, all_images=every)
         names = [path.name for path in request.existing()]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        if names and not self._ask(
-            f"{request.folder} has {', '.join(names[:3])}{more} already. Replace them?"
-        ):
+        there = f"{request.folder} has {', '.join(names[:3])}{more} already"
+        if names and not self._ask(f"{there}. Replace them?"):
             return
         self.written.hide()
-        self._side.submit(
-            _EXPORT, request, self._on_exported, hear_failure=self._on_failure
-        )
+        failed = self._on_failure
+        self._side.submit(_EXPORT, request, self._on_exported, hear_failure=failed)
 
     def _on_exported(self, exported: Exported) -> None:
         ui.set_hint(self.written, exported.text)

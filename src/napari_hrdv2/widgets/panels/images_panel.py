@@ -12,16 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_warning
+from qtpy import QtWidgets as qt
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QLabel,
-    QSizePolicy,
-    QTreeWidget,
-    QTreeWidgetItem,
-    QWidget,
-)
-from superqt.utils import QSignalDebouncer
+from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem, QWidget
 
 from napari_hrdv2.files.label_store import unfinished
 from napari_hrdv2.files.volumes import PLANES
@@ -29,6 +22,7 @@ from napari_hrdv2.session import TimeLeft
 from napari_hrdv2.session.batch import open_images
 from napari_hrdv2.session.batch import volumes as batch
 from napari_hrdv2.session.planes import AXIS_NAMES
+from napari_hrdv2.widgets.jobs import when_rested
 from napari_hrdv2.widgets.viewer import layers, planes
 from napari_hrdv2.widgets.viewer import volume_overlay as volumes
 
@@ -66,45 +60,39 @@ class ImagesPanel(QWidget):
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
-        self._controller, self._link = controller, controller.link
-        session, link = controller.session, controller.link
-        self._session = session
+        self._controller = controller
+        session, link = self._session, self._link = controller.session, controller.link
         self._result: ValidationResult | None = None
         self._scored: dict[PlaneKey, Any] = {}  # the scribbles that there were, by key
         self._axes = QWidget(objectName="stack_axes")
-        self._axes.setSizePolicy(
-            QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum
-        )
+        policy = qt.QSizePolicy.Policy
+        self._axes.setSizePolicy(policy.Preferred, policy.Maximum)
         self._axes_form = ui.form(parent=self._axes)
         self._axes_shown: tuple[Any, ...] = ()
         self.list = self._make_list()
         self.add = ui.push_button("Add files…", "add_files", self._on_add)
-        given = self._on_score, controller.side, _SCORING
-        text, name = "Score: leave one image out", "leave_one_image_out"
-        self.score = ui.JobButton(text, name, *given)
+        given = "leave_one_image_out", self._on_score, controller.side, _SCORING
+        self.score = ui.JobButton("Score: leave one image out", *given)
         self.summary = ui.hint("validation_summary")
         self.summary.hide()
-        ui.fill_column(
-            self, self._axes, self.list, ui.row(self.add, self.score), self.summary
-        )
+        buttons = ui.row(self.add, self.score)
+        ui.fill_column(self, self._axes, self.list, buttons, self.summary)
         # Scribbles come one after the other; a list that is late by this does no harm.
-        self._later = QSignalDebouncer(parent=self)
-        self._later.setTimeout(50)
-        self._later.triggered.connect(self.show_images)
-        link.images_changed.connect(self._later.throttle)
+        self._later = when_rested(self, 50, self.show_images)
         link.images_changed.connect(self._ask_for_axes)
-        session.images_changed.connect(self._later.throttle)
-        session.classes_changed.connect(self._later.throttle)
+        changes = link.images_changed, session.images_changed, session.classes_changed
+        for signal in changes:
+            signal.connect(self._later.throttle)
         self.show_images()
 
     def _make_list(self) -> QTreeWidget:
-        tree = QTreeWidget(
-            objectName="images",
-            toolTip="The ticked images train together; click one to go to it. "
-            "Painted: pixels with scribbles. mIoU: how well its scribbles are "
-            "predicted by those on the others",
-            textElideMode=Qt.TextElideMode.ElideMiddle,
+        tip = (
+            "The ticked images train together; click one to go to it. Painted: pixels "
+            "with scribbles. mIoU: how well its scribbles are predicted by those on "
+            "the others"
         )
+        middle = Qt.TextElideMode.ElideMiddle
+        tree = QTreeWidget(objectName="images", toolTip=tip, textElideMode=middle)
         ui.set_up_tree(tree, ("Image", "Painted", "Features", "mIoU"))
         line = tree.fontMetrics().lineSpacing() + 6
         tree.setMinimumHeight(3 * line)
@@ -132,7 +120,6 @@ class ImagesPanel(QWidget):
         self._later.cancel()
 
     def _items(self, layer: Image) -> list[QTreeWidgetItem]:
-        """Return the rows of an image layer: itself, or the planes with scribbles."""
         own, images = self._link.layers.key_of(layer), self._session.images
         family = [one for one in images.family(own) if one.class_ids]
         shown = images.find(own)
@@ -140,7 +127,7 @@ class ImagesPanel(QWidget):
             family.append(shown)
         if family:
             return [self._item(entry) for entry in family]
-        return [_row(own, layer.name, "", "", "", "Nothing is painted")]
+        return [_row(own, [layer.name], "Nothing is painted")]
 
     def _item(self, entry: ImageEntry) -> QTreeWidgetItem:
         counts = {} if entry.counted is None else entry.counted.counts
@@ -155,7 +142,7 @@ class ImagesPanel(QWidget):
         if entry in self._session.live.of_other_kind():
             state = "other kind"
             detail += "; they do not train with the image shown: one is grey"
-        item = _row(entry.key, name, painted, state, miou, detail)
+        item = _row(entry.key, [name, painted, state, miou], detail)
         if counts:
             item.setCheckState(0, ui.checked(entry.trains))
         font = item.font(0)
@@ -166,8 +153,6 @@ class ImagesPanel(QWidget):
     def _painted(self) -> dict[PlaneKey, Any]:
         painted = self._session.images.painted()
         return {one.key: (one.scribbles_fingerprint, one.options) for one in painted}
-
-    # Axes of a stack that nobody named.
 
     def _ask_for_axes(self) -> None:
         if self._link.unnamed_axes():
@@ -205,36 +190,24 @@ class ImagesPanel(QWidget):
     def _on_add(self) -> None:
         """Open micrographs as layers."""
         title = "Add micrographs"
-        paths, _ = QFileDialog.getOpenFileNames(self, title, "", ui.MICROGRAPHS)
+        paths, _ = qt.QFileDialog.getOpenFileNames(self, title, "", ui.MICROGRAPHS)
         if paths:
             self.add_files(paths)
 
     def add_files(self, paths: list[str]) -> None:
         """Read micrographs, each of which becomes a layer when it is there."""
-        request = partial(open_images, paths=tuple(paths))
-        self._controller.side.submit(
-            _OPENING, request, self._on_opened, hear_part=self._on_file
-        )
+        request, told = partial(open_images, paths=tuple(paths)), self._on_file
+        side = self._controller.side
+        side.submit(_OPENING, request, raise_problems, hear_part=told)
 
     def _on_file(self, opened: OpenedImage) -> None:
-        image = opened.image
-        for note in image.notes:
+        for note in opened.image.notes:
             show_warning(note)
         selection = self._link.viewer.layers.selection
         active = selection.active
-        layers.add_image(
-            self._link.viewer,
-            image.data,
-            opened.path,
-            pixel_size=image.pixel_size,
-            unit=image.unit,
-        )
+        layers.add_opened(self._link.viewer, opened)
         if active is not None and self._session.current is not None:
             selection.active = active  # the user is at work on another one
-
-    def _on_opened(self, problems: list[str]) -> None:
-        if problems:
-            raise ValueError("; ".join(problems))  # told by the side work
 
     def _on_score(self) -> None:
         """Predict the scribbles of each image by the scribbles on all others.
@@ -242,9 +215,6 @@ class ImagesPanel(QWidget):
         It shows whether the classifier will serve images that it has not seen.
         """
         self._link.flush()
-        self._controller.attempt(self._submit_score)
-
-    def _submit_score(self) -> None:
         request = self._session.guidance.validation_request()
         self._scored = self._painted()
         ui.set_hint(self.summary, "")
@@ -261,7 +231,7 @@ class VolumePanel(QWidget):
 
     def __init__(self, controller: Controller, into_memory: Callable[[], Any]) -> None:
         super().__init__()
-        self._controller, self._into_memory = controller, into_memory
+        self._into_memory = into_memory
         self._session, self._link = controller.session, controller.link
         side, self._time_left = controller.volumes, TimeLeft()
         self.overlay = volumes.VolumeOverlay(controller.link, side)
@@ -342,15 +312,12 @@ class VolumePanel(QWidget):
         Into its segmentation layer; or, of a stack that is lazy or large or whose
         planes are to know of each other, into a file that is gone on with after Cancel.
         """
-        self._controller.attempt(self._start)
-
-    def _start(self) -> None:
         volume, image = self.overlay.volume(), self._link.image
         if not (image and volume and batch.is_streamed(volume, planes.data_of(image))):
             self._into_memory()
             return
-        target, title = self.overlay.target, "Folder for the segmentation"
-        if target is None and (folder := QFileDialog.getExistingDirectory(self, title)):
+        target, ask = self.overlay.target, qt.QFileDialog.getExistingDirectory
+        if target is None and (folder := ask(self, "Folder for the segmentation")):
             target = self.overlay.target_in(Path(folder))
             there = next(filter(Path.exists, (target, unfinished(target))), None)
             question = f"{there} is there already. Replace it, if it is another one?"
@@ -369,19 +336,23 @@ class VolumePanel(QWidget):
             show_whole(self.note, self.overlay.note)
 
 
-def show_whole(label: QLabel, text: str) -> None:
+def raise_problems(problems: list[str]) -> None:
+    """Raise what opening files met with; the side work tells it."""
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def show_whole(label: qt.QLabel, text: str) -> None:
     """Show a text, whole: wrapped lines would else lie over what is beneath."""
     ui.set_hint(label, text)
     label.setMinimumHeight(0)
     label.setMinimumHeight(max(label.heightForWidth(label.width()), 0))
 
 
-def _row(
-    key: PlaneKey, name: str, painted: str, features: str, miou: str, detail: str
-) -> QTreeWidgetItem:
-    item = QTreeWidgetItem([name, painted, features, miou])
+def _row(key: PlaneKey, texts: list[str], detail: str) -> QTreeWidgetItem:
+    item = QTreeWidgetItem(texts)
     item.setData(0, _KEY, key)
-    item.setToolTip(0, name)
+    item.setToolTip(0, texts[0])
     item.setToolTip(1, detail)
     for column in (1, 2, 3):
         item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
@@ -389,7 +360,6 @@ def _row(
 
 
 def _state(entry: ImageEntry) -> str:
-    """Return what there is of the features of an image."""
     if entry.features is not None:
         return "ready"
     if entry.pending:

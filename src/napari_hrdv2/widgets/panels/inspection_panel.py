@@ -16,8 +16,6 @@ from . import PanelSpec
 from . import controls as ui
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from napari_hrdv2.session.inspection.backbone import Attention, Regions
     from napari_hrdv2.widgets.controller import Controller
 
@@ -35,33 +33,27 @@ class InspectionPanel(QWidget):
         self._controller = controller
         link, side = self._link, self._side = controller.link, controller.side
         session = self._session = link.session
-        self._inspection, self._attempt = session.inspection, controller.attempt
+        self._inspection = session.inspection
         roles = ("attention", "attention foreground", "regions", "region borders")
         self._maps, self._foreground, self._regions, self._borders = (
             MapOverlay(link, side, role) for role in roles
         )
-        self.attention = ui.JobButton(
-            "Attention", "show_attention", self._on_attention, side, _ATTENTION
-        )
+        given = self._on_attention, side, _ATTENTION
+        self.attention = ui.JobButton("Attention", "show_attention", *given)
         self.regions = ui.push_button("Regions", "show_regions", self._on_regions)
         self.count = ui.hint("region_count")
-        self.partition = ui.combo_box(
-            "partition",
+        tip = (
             "The regions of this image: the network's own, or a Labels layer, where "
-            "every value is one region, 0 as well",
+            "every value is one region, 0 as well"
         )
+        self.partition = ui.combo_box("partition", tip)
         self.use = ui.push_button("Use", "use_partition", self._on_use)
         self.upsampler = ui.hint("upsampler_note")
+        tip = "How much of the attention is computed"
         ui.fill_column(
             self,
             ui.row(self.attention, self.regions),
-            ui.JobProgress(
-                "insight_progress",
-                "How much of the attention is computed",
-                side,
-                _ATTENTION,
-                _REGIONS,
-            ),
+            ui.JobProgress("insight_progress", tip, side, _ATTENTION, _REGIONS),
             self.count,
             ui.row(self.partition, self.use, stretched=0),
             self.upsampler,
@@ -97,17 +89,7 @@ class InspectionPanel(QWidget):
 
     def _layers(self) -> list[Labels]:
         """Return the Labels layers that can divide the image entry into regions."""
-        image, entry = self._link.image, self._session.current
-        if image is None or entry is None:
-            return []
-        return [
-            layer
-            for layer in self._link.viewer.layers
-            if isinstance(layer, Labels) and planes.lies_on(layer, image, entry.shape)
-        ]
-
-    def _submit(self, job: str, request: Callable[[], Any], hear: Any) -> None:
-        self._side.submit(job, request(), hear)
+        return self._link.layers.labels_on(self._link.image)
 
     def _on_attention(self) -> None:
         """Add a layer with how much the class token attends to each pixel.
@@ -116,53 +98,45 @@ class InspectionPanel(QWidget):
         regions there is one map, from 0 to 1. Where it is high is a Labels layer,
         hidden, if there are features.
         """
-        request = self._inspection.attention_request
-        self._attempt(self._submit, _ATTENTION, request, self._on_maps)
+        request = self._inspection.attention_request()
+        self._side.submit(_ATTENTION, request, self._on_maps)
 
     def _on_regions(self) -> None:
         """Add the regions that the features stand for.
 
         They are a Labels layer, hidden, and their borders.
         """
-        request = self._inspection.regions_request
-        self._attempt(self._submit, _REGIONS, request, self._on_found)
+        make, hear = self._inspection.regions_request, self._on_found
+        self._side.attempt(lambda: self._side.submit(_REGIONS, make(), hear))
 
     def _on_maps(self, answer: Attention) -> None:
         maps = answer.maps if len(answer.maps) > 1 else answer.maps[0]
         finite = maps[np.isfinite(maps)]
         highest = float(np.percentile(finite, 99.5)) if finite.size else 0.0
-        self._maps.show(
-            Image,
-            maps,
-            answer.key,
-            name=f"Attention of {answer.backbone}",
-            colormap="inferno",
-            contrast_limits=(0, highest or 1.0),
-            blending="translucent",
-            opacity=_OPACITY,
-        )
+        look: Any = {"name": f"Attention of {answer.backbone}", "opacity": _OPACITY}
+        look |= {"colormap": "inferno", "blending": "translucent"}
+        look["contrast_limits"] = (0, highest or 1.0)
+        self._maps.put(Image, maps, answer.key, keeps_look=False, **look)
         if answer.foreground is not None:
-            mask, name = answer.foreground.astype(np.uint8), "Attention foreground"
-            self._foreground.show(Labels, mask, answer.key, name=name, visible=False)
+            look = {"name": "Attention foreground", "visible": False}
+            mask = answer.foreground.astype(np.uint8)
+            self._foreground.put(Labels, mask, answer.key, keeps_look=False, **look)
 
     def _on_found(self, answer: Regions) -> None:
         # The many colours of the regions would hide the image.
-        look: dict[str, Any] = {
-            "name": "Regions",
-            "opacity": _OPACITY,
-            "visible": False,
-        }
-        self._regions.show(Labels, answer.labels, answer.key, **look)
+        look: Any = {"name": "Regions", "opacity": _OPACITY, "visible": False}
+        self._regions.put(Labels, answer.labels, answer.key, keeps_look=False, **look)
         colors = DirectLabelColormap(color_dict=_BORDER_COLORS)
         look = {"name": "Region borders", "colormap": colors}
-        self._borders.show(Labels, answer.borders.astype(np.uint8), answer.key, **look)
+        borders = answer.borders.astype(np.uint8)
+        self._borders.put(Labels, borders, answer.key, keeps_look=False, **look)
 
     def _on_use(self) -> None:
         """Compute the features of this image anew with these regions.
 
         A classifier does not keep these regions.
         """
-        self._attempt(self._use, self.partition.currentIndex() - 1)
+        self._side.attempt(self._use, self.partition.currentIndex() - 1)
 
     def _use(self, position: int) -> None:
         entry, layers = self._session.current, self._layers()
@@ -179,6 +153,5 @@ class InspectionPanel(QWidget):
             self._session.say("These are the regions of the features already.")
 
 
-PANELS = (
-    PanelSpec("insight", "Features", 20, InspectionPanel, "Look into the backbone"),
-)
+_TITLE = "Look into the backbone"
+PANELS = (PanelSpec("insight", "Features", 20, InspectionPanel, _TITLE),)

@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image, Labels
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import (
-    QListWidget,
-    QPushButton,
-    QTreeWidget,
-    QTreeWidgetItem,
-    QWidget,
-)
+from qtpy.QtWidgets import QListWidget, QPushButton, QTreeWidgetItem, QWidget
 
 from napari_hrdv2.core.devices import checked_memory
 from napari_hrdv2.core.guidance.tokens import METHODS, MOST_TOKENS
@@ -31,7 +25,7 @@ from . import controls as ui
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_hrdv2.session import ImageEntry
+    from napari_hrdv2.session import ImageEntry, Task
     from napari_hrdv2.session.inspection.looking import JointLook
     from napari_hrdv2.widgets.controller import Controller
 
@@ -41,22 +35,16 @@ FOREGROUND, SALIENCY, PAIRS = "foreground", "saliency", "correspondences"
 _BYTES = {COLORS: (3, 3), CLUSTERS: (1, 13), ALIKE: (4, 14), DISCS: (1, 69)}
 _BYTES |= {FOREGROUND: (1, 64), SALIENCY: (4, 64), PAIRS: (1, 64)}
 _TOKEN = 170  # pixels of one, at least
+_TINT: dict[str, Any] = {"opacity": 0.7}
 _HEAT = {"colormap": "inferno", "contrast_limits": (0, 1), "blending": "translucent"}
+_HEAT |= _TINT
 _LOOKS: dict[str, tuple[type, dict[str, Any], str]] = {  # and what is said
     COLORS: (Image, {"rgb": True}, "Where colours are alike, features are."),
-    CLUSTERS: (
-        Labels,
-        {"opacity": 0.7},
-        "Give clusters a class, or change their number.",
-    ),
-    ALIKE: (
-        Image,
-        {"opacity": 0.7, **_HEAT},
-        "Bright is alike; the list leads to the best places.",
-    ),
-    FOREGROUND: (Labels, {"opacity": 0.7}, "The half that shows more is marked."),
-    SALIENCY: (Image, {"opacity": 0.7, **_HEAT}, "Bright is what stands out."),
-    PAIRS: (Labels, {"opacity": 0.7}, "Discs of one colour correspond."),
+    CLUSTERS: (Labels, _TINT, "Give clusters a class, or change their number."),
+    ALIKE: (Image, _HEAT, "Bright is alike; the list leads to the best places."),
+    FOREGROUND: (Labels, _TINT, "The half that shows more is marked."),
+    SALIENCY: (Image, _HEAT, "Bright is what stands out."),
+    PAIRS: (Labels, _TINT, "Discs of one colour correspond."),
 }
 _FIRST_COLOR, _USUAL = 100, 8  # of clusters: colours unlike classes', and how many
 _JITTER = 4  # pixels of the screen that a click may move
@@ -83,35 +71,31 @@ class LookingPanel(QWidget):
         self.show_clusters()
 
     def _make_controls(self) -> None:
-        side, button = self._side, ui.JobButton
-        self.colors = button("Colours", "colors", self._on_colors, side, COLORS)
-        self.clusters = button(
-            "Clusters", "clusters", self._on_clusters, side, CLUSTERS
-        )
+        def button(text: str, name: str, start: Callable[[], None], job: str) -> Any:
+            return ui.JobButton(text, name, start, self._side, job)
+
+        self.colors = button("Colours", "colors", self._on_colors, COLORS)
+        self.clusters = button("Clusters", "clusters", self._on_clusters, CLUSTERS)
         tip = "How many clusters; once they are shown, they follow this number"
-        self.count = ui.number_box("cluster_count", tip, FEWEST_CLUSTERS, MOST_CLUSTERS)
-        self.count.setSuffix("")
-        self.count.setValue(_USUAL)
+        limits = FEWEST_CLUSTERS, MOST_CLUSTERS
+        self.count = ui.count_box("cluster_count", tip, *limits, _USUAL)
         self.count.valueChanged.connect(self._on_count)
         tip = "Clusters of all images together; select one or several"
-        self.rows = QTreeWidget(objectName="cluster_rows", toolTip=tip)
-        self.rows.setSelectionMode(QTreeWidget.SelectionMode.ExtendedSelection)
+        titles = ["Cluster", "Share", "Class"]
+        self.rows = ui.table("cluster_rows", titles, tip, stretched=2)
+        self.rows.setSelectionMode(self.rows.SelectionMode.ExtendedSelection)
         self.rows.itemSelectionChanged.connect(self._show_name)
-        ui.set_up_tree(self.rows, ["Cluster", "Share", "Class"], stretched=2)
         tip = "The class of the selected clusters; those of one class are merged"
         self.name = ui.combo_box("cluster_class", tip)
         self.name.activated.connect(self._on_name)
-        self.use = button("Use as scribbles", "use_clusters", self._on_use, side, DISCS)
-        self.foreground = button(
-            "Foreground", "foreground", self._on_foreground, side, FOREGROUND
-        )
-        self.saliency = button(
-            "Saliency", "saliency", self._on_saliency, side, SALIENCY
-        )
+        self.use = button("Use as scribbles", "use_clusters", self._on_use, DISCS)
+        marked = "Foreground", "foreground", self._on_foreground
+        self.foreground = button(*marked, FOREGROUND)
+        self.saliency = button("Saliency", "saliency", self._on_saliency, SALIENCY)
         tip = "Which saliency: a cut between tokens, or what tells them apart most"
         self.method = ui.combo_box("saliency_method", tip)
         ui.fill(self.method, METHODS)
-        self.pairs = button("Correspondences", "pairs", self._on_pairs, side, PAIRS)
+        self.pairs = button("Correspondences", "pairs", self._on_pairs, PAIRS)
         tip = "Click a place in the image to see what is like it, on all images"
         self.alike = QPushButton("Find alike", objectName="find_alike", toolTip=tip)
         self.alike.setCheckable(True)
@@ -132,7 +116,7 @@ class LookingPanel(QWidget):
             ui.row(self.saliency, self.method, stretched=1),
             self.alike,
             self.places,
-            ui.JobProgress("looking_progress", tip, side, *_BYTES),
+            ui.JobProgress("looking_progress", tip, self._side, *_BYTES),
         )
 
     def show_state(self) -> None:
@@ -175,7 +159,6 @@ class LookingPanel(QWidget):
         self._show_name()
 
     def _show_name(self) -> None:
-        """Show the class of the selected clusters, if it is one."""
         found, ids = self._looking.clusters, [0, *self._session.classes]
         named = {found.classes.get(i, 0) for i in self._selected()} if found else set()
         if len(named) == 1:
@@ -185,11 +168,8 @@ class LookingPanel(QWidget):
         """Let go of the viewer; its layers stay as they are."""
         self._listen(False)
 
-    def _ask(self, job: str, request: Callable[[], Any], hear: Any) -> None:
-        self._controller.attempt(self._submit, job, request, hear)
-
-    def _submit(self, job: str, request: Callable[[], Any], hear: Any) -> None:
-        task, images = request(), self._looking.joint_images()
+    def _look(self, job: str, task: Task, hear: Any = None) -> None:
+        images = self._looking.joint_images()
         sizes = [one.shape[0] * one.shape[1] for one in images] or [0]
         each, largest = _BYTES[job]
         needed = each * sum(sizes) + largest * max(sizes)
@@ -197,50 +177,48 @@ class LookingPanel(QWidget):
             needed += 8 * min(max(sizes) // _TOKEN, MOST_TOKENS) ** 2
         text = checked_memory(needed, "close images, or open parts of them")
         self._session.say(f"Images to look at: {len(images)}; {text}.")
-        self._side.submit(job, task, hear)
+        self._side.submit(job, task, hear or partial(self._show, job))
 
     def _on_colors(self) -> None:
         """Add layers with the first three principal components as colours.
 
         They are of all images with features: alike colours are alike features.
         """
-        self._ask(COLORS, self._looking.colors_request, partial(self._show, COLORS))
+        self._look(COLORS, self._looking.colors_request())
 
     def _on_clusters(self) -> None:
         """Divide all images with features into clusters, the same in all of them."""
-        request = partial(self._looking.clusters_request, self.count.value())
-        self._ask(CLUSTERS, request, partial(self._show, CLUSTERS))
+        self._look(CLUSTERS, self._looking.clusters_request(self.count.value()))
 
     def _on_foreground(self) -> None:
         """Mark the half of the first principal component that shows more.
 
         It shows more where the grey levels have the larger entropy.
         """
-        request = self._looking.foreground_request
-        self._ask(FOREGROUND, request, partial(self._show, FOREGROUND))
+        self._look(FOREGROUND, self._looking.foreground_request())
 
     def _on_saliency(self) -> None:
         """Show what stands out of each image, by its regions or squares of 16 px."""
-        request = partial(self._looking.saliency_request, self.method.currentText())
-        self._ask(SALIENCY, request, partial(self._show, SALIENCY))
+        method = self.method.currentText()
+        self._look(SALIENCY, self._looking.saliency_request(method))
 
     def _on_pairs(self) -> None:
         """Mark and list ten places of this image and the next that correspond.
 
         They are the nearest of each other, and differ.
         """
-        self._ask(PAIRS, self._looking.pairs_request, partial(self._show, PAIRS))
+        self._look(PAIRS, self._looking.pairs_request())
 
     def _on_count(self) -> None:
         if self._looking.clusters is not None or self.clusters.is_running:
-            self._on_clusters()
+            self._controller.attempt(self._on_clusters)
 
     def _on_use(self) -> None:
         """Paint scribbles where the clusters with a class are deepest.
 
         Nothing is painted over, and undo takes them away.
         """
-        self._ask(DISCS, self._looking.discs_request, self._paint)
+        self._look(DISCS, self._looking.discs_request(), self._paint)
 
     def _show(self, role: str, look: JointLook) -> None:
         """Show the maps, but for those of images that are others by now."""
@@ -252,9 +230,8 @@ class LookingPanel(QWidget):
             there = role, look.seen[key][0]
             if there not in self._overlays:
                 self._overlays[there] = MapOverlay(self._link, self._side, role)
-            mark, named = {"plane": list(key.plane)}, {"name": role.capitalize()}
-            overlay = self._overlays[there]
-            overlay.show(kind, values, key, mark=mark, keeps_look=True, **named, **how)
+            mark, name = {"plane": list(key.plane)}, role.capitalize()
+            self._overlays[there].put(kind, values, key, mark=mark, name=name, **how)
         if role == CLUSTERS:
             self.show_clusters()
         elif role in (ALIKE, PAIRS):
@@ -293,8 +270,6 @@ class LookingPanel(QWidget):
         found.classes.update(dict.fromkeys(chosen, class_id))
         self.show_clusters()
 
-    # Places.
-
     def _on_alike(self, is_on: bool) -> None:
         self._listen(is_on)
         if is_on:
@@ -323,8 +298,7 @@ class LookingPanel(QWidget):
 
     def _hold_no_brush(self) -> None:
         """Select the image, so that a click does not paint."""
-        self._held = self._link.image
-        self._link.viewer.layers.selection.active = self._held
+        self._held = self._link.viewer.layers.selection.active = self._link.image
 
     def _on_press(self, viewer: Any, event: Any) -> Iterator[None]:
         """Look for what is alike, unless the mouse moved the view."""
@@ -339,8 +313,10 @@ class LookingPanel(QWidget):
         place = image.world_to_data(event.position[-image.ndim :])[-2:]
         row, column = (round(float(at)) for at in place)
         if 0 <= row < entry.shape[0] and 0 <= column < entry.shape[1]:
-            request = partial(self._looking.alike_request, row, column)
-            self._ask(ALIKE, request, partial(self._show, ALIKE))
+            self._controller.attempt(self._look_alike, row, column)
+
+    def _look_alike(self, row: int, column: int) -> None:
+        self._look(ALIKE, self._looking.alike_request(row, column))
 
     def _on_place(self) -> None:
         assert self._alike is not None  # else nothing is listed

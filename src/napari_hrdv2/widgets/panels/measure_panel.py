@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QLabel, QTreeWidget, QTreeWidgetItem, QWidget
+from qtpy.QtWidgets import QLabel, QTreeWidgetItem, QWidget
 
 from napari_hrdv2.core.measure import write_fractions_csv
 from napari_hrdv2.session.classes import default_class
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from napari_hrdv2.widgets.controller import Controller
 
 TOGETHER = "all images"
-_FRAME = 4  # pixels around the rows
-TABLE = "Table (*.csv)"  # kinds of files, for dialogs
 _METHOD_NAMES = {"components": "What touches", "watershed": "Cut at necks"}
 _HISTOGRAMS = ("equivalent diameter", "area", "aspect ratio", "orientation")
 _FEW_CHARACTERS, _NARROW = 6, 84  # of combo boxes side by side; pixels
@@ -42,17 +40,15 @@ class ResultPanel(QWidget):
         exclusion = self.exclusion = ExclusionOverlay(
             controller.link, controller.side, lambda: controller.is_answering
         )
-        self.fractions = ui.hint(
-            "fractions", "Phase fractions: the part of the image that each class has"
-        )
+        tip = "Phase fractions: the part of the image that each class has"
+        self.fractions = ui.hint("fractions", tip)
         tip = (
             "Draw a rectangle, as over a databar: it is no part of training, result "
             "and phase fractions, in a stack on all planes"
         )
         self.exclude = ui.push_button("Rectangle", "exclude", exclusion.draw, tip)
-        self.databar = ui.push_button(
-            "Databar", "exclude_databar", exclusion.exclude_databar
-        )
+        exclude = exclusion.exclude_databar
+        self.databar = ui.push_button("Databar", "exclude_databar", exclude)
         self.take_back = ui.push_button("Remove", "take_back", exclusion.take_back)
         buttons = ui.row(QLabel("Exclude"), self.exclude, self.databar, self.take_back)
         ui.fill_column(self, self.fractions, buttons)
@@ -99,19 +95,13 @@ class FractionPanel(QWidget):
         super().__init__()
         self._session, self._measuring = session, session.measurement
         self._attempt = attempt
-        self.rows = QTreeWidget(objectName="fraction_rows")
-        ui.set_up_tree(self.rows, ["Class", "Here", "All"])
-        self.rows.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)
+        self.rows = ui.table("fraction_rows", ["Class", "Here", "All"])
         self.rows.itemClicked.connect(self._on_clicked)
-        self.every = ui.check_box(
-            "In all images",
-            "every_image",
-            "Also the fractions in all images that have a result, weighted by area",
-        )
+        tip = "Also the fractions in all images that have a result, weighted by area"
+        self.every = ui.check_box("In all images", "every_image", tip)
         self.every.toggled.connect(self.set_scope)
-        self.save = ui.PathButton(
-            "Save CSV…", "save_fractions", self.save_to, TABLE, "fractions.csv"
-        )
+        saved = self.save_to, ui.TABLE, "fractions.csv"
+        self.save = ui.PathButton("Save CSV…", "save_fractions", *saved)
         self.note = ui.hint("fractions_note", "What to mind")
         ui.fill_column(self, self.rows, self.note, ui.row(self.every, self.save))
         self._measuring.changed.connect(self.show_fractions)
@@ -141,9 +131,14 @@ class FractionPanel(QWidget):
         self.rows.headerItem().setText(2, f"All {measured.together.images}")
         self.rows.clear()
         for one, other in zip(here.phases, measured.together.phases, strict=True):
-            self.rows.addTopLevelItem(self._item(one, here, other, measured.together))
-        line, head = self.rows.sizeHintForRow(0), self.rows.header().sizeHint()
-        self.rows.setFixedHeight(len(here.phases) * line + head.height() + _FRAME)
+            name, color = _look(self._session, one.class_id)
+            texts = [name, fraction_text(one), fraction_text(other)]
+            item = QTreeWidgetItem(self.rows, texts)
+            item.setIcon(0, ui.swatch(color))
+            item.setToolTip(0, f"{name}: {one.pixels:,} pixels")
+            item.setToolTip(1, _how(one, here))
+            item.setToolTip(2, _how(other, measured.together))
+        ui.fit_rows(self.rows)
         ui.set_hint(self.note, measured.note)
 
     def showEvent(self, event: QShowEvent) -> None:
@@ -165,21 +160,8 @@ class FractionPanel(QWidget):
         if len(images) > 1:
             images[TOGETHER] = measured.together
         names = {i: info.name for i, info in self._session.classes.items()}
-        done = self._attempt(write_fractions_csv, path, images, class_names=names)
-        if done:
-            self._session.say(f"Phase fractions saved to {path}.")
-        return done
-
-    def _item(
-        self, one: PhaseFraction, here: Fractions, other: PhaseFraction, all_: Fractions
-    ) -> QTreeWidgetItem:
-        name, color = _look(self._session, one.class_id)
-        item = QTreeWidgetItem([name, fraction_text(one), fraction_text(other)])
-        item.setIcon(0, ui.swatch(color))
-        item.setToolTip(0, f"{name}: {one.pixels:,} pixels")
-        item.setToolTip(1, _how(one, here))
-        item.setToolTip(2, _how(other, all_))
-        return item
+        write, said = write_fractions_csv, f"Phase fractions saved to {path}."
+        return self._attempt(write, path, images, class_names=names, said=said)
 
     def _on_clicked(self, item: Any, column: int) -> None:
         self._session.say(item.toolTip(column))
@@ -230,10 +212,9 @@ class ParticlePanel(QWidget):
             self.show_histogram()
         text = f"{len(table)} objects of {_look(self._session, objects.class_id)[0]}"
         cut = len(objects.table) - len(table)
-        text += f", without {cut} at the border" if cut else ""
-        ui.set_hint(
-            self.note, text + (", of a former result" * self._measuring.is_stale)
-        )
+        text += f", without {cut} at the border" * bool(cut)
+        text += ", of a former result" * self._measuring.is_stale
+        ui.set_hint(self.note, text)
 
     def show_histogram(self) -> None:
         """Show how the chosen measurement is distributed."""
@@ -252,23 +233,17 @@ class ParticlePanel(QWidget):
         objects = self._measuring.objects
         if objects is None:
             return False
-        done = self._attempt(self._kept(objects.table).write_csv, path)
-        if done:
-            self._session.say(f"Particles saved to {path}.")
-        return done
+        write = self._kept(objects.table).write_csv
+        return self._attempt(write, path, said=f"Particles saved to {path}.")
 
     def _make_controls(self) -> None:
-        self.class_id = ui.combo_box(
-            "split_class",
-            "The class whose objects are wanted",
-            characters=_FEW_CHARACTERS,
-        )
-        self.method = ui.combo_box(
-            "split_method",
+        tip = "The class whose objects are wanted"
+        self.class_id = ui.combo_box("split_class", tip, characters=_FEW_CHARACTERS)
+        tip = (
             "What touches is one object; or such objects are cut at their necks by a "
-            "watershed",
-            characters=_FEW_CHARACTERS,
+            "watershed"
         )
+        self.method = ui.combo_box("split_method", tip, characters=_FEW_CHARACTERS)
         for method in METHODS:
             self.method.addItem(_METHOD_NAMES[method], method)
         self.method.activated.connect(self._on_method)
@@ -292,26 +267,20 @@ class ParticlePanel(QWidget):
     def _make_table(self) -> None:
         self.table = ParticleTableView()
         self.table.chosen.connect(self._on_chosen)
-        self.inside = ui.check_box(
-            "Whole ones only",
-            "whole_particles",
-            "Without the objects that the border, or the exclusion mask, cuts off",
-        )
+        tip = "Without the objects that the border, or the exclusion mask, cuts off"
+        self.inside = ui.check_box("Whole ones only", "whole_particles", tip)
         self.inside.toggled.connect(self.show_objects)
-        self.alone = ui.check_box(
-            "Show it alone", "particle_alone", "Hide all objects but the selected one"
-        )
+        tip = "Hide all objects but the selected one"
+        self.alone = ui.check_box("Show it alone", "particle_alone", tip)
         self.alone.toggled.connect(self.splitting.show_alone)
-        self.column = ui.combo_box(
-            "histogram_column", "What the histogram is of", characters=_FEW_CHARACTERS
-        )
+        named = "histogram_column", "What the histogram is of"
+        self.column = ui.combo_box(*named, characters=_FEW_CHARACTERS)
         for name in _HISTOGRAMS:
             self.column.addItem(name.capitalize(), name)
         self.column.activated.connect(self.show_histogram)
         self.histogram = Histogram("histogram")
-        self.save = ui.PathButton(
-            "Save CSV…", "save_particles", self.save_to, TABLE, "particles.csv"
-        )
+        saved = self.save_to, ui.TABLE, "particles.csv"
+        self.save = ui.PathButton("Save CSV…", "save_particles", *saved)
         ui.fill_column(
             self._found,
             self.table,
@@ -324,7 +293,6 @@ class ParticlePanel(QWidget):
         return table.without_border() if self.inside.isChecked() else table
 
     def _follow_layer(self) -> None:
-        """Select the row of the object that is selected in the layer of objects."""
         if self.splitting.layer is self._layer:
             return
         if self._layer is not None:
@@ -341,11 +309,9 @@ class ParticlePanel(QWidget):
 
         They follow the result until their layer is removed.
         """
-        class_id = self.class_id.currentData()
+        class_id, how = self.class_id.currentData(), self.method.currentData()
         if class_id is not None:
-            self.splitting.split(
-                class_id, self.method.currentData(), self.distance.value()
-            )
+            self.splitting.split(class_id, how, self.distance.value())
 
     def _on_method(self, position: int = 0) -> None:
         is_cut = self.method.currentData() == "watershed"
@@ -354,7 +320,6 @@ class ParticlePanel(QWidget):
         self._split_again()
 
     def _split_again(self, value: int = 0) -> None:
-        """Split by other values what is split already."""
         if self.splitting.class_id == self.class_id.currentData():
             self._on_split()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -9,23 +10,12 @@ from typing import TYPE_CHECKING
 
 from app_model.types import KeyCode, KeyMod
 from napari.utils.key_bindings import coerce_keybinding
+from qtpy import QtWidgets as qt
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QListWidget,
-    QListWidgetItem,
-    QProgressBar,
-    QSizePolicy,
-    QSpinBox,
-    QWidget,
-)
+from qtpy.QtWidgets import QListWidget, QWidget
 
 from napari_hrdv2.widgets.label_taker import LabelTaker
-from napari_hrdv2.widgets.viewer.guidance_overlays import (
-    JOB,
-    GuidanceOverlay,
-    PlaceWalk,
-)
+from napari_hrdv2.widgets.viewer.guidance_overlays import GuidanceOverlay, PlaceWalk
 from napari_hrdv2.widgets.viewer.result_views import VIEWS, ResultViews
 from napari_hrdv2.widgets.viewer.shortcuts import Shortcut, Shortcuts
 
@@ -43,6 +33,8 @@ _CLASS_KEYS = "123456789"
 _UNDO = str(coerce_keybinding(KeyMod.CtrlCmd | KeyCode.KeyZ))
 _PLACES, _MOST_PLACES = 16, 99
 _DRAWING = ("paint", "polygon", "fill")  # the modes in which a class can be painted
+# So that a long name does not make the dock wider.
+_ANY_WIDTH = qt.QSizePolicy.Policy.Ignored, qt.QSizePolicy.Policy.Fixed
 _LINES_SEEN = 6  # of the list of label issues
 
 
@@ -92,11 +84,9 @@ class PaintPanel(QWidget):
 
     def _wanted_keys(self) -> list[Shortcut]:
         choose, does = self.classes.choose_position, "choose the class of that row"
+        doing = [(key, partial(choose, i)) for i, key in enumerate(_CLASS_KEYS)]
         return [
-            *(
-                Shortcut(key, does, partial(choose, position), replaces=True)
-                for position, key in enumerate(_CLASS_KEYS)
-            ),
+            *(Shortcut(key, does, do, replaces=True) for key, do in doing),
             Shortcut(TOGGLE, "show the image or the result", self.views.toggle),
             Shortcut(CYCLE, "result, probability, uncertainty …", self.views.cycle),
             Shortcut(NEXT, "next uncertain region", self.guide.go_next),
@@ -108,7 +98,7 @@ class PaintPanel(QWidget):
         controller = self._controller
         tip = "The layer is of the size of the image, on which nothing is painted yet"
         self.offer = ui.push_button("", "use_labels_layer", self._on_offer, tip)
-        self.offer.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.offer.setSizePolicy(*_ANY_WIDTH)
         self.paint = ui.push_button("Paint", "paint", self._on_paint)
         self.train = ui.push_button("Train", "train", controller.train_anew)
         tip = "Train and segment after every scribble, undo and redo"
@@ -145,7 +135,6 @@ class PaintPanel(QWidget):
         )
 
     def _on_class(self, class_id: int) -> None:
-        """Put a brush with this class into the user's hand."""
         self._link.select_label(class_id)
         scribbles = self._link.scribbles
         present = self._link.viewer.layers
@@ -157,11 +146,9 @@ class PaintPanel(QWidget):
     def _on_images_changed(self) -> None:
         if self._link.scribbles is not None:
             self.classes.show_selected(int(self._link.scribbles.selected_label))
-
         self._show_offer()
 
     def _show_offer(self) -> None:
-        """Offer a labels layer of the user's as scribbles, while there are none."""
         layer = self.taker.offered()
         self.offer.setVisible(layer is not None)
         if layer is not None:
@@ -201,20 +188,17 @@ class PlacesPanel(QWidget):
         link, side = controller.link, controller.side
         session = self._session = link.session
         self.walk, self._shortcuts = PlaceWalk(link, side), shortcuts
-        self.propose = ui.JobButton("", "propose_places", self._on_propose, side, JOB)
-        self.count = QSpinBox(
-            objectName="place_count",
-            toolTip="How many places",
-            minimum=2,
-            maximum=_MOST_PLACES,
-            value=_PLACES,
-        )
+        given = self._on_propose, side, PlaceWalk.job
+        self.propose = ui.JobButton("", "propose_places", *given)
+        self.count = qt.QSpinBox(objectName="place_count", toolTip="How many places")
+        self.count.setRange(2, _MOST_PLACES)
+        self.count.setValue(_PLACES)
         self.note = ui.hint("place_note", "Which place is shown, and what the keys do")
         tip = "How many of the images have been searched"
         ui.fill_column(
             self,
             ui.row(self.propose, self.count, stretched=0),
-            ui.JobProgress("place_progress", tip, side, JOB),
+            ui.JobProgress("place_progress", tip, side, PlaceWalk.job),
             self.note,
         )
         self._keys = self._wanted_keys()
@@ -234,15 +218,13 @@ class PlacesPanel(QWidget):
 
     def _wanted_keys(self) -> list[Shortcut]:
         walk, does = self.walk, "name what is in the ring"
-        return [
-            *(
-                Shortcut(key, does, partial(walk.name, int(key)), replaces=True)
-                for key in _CLASS_KEYS
-            ),
-            Shortcut("0", "skip this place", walk.skip, replaces=True),
-            Shortcut(_UNDO, "take the last one back", walk.take_back, replaces=True),
-            Shortcut("Escape", "end with the places", walk.end, replaces=True),
+        keys: list[tuple[str, str, Callable[[], object]]] = [
+            *((key, does, partial(walk.name, int(key))) for key in _CLASS_KEYS),
+            ("0", "skip this place", walk.skip),
+            (_UNDO, "take the last one back", walk.take_back),
+            ("Escape", "end with the places", walk.end),
         ]
+        return [Shortcut(*about, replaces=True) for about in keys]
 
     def _on_propose(self) -> None:
         """Look for places whose names tell the most, and go from one to the next.
@@ -261,7 +243,7 @@ class BlockPanel(QWidget):
         self._work = work
         tip = "Into a file. What is done stays when it is cancelled; a scribble ends it"
         self.all = ui.push_button("", "segment_all", self._on_all, tip)
-        self.progress = QProgressBar(objectName="blocks_progress")
+        self.progress = qt.QProgressBar(objectName="blocks_progress")
         self.progress.setToolTip("How much of the blocks is segmented")
         self.note = ui.hint("blocks_note")
         ui.fill_column(self, self.all, self.progress, self.note)
@@ -289,8 +271,8 @@ class BlockPanel(QWidget):
         if work.is_of_all:
             work.cancel()
             return
-        target = work.target
-        if target is None and (folder := QFileDialog.getExistingDirectory(self, title)):
+        target, ask = work.target, qt.QFileDialog.getExistingDirectory
+        if target is None and (folder := ask(self, title)):
             target = work.target_in(Path(folder))
         question = f"{target} is there already. Replace it, if it is another one?"
         if target and (not target.exists() or ui.agrees(self, question)):
@@ -305,16 +287,14 @@ class GuidancePanel(QWidget):
         self._session, self._guide = session, guide
         self.next = ui.push_button("", "next_uncertain_region", guide.go_next)
         self.region_note = ui.hint("region_note", "Why this region is proposed")
-        self.check = ui.push_button(
-            "Check scribbles", "check_scribbles", guide.check_scribbles
-        )
+        check = guide.check_scribbles
+        self.check = ui.push_button("Check scribbles", "check_scribbles", check)
         self.clear = ui.push_button("Clear", "clear_label_issues", guide.clear)
         self.checked = ui.hint("checked")
         self.label_issues = self._make_list()
         self.relabel = ui.push_button("", "relabel_scribble", guide.relabel)
         self.erase = ui.push_button("Erase", "erase_scribble", guide.erase)
-        # A long name must not make the dock wider.
-        self.relabel.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.relabel.setSizePolicy(*_ANY_WIDTH)
         checking = ui.fill_column(
             QWidget(),
             ui.row(self.check, self.clear, stretched=0),
@@ -331,10 +311,10 @@ class GuidancePanel(QWidget):
     def show_guidance(self) -> None:
         """Show the uncertain region, the label issues, and what can be done."""
         guidance, region = self._session.guidance, self._guide.region
-        text = ""
+        text, regions = "", guidance.uncertain_regions
         if region is not None:
-            number = guidance.uncertain_regions.index(region) + 1
-            text = f"{number} of {len(guidance.uncertain_regions)}: {region.reason}"
+            number = regions.index(region) + 1
+            text = f"{number} of {len(regions)}: {region.reason}"
         ui.set_hint(self.region_note, text)
         self._show_label_issues()
         count, text = len(guidance.label_issues), ""
@@ -350,7 +330,7 @@ class GuidancePanel(QWidget):
         with QSignalBlocker(self.label_issues):
             self.label_issues.clear()
             for label_issue in label_issues:
-                item = QListWidgetItem(label_issue.reason)
+                item = qt.QListWidgetItem(label_issue.reason)
                 item.setToolTip(label_issue.reason)
                 info = self._session.classes.get(label_issue.class_id)
                 if info is not None:
@@ -365,19 +345,15 @@ class GuidancePanel(QWidget):
     def _show_buttons(self) -> None:
         chosen = self._guide.chosen
         into = self._session.classes.get(chosen.predicted_id) if chosen else None
-        self.relabel.setText(
-            ui.plain(f"Relabel as {'…' if into is None else into.name}")
-        )
+        name = "…" if into is None else ui.plain(into.name)
+        self.relabel.setText(f"Relabel as {name}")
         for button in (self.relabel, self.erase):
             button.setEnabled(chosen is not None)
 
     def _make_list(self) -> QListWidget:
-        issues = QListWidget(
-            objectName="label_issues",
-            toolTip="Select a scribble to go there",
-            wordWrap=True,
-            verticalScrollMode=QListWidget.ScrollMode.ScrollPerPixel,
-        )
+        tip = "Select a scribble to go there"
+        issues = QListWidget(objectName="label_issues", toolTip=tip, wordWrap=True)
+        issues.setVerticalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
         issues.setMaximumHeight(_LINES_SEEN * issues.fontMetrics().lineSpacing())
         issues.currentRowChanged.connect(self._on_chosen)
         return issues

@@ -47,11 +47,6 @@ class _ParticleModel(QAbstractTableModel):
 
     table: ParticleTable | None = None
 
-    def show(self, table: ParticleTable | None) -> None:
-        self.beginResetModel()
-        self.table = table
-        self.endResetModel()
-
     def rowCount(self, parent: Any = None) -> int:
         is_inside = parent is not None and parent.isValid()
         return 0 if is_inside or self.table is None else len(self.table)
@@ -120,7 +115,9 @@ class ParticleTableView(QTableView):
 
     def show_table(self, table: ParticleTable | None) -> None:
         """Show other particles; none is chosen then."""
-        self._particles.show(table)
+        self._particles.beginResetModel()
+        self._particles.table = table
+        self._particles.endResetModel()
 
     def select(self, number: int) -> None:
         """Select the row of a particle; emits nothing."""
@@ -216,7 +213,6 @@ class Histogram(QWidget):
         painter.drawText(below, Qt.AlignmentFlag.AlignCenter, self._title)
 
     def _area(self) -> QRectF:
-        """Return where the bars stand."""
         metrics = self.fontMetrics()
         left = metrics.horizontalAdvance(f"{max(self.counts, default=0):g}") + 2 * _GAP
         bottom = self.height() - 2 * metrics.height() - _TICK - 2

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
-from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.core.postprocess.refinement import SMOOTHINGS
 from napari_hrdv2.session import Stage
+from napari_hrdv2.widgets.jobs import when_rested
 
 from . import PanelSpec
 from . import controls as ui
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 REST_TIME = 250  # milliseconds: values that are passed on the way are no change
 _NARROW = 78  # pixels: two with their texts must fit side by side
 _NAMES = {"none": "No smoothing", "guided": "Guided filter", "crf": "CRF with colour"}
+_AREA = 0, 10**7
 _NUMBERS: dict[str, tuple[str, str, float, float]] = {  # label, tooltip, limits
     "radius": ("Radius", "How far pixels are asked, in pixels", 1, 256),
     "strength": (
@@ -35,14 +36,12 @@ _NUMBERS: dict[str, tuple[str, str, float, float]] = {  # label, tooltip, limits
     "min_object": (
         "Objects",
         "Objects of fewer pixels go to the class that surrounds them",
-        0,
-        10**7,
+        *_AREA,
     ),
     "fill_holes": (
         "Holes",
         "What one class encloses takes that class if it has fewer pixels",
-        0,
-        10**7,
+        *_AREA,
     ),
 }
 
@@ -55,9 +54,7 @@ class RefinePanel(QWidget):
         session = controller.session
         self._refining, self._live = session.refinement, session.live
         self._attempt = controller.attempt
-        self._rest = QSignalDebouncer(parent=self)
-        self._rest.setTimeout(REST_TIME)
-        self._rest.triggered.connect(self._on_rest)
+        self._rest = when_rested(self, REST_TIME, self._on_rest)
         self._make_controls(controller.cancel_refinement)
         self._refining.changed.connect(self.show_settings)
         session.segmentation_changed.connect(self.show_work)
@@ -124,16 +121,13 @@ class RefinePanel(QWidget):
         self.redo = ui.push_button("Redo", "redo_refinement", refining.redo, tip)
         self.off = ui.push_button("Show raw", "refinement_off", self._on_off)
         self.state = ui.hint("refining", "What happens to the result")
-        self.cancel = ui.push_button(
-            "Cancel", "cancel_refining", cancel, "Keep the result as it is"
-        )
+        tip = "Keep the result as it is"
+        self.cancel = ui.push_button("Cancel", "cancel_refining", cancel, tip)
         buttons = ui.row(self.undo, self.redo, self.off)
         ui.fill_column(self, grid, buttons, self.state, self.cancel)
-        for keys, do in (
-            (QKeySequence.StandardKey.Undo, refining.undo),
-            (QKeySequence.StandardKey.Redo, refining.redo),
-        ):
-            context = Qt.ShortcutContext.WidgetWithChildrenShortcut
+        known = QKeySequence.StandardKey
+        context = Qt.ShortcutContext.WidgetWithChildrenShortcut
+        for keys, do in ((known.Undo, refining.undo), (known.Redo, refining.redo)):
             QShortcut(QKeySequence(keys), self, context=context, activated=do)
 
     def _on_rest(self) -> None:
@@ -142,8 +136,7 @@ class RefinePanel(QWidget):
         values = {name: number.value() for name, number in self.numbers.items()}
         values["strength"] = round(values["strength"], 2)
         smoothing = SMOOTHINGS[self.smoothing.currentIndex()]
-        change = self._refining.change
-        if not self._attempt(change, smoothing=smoothing, **values):
+        if not self._attempt(self._refining.change, smoothing=smoothing, **values):
             self.show_settings()
 
     def _on_off(self) -> None:

@@ -32,9 +32,8 @@ class ScalePanel(QWidget):
         self._link, self._attempt = controller.link, controller.attempt
         self._session = controller.session
         self.bar = ScaleBarOverlay(controller.link, controller.side)
-        self.size = QLineEdit(
-            objectName="pixel_size", placeholderText="unknown", toolTip=_TIP
-        )
+        self.size = QLineEdit(objectName="pixel_size", toolTip=_TIP)
+        self.size.setPlaceholderText("unknown")
         self.size.editingFinished.connect(self._on_typed)
         tip = "Draw a line over the scale bar in the image, and type what it says"
         self.draw = ui.push_button("Scale bar…", "scale_bar", self.bar.draw, tip)
@@ -59,12 +58,9 @@ class ScalePanel(QWidget):
 
     def ask(self, pixels: float) -> str:
         """Ask the user how long the scale bar is; "" for no answer."""
-        text, agreed = QInputDialog.getText(
-            self,
-            "Scale bar",
-            f"The line is {pixels:.1f} pixels long. What does the scale bar say? "
-            "For instance 10 µm",
-        )
+        question = f"The line is {pixels:.1f} pixels long. What does the scale bar say?"
+        question += " For instance 10 µm"
+        text, agreed = QInputDialog.getText(self, "Scale bar", question)
         return str(text) if agreed else ""
 
     def _set(self, text: str) -> None:

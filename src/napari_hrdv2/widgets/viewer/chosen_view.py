@@ -8,12 +8,13 @@ from weakref import WeakKeyDictionary, WeakSet
 import numpy as np
 from napari.layers import Image
 from qtpy.QtCore import QObject, Signal
-from superqt.utils import QSignalDebouncer
+
+from napari_hrdv2.widgets.jobs import when_rested
 
 from . import layers, planes
 
 if TYPE_CHECKING:
-    import napari.components
+    from napari.components import ViewerModel
 
     from .layer_index import LayerIndex
 
@@ -30,9 +31,7 @@ class ChosenView(QObject):
 
     picked = Signal(object)
 
-    def __init__(
-        self, viewer: napari.components.ViewerModel, index: LayerIndex
-    ) -> None:
+    def __init__(self, viewer: ViewerModel, index: LayerIndex) -> None:
         super().__init__()
         self._viewer, self._index = viewer, index
         self._image: Image | None = None  # that is shown
@@ -41,9 +40,7 @@ class ChosenView(QObject):
         self._cameras: WeakKeyDictionary[Image, Any] = WeakKeyDictionary()
         self._clicked: Image | None = None
         # Inside of its own event, napari's selection must not be changed.
-        self._later = QSignalDebouncer(parent=self)
-        self._later.setTimeout(0)
-        self._later.triggered.connect(self._pick)
+        self._later = when_rested(self, 0, self._pick)
         viewer.layers.selection.events.active.connect(self._on_active)
 
     def show(self, image: Image | None) -> None:
@@ -100,7 +97,8 @@ class ChosenView(QObject):
             role = layers.mark_on(layer).get("role", "")
             if not role or self._owner(layer) != image_id:
                 continue
-            if layers.is_drawn(layer, role):
+            is_excluding = role == "exclusion" and layer.nshapes
+            if is_excluding or (role == "scribbles" and np.any(layer.data)):
                 self._hide(layer)
                 name = layer.name.removesuffix(f" {REMOVED}")
                 layers.rename(layer, role, f"{name} {REMOVED}")

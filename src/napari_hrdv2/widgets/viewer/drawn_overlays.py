@@ -9,15 +9,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from napari.layers import Image, Shapes
 from qtpy.QtCore import Signal
-from superqt.utils import QSignalDebouncer
 
-from napari_hrdv2.core.postprocess.exclusion import (
-    find_databar,
-    mask_of,
-    outline_of,
-    rectangles_of,
-    unasked_databar,
-)
+from napari_hrdv2.core.postprocess import exclusion
+from napari_hrdv2.widgets.jobs import when_rested
 
 from . import layers, planes
 from .overlay import Overlay
@@ -47,6 +41,7 @@ class ExclusionOverlay(Overlay):
     """
 
     role = "exclusion"
+    is_flat = True
 
     def __init__(
         self, sync: LayerSync, side: SideWork, is_answering: Callable[[], bool]
@@ -57,9 +52,7 @@ class ExclusionOverlay(Overlay):
         self._is_armed = self._is_drawn = self._is_giving = False
         # The masks that were there last: another one came from a project or a script.
         self._seen: WeakKeyDictionary[ImageEntry, Any] = WeakKeyDictionary()
-        self._rest = QSignalDebouncer(parent=self)
-        self._rest.setTimeout(REST_TIME)
-        self._rest.triggered.connect(self.read)
+        self._rest = when_rested(self, REST_TIME, self.read)
         sync.images_changed.connect(self.follow)
         self._session.images_changed.connect(self.follow)
         self.follow()
@@ -79,10 +72,8 @@ class ExclusionOverlay(Overlay):
             return f"{self.fraction:.1%} of the image is excluded."
         if (found := self._offered[1]) is None:
             return ""
-        rows = f"rows {found[0]}–{found[2] - 1}"
-        return (
-            f"A databar was found at the bottom ({rows}): exclude it by <b>Databar</b>."
-        )
+        there = f"at the bottom (rows {found[0]}–{found[2] - 1})"
+        return f"A databar was found {there}: exclude it by <b>Databar</b>."
 
     def draw(self) -> None:
         """Put the rectangle tool into the user's hand, for one rectangle."""
@@ -96,20 +87,19 @@ class ExclusionOverlay(Overlay):
         self.layer.visible = True
         self._viewer.layers.selection.active = self.layer
         self.layer.mode = "add_rectangle"
-        self._session.say(
-            "Drag a rectangle over what is to be excluded, such as a databar."
-        )
+        said = "Drag a rectangle over what is to be excluded, such as a databar."
+        self._session.say(said)
 
     def exclude_databar(self) -> None:
         """Exclude the databar at the bottom of the image, if one is found there."""
         current = self._session.current
-        found = None if current is None else find_databar(current.image)
+        found = None if current is None else exclusion.find_databar(current.image)
         if found is None:
             self._session.say("No databar was found; exclude a rectangle instead.")
             return
         if self.layer is None:
             self._make_layer(self._sync.image)
-        self.layer.add([outline_of(found)], shape_type="rectangle")
+        self.layer.add([exclusion.outline_of(found)], shape_type="rectangle")
         self.read()
 
     def take_back(self) -> None:
@@ -129,9 +119,8 @@ class ExclusionOverlay(Overlay):
             return
         mask, former = self._covered(current), current.exclusion
         if mask.all():
-            self._sync.refused.emit(
-                ValueError("exclusion: this would leave nothing of the image")
-            )
+            error = ValueError("exclusion: this would leave nothing of the image")
+            self._sync.refused.emit(error)
             self._show(former)
         else:
             self._exclude(self._family(), mask)
@@ -166,7 +155,7 @@ class ExclusionOverlay(Overlay):
         if image is not self._offered[0]:
             self._offered = image, None
             if isinstance(image, np.ndarray):
-                task = lambda _: (image, unasked_databar(image))  # noqa: E731
+                task = lambda _: (image, exclusion.unasked_databar(image))  # noqa: E731
                 self._side.submit("databar", task, self._offer)
 
     def _offer(self, answer: tuple[Any, Any]) -> None:
@@ -200,35 +189,23 @@ class ExclusionOverlay(Overlay):
         return entry.exclusion is not former
 
     def _covered(self, entry: ImageEntry) -> NDArray[np.bool_]:
-        """Return what the layer covers of an image entry."""
-        return mask_of(map(np.asarray, self.layer.data), entry.shape)
+        return exclusion.mask_of(map(np.asarray, self.layer.data), entry.shape)
 
     def _show(self, mask: NDArray[np.bool_] | None) -> None:
-        """Show a mask of the session as rectangles."""
         if self.layer is None and self._sync.image is not None:
             self._make_layer(self._sync.image)
-        outlines = [] if mask is None else [*map(outline_of, rectangles_of(mask))]
+        found = [] if mask is None else exclusion.rectangles_of(mask)
         self.layer.data = []
-        if outlines:
+        if found:
+            outlines = [exclusion.outline_of(one) for one in found]
             self.layer.add(outlines, shape_type="rectangle")
 
     def _make_layer(self, image: Image) -> None:
         width = max(1.0, min(planes.label_shape(image)[-2:]) / 400)
-        layer = Shapes(
-            ndim=2,
-            name=self._named(NAME, image),
-            face_color=_FACE,
-            edge_color=_EDGE,
-            edge_width=width,
-            metadata=self._mark(image),
-            **layers.flat_metadata(image),
-        )
-        layer.current_face_color, layer.current_edge_color = _FACE, _EDGE
-        layer.current_edge_width = width
-        self._add(layer, image, on_top=True)
-
-    def _placement(self, image: Image, ndim: int) -> dict[str, Any]:
-        return layers.flat_metadata(image)
+        look = {"face_color": _FACE, "edge_color": _EDGE, "edge_width": width}
+        layer = self._add_shapes(image, self._named(NAME, image), ndim=2, **look)
+        for name, value in look.items():
+            setattr(layer, f"current_{name}", value)
 
     def _follow(self, layer: Shapes | None, image: Image | None) -> None:
         if self.layer is not None:
@@ -267,14 +244,13 @@ class ScaleBarOverlay(Overlay):
     """Lets the user draw one line, and tells how many pixels it is long."""
 
     role = "scale bar"
+    is_flat = True
     measured = Signal(float)
 
     def __init__(self, sync: LayerSync, side: SideWork) -> None:
         super().__init__(sync, side)
         # Inside of its own event, the layer cannot be taken away.
-        self._drawn = QSignalDebouncer(parent=self)
-        self._drawn.setTimeout(0)
-        self._drawn.triggered.connect(self._read)
+        self._drawn = when_rested(self, 0, self._read)
 
     def draw(self) -> None:
         """Put the line tool into the user's hand, for one line."""
@@ -283,22 +259,13 @@ class ScaleBarOverlay(Overlay):
             self._session.say("Open an image first.")
             return
         self._remove()
-        layer = Shapes(
-            ndim=2,
-            name="Scale bar",
-            edge_color="#ffff00",
-            edge_width=max(1.0, min(self._session.current.shape) / 400),
-            metadata=self._mark(image),
-            **layers.flat_metadata(image),
-        )
-        self._add(layer, image, on_top=True)
+        width = max(1.0, min(self._session.current.shape) / 400)
+        look = {"ndim": 2, "edge_color": "#ffff00", "edge_width": width}
+        layer = self._add_shapes(image, "Scale bar", **look)
         self._viewer.layers.selection.active = layer
         layer.mode = "add_line"
         layer.events.data.connect(self._on_shapes)
         self._session.say("Drag a line over the scale bar, from end to end.")
-
-    def _placement(self, image: Image, ndim: int) -> dict[str, Any]:
-        return layers.flat_metadata(image)
 
     def _on_shapes(self, event: Any) -> None:
         if event.action == "added":

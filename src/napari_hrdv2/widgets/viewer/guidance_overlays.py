@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Shapes
 
 from . import planes
 from .overlay import Overlay
@@ -20,9 +19,7 @@ if TYPE_CHECKING:
 
     from .layer_sync import LayerSync
 
-# What the side work calls them.
-JOB = "places"
-_REGIONS, _ISSUES = "uncertain regions", "label issues"
+_REGIONS, _ISSUES = "uncertain regions", "label issues"  # as the side work calls them
 FRAMES, RING = "Label issues", "Place"
 _EDGE, _EDGE_CHOSEN = "#ff4fd8", "#ffffff"
 _MARGIN = 4  # pixels between a scribble and its frame
@@ -45,19 +42,15 @@ class GuidanceOverlay(Overlay):
         self.chosen: LabelIssue | None = None
         self._guidance.changed.connect(self._on_changed)
 
-    # Uncertain regions.
-
     def go_next(self) -> None:
         """Go to the next uncertain region; look for such regions if need be."""
-        guidance = self._guidance
-        if guidance.has_uncertain_regions:
+        make, hear = self._guidance.uncertain_regions_request, self._on_regions
+        if self._guidance.has_uncertain_regions:
             self._visit_next()
-        elif self._ask(
-            _REGIONS, guidance.uncertain_regions_request, self._on_uncertain_regions
-        ):
+        elif self._ask(_REGIONS, make, hear):
             self._session.say("Looking for uncertain regions.")
 
-    def _on_uncertain_regions(self, answer: guidance.UncertainRegions) -> None:
+    def _on_regions(self, answer: guidance.UncertainRegions) -> None:
         if self._guidance.accept(answer):
             self._visit_next()
         else:  # a scribble came in between
@@ -74,8 +67,6 @@ class GuidanceOverlay(Overlay):
             self._look_at(region.row, region.column, region.radius)
             self._session.say(f"Paint here? {region.reason}.")
         self.changed.emit()
-
-    # Label issues.
 
     def check_scribbles(self) -> None:
         """Look for scribbles that all the others contradict."""
@@ -114,14 +105,9 @@ class GuidanceOverlay(Overlay):
                 self.check_scribbles()  # a scribble came in between
             return
         count = len(self._guidance.label_issues)
-        scribbles = "1 scribble does" if count == 1 else f"{count} scribbles do"
-        self._session.say(
-            f"{scribbles} not go with the others."
-            if count
-            else "No scribble contradicts the others."
-        )
-
-    # What is seen of it.
+        text = "1 scribble does" if count == 1 else f"{count} scribbles do"
+        text = f"{text} not go with the others."
+        self._session.say(text if count else "No scribble contradicts the others.")
 
     def _on_changed(self) -> None:
         if self.region not in self._guidance.uncertain_regions:
@@ -132,40 +118,30 @@ class GuidanceOverlay(Overlay):
         self.changed.emit()
 
     def _frame(self, label_issue: LabelIssue) -> tuple[float, float, float, float]:
-        """Return top, left, bottom and right of the frame around a scribble."""
-        current = self._session.current
-        assert current is not None
-        rows, columns = np.divmod(label_issue.pixels, current.shape[1])
-        return (
-            rows.min() - _MARGIN,
-            columns.min() - _MARGIN,
-            rows.max() + _MARGIN,
-            columns.max() + _MARGIN,
-        )
+        assert self._session.current is not None
+        places = np.divmod(label_issue.pixels, self._session.current.shape[1])
+        (top, left), (bottom, right) = np.min(places, 1), np.max(places, 1)
+        return top - _MARGIN, left - _MARGIN, bottom + _MARGIN, right + _MARGIN
 
     def _show_frames(self) -> None:
-        """Frame the label issues, the chosen one in white."""
         self._remove()
         image, issues = self._sync.image, self._guidance.label_issues
         if not issues or image is None:
             return
         edges = [_EDGE_CHOSEN if one is self.chosen else _EDGE for one in issues]
-        layer = Shapes(
-            [self._corners(one) for one in issues],
+        layer = self._add_shapes(
+            image,
+            self._named(FRAMES, image),
+            data=[self._corners(one) for one in issues],
             shape_type="rectangle",
-            name=self._named(FRAMES, image),
             edge_color=edges,
             edge_width=max(1.0, min(planes.label_shape(image)[-2:]) / 300),
             face_color="transparent",
             features={"reason": [one.reason for one in issues]},
-            metadata=self._mark(image),
-            **self._placement(image, image.ndim),
         )
         layer.editable = False
-        self._add(layer, image, on_top=True)
 
     def _corners(self, label_issue: LabelIssue) -> NDArray[np.float64]:
-        """Return the (4, dimensions) corners of the frame around a scribble."""
         top, left, bottom, right = self._frame(label_issue)
         around: Any = ((top, left), (top, right), (bottom, right), (bottom, left))
         return np.array([(*self._sync.index, *corner) for corner in around], float)
@@ -182,6 +158,8 @@ class PlaceWalk(Overlay):
     """
 
     role = "place"
+    job = "places"
+    """What the side work calls it."""
 
     def __init__(self, sync: LayerSync, side: SideWork) -> None:
         super().__init__(sync, side)
@@ -215,7 +193,7 @@ class PlaceWalk(Overlay):
         self.end()
         self._sync.flush()
         request = self._guidance.places_request
-        if self._ask(JOB, lambda: request(count), self._on_found):
+        if self._ask(self.job, lambda: request(count), self._on_found):
             self._session.say("Looking for places.")
 
     def name(self, number: int) -> None:
@@ -261,7 +239,7 @@ class PlaceWalk(Overlay):
     def end(self) -> None:
         """End the walk; what was painted stays."""
         was_found, self._proposed, self._painted = self._proposed, None, []
-        self._side.cancel(JOB)
+        self._side.cancel(self.job)
         if was_found is not None:
             self._remove()
             self._session.say(self._session.next_step())
@@ -288,31 +266,20 @@ class PlaceWalk(Overlay):
             return
         self._sync.show_image(key)
         self._look_at(place.row, place.column, _SEEN)
-        corners = [
-            (*key.plane, place.row + y * _RADIUS, place.column + x * _RADIUS)
-            for y, x in ((-1, -1), (-1, 1), (1, 1), (1, -1))
-        ]
+        around = _RADIUS * np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)])
+        corners = [(*key.plane, place.row + y, place.column + x) for y, x in around]
         ring = [np.array(corners, float)]
         if self.layer is not None and self._image is image:
             self.layer.data = ring  # a new layer takes long
         else:
             self._remove()
-            layer = Shapes(
-                ring,
-                shape_type="ellipse",
-                name=self._named(RING, image),
-                edge_color=_EDGE,
-                edge_width=1,
-                face_color="transparent",
-                metadata=self._mark(image),
-                **self._placement(image, image.ndim),
-            )
-            self._add(layer, image, on_top=True)
+            look: Any = {"shape_type": "ellipse", "face_color": "transparent"}
+            look |= {"edge_color": _EDGE, "edge_width": 1}
+            self._add_shapes(image, self._named(RING, image), data=ring, **look)
         self._session.say(self.text())
         self.changed.emit()
 
     def _on_images_changed(self) -> None:
-        """End where the image of the place has been closed."""
         key = self._key_shown
         if key is not None and key not in self._session.images:
             self.end()

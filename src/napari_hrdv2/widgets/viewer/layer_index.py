@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
-from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.session.planes import PlaneKey, text_of
 from napari_hrdv2.session.snapshots import Scribbles
+from napari_hrdv2.widgets.jobs import when_rested
 
 from . import layers, planes
 
 if TYPE_CHECKING:
-    import napari.components
+    from napari.components import ViewerModel
 
     from napari_hrdv2.session import Session
 
@@ -43,33 +43,28 @@ class LayerIndex(QObject):
     replaced = Signal(object)
     renamed_axes = Signal(object)
 
-    def __init__(self, viewer: napari.components.ViewerModel, session: Session) -> None:
+    def __init__(self, viewer: ViewerModel, session: Session) -> None:
         super().__init__()
         self._viewer, self._session = viewer, session
         self.ids: dict[Image, str] = {}
         self._listed: list[Image] = []  # at the last `changes`
         # Several layers often arrive together; their order must not matter.
-        self._listing = QSignalDebouncer(parent=self)
-        self._listing.setTimeout(0)
-        self._listing.triggered.connect(self.settled)
+        self._listing = when_rested(self, 0, self.settled)
         for name in _LIST_EVENTS:
             getattr(viewer.layers.events, name).connect(self.look)
         session.options_changed.connect(self._join_channels)
 
     def images(self) -> list[Image]:
         """Return the image layers that are not of our making, bottom first."""
-        return [
-            layer
-            for layer in self._viewer.layers
-            if isinstance(layer, Image) and "role" not in layers.mark_on(layer)
-        ]
+        images = [one for one in self._viewer.layers if isinstance(one, Image)]
+        return [one for one in images if "role" not in layers.mark_on(one)]
 
     def id_of(self, image: Image) -> str:
         """Return the id of an image, which it keeps from now on."""
         if image not in self.ids:
             known = layers.id_of(self._viewer, image)
-            if self._image(known) is not None:  # a copy, moved below the original
-                known = layers.renew_id(image)
+            if self.image_of(PlaneKey(known)) is not None:
+                known = layers.renew_id(image)  # a copy, moved below the original
             self.ids[image] = known
             layers.look_into_file(image)
             if "channels" not in layers.mark_on(image):
@@ -84,7 +79,8 @@ class LayerIndex(QObject):
 
     def image_of(self, key: PlaneKey) -> Image | None:
         """Return the layer that an image entry comes from."""
-        return self._image(key.image)
+        found = (image for image, known in self.ids.items() if known == key.image)
+        return next((image for image in found if image in self._viewer.layers), None)
 
     def scribbles_of(self, key: PlaneKey) -> Labels | None:
         """Return the layer with the scribbles of an entry, of a stack with all its."""
@@ -101,6 +97,14 @@ class LayerIndex(QObject):
                 if {name: known.get(name) for name in mark} == mark:
                     return layer
         return None
+
+    def labels_on(self, image: Image | None) -> list[Labels]:
+        """Return the labels layers of the size of an image, or of its plane shown."""
+        current = self._session.current
+        if image is None or current is None:
+            return []
+        labels = [one for one in self._viewer.layers if isinstance(one, Labels)]
+        return [one for one in labels if planes.lies_on(one, image, current.shape)]
 
     def made_labels(self, image: Image, role: str) -> Labels:
         """Return the scribbles or the segmentation of an image, made if need be."""
@@ -169,9 +173,8 @@ class LayerIndex(QObject):
         """
         session, shape = self._session, planes.label_shape(image)
         if layer is not None and not fits(layer, image):
-            raise ValueError(
-                f"labels: shape {layer.data.shape} is not that of the image, {shape}"
-            )
+            there = layer.data.shape
+            raise ValueError(f"labels: shape {there} is not that of the image, {shape}")
         keys = {one.key for one in session.images.family(self.id_of(image))}
         if everywhere and layer is not None:
             painted = np.argwhere(np.asarray(layer.data).any(axis=(-2, -1)))
@@ -216,10 +219,6 @@ class LayerIndex(QObject):
         self._session.options_changed.disconnect(self._join_channels)
         for image in list(self.ids):
             self._forget(image)
-
-    def _image(self, image_id: str) -> Image | None:
-        found = (image for image, known in self.ids.items() if known == image_id)
-        return next((image for image in found if image in self._viewer.layers), None)
 
     def _forget(self, image: Image) -> str:
         for events in self._events(image):

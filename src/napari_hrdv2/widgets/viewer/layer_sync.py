@@ -9,9 +9,9 @@ import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, Signal
-from superqt.utils import QSignalDebouncer
 
 from napari_hrdv2.session.planes import PlaneKey, neighbours
+from napari_hrdv2.widgets.jobs import when_rested
 
 from . import layers, planes
 from .chosen_view import REMOVED, ChosenView
@@ -19,7 +19,7 @@ from .layer_index import LayerIndex, fits
 from .scribble_listener import ScribbleListener
 
 if TYPE_CHECKING:
-    import napari.components
+    from napari.components import ViewerModel
     from numpy.typing import ArrayLike
 
     from napari_hrdv2.session import Preview, Session
@@ -44,7 +44,7 @@ class LayerSync(QObject):
     refused = Signal(object)
     closing = Signal()
 
-    def __init__(self, viewer: napari.components.ViewerModel, session: Session) -> None:
+    def __init__(self, viewer: ViewerModel, session: Session) -> None:
         super().__init__()
         self.viewer, self.session = viewer, session
         self.layers = LayerIndex(viewer, session)
@@ -59,9 +59,7 @@ class LayerSync(QObject):
         self._listener = ScribbleListener()
         self._listener.settled.connect(self._read_painted)
         self._listener.label_selected.connect(self.label_selected)
-        self._scrolled = QSignalDebouncer(parent=self)
-        self._scrolled.setTimeout(SCROLL_TIME)
-        self._scrolled.triggered.connect(self._read_painted)
+        self._scrolled = when_rested(self, SCROLL_TIME, self._read_painted)
         self.layers.settled.connect(self._on_layers_settled)
         self.layers.replaced.connect(self._on_data_replaced)
         self.layers.renamed_axes.connect(self._on_axes_named)

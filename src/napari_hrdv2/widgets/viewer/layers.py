@@ -16,15 +16,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.notifications import show_warning
 
 from napari_hrdv2.core.classifier.samples import blank_labels
-from napari_hrdv2.files import read_channel_names, read_pixel_size, read_turn
-from napari_hrdv2.files.units import (
-    NO_UNIT,
-    Size,
-    is_length,
-    sides_of,
-    size_of,
-    unit_symbol,
-)
+from napari_hrdv2.files import read_channel_names, read_pixel_size, read_turn, units
 from napari_hrdv2.files.volumes import open_volume
 from napari_hrdv2.session import ClassInfo, Preview, default_color
 from napari_hrdv2.session.classes import Classes, default_class
@@ -35,9 +27,10 @@ from .planes import data_of, joined_channels, levels_of, show_levels
 from .planes import mark_on as mark_on
 
 if TYPE_CHECKING:
-    import napari.components
+    from napari.components import ViewerModel
     from numpy.typing import NDArray
 
+    from napari_hrdv2.session.batch import OpenedImage
 
 SEGMENTATION_OPACITY = 0.5
 _PLACE_EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units")
@@ -53,12 +46,12 @@ def pixel_size_of(layer: Image) -> tuple[float | tuple[float, float], str] | Non
     if "pixel_size" in mark:
         size, unit = mark["pixel_size"]
         return size, unit
-    unit = unit_symbol(str(layer.units[-1]))
-    if unit == NO_UNIT:
+    unit = units.unit_symbol(str(layer.units[-1]))
+    if unit == units.NO_UNIT:
         found = mark.get("file_pixel_size")
         return None if found is None else (found[0], found[1])
     height, width = (abs(float(side)) for side in layer.scale[-2:])
-    return size_of((height, width)), unit
+    return units.size_of((height, width)), unit
 
 
 def set_pixel_size(layer: Image, size: tuple[float, str] | None) -> None:
@@ -132,11 +125,8 @@ def heads_metadata(image: Image, index: tuple[int, ...]) -> dict[str, Any]:
     """Return what places maps with a slider for the heads on one plane."""
     affine = np.eye(image.ndim + 2)
     affine[1:, 1:] = _affine(image, np.array([*index, 0, 0]))
-    return {
-        "affine": affine,
-        "units": ("pixel", *image.units),
-        "axis_labels": ("head", *image.axis_labels),
-    }
+    names = ("head", *image.axis_labels)
+    return {"affine": affine, "units": ("pixel", *image.units), "axis_labels": names}
 
 
 def _affine(image: Image, corner: NDArray[Any]) -> NDArray[np.float64]:
@@ -170,13 +160,11 @@ def colormap_of(classes: Mapping[int, ClassInfo]) -> DirectLabelColormap:
 
 def name_table(classes: Mapping[int, ClassInfo]) -> dict[str, list[Any]]:
     """Return class names as layer features, which napari shows under the cursor."""
-    return {
-        "index": [0, *classes],
-        "class": ["", *(info.name for info in classes.values())],
-    }
+    names = ["", *(info.name for info in classes.values())]
+    return {"index": [0, *classes], "class": names}
 
 
-def id_of(viewer: napari.components.ViewerModel, image: Image) -> str:
+def id_of(viewer: ViewerModel, image: Image) -> str:
     """Return the id of an image; it gets one if it has none of its own."""
     mark = mark_on(image)
     for layer in viewer.layers:
@@ -217,10 +205,8 @@ def class_colors_of(layer: Labels) -> dict[int, str]:
         return {}
     colors = layer.colormap.color_dict
     named = {i: colors[i][:3] for i in class_names_of(layer) if i in colors}
-    return {
-        i: "#" + "".join(f"{round(float(part) * 255):02x}" for part in color)
-        for i, color in named.items()
-    }
+    parts = {i: [round(float(part) * 255) for part in named[i]] for i in named}
+    return {i: "#{:02x}{:02x}{:02x}".format(*parts[i]) for i in parts}
 
 
 def take_classes(classes: Classes, layer: Labels) -> None:
@@ -260,13 +246,6 @@ def rename(layer: Any, role: str, name: str) -> None:
         layer.name = name
 
 
-def is_drawn(layer: Any, role: str) -> bool:
-    """Whether a layer with this role holds what a user drew."""
-    if role == "scribbles":
-        return bool(np.any(layer.data))
-    return role == "exclusion" and bool(layer.nshapes)
-
-
 def empty_labels(
     image: Image,
     shape: tuple[int, ...],
@@ -278,10 +257,8 @@ def empty_labels(
     try:
         data = blank_labels(shape)
     except MemoryError:
-        raise ValueError(
-            f"labels: there is no memory for a layer of shape {shape}; open a part of "
-            "the stack"
-        ) from None
+        text = f"labels: there is no memory for a layer of shape {shape}"
+        raise ValueError(f"{text}; open a part of the stack") from None
     layer = Labels(
         in_levels(data) if is_result else data,
         name=name_of(mark["role"], image),
@@ -300,9 +277,7 @@ def in_levels(values: NDArray[Any]) -> Any:
     return levels_of(values) if math.prod(values.shape[-2:]) > LARGE else values
 
 
-def arm_brush(
-    viewer: napari.components.ViewerModel, scribbles: Labels, shape: tuple[int, ...]
-) -> None:
+def arm_brush(viewer: ViewerModel, scribbles: Labels, shape: tuple[int, ...]) -> None:
     """Select the layer, and put the brush into the user's hand."""
     viewer.layers.selection.active = scribbles
     mark = scribbles.metadata.setdefault(METADATA_KEY, {})
@@ -313,9 +288,7 @@ def arm_brush(
     scribbles.mode = "paint"
 
 
-def insert_beneath(
-    viewer: napari.components.ViewerModel, layer: Any, above: Any | None
-) -> None:
+def insert_beneath(viewer: ViewerModel, layer: Any, above: Any | None) -> None:
     """Add a layer beneath another one, or on top; what is selected stays selected."""
     present, active = viewer.layers, viewer.layers.selection.active
     position = present.index(above) if above in present else len(present)
@@ -363,36 +336,43 @@ def write_part(layer: Labels, part: Preview) -> None:
 
 
 def add_image(
-    viewer: napari.components.ViewerModel,
+    viewer: ViewerModel,
     data: NDArray[Any],
     path: str,
     *,
     name: str = "",
-    pixel_size: Size | None = None,
-    unit: str = NO_UNIT,
+    pixel_size: units.Size | None = None,
+    unit: str = units.NO_UNIT,
     channels: str = "",
 ) -> Image:
     """Add a micrograph that was read from a file, and remember the file."""
     names = channels.split(",") if channels and data.ndim == 3 else []
     joined = {"channels": channels, "channel_names": names} if names else {}
-    if unit != NO_UNIT and not is_length(unit):
+    if unit != units.NO_UNIT and not units.is_length(unit):
         # napari takes no image whose unit it does not know.
         warnings.warn(
             f"{path} has the unit {unit!r}, which is no length; it is opened without a "
             "pixel size",
             stacklevel=2,
         )
-        unit = NO_UNIT
-    size = 1.0 if pixel_size is None or unit == NO_UNIT else pixel_size
+        unit = units.NO_UNIT
+    size = 1.0 if pixel_size is None or unit == units.NO_UNIT else pixel_size
     return viewer.add_image(
         np.moveaxis(data, -1, 0) if names else data,
         name=name or Path(path).stem,
         rgb=data.ndim == 3 and not names,
-        scale=(1.0, *sides_of(size))[not names :],
+        scale=(1.0, *units.sides_of(size))[not names :],
         units=("pixel", unit, unit)[not names :],
         axis_labels=("channel", "y", "x")[not names :],
         metadata={METADATA_KEY: {"path": path} | joined},
     )
+
+
+def add_opened(viewer: ViewerModel, opened: OpenedImage) -> Image:
+    """Add a micrograph as it was opened."""
+    image = opened.image
+    about: Any = {"pixel_size": image.pixel_size, "unit": image.unit}
+    return add_image(viewer, image.data, opened.path, **about)
 
 
 def path_of(image: Image) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from napari.layers import Shapes
 from qtpy.QtCore import QObject, Signal
 
 from . import layers, planes
@@ -24,7 +25,7 @@ _LEAST_OF_VIEW = 0.1  # of the view: where what is looked at takes less, it is z
 class Overlay(QObject):
     """A layer derived from an answer of `side`: asked for, marked, placed, forgotten.
 
-    A subclass asks by `_ask`, shows the answer by `_put` or `_add`, and does in
+    A subclass asks by `_ask`, shows the answer by `put` or `_add`, and does in
     `_on_removed` what follows when the user removes the layer. It ends with the
     `LayerSync`; its layer stays then.
     """
@@ -32,6 +33,8 @@ class Overlay(QObject):
     changed = Signal()
     role = ""
     """What the mark of the layer says it is."""
+    is_flat = False
+    """Whether what is drawn on it counts on all planes of a stack."""
 
     def __init__(self, sync: LayerSync, side: SideWork) -> None:
         super().__init__(sync)
@@ -67,19 +70,16 @@ class Overlay(QObject):
         image, scribbles = self._sync.image, self._sync.scribbles
         if image is not None:
             point = (*self._sync.index, row, column)
-            planes.look_at(
-                self._viewer, image, point, radius, least_of_view=_LEAST_OF_VIEW
-            )
+            view, least = self._viewer, _LEAST_OF_VIEW
+            planes.look_at(view, image, point, radius, least_of_view=least)
         if scribbles is not None:
             self._viewer.layers.selection.active = scribbles
 
     def _mark(self, image: Image, **more: Any) -> dict[str, Any]:
-        """Return the metadata of a layer of this overlay."""
         mark = layers.mark_of(self.role, self._sync.layers.id_of(image), **more)
         return {layers.METADATA_KEY: mark}
 
     def _named(self, title: str, image: Image) -> str:
-        """Return the name of a layer of this overlay."""
         return f"{title}: {image.name}"
 
     def _find(self, kind: type, metadata: dict[str, Any]) -> Any:
@@ -90,7 +90,7 @@ class Overlay(QObject):
                 return layer
         return None
 
-    def _put(
+    def put(
         self,
         kind: type,
         values: NDArray[Any],
@@ -131,8 +131,17 @@ class Overlay(QObject):
         layers.insert_beneath(self._viewer, layer, above)
         self._follow(layer, image)
 
+    def _add_shapes(self, image: Image, name: str, **look: Any) -> Any:
+        """Add a layer of shapes on top, and return it."""
+        look |= self._placement(image, image.ndim)
+        layer = Shapes(name=name, metadata=self._mark(image), **look)
+        self._add(layer, image, on_top=True)
+        return layer
+
     def _placement(self, image: Image, ndim: int) -> dict[str, Any]:
         """Return what places a layer of so many dimensions on its image."""
+        if self.is_flat:
+            return layers.flat_metadata(image)
         return layers.plane_metadata(image, self._key.plane if self._key else ())
 
     def _follow(self, layer: Any, image: Image | None) -> None:
@@ -147,7 +156,6 @@ class Overlay(QObject):
             self._on_moved()
 
     def _remove(self) -> None:
-        """Take the layer away."""
         layer = self.layer
         self._follow(None, None)
         if layer is not None and layer in self._viewer.layers:
@@ -182,23 +190,14 @@ class Overlay(QObject):
 
 
 class MapOverlay(Overlay):
-    """Maps of one image entry, which stay when another one is chosen."""
+    """Maps of one image entry, which stay when another one is chosen.
+
+    They have (H, W) values, or one map for each head.
+    """
 
     def __init__(self, sync: LayerSync, side: SideWork, role: str) -> None:
         super().__init__(sync, side)
         self.role = role
-
-    def show(
-        self,
-        kind: type,
-        values: NDArray[Any],
-        key: PlaneKey,
-        *,
-        keeps_look: bool = False,
-        **look: Any,
-    ) -> None:
-        """Show (H, W) values, or one map for each head, instead of the former ones."""
-        self._put(kind, values, key, keeps_look=keeps_look, **look)
 
     def _placement(self, image: Image, ndim: int) -> dict[str, Any]:
         if self._key is not None and ndim > image.ndim:

@@ -11,7 +11,7 @@ from napari_hrdv2.files.reading import channel_names, channels_by_name
 from napari_hrdv2.session.planes import AXIS_NAMES, Plane, axis_name, axis_names
 
 if TYPE_CHECKING:
-    import napari.components
+    from napari.components import ViewerModel
     from napari.layers import Image, Labels
     from numpy.typing import NDArray
 
@@ -112,29 +112,25 @@ def pixels(layer: Image, index: Index) -> Any:
         raise ValueError(how_to_name(layer))
     is_inside = all(0 <= i < n for i, n in zip(index, there, strict=False))
     if len(index) != len(there) or not is_inside:
-        raise ValueError(
-            f"plane: {layer.name} has no plane {index}; there are {there} of them"
-        )
+        what = f"{layer.name} has no plane {index}"
+        raise ValueError(f"plane: {what}; there are {there} of them")
     if channels := joined_channels(layer):
-        names = channels_of(layer)
-        picked = channels_by_name(layer.name, channels, names)
+        picked = channels_by_name(layer.name, channels, channels_of(layer))
+        shape = (*label_shape(layer), len(picked))
 
-        def joined(*part: Any) -> NDArray[Any]:
+        def read(*part: Any) -> NDArray[Any]:
             return np.stack([np.asarray(data[(one, *part)]) for one in picked], -1)
 
-        if isinstance(data, np.ndarray):
-            return joined()
-        return Plane(
-            joined, (*label_shape(layer), len(picked)), data.dtype, lambda p: joined(*p)
-        )
+    else:
+        shape = data.shape[len(there) :]
+
+        def read(*part: Any) -> NDArray[Any]:
+            where = (*index, *part)
+            return np.asarray(data[where] if where else data)
+
     if isinstance(data, np.ndarray):
-        return np.asarray(data[index])
-    return Plane(
-        lambda: np.asarray(data[index] if index else data),
-        data.shape[len(there) :],
-        data.dtype,
-        lambda part: np.asarray(data[(*index, *part)]),
-    )
+        return read()
+    return Plane(read, shape, data.dtype, lambda part: read(*part))
 
 
 def how_to_name(layer: Image) -> str:
@@ -146,7 +142,7 @@ def how_to_name(layer: Image) -> str:
     )
 
 
-def trouble(viewer: napari.components.ViewerModel, layer: Image) -> str:
+def trouble(viewer: ViewerModel, layer: Image) -> str:
     """Return why no plane of a stack can be worked on now, "" if one can."""
     if layer.ndim == 2:
         return ""
@@ -167,7 +163,7 @@ def trouble(viewer: napari.components.ViewerModel, layer: Image) -> str:
     return ""
 
 
-def shown(viewer: napari.components.ViewerModel, layer: Image) -> Index:
+def shown(viewer: ViewerModel, layer: Image) -> Index:
     """Return the plane of a layer that the sliders of the viewer point at."""
     there = sizes(layer)
     point = layer.world_to_data(viewer.dims.point)[: len(there)]
@@ -192,7 +188,7 @@ def visible(layer: Image, shape: tuple[int, int]) -> tuple[slice, slice] | None:
     return (rows, columns) if is_seen and size != shape else None
 
 
-def go_to(viewer: napari.components.ViewerModel, layer: Image, index: Index) -> None:
+def go_to(viewer: ViewerModel, layer: Image, index: Index) -> None:
     """Move the sliders of the viewer to a plane."""
     if not index:
         return
@@ -203,7 +199,7 @@ def go_to(viewer: napari.components.ViewerModel, layer: Image, index: Index) -> 
 
 
 def look_at(
-    viewer: napari.components.ViewerModel,
+    viewer: ViewerModel,
     layer: Image,
     point: tuple[float, ...],
     radius: float,
@@ -232,12 +228,12 @@ def _is_one_plane(there: tuple[int, ...], shape: tuple[int, int]) -> bool:
     return there[-2:] == shape and math.prod(there) == math.prod(shape)
 
 
-def camera_of(viewer: napari.components.ViewerModel) -> Any:
+def camera_of(viewer: ViewerModel) -> Any:
     """Return the camera of a viewer."""
     return getattr(viewer, "scene", viewer).camera  # moved in napari 0.9
 
 
-def fit(viewer: napari.components.ViewerModel, layer: Image) -> None:
+def fit(viewer: ViewerModel, layer: Image) -> None:
     """Move and zoom the view so that the whole image is seen."""
     (low, high), camera = extent(layer), camera_of(viewer)
     sides = np.maximum(high - low, 1e-12)
@@ -255,7 +251,7 @@ def extent(layer: Image) -> tuple[Any, Any]:
     return world.min(axis=0), world.max(axis=0)
 
 
-def canvas_size(viewer: napari.components.ViewerModel) -> tuple[int, int]:
+def canvas_size(viewer: ViewerModel) -> tuple[int, int]:
     """Return height and width of what is seen on the screen."""
     canvas = getattr(viewer, "canvas", None)
     return _USUAL_CANVAS if canvas is None else tuple(canvas.size)

@@ -55,7 +55,6 @@ class ResultFollower(Overlay):
             self._ask_again()
 
     def _on_removed(self) -> None:
-        """Follow the result no more."""
         self._asked = None
         self._side.cancel(self.job)
         self._follow(None, None)
@@ -77,18 +76,10 @@ class ErrorOverlay(ResultFollower):
 
     def truth_layers(self) -> list[Labels]:
         """Return the labels layers that may be the truth of the current image."""
-        image, current = self._sync.image, self._session.current
-        if image is None or current is None:
-            return []
+        there = self._sync.layers.labels_on(self._sync.image)
         own = (self._sync.scribbles, self._sync.segmentation)
-        return [
-            layer
-            for layer in self._viewer.layers
-            if isinstance(layer, Labels)
-            and layer not in own
-            and layers.mark_on(layer).get("role") != self.role
-            and planes.lies_on(layer, image, current.shape)
-        ]
+        others = [layer for layer in there if layer not in own]
+        return [one for one in others if layers.mark_on(one).get("role") != self.role]
 
     def compare(
         self,
@@ -102,10 +93,8 @@ class ErrorOverlay(ResultFollower):
         self._sync.flush()
         current = self._session.current
         if current is None or not current.is_segmented:
-            self.refused.emit(
-                "There is no result to compare yet: compute features and paint two "
-                "classes first."
-            )
+            first = "compute features and paint two classes first"
+            self.refused.emit(f"There is no result to compare yet: {first}.")
             return
         self._choices = {"boundary_width": boundary_width, "match": match}
         self._without_scribbles = without_scribbles
@@ -113,9 +102,8 @@ class ErrorOverlay(ResultFollower):
         self._ask_again()
 
     def _ask_again(self) -> bool:
-        return self._ask(
-            self.job, self._request, self._on_compared, hear_failure=self._on_failure
-        )
+        make, hear, failed = self._request, self._on_compared, self._on_failure
+        return self._ask(self.job, make, hear, hear_failure=failed)
 
     def _request(self) -> Any:
         """Return the task; the truth of a layer is copied, as it may be painted on."""
@@ -149,7 +137,7 @@ class ErrorOverlay(ResultFollower):
         if result is None or result.shown is not answer.source:
             return
         self.answer = answer
-        self._put(Labels, answer.errors, key, mark={"plane": key.plane}, name="Errors")
+        self.put(Labels, answer.errors, key, mark={"plane": key.plane}, name="Errors")
         if self.layer is not None:
             self.layer.colormap = layers.colormap_of(self._session.classes)
             self.layer.editable = False
@@ -209,15 +197,10 @@ class InstanceOverlay(ResultFollower):
 
     def _ask_again(self) -> bool:
         assert self._asked is not None
-        _, class_id, method, min_distance = self._asked
-        measurement, size = self._session.measurement, _pixel_size(self._sync.image)
-        return self._ask(
-            self.job,
-            lambda: measurement.objects_request(
-                class_id, method, min_distance=min_distance, pixel_size=size
-            ),
-            self._on_objects,
-        )
+        _, class_id, method, distance = self._asked
+        about = {"min_distance": distance, "pixel_size": _pixel_size(self._sync.image)}
+        make = partial(self._session.measurement.objects_request, class_id, method)
+        return self._ask(self.job, partial(make, **about), self._on_objects)
 
     def _on_objects(self, answer: Objects) -> None:
         key, class_id = answer.key, answer.class_id
@@ -227,7 +210,7 @@ class InstanceOverlay(ResultFollower):
             info = self._session.classes.get(class_id, default_class(class_id))
             mark = {"plane": key.plane, "class": class_id}
             title = f"Instances of {info.name}"
-            self._put(Labels, answer.labels, key, mark=mark, name=title)
+            self.put(Labels, answer.labels, key, mark=mark, name=title)
             if self.layer is not None:
                 self.layer.editable = False
             self.changed.emit()

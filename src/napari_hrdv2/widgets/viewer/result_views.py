@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -94,16 +95,12 @@ class ResultViews(Overlay):
     def _ask_map(self, *, silent: bool = False) -> bool:
         """Ask for the map that is shown; return False if there can be none."""
         guidance, current = self._session.guidance, self._session.current
-        class_id = self._class_shown()
-        is_asked = self._ask(
-            self.role,
-            lambda: guidance.uncertainty_request(
-                class_id, visible=self._sync.visible_region()
-            ),
-            self._on_map,
-            hear_failure=self._on_failure,
-            silent=silent,
+        region = self._sync.visible_region()
+        make = partial(
+            guidance.uncertainty_request, self._class_shown(), visible=region
         )
+        told: Any = {"hear_failure": self._on_failure, "silent": silent}
+        is_asked = self._ask(self.role, make, self._on_map, **told)
         if is_asked and current is not None and current.result is not None:
             self._asked = (current.result.labels, current.exclusion)
         return is_asked
@@ -119,7 +116,6 @@ class ResultViews(Overlay):
         return is_same and (self.layer is not None or self._side.has(self.role))
 
     def _on_failure(self, error: Exception) -> None:
-        """Go back to the result, which there is, and say why."""
         self.show(RESULT)
         self._sync.refused.emit(error)
 
@@ -141,7 +137,7 @@ class ResultViews(Overlay):
         self._session.live.show_map(answer)
         limits = _LIMITS if self.shown == UNPAINTED else (0, 255)
         colors, is_in_blocks = _COLORMAPS[self.shown], answer.blocks is not None
-        self._put(
+        self.put(
             Image,
             answer.values,
             answer.key,

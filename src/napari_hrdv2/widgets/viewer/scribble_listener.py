@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
-from superqt.utils import QSignalDebouncer
+
+from napari_hrdv2.widgets.jobs import when_rested
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -31,9 +32,7 @@ class ScribbleListener(QObject):
         super().__init__()
         self.layer: Labels | None = None
         self.is_wide = self.is_local = False
-        self._timer = QSignalDebouncer(parent=self)
-        self._timer.setTimeout(SETTLE_TIME)
-        self._timer.triggered.connect(self.settled)
+        self._timer = when_rested(self, SETTLE_TIME, self.settled)
 
     def listen(self, layer: Labels | None) -> None:
         """Listen to this layer from now on, and to no other one."""

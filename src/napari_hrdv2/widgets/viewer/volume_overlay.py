@@ -65,7 +65,6 @@ class VolumeOverlay(Overlay):
 
     @property
     def _stack(self) -> PlaneKey:
-        """The stack that is shown."""
         current = self._session.current
         return PlaneKey("" if current is None else current.key.image)
 
@@ -78,9 +77,7 @@ class VolumeOverlay(Overlay):
     def target_in(self, folder: Path) -> Path:
         """Return the OME-Zarr for the stack that is shown, and for no other one."""
         image, find = self._sync.image, self._sync.layers.image_of
-        others = [
-            path for k, path in self._paths.items() if k != self._stack and find(k)
-        ]
+        others = [p for k, p in self._paths.items() if k != self._stack and find(k)]
         taken = {path.name.removesuffix(SUFFIX) for path in others}
         path = Path((image and (layers.path_of(image) or image.name)) or "")
         return folder / f"{free_name(path.stem, taken)}{SUFFIX}"
@@ -156,7 +153,6 @@ class VolumeOverlay(Overlay):
         self._shown[self._of] = batch.made_of(self._session, self._of)
 
     def _show_all(self, image: Image | None, *, shown: bool) -> None:
-        """Show all planes of a stack, or the answers to single ones."""
         if image is None:
             return
         single = self._sync.layers.labels_of(image, "segmentation")
