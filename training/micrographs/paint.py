@@ -89,7 +89,7 @@ def paint(rng: Rng, layout: Layout, looks: list[Look], gap: float) -> Plane:
     if layout.count > 1 and chance(rng, 0.5):
         spread = gap * rng.uniform(0.05, 0.35)
         tints = (spread * rng.standard_normal(layout.count)).astype(np.float32)
-        if layout.name == "walls" and chance(rng, 0.4):  # etched grains, dark walls
+        if layout.name == "walls" and chance(rng, 0.4):  # etched: of one dark grey
             walls, strength = layout.labels == 0, np.float32(rng.uniform(1, 3))
             signal = np.where(
                 walls, signal.min() - gap / 2, signal + strength * tints[layout.objects]
