@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from micrographs import Micrograph, draw_scribbles, random_micrograph, random_series
+from micrographs import (
+    Micrograph,
+    draw_scribbles,
+    framed,
+    random_micrograph,
+    random_series,
+)
 from napari_hrdv2.core.backbones.embedded.backbone import bank_planes, standardised
 from napari_hrdv2.core.backbones.filters import filter_names
 from napari_hrdv2.core.features.normalisation import (
@@ -31,6 +37,7 @@ BANK_CHANNELS = len(filter_names(3))  # grey pictures fill the rest with zeros
 SUPPORT_PER_CLASS, QUERY = 384, 2048
 STROKES = {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.15, 6: 0.15, 9: 0.1, 12: 0.1}  # a class
 SERIES_STROKES, MOST_OF_A_SERIES = (1, 2, 3), 6
+FRAMED = 0.15  # share of the pictures with a data bar, captions or dead borders
 LONG, SHORT = (8.0, 60.0), (8.0, 30.0)  # strokes on one picture, and on a series
 # Side of the pictures, how many make a batch, and how often.
 SIZES = ((128, 16, 0.05), (192, 8, 0.25), (256, 5, 0.35), (384, 2, 0.25), (512, 1, 0.1))
@@ -46,7 +53,7 @@ class Pixels(NamedTuple):
     places : (N, 2) int64 tensor
         Rows and columns.
     classes : (N,) int64 tensor
-        0 … K - 1.
+        0 … K - 1; pixels of nobody's are in no task.
     bank : (N, BANK_CHANNELS) float16 tensor
         What the filter bank says there.
     """
@@ -94,6 +101,9 @@ def make_batch(seed: int, number: int, visits: int, series: float = 0.0) -> Batc
             entries = random_series(seed, many, size)
         else:
             entries = [random_micrograph(seed, size)]
+        if rng.random() < FRAMED:
+            frame = int(rng.integers(1 << 62))
+            entries = [framed(np.random.default_rng(frame), each) for each in entries]
         labelled = int(rng.integers(1, 3)) if of_series else 1
         levels = _levels(rng, entries, labelled) if of_series else [None]
         inputs = [
@@ -157,7 +167,8 @@ def _task(
             if len(there) > SUPPORT_PER_CLASS:
                 there = rng.choice(there, SUPPORT_PER_CLASS, replace=False)
             support.append(_pixels(first + number, there, drawn, bank))
-        unseen, many = np.flatnonzero(drawn == 0), QUERY // len(truth)
+        unseen = np.flatnonzero((drawn == 0) & (labels > 0))
+        many = QUERY // len(truth)
         there = rng.choice(unseen, many, replace=len(unseen) < many)
         query.append(_pixels(first + number, there, labels, bank))
     return _joined(support), _joined(query)

@@ -4,8 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from micrographs import compose, random_micrograph, random_series
+from micrographs import compose, framed, objects, random_micrograph, random_series
+from micrographs.paint import Look, paint
 from micrographs.streams import SeriesRng, settle
 
 
@@ -117,3 +119,59 @@ def test_one_number_is_of_the_material_and_an_array_of_the_picture() -> None:
     assert one.standard_normal() == other.standard_normal()
     assert settle(one, "span", 7) == settle(one, "span", 8) == 7
     assert settle(np.random.default_rng(0), "span", 8) == 8
+
+
+def test_a_frame_is_nobodys_and_leaves_the_rest_as_it_was() -> None:
+    kept, shares = 0, []
+    for seed in range(30):
+        picture = random_micrograph(seed, (90, 120))
+        made, again = (framed(np.random.default_rng(seed), picture) for _ in range(2))
+        assert np.array_equal(made.image, again.image)
+        own = made.labels > 0
+        assert np.array_equal(made.labels[own], picture.labels[own])
+        assert np.array_equal(made.image[own], picture.image[own])
+        assert len(np.unique(made.labels[own])) == picture.labels.max()
+        assert len(np.unique(made.image[~own])) <= 2  # ground and text
+        kept += own.all()
+        shares.append(1 - own.mean())
+    assert kept < 10
+    assert 0 < np.median(shares) < max(shares) < 0.6
+
+
+def test_pictures_of_one_instrument_have_one_data_bar() -> None:
+    one, other = (random_micrograph(seed, 96, color=False) for seed in (1, 2))
+    bars = [framed(np.random.default_rng(4), each).labels == 0 for each in (one, other)]
+    assert bars[0].any()
+    assert np.array_equal(*bars)
+
+
+def test_one_class_in_ten_pictures_is_of_two_materials() -> None:
+    keys = [(seed, 96, 96) for seed in range(300)]
+    two = [key for key in keys if compose.draw_materials(key, 3) == 4]
+    assert 15 < len(two) < 50
+    assert compose.draw_materials(two[0], compose.MOST_CLASSES) == compose.MOST_CLASSES
+    for seed, *shape in two[:6]:
+        classes = compose.draw_kind(np.random.default_rng([seed, *shape]), None)[1]
+        labels = random_micrograph(seed, (96, 96)).labels
+        assert np.unique(labels).tolist() == list(range(1, classes + 1))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_inside_of_an_axon_touches_hardly_anything_but_its_shell(seed: int) -> None:
+    labels = objects._axons(np.random.default_rng(seed), (120, 140), 40.0).labels
+    assert np.unique(labels).tolist() == [0, 1, 2]
+    beside = ndimage.binary_dilation(labels == 2) & (labels != 2)
+    assert (labels[beside] == 1).mean() > 0.95  # but where cells of a corner meet
+
+
+def test_etched_grains_differ_and_their_walls_are_of_one_dark_grey() -> None:
+    layout = compose.LAYOUTS["walls"][0](np.random.default_rng(0), (96, 96), 24.0, 2)
+    layout.name, looks = "walls", [Look(0.6), Look(0.5)]
+    drawn = [
+        paint(np.random.default_rng(seed), layout, looks, 0.1) for seed in range(40)
+    ]
+    walls, grains = layout.labels == 0, layout.labels == 1
+    etched = np.array([np.median(each[walls]) < 0.5 for each in drawn])
+    spread = np.array([each[grains].std() for each in drawn])
+    assert 0 < etched.sum() < 20
+    assert spread[etched].mean() > 2 * spread[~etched].mean()

@@ -88,6 +88,18 @@ def test_an_episode_has_strokes_on_some_pictures_and_pixels_of_all(monkeypatch) 
                 assert set(query.classes.tolist()) <= set(support.classes.tolist())
 
 
+def test_nobodys_pixels_are_in_no_task(monkeypatch) -> None:
+    import tasks
+
+    monkeypatch.setattr(tasks, "SIZES", ((64, 3, 1.0),))
+    monkeypatch.setattr(tasks, "FRAMED", 1.0)
+    for number in range(6):
+        for visit in tasks.make_batch(5, number, 1, series=0.5).visits:
+            for support, query in visit:
+                assert support.classes.min() == 0
+                assert query.classes.min() >= 0
+
+
 def test_levels_of_an_episode_are_as_a_normalisation_of_the_product_has_them() -> None:
     import tasks
     from micrographs import random_series

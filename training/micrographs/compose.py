@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from micrographs.fields import Labels, Plane, Rng, Shape
 
 SMALLEST_SHARE = 0.005
+TWO_IN_ONE, MOST_CLASSES = 0.1, 5
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,10 @@ def random_micrograph(
     """
     shape = checked_shape(size)
     rng = np.random.default_rng([seed, *shape])
-    in_color, k = draw_kind(rng, color)
+    in_color, classes = draw_kind(rng, color)
+    k = draw_materials((seed, *shape), classes)
     layout, unit = _layout_with_all_classes(rng, shape, k)
-    return photograph(lambda _: rng, layout, unit, k, in_color=in_color)
+    return photograph(lambda _: rng, layout, unit, classes, in_color=in_color)
 
 
 def checked_shape(size: int | tuple[int, int]) -> Shape:
@@ -111,6 +113,12 @@ def draw_kind(rng: Rng, color: bool | None) -> tuple[bool, int]:
     return in_color, int(rng.choice([2, 3, 4, 5], p=[0.45, 0.35, 0.12, 0.08]))
 
 
+def draw_materials(key: tuple[int, ...], classes: int) -> int:
+    """Return how many materials there are: one more where a class is of two."""
+    two_in_one = np.random.default_rng([*key, 0]).random() < TWO_IN_ONE
+    return min(classes + two_in_one, MOST_CLASSES)
+
+
 def draw_unit(rng: Rng, shape: Shape, k: int) -> float:
     """Return the size of structures in pixels."""
     return log_uniform(rng, 4.5 + 1.5 * k, min(90, min(shape) / 2.5))
@@ -120,12 +128,15 @@ def photograph(
     rng_of: Callable[[str], Rng],
     layout: Layout,
     unit: float,
-    k: int,
+    classes: int,
     *,
     in_color: bool,
     magnified: Callable[[Plane, Labels], tuple[Plane, Labels]] | None = None,
 ) -> Micrograph:
-    """Return what a layout of `k` classes looks like; `rng_of` serves each stage."""
+    """Return what a layout looks like; `rng_of` serves each stage.
+
+    Where its materials are more than the classes, the last one is of another's class.
+    """
     rng = rng_of("looks")
     looks, gap = settle(rng, "looks", choose_looks(of_material(rng), layout, unit))
     signal, labels = paint(rng_of("paint"), layout, looks, gap), layout.labels
@@ -139,7 +150,10 @@ def photograph(
     image = develop(rng, signal, gap=gap, sharpest=sharpest, color=in_color)
     if in_color:
         image = np.ascontiguousarray(np.moveaxis(image, 0, -1))
-    names = of_material(rng_of("names")).permutation(k).astype(np.uint8) + np.uint8(1)
+    own = of_material(rng_of("names"))
+    names = own.permutation(classes).astype(np.uint8) + np.uint8(1)
+    if layout.labels.max() == classes:
+        names = np.append(names, own.choice(names))
     return Micrograph(image, names[labels], layout.name)
 
 

@@ -14,6 +14,7 @@ from micrographs.fields import (
     plane_grid,
     scatter,
     warped_grid,
+    worley,
 )
 from micrographs.layouts import (
     Layout,
@@ -101,7 +102,9 @@ def two_shapes(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:
 
 
 def rings(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:
-    """Cores in shells: myelin, coated particles, vesicles."""
+    """Cores in shells: coated particles, vesicles, axons."""
+    if k == 3 and chance(rng, 0.4):
+        return _axons(rng, shape, max(unit, 16.0))
     unit = max(unit, 12.0)
     found = _bodies(rng, shape, unit, power=2, fill=(0.3, 0.55))
     across = found.radius[found.index]
@@ -120,8 +123,24 @@ def rings(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:
         labels[inner] = 0
     else:
         labels[inner] = 2
-        alike = (0, 2) if chance(rng, 0.4) else ()
+        alike = (0, 2) if chance(rng, 0.6) else ()
     return Layout(labels, found.index, found.count, _dome(found), alike, fine=True)
+
+
+def _axons(rng: Rng, shape: Shape, unit: float) -> Layout:
+    """Closed shells of all sizes, close together; inside is as dark as between."""
+    bend = unit * rng.uniform(0.0, 0.2)
+    warped = warped_grid(rng, shape, unit * rng.uniform(0.15, 0.5), bend)
+    found = worley(rng, *warped, unit)
+    gap, apart = rng.uniform(0.02, 0.12) * unit, of_picture(rng).uniform(0.5, 1.0)
+    thick = rng.uniform(0.06, 0.2) * unit * rng.uniform(0.7, 1.4, found.count)
+    shell = np.maximum(thick, 1.5).astype(np.float32)[found.index]
+    there = (rng.random(found.count) < apart)[found.index] & (found.wall > gap)
+    inner = found.wall > gap + shell
+    labels = as_labels(there) + as_labels(there & inner)
+    height = np.minimum(found.wall / np.float32(unit / 2), 1)
+    alike = (0, 2) if chance(rng, 0.7) else ()
+    return Layout(labels, found.index, found.count, height, alike, fine=True)
 
 
 def fibres(rng: Rng, shape: Shape, unit: float, k: int) -> Layout:

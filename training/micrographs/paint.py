@@ -89,7 +89,13 @@ def paint(rng: Rng, layout: Layout, looks: list[Look], gap: float) -> Plane:
     if layout.count > 1 and chance(rng, 0.5):
         spread = gap * rng.uniform(0.05, 0.35)
         tints = (spread * rng.standard_normal(layout.count)).astype(np.float32)
-        signal += tints[layout.objects]
+        if layout.name == "walls" and chance(rng, 0.4):  # etched: of one dark grey
+            walls, strength = layout.labels == 0, np.float32(rng.uniform(1, 3))
+            signal = np.where(
+                walls, signal.min() - gap / 2, signal + strength * tints[layout.objects]
+            )
+        else:
+            signal += tints[layout.objects]
     signal = _shade(rng, layout, signal, gap)
     for _ in range(rng.choice(3, p=[0.5, 0.35, 0.15])):
         signal = _rim(rng, layout, signal, gap, len(looks))
@@ -155,8 +161,11 @@ def colour(
     direction = own.uniform(0.6, 1.3, (len(looks), 3)).astype(np.float32)
     mix = base[layout.labels] + direction[layout.labels] * detail[..., None]
     if layout.count > 1 and chance(rng, 0.3):  # grains in polarised light
-        hues = 0.3 * gap * rng.standard_normal((layout.count, 3))
-        mix = mix + hues.astype(np.float32)[layout.objects]
+        hues = log_uniform(rng, 0.2, 1.5) * gap * rng.standard_normal((layout.count, 3))
+        walls = (layout.labels == 0) & (layout.name == "walls")
+        mix = mix + np.where(
+            walls[..., None], 0, hues.astype(np.float32)[layout.objects]
+        )
     return np.asarray(np.moveaxis(mix, -1, 0), np.float32)
 
 

@@ -16,6 +16,7 @@ from micrographs.compose import (
     arrange,
     checked_shape,
     draw_kind,
+    draw_materials,
     draw_unit,
     is_complete,
     photograph,
@@ -61,7 +62,8 @@ def random_series(
         Every class is present in the first, and mostly in the others.
     """
     shape = checked_shape(size)
-    in_color, k = draw_kind(np.random.default_rng([seed, *shape]), color)
+    in_color, classes = draw_kind(np.random.default_rng([seed, *shape]), color)
+    k = draw_materials((seed, *shape), classes)
     for number in count_from():
         material = _Material((seed, *shape, number), shape, k, in_color)
         layout, unit = material.layout(0, 0)
@@ -76,7 +78,12 @@ def random_series(
         rng_of = partial(material.rng, index)
         made.append(
             photograph(
-                rng_of, layout, unit, k, in_color=in_color, magnified=material.magnified
+                rng_of,
+                layout,
+                unit,
+                classes,
+                in_color=in_color,
+                magnified=material.magnified,
             )
         )
     return made
