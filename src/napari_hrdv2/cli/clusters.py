@@ -165,8 +165,16 @@ def explore(
     )
     rows: list[list[object]] = []
     for number, one in enumerate(found, 1):
-        at = str(images[one.image]), one.row, one.column, round(one.share, 6)
-        rows.append([number, *at, "rare" if one.is_rare else "common"])
+        rows.append(
+            [
+                number,
+                str(images[one.image]),
+                one.row,
+                one.column,
+                round(one.share, 6),
+                "rare" if one.is_rare else "common",
+            ]
+        )
     write_csv(out / TABLE, _HEADERS, rows)
     for number, (path, source) in enumerate(zip(pictures, sources, strict=True)):
         here = [(n, one) for n, one in enumerate(found, 1) if one.image == number]

@@ -49,7 +49,9 @@ class Column:
     def means(self) -> dict[str, float]:
         """Return the mean of all cases by what it is of, "" for the first."""
         means = {what: mean(one.values()) for what, one in self.by_case().items()}
-        return means | {"": mean(score.miou for score in self.scores)}
+        # Of scores, not of names: ids in a manifest may be there twice.
+        means[""] = mean(score.miou for score in self.scores)
+        return means
 
 
 def evaluate(
@@ -177,7 +179,8 @@ def _say_means(column: Column, wide: int, report: shared.Report) -> None:
         report.say(f"{source:<{wide}}  {miou:.4f}")
     title = _MEAN.format(len(column.scores))
     for what, miou in column.means().items():
-        report.say(f"{title:<{wide}}  {miou:.4f}  {what}".rstrip())
+        told = f"  {what}" if what else ""
+        report.say(f"{title:<{wide}}  {miou:.4f}{told}")
 
 
 def _say_table(columns: Sequence[Column], report: shared.Report) -> None:
@@ -209,14 +212,27 @@ def _write_table(path: Path, columns: Sequence[Column]) -> None:
     others = [what for what in every if what]
     rows: list[list[object]] = []
     for column in columns:
-        start = column.protocol, column.backbone
         for score in column.scores:
-            about = score.case.id, score.case.source, score.miou
-            more = [*map(score.others.get, others), *score.iou]
-            rows.append([*start, *about, *more, *[None] * (most - len(score.iou))])
-        title, means = _MEAN.format(len(column.scores)), column.means()
-        told = title, None, means[""]
-        rows.append([*start, *told, *map(means.get, others), *[None] * most])
+            row: list[object] = [
+                column.protocol,
+                column.backbone,
+                score.case.id,
+                score.case.source,
+                score.miou,
+                *(score.others.get(what) for what in others),
+                *score.iou,
+            ]
+            rows.append(row + [None] * (most - len(score.iou)))
+        means = column.means()
+        row = [
+            column.protocol,
+            column.backbone,
+            _MEAN.format(len(column.scores)),
+            None,
+            means[""],
+            *(means.get(what) for what in others),
+        ]
+        rows.append(row + [None] * most)
     headers = ["protocol", "backbone", "case", "source", "mean IoU"]
     headers += [f"mean IoU, {what}" for what in others]
     write_csv(path, [*headers, *(f"IoU of class {k + 1}" for k in range(most))], rows)
@@ -238,9 +254,9 @@ def _as_json(column: Column) -> dict[str, Any]:
     return {
         "backbone": column.backbone,
         "protocol": column.protocol,
-        "mean_miou": means.pop(""),
+        "mean_miou": means[""],
         "mean_miou_by_source": column.by_source(),
-        "mean_others": means,
+        "mean_others": {what: miou for what, miou in means.items() if what},
         "cases": [about(score) for score in column.scores],
     }
 

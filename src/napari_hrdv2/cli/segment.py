@@ -111,19 +111,28 @@ def segment(
         opened = [replace(one, pixel_size=size[0], unit=size[1]) for one in opened]
     trained_size = common_size([file.size for file in opened])
     ratios = [pixel_ratio(file.size, trained_size) for file in opened]
-    notes = []
+    by_blocks, notes = blocks, []
     for path, file, ratio in zip(image, opened, ratios, strict=True):
-        blocks |= is_by_blocks(file.data, features, ratio)
+        by_blocks |= is_by_blocks(file.data, features, ratio)
         resamples = not hasattr(file.data, "volume_shape")
         notes.append(magnification_note(trained_size, file.size, resamples=resamples))
         if notes[-1]:
             report.complain(f"warning: {path}: {notes[-1]}")
     given = [
-        _read(*each, out, exclude, blocks, len(image) == 1, channels)
-        for each in zip(image, opened, labels, strict=True)
+        _read(
+            path,
+            file,
+            drawn,
+            out,
+            exclude,
+            by_blocks=by_blocks,
+            alone=len(image) == 1,
+            channels=channels,
+        )
+        for path, file, drawn in zip(image, opened, labels, strict=True)
     ]
     offer_databar(exclude, image, report)
-    _check_outputs(given, out, save_classifier, blocks)
+    _check_outputs(given, out, save_classifier, by_blocks=by_blocks)
     painted = {i for one in given for i in np.unique(one.scribbles[one.scribbles > 0])}
     for one in given:
         check_volume(one.source.data, refinement, classes=len(painted))
@@ -134,7 +143,7 @@ def segment(
         factors = None if plane else resampling_factors(ratio)
         shapes.append(resized_shape((*(plane or shape[:2]), *shape[2:]), factors))
     largest = max(shapes, key=math.prod)
-    cost = estimate_cost(largest, features, block=BLOCK if blocks else None)
+    cost = estimate_cost(largest, features, block=BLOCK if by_blocks else None)
     report.note(f"features: {cost.text()}")
 
     trained = shared.train(
@@ -144,7 +153,7 @@ def segment(
         features,
         report,
         exclusion=[one.mask for one in given],
-        blocks=blocks,
+        blocks=by_blocks,
         pixel_ratios=ratios,
     )
     classifier = trained.classifier
@@ -158,15 +167,22 @@ def segment(
     results: list[dict[str, Any]] = []
     inputs = {path.resolve() for path in (*image, *labels)}
     for one, note, made in zip(given, notes, trained.features, strict=True):
-        if blocks:
-            how = refinement, report.context(), inputs
-            written, fractions = one.outputs, _by_blocks(one, made, classifier, *how)
+        if by_blocks:
+            written = one.outputs
+            fractions = _by_blocks(
+                one, made, classifier, refinement, report.context(), inputs
+            )
         else:
-            key, pixels = PlaneKey(one.path.name), one.source.data
-            snapshot = ImageSnapshot(key, pixels, features=made, exclusion=one.mask)
+            snapshot = ImageSnapshot(
+                PlaneKey(one.path.name),
+                one.source.data,
+                features=made,
+                exclusion=one.mask,
+            )
             result = process_image(snapshot, classifier, refinement)
-            made_of = result.shown, classifier, one.source
-            written = write_segmentation(one.outputs[0], *made_of)
+            written = write_segmentation(
+                one.outputs[0], result.shown, classifier, one.source
+            )
             fractions = result.fractions
         outputs += written
         results.append(
@@ -236,7 +252,7 @@ def _check_arguments(
 
 
 def _check_outputs(
-    given: Sequence[_Given], out: Path | None, kept: Path | None, by_blocks: bool
+    given: Sequence[_Given], out: Path | None, kept: Path | None, *, by_blocks: bool
 ) -> None:
     """Raise ValueError or FileExistsError where something may not be written."""
     planned = {f"--out of {one.path.name}": [*one.outputs, one.store] for one in given}
@@ -262,6 +278,7 @@ def _read(
     drawn: Path,
     out: Path | None,
     exclude: Exclude,
+    *,
     by_blocks: bool,
     alone: bool,
     channels: str,
@@ -307,8 +324,17 @@ def _read(
     hidden = target.with_name(f".{target.name}.blocks.zarr")
     store = target if is_store else hidden
     outputs = [target] if by_blocks else with_preview(target)
-    told = imported.classes, imported.note
-    return _Given(image, drawn, source, scribbles, *told, mask, store, outputs)
+    return _Given(
+        path=image,
+        drawn=drawn,
+        source=source,
+        scribbles=scribbles,
+        classes=imported.classes,
+        note=imported.note,
+        mask=mask,
+        store=store,
+        outputs=outputs,
+    )
 
 
 def _by_blocks(

@@ -305,14 +305,14 @@ def compare_result(
     if isinstance(labels, Path):
         context.progress(f"Reading {labels.name}", 0, 2)
         size = result.shape[0], result.shape[1]
-        about: Any = {"image_name": image_name, "grey_levels": False}
-        read = import_labels(labels, size, **about)
+        read = import_labels(labels, size, image_name=image_name, grey_levels=False)
         labels, names = read.labels, read.classes.listed
     context.stop_if_cancelled()
     context.progress("Comparing", 1, 2)
     exclude = np.zeros(result.shape, bool)
     for mask in left_out:
-        exclude |= False if mask is None else mask != 0
+        if mask is not None:
+            exclude |= mask != 0
     matched = match_labels(
         result, labels, segmentation_names=class_names, truth_names=names, match=match
     )

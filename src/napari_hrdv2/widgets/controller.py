@@ -62,8 +62,9 @@ class Controller(QObject):
         self.blocks = BlockWork(self.link, self.report)
         self.side, self.volumes = SideWork(self.report), SideWork(self.report)
         self._sides = self.side, self.volumes
-        given = self.session, self.side, reporter, self.preferences
-        self.autosave = AutosaveWorker(*given)
+        self.autosave = AutosaveWorker(
+            self.session, self.side, reporter, self.preferences
+        )
         self.live = self.preferences.live
         self._time_left = TimeLeft()
         self._wants_features = self._wants_training = self._forced = False
@@ -178,8 +179,9 @@ class Controller(QObject):
 
     def project_loader(self) -> ProjectLoader:
         """Return a loader of projects for a panel."""
-        given = self.link, self.side, self.reporter, self.autosave, self.train
-        return ProjectLoader(*given)
+        return ProjectLoader(
+            self.link, self.side, self.reporter, self.autosave, self.train
+        )
 
     def stop_work(self) -> None:
         """Give up what is being computed; its thread ends by itself."""

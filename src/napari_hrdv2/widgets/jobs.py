@@ -83,9 +83,10 @@ class JobRunner(QObject):
         """Begin to run a task; there must be none running."""
         if self._job is not None:
             raise RuntimeError("a computation is running already")
-        self._job = _Job(task, self._told.emit)
-        job = (self._job,)
-        threading.Thread(None, _work, THREAD_NAME, job, daemon=True).start()
+        self._job = job = _Job(task, self._told.emit)
+        threading.Thread(
+            target=_work, args=(job,), name=THREAD_NAME, daemon=True
+        ).start()
 
     def cancel(self) -> None:
         """Ask the computation to stop; `cancelled` follows when it has."""

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalThrottler
@@ -44,7 +44,7 @@ class AutosaveWorker(QObject):
         session: Session,
         side: SideWork,
         reporter: Reporter,
-        chosen: Preferences,
+        preferences: Preferences,
     ) -> None:
         super().__init__()
         self._session, self._side, self._reporter = session, side, reporter
@@ -55,12 +55,12 @@ class AutosaveWorker(QObject):
         self._saved_at: dict[PlaneKey, datetime] = {}
         self._seen: weakref.ref[ImageEntry] | None = None
         self._told = ""
-        if not chosen.autosave:
+        if not preferences.autosave:
             return
         self._soon = QSignalThrottler(parent=self)
         self._soon.setTimeout(SAVE_TIME)
         store = AutosaveStore(
-            chosen.autosave_folder or None,
+            preferences.autosave_folder or None,
             fingerprints=self.fingerprints,
             on_error=self._failed.emit,  # from another thread
         )
@@ -125,9 +125,16 @@ class AutosaveWorker(QObject):
         since = self._saved_at.get(key)
         if current.class_ids and since is None:
             return  # work has begun already
-        own, old = self.saver.store.own, self._declined
-        new = [one for one in found if one.path not in own and (key, one) not in old]
-        self._show(tuple(e for e in new if since is None or e.saved_at > since))
+        own = self.saver.store.own
+        self._show(
+            tuple(
+                entry
+                for entry in found
+                if entry.path not in own
+                and (key, entry) not in self._declined
+                and (since is None or entry.saved_at > since)
+            )
+        )
 
     def _on_failed(self, error: Exception) -> None:
         if str(error) != self._told:  # a full disk is full at each change
@@ -182,8 +189,7 @@ class ProjectLoader(QObject):
                 project, path, with_images=with_images, fingerprints=known
             )
 
-        say = self._session.say
-        self._side.submit("save", run, lambda at: say(f"Project saved to {at}."))
+        self._side.submit("save project", run, self._on_saved)
 
     def open(self, path: str | os.PathLike[str]) -> None:
         """Open a project beside the images that are open."""
@@ -200,7 +206,12 @@ class ProjectLoader(QObject):
         self._submit(Path(path), self._on_restored, reads_images=False)
 
     def _submit(
-        self, path: Path, hear: Callable[[OpenedProject], None], **how: Any
+        self,
+        path: Path,
+        hear: Callable[[OpenedProject], None],
+        *,
+        folder: Path | None = None,
+        reads_images: bool = True,
     ) -> None:
         self._link.flush()
         current, images = self._session.current, self._session.images.values()
@@ -209,18 +220,29 @@ class ProjectLoader(QObject):
         stacks, known = self._stacks(), self._autosave.fingerprints
 
         def run(context: TaskContext) -> OpenedProject:
-            given = path, shown_first, stacks, known
-            return open_project(*given, **how, context=context)
+            return open_project(
+                path,
+                shown_first,
+                stacks,
+                known,
+                reads_images=reads_images,
+                folder=folder,
+                context=context,
+            )
 
         self._side.submit("project", run, hear)
 
     def _stacks(self) -> tuple[Stack, ...]:
-        stacks, key_of = [], self._link.layers.key_of
-        for image in self._link.layers.images():
-            if (sizes := planes.sizes(image)) and not planes.unnamed(image):
-                read = partial(planes.pixels, image)
-                stacks.append(Stack(key_of(image).image, sizes, read))
-        return tuple(stacks)
+        index = self._link.layers
+        return tuple(
+            Stack(
+                index.key_of(image).image,
+                planes.sizes(image),
+                partial(planes.pixels, image),
+            )
+            for image in index.images()
+            if planes.sizes(image) and not planes.unnamed(image)
+        )
 
     def _on_opened(self, found: OpenedProject) -> None:
         if self._may_replace(found):
@@ -259,8 +281,10 @@ class ProjectLoader(QObject):
         closed = found.keys.keys() - keys
         gone = [saved.name for saved in found.project.images if saved.key in closed]
         keys |= self._add_images(found)
-        write, project = link.write_scribbles, found.project
-        notes = [*snapshot.take_over(self._session, project, keys, write=write)]
+        project = found.project
+        notes = list(
+            snapshot.take_over(self._session, project, keys, write=link.write_scribbles)
+        )
         if project.current in keys:
             link.show_image(keys[project.current])
             # Another image has levels of its own, but here they belong to the project.
@@ -283,14 +307,22 @@ class ProjectLoader(QObject):
             if saved.key not in found.images:
                 continue
             size, unit = saved.pixel_size or (None, "pixel")
-            about: Any = {"name": saved.name, "pixel_size": size, "unit": unit}
-            about["channels"] = found.project.options.channels
             # A plane that is opened alone is not what its file is.
             path = "" if saved.plane else saved.source or ""
-            pixels = found.images[saved.key]
-            layer = layers.add_image(self._link.viewer, pixels, path, **about)
+            layer = layers.add_image(
+                self._link.viewer,
+                found.images[saved.key],
+                path,
+                name=saved.name,
+                pixel_size=size,
+                unit=unit,
+                channels=found.project.options.channels,
+            )
             keys[saved.key] = self._link.layers.add_entry(layer)
         return keys
+
+    def _on_saved(self, path: Path) -> None:
+        self._session.say(f"Project saved to {path}.")
 
 
 def _saved_at(found: OpenedProject) -> datetime:

@@ -98,10 +98,11 @@ def _features(
     )
     ratios = [(one.name, one.pixel_ratio) for one in images if one.pixel_ratio]
     if ratios:
+        listed = _listed(f"{name} ({y:g} × {x:g} times)" for name, (y, x) in ratios)
+        were = "was" if len(ratios) == 1 else "were"
         yield (
-            f"For this, {_listed(f'{n} ({y:g} × {x:g} times)' for n, (y, x) in ratios)}"
-            f" {'were' if ratios[1:] else 'was'} resized, and the result brought back, "
-            "so that structures had the size at which they had been learnt."
+            f"For this, {listed} {were} resized, and the result brought back, so that "
+            "structures had the size at which they had been learnt."
         )
     patches = [spec.patch_size for spec in specs]
     if max(patches) > 1:

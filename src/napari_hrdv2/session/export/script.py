@@ -76,10 +76,10 @@ backbone = hr.load_backbone(**BACKBONE)
 
 _TRAIN = """
 features, scribbles, exclusion = {{}}, [], []
-for number, (image, labels, _, *seen, rectangles) in enumerate(IMAGES):
+for number, (image, labels, _, value_range, ratio, rectangles) in enumerate(IMAGES):
     if labels is not None:
         micrograph = read_image(image, FEATURES["channels"]).data
-        features[number] = features_of(micrograph, *seen)
+        features[number] = features_of(micrograph, value_range, ratio)
         painted = read_labels(labels)
         exclusion.append(exclusion_mask(micrograph, rectangles))
         painted[exclusion[-1]] = 0
@@ -104,9 +104,9 @@ classifier = hr.PixelClassifier.load({classifier_file!r})
 """
 
 _SEGMENT = """
-for number, (image, _, out, *seen, rectangles) in enumerate(IMAGES):
+for number, (image, _, out, value_range, ratio, rectangles) in enumerate(IMAGES):
     source = read_image(image, FEATURES["channels"])
-    found = features.pop(number, None) or features_of(source.data, *seen)
+    found = features.pop(number, None) or features_of(source.data, value_range, ratio)
     exclusion = exclusion_mask(source.data, rectangles)
 """
 

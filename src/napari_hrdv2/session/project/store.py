@@ -228,8 +228,14 @@ def write_archive(project: Project, path: Path, folder: Path) -> None:
             if one.scribbles and saved.scribbles is not None:
                 file = Path(room, "labels.tif")
                 size, unit = saved.pixel_size or (None, "pixel")
-                about = {"class_names": names, "class_colors": colors}
-                write_labels(file, saved.scribbles, pixel_size=size, unit=unit, **about)
+                write_labels(
+                    file,
+                    saved.scribbles,
+                    pixel_size=size,
+                    unit=unit,
+                    class_names=names,
+                    class_colors=colors,
+                )
                 archive.write(file, one.scribbles.file)
             if one.exclusion and saved.exclusion is not None:
                 white = np.where(saved.exclusion, np.uint8(255), np.uint8(0))

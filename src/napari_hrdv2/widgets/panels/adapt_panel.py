@@ -43,8 +43,13 @@ class AdaptPanel(QWidget):
         self.seed = ui.count_box("adapt_seed", tip, 0, 100_000, 0)
         tip = "Write nothing if the scribbles say that the weights are no better"
         self.better = ui.check_box("Only if better", "adapt_better", tip, checked=True)
-        what = self.start, "Weights (*.safetensors)", "mine.safetensors"
-        self.run = ui.PathButton("Adapt to these images…", "adapt", *what)
+        self.run = ui.PathButton(
+            "Adapt to these images…",
+            "adapt",
+            self.start,
+            "Weights (*.safetensors)",
+            "mine.safetensors",
+        )
         self.stop = ui.push_button("Stop", "adapt_stop", self._on_stop)
         self.use = ui.push_button("Use the weights", "adapt_use", self._on_use)
         self.use.hide()
@@ -90,8 +95,9 @@ class AdaptPanel(QWidget):
         )
         self._told = []
         self.use.hide()
-        told = self._on_told
-        self._side.submit(KIND, self._request, self._on_adapted, hear_part=told)
+        self._side.submit(
+            KIND, self._request, self._on_adapted, hear_part=self._on_told
+        )
 
     def _on_told(self, text: str) -> None:
         self._told = [*self._told, f"{text[:1].upper()}{text[1:]}."][-_LINES:]

@@ -67,14 +67,22 @@ class ApplyPanel(QWidget):
         tip = "How many micrographs are done"
         self.progress = ui.JobProgress("apply_progress", tip, side, KIND)
         self.note = ui.hint("apply_note")
-        name, follow = "apply_label_next", self._on_label_next
-        self.label_next = ui.push_button("Label this one next", name, follow)
+        self.label_next = ui.push_button(
+            "Label this one next", "apply_label_next", self._on_label_next
+        )
         self.report = ui.push_button("Open report", "apply_report", self._on_report)
-        tip = "Exclude of each micrograph of this size what is excluded of this image"
-        tick = partial(ui.check_box, checked=True)
-        self.excludes = tick("Exclude the same", "apply_exclude", tip)
-        tip = "Bring images, also this one, to the pixel size of the classifier"
-        self.resamples = tick("Same pixel size", "apply_resample", tip)
+        self.excludes = ui.check_box(
+            "Exclude the same",
+            "apply_exclude",
+            "Exclude of each micrograph of this size what is excluded of this image",
+            checked=True,
+        )
+        self.resamples = ui.check_box(
+            "Same pixel size",
+            "apply_resample",
+            "Bring images, also this one, to the pixel size of the classifier",
+            checked=True,
+        )
         ui.fill_column(
             self,
             ui.row(self.add_files, self.add_folder, self.clear),
@@ -87,9 +95,14 @@ class ApplyPanel(QWidget):
             self.stack,
         )
         side.progressed.connect(self._on_progressed)
-        changes = session.images_changed, session.segmentation_changed
-        changed = link.images_changed, side.changed, controller.volumes.changed
-        for signal in (*changes, session.options_changed, *changed):
+        for signal in (
+            session.images_changed,
+            session.segmentation_changed,
+            session.options_changed,
+            link.images_changed,
+            side.changed,
+            controller.volumes.changed,
+        ):
             signal.connect(self.show_state)
         self.resamples.toggled.connect(self._on_resamples)
         self.show_files()
@@ -129,10 +142,7 @@ class ApplyPanel(QWidget):
         out.mkdir(parents=True, exist_ok=True)
         options, page = session.options_in_use, pages.report_in(out)
         refinement, resamples = session.refinement.settings, self.resamples.isChecked()
-        mask = None if session.current is None else session.current.exclusion
-        keeps = mask is None or not self.excludes.isChecked()
-        excluded = None if mask is None or keeps else SharedExclusion.of(mask)
-        run = Run(refinement, excluded, resamples=resamples)
+        run = Run(refinement, self._exclusion(), resamples=resamples)
         settings = run.described(options)
 
         def prepare(context: TaskContext, source: FeatureSource) -> PixelClassifier:
@@ -163,6 +173,13 @@ class ApplyPanel(QWidget):
         if training is not None:
             session.say(training.text)
         self._submit(request, self._on_finished, hear)
+
+    def _exclusion(self) -> SharedExclusion | None:
+        current = self._session.current
+        mask = None if current is None else current.exclusion
+        if mask is None or not self.excludes.isChecked():
+            return None
+        return SharedExclusion.of(mask)
 
     def start_stack(self) -> None:
         """Segment all planes of the stack that is shown."""
@@ -196,8 +213,9 @@ class ApplyPanel(QWidget):
         """List the micrographs, none of them segmented yet."""
         self.table.setRowCount(len(self._files))
         for number, path in enumerate(self._files):
-            for column, text in enumerate((path.name, "", "")):
-                self._set(number, column, text, str(path) if text else "")
+            self._set(number, 0, path.name, str(path))
+            for column in (1, 2):
+                self._set(number, column, "", "")
         self._next = None
         self.table.setVisible(bool(self._files))
         ui.set_hint(self.note, "")
@@ -291,8 +309,9 @@ class ApplyPanel(QWidget):
     def _on_label_next(self) -> None:
         """Open the most doubtful micrograph, to paint on it as well."""
         request = partial(open_images, paths=(str(self._next),))
-        told = self._on_opened
-        self._side.submit("label next", request, raise_problems, hear_part=told)
+        self._side.submit(
+            "label next", request, raise_problems, hear_part=self._on_opened
+        )
 
     def _on_opened(self, opened: OpenedImage) -> None:
         self._next = None  # once is enough

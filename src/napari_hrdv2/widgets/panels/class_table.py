@@ -49,9 +49,12 @@ class ClassTable(QWidget):
         self._menu = QMenu(self)
         self.add = ui.push_button("+", "add_class", self.add_class)
         tip = "Move the class {}; its key changes too"
-        up, down = partial(self.move, -1), partial(self.move, 1)
-        self.up = ui.push_button("▲", "class_up", up, tip.format("up"))
-        self.down = ui.push_button("▼", "class_down", down, tip.format("down"))
+        self.up = ui.push_button(
+            "▲", "class_up", partial(self.move, -1), tip.format("up")
+        )
+        self.down = ui.push_button(
+            "▼", "class_down", partial(self.move, 1), tip.format("down")
+        )
         self.more = ui.push_button("Class…", "class_menu", self._on_more)
         for button in (self.add, self.up, self.down):
             button.setMaximumWidth(32)

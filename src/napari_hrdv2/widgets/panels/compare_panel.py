@@ -97,10 +97,12 @@ class ComparePanel(QWidget):
         tip = "The labels layer, or the file, that is known to be right"
         self.truth = ui.combo_box("truth", tip)
         self.open = ui.PathButton("File…", "open_truth", self.take_file, _LABELS)
-        tip = "Leave out the pixels that were painted: they train the classifier"
-        name = "without_scribbles"
-        self.without_scribbles = ui.check_box("Not under scribbles", name, tip)
-        self.without_scribbles.setChecked(True)
+        self.without_scribbles = ui.check_box(
+            "Not under scribbles",
+            "without_scribbles",
+            "Leave out the pixels that were painted: they train the classifier",
+            checked=True,
+        )
         tip = "How far from its boundary a class is scored for the boundary IoU"
         self.width = ui.number_box("boundary_width", tip, 1, 99)
         self.width.setValue(BOUNDARY_WIDTH)
@@ -109,8 +111,9 @@ class ComparePanel(QWidget):
         self.match = QLineEdit(objectName="match_classes", toolTip=tip)
         self.match.setPlaceholderText("truth=class: 0=1, 255=2")
         self.match.hide()
-        given = self._on_compare, side, ErrorOverlay.job
-        self.compare = ui.JobButton("Compare", "compare", *given)
+        self.compare = ui.JobButton(
+            "Compare", "compare", self._on_compare, side, ErrorOverlay.job
+        )
         self.note = ui.hint("scores_note", "What was compared")
 
     def _make_tables(self) -> None:
@@ -118,8 +121,9 @@ class ComparePanel(QWidget):
         self.rows.headerItem().setToolTip(2, "IoU near the boundaries of the class")
         tip = "Rows: what is true; columns: what it was taken for, in percent"
         self.confusion = ui.table("confusion_rows", ["True"], tip)
-        saved = self.save_to, ui.TABLE, "scores.csv"
-        self.save = ui.PathButton("Save CSV…", "save_scores", *saved)
+        self.save = ui.PathButton(
+            "Save CSV…", "save_scores", self.save_to, ui.TABLE, "scores.csv"
+        )
         self._found = ui.fill_column(QWidget(), self.rows, self.confusion, self.save)
 
     def _show_classes(self, answer: Compared) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from qtpy import QtWidgets as qt
 from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
-from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QTreeWidget, QWidget
 from superqt import QCollapsible
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ _SWATCH = 14  # pixels
 class ColumnArea(qt.QScrollArea):
     """A column that scrolls down in a low window, and is never cut at the side."""
 
-    def __init__(self, column: QWidget) -> None:
+    def __init__(self, column: qt.QWidget) -> None:
         super().__init__(
             objectName="panels",
             widgetResizable=True,
@@ -59,7 +58,7 @@ class Section(QCollapsible):
     """A titled part that folds away by a button with the name; main ones are open."""
 
     def __init__(
-        self, title: str, name: str, content: QWidget, *, is_open: bool = False
+        self, title: str, name: str, content: qt.QWidget, *, is_open: bool = False
     ) -> None:
         # Icons would keep the colour of the theme that they were made under.
         super().__init__(title, expandedIcon=QIcon(), collapsedIcon=QIcon())
@@ -86,7 +85,7 @@ class Section(QCollapsible):
         self.content().setVisible(is_open)
 
 
-class JobButton(QPushButton):
+class JobButton(qt.QPushButton):
     """A button that starts a job of the side work, or says why not, and cancels it."""
 
     cancelled = Signal()
@@ -94,8 +93,9 @@ class JobButton(QPushButton):
     def __init__(
         self, text: str, name: str, start: Callable[[], Any], side: SideWork, job: str
     ) -> None:
-        tip, click = tip_of(start), self._on_clicked
-        super().__init__(text, objectName=name, toolTip=tip, clicked=click)
+        super().__init__(
+            text, objectName=name, toolTip=tip_of(start), clicked=self._on_clicked
+        )
         self._text, self._start, self._side, self._job = text, start, side, job
         side.changed.connect(self._show_state)
 
@@ -120,7 +120,7 @@ class JobButton(QPushButton):
             self._side.attempt(self._start)
 
 
-class PathButton(QPushButton):
+class PathButton(qt.QPushButton):
     """A button that asks for a folder, or a file of some kinds, and hands it on.
 
     With `save_as` it is a file to be written, which gets the ending of that name. Its
@@ -180,10 +180,10 @@ class JobProgress(qt.QProgressBar):
 
 def push_button(
     text: str, name: str, clicked: Callable[..., object], tip: str = ""
-) -> QPushButton:
+) -> qt.QPushButton:
     """Return a button; its tooltip is the docstring of what it calls, or the tip."""
     tip = tip or tip_of(clicked)
-    return QPushButton(text, objectName=name, toolTip=tip, clicked=clicked)
+    return qt.QPushButton(text, objectName=name, toolTip=tip, clicked=clicked)
 
 
 def tip_of(function: Callable[..., object]) -> str:
@@ -196,7 +196,7 @@ def check_box(text: str, name: str, tool_tip: str, *, checked: bool = False) -> 
     return qt.QCheckBox(text, objectName=name, toolTip=tool_tip, checked=checked)
 
 
-class Choice(QComboBox):
+class Choice(qt.QComboBox):
     """A combo box that gives the keys back to the viewer once a choice is made."""
 
     def hidePopup(self) -> None:
@@ -213,7 +213,7 @@ class Choice(QComboBox):
             event.ignore()
 
 
-def give_keys_back(control: QWidget) -> None:
+def give_keys_back(control: qt.QWidget) -> None:
     """Let the next key go to the viewer."""
     window = control.window()
     if isinstance(window, qt.QMainWindow):
@@ -227,16 +227,16 @@ def combo_box(
     *,
     typed: bool = False,
     characters: int = 12,
-) -> QComboBox:
+) -> qt.QComboBox:
     """Return a combo box that never makes the dock wider; texts may be `typed`."""
     combo = Choice(objectName=name, toolTip=tool_tip, minimumContentsLength=characters)
-    policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+    policy = qt.QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
     combo.setSizeAdjustPolicy(policy)
     combo.addItems(list(choices))
     combo.setSizePolicy(qt.QSizePolicy.Policy.Expanding, qt.QSizePolicy.Policy.Fixed)
     if typed:
         combo.setEditable(True)
-        combo.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        combo.setInsertPolicy(qt.QComboBox.InsertPolicy.NoInsert)
         combo.setCompleter(None)  # which would finish names otherwise than meant
     return combo
 
@@ -266,7 +266,7 @@ def count_box(name: str, tip: str, low: int, high: int, value: int) -> Any:
     return box
 
 
-def fill(combo: QComboBox, texts: Iterable[str], chosen: str | None = None) -> None:
+def fill(combo: qt.QComboBox, texts: Iterable[str], chosen: str | None = None) -> None:
     """List other texts; the chosen one stays, else the first; emits nothing."""
     chosen = combo.currentText() if chosen is None else chosen
     with QSignalBlocker(combo):
@@ -275,12 +275,12 @@ def fill(combo: QComboBox, texts: Iterable[str], chosen: str | None = None) -> N
         combo.setCurrentIndex(max(combo.findText(chosen), 0))
 
 
-def hint(name: str, tool_tip: str = "", text: str = "") -> QLabel:
+def hint(name: str, tool_tip: str = "", text: str = "") -> qt.QLabel:
     """Return a label whose text wraps."""
-    return QLabel(text, objectName=name, toolTip=tool_tip, wordWrap=True)
+    return qt.QLabel(text, objectName=name, toolTip=tool_tip, wordWrap=True)
 
 
-def set_hint(label: QLabel, text: str) -> None:
+def set_hint(label: qt.QLabel, text: str) -> None:
     """Set the text of a hint; one that says nothing takes no room."""
     label.setText(text)
     label.setVisible(bool(text))
@@ -288,15 +288,15 @@ def set_hint(label: QLabel, text: str) -> None:
 
 def table(
     name: str, titles: Sequence[str], tip: str = "", *, stretched: int = 0
-) -> QTreeWidget:
+) -> qt.QTreeWidget:
     """Return a table of which no row can be selected; see `set_up_tree`."""
-    tree = QTreeWidget(objectName=name, toolTip=tip)
-    tree.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)
+    tree = qt.QTreeWidget(objectName=name, toolTip=tip)
+    tree.setSelectionMode(qt.QTreeWidget.SelectionMode.NoSelection)
     set_up_tree(tree, titles, stretched)
     return tree
 
 
-def fit_rows(tree: QTreeWidget) -> None:
+def fit_rows(tree: qt.QTreeWidget) -> None:
     """Make a table as high as its rows."""
     height = tree.topLevelItemCount() * tree.sizeHintForRow(0) + _FRAME
     height += tree.header().sizeHint().height()
@@ -305,7 +305,9 @@ def fit_rows(tree: QTreeWidget) -> None:
     tree.setFixedHeight(height)
 
 
-def set_up_tree(tree: QTreeWidget, titles: Sequence[str], stretched: int = 0) -> None:
+def set_up_tree(
+    tree: qt.QTreeWidget, titles: Sequence[str], stretched: int = 0
+) -> None:
     """Make a table without branches, as narrow as its texts but for one column."""
     tree.setColumnCount(len(titles))  # labels alone would leave former columns
     tree.setHeaderLabels(list(titles))
@@ -328,11 +330,12 @@ def short_count(count: int) -> str:
     """Return a count in at most five characters: 950, 12.3k, 1.2M."""
     for unit, size in (("M", 1_000_000), ("k", 1_000)):
         if count >= size:
-            return f"{count / size:.{int(count < 100 * size)}f}{unit}"
+            digits = 1 if count < 100 * size else 0
+            return f"{count / size:.{digits}f}{unit}"
     return str(count)
 
 
-def row(*widgets: QWidget, stretched: int | None = None) -> qt.QHBoxLayout:
+def row(*widgets: qt.QWidget, stretched: int | None = None) -> qt.QHBoxLayout:
     """Return widgets side by side; one of them may take all the room there is."""
     layout = qt.QHBoxLayout()
     for widget in widgets:
@@ -342,17 +345,19 @@ def row(*widgets: QWidget, stretched: int | None = None) -> qt.QHBoxLayout:
     return layout
 
 
-def fill_column(column: QWidget, *parts: Any, spacing: int = 4) -> QWidget:
+def fill_column(column: qt.QWidget, *parts: Any, spacing: int = 4) -> qt.QWidget:
     """Put widgets and layouts one beneath the other into a widget; return it."""
     layout = qt.QVBoxLayout(column)
     layout.setContentsMargins(0, 0, 0, 0)
     layout.setSpacing(spacing)
     for part in parts:
-        (layout.addWidget if isinstance(part, QWidget) else layout.addLayout)(part)
+        (layout.addWidget if isinstance(part, qt.QWidget) else layout.addLayout)(part)
     return column
 
 
-def form(*rows: tuple[str, QWidget], parent: QWidget | None = None) -> qt.QFormLayout:
+def form(
+    *rows: tuple[str, qt.QWidget], parent: qt.QWidget | None = None
+) -> qt.QFormLayout:
     """Return widgets with their labels; one without a label has the whole width."""
     layout = qt.QFormLayout(parent)
     layout.setContentsMargins(0, 0, 0, 0)
@@ -362,7 +367,7 @@ def form(*rows: tuple[str, QWidget], parent: QWidget | None = None) -> qt.QFormL
     return layout
 
 
-def enable(control: QWidget, reason: str = "") -> None:
+def enable(control: qt.QWidget, reason: str = "") -> None:
     """Enable a control, or let its tooltip say why it cannot be used."""
     if control.property("tip") is None:
         control.setProperty("tip", control.toolTip())
@@ -385,7 +390,7 @@ def swatch(color: str) -> QIcon:
     return icon
 
 
-def agrees(parent: QWidget, question: str, title: str = "napari-hrdv2") -> bool:
+def agrees(parent: qt.QWidget, question: str, title: str = "napari-hrdv2") -> bool:
     """Ask the user; return whether he agrees."""
     answer = qt.QMessageBox.question(parent, title, question)
     return bool(answer == qt.QMessageBox.StandardButton.Yes)

@@ -11,7 +11,13 @@ from qtpy.QtWidgets import QComboBox, QProgressBar, QWidget
 
 from napari_hrdv2.core.backbones import backbone_names
 from napari_hrdv2.core.devices import device_names
-from napari_hrdv2.core.features import options as features
+from napari_hrdv2.core.features.options import (
+    DEBIAS_CHOICES,
+    NORMALISATION_CHOICES,
+    STRIDE_WORDS,
+    TRANSFORM_CHOICES,
+    parse_stride,
+)
 from napari_hrdv2.core.features.upsampling import INTERPOLATIONS
 from napari_hrdv2.widgets import backbone_texts
 from napari_hrdv2.widgets.viewer import planes
@@ -47,14 +53,14 @@ _CHOICES = {
         "Copies of the image that are averaged: factors joined by *, such as shift:1,2 "
         "or lattice:4 or shift:1*flip. auto is lattice:2 for Vision Transformers, 4 "
         "passes; published is shift:1,2, as auto was before, 17 passes",
-        features.TRANSFORM_CHOICES,
+        TRANSFORM_CHOICES,
         typed=True,
         of_patches=True,
     ),
     "stride": _Choice(
         "Distance of the tokens: half a patch is finer and slower. Pixels may be "
         "typed, down to 1; what that takes is said below",
-        (*features.STRIDE_WORDS, "4", "2", "1"),
+        (*STRIDE_WORDS, "4", "2", "1"),
         typed=True,
         of_patches=True,
     ),
@@ -72,7 +78,7 @@ _CHOICES = {
         "is. mean takes off what noise images have in common, project also the "
         "directions along which that varies most; leave none where position matters, "
         "as in layers",
-        features.DEBIAS_CHOICES,
+        DEBIAS_CHOICES,
         of_patches=True,
     ),
     "normalisation": _Choice(
@@ -80,7 +86,7 @@ _CHOICES = {
         "applied to many or saved: each image's own (image), those of the labelled "
         "ones (shared), or found by what the classes have there (matched); auto tries "
         "all where two or more images are labelled. Painting is not affected",
-        features.NORMALISATION_CHOICES,
+        NORMALISATION_CHOICES,
     ),
     "channels": _Choice(
         "Channels of an image that are taken together, each through the backbone by "
@@ -115,7 +121,8 @@ class FeaturePanel(QWidget):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
-        session, link = self._session, self._link = controller.session, controller.link
+        self._session, self._link = controller.session, controller.link
+        session, link = self._session, self._link
         self._make_controls()
         self._lay_out()
         link.images_changed.connect(self.show_images)
@@ -141,8 +148,9 @@ class FeaturePanel(QWidget):
         self.variant, self.transforms, self.stride = list(self.choices.values())[:3]
         self.interpolation, self.debias = list(self.choices.values())[3:5]
         self.transforms.editTextChanged.connect(self._on_transforms)
-        take = self._on_weights
-        self.weights = ui.PathButton("Weights file…", "weights", take, _WEIGHTS)
+        self.weights = ui.PathButton(
+            "Weights file…", "weights", self._on_weights, _WEIGHTS
+        )
         self.backbone_note = ui.hint("backbone_note")
         self.transforms_note = ui.hint("transforms_note")
         self.interpolation_note = ui.hint("interpolation_note")
@@ -162,8 +170,11 @@ class FeaturePanel(QWidget):
         return combo
 
     def _lay_out(self) -> None:
-        chosen = self.choices.items()
-        rows = [(k.capitalize(), combo) for k, combo in chosen if k != "channels"]
+        rows = [
+            (name.capitalize(), combo)
+            for name, combo in self.choices.items()
+            if name != "channels"
+        ]
         rows.insert(2, ("", self.transforms_note))
         rows.insert(5, ("", self.interpolation_note))
         more = QWidget()
@@ -329,7 +340,7 @@ class FeaturePanel(QWidget):
         """Change options; what the stride says in words depends on the backbone."""
         backbone = changes.get("backbone") or self._session.options.backbone
         try:
-            stride = features.parse_stride(self.stride.currentText().strip(), backbone)
+            stride = parse_stride(self.stride.currentText().strip(), backbone)
             self._session.configure(**changes, stride=stride)
         except ValueError as error:
             self._controller.report(error)

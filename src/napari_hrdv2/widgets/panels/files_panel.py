@@ -85,8 +85,13 @@ class FilesPanel(QWidget):
         request = partial(read_labels, path=path, shape=current.shape, image_name=name)
 
         def hear(found: ImportedLabels) -> None:
-            about = {"names": found.classes.names, "colors": found.classes.colors}
-            self.taker.paint(key, found.labels, found.note, **about)
+            self.taker.paint(
+                key,
+                found.labels,
+                found.note,
+                names=found.classes.names,
+                colors=found.classes.colors,
+            )
 
         self._controller.side.submit("import", request, hear)
 
@@ -100,33 +105,60 @@ class FilesPanel(QWidget):
         self.take.setEnabled(self.layer_choice.count() > 0)
 
     def _make_controls(self) -> None:
-        controller, button = self._controller, ui.PathButton
-        loader, take = self.loader, self.import_labels
-        target = _PROJECT, f"project{SUFFIX}"
-        self.save = button("Save project…", "save_project", self.save_project, *target)
-        self.open = button("Open project…", "open_project", loader.open, _PROJECT)
-        tip = "So that the project opens on a machine that does not have them"
-        name = "save_with_images"
-        self.with_images = ui.check_box("With the images", name, tip, checked=True)
-        tip = "Say in which folder the images are that were not found"
-        self.locate_button = button("Locate…", "locate_images", loader.locate, tip=tip)
-        self.import_button = button("Import labels…", "import_labels", take, _LABELS)
-        tip = "Paint the labels in an OME-Zarr folder over the scribbles"
-        self.import_zarr = button("OME-Zarr…", "import_ome_zarr", take, tip=tip)
+        controller = self._controller
+        self.save = ui.PathButton(
+            "Save project…",
+            "save_project",
+            self.save_project,
+            _PROJECT,
+            f"project{SUFFIX}",
+        )
+        self.open = ui.PathButton(
+            "Open project…", "open_project", self.loader.open, _PROJECT
+        )
+        self.with_images = ui.check_box(
+            "With the images",
+            "save_with_images",
+            "So that the project opens on a machine that does not have them",
+            checked=True,
+        )
+        self.locate_button = ui.PathButton(
+            "Locate…",
+            "locate_images",
+            self.loader.locate,
+            tip="Say in which folder the images are that were not found",
+        )
+        self.import_button = ui.PathButton(
+            "Import labels…", "import_labels", self.import_labels, _LABELS
+        )
+        self.import_zarr = ui.PathButton(
+            "OME-Zarr…",
+            "import_ome_zarr",
+            self.import_labels,
+            tip="Paint the labels in an OME-Zarr folder over the scribbles",
+        )
         tip = "A labels layer to take scribbles from"
         self.layer_choice = ui.combo_box("labels_layer", tip)
         self.take = ui.push_button("To scribbles", "take_layer", self._on_take)
-        tip = "Write the classifier to a file, trained for other images of a series"
-        save = partial(controller.attempt, self._save_classifier)
-        target, name = (_CLASSIFIER, "classifier.safetensors"), "save_classifier"
-        self.save_classifier = button("Save classifier…", name, save, *target, tip=tip)
+        self.save_classifier = ui.PathButton(
+            "Save classifier…",
+            "save_classifier",
+            partial(controller.attempt, self._save_classifier),
+            _CLASSIFIER,
+            "classifier.safetensors",
+            tip="Write the classifier to a file, trained for other images of a series",
+        )
         tip = "How far the classifier for other images is trained"
         side = controller.side
         self.progress = ui.JobProgress("classifier_progress", tip, side, _TRAINING)
         self.cancel = ui.push_button("Cancel", "cancel_training", self._on_cancel)
         self.cancel.hide()
-        load, name = controller.load_classifier, "load_classifier"
-        self.load_classifier = button("Load classifier…", name, load, _CLASSIFIER)
+        self.load_classifier = ui.PathButton(
+            "Load classifier…",
+            "load_classifier",
+            controller.load_classifier,
+            _CLASSIFIER,
+        )
 
     def _save_classifier(self, path: str) -> None:
         session, series = self._session, self._session.series
@@ -208,18 +240,21 @@ class ExportBox(QWidget):
         self._attempt(self._submit, folder)
 
     def _submit(self, folder: str | os.PathLike[str]) -> None:
-        every, session = self.all_images.isChecked(), self._session
-        if every:  # also those that were never shown
+        all_images = self.all_images.isChecked()
+        if all_images:  # also those that were never shown
             self._link.layers.add_images()
-        request = plan_export(session, folder, formats=self.what, all_images=every)
+        request = plan_export(
+            self._session, folder, formats=self.what, all_images=all_images
+        )
         names = [path.name for path in request.existing()]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         there = f"{request.folder} has {', '.join(names[:3])}{more} already"
         if names and not self._ask(f"{there}. Replace them?"):
             return
         self.written.hide()
-        failed = self._on_failure
-        self._side.submit(_EXPORT, request, self._on_exported, hear_failure=failed)
+        self._side.submit(
+            _EXPORT, request, self._on_exported, hear_failure=self._on_failure
+        )
 
     def _on_exported(self, exported: Exported) -> None:
         ui.set_hint(self.written, exported.text)

@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_warning
-from qtpy import QtWidgets as qt
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem, QWidget
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QLabel,
+    QSizePolicy,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QWidget,
+)
 
 from napari_hrdv2.files.label_store import unfinished
 from napari_hrdv2.files.volumes import PLANES
@@ -61,18 +67,25 @@ class ImagesPanel(QWidget):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
-        session, link = self._session, self._link = controller.session, controller.link
+        self._session, self._link = controller.session, controller.link
+        session, link = self._session, self._link
         self._result: ValidationResult | None = None
         self._scored: dict[PlaneKey, Any] = {}  # the scribbles that there were, by key
         self._axes = QWidget(objectName="stack_axes")
-        policy = qt.QSizePolicy.Policy
-        self._axes.setSizePolicy(policy.Preferred, policy.Maximum)
+        self._axes.setSizePolicy(
+            QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum
+        )
         self._axes_form = ui.form(parent=self._axes)
         self._axes_shown: tuple[Any, ...] = ()
         self.list = self._make_list()
         self.add = ui.push_button("Add files…", "add_files", self._on_add)
-        given = "leave_one_image_out", self._on_score, controller.side, _SCORING
-        self.score = ui.JobButton("Score: leave one image out", *given)
+        self.score = ui.JobButton(
+            "Score: leave one image out",
+            "leave_one_image_out",
+            self._on_score,
+            controller.side,
+            _SCORING,
+        )
         self.summary = ui.hint("validation_summary")
         self.summary.hide()
         buttons = ui.row(self.add, self.score)
@@ -80,9 +93,9 @@ class ImagesPanel(QWidget):
         # Scribbles come one after the other; a list that is late by this does no harm.
         self._later = when_rested(self, 50, self.show_images)
         link.images_changed.connect(self._ask_for_axes)
-        changes = link.images_changed, session.images_changed, session.classes_changed
-        for signal in changes:
-            signal.connect(self._later.throttle)
+        link.images_changed.connect(self._later.throttle)
+        session.images_changed.connect(self._later.throttle)
+        session.classes_changed.connect(self._later.throttle)
         self.show_images()
 
     def _make_list(self) -> QTreeWidget:
@@ -190,15 +203,16 @@ class ImagesPanel(QWidget):
     def _on_add(self) -> None:
         """Open micrographs as layers."""
         title = "Add micrographs"
-        paths, _ = qt.QFileDialog.getOpenFileNames(self, title, "", ui.MICROGRAPHS)
+        paths, _ = QFileDialog.getOpenFileNames(self, title, "", ui.MICROGRAPHS)
         if paths:
             self.add_files(paths)
 
     def add_files(self, paths: list[str]) -> None:
         """Read micrographs, each of which becomes a layer when it is there."""
-        request, told = partial(open_images, paths=tuple(paths)), self._on_file
-        side = self._controller.side
-        side.submit(_OPENING, request, raise_problems, hear_part=told)
+        request = partial(open_images, paths=tuple(paths))
+        self._controller.side.submit(
+            _OPENING, request, raise_problems, hear_part=self._on_file
+        )
 
     def _on_file(self, opened: OpenedImage) -> None:
         for note in opened.image.notes:
@@ -244,13 +258,21 @@ class VolumePanel(QWidget):
         self.context.setPrefix("Width ")
         self.context.valueChanged.connect(self._on_width)
         self.cost = ui.hint("planes_cost", "What segmenting all planes takes")
-        given = self._on_run, side, self.overlay.role
-        self.run = ui.JobButton("Segment all planes", "apply_stack", *given)
+        self.run = ui.JobButton(
+            "Segment all planes", "apply_stack", self._on_run, side, self.overlay.role
+        )
         tip = "How much of the stack is done"
         progress = ui.JobProgress("volume_progress", tip, side, self.overlay.role)
         self.note = ui.hint("volume_note")
-        parts = self.relation, self.context, self.cost, self.run, progress, self.note
-        ui.fill_column(self, *parts)
+        ui.fill_column(
+            self,
+            self.relation,
+            self.context,
+            self.cost,
+            self.run,
+            progress,
+            self.note,
+        )
         side.progressed.connect(self._on_progressed)
         side.changed.connect(self._on_changed)
         self._session.refinement.changed.connect(self._on_changed)
@@ -316,8 +338,8 @@ class VolumePanel(QWidget):
         if not (image and volume and batch.is_streamed(volume, planes.data_of(image))):
             self._into_memory()
             return
-        target, ask = self.overlay.target, qt.QFileDialog.getExistingDirectory
-        if target is None and (folder := ask(self, "Folder for the segmentation")):
+        target, title = self.overlay.target, "Folder for the segmentation"
+        if target is None and (folder := QFileDialog.getExistingDirectory(self, title)):
             target = self.overlay.target_in(Path(folder))
             there = next(filter(Path.exists, (target, unfinished(target))), None)
             question = f"{there} is there already. Replace it, if it is another one?"
@@ -342,7 +364,7 @@ def raise_problems(problems: list[str]) -> None:
         raise ValueError("; ".join(problems))
 
 
-def show_whole(label: qt.QLabel, text: str) -> None:
+def show_whole(label: QLabel, text: str) -> None:
     """Show a text, whole: wrapped lines would else lie over what is beneath."""
     ui.set_hint(label, text)
     label.setMinimumHeight(0)

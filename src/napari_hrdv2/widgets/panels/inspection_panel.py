@@ -38,8 +38,9 @@ class InspectionPanel(QWidget):
         self._maps, self._foreground, self._regions, self._borders = (
             MapOverlay(link, side, role) for role in roles
         )
-        given = self._on_attention, side, _ATTENTION
-        self.attention = ui.JobButton("Attention", "show_attention", *given)
+        self.attention = ui.JobButton(
+            "Attention", "show_attention", self._on_attention, side, _ATTENTION
+        )
         self.regions = ui.push_button("Regions", "show_regions", self._on_regions)
         self.count = ui.hint("region_count")
         tip = (
@@ -106,8 +107,11 @@ class InspectionPanel(QWidget):
 
         They are a Labels layer, hidden, and their borders.
         """
-        make, hear = self._inspection.regions_request, self._on_found
-        self._side.attempt(lambda: self._side.submit(_REGIONS, make(), hear))
+        self._side.attempt(self._find_regions)
+
+    def _find_regions(self) -> None:
+        request = self._inspection.regions_request()
+        self._side.submit(_REGIONS, request, self._on_found)
 
     def _on_maps(self, answer: Attention) -> None:
         maps = answer.maps if len(answer.maps) > 1 else answer.maps[0]
@@ -153,5 +157,6 @@ class InspectionPanel(QWidget):
             self._session.say("These are the regions of the features already.")
 
 
-_TITLE = "Look into the backbone"
-PANELS = (PanelSpec("insight", "Features", 20, InspectionPanel, _TITLE),)
+PANELS = (
+    PanelSpec("insight", "Features", 20, InspectionPanel, "Look into the backbone"),
+)

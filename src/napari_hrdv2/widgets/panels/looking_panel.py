@@ -77,8 +77,9 @@ class LookingPanel(QWidget):
         self.colors = button("Colours", "colors", self._on_colors, COLORS)
         self.clusters = button("Clusters", "clusters", self._on_clusters, CLUSTERS)
         tip = "How many clusters; once they are shown, they follow this number"
-        limits = FEWEST_CLUSTERS, MOST_CLUSTERS
-        self.count = ui.count_box("cluster_count", tip, *limits, _USUAL)
+        self.count = ui.count_box(
+            "cluster_count", tip, FEWEST_CLUSTERS, MOST_CLUSTERS, _USUAL
+        )
         self.count.valueChanged.connect(self._on_count)
         tip = "Clusters of all images together; select one or several"
         titles = ["Cluster", "Share", "Class"]
@@ -89,8 +90,9 @@ class LookingPanel(QWidget):
         self.name = ui.combo_box("cluster_class", tip)
         self.name.activated.connect(self._on_name)
         self.use = button("Use as scribbles", "use_clusters", self._on_use, DISCS)
-        marked = "Foreground", "foreground", self._on_foreground
-        self.foreground = button(*marked, FOREGROUND)
+        self.foreground = button(
+            "Foreground", "foreground", self._on_foreground, FOREGROUND
+        )
         self.saliency = button("Saliency", "saliency", self._on_saliency, SALIENCY)
         tip = "Which saliency: a cut between tokens, or what tells them apart most"
         self.method = ui.combo_box("saliency_method", tip)
@@ -230,8 +232,14 @@ class LookingPanel(QWidget):
             there = role, look.seen[key][0]
             if there not in self._overlays:
                 self._overlays[there] = MapOverlay(self._link, self._side, role)
-            mark, name = {"plane": list(key.plane)}, role.capitalize()
-            self._overlays[there].put(kind, values, key, mark=mark, name=name, **how)
+            self._overlays[there].put(
+                kind,
+                values,
+                key,
+                mark={"plane": list(key.plane)},
+                name=role.capitalize(),
+                **how,
+            )
         if role == CLUSTERS:
             self.show_clusters()
         elif role in (ALIKE, PAIRS):
@@ -298,7 +306,8 @@ class LookingPanel(QWidget):
 
     def _hold_no_brush(self) -> None:
         """Select the image, so that a click does not paint."""
-        self._held = self._link.viewer.layers.selection.active = self._link.image
+        self._held = self._link.image
+        self._link.viewer.layers.selection.active = self._held
 
     def _on_press(self, viewer: Any, event: Any) -> Iterator[None]:
         """Look for what is alike, unless the mouse moved the view."""

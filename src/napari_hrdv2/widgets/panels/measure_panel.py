@@ -47,8 +47,9 @@ class ResultPanel(QWidget):
             "and phase fractions, in a stack on all planes"
         )
         self.exclude = ui.push_button("Rectangle", "exclude", exclusion.draw, tip)
-        exclude = exclusion.exclude_databar
-        self.databar = ui.push_button("Databar", "exclude_databar", exclude)
+        self.databar = ui.push_button(
+            "Databar", "exclude_databar", exclusion.exclude_databar
+        )
         self.take_back = ui.push_button("Remove", "take_back", exclusion.take_back)
         buttons = ui.row(QLabel("Exclude"), self.exclude, self.databar, self.take_back)
         ui.fill_column(self, self.fractions, buttons)
@@ -100,8 +101,9 @@ class FractionPanel(QWidget):
         tip = "Also the fractions in all images that have a result, weighted by area"
         self.every = ui.check_box("In all images", "every_image", tip)
         self.every.toggled.connect(self.set_scope)
-        saved = self.save_to, ui.TABLE, "fractions.csv"
-        self.save = ui.PathButton("Save CSV…", "save_fractions", *saved)
+        self.save = ui.PathButton(
+            "Save CSV…", "save_fractions", self.save_to, ui.TABLE, "fractions.csv"
+        )
         self.note = ui.hint("fractions_note", "What to mind")
         ui.fill_column(self, self.rows, self.note, ui.row(self.every, self.save))
         self._measuring.changed.connect(self.show_fractions)
@@ -160,8 +162,13 @@ class FractionPanel(QWidget):
         if len(images) > 1:
             images[TOGETHER] = measured.together
         names = {i: info.name for i, info in self._session.classes.items()}
-        write, said = write_fractions_csv, f"Phase fractions saved to {path}."
-        return self._attempt(write, path, images, class_names=names, said=said)
+        return self._attempt(
+            write_fractions_csv,
+            path,
+            images,
+            class_names=names,
+            said=f"Phase fractions saved to {path}.",
+        )
 
     def _on_clicked(self, item: Any, column: int) -> None:
         self._session.say(item.toolTip(column))
@@ -212,8 +219,10 @@ class ParticlePanel(QWidget):
             self.show_histogram()
         text = f"{len(table)} objects of {_look(self._session, objects.class_id)[0]}"
         cut = len(objects.table) - len(table)
-        text += f", without {cut} at the border" * bool(cut)
-        text += ", of a former result" * self._measuring.is_stale
+        if cut:
+            text += f", without {cut} at the border"
+        if self._measuring.is_stale:
+            text += ", of a former result"
         ui.set_hint(self.note, text)
 
     def show_histogram(self) -> None:
@@ -273,14 +282,16 @@ class ParticlePanel(QWidget):
         tip = "Hide all objects but the selected one"
         self.alone = ui.check_box("Show it alone", "particle_alone", tip)
         self.alone.toggled.connect(self.splitting.show_alone)
-        named = "histogram_column", "What the histogram is of"
-        self.column = ui.combo_box(*named, characters=_FEW_CHARACTERS)
+        self.column = ui.combo_box(
+            "histogram_column", "What the histogram is of", characters=_FEW_CHARACTERS
+        )
         for name in _HISTOGRAMS:
             self.column.addItem(name.capitalize(), name)
         self.column.activated.connect(self.show_histogram)
         self.histogram = Histogram("histogram")
-        saved = self.save_to, ui.TABLE, "particles.csv"
-        self.save = ui.PathButton("Save CSV…", "save_particles", *saved)
+        self.save = ui.PathButton(
+            "Save CSV…", "save_particles", self.save_to, ui.TABLE, "particles.csv"
+        )
         ui.fill_column(
             self._found,
             self.table,

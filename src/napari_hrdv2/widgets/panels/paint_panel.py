@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -10,9 +9,16 @@ from typing import TYPE_CHECKING
 
 from app_model.types import KeyCode, KeyMod
 from napari.utils.key_bindings import coerce_keybinding
-from qtpy import QtWidgets as qt
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QListWidget, QWidget
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QListWidget,
+    QListWidgetItem,
+    QProgressBar,
+    QSizePolicy,
+    QSpinBox,
+    QWidget,
+)
 
 from napari_hrdv2.widgets.label_taker import LabelTaker
 from napari_hrdv2.widgets.viewer.guidance_overlays import GuidanceOverlay, PlaceWalk
@@ -34,7 +40,7 @@ _UNDO = str(coerce_keybinding(KeyMod.CtrlCmd | KeyCode.KeyZ))
 _PLACES, _MOST_PLACES = 16, 99
 _DRAWING = ("paint", "polygon", "fill")  # the modes in which a class can be painted
 # So that a long name does not make the dock wider.
-_ANY_WIDTH = qt.QSizePolicy.Policy.Ignored, qt.QSizePolicy.Policy.Fixed
+_ANY_WIDTH = QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed
 _LINES_SEEN = 6  # of the list of label issues
 
 
@@ -84,9 +90,11 @@ class PaintPanel(QWidget):
 
     def _wanted_keys(self) -> list[Shortcut]:
         choose, does = self.classes.choose_position, "choose the class of that row"
-        doing = [(key, partial(choose, i)) for i, key in enumerate(_CLASS_KEYS)]
         return [
-            *(Shortcut(key, does, do, replaces=True) for key, do in doing),
+            *(
+                Shortcut(key, does, partial(choose, position), replaces=True)
+                for position, key in enumerate(_CLASS_KEYS)
+            ),
             Shortcut(TOGGLE, "show the image or the result", self.views.toggle),
             Shortcut(CYCLE, "result, probability, uncertainty …", self.views.cycle),
             Shortcut(NEXT, "next uncertain region", self.guide.go_next),
@@ -188,9 +196,10 @@ class PlacesPanel(QWidget):
         link, side = controller.link, controller.side
         session = self._session = link.session
         self.walk, self._shortcuts = PlaceWalk(link, side), shortcuts
-        given = self._on_propose, side, PlaceWalk.job
-        self.propose = ui.JobButton("", "propose_places", *given)
-        self.count = qt.QSpinBox(objectName="place_count", toolTip="How many places")
+        self.propose = ui.JobButton(
+            "", "propose_places", self._on_propose, side, PlaceWalk.job
+        )
+        self.count = QSpinBox(objectName="place_count", toolTip="How many places")
         self.count.setRange(2, _MOST_PLACES)
         self.count.setValue(_PLACES)
         self.note = ui.hint("place_note", "Which place is shown, and what the keys do")
@@ -218,13 +227,15 @@ class PlacesPanel(QWidget):
 
     def _wanted_keys(self) -> list[Shortcut]:
         walk, does = self.walk, "name what is in the ring"
-        keys: list[tuple[str, str, Callable[[], object]]] = [
-            *((key, does, partial(walk.name, int(key))) for key in _CLASS_KEYS),
-            ("0", "skip this place", walk.skip),
-            (_UNDO, "take the last one back", walk.take_back),
-            ("Escape", "end with the places", walk.end),
+        return [
+            *(
+                Shortcut(key, does, partial(walk.name, int(key)), replaces=True)
+                for key in _CLASS_KEYS
+            ),
+            Shortcut("0", "skip this place", walk.skip, replaces=True),
+            Shortcut(_UNDO, "take the last one back", walk.take_back, replaces=True),
+            Shortcut("Escape", "end with the places", walk.end, replaces=True),
         ]
-        return [Shortcut(*about, replaces=True) for about in keys]
 
     def _on_propose(self) -> None:
         """Look for places whose names tell the most, and go from one to the next.
@@ -243,7 +254,7 @@ class BlockPanel(QWidget):
         self._work = work
         tip = "Into a file. What is done stays when it is cancelled; a scribble ends it"
         self.all = ui.push_button("", "segment_all", self._on_all, tip)
-        self.progress = qt.QProgressBar(objectName="blocks_progress")
+        self.progress = QProgressBar(objectName="blocks_progress")
         self.progress.setToolTip("How much of the blocks is segmented")
         self.note = ui.hint("blocks_note")
         ui.fill_column(self, self.all, self.progress, self.note)
@@ -271,8 +282,8 @@ class BlockPanel(QWidget):
         if work.is_of_all:
             work.cancel()
             return
-        target, ask = work.target, qt.QFileDialog.getExistingDirectory
-        if target is None and (folder := ask(self, title)):
+        target = work.target
+        if target is None and (folder := QFileDialog.getExistingDirectory(self, title)):
             target = work.target_in(Path(folder))
         question = f"{target} is there already. Replace it, if it is another one?"
         if target and (not target.exists() or ui.agrees(self, question)):
@@ -287,8 +298,9 @@ class GuidancePanel(QWidget):
         self._session, self._guide = session, guide
         self.next = ui.push_button("", "next_uncertain_region", guide.go_next)
         self.region_note = ui.hint("region_note", "Why this region is proposed")
-        check = guide.check_scribbles
-        self.check = ui.push_button("Check scribbles", "check_scribbles", check)
+        self.check = ui.push_button(
+            "Check scribbles", "check_scribbles", guide.check_scribbles
+        )
         self.clear = ui.push_button("Clear", "clear_label_issues", guide.clear)
         self.checked = ui.hint("checked")
         self.label_issues = self._make_list()
@@ -330,7 +342,7 @@ class GuidancePanel(QWidget):
         with QSignalBlocker(self.label_issues):
             self.label_issues.clear()
             for label_issue in label_issues:
-                item = qt.QListWidgetItem(label_issue.reason)
+                item = QListWidgetItem(label_issue.reason)
                 item.setToolTip(label_issue.reason)
                 info = self._session.classes.get(label_issue.class_id)
                 if info is not None:

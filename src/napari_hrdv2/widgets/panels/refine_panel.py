@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REST_TIME = 250  # milliseconds: values that are passed on the way are no change
 _NARROW = 78  # pixels: two with their texts must fit side by side
 _NAMES = {"none": "No smoothing", "guided": "Guided filter", "crf": "CRF with colour"}
-_AREA = 0, 10**7
+_LARGEST_AREA = 10**7  # pixels
 _NUMBERS: dict[str, tuple[str, str, float, float]] = {  # label, tooltip, limits
     "radius": ("Radius", "How far pixels are asked, in pixels", 1, 256),
     "strength": (
@@ -36,12 +36,14 @@ _NUMBERS: dict[str, tuple[str, str, float, float]] = {  # label, tooltip, limits
     "min_object": (
         "Objects",
         "Objects of fewer pixels go to the class that surrounds them",
-        *_AREA,
+        0,
+        _LARGEST_AREA,
     ),
     "fill_holes": (
         "Holes",
         "What one class encloses takes that class if it has fewer pixels",
-        *_AREA,
+        0,
+        _LARGEST_AREA,
     ),
 }
 

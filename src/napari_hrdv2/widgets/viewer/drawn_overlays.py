@@ -87,8 +87,9 @@ class ExclusionOverlay(Overlay):
         self.layer.visible = True
         self._viewer.layers.selection.active = self.layer
         self.layer.mode = "add_rectangle"
-        said = "Drag a rectangle over what is to be excluded, such as a databar."
-        self._session.say(said)
+        self._session.say(
+            "Drag a rectangle over what is to be excluded, such as a databar."
+        )
 
     def exclude_databar(self) -> None:
         """Exclude the databar at the bottom of the image, if one is found there."""
@@ -202,10 +203,19 @@ class ExclusionOverlay(Overlay):
 
     def _make_layer(self, image: Image) -> None:
         width = max(1.0, min(planes.label_shape(image)[-2:]) / 400)
-        look = {"face_color": _FACE, "edge_color": _EDGE, "edge_width": width}
-        layer = self._add_shapes(image, self._named(NAME, image), ndim=2, **look)
-        for name, value in look.items():
-            setattr(layer, f"current_{name}", value)
+        layer = Shapes(
+            ndim=2,
+            name=self._named(NAME, image),
+            face_color=_FACE,
+            edge_color=_EDGE,
+            edge_width=width,
+            metadata=self._mark(image),
+            **self._placement(image, image.ndim),
+        )
+        layer.current_face_color = _FACE
+        layer.current_edge_color = _EDGE
+        layer.current_edge_width = width
+        self._add(layer, image, on_top=True)
 
     def _follow(self, layer: Shapes | None, image: Image | None) -> None:
         if self.layer is not None:
@@ -259,9 +269,13 @@ class ScaleBarOverlay(Overlay):
             self._session.say("Open an image first.")
             return
         self._remove()
-        width = max(1.0, min(self._session.current.shape) / 400)
-        look = {"ndim": 2, "edge_color": "#ffff00", "edge_width": width}
-        layer = self._add_shapes(image, "Scale bar", **look)
+        layer = self._add_shapes(
+            image,
+            "Scale bar",
+            ndim=2,
+            edge_color="#ffff00",
+            edge_width=max(1.0, min(self._session.current.shape) / 400),
+        )
         self._viewer.layers.selection.active = layer
         layer.mode = "add_line"
         layer.events.data.connect(self._on_shapes)

@@ -44,10 +44,10 @@ class GuidanceOverlay(Overlay):
 
     def go_next(self) -> None:
         """Go to the next uncertain region; look for such regions if need be."""
-        make, hear = self._guidance.uncertain_regions_request, self._on_regions
-        if self._guidance.has_uncertain_regions:
+        guidance = self._guidance
+        if guidance.has_uncertain_regions:
             self._visit_next()
-        elif self._ask(_REGIONS, make, hear):
+        elif self._ask(_REGIONS, guidance.uncertain_regions_request, self._on_regions):
             self._session.say("Looking for uncertain regions.")
 
     def _on_regions(self, answer: guidance.UncertainRegions) -> None:
@@ -273,9 +273,15 @@ class PlaceWalk(Overlay):
             self.layer.data = ring  # a new layer takes long
         else:
             self._remove()
-            look: Any = {"shape_type": "ellipse", "face_color": "transparent"}
-            look |= {"edge_color": _EDGE, "edge_width": 1}
-            self._add_shapes(image, self._named(RING, image), data=ring, **look)
+            self._add_shapes(
+                image,
+                self._named(RING, image),
+                data=ring,
+                shape_type="ellipse",
+                edge_color=_EDGE,
+                edge_width=1,
+                face_color="transparent",
+            )
         self._session.say(self.text())
         self.changed.emit()
 

@@ -205,8 +205,10 @@ def class_colors_of(layer: Labels) -> dict[int, str]:
         return {}
     colors = layer.colormap.color_dict
     named = {i: colors[i][:3] for i in class_names_of(layer) if i in colors}
-    parts = {i: [round(float(part) * 255) for part in named[i]] for i in named}
-    return {i: "#{:02x}{:02x}{:02x}".format(*parts[i]) for i in parts}
+    return {
+        i: "#" + "".join(f"{round(float(part) * 255):02x}" for part in color)
+        for i, color in named.items()
+    }
 
 
 def take_classes(classes: Classes, layer: Labels) -> None:
@@ -371,8 +373,13 @@ def add_image(
 def add_opened(viewer: ViewerModel, opened: OpenedImage) -> Image:
     """Add a micrograph as it was opened."""
     image = opened.image
-    about: Any = {"pixel_size": image.pixel_size, "unit": image.unit}
-    return add_image(viewer, image.data, opened.path, **about)
+    return add_image(
+        viewer,
+        image.data,
+        opened.path,
+        pixel_size=image.pixel_size,
+        unit=image.unit,
+    )
 
 
 def path_of(image: Image) -> str | None:

@@ -70,8 +70,9 @@ class Overlay(QObject):
         image, scribbles = self._sync.image, self._sync.scribbles
         if image is not None:
             point = (*self._sync.index, row, column)
-            view, least = self._viewer, _LEAST_OF_VIEW
-            planes.look_at(view, image, point, radius, least_of_view=least)
+            planes.look_at(
+                self._viewer, image, point, radius, least_of_view=_LEAST_OF_VIEW
+            )
         if scribbles is not None:
             self._viewer.layers.selection.active = scribbles
 

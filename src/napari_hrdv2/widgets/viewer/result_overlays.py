@@ -102,8 +102,9 @@ class ErrorOverlay(ResultFollower):
         self._ask_again()
 
     def _ask_again(self) -> bool:
-        make, hear, failed = self._request, self._on_compared, self._on_failure
-        return self._ask(self.job, make, hear, hear_failure=failed)
+        return self._ask(
+            self.job, self._request, self._on_compared, hear_failure=self._on_failure
+        )
 
     def _request(self) -> Any:
         """Return the task; the truth of a layer is copied, as it may be painted on."""
@@ -198,9 +199,14 @@ class InstanceOverlay(ResultFollower):
     def _ask_again(self) -> bool:
         assert self._asked is not None
         _, class_id, method, distance = self._asked
-        about = {"min_distance": distance, "pixel_size": _pixel_size(self._sync.image)}
-        make = partial(self._session.measurement.objects_request, class_id, method)
-        return self._ask(self.job, partial(make, **about), self._on_objects)
+        request = partial(
+            self._session.measurement.objects_request,
+            class_id,
+            method,
+            min_distance=distance,
+            pixel_size=_pixel_size(self._sync.image),
+        )
+        return self._ask(self.job, request, self._on_objects)
 
     def _on_objects(self, answer: Objects) -> None:
         key, class_id = answer.key, answer.class_id

@@ -99,8 +99,13 @@ class ResultViews(Overlay):
         make = partial(
             guidance.uncertainty_request, self._class_shown(), visible=region
         )
-        told: Any = {"hear_failure": self._on_failure, "silent": silent}
-        is_asked = self._ask(self.role, make, self._on_map, **told)
+        is_asked = self._ask(
+            self.role,
+            make,
+            self._on_map,
+            hear_failure=self._on_failure,
+            silent=silent,
+        )
         if is_asked and current is not None and current.result is not None:
             self._asked = (current.result.labels, current.exclusion)
         return is_asked
