@@ -194,9 +194,10 @@ class FeatureOptions:
         patch = self.patch_size
         if self.stride is not None and not 1 <= self.stride <= patch:
             raise _bad_stride(self.stride, patch)
-        side = self.pixel_size[0] if self.pixel_size else 1.0
-        if not 0 < (side if isinstance(side, (int, float)) else min(side)) < math.inf:
-            raise ValueError(f"pixel_size: {self.pixel_size} is no length above 0")
+        sides = self.pixel_size[0] if self.pixel_size else 1.0
+        both = (sides,) if isinstance(sides, (int, float)) else sides
+        if not all(0 < side < math.inf for side in both):
+            raise ValueError(f"pixel_size: {self.pixel_size}: sides above 0 are needed")
         check_choice("debias", self.debias, DEBIAS_CHOICES)
         check_choice("normalisation", self.normalisation, NORMALISATION_CHOICES)
         check_choice("boundary", self.boundary, BOUNDARIES)
