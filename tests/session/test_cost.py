@@ -56,6 +56,14 @@ def test_what_the_package_brings_along_costs_the_same_loaded(name, shape):
     )
 
 
+@pytest.mark.parametrize("ratio", [(1.01, 1.0), (9.0, 9.0)])
+def test_pixels_that_are_not_resized_cost_what_they_are(ratio):
+    told, plain = cost("embedded", pixel_ratio=ratio), cost("embedded")
+    assert (told.kept_bytes, told.peak_bytes) == (plain.kept_bytes, plain.peak_bytes)
+    more = cost("embedded", pixel_ratio=(2.0, 2.0))
+    assert more.kept_bytes > 3 * cost("embedded").kept_bytes
+
+
 def test_debias_costs_nothing_where_regions_know_their_place():
     plain = cost("spit-small", transforms="flip")
     told = cost("spit-small", transforms="flip", debias="project")

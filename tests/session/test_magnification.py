@@ -196,8 +196,9 @@ def test_a_pixel_size_that_is_typed_later_counts(coarse):
 def test_another_backbone_sees_own_pixels_again(coarse):
     coarse.configure(backbone="embedded")
     assert coarse.options.pixel_size is None
-    for size in (0, -1.0, float("nan"), (1.0, 0.0)):
-        with pytest.raises(ValueError, match="pixel_size: .* is no length above 0"):
+    nan, infinite = float("nan"), float("inf")
+    for size in (0, -1.0, nan, (1.0, 0.0), (infinite, 1.0), (1.0, nan)):
+        with pytest.raises(ValueError, match="pixel_size: .*: sides above 0 are"):
             coarse.configure(pixel_size=(size, "nm"))
 
 

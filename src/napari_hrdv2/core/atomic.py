@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 _TEMPORARY = re.compile(r"\..*-[0-9a-f]{16}(\.[^.]*)?")
 _STALE_SECONDS = 24 * 3600  # no file takes a day to write
@@ -94,9 +93,13 @@ def write_csv(
     rows: Iterable[Sequence[object]],
 ) -> None:
     """Write a CSV file in UTF-8. Numbers keep all digits; None and NaN are empty."""
-    how: dict[str, Any] = {"encoding": "utf-8", "newline": ""}
-    how["errors"] = "backslashreplace"  # names of files need not be text
-    with atomic_path(path) as temporary, open(temporary, "w", **how) as file:
+    with (
+        atomic_path(path) as temporary,
+        # Names of files need not be text.
+        open(
+            temporary, "w", encoding="utf-8", errors="backslashreplace", newline=""
+        ) as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(headers)
         writer.writerows([_cell(value) for value in row] for row in rows)

@@ -48,10 +48,12 @@ def check_claim(
             f"{claim}, which is more than a file of its size can; it is damaged, or "
             "made to fill the memory"
         )
+    if not is_read:
+        return
     import psutil
 
     free = psutil.virtual_memory().available
-    if is_read and nbytes > free:
+    if nbytes > free:
         raise ValueError(
             f"{claim} and {free / 1e9:.1f} GB of memory are free; save a part of it "
             "or fewer pixels"

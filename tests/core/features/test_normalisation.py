@@ -48,7 +48,7 @@ def test_scores_are_those_of_the_slow_obvious_way(known):
     values = module._smoothed(image)
     counts, edges = np.histogram(values, 512)
     centres, share = (edges[1:] + edges[:-1]) / 2, counts / counts.sum()
-    fast = known._scores(0.1, share, centres, np.array([-1.0, 0.25]), known.levels)
+    fast = known._scores(share, centres, np.array([-1.0, 0.25]), 0.1, known.levels)
     for offset, score in zip((-1.0, 0.25), fast, strict=True):
         assert score == pytest.approx(slow_score(known, share, centres, offset, 0.1))
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from napari_hrdv2.core.backbones.checkpoint import read_checkpoint, write_tensors
 from napari_hrdv2.core.checks import check_whole, prepare_image
 from napari_hrdv2.core.devices import checked_memory
-from napari_hrdv2.core.errors import Cancelled, WeightsError
+from napari_hrdv2.core.errors import Cancelled, Stop, WeightsError
 from napari_hrdv2.core.fingerprints import image_fingerprint
 
 from .loss import neighbour_loss
@@ -135,7 +135,7 @@ class Adaptation:
     def run(
         self,
         progress: Callable[[int, int], None] | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
     ) -> None:
         """Train to the last step; `Cancelled` keeps what is best so far."""
         steps, saved = self.options.steps, time.monotonic()

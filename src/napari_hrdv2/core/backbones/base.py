@@ -70,7 +70,6 @@ class BackboneBase(ABC):
     alignment: int = 1
     device: torch.device  # where tokens are computed
     dtype: torch.dtype  # the number format they come in
-    precision: torch.dtype  # that of a pass, where all tokens come in another
     weights_hash: str  # the fingerprint of the weights; empty where there are none
     steps: int  # how often `tokens` calls ``tick``
 
@@ -93,7 +92,7 @@ class BackboneBase(ABC):
         A pass in half precision goes on in the format that is fast there.
         """
         device = torch.device(device)
-        half = getattr(self, "precision", self.dtype) is not torch.float32
+        half = self.dtype is not torch.float32
         self._move(device, choose_precision(device) if half else torch.float32)
         return self
 
@@ -287,3 +286,7 @@ class BackboneSpec:
         """Return the channels of a token for an image of that many channels."""
         grey = image_channels == 1 or self.rgb_channels is None
         return self.channels if grey else int(self.rgb_channels or 0)
+
+    def load(self, options: LoadOptions) -> Backbone:
+        """Return the backbone, ready to compute."""
+        return self.loader(self, options)

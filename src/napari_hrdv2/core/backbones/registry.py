@@ -165,7 +165,7 @@ def load_backbone(
     for spec in specs:
         options = LoadOptions(sources[spec.name], chosen, precision, progress)
         try:
-            parts.append(spec.loader(spec, options))
+            parts.append(spec.load(options))
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

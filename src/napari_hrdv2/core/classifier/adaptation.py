@@ -8,7 +8,8 @@ and in the self-training, and the fit is done once more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from .samples import TrainingSamples
 
 
-class TrainedOn(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class TrainedOn:
     """What a classifier was trained on.
 
     The (N, C) feature vectors of labelled pixels, the `index` of the class of each and
@@ -30,7 +32,7 @@ class TrainedOn(NamedTuple):
     """
 
     rows: NDArray[np.float16]
-    index: NDArray[np.int64]  # type: ignore[assignment]
+    index: NDArray[np.int64]
     weight: NDArray[np.float32]
     background: NDArray[np.float16]
     is_free: NDArray[np.bool_]
@@ -39,7 +41,7 @@ class TrainedOn(NamedTuple):
 
     @classmethod
     def of(cls, training: TrainingSamples, sample: BackgroundSample) -> TrainedOn:
-        """Return it of what a fit reads."""
+        """Return what is to be kept of the samples of a fit."""
         return cls(
             training.rows.astype(np.float16),
             training.index.astype(np.int64),
@@ -53,14 +55,24 @@ class TrainedOn(NamedTuple):
     def check(self, channels: int) -> None:
         """Raise ValueError unless it fits itself, and features of so many channels."""
         count, others = len(self.rows), len(self.background)
-        wanted = (count, channels), (count,), (count,), (others, channels), (others,)
-        if tuple(each.shape for each in self) != (*wanted, (channels,), (1,)):
+        if not (
+            self.rows.shape == (count, channels)
+            and self.index.shape == self.weight.shape == (count,)
+            and self.background.shape == (others, channels)
+            and self.is_free.shape == (others,)
+            and self.channel_weights.shape == (channels,)
+            and self.whitening.shape == (1,)
+        ):
             raise ValueError("training samples that do not fit each other")
 
     def with_new(
         self, new: NDArray[np.float32]
     ) -> tuple[Tensor, PCACoordinates, Tensor]:
-        """Return the rows, and coordinates and unlabelled rows with an image's too."""
+        """Return what a fit with the (M, C) rows of an image's pixels needs.
+
+        These are the labelled rows, (N, C); coordinates that were found with the
+        image's rows too; and all rows that are not labelled, the image's included.
+        """
         rows, background = (
             torch.from_numpy(each.astype(np.float32))
             for each in (self.rows, self.background)

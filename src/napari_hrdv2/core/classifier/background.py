@@ -216,8 +216,12 @@ class BackgroundSample:
         """
         parts = []
         for image in images:
-            given = image.features, image.exclusion, len(images), should_stop
-            pixels, rows = read_background(*given)
+            pixels, rows = read_background(
+                image.features,
+                image.exclusion,
+                images=len(images),
+                should_stop=should_stop,
+            )
             parts.append((rows, image.labels.ravel()[pixels] == 0))
         if sum(len(rows) for rows, _ in parts) < LEAST_PIXELS:
             parts.append((training, np.zeros(len(training), bool)))

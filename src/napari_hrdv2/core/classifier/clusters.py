@@ -120,10 +120,17 @@ def find_clusters(
 ) -> Clusters:
     """Return clusters of one or more images: k-means in the classifier's coordinates.
 
-    The images share the background sample, as in a fit, and the clusters: an id means
-    the same in all. There are fewer than `count` where the images have fewer distinct
-    pixels. `seed` is of the centres that k-means starts from, `exclusion` has for each
-    image a mask, (H, W), of where nothing of interest is, or None.
+    Parameters
+    ----------
+    features : Features, or a sequence of them
+        The images share the background sample, as in a fit, and the clusters: an id
+        means the same in all.
+    count : int
+        How many; fewer where the images have fewer distinct pixels.
+    seed : int
+        Of the centres that k-means starts from; the same one gives the same clusters.
+    exclusion : sequence of (H, W) array of bool or None, optional
+        For each image where nothing of interest is.
     """
     from sklearn.cluster import KMeans
 

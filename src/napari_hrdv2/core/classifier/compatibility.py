@@ -7,11 +7,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.options import PartOptions
 
 DIFFERENCES = (  # of part options, that a classifier can live with
-    *("transforms", "stride", "boundary", "interpolation"),
-    *("compat", "debias", "partition", "planes"),
+    "transforms",
+    "stride",
+    "boundary",
+    "interpolation",
+    "compat",
+    "debias",
+    "partition",
+    "planes",
 )
 
 
@@ -49,6 +56,31 @@ def check_part_options(
                     f"features have {after!r}",
                     stacklevel=4,
                 )
+
+
+def check_alike(features: Sequence[Features]) -> None:
+    """Raise ValueError unless the features of all images can train one classifier."""
+    first = features[0]
+    for other in features[1:]:
+        check_part_options(first.part_options, other.part_options)
+        if other.shape[0] != first.shape[0]:
+            raise ValueError(
+                f"features: {other.shape[0]} and {first.shape[0]} channels cannot "
+                "train one classifier"
+            )
+
+
+def check_channels(
+    trained: Sequence[PartOptions], known: int, features: Features
+) -> None:
+    """Raise ValueError unless features have as many channels as a classifier reads."""
+    found = features.shape[0]
+    if found != known:
+        raise ValueError(
+            other_channels(trained, features.part_options)
+            or f"features: {found} channels do not fit a classifier that reads "
+            f"{known} channels"
+        )
 
 
 def other_weights(trained: Sequence[PartOptions], given: Sequence[PartOptions]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -140,9 +141,10 @@ def write_classifier(
     described["part_options"] = [asdict(part) for part in header.part_options]
     described["normalisation"] = asdict(header.normalisation)
     named = arrays._asdict()
-    for prefix, kept in ((TRAINED_ON, trained_on), (PAINTED, painted)):
-        if kept is not None:
-            named |= {prefix + name: x for name, x in kept._asdict().items()}
+    if trained_on is not None:
+        named |= {TRAINED_ON + name: x for name, x in vars(trained_on).items()}
+    if painted is not None:
+        named |= {PAINTED + name: x for name, x in painted._asdict().items()}
     tensors = {k: np.ascontiguousarray(v) for k, v in named.items()}
     text = json.dumps(described, sort_keys=True)
     about = {"format": FORMAT, "description": text, "digest": _digest(text, tensors)}
@@ -190,8 +192,14 @@ def read_classifier(
             arrays = Arrays(*(tensors[name] for name in Arrays._fields))
             arrays.check()
             channels = arrays.weight.shape[1]
-            trained_on = _kept(TrainedOn, tensors, TRAINED_ON, channels)
-            painted = _kept(PaintedPoints, tensors, PAINTED, channels)
+            trained_on, painted = None, None
+            names = [field.name for field in fields(TrainedOn)]
+            if kept := _kept(names, tensors, TRAINED_ON):
+                trained_on = TrainedOn(**kept)
+                trained_on.check(channels)
+            if kept := _kept(PaintedPoints._fields, tensors, PAINTED):
+                painted = PaintedPoints(**kept)
+                painted.check(channels)
             return Header.of(described), arrays, trained_on, painted
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{ours}: its content is damaged") from error
@@ -202,11 +210,9 @@ def read_classifier(
 
 
 def _kept(
-    kind: Any, tensors: dict[str, NDArray[Any]], prefix: str, channels: int
-) -> Any:
-    """Return the arrays that begin so, checked; None if there are none."""
+    names: Sequence[str], tensors: Mapping[str, NDArray[Any]], prefix: str
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays that begin so, by these names; none if a file has none."""
     if not any(name.startswith(prefix) for name in tensors):
-        return None
-    found = kind(*(tensors[prefix + name] for name in kind._fields))
-    found.check(channels)
-    return found
+        return {}
+    return {name: tensors[prefix + name] for name in names}

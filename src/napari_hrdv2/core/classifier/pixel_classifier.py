@@ -21,7 +21,7 @@ from napari_hrdv2.core.features.tiles import LinearModel, Region
 
 from .adaptation import TrainedOn
 from .background import BackgroundSample, read_background, whitening
-from .compatibility import check_part_options, other_channels
+from .compatibility import check_alike, check_channels, check_part_options
 from .fitting import SelfTrainingRounds, fit_with_self_training
 from .joining import trusted
 from .samples import (
@@ -63,8 +63,10 @@ class PixelClassifier:
         Whether pixels that are not labelled train too, where the classifier is sure of
         them, see `fit_with_self_training`.
     most_per_class : int or None
-        How many pixels of a class train at most, of each image; None for all. Of more
-        than 500 some from all over train for the rest, see `subsampled`.
+        How many pixels of a class train at most, of each image; None for all. Of a
+        class with more than 500, one trains of those in a block of 2 × 2 px, which look
+        alike, and counts as much as all of them; of more blocks than this it takes some
+        from all over, the same ones for the same labels.
     by_place : bool
         Whether each place of 16 × 16 px that a class was painted in counts alike, and
         the number of places says how far to trust fine distinctions, see `whitening`;
@@ -180,19 +182,12 @@ class PixelClassifier:
             labelled.
         """
         by_place = self.by_place and excluded is None
-        images = labelled_images(
-            features, labels, excluded if exclusion is None else exclusion
-        )
+        exclusion = excluded if exclusion is None else exclusion
+        images = labelled_images(features, labels, exclusion)
         first = images[0].features
-        for other in (image.features for image in images[1:]):
-            check_part_options(first.part_options, other.part_options)
-            if other.shape[0] != first.shape[0]:
-                raise ValueError(
-                    f"features: {other.shape[0]} and {first.shape[0]} channels cannot "
-                    "train one classifier"
-                )
+        check_alike([image.features for image in images])
         training, background = self._read(
-            images, by_place, former=self._background, should_stop=should_stop
+            images, by_place=by_place, former=self._background, should_stop=should_stop
         )
         view = background.including(training.rows, training.index)
         rounds = fit_with_self_training(
@@ -216,18 +211,25 @@ class PixelClassifier:
         return self
 
     def _read(
-        self, images: Sequence[LabelledImage], by_place: bool, **options: Any
+        self,
+        images: Sequence[LabelledImage],
+        *,
+        by_place: bool,
+        former: BackgroundSample | None = None,
+        should_stop: Stop = None,
     ) -> tuple[TrainingSamples, BackgroundSample]:
-        """Return what is to be trained on; the options of the second are given."""
+        """Return the training samples of some images, and their background sample."""
         training = TrainingSamples.read(
             images,
             self.most_per_class,
             balanced=self.balanced,
             by_place=by_place,
-            should_stop=options.get("should_stop"),
+            should_stop=should_stop,
         )
         weigh = partial(trusted, training) if by_place else None
-        background = BackgroundSample.of(images, training.rows, weigh=weigh, **options)
+        background = BackgroundSample.of(
+            images, training.rows, weigh=weigh, former=former, should_stop=should_stop
+        )
         return training, background
 
     def keep_training(
@@ -238,14 +240,17 @@ class PixelClassifier:
     ) -> None:
         """Keep what `adapted_to` needs of the images that it was trained on."""
         images = labelled_images(features, labels, exclusion)
-        self.trained_on = TrainedOn.of(*self._read(images, self.by_place))
+        self.trained_on = TrainedOn.of(*self._read(images, by_place=self.by_place))
 
     def untrained(self) -> Self:
         """Return a new classifier with the same options."""
         return type(self)(**{name: getattr(self, name) for name in OPTIONS})
 
     def light_copy(self, *, background_of: PixelClassifier | None = None) -> Self:
-        """Return one without what only speeds up a fit, or with that of another one."""
+        """Return one that predicts the same, without what only speeds up a fit.
+
+        It may share the background sample of another one.
+        """
         copied = copy.copy(self)
         copied._rounds = SelfTrainingRounds()
         copied._background = background_of._background if background_of else None
@@ -258,7 +263,10 @@ class PixelClassifier:
         exclusion: ArrayLike | None = None,
         should_stop: Stop = None,
     ) -> PixelClassifier:
-        """Return one trained with an image's unlabelled pixels too, if it keeps any."""
+        """Return one that was trained with an image's unlabelled pixels too.
+
+        It is itself where nothing was kept to train on.
+        """
         if self.trained_on is None:
             return self
         self.check_can_read(features)
@@ -330,13 +338,7 @@ class PixelClassifier:
                 "classifier: it was not trained; call fit, or load a saved one"
             )
         check_part_options(self.part_options, features.part_options)
-        found, known = features.shape[0], self.weight.shape[1]
-        if found != known:
-            raise ValueError(
-                other_channels(self.part_options, features.part_options)
-                or f"features: {found} channels do not fit a classifier that reads "
-                f"{known} channels"
-            )
+        check_channels(self.part_options, self.weight.shape[1], features)
 
     def mismatch(self, features: Features) -> str:
         """Return why it cannot be used on features as it was trained, or ""."""

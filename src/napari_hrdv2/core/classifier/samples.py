@@ -286,9 +286,11 @@ def _blocks(
 def _numbers(pixels: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
     """Number pixels so that those of a block follow each other, blocks at random.
 
-    By the mixer of SplitMix64, with the position in the block in the last two bits. The
-    first n blocks are from all over: every n-th one would be another after each
-    scribble, all to be read, and could keep in step with a texture.
+    All but the last two bits are those of the block, through the mixer of SplitMix64;
+    the last two are the position in it, counted from another one in each block. So the
+    first n blocks are from all over the image. Every n-th block instead would be other
+    ones after each scribble, all to be read, and could keep in step with a texture, as
+    could the same position in every block.
     """
     rows, columns = np.divmod(pixels, width)
     positions = (rows & 1) << 1 | columns & 1

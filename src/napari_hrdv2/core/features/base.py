@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
@@ -107,7 +107,7 @@ class Features(ABC):
         bias: ArrayLike,
         *,
         region: Region | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
         softmax: bool = False,
     ) -> NDArray[np.float32]:
         """Return a linear model at every pixel, (K, H, W) float32.
@@ -139,7 +139,7 @@ class Features(ABC):
         values: Sequence[int] | None = None,
         *,
         region: Region | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
     ) -> NDArray[Any]:
         """Return which function is the largest at every pixel, the first among equals.
 

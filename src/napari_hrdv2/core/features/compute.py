@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from napari_hrdv2.core.checks import (
     check_whole,
     prepare_image,
 )
-from napari_hrdv2.core.errors import is_out_of_memory, stop_if
+from napari_hrdv2.core.errors import Stop, is_out_of_memory, stop_if
 
 from .base import Features, JoinedFeatures
 from .debias import NOISE_IMAGES, POSITION_BIASES, PositionBias, bias_key, position_bias
@@ -61,7 +61,7 @@ def compute_features(
     transforms: str | TransformSet = "auto",
     stride: int | None = None,
     progress: Progress | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
     *,
     boundary: str = "periodic",
     interpolation: str | None = None,
@@ -185,7 +185,7 @@ class Steps:
     """Counts the steps of all passes, reports them and asks whether to stop."""
 
     progress: Progress | None
-    should_stop: Callable[[], bool] | None
+    should_stop: Stop
     done: int = 0
     total: int = 0
 
@@ -330,8 +330,13 @@ class Run:
             return None
         assert not isinstance(self.backbone, RegionBackbone)
         height, width = plan.padded[::-1] if turned else plan.padded
-        given = self.backbone, (len(self.image.pixels), height, width), plan.stride
-        return position_bias(*given, debias=plan.debias, tick=self.steps.count)
+        return position_bias(
+            self.backbone,
+            (len(self.image.pixels), height, width),
+            plan.stride,
+            debias=plan.debias,
+            tick=self.steps.count,
+        )
 
     def _padded(self) -> Tensor:
         pixels = torch.from_numpy(self.image.pixels).to(self.backbone.device)

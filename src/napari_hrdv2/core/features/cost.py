@@ -106,10 +106,11 @@ def estimate_cost(
 
     from .blocks.grid import plan_blocks
     from .memory import estimate_of, make_plans
-    from .resampled import resized_shape
+    from .resampled import resampling_factors, resized_shape
 
     backbone = outline_of(options)
-    height, width = resized_shape(image_shape[:2], options.pixel_ratio)
+    factors = resampling_factors(options.pixel_ratio)
+    height, width = resized_shape(image_shape[:2], factors)
     shape, channels = (height, width), 3 if image_shape[2:] else 1
     given = shape, channels, backbone, options.transforms, options
     if block is not None:

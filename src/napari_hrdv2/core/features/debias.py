@@ -79,8 +79,10 @@ def position_bias(
     POSITION_BIASES.move_to_end(key)
     while len(POSITION_BIASES) > MAPS_KEPT:
         POSITION_BIASES.popitem(last=False)
-    bias, kept = POSITION_BIASES[key], None if debias == "project" else 0
-    return replace(bias, directions=bias.directions[:, :kept])
+    bias = POSITION_BIASES[key]
+    if debias == "project":
+        return bias
+    return replace(bias, directions=bias.directions[:, :0])
 
 
 def _mean_of_noise(

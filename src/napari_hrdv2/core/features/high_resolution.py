@@ -150,10 +150,16 @@ class HighResFeatures(Features):
                 f"{tuple(image_shape)} with patches of {patch_size} px every "
                 f"{stride} px"
             )
-        tiled = self.transforms.compat == "reference"
-        about = patch_size, stride, upsampling.kernel, boundary, tiled
         self.rows, self.columns = (
-            Axis(length, count, *about)
+            Axis(
+                length,
+                count,
+                patch_size,
+                stride,
+                upsampling.kernel,
+                boundary,
+                tiled=self.transforms.compat == "reference",
+            )
             for length, count in zip(image_shape, grid, strict=True)
         )
         self.patch_size, self.stride = patch_size, stride
@@ -190,6 +196,12 @@ class HighResFeatures(Features):
                 patch_means = self._guided.patch_means
             self.tokens = back_projected(self.tokens, patch_means, upsampling.steps)
 
+    def __repr__(self) -> str:
+        return (
+            f"HighResFeatures(shape={self.shape}, tokens={tuple(self.tokens.shape)}, "
+            f"transforms={self.transforms.spec!r}, {self.nbytes / 1e6:.0f} MB)"
+        )
+
     @property
     def own_nbytes(self) -> int:
         """Bytes of memory that the tokens and what guides them take."""
@@ -197,8 +209,9 @@ class HighResFeatures(Features):
 
     @cached_property
     def _upsampler(self) -> SeparableUpsampler | Bilateral | JbuUpsampler:
-        given = self.shifts, self.rows, self.columns, self.tokens.device
-        return self._guided or SeparableUpsampler(*given)
+        return self._guided or SeparableUpsampler(
+            self.shifts, self.rows, self.columns, self.tokens.device
+        )
 
     @property
     def _is_pixelwise(self) -> bool:
@@ -279,10 +292,15 @@ def with_context(
     # A grid that copies were put onto together may reach beyond the image.
     rows, columns = (token_count(n, own.patch_size, step) for n in own.shape[1:])
     means = means_around(own.tokens[:, :rows, :columns], count, tick)
-    means = means.to(own.tokens.dtype)
-    geometry = own.shape[1:], own.patch_size + (count - 1) * step, count * step
-    around = HighResFeatures(means, own.shifts, *geometry, boundary=own.boundary)
-    around.channel_weights = CONTEXT_WEIGHT * channel_weights(own)
+    around = HighResFeatures(
+        means.to(own.tokens.dtype),
+        own.shifts,
+        own.shape[1:],
+        patch_size=own.patch_size + (count - 1) * step,
+        stride=count * step,
+        boundary=own.boundary,
+        channel_weights=CONTEXT_WEIGHT * channel_weights(own),
+    )
     both, parts = JoinedFeatures([own, around]), own.part_options
     both.part_options = tuple(replace(p, channels=both.shape[0]) for p in parts)
     return both

@@ -112,8 +112,11 @@ def _memory_of(
     token_bytes = plan.channels * backbone.dtype.itemsize  # of one token
     map_bytes, patch_size = tokens * token_bytes, backbone.patch_size
     kept_bytes, kept_maps, kept_stride = len(shifts) * map_bytes, len(shifts), stride
-    working_bytes = (backbone.activations + (len(plan.transforms) > 1)) * map_bytes
-    working_bytes += (PLANES + image_channels) * 4 * pixels
+    working_bytes = (
+        (map_bytes if len(plan.transforms) > 1 else 0)
+        + backbone.activations * map_bytes
+        + (PLANES + image_channels) * 4 * pixels
+    )
     fine = sharpening.stride_of_one_grid(shifts, stride)
     if on_grid(backbone) and (upsampling.needs_one_grid or upsampling.steps):
         # The tokens as they were are there until the new ones are finished.
@@ -193,8 +196,11 @@ def _plan_of_regions(
 def estimate_of(plans: Sequence[Plan]) -> Estimate:
     """Return what the runs of all parts take together."""
     kept = sum(plan.token_bytes for plan in plans)
-    peak = kept + max(plan.working_bytes for plan in plans)
-    return Estimate(sum(plan.passes for plan in plans), kept, peak)
+    return Estimate(
+        passes=sum(plan.passes for plan in plans),
+        token_bytes=kept,
+        peak_bytes=kept + max(plan.working_bytes for plan in plans),
+    )
 
 
 def make_plans(

@@ -224,8 +224,9 @@ class Normalisation:
         offsets = np.linspace(-OFFSETS, OFFSETS, 61)
         gains = np.linspace(-GAINS, GAINS, 19)
         for _ in range(2):  # then nearer by
-            given = share, centres, offsets, about
-            scores = np.stack([self._scores(gain, *given) for gain in gains])
+            scores = np.stack(
+                [self._scores(share, centres, offsets, gain, about) for gain in gains]
+            )
             best, at = np.unravel_index(scores.argmax(), scores.shape)
             gain, offset = gains[best], offsets[at]
             steps = np.linspace(-1, 1, 11)
@@ -235,9 +236,18 @@ class Normalisation:
         return float(mean + offset * deviation), float(deviation * np.exp(gain))
 
     def _scores(
-        self, log_gain: float, share: Grey, centres: Grey, offsets: Grey, about: Levels
+        self,
+        share: Grey,
+        centres: Grey,
+        offsets: Grey,
+        log_gain: float,
+        about: Levels,
     ) -> Grey:
-        """Return the log posterior of each offset at one gain, both against `about`."""
+        """Return the log of the posterior probability of each offset at one gain.
+
+        `share` is the histogram of an image at the (B,) grey levels `centres`; offset
+        and gain are against the levels `about`.
+        """
         mean, deviation = about
         means = mean + offsets[:, None] * deviation
         standardised = (centres - means) / (deviation * np.exp(log_gain))  # (m, B)

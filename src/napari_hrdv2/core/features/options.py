@@ -26,6 +26,20 @@ DEBIAS_CHOICES = ("none", "mean", "project")
 NORMALISATION_CHOICES = ("auto", "image", "shared", "matched")
 
 
+NO_CHOICES = (
+    "backbone",
+    "device",
+    "weights",
+    "levels",
+    "normalisation",
+    "planes",
+    "pixel_size",
+    "resamples",
+    "pixel_ratio",
+)
+"""Those of `FeatureOptions` that `compute_features` takes otherwise, or not at all."""
+
+
 @dataclass(frozen=True)
 class PartOptions:
     """How one part of some features was made: by one backbone, all choices resolved."""
@@ -125,11 +139,8 @@ class FeatureOptions:
     @property
     def choices(self) -> dict[str, Any]:
         """What `compute_features` takes of them for any image, by its names."""
-        others = (
-            *("backbone", "device", "weights", "levels", "normalisation", "planes"),
-            *("pixel_size", "resamples", "pixel_ratio"),
-        )
-        return {k: value for k, value in asdict(self).items() if k not in others}
+        chosen = asdict(self).items()
+        return {name: value for name, value in chosen if name not in NO_CHOICES}
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -149,7 +160,8 @@ class FeatureOptions:
     def levels_of(self, channel: str) -> tuple[float, float] | None:
         """Return the `levels` of a channel, "" for those of the picture."""
         place = self.channel_names.index(channel) if channel else 0
-        return self._of_each("levels")[place]  # type: ignore[no-any-return]
+        found: tuple[float, float] | None = self._of_each("levels")[place]
+        return found
 
     def _of_each(self, name: str) -> tuple[Any, ...]:
         given, count = getattr(self, name), max(len(self.channel_names), 1)
@@ -194,9 +206,10 @@ class FeatureOptions:
         patch = self.patch_size
         if self.stride is not None and not 1 <= self.stride <= patch:
             raise _bad_stride(self.stride, patch)
-        side = self.pixel_size[0] if self.pixel_size else 1.0
-        if not 0 < (side if isinstance(side, (int, float)) else min(side)) < math.inf:
-            raise ValueError(f"pixel_size: {self.pixel_size} is no length above 0")
+        sides = self.pixel_size[0] if self.pixel_size else 1.0
+        both = (sides,) if isinstance(sides, (int, float)) else sides
+        if not all(0 < side < math.inf for side in both):
+            raise ValueError(f"pixel_size: {self.pixel_size}: sides above 0 are needed")
         check_choice("debias", self.debias, DEBIAS_CHOICES)
         check_choice("normalisation", self.normalisation, NORMALISATION_CHOICES)
         check_choice("boundary", self.boundary, BOUNDARIES)

@@ -85,16 +85,16 @@ class ResizedImage:
     ) -> None:
         self._image, self._is_mask = image, image.dtype == bool
         self.dtype = np.dtype(np.float32 if self._is_mask else image.dtype)
-        count = (3,) if image.shape[2:] == (4,) and not channels else image.shape[2:]
-        self.shape = (*shape[:2], *count)
+        bands = (3,) if image.shape[2:] == (4,) and not channels else image.shape[2:]
+        self.shape = (*shape[:2], *bands)
         self._scales = [a / b for a, b in zip(image.shape, shape[:2], strict=False)]
         chunks = zip(chunks_of(image), self._scales, strict=True)  # no more at once
         self.chunks = tuple(max(1, min(n, round(n / by))) for n, by in chunks)
         before = self._pixels(*middle_of(image.shape))
         both = before, self._resized(*middle_of(self.shape))
-        bands = [np.moveaxis(x, 2, 0) if channels else x[None] for x in both]
-        lacking = np.array(list(map(_lacking, *bands)), np.float32)
-        sides = GRAIN_SIDE, GRAIN_SIDE, *[len(lacking)] * len(count)
+        planes = [np.moveaxis(x, 2, 0) if channels else x[None] for x in both]
+        lacking = np.array(list(map(_lacking, *planes)), np.float32)
+        sides = GRAIN_SIDE, GRAIN_SIDE, *[len(lacking)] * len(bands)
         white = np.random.default_rng(0).standard_normal(sides, np.float32)
         self._noise = lacking * white  # repeated all over
 
@@ -216,7 +216,7 @@ def compute_resampled(
     return ResampledFeatures(found, (image.shape[0], image.shape[1]))
 
 
-class ResampledAxis(NamedTuple):
+class PartAxis(NamedTuple):
     """One axis of a part of an image: where it begins, and how long the whole is."""
 
     start: int
@@ -253,10 +253,10 @@ class ResampledFeatures(Features):
         self,
         features: Features,
         shape: tuple[int, int],
-        axes: Sequence[ResampledAxis] | None = None,
+        axes: Sequence[PartAxis] | None = None,
     ) -> None:
         sides = zip(shape, features.shape[1:], strict=True)
-        self._axes = axes or [ResampledAxis(0, n, 0, there) for n, there in sides]
+        self._axes = axes or [PartAxis(0, n, 0, there) for n, there in sides]
         self.features = features
         self.shape = (features.shape[0], *shape)
         self.part_options = features.part_options
@@ -269,7 +269,7 @@ class ResampledFeatures(Features):
 
     def sample(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:  # noqa: D102 - inherited
         pixels = [axis.numpy() for axis in self._pixels(rows, cols)]
-        (down, heights), (across, widths) = map(ResampledAxis.taps, self._axes, pixels)
+        (down, heights), (across, widths) = map(PartAxis.taps, self._axes, pixels)
         total = np.zeros((len(pixels[0]), self.shape[0]), np.float32)
         for row, height in zip(down.T, heights.T, strict=True):
             for column, width in zip(across.T, widths.T, strict=True):

@@ -7,20 +7,32 @@ import weakref
 from collections.abc import Callable
 from functools import lru_cache
 from threading import Lock
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from napari_hrdv2.core.errors import stop_if
+from napari_hrdv2.core.errors import Stop, stop_if
 
 Rows = NDArray[np.float32]
 Pixels = NDArray[np.int64]
 BACKGROUND_PIXELS = 2000  # of one image
 PIXELS_AT_ONCE = 50  # of the background: all over the image, more need most tokens
 SPARE_ROWS = 10_000  # kept for an undo, beside twice what is asked for
+
+
+class Readable(Protocol):
+    """What `Features` are, as far as it matters here."""
+
+    shape: tuple[int, int, int]
+
+    def sample(self, rows: ArrayLike, cols: ArrayLike) -> Rows:
+        """Return the feature vectors at some pixels."""
+
+    def background_pixels(self, count: int | None = None) -> Pixels:
+        """Return the pixels of the background sample."""
 
 
 class SampleCache:
@@ -34,7 +46,7 @@ class SampleCache:
     """
 
     def __init__(
-        self, features: Any, stored: tuple[Pixels, Rows, Rows] | None = None
+        self, features: Readable, stored: tuple[Pixels, Rows, Rows] | None = None
     ) -> None:
         self._features = weakref.ref(features)
         self._lock = Lock()
@@ -96,9 +108,7 @@ class SampleCache:
         # Another thread has let some of them go since.
         return transform(torch.from_numpy(self._read(order)))
 
-    def background(
-        self, count: int, should_stop: Callable[[], bool] | None = None
-    ) -> Rows:
+    def background(self, count: int, should_stop: Stop = None) -> Rows:
         """Return the vectors of the first `count` of `background_pixels`, NaN included.
 
         If `should_stop` ends it, what was read by then is kept.
@@ -130,10 +140,9 @@ class SampleCache:
 
     def _read(self, pixels: Pixels) -> Rows:
         features = self._owner()
-        rows: Rows = features.sample(*np.divmod(pixels, features.shape[2]))
-        return rows
+        return features.sample(*np.divmod(pixels, features.shape[2]))
 
-    def _owner(self) -> Any:
+    def _owner(self) -> Readable:
         features = self._features()
         assert features is not None, "a cache is asked through its features"
         return features

@@ -63,8 +63,10 @@ class SuperpixelFeatures(Features):
         self.counts = tuple(len(table) for table in tokens)
         self.tokens = torch.cat(list(tokens))
         pairs = zip(transforms.copies, label_maps, strict=True)
-        turned = [(copy.inverse.symmetry(labels), copy.shift) for copy, labels in pairs]
-        upright = [moved_back(labels, shift, boundary) for labels, shift in turned]
+        upright = [
+            moved_back(copy.inverse.symmetry(labels), copy.shift, boundary)
+            for copy, labels in pairs
+        ]
         shapes = sorted({tuple(labels.shape) for labels in upright})
         if len(shapes) > 1:
             raise ValueError(
@@ -72,10 +74,8 @@ class SuperpixelFeatures(Features):
                 "where one turns the image, H and W swap"
             )
         starts = np.cumsum([0, *self.counts[:-1]]).tolist()
-        numbered = map(Tensor.add, upright, starts)
-        self.label_maps = torch.stack(list(numbered)).to(
-            self.tokens.device, torch.int32
-        )
+        numbered = [x + start for x, start in zip(upright, starts, strict=True)]
+        self.label_maps = torch.stack(numbered).to(self.tokens.device, torch.int32)
         height, width = shapes[0]
         self.shape = (self.tokens.shape[1], height, width)
         self.part_options = () if options is None else (options,)

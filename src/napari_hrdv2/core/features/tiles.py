@@ -108,11 +108,13 @@ def chunks_of(image: Any) -> tuple[int, int]:
 
 def touches(tile: Tile, region: Tile) -> bool:
     """Return whether two rectangles have a pixel in common."""
-    return min(shared(tile, region).shape) > 0
+    pairs = zip(tile, region, strict=True)
+    return all(max(a.start, b.start) < min(a.stop, b.stop) for a, b in pairs)
 
 
 def shared(one: Tile, other: Tile) -> Tile:
     """Return the pixels of two rectangles that touch."""
+    assert touches(one, other)
     pairs = zip(one, other, strict=True)
     return Tile(*(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs))
 

@@ -62,9 +62,13 @@ class Transform:
         flips = (self.flip_rows, self.flip_columns)
         if other.transpose:
             flips = flips[::-1]
-        shift = self.row_shift + rows, self.column_shift + columns
-        flips = flips[0] != other.flip_rows, flips[1] != other.flip_columns
-        return Transform(*shift, self.transpose != other.transpose, *flips)
+        return Transform(
+            row_shift=self.row_shift + rows,
+            column_shift=self.column_shift + columns,
+            transpose=self.transpose != other.transpose,
+            flip_rows=flips[0] != other.flip_rows,
+            flip_columns=flips[1] != other.flip_columns,
+        )
 
     def apply(self, image: Tensor, boundary: str = "periodic") -> Tensor:
         """Return the transformed (..., H, W) image, (..., W, H) if it transposes.

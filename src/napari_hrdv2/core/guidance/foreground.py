@@ -43,8 +43,13 @@ def principal_foreground(
 ) -> Foreground:
     """Return what divides images, all alike, into foreground and background.
 
-    Features were made of `images`, (H, W) or (H, W, 3|4), which come one after the
-    other; `exclusion` is as for `find_clusters`.
+    Parameters
+    ----------
+    features : sequence of Features
+    images : (H, W) or (H, W, 3|4) arrays, one after the other
+        What they were made of.
+    exclusion : sequence of (H, W) array of bool or None, optional
+        For each image where nothing of interest is.
 
     Notes
     -----

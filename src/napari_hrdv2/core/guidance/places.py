@@ -31,14 +31,27 @@ AT_ONCE = 500  # discs that are read at once
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """A small disc, for a person to name."""
+    """A small disc, for a person to name.
 
-    image: int  # which one, counted from 0
-    row: int  # of the pixel in the middle
+    Attributes
+    ----------
+    image, row, column : int
+        Which of the images, counted from 0, and the pixel in the middle.
+    share : float
+        Fraction of the background sample that is more like it than like other places.
+    is_rare : bool
+        Whether that is less than half of an even share.
+    pixels : (N,) int64 array
+        Flat indices of the pixels that are what it is: those of the disc that are more
+        like it than like other places, ascending.
+    """
+
+    image: int
+    row: int
     column: int
-    share: float  # of the background sample that is more like it than like others
-    is_rare: bool  # whether that is less than half of an even share
-    pixels: NDArray[np.int64]  # flat indices in the disc that are so, ascending
+    share: float
+    is_rare: bool
+    pixels: NDArray[np.int64]
 
 
 def propose_places(

@@ -107,7 +107,10 @@ def bytes_of(
     region: Region | None,
     should_stop: Stop,
 ) -> NDArray[np.uint8]:
-    """Return numbers from 0 to 1 of (rows, K, columns) of a model, (H, W) in 255ths."""
+    """Return `values_of` a model's (rows, K, columns) blocks as (H, W) uint8.
+
+    The values are numbers from 0 to 1, and come in 255ths, rounded.
+    """
     area = checked_region(region, features.shape[1:])
     output = np.empty(area.shape, np.uint8)
     for tile, block in features.planes(model, area, should_stop):
@@ -189,8 +192,8 @@ def uncertain_regions(
         score = score * np.minimum(1, away / (NEAR * radius / cell))
     regions = []
     for row, column, value in _peaks(score, 2 * radius / cell, count):
-        middle = np.multiply((row, column), cell) + cell // 2
-        y, x = np.minimum(middle, np.subtract(values.shape, 1)).tolist()
+        y = min(row * cell + cell // 2, values.shape[0] - 1)
+        x = min(column * cell + cell // 2, values.shape[1] - 1)
         reason = f"{value:.0%} uncertain" if explain is None else explain(y, x, radius)
         regions.append(UncertainRegion(y, x, radius, value, reason))
     return regions

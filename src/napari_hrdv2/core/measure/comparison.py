@@ -105,8 +105,13 @@ def compare(
     boundary = boundary_iou_per_class(
         true, made, classes, scored=scored, width=boundary_width
     )
-    found = confusion[1:, 1:], confusion[1:, 0], boundary
-    return Comparison(classes, *found, boundary_width)
+    return Comparison(
+        classes=classes,
+        confusion=confusion[1:, 1:],
+        unsegmented=confusion[1:, 0],
+        boundary_iou=boundary,
+        boundary_width=boundary_width,
+    )
 
 
 def scored_pixels(truth: ArrayLike, exclude: ArrayLike | None) -> NDArray[np.bool_]:

@@ -25,8 +25,14 @@ ONE_IMAGE = "two-point correlation of this image"
 MANY_IMAGES = "scatter between {} images (Student's t), weighted by area"
 
 FRACTION_HEADERS = (
-    *("image", "class", "name", "fraction", "error (half width, 95 %)", "area (px²)"),
-    *("area of all classes (px²)", "how the error was made"),
+    "image",
+    "class",
+    "name",
+    "fraction",
+    "error (half width, 95 %)",
+    "area (px²)",
+    "area of all classes (px²)",
+    "how the error was made",
 )
 
 
@@ -163,7 +169,8 @@ class FractionCounter:
             )
         pairs, phases = _per_lag(self._area), []
         for one, counts in self._counts.items():
-            fraction = (count := int(counts.sum())) / total
+            count = int(counts.sum())
+            fraction = count / total
             is_part = 0 < count < total
             error = _error(counts, fraction, self._area, pairs) if is_part else None
             phases.append(PhaseFraction(one, fraction, error, count))
@@ -211,8 +218,8 @@ def combined_fractions(
     variance = count / (count - 1) * (weights**2 @ (each - means) ** 2)
     errors = student(count - 1) * np.sqrt(variance)
     pixels = np.sum([[phase.pixels for phase in one.phases] for one in images], axis=0)
-    columns = (ids[0], *(each.tolist() for each in (means, errors, pixels)))
-    phases = tuple(map(PhaseFraction, *columns))
+    columns = ids[0], means.tolist(), errors.tolist(), pixels.tolist()
+    phases = tuple(PhaseFraction(*one) for one in zip(*columns, strict=True))
     total = sum(image.pixels for image in images)
     method = METHOD.format(MANY_IMAGES.format(count))
     return Fractions(phases, total, method, count)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.atomic import write_csv
-from napari_hrdv2.core.checks import check_whole, checked_labels
+from napari_hrdv2.core.checks import check_whole, checked_labels, checked_mask
 from napari_hrdv2.core.postprocess.instances import touches_border
 
 PixelSize = tuple[float | tuple[float, float], str]
@@ -119,6 +119,7 @@ def particle_table(
     from skimage.measure import regionprops_table
 
     instances = checked_labels(instances, "instances", axes=3)
+    checked_mask(exclusion, instances.shape)
     if instances.ndim == 3:
         sides, unit = checked_pixel_size(pixel_size if depth else None)
         return _volume_table(instances, exclusion, (depth or 1.0, *sides), unit)

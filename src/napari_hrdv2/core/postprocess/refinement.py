@@ -28,15 +28,25 @@ SMOOTHINGS: tuple[Smoothing, ...] = get_args(Smoothing)
 class Refinement:
     """What is done to a segmentation after the classifier; by default nothing.
 
-    Up to a strength of 0.5 a pixel of which the classifier is sure keeps its class
-    whatever its neighbours say, so lines of one pixel stay.
+    Attributes
+    ----------
+    smoothing : "none", "guided" or "crf"
+        A guided filter, or a conditional random field with a colour term.
+    radius : int
+        How far pixels are asked, in pixels.
+    strength : float
+        In 0..1. Up to 0.5 a pixel of which the classifier is sure keeps its class
+        whatever its neighbours say, so lines of one pixel stay.
+    min_object, fill_holes : int
+        Objects of fewer pixels go to the class that surrounds them, holes of fewer
+        are filled; 0 changes nothing.
     """
 
-    smoothing: Smoothing = "none"  # a guided filter, or a random field with colours
-    radius: int = 8  # how far pixels are asked, in pixels
-    strength: float = 0.5  # in 0..1
-    min_object: int = 0  # pixels; smaller ones go to the class that surrounds them
-    fill_holes: int = 0  # pixels; smaller ones are filled
+    smoothing: Smoothing = "none"
+    radius: int = 8
+    strength: float = 0.5
+    min_object: int = 0
+    fill_holes: int = 0
 
     def check(self) -> None:
         """Raise ValueError, in one sentence, unless all values can be used."""

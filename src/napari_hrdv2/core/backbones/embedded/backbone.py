@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from itertools import chain, product
-from typing import Any
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from napari_hrdv2.core.backbones import base
 from napari_hrdv2.core.backbones.filters import REACH as FILTER_REACH
 from napari_hrdv2.core.backbones.filters import STEPS as FILTER_STEPS
 from napari_hrdv2.core.backbones.filters import filter_names, filter_planes
+from napari_hrdv2.core.devices import choose_precision
 
 from . import network as networks
 
@@ -39,11 +40,20 @@ def standardised(images: Tensor, levels: tuple[float, float] | None = None) -> T
 
 
 def bank_planes(
-    images: Tensor, *, stride: int = networks.STRIDE, **options: Any
+    images: Tensor,
+    *,
+    stride: int = networks.STRIDE,
+    tick: base.Tick | None = None,
+    inside: base.Inside | None = None,
 ) -> Tensor:
     """Return the filter bank's means over patches of standardised images."""
-    seen = 0.5 + images / BANK_SPAN
-    return filter_planes(seen, patch_size=networks.STRIDE, stride=stride, **options)
+    return filter_planes(
+        0.5 + images / BANK_SPAN,
+        patch_size=networks.STRIDE,
+        stride=stride,
+        tick=tick,
+        inside=inside,
+    )
 
 
 class EmbeddedBackbone(base.GridBackbone):
@@ -58,9 +68,14 @@ class EmbeddedBackbone(base.GridBackbone):
     absolute_levels = False
     activations = 1  # of a tile's pass and of the filters; measured
     context_cell = 16
-    _spacing = networks.STRIDE << (len(networks.AROUND) - 1)  # px, of the smallest copy
-    alignment = networks.COARSEST * _spacing
-    reach = max(FILTER_REACH, (networks.AROUND[-1] + networks.COARSEST) * _spacing)
+    alignment = networks.STRIDE * networks.COARSEST << (
+        networks.ConvNetConfig.scales - 1
+    )
+    reach = max(
+        FILTER_REACH,
+        (networks.AROUND[-1] + networks.COARSEST) * networks.STRIDE
+        << (len(networks.AROUND) - 1),
+    )
     dtype = torch.float16
 
     def __init__(self, options: base.LoadOptions = base.IN_FLOAT32) -> None:
@@ -85,6 +100,13 @@ class EmbeddedBackbone(base.GridBackbone):
     def channel_weights_for(self, image_channels: int) -> Tensor:
         """Return the weights that training found for the standardised channels."""
         return self._channel_weights[: self.channels_for(image_channels)]
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move to a device and return itself; tokens stay in float16."""
+        device = torch.device(device)
+        half = self.precision is not torch.float32
+        self._move(device, choose_precision(device) if half else torch.float32)
+        return self
 
     @torch.no_grad()
     def tokens(

@@ -155,7 +155,8 @@ class ConvNet(nn.Module):
             planes = _enlarged(up(planes), 2).add_(levels.pop())
             planes = block(planes)
             tick()
-        return self.head(planes[..., :height, :width])  # type: ignore[no-any-return]
+        features: Tensor = self.head(planes[..., :height, :width])
+        return features
 
     def folded(self) -> ConvNet:
         """Return this network with the normalisation folded into its convolutions."""

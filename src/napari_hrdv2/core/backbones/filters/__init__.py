@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise, product, starmap
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -118,9 +118,18 @@ class FilterBank(base.GridBackbone):
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
 
-    def tokens(self, images: Tensor, *, stride: int, **options: Any) -> Tensor:
+    def tokens(
+        self,
+        images: Tensor,
+        *,
+        stride: int,
+        tick: base.Tick | None = None,
+        inside: base.Inside | None = None,
+    ) -> Tensor:
         """Return the filter channels of images; see `GridBackbone`."""
-        planes = filter_planes(images, self.dtype, stride=stride, **options)
+        planes = filter_planes(
+            images, self.dtype, stride=stride, tick=tick, inside=inside
+        )
         return planes.permute(0, 2, 3, 1)  # a view: each channel is contiguous
 
 

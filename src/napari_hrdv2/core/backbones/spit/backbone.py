@@ -120,8 +120,9 @@ def load_spit(spec: SpitSpec, options: base.LoadOptions) -> SpitBackbone:
         path = checkpoint.weights_file(options.weights)
         _require_same_network(spec, path)
         weights = load_weights(path, spec.config)
-    given = spec.name, spec.config, weights, options
-    return SpitBackbone(*given, compactness=spec.compactness)
+    return SpitBackbone(
+        spec.name, spec.config, weights, options, compactness=spec.compactness
+    )
 
 
 def _require_same_network(spec: SpitSpec, path: Path) -> None:

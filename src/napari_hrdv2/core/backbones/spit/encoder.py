@@ -202,7 +202,9 @@ def _query_and_key(block: Block, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return (heads, n + 1, dim) queries, scaled, and keys."""
     seen, heads = block.norm1(x), block.attn.heads
     parts = (block.attn.part(seen, kind)[0] for kind in ("query", "key"))
-    query, key = (torch.unflatten(x, 1, (heads, -1)).transpose(0, 1) for x in parts)
+    query, key = (
+        torch.unflatten(part, 1, (heads, -1)).transpose(0, 1) for part in parts
+    )
     return query.float() / math.sqrt(query.shape[-1]), key.float()
 
 

@@ -221,7 +221,8 @@ def _least(values: Tensor, labels: Tensor) -> Tensor:
 # --- Label maps -----------------------------------------------------------------------
 def numbered(labels: Tensor) -> Tensor:
     """Return a label map with its values numbered from 0, in their order."""
-    return torch.unique(labels, return_inverse=True)[1]  # type: ignore[no-any-return]
+    numbers: Tensor = torch.unique(labels, return_inverse=True)[1]
+    return numbers
 
 
 def borders(labels: ArrayLike) -> NDArray[np.bool_]:

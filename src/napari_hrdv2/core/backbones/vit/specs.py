@@ -70,11 +70,12 @@ class ViTSpec(BackboneSpec):
     activations: int = field(init=False)
 
     def __post_init__(self) -> None:
-        given = self.facets, self.config
-        object.__setattr__(self, "channels", channels_of(*given))
+        channels = channels_of(self.facets, self.config)
+        activations = activations_of(self.facets, self.config)
+        object.__setattr__(self, "channels", channels)
         object.__setattr__(self, "patch_size", self.config.patch_size)
         object.__setattr__(self, "blocks", self.config.depth)
-        object.__setattr__(self, "activations", activations_of(*given))
+        object.__setattr__(self, "activations", activations)
 
     def with_facets(self, name: str, facets: str) -> Self:
         """Return the row under a full name, with facets such as "k9,k11" or ""."""

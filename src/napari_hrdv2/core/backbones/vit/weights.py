@@ -125,7 +125,9 @@ _NAMES = (
     (r"^layernorm\.", "norm."),
     # and inside: DINOv2 and DINOv3, then ViT
     (r"^(encoder\.layer|(model\.)?layer|layers)\.(\d+)\.", r"blocks.\3."),
-    (r"\.attention\.attention\.([qkv])(uery|ey|alue)\.", r".attn.\1_proj."),
+    (r"\.attention\.attention\.query\.", ".attn.q_proj."),
+    (r"\.attention\.attention\.key\.", ".attn.k_proj."),
+    (r"\.attention\.attention\.value\.", ".attn.v_proj."),
     (r"\.attention\.([qkv])_proj\.", r".attn.\1_proj."),
     (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
     (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),

@@ -125,7 +125,7 @@ class BlockFeatures(Features):
     def reporting(
         self,
         progress: Progress | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop = None,
     ) -> Iterator[None]:
         """Tell of the blocks that this thread has computed within, and ask to stop.
 
@@ -207,7 +207,11 @@ class BlockFeatures(Features):
         cores = np.unique(np.stack(pixels) // self.block, axis=1).T.tolist()
         around = (self.axes.counting_in(self.axes.core((y, x))) for y, x in cores)
         for key in sorted(set(chain.from_iterable(around))):
-            weights = np.multiply(*map(BlockAxis.weights, self.axes, key, pixels))
+            down, across = (
+                axis.weights(n, each)
+                for axis, n, each in zip(self.axes, key, pixels, strict=True)
+            )
+            weights = down * across
             counts = np.flatnonzero(weights)
             if not len(counts):
                 continue
@@ -290,7 +294,7 @@ def block_features(
     transforms: str | TransformSet = "auto",
     stride: int | None = None,
     progress: Progress | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop = None,
     *,
     block: int | None = None,
     budget_bytes: int = BUDGET_BYTES,
@@ -372,8 +376,10 @@ def block_features(
 
     warn = any(part.absolute_levels for part in parts)
     bands = zip(bands_in(image, names), ranges, strict=True)
-    about: dict[str, Any] = {"warn": warn, "tick": tick}
-    statistics = tuple(read_statistics(b, r, standardised, **about) for b, r in bands)
+    statistics = tuple(
+        read_statistics(band, levels, standardised, warn=warn, tick=tick)
+        for band, levels in bands
+    )
     before, seen = resized_grid(grid, shape) if factors else (None, grid)
     made_from = image, count, backbone, transforms, options, statistics, paddings
     maker = BlockMaker(*made_from, seen, before)

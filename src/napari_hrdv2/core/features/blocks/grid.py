@@ -244,5 +244,8 @@ def plan_blocks(
         working = max(plan.working_bytes for plan in largest) + SEEN_PLANES * seen
         if kept + working <= most:
             break
-    passes = down * across * sum(plan.passes for plan in largest)
-    return grid, Estimate(passes, kept, kept + working)
+    return grid, Estimate(
+        passes=down * across * sum(plan.passes for plan in largest),
+        token_bytes=kept,
+        peak_bytes=kept + working,
+    )

@@ -16,7 +16,7 @@ from napari_hrdv2.core.checks import PreparedImage, bands_of
 from napari_hrdv2.core.features.base import Features, JoinedFeatures
 from napari_hrdv2.core.features.compute import Run, Steps
 from napari_hrdv2.core.features.memory import Plan, make_plans, parts_of, reach_of
-from napari_hrdv2.core.features.resampled import ResampledAxis, ResampledFeatures
+from napari_hrdv2.core.features.resampled import PartAxis, ResampledFeatures
 from napari_hrdv2.core.features.tiles import Tile, moved
 from napari_hrdv2.core.postprocess.smoothing_blocks import BlockGuide
 
@@ -86,7 +86,7 @@ class BlockMaker:
         window = self.before.window(key)
         given = zip(window, self.before, seen, self.grid, strict=True)
         axes = [
-            ResampledAxis(part.start, whole.length, there.start, resized.length)
+            PartAxis(part.start, whole.length, there.start, resized.length)
             for part, whole, there, resized in given
         ]
         return ResampledFeatures(found, window.shape, axes)
@@ -126,21 +126,32 @@ class BlockMaker:
         steps: Steps,
         ends: Sequence[bool] = (False, False),
     ) -> list[Run]:
-        """Return the runs of all parts over a window of what each channel shows."""
-        runs = []  # `ends`: whether the image ends there, below and at the right
+        """Return the runs of all parts over a window of what is seen of each channel.
+
+        `ends` says whether the image ends, below and at the right, where that does.
+        """
+        runs = []
         names = self.options.channel_names or ("",)
         channels = zip(seen, self.statistics, names, strict=True)
         given = product(channels, parts_of(self.backbone))
         parts = zip(given, self.plans(window.shape), self.paddings, strict=True)
         for ((pixels, known, name), part), plan, by in parts:
-            place: dict[str, Any] = {"window": window}
+            place = window
+            padding: tuple[int, int] | None = ends[0] * by[0], ends[1] * by[1]
             if reach_of(part) is None:  # its window is all that it sees
                 pixels = pixels[:, window.rows, window.columns]
-                place["window"] = moved(window, window, -1)
-            else:
-                place["padding"] = ends[0] * by[0], ends[1] * by[1]
-            place["own_levels"] = None if part.absolute_levels else known.levels.get(by)
-            image = PreparedImage(pixels, known.value_range)
-            run = Run(image, part, plan, self.options, steps, channel=name, **place)
+                place, padding = moved(window, window, -1), None
+            levels = None if part.absolute_levels else known.levels.get(by)
+            run = Run(
+                PreparedImage(pixels, known.value_range),
+                part,
+                plan,
+                self.options,
+                steps,
+                window=place,
+                padding=padding,
+                own_levels=levels,
+                channel=name,
+            )
             runs.append(run)
         return runs

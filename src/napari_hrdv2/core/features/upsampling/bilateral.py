@@ -126,8 +126,10 @@ class Bilateral:
     def patch_means(self, tokens: Tensor) -> Tensor:
         """Return the mean of each patch of the upsampled tokens, (1, h, w, c) both."""
         index, first, weight = self._mixing
-        given = index, tokens.flatten(0, 2), first
-        means = embedding_bag(*given, mode="sum", per_sample_weights=weight)
+        table = tokens.flatten(0, 2)
+        means = embedding_bag(
+            index, table, first, mode="sum", per_sample_weights=weight
+        )
         return means.view_as(tokens)
 
     @cached_property

@@ -234,9 +234,11 @@ class SeparableUpsampler:
         key = rows.start, rows.stop
         if key not in self._strips:
             step = min(ROWS_PER_TILE, ROW_TOKENS_PER_BAND * self.rows.stride)
-            given = step, [(shift, 1.0) for shift in self.row_shifts], self.device
-            spans = runs(rows.start, rows.stop, ROWS_PER_TILE)
-            tiles = [_joined_bands(self.rows, span, *given) for span in spans]
+            weighted = [(shift, 1.0) for shift in self.row_shifts]
+            tiles = [
+                _joined_bands(self.rows, span, step, weighted, self.device)
+                for span in runs(rows.start, rows.stop, ROWS_PER_TILE)
+            ]
             bands = list(chain.from_iterable(tiles))
             indices = torch.cat([band.index for band in bands])
             needed, position = torch.unique(indices, return_inverse=True)
