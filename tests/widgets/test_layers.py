@@ -106,6 +106,15 @@ def test_replaced_pixels_give_the_features_up_and_keep_the_scribbles(bench, imag
     assert bench.session.scribbles.class_ids == (1, 2)
 
 
+def test_pixels_replaced_in_place_give_the_features_up_too(bench, image):
+    bench.compute()
+    layer, former = bench.viewer.layers["Image"], bench.session.current
+    layer.data[:] = 255 - image
+    layer.data = layer.data
+    assert bench.session.current is not former
+    assert bench.session.features is None
+
+
 def test_pixels_of_another_shape_get_another_scribble_layer(bench, image):
     bench.viewer.layers["Image"].data = image[:40]
     assert bench.viewer.layers["Scribbles: Image [1]"].data.shape == (40, 80)
