@@ -376,7 +376,8 @@ class Session:
             return self.classifier.pixel_size
         trained = self.series.labelled() or self.images.painted()
         trained = trained or list(filter(None, [self.current]))
-        return common_size([seen_size(one) for one in trained])
+        made = self._classifier.options
+        return common_size([seen_size(one, made) for one in trained])
 
     def _entry(self, argument: str, key: PlaneKey | str | None) -> ImageEntry:
         entry = self.images.find(key)

@@ -17,8 +17,7 @@ from napari_hrdv2.core.features.options import (
 )
 from napari_hrdv2.core.postprocess.refinement import Refinement
 from napari_hrdv2.files.units import unit_symbol
-from napari_hrdv2.session.features import resolved
-from napari_hrdv2.session.images import ImageEntry
+from napari_hrdv2.session.images import ImageEntry, resolved
 from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
 from napari_hrdv2.session.refinement import Update
 from napari_hrdv2.session.session import Session
