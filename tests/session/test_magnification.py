@@ -283,6 +283,27 @@ def test_a_project_brings_it_back(coarse, tmp_path, paints):
     np.testing.assert_array_equal(again.segmentation, coarse.segmentation)
 
 
+@pytest.mark.parametrize("kind", ["resampled", "own", "regions"])
+def test_an_image_that_was_never_shown_is_exported_as_it_would_be_shown(
+    fine, path, tmp_path, monkeypatch, kind
+):
+    if kind == "regions":
+        monkeypatch.setattr(
+            "napari_hrdv2.session.images.divides_into_regions", lambda backbone: True
+        )
+    image, _ = at(0.5, fine[1])
+    session = segmented(image, path, resamples=kind != "own")
+    other = image[:, ::-1].copy()
+    session.images.add(other, "b", name="b", pixel_size=(0.5, "µm"))
+    export_all(session, tmp_path, formats=["labels"], all_images=True)
+    session.set_image(other, "b")
+    session.compute_features()
+    session.train()
+    assert isinstance(session.features, ResampledFeatures) == (kind == "resampled")
+    found = read_labels(tmp_path / "b_labels.tif")
+    np.testing.assert_array_equal(found, session.segmentation)
+
+
 @pytest.mark.parametrize("paints", [False, True])
 def test_an_exported_script_does_it_again(coarse, tmp_path, monkeypatch, paints):
     if paints:
