@@ -137,6 +137,19 @@ def test_layers_move_with_the_image(bench):
     assert bench.session.current.pixel_size == (2.0, "µm")
 
 
+def test_a_scale_set_in_napari_tells_that_features_are_out_of_date(bench, tmp_path):
+    image = bench.viewer.layers["Image"]
+    image.units = ("um", "um")
+    bench.segment()
+    bench.session.save_classifier(tmp_path / "c.safetensors")
+    bench.controller.load_classifier(tmp_path / "c.safetensors")
+    bench.settle()
+    assert "press Compute features" not in bench.session.status
+    image.scale = (2, 2)
+    told = "from its own pixels; press Compute features to use pixels of 0.5 µm."
+    assert told in bench.session.status
+
+
 def test_an_image_has_both_sides_of_its_pixels(bench):
     image = bench.viewer.layers["Image"]
     image.units, image.scale = ("um", "um"), (2, 0.5)

@@ -259,6 +259,11 @@ class Session:
         if self._features.configure(**changes) and self.features is not None:
             self.live.say_next_step()
 
+    def note_pixel_sizes(self) -> None:
+        """Tell that pixel sizes are others: images may be to be seen otherwise."""
+        self.options_changed.emit()
+        self.live.say_next_step()
+
     def feature_request(self, key: PlaneKey | str | None = None) -> FeatureRequest:
         """Return the request for features; an older one's answer will be dropped.
 
