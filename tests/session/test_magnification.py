@@ -14,7 +14,8 @@ from napari_hrdv2.session import FeatureOptions, Session, compute
 from napari_hrdv2.session.batch.whole import whole_request
 from napari_hrdv2.session.blocks import features as rooms
 from napari_hrdv2.session.export import export_all
-from napari_hrdv2.session.features import FeatureSource, resolved
+from napari_hrdv2.session.features import FeatureSource
+from napari_hrdv2.session.images import resolved
 from napari_hrdv2.session.pipeline import process_image
 from napari_hrdv2.session.planes import Plane
 from napari_hrdv2.session.project.snapshot import project_of, restore
@@ -143,7 +144,7 @@ def test_what_cannot_be_resampled_is_told(fine, path, size, told):
     assert session.next_feature_request() is None
 
 
-def test_regions_are_taken_as_they_are(coarse, fine):
+def test_regions_are_taken_as_they_are(fine):
     entry = replace(fine[0].options, pixel_size=(100.0, "nm"))
     assert resolved(fine[0].current, entry).pixel_ratio == (2.5, 2.5)
     entry = replace(entry, backbone="spit-small")
@@ -185,6 +186,71 @@ def test_images_that_were_painted_are_seen_alike(coarse):
     assert isinstance(coarse.images["image"].features, ResampledFeatures)
 
 
+def test_a_classifier_keeps_the_pixel_size_that_it_was_trained_at(coarse, tmp_path):
+    """Also where, with Live off, the features are of other pixels by now."""
+    coarse.set_scribbles(scribbles_of(coarse.truth))
+    coarse.train()
+    trained = coarse.classifier
+    coarse.configure(resamples=False)
+    coarse.compute_features()
+    assert coarse.classifier is trained
+    assert not isinstance(coarse.features, ResampledFeatures)
+    coarse.save_classifier(tmp_path / "c.safetensors")
+    saved = PixelClassifier.load(tmp_path / "c.safetensors")
+    assert saved.pixel_size == (250.0, "nm")
+    assert coarse.series.labelled() == []  # what it has now is not what was trained on
+    coarse.train()
+    assert coarse.named_classifier().pixel_size == (0.5, "µm")
+    assert coarse.series.labelled() == [coarse.current]
+
+
+def test_toggling_makes_another_classifier_for_the_series(coarse):
+    coarse.set_scribbles(scribbles_of(coarse.truth))
+    coarse.train()
+    request = coarse.series.request()
+    coarse.series.accept(request, compute(request))
+    assert coarse.series.request() is None
+    coarse.configure(resamples=False)
+    coarse.compute_features()
+    coarse.train()
+    assert coarse.series.request().pixel_ratios == ((1.0, 1.0),)
+
+
+def test_features_of_two_kinds_of_pixels_do_not_train_together(coarse):
+    coarse.set_scribbles(scribbles_of(coarse.truth))
+    made = coarse.features, coarse.current.options
+    other = coarse.current
+    coarse.configure(resamples=False)
+    coarse.set_image(coarse.image + 0, "own", pixel_size=(0.5, "µm"))
+    coarse.set_scribbles(scribbles_of(coarse.truth))
+    coarse.accept(compute(coarse.feature_request()))
+    assert (other.features, other.options) == made
+    assert coarse.images.usable() == [coarse.current]
+    assert coarse.live.of_other_kind() == []  # it is computed again, by itself
+    coarse.accept(compute(coarse.next_feature_request()))
+    assert not isinstance(other.features, ResampledFeatures)
+    assert coarse.images.usable() == [other, coarse.current]
+    assert coarse.next_feature_request() is None
+
+
+def test_an_image_that_cannot_train_here_is_not_computed_again_and_again(coarse):
+    coarse.set_scribbles(scribbles_of(coarse.truth))
+    coarse.set_image(np.eye(96), "grey", pixel_size=(250.0, "nm"))
+    coarse.set_scribbles(scribbles_of(np.ones((96, 96), int)))
+    coarse.compute_features()
+    grey = coarse.current
+    colours = np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8)
+    coarse.set_image(colours, "colours", pixel_size=(250.0, "nm"))
+    coarse.configure(resamples=False)
+    coarse.accept(compute(coarse.feature_request()))
+    assert grey not in coarse.images.usable()
+    keys = []
+    while (request := coarse.next_feature_request()) is not None:
+        keys.append(str(request.key))
+        coarse.accept(compute(request))
+    assert keys == ["image"]
+
+
 def test_a_pixel_size_that_is_typed_later_counts(coarse):
     coarse.current.pixel_size = (250.0, "nm")
     told = "from pixels of 250 nm; press Compute features to use its own pixels."
@@ -215,6 +281,27 @@ def test_a_project_brings_it_back(coarse, tmp_path, paints):
     assert isinstance(again.features, ResampledFeatures)
     assert "it was resampled to them" in again.status
     np.testing.assert_array_equal(again.segmentation, coarse.segmentation)
+
+
+@pytest.mark.parametrize("kind", ["resampled", "own", "regions"])
+def test_an_image_that_was_never_shown_is_exported_as_it_would_be_shown(
+    fine, path, tmp_path, monkeypatch, kind
+):
+    if kind == "regions":
+        monkeypatch.setattr(
+            "napari_hrdv2.session.images.divides_into_regions", lambda backbone: True
+        )
+    image, _ = at(0.5, fine[1])
+    session = segmented(image, path, resamples=kind != "own")
+    other = image[:, ::-1].copy()
+    session.images.add(other, "b", name="b", pixel_size=(0.5, "µm"))
+    export_all(session, tmp_path, formats=["labels"], all_images=True)
+    session.set_image(other, "b")
+    session.compute_features()
+    session.train()
+    assert isinstance(session.features, ResampledFeatures) == (kind == "resampled")
+    found = read_labels(tmp_path / "b_labels.tif")
+    np.testing.assert_array_equal(found, session.segmentation)
 
 
 @pytest.mark.parametrize("paints", [False, True])

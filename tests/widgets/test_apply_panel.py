@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_hrdv2.core.features.resampled import resized
 from napari_hrdv2.files import read_labels
+from napari_hrdv2.session import Session
+from synthetic import two_textures
 
 
 @pytest.fixture
@@ -128,6 +131,46 @@ def test_all_planes_of_a_stack_are_segmented(make_viewer, make_bench, image):
     assert (result[:, :, 60:] == 2).mean() > 0.9
     assert (result[:, :, :20] == 1).mean() > 0.9
     assert bench.names.count("Segmentation: Image") == 1
+
+
+def session_on(pixels, size, **options):
+    session = Session()
+    session.configure(backbone="filters", **options)
+    session.set_image(pixels, pixel_size=(size, "µm"))
+    return session
+
+
+@pytest.mark.parametrize("resamples", [True, False])
+def test_all_planes_are_seen_with_the_pixels_of_the_one_shown(
+    make_viewer, make_bench, tmp_path, resamples
+):
+    picture, truth = two_textures(192)
+    trained, path = session_on(picture, 1.0), tmp_path / "c.safetensors"
+    lines = np.add(*np.indices(truth.shape)) % 40 < 3
+    trained.set_scribbles(np.where(lines, truth, 0))
+    trained.compute_features()
+    trained.train()
+    trained.save_classifier(path)
+    small = resized(picture, (0.5, 0.5))
+    stack, viewer = np.stack([small, small[:, ::-1]]), make_viewer()
+    about = {"units": ("um",) * 3, "scale": (1, 2, 2), "name": "Image"}
+    viewer.add_image(stack, axis_labels=("Z", "y", "x"), **about)
+    bench = make_bench(viewer)
+    bench.session.configure(backbone="filters", resamples=resamples)
+    assert bench.controller.load_classifier(path)
+    bench.compute()
+    bench.settle()
+    (plane,) = bench.controller.link.index
+    bench.widget.apply.start_stack()
+    bench.wait(lambda: not bench.widget.apply.run.is_running)
+    found, alike = viewer.layers["Segmentation: Image"].data[1 - plane], {}
+    for is_on in (True, False):
+        alone = session_on(stack[1 - plane], 2.0, resamples=is_on)
+        alone.load_classifier(path)
+        alone.compute_features()
+        alone.train()
+        alike[is_on] = np.mean(found == alone.segmentation)
+    assert alike[resamples] > 0.99 > alike[not resamples]
 
 
 def test_planes_whose_mask_changed_meanwhile_are_left_as_they_were(

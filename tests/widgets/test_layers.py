@@ -106,6 +106,15 @@ def test_replaced_pixels_give_the_features_up_and_keep_the_scribbles(bench, imag
     assert bench.session.scribbles.class_ids == (1, 2)
 
 
+def test_pixels_replaced_in_place_give_the_features_up_too(bench, image):
+    bench.compute()
+    layer, former = bench.viewer.layers["Image"], bench.session.current
+    layer.data[:] = 255 - image
+    layer.data = layer.data
+    assert bench.session.current is not former
+    assert bench.session.features is None
+
+
 def test_pixels_of_another_shape_get_another_scribble_layer(bench, image):
     bench.viewer.layers["Image"].data = image[:40]
     assert bench.viewer.layers["Scribbles: Image [1]"].data.shape == (40, 80)
@@ -126,6 +135,19 @@ def test_layers_move_with_the_image(bench):
         np.testing.assert_allclose(layer.rotate, image.rotate)
         assert layer.units == image.units
     assert bench.session.current.pixel_size == (2.0, "µm")
+
+
+def test_a_scale_set_in_napari_tells_that_features_are_out_of_date(bench, tmp_path):
+    image = bench.viewer.layers["Image"]
+    image.units = ("um", "um")
+    bench.segment()
+    bench.session.save_classifier(tmp_path / "c.safetensors")
+    bench.controller.load_classifier(tmp_path / "c.safetensors")
+    bench.settle()
+    assert "press Compute features" not in bench.session.status
+    image.scale = (2, 2)
+    told = "from its own pixels; press Compute features to use pixels of 0.5 µm."
+    assert told in bench.session.status
 
 
 def test_an_image_has_both_sides_of_its_pixels(bench):

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_hrdv2.cli import main
 from napari_hrdv2.core.features.volumes import VolumeFeatures
+from napari_hrdv2.session.batch.volumes import volume_options
 from napari_hrdv2.widgets.viewer.layers import METADATA_KEY
 
 SIZE = (5, 24, 28)
@@ -180,6 +181,30 @@ def test_a_loaded_classifier_segments_all_planes_as_it_was_trained(
     theirs = zarr.open_group(tmp_path / "stack_segmentation.zarr", mode="r")["0"]
     ours = bench.viewer.layers["All planes: stack"].data
     assert np.mean(np.asarray(ours) == np.asarray(theirs)) > 0.999
+
+
+def test_a_stack_of_another_pixel_size_is_taken_as_it_is_and_told(
+    bench, grey, tmp_path
+):
+    draw(bench)
+    given, kept = written(bench, grey, tmp_path), str(tmp_path / "c.safetensors")
+    with pytest.raises(SystemExit):
+        main([*given, "--save-classifier", kept])
+    image = bench.viewer.layers["stack"]
+    image.units, image.scale = ("um",) * 3, (2, 2, 2)
+    bench.controller.load_classifier(kept)
+    bench.session.classifier.pixel_size = (1.0, "µm")
+    bench.settle()
+    options = volume_options(bench.session)
+    segment_all(bench)
+    told = "Its pixels are 2 times as large as those of the training (2 µm, 1 µm)."
+    assert told in bench.panel.note.text()
+    theirs = zarr.open_group(tmp_path / "stack_segmentation.zarr", mode="r")["0"]
+    ours = bench.viewer.layers["All planes: stack"].data
+    assert np.mean(np.asarray(ours) == np.asarray(theirs)) > 0.999
+    bench.session.configure(resamples=False)
+    bench.session.compute_features()
+    assert volume_options(bench.session) == options  # nothing is to be begun anew
 
 
 class Counted:

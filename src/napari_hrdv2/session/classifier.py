@@ -15,8 +15,7 @@ from napari_hrdv2.core.features.resampled import resampling_factors
 from napari_hrdv2.files.units import pixel_ratio, size_text
 
 from .classes import ClassInfo
-from .features import resolved
-from .images import ImageEntry
+from .images import ImageEntry, resolved
 from .pipeline import PipelineInput, ProcessedImage
 from .snapshots import TrainingImage
 
@@ -128,9 +127,7 @@ class ClassifierState:
         if self.is_loaded:
             return classifier.mismatch(entry.features) == ""
         made, known = classifier.part_options, entry.features
-        used = resolved(entry, self.options or entry.options)
-        is_so = used.pixel_ratio == entry.options.pixel_ratio
-        if not is_so or entry.options.difference(used) is not None:
+        if not entry.is_made_by(self.options or entry.options):
             return False
         is_alike = upsampled_alike(made, known.part_options)
         return is_alike and bool(known.shape[0] == classifier.weight.shape[1])
@@ -208,9 +205,11 @@ def named(
     return classifier
 
 
-def seen_size(entry: ImageEntry) -> PixelSize | None:
-    """Return the side of the pixels that the features of an image are made of."""
-    made = entry.options
+def seen_size(
+    entry: ImageEntry, options: FeatureOptions | None = None
+) -> PixelSize | None:
+    """Return the side of the pixels that its features, or those of options, are of."""
+    made = resolved(entry, options) if options else entry.options
     return made.pixel_size if made and made.pixel_ratio else entry.pixel_size
 
 

@@ -20,11 +20,11 @@ from napari_hrdv2.core.features.options import (
     mapped_range,
     parse_stride,
 )
-from napari_hrdv2.core.features.resampled import compute_resampled, resampling_factors
-from napari_hrdv2.files.units import pixel_ratio, size_text
+from napari_hrdv2.core.features.resampled import compute_resampled
+from napari_hrdv2.files.units import size_text
 
 from .blocks import MOST_BYTES, BlockRoom
-from .images import ImageEntry, Images, has_regions
+from .images import ImageEntry, Images, resolved
 from .planes import PlaneKey, is_large, is_lazy
 from .tasks import TaskContext
 
@@ -46,14 +46,6 @@ _OF_A_CLASSIFIER: dict[str, Any] = {
     "compat": FeatureOptions.compat,
     "pixel_size": None,
 }
-
-
-def resolved(entry: ImageEntry, options: FeatureOptions) -> FeatureOptions:
-    """Return options with the `pixel_ratio` by which they have an image resized."""
-    ratio = None
-    if options.resamples and not has_regions(options):  # those are not resized
-        ratio = resampling_factors(pixel_ratio(entry.pixel_size, options.pixel_size))
-    return replace(options, pixel_ratio=ratio)
 
 
 @dataclass(frozen=True)
@@ -248,11 +240,9 @@ class FeatureStore:
         made = current.options
         assert made is not None
         for entry in (*self._images.painted(), *self._with_room(ahead)):
-            wanted = resolved(entry, made)
-            is_so = entry.options and entry.options.pixel_ratio == wanted.pixel_ratio
-            if is_so and self._images.is_usable(entry):
+            if self._images.is_usable(entry):
                 continue
-            if entry.features is not None and entry.options == wanted:
+            if entry.features is not None and entry.is_made_by(made):
                 continue  # colours where the others are grey: nothing will help
             request = self._unasked(entry, made)
             if request is not None:
@@ -303,9 +293,10 @@ class FeatureStore:
         self, entry: ImageEntry, options: FeatureOptions
     ) -> FeatureRequest | None:
         """Ask once, and not for what is on its way."""
-        if entry.pending or self._asked.get(entry.key) == options:
+        wanted = resolved(entry, options)
+        if entry.pending or self._asked.get(entry.key) == wanted:
             return None
-        self._asked[entry.key] = options
+        self._asked[entry.key] = wanted
         try:
             return self._request(entry, options)
         except ValueError as error:

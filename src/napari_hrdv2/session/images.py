@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,8 +15,10 @@ from napari_hrdv2.core.classifier.samples import training_pixels
 from napari_hrdv2.core.features.base import StoredPixels
 from napari_hrdv2.core.features.blocks import BlockFeatures
 from napari_hrdv2.core.features.options import FeatureOptions, upsampled_alike
+from napari_hrdv2.core.features.resampled import resampling_factors
 from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.core.guidance.attention import divides_into_regions
+from napari_hrdv2.files.units import pixel_ratio
 
 from .planes import Plane, PlaneKey, as_key
 from .snapshots import ImageSnapshot, Partition, Result, Scribbles, TrainingImage
@@ -154,10 +156,9 @@ class ImageEntry:
 
     def _leave_out(self) -> None:
         masks = [one for one in (self.exclusion, self.missing) if one is not None]
-        self.left_out = masks[0] | masks[1] if masks[1:] else next(iter(masks), None)
-        self.exclusion_fingerprint = (
-            "" if self.left_out is None else image_fingerprint(self.left_out)
-        )
+        out = masks[0] | masks[1] if masks[1:] else next(iter(masks), None)
+        self.left_out = out
+        self.exclusion_fingerprint = "" if out is None else image_fingerprint(out)
         self._count_scribbles()
 
     def set_partition(self, labels: ArrayLike | None, name: str = "") -> bool:
@@ -193,6 +194,13 @@ class ImageEntry:
         if features is not None:
             self.was_segmented = False
 
+    def is_made_by(self, options: FeatureOptions) -> bool:
+        """Whether its features are those that options would give it."""
+        made, wanted = self.options, resolved(self, options)
+        if made is None or made.pixel_ratio != wanted.pixel_ratio:
+            return False
+        return made.difference(wanted) is None
+
     def evict(self) -> None:
         """Give the features up, but for those of the scribbles; the result stays.
 
@@ -200,9 +208,7 @@ class ImageEntry:
         """
         if self.is_in_blocks:
             self.features.drop()
-            return
-
-        if self.features is None:
+        if self.is_in_blocks or self.features is None:
             return
         features, self.features, self.training_features = self.features, None, None
         self.was_segmented = self.result is not None
@@ -257,6 +263,13 @@ def has_regions(options: FeatureOptions) -> bool:
     return divides_into_regions(options.backbone)
 
 
+def resolved(entry: ImageEntry, options: FeatureOptions) -> FeatureOptions:
+    """Return options with the `pixel_ratio` by which they have an image resized."""
+    is_on = options.resamples and not has_regions(options)  # those are not resized
+    ratio = pixel_ratio(entry.pixel_size, options.pixel_size) if is_on else None
+    return replace(options, pixel_ratio=resampling_factors(ratio))
+
+
 class Images(Mapping[PlaneKey, ImageEntry]):
     """The image entries by key, in the order in which they came."""
 
@@ -289,8 +302,7 @@ class Images(Mapping[PlaneKey, ImageEntry]):
 
     def family(self, key: PlaneKey | str) -> list[ImageEntry]:
         """Return all planes of the stack that a key belongs to, or the one image."""
-        image = as_key(key).image
-        return [one for one in self.values() if one.key.image == image]
+        return [one for one in self.values() if one.key.image == as_key(key).image]
 
     def use(self, entry: ImageEntry) -> None:
         """Note that an image is in use, so that its features stay for longer."""
@@ -373,17 +385,16 @@ class Images(Mapping[PlaneKey, ImageEntry]):
 
     def together(self) -> list[ImageEntry]:
         """Return the current image, and those others that can be looked at with it."""
-        others = [one for one in self.values() if one is not self.current]
-        others = [one for one in others if one.features and not one.is_in_blocks]
-        able = [one for one in others if self.is_usable(one)]
+        held = [one for one in self.values() if one.features and not one.is_in_blocks]
+        able = [o for o in held if o is not self.current and self.is_usable(o)]
         return [] if self.current is None else [self.current, *able]
 
     def is_usable(self, entry: ImageEntry) -> bool:
         """Whether what is known of an image goes with the current one's features."""
-        made, known, current = entry.options, entry.training_features, self.current
+        known, current = entry.training_features, self.current
         if current is None or current.features is None or current.options is None:
             return False
-        if made is None or known is None or made.difference(current.options):
+        if known is None or not (entry is current or entry.is_made_by(current.options)):
             return False
         is_alike = upsampled_alike(known.part_options, current.features.part_options)
         return is_alike and bool(known.shape[0] == current.features.shape[0])

@@ -115,9 +115,8 @@ class LivePipeline:
         return [
             one
             for one in self._images.painted()
-            if one.options is not None
-            and one.training_features is not None
-            and one.options.difference(current.options) is None
+            if one.training_features is not None
+            and one.is_made_by(current.options)
             and not self._images.is_usable(one)
         ]
 

@@ -161,13 +161,12 @@ class Series:
             for one in self._images.painted()
             if made is not None
             and classifier is not None
-            and one.options is not None
-            and one.options.difference(made) is None
+            and one.is_made_by(made)
             and one.training_features is not None
             and one.training_features.shape[0] == classifier.weight.shape[1]
         ]
 
     def _fingerprint(self) -> bytes:
-        sizes = [one.pixel_size for one in self.labelled()]
+        sizes = [seen_size(one) for one in self.labelled()]
         chosen = f"{self._features.options.normalisation}|{sizes}|"
         return chosen.encode() + self._state.fingerprint

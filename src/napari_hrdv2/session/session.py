@@ -259,6 +259,11 @@ class Session:
         if self._features.configure(**changes) and self.features is not None:
             self.live.say_next_step()
 
+    def note_pixel_sizes(self) -> None:
+        """Tell that pixel sizes are others: images may be to be seen otherwise."""
+        self.options_changed.emit()
+        self.live.say_next_step()
+
     def feature_request(self, key: PlaneKey | str | None = None) -> FeatureRequest:
         """Return the request for features; an older one's answer will be dropped.
 
@@ -376,7 +381,8 @@ class Session:
             return self.classifier.pixel_size
         trained = self.series.labelled() or self.images.painted()
         trained = trained or list(filter(None, [self.current]))
-        return common_size([seen_size(one) for one in trained])
+        made = self._classifier.options
+        return common_size([seen_size(one, made) for one in trained])
 
     def _entry(self, argument: str, key: PlaneKey | str | None) -> ImageEntry:
         entry = self.images.find(key)

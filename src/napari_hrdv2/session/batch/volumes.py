@@ -134,7 +134,7 @@ def volume_options(session: Session) -> FeatureOptions:
     """Return the options of what is shown, for a volume with grey levels of its own."""
     made, chosen = session.options_in_use, session.options
     made = replace(made, value_range=chosen.value_range, planes=chosen.planes)
-    return replace(made, channels="")
+    return replace(made, channels="", pixel_size=None, resamples=True)  # as it is
 
 
 def is_streamed(volume: LazyVolume, pixels: Any) -> bool:

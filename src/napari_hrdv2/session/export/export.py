@@ -17,8 +17,7 @@ from napari_hrdv2.core.features.options import (
 )
 from napari_hrdv2.core.postprocess.refinement import Refinement
 from napari_hrdv2.files.units import unit_symbol
-from napari_hrdv2.session.features import resolved
-from napari_hrdv2.session.images import ImageEntry
+from napari_hrdv2.session.images import ImageEntry, has_regions, resolved
 from napari_hrdv2.session.pipeline import PipelineInput, ProcessedImage
 from napari_hrdv2.session.refinement import Update
 from napari_hrdv2.session.session import Session
@@ -204,7 +203,8 @@ def _options(session: Session) -> FeatureOptions | None:
     if classifier is None or not classifier.part_options:
         return None
     made = FeatureOptions.of(classifier.part_options, used.device, used.weights)
-    return replace(made, pixel_size=used.pixel_size if used.resamples else None)
+    keeps = used.resamples and not has_regions(used)  # as `resolved`
+    return replace(made, pixel_size=used.pixel_size if keeps else None)
 
 
 def _no_script(session: Session, images: Sequence[ExportImage], update: Update) -> str:

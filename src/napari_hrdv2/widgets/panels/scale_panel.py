@@ -72,8 +72,6 @@ class ScalePanel(QWidget):
             layers.set_pixel_size(image, size)
             self._link.layers.describe(image)
             self._link.images_changed.emit()
-            self._session.options_changed.emit()  # they may want it seen otherwise
-            self._session.live.say_next_step()
 
     def _on_typed(self) -> None:
         image, text = self._link.image, self.size.text()

@@ -153,10 +153,15 @@ class LayerIndex(QObject):
             if layer is not None:
                 layers.rename(layer, role, layers.name_of(role, image))
                 layers.place(layer, layers.spatial_metadata(image))
-        for entry in self._session.images.family(self.id_of(image)):
+        size = layers.pixel_size_of(image)
+        entries = self._session.images.family(self.id_of(image))
+        is_other = any(entry.pixel_size != size for entry in entries)
+        for entry in entries:
             about = self.about(image, entry.key.plane)
             entry.name, entry.plane = about["name"], about["plane"]
-            entry.pixel_size = about["pixel_size"]
+            entry.pixel_size = size
+        if is_other:
+            self._session.note_pixel_sizes()
 
     def read_scribbles(
         self,

@@ -129,7 +129,8 @@ def pixels(layer: Image, index: Index) -> Any:
             return np.asarray(data[where] if where else data)
 
     if isinstance(data, np.ndarray):
-        return read()
+        # A new view each time: pixels replaced in place are another image, too.
+        return read() if channels else np.asarray(data[index])
     return Plane(read, shape, data.dtype, lambda part: read(*part))
 
 

@@ -11,6 +11,7 @@ from napari_hrdv2.files.label_store import SUFFIX
 from napari_hrdv2.files.units import NO_UNIT, unit_symbol
 from napari_hrdv2.files.volumes import LazyVolume, relate_planes
 from napari_hrdv2.session.batch import volumes as batch
+from napari_hrdv2.session.classifier import magnification_note
 from napari_hrdv2.session.export import free_name
 from napari_hrdv2.session.planes import PlaneKey
 
@@ -118,6 +119,9 @@ class VolumeOverlay(Overlay):
         shares = (f"{classes[i].name} {part:.1%}" for i, part in found if i in classes)
         late = " What was painted meanwhile counts the next time."
         text = f"Written to {done.path}. {', '.join(shares)}."
+        loaded, size = made[2], made[-2]  # the classifier, and pixels, of the run
+        note = magnification_note(loaded.pixel_size, size) if loaded else ""
+        text = " ".join(filter(None, (text, note)))
         now = batch.made_of(self._session, self._of)
         self._texts[self._of] = text = text + late * (now != made[: len(now)])
         self._session.say(text)
