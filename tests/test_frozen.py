@@ -32,12 +32,12 @@ def test_a_classifier_file_gives_the_same_labels(name: str) -> None:
     made = CLASSIFIERS[name]
     weights = "random" if "dinov2" in name else None
     precision = "float32" if "dinov2" in name else "auto"
-    backbone = hr.load_backbone(
-        made["backbone"], weights, device="cpu", precision=precision
-    )
+    classifier = hr.PixelClassifier.load(FROZEN / f"{name}.safetensors")
+    own = "+".join(part.backbone for part in classifier.part_options)
+    assert own.replace(":0.1", "") == made["backbone"]
+    backbone = hr.load_backbone(own, weights, device="cpu", precision=precision)
     image = read_image(FROZEN / f"{made['image']}.tif").data
     features = hr.compute_features(image, backbone, made["transforms"])
-    classifier = hr.PixelClassifier.load(FROZEN / f"{name}.safetensors")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         labels = classifier.predict(features)
@@ -48,12 +48,13 @@ def test_a_classifier_file_gives_the_same_labels(name: str) -> None:
 def test_training_again_gives_almost_the_same_labels(name: str) -> None:
     made = CLASSIFIERS[name]
     weights = "random" if "dinov2" in name else None
-    backbone = hr.load_backbone(made["backbone"], weights, device="cpu")
+    classifier = hr.PixelClassifier.load(FROZEN / f"{name}.safetensors")
+    own = "+".join(part.backbone for part in classifier.part_options)
+    backbone = hr.load_backbone(own, weights, device="cpu")
     image = read_image(FROZEN / f"{made['image']}.tif").data
     features = hr.compute_features(image, backbone, made["transforms"])
     scribbles = read_labels(FROZEN / f"{made['image']}_scribbles.tif")
-    classifier = hr.PixelClassifier.load(FROZEN / f"{name}.safetensors").untrained()
-    labels = classifier.fit(features, scribbles).predict(features)
+    labels = classifier.untrained().fit(features, scribbles).predict(features)
     assert agreement(labels, FROZEN / f"{name}_labels.tif") >= 0.98
 
 
@@ -100,13 +101,31 @@ def test_an_autosave_opens() -> None:
     assert project.classifier.classes.tolist() == [1, 2, 3]
 
 
+def test_a_classifier_and_a_project_ask_for_the_network_of_then() -> None:
+    classifier = hr.PixelClassifier.load(FROZEN / "embedded.safetensors")
+    image = read_image(FROZEN / "grains.tif").data
+    features = hr.compute_features(image, hr.load_backbone("embedded", device="cpu"))
+    with pytest.raises(ValueError, match=r"was trained on embedded:0\.1 and cannot"):
+        classifier.predict(features)
+    session = Session()
+    restore(session, load_project(FROZEN / "project.hrdv2"))
+    assert session.options.backbone == "embedded:0.1"
+    session.compute_features()
+    assert session.features.part_options[0].weights_hash == "06f29b4ad5077344"
+
+
 def test_an_exported_script_still_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(FROZEN / "exported", tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        runpy.run_path("segment.py")
-    made = tifffile.imread("grains_segmentation.tif")
-    assert agreement(made, tmp_path / "grains_labels.tif") >= 0.98
+    script = Path("segment.py")
+    for change, least in (("embedded", 0.9), ("embedded:0.1", 0.98)):
+        script.write_text(script.read_text().replace("'embedded'", f"'{change}'"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            runpy.run_path("segment.py")
+        made = tifffile.imread("grains_segmentation.tif")
+        assert agreement(made, tmp_path / "grains_labels.tif") >= least
+        told = "the weights of the backbone are not those of then"
+        assert (told in capsys.readouterr().out) == (change == "embedded")

@@ -239,6 +239,7 @@ class BackboneSpec:
     recognises: Callable[[Source], bool] | None = None
     references: tuple[str, ...] = ()  # what a paper that uses it cites
     listed: bool = True  # whether lists show it; variants of others are not listed
+    former_hash: str = ""  # of weights that its base came with in a former version
     shape_from_hub: bool = False  # whether it is in the repository's config.json
     blocks: int = 0  # of how many blocks facets can be taken; 0: there are no facets
     has_attention: bool = False  # whether it can show what its class token attends to

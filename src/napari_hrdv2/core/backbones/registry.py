@@ -21,7 +21,7 @@ from .base import (
     Progress,
     Source,
 )
-from .embedded.backbone import EMBEDDED
+from .embedded.backbone import EMBEDDED, EMBEDDED_0_1
 from .filters import FILTERS
 from .hub import PREPROCESSORS, cached_weights, fetch, fetch_config
 from .spit.backbone import SPIT_SPECS
@@ -32,7 +32,9 @@ from .vit.weights import read_config, tells_normalisation
 DEFAULT_BACKBONE = "embedded"
 State = Literal["ready", "cached", "download", "gated", "file"]  # needs ever more
 
-SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in (EMBEDDED, FILTERS)}
+SPECS: dict[str, BackboneSpec] = {
+    spec.name: spec for spec in (EMBEDDED, EMBEDDED_0_1, FILTERS)
+}
 SPECS |= VIT_SPECS
 SPECS |= SPIT_SPECS
 
@@ -57,6 +59,19 @@ def backbone_names() -> tuple[str, ...]:
 def backbone_variants(name: str) -> tuple[str, ...]:
     """Return the names of a backbone's variants, such as neco-small:dinov2-teacher."""
     return tuple(other for other in SPECS if other.startswith(f"{name}:"))
+
+
+def name_for(name: str, weights_hash: str) -> str:
+    """Return the name that weights have now; those of a former version are a variant's.
+
+    Examples
+    --------
+    >>> name_for("embedded", "06f29b4ad5077344"), name_for("filters", "")
+    ('embedded:0.1', 'filters')
+    """
+    variants = map(SPECS.__getitem__, backbone_variants(name))
+    kept = (s.name for s in variants if s.former_hash and s.former_hash == weights_hash)
+    return next(kept, name)
 
 
 def backbone_info(name: str) -> BackboneSpec:

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from napari_hrdv2.core.atomic import atomic_path
+from napari_hrdv2.core.backbones.registry import name_for
 from napari_hrdv2.core.features.normalisation import Normalisation
 from napari_hrdv2.core.features.options import PartOptions
 from napari_hrdv2.core.limits import parse_json
@@ -81,6 +82,8 @@ class Header(BaseModel):
             if described["version"] <= last:
                 described = {**whole, **described}
                 parts = [{**part, **each} for each in parts]
+        for part in parts:
+            part["backbone"] = name_for(part["backbone"], part["weights_hash"])
         return cls.model_validate(
             {**described, "version": VERSION, "part_options": parts}
         )

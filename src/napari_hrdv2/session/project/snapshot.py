@@ -326,7 +326,8 @@ def _restore_choices(session: Session, project: Project) -> list[str]:
     notes = []
     try:
         device = session.options.device  # of this machine
-        session.configure(**vars(replace(project.options, device=device)))
+        options = replace(project.options, device=device, backbone=_backbone(project))
+        session.configure(**vars(options))
     except ValueError as error:
         notes.append(f"The options cannot be used here: {error}.")
     try:
@@ -334,3 +335,12 @@ def _restore_choices(session: Session, project: Project) -> list[str]:
     except ValueError as error:
         notes.append(f"The refinement cannot be used here: {error}.")
     return notes
+
+
+def _backbone(project: Project) -> str:
+    """Return the backbone that the project chose, as its classifier knows it."""
+    names = {name: name for name in project.options.parts}
+    if project.classifier is not None:
+        for part in project.classifier.part_options:
+            names[part.backbone.partition(":")[0]] = part.backbone
+    return "+".join(names[name] for name in project.options.parts)

@@ -9,6 +9,7 @@ deviation 1, so brightness and contrast don't matter: its own, or those of a ser
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from itertools import chain, product
 from typing import Self
 
@@ -176,4 +177,24 @@ EMBEDDED = base.BackboneSpec.of(
     licence="BSD-3-Clause",
     bundled=True,
     recognises=networks.is_of_embedded,
+)
+
+
+class _Former(EmbeddedBackbone):
+    """The same with the network of version 0.1, for what was trained on it."""
+
+    name = "embedded:0.1"
+
+    def __init__(self, options: base.LoadOptions = base.IN_FLOAT32) -> None:
+        super().__init__(replace(options, weights=networks.FORMER))
+
+
+EMBEDDED_0_1 = replace(
+    EMBEDDED,
+    name=_Former.name,
+    loader=lambda spec, options: _Former(options),
+    description="as in version 0.1",
+    recognises=None,
+    listed=False,
+    former_hash="06f29b4ad5077344",
 )

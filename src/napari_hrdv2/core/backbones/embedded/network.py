@@ -41,6 +41,7 @@ from napari_hrdv2.core.backbones.filters import filter_names
 from napari_hrdv2.core.errors import WeightsError
 
 BUNDLED = Path(__file__).with_name("embedded.safetensors")
+FORMER = Path(__file__).with_name("embedded-0.1.safetensors")  # of version 0.1
 STRIDE = 2  # pixels between features, along each axis
 TILE = 1088  # features along a tile's side
 HALO = 144  # features around it that are computed too: as far as the network looks
