@@ -105,7 +105,7 @@ def test_cancel_with_the_mouse_and_close_the_window(
     hand.click(button)
     bench.wait(endless.began.is_set)
     hand.click(button)
-    bench.qtbot.waitUntil(endless.ended.is_set, timeout=1000)
+    bench.wait(endless.ended.is_set)
     bench.wait(lambda: button.text() == "Compute features")
     endless.began.clear()
     endless.ended.clear()

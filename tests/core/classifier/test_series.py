@@ -28,13 +28,13 @@ def discs(fraction, seed=0, shape=(131, 118), gain=1.0, offset=0.0):
     return np.clip(gain * grey + offset, 0, 255).astype(np.uint8), inside
 
 
-def dabs(inside, seed=0):
-    """Return six dabs on the matrix, 1, and six on discs, 2."""
+def dabs(inside, seed=0, each=6):
+    """Return dabs on the matrix, 1, and as many on discs, 2."""
     rng = np.random.default_rng(seed)
     labels = np.zeros(inside.shape, np.uint8)
     for label, there in ((1, ~inside), (2, inside)):
         rows, columns = np.nonzero(there[2:-2, 2:-2])
-        for i in rng.choice(len(rows), 6):
+        for i in rng.choice(len(rows), each):
             labels[rows[i] + 1 : rows[i] + 4, columns[i] + 1 : columns[i] + 4] = label
         labels[(labels == label) & ~there] = 0
     return labels
@@ -48,7 +48,7 @@ def backbone():
 @pytest.fixture(scope="module")
 def trained(backbone):
     image, inside = discs(0.25)
-    return train_series([image], [dabs(inside)], backbone)
+    return train_series([image], [dabs(inside, each=12)], backbone)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_by_its_own_levels_an_empty_image_is_filled(trained, backbone):
 def test_one_image_is_segmented_as_ever(trained, backbone):
     image, inside = discs(0.25)
     features = compute_features(image, backbone)
-    plain = PixelClassifier().fit(features, dabs(inside))
+    plain = PixelClassifier().fit(features, dabs(inside, each=12))
     assert np.array_equal(
         trained.classifier.predict(trained.features[0]), plain.predict(features)
     )
@@ -208,7 +208,7 @@ def test_adapting_is_a_fit_with_one_more_image(trained, backbone):
     first, inside = discs(0.25)
     new, adapted = features_for(trained.classifier, image, backbone)
     known = compute_features(first, backbone)
-    labels = [dabs(inside), np.zeros(image.shape, np.uint8)]
+    labels = [dabs(inside, each=12), np.zeros(image.shape, np.uint8)]
     whole = PixelClassifier().fit([known, new], labels)
     assert (adapted.predict(new) == whole.predict(new)).mean() > 0.995
     assert adapted.trained_on is trained.classifier.trained_on
