@@ -140,8 +140,9 @@ class LivePipeline:
         """Return what to do where options ask for other features than there are."""
         if not (outdated := self._features.outdated(entry)):
             return ""
+        made, wanted = outdated
         what = "Features" if entry.result is None else "Result"
-        return "{} from {}; press Compute features to use {}.".format(what, *outdated)
+        return f"{what} from {made}; press Compute features to use {wanted}."
 
     def _map_note(self, entry: ImageEntry) -> str:
         """Return how much of the map that is shown is there, where not all."""
