@@ -12,6 +12,7 @@ import tifffile
 import torch
 
 import blocks
+import corrections
 import doubt
 import generated_series
 import gpu
@@ -232,3 +233,15 @@ def test_a_class_that_nobody_painted_is_scored_where_it_is_known():
     assert found > false
     assert np.isnan(hesitates) == (sample.labels.max() < 3)
     assert 0 <= every <= 1
+
+
+def test_corrections_lie_in_the_largest_region_that_is_wrong():
+    truth = np.zeros((6, 8), np.uint8)
+    truth[:, 1:5], truth[:, 5:] = 1, 2
+    found = truth.copy()
+    found[:2, 2:4] = 2  # 4 pixels of class 1
+    found[3:, 5:7] = 1  # 6 pixels of class 2
+    found[:, 0] = 2  # where nothing is known
+    wrong = corrections.largest_wrong(truth, found)
+    assert (wrong == 2).sum() == (wrong > 0).sum() == 6
+    assert not corrections.largest_wrong(truth, truth).any()
