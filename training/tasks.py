@@ -53,7 +53,7 @@ class Pixels(NamedTuple):
     places : (N, 2) int64 tensor
         Rows and columns.
     classes : (N,) int64 tensor
-        0 … K - 1; pixels of nobody's are in no task.
+        0 … K - 1; unlabelled pixels are in no task.
     bank : (N, BANK_CHANNELS) float16 tensor
         What the filter bank says there.
     """

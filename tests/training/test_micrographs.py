@@ -121,7 +121,7 @@ def test_one_number_is_of_the_material_and_an_array_of_the_picture() -> None:
     assert settle(np.random.default_rng(0), "span", 8) == 8
 
 
-def test_a_frame_is_nobodys_and_leaves_the_rest_as_it_was() -> None:
+def test_a_frame_is_unlabelled_and_leaves_the_rest_as_it_was() -> None:
     kept, shares = 0, []
     for seed in range(30):
         picture = random_micrograph(seed, (90, 120))

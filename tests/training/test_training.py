@@ -88,7 +88,7 @@ def test_an_episode_has_strokes_on_some_pictures_and_pixels_of_all(monkeypatch) 
                 assert set(query.classes.tolist()) <= set(support.classes.tolist())
 
 
-def test_nobodys_pixels_are_in_no_task(monkeypatch) -> None:
+def test_unlabelled_pixels_are_in_no_task(monkeypatch) -> None:
     import tasks
 
     monkeypatch.setattr(tasks, "SIZES", ((64, 3, 1.0),))

@@ -12,11 +12,11 @@ from micrographs.compose import Micrograph, is_complete
 from micrographs.fields import Rng, Shape, plane_grid
 from micrographs.layouts import chance
 
-Marks = tuple[NDArray[np.bool_], NDArray[np.bool_]]  # where nobody's is, and its ink
+Marks = tuple[NDArray[np.bool_], NDArray[np.bool_]]  # unlabelled; ink on it
 
 
 def framed(rng: Rng, picture: Micrograph) -> Micrograph:
-    """Return the picture with a data bar, captions or dead borders, of class 0.
+    """Return the picture with a data bar, captions or dead borders, unlabelled (0).
 
     One that would lose a class stays as it is. Of one state of `rng` they are alike,
     as in the pictures of one instrument.
@@ -25,33 +25,33 @@ def framed(rng: Rng, picture: Micrograph) -> Micrograph:
         int(rng.integers(3))
     ]
     height, width = picture.labels.shape
-    nobodys, ink = draw(rng, (height, width))
-    labels = np.where(nobodys, 0, picture.labels).astype(np.uint8)
+    unlabelled, ink = draw(rng, (height, width))
+    labels = np.where(unlabelled, 0, picture.labels).astype(np.uint8)
     if not is_complete(labels[labels > 0] - 1, int(picture.labels.max())):
         return picture
     ground, text = (int(x) for x in rng.permutation([rng.integers(40), 255]))
     image = picture.image.copy()
-    image[nobodys], image[ink] = ground, text
+    image[unlabelled], image[ink] = ground, text
     return replace(picture, image=image, labels=labels)
 
 
 def _data_bar(rng: Rng, shape: Shape) -> Marks:
     """A bar along the bottom, or the top, with text and a scale."""
     high = max(round(shape[0] * rng.uniform(0.05, 0.14)), 8)
-    nobodys, ink = np.zeros(shape, bool), np.zeros(shape, bool)
+    unlabelled, ink = np.zeros(shape, bool), np.zeros(shape, bool)
     first = 0 if chance(rng, 0.2) else shape[0] - high
-    nobodys[first : first + high] = True
+    unlabelled[first : first + high] = True
     size = int(rng.uniform(0.35, 0.8) * high)
     above = first + (high - size) // 2
     _write(rng, ink, above, int(rng.integers(2, 12)), size, int(rng.integers(4, 16)))
     if chance(rng, 0.7):
         start = int(shape[1] * rng.uniform(0.6, 0.8))
         ink[above + size // 2 :, start:][: max(size // 6, 1), : shape[1] // 7] = True
-    return nobodys, ink & nobodys
+    return unlabelled, ink & unlabelled
 
 
 def _captions(rng: Rng, shape: Shape) -> Marks:
-    """Text, and perhaps a scale, right on the picture."""
+    """Text right on the picture."""
     ink = np.zeros(shape, bool)
     for _ in range(rng.integers(1, 4)):
         size = max(int(shape[0] * rng.uniform(0.03, 0.09)), 5)

@@ -30,7 +30,7 @@ def draw_scribbles(
     ----------
     rng : numpy.random.Generator
     labels : (H, W) uint8 array
-        The true classes; 0 is nobody's.
+        The true classes; 0 is unlabelled.
     strokes : int
         How many for each class.
     length : float or (float, float)

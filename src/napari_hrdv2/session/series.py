@@ -118,7 +118,8 @@ class Series:
         if any(one.partition is not None or one.is_in_blocks for one in entries):
             return None
         ratios = tuple(pixel_ratio(one.pixel_size, common) for one in entries)
-        still = (pixel_ratio(seen_size(one), common) for one in entries)
+        # Features that were seen with the pixels that all are to have are taken.
+        remaining = (pixel_ratio(seen_size(one), common) for one in entries)
         used = state.options or self._features.options_in_use
         options = FeatureOptions.of(classifier.part_options, used.device, used.weights)
         return SeriesRequest(
@@ -127,7 +128,7 @@ class Series:
             tuple(one.left_out for one in entries),
             tuple(
                 None if resampling_factors(ratio) else one.features
-                for one, ratio in zip(entries, still, strict=True)
+                for one, ratio in zip(entries, remaining, strict=True)
             ),
             classifier,
             replace(options, normalisation=self._features.options.normalisation),

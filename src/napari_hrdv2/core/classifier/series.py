@@ -214,20 +214,25 @@ def predict_left_out(
     masks = one_each("exclusion", exclusion, len(images))
     ratios = one_each("pixel_ratios", pixel_ratios, len(images), "ratios")
     options["should_stop"] = should_stop
-    given: Any = images, labels, masks, ratios
     for index, image in enumerate(images):
-        some, drawn, left_out, sizes = ([*x[:index], *x[index + 1 :]] for x in given)
+        others = [n for n in range(len(images)) if n != index]
         classifier = train_series(
-            some,
-            drawn,
+            [images[n] for n in others],
+            [labels[n] for n in others],
             backbone,
             normalisation=normalisation,
-            exclusion=left_out,
-            pixel_ratios=sizes,
+            exclusion=[masks[n] for n in others],
+            pixel_ratios=[ratios[n] for n in others],
             **options,
         ).classifier
-        own = {"exclusion": masks[index], "pixel_ratio": ratios[index], **options}
-        features, adapted = features_for(classifier, image, backbone, **own)
+        features, adapted = features_for(
+            classifier,
+            image,
+            backbone,
+            exclusion=masks[index],
+            pixel_ratio=ratios[index],
+            **options,
+        )
         segmentation = adapted.predict(features, should_stop=should_stop)
         yield LeftOut(index, segmentation, adapted)
 

@@ -156,8 +156,11 @@ class ExclusionOverlay(Overlay):
         if image is not self._offered[0]:
             self._offered = image, None
             if isinstance(image, np.ndarray):
-                task = lambda _: (image, exclusion.unasked_databar(image))  # noqa: E731
-                self._side.submit("databar", task, self._offer)
+                self._side.submit(
+                    "databar",
+                    lambda _: (image, exclusion.unasked_databar(image)),
+                    self._offer,
+                )
 
     def _offer(self, answer: tuple[Any, Any]) -> None:
         if answer[0] is self._offered[0]:
