@@ -2,8 +2,8 @@
 
 Self-training lets an image's unlabelled pixels say where the structures that were
 painted end. A new image of a series has none of the labels, but its pixels say the same
-of it: a background sample of it joins those of the labelled images, in the coordinates
-and in the self-training, and the fit is done once more.
+of it: a background sample of it, aligned with those of the labelled images, joins them,
+in the coordinates and in the self-training, and the fit is done once more.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .alignment import Alignment
 from .background import BackgroundSample, PCACoordinates, whitening
 
 if TYPE_CHECKING:
+    from napari_hrdv2.core.features.tiles import LinearModel
+
     from .samples import TrainingSamples
 
 
@@ -66,19 +69,21 @@ class TrainedOn:
             raise ValueError("training samples that do not fit each other")
 
     def with_new(
-        self, new: NDArray[np.float32]
-    ) -> tuple[Tensor, PCACoordinates, Tensor]:
+        self, new: NDArray[np.float32], model: LinearModel
+    ) -> tuple[Tensor, PCACoordinates, Tensor, Alignment]:
         """Return what a fit with the (M, C) rows of an image's pixels needs.
 
         These are the labelled rows, (N, C); coordinates that were found with the
-        image's rows too; and all rows that are not labelled, the image's included.
+        image's rows too; all rows that are not labelled, the image's included; and how
+        these were aligned, by what the trained model says of them.
         """
         rows, background = (
             torch.from_numpy(each.astype(np.float32))
             for each in (self.rows, self.background)
         )
-        both = torch.cat([background, torch.from_numpy(new)])
+        alignment = Alignment.of(torch.from_numpy(new), background, model)
+        both = torch.cat([background, alignment(torch.from_numpy(new))])
         weights, index = map(torch.from_numpy, (self.channel_weights, self.index))
         coordinates = PCACoordinates.of(both, weights).including(rows, index)
         is_free = np.append(self.is_free, np.ones(len(new), bool))
-        return rows, coordinates, both[torch.from_numpy(is_free)]
+        return rows, coordinates, both[torch.from_numpy(is_free)], alignment

@@ -204,7 +204,7 @@ class PixelClassifier:
         )
         self._background, self._rounds, self.by_place = background, rounds, by_place
         self.classes = training.classes
-        self.weight, self.bias = (each.numpy() for each in rounds.result)
+        self.weight, self.bias = rounds.result.numpy()
         self.part_options = first.part_options
         self.normalisation, self.trained_on, self.painted = Normalisation(), None, None
         self.labels_hash = fingerprint(image.labels for image in images)
@@ -272,7 +272,8 @@ class PixelClassifier:
         self.check_can_read(features)
         adapted, mask = self.light_copy(), checked_mask(exclusion, features.shape[1:])
         _, new = read_background(features, mask, should_stop=should_stop)
-        rows, coordinates, free = self.trained_on.with_new(new)
+        start = adapted.warm_start(self.classes, features.shape[0])
+        rows, coordinates, free, alignment = self.trained_on.with_new(new, start.result)
         rounds = fit_with_self_training(
             coordinates(rows),
             self.trained_on.index,
@@ -282,11 +283,10 @@ class PixelClassifier:
             sample_weight=self.trained_on.weight,
             tolerance=self.tolerance,
             unlabelled=coordinates(free) if self.self_training else None,
-            # As one from a file begins, which knows the result alone.
-            start=adapted.warm_start(self.classes, features.shape[0]),
+            start=start,
             should_stop=should_stop,
         )
-        adapted.weight, adapted.bias = (each.numpy() for each in rounds.result)
+        adapted.weight, adapted.bias = alignment.within(rounds.result).numpy()
         return adapted
 
     def predict(

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from napari_hrdv2.core.errors import Stop as Stop
 from napari_hrdv2.core.errors import stop_if
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Region = tuple[slice, slice]
 ROWS_PER_TILE = 112  # so that a tile stays in the cache
@@ -53,6 +56,14 @@ class LinearModel(NamedTuple):
         others = [index for index in range(len(self.bias)) if index != chosen]
         weight = self.weight[others] - self.weight[chosen]
         return LinearModel(weight, self.bias[others] - self.bias[chosen])
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Return what logistic functions make of (N, C) features, (N, K)."""
+        return (features @ self.weight.T + self.bias).softmax(1)
+
+    def numpy(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return weight and bias as arrays."""
+        return self.weight.numpy(), self.bias.numpy()
 
     def to(self, device: torch.device) -> LinearModel:
         """Return it on a device."""

@@ -1,0 +1,98 @@
+"""The features of a new image, brought to those of the labelled images class by class.
+
+Exposure, focus and magnification change what a channel says of one and the same
+material. Its mean over the whole image cannot tell that from other fractions of the
+classes; its mean and deviation within the classes can. A classifier says which pixels
+these are in either, and what the classes have in common is taken for the change.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from napari_hrdv2.core.features.tiles import LinearModel
+
+from .background import NEGLIGIBLE
+from .fitting import SURE, UNSURE
+
+ROUNDS = 3  # as the classes are found again in what was aligned
+LEAST_SHARE = 0.005  # of the pixels of an image, in a class that is there
+# More is rather a class that is taken for another: of shifts, against the deviation of
+# the channel in the labelled images; of ratios of deviations, against 1.
+MOST_SHIFT, MOST_STRETCH = 0.4, 0.15
+LEAST_DEVIATION = 1e-3  # within a class, against that of the channel
+
+
+class Alignment(NamedTuple):
+    """How channels changed: by ``(features - centre) * scale + centre + shift``.
+
+    All three are (C,).
+    """
+
+    centre: Tensor
+    shift: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, new: Tensor, known: Tensor, model: LinearModel) -> Self:
+        """Return what brings an image's features to those that a model is trained on.
+
+        `new` and `known` are (M, C) and (N, C) features of pixels from all over both.
+        """
+        centre, unit = known.mean(0), known.std(0, correction=0)
+        rounding = NEGLIGIBLE * centre.abs().clamp_min(1)
+        floor = (LEAST_DEVIATION * unit + rounding).square()
+        alignment = cls(centre, torch.zeros_like(unit), torch.ones_like(unit))
+        trained = _Classes.of(known - centre, model.probabilities(known))
+        for _ in range(ROUNDS):
+            probabilities = model.probabilities(alignment(new))
+            found = _Classes.of(new - centre, probabilities)
+            shares = torch.minimum(trained.shares, found.shares)
+            shares = torch.where(shares >= LEAST_SHARE, shares, 0)
+            if not shares.any():
+                break
+            within = [
+                each.variances[shares > 0].mean(0) + floor for each in (found, trained)
+            ]
+            scale = (within[0] / within[1]).sqrt()
+            scale = scale.clamp(1 - MOST_STRETCH, 1 + MOST_STRETCH)
+            weight = shares.sqrt() / shares.sqrt().sum()
+            shift = weight @ (found.means - trained.means * scale)
+            shift = shift.clamp(-MOST_SHIFT * unit, MOST_SHIFT * unit)
+            alignment = cls(centre, shift, scale)
+        return alignment
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return (N, C) features as those of the labelled images would be."""
+        return (features - self.centre - self.shift) / self.scale + self.centre
+
+    def within(self, model: LinearModel) -> LinearModel:
+        """Return the model of aligned features as one of features as they are."""
+        weight = model.weight / self.scale
+        origin = model.weight @ self.centre - weight @ (self.centre + self.shift)
+        return LinearModel(weight, model.bias + origin)
+
+
+class _Classes(NamedTuple):
+    """Shares of the pixels, (K,), and (K, C) means and variances of classes."""
+
+    shares: Tensor
+    means: Tensor
+    variances: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, probabilities: Tensor) -> Self:
+        """Return those of what a classifier is sure of, from (N, C) and (N, K)."""
+        surety = (probabilities.amax(1) - UNSURE) / (SURE - UNSURE)
+        weight = (probabilities * surety.clamp(0, 1)[:, None]).T
+        total = weight.sum(1, keepdim=True)
+        weight = weight / total.clamp_min(torch.finfo(total.dtype).tiny)
+        means = weight @ features
+        variances = [
+            each @ (features - mean).square()
+            for each, mean in zip(weight, means, strict=True)
+        ]
+        return cls(total[:, 0] / max(len(features), 1), means, torch.stack(variances))
