@@ -99,16 +99,20 @@ def test_two_images_choose_by_leaving_one_out(backbone):
 
 
 @pytest.mark.parametrize(
-    ("scores", "kind"),
+    ("images", "scores", "kind"),
     [
-        ({"matched": 0.80, "shared": 0.84, "image": 0.7}, "matched"),
-        ({"matched": 0.80, "shared": 0.7, "image": 0.86}, "image"),
-        ({"matched": np.nan, "shared": 0.3, "image": 0.2}, "shared"),
-        ({"matched": np.nan, "shared": np.nan, "image": np.nan}, "matched"),
+        (4, {"matched": 0.80, "shared": 0.84, "image": 0.7}, "matched"),
+        (4, {"matched": 0.80, "shared": 0.7, "image": 0.86}, "image"),
+        (3, {"matched": 0.80, "shared": 0.7, "image": 0.86}, "matched"),
+        (3, {"matched": 0.80, "shared": 0.7, "image": 0.92}, "image"),
+        (2, {"matched": 0.60, "shared": 0.95, "image": 0.9}, "matched"),
+        (2, {"matched": 0.30, "shared": 0.75, "image": 0.5}, "shared"),
+        (2, {"matched": np.nan, "shared": 0.3, "image": 0.2}, "shared"),
+        (4, {"matched": np.nan, "shared": np.nan, "image": np.nan}, "matched"),
     ],
 )
-def test_another_normalisation_must_be_clearly_better(scores, kind):
-    assert _best(scores)[0] == (kind,)
+def test_another_normalisation_must_be_clearly_better(images, scores, kind):
+    assert _best(scores, images)[0] == (kind,)
 
 
 def test_each_image_is_predicted_by_the_others(backbone):

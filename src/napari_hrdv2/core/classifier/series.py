@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 PARTS = 100  # of the progress of a feature map
 KINDS = ("matched", "shared", "image")
 WINDOWS = 4  # along each side of an image in blocks, each with features of its own
-CLEAR_LEAD = 0.05  # of mean IoU, before another normalisation than the first is taken
+# Of mean IoU, before another normalisation than the first is taken: by how many images
+# are labelled, and of more. Few images, each predicted by even fewer, tell little.
+CLEAR_LEADS, CLEAR_LEAD = {2: 0.4, 3: 0.1}, 0.05
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def train_series(
     scores: dict[str, float] = {}
     if len(kinds) > 1:
         scores = {kind: series.score(kind, tried[kind]) for kind in kinds}
-        kinds, reason = _best(scores)
+        kinds, reason = _best(scores, len(images))
     (kind,) = kinds
     features = tried[kind]
     levels = series.levels(kind)
@@ -237,12 +239,13 @@ def predict_left_out(
         yield LeftOut(index, segmentation, adapted)
 
 
-def _best(scores: dict[str, float]) -> tuple[tuple[str, ...], str]:
+def _best(scores: dict[str, float], images: int) -> tuple[tuple[str, ...], str]:
     """Return the first kind, unless another is clearly better, and that in words."""
     first = next(iter(scores))
     known = {kind: score for kind, score in scores.items() if not np.isnan(score)}
     best = max(known, key=lambda kind: known[kind], default=first)
-    if best != first and known[best] < known.get(first, -1.0) + CLEAR_LEAD:
+    lead = CLEAR_LEADS.get(images, CLEAR_LEAD)
+    if best != first and known[best] < known.get(first, -1.0) + lead:
         best = first
     compared = ", ".join(f"{kind} {score:.2f}" for kind, score in scores.items())
     return (best,), f"images predict each other (mean IoU: {compared})"
