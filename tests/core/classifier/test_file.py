@@ -56,7 +56,7 @@ def test_saving_changes_nothing(trained, tmp_path):
 
 
 def test_a_classifier_that_was_not_trained_is_not_saved(tmp_path):
-    with pytest.raises(ValueError, match="nothing to save"):
+    with pytest.raises(ValueError, match="call fit before save"):
         PixelClassifier().save(tmp_path / "alloy.safetensors")
     assert os.listdir(tmp_path) == []
 

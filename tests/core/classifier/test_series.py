@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
+from napari_hrdv2 import (
+    HighResFeatures,
+    PixelClassifier,
+    compute_features,
+    load_backbone,
+)
+from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone
+from napari_hrdv2.core.classifier import alignment
 from napari_hrdv2.core.classifier.series import (
     _best,
     features_for,
@@ -13,6 +20,7 @@ from napari_hrdv2.core.classifier.series import (
     train_series,
 )
 from napari_hrdv2.core.errors import Cancelled
+from napari_hrdv2.core.features.high_resolution import with_context
 from napari_hrdv2.core.features.resampled import compute_resampled
 
 
@@ -206,8 +214,9 @@ def test_a_labelled_image_gets_what_it_was_trained_on(trained, backbone):
     assert not trained.classifier.normalisation.knows(other)
 
 
-def test_adapting_is_a_fit_with_one_more_image(trained, backbone):
+def test_adapting_is_a_fit_with_one_more_image(trained, backbone, monkeypatch):
     """Against the slow obvious way: the new image in the fit, with no labels."""
+    monkeypatch.setattr(alignment, "ROUNDS", 0)
     image, _ = discs(0.1, 5)
     first, inside = discs(0.25)
     new, adapted = features_for(trained.classifier, image, backbone)
@@ -216,6 +225,29 @@ def test_adapting_is_a_fit_with_one_more_image(trained, backbone):
     whole = PixelClassifier().fit([known, new], labels)
     assert (adapted.predict(new) == whole.predict(new)).mean() > 0.995
     assert adapted.trained_on is trained.classifier.trained_on
+
+
+def test_what_a_channel_says_may_shift_and_stretch(trained, backbone):
+    image, _ = discs(0.1, 5)
+    features = compute_features(image, backbone)
+    own = features.parts[0]
+    change = 0.4 * own.tokens.std((0, 1, 2))
+    moved = with_context(
+        HighResFeatures(
+            1.1 * own.tokens + change,
+            "identity",
+            own.shape[1:],
+            own.patch_size,
+            own.rows.stride,
+            boundary=own.boundary,
+            channel_weights=own.channel_weights,
+        ),
+        EmbeddedBackbone.context_cell,
+    )
+    sure = trained.classifier.adapted_to(features).predict_proba(features)
+    adapted = trained.classifier.adapted_to(moved).predict_proba(moved)
+    as_it_is = trained.classifier.predict_proba(moved)
+    assert abs(adapted - sure).mean() < 0.5 * abs(as_it_is - sure).mean()
 
 
 def test_a_file_adapts_as_the_classifier_does(trained, backbone, tmp_path):

@@ -68,22 +68,26 @@ class TrainedOn:
         ):
             raise ValueError("training samples that do not fit each other")
 
-    def with_new(
+    def aligned(
         self, new: NDArray[np.float32], model: LinearModel
-    ) -> tuple[Tensor, PCACoordinates, Tensor, Alignment]:
+    ) -> tuple[Tensor, Alignment]:
+        """Return the (M, C) rows of an image's pixels, aligned, and how they were."""
+        rows, background = map(torch.from_numpy, (new, self.background))
+        alignment = Alignment.of(rows, background.float(), model)
+        return alignment(rows), alignment
+
+    def with_new(self, new: Tensor) -> tuple[Tensor, PCACoordinates, Tensor]:
         """Return what a fit with the (M, C) rows of an image's pixels needs.
 
         These are the labelled rows, (N, C); coordinates that were found with the
-        image's rows too; all rows that are not labelled, the image's included; and how
-        these were aligned, by what the trained model says of them.
+        image's rows too; and all rows that are not labelled, the image's included.
         """
         rows, background = (
             torch.from_numpy(each.astype(np.float32))
             for each in (self.rows, self.background)
         )
-        alignment = Alignment.of(torch.from_numpy(new), background, model)
-        both = torch.cat([background, alignment(torch.from_numpy(new))])
+        both = torch.cat([background, new])
         weights, index = map(torch.from_numpy, (self.channel_weights, self.index))
         coordinates = PCACoordinates.of(both, weights).including(rows, index)
         is_free = np.append(self.is_free, np.ones(len(new), bool))
-        return rows, coordinates, both[torch.from_numpy(is_free)], alignment
+        return rows, coordinates, both[torch.from_numpy(is_free)]

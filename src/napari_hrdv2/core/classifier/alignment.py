@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from napari_hrdv2.core.features.tiles import LinearModel
 
@@ -22,7 +23,7 @@ ROUNDS = 3  # as the classes are found again in what was aligned
 LEAST_SHARE = 0.005  # of the pixels of an image, in a class that is there
 # More is rather a class that is taken for another: of shifts, against the deviation of
 # the channel in the labelled images; of ratios of deviations, against 1.
-MOST_SHIFT, MOST_STRETCH = 0.4, 0.15
+MOST_SHIFT, MOST_STRETCH = 0.6, 0.15
 LEAST_DEVIATION = 1e-3  # within a class, against that of the channel
 
 
@@ -37,16 +38,18 @@ class Alignment(NamedTuple):
     scale: Tensor
 
     @classmethod
-    def of(cls, new: Tensor, known: Tensor, model: LinearModel) -> Self:
+    def of(cls, new: Tensor, background: Tensor, model: LinearModel) -> Self:
         """Return what brings an image's features to those that a model is trained on.
 
-        `new` and `known` are (M, C) and (N, C) features of pixels from all over both.
+        `new` and `background` are (M, C) and (N, C) features of pixels from all over
+        the image and the labelled ones. Deviations are over all labelled images
+        together, so that what these differ by counts as deviation within the classes.
         """
-        centre, unit = known.mean(0), known.std(0, correction=0)
+        centre, unit = background.mean(0), background.std(0, correction=0)
         rounding = NEGLIGIBLE * centre.abs().clamp_min(1)
         floor = (LEAST_DEVIATION * unit + rounding).square()
         alignment = cls(centre, torch.zeros_like(unit), torch.ones_like(unit))
-        trained = _Classes.of(known - centre, model.probabilities(known))
+        trained = _Classes.of(background - centre, model.probabilities(background))
         for _ in range(ROUNDS):
             probabilities = model.probabilities(alignment(new))
             found = _Classes.of(new - centre, probabilities)
@@ -54,12 +57,11 @@ class Alignment(NamedTuple):
             shares = torch.where(shares >= LEAST_SHARE, shares, 0)
             if not shares.any():
                 break
-            within = [
-                each.variances[shares > 0].mean(0) + floor for each in (found, trained)
-            ]
+            pooled = shares / shares.sum()
+            within = [pooled @ each.variances + floor for each in (found, trained)]
             scale = (within[0] / within[1]).sqrt()
             scale = scale.clamp(1 - MOST_STRETCH, 1 + MOST_STRETCH)
-            weight = shares.sqrt() / shares.sqrt().sum()
+            weight = shares.sqrt() / shares.sqrt().sum()  # so that rare ones count, too
             shift = weight @ (found.means - trained.means * scale)
             shift = shift.clamp(-MOST_SHIFT * unit, MOST_SHIFT * unit)
             alignment = cls(centre, shift, scale)
@@ -86,8 +88,9 @@ class _Classes(NamedTuple):
     @classmethod
     def of(cls, features: Tensor, probabilities: Tensor) -> Self:
         """Return those of what a classifier is sure of, from (N, C) and (N, K)."""
-        surety = (probabilities.amax(1) - UNSURE) / (SURE - UNSURE)
-        weight = (probabilities * surety.clamp(0, 1)[:, None]).T
+        surety, guess = probabilities.max(1)
+        counts = ((surety - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
+        weight = (one_hot(guess, probabilities.shape[1]) * counts[:, None]).T
         total = weight.sum(1, keepdim=True)
         weight = weight / total.clamp_min(torch.finfo(total.dtype).tiny)
         means = weight @ features

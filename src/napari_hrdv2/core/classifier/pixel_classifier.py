@@ -265,7 +265,7 @@ class PixelClassifier:
     ) -> PixelClassifier:
         """Return one that was trained with an image's unlabelled pixels too.
 
-        It is itself where nothing was kept to train on.
+        It is for that image alone, and itself where nothing was kept to train on.
         """
         if self.trained_on is None:
             return self
@@ -273,7 +273,8 @@ class PixelClassifier:
         adapted, mask = self.light_copy(), checked_mask(exclusion, features.shape[1:])
         _, new = read_background(features, mask, should_stop=should_stop)
         start = adapted.warm_start(self.classes, features.shape[0])
-        rows, coordinates, free, alignment = self.trained_on.with_new(new, start.result)
+        aligned, alignment = self.trained_on.aligned(new, start.result)
+        rows, coordinates, free = self.trained_on.with_new(aligned)
         rounds = fit_with_self_training(
             coordinates(rows),
             self.trained_on.index,
@@ -358,9 +359,7 @@ class PixelClassifier:
         from .file import Arrays, Header, write_classifier
 
         if not self.is_fitted:
-            raise ValueError(
-                "classifier: it was not trained, so there is nothing to save"
-            )
+            raise ValueError("classifier: it was not trained; call fit before save")
         header = Header(**{name: getattr(self, name) for name in (*OPTIONS, *ABOUT)})
         arrays = Arrays(self.weight, self.bias, self.classes)
         write_classifier(path, header, arrays, self.trained_on, self.painted)

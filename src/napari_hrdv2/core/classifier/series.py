@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 PARTS = 100  # of the progress of a feature map
 KINDS = ("matched", "shared", "image")
 WINDOWS = 4  # along each side of an image in blocks, each with features of its own
-# Of mean IoU, before another normalisation than the first is taken: by how many images
-# are labelled, and of more. Few images, each predicted by even fewer, tell little.
+# Of mean IoU, before another normalisation than the first is taken: for two and three
+# labelled images, then for more. Few images, predicted by even fewer, tell little.
 CLEAR_LEADS, CLEAR_LEAD = {2: 0.4, 3: 0.1}, 0.05
 
 

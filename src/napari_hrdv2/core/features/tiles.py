@@ -58,11 +58,11 @@ class LinearModel(NamedTuple):
         return LinearModel(weight, self.bias[others] - self.bias[chosen])
 
     def probabilities(self, features: Tensor) -> Tensor:
-        """Return what logistic functions make of (N, C) features, (N, K)."""
+        """Return the probability of each class, (N, K), of (N, C) features."""
         return (features @ self.weight.T + self.bias).softmax(1)
 
     def numpy(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return weight and bias as arrays."""
+        """Return weight, (K, C), and bias, (K,), as arrays."""
         return self.weight.numpy(), self.bias.numpy()
 
     def to(self, device: torch.device) -> LinearModel:
