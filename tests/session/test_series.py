@@ -111,10 +111,12 @@ def test_the_methods_paragraph_says_which_and_why(session, tmp_path):
     text = next(tmp_path.glob("*methods*")).read_text()
     assert "standardised by their own mean and standard deviation." in text
     assert "(normalisation" not in text
+    assert "aligned" not in text
     made = trained(session)
     export_all(session, tmp_path, formats=["script"], replace=True)
     text = next(tmp_path.glob("*methods*")).read_text()
     assert f"(normalisation matched, {made.normalisation.reason})" in text
+    assert "adapted to each new image, whose features are aligned." in text
 
 
 def test_the_choice_is_kept_by_a_project(session, tmp_path):

@@ -90,5 +90,5 @@ def test_a_model_of_aligned_features_reads_features_as_they_are():
     )
     features = pixels((20, 30))
     aligned = MODEL.probabilities(alignment(features))
-    direct = alignment.within(MODEL).probabilities(features)
+    direct = alignment.model_of(MODEL).probabilities(features)
     assert torch.allclose(aligned, direct, atol=1e-5)

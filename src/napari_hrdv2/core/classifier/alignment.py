@@ -1,6 +1,6 @@
 """The features of a new image, brought to those of the labelled images class by class.
 
-Exposure, focus and magnification change what a channel says of one and the same
+Exposure, focus and noise change what a channel says of one and the same
 material. Its mean over the whole image cannot tell that from other fractions of the
 classes; its mean and deviation within the classes can. A classifier says which pixels
 these are in either, and what the classes have in common is taken for the change.
@@ -17,7 +17,7 @@ from torch.nn.functional import one_hot
 from napari_hrdv2.core.features.tiles import LinearModel
 
 from .background import NEGLIGIBLE
-from .fitting import SURE, UNSURE
+from .fitting import guessed
 
 ROUNDS = 3  # as the classes are found again in what was aligned
 LEAST_SHARE = 0.005  # of the pixels of an image, in a class that is there
@@ -58,9 +58,10 @@ class Alignment(NamedTuple):
             if not shares.any():
                 break
             pooled = shares / shares.sum()
-            within = [pooled @ each.variances + floor for each in (found, trained)]
-            scale = (within[0] / within[1]).sqrt()
-            scale = scale.clamp(1 - MOST_STRETCH, 1 + MOST_STRETCH)
+            ratio = (pooled @ found.variances + floor) / (
+                pooled @ trained.variances + floor
+            )
+            scale = ratio.sqrt().clamp(1 - MOST_STRETCH, 1 + MOST_STRETCH)
             weight = shares.sqrt() / shares.sqrt().sum()  # so that rare ones count, too
             shift = weight @ (found.means - trained.means * scale)
             shift = shift.clamp(-MOST_SHIFT * unit, MOST_SHIFT * unit)
@@ -71,7 +72,7 @@ class Alignment(NamedTuple):
         """Return (N, C) features as those of the labelled images would be."""
         return (features - self.centre - self.shift) / self.scale + self.centre
 
-    def within(self, model: LinearModel) -> LinearModel:
+    def model_of(self, model: LinearModel) -> LinearModel:
         """Return the model of aligned features as one of features as they are."""
         weight = model.weight / self.scale
         origin = model.weight @ self.centre - weight @ (self.centre + self.shift)
@@ -88,8 +89,7 @@ class _Classes(NamedTuple):
     @classmethod
     def of(cls, features: Tensor, probabilities: Tensor) -> Self:
         """Return those of what a classifier is sure of, from (N, C) and (N, K)."""
-        surety, guess = probabilities.max(1)
-        counts = ((surety - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
+        guess, counts = guessed(probabilities.T)
         weight = (one_hot(guess, probabilities.shape[1]) * counts[:, None]).T
         total = weight.sum(1, keepdim=True)
         weight = weight / total.clamp_min(torch.finfo(total.dtype).tiny)

@@ -200,6 +200,15 @@ class SelfTrainingRounds:
         return self.models[-1]
 
 
+def guessed(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the class that each pixel is taken for, and how much that counts, 0 to 1.
+
+    `probabilities` are (K, N); both results are (N,).
+    """
+    surety, guess = probabilities.max(0)
+    return guess, ((surety - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
+
+
 def fit_with_self_training(
     design: Tensor,
     classes: NDArray[np.intp],
@@ -259,8 +268,7 @@ def fit_with_self_training(
         both = torch.cat([design, unlabelled], 1)
         each = weights.sum() / unlabelled.shape[1]
         for number in range(1, 1 + ROUNDS):
-            surety, guess = (solution @ unlabelled).softmax(0).max(0)
-            counts = ((surety - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
+            guess, counts = guessed((solution @ unlabelled).softmax(0))
             solution = fit(
                 both,
                 torch.cat([index, guess]),

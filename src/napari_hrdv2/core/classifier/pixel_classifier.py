@@ -287,7 +287,7 @@ class PixelClassifier:
             start=start,
             should_stop=should_stop,
         )
-        adapted.weight, adapted.bias = alignment.within(rounds.result).numpy()
+        adapted.weight, adapted.bias = alignment.model_of(rounds.result).numpy()
         return adapted
 
     def predict(

@@ -212,10 +212,10 @@ def _levels(made: Provenance) -> Iterable[str]:
 def normalisation_sentence(made: Normalisation) -> str:
     """Return whose grey levels were taken, and why."""
     why = f", {made.reason}" * bool(made.reason)
-    adapted = ", and it is adapted to each image" * (made.kind != "image")
+    adapted = ", and it is adapted to each new image, whose features are aligned"
     return (
         f"The classifier sees grey levels standardised by {_LEVELS[made.kind]} "
-        f"(normalisation {made.kind}{why}){adapted}."
+        f"(normalisation {made.kind}{why}){adapted * (made.kind != 'image')}."
     )
 
 
