@@ -27,8 +27,8 @@ from sklearn.metrics import roc_auc_score
 from napari_hrdv2 import load_backbone, train_series
 from napari_hrdv2.cli.bench import machine
 from napari_hrdv2.cli.cases import read_cases
-from napari_hrdv2.core.classifier.doubt import FLAGGED_FROM, doubt_of
-from napari_hrdv2.core.classifier.series import features_for
+from napari_hrdv2.core.classifier.doubt import FLAGGED_FROM
+from napari_hrdv2.core.classifier.series import reading_of
 from napari_hrdv2.core.measure.scores import mean_iou
 from samples import Picture, make_series
 
@@ -117,12 +117,11 @@ def lines_of(task: Task, backbone: Backbone) -> Iterator[Line]:
     images, drawn = [p.image for p in task.trained], [p.drawn for p in task.trained]
     trained = train_series(images, drawn, backbone, normalisation="matched").classifier
     for name, image, truth, _ in task.tested:
-        features, adapted = features_for(trained, image, backbone)
-        known, found = truth > 0, adapted.predict(features)
+        read = reading_of(trained, image, backbone)
+        known, found = truth > 0, read.predict()
         miou = mean_iou(truth[known], found[known], list(range(1, task.classes + 1)))
-        doubt = doubt_of(trained, adapted, features)
-        assert doubt is not None, "it was trained here"
-        yield Line(*task[:2], name, miou, doubt)
+        assert read.doubt is not None, "it was trained here"
+        yield Line(*task[:2], name, miou, read.doubt)
 
 
 def read_lines(path: Path) -> list[Line]:

@@ -24,8 +24,7 @@ from sklearn.metrics import roc_auc_score
 from doubt import Line, read_lines
 from napari_hrdv2 import load_backbone, train_series
 from napari_hrdv2.cli.bench import machine
-from napari_hrdv2.core.classifier.doubt import doubt_of
-from napari_hrdv2.core.classifier.series import features_for
+from napari_hrdv2.core.classifier.series import reading_of
 from napari_hrdv2.core.measure.scores import mean_iou
 from samples import draw_scribbles, random_series
 
@@ -51,11 +50,9 @@ def lines_of(
     ]
     trained = train_series(images[:labelled], drawn[:labelled], backbone).classifier
     for index in range(labelled, PICTURES):
-        features, adapted = features_for(trained, images[index], backbone)
-        found = adapted.predict(features)
-        miou = mean_iou(made[index].labels, found, range(1, k + 1))
-        doubt = doubt_of(trained, adapted, features)
-        told = float("nan") if doubt is None else doubt
+        read = reading_of(trained, images[index], backbone)
+        miou = mean_iou(made[index].labels, read.predict(), range(1, k + 1))
+        told = float("nan") if read.doubt is None else read.doubt
         yield Line(f"{name}, {labelled}", str(number), str(index), miou, told)
 
 

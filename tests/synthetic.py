@@ -55,3 +55,27 @@ def two_textures(side: int) -> tuple[np.ndarray, np.ndarray]:
     is_right = np.indices(noise.shape)[1] >= side // 2
     image = np.where(is_right, parts[1], parts[0]).clip(0, 255).astype(np.uint8)
     return image, 1 + is_right.astype(int)
+
+
+def discs(fraction, seed=0, shape=(131, 118), gain=1.0, offset=0.0):
+    """Return bright discs in a matrix as 8 bits, and where the discs are."""
+    rng = np.random.default_rng(seed)
+    inside = np.zeros(shape, bool)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    while inside.mean() < fraction:
+        y, x, radius = rng.integers(shape[0]), rng.integers(shape[1]), rng.uniform(5, 9)
+        inside |= (rows - y) ** 2 + (columns - x) ** 2 < radius**2
+    grey = np.where(inside, 170, 90) + rng.normal(0, 8, shape)
+    return np.clip(gain * grey + offset, 0, 255).astype(np.uint8), inside
+
+
+def dabs(inside, seed=0, each=6):
+    """Return dabs on the matrix, 1, and as many on discs, 2."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(inside.shape, np.uint8)
+    for label, there in ((1, ~inside), (2, inside)):
+        rows, columns = np.nonzero(there[2:-2, 2:-2])
+        for i in rng.choice(len(rows), each):
+            labels[rows[i] + 1 : rows[i] + 4, columns[i] + 1 : columns[i] + 4] = label
+        labels[(labels == label) & ~there] = 0
+    return labels

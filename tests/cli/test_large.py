@@ -20,8 +20,10 @@ from napari_hrdv2.files import (
     read_image,
     read_labels,
     read_ome_zarr,
+    write_labels,
 )
-from napari_hrdv2.session.batch import streaming
+from napari_hrdv2.session.batch import INVERTED, streaming
+from synthetic import dabs, discs
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.features.options import FeatureOptions
@@ -157,6 +159,35 @@ def test_a_report_shows_what_went_by_blocks_and_how_doubtful_it_is(
     assert new["doubt"] == pytest.approx(whole, abs=0.05)
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<img") == 4
+
+
+def test_of_a_negative_light_and_dark_are_exchanged_in_memory_and_by_blocks(
+    command, tmp_path: Path
+) -> None:
+    (first, inside), (other, _) = discs(0.25), discs(0.15, 5)
+    files = [tmp_path / f"{name}.tif" for name in ("first", "other", "negative")]
+    for path, image in zip(files, (first, other, 255 - other), strict=True):
+        tifffile.imwrite(path, image)
+    drawn, kept = tmp_path / "drawn.tif", tmp_path / "c.safetensors"
+    write_labels(drawn, dabs(inside, each=12))
+    trained = command("segment", files[0], "-l", drawn, "--save-classifier", kept)
+    assert trained.code == 0, trained.err
+    given = "apply", kept, *files[1:], "--json", "-o"
+    outcome = command(*given, tmp_path / "whole", "--report")
+    straight, whole = outcome.json["images"]
+    page = (tmp_path / "whole" / "report.html").read_text()
+    assert not any(INVERTED in note for note in straight["notes"])
+    assert whole["notes"][-1] == f"{files[2]}: {INVERTED}"
+    assert INVERTED in outcome.err
+    assert INVERTED in page
+    labels = read_labels(Path(whole["outputs"][0]))
+    wanted = read_labels(Path(straight["outputs"][0]))
+    assert (labels == wanted).mean() > 0.97
+    found = command(*given, tmp_path / "out", "--blocks").json["images"][1]
+    assert found["notes"] == whole["notes"]
+    by_blocks = read_ome_zarr(Path(found["outputs"][0])).labels
+    assert (by_blocks == labels).mean() >= 0.999
+    assert found["doubt"] == pytest.approx(whole["doubt"], abs=0.05)
 
 
 def test_blocks_of_another_pixel_size_are_resampled_as_in_memory(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from core.classifier.test_series import dabs, discs
 from napari_hrdv2.session import Session, compute
+from synthetic import dabs, discs
 
 
 @pytest.fixture

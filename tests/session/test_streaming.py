@@ -347,17 +347,15 @@ def test_an_image_without_colours_is_grey_whatever_its_bands(
     assert np.array_equal(found[3:77, 9:], image[3:77, 9:])
 
 
-def test_features_by_blocks_are_read_as_those_in_memory(image: np.ndarray) -> None:
+def test_an_image_by_blocks_is_read_as_in_memory(image: np.ndarray) -> None:
     source = FeatureSource(OPTIONS, load_backbone("filters"))
     labels = np.zeros(SHAPE, np.uint8)
     labels[::9, ::7] = np.where(image[::9, ::7] > 128, 2, 1)
     whole = compute_features(image, source.backbone)
     classifier = PixelClassifier().fit(whole, labels)
-    found, reader = streaming.features_by_blocks(
-        image, source, classifier, TaskContext()
-    )
-    assert reader is classifier
-    differing = classifier.predict(found) != classifier.predict(whole)
+    read = streaming.read_by_blocks(image, source, classifier, TaskContext())
+    assert read.classifier is classifier
+    differing = read.predict() != classifier.predict(whole)
     assert differing.mean() <= 1e-4
 
 

@@ -234,17 +234,17 @@ def _stream(
             yield window, checksum
 
     work = known.features, known.classifier, target, context
-    return replace(
-        stream_labels(file, *work, **about, spread=spread), doubt=known.doubt
-    )
+    streamed = stream_labels(file, *work, **about, spread=spread)
+    return replace(streamed, doubt=known.doubt, is_inverted=known.is_inverted)
 
 
 class _Opened(NamedTuple):
     """What is known of an image, of which each block is to be a task."""
 
-    features: BlockFeatures
+    features: Any  # of blocks
     classifier: PixelClassifier  # adapted to it
     doubt: float | None
+    is_inverted: bool
     trained: tuple[str, int, FeatureOptions]
 
 
@@ -265,10 +265,11 @@ def _on_worker(
         return segment_file(job, *loaded, run)
     mask = None if run.exclusion is None else run.exclusion.mask_for(file.data.shape)
     given = file, *loaded, TaskContext(), mask, ratio
-    _, features, adapted, doubt = open_blocks(*given)
-    light = adapted.light_copy()
+    _, read = open_blocks(*given)
+    light = read.classifier.light_copy()
     light.trained_on = None  # it is as large as the training pixels
-    return _Opened(features, light, doubt, (classifier, changed, options))
+    told = read.doubt, read.is_inverted
+    return _Opened(read.features, light, *told, (classifier, changed, options))
 
 
 def _block(known: _Opened, job: Job, place: Place, window: Window, mask: Any) -> int:

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
-from napari_hrdv2.core.classifier.doubt import doubt_of
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.classifier.reading import Reading, read_image
 from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.features.blocks import BlockFeatures
+from napari_hrdv2.core.features.normalisation import Levels
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.measure import phase_fractions_with_error
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
@@ -228,30 +229,12 @@ class _Run:
             given.refinement is not None and given.refinement.smooths
         )
         if snapshot.features is None and self.source is not None and is_needed:
-            image = np.asarray(snapshot.image)
-            classifier, levels = given.classifier, None
-            size = self.source.options.pixel_size
-            exclusion = with_missing(snapshot.exclusion, image)
-            wanted = as_trained(filled(image), classifier, self.source)
-            if classifier is not None:
-                levels = classifier.normalisation.levels_for(wanted, exclusion)
-            if classifier is not None and given.resamples:
-                size = classifier.pixel_size
-            ratio = pixel_ratio(snapshot.pixel_size, size)
-            features = self.source.features(
-                wanted, self.context, reports=False, levels=levels, pixel_ratio=ratio
-            )
-            about = {"image": image, "features": features, "exclusion": exclusion}
-            snapshot = replace(snapshot, **about)
-            if classifier is not None and not classifier.normalisation.knows(wanted):
-                stop = self.context.should_stop
-                about = {"exclusion": exclusion, "should_stop": stop}
-                adapted = classifier.adapted_to(features, **about)
-                doubt = doubt_of(classifier, adapted, features, **about)
-                if classifier.normalisation.adapts_to(wanted):
-                    given = replace(given, classifier=adapted)
-                for stage, result in replace(self, given=given).stages(snapshot):
-                    yield stage, replace(result, doubt=doubt)
+            snapshot, read = self._read(snapshot, self.source)
+            if read is not None:
+                run = replace(self, given=replace(given, classifier=read.classifier))
+                for stage, result in run.stages(snapshot):
+                    result = replace(result, doubt=read.doubt)
+                    yield stage, replace(result, is_inverted=read.is_inverted)
                 return
         visible = given.visible if snapshot.key == given.shown else None
         result = snapshot.result or self._segmented(snapshot, visible)
@@ -262,6 +245,37 @@ class _Run:
             result = replace(result, classifier=result.classifier or given.classifier)
             result = self._refined(result, snapshot, refinement, visible)
             yield Stage.REFINEMENT, result
+
+    def _read(
+        self, snapshot: ImageSnapshot, source: FeatureSource
+    ) -> tuple[ImageSnapshot, Reading | None]:
+        """Return an image with features, and as the classifier sees it, if any does."""
+        given, context = self.given, self.context
+        image, classifier = np.asarray(snapshot.image), given.classifier
+        exclusion = with_missing(snapshot.exclusion, image)
+        trained = classifier if classifier is not None and given.resamples else None
+        size = source.options.pixel_size if trained is None else trained.pixel_size
+        ratio = pixel_ratio(snapshot.pixel_size, size)
+
+        def compute(part: NDArray[Any], levels: Levels | None) -> Any:
+            return source.features(
+                part, context, reports=False, levels=levels, pixel_ratio=ratio
+            )
+
+        wanted, read = as_trained(filled(image), classifier, source), None
+        if classifier is None:
+            features = compute(wanted, None)
+        else:
+            read = read_image(
+                classifier,
+                wanted,
+                compute,
+                exclusion=exclusion,
+                should_stop=context.should_stop,
+            )
+            features = read.features
+        snapshot = replace(snapshot, image=image, exclusion=exclusion)
+        return replace(snapshot, features=features), read
 
     def _segmented(self, snapshot: ImageSnapshot, visible: Window | None) -> Result:
         classifier, stop = self.given.classifier, self.context.should_stop

@@ -116,7 +116,8 @@ class Result:
     refined: NDArray[np.integer[Any]] | None = None  # where that is wanted
     refinement: Refinement | None = None  # what led to `refined`, where known
     classifier: PixelClassifier | None = None  # which gave the labels, where known
-    doubt: float | None = None  # see `doubt_of`; None where it is not known
+    doubt: float | None = None  # see `Reading`; None where it is not known
+    is_inverted: bool = False  # whether light and dark were exchanged for it
     blocks: Blocks | None = None  # of an image that is segmented block by block
     counted: Fractions | None = None  # where that was done on the way
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.classifier.test_series import dabs, discs
 from napari_hrdv2 import PixelClassifier, load_backbone
 from napari_hrdv2.core.classifier import doubt as module
 from napari_hrdv2.core.classifier.doubt import FLAGGED_FROM, doubt_of
-from napari_hrdv2.core.classifier.series import features_for, train_series
+from napari_hrdv2.core.classifier.series import reading_of, train_series
+from synthetic import dabs, discs
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,8 @@ def trained(backbone):
 
 
 def doubt(trained, backbone, image, **about):
-    features, adapted = features_for(trained, image, backbone)
-    return doubt_of(trained, adapted, features, **about)
+    read = reading_of(trained, image, backbone)
+    return doubt_of(trained, read.classifier, read.features, **about)
 
 
 def obvious(before, after):
@@ -96,9 +96,10 @@ def test_images_that_keep_their_own_levels_have_one_and_are_not_adapted_to(backb
     options = {"normalisation": "image"}
     trained = train_series([image], [dabs(inside)], backbone, **options).classifier
     other, _ = discs(0.2, 7)
-    features, used = features_for(trained, other, backbone)
-    assert used is trained
-    assert 0 < doubt_of(trained, trained.adapted_to(features), features) < 1
+    read = reading_of(trained, other, backbone)
+    assert read.classifier is trained
+    adapted = trained.adapted_to(read.features)
+    assert 0 < read.doubt == doubt_of(trained, adapted, read.features) < 1
 
 
 def test_a_classifier_that_is_there_is_taken_as_it_is(trained, backbone):

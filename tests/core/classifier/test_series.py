@@ -15,37 +15,14 @@ from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone
 from napari_hrdv2.core.classifier import alignment
 from napari_hrdv2.core.classifier.series import (
     _best,
-    features_for,
     predict_left_out,
+    reading_of,
     train_series,
 )
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.features.high_resolution import with_context
 from napari_hrdv2.core.features.resampled import compute_resampled
-
-
-def discs(fraction, seed=0, shape=(131, 118), gain=1.0, offset=0.0):
-    """Return bright discs in a matrix as 8 bits, and where the discs are."""
-    rng = np.random.default_rng(seed)
-    inside = np.zeros(shape, bool)
-    rows, columns = np.mgrid[: shape[0], : shape[1]]
-    while inside.mean() < fraction:
-        y, x, radius = rng.integers(shape[0]), rng.integers(shape[1]), rng.uniform(5, 9)
-        inside |= (rows - y) ** 2 + (columns - x) ** 2 < radius**2
-    grey = np.where(inside, 170, 90) + rng.normal(0, 8, shape)
-    return np.clip(gain * grey + offset, 0, 255).astype(np.uint8), inside
-
-
-def dabs(inside, seed=0, each=6):
-    """Return dabs on the matrix, 1, and as many on discs, 2."""
-    rng = np.random.default_rng(seed)
-    labels = np.zeros(inside.shape, np.uint8)
-    for label, there in ((1, ~inside), (2, inside)):
-        rows, columns = np.nonzero(there[2:-2, 2:-2])
-        for i in rng.choice(len(rows), each):
-            labels[rows[i] + 1 : rows[i] + 4, columns[i] + 1 : columns[i] + 4] = label
-        labels[(labels == label) & ~there] = 0
-    return labels
+from synthetic import dabs, discs
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +44,8 @@ def test_fractions_hold_where_they_fall_and_the_exposure_changes(
     trained, backbone, fraction, gain, offset
 ):
     image, inside = discs(fraction, 5, gain=gain, offset=offset)
-    features, adapted = features_for(trained.classifier, image, backbone)
-    found = (adapted.predict(features) == 2).mean()
+    read = reading_of(trained.classifier, image, backbone)
+    found = (read.predict() == 2).mean()
     assert found == pytest.approx(inside.mean(), abs=0.015)
 
 
@@ -204,11 +181,10 @@ def test_bad_input_gets_a_sentence(backbone):
 
 def test_a_labelled_image_gets_what_it_was_trained_on(trained, backbone):
     image, _ = discs(0.25)
-    features, classifier = features_for(trained.classifier, image, backbone)
-    assert classifier is trained.classifier
-    assert np.array_equal(
-        classifier.predict(features), classifier.predict(trained.features[0])
-    )
+    read = reading_of(trained.classifier, image, backbone)
+    assert read.classifier is trained.classifier
+    assert read.doubt is None
+    assert np.array_equal(read.predict(), read.classifier.predict(trained.features[0]))
     other = image.copy()
     other[0, 0] += 1
     assert not trained.classifier.normalisation.knows(other)
@@ -219,7 +195,8 @@ def test_adapting_is_a_fit_with_one_more_image(trained, backbone, monkeypatch):
     monkeypatch.setattr(alignment, "ROUNDS", 0)
     image, _ = discs(0.1, 5)
     first, inside = discs(0.25)
-    new, adapted = features_for(trained.classifier, image, backbone)
+    read = reading_of(trained.classifier, image, backbone)
+    new, adapted = read.features, read.classifier
     known = compute_features(first, backbone)
     labels = [dabs(inside, each=12), np.zeros(image.shape, np.uint8)]
     whole = PixelClassifier().fit([known, new], labels)
@@ -254,9 +231,9 @@ def test_a_file_adapts_as_the_classifier_does(trained, backbone, tmp_path):
     trained.classifier.save(tmp_path / "discs.safetensors")
     loaded = PixelClassifier.load(tmp_path / "discs.safetensors")
     image, _ = discs(0.1, 5)
-    features, adapted = features_for(trained.classifier, image, backbone)
-    again = loaded.adapted_to(features)
-    assert np.array_equal(again.predict(features), adapted.predict(features))
+    read = reading_of(trained.classifier, image, backbone)
+    again = loaded.adapted_to(read.features)
+    assert np.array_equal(again.predict(read.features), read.predict())
 
 
 def test_what_is_excluded_does_not_train(trained, backbone):
@@ -291,8 +268,8 @@ def test_images_in_blocks_share_grey_levels_as_in_memory(backbone, kind):
     assert made.classifier.normalisation == wanted.normalisation
     assert np.allclose(made.classifier.weight, wanted.weight, atol=1e-4)
     for image, features in zip(images, made.features, strict=True):
-        known, _ = features_for(wanted, image, backbone)
-        same = made.classifier.predict(features) == wanted.predict(known)
+        read = reading_of(wanted, image, backbone)
+        same = made.classifier.predict(features) == wanted.predict(read.features)
         assert same.mean() > 0.9999
 
 

@@ -118,6 +118,62 @@ def test_classes_are_aligned_by_least_squares():
         assert ours == pytest.approx(theirs, abs=0.05)
 
 
+def three_phases(order, seed=0):
+    """Return an image of three phases of these grey levels, and its truth."""
+    truth = np.repeat(np.array([1, 2, 3], np.uint8), 20)[None].repeat(50, 0)
+    noise = np.random.default_rng(seed).normal(0, 3, truth.shape)
+    return np.take([0, *order], truth) + noise, truth
+
+
+def test_of_labelled_images_light_and_dark_are_as_in_most():
+    first, truth = three_phases((40, 90, 160))
+    negative, _ = three_phases((215, 165, 95), 1)
+    third, _ = three_phases((50, 100, 170), 2)
+    for images in ([first, negative, third], [negative, first, third]):
+        levels = aligned_levels(images, [truth] * 3)
+        assert [deviation < 0 for _, deviation in levels] == [
+            image is negative for image in images
+        ]
+        seen = [
+            [(image[truth == i].mean() - mean) / deviation for i in (1, 2, 3)]
+            for image, (mean, deviation) in zip(images, levels, strict=True)
+        ]
+        for each in seen[1:]:
+            assert each == pytest.approx(seen[0], abs=0.1)
+
+
+def test_classes_that_hardly_differ_in_grey_level_exchange_nothing():
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.array([1, 2], np.uint8), 40)[None].repeat(50, 0)
+    images = [
+        rng.normal(100 + lighter * (truth == 2), 20) for lighter in (4.0, -4.0, 4.0)
+    ]
+    assert all(deviation > 0 for _, deviation in aligned_levels(images, [truth] * 3))
+
+
+def test_what_a_new_image_is_matched_to_has_light_and_dark_as_in_most():
+    first, truth = two_phases(0.3)
+    negative, _ = two_phases(0.3, 1, gain=-1, offset=300)
+    third, _ = two_phases(0.2, 2)
+    images = [negative, first, third]
+    levels = aligned_levels(images, [truth] * 3)
+    known = Normalisation.matched(images, levels, [truth] * 3)
+    alone = Normalisation.matched([first], [image_levels([first])], [truth])
+    assert known.levels == pytest.approx(alone.levels, rel=0.1)
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(-1, 255), (-0.8, 300), (-2, 5000)])
+def test_a_negative_is_matched_with_light_and_dark_exchanged(known, gain, offset):
+    image, truth = two_phases(0.15, 1, gain=gain, offset=offset)
+    straight, inverted = known.match(image), known.match(image, inverted=True)
+    mean, deviation = inverted.levels
+    assert deviation < 0 < straight.levels[1]
+    assert inverted.likelihood > straight.likelihood
+    back = known.levels[0] + (image - mean) * (known.levels[1] / deviation)
+    for label, grey in ((1, 90), (2, 170)):
+        assert back[truth == label].mean() == pytest.approx(grey, abs=8)
+
+
 def test_images_of_unlike_classes_keep_their_own_levels():
     image, truth = two_phases(0.3)
     labels = [np.where(truth == 1, 1, 0), np.where(truth == 2, 2, 0)]
@@ -151,6 +207,17 @@ def test_levels_make_features_blind_to_exposure_alone():
     assert np.abs(one.materialize() - own.materialize()).max() > 0.5
     assert one.part_options[0].levels == (mean, deviation)
     assert own.part_options[0].levels is None
+
+
+def test_a_deviation_below_0_gives_the_features_of_the_negative():
+    backbone = load_backbone("embedded")
+    image, _ = two_phases(0.3, shape=(37, 45))
+    about = {"value_range": (-255, 255)}
+    one = compute_features(image, backbone, levels=(120.0, -30.0), **about)
+    other = compute_features(-image, backbone, levels=(-120.0, 30.0), **about)
+    close = {"rtol": 0.02, "atol": 0.02}
+    np.testing.assert_allclose(one.materialize(), other.materialize(), **close)
+    assert one.part_options[0].levels == (120.0, -30.0)
 
 
 @pytest.mark.parametrize("levels", [(1.0, 0.0), (1.0,), "ab", (np.nan, 1.0)])

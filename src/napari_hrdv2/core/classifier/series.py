@@ -30,6 +30,7 @@ from napari_hrdv2.core.measure.comparison import known_mean
 
 from .cross_validation import leave_one_image_out
 from .pixel_classifier import PixelClassifier
+from .reading import Reading, levels_of, read_image
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
@@ -174,7 +175,7 @@ def train_series(
     return TrainedSeries(model, tuple(features), scores)
 
 
-def features_for(
+def reading_of(
     classifier: PixelClassifier,
     image: ArrayLike,
     backbone: Backbone | JoinedBackbone,
@@ -182,17 +183,17 @@ def features_for(
     exclusion: ArrayLike | None = None,
     pixel_ratio: tuple[float, float] | None = None,
     **options: Any,
-) -> tuple[Features, PixelClassifier]:
-    """Return the features of an image as the classifier wants them, and what reads it.
+) -> Reading:
+    """Return an image as a classifier of a series sees it, and how doubtful that is.
 
-    That is the classifier adapted to the image, unless it was trained on it or its
+    Its features, and the classifier adapted to it, unless it was trained on it or its
     images keep their own grey levels. The others are those of `compute_resampled`.
     """
-    levels = classifier.normalisation.levels_for(image, exclusion)
-    features = compute_resampled(image, backbone, pixel_ratio, levels=levels, **options)
-    if not classifier.normalisation.adapts_to(image):
-        return features, classifier
-    return features, classifier.adapted_to(features, exclusion=exclusion)
+
+    def compute(part: ArrayLike, levels: Levels | None) -> Features:
+        return compute_resampled(part, backbone, pixel_ratio, levels=levels, **options)
+
+    return read_image(classifier, np.asarray(image), compute, exclusion=exclusion)
 
 
 def predict_left_out(
@@ -227,7 +228,7 @@ def predict_left_out(
             pixel_ratios=[ratios[n] for n in others],
             **options,
         ).classifier
-        features, adapted = features_for(
+        read = reading_of(
             classifier,
             image,
             backbone,
@@ -235,8 +236,7 @@ def predict_left_out(
             pixel_ratio=ratios[index],
             **options,
         )
-        segmentation = adapted.predict(features, should_stop=should_stop)
-        yield LeftOut(index, segmentation, adapted)
+        yield LeftOut(index, read.predict(should_stop=should_stop), read.classifier)
 
 
 def _best(scores: dict[str, float], images: int) -> tuple[tuple[str, ...], str]:
@@ -312,14 +312,16 @@ class _Series:
             given: Any = features, self.labels, self.masks
             known, labels, masks = ([each[i] for i in rest] for each in given)
             new, mask = features[index], self.masks[index]
-            if kind == "matched":
-                found = self.normalisation(kind, rest, known, model)
-                new = self._computed(index, found.levels_for(self.images[index], mask))
-            model = model.light_copy()
+            fitted, model = model, model.light_copy()
             model.keep_training(known, labels, masks)
-            return new, model.adapted_to(
-                new, exclusion=mask, should_stop=self.should_stop
-            )
+            about: Any = {"exclusion": mask, "should_stop": self.should_stop}
+            if kind == "matched":
+                model.normalisation = self.normalisation(kind, rest, known, fitted)
+                windows = self.windows[index]
+                given = model, self.images[index], self._features_of(index)
+                levels, _ = levels_of(*given, windows=windows, **about)
+                new = self._computed(index, levels)
+            return new, model.adapted_to(new, **about)
 
         results = leave_one_image_out(
             features,
@@ -361,17 +363,28 @@ class _Series:
 
     def _computed(self, index: int, levels: Levels | None) -> Features:
         stop_if(self.should_stop, "training on a series")
-        features = self.compute(
-            self.images[index],
-            self.backbone,
-            self.ratios[index],
-            progress=self._report,
-            should_stop=self.should_stop,
-            levels=levels,
-            **self.options,
-        )
+        compute = self._features_of(index, progress=self._report)
+        features = compute(self.images[index], levels)
         self.done += 1
         return features
+
+    def _features_of(
+        self, index: int, **about: Any
+    ) -> Callable[[Any, Levels | None], Features]:
+        """Return what computes the features of an image, or of a part of it."""
+
+        def compute(image: Any, levels: Levels | None) -> Features:
+            return self.compute(
+                image,
+                self.backbone,
+                self.ratios[index],
+                levels=levels,
+                should_stop=self.should_stop,
+                **about,
+                **self.options,
+            )
+
+        return compute
 
     def _report(self, done: int, total: int) -> None:
         """Report the progress of one of several feature maps."""

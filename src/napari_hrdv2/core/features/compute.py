@@ -109,8 +109,8 @@ def compute_features(
     levels : tuple of two float, optional
         The mean and the deviation of grey levels, in those of the image, that a
         backbone which standardises images takes; by default the image's own, so that
-        brightness and contrast make no difference; or a pair for each channel. Others
-        have `value_range`.
+        brightness and contrast make no difference; or a pair for each channel. With a
+        deviation below 0 light and dark are exchanged. Others have `value_range`.
     batch_size : int, optional
         Transformed copies run at once; by default what the device's memory allows.
     partition : (H, W) array of int, optional

@@ -11,12 +11,13 @@ classes, with fractions that are free.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -29,7 +30,10 @@ from .tiles import runs
 
 Grey = NDArray[np.float64]
 Levels = tuple[float, float]
-"""Mean and deviation of grey levels, in those of the image itself."""
+"""Mean and deviation of grey levels, in those of the image itself.
+
+The deviation is below 0 where light and dark are exchanged.
+"""
 
 SMOOTHING = 1.0  # px, of the grey levels that are matched: less of noise, all of edges
 REACH, BINS = 6.0, 240  # of densities of grey level, in deviations about the mean
@@ -43,6 +47,9 @@ OFFSET, GAIN, KNOWN_FRACTIONS, INDEPENDENT_PIXELS = 1.0, 0.3, 3.0, 50.0
 OFFSETS, GAINS = 3.0, 0.9  # that are tried, both ways
 ROUNDS = 20  # of expectation and maximisation
 LEAST_GAIN, MOST_GAIN = 0.5, 2.0  # of a labelled image, against its own deviation
+# Of the grey levels of classes in two labelled images, from which on light and dark are
+# taken as exchanged: their correlation, and their covariance in deviations of both.
+INVERTED_CORRELATION, INVERTED_COVARIANCE = -0.5, -0.1
 WINDOW = 512  # px along a side of what is seen of images that are not read as a whole
 
 
@@ -115,7 +122,8 @@ def aligned_levels(
     """Return levels for each labelled image that bring its classes to those of all.
 
     Least squares on the mean grey level of each class; classes that one image alone has
-    count for nothing. `levels` are the images' own, where these are parts of them.
+    count for nothing. Where what is light in most images is clearly dark in one, its
+    deviation is below 0. `levels` are the images' own, where these are parts of them.
     """
     own = np.array(levels or [image_levels([image]) for image in images])
     planes = map(grey_plane, images)
@@ -126,9 +134,13 @@ def aligned_levels(
     common = np.isfinite(table).sum(0) > 1
     if not common.any():
         return [(float(mean), float(deviation)) for mean, deviation in own]
-    target = np.nanmean(standardised[:, common], axis=0)
+    signs = _signs(standardised[:, common])
+    target = np.nanmean(signs[:, None] * standardised[:, common], axis=0)
+    # Of the negative of an image, light and dark are as in the others.
+    straight = own * np.stack([signs, np.ones_like(signs)], 1)
+    given = zip(straight.tolist(), signs[:, None] * table[:, common], strict=True)
     result = []
-    for (mean, deviation), row in zip(own.tolist(), table[:, common], strict=True):
+    for (mean, deviation), row in given:
         known = np.isfinite(row)
         if known.any():
             there, here = target[known], row[known]
@@ -139,14 +151,56 @@ def aligned_levels(
                 gain = min(max(fitted, LEAST_GAIN * deviation), MOST_GAIN * deviation)
             mean, deviation = float(here.mean() - gain * there.mean()), gain
         result.append((mean, deviation))
-    return result
+    return [
+        levels if sign > 0 else negative_of(levels)
+        for levels, sign in zip(result, signs, strict=True)
+    ]
+
+
+def negative_of(levels: Levels) -> Levels:
+    """Return the levels of an image, from those of its negative.
+
+    >>> negative_of((-100.0, 20.0))
+    (100.0, -20.0)
+    """
+    return -levels[0], -levels[1]
+
+
+def _signs(rows: Grey) -> Grey:
+    """Return 1, or -1 where light and dark are not as in most of the images, (N,).
+
+    `rows` are the (N, K) grey levels of classes, NaN where an image has none of one.
+    """
+    signs = np.ones(len(rows))
+    for number, row in enumerate(rows[1:], start=1):
+        others = np.nanmean(signs[:number, None] * rows[:number], axis=0)
+        both = np.isfinite(others) & np.isfinite(row)
+        if both.sum() < 2:
+            continue
+        here, there = (each[both] - each[both].mean() for each in (row, others))
+        covariance = float((here * there).mean())
+        correlation = covariance / max(float(here.std() * there.std()), 1e-9)
+        if covariance < INVERTED_COVARIANCE and correlation < INVERTED_CORRELATION:
+            signs[number] = -1
+    return signs if signs.sum() >= 0 else -signs
+
+
+class Match(NamedTuple):
+    """The levels of an image, and the log of how likely they make its grey levels.
+
+    The latter is NaN where nothing was to be found, as for a constant image.
+    """
+
+    levels: Levels | None
+    likelihood: float = math.nan
 
 
 @dataclass(frozen=True)
 class Normalisation:
     """How the grey levels of an image are brought to those of the labelled images.
 
-    `kind` is "image", "shared" or "matched"; `levels` are those of the labelled images;
+    `kind` is "image", "shared" or "matched"; `levels` are those of the labelled images
+    in most of which light and dark are alike;
     `densities` are (K, `BINS`), of the smoothed grey levels of each class within
     `REACH` deviations about the mean, and `fractions` the K classes' in the labelled
     images. `known` are the levels of the labelled images, by their fingerprints;
@@ -176,7 +230,7 @@ class Normalisation:
         ids = sorted({int(i) for each in segmentations for i in np.unique(each) if i})
         given = zip(images, levels, segmentations, masks, strict=True)
         for image, (mean, deviation), classes, mask in given:
-            plane = (_smoothed(image) - mean) / max(deviation, np.finfo(float).tiny)
+            plane = (_smoothed(image) - mean) / (deviation or np.finfo(float).tiny)
             kept = classes if mask is None else np.where(np.asarray(mask), 0, classes)
             for label in ids:
                 values = plane[(kept == label) & np.isfinite(plane)]
@@ -185,7 +239,9 @@ class Normalisation:
                     tables[label].append(_density(values))
         known = [label for label in ids if label in tables]
         fractions = np.array([np.mean(shares[label]) for label in known])
-        middle = np.mean(np.asarray(levels), axis=0)
+        straight = [each for each in levels if each[1] >= 0]
+        straight = straight or [(each[0], -each[1]) for each in levels]
+        middle = np.mean(straight, axis=0)
         return cls(
             "matched",
             (float(middle[0]), float(middle[1])),
@@ -197,10 +253,6 @@ class Normalisation:
         """Whether it is one of the labelled images."""
         return bool(self.known) and image_fingerprint(image) in dict(self.known)
 
-    def adapts_to(self, image: ArrayLike) -> bool:
-        """Whether a classifier is to be adapted to an image."""
-        return self.kind != "image" and not self.knows(image)
-
     def levels_for(
         self, image: ArrayLike, exclusion: ArrayLike | None = None
     ) -> Levels | None:
@@ -208,14 +260,35 @@ class Normalisation:
         known = dict(self.known)
         if known and (fingerprint := image_fingerprint(image)) in known:
             return known[fingerprint]
+        return self.match(image, exclusion).levels
+
+    def match(
+        self,
+        image: ArrayLike,
+        exclusion: ArrayLike | None = None,
+        *,
+        inverted: bool = False,
+    ) -> Match:
+        """Return the levels of an image that is none of the labelled ones.
+
+        With light and dark exchanged if it is to be `inverted`.
+        """
         if self.kind != "matched" or self.levels is None or not self.densities:
-            return self.levels if self.kind != "image" else None
+            return Match(self.levels if self.kind != "image" else None)
         plane = _smoothed(image)
         if exclusion is not None:
             plane = plane[~np.asarray(exclusion, bool)]
         values = plane[np.isfinite(plane)]
         if not len(values) or values.min() == values.max():
-            return self.levels
+            return Match(self.levels)
+        middle = 2 * float(values.mean())  # where the negative has the same mean
+        levels, likelihood = self._found(middle - values if inverted else values)
+        if inverted:
+            levels = middle - levels[0], -levels[1]
+        return Match(levels, likelihood)
+
+    def _found(self, values: Grey) -> tuple[Levels, float]:
+        assert self.levels is not None, "it is matched"
         about, own = self.levels, (float(values.mean()), float(values.std()))
         if abs(own[0] - about[0]) > OFFSETS * about[1]:  # another detector, or depth
             about = own
@@ -233,7 +306,8 @@ class Normalisation:
             gains = gain + steps * (gains[1] - gains[0])
             offsets = offset + steps * (offsets[1] - offsets[0])
         mean, deviation = about
-        return float(mean + offset * deviation), float(deviation * np.exp(gain))
+        levels = float(mean + offset * deviation), float(deviation * np.exp(gain))
+        return levels, float(scores.max())
 
     def _scores(
         self,

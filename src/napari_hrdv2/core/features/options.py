@@ -331,10 +331,10 @@ def checked_levels(levels: Any) -> tuple[Any, ...] | None:
         mean, deviation = (float(value) for value in levels)
     except (TypeError, ValueError):
         mean = deviation = math.nan
-    if not (math.isfinite(mean) and 0 < deviation < math.inf):
+    if not (math.isfinite(mean) and 0 < abs(deviation) < math.inf):
         raise ValueError(
             f"levels: {levels} is no mean and deviation of grey levels; two numbers "
-            "are needed, the second above 0"
+            "are needed, the second above 0, or below it to exchange light and dark"
         )
     return mean, deviation
 

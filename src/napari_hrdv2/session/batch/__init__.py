@@ -68,6 +68,11 @@ __all__ = [
     "write_table",
 ]
 
+INVERTED = (
+    "light and dark were exchanged for it, as it looks like the negative of the "
+    "labelled images; look at the result."
+)
+
 
 @dataclass(frozen=True)
 class ApplyRequest:
@@ -191,6 +196,7 @@ def segment_file(
             )
             fractions, outputs = streamed.by_class, [streamed.path]
             measured, doubt = streamed.fractions, streamed.doubt
+            is_inverted = streamed.is_inverted
             segmentation: Any = open_stack(streamed.path).data
             if streamed.was_there:
                 there = f"{streamed.was_there} of {streamed.blocks} blocks"
@@ -211,11 +217,14 @@ def segment_file(
                 resamples=run.resamples,
             )
             fractions, doubt = result.fractions, result.doubt
+            is_inverted = result.is_inverted
             outputs = write_segmentation(job.target, result.shown, classifier, file)
             segmentation = result.shown
             measured = phase_fractions_with_error(
                 segmentation, [int(i) for i in classifier.classes]
             )
+        if is_inverted:
+            notes += (f"{job.file}: {INVERTED}",)
         if run.particles is not None:
             stem = job.target.stem.removesuffix("_segmentation")
             outputs.append(job.target.with_name(f"{stem}_particles.csv"))

@@ -108,7 +108,7 @@ class Applied:
     left_out: str = ""  # why it is no micrograph, in one sentence
     notes: tuple[str, ...] = ()  # what to mind about it, a sentence each
     measured: Fractions | None = None
-    doubt: float | None = None  # see `doubt_of`; None where it is not known
+    doubt: float | None = None  # see `Reading`; None where it is not known
     pixel_size: PixelSize | None = None
     is_labelled: bool = False  # it trained the classifier
     was_there: bool = False  # from a former run with the same settings

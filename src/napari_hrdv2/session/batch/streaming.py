@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import grey_if_equal, with_missing
-from napari_hrdv2.core.classifier.doubt import doubt_of
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.classifier.reading import Reading, read_image
 from napari_hrdv2.core.devices import available_memory, choose_device
 from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.base import Features
 from napari_hrdv2.core.features.blocks import BlockFeatures
 from napari_hrdv2.core.features.cost import estimate_cost
-from napari_hrdv2.core.features.normalisation import mosaic, windows_of
+from napari_hrdv2.core.features.normalisation import Levels, windows_of
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.resampled import resampling_factors, resized_shape
 from napari_hrdv2.core.features.volumes import (
@@ -32,7 +32,6 @@ from napari_hrdv2.core.features.volumes import (
     any_features,
     check_context,
 )
-from napari_hrdv2.core.fingerprints import image_fingerprint
 from napari_hrdv2.core.measure import FractionCounter, Fractions
 from napari_hrdv2.core.postprocess.blocks import clean_blocks
 from napari_hrdv2.core.postprocess.refinement import (
@@ -73,7 +72,8 @@ class Streamed:
     fractions: Fractions
     was_there: int  # blocks that an earlier run had done
     blocks: int
-    doubt: float | None = None  # see `doubt_of`; None where it is not known
+    doubt: float | None = None  # see `Reading`; None where it is not known
+    is_inverted: bool = False  # whether light and dark were exchanged for it
 
     @property
     def by_class(self) -> dict[int, float]:
@@ -119,10 +119,10 @@ def stream_image(
     """Segment an image in a file by its own features; the rest as `stream_labels`."""
     check_store(target)
     mask = about.get("exclusion")
-    opened = open_blocks(file, classifier, source, context, mask, pixel_ratio)
-    file, features, adapted, doubt = opened
-    streamed = stream_labels(file, features, adapted, target, context, **about)
-    return replace(streamed, doubt=doubt)
+    file, read = open_blocks(file, classifier, source, context, mask, pixel_ratio)
+    given = read.features, read.classifier
+    streamed = stream_labels(file, *given, target, context, **about)
+    return replace(streamed, doubt=read.doubt, is_inverted=read.is_inverted)
 
 
 def open_blocks(
@@ -132,16 +132,11 @@ def open_blocks(
     context: TaskContext,
     mask: NDArray[np.bool_] | None,
     ratio: tuple[float, float] | None = None,
-) -> tuple[Any, ...]:
-    """Return an image as was trained on, its features, what reads them, and doubt."""
+) -> tuple[ImageFile, Reading]:
+    """Return an image as was trained on, and as the classifier sees it."""
     image = as_trained(file.data, classifier, source, lazily_grey)
-    about = source, classifier, context, mask, ratio
-    features, adapted = features_by_blocks(image, *about)
-    doubt, stop = None, context.should_stop
-    if adapted is not classifier:
-        given = classifier, adapted, features
-        doubt = doubt_of(*given, exclusion=mask, should_stop=stop)
-    return replace(file, data=image), features, adapted, doubt
+    read = read_by_blocks(image, source, classifier, context, mask, ratio)
+    return replace(file, data=image), read
 
 
 def stream_labels(
@@ -305,41 +300,40 @@ def _clean_volume(
         store.write(window, volume.reshape(size)[window])
 
 
-def features_by_blocks(
+def read_by_blocks(
     image: Any,
     source: FeatureSource,
     classifier: PixelClassifier,
     context: TaskContext,
     exclusion: NDArray[np.bool_] | None = None,
     pixel_ratio: tuple[float, float] | None = None,
-) -> tuple[Features, PixelClassifier]:
-    """Return features of an image as the classifier wants them, and what reads them.
+) -> Reading:
+    """Return an image as the classifier sees it.
 
-    As `features_for` does in memory; grey levels are matched on windows from all over.
+    As `read_image` does in memory; grey levels are looked at in windows from all over.
     """
-    normalisation = classifier.normalisation
-    known, levels = dict(normalisation.known), None
-    fingerprint = image_fingerprint(image) if known else ""
-    if fingerprint in known:
-        levels = known[fingerprint]
-    elif normalisation.kind != "image":
-        windows = windows_of(image.shape, WINDOWS)
-        seen = mosaic(image, windows), mosaic(exclusion, windows)
-        levels = replace(normalisation, known=()).levels_for(*seen)
-    features = any_features(
+
+    def compute(part: Any, levels: Levels | None) -> Features:
+        return any_features(
+            part,
+            source.backbone,
+            pixel_ratio,
+            progress=partial(context.progress, "Reading"),
+            should_stop=context.should_stop,
+            levels=levels or source.options.levels,
+            **source.options.choices,
+        )
+
+    if classifier.normalisation.kind == "image":
+        return Reading(compute(image, None), classifier)
+    return read_image(
+        classifier,
         image,
-        source.backbone,
-        pixel_ratio,
-        progress=partial(context.progress, "Reading"),
+        compute,
+        exclusion=exclusion,
+        windows=windows_of(image.shape, WINDOWS),
         should_stop=context.should_stop,
-        levels=levels or source.options.levels,
-        **source.options.choices,
     )
-    if normalisation.kind == "image" or fingerprint in known:
-        return features, classifier
-    stop = context.should_stop
-    adapted = classifier.adapted_to(features, exclusion=exclusion, should_stop=stop)
-    return features, adapted
 
 
 def lazily_grey(image: Any) -> Any:

@@ -192,7 +192,8 @@ _LEVELS = {
     "image": "each image's own mean and standard deviation of grey level",
     "shared": "the mean and standard deviation of grey level of the labelled images",
     "matched": "the gain and offset under which an image's grey levels are most likely "
-    "as a mixture of those that the classes have in the labelled images",
+    "as a mixture of those that the classes have in the labelled images, with light "
+    "and dark exchanged where that fits far better",
 }
 
 

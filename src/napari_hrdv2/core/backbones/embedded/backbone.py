@@ -9,6 +9,7 @@ deviation 1, so brightness and contrast don't matter: its own, or those of a ser
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from itertools import chain, product
 from typing import Self
@@ -32,10 +33,12 @@ NETWORK_STEPS = 256  # so that large images can be given up soon
 def standardised(images: Tensor, levels: tuple[float, float] | None = None) -> Tensor:
     """Return (B, C, H, W) images with mean 0 and deviation 1, all channels as one.
 
-    Mean and deviation are each image's own if `levels` gives none.
+    Mean and deviation are each image's own if `levels` gives none; with a deviation
+    below 0 light and dark are exchanged.
     """
     if levels is not None:
-        return (images - levels[0]) / max(levels[1], LEAST_DEVIATION)
+        unit = math.copysign(max(abs(levels[1]), LEAST_DEVIATION), levels[1])
+        return (images - levels[0]) / unit
     deviation, mean = torch.std_mean(images, dim=(1, 2, 3), correction=0, keepdim=True)
     return (images - mean) / deviation.clamp_min(LEAST_DEVIATION)
 
