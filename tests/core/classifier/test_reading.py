@@ -81,8 +81,8 @@ def test_what_may_be_wrong_adds_to_doubt(trained, backbone, monkeypatch):
         features = compute(image, match.levels)
         doubt = doubt_of(trained, trained.adapted_to(features), features)
         odds.append(math.log(doubt / (1 - doubt)))
-    exponent = 0.46 * (straight.likelihood - inverted.likelihood)
-    exponent += 1.75 * (odds[1] - odds[0])
+    exponent = 0.41 * (straight.likelihood - inverted.likelihood)
+    exponent += 1.65 * (odds[1] - odds[0])
     prior = (1 * 0 + 10 * 0.05) / 11
     expected = prior / (prior + (1 - prior) * math.exp(exponent))
     assert wrong == pytest.approx(expected, rel=1e-3)
@@ -90,6 +90,13 @@ def test_what_may_be_wrong_adds_to_doubt(trained, backbone, monkeypatch):
     own = 1 / (1 + math.exp(-odds[0]))
     read = read_image(trained, image, compute)
     assert read.doubt == pytest.approx(1 - (1 - own) * 0.7, rel=1e-3)
+
+
+def test_features_of_a_small_image_are_computed_once_for_each_way(trained, backbone):
+    image = negative(discs(0.15, 5, SHAPE)[0])
+    compute, asked = compute_with(backbone)
+    assert read_image(trained, image, compute).is_inverted
+    assert len(asked) == len(set(asked)) == 2
 
 
 def test_where_the_grey_levels_tell_no_features_are_computed(trained, backbone):

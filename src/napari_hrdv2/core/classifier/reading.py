@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from .pixel_classifier import PixelClassifier
 
-# Of a logistic regression for whether light and dark are exchanged, fitted to 204
+# Of a logistic regression for whether light and dark are exchanged, fitted to 520
 # generated images and their negatives; without a constant, as both are alike.
-LIKELIHOOD, DOUBT = 0.46, 1.75
+LIKELIHOOD, DOUBT = 0.41, 1.65
 MOST_LEAD = 6.0  # of the log-likelihoods: as it is beyond doubt, or counts for no more
 PRIOR, PRIOR_IMAGES = (
     0.05,
@@ -90,9 +90,18 @@ def read_image(
         levels = normalisation.levels_for(image)
         is_inverted = levels is not None and levels[1] < 0
         return Reading(compute(image, levels), classifier, is_inverted=is_inverted)
+    seen: dict[Levels | None, Features] = {}
+
+    def once(part: Any, levels: Levels | None) -> Features:
+        if part is not image:
+            return compute(part, levels)
+        if levels not in seen:
+            seen[levels] = compute(image, levels)
+        return seen[levels]
+
     about: dict[str, Any] = {"exclusion": exclusion, "should_stop": should_stop}
-    levels, wrong = levels_of(classifier, image, compute, windows=windows, **about)
-    features = compute(image, levels)
+    levels, wrong = levels_of(classifier, image, once, windows=windows, **about)
+    features = once(image, levels)
     adapted = classifier.adapted_to(features, **about)
     doubt = doubt_of(classifier, adapted, features, **about)
     return Reading(
@@ -122,7 +131,7 @@ def levels_of(
     With the log-likelihoods l and l' of the image's grey levels as they are and
     exchanged, and the doubt d and d' of the middle of the image, the log of the odds
     that they should be exchanged is that before the image is seen, less
-    0.46 (l - l') [from -6 to 6] + 1.75 (logit d' - logit d). Above 6, features are not
+    0.41 (l - l') [from -6 to 6] + 1.65 (logit d' - logit d). Above 6, features are not
     computed for it.
     """
     normalisation = classifier.normalisation
@@ -139,7 +148,8 @@ def levels_of(
         return straight.levels, 0.0
     middle = _middle_of(image.shape)
     mask = None if exclusion is None else exclusion[middle]
-    part, odds = np.asarray(image[middle]), []
+    is_all = max(image.shape[:2]) <= WINDOW
+    part, odds = image if is_all else np.asarray(image[middle]), []
     for match in (straight, inverted):
         features = compute(part, match.levels)
         about: dict[str, Any] = {"exclusion": mask, "should_stop": should_stop}
