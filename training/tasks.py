@@ -140,7 +140,8 @@ def _levels(
     if kind == "shared":
         return [image_levels(images[:labelled])] * len(images)
     # What a match would find that is right about everything.
-    return list(aligned_levels(images, [entry.labels for entry in entries]))
+    labels = [entry.labels for entry in entries]
+    return list(aligned_levels(images, labels, exchanges=False))
 
 
 def _task(

@@ -22,7 +22,7 @@ from napari_hrdv2.files import (
     read_ome_zarr,
     write_labels,
 )
-from napari_hrdv2.session.batch import INVERTED, streaming
+from napari_hrdv2.session.batch import INVERTED, INVERTED_BY_LABELS, streaming
 from synthetic import dabs, discs
 
 if TYPE_CHECKING:
@@ -188,6 +188,24 @@ def test_of_a_negative_light_and_dark_are_exchanged_in_memory_and_by_blocks(
     by_blocks = read_ome_zarr(Path(found["outputs"][0])).labels
     assert (by_blocks == labels).mean() >= 0.999
     assert found["doubt"] == pytest.approx(whole["doubt"], abs=0.05)
+
+
+def test_a_labelled_negative_is_told_to_be_one_by_its_scribbles(
+    command, tmp_path: Path
+) -> None:
+    image, inside = discs(0.25, shape=(64, 70))
+    files, drawn = [tmp_path / "a.tif", tmp_path / "b.tif"], tmp_path / "drawn.tif"
+    for path, one in zip(files, (image, 255 - image), strict=True):
+        tifffile.imwrite(path, one)
+    write_labels(drawn, dabs(inside))
+    given = "segment", *files, "-l", drawn, "-l", drawn, "--normalisation", "matched"
+    kept = tmp_path / "c.safetensors"
+    trained = command(*given, "--save-classifier", kept)
+    assert trained.code == 0, trained.err
+    outcome = command("apply", kept, *files, "--json", "-o", tmp_path / "out")
+    first, second = (one["notes"] for one in outcome.json["images"])
+    assert not any("exchanged" in note for note in first)
+    assert second[-1] == f"{files[1]}: {INVERTED_BY_LABELS}"
 
 
 def test_blocks_of_another_pixel_size_are_resampled_as_in_memory(

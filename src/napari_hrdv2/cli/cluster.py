@@ -212,10 +212,9 @@ def _stream(
     """Do what `stream_image` does, with the blocks on the workers."""
     from napari_hrdv2.core.features.cost import estimate_cost
     from napari_hrdv2.session.batch.streaming import lazily_grey, stream_labels
-    from napari_hrdv2.session.pipeline import as_trained
 
     file, trained, source, target, context = given
-    file = replace(file, data=as_trained(file.data, trained, source, lazily_grey))
+    file = replace(file, data=source.as_trained(file.data, trained, lazily_grey))
     rows, columns = known.features.seen
     mask = about["exclusion"]
     del about["pixel_ratio"]  # the features are there
@@ -282,11 +281,10 @@ def _block(known: _Opened, job: Job, place: Place, window: Window, mask: Any) ->
 def _again(known: _Opened, job: Job) -> tuple[Any, BlockFeatures]:
     """Return the image and its features, with the blocks that this worker keeps."""
     from napari_hrdv2.session.batch.streaming import lazily_grey
-    from napari_hrdv2.session.pipeline import as_trained
 
     trained, source = _loaded(*known.trained)
     data = open_image(job.file, source.options.channels).data
-    image = as_trained(data, trained, source, lazily_grey)
+    image = source.as_trained(data, trained, lazily_grey)
     return image, known.features.again(image, source.backbone)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from psygnal import Signal
 
 from napari_hrdv2.core.backbones import Backbone, JoinedBackbone, backbone_info
 from napari_hrdv2.core.checks import filled, grey_if_equal, missing_pixels
+from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.features.cost import Cost, estimate_cost
 from napari_hrdv2.core.features.options import (
     FeatureOptions,
@@ -93,6 +94,21 @@ class FeatureSource:
             levels=levels or self.options.levels,
             **self.options.choices,
         )
+
+    def as_trained(
+        self,
+        image: Any,
+        classifier: PixelClassifier | None,
+        without_colors: Callable[[Any], Any] = grey_if_equal,
+    ) -> Any:
+        """Return colours that are all grey as grey levels, if those were trained on."""
+        grey, colors = map(self.backbone.channels_for, (1, 3))
+        weight = classifier.weight if classifier is not None else np.empty((0, 0))
+        wants_colors = weight.shape[1] in (colors, 2 * colors)  # with context
+        are_colors = image.ndim == 3 and not self.options.channels
+        if not are_colors or (grey != colors and wants_colors):
+            return image
+        return without_colors(image)
 
 
 @dataclass(frozen=True)

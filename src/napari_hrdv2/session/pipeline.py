@@ -7,14 +7,14 @@ folders of files, exports and the command line all come through `process_image`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.core.checks import filled, grey_if_equal, with_missing
+from napari_hrdv2.core.checks import filled, with_missing
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.classifier.reading import Reading, read_image
 from napari_hrdv2.core.errors import Cancelled, explained_of
@@ -71,6 +71,7 @@ class PipelineInput:
     apart: frozenset[PlaneKey] = frozenset()  # not measured together with the others
     note: str = ""  # what to mind about the measurement
     resamples: bool = False  # images of another pixel size to that of the training
+    exchanges: bool = False  # light and dark, where that is right, see `read_image`
 
     @property
     def key(self) -> PlaneKey | None:
@@ -151,7 +152,7 @@ def process_image(
 ) -> Result:
     """Return the segmentation of one image: predicted, excluded, refined, counted."""
     given = PipelineInput((snapshot,), refinement, classifier=classifier)
-    given = replace(given, resamples=resamples)
+    given = replace(given, resamples=resamples, exchanges=True)
     return list(_Run(given, context, source).stages(snapshot))[-1][1]
 
 
@@ -262,7 +263,7 @@ class _Run:
                 part, context, reports=False, levels=levels, pixel_ratio=ratio
             )
 
-        wanted, read = as_trained(filled(image), classifier, source), None
+        wanted, read = source.as_trained(filled(image), classifier), None
         if classifier is None:
             features = compute(wanted, None)
         else:
@@ -271,6 +272,7 @@ class _Run:
                 wanted,
                 compute,
                 exclusion=exclusion,
+                exchanges=given.exchanges,
                 should_stop=context.should_stop,
             )
             features = read.features
@@ -338,22 +340,6 @@ class _Run:
             apart=self.given.apart,
             note=" ".join(filter(None, (self.given.note, *errors))),
         )
-
-
-def as_trained(
-    image: Any,
-    classifier: PixelClassifier | None,
-    source: FeatureSource,
-    without_colors: Callable[[Any], Any] = grey_if_equal,
-) -> Any:
-    """Return colours that are all grey as grey levels, if those were trained on."""
-    grey, colors = map(source.backbone.channels_for, (1, 3))
-    weight = classifier.weight if classifier is not None else np.empty((0, 0))
-    wants_colors = weight.shape[1] in (colors, 2 * colors)  # with context
-    are_colors = image.ndim == 3 and not source.options.channels
-    if not are_colors or (grey != colors and wants_colors):
-        return image
-    return without_colors(image)
 
 
 def _fitted(given: PipelineInput, context: TaskContext) -> PixelClassifier | None:

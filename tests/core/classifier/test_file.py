@@ -241,7 +241,7 @@ def test_a_file_that_knows_no_normalisation_leaves_images_their_own(trained, tmp
     about = {"format": metadata["format"], "description": json.dumps(described)}
     save_file(load_file(path), path, about)
     loaded = PixelClassifier.load(path)
-    assert loaded.normalisation.levels_for(np.eye(30)) is None
+    assert loaded.normalisation.match(np.eye(30)).levels is None
     assert loaded.part_options == trained.part_options
 
 

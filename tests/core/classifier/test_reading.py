@@ -137,23 +137,56 @@ def test_only_matched_levels_of_what_standardises_are_exchanged(trained, backbon
     assert not reading_of(made.classifier, other, filters).is_inverted
 
 
-def test_the_middle_of_a_large_image_tells(trained, backbone, monkeypatch):
-    monkeypatch.setattr(module, "WINDOW", 64)
+@pytest.mark.parametrize("is_lost", ["", "excluded", "constant", "nan"])
+def test_a_window_of_a_large_image_tells(trained, backbone, monkeypatch, is_lost):
+    monkeypatch.setattr(module, "WINDOW", 48)
     monkeypatch.setattr(module, "MOST_LEAD", math.inf)
-    image, _ = discs(0.15, 5, SHAPE)
-    shapes = []
+    image = negative(discs(0.15, 5, SHAPE)[0]).astype(np.float32)
+    middle, mask = np.s_[20:74, 24:82], np.zeros(SHAPE, bool)
+    if is_lost == "excluded":
+        mask[middle] = True
+    elif is_lost:
+        image[middle] = 165 if is_lost == "constant" else np.nan  # as the matrix
+    parts = []
 
     def compute(part, levels):
-        shapes.append(part.shape)
-        return compute_features(part, backbone, levels=levels)
+        parts.append(part)
+        return compute_features(part, backbone, levels=levels, value_range=(0, 255))
 
-    levels, _ = levels_of(trained, negative(image), compute)
+    levels, wrong = levels_of(trained, image, compute, exclusion=mask)
     assert levels[1] < 0
-    assert shapes == [(64, 64)] * 2
-    mask = np.zeros(SHAPE, bool)
-    mask[10:90, 10:100] = True  # all of the middle: nothing tells
-    levels, wrong = levels_of(trained, negative(image), compute, exclusion=mask)
-    assert (levels[1] > 0, wrong) == (True, 0)
+    assert wrong < 0.5
+    corner = {"": np.s_[24:72, 29:77]}.get(is_lost, np.s_[24:72, 0:48])
+    expected = image[corner] if is_lost == "" else parts[0]
+    assert [part.shape for part in parts] == [(48, 48)] * 2
+    assert np.array_equal(parts[0], expected, equal_nan=True)
+
+
+def test_where_no_window_tells_the_grey_levels_do(trained, backbone):
+    compute, asked = compute_with(backbone)
+    image, _ = discs(0.15, 5, SHAPE)
+    mask = np.ones(SHAPE, bool)
+    mask[:20] = False
+    for each in (image, negative(image)):
+        levels, wrong = levels_of(trained, each, compute, exclusion=mask)
+        normalisation = trained.normalisation
+        lead = (
+            normalisation.match(each, mask).likelihood
+            - normalisation.match(each, mask, inverted=True).likelihood
+        )
+        prior = 0.5 / 11
+        odds = prior / (1 - prior) * math.exp(-0.41 * np.clip(lead, -6, 6))
+        expected = 0 if lead > 6 else odds / (1 + odds)
+        assert wrong == pytest.approx(expected, rel=1e-3)
+        assert levels[1] > 0
+    assert asked == []
+
+
+def test_light_and_dark_stay_where_they_are_not_to_be_exchanged(trained, backbone):
+    image = negative(discs(0.15, 5, SHAPE)[0])
+    compute, _ = compute_with(backbone)
+    assert read_image(trained, image, compute).is_inverted
+    assert not read_image(trained, image, compute, exchanges=False).is_inverted
 
 
 def test_constant_images_and_those_of_no_numbers_are_no_negatives(trained, backbone):
@@ -172,11 +205,36 @@ def test_a_labelled_negative_serves_the_others_as_well(backbone):
     signs = [levels[1] > 0 for _, levels in trained.normalisation.known]
     assert (trained.normalisation.kind, signs) == ("matched", [True, False])
     read = reading_of(trained, negative(second), backbone)
-    assert read.is_inverted
+    assert (read.is_inverted, read.doubt) == (True, None)
     assert score(read, there) > 0.95
     image, where = discs(0.15, 5, SHAPE)
     for each in (image, negative(image)):
         assert score(reading_of(trained, each, backbone), where) > 0.95
+
+
+def test_the_file_of_a_classifier_keeps_a_labelled_negative(backbone, tmp_path):
+    image, inside = discs(0.25, shape=SHAPE)
+    images = [image, negative(image)]
+    made = train_series(images, [dabs(inside)] * 2, backbone).classifier
+    made.save(tmp_path / "c.safetensors")
+    loaded = PixelClassifier.load(tmp_path / "c.safetensors").normalisation
+    assert loaded == made.normalisation
+    known = [loaded.known_levels(each) for each in images]
+    assert [(found, levels[1] > 0) for found, levels in known] == [
+        (True, True),
+        (True, False),
+    ]
+
+
+def test_a_backbone_that_sees_grey_levels_in_part_exchanges_nothing():
+    backbone = load_backbone("filters+embedded", device="cpu")
+    image, inside = discs(0.25, shape=SHAPE)
+    images = [image, negative(image)]
+    about = {"normalisation": "matched"}
+    made = train_series(images, [dabs(inside)] * 2, backbone, **about).classifier
+    assert all(levels[1] > 0 for _, levels in made.normalisation.known)
+    other = negative(discs(0.15, 5, SHAPE)[0])
+    assert not reading_of(made, other, backbone).is_inverted
 
 
 def test_a_labelled_negative_makes_others_more_probable(trained, backbone):

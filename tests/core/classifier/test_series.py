@@ -139,7 +139,7 @@ def test_a_backbone_of_absolute_levels_needs_no_normalisation():
     image, inside = discs(0.25)
     made = train_series([image] * 2, [dabs(inside)] * 2, load_backbone("filters"))
     assert made.classifier.normalisation.kind == "image"
-    assert made.classifier.normalisation.levels_for(image) is None
+    assert made.classifier.normalisation.match(image).levels is None
 
 
 def test_the_file_of_a_classifier_keeps_its_normalisation(trained, tmp_path):
@@ -147,15 +147,14 @@ def test_the_file_of_a_classifier_keeps_its_normalisation(trained, tmp_path):
     loaded = PixelClassifier.load(tmp_path / "discs.safetensors")
     assert loaded.normalisation == trained.classifier.normalisation
     image, _ = discs(0.1, 5)
-    assert loaded.normalisation.levels_for(
-        image
-    ) == trained.classifier.normalisation.levels_for(image)
+    matches = [one.normalisation.match(image) for one in (loaded, trained.classifier)]
+    assert matches[0] == matches[1]
 
 
 def test_what_was_chosen_is_taken(backbone):
     image, inside = discs(0.25)
     made = train_series([image], [dabs(inside)], backbone, normalisation="image")
-    assert made.classifier.normalisation.levels_for(image) is None
+    assert made.classifier.normalisation.match(image).levels is None
     assert made.classifier.normalisation.reason == "chosen"
 
 
@@ -187,7 +186,7 @@ def test_a_labelled_image_gets_what_it_was_trained_on(trained, backbone):
     assert np.array_equal(read.predict(), read.classifier.predict(trained.features[0]))
     other = image.copy()
     other[0, 0] += 1
-    assert not trained.classifier.normalisation.knows(other)
+    assert trained.classifier.normalisation.known_levels(other) == (False, None)
 
 
 def test_adapting_is_a_fit_with_one_more_image(trained, backbone, monkeypatch):

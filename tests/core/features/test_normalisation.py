@@ -37,7 +37,7 @@ def test_gain_and_offset_are_found_whatever_the_fractions(
     known, fraction, gain, offset
 ):
     image, _ = two_phases(fraction, 1, gain=gain, offset=offset)
-    mean, deviation = known.levels_for(image)
+    mean, deviation = known.match(image).levels
     back = known.levels[0] + (image - mean) * (known.levels[1] / deviation)
     expected = (image - offset) / gain
     assert np.abs(back - expected).mean() < 8  # the noise; phases are 80 apart
@@ -86,25 +86,25 @@ def slow_score(known, share, centres, offset, log_gain):
 
 def test_an_image_of_another_depth_is_matched_too(known):
     image, _ = two_phases(0.3, gain=2, offset=1000)
-    mean, deviation = known.levels_for(image)
+    mean, deviation = known.match(image).levels
     assert (mean - 1000) / 2 == pytest.approx(known.levels[0], abs=4)
     assert deviation / 2 == pytest.approx(known.levels[1], rel=0.1)
 
 
 def test_a_constant_image_and_one_of_no_numbers_get_the_known_levels(known):
-    assert known.levels_for(np.full((9, 7), 3.0)) == known.levels
-    assert known.levels_for(np.full((9, 7), np.nan)) == known.levels
+    assert known.match(np.full((9, 7), 3.0)).levels == known.levels
+    assert known.match(np.full((9, 7), np.nan)).levels == known.levels
 
 
 def test_what_is_excluded_or_no_number_does_not_count(known):
     image, _ = two_phases(0.3, 1)
-    kept = known.levels_for(image)
+    kept = known.match(image).levels
     framed = np.pad(image, ((0, 40), (0, 0)), constant_values=1000.0)
     mask = np.zeros(framed.shape, bool)
     mask[-50:] = True
-    assert known.levels_for(framed, mask) == pytest.approx(kept, rel=0.05)
+    assert known.match(framed, mask).levels == pytest.approx(kept, rel=0.05)
     framed[-40:] = np.nan
-    assert known.levels_for(framed) == pytest.approx(kept, rel=0.05)
+    assert known.match(framed).levels == pytest.approx(kept, rel=0.05)
 
 
 def test_classes_are_aligned_by_least_squares():
@@ -140,6 +140,28 @@ def test_of_labelled_images_light_and_dark_are_as_in_most():
         ]
         for each in seen[1:]:
             assert each == pytest.approx(seen[0], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "signs", [(1, -1, 1), (-1, 1, 1), (1, 1, -1), (1, -1), (-1, 1, 1, -1, 1)]
+)
+@pytest.mark.parametrize("lacks", [None, 0, 1])
+def test_signs_are_those_of_most_images_whatever_the_order(signs, lacks):
+    rng = np.random.default_rng(len(signs))
+    greys = np.array([-1.0, 0.2, 0.9]) + rng.normal(0, 0.1, (len(signs), 3))
+    rows = np.array(signs)[:, None] * greys
+    if lacks is not None:
+        rows[lacks, 0] = np.nan  # a class that an image has none of
+    wanted = np.array(signs) if sum(signs) > 0 else signs[0] * np.array(signs)
+    assert module._signs(rows).tolist() == wanted.tolist()
+
+
+def test_an_image_that_shares_classes_with_later_ones_alone_is_found():
+    nan = np.nan
+    rows = np.array([[-1, 1, nan, nan], [nan, nan, 1, -1], [-1, 1, -1, 1.0]])
+    for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
+        found = module._signs(rows[order])
+        assert dict(zip(order, found.tolist(), strict=True)) == {0: 1, 1: -1, 2: 1}
 
 
 def test_classes_that_hardly_differ_in_grey_level_exchange_nothing():

@@ -1,9 +1,9 @@
-"""How a classifier reads an image: whose grey levels, adapted how, how doubtful.
+"""Reading an image of a series: its grey levels, the adapted classifier, and doubt.
 
 Another detector or mode of a microscope shows dark what was light. No gain brings one
 to the other, and a classifier that takes one material for another is sure of itself. So
-light and dark are exchanged, too, where levels are matched, and what tells better is
-taken: by how likely the grey levels are, and by the doubt about the image either way.
+where levels are matched, the negative of an image is looked at, too. How likely the
+grey levels are, and the doubt about the image either way, tell which is right.
 """
 
 from __future__ import annotations
@@ -11,12 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.core.features.normalisation import WINDOW, Levels, Match, mosaic
+from napari_hrdv2.core.checks import filled, with_missing
+from napari_hrdv2.core.features.normalisation import (
+    WINDOW,
+    Levels,
+    Match,
+    grey_plane,
+    mosaic,
+)
 
 from .doubt import doubt_of
 
@@ -32,11 +40,10 @@ if TYPE_CHECKING:
 # generated images and their negatives; without a constant, as both are alike.
 LIKELIHOOD, DOUBT = 0.41, 1.65
 MOST_LEAD = 6.0  # of the log-likelihoods: as it is beyond doubt, or counts for no more
-PRIOR, PRIOR_IMAGES = (
-    0.05,
-    10,
-)  # of exchanged ones before an image is seen, and its weight
+PRIOR = 0.05  # share of negatives, before the image is seen
+PRIOR_IMAGES = 10  # that it is known from; the labelled ones count, too
 LEAST_PROBABILITY = 1e-4  # so that odds are numbers
+LEAST_SEEN = 0.5  # of a window, that is not excluded
 
 Compute = Callable[[Any, Levels | None], "Features"]
 
@@ -46,8 +53,9 @@ class Reading:
     """An image as a classifier sees it.
 
     `classifier` reads the `features`: that which was given, adapted to the image where
-    it is of a series. `doubt` is None where nothing tells, and of images that it was
-    trained on; `is_inverted` says whether light and dark were exchanged for it.
+    it is of a series. `doubt` is how probable a mean IoU below 0.5 is; None where
+    nothing tells, and of labelled images. `is_inverted` says whether light and dark
+    were exchanged for it.
     """
 
     features: Features
@@ -67,6 +75,7 @@ def read_image(
     *,
     exclusion: Any = None,
     windows: list[Region] | None = None,
+    exchanges: bool = True,
     should_stop: Stop = None,
 ) -> Reading:
     """Return an image as a classifier sees it.
@@ -82,12 +91,13 @@ def read_image(
         Where the image shows no material.
     windows : list of tuples of two slices, optional
         Where its grey levels are looked at; all over by default.
+    exchanges : bool
+        Whether light and dark may be exchanged, where levels are matched.
     should_stop : callable, optional
         Ends it by returning True; `Cancelled` is raised.
     """
-    normalisation = classifier.normalisation
-    if normalisation.knows(image):
-        levels = normalisation.levels_for(image)
+    is_labelled, levels = classifier.normalisation.known_levels(image)
+    if is_labelled:
         is_inverted = levels is not None and levels[1] < 0
         return Reading(compute(image, levels), classifier, is_inverted=is_inverted)
     seen: dict[Levels | None, Features] = {}
@@ -100,13 +110,15 @@ def read_image(
         return seen[levels]
 
     about: dict[str, Any] = {"exclusion": exclusion, "should_stop": should_stop}
-    levels, wrong = levels_of(classifier, image, once, windows=windows, **about)
+    levels, wrong = levels_of(
+        classifier, image, once, windows=windows, exchanges=exchanges, **about
+    )
     features = once(image, levels)
     adapted = classifier.adapted_to(features, **about)
     doubt = doubt_of(classifier, adapted, features, **about)
     return Reading(
         features,
-        classifier if normalisation.kind == "image" else adapted,
+        classifier if classifier.normalisation.kind == "image" else adapted,
         None if doubt is None else 1 - (1 - doubt) * (1 - wrong),
         is_inverted=levels is not None and levels[1] < 0,
     )
@@ -119,20 +131,21 @@ def levels_of(
     *,
     exclusion: Any = None,
     windows: list[Region] | None = None,
+    exchanges: bool = True,
     should_stop: Stop = None,
 ) -> tuple[Levels | None, float]:
     """Return levels of an image that was not labelled, and how probably they are wrong.
 
-    Wrong means that light and dark should be exchanged. Parameters are as for
-    `read_image`.
+    Wrong means that light and dark should be exchanged, or should not. Parameters are
+    as for `read_image`.
 
     Notes
     -----
     With the log-likelihoods l and l' of the image's grey levels as they are and
-    exchanged, and the doubt d and d' of the middle of the image, the log of the odds
-    that they should be exchanged is that before the image is seen, less
+    exchanged, and the doubt d and d' of a window of the image, the log of the odds that
+    they should be exchanged is that before the image is seen, less
     0.41 (l - l') [from -6 to 6] + 1.65 (logit d' - logit d). Above 6, features are not
-    computed for it.
+    computed for it; where no window tells, doubt counts for nothing.
     """
     normalisation = classifier.normalisation
     exclusion = None if exclusion is None else np.asarray(exclusion, bool)
@@ -140,27 +153,27 @@ def levels_of(
     if windows is not None:
         seen = mosaic(image, windows), mosaic(exclusion, windows)
     straight = normalisation.match(*seen)
-    if not _may_be_inverted(classifier, image, straight):
+    if not (exchanges and _may_be_inverted(classifier, image, straight)):
         return straight.levels, 0.0
     inverted = normalisation.match(*seen, inverted=True)
     lead = straight.likelihood - inverted.likelihood
     if lead > MOST_LEAD:
         return straight.levels, 0.0
-    middle = _middle_of(image.shape)
-    mask = None if exclusion is None else exclusion[middle]
-    is_all = max(image.shape[:2]) <= WINDOW
-    part, odds = image if is_all else np.asarray(image[middle]), []
-    for match in (straight, inverted):
-        features = compute(part, match.levels)
+    for_straight = LIKELIHOOD * max(lead, -MOST_LEAD) - _log_odds(_prior(normalisation))
+    window = _window_of(image, exclusion)
+    if window is not None:
+        part, mask = image, exclusion
+        if max(image.shape[:2]) > WINDOW:
+            part = np.asarray(image[window])
+            mask = with_missing(None if mask is None else mask[window], part)
+            part = filled(part)
         about: dict[str, Any] = {"exclusion": mask, "should_stop": should_stop}
-        adapted = classifier.adapted_to(features, **about)
-        doubt = doubt_of(classifier, adapted, features, **about)
-        if doubt is None:
-            return straight.levels, 0.0
-        odds.append(_log_odds(doubt))
-    for_straight = LIKELIHOOD * max(lead, -MOST_LEAD) + DOUBT * (odds[1] - odds[0])
-    against = for_straight - _log_odds(_prior(normalisation))
-    probability = 1 / (1 + math.exp(against))
+        for match, sign in ((straight, -1), (inverted, 1)):
+            features = compute(part, match.levels)
+            adapted = classifier.adapted_to(features, **about)
+            doubt = doubt_of(classifier, adapted, features, **about)
+            for_straight += sign * DOUBT * _log_odds(0.5 if doubt is None else doubt)
+    probability = 1 / (1 + math.exp(for_straight))
     if probability > 0.5:
         return inverted.levels, 1 - probability
     return straight.levels, probability
@@ -186,8 +199,17 @@ def _log_odds(probability: float) -> float:
     return math.log(known / (1 - known))
 
 
-def _middle_of(shape: tuple[int, ...]) -> Region:
-    rows, columns = (
-        slice(max(0, (n - WINDOW) // 2), (n + WINDOW) // 2) for n in shape[:2]
-    )
-    return rows, columns
+def _window_of(image: Any, exclusion: NDArray[np.bool_] | None) -> Region | None:
+    """Return a window with something to see, the middle one if it has."""
+    rests = [max(0, n - WINDOW) for n in image.shape[:2]]
+    tops, lefts = ((rest // 2, 0, rest) for rest in rests)
+    for top, left in product(tops, lefts):
+        window = slice(top, top + WINDOW), slice(left, left + WINDOW)
+        grey = grey_plane(image[window])
+        kept = np.isfinite(grey)
+        if exclusion is not None:
+            kept &= ~exclusion[window]
+        values = grey[kept]
+        if len(values) >= LEAST_SEEN * grey.size and values.min() < values.max():
+            return window
+    return None

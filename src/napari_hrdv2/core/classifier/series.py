@@ -189,11 +189,14 @@ def reading_of(
     Its features, and the classifier adapted to it, unless it was trained on it or its
     images keep their own grey levels. The others are those of `compute_resampled`.
     """
+    whole, stop = np.asarray(image), options.get("should_stop")
 
-    def compute(part: ArrayLike, levels: Levels | None) -> Features:
-        return compute_resampled(part, backbone, pixel_ratio, levels=levels, **options)
+    def compute(part: NDArray[Any], levels: Levels | None) -> Features:
+        about = options if part is whole else {**options, "progress": None}
+        return compute_resampled(part, backbone, pixel_ratio, levels=levels, **about)
 
-    return read_image(classifier, np.asarray(image), compute, exclusion=exclusion)
+    about: dict[str, Any] = {"exclusion": exclusion, "should_stop": stop}
+    return read_image(classifier, whole, compute, **about)
 
 
 def predict_left_out(
@@ -292,7 +295,8 @@ class _Series:
             return [image_levels(seen, masks)] * len(seen)
         pixels, drawn = zip(*map(painted, self.images, self.labels), strict=True)
         own = [image_levels([each]) for each in seen]
-        return list(aligned_levels(pixels, drawn, own))
+        mixed = any(part.absolute_levels for part in parts_of(self.backbone))
+        return list(aligned_levels(pixels, drawn, own, exchanges=not mixed))
 
     def features(self, kind: str) -> list[Features]:
         """Return the features of all images."""

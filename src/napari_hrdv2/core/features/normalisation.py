@@ -49,7 +49,7 @@ ROUNDS = 20  # of expectation and maximisation
 LEAST_GAIN, MOST_GAIN = 0.5, 2.0  # of a labelled image, against its own deviation
 # Of the grey levels of classes in two labelled images, from which on light and dark are
 # taken as exchanged: their correlation, and their covariance in deviations of both.
-INVERTED_CORRELATION, INVERTED_COVARIANCE = -0.5, -0.1
+INVERTED_CORRELATION, INVERTED_COVARIANCE = -0.5, -0.05
 WINDOW = 512  # px along a side of what is seen of images that are not read as a whole
 
 
@@ -118,12 +118,15 @@ def aligned_levels(
     images: Sequence[ArrayLike],
     labels: Sequence[ArrayLike],
     levels: Sequence[Levels] | None = None,
+    *,
+    exchanges: bool = True,
 ) -> list[Levels]:
     """Return levels for each labelled image that bring its classes to those of all.
 
     Least squares on the mean grey level of each class; classes that one image alone has
-    count for nothing. Where what is light in most images is clearly dark in one, its
-    deviation is below 0. `levels` are the images' own, where these are parts of them.
+    count for nothing. `levels` are the images' own, where these are parts of them. If
+    it `exchanges` light and dark, the deviation is below 0 where what is light in most
+    images is clearly dark.
     """
     own = np.array(levels or [image_levels([image]) for image in images])
     planes = map(grey_plane, images)
@@ -134,7 +137,9 @@ def aligned_levels(
     common = np.isfinite(table).sum(0) > 1
     if not common.any():
         return [(float(mean), float(deviation)) for mean, deviation in own]
-    signs = _signs(standardised[:, common])
+    signs = np.ones(len(own))
+    if exchanges:
+        signs = _signs(standardised[:, common])
     target = np.nanmean(signs[:, None] * standardised[:, common], axis=0)
     # Of the negative of an image, light and dark are as in the others.
     straight = own * np.stack([signs, np.ones_like(signs)], 1)
@@ -171,18 +176,31 @@ def _signs(rows: Grey) -> Grey:
 
     `rows` are the (N, K) grey levels of classes, NaN where an image has none of one.
     """
-    signs = np.ones(len(rows))
-    for number, row in enumerate(rows[1:], start=1):
-        others = np.nanmean(signs[:number, None] * rows[:number], axis=0)
-        both = np.isfinite(others) & np.isfinite(row)
-        if both.sum() < 2:
-            continue
-        here, there = (each[both] - each[both].mean() for each in (row, others))
-        covariance = float((here * there).mean())
-        correlation = covariance / max(float(here.std() * there.std()), 1e-9)
-        if covariance < INVERTED_COVARIANCE and correlation < INVERTED_CORRELATION:
+    count, known = len(rows), np.isfinite(rows)
+    signs, values = np.zeros(count), np.where(known, rows, 0.0)
+    signs[0] = 1
+    # By those before it, and again, by what was found of all others.
+    for number in (*range(1, count), *range(count)):
+        weights = np.where(np.arange(count) == number, 0.0, signs)
+        images = np.abs(weights) @ known
+        both = known[number] & (images > 0)
+        here = rows[number, both]
+        signs[number] = 1
+        if len(here) > 1 and _is_negative(
+            here, (weights @ values)[both] / images[both]
+        ):
             signs[number] = -1
     return signs if signs.sum() >= 0 else -signs
+
+
+def _is_negative(some: Grey, others: Grey) -> bool:
+    """Return whether grey levels of the same classes are clearly the other way."""
+    some, others = some - some.mean(), others - others.mean()
+    covariance = float((some * others).mean())
+    product = float(some.std() * others.std())
+    return covariance < INVERTED_COVARIANCE and (
+        covariance < INVERTED_CORRELATION * product
+    )
 
 
 class Match(NamedTuple):
@@ -199,8 +217,8 @@ class Match(NamedTuple):
 class Normalisation:
     """How the grey levels of an image are brought to those of the labelled images.
 
-    `kind` is "image", "shared" or "matched"; `levels` are those of the labelled images
-    in most of which light and dark are alike;
+    `kind` is "image", "shared" or "matched"; `levels` are those of the labelled images,
+    light and dark as in most of them;
     `densities` are (K, `BINS`), of the smoothed grey levels of each class within
     `REACH` deviations about the mean, and `fractions` the K classes' in the labelled
     images. `known` are the levels of the labelled images, by their fingerprints;
@@ -239,28 +257,21 @@ class Normalisation:
                     tables[label].append(_density(values))
         known = [label for label in ids if label in tables]
         fractions = np.array([np.mean(shares[label]) for label in known])
-        straight = [each for each in levels if each[1] >= 0]
-        straight = straight or [(each[0], -each[1]) for each in levels]
-        middle = np.mean(straight, axis=0)
+        middles, deviations = np.array(levels).T
+        straight = deviations >= 0
+        middle = middles[straight if straight.any() else ~straight].mean()
         return cls(
             "matched",
-            (float(middle[0]), float(middle[1])),
+            (float(middle), float(np.abs(deviations).mean())),
             tuple(tuple(np.mean(tables[i], axis=0).round(6).tolist()) for i in known),
             tuple((fractions / fractions.sum()).round(6).tolist()),
         )
 
-    def knows(self, image: ArrayLike) -> bool:
-        """Whether it is one of the labelled images."""
-        return bool(self.known) and image_fingerprint(image) in dict(self.known)
-
-    def levels_for(
-        self, image: ArrayLike, exclusion: ArrayLike | None = None
-    ) -> Levels | None:
-        """Return the levels of an image; None where they are to be its own."""
+    def known_levels(self, image: ArrayLike) -> tuple[bool, Levels | None]:
+        """Return whether it is a labelled image, and the levels of one."""
         known = dict(self.known)
-        if known and (fingerprint := image_fingerprint(image)) in known:
-            return known[fingerprint]
-        return self.match(image, exclusion).levels
+        fingerprint = image_fingerprint(image) if known else ""
+        return fingerprint in known, known.get(fingerprint)
 
     def match(
         self,
@@ -271,7 +282,8 @@ class Normalisation:
     ) -> Match:
         """Return the levels of an image that is none of the labelled ones.
 
-        With light and dark exchanged if it is to be `inverted`.
+        None where they are to be its own; with light and dark exchanged if it is to be
+        `inverted`.
         """
         if self.kind != "matched" or self.levels is None or not self.densities:
             return Match(self.levels if self.kind != "image" else None)

@@ -72,6 +72,7 @@ INVERTED = (
     "light and dark were exchanged for it, as it looks like the negative of the "
     "labelled images; look at the result."
 )
+INVERTED_BY_LABELS = "light and dark were exchanged for it, as its scribbles say."
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,8 @@ def segment_file(
                 segmentation, [int(i) for i in classifier.classes]
             )
         if is_inverted:
-            notes += (f"{job.file}: {INVERTED}",)
+            why = INVERTED_BY_LABELS if doubt is None else INVERTED
+            notes += (f"{job.file}: {why}",)
         if run.particles is not None:
             stem = job.target.stem.removesuffix("_segmentation")
             outputs.append(job.target.with_name(f"{stem}_particles.csv"))

@@ -41,6 +41,7 @@ TABLE = "phase_fractions.csv"
 BLOCK = 2048  # pixels along each side, that particles are looked for in at once
 _COLUMNS = "image", "segmentation"  # before the classes
 RARE = 0.03  # a fraction, below which a class that is rightly rare raises doubt
+REVISION = 2  # of what a classifier makes of an image: with a new one, all is done anew
 DOUBT_HEADERS = "doubt (probability of a mean IoU below 0.5)", "flagged"
 
 
@@ -174,7 +175,7 @@ class Applied:
 
 def log_of(folder: Path, classifier: PixelClassifier, *settings: object) -> RunLog:
     """Return the log of what this classifier did in a folder, with these settings."""
-    hashed = hashlib.sha256(repr((__version__, *settings)).encode())
+    hashed = hashlib.sha256(repr((__version__, REVISION, *settings)).encode())
     for array in (classifier.weight, classifier.bias, classifier.classes):
         hashed.update(np.ascontiguousarray(array).tobytes())
     about = ("part_options", "normalisation", "class_names", "class_colors")

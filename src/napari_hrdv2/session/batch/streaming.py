@@ -52,7 +52,6 @@ from napari_hrdv2.files.label_store import (
 )
 from napari_hrdv2.files.labels import LabelClasses
 from napari_hrdv2.session.features import FeatureSource
-from napari_hrdv2.session.pipeline import as_trained
 from napari_hrdv2.session.tasks import TaskContext
 
 Spread = Callable[[Place, list[Window]], Iterator[tuple[Window, int]]]
@@ -134,7 +133,7 @@ def open_blocks(
     ratio: tuple[float, float] | None = None,
 ) -> tuple[ImageFile, Reading]:
     """Return an image as was trained on, and as the classifier sees it."""
-    image = as_trained(file.data, classifier, source, lazily_grey)
+    image = source.as_trained(file.data, classifier, lazily_grey)
     read = read_by_blocks(image, source, classifier, context, mask, ratio)
     return replace(file, data=image), read
 
@@ -318,7 +317,7 @@ def read_by_blocks(
             part,
             source.backbone,
             pixel_ratio,
-            progress=partial(context.progress, "Reading"),
+            progress=partial(context.progress, "Reading") if part is image else None,
             should_stop=context.should_stop,
             levels=levels or source.options.levels,
             **source.options.choices,

@@ -193,7 +193,7 @@ _LEVELS = {
     "shared": "the mean and standard deviation of grey level of the labelled images",
     "matched": "the gain and offset under which an image's grey levels are most likely "
     "as a mixture of those that the classes have in the labelled images, with light "
-    "and dark exchanged where that fits far better",
+    "and dark exchanged where that is more probable",
 }
 
 
