@@ -34,7 +34,7 @@ WIDTH, HEIGHT = 900, 1095  # px, of the page
 
 
 def write_series(folder: Path) -> list[Sample]:
-    """Write six micrographs of one kind at other exposures, the last too short."""
+    """Write six micrographs at other exposures, a negative, the last too short."""
     samples = [make_sample("particles", (320, 320), seed=seed) for seed in range(6)]
     folder.mkdir()
     rng = np.random.default_rng(1)
@@ -43,6 +43,7 @@ def write_series(folder: Path) -> list[Sample]:
         noise = rng.normal(0, 80 * (number == 5), sample.image.shape)
         changed = np.clip(gain * sample.image + noise + offset, 0, 255)
         changed = changed.astype(np.uint8)
+        changed = 255 - changed if number == 3 else changed
         write_image(folder / f"scan_{number + 1}.tif", changed)
     return samples
 
