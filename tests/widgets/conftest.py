@@ -11,7 +11,7 @@ from napari.utils._proxies import PublicOnlyProxy
 from napari_hrdv2.widgets import SegmentationWidget
 from napari_hrdv2.widgets.preferences import Preferences
 
-WAIT = 15_000  # milliseconds; a machine under load is slow
+WAIT = 60_000  # milliseconds; a machine under load is slow
 
 
 @pytest.fixture(scope="module", autouse=True)
