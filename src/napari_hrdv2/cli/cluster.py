@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from napari_hrdv2.core.errors import Cancelled, explained
 from napari_hrdv2.files import open_image
@@ -240,7 +240,7 @@ def _stream(
 class _Opened(NamedTuple):
     """What is known of an image, of which each block is to be a task."""
 
-    features: Any  # of blocks
+    features: BlockFeatures
     classifier: PixelClassifier  # adapted to it
     doubt: float | None
     is_inverted: bool
@@ -268,7 +268,8 @@ def _on_worker(
     light = read.classifier.light_copy()
     light.trained_on = None  # it is as large as the training pixels
     told = read.doubt, read.is_inverted
-    return _Opened(read.features, light, *told, (classifier, changed, options))
+    features = cast("BlockFeatures", read.features)
+    return _Opened(features, light, *told, (classifier, changed, options))
 
 
 def _block(known: _Opened, job: Job, place: Place, window: Window, mask: Any) -> int:

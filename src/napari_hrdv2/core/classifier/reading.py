@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # Of a logistic regression for whether light and dark are exchanged, fitted to 520
 # generated images and their negatives; without a constant, as both are alike.
 LIKELIHOOD, DOUBT = 0.41, 1.65
-MOST_LEAD = 6.0  # of the log-likelihoods: as it is beyond doubt, or counts for no more
+MOST_LEAD = 6.0  # of a log-likelihood: a larger one for the image as it is decides
 PRIOR = 0.05  # share of negatives, before the image is seen
 PRIOR_IMAGES = 10  # that it is known from; the labelled ones count, too
 LEAST_PROBABILITY = 1e-4  # so that odds are numbers

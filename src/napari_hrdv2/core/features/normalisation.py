@@ -294,14 +294,15 @@ class Normalisation:
         if not len(values) or values.min() == values.max():
             return Match(self.levels)
         middle = 2 * float(values.mean())  # where the negative has the same mean
-        levels, likelihood = self._found(middle - values if inverted else values)
+        sought = middle - values if inverted else values
+        levels, likelihood = self._found(sought, self.levels)
         if inverted:
             levels = middle - levels[0], -levels[1]
         return Match(levels, likelihood)
 
-    def _found(self, values: Grey) -> tuple[Levels, float]:
-        assert self.levels is not None, "it is matched"
-        about, own = self.levels, (float(values.mean()), float(values.std()))
+    def _found(self, values: Grey, about: Levels) -> tuple[Levels, float]:
+        """Return the most likely levels, sought about others, and how likely."""
+        own = float(values.mean()), float(values.std())
         if abs(own[0] - about[0]) > OFFSETS * about[1]:  # another detector, or depth
             about = own
         counts, edges = np.histogram(values, 512)
