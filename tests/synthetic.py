@@ -79,3 +79,12 @@ def dabs(inside, seed=0, each=6):
             labels[rows[i] + 1 : rows[i] + 4, columns[i] + 1 : columns[i] + 4] = label
         labels[(labels == label) & ~there] = 0
     return labels
+
+
+def two_phases(fraction, seed=0, shape=(67, 81), gain=1.0, offset=0.0):
+    """Return an image whose left is dark and right is light, and its truth."""
+    rng = np.random.default_rng(seed)
+    truth = np.ones(shape, np.uint8)
+    truth[:, round(shape[1] * (1 - fraction)) :] = 2
+    grey = np.where(truth == 2, 170.0, 90.0) + rng.normal(0, 8, shape)
+    return gain * grey + offset, truth

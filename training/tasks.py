@@ -27,11 +27,7 @@ from micrographs import (
 )
 from napari_hrdv2.core.backbones.embedded.backbone import bank_planes, standardised
 from napari_hrdv2.core.backbones.filters import filter_names
-from napari_hrdv2.core.features.normalisation import (
-    Levels,
-    aligned_levels,
-    image_levels,
-)
+from napari_hrdv2.core.features.levels import Levels, aligned_levels, image_levels
 
 BANK_CHANNELS = len(filter_names(3))  # grey pictures fill the rest with zeros
 SUPPORT_PER_CLASS, QUERY = 384, 2048

@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 
 from napari_hrdv2 import compute_features, load_backbone
 from napari_hrdv2.core.backbones.embedded.network import BUNDLED, load_weights
-from napari_hrdv2.core.features.normalisation import image_levels
+from napari_hrdv2.core.features.levels import image_levels
 
 
 def test_the_head_is_balanced_ridge_regression_on_standardised_features() -> None:

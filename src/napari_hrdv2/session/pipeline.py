@@ -19,7 +19,7 @@ from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.classifier.reading import Reading, read_image
 from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.features.blocks import BlockFeatures
-from napari_hrdv2.core.features.normalisation import Levels
+from napari_hrdv2.core.features.levels import Levels
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.measure import phase_fractions_with_error
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine

@@ -18,20 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import filled, with_missing
-from napari_hrdv2.core.features.normalisation import (
-    WINDOW,
-    Levels,
-    Match,
-    grey_plane,
-    mosaic,
-)
+from napari_hrdv2.core.features.levels import WINDOW, Levels, grey_plane, mosaic
 
 from .doubt import doubt_of
 
 if TYPE_CHECKING:
     from napari_hrdv2.core.errors import Stop
     from napari_hrdv2.core.features.base import Features
-    from napari_hrdv2.core.features.normalisation import Normalisation
+    from napari_hrdv2.core.features.normalisation import Match, Normalisation
     from napari_hrdv2.core.features.tiles import Region
 
     from .pixel_classifier import PixelClassifier

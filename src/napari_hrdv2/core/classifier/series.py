@@ -12,16 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import check_choice, one_each
 from napari_hrdv2.core.errors import Stop, stop_if
-from napari_hrdv2.core.features.memory import parts_of
-from napari_hrdv2.core.features.normalisation import (
+from napari_hrdv2.core.features.levels import (
     Levels,
-    Normalisation,
     aligned_levels,
     image_levels,
     mosaic,
     painted,
     windows_of,
 )
+from napari_hrdv2.core.features.memory import parts_of
+from napari_hrdv2.core.features.normalisation import Normalisation
 from napari_hrdv2.core.features.options import NORMALISATION_CHOICES
 from napari_hrdv2.core.features.resampled import compute_resampled
 from napari_hrdv2.core.features.volumes import any_features

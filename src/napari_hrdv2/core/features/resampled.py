@@ -21,7 +21,7 @@ from napari_hrdv2.core.checks import channels_first, filled, missing_pixels
 
 from .base import Features
 from .compute import compute_features
-from .normalisation import mosaic, windows_of
+from .levels import mosaic, windows_of
 from .tiles import LinearModel, Stop, Tile, chunks_of, length_of, tiles_of
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.base import Features
 from napari_hrdv2.core.features.blocks import BlockFeatures
 from napari_hrdv2.core.features.cost import estimate_cost
-from napari_hrdv2.core.features.normalisation import Levels, windows_of
+from napari_hrdv2.core.features.levels import Levels, windows_of
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.resampled import resampling_factors, resized_shape
 from napari_hrdv2.core.features.volumes import (
