@@ -27,9 +27,9 @@ from sklearn.metrics import roc_auc_score
 from napari_hrdv2 import load_backbone, train_series
 from napari_hrdv2.cli.bench import machine
 from napari_hrdv2.cli.cases import read_cases
-from napari_hrdv2.core.classifier.doubt import FLAGGED_FROM
-from napari_hrdv2.core.classifier.series import reading_of
 from napari_hrdv2.core.measure.scores import mean_iou
+from napari_hrdv2.core.series.doubt import FLAGGED_FROM
+from napari_hrdv2.core.series.reading import reading_of
 from samples import Picture, make_series
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from sklearn.metrics import roc_auc_score
 from doubt import Line, read_lines
 from napari_hrdv2 import load_backbone, train_series
 from napari_hrdv2.cli.bench import machine
-from napari_hrdv2.core.classifier.series import reading_of
 from napari_hrdv2.core.measure.scores import mean_iou
+from napari_hrdv2.core.series.reading import reading_of
 from samples import draw_scribbles, random_series
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import napari_hrdv2 as hr
-from napari_hrdv2.core.classifier.series import reading_of
+from napari_hrdv2.core.series.reading import reading_of
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .core.backbones import load_backbone
     from .core.classifier.pixel_classifier import PixelClassifier
-    from .core.classifier.series import train_series
     from .core.errors import Cancelled
     from .core.features.blocks import block_features
     from .core.features.compute import compute_features
     from .core.features.high_resolution import HighResFeatures
     from .core.guidance import propose_places
+    from .core.series.left_out import predict_left_out
+    from .core.series.reading import reading_of
+    from .core.series.training import train_series
 
 __all__ = [
     "Cancelled",
@@ -27,7 +29,9 @@ __all__ = [
     "block_features",
     "compute_features",
     "load_backbone",
+    "predict_left_out",
     "propose_places",
+    "reading_of",
     "train_series",
 ]
 
@@ -43,8 +47,10 @@ _HOME = {
     "block_features": "core.features.blocks",
     "compute_features": "core.features.compute",
     "load_backbone": "core.backbones",
+    "predict_left_out": "core.series.left_out",
     "propose_places": "core.guidance",
-    "train_series": "core.classifier.series",
+    "reading_of": "core.series.reading",
+    "train_series": "core.series.training",
 }
 
 

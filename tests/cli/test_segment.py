@@ -9,9 +9,9 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from napari_hrdv2 import PixelClassifier, load_backbone
-from napari_hrdv2.core.classifier.series import train_series
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.options import FeatureOptions
+from napari_hrdv2.core.series.training import train_series
 from napari_hrdv2.files import (
     read_image,
     read_label_classes,

@@ -93,7 +93,7 @@ def series(cases: Sequence[Case], run: Run) -> Iterator[CaseScore]:
     Grey and colour images are sources of their own, as their features differ; those
     that are alone are left out.
     """
-    from napari_hrdv2.core.classifier.series import predict_left_out
+    from napari_hrdv2.core.series.left_out import predict_left_out
 
     groups: dict[tuple[str, int], list[CaseArrays]] = {}
     for arrays in (case.read() for case in cases):

@@ -24,8 +24,8 @@ from napari_hrdv2.files import size_text
 if TYPE_CHECKING:
     from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
     from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-    from napari_hrdv2.core.classifier.series import TrainedSeries
     from napari_hrdv2.core.features.options import FeatureOptions
+    from napari_hrdv2.core.series.training import TrainedSeries
     from napari_hrdv2.session import TaskContext
 
 
@@ -260,7 +260,7 @@ def train(
     pixel_ratios: Sequence[tuple[float, float] | None] | None = None,
 ) -> TrainedSeries:
     """Return the features of images and the classifier of their scribbles."""
-    from napari_hrdv2.core.classifier.series import train_series
+    from napari_hrdv2.core.series.training import train_series
 
     return train_series(
         images,

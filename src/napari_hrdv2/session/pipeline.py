@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import filled, with_missing
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.core.classifier.reading import Reading, read_image
 from napari_hrdv2.core.errors import Cancelled, explained_of
 from napari_hrdv2.core.features.blocks import BlockFeatures
 from napari_hrdv2.core.features.levels import Levels
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.measure import phase_fractions_with_error
 from napari_hrdv2.core.postprocess.refinement import Refinement, clean, refine
+from napari_hrdv2.core.series.reading import Reading, read_image
 from napari_hrdv2.files.units import pixel_ratio
 
 from .blocks import begun, reporting

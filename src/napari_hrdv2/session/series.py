@@ -17,10 +17,10 @@ import numpy as np
 
 from napari_hrdv2.core.checks import filled, grey_if_equal
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.core.classifier.series import train_series
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.resampled import resampling_factors, resized_shape
+from napari_hrdv2.core.series.training import train_series
 from napari_hrdv2.files.units import common_size, pixel_ratio
 
 from .blocks.maps import points_of

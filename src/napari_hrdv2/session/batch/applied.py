@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from napari_hrdv2 import __version__
 from napari_hrdv2.core.atomic import atomic_path
-from napari_hrdv2.core.classifier.doubt import FLAGGED_FROM
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.measure import particle_table
@@ -27,6 +26,7 @@ from napari_hrdv2.core.measure.particle_blocks import block_particle_table
 from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
 from napari_hrdv2.core.postprocess.instances import instances
 from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.core.series.doubt import FLAGGED_FROM
 from napari_hrdv2.files import ImageFile
 from napari_hrdv2.files.folders import own_path
 from napari_hrdv2.files.label_store import grid

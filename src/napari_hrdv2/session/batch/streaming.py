@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from napari_hrdv2.core.checks import grey_if_equal, with_missing
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
-from napari_hrdv2.core.classifier.reading import Reading, read_image
 from napari_hrdv2.core.devices import available_memory, choose_device
 from napari_hrdv2.core.errors import stop_if
 from napari_hrdv2.core.features.base import Features
@@ -40,6 +39,7 @@ from napari_hrdv2.core.postprocess.refinement import (
     without_small_objects,
 )
 from napari_hrdv2.core.postprocess.smoothing_blocks import smooth_blocks
+from napari_hrdv2.core.series.reading import Reading, read_image
 from napari_hrdv2.files import ImageFile
 from napari_hrdv2.files.label_store import (
     LabelStore,

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_hrdv2.core.classifier.samples import SparseLabels
-from napari_hrdv2.core.classifier.series import train_series
 from napari_hrdv2.core.devices import bytes_text
 from napari_hrdv2.core.features.cost import estimate_cost
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.volumes import context_bytes
+from napari_hrdv2.core.series.training import train_series
 from napari_hrdv2.files import ImageFile
 from napari_hrdv2.files.label_store import check_store
 from napari_hrdv2.files.units import NO_UNIT, pixel_ratio, unit_symbol

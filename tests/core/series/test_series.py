@@ -13,15 +13,12 @@ from napari_hrdv2 import (
 )
 from napari_hrdv2.core.backbones.embedded.backbone import EmbeddedBackbone
 from napari_hrdv2.core.classifier import alignment
-from napari_hrdv2.core.classifier.series import (
-    _best,
-    predict_left_out,
-    reading_of,
-    train_series,
-)
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.features.high_resolution import with_context
 from napari_hrdv2.core.features.resampled import compute_resampled
+from napari_hrdv2.core.series.left_out import predict_left_out
+from napari_hrdv2.core.series.reading import reading_of
+from napari_hrdv2.core.series.training import _best, train_series
 from synthetic import dabs, discs
 
 
@@ -279,7 +276,7 @@ def test_of_large_images_only_windows_and_what_is_painted_are_looked_at(
     pairs = [discs(0.3, 1, (331, 318)), discs(0.1, 2, (290, 343), 0.8, 25)]
     images, labels = [p[0] for p in pairs], [dabs(p[1]) for p in pairs]
     wanted = train_series(images, labels, backbone, normalisation=kind).classifier
-    monkeypatch.setattr("napari_hrdv2.core.features.normalisation.WINDOW", 48)
+    monkeypatch.setattr("napari_hrdv2.core.features.levels.WINDOW", 48)
     made = train_series(images, labels, backbone, normalisation=kind, blocks=True)
     found = made.classifier.normalisation
     assert found.levels == pytest.approx(wanted.normalisation.levels, rel=0.05)

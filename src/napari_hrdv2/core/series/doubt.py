@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import checked_mask
-
-from .background import read_background
+from napari_hrdv2.core.classifier.background import read_background
 
 if TYPE_CHECKING:
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.errors import Stop
     from napari_hrdv2.core.features.base import Features
 
-    from .pixel_classifier import PixelClassifier
 
 FLAGGED_FROM = 0.2  # four of five whose mean IoU is below 0.5 are above, see docs
 # Of a logistic regression fitted to 288 generated and 51 real micrographs.

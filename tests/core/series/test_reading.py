@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from napari_hrdv2 import PixelClassifier, compute_features, load_backbone
-from napari_hrdv2.core.classifier import reading as module
-from napari_hrdv2.core.classifier.doubt import doubt_of
-from napari_hrdv2.core.classifier.reading import levels_of, read_image
-from napari_hrdv2.core.classifier.series import reading_of, train_series
 from napari_hrdv2.core.errors import Cancelled
 from napari_hrdv2.core.measure.scores import mean_iou
+from napari_hrdv2.core.series import reading as module
+from napari_hrdv2.core.series.doubt import doubt_of
+from napari_hrdv2.core.series.reading import levels_of, read_image, reading_of
+from napari_hrdv2.core.series.training import train_series
 from synthetic import dabs, discs
 
 SHAPE = (96, 107)

@@ -15,20 +15,21 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from napari_hrdv2.core.checks import filled, with_missing
 from napari_hrdv2.core.features.levels import WINDOW, Levels, grey_plane, mosaic
+from napari_hrdv2.core.features.resampled import compute_resampled
 
 from .doubt import doubt_of
 
 if TYPE_CHECKING:
+    from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
+    from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
     from napari_hrdv2.core.errors import Stop
     from napari_hrdv2.core.features.base import Features
     from napari_hrdv2.core.features.normalisation import Match, Normalisation
     from napari_hrdv2.core.features.tiles import Region
-
-    from .pixel_classifier import PixelClassifier
 
 # Of a logistic regression for whether light and dark are exchanged, fitted to 520
 # generated images and their negatives; without a constant, as both are alike.
@@ -116,6 +117,68 @@ def read_image(
         None if doubt is None else 1 - (1 - doubt) * (1 - wrong),
         is_inverted=levels is not None and levels[1] < 0,
     )
+
+
+def reading_of(
+    classifier: PixelClassifier,
+    image: ArrayLike,
+    backbone: Backbone | JoinedBackbone,
+    *,
+    exclusion: ArrayLike | None = None,
+    pixel_ratio: tuple[float, float] | None = None,
+    **options: Any,
+) -> Reading:
+    """Return an image as a classifier of a series sees it, and how doubtful that is.
+
+    Parameters
+    ----------
+    classifier : PixelClassifier
+        Of `train_series`, or what was saved of it.
+    image : (H, W) or (H, W, 3|4) array
+    backbone : Backbone
+        The one that it was trained with.
+    exclusion : (H, W) bool array, optional
+        Where the image shows no material.
+    pixel_ratio : tuple of two float, optional
+        How many times as high and wide its pixels are as those that it is to be seen
+        with; see `resampling_factors`.
+    options
+        The other ones of :func:`~napari_hrdv2.compute_features`.
+
+    Returns
+    -------
+    Reading
+        The features with the grey levels that the classifier's `normalisation` asks
+        for, and the classifier adapted to the image, unless it was trained on it or its
+        images keep their own grey levels.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` said so.
+    ValueError
+        If the features are not like those that the classifier was trained on.
+
+    Examples
+    --------
+    >>> import napari_hrdv2 as hr
+    >>> image = np.kron(np.eye(4), np.ones((16, 16)))
+    >>> labels = np.zeros((64, 64), int)
+    >>> labels[2:14, 2:14], labels[2:14, 20:60] = 1, 2
+    >>> backbone = hr.load_backbone("embedded")
+    >>> trained = hr.train_series([image], [labels], backbone)
+    >>> read = hr.reading_of(trained.classifier, image.T[::-1], backbone)
+    >>> read.predict().shape, 0 <= read.doubt <= 1
+    ((64, 64), True)
+    """
+    whole, stop = np.asarray(image), options.get("should_stop")
+
+    def compute(part: NDArray[Any], levels: Levels | None) -> Features:
+        about = options if part is whole else {**options, "progress": None}
+        return compute_resampled(part, backbone, pixel_ratio, levels=levels, **about)
+
+    about: dict[str, Any] = {"exclusion": exclusion, "should_stop": stop}
+    return read_image(classifier, whole, compute, **about)
 
 
 def levels_of(

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from napari_hrdv2 import PixelClassifier, load_backbone
-from napari_hrdv2.core.classifier import doubt as module
-from napari_hrdv2.core.classifier.doubt import FLAGGED_FROM, doubt_of
-from napari_hrdv2.core.classifier.series import reading_of, train_series
+from napari_hrdv2.core.series import doubt as module
+from napari_hrdv2.core.series.doubt import FLAGGED_FROM, doubt_of
+from napari_hrdv2.core.series.reading import reading_of
+from napari_hrdv2.core.series.training import train_series
 from synthetic import dabs, discs
 
 

@@ -1,0 +1,1 @@
+"""One classifier for a series: trained on some images, it reads the others."""
