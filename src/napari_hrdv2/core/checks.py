@@ -373,6 +373,18 @@ def checked_range(value_range: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
+def has_colors(image: NDArray[Any]) -> bool:
+    """Return whether red, green and blue of an RGB(A) image differ anywhere.
+
+    A pixel that is missing in all three has none.
+    """
+    colors, red = image[..., 1:3], image[..., :1]
+    differ = colors != red
+    if image.dtype.kind == "f" and differ.any():
+        differ &= ~(np.isnan(colors) & np.isnan(red))
+    return bool(differ.any())
+
+
 def grey_if_equal(image: NDArray[Any]) -> NDArray[Any]:
     """Return the grey levels of an RGB(A) image without any colour, else the image.
 
@@ -385,8 +397,6 @@ def grey_if_equal(image: NDArray[Any]) -> NDArray[Any]:
     """
     if image.ndim != 3 or image.shape[-1] not in (3, 4):
         return image
-    red = image[..., :1]
-    has_colors = (image[:64, :, 1:3] != red[:64]).any()  # most of them at once
-    if has_colors or (image[..., 1:3] != red).any():
+    if has_colors(image[:64]) or has_colors(image):  # most of them at once
         return image
     return np.ascontiguousarray(image[..., 0])

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_hrdv2 import __version__
 from napari_hrdv2.core.fingerprints import image_fingerprint
+from napari_hrdv2.core.series import REVISION
 
 from .labels import SOFTWARE, LabelClasses
 from .ome_zarr import (
@@ -99,10 +101,10 @@ class LabelStore:
         about = [fingerprint, list(shape), block, dtype.name, is_refined]
         self.place = Place(self.folder.resolve(), json.dumps(about), planes > 0)
         self.blocks = list(grid(shape, block))
-        self.is_finished = _fingerprint_of(target) == fingerprint
+        self._root: Any
+        self._labels: Any
+        self.is_finished = self._is_there_as_written()
         if self.is_finished:
-            self._root: Any = zarr.open_group(target, mode="r")
-            self._labels: Any = self._root["0"]
             return
         self._done, mark = self.folder / "done.txt", self.folder / "made_from.json"
         is_new = not _is_made_from(self.place)
@@ -129,6 +131,24 @@ class LabelStore:
             name = self.folder / "predicted.zarr" / "0"
             self._predicted = zarr.open_array(name, mode="r+")
         self._checksums = self._known_checksums()
+
+    def _is_there_as_written(self) -> bool:
+        import zarr
+
+        with suppress(OSError, ValueError, LookupError, TypeError, RuntimeError):
+            mark = json.loads(attributes(self.target))["_creator"]
+            if mark["fingerprint"] != self.fingerprint:
+                return False
+            self._root = zarr.open_group(self.target, mode="r")
+            self._labels = self._root["0"]
+            return bool(mark["checksum"] == self._checksum_of_all())
+        return False
+
+    def _checksum_of_all(self) -> int:
+        total = 0
+        for window in self.blocks:
+            total = zlib.crc32(str(_checksum(self.read(window))).encode(), total)
+        return total
 
     def is_done(self, window: Window) -> bool:
         """Whether a block was predicted, and is as it was written."""
@@ -187,7 +207,11 @@ class LabelStore:
         del about["image-label"]["source"]
         size = pixel_size, unit
         annotate(self._root, _VERSION, about, self.target.stem, size, depth or 0.0)
-        mark = {"name": SOFTWARE, "fingerprint": self.fingerprint}
+        mark = {
+            "name": SOFTWARE,
+            "fingerprint": self.fingerprint,
+            "checksum": self._checksum_of_all(),
+        }
         self._root.attrs["_creator"] = mark
         whole = self.folder / "labels.zarr"
         for partial in whole.rglob("*.partial"):  # of a writer that was killed
@@ -247,7 +271,7 @@ def store_fingerprint(
 ) -> str:
     """Return what all runs of `stream_labels` have in common that give one store."""
     classes = LabelClasses(dict(classifier.class_names), dict(colors or {}))
-    made = hashlib.blake2b(digest_size=16)
+    made = hashlib.blake2b(repr((__version__, REVISION)).encode(), digest_size=16)
     for array in (classifier.weight, classifier.bias, classifier.classes):
         made.update(np.ascontiguousarray(array).data.cast("B"))
     image = file.data
@@ -276,15 +300,6 @@ def check_disk(folder: Path, needed: int, of: str, instead: str) -> None:
             f"{folder} has {free / 1e9:.1f} GB free and {of} need up to "
             f"{needed / 1e9:.1f} GB; choose another disk, or {instead}"
         )
-
-
-def _fingerprint_of(target: Path) -> str:
-    """Return the fingerprint of a finished store, "" where there is none."""
-    try:
-        found = json.loads(attributes(target))["_creator"]["fingerprint"]
-    except (ValueError, LookupError, TypeError):
-        return ""
-    return str(found)
 
 
 def grid(shape: tuple[int, ...], side: int) -> Iterator[Window]:

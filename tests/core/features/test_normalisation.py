@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,33 @@ def test_an_image_of_another_depth_is_matched_too(known):
     mean, deviation = known.match(image).levels
     assert (mean - 1000) / 2 == pytest.approx(known.levels[0], abs=4)
     assert deviation / 2 == pytest.approx(known.levels[1], rel=0.1)
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 1 / 16, 1 / 4, 16, 257])
+def test_grey_levels_on_another_scale_are_matched(known, scale):
+    image, truth = two_phases(0.15, 1, gain=scale)
+    mean, deviation = known.match(image).levels
+    back = known.levels[0] + (image - mean) * (known.levels[1] / deviation)
+    for label, grey in ((1, 90), (2, 170)):
+        assert back[truth == label].mean() == pytest.approx(grey, abs=8)
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1, 0), (0.8, -25), (1.2, 25)])
+def test_an_image_of_one_class_is_not_stretched_to_two(known, gain, offset):
+    image, _ = two_phases(0.0, 1, gain=gain, offset=offset)
+    mean, deviation = known.match(image).levels
+    back = known.levels[0] + (image - mean) * (known.levels[1] / deviation)
+    assert back.mean() == pytest.approx(90, abs=8)
+
+
+def test_a_class_that_next_to_nothing_is_of_leaves_a_match():
+    image, truth = two_phases(0.3)
+    plain = Normalisation.matched([image], [image_levels([image])], [truth])
+    truth[:2, :40] = 3
+    rare = Normalisation.matched([image], [image_levels([image])], [truth])
+    rare = replace(rare, fractions=(0.7, 0.3, 0.0))
+    seen, _ = two_phases(0.1, 1)
+    assert rare.match(seen).levels == pytest.approx(plain.match(seen).levels, rel=0.05)
 
 
 def test_a_constant_image_and_one_of_no_numbers_get_the_known_levels(known):

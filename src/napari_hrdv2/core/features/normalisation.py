@@ -32,6 +32,8 @@ REACH, BINS = 6.0, 240  # of densities of grey level, in deviations about the me
 BLUR = 2.0  # bins
 LEAST_DENSITY = 1e-4  # grey levels that nobody has painted happen
 LEAST_PIXELS = 50  # of a class, for a density
+LEAST_FRACTION = 1e-6  # of a class, in the labelled images
+MOST_ODDS = 30.0  # log, for other levels where an image is perhaps of one class
 # Before an image is seen: deviations by which its offset, and the logarithm of its
 # gain, differ from the labelled images'; and how many of their pixels fractions are
 # known from. An image tells as much as so many independent pixels.
@@ -137,11 +139,22 @@ class Normalisation:
             levels = middle - levels[0], -levels[1]
         return Match(levels, likelihood)
 
-    def _found(self, values: Grey, about: Levels) -> tuple[Levels, float]:
+    def _found(self, values: Grey, known: Levels) -> tuple[Levels, float]:
         """Return the most likely levels, sought about others, and how likely."""
         own = float(values.mean()), float(values.std())
-        if abs(own[0] - about[0]) > OFFSETS * about[1]:  # another detector, or depth
-            about = own
+        if abs(own[0] - known[0]) > OFFSETS * known[1]:  # another detector, or depth
+            return self._nearest(values, own)
+        levels, likelihood = self._nearest(values, known)
+        if abs(math.log(own[1] / (known[1] or own[1]))) < GAINS:
+            return levels, likelihood
+        # All of one class, or another depth with grey levels near 0?
+        other, of_other = self._nearest(values, own)
+        if of_other > likelihood + MOST_ODDS:
+            return other, of_other
+        return levels, likelihood
+
+    def _nearest(self, values: Grey, about: Levels) -> tuple[Levels, float]:
+        """Return the most likely levels near others, and the log of how likely."""
         counts, edges = np.histogram(values, 512)
         share, centres = counts / counts.sum(), (edges[1:] + edges[:-1]) / 2
         offsets = np.linspace(-OFFSETS, OFFSETS, 61)
@@ -157,7 +170,9 @@ class Normalisation:
             offsets = offset + steps * (offsets[1] - offsets[0])
         mean, deviation = about
         levels = float(mean + offset * deviation), float(deviation * np.exp(gain))
-        return levels, float(scores.max())
+        # In grey levels, so that those near other levels compare.
+        unit = math.log(max(deviation, np.finfo(float).tiny))
+        return levels, float(scores.max()) - INDEPENDENT_PIXELS * unit
 
     def _scores(
         self,
@@ -177,7 +192,7 @@ class Normalisation:
         standardised = (centres - means) / (deviation * np.exp(log_gain))  # (m, B)
         bins = np.floor((standardised + REACH) * (BINS / (2 * REACH))).astype(int)
         density = self._table[:, np.clip(bins, 0, BINS - 1)]  # (K, m, B)
-        prior = np.array(self.fractions)[:, None]
+        prior = np.maximum(self.fractions, LEAST_FRACTION)[:, None]
         fractions = np.repeat(prior, len(offsets), 1)
         for _ in range(ROUNDS):
             weighted = fractions[..., None] * density

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from napari_hrdv2.core.checks import check_choice, one_each
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
+from napari_hrdv2.core.classifier.samples import fingerprint
 from napari_hrdv2.core.features.levels import windows_of
 from napari_hrdv2.core.features.memory import parts_of
 from napari_hrdv2.core.features.options import NORMALISATION_CHOICES
@@ -82,8 +83,8 @@ def train_series(
     known : sequence of Features or None, optional
         The features of images that keep their own grey levels, where they are there.
     fitted : PixelClassifier, optional
-        One that was trained on the labels and such features of all images: it is taken
-        as it is if the images do keep their own.
+        One that was trained on such features of all images: it is taken as it is if it
+        was on these labels, and the images do keep their own.
     pixel_ratios : sequence of two float or None, optional
         How many times as high and wide the pixels of each image are as those that all
         are to be seen with; see `resampling_factors`.
@@ -142,7 +143,8 @@ def train_series(
     (kind,) = kinds
     features = tried[kind]
     levels = series.levels(kind)
-    if fitted is not None and not any(levels):
+    is_fitted = fitted is not None and fitted.labels_hash == fingerprint(arrays)
+    if fitted is not None and is_fitted and not any(levels):
         model = fitted.light_copy()
     else:
         model = series.classifier.untrained()

@@ -172,9 +172,8 @@ def segment_file(
             raise ValueError(f"there is no folder {job.target.parent}")
         trained = classifier.pixel_size
         file, ratio, by_blocks = run.opened(job.file, source.options, trained)
-        if _are_scribbles(job.file, file.data, classifier):
-            text = f"{job.file} was left out: the classifier was trained on its labels"
-            return Applied(job, left_out=text)
+        if what := _labels_in(job.file, file.data, classifier):
+            return Applied(job, left_out=f"{job.file} was left out: {what}")
         shared, shape = run.exclusion, first_plane(file.data).shape
         mask = mask_of(shared, file.data)
         size, is_volume = file.size, hasattr(file.data, "volume_shape")
@@ -251,23 +250,28 @@ def segment_file(
     return applied.with_reason(classifier)
 
 
-def _are_scribbles(path: Path, image: Any, classifier: PixelClassifier) -> bool:
-    """Whether a file holds the scribbles that the classifier was trained on."""
-    if image.ndim > 2 or image.dtype.kind not in "bui" or not classifier.labels_hash:
-        return False
+def _labels_in(path: Path, image: Any, classifier: PixelClassifier) -> str:
+    """Return what labels a file holds in place of a micrograph, "" for none."""
+    if image.ndim > 2 or image.dtype.kind not in "bui":
+        return ""
     seen: set[int] = set()
     for start in range(0, image.shape[0], 1008):  # many of 7
         seen |= set(np.unique(image[start : start + 1008 : 7, ::7]).tolist())
         if len(seen) > MOST_CLASSES + 1:
-            return False
+            return ""
     try:
         if hasattr(image, "volume_shape"):
             labels = volume_labels(path, image).labels
         else:
             labels = import_labels(path, (image.shape[0], image.shape[1])).labels
     except (OSError, ValueError, MemoryError):
-        return False
-    return samples.fingerprint([labels]) == classifier.labels_hash
+        return ""
+    if samples.fingerprint([labels]) == classifier.labels_hash:
+        return "the classifier was trained on its labels"
+    ids = set(np.unique(labels).tolist()) - {0}
+    if ids and image.dtype.kind != "b" and ids <= set(classifier.classes.tolist()):
+        return "it holds nothing but labels of the classifier's classes"
+    return ""
 
 
 def _notes(

@@ -26,6 +26,7 @@ from napari_hrdv2.core.measure.particle_blocks import block_particle_table
 from napari_hrdv2.core.postprocess.exclusion import SharedExclusion
 from napari_hrdv2.core.postprocess.instances import instances
 from napari_hrdv2.core.postprocess.refinement import Refinement
+from napari_hrdv2.core.series import REVISION
 from napari_hrdv2.core.series.doubt import FLAGGED_FROM
 from napari_hrdv2.files import ImageFile
 from napari_hrdv2.files.folders import own_path
@@ -41,7 +42,6 @@ TABLE = "phase_fractions.csv"
 BLOCK = 2048  # pixels along each side, that particles are looked for in at once
 _COLUMNS = "image", "segmentation"  # before the classes
 RARE = 0.03  # a fraction, below which a class that is rightly rare raises doubt
-REVISION = 2  # of what a classifier makes of an image: with a new one, all is done anew
 DOUBT_HEADERS = "doubt (probability of a mean IoU below 0.5)", "flagged"
 
 

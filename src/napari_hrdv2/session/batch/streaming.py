@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_hrdv2.core.checks import grey_if_equal, with_missing
+from napari_hrdv2.core.checks import grey_if_equal, has_colors, with_missing
 from napari_hrdv2.core.classifier.pixel_classifier import PixelClassifier
 from napari_hrdv2.core.devices import available_memory, choose_device
 from napari_hrdv2.core.errors import stop_if
@@ -345,7 +345,7 @@ def lazily_grey(image: Any) -> Any:
     step = getattr(image, "plane_shape", (BLOCK,))[0]
     for start in range(0, image.shape[0], step):
         rows = image[start : start + step]
-        if (rows[..., 1:3] != rows[..., :1]).any():
+        if has_colors(rows):
             return image
     return image.first_band()
 

@@ -268,7 +268,8 @@ def _shown(part: NDArray[Any]) -> NDArray[np.uint8]:
     part = np.nan_to_num(part[..., :3] if part.ndim == 3 else part)
     if part.dtype == np.uint8 and part.ndim == 3:
         return np.ascontiguousarray(part)
+    part = part.astype(np.float64)  # booleans have no quantiles
     low, high = np.quantile(part, (0.005, 0.995))
-    grey = (part.astype(np.float64) - low) / max(float(high - low), 1e-12)
+    grey = (part - low) / max(float(high - low), 1e-12)
     levels: NDArray[np.uint8] = np.rint(255 * np.clip(grey, 0, 1)).astype(np.uint8)
     return levels

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_hrdv2.core.backbones import Backbone, JoinedBackbone
 from napari_hrdv2.core.backbones.spit.backbone import SpitBackbone
 from napari_hrdv2.core.backbones.superpixels import borders
+from napari_hrdv2.core.checks import filled
 from napari_hrdv2.core.errors import WeightsError
 from napari_hrdv2.core.features.options import FeatureOptions
 from napari_hrdv2.core.features.upsampling.featup import featup_file
@@ -120,7 +121,7 @@ class Inspection:
         options, backbone = self._features.options, self._backbone()
         assert backbone is not None  # else there is a reason
         partition = entry.partition_for(options)
-        key, image, (levels,) = entry.key, entry.image, options.ranges
+        key, image, (levels,) = entry.key, filled(entry.image), options.ranges
         features, exclusion = entry.features, entry.left_out
         how = "bilinear" if options.interpolation == "auto" else options.interpolation
 
