@@ -152,6 +152,27 @@ def test_the_scribbles_that_were_trained_on_are_no_micrograph(
     assert "a_strokes.tif was left out" in outcome.err
 
 
+def test_scribbles_of_several_images_are_no_micrographs(
+    command, folder: Path, labels: Path, tmp_path: Path
+) -> None:
+    names = sorted(path.name for path in folder.glob("*.tif"))[:2]
+    drawn = read_labels(labels).astype(np.uint8)
+    given: list[object] = []
+    for name, each in zip(names, (drawn, drawn[::-1]), strict=True):
+        path = folder / f"{Path(name).stem}_scribbles.tif"
+        tifffile.imwrite(path, each)
+        given += ["-l", path]
+    both = tmp_path / "both.safetensors"
+    images = [folder / name for name in names]
+    out = ["-b", "filters", "--save-classifier", both]
+    outcome = command("segment", *images, *given, *out)
+    assert outcome.code == 0, outcome.err
+    outcome = command("apply", both, folder, "-o", tmp_path / "o", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["left_out"]["scribbles"] == 2
+    assert "nothing but labels of the classifier's classes" in outcome.err
+
+
 def test_results_of_0_1_0_whose_pngs_have_no_mark_are_left_out(
     command, classifier: Path, folder: Path, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from napari_hrdv2.core.checks import prepare_image
+from napari_hrdv2.core.checks import grey_if_equal, prepare_image
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
@@ -134,3 +134,12 @@ def test_hot_pixels_that_stretch_the_range_are_told_with_their_share():
     with pytest.warns(UserWarning, match=r"of the grey levels stretch the range"):
         found = prepare_image(image, warn=False)
     assert found.value_range == (1000, 65535)
+
+
+def test_grey_levels_in_three_bands_have_no_colours_missing_ones_included():
+    grey = np.random.default_rng(0).random((70, 9)).astype(np.float32)
+    grey[3, 4] = grey[66, 2] = np.nan
+    image = np.dstack([grey] * 3)
+    np.testing.assert_array_equal(grey_if_equal(image), grey)
+    image[68, 1, 2] = np.nan  # in one band alone
+    assert grey_if_equal(image).shape == image.shape

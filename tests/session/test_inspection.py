@@ -102,6 +102,15 @@ def test_attention_has_a_foreground_outside_of_the_exclusion_mask(vit):
     assert compute(vit.inspection.attention_request()).foreground is None
 
 
+def test_attention_takes_images_with_missing_pixels(vit):
+    image = np.random.default_rng(5).random((40, 48)).astype(np.float32)
+    image[3:5, 7:9] = np.nan
+    vit.set_image(image, "missing")
+    vit.compute_features()
+    maps = compute(vit.inspection.attention_request()).maps
+    assert np.isfinite(maps).all()
+
+
 def test_attention_can_be_cancelled(vit):
     from napari_hrdv2.core.errors import Cancelled
 

@@ -51,6 +51,16 @@ def test_where_images_keep_their_levels_it_is_the_session_s_own(session):
     assert made.trained_on is not None
 
 
+def test_a_stroke_that_was_not_trained_on_yet_counts(session):
+    session.configure(normalisation="image")
+    labels = session.scribbles.labels.copy()
+    labels[:6, :40] = 3
+    session.set_scribbles(labels)
+    made = compute(session.series.request())  # before the session's own fit
+    assert made.classes.tolist() == [1, 2, 3]
+    assert made.labels_hash != session.classifier.labels_hash
+
+
 def test_images_of_two_pixel_sizes_are_seen_with_the_finer_one(session):
     session.configure(normalisation="image")
     alike = trained(session)

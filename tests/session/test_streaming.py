@@ -295,6 +295,31 @@ def test_what_is_there_already_is_not_done_again(
     assert other.was_there == 0
 
 
+def test_a_finished_store_that_was_changed_is_done_anew(
+    tmp_path: Path, image: np.ndarray, features: InBlocks, classifier: PixelClassifier
+) -> None:
+    first = streamed(image, features, classifier, tmp_path / "a.zarr")
+    zarr.open_group(tmp_path / "a.zarr", mode="r+")["0"][0:32, 32:64] = 1
+    again = streamed(image, features, classifier, tmp_path / "a.zarr")
+    assert again.was_there == 0
+    assert again.fractions == first.fractions
+    labels = read_ome_zarr(tmp_path / "a.zarr").labels
+    assert np.array_equal(labels, classifier.predict(features._features))
+
+
+def test_what_another_version_made_is_done_anew(
+    tmp_path: Path,
+    image: np.ndarray,
+    features: InBlocks,
+    classifier: PixelClassifier,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    streamed(image, features, classifier, tmp_path / "a.zarr")
+    monkeypatch.setattr("napari_hrdv2.files.label_store.REVISION", 0)
+    again = streamed(image, features, classifier, tmp_path / "a.zarr")
+    assert again.was_there == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("smoothing", ["none", "crf"])
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(

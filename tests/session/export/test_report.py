@@ -15,6 +15,7 @@ from napari_hrdv2.files import read_labels
 from napari_hrdv2.session.batch import write_segmentation
 from napari_hrdv2.session.batch.applied import Applied, Job
 from napari_hrdv2.session.export.report import (
+    _shown,
     _thinned,
     mean_of,
     mean_text,
@@ -160,6 +161,12 @@ def test_a_result_by_blocks_is_shown_in_its_colours(tmp_path):
     by_blocks = replace(one, outputs=(folder,))
     write_report(tmp_path / "r.html", [by_blocks], classifier(), {})
     assert (tmp_path / "r.html").read_text() == first
+
+
+def test_an_image_of_one_bit_and_one_with_missing_pixels_have_a_picture():
+    assert _shown(np.eye(30, dtype=bool)).tolist() == (255 * np.eye(30)).tolist()
+    missing = np.where(np.eye(30) > 0, np.nan, 7.0)
+    assert _shown(missing).dtype == np.uint8
 
 
 def test_a_large_image_is_thinned_band_by_band():
