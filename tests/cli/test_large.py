@@ -144,11 +144,13 @@ def test_a_zarr_is_segmented_scored_and_found_in_a_folder(
     assert outcome.json["left_out"]["results"] == 3
 
 
+@pytest.mark.parametrize("backbone", ["embedded", "filters"])
 def test_a_report_shows_what_went_by_blocks_and_how_doubtful_it_is(
-    command, image: Path, labels: Path, another_image, tmp_path: Path
+    command, image: Path, labels: Path, another_image, tmp_path: Path, backbone: str
 ) -> None:
     kept = tmp_path / "c.safetensors"
-    assert command("segment", image, "-l", labels, "--save-classifier", kept).code == 0
+    drawn = image, "-l", labels, "-b", backbone
+    assert command("segment", *drawn, "--save-classifier", kept).code == 0
     other = another_image(tmp_path / "other.tif", seed=5)
     given = "apply", kept, image, other, "-o", tmp_path / "out", "--report", "--json"
     outcome = command(*given, "--blocks")

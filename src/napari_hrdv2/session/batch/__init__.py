@@ -245,7 +245,7 @@ def segment_file(
         measured=measured,
         doubt=doubt,
         pixel_size=size,
-        is_labelled=not by_blocks and doubt is None and bool(classifier.trained_on),
+        is_labelled=not is_volume and doubt is None and bool(classifier.trained_on),
     )
     return applied.with_reason(classifier)
 

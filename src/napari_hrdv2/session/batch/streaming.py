@@ -310,6 +310,7 @@ def read_by_blocks(
     """Return an image as the classifier sees it.
 
     As `read_image` does in memory; grey levels are looked at in windows from all over.
+    Of a volume that keeps its own grey levels, nothing is known of doubt.
     """
 
     def compute(part: Any, levels: Levels | None) -> Features:
@@ -323,7 +324,7 @@ def read_by_blocks(
             **source.options.choices,
         )
 
-    if classifier.normalisation.kind == "image":
+    if classifier.normalisation.kind == "image" and hasattr(image, "volume_shape"):
         return Reading(compute(image, None), classifier)
     return read_image(
         classifier,
