@@ -374,10 +374,7 @@ def checked_range(value_range: tuple[float, float]) -> tuple[float, float]:
 
 
 def has_colors(image: NDArray[Any]) -> bool:
-    """Return whether red, green and blue of an RGB(A) image differ anywhere.
-
-    A pixel that is missing in all three has none.
-    """
+    """Return whether red, green and blue differ anywhere that one is not missing."""
     colors, red = image[..., 1:3], image[..., :1]
     differ = colors != red
     if image.dtype.kind == "f" and differ.any():
