@@ -374,7 +374,7 @@ def checked_range(value_range: tuple[float, float]) -> tuple[float, float]:
 
 
 def has_colors(image: NDArray[Any]) -> bool:
-    """Return whether red, green and blue differ anywhere that one is not missing."""
+    """Return whether red, green and blue differ; all missing, they do not."""
     colors, red = image[..., 1:3], image[..., :1]
     differ = colors != red
     if image.dtype.kind == "f" and differ.any():

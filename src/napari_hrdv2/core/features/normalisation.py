@@ -33,7 +33,7 @@ BLUR = 2.0  # bins
 LEAST_DENSITY = 1e-4  # grey levels that nobody has painted happen
 LEAST_PIXELS = 50  # of a class, for a density
 LEAST_FRACTION = 1e-6  # of a class, in the labelled images
-MOST_ODDS = 30.0  # log, for other levels where an image is perhaps of one class
+OWN_LEAD = 30.0  # of log-likelihood, that levels near the image's own ones need
 # Before an image is seen: deviations by which its offset, and the logarithm of its
 # gain, differ from the labelled images'; and how many of their pixels fractions are
 # known from. An image tells as much as so many independent pixels.
@@ -149,7 +149,7 @@ class Normalisation:
             return levels, likelihood
         # All of one class, or another depth with grey levels near 0?
         other, of_other = self._nearest(values, own)
-        if of_other > likelihood + MOST_ODDS:
+        if of_other > likelihood + OWN_LEAD:
             return other, of_other
         return levels, likelihood
 
